@@ -1,0 +1,1 @@
+"""The autoscaler: how many instances a revision runs; starts, probes and stops them. Never writes objects."""

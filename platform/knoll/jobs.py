@@ -1,0 +1,58 @@
+"""What the builder is asked for and what it answers. Pure.
+
+The API enqueues RQ jobs by the *names* below (processes do not import each other) with the namespace and name of the
+object as their arguments; the builder reads the object from the store and answers through a table.
+"""
+
+import msgspec
+
+RESOLVE_JOB = "builder.jobs.resolve"
+"""RQ function `(namespace, name)` of a Revision, on queue `keys.IMAGE_JOBS`: look up the digests of its images."""
+
+BUILD_JOB = "builder.jobs.build"
+"""RQ function `(namespace, name)` of a Build, on queue `keys.BUILD_JOBS`."""
+
+RESOLUTIONS = "resolutions"
+"""Name of the table of `Resolution`. Field: `namespace/name` of the Revision. Writer: builder."""
+
+BUILDS = "builds"
+"""Name of the table of `BuildProgress`. Field: `namespace/name` of the Build. Writer: builder."""
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """One container's image, pinned."""
+
+    container: str
+    image: str
+    digest: str
+    """`repo@sha256:<64 hex>`. For an image that only the local engine has, the hex is the image's id: the runtime
+    takes either."""
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """The answer to one `RESOLVE_JOB`."""
+
+    uid: str
+    """uid of the Revision it speaks of."""
+    images: tuple[Resolved, ...] = ()
+    """In container order; init containers after them. Empty when `error` is set."""
+    error: str = ""
+    """Names the image and says why it could not be resolved."""
+
+
+class BuildProgress(msgspec.Struct, frozen=True):
+    """How far a Build is."""
+
+    uid: str
+    phase: str
+    """`Queued`, `Running`, `Succeeded`, `Failed`."""
+    reason: str = ""
+    message: str = ""
+    digest: str = ""
+    """`repo@sha256:…` once it succeeded."""
+    size: int = 0
+    """Bytes of the image."""
+    started: float = 0.0
+    """Epoch seconds; 0 before."""
+    finished: float = 0.0
+    attempts: int = 0

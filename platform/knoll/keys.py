@@ -1,0 +1,67 @@
+"""Every Redis key and channel of Knoll. No other module spells one.
+
+All names begin with `knoll:`; RQ's own begin with `rq:`.
+"""
+
+REVISION = "knoll:revision"
+"""Integer: the newest resource version. Raised by one with each write to an object, in the same script."""
+
+EVENTS = "knoll:events"
+"""Stream: one entry for each write to an object, ID `<resource version>-0`; trimmed by length."""
+
+IMAGE_JOBS = "knoll-images"
+"""RQ queue: digest look-ups, short."""
+
+BUILD_JOBS = "knoll-builds"
+"""RQ queue: image builds, long."""
+
+REPORTS = "knoll:reports"
+"""Channel: `reports.Report` of each activator, once a second while there is something to say."""
+
+POKES = "knoll:pokes"
+"""Channel: `reports.Poke`, at once when a request finds no free instance."""
+
+
+def objects(resource: str) -> str:
+    """Hash: `namespace/name` to `<resource version>\\n<JSON>`. Written only by the store's script."""
+    return f"knoll:objects:{resource}"
+
+
+def owned(uid: str) -> str:
+    """Set: `resource namespace/name` of each object whose ownerReferences name this uid."""
+    return f"knoll:owned:{uid}"
+
+
+def lease(name: str) -> str:
+    """String with expiry: who leads `name`."""
+    return f"knoll:lease:{name}"
+
+
+def table(name: str) -> str:
+    """Hash: a replicated table's entries, field to `<version>\\n<JSON>`."""
+    return f"knoll:table:{name}"
+
+
+def table_version(name: str) -> str:
+    """Integer: the table's newest version."""
+    return f"knoll:table:{name}:version"
+
+
+def table_changes(name: str) -> str:
+    """Stream: one entry for each change of the table, ID `<version>-0`; trimmed by length."""
+    return f"knoll:table:{name}:changes"
+
+
+def table_followers(name: str) -> str:
+    """Hash: follower's id to `<version acknowledged> <epoch seconds of its last sign of life>`."""
+    return f"knoll:table:{name}:followers"
+
+
+def table_acks(name: str) -> str:
+    """Channel: told `<follower> <version>` at each acknowledgement."""
+    return f"knoll:table:{name}:acks"
+
+
+def build_log(namespace: str, name: str) -> str:
+    """Stream: a build's output, one entry a line; expires with the build."""
+    return f"knoll:build-log:{namespace}/{name}"

@@ -1,0 +1,72 @@
+"""What the autoscaler tells the others: endpoints for activators, state of each revision for the API. Pure."""
+
+from typing import Literal
+
+import msgspec
+
+ENDPOINTS = "endpoints"
+"""Name of the table of `RevisionEndpoints`. Field: `namespace/name` of the Revision. Writer: the leading autoscaler."""
+
+SCALE = "scale"
+"""Name of the table of `ScaleStatus`. Field: `namespace/name` of the Revision. Writer: the leading autoscaler."""
+
+
+class StartTiming(msgspec.Struct, frozen=True):
+    """When an instance went through its start; epoch seconds on the autoscaler's clock."""
+
+    wanted: float
+    """The decision (or poke) that asked for it arrived."""
+    scheduled: float
+    """A sandbox was in hand and the engine was asked for the container."""
+    started: float
+    """The engine said that the app's process runs."""
+    ready: float
+    """The readiness probe succeeded."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One instance that can take requests, or is finishing them."""
+
+    id: str
+    """Instance name: the emulated Pod's name and the container's hostname."""
+    host: str
+    """IP address on the instance network."""
+    port: int
+    state: Literal["ready", "draining"] = "ready"
+    """`draining`: pick it no more; requests in flight may end."""
+    timing: StartTiming | None = None
+
+
+class RevisionEndpoints(msgspec.Struct, frozen=True):
+    """Every instance of a revision that activators must know of; an empty list is scale zero."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a revision's instances do not come up, in the reasons of Knative's conditions."""
+
+    condition: Literal["ContainerHealthy", "ResourcesAvailable"]
+    """The Revision's condition that becomes False."""
+    reason: str
+    """`ExitCode<N>`, `ErrImagePull`, `ImagePullBackOff`, `Unschedulable`, `ProgressDeadlineExceeded` and others."""
+    message: str
+    final: bool = True
+    """False while it may still come up (a restart is under way, the progress deadline has not passed)."""
+
+
+class ScaleStatus(msgspec.Struct, frozen=True):
+    """What a revision's scale is, for its conditions and `actualReplicas`/`desiredReplicas`."""
+
+    uid: str
+    """uid of the Revision object it speaks of; another uid means a stale entry of an earlier object of that name."""
+    desired: int
+    actual: int
+    """Ready instances."""
+    initial_reached: bool
+    """The initial scale was ready once."""
+    active: Literal["True", "False", "Unknown"]
+    active_reason: str = ""
+    """`NoTraffic`, `Queued`, `Deploying`, `TimedOut`; empty when active."""
+    active_message: str = ""
+    failure: Failure | None = None

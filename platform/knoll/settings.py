@@ -1,0 +1,97 @@
+"""Every environment variable with its default and unit. They only wire processes.
+
+What the platform *does* is configured by Knative's own ConfigMaps (`knoll.config`). `main()` of each process makes one
+of these and hands it down; nothing else reads the environment.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """What every process needs."""
+
+    model_config = SettingsConfigDict(env_prefix="KNOLL_", frozen=True, use_attribute_docstrings=True, extra="ignore")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis, as redis-py writes it (`redis://`, `rediss://`, `unix://`)."""
+    platform: str = Field("knoll", pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+    """Name of this platform on its engine: label of all containers, so that several can share one engine."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_format: str = Field("json", pattern="^(json|console)$")
+    """json for machines, console for people."""
+
+
+class ApiSettings(CommonSettings):
+    """The API process."""
+
+    api_host: str = "127.0.0.1"
+    """Address that the API listens on over plain http."""
+    api_port: int = Field(8001, ge=0, le=65535)
+    """Port of the API; 0 picks a free one."""
+    uploads_dir: Path = Path("/var/lib/knoll/uploads")
+    """Where uploaded sources wait for the builder; shared with it."""
+    max_upload_bytes: PositiveInt = 2 * 1024**3
+    """Bound of one uploaded source, in bytes."""
+    public_port: int = Field(8080, ge=1, le=65535)
+    """Port of the activator as users reach it: shown in URLs unless it is 80."""
+    gateway_address: str = "127.0.0.1"
+    """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
+    autoscaler_url: str = "http://127.0.0.1:8082"
+    """The autoscaler's own HTTP port, which serves the logs of instances."""
+
+
+class ActivatorSettings(CommonSettings):
+    """The activator process."""
+
+    activator_host: str = "127.0.0.1"
+    """Address that requests arrive on."""
+    activator_ports: str = "8080"
+    """Ports that requests arrive on, separated by commas; 0 picks a free one."""
+    activator_admin_port: int = Field(8081, ge=0, le=65535)
+    """Port of /healthz, /readyz and /metrics."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port."""
+    activator_workers: PositiveInt = 1
+    """Processes that share the port."""
+    report_seconds: PositiveFloat = 1.0
+    """Seconds between two reports to the autoscaler."""
+    drain_seconds: PositiveFloat = 30.0
+    """Seconds that a stopping activator waits for its requests to end."""
+
+
+class AutoscalerSettings(CommonSettings):
+    """The autoscaler process."""
+
+    docker_socket: Path = Path("/var/run/docker.sock")
+    """The container engine's socket."""
+    instance_network: str = "knoll-instances"
+    """Docker network that instances and activators share; made when missing."""
+    autoscaler_admin_port: int = Field(8082, ge=0, le=65535)
+    """Port of /healthz, /metrics and the logs of instances."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port."""
+    tick_seconds: PositiveFloat = 2.0
+    """Seconds between two decisions for one Revision."""
+    warm_sandboxes: int = Field(4, ge=0, le=256)
+    """Sandboxes kept ready for the next instances; 0 makes each when it is needed."""
+
+
+class BuilderSettings(CommonSettings):
+    """The builder process."""
+
+    docker_socket: Path = Path("/var/run/docker.sock")
+    """The container engine's socket."""
+    uploads_dir: Path = Path("/var/lib/knoll/uploads")
+    """Where uploaded sources wait; shared with the API."""
+    build_workers: PositiveInt = 1
+    """Builds at once."""
+    build_timeout_seconds: PositiveInt = 1800
+    """Seconds after which a build is failed."""
+    builder_admin_port: int = Field(8083, ge=0, le=65535)
+    """Port of /healthz and /metrics."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port."""
