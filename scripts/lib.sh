@@ -1,0 +1,87 @@
+# Shared by the set-up scripts; sourced, never run. Bash.
+# shellcheck shell=bash
+
+export DEBIAN_FRONTEND="${DEBIAN_FRONTEND:-noninteractive}"
+
+say() { printf '==> %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# timed LABEL COMMAND...: run a step, and say how many seconds it took. The output of a step that works is
+# of no interest to anybody; of one that fails, its end is shown.
+timed() {
+  local label=$1 log status=0 began=$SECONDS
+  shift
+  log=$(mktemp)
+  printf '    %s … ' "$label"
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  if [ "$status" -eq 0 ]; then
+    printf '%d s\n' "$((SECONDS - began))"
+  else
+    printf 'failed after %d s\n' "$((SECONDS - began))"
+    tail -n 40 "$log" >&2
+  fi
+  rm -f "$log"
+  return "$status"
+}
+
+# The word for the machine's distribution: debian, ubuntu, or whatever os-release says.
+distribution() { (. /etc/os-release 2>/dev/null && printf '%s' "${ID:-unknown}") || uname -s; }
+release_codename() { (. /etc/os-release 2>/dev/null && printf '%s' "${VERSION_CODENAME:-}"); }
+
+# Whether this script may install packages itself.
+can_install() {
+  have apt-get && [ "$(id -u)" -eq 0 ] && case $(distribution) in debian | ubuntu) true ;; *) false ;; esac
+}
+
+apt_has() { [ -n "$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\(.*\)/\1/p' | grep -v '(none)')" ]; }
+
+apt_updated=
+apt_update() {
+  [ -z "$apt_updated" ] || return 0
+  timed 'apt-get update' apt-get update -q
+  apt_updated=yes
+}
+
+# apt_install [-t SUITE] PACKAGE...: install what is missing. The package lists are fetched only when the
+# first try fails, because that costs more than everything else here on a machine that has them.
+apt_install() {
+  local suite=()
+  if [ "$1" = -t ]; then
+    suite=(-t "$2")
+    shift 2
+  fi
+  local command=(apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${suite[@]}" "$@")
+  local label="apt-get install ${suite[*]} $*"
+  if [ -z "$apt_updated" ]; then
+    "${command[@]}" --dry-run >/dev/null 2>&1 || apt_update
+  fi
+  if [ -n "$apt_updated" ]; then
+    timed "$label" "${command[@]}"
+  else
+    timed "$label" "${command[@]}" || { apt_update && timed "$label" "${command[@]}"; }
+  fi
+}
+
+# The URI that this machine fetches its own Debian release from, whatever notation its sources are in.
+debian_uri() {
+  local own
+  own=$(release_codename)
+  apt-get indextargets --format '$(CREATED_BY)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)' |
+    awk -F'|' -v own="$own" '$1 == "Packages" && $3 == "main" && ($2 == own || $2 ~ /^(stable|testing|unstable|sid)$/) { print $4; exit }'
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds, or the time is over.
+wait_for() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}

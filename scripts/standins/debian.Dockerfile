@@ -1,0 +1,3 @@
+# Stand-in for debian:*: the base as it is.
+ARG BASE
+FROM ${BASE}
