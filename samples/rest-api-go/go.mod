@@ -1,0 +1,3 @@
+module knoll.dev/samples/rest-api-go
+
+go 1.22
