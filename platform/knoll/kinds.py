@@ -9,6 +9,11 @@ from dataclasses import dataclass
 SERVING = "serving.knative.dev"
 BUILD = "build.knoll.dev"
 
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+"""What can be done with an ordinary kind, in discovery's words."""
+_READ_ONLY = ("get", "list", "watch")
+_READ_AND_DELETE = ("delete", "deletecollection", *_READ_ONLY)
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -26,6 +31,16 @@ class Kind:
     namespaced: bool = True
     also_versions: tuple[str, ...] = ()
     """Older versions that are accepted and stored as `version`."""
+    verbs: tuple[str, ...] = ALL_VERBS
+    """What clients may do; kinds that are views of real state cannot be written by them."""
+    subresources: tuple[str, ...] = ()
+    """Paths below an object that are served: `status`, `log`. With `status`, a write to the object leaves its status
+    alone and a write to the path leaves everything else alone."""
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version it is served in, preferred first."""
+        return (self.version, *self.also_versions)
 
     @property
     def id(self) -> str:
@@ -39,21 +54,56 @@ class Kind:
 
 _KNATIVE = ("all", "knative", "serving")
 _OLDER = ("v1beta1", "v1alpha1")
+_STATUS = ("status",)
 
-SERVICE = Kind(SERVING, "v1", "Service", "services", "service", ("kservice", "ksvc"), _KNATIVE, also_versions=_OLDER)
-CONFIGURATION = Kind(
-    SERVING, "v1", "Configuration", "configurations", "configuration", ("config", "cfg"), _KNATIVE, also_versions=_OLDER
-)
-REVISION = Kind(SERVING, "v1", "Revision", "revisions", "revision", ("rev",), _KNATIVE, also_versions=_OLDER)
-ROUTE = Kind(SERVING, "v1", "Route", "routes", "route", ("rt",), _KNATIVE, also_versions=_OLDER)
-BUILD_KIND = Kind(BUILD, "v1alpha1", "Build", "builds", "build", (), ("all", "knoll"))
-NAMESPACE = Kind("", "v1", "Namespace", "namespaces", "namespace", ("ns",), namespaced=False)
+
+def _serving(kind: str, plural: str, short_names: tuple[str, ...]) -> Kind:
+    return Kind(
+        SERVING, "v1", kind, plural, kind.lower(), short_names, _KNATIVE, also_versions=_OLDER, subresources=_STATUS
+    )
+
+
+SERVICE = _serving("Service", "services", ("kservice", "ksvc"))
+CONFIGURATION = _serving("Configuration", "configurations", ("config", "cfg"))
+REVISION = _serving("Revision", "revisions", ("rev",))
+ROUTE = _serving("Route", "routes", ("rt",))
+DOMAIN_MAPPING = Kind(
+    SERVING, "v1beta1", "DomainMapping", "domainmappings", "domainmapping", ("dm",), _KNATIVE,
+    also_versions=("v1alpha1",), subresources=_STATUS,
+)  # fmt: skip
+BUILD_KIND = Kind(BUILD, "v1alpha1", "Build", "builds", "build", (), ("all", "knoll"), subresources=("status", "log"))
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", "namespace", ("ns",), namespaced=False, subresources=_STATUS)
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", "secret")
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",))
 EVENT = Kind("", "v1", "Event", "events", "event", ("ev",))
-CORE_SERVICE = Kind("", "v1", "Service", "services", "service", ("svc",))
+RESOURCE_QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas", "resourcequota", ("quota",), subresources=_STATUS)
+VOLUME_CLAIM = Kind(
+    "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", ("pvc",), subresources=_STATUS
+)
+CORE_SERVICE = Kind("", "v1", "Service", "services", "service", ("svc",), subresources=_STATUS)
+POD = Kind(
+    "", "v1", "Pod", "pods", "pod", ("po",), ("all",), verbs=_READ_AND_DELETE, subresources=("log",)
+)  # fmt: skip
+DEPLOYMENT = Kind(
+    "apps", "v1", "Deployment", "deployments", "deployment", ("deploy",), ("all",), verbs=_READ_ONLY
+)  # fmt: skip
+ENDPOINT_SLICE = Kind(
+    "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice", verbs=_READ_ONLY
+)  # fmt: skip
+POD_AUTOSCALER = Kind(
+    "autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler", "podautoscalers", "podautoscaler",
+    ("kpa", "pa"), ("knative-internal", "autoscaling"), verbs=_READ_ONLY,
+)  # fmt: skip
+SERVERLESS_SERVICE = Kind(
+    "networking.internal.knative.dev", "v1alpha1", "ServerlessService", "serverlessservices", "serverlessservice",
+    ("sks",), ("knative-internal", "networking"), verbs=_READ_ONLY,
+)  # fmt: skip
 
 KINDS: tuple[Kind, ...] = (
-    SERVICE, CONFIGURATION, REVISION, ROUTE, BUILD_KIND, NAMESPACE, CONFIG_MAP, SECRET, EVENT, CORE_SERVICE,
+    SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, BUILD_KIND,
+    NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
+    POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip
+"""Every kind. The last line are views of real state: objects that only the controllers write."""
 BY_ID = {kind.id: kind for kind in KINDS}
