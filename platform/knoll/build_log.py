@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import Redis
 
 from knoll import keys
 
@@ -23,20 +22,20 @@ class BuildLogWriter:
         self._redis = redis
         self._key = keys.build_log(namespace, name)
 
-    def begin(self) -> None:
-        self._redis.delete(self._key)
+    async def begin(self) -> None:
+        await self._redis.delete(self._key)
 
-    def line(self, text: str) -> None:
+    async def line(self, text: str) -> None:
         """Add one line, without its newline."""
-        self._redis.xadd(self._key, {_LINE: text}, maxlen=MAX_LINES, approximate=True)
+        await self._redis.xadd(self._key, {_LINE: text}, maxlen=MAX_LINES, approximate=True)
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Say that no line follows."""
-        self._redis.xadd(self._key, {_END: 1})
-        self._redis.expire(self._key, KEEP_SECONDS)
+        await self._redis.xadd(self._key, {_END: 1})
+        await self._redis.expire(self._key, KEEP_SECONDS)
 
 
-async def read(redis: "AsyncRedis", namespace: str, name: str, *, follow: bool) -> AsyncIterator[str | None]:
+async def read(redis: "Redis", namespace: str, name: str, *, follow: bool) -> AsyncIterator[str | None]:
     """Yield each line of a build's log; with `follow`, wait for more until the build has ended.
 
     Yields None each few seconds without a line, so that the reader can see whether anybody is still listening.

@@ -1,0 +1,116 @@
+"""Tag to digest: what the local engine has, else what the registry says. Pins what was resolved.
+
+The engine asks the registry for us (`/distribution/…`), so its mirrors, certificates and proxies count here too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.utils import parse_repository_tag
+from requests.exceptions import RequestException
+
+from knoll.errors import ImageError, RuntimeUnavailableError
+
+PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
+
+PIN_REPOSITORY = "knoll-pinned"
+"""Every image a Revision resolved to is tagged in this repository, so that no prune takes it away."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImage:
+    """An image the engine has."""
+
+    id: str
+    """`sha256:<64 hex>`."""
+    repo_digests: tuple[str, ...]
+    """`repo@sha256:…` of the registries it came from or went to; empty when it was built here."""
+
+
+def order(policy: PullPolicy, tag: str, local: LocalImage | None) -> Sequence[Literal["local", "registry"]]:
+    """Where to look a tag up, first to last.
+
+    Kubernetes' rules (`latest` or no tag means Always, another tag IfNotPresent), with one addition: what was built
+    here and never pushed is found here, whatever its tag.
+    """
+    if policy == "Never":
+        return ("local",)
+    if policy == "Always":
+        return ("registry",)
+    if local and (not local.repo_digests or policy == "IfNotPresent" or tag not in ("", "latest")):
+        return ("local",)
+    return ("registry", "local") if local else ("registry",)
+
+
+def local_digest(repository: str, local: LocalImage) -> str:
+    """`repo@sha256:…` of a local image: the registry's digest where it has one for this repository, else its id."""
+    wanted = _familiar(repository)
+    for reference in local.repo_digests:
+        name, _, digest = reference.partition("@")
+        if _familiar(name) == wanted:
+            return f"{repository}@{digest}"
+    return f"{repository}@{local.id}"
+
+
+def _familiar(repository: str) -> str:
+    """The short form of Docker Hub's names, as the engine shows them."""
+    for prefix in ("index.docker.io/", "docker.io/"):
+        repository = repository.removeprefix(prefix)
+    return repository.removeprefix("library/")
+
+
+class Images:
+    """The engine's images, by the Docker SDK (which blocks)."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    def resolve(self, reference: str, policy: PullPolicy = "") -> str:
+        """Find the digest of an image and pin it if it is here.
+
+        Args:
+            reference: `repo[:tag]` or `repo@sha256:…` (which is kept as it is).
+            policy: the container's imagePullPolicy.
+
+        Returns: `repo@sha256:<64 hex>`.
+
+        Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not answer.
+        """
+        repository, tag = parse_repository_tag(reference)
+        if tag and tag.startswith("sha256:"):
+            return reference
+        try:
+            local = self._local(reference)
+            problem = "the local engine has no such image"
+            for place in order(policy, tag or "", local):
+                if place == "local" and local:
+                    self._pin(local)
+                    return local_digest(repository, local)
+                if place == "registry":
+                    try:
+                        return f"{repository}@{self._client.images.get_registry_data(reference).id}"
+                    except APIError as error:
+                        problem = str(error.explanation or error)
+        except (APIError, DockerException, RequestException) as error:
+            raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
+        raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
+
+    def describe(self, reference: str) -> tuple[LocalImage, int]:
+        """A local image and its size in bytes. Raises: ImageError."""
+        try:
+            found = self._client.images.get(reference)
+        except ImageNotFound as error:
+            raise ImageError(f"the engine has no image {reference}") from error
+        return LocalImage(found.attrs["Id"], tuple(found.attrs.get("RepoDigests") or ())), int(found.attrs["Size"])
+
+    def _local(self, reference: str) -> LocalImage | None:
+        try:
+            return self.describe(reference)[0]
+        except ImageError:
+            return None
+
+    def _pin(self, image: LocalImage) -> None:
+        self._client.api.tag(image.id, PIN_REPOSITORY, image.id.removeprefix("sha256:")[:32])

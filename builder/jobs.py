@@ -1,0 +1,218 @@
+"""The RQ entry points. Thin: read the object, do the work, answer through a table.
+
+A job's failure that the user caused (no such image, a step that fails) is an answer, not an exception: RQ tries a job
+again only when its worker died or Redis or the engine was away.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import msgspec
+import structlog
+from docker.errors import DockerException
+from redis.asyncio import Redis
+
+from builder import buildx, source
+from builder.images import Images
+from knoll import jobs, kinds
+from knoll.build_log import BuildLogWriter
+from knoll.connect import connect
+from knoll.errors import ImageError, KnollError, NotFoundError, RuntimeUnavailableError, SourceError
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from knoll.settings import BuilderSettings
+from knoll.store import Json, Store
+from knoll.tables import Table
+
+log = structlog.get_logger()
+
+ENGINE_SECONDS = 20
+"""For one answer of the engine, its question to a registry included."""
+MAX_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a job works with."""
+
+    settings: BuilderSettings
+    redis: "Redis"
+    store: Store
+    clock: Callable[[], float] = time.time
+
+
+@contextlib.asynccontextmanager
+async def workshop() -> AsyncIterator[Workshop]:
+    settings = BuilderSettings()
+    redis = connect(settings.redis_url, "builder")
+    try:
+        yield Workshop(settings, redis, RedisStore(redis))
+    finally:
+        await redis.aclose()
+
+
+def resolve(namespace: str, name: str) -> None:
+    """Look up the digests of a Revision's images."""
+    asyncio.run(_resolve(namespace, name))
+
+
+def build(namespace: str, name: str) -> None:
+    """Carry out a Build."""
+    asyncio.run(_build(namespace, name))
+
+
+async def _resolve(namespace: str, name: str) -> None:
+    async with workshop() as shop:
+        try:
+            revision = await shop.store.get(kinds.REVISION.id, namespace, name)
+        except NotFoundError:
+            return
+        answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
+        uid = revision["metadata"]["uid"]
+        try:
+            images = await asyncio.to_thread(_look_up, shop.settings.docker_socket, revision)
+            answer = jobs.Resolution(uid, images=images)
+        except ImageError as error:
+            answer = jobs.Resolution(uid, error=str(error))
+        await answers.put(f"{namespace}/{name}", answer)
+        log.info("images resolved", revision=f"{namespace}/{name}", error=answer.error or None)
+
+
+def _look_up(docker_socket: Path, revision: Json) -> tuple[jobs.Resolved, ...]:
+    with _engine(docker_socket) as engine:
+        images = Images(engine)
+        spec = revision["spec"]
+        return tuple(
+            jobs.Resolved(
+                container["name"],
+                container["image"],
+                images.resolve(container["image"], container.get("imagePullPolicy", "")),
+            )
+            for container in [*spec["containers"], *spec.get("initContainers", [])]
+        )
+
+
+@contextlib.contextmanager
+def _engine(docker_socket: Path) -> Any:
+    try:
+        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=ENGINE_SECONDS)
+    except DockerException as error:
+        raise RuntimeUnavailableError(f"the container engine does not answer at {docker_socket}: {error}") from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+async def _build(namespace: str, name: str) -> None:
+    async with workshop() as shop:
+        try:
+            wanted = await shop.store.get(kinds.BUILD_KIND.id, namespace, name)
+        except NotFoundError:
+            return
+        progress: Table[jobs.BuildProgress] = RedisTable(shop.redis, jobs.BUILDS, jobs.BuildProgress)
+        field, uid = f"{namespace}/{name}", wanted["metadata"]["uid"]
+        _, entries = await progress.snapshot()
+        before = entries[field][1] if field in entries and entries[field][1].uid == uid else None
+        if before and before.phase in ("Succeeded", "Failed"):
+            return
+        running = jobs.BuildProgress(
+            uid, "Running", started=shop.clock(), attempts=(before.attempts if before else 0) + 1
+        )
+        if running.attempts > MAX_ATTEMPTS:
+            died = f"the builder died {MAX_ATTEMPTS} times in this build; see its log for how far it came"
+            await progress.put(field, _over(running, shop, "Failed", "BuilderDied", died))
+            return
+        await progress.put(field, running)
+        result = await _carry_out(shop, wanted, running)
+        if result is None:
+            await progress.remove(field)
+        else:
+            await progress.put(field, result)
+        log.info("build over", build=field, phase=result.phase if result else "Deleted")
+
+
+def _over(
+    running: jobs.BuildProgress, shop: Workshop, phase: str, reason: str = "", message: str = "", **more: Any
+) -> jobs.BuildProgress:
+    return msgspec.structs.replace(running, phase=phase, reason=reason, message=message, finished=shop.clock(), **more)
+
+
+async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) -> jobs.BuildProgress | None:
+    """Build, say how it ended; None when the Build was deleted meanwhile."""
+    meta, spec = wanted["metadata"], wanted["spec"]
+    output = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
+    await output.begin()
+    recipe = buildx.Recipe(
+        tag=spec["tag"],
+        dockerfile=spec.get("dockerfile") or "Dockerfile",
+        target=spec.get("target", ""),
+        args=spec.get("args", {}),
+        platform=spec.get("platform", ""),
+    )
+    seconds = shop.settings.build_timeout_seconds
+    try:
+        archive = _archive(shop.settings.uploads_dir, spec["source"])
+        await asyncio.to_thread(source.check, archive, recipe.dockerfile)
+        async with asyncio.timeout(seconds):
+            work = asyncio.create_task(buildx.run(recipe, archive, shop.settings.docker_socket, output.line))
+            gone = asyncio.create_task(_deleted(shop.store, int(meta["resourceVersion"]), meta["uid"]))
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    return None
+                code, why = work.result()
+            finally:
+                for task in (work, gone):
+                    task.cancel()
+                await asyncio.gather(work, gone, return_exceptions=True)
+        if code:
+            return _over(running, shop, "Failed", "BuildFailed", why)
+        return await asyncio.to_thread(_describe, shop, recipe.tag, running)
+    except SourceError as error:
+        await output.line(str(error))
+        return _over(running, shop, "Failed", "InvalidSource", str(error))
+    except TimeoutError:
+        return _over(running, shop, "Failed", "TimedOut", f"the build took longer than {seconds} s")
+    finally:
+        await output.end()
+
+
+def _archive(uploads: Path, wanted: Json) -> Path:
+    upload = wanted.get("upload")
+    if not upload:
+        raise SourceError("spec.source.upload is missing: upload a tar of the source first")
+    archive = uploads / Path(str(upload["id"])).name
+    if not archive.is_file():
+        raise SourceError(f"the upload {upload['id']} is not here (any more): upload the source again")
+    return archive
+
+
+def _describe(shop: Workshop, tag: str, running: jobs.BuildProgress) -> jobs.BuildProgress:
+    with _engine(shop.settings.docker_socket) as engine:
+        images = Images(engine)
+        size = images.describe(tag)[1]
+        return _over(running, shop, "Succeeded", digest=images.resolve(tag, "Never"), size=size)
+
+
+async def _deleted(store: Store, since: int, uid: str) -> None:
+    """Wait until the Build is deleted."""
+    while True:
+        try:
+            async for event in store.watch(since, kinds.BUILD_KIND.id):
+                since = event.version
+                leaving = event.type == "DELETED" or "deletionTimestamp" in event.body["metadata"]
+                if leaving and event.body["metadata"]["uid"] == uid:
+                    return
+        except KnollError:
+            # The history was trimmed, or Redis is away: look at what there is now.
+            listing = await store.list(kinds.BUILD_KIND.id)
+            if all(item["metadata"]["uid"] != uid for item in listing.items):
+                return
+            since = listing.version

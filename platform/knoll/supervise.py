@@ -1,0 +1,100 @@
+"""Keeping child processes running: used by `knoll up` and by the processes that have worker processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+STEADY_SECONDS = 10.0
+"""A child that ran this long starts again at once when it dies; one that did not waits, twice as long each time."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process to keep running."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to this process's own."""
+    grace_seconds: float = 30.0
+    """From SIGTERM to SIGKILL."""
+    on_line: Callable[[str, str], None] | None = None
+    """Gets (name, line) of its output; None lets it share ours."""
+    recover: Callable[[], Awaitable[None]] | None = None
+    """Called before each new start after a death."""
+
+
+def next_pause(pause: float, ran_seconds: float) -> float:
+    """Seconds to wait before the next start, from the last pause and how long the child ran."""
+    return FIRST_PAUSE if ran_seconds >= STEADY_SECONDS else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
+
+
+async def keep_running(child: Child, stop: asyncio.Event) -> int:
+    """Run a child, start it again whenever it dies, and end it when `stop` is set.
+
+    The child gets a process group of its own: Ctrl-C at the terminal reaches only us, and we decide the order of the
+    end. Returns its last exit code.
+    """
+    pause, loop = 0.0, asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        code = await _run_once(child, stop)
+        if stop.is_set():
+            return code
+        pause = next_pause(pause, loop.time() - began)
+        log.warning("process ended, starting it again", child=child.name, exit_code=code, in_seconds=pause)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+            return code
+        if child.recover:
+            await child.recover()
+
+
+async def _run_once(child: Child, stop: asyncio.Event) -> int:
+    output = asyncio.subprocess.PIPE if child.on_line else None
+    process = await asyncio.create_subprocess_exec(
+        *child.command,
+        env={**os.environ, **child.environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT if child.on_line else None,
+        process_group=0,
+        limit=1 << 20,
+    )
+    reader = asyncio.create_task(_pass_on(child, process)) if child.on_line else None
+    ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(ended), child.grace_seconds)
+        return await ended if ended.done() else await _kill(process)
+    finally:
+        stopping.cancel()
+        if process.returncode is None:
+            await _kill(process)
+        if reader:
+            await reader
+
+
+async def _kill(process: asyncio.subprocess.Process) -> int:
+    """The whole group: what the child started must not outlive it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return await process.wait()
+
+
+async def _pass_on(child: Child, process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    assert child.on_line is not None
+    while line := await process.stdout.readline():
+        child.on_line(child.name, line.decode(errors="replace").rstrip("\n"))
