@@ -8,11 +8,12 @@
 #   KNOLL_PULL_TIMEOUT    seconds that a pull may take before it counts as failed; default 120
 #   KNOLL_PULL=never      make stand-ins without trying to pull
 #   KNOLL_DEBIAN_MIRROR   where to fetch Debian packages from; default: what apt uses (needed on Ubuntu)
+# shellcheck disable=SC2016 # backquotes in messages, awk's own variables
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./lib.sh
 
-SUITE=trixie
+SUITE=$NEWER_SUITE
 DEBIAN=knoll-standin/debian:$SUITE
 BUNDLE=/etc/ssl/certs/ca-certificates.crt
 PULL_TIMEOUT=${KNOLL_PULL_TIMEOUT:-120}
@@ -73,10 +74,26 @@ debootstrap_and_import() {
   copy_own_certificates "$root"
   printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts inside a build
   chmod +x "$root/usr/sbin/policy-rc.d"
-  printf 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n' >"$root/etc/apt/apt.conf.d/50standin"
-  rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/usr/share/doc/* "$root"/usr/share/locale/*
+  # As in the official images: no archives, caches, manuals and recommended packages in anybody's layers.
+  cat >"$root/etc/apt/apt.conf.d/50standin" <<'CONF'
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };
+CONF
+  cat >"$root/etc/dpkg/dpkg.cfg.d/50standin" <<'CONF'
+path-exclude /usr/share/doc/*
+path-include /usr/share/doc/*/copyright
+path-exclude /usr/share/man/*
+path-exclude /usr/share/info/*
+path-exclude /usr/share/locale/*
+CONF
+  rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* \
+    "$root"/usr/share/man/* "$root"/usr/share/info/* "$root"/usr/share/locale/*
+  find "$root/usr/share/doc" ! -type d ! -name copyright -delete
   tar -C "$root" --numeric-owner -c . |
-    docker import --change 'CMD ["bash"]' --change "ENV SSL_CERT_FILE=$BUNDLE" --change 'LABEL knoll.dev/stand-in=true' - "$DEBIAN"
+    docker import --change 'CMD ["bash"]' --change "ENV SSL_CERT_FILE=$BUNDLE" - "$DEBIAN"
 }
 
 make_debian() {

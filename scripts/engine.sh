@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./lib.sh
 
-SUITE=trixie # the first Debian release whose Compose is v2
 LOG=/var/log/dockerd.log
 SOCKET_DEADLINE=60
 
@@ -14,7 +13,7 @@ plugins_work() { docker compose version >/dev/null 2>&1 && docker buildx version
 
 explain_and_fail() {
   cat >&2 <<'TEXT'
-Knoll needs Docker Engine 24 or later with the Compose v2 and Buildx plugins, and `docker info` does not work here.
+Knoll needs Docker Engine 25 or later with the Compose v2 and Buildx plugins, and `docker info` does not work here.
   macOS, Windows   install Docker Desktop, start it, run this again
   Fedora, Arch, …  install the distribution's docker, docker-compose and docker-buildx packages, start the
                    service (systemctl enable --now docker), run this again
@@ -24,40 +23,22 @@ TEXT
   exit 1
 }
 
-# Debian before trixie: a second source, the machine's own one with another suite, pinned so low that
-# nothing but what is asked for by name ever comes from it.
-add_suite() {
-  local uri source=/etc/apt/sources.list.d/knoll-$SUITE.sources pin=/etc/apt/preferences.d/knoll-$SUITE
-  [ ! -e "$source" ] || return 0
-  uri=$(debian_uri)
-  [ -n "$uri" ] || die 'no Debian source for this release found in the configuration of apt (apt-get indextargets shows it)'
-  note "adding the suite $SUITE as $source, pinned at priority 50"
-  printf 'Package: *\nPin: release n=%s*\nPin-Priority: 50\n' "$SUITE" >"$pin"
-  printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
-    "${uri%/}" "$SUITE" >"$source"
-  apt_update
-}
-
 wanted_packages() {
-  have dockerd || printf 'docker.io iptables '
-  if ! have docker && apt_has docker-cli; then printf 'docker-cli '; fi
+  have dockerd || printf 'docker.io iptables ca-certificates '
+  # Where the kernel has AppArmor on, the engine cannot start a container without its parser.
+  if grep -qs Y /sys/module/apparmor/parameters/enabled && ! have apparmor_parser; then printf 'apparmor '; fi
+  have docker || printf 'docker-cli '
   docker compose version >/dev/null 2>&1 || printf '%s ' "$1"
   docker buildx version >/dev/null 2>&1 || printf 'docker-buildx '
 }
 
 install_engine() {
-  local packages from=()
-  case $(distribution)-$(release_codename) in
-    debian-buster | debian-bullseye | debian-bookworm)
-      add_suite
-      from=(-t "$SUITE")
-      packages=$(wanted_packages docker-compose)
-      ;;
-    debian-*) packages=$(wanted_packages docker-compose) ;;
-    *) packages=$(wanted_packages docker-compose-v2) ;;
+  local packages
+  case $(distribution) in
+    debian) read -ra packages < <(wanted_packages docker-compose) ;;
+    *) read -ra packages < <(wanted_packages docker-compose-v2 | sed 's/docker-cli//') ;; # Ubuntu: the client is in docker.io
   esac
-  # shellcheck disable=SC2086 # a list of words
-  [ -z "$packages" ] || apt_install "${from[@]}" $packages
+  apt_install_newer "${packages[@]}"
 }
 
 start_engine() {

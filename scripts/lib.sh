@@ -1,5 +1,5 @@
 # Shared by the set-up scripts; sourced, never run. Bash.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016
 
 export DEBIAN_FRONTEND="${DEBIAN_FRONTEND:-noninteractive}"
 
@@ -39,7 +39,6 @@ can_install() {
   have apt-get && [ "$(id -u)" -eq 0 ] && case $(distribution) in debian | ubuntu) true ;; *) false ;; esac
 }
 
-apt_has() { [ -n "$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\(.*\)/\1/p' | grep -v '(none)')" ]; }
 
 apt_updated=
 apt_update() {
@@ -84,4 +83,30 @@ wait_for() {
     [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.1
   done
+}
+
+# The first Debian release with Compose v2, Redis 8 and kubectl. Older ones get it as a second source: their own
+# one with another suite, pinned so low that nothing but what is asked for by name ever comes from it.
+NEWER_SUITE=trixie
+add_newer_suite() {
+  local uri source=/etc/apt/sources.list.d/knoll-$NEWER_SUITE.sources pin=/etc/apt/preferences.d/knoll-$NEWER_SUITE
+  [ ! -e "$source" ] || return 0
+  uri=$(debian_uri)
+  [ -n "$uri" ] || die 'no Debian source for this release found in the configuration of apt (see apt-get indextargets)'
+  note "adding the suite $NEWER_SUITE as $source, pinned at priority 50"
+  printf 'Package: *\nPin: release n=%s*\nPin-Priority: 50\n' "$NEWER_SUITE" >"$pin"
+  printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
+    "${uri%/}" "$NEWER_SUITE" >"$source"
+  apt_update
+}
+
+# apt_install_newer PACKAGE...: from this release where it is trixie or later, else from trixie.
+apt_install_newer() {
+  case $(distribution)-$(release_codename) in
+    debian-buster | debian-bullseye | debian-bookworm)
+      add_newer_suite
+      apt_install -t "$NEWER_SUITE" "$@"
+      ;;
+    *) apt_install "$@" ;;
+  esac
 }

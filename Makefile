@@ -1,0 +1,68 @@
+# `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+COMPOSE := docker compose
+PYTEST_ARGS ?=
+export KNOLL_HTTP_PORT ?= 8080
+export KNOLL_API_PORT ?= 8001
+
+.PHONY: help setup engine images redis kubectl build up down logs demo test check format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## the Python environment .venv: what the lock says, and Knoll itself, editable
+
+.venv/.installed: requirements/dev.txt requirements/build.txt pyproject.toml scripts/venv.sh
+	@scripts/venv.sh
+	@touch $@
+
+engine: ## a running Docker Engine with Compose and Buildx; installed and started if there is none
+	@scripts/engine.sh
+
+images: engine ## the base images, or stand-ins for them where no registry answers
+	@scripts/base-images.sh
+
+redis kubectl:
+	@scripts/tools.sh $@
+
+build: images ## the image `knoll`, which all processes run from
+	@scripts/step.sh 'docker compose build' $(COMPOSE) build
+
+up: build ## the platform, in containers, and wait until it is healthy
+	@scripts/up.sh
+
+down: ## stop the platform and remove what it made: containers, networks, volumes
+	@scripts/down.sh
+
+logs: ## follow the logs of the platform's processes
+	@$(COMPOSE) logs --follow --tail 50
+
+demo: setup kubectl up ## all of the above, then the walkthrough, step by step
+	@$(PYTHON) scripts/walkthrough.py
+
+test: setup redis images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup ## what a change must pass before its tests: style, types, who may import whom
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh scripts/standins/*.sh .ci/run; fi
+
+format: setup ## put the code into the style that `check` asks for
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+bench: setup redis images ## measure the data path beside nginx, and a cold start beside docker run
+	@scripts/tools.sh bench
+	@$(PYTHON) -m bench $(BENCH_ARGS)
+
+lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
+	@scripts/lock.sh $(LOCK_ARGS)
+
+clean: down ## `down`, and the image and the Python environment too
+	@docker image rm --force knoll >/dev/null 2>&1 || true
+	@rm -rf .venv

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Stop the platform and remove everything it made: processes, instances, networks and volumes. Images stay.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+if ! docker info >/dev/null 2>&1; then
+  note 'Docker does not answer: nothing runs'
+  exit 0
+fi
+
+# The processes end first, or the autoscaler would start again what is removed here.
+remove_instances() {
+  local instances
+  mapfile -t instances < <(docker ps --all --quiet --filter label=knoll.dev/platform=knoll)
+  [ "${#instances[@]}" -eq 0 ] || docker rm --force --volumes "${instances[@]}"
+}
+
+remove_networks() {
+  local networks
+  mapfile -t networks < <(docker network ls --quiet --filter label=knoll.dev/platform=knoll)
+  [ "${#networks[@]}" -eq 0 ] || docker network rm "${networks[@]}"
+}
+
+say 'Stopping the platform'
+timed 'processes' docker compose stop
+timed 'instances' remove_instances
+timed 'docker compose down' docker compose down --volumes --remove-orphans
+timed 'networks' remove_networks

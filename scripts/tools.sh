@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Programs that Knoll's processes, tests and benchmarks run on the host. Does nothing for what is there already.
+# usage: scripts/tools.sh [redis|python|kubectl|bench]...
+#   redis     redis-server: the embedded Redis of `knoll up`, and the tests
+#   python    Python 3.11 or later that can make virtual environments
+#   kubectl   the tests with a real kubectl
+#   bench     nginx, wrk and curl: what Knoll is measured against, and with
+# shellcheck disable=SC2016 # backquotes in messages
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./lib.sh
+
+# need PROGRAM WHY INSTALLER PACKAGE...
+need() {
+  local program=$1 why=$2 installer=$3
+  shift 3
+  have "$program" && return
+  can_install || die "$why needs \`$program\`, which is not on PATH. Install it (package: $*) and run this again"
+  say "$why needs $program: installing $*"
+  "$installer" "$@"
+  have "$program" || die "\`$program\` is not on PATH after $* was installed"
+}
+
+python_works() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+tool() {
+  case $1 in
+    redis) need redis-server 'The embedded Redis' apt_install redis-server ;;
+    bench)
+      need nginx 'The benchmark' apt_install nginx-light
+      need wrk 'The benchmark' apt_install wrk
+      need curl 'The benchmark' apt_install curl ca-certificates
+      ;;
+    python)
+      python_works && return
+      can_install || die 'Python 3.11 or later with its venv module is needed as `python3`. Install it and run this again'
+      say 'Python with its venv module is missing: installing it'
+      apt_install python3 python3-venv
+      python_works || die "Python 3.11 or later is needed, and this release has $(python3 --version 2>&1)"
+      ;;
+    kubectl)
+      if ! have kubectl && [ "$(distribution)" = ubuntu ]; then die 'kubectl is missing; Ubuntu has it as a snap: snap install kubectl --classic'; fi
+      need kubectl 'Testing with the real client' apt_install_newer kubectl
+      ;;
+    *) die "no such tool: $1 (redis, python, kubectl, bench)" ;;
+  esac
+}
+
+for name in "$@"; do tool "$name"; done
