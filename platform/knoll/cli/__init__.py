@@ -1,0 +1,35 @@
+"""`knoll`: what kubectl has no word for."""
+
+import sys
+
+import click
+
+from knoll.cli.build import build
+from knoll.cli.up import up
+from knoll.errors import KnollError
+
+
+class _Commands(click.Group):
+    """Turns the errors we raise on purpose into one line and exit code 1; anything else is a bug and shows."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KnollError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="knoll")
+def main() -> None:
+    """Knative Serving in a box, on plain Docker and Redis.
+
+    Objects are applied and read with kubectl, kn or curl; this command does the rest.
+
+    Exit codes: 0 done, 1 it failed and says why, 2 the command line was wrong.
+    """
+
+
+main.add_command(up)
+main.add_command(build)

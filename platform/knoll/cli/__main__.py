@@ -1,0 +1,5 @@
+"""`python -m knoll.cli`."""
+
+from knoll.cli import main
+
+main(prog_name="knoll")

@@ -1,0 +1,115 @@
+"""`knoll build`: a folder becomes an image on the platform's engine."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from knoll import kinds
+from knoll.cli.client import DEFAULT_SERVER, Client, chunks
+from knoll.cli.pack import pack
+from knoll.errors import KnollError, SourceError
+
+SETTLE_SECONDS = 30
+"""From the last line of a build's output until its status must say how it ended."""
+
+
+class BuildFailedError(KnollError):
+    """The build ran and failed; the message says why."""
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option("-t", "--tag", required=True, help="Name of the image, as NAME:TAG.")
+@click.option("-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="Dockerfile in the source.")
+@click.option("--target", default="", help="Stage to stop at.")
+@click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the Dockerfile.")
+@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
+def build(
+    source: Path, tag: str, dockerfile: str, target: str, arguments: tuple[str, ...], namespace: str, server: str
+) -> None:
+    """Build the folder SOURCE into an image that Services can name."""
+    spec: dict[str, Any] = {"tag": tag, "dockerfile": dockerfile}
+    if target:
+        spec["target"] = target
+    if arguments:
+        spec["args"] = dict(_argument(text) for text in arguments)
+    if not (source / dockerfile).is_file():
+        raise SourceError(f"{source / dockerfile} does not exist; name another with --file")
+    client = Client(server)
+    console = Console(stderr=True)
+    try:
+        spec["source"] = {"upload": {"id": upload(client, source, dockerfile, console)}}
+        name = client.create(kinds.BUILD_KIND, namespace, _build_object(tag, namespace, spec))["metadata"]["name"]
+        console.print(f"[bold]build[/] {name}")
+        for line in client.build_log(namespace, name):
+            console.print(line, markup=False, highlight=False, style="dim")
+        status = ended(client, namespace, name)
+    finally:
+        client.close()
+    click.echo(f"{tag} {status['digest'].rpartition('@')[2]} {status.get('size', 0) / 1e6:.1f} MB")
+
+
+def upload(client: Client, folder: Path, dockerfile: str, console: Console) -> str:
+    """Pack and send a folder, unless the platform has these very bytes; returns the upload's id."""
+    with tempfile.TemporaryDirectory(prefix="knoll-") as scratch:
+        archive = Path(scratch) / "source.tar"
+        with archive.open("wb") as target:
+            count = pack(folder, dockerfile, target)
+        size = archive.stat().st_size
+        with archive.open("rb") as packed:
+            upload_id = f"sha256-{hashlib.file_digest(packed, 'sha256').hexdigest()}"
+        if client.has_upload(upload_id):
+            console.print(f"[bold]source[/] {count} entries, {size / 1e6:.1f} MB: the platform has it already")
+            return upload_id
+        columns = (TextColumn("[bold]upload[/]"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("upload", total=size)
+
+            def watched() -> Iterator[bytes]:
+                for piece in chunks(archive):
+                    yield piece
+                    progress.advance(task, len(piece))
+
+            return client.upload(watched(), size)
+
+
+def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
+    """The status of a build whose output is over. Raises: BuildFailedError."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        status: dict[str, Any] = client.get(kinds.BUILD_KIND, namespace, name).get("status") or {}
+        if status.get("phase") == "Succeeded":
+            return status
+        if status.get("phase") == "Failed":
+            conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+            raise BuildFailedError(
+                f"build {name} failed: {conditions.get('Ready', {}).get('message', 'no reason given')}"
+            )
+        if time.monotonic() > deadline:
+            raise BuildFailedError(f"build {name} gives no result; see `kubectl describe build {name}`")
+        time.sleep(0.1)
+
+
+def _build_object(tag: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+    stem = tag.rpartition("/")[2].partition(":")[0].lower().replace("_", "-").replace(".", "-")[:40].strip("-")
+    return {
+        "apiVersion": kinds.BUILD_KIND.api_version,
+        "kind": kinds.BUILD_KIND.kind,
+        "metadata": {"generateName": f"{stem or 'build'}-", "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def _argument(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--build-arg")
+    return name, value

@@ -1,0 +1,102 @@
+"""Talking to Knoll's API from the command line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from knoll import kinds
+from knoll.errors import BadRequestError, KnollError, NotFoundError, StoreUnavailableError
+
+DEFAULT_SERVER = "http://127.0.0.1:8001"
+CHUNK = 256 * 1024
+
+
+class Client:
+    """One API server. Raises KnollError with the server's own words for what it refuses."""
+
+    def __init__(self, server: str = DEFAULT_SERVER) -> None:
+        self.server = server.rstrip("/")
+        self._http = httpx.Client(base_url=self.server, timeout=httpx.Timeout(30, read=None))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
+        """Raises: NotFoundError."""
+        return self._json("GET", f"{_path(kind, namespace)}/{name}")
+
+    def create(self, kind: kinds.Kind, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._json("POST", _path(kind, namespace), json=body)
+
+    def delete(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
+        return self._json("DELETE", f"{_path(kind, namespace)}/{name}")
+
+    def has_upload(self, upload_id: str) -> bool:
+        try:
+            self._send("HEAD", f"/uploads/{upload_id}")
+        except NotFoundError:
+            return False
+        return True
+
+    def upload(self, chunks: Iterator[bytes], size: int) -> str:
+        """Send an archive; returns its id."""
+        answer = self._json(
+            "POST",
+            "/uploads",
+            content=chunks,
+            headers={"Content-Type": "application/x-tar", "Content-Length": str(size)},
+        )
+        return str(answer["id"])
+
+    def build_log(self, namespace: str, name: str) -> Iterator[str]:
+        """Each line of a build's output while it happens, until the build is over."""
+        url = f"{_path(kinds.BUILD_KIND, namespace)}/{name}/log"
+        try:
+            with self._http.stream("GET", url, params={"follow": "true"}) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refused(answer)
+                yield from answer.iter_lines()
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+
+    def _json(self, method: str, url: str, **more: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._send(method, url, **more).json()
+        return found
+
+    def _send(self, method: str, url: str, **more: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, url, **more)
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+        if answer.is_error:
+            raise _refused(answer)
+        return answer
+
+    def _away(self, error: Exception) -> KnollError:
+        return StoreUnavailableError(
+            f"no answer from Knoll's API at {self.server} ({error}); is it up (`knoll up` or `docker compose up`)? "
+            "Another address goes into --server or KNOLL_SERVER."
+        )
+
+
+def _path(kind: kinds.Kind, namespace: str) -> str:
+    base = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+    return f"{base}/namespaces/{namespace}/{kind.plural}" if kind.namespaced else f"{base}/{kind.plural}"
+
+
+def _refused(answer: httpx.Response) -> KnollError:
+    try:
+        message = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:500]}".strip()
+    return NotFoundError(message) if answer.status_code == 404 else BadRequestError(message)
+
+
+def chunks(archive: Path) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece."""
+    with archive.open("rb") as source:
+        while piece := source.read(CHUNK):
+            yield piece

@@ -1,0 +1,48 @@
+"""A source folder as a tar: what `.dockerignore` leaves of it, the same bytes for the same files."""
+
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from docker.utils.build import exclude_paths
+
+from knoll.errors import SourceError
+
+
+def files(folder: Path, dockerfile: str) -> list[str]:
+    """Paths of what belongs to the source, sorted, relative to the folder; directories included."""
+    ignore = folder / ".dockerignore"
+    patterns = []
+    if ignore.is_file():
+        lines = (line.strip() for line in ignore.read_text().splitlines())
+        patterns = [line for line in lines if line and not line.startswith("#")]
+    return sorted(exclude_paths(str(folder), patterns, dockerfile=dockerfile))
+
+
+def pack(folder: Path, dockerfile: str, target: IO[bytes]) -> int:
+    """Write the tar; returns how many entries it has.
+
+    Owners are left out and modification times are whole seconds, so that the same checkout gives the same bytes.
+
+    Raises: SourceError when a file cannot be read, or is neither file, directory nor link.
+    """
+    count = 0
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in files(folder, dockerfile):
+            entry = archive.gettarinfo(str(folder / name), arcname=name)
+            # Sockets give None; other special files have no place in an image either.
+            if entry is None or not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
+                raise SourceError(f"{folder / name} is neither file, directory nor link: add it to .dockerignore")
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            entry.mtime = int(entry.mtime)
+            try:
+                if entry.isfile():
+                    with (folder / name).open("rb") as source:
+                        archive.addfile(entry, source)
+                else:
+                    archive.addfile(entry)
+            except OSError as error:
+                raise SourceError(f"{folder / name} cannot be read: {error}") from error
+            count += 1
+    return count

@@ -1,0 +1,173 @@
+"""`knoll up`: the whole platform on this machine under one supervisor, for development and tests."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import httpx
+import structlog
+from rich.console import Console
+
+from knoll import logs
+from knoll.errors import KnollError
+from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
+from knoll.supervise import Child, keep_running
+
+log = structlog.get_logger()
+
+START_SECONDS = 60
+_COLOURS = {"redis": "red", "api": "cyan", "builder": "magenta", "autoscaler": "yellow", "activator": "green"}
+
+
+class StartError(KnollError):
+    """The platform does not come up; the message says which part and what it waits for."""
+
+
+@click.command()
+@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Use this Redis instead of one of our own.")
+@click.option(
+    "--data",
+    envvar="KNOLL_DATA",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path.home() / ".local/share/knoll",
+    show_default="~/.local/share/knoll",
+    help="Where our Redis and the uploads keep their files.",
+)
+@click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
+@click.option("--api-port", default=8001, show_default=True, help="Port of the API.")
+@click.option("--platform", default="knoll", show_default=True, help="Name of this platform on the container engine.")
+@click.option("--keep-instances", is_flag=True, help="Leave containers running at the end; the next start adopts them.")
+@click.option("--verbose", is_flag=True, help="Show what the processes log at level info.")
+def up(
+    redis_url: str | None, data: Path, port: int, api_port: int, platform: str, keep_instances: bool, verbose: bool
+) -> None:
+    """Run the whole platform here until Ctrl-C."""
+    logs.set_up("info", "console", "")
+    data.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    environment = {
+        **admin_ports(),
+        "KNOLL_REDIS_URL": redis_url or f"unix://{(data / 'redis.sock').resolve()}?db=0",
+        "KNOLL_PLATFORM": platform,
+        "KNOLL_INSTANCE_NETWORK": os.environ.get("KNOLL_INSTANCE_NETWORK", f"{platform}-instances"),
+        "KNOLL_UPLOADS_DIR": str((data / "uploads").resolve()),
+        "KNOLL_API_PORT": str(api_port),
+        "KNOLL_ACTIVATOR_PORTS": str(port),
+        "KNOLL_PUBLIC_PORT": str(port),
+        "KNOLL_LOG_FORMAT": "console",
+        "KNOLL_LOG_LEVEL": "info" if verbose else "warning",
+        "PYTHONUNBUFFERED": "1",
+    }
+    asyncio.run(_run(console, data, environment, own_redis=redis_url is None, keep_instances=keep_instances))
+
+
+def admin_ports() -> dict[str, str]:
+    """The processes' own ports: as the settings say, which the environment may change."""
+    autoscaler = AutoscalerSettings().autoscaler_admin_port
+    return {
+        "KNOLL_ACTIVATOR_ADMIN_PORT": str(ActivatorSettings().activator_admin_port),
+        "KNOLL_AUTOSCALER_ADMIN_PORT": str(autoscaler),
+        "KNOLL_BUILDER_ADMIN_PORT": str(BuilderSettings().builder_admin_port),
+        "KNOLL_AUTOSCALER_URL": f"http://127.0.0.1:{autoscaler}",
+    }
+
+
+def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where each process says whether it is ready."""
+    host = ApiSettings().api_host
+    return {
+        "api": f"http://{host}:{environment['KNOLL_API_PORT']}/readyz",
+        "builder": f"http://127.0.0.1:{environment['KNOLL_BUILDER_ADMIN_PORT']}/readyz",
+        "autoscaler": f"http://127.0.0.1:{environment['KNOLL_AUTOSCALER_ADMIN_PORT']}/readyz",
+        "activator": f"http://127.0.0.1:{environment['KNOLL_ACTIVATOR_ADMIN_PORT']}/readyz",
+    }
+
+
+def redis_command(data: Path) -> list[str]:
+    """A Redis of our own: reachable by a socket in our folder alone, with every write on disk before it is answered."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise StartError(
+            "redis-server is not installed: install it (Debian: apt-get install redis-server), "
+            "or name a running one with --redis-url"
+        )
+    socket = str((data / "redis.sock").resolve())
+    return [
+        binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "600", "--dir", str(data.resolve()),
+        "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning",
+    ]  # fmt: skip
+
+
+async def _run(
+    console: Console, data: Path, environment: Mapping[str, str], *, own_redis: bool, keep_instances: bool
+) -> None:
+    stop_processes, stop_redis = asyncio.Event(), asyncio.Event()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+
+    def show(name: str, line: str) -> None:
+        console.print(f"[{_COLOURS[name]}]{name:>10}[/] ", end="")
+        console.print(line, markup=False, highlight=False)
+
+    children = []
+    redis = None
+    try:
+        if own_redis:
+            redis = asyncio.create_task(keep_running(Child("redis", redis_command(data), on_line=show), stop_redis))
+        for name in ("api", "builder", "autoscaler", "activator"):
+            child = Child(name, [sys.executable, "-m", name], environment, on_line=show)
+            children.append(asyncio.create_task(keep_running(child, stop_processes)))
+        await _until_ready(console, environment, stopped)
+        await stopped.wait()
+        console.print("[bold]stopping[/]")
+    finally:
+        stop_processes.set()
+        await asyncio.gather(*children)
+        if not keep_instances:
+            await _remove_instances(environment)
+        stop_redis.set()
+        if redis:
+            await redis
+
+
+async def _until_ready(console: Console, environment: Mapping[str, str], stopped: asyncio.Event) -> None:
+    waiting = readiness_urls(environment)
+    missing: dict[str, str] = dict.fromkeys(waiting, "does not answer yet")
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    async with httpx.AsyncClient(timeout=2) as client:
+        while waiting and not stopped.is_set():
+            for name, url in list(waiting.items()):
+                try:
+                    answer = await client.get(url)
+                except httpx.TransportError:
+                    continue
+                if answer.is_success:
+                    del waiting[name]
+                else:
+                    missing[name] = answer.text
+            if asyncio.get_running_loop().time() > deadline:
+                parts = "; ".join(f"{name}: {missing[name]}" for name in waiting)
+                raise StartError(f"not ready within {START_SECONDS} s: {parts}")
+            await asyncio.sleep(0.1)
+    if not stopped.is_set():
+        api, port = environment["KNOLL_API_PORT"], environment["KNOLL_ACTIVATOR_PORTS"]
+        console.print(
+            f"[bold green]Knoll is up[/]  API http://127.0.0.1:{api}   Services http://NAME.NAMESPACE.localhost:{port}\n"
+            f"            kubectl --server http://127.0.0.1:{api} apply -f service.yaml      Ctrl-C ends everything",
+            highlight=False,
+        )
+
+
+async def _remove_instances(environment: Mapping[str, str]) -> None:
+    """The autoscaler alone touches containers: it takes its own away."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "autoscaler", "--remove-all", env={**os.environ, **environment}
+    )
+    if await process.wait():
+        log.warning("containers of this platform are left; see `docker ps --filter label=knoll.dev/platform`")
