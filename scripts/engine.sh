@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # A running Docker Engine with Compose v2 and Buildx. Does nothing where there is one already.
 # On Debian and Ubuntu, as root, it installs the distribution's own packages; elsewhere it says what to install.
+# usage: scripts/engine.sh          make sure that it runs
+#        scripts/engine.sh stop     end the engine that this script started, and no other
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./lib.sh
 
 LOG=/var/log/dockerd.log
+STARTED=/run/knoll-dockerd # there while an engine runs that was started here
 SOCKET_DEADLINE=60
 
 engine_answers() { docker info >/dev/null 2>&1; }
@@ -47,6 +50,7 @@ start_engine() {
   else
     note "no systemd here: starting dockerd as a daemon of its own, log in $LOG"
     setsid --fork dockerd >>"$LOG" 2>&1 </dev/null
+    : >"$STARTED"
   fi
   wait_for "$SOCKET_DEADLINE" engine_answers && return
   printf 'error: Docker Engine did not answer within %d s. The end of its log:\n' "$SOCKET_DEADLINE" >&2
@@ -54,6 +58,21 @@ start_engine() {
   exit 1
 }
 
+engine_gone() { ! kill -0 "$1" 2>/dev/null; }
+
+stop_engine() {
+  local pid
+  [ -e "$STARTED" ] && pid=$(cat /var/run/docker.pid 2>/dev/null) || return 0
+  say 'Stopping the Docker Engine that was started here'
+  kill "$pid" 2>/dev/null || true
+  wait_for 30 engine_gone "$pid" || die "dockerd (process $pid) did not end within 30 s"
+  rm -f "$STARTED"
+}
+
+if [ "${1:-}" = stop ]; then
+  stop_engine
+  exit 0
+fi
 if engine_answers && plugins_work; then
   say "Docker Engine $(docker info --format '{{.ServerVersion}}') is running"
   exit 0

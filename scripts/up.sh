@@ -19,7 +19,7 @@ say 'Starting the platform'
 remove_foreign_network
 if ! timed 'docker compose up --wait' docker compose up --detach --wait --wait-timeout 120 --remove-orphans; then
   docker compose ps --all >&2
-  docker compose logs --tail 20 >&2
+  docker compose logs --no-color --tail 20 >&2
   die 'the platform did not become healthy; its state and the end of its logs are above'
 fi
 note "services  http://NAME.NAMESPACE.localhost:$KNOLL_HTTP_PORT"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 make_venv() {
   # An environment whose interpreter is gone (an upgrade, a moved folder) cannot be mended.
   .venv/bin/python -c 'import sys' 2>/dev/null || rm -rf .venv
-  [ -d .venv ] || python3 -m venv .venv
+  [ -d .venv ] || python3 -m venv .venv || return
   .venv/bin/python -m pip --version 2>/dev/null || .venv/bin/python -m ensurepip
 }
 
