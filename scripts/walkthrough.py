@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import comb
 from pathlib import Path
@@ -34,7 +34,7 @@ READY_SECONDS, ZERO_SECONDS = 60, 60
 BURST_REQUESTS, BURST_LIMIT = 50, 5
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A step's promise did not hold; the message says what came instead."""
 
 
@@ -68,7 +68,7 @@ class Walkthrough:
         self._number = 0
 
     async def run(self) -> None:
-        """All steps in order. Raises: StepFailed."""
+        """All steps in order. Raises: StepError."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("Build the sample's image from its folder", self.build),
             ("Apply v1: it gets all requests", self.v1),
@@ -128,7 +128,7 @@ class Walkthrough:
         self._show(answers, "while traffic moved")
         failed = sum(count for answer, count in answers.items() if not answer.startswith("v"))
         if failed:
-            raise StepFailed(f"{failed} requests failed while traffic moved: {dict(answers)}")
+            raise StepError(f"{failed} requests failed while traffic moved: {dict(answers)}")
         await self.expect({"v1": 100, "v2": 0, "v3": 0}, 50)
 
     async def to_zero(self) -> None:
@@ -145,7 +145,7 @@ class Walkthrough:
         self.console.print(f"{answer.status_code} {answer.text.strip()}   [bold]{took:.0f} ms[/] from zero")
         timing = answer.headers.get("Server-Timing", "")
         if answer.status_code != 200 or not timing:
-            raise StepFailed(f"wanted 200 with Server-Timing, got {answer.status_code} with {dict(answer.headers)}")
+            raise StepError(f"wanted 200 with Server-Timing, got {answer.status_code} with {dict(answer.headers)}")
         parts = Table("part", "ms", title="Server-Timing")
         for part, milliseconds in re.findall(r"([\w-]+);dur=([\d.]+)", timing):
             parts.add_row(part, milliseconds)
@@ -169,9 +169,9 @@ class Walkthrough:
             table.add_row(name, str(count), str(most[name]))
         self.console.print(table)
         if failed:
-            raise StepFailed(f"{len(failed)} of {BURST_REQUESTS} failed: {failed[0].status_code} {failed[0].text}")
+            raise StepError(f"{len(failed)} of {BURST_REQUESTS} failed: {failed[0].status_code} {failed[0].text}")
         if len(served) < 2 or max(most.values()) > BURST_LIMIT:
-            raise StepFailed(f"wanted several instances with at most {BURST_LIMIT} at once, got {most}")
+            raise StepError(f"wanted several instances with at most {BURST_LIMIT} at once, got {most}")
         await self._at_zero(BURST)
 
     async def expect(self, shares: dict[str, int], requests: int, tag: str = "") -> None:
@@ -184,7 +184,7 @@ class Walkthrough:
             if self._compare(counts, shares, requests, tag):
                 return
             if last:
-                raise StepFailed(f"wanted {shares} percent of {requests} requests, got {dict(counts)}")
+                raise StepError(f"wanted {shares} percent of {requests} requests, got {dict(counts)}")
             self.console.print("outside the bounds: drawn once more")
 
     async def _ask(self, requests: int, tag: str) -> Counter[str]:
@@ -268,7 +268,7 @@ class Walkthrough:
         if shown:
             self.console.print((done.stdout or "").rstrip(), markup=False)
         if done.returncode:
-            raise StepFailed(f"{shown or ' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+            raise StepError(f"{shown or ' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
     def _say(self, text: str) -> None:
@@ -284,7 +284,7 @@ async def _until(condition: Callable[[], bool], seconds: float, what: str) -> No
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise StepFailed(f"waited {seconds} s in vain for {what}")
+            raise StepError(f"waited {seconds} s in vain for {what}")
         await asyncio.sleep(0.2)
 
 
@@ -297,7 +297,7 @@ def main() -> None:
     walk = Walkthrough(chosen.server.rstrip("/"), chosen.gateway.rstrip("/"))
     try:
         asyncio.run(walk.run())
-    except StepFailed as error:
+    except StepError as error:
         walk.console.print(f"[bold red]failed:[/] {error}")
         sys.exit(1)
 
