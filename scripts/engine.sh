@@ -33,13 +33,14 @@ wanted_packages() {
   have docker || printf 'docker-cli '
   docker compose version >/dev/null 2>&1 || printf '%s ' "$1"
   docker buildx version >/dev/null 2>&1 || printf 'docker-buildx '
+  printf '\n'
 }
 
 install_engine() {
   local packages
   case $(distribution) in
     debian) read -ra packages < <(wanted_packages docker-compose) ;;
-    *) read -ra packages < <(wanted_packages docker-compose-v2 | sed 's/docker-cli//') ;; # Ubuntu: the client is in docker.io
+    *) read -ra packages < <(wanted_packages docker-compose-v2 | sed 's/docker-cli//') ;; # its docker.io has the client
   esac
   apt_install_newer "${packages[@]}"
 }
