@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a real Redis, and what must be there when the run says so."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -16,6 +17,15 @@ from tests.waiting import eventually_sync
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+# pytest-asyncio asks for the main thread's loop between tests; before Python 3.14 asking makes one that nobody closes.
+_loop_between_tests = asyncio.new_event_loop()
+asyncio.set_event_loop(_loop_between_tests)
+
+
+def pytest_unconfigure() -> None:
+    _loop_between_tests.close()
 
 
 def need(what: str, there: bool) -> None:

@@ -1,0 +1,39 @@
+import pytest
+
+from builder.images import LocalImage, PullPolicy, local_digest, order
+
+BUILT = LocalImage("sha256:" + "a" * 64, ())
+PULLED = LocalImage("sha256:" + "b" * 64, ("golang@sha256:" + "c" * 64,))
+
+
+@pytest.mark.parametrize(
+    ("policy", "tag", "local", "places"),
+    [
+        pytest.param("", "v1", None, ("registry",), id="what is not here is asked for"),
+        pytest.param("", "v1", PULLED, ("local",), id="a tag that is here is taken"),
+        pytest.param("", "latest", PULLED, ("registry", "local"), id="latest may have moved on"),
+        pytest.param("", "", PULLED, ("registry", "local"), id="no tag is latest"),
+        pytest.param("", "latest", BUILT, ("local",), id="what was built here is here"),
+        pytest.param("IfNotPresent", "latest", PULLED, ("local",), id="IfNotPresent takes what is here"),
+        pytest.param("Always", "v1", PULLED, ("registry",), id="Always asks"),
+        pytest.param("Always", "v1", BUILT, ("registry",), id="Always asks for what was built here too"),
+        pytest.param("Never", "v1", None, ("local",), id="Never does not ask"),
+    ],
+)
+def test_a_tag_is_looked_up_in_this_order(
+    policy: PullPolicy, tag: str, local: LocalImage | None, places: tuple[str, ...]
+) -> None:
+    assert order(policy, tag, local) == places
+
+
+@pytest.mark.parametrize(
+    ("repository", "local", "digest"),
+    [
+        ("rest-api-go", BUILT, "rest-api-go@" + BUILT.id),
+        ("golang", PULLED, "golang@sha256:" + "c" * 64),
+        ("docker.io/library/golang", PULLED, "docker.io/library/golang@sha256:" + "c" * 64),
+        ("example.com/golang", PULLED, "example.com/golang@" + PULLED.id),
+    ],
+)
+def test_a_local_image_has_its_registrys_digest_or_its_id(repository: str, local: LocalImage, digest: str) -> None:
+    assert local_digest(repository, local) == digest
