@@ -31,8 +31,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends docker-cli docker-buildx \
  && rm -rf /var/lib/apt/lists/*
 # 65532 is what unprivileged apps run as; the platform itself is somebody else.
-RUN groupadd --system --gid 10001 knoll \
- && useradd --system --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
+RUN groupadd --gid 10001 knoll \
+ && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
  && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
 COPY --from=dependencies /opt/knoll /opt/knoll

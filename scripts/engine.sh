@@ -27,7 +27,9 @@ TEXT
 }
 
 wanted_packages() {
-  have dockerd || printf 'docker.io iptables ca-certificates '
+  have dockerd || printf 'docker.io iptables '
+  # To pull with. Never renewed where it is there: that would drop certificates somebody added to the bundle itself.
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates '
   # Where the kernel has AppArmor on, the engine cannot start a container without its parser.
   if grep -qs Y /sys/module/apparmor/parameters/enabled && ! have apparmor_parser; then printf 'apparmor '; fi
   have docker || printf 'docker-cli '
@@ -59,7 +61,8 @@ start_engine() {
   exit 1
 }
 
-engine_gone() { ! kill -0 "$1" 2>/dev/null; }
+# A process that ended, though nobody asked yet how, is gone too.
+engine_gone() { [ ! -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
 
 stop_engine() {
   local pid

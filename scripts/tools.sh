@@ -29,7 +29,7 @@ tool() {
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
-      need curl 'The benchmark' apt_install curl ca-certificates
+      need curl 'The benchmark' apt_install curl
       ;;
     python)
       python_works && return
