@@ -28,7 +28,7 @@ redis kubectl:
 	@scripts/tools.sh $@
 
 build: images ## the image `knoll`, which all processes run from
-	@scripts/step.sh 'docker compose build' $(COMPOSE) build
+	@scripts/build.sh
 
 up: build ## the platform, in containers, and wait until it is healthy
 	@scripts/up.sh

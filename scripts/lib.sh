@@ -67,6 +67,16 @@ apt_install() {
   fi
 }
 
+# What a build inside a container cannot know by itself: where this machine gets Python packages from, and whom it
+# trusts (compose.yaml hands both on). Settings that are there already stay.
+export_build_settings() {
+  local index bundle=/etc/ssl/certs/ca-certificates.crt
+  if [ -z "${PIP_INDEX_URL:-}" ] && [ -x .venv/bin/python ]; then
+    index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null) && export PIP_INDEX_URL=$index
+  fi
+  if [ -z "${KNOLL_CA_BUNDLE:-}" ] && [ -r "$bundle" ]; then export KNOLL_CA_BUNDLE=$bundle; fi
+}
+
 # The URI that this machine fetches its own Debian release from, whatever notation its sources are in.
 debian_uri() {
   local own

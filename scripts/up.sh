@@ -15,6 +15,7 @@ remove_foreign_network() {
   docker network rm "$NETWORK" >/dev/null || die "$NETWORK is in use by something else: end \`knoll up\` first"
 }
 
+export_build_settings
 say 'Starting the platform'
 remove_foreign_network
 if ! timed 'docker compose up --wait' docker compose up --detach --wait --wait-timeout 120 --remove-orphans; then
