@@ -33,7 +33,7 @@ class ApiSettings(CommonSettings):
     api_port: int = Field(8001, ge=0, le=65535)
     """Port of the API; 0 picks a free one."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
-    """Where uploaded sources wait for the builder; shared with it."""
+    """Where uploaded sources wait for the builder; the API and the builder share it."""
     max_upload_bytes: PositiveInt = 2 * 1024**3
     """Bound of one uploaded source, in bytes."""
     public_port: int = Field(8080, ge=1, le=65535)
@@ -86,7 +86,7 @@ class BuilderSettings(CommonSettings):
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
-    """Where uploaded sources wait; shared with the API."""
+    """Where uploaded sources wait for the builder; the API and the builder share it."""
     build_workers: PositiveInt = 1
     """Builds at once."""
     build_timeout_seconds: PositiveInt = 1800
