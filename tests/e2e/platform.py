@@ -1,0 +1,112 @@
+"""A whole platform of a test's own: `knoll up` on free ports, its own Redis, its own name on the engine."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import free_port
+from tests.waiting import eventually_sync
+
+START_SECONDS, STOP_SECONDS = 90, 90
+PROCESSES = ("api", "builder", "autoscaler", "activator")
+
+
+@dataclass
+class Platform:
+    """A running platform, and how to reach it."""
+
+    name: str
+    api: str
+    """Base URL of the API."""
+    gateway: str
+    """Base URL of the activator."""
+    data: Path
+    home: Path
+    process: subprocess.Popen[str]
+    output: list[str] = field(default_factory=list)
+
+    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the real kubectl against this platform, with a home of its own (it caches discovery there)."""
+        command = ["kubectl", "--server", self.api, *words]
+        environment = {**os.environ, "HOME": str(self.home), "KUBECONFIG": "/dev/null"}
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, env=environment)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def pids(self, name: str) -> list[int]:
+        """Processes of one part: the children of `knoll up` that run it (`redis` too)."""
+        wanted = "redis-server" if name == "redis" else f"-m {name}"
+        found = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
+        )
+        lines = (line.strip().partition(" ") for line in found.stdout.splitlines())
+        return [int(pid) for pid, _, words in lines if wanted in words]
+
+    def kill(self, name: str) -> None:
+        """Kill -9 one part and all of its process group; `knoll up` starts it again."""
+        for pid in self.pids(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def containers(self, *filters: str) -> list[str]:
+        """Ids of this platform's running containers."""
+        words = [f"--filter=label=knoll.dev/platform={self.name}", *(f"--filter={one}" for one in filters)]
+        found = subprocess.run(["docker", "ps", "-q", *words], capture_output=True, text=True, check=True)
+        return found.stdout.split()
+
+
+@contextlib.contextmanager
+def running(directory: Path, **environment: str) -> Iterator[Platform]:
+    """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    api_port, port = free_port(), free_port()
+    data, home = directory / "data", directory / "home"
+    home.mkdir(parents=True)
+    command = [sys.executable, "-m", "knoll.cli", "up", "--data", str(data), "--platform", name, "--verbose",
+               "--api-port", str(api_port), "--port", str(port)]  # fmt: skip
+    ports = {f"KNOLL_{part}_ADMIN_PORT": str(free_port()) for part in ("ACTIVATOR", "AUTOSCALER", "BUILDER")}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **ports, "NO_COLOR": "1", "COLUMNS": "400", **environment},
+    )
+    platform = Platform(name, f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{port}", data, home, process)
+    assert process.stdout is not None
+    reader = threading.Thread(target=lambda: platform.output.extend(iter(process.stdout.readline, "")), daemon=True)
+    reader.start()
+    try:
+        eventually_sync(lambda: _up(platform), within=START_SECONDS, what="the platform")
+        yield platform
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reader.join(10)
+        process.stdout.close()
+
+
+def _up(platform: Platform) -> bool:
+    if platform.process.poll() is not None:
+        raise RuntimeError("the platform ended:\n" + "".join(platform.output[-50:]))
+    return any("Knoll is up" in line for line in platform.output)
+
+
+def http(platform: Platform) -> httpx.Client:
+    """A client of the platform's gateway."""
+    return httpx.Client(base_url=platform.gateway, timeout=60)
