@@ -1,0 +1,92 @@
+"""Build: handed to the builder once, its progress mirrored into the status. Pure."""
+
+from dataclasses import dataclass
+
+from api.controllers import conditions, objects
+from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
+from api.controllers.conditions import FALSE, TRUE, UNKNOWN, Verdict
+from knoll import jobs, kinds
+from knoll.jobs import BuildProgress
+from knoll.store import Json
+
+SUCCEEDED = "Succeeded"
+
+LOST_SECONDS = 60.0
+"""After which a build that nobody has begun is handed over again (the queue keeps it from running twice)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Build and what the builder says of it."""
+
+    build: Json
+    progress: BuildProgress | None = None
+    asked: float = 0.0
+    """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the status of a Build right, and whether it must be handed over."""
+    before = observed.build
+    if objects.deleting(before):
+        return Outcome()
+    meta = before["metadata"]
+    progress = observed.progress if observed.progress and observed.progress.uid == meta["uid"] else None
+    if progress is None and is_over(before):
+        return Outcome()
+    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress)}
+    status["conditions"] = conditions.merged(conditions.of(before), {SUCCEEDED: _verdict(progress)}, now)
+    after = objects.changed(before, new_status=status)
+    actions: list[Action] = []
+    requeue_after = None
+    if not is_over(after):
+        # A running build is asked for again too: should its worker have died, the queue knows that it did.
+        due = observed.asked + LOST_SECONDS if observed.asked else 0.0
+        requeue_after = LOST_SECONDS if due <= now else due - now
+        if due <= now:
+            actions.append(Enqueue(jobs.BUILD_JOB, meta["namespace"], meta["name"], meta["uid"]))
+    actions += objects.write(kinds.BUILD_KIND.id, before, after)
+    if is_over(after) and not is_over(before):
+        found = objects.condition(after, SUCCEEDED) or {}
+        type_ = "Normal" if found["status"] == TRUE else "Warning"
+        actions.append(Emit(before, type_, found.get("reason") or "BuildSucceeded", found.get("message", "")))
+    return Outcome(actions, requeue_after)
+
+
+def removed(namespace: str, name: str, progress: BuildProgress | None) -> Outcome:
+    """What is left to do once a Build is gone."""
+    return Outcome([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
+
+
+def is_over(build: Json) -> bool:
+    return objects.condition_status(build, SUCCEEDED) != UNKNOWN
+
+
+def _mirrored(progress: BuildProgress | None) -> Json:
+    if progress is None:
+        return {"phase": "Queued"}
+    found: Json = {"phase": progress.phase}
+    if progress.digest:
+        found["digest"] = progress.digest
+    if progress.size:
+        found["size"] = progress.size
+    if progress.started:
+        found["startTime"] = objects.timestamp(progress.started)
+    if progress.finished:
+        found["completionTime"] = objects.timestamp(progress.finished)
+    if progress.attempts:
+        found["attempts"] = progress.attempts
+    return found
+
+
+def _verdict(progress: BuildProgress | None) -> Verdict:
+    match progress.phase if progress else "Queued":
+        case "Succeeded":
+            return Verdict(TRUE)
+        case "Failed":
+            reason, message = (progress.reason, progress.message) if progress else ("", "")
+            return Verdict(FALSE, reason or "BuildFailed", message or "The build failed.")
+        case "Running":
+            return Verdict(UNKNOWN, "Running", "The image is being built.")
+        case _:
+            return Verdict(UNKNOWN, "Queued", "The build waits for a free builder.")

@@ -1,0 +1,205 @@
+"""Configuration: makes a Revision for each generation, and says which is the latest ready. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.controllers import conditions, objects
+from api.controllers.actions import Action, Create, Emit, Outcome
+from api.controllers.conditions import FALSE, UNKNOWN, YES, Verdict
+from knoll import kinds
+from knoll.store import Json
+
+MAX_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Configuration and what concerns it."""
+
+    configuration: Json
+    revisions: Sequence[Json] = ()
+    """Those it owns."""
+    namesake: Json | None = None
+    """The Revision of the name that the newest generation's would get, whoever owns it."""
+    routes: frozenset[str] = field(default_factory=frozenset)
+    """Names of the Routes whose spec or status names this Configuration."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the newest Revision and the status of a Configuration right.
+
+    Source: Knative Serving, pkg/reconciler/configuration (behaviour).
+    """
+    before = observed.configuration
+    if objects.deleting(before):
+        return Outcome()
+    after = labelled(before, observed.routes)
+    old = objects.status(before)
+    status: Json = {"observedGeneration": objects.generation(before)}
+    actions: list[Action] = []
+    latest = _latest_created(observed)
+    if latest is None and observed.namesake is not None:
+        name = observed.namesake["metadata"]["name"]
+        verdict = Verdict(
+            FALSE, "RevisionFailed", f'The Revision "{name}" was not created: another of that name exists already.'
+        )
+        _keep(old, status, "latestCreatedRevisionName", "latestReadyRevisionName")
+    else:
+        if latest is None:
+            latest = new_revision(after, now)
+            created = f'Created Revision "{latest["metadata"]["name"]}"'
+            actions += [Create(kinds.REVISION.id, latest), Emit(before, "Normal", "Created", created)]
+        actions += _taken_up(before, latest)
+        ready = _latest_ready(observed, latest)
+        status["latestCreatedRevisionName"] = latest["metadata"]["name"]
+        if ready:
+            status["latestReadyRevisionName"] = ready
+        verdict = _verdict(latest, ready)
+    status["conditions"] = conditions.merged(conditions.of(before), {"Ready": verdict}, now, ready=None)
+    after = objects.changed(after, new_status=status)
+    actions += objects.write(kinds.CONFIGURATION.id, before, after)
+    actions += _events(before, after)
+    return Outcome(actions)
+
+
+def revision_name(configuration: Json) -> str:
+    """The name of the newest generation's Revision: the template's own, else `<configuration>-<generation>`."""
+    own = (configuration["spec"]["template"].get("metadata") or {}).get("name")
+    return own or child_name(configuration["metadata"]["name"], f"-{objects.generation(configuration):05d}")
+
+
+def child_name(parent: str, suffix: str) -> str:
+    """`parent` + `suffix`, at most 63 characters: too long a parent is cut and gets an md5 of itself."""
+    if len(parent) + len(suffix) <= MAX_NAME:
+        return parent + suffix
+    digest = hashlib.md5(parent.encode(), usedforsecurity=False).hexdigest()
+    room = MAX_NAME - len(digest) - len(suffix)
+    return f"{parent[:room]}{digest}{suffix}" if room > 0 else (digest + suffix)[:MAX_NAME]
+
+
+def new_revision(configuration: Json, now: float) -> Json:
+    """The Revision of the newest generation."""
+    meta, template = configuration["metadata"], configuration["spec"]["template"]
+    template_meta = template.get("metadata") or {}
+    routes = objects.routes_named(configuration)
+    wanted_labels = {
+        **(template_meta.get("labels") or {}),
+        objects.CONFIGURATION: meta["name"],
+        objects.CONFIGURATION_GENERATION: str(objects.generation(configuration)),
+        objects.CONFIGURATION_UID: meta["uid"],
+        objects.ROUTING_STATE: objects.ACTIVE if routes else objects.PENDING,
+    }
+    for name in (objects.SERVICE, objects.SERVICE_UID):
+        if name in objects.labels(configuration):
+            wanted_labels[name] = objects.labels(configuration)[name]
+    wanted_annotations = {
+        **(template_meta.get("annotations") or {}), objects.ROUTING_STATE_MODIFIED: objects.timestamp(now)
+    }  # fmt: skip
+    modifier = objects.annotations(configuration).get(objects.LAST_MODIFIER)
+    if modifier:
+        wanted_annotations[objects.CREATOR] = modifier
+    if routes:
+        wanted_annotations[objects.ROUTES] = objects.routes_text(routes)
+    return objects.make(
+        kinds.REVISION, kinds.CONFIGURATION, configuration, revision_name(configuration),
+        labels=wanted_labels, annotations=wanted_annotations, spec=template["spec"],
+    )  # fmt: skip
+
+
+def labelled(configuration: Json, routes: frozenset[str]) -> Json:
+    """The Configuration with the annotation that names the Routes which name it."""
+    owner = objects.controller_of(configuration)
+    wanted = set(routes)
+    if owner and owner.get("kind") == "Service":
+        # Its Service's Route has that name too and may not exist yet.
+        wanted.add(owner["name"])
+    present = dict(objects.annotations(configuration))
+    if wanted:
+        present[objects.ROUTES] = objects.routes_text(wanted)
+    else:
+        present.pop(objects.ROUTES, None)
+    if present == objects.annotations(configuration):
+        return configuration
+    return objects.changed(configuration, new_annotations=present)
+
+
+def _latest_created(observed: Observed) -> Json | None:
+    """The Revision that stands for the newest generation; None when it must be made (or its name is taken)."""
+    configuration, namesake = observed.configuration, observed.namesake
+    current = str(objects.generation(configuration))
+    own_name = (configuration["spec"]["template"].get("metadata") or {}).get("name")
+    if not own_name:
+        for revision in observed.revisions:
+            if objects.labels(revision).get(objects.CONFIGURATION_GENERATION) == current:
+                return revision
+        return None
+    if namesake is None or not objects.is_controlled_by(namesake, configuration):
+        return None
+    if objects.labels(namesake).get(objects.CONFIGURATION_GENERATION) == current:
+        return namesake
+    # An earlier Revision under the name the user gave is taken up again if it is the same.
+    return namesake if namesake["spec"] == configuration["spec"]["template"]["spec"] else None
+
+
+def _taken_up(configuration: Json, latest: Json) -> list[Action]:
+    """Mark an earlier Revision as the one of this generation, so that nothing made in between counts as newer."""
+    current = str(objects.generation(configuration))
+    if objects.labels(latest).get(objects.CONFIGURATION_GENERATION) == current:
+        return []
+    wanted = {**objects.labels(latest), objects.CONFIGURATION_GENERATION: current}
+    return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=wanted))
+
+
+def _latest_ready(observed: Observed, latest: Json) -> str:
+    """Name of the latest ready Revision: never older than the present one, unless the user named an older one."""
+    present = objects.status(observed.configuration).get("latestReadyRevisionName", "")
+    if objects.is_ready(latest):
+        return str(latest["metadata"]["name"])
+    by_name = {revision["metadata"]["name"]: revision for revision in observed.revisions}
+    floor = _generation_of(by_name[present]) if present in by_name else 0
+    ready = [
+        revision
+        for revision in observed.revisions
+        if objects.is_ready(revision) and _generation_of(revision) >= floor and not objects.deleting(revision)
+    ]
+    if not ready:
+        return present if present in by_name else ""
+    newest = max(ready, key=_generation_of)
+    if _generation_of(newest) == floor and present in by_name:
+        return str(present)
+    return str(newest["metadata"]["name"])
+
+
+def _generation_of(revision: Json) -> int:
+    text = objects.labels(revision).get(objects.CONFIGURATION_GENERATION, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _verdict(latest: Json, ready: str) -> Verdict:
+    name = latest["metadata"]["name"]
+    if name == ready:
+        return YES
+    found = objects.condition(latest)
+    if found is not None and found["status"] == FALSE:
+        return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {found.get("message", "")}')
+    return Verdict(UNKNOWN)
+
+
+def _keep(old: Json, status: Json, *names: str) -> None:
+    for name in names:
+        if name in old:
+            status[name] = old[name]
+
+
+def _events(before: Json, after: Json) -> list[Action]:
+    result: list[Action] = []
+    was, now_is = (objects.status(body).get("latestReadyRevisionName", "") for body in (before, after))
+    if now_is and not was:
+        result.append(Emit(before, "Normal", "ConfigurationReady", "The Configuration is ready"))
+    if now_is and now_is != was:
+        result.append(Emit(before, "Normal", "LatestReadyUpdate", f'The latest ready Revision is "{now_is}" now'))
+    failed, had = objects.condition(after), objects.condition(before)
+    if failed and failed["status"] == FALSE and failed != had:
+        result.append(Emit(before, "Warning", "LatestCreatedFailed", failed.get("message", "")))
+    return result

@@ -1,0 +1,114 @@
+"""Carrying out what reconcilers want, and taking the answers into the world at once. Decides nothing."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from api.controllers import objects
+from api.controllers.actions import (
+    Action,
+    Create,
+    Delete,
+    Emit,
+    Enqueue,
+    Forget,
+    PutRoute,
+    RemoveRoute,
+    Update,
+    UpdateStatus,
+)  # fmt: skip
+from api.controllers.cache import Seen
+from api.controllers.observe import World
+from knoll import jobs
+from knoll.errors import NotFoundError
+from knoll.job_queue import JobQueue
+from knoll.store import Json, Store
+from knoll.tables import Table
+from knoll.traffic import RouteEntry
+
+
+class Executor:
+    """Writes to the store, the routing table and the job queue."""
+
+    def __init__(
+        self,
+        store: Store,
+        routing: Table[RouteEntry],
+        answers: dict[str, Table[Any]],
+        queue: JobQueue,
+        world: World,
+        emit: Callable[[Emit], None],
+        seen: Callable[[Seen | None], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Make an executor.
+
+        Args:
+            answers: the builder's tables by name, from which answers about removed objects are taken.
+            emit: takes Events; must not block.
+            seen: told what each write changed in the world's cache.
+            clock: gives epoch seconds.
+        """
+        self._store = store
+        self._routing = routing
+        self._answers = answers
+        self._queue = queue
+        self._world = world
+        self._emit = emit
+        self._seen = seen
+        self._clock = clock
+
+    async def carry_out(self, action: Action) -> None:
+        """Carry out one action. Raises: ConflictError, AlreadyExistsError, NotFoundError, StoreUnavailableError."""
+        match action:
+            case Create(resource, body):
+                self._take(resource, await self._store.create(resource, born(body, self._clock())))
+            case Update(resource, before, body):
+                self._take(resource, await self._store.update(resource, aged(before, body)))
+            case UpdateStatus(resource, _, body):
+                self._take(resource, await self._store.update(resource, body))
+            case Delete(resource, namespace, name, uid):
+                await self._delete(resource, namespace, name, uid)
+            case PutRoute(path, entry):
+                self._world.routing[path] = (await self._routing.put(path, entry), entry)
+            case RemoveRoute(path):
+                await self._routing.remove(path)
+                self._world.routing.pop(path, None)
+                self._world.acknowledged.pop(path, None)
+            case Forget(table, path):
+                await self._answers[table].remove(path)
+            case Enqueue(job, namespace, name, uid):
+                ask = self._queue.build if job == jobs.BUILD_JOB else self._queue.resolve
+                await ask(namespace, name, uid)
+                self._world.asked[uid] = self._clock()
+            case Emit():
+                self._emit(action)
+
+    def _take(self, resource: str, body: Json) -> None:
+        # A body on its way out may be gone already: the watch says when.
+        if not objects.deleting(body):
+            self._seen(self._world.cache.put(resource, body))
+
+    async def _delete(self, resource: str, namespace: str, name: str, uid: str) -> None:
+        try:
+            await self._store.delete(resource, namespace, name, uid=uid)
+        except NotFoundError:
+            return
+
+
+def born(body: Json, now: float) -> Json:
+    """A new object with what every object has from its first moment."""
+    meta = {
+        **body["metadata"],
+        "uid": str(uuid.uuid4()),
+        "creationTimestamp": objects.timestamp(now),
+        "generation": 1,
+    }
+    return {**body, "metadata": meta}
+
+
+def aged(before: Json, body: Json) -> Json:
+    """An object whose generation has followed its spec."""
+    if before.get("spec") == body.get("spec"):
+        return body
+    return {**body, "metadata": {**body["metadata"], "generation": objects.generation(before) + 1}}

@@ -1,0 +1,59 @@
+"""Which Routes send traffic to a Revision, kept on the Revision itself: `routingState` and `routes`. Pure.
+
+The autoscaler and the garbage collector read it: a Revision that no Route names any more may go below its min-scale.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from api.controllers import objects
+from knoll.store import Json
+
+
+def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | None, now: float) -> Json:
+    """The Revision with its routing labels brought up to date; the very same object when they are.
+
+    Args:
+        routes: by name, every Route of the namespace that concerns the Revision: those whose spec or status names it or
+            its Configuration, and those it says it is named by.
+        configuration: its own; None when there is none any more.
+    """
+    name = revision["metadata"]["name"]
+    naming = {route_name for route_name, route in routes.items() if names(route, name, configuration)}
+    present = objects.routes_named(revision)
+    # A Route that is still on its way keeps what it had: its old traffic is served until the new one is.
+    naming |= {gone for gone in present - naming if gone in routes and not _settled(routes[gone])}
+    state = objects.labels(revision).get(objects.ROUTING_STATE, "")
+    wanted = objects.ACTIVE if naming else (state if state in (objects.PENDING, objects.RESERVE) else objects.RESERVE)
+    if present == naming and state == wanted:
+        return revision
+    new_annotations = dict(objects.annotations(revision))
+    new_annotations.pop(objects.ROUTES, None)
+    if naming:
+        new_annotations[objects.ROUTES] = objects.routes_text(naming)
+    if state != wanted:
+        new_annotations[objects.ROUTING_STATE_MODIFIED] = objects.timestamp(now)
+    new_labels = {**objects.labels(revision), objects.ROUTING_STATE: wanted}
+    return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
+
+
+def names(route: Json, revision: str, configuration: Json | None) -> bool:
+    """Whether a Route sends traffic to a Revision, or will as soon as it is ready."""
+    if objects.deleting(route):
+        return False
+    if revision in _revisions(objects.status(route)):
+        return True
+    spec = route["spec"]
+    if revision in _revisions(spec):
+        return True
+    if configuration is None or objects.status(configuration).get("latestCreatedRevisionName") != revision:
+        return False
+    own = configuration["metadata"]["name"]
+    return any(target.get("configurationName") == own for target in spec.get("traffic") or ())
+
+
+def _revisions(part: Json) -> Sequence[str]:
+    return [target["revisionName"] for target in part.get("traffic") or () if target.get("revisionName")]
+
+
+def _settled(route: Json) -> bool:
+    return objects.observed(route) and objects.condition_status(route) != "Unknown"

@@ -1,0 +1,289 @@
+"""The controllers' loop: changes fill a queue of keys, workers reconcile them. Everything is pushed, nothing polled.
+
+Decisions are `observe.decide`'s, writes `execute`'s. This module only knows who must be told what.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from api.controllers import dependents, failure, hosts, objects, observe
+from api.controllers.acknowledgements import Acknowledgements
+from api.controllers.actions import Action, Create, Delete, Key, Update, UpdateStatus
+from api.controllers.cache import Seen
+from api.controllers.execute import Executor
+from api.controllers.recorder import Recorder
+from api.controllers.work_queue import WorkQueue
+from knoll import jobs, kinds
+from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollError, NotFoundError
+from knoll.job_queue import JobQueue
+from knoll.jobs import BuildProgress, Resolution
+from knoll.scaling import ScaleStatus
+from knoll.store import Event, Store
+from knoll.tables import Reset, Table
+from knoll.traffic import RouteEntry
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+WORKERS = 16
+"""Keys reconciled at once: enough that nobody waits for another's round trips to Redis."""
+RETRY_SECONDS = 0.5
+"""Before the store is asked again after it was away."""
+
+WATCHED = (*dependents.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables that the controllers write (`routing`) or follow."""
+
+    routing: Table[RouteEntry]
+    resolutions: Table[Resolution]
+    builds: Table[BuildProgress]
+    scale: Table[ScaleStatus]
+
+
+class Controllers:
+    """Reconciles every object. One process may run it at a time; `run` ends only by being cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        tables: Tables,
+        queue: JobQueue,
+        port: int = 80,
+        clock: Callable[[], float] = time.time,
+        workers: int = WORKERS,
+    ) -> None:
+        """Make the controllers.
+
+        Args:
+            port: on which users reach the activator.
+            clock: gives epoch seconds.
+            workers: keys that are reconciled at once.
+        """
+        self._store = store
+        self._tables = tables
+        self._port = port
+        self._clock = clock
+        self._workers = workers
+        self.world = observe.World(naming=hosts.Naming(port=port))
+        self.queue = WorkQueue()
+        self._floors: dict[str, int] = {}
+        self._conflicted: set[Key] = set()
+        self._recorder = Recorder(store, clock)
+        self._acknowledgements = Acknowledgements(tables.routing, self._reached)
+        answers: dict[str, Table[Any]] = {jobs.RESOLUTIONS: tables.resolutions, jobs.BUILDS: tables.builds}
+        self._executor = Executor(
+            store, tables.routing, answers, queue, self.world, self._recorder.emit, self._seen, clock
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled; waits out a Redis that is away."""
+        await self._persist(self._load)
+        try:
+            async with asyncio.TaskGroup() as group:
+                ready = [
+                    self._start_following(group, self._tables.resolutions, self.world.resolutions, kinds.REVISION.id),
+                    self._start_following(group, self._tables.scale, self.world.scale, kinds.REVISION.id),
+                    self._start_following(group, self._tables.builds, self.world.builds, kinds.BUILD_KIND.id),
+                ]
+                group.create_task(self._feed())
+                group.create_task(self._acknowledgements.run())
+                group.create_task(self._recorder.run())
+                for event in ready:
+                    await event.wait()
+                self._add_all()
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+        finally:
+            self.queue.close()
+
+    async def _persist(self, step: Callable[[], Any]) -> None:
+        """Do a step again until the store lets it succeed."""
+        while True:
+            try:
+                await step()
+                return
+            except KnollError as error:
+                log.warning("the store does not answer", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # What changes
+
+    async def _load(self) -> None:
+        """Take in every object and the routing table, as they are now."""
+        for resource in WATCHED:
+            listing = await self._store.list(resource)
+            self._floors[resource] = listing.version
+            for seen in self.world.cache.replace(resource, listing.items, listing.version):
+                self._seen(seen)
+        _, entries = await self._tables.routing.snapshot()
+        self.world.routing.clear()
+        self.world.routing.update(entries)
+        await self._acknowledgements.look()
+        self.world.activators = self._acknowledgements.living
+
+    async def _feed(self) -> None:
+        version = min(self._floors.values())
+        while True:
+            try:
+                async for event in self._store.watch(version):
+                    version = event.version
+                    self._take(event)
+            except ExpiredError:
+                await self._persist(self._load)
+                version = min(self._floors.values())
+            except KnollError as error:
+                log.warning("the store cannot be watched", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _take(self, event: Event) -> None:
+        if event.resource not in self._floors or event.version <= self._floors[event.resource]:
+            return
+        if event.type == "DELETED":
+            _, namespace, name = objects.key_of(event.resource, event.body)
+            self._seen(self.world.cache.remove(event.resource, namespace, name, event.version))
+        else:
+            self._seen(self.world.cache.put(event.resource, event.body))
+
+    def _seen(self, seen: Seen | None) -> None:
+        if seen is None:
+            return
+        if seen.key[0] == kinds.CONFIG_MAP.id:
+            self._configured(seen)
+        for key in dependents.keys(seen, self.world.cache):
+            self.queue.add(key)
+
+    def _configured(self, seen: Seen) -> None:
+        naming = hosts.naming_of(self.world.cache.all(kinds.CONFIG_MAP.id), self._port)
+        if naming != self.world.naming:
+            self.world.naming = naming
+            for namespace, name in self.world.cache.all(kinds.ROUTE.id):
+                self.queue.add((kinds.ROUTE.id, namespace, name))
+
+    def _start_following(
+        self, group: asyncio.TaskGroup, table: Table[T], into: dict[str, T], resource: str
+    ) -> asyncio.Event:
+        ready = asyncio.Event()
+        group.create_task(self._follow(table, into, resource, ready))
+        return ready
+
+    async def _follow(self, table: Table[T], into: dict[str, T], resource: str, ready: asyncio.Event) -> None:
+        async for change in table.follow():
+            if isinstance(change, Reset):
+                fields = {
+                    field for field in into.keys() | change.entries if into.get(field) != change.entries.get(field)
+                }
+                into.clear()
+                into.update(change.entries)
+            else:
+                fields = {change.field}
+                if change.value is None:
+                    into.pop(change.field, None)
+                else:
+                    into[change.field] = change.value
+            for field in fields:
+                namespace, _, name = field.partition("/")
+                self.queue.add((resource, namespace, name))
+            ready.set()
+
+    def _reached(self, path: str, version: int) -> None:
+        self.world.acknowledged[path] = version
+        namespace, _, name = path.partition("/")
+        self.queue.add((kinds.ROUTE.id, namespace, name))
+
+    def _add_all(self) -> None:
+        for resource in dependents.RECONCILED:
+            for namespace, name in self.world.cache.all(resource):
+                self.queue.add((resource, namespace, name))
+        for path in self.world.routing:
+            namespace, _, name = path.partition("/")
+            self.queue.add((kinds.ROUTE.id, namespace, name))
+
+    # Who acts on it
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._reconcile(key)
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        self.world.activators = self._acknowledgements.living
+        outcome = observe.decide(key, self.world, self._clock())
+        for action in outcome.actions:
+            try:
+                await self._executor.carry_out(action)
+            except (ConflictError, AlreadyExistsError, NotFoundError) as error:
+                await self._read_again(key, action, error)
+                return
+            except KnollError as error:
+                await self._failed(key, error)
+                return
+        self._conflicted.discard(key)
+        self.queue.succeeded(key)
+        if outcome.requeue_after is not None:
+            self.queue.add_after(key, outcome.requeue_after)
+        if key[0] == kinds.ROUTE.id:
+            self._await_acknowledgement(f"{key[1]}/{key[2]}", outcome.waits)
+
+    def _await_acknowledgement(self, path: str, waits: bool) -> None:
+        if waits and path in self.world.routing:
+            self._acknowledgements.expect(path, self.world.routing[path][0])
+        else:
+            self._acknowledgements.forget(path)
+            self.world.acknowledged.pop(path, None)
+
+    async def _read_again(self, key: Key, action: Action, error: KnollError) -> None:
+        """Somebody else was quicker: look at what there is now, then decide anew; at once the first time."""
+        log.debug("object changed meanwhile", key=key, error=str(error))
+        try:
+            await self._refresh(_object_of(action))
+        except KnollError as failed:
+            await self._failed(key, failed)
+            return
+        if key in self._conflicted:
+            self.queue.retry(key)
+        else:
+            self._conflicted.add(key)
+            self.queue.add(key)
+
+    async def _refresh(self, key: Key | None) -> None:
+        if key is None:
+            return
+        try:
+            self._seen(self.world.cache.put(key[0], await self._store.get(*key)))
+        except NotFoundError:
+            known = self.world.cache.get(*key)
+            if known:
+                self._seen(self.world.cache.remove(*key, int(known["metadata"]["resourceVersion"])))
+
+    async def _failed(self, key: Key, error: KnollError) -> None:
+        seconds = self.queue.retry(key)
+        log.warning("not reconciled", key="/".join(key), error=str(error), again_in=round(seconds, 3))
+        body = self.world.cache.get(*key)
+        unobserved = failure.unobserved(body, self._clock()) if body else None
+        if body and unobserved:
+            try:
+                await self._executor.carry_out(UpdateStatus(key[0], body, unobserved))
+            except KnollError:
+                # What went wrong was said above; that this cannot be said either is no news.
+                return
+
+
+def _object_of(action: Action) -> Key | None:
+    match action:
+        case Create(resource, body) | Update(resource, _, body) | UpdateStatus(resource, _, body):
+            return objects.key_of(resource, body)
+        case Delete(resource, namespace, name, _):
+            return (resource, namespace, name)
+    return None

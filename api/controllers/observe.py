@@ -1,0 +1,155 @@
+"""From the cache and the tables to what each reconciler wants to know, and its decision. No I/O."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from api.controllers import build, configuration, hosts, objects, placeholders, revision, route, service
+from api.controllers.actions import Key, Outcome
+from api.controllers.cache import Cache
+from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE
+from knoll import kinds
+from knoll.jobs import BuildProgress, Resolution
+from knoll.scaling import ScaleStatus
+from knoll.store import Json
+from knoll.traffic import RouteEntry
+
+
+@dataclass(slots=True)
+class World:
+    """All that decisions are made from. The loop keeps it up to date."""
+
+    cache: Cache = field(default_factory=Cache)
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    """By `namespace/name` of the Revision."""
+    scale: dict[str, ScaleStatus] = field(default_factory=dict)
+    builds: dict[str, BuildProgress] = field(default_factory=dict)
+    routing: dict[str, tuple[int, RouteEntry]] = field(default_factory=dict)
+    """The routing table as this process wrote it: version and entry by `namespace/name` of the Route."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Version of an entry that every living activator has acknowledged."""
+    activators: int = 0
+    """Living followers of the routing table."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """By uid, epoch seconds at which the builder was last given a job."""
+    naming: hosts.Naming = field(default_factory=hosts.Naming)
+
+
+def decide(key: Key, world: World, now: float) -> Outcome:
+    """What is to be done about one object.
+
+    Args:
+        now: epoch seconds.
+    """
+    resource, namespace, name = key
+    body = world.cache.get(*key)
+    path = f"{namespace}/{name}"
+    if body is None:
+        return _removed(key, world)
+    match resource:
+        case kinds.SERVICE.id:
+            return service.reconcile(_service(body, world.cache), now)
+        case kinds.CONFIGURATION.id:
+            return configuration.reconcile(_configuration(body, world.cache), now)
+        case kinds.REVISION.id:
+            return revision.reconcile(_revision(body, world), now)
+        case kinds.ROUTE.id:
+            return route.reconcile(_route(body, world), now)
+        case kinds.BUILD_KIND.id:
+            asked = world.asked.get(body["metadata"]["uid"], 0.0)
+            return build.reconcile(build.Observed(body, world.builds.get(path), asked), now)
+    raise AssertionError(f"{resource} has no reconciler")
+
+
+def _removed(key: Key, world: World) -> Outcome:
+    resource, namespace, name = key
+    path = f"{namespace}/{name}"
+    match resource:
+        case kinds.REVISION.id:
+            return revision.removed(namespace, name, world.resolutions.get(path))
+        case kinds.ROUTE.id:
+            programmed = world.routing.get(path)
+            return route.removed(namespace, name, programmed[1] if programmed else None)
+        case kinds.BUILD_KIND.id:
+            return build.removed(namespace, name, world.builds.get(path))
+    return Outcome()
+
+
+def _service(body: Json, cache: Cache) -> service.Observed:
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    own_name = (body["spec"]["template"].get("metadata") or {}).get("name")
+    return service.Observed(
+        body,
+        configuration=cache.get(CONFIGURATION, namespace, name),
+        route=cache.get(ROUTE, namespace, name),
+        named_revision=cache.get(REVISION, namespace, own_name) if own_name else None,
+    )
+
+
+def _configuration(body: Json, cache: Cache) -> configuration.Observed:
+    namespace = body["metadata"]["namespace"]
+    return configuration.Observed(
+        body,
+        revisions=cache.owned(body, REVISION),
+        namesake=cache.get(REVISION, namespace, configuration.revision_name(body)),
+        routes=_routes_to(body, cache),
+    )
+
+
+def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
+    """Routes that name a Configuration, or a Revision of its own."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    found = set(cache.routes_naming(namespace, "configuration", name))
+    for child in cache.owned(body, REVISION):
+        found |= cache.routes_naming(namespace, "revision", child["metadata"]["name"])
+    routes = ((name, cache.get(ROUTE, namespace, name)) for name in found)
+    return frozenset(name for name, route in routes if route and not objects.deleting(route))
+
+
+def _revision(body: Json, world: World) -> revision.Observed:
+    cache, namespace, name = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+    owner = objects.controller_of(body)
+    parent = cache.get(CONFIGURATION, namespace, owner["name"]) if owner else None
+    if owner and parent and parent["metadata"]["uid"] != owner["uid"]:
+        parent = None
+    names = cache.routes_naming(namespace, "revision", name) | objects.routes_named(body)
+    if parent:
+        names |= cache.routes_naming(namespace, "configuration", parent["metadata"]["name"])
+    path = f"{namespace}/{name}"
+    return revision.Observed(
+        body,
+        configuration=parent,
+        routes=_by_name(cache, ROUTE, namespace, names),
+        resolution=world.resolutions.get(path),
+        scale=world.scale.get(path),
+        asked=world.asked.get(body["metadata"]["uid"], 0.0),
+    )
+
+
+def _route(body: Json, world: World) -> route.Observed:
+    cache, namespace = world.cache, body["metadata"]["namespace"]
+    targets = body["spec"].get("traffic") or ()
+    configurations = _by_name(
+        cache, CONFIGURATION, namespace,
+        {target["configurationName"] for target in targets if target.get("configurationName")},
+    )  # fmt: skip
+    names = {target["revisionName"] for target in targets if target.get("revisionName")}
+    names |= {objects.status(found).get("latestReadyRevisionName") or "" for found in configurations.values()}
+    core = {found["metadata"]["name"]: found for found in cache.owned(body, kinds.CORE_SERVICE.id)}
+    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholders.wanted_names(body, world.naming))
+    path = objects.path_of(body)
+    version, entry = world.routing.get(path, (0, None))
+    return route.Observed(
+        body,
+        configurations=configurations,
+        revisions=_by_name(cache, REVISION, namespace, names - {""}),
+        core_services=core,
+        naming=world.naming,
+        programmed=entry,
+        followers=world.activators,
+        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def _by_name(cache: Cache, resource: str, namespace: str, names: Iterable[str]) -> dict[str, Json]:
+    found = ((name, cache.get(resource, namespace, name)) for name in names)
+    return {name: body for name, body in found if body is not None}

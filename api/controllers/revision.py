@@ -1,0 +1,159 @@
+"""Revision: has its images resolved, and says how its instances fare. Starting them is the autoscaler's. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.controllers import conditions, labeler, objects
+from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
+from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from knoll import jobs, kinds
+from knoll.jobs import Resolution
+from knoll.scaling import ScaleStatus
+from knoll.store import Json
+
+ACTIVE = "Active"
+CONTAINER_HEALTHY = "ContainerHealthy"
+RESOURCES_AVAILABLE = "ResourcesAvailable"
+
+LOST_SECONDS = 120.0
+"""After which a look-up that nobody answered is asked for again (the queue keeps it from running twice)."""
+RETRY_SECONDS = (10.0, 600.0)
+"""Shortest and longest wait before a failed look-up is tried again; it grows with the Revision's age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Revision and what the other processes say of it."""
+
+    revision: Json
+    configuration: Json | None = None
+    routes: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that concern it (see `labeler.labelled`)."""
+    resolution: Resolution | None = None
+    scale: ScaleStatus | None = None
+    asked: float = 0.0
+    """Epoch seconds at which its digests were last asked for; 0 if not since this process leads."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the labels and the status of a Revision right.
+
+    Source: Knative Serving, pkg/reconciler/revision and pkg/reconciler/labeler (behaviour).
+    """
+    before = observed.revision
+    if objects.deleting(before):
+        return Outcome()
+    uid = before["metadata"]["uid"]
+    resolution = observed.resolution if observed.resolution and observed.resolution.uid == uid else None
+    scale = observed.scale if observed.scale and observed.scale.uid == uid else None
+    old = objects.status(before)
+    status: Json = {
+        "observedGeneration": objects.generation(before),
+        "actualReplicas": scale.actual if scale else 0,
+        "desiredReplicas": scale.desired if scale else 0,
+    }
+    if "logUrl" in old:
+        status["logUrl"] = old["logUrl"]
+    resolved = _container_statuses(before, resolution)
+    status.update(resolved)
+    actions, requeue_after = _ask(observed, resolution, bool(resolved), now)
+    verdicts = _verdicts(before, bool(resolved), resolution, scale)
+    status["conditions"] = conditions.merged(conditions.of(before), verdicts, now)
+    after = labeler.labelled(before, observed.routes, observed.configuration, now)
+    after = objects.changed(after, new_status=status)
+    actions += objects.write(kinds.REVISION.id, before, after)
+    actions += _events(before, after)
+    return Outcome(actions, requeue_after)
+
+
+def removed(namespace: str, name: str, resolution: Resolution | None) -> Outcome:
+    """What is left to do once a Revision is gone."""
+    return Outcome([Forget(jobs.RESOLUTIONS, f"{namespace}/{name}")] if resolution else [])
+
+
+def _container_statuses(revision: Json, resolution: Resolution | None) -> Json:
+    """`containerStatuses` and `initContainerStatuses`: as they are once they are there, else from the answer."""
+    old = objects.status(revision)
+    if old.get("containerStatuses"):
+        return {name: old[name] for name in ("containerStatuses", "initContainerStatuses") if name in old}
+    if resolution is None or resolution.error:
+        return {}
+    digests = {image.container: image.digest for image in resolution.images}
+    spec = revision["spec"]
+    result: Json = {"containerStatuses": _digests(spec["containers"], digests)}
+    if spec.get("initContainers"):
+        result["initContainerStatuses"] = _digests(spec["initContainers"], digests)
+    return result
+
+
+def _digests(containers: Sequence[Json], digests: Mapping[str, str]) -> list[Json]:
+    return [
+        {"name": container["name"], "imageDigest": digests[container["name"]]}
+        for container in containers
+        if container["name"] in digests
+    ]
+
+
+def _ask(
+    observed: Observed, resolution: Resolution | None, resolved: bool, now: float
+) -> tuple[list[Action], float | None]:
+    """Ask for the digests when nobody was asked, when no answer came, or when a failed look-up is due again."""
+    if resolved:
+        return [], None
+    meta = observed.revision["metadata"]
+    if resolution is None:
+        wait = LOST_SECONDS
+        due = 0.0 if not observed.asked else observed.asked + wait
+    else:
+        age = now - objects.epoch(meta["creationTimestamp"])
+        wait = min(max(age, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        due = max(observed.asked, objects.epoch(meta["creationTimestamp"])) + wait
+    if due > now:
+        return [], due - now
+    return [Enqueue(jobs.RESOLVE_JOB, meta["namespace"], meta["name"], meta["uid"])], wait
+
+
+def _verdicts(
+    revision: Json, resolved: bool, resolution: Resolution | None, scale: ScaleStatus | None
+) -> dict[str, Verdict]:
+    active = _active(scale, resolved)
+    if (scale and scale.initial_reached) or _was_ready(revision):
+        # Once ready it stays so: what is started later on request is told by Active.
+        return {ACTIVE: active, CONTAINER_HEALTHY: YES, RESOURCES_AVAILABLE: YES}
+    if not resolved:
+        looking = Verdict(UNKNOWN, "ResolvingDigests", "The digests of the images are being looked up.")
+        healthy = looking
+        if resolution is not None and resolution.error:
+            healthy = Verdict(FALSE, "ContainerMissing", resolution.error)
+        return {ACTIVE: active, CONTAINER_HEALTHY: healthy, RESOURCES_AVAILABLE: looking}
+    deploying = Verdict(UNKNOWN, "Deploying")
+    result = {ACTIVE: active, CONTAINER_HEALTHY: deploying, RESOURCES_AVAILABLE: deploying}
+    if scale and scale.failure:
+        failure = scale.failure
+        result[failure.condition] = Verdict(FALSE if failure.final else UNKNOWN, failure.reason, failure.message)
+    return result
+
+
+def _active(scale: ScaleStatus | None, resolved: bool) -> Verdict:
+    if scale is None:
+        return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests", info=True)
+    if scale.active == TRUE:
+        return Verdict(TRUE, info=True)
+    reason, message = scale.active_reason, scale.active_message
+    if scale.initial_reached and scale.failure and scale.failure.final:
+        reason, message = scale.failure.reason, scale.failure.message
+    return Verdict(scale.active, reason, message, info=True)
+
+
+def _was_ready(revision: Json) -> bool:
+    return objects.is_ready(revision)
+
+
+def _events(before: Json, after: Json) -> list[Action]:
+    was, now_is = objects.condition_status(before), objects.condition_status(after)
+    if now_is == TRUE and was != TRUE:
+        return [Emit(before, "Normal", "RevisionReady", "The initial scale was reached: the Revision is ready")]
+    if now_is == FALSE and was != FALSE:
+        found = objects.condition(after) or {}
+        return [Emit(before, "Warning", found.get("reason", "Failed"), found.get("message", ""))]
+    return []

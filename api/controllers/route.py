@@ -1,0 +1,120 @@
+"""Route: sends traffic to revisions that are ready, and is ready itself once every activator knows it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from api.controllers import conditions, hosts, objects, placeholders, traffic
+from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
+from api.controllers.conditions import FALSE, TRUE, UNKNOWN, WAIT, YES, Verdict
+from api.controllers.hosts import Naming
+from knoll import kinds
+from knoll.store import Json
+from knoll.traffic import RouteEntry
+
+ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
+CERTIFICATE_PROVISIONED = "CertificateProvisioned"
+INGRESS_READY = "IngressReady"
+
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
+_NOT_ACKNOWLEDGED = Verdict(
+    UNKNOWN, "IngressNotConfigured", "Not every activator has taken over the newest traffic yet."
+)
+_NO_ACTIVATOR = Verdict(
+    UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed; start one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Route and what it sends traffic to."""
+
+    route: Json
+    configurations: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that targets name."""
+    revisions: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that targets name and the latest ready ones of `configurations`."""
+    core_services: Mapping[str, Json] = field(default_factory=dict)
+    """By name: those of the names the Route needs, and all that it owns."""
+    naming: Naming = field(default_factory=Naming)
+    programmed: RouteEntry | None = None
+    """The Route's entry in the routing table."""
+    followers: int = 0
+    """Living activators."""
+    acknowledged: bool = False
+    """Whether all of them act on `programmed`."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the routing entry, the placeholders and the status of a Route right.
+
+    The status says that the entry is not acknowledged *before* the entry is put: whoever finds IngressReady True and
+    nothing to put may rely on it, whatever died in between.
+
+    Source: Knative Serving, pkg/reconciler/route (behaviour).
+    """
+    route, naming = observed.route, observed.naming
+    if objects.deleting(route):
+        return _finalized(observed)
+    actions = placeholders.missing_or_stale(route, naming, observed.core_services)
+    local_tags = placeholders.local_tags(route, naming, observed.core_services)
+    assignment = traffic.assign(route, observed.configurations, observed.revisions)
+    old = objects.status(route)
+    status: Json = {
+        "observedGeneration": objects.generation(route),
+        "url": old.get("url") or hosts.url(route, naming, local="" in local_tags),
+        "address": {"url": hosts.local_url(route, naming)},
+    }
+    before = objects.condition(route, INGRESS_READY)
+    ingress = Verdict(before["status"], before.get("reason", ""), before.get("message", "")) if before else WAIT
+    after_status: list[Action] = []
+    waiting = False
+    taken = placeholders.foreign(route, naming, observed.core_services)
+    if taken:
+        ingress = Verdict(FALSE, "NotOwned", f'A Service "{taken}" exists already and does not belong to this Route.')
+    elif assignment.targets:
+        status["url"] = hosts.url(route, naming, local="" in local_tags)
+        entry = traffic.entry_of(assignment.targets, route, observed.revisions, naming, local_tags)
+        after_status += placeholders.superfluous(route, naming, observed.core_services)
+        ingress = _ingress(observed, entry, ingress)
+        waiting = ingress.status != TRUE
+        if entry != observed.programmed:
+            after_status.append(PutRoute(objects.path_of(route), entry))
+    if assignment.targets:
+        status["traffic"] = traffic.status_of(assignment.targets, route, naming, local_tags)
+    elif "traffic" in old:
+        status["traffic"] = old["traffic"]
+    verdicts = {
+        ALL_TRAFFIC_ASSIGNED: assignment.verdict, CERTIFICATE_PROVISIONED: _NO_TLS, INGRESS_READY: ingress
+    }  # fmt: skip
+    status["conditions"] = conditions.merged(conditions.of(route), verdicts, now)
+    finalizers = list(route["metadata"].get("finalizers") or ())
+    if objects.ROUTE_FINALIZER not in finalizers:
+        finalizers.append(objects.ROUTE_FINALIZER)
+    after = objects.changed(route, new_status=status, finalizers=finalizers)
+    actions += objects.write(kinds.ROUTE.id, route, after)
+    return Outcome([*actions, *after_status], waits=waiting)
+
+
+def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Outcome:
+    """What is left to do once a Route is gone."""
+    return Outcome([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
+
+
+def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry != observed.programmed:
+        return _NOT_ACKNOWLEDGED if observed.followers else _NO_ACTIVATOR
+    if before.status == TRUE:
+        return YES
+    if not observed.followers:
+        return _NO_ACTIVATOR
+    return YES if observed.acknowledged else _NOT_ACKNOWLEDGED
+
+
+def _finalized(observed: Observed) -> Outcome:
+    route = observed.route
+    actions: list[Action] = []
+    if observed.programmed:
+        actions.append(RemoveRoute(objects.path_of(route)))
+    left = [name for name in route["metadata"].get("finalizers") or () if name != objects.ROUTE_FINALIZER]
+    actions += objects.write(kinds.ROUTE.id, route, objects.changed(route, finalizers=left))
+    return Outcome(actions)
