@@ -1,0 +1,236 @@
+"""A world without Redis: actions are carried out on the cache, so that whole chains run in a millisecond.
+
+The far edge (builder, autoscaler, activators) is scripted by the tests: they fill the tables.
+"""
+
+from typing import Any
+
+from api.controllers import dependents, execute, objects, observe
+from api.controllers.actions import (
+    Action,
+    Create,
+    Delete,
+    Emit,
+    Enqueue,
+    Forget,
+    Key,
+    PutRoute,
+    RemoveRoute,
+    Update,
+    UpdateStatus,
+)  # fmt: skip
+from api.controllers.cache import Seen
+from knoll import jobs, kinds
+from knoll.jobs import Resolution, Resolved
+from knoll.scaling import Failure, ScaleStatus
+from knoll.store import Json
+
+NOW = 1_780_000_000.0
+SHA = "sha256:" + "a" * 64
+
+
+class Simulation:
+    """Objects with versions, tables, and reconciliation until nothing is left to do."""
+
+    def __init__(self, activators: int = 1) -> None:
+        self.world = observe.World(activators=activators)
+        self.now = NOW
+        self.events: list[Emit] = []
+        self.enqueued: list[Enqueue] = []
+        self.writes = 0
+        self._version = 0
+        self._table_version = 0
+        self._dirty: dict[Key, None] = {}
+
+    # What a user does
+
+    def apply(self, kind: kinds.Kind, name: str, spec: Json, namespace: str = "default", **meta: Any) -> Json:
+        """Create an object, or replace its spec and the given metadata; the generation follows the spec."""
+        existing = self.world.cache.get(kind.id, namespace, name)
+        if existing is None:
+            body = {
+                "apiVersion": kind.api_version, "kind": kind.kind,
+                "metadata": {"name": name, "namespace": namespace, **meta}, "spec": spec,
+            }  # fmt: skip
+            return self.store(kind.id, execute.born(body, self.now))
+        body = {**existing, "metadata": {**existing["metadata"], **meta}, "spec": spec}
+        return self.store(kind.id, execute.aged(existing, body))
+
+    def service(self, name: str = "hello", image: str = "img:v1", traffic: Any = None, **options: Any) -> Json:
+        """Apply a Service. Options: revision (its own name), labels, annotations, template_annotations."""
+        template: Json = {"spec": {"containers": [{"name": "user-container", "image": image}], "timeoutSeconds": 300}}
+        if options.get("revision"):
+            template["metadata"] = {"name": options["revision"]}
+        annotations = {objects.CREATOR: "admin", objects.LAST_MODIFIER: "admin", **options.get("annotations", {})}
+        spec = {"template": template, "traffic": traffic or [{"latestRevision": True, "percent": 100}]}
+        return self.apply(
+            kinds.SERVICE, name, spec, annotations=annotations, labels=options.get("labels", {}),
+        )  # fmt: skip
+
+    def delete(self, kind: kinds.Kind, name: str, namespace: str = "default") -> None:
+        """Remove an object, or mark it while it has finalizers; what it owns goes as well."""
+        body = self.world.cache.get(kind.id, namespace, name)
+        assert body is not None
+        if body["metadata"].get("finalizers"):
+            meta = {**body["metadata"], "deletionTimestamp": objects.timestamp(self.now)}
+            self.store(kind.id, {**body, "metadata": meta})
+        else:
+            self._gone(kind.id, namespace, name)
+
+    # What the far edge does
+
+    def resolved(self, revision: str, error: str = "", namespace: str = "default") -> None:
+        body = self.get(kinds.REVISION, revision, namespace)
+        images = tuple(
+            Resolved(container["name"], container["image"], f"repo@{SHA}") for container in body["spec"]["containers"]
+        )
+        answer = Resolution(body["metadata"]["uid"], () if error else images, error)
+        self.world.resolutions[f"{namespace}/{revision}"] = answer
+        self._dirty[kinds.REVISION.id, namespace, revision] = None
+
+    def scaled(self, revision: str, desired: int = 1, actual: int = 1, **more: Any) -> None:
+        body = self.get(kinds.REVISION, revision)
+        status = ScaleStatus(
+            uid=body["metadata"]["uid"], desired=desired, actual=actual,
+            initial_reached=more.get("reached", True), active=more.get("active", "True"),
+            active_reason=more.get("reason", ""), failure=more.get("failure"),
+        )  # fmt: skip
+        self.world.scale[f"default/{revision}"] = status
+        self._dirty[kinds.REVISION.id, "default", revision] = None
+
+    def fails(self, revision: str, condition: Any, reason: str, message: str, *, final: bool = True) -> None:
+        failure = Failure(condition, reason, message, final)
+        self.scaled(revision, actual=0, reached=False, active="Unknown", reason="Queued", failure=failure)
+
+    def acknowledge(self, route: str = "hello", namespace: str = "default") -> None:
+        """Every activator acts on the Route's entry."""
+        path = f"{namespace}/{route}"
+        self.world.acknowledged[path] = self.world.routing[path][0]
+        self._dirty[kinds.ROUTE.id, namespace, route] = None
+
+    def ready(self, revision: str, route: str = "hello") -> None:
+        """Take a Revision all the way to being served."""
+        self.settle()
+        self.resolved(revision)
+        self.settle()
+        self.scaled(revision)
+        self.settle()
+        if f"default/{route}" in self.world.routing:
+            self.acknowledge(route)
+            self.settle()
+
+    # What the controllers do
+
+    def settle(self) -> None:
+        """Reconcile until nothing is left to do."""
+        for _ in range(2000):
+            if not self._dirty:
+                return
+            key = next(iter(self._dirty))
+            del self._dirty[key]
+            for action in observe.decide(key, self.world, self.now).actions:
+                self.carry_out(action)
+        raise AssertionError(f"the controllers never come to rest; still waiting: {list(self._dirty)}")
+
+    def everything_again(self) -> list[Action]:
+        """What would be done if every object were reconciled now; nothing, once all is settled."""
+        return [action for key in self.keys() for action in observe.decide(key, self.world, self.now).actions]
+
+    def keys(self) -> list[Key]:
+        return [
+            (resource, *name) for resource in dependents.RECONCILED for name in sorted(self.world.cache.all(resource))
+        ]
+
+    def carry_out(self, action: Action) -> None:
+        match action:
+            case Create(resource, body):
+                key = objects.key_of(resource, body)
+                assert self.world.cache.get(*key) is None, f"{key} is there already"
+                self.store(resource, execute.born(body, self.now))
+            case Update(resource, before, body):
+                self._compare_and_set(resource, before, execute.aged(before, body))
+            case UpdateStatus(resource, before, body):
+                assert before["spec"] == body["spec"]
+                assert before["metadata"] == body["metadata"]
+                self._compare_and_set(resource, before, body)
+            case Delete(resource, namespace, name, _):
+                self._gone(resource, namespace, name)
+            case PutRoute(path, entry):
+                self._table_version += 1
+                self.world.routing[path] = (self._table_version, entry)
+                self._dirty[kinds.ROUTE.id, *path.split("/")] = None  # type: ignore[index]
+            case RemoveRoute(path):
+                del self.world.routing[path]
+            case Forget(table, path):
+                answers: dict[str, Any] = {
+                    jobs.RESOLUTIONS: self.world.resolutions, jobs.BUILDS: self.world.builds
+                }  # fmt: skip
+                del answers[table][path]
+            case Enqueue():
+                self.enqueued.append(action)
+                self.world.asked[action.uid] = self.now
+            case Emit():
+                self.events.append(action)
+
+    def store(self, resource: str, body: Json) -> Json:
+        self._version += 1
+        self.writes += 1
+        stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
+        self._seen(self.world.cache.put(resource, stored))
+        return stored
+
+    # What tests look at
+
+    def get(self, kind: kinds.Kind, name: str = "hello", namespace: str = "default") -> Json:
+        body = self.world.cache.get(kind.id, namespace, name)
+        assert body is not None, f"there is no {kind.kind} {name}"
+        return body
+
+    def names(self, kind: kinds.Kind) -> list[str]:
+        return sorted(name for _, name in self.world.cache.all(kind.id))
+
+    def conditions(self, kind: kinds.Kind, name: str = "hello") -> dict[str, tuple[str, ...]]:
+        """Each condition's status, followed by its reason if it has one."""
+        found = objects.status(self.get(kind, name)).get("conditions", [])
+        return {c["type"]: (c["status"], c["reason"]) if "reason" in c else (c["status"],) for c in found}
+
+    def message(self, kind: kinds.Kind, name: str = "hello", type_: str = "Ready") -> str:
+        found = objects.condition(self.get(kind, name), type_)
+        return str((found or {}).get("message", ""))
+
+    def traffic(self, kind: kinds.Kind = kinds.SERVICE, name: str = "hello") -> list[Json]:
+        result: list[Json] = objects.status(self.get(kind, name)).get("traffic", [])
+        return result
+
+    def shares(self, host: str, route: str = "hello") -> dict[str, int]:
+        """Revision to percent, of one host in the routing table."""
+        entry = self.world.routing[f"default/{route}"][1]
+        shares = {**entry.local_hosts, **entry.hosts}[host]
+        return {share.revision.removeprefix("default/"): share.percent for share in shares}
+
+    def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
+        stored = self.world.cache.get(*objects.key_of(resource, before))
+        assert stored is not None
+        assert stored["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "a stale write"
+        if objects.deleting(body) and not body["metadata"].get("finalizers"):
+            self._gone(*objects.key_of(resource, body))
+        else:
+            self.store(resource, body)
+
+    def _gone(self, resource: str, namespace: str, name: str) -> None:
+        self._version += 1
+        body = self.world.cache.get(resource, namespace, name)
+        assert body is not None
+        owned = [
+            (other, child)
+            for other in (kinds.CONFIGURATION.id, kinds.ROUTE.id, kinds.REVISION.id, kinds.CORE_SERVICE.id)
+            for child in self.world.cache.owned(body, other)
+        ]
+        self._seen(self.world.cache.remove(resource, namespace, name, self._version))
+        for other, child in owned:
+            self.delete(kinds.BY_ID[other], child["metadata"]["name"], namespace)
+
+    def _seen(self, seen: Seen | None) -> None:
+        if seen is not None:
+            for key in dependents.keys(seen, self.world.cache):
+                self._dirty[key] = None
