@@ -24,7 +24,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One write. `body` is the object after it; for DELETED its last state with the deletion's resource version."""
+    """One write. `body` is the object after it; for DELETED its last state with the deletion's resource version.
+
+    All watchers of a process are given the same event: its bodies are to be read, not changed.
+    """
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     resource: str
@@ -80,6 +83,8 @@ class Store(Protocol):
     def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
         """Every event after version `since`, of one kind or (None) of all, in order, for ever.
 
-        Raises: ExpiredError when the history no longer reaches back to `since`.
+        `since` is the version of a listing or an event; 0 is no such version. Waits while the store is away.
+
+        Raises: ExpiredError when the history no longer reaches back to `since`, or the store has lost data.
         """
         ...

@@ -1,0 +1,155 @@
+"""Clients of Redis: one way to make them, one way to wait for them, and their errors in our own terms."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from knoll.errors import StoreUnavailableError
+
+log = structlog.get_logger()
+
+MAX_CONNECTIONS = 256
+"""Connections of one client. A caller that finds all of them taken waits for one."""
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
+"""How long an answer may take; above `BLOCK_MS`, which readers ask Redis to hold theirs back."""
+BLOCK_MS = 4000
+"""How long a blocking read waits for news, at most; below redis-py's own default of 5 s for an answer."""
+
+AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+"""Errors that mean: Redis does not serve just now. Being loaded after a restart is one of them."""
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def connect(url: str, name: str = "knoll") -> "Redis":
+    """Make a client; it opens connections when they are needed.
+
+    A command is never sent twice: a write whose answer was lost may have happened, and only the caller can tell what
+    that means.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        name: shown by `CLIENT LIST`; no spaces.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=ANSWER_SECONDS,
+        client_name=name,
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    return Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
+    """A client that is closed at the end."""
+    redis = connect(url, name)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn "Redis is away" into ours. Raises: StoreUnavailableError."""
+    try:
+        yield
+    except AWAY as error:
+        raise StoreUnavailableError(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        # Its disk is full or broken: it refuses writes until that is mended.
+        if "MISCONF" in str(error):
+            raise StoreUnavailableError(f"Redis cannot write its file: {error}") from error
+        raise
+
+
+async def wait_for_redis(url: str, deadline: float = 30.0) -> None:
+    """Wait until Redis answers, then warn if it may lose objects.
+
+    Args:
+        deadline: seconds to wait at most.
+
+    Raises:
+        StoreUnavailableError: it did not answer in time; the message says where it was looked for.
+    """
+    async with connected(url, "knoll-start") as redis:
+        try:
+            async with asyncio.timeout(deadline):
+                await _until_it_answers(redis)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"Redis at {url} did not answer within {deadline:g} s") from error
+        for problem in await unsafe_settings(redis):
+            log.warning("redis may lose objects", problem=problem)
+
+
+async def _until_it_answers(redis: "Redis") -> None:
+    backoff = Backoff()
+    while True:
+        try:
+            await redis.ping()
+            return
+        except AWAY:
+            await backoff.wait()
+
+
+async def unsafe_settings(redis: "Redis") -> list[str]:
+    """Say which settings of this Redis let it forget what it acknowledged; empty when none does or nobody may ask."""
+    try:
+        found: Any = await redis.config_get("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
+    except RedisError:
+        return []
+    problems = []
+    if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
+        problems.append(f"maxmemory-policy is {found['maxmemory-policy']}: set it to noeviction")
+    if found.get("appendonly") != "yes":
+        problems.append("appendonly is off: set it to yes")
+    elif found.get("appendfsync") != "always":
+        problems.append(f"appendfsync is {found.get('appendfsync')}: set it to always")
+    return problems
+
+
+class Backoff:
+    """Longer and longer pauses while Redis is away, up to a second."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    async def wait(self) -> None:
+        pause = _PAUSES[min(self._tries, len(_PAUSES) - 1)]
+        self._tries += 1
+        await asyncio.sleep(pause)
+
+    def reset(self) -> None:
+        self._tries = 0
+
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+"""One entry of a stream: ID and fields."""
+
+
+async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[Entry]:
+    """Entries of one stream after an ID; waits up to `block` milliseconds for the first, empty when none came."""
+    # redis-py answers lists of pairs in RESP2 and, one level deeper, dictionaries in RESP3.
+    found: Any = await redis.xread({key: after}, count=count, block=block)
+    if isinstance(found, dict):
+        return [entry for batches in found.values() for batch in batches for entry in batch]
+    return [entry for _, batch in found for entry in batch]
+
+
+def version_of(entry_id: bytes) -> int:
+    """The version that an entry's ID `<version>-0` carries."""
+    return int(entry_id.partition(b"-")[0])

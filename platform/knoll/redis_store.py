@@ -1,0 +1,365 @@
+"""The store on Redis.
+
+One script does each write: compare, count the version up, set, index owners, append the event. One reader in each
+process feeds all its watches, however many.
+
+A Redis that comes back without its data starts at a version above every one it ever gave out (the clock's milliseconds,
+which writes cannot overtake). Watches then end with ExpiredError, as they do when the history was trimmed past them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import structlog
+from redis.asyncio import Redis
+
+from knoll import keys
+from knoll import store_rules as rules
+from knoll.connect import AWAY, BLOCK_MS, Backoff, Entry, answering, read_stream, version_of
+from knoll.errors import AlreadyExistsError, ExpiredError, NotFoundError
+from knoll.ring import Ring
+from knoll.store import Event, Json, Listing
+from knoll.store_rules import Record, Write, describe, key_of
+
+log = structlog.get_logger()
+
+HISTORY = 20_000
+"""Events kept in Redis."""
+RING = 1024
+"""Events kept in memory for watches, at least (twice as many at most)."""
+_BATCH = 256
+_DECODE_AT_ONCE = 200
+_Found = tuple[int, list[tuple[bytes, bytes]]]
+"""A version, and keys with what is stored under them."""
+_TYPES: dict[bytes, rules.EventType] = {b"A": "ADDED", b"M": "MODIFIED", b"D": "DELETED"}
+
+# A number of this size would turn into "1.76e+12" if Lua wrote it by itself.
+_VERSION = """
+local function newest(key)
+  local found = redis.call('GET', key)
+  if found then return found end
+  local time = redis.call('TIME')
+  local first = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('SET', key, first)
+  return first
+end
+"""
+# KEYS: revision. Returns the newest version.
+_NEWEST = _VERSION + "return newest(KEYS[1])"
+# KEYS: objects, revision. ARGV: prefix of the fields. Returns the newest version, then field and value in turn.
+_LIST = (
+    _VERSION
+    + """
+local found, wanted = {newest(KEYS[2])}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, #ARGV[1]) == ARGV[1] then wanted[#wanted + 1] = field end
+end
+for from = 1, #wanted, 1000 do
+  local to = math.min(from + 999, #wanted)
+  local values = redis.call('HMGET', KEYS[1], unpack(wanted, from, to))
+  for i = from, to do
+    found[#found + 1] = wanted[i]
+    found[#found + 1] = values[i - from + 1]
+  end
+end
+return found
+"""
+)
+# KEYS: objects, revision, events, owner sets to leave and to join.
+# ARGV: field, expected version or '' for none, JSON, initial of the event's type, resource, packed event, length of the
+# history, how many owner sets to leave. Returns {1, new version} or {0, version found or ''}.
+_WRITE = (
+    _VERSION
+    + """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local at = stored and string.match(stored, '^%d+') or ''
+if at ~= ARGV[2] then return {0, at} end
+newest(KEYS[2])
+local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[7], version .. '-0', 't', ARGV[4], 'r', ARGV[5], 'e', ARGV[6])
+if ARGV[4] == 'D' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], version .. '\\n' .. ARGV[3])
+end
+local member = ARGV[5] .. ' ' .. ARGV[1]
+for i = 4, #KEYS do
+  redis.call(i < 4 + ARGV[8] and 'SREM' or 'SADD', KEYS[i], member)
+end
+return {1, version}
+"""
+)
+
+
+class RedisStore:
+    """See `store.Store`.
+
+    While Redis is away calls raise StoreUnavailableError (a write that raised it may have happened), and watches wait.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        *,
+        history: int = HISTORY,
+        ring: int = RING,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """
+        Args:
+            redis: made by `connect.connect`; stays the caller's.
+            history: events kept in Redis.
+            ring: events kept in memory for watches.
+            clock: for deletionTimestamp.
+        """
+        self._redis = redis
+        self._history = history
+        self._clock = clock
+        self._newest = redis.register_script(_NEWEST)
+        self._list = redis.register_script(_LIST)
+        self._write = redis.register_script(_WRITE)
+        self._feed = _Feed(redis, ring)
+
+    async def close(self) -> None:
+        """Stop reading events; to be called once nobody watches any more."""
+        await self._feed.close()
+
+    async def version(self) -> int:
+        """The newest resource version."""
+        with answering():
+            return int(await self._newest(keys=[keys.REVISION], args=[]))
+
+    async def get(self, resource: str, namespace: str, name: str) -> Json:
+        version, data = await self._stored(resource, key_of(namespace, name))
+        return rules.decode(data, version)
+
+    async def list(self, resource: str, namespace: str | None = None) -> Listing:
+        if namespace is None:
+            version, found = await self._read_all(resource)
+        else:
+            version, found = await self._read_some(resource, f"{namespace}/")
+        found.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
+        items: list[Json] = []
+        for index, (_, value) in enumerate(found):
+            # A long list must not keep everybody else in this process waiting.
+            if index % _DECODE_AT_ONCE == _DECODE_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            at, data = _parse(value)
+            items.append(rules.decode(data, at))
+        return Listing(items, version)
+
+    async def create(self, resource: str, body: Json) -> Json:
+        write = rules.plan_create(resource, body)
+        done, version = await self._try(write)
+        if not done:
+            raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
+        return rules.decode(write.data, version)
+
+    async def update(self, resource: str, body: Json) -> Json:
+        key = rules.key_in(body)
+        return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
+
+    async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
+        key, now = key_of(namespace, name), self._clock()
+        return await self._settle(
+            resource,
+            key,
+            lambda at, data: rules.plan_delete(resource, key, at, data, uid=uid, wanted_version=version, now=now),
+        )
+
+    async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
+        with answering():
+            members = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.owned(uid)))
+        found = []
+        for member in sorted(members):
+            resource, _, key = member.decode().partition(" ")
+            namespace, _, name = key.partition("/")
+            found.append((resource, namespace, name))
+        return found
+
+    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+        """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
+        return self._feed.watch(since, resource)
+
+    async def _settle(self, resource: str, key: str, plan: Callable[[int, bytes], Write | None]) -> Json:
+        while True:
+            version, data = await self._stored(resource, key)
+            write = plan(version, data)
+            if write is None:
+                return rules.decode(data, version)
+            done, now_at = await self._try(write)
+            if done:
+                return rules.decode(write.data, now_at)
+
+    async def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
+        with answering():
+            value = await cast(Awaitable[bytes | None], self._redis.hget(keys.objects(resource), key))
+        if value is None:
+            raise NotFoundError(f"{describe(resource, key)} not found")
+        return _parse(value)
+
+    async def _try(self, write: Write) -> tuple[bool, int]:
+        leave, join = write.owners_before - write.owners, write.owners - write.owners_before
+        owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
+        with answering():
+            done, version = await self._write(
+                keys=[keys.objects(write.resource), keys.REVISION, keys.EVENTS, *owner_sets],
+                args=[
+                    write.key,
+                    "" if write.at is None else write.at,
+                    b"" if write.removes else write.data,
+                    write.type[0],
+                    write.resource,
+                    rules.pack(write),
+                    self._history,
+                    len(leave),
+                ],
+            )
+        return bool(done), int(version or 0)
+
+    async def _read_all(self, resource: str) -> _Found:
+        with answering():
+            async with self._redis.pipeline(transaction=True) as both:
+                both.get(keys.REVISION)
+                both.hgetall(keys.objects(resource))
+                version, found = await both.execute()
+            if version is None:
+                version = await self._newest(keys=[keys.REVISION], args=[])
+        return int(version), list(found.items())
+
+    async def _read_some(self, resource: str, prefix: str) -> _Found:
+        with answering():
+            version, *flat = await self._list(keys=[keys.objects(resource), keys.REVISION], args=[prefix])
+        return int(version), list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _parse(value: bytes) -> tuple[int, bytes]:
+    version, _, data = value.partition(b"\n")
+    return int(version), data
+
+
+def _record(entry: Entry) -> Record:
+    entry_id, fields = entry
+    return Record(version_of(entry_id), _TYPES[fields[b"t"]], fields[b"r"].decode(), fields[b"e"])
+
+
+class _Feed:
+    """One reader of the event stream for all watches of a process. It reads while there is a watch."""
+
+    def __init__(self, redis: "Redis", size: int) -> None:
+        self._redis = redis
+        self._ring = Ring(size)
+        self._reader: asyncio.Task[None] | None = None
+        self._watches = 0
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+
+    async def watch(self, since: int, resource: str | None) -> AsyncIterator[Event]:
+        ring, position, losses = self._ring, since, self._ring.losses
+        self._watches += 1
+        try:
+            if since > ring.tip:
+                # A version from the future: of a Redis that has lost its data since.
+                await self._patiently(since)
+            while True:
+                records = ring.after(position)
+                if ring.losses != losses:
+                    raise _expired(position, "Redis has lost data")
+                if records is None:
+                    records = await self._patiently(position)
+                    if not records:
+                        self._begin(position)
+                elif not records:
+                    await ring.news()
+                for record in records:
+                    position = record.version
+                    if resource is None or record.resource == resource:
+                        yield record.event()
+        finally:
+            self._watches -= 1
+            if not self._watches:
+                self._end()
+
+    async def _patiently(self, since: int) -> list[Record]:
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._past(since)
+            except AWAY:
+                await backoff.wait()
+
+    async def _past(self, since: int) -> list[Record]:
+        """The next events after `since` from Redis; empty when there is none yet. Raises: ExpiredError."""
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(keys.REVISION)
+            both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
+            version, entries = await both.execute()
+        if version is None or int(version) < since:
+            raise _expired(since, f"the newest version is {int(version or 0)}")
+        if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
+            raise _expired(since, "the history no longer reaches back to it")
+        return [_record(entry) for entry in entries]
+
+    def _begin(self, position: int) -> None:
+        if self._reader is not None and self._reader.done() and not self._reader.cancelled():
+            self._reader.result()  # a bug shows in the watches, not only in a log
+        if self._reader is None or self._reader.done():
+            self._ring.start(position)
+            self._reader = asyncio.create_task(self._read(), name="store events")
+
+    def _end(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        self._ring.stop()
+
+    async def _read(self) -> None:
+        try:
+            await self._append_for_ever()
+        finally:
+            # Not when `_end` has cancelled this reader, and the ring may be another's by now.
+            if self._reader is asyncio.current_task():
+                self._ring.stop()
+
+    async def _append_for_ever(self) -> None:
+        """Returns when events are missing."""
+        ring, backoff, doubtful = self._ring, Backoff(), False
+        while True:
+            try:
+                if doubtful and not await self._still_there():
+                    log.warning("redis lost events", version=ring.tip)
+                    ring.stop(lost=True)
+                    return
+                entries = await read_stream(self._redis, keys.EVENTS, f"{ring.tip}-0", _BATCH, BLOCK_MS)
+            except AWAY as error:
+                if not doubtful:
+                    log.warning("event history interrupted", error=str(error))
+                doubtful = True
+                await backoff.wait()
+                continue
+            backoff.reset()
+            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
+            doubtful = not entries
+            if entries and not ring.append([_record(entry) for entry in entries]):
+                return
+
+    async def _still_there(self) -> bool:
+        """Whether Redis still has what it said last: it may have come back from an older file."""
+        tip, last = self._ring.tip, self._ring.last()
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(keys.REVISION)
+            both.xrange(keys.EVENTS, f"{tip}-0", f"{tip}-0")
+            version, entries = await both.execute()
+        if version is None or int(version) < tip:
+            return False
+        return last is None or not entries or entries[0][1][b"e"] == last.packed
+
+
+def _expired(since: int, why: str) -> ExpiredError:
+    return ExpiredError(f"too old resource version: {since} ({why})")
