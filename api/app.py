@@ -1,0 +1,230 @@
+"""The API as one ASGI application."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import discovery, openapi, paths, reviews, status
+from api.admission import Admission
+from api.identity import LOCAL
+from api.intake import parsed_body
+from api.metrics import CONTENT_TYPE, Metrics
+from api.resources import ResourceEndpoint
+from api.subresources import Subresources
+from api.uploads import Uploads
+from api.watches import Watches
+from api.writes import Writes
+from knoll.errors import BadRequestError, KnollError, MethodNotAllowedError, StoreUnavailableError
+from knoll.kinds import NAMESPACE
+from knoll.settings import ApiSettings
+from knoll.store import Store
+
+Json = dict[str, Any]
+Handler = Callable[[Request], Awaitable[Response]]
+
+READY_SECONDS = 2.0
+"""How long the store may take to answer before the API says that it is not ready."""
+
+
+def create_app(
+    store: Store,
+    settings: ApiSettings,
+    *,
+    admission: Admission | None = None,
+    redis: "Redis | None" = None,
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        store: the objects; stays the caller's.
+        settings: ports are not its concern; uploads, the autoscaler's address and the like are.
+        admission: the rules of the kinds; the default ones read no configuration.
+        redis: where builds write their output; without it their logs are empty.
+
+    `app.state.watches.close()` ends all watches, which a graceful stop has to do first.
+    """
+    metrics = Metrics()
+    watches = Watches(store)
+    metrics.watches.set_function(lambda: len(watches))
+    subresources = Subresources(store, redis, settings.autoscaler_url)
+    uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics)
+    writes = Writes(store, admission or Admission())
+    resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        with contextlib.suppress(OSError):
+            # A folder that cannot be made is told to whoever uploads; everything else works without it.
+            await asyncio.to_thread(uploads.prepare)
+        yield
+        watches.close()
+        await subresources.close()
+
+    app = Starlette(
+        routes=[
+            *_health_routes(store, metrics),
+            *_discovery_routes(),
+            *_upload_routes(uploads),
+            _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review),
+            _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
+            Route("/api/{path:path}", resources),
+            Route("/apis/{path:path}", resources),
+            Route("/{path:path}", _Guarded(_nothing_here)),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.watches = watches
+    app.state.subresources = subresources
+    return app
+
+
+class _Guarded:
+    """ASGI application of one handler whose errors become Status answers; it sees every method."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response: ASGIApp
+        try:
+            response = await self._handler(Request(scope, receive))
+        except KnollError as error:
+            response = status.respond(error)
+        await response(scope, receive, send)
+
+
+def _route(path: str, handler: Handler) -> Route:
+    return Route(path, _Guarded(handler))
+
+
+async def _nothing_here(request: Request) -> Response:
+    raise paths.unknown()
+
+
+def _only_get(request: Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise MethodNotAllowedError("the server does not allow this method on the requested resource")
+
+
+def _json(value: Json, code: int = 200) -> Response:
+    return Response(orjson.dumps(value), code, media_type=status.JSON_TYPE)
+
+
+def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
+    async def alive(request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def ready(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await store.list(NAMESPACE.id)
+        except TimeoutError:
+            raise StoreUnavailableError(f"Redis did not answer within {READY_SECONDS:g} s") from None
+        return PlainTextResponse("ok")
+
+    async def numbers(request: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return [
+        _route("/healthz", alive),
+        _route("/livez", alive),
+        _route("/readyz", ready),
+        _route("/metrics", numbers),
+    ]
+
+
+def _discovery_routes() -> list[Route]:
+    async def root(request: Request) -> Response:
+        _only_get(request)
+        body, content_type = discovery.document(request.url.path.rstrip("/"), request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
+
+    async def group(request: Request) -> Response:
+        _only_get(request)
+        name = request.path_params["group"]
+        if name not in discovery.groups():
+            raise paths.unknown()
+        return _json(discovery.group(name))
+
+    async def version(request: Request) -> Response:
+        _only_get(request)
+        name, wanted = request.path_params.get("group", ""), request.path_params.get("version", "v1")
+        if (name and name not in discovery.groups()) or wanted not in discovery.versions(name):
+            raise paths.unknown()
+        return _json(discovery.resource_list(name, wanted))
+
+    async def release(request: Request) -> Response:
+        return _json(discovery.version())
+
+    async def everything(request: Request) -> Response:
+        listed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
+        for name in discovery.groups():
+            listed += [f"/apis/{name}", *(f"/apis/{name}/{found}" for found in discovery.versions(name))]
+        return _json({"paths": sorted([*listed, "/uploads", "/version"])})
+
+    async def index(request: Request) -> Response:
+        return Response(openapi.index(), media_type=status.JSON_TYPE)
+
+    async def document(request: Request) -> Response:
+        path = request.path_params["path"]
+        if path not in openapi.paths():
+            raise paths.unknown()
+        headers = {"Cache-Control": "public, immutable"} if "hash" in request.query_params else None
+        return Response(openapi.document(path), headers=headers, media_type=status.JSON_TYPE)
+
+    async def second(request: Request) -> Response:
+        return Response(b"", headers={"Content-Type": openapi.EMPTY_V2_TYPE})
+
+    return [
+        _route("/", everything),
+        _route("/version", release),
+        _route("/api", root),
+        _route("/apis", root),
+        _route("/api/v1", version),
+        _route("/apis/{group}", group),
+        _route("/apis/{group}/{version}", version),
+        _route("/openapi/v2", second),
+        _route("/openapi/v3", index),
+        _route("/openapi/v3/{path:path}", document),
+    ]
+
+
+def _upload_routes(uploads: Uploads) -> list[Route]:
+    async def take(request: Request) -> Response:
+        if request.method != "POST":
+            raise MethodNotAllowedError("sources are sent with POST")
+        declared = request.headers.get("content-length", "")
+        try:
+            found = await uploads.take(request.stream(), int(declared) if declared.isdigit() else None)
+        except ClientDisconnect:
+            raise BadRequestError("the client left before its upload was complete") from None
+        return _json({"id": found.id, "size": found.size}, 201)
+
+    async def look(request: Request) -> Response:
+        _only_get(request)
+        found = await asyncio.to_thread(uploads.find, request.path_params["id"])
+        return _json({"id": found.id, "size": found.size})
+
+    return [_route("/uploads", take), _route("/uploads/{id}", look)]
+
+
+async def _access_review(request: Request) -> Response:
+    if request.method != "POST":
+        raise MethodNotAllowedError("the server does not allow this method on the requested resource")
+    parsed = await parsed_body(request, duplicates=False)
+    return _json(reviews.access(parsed.value, LOCAL), 201)
+
+
+async def _self_review(request: Request) -> Response:
+    if request.method != "POST":
+        raise MethodNotAllowedError("the server does not allow this method on the requested resource")
+    return _json(reviews.who(LOCAL), 201)

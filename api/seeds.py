@@ -1,0 +1,75 @@
+"""Objects that must be there from the first start: namespaces, and the gateway that clients look up."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from api import core, metadata
+from api.metadata import Place
+from knoll.errors import AlreadyExistsError, ConflictError, StoreUnavailableError
+from knoll.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT, Kind
+from knoll.settings import ApiSettings
+from knoll.store import Store
+
+Json = dict[str, Any]
+Action = Callable[[], None]
+log = structlog.get_logger()
+
+NAMESPACES = ("default", "knative-serving", "istio-system", "kube-system")
+GATEWAY = ("istio-system", "istio-ingressgateway")
+"""Where clients of Knative look for the ingress, whatever it really is."""
+_RETRY_SECONDS = 0.5
+
+
+async def plant(store: Store, settings: ApiSettings) -> None:
+    """Create what is missing and bring the gateway up to date; waits for the store as long as it takes."""
+    while True:
+        try:
+            for name in NAMESPACES:
+                await _create(store, NAMESPACE, "", name, {})
+            await _create(store, SERVICE_ACCOUNT, "default", "default", {})
+            await _gateway(store, settings)
+        except (StoreUnavailableError, ConflictError) as error:
+            log.warning("first objects wait", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
+    place = Place(kind, kind.version, namespace)
+    metadata.for_create(body, place, now=time.time(), uid=str(uuid.uuid4()), suffix="")
+    if content.get("status"):
+        body["status"] = content["status"]
+    try:
+        await store.create(kind.id, core.admit(body, None, kind))
+    except AlreadyExistsError:
+        return
+
+
+async def _gateway(store: Store, settings: ApiSettings) -> None:
+    namespace, name = GATEWAY
+    content = {
+        "spec": {
+            "type": "LoadBalancer",
+            "ports": [
+                {
+                    "name": "http2",
+                    "port": 80,
+                    "targetPort": settings.public_port,
+                    "nodePort": settings.public_port,
+                    "protocol": "TCP",
+                }
+            ],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": settings.gateway_address}]}},
+    }
+    await _create(store, CORE_SERVICE, namespace, name, content)
+    found = await store.get(CORE_SERVICE.id, namespace, name)
+    wanted = core.admit({**found, **content}, found, CORE_SERVICE)
+    await store.update(CORE_SERVICE.id, wanted)

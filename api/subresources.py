@@ -1,0 +1,83 @@
+"""Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from api.paths import Target
+from knoll import build_log
+from knoll.errors import BadRequestError, RuntimeUnavailableError
+from knoll.kinds import BUILD_KIND
+from knoll.store import Store
+
+Json = dict[str, Any]
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Subresources:
+    """Streams of text below an object."""
+
+    def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str) -> None:
+        self._store = store
+        self._redis = redis
+        self._client = httpx.AsyncClient(base_url=autoscaler_url, timeout=httpx.Timeout(10.0, read=None))
+        self.closing = asyncio.Event()
+
+    async def close(self) -> None:
+        self.closing.set()
+        await self._client.aclose()
+
+    async def log(self, request: Request, target: Target) -> StreamingResponse:
+        """Raises: NotFoundError (no such object), RuntimeUnavailableError (nobody who could tell answers)."""
+        place = target.place
+        body = await self._store.get(place.kind.id, place.namespace, place.name)
+        if place.kind.id == BUILD_KIND.id:
+            return StreamingResponse(self._build_log(request, body), media_type=TEXT)
+        return await self._instance_log(request, body)
+
+    async def _build_log(self, request: Request, body: Json) -> AsyncIterator[bytes]:
+        if self._redis is None:
+            return
+        follow = request.query_params.get("follow", "false") == "true"
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        async for line in build_log.read(self._redis, namespace, name, follow=follow):
+            if line is not None:
+                yield line.encode() + b"\n"
+            elif self.closing.is_set() or await self._finished(namespace, name):
+                return
+
+    async def _finished(self, namespace: str, name: str) -> bool:
+        """A build that ended without saying so in its log (its worker died) is not waited for."""
+        body = await self._store.get(BUILD_KIND.id, namespace, name)
+        return (body.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+    async def _instance_log(self, request: Request, body: Json) -> StreamingResponse:
+        metadata = body["metadata"]
+        path = f"/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
+        try:
+            answer = await self._client.send(
+                self._client.build_request("GET", path, params=dict(request.query_params)), stream=True
+            )
+        except httpx.HTTPError as error:
+            raise RuntimeUnavailableError(f"the logs of instances cannot be read now: {error}") from None
+        if answer.status_code != 200:
+            text = (await answer.aread()).decode(errors="replace")[:1000]
+            await answer.aclose()
+            if answer.status_code < 500:
+                raise BadRequestError(text)
+            raise RuntimeUnavailableError(text or f"the autoscaler answered {answer.status_code}")
+
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            finally:
+                await answer.aclose()
+
+        return StreamingResponse(lines(), media_type=TEXT)

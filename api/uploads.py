@@ -1,0 +1,135 @@
+"""Sources on their way to a build: `POST /uploads` takes a tar, addressed by what it holds.
+
+An archive streams into a temporary file while its hash is computed, and appears under its id in one step. Nothing of
+its size is ever in memory.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from api.metrics import Metrics
+from knoll.errors import BadRequestError, NotFoundError, TooLargeError
+
+log = structlog.get_logger()
+
+_ID = re.compile(r"sha256-[0-9a-f]{64}")
+_PART = ".part"
+_PIECE = 1024 * 1024
+ABANDONED_SECONDS = 24 * 3600
+"""Age at which the temporary file of an upload that never ended is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An archive that arrived."""
+
+    id: str
+    """`sha256-<64 hex>`, also its file's name."""
+    size: int
+    """Bytes."""
+
+
+class Uploads:
+    """The folder of uploaded archives; the builder reads it too."""
+
+    def __init__(self, folder: Path, limit: int, metrics: Metrics) -> None:
+        """Args: limit: bytes of one archive."""
+        self._folder = folder
+        self._limit = limit
+        self._metrics = metrics
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what uploads that never ended have left in it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        oldest = time.time() - ABANDONED_SECONDS
+        for path in self._folder.glob(f"*{_PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def find(self, upload_id: str) -> Upload:
+        """Raises: NotFoundError."""
+        if _ID.fullmatch(upload_id):
+            with contextlib.suppress(FileNotFoundError):
+                size = (self._folder / upload_id).stat().st_size
+                # It is wanted again: whoever tidies up by age must not take it.
+                os.utime(self._folder / upload_id)
+                return Upload(upload_id, size)
+        raise NotFoundError(f'uploads "{upload_id[:80]}" not found')
+
+    async def take(self, chunks: AsyncIterator[bytes], declared: int | None) -> Upload:
+        """Write a stream into the folder.
+
+        Args:
+            declared: its length as the client says, if it does.
+
+        Raises:
+            TooLargeError: it is over the limit; nothing of it is kept. BadRequestError: it is empty or cut short.
+        """
+        if declared is not None and declared > self._limit:
+            raise self._too_large(str(declared))
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        handle, name = await asyncio.to_thread(tempfile.mkstemp, suffix=_PART, dir=self._folder)
+        part = Path(name)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                async for piece in _pieces(chunks):
+                    size += len(piece)
+                    if size > self._limit:
+                        raise self._too_large(f"more than {size - len(piece)}" if declared is None else str(declared))
+                    await asyncio.to_thread(_add, file.fileno(), digest, piece)
+                    self._metrics.upload_bytes.inc(len(piece))
+                if not size:
+                    raise BadRequestError("the upload is empty: send a tar archive as the body of the request")
+                if declared is not None and declared != size:
+                    raise BadRequestError(f"the upload ended after {size} of {declared} bytes")
+                upload = Upload(f"sha256-{digest.hexdigest()}", size)
+                await asyncio.to_thread(_keep, file.fileno(), part, self._folder / upload.id)
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+        log.info("upload taken", id=upload.id, size=size)
+        return upload
+
+    def _too_large(self, size: str) -> TooLargeError:
+        return TooLargeError(
+            f"the upload is too large: {size} bytes, and the limit is {self._limit} bytes (KNOLL_MAX_UPLOAD_BYTES)"
+        )
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces worth a trip to another thread."""
+    waiting: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _add(handle: int, digest: "hashlib._Hash", piece: bytes) -> None:
+    digest.update(piece)
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _keep(handle: int, part: Path, final: Path) -> None:
+    os.fsync(handle)
+    # The builder may run as somebody else.
+    os.fchmod(handle, 0o644)
+    part.replace(final)

@@ -1,0 +1,357 @@
+"""Creating, replacing, patching and deleting objects: read, decide in pure functions, write with compare-and-set."""
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from api import bodies, managed, metadata, patches, strategic
+from api.admission import Admission
+from api.identity import User
+from api.metadata import Place
+from api.options import DeleteOptions, WriteOptions
+from api.paths import Target
+from knoll.errors import (
+    AlreadyExistsError,
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from knoll.kinds import NAMESPACE
+from knoll.store import Store
+
+Json = dict[str, Any]
+
+MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
+
+MAX_OBJECT_BYTES = 1_500_000
+"""Bound of one stored object, as etcd's."""
+_MAX_TRIES = 100
+"""Of a write that named no resourceVersion and so must not fail for one."""
+_MAX_NAMES = 8
+"""Of generated names that turned out to be taken."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write came to."""
+
+    body: Json
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Writes:
+    """All writes of clients."""
+
+    def __init__(self, store: Store, admission: Admission, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._admission = admission
+        self._now = now
+
+    async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
+        place = target.place
+        body, warnings = self._admission.decode(parsed, place, options)
+        named = body["metadata"].get("name")
+        await self._check_namespace(place)
+        for attempt in range(_MAX_NAMES):
+            fresh = {**body, "metadata": dict(body["metadata"])}
+            metadata.for_create(
+                fresh,
+                place,
+                now=self._now(),
+                uid=str(uuid.uuid4()),
+                suffix=metadata.suffix_from(secrets.randbits(64)),
+            )
+            admitted, more = self._admission.admit(fresh, None, place, user)
+            try:
+                return Written(await self._insert(place, admitted, options), True, [*warnings, *more])
+            except AlreadyExistsError:
+                if named or attempt == _MAX_NAMES - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _insert(self, place: Place, body: Json, options: WriteOptions) -> Json:
+        _check_size(body)
+        if not options.dry_run:
+            return await self._store.create(place.kind.id, body)
+        name = body["metadata"]["name"]
+        try:
+            await self._store.get(place.kind.id, place.namespace, name)
+        except NotFoundError:
+            return body
+        raise AlreadyExistsError(f'{place.kind.id} "{name}" already exists')
+
+    async def _check_namespace(self, place: Place) -> None:
+        if not place.kind.namespaced:
+            return
+        try:
+            namespace = await self._store.get(NAMESPACE.id, "", place.namespace)
+        except NotFoundError:
+            raise NotFoundError(
+                f'namespaces "{place.namespace}" not found: create it first '
+                f"(kubectl create namespace {place.namespace})"
+            ) from None
+        if namespace["metadata"].get("deletionTimestamp"):
+            raise ForbiddenError(
+                f"unable to create new content in namespace {place.namespace} because it is being terminated"
+            )
+
+    async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """PUT. With a resourceVersion in the body only if it is the stored one; without, whatever is stored.
+
+        Raises: NotFoundError, ConflictError, and what admission refuses with.
+        """
+        body, warnings = self._admission.decode(parsed, target.place, options)
+
+        def change(old: Json) -> tuple[Json, list[str]]:
+            return {**body, "metadata": dict(body["metadata"])}, warnings
+
+        return await self._change(target, change, options, user)
+
+    async def patch(self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User) -> Written:
+        """PATCH in the form that the content type names.
+
+        Raises:
+            UnsupportedMediaTypeError: not a form that this kind takes. NotFoundError, ConflictError (the patch names a
+            resourceVersion), PatchError, and what admission refuses with.
+        """
+        kind = bodies.media_type(content_type)
+        if kind in APPLY:
+            return await self._apply(target, bodies.parse_yaml(raw), options, user)
+        apply = self._patcher(kind, raw, target)
+
+        def change(old: Json) -> tuple[Json, list[str]]:
+            shown = {**old, "apiVersion": target.place.api_version}
+            patched = apply(shown)
+            bodies.check_depth(patched)
+            parsed = bodies.Parsed(patched)
+            return self._admission.decode(parsed, target.place, options)
+
+        return await self._change(target, change, options, user)
+
+    @staticmethod
+    def _patcher(kind: str, raw: bytes, target: Target) -> Callable[[Json], Any]:
+        place = target.place
+        core = "." not in place.kind.group or place.kind.group.endswith(".k8s.io")
+        if kind == MERGE:
+            patch = bodies.parse_json(raw).value
+            if not isinstance(patch, dict):
+                raise BadRequestError("a merge patch must be a JSON object")
+            return lambda old: patches.merge(old, patch)
+        if kind == JSON_PATCH:
+            operations = bodies.parse_json(raw).value
+            return lambda old: patches.json_patch(old, operations)
+        if kind == STRATEGIC and core:
+            patch = bodies.parse_json(raw).value
+            if not isinstance(patch, dict):
+                raise BadRequestError("a strategic merge patch must be a JSON object")
+            return lambda old: strategic.merge(old, patch, place.kind.kind)
+        accepted = [JSON_PATCH, MERGE, *([STRATEGIC] if core else []), "application/apply-patch+yaml"]
+        raise UnsupportedMediaTypeError(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        )
+
+    async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """Server-side apply: the object is made when there is none."""
+        intent, warnings = self._admission.decode(parsed, target.place, options)
+        managed.check_intent(intent)
+        place = target.place
+        stamp = metadata.timestamp(self._now())
+        for _ in range(_MAX_TRIES):
+            try:
+                old = await self._store.get(place.kind.id, place.namespace, place.name)
+            except NotFoundError:
+                if target.subresource or intent["metadata"].get("uid") or intent["metadata"].get("resourceVersion"):
+                    raise
+                try:
+                    return await self._apply_new(target, intent, warnings, options, user)
+                except AlreadyExistsError:
+                    continue
+            merged = managed.apply(old, intent, options.manager, options.force, place.api_version, target.subresource)
+
+            def record(body: Json, merged: managed.Applied = merged) -> None:
+                merged.record(body, stamp)
+
+            try:
+                return await self._commit(target, old, (merged.body, warnings), options, user, record)
+            except ConflictError:
+                if intent["metadata"].get("resourceVersion"):
+                    raise
+                continue
+        raise _busy(place)
+
+    async def _apply_new(
+        self, target: Target, intent: Json, warnings: list[str], options: WriteOptions, user: User
+    ) -> Written:
+        place = target.place
+        await self._check_namespace(place)
+        body = {**intent, "metadata": dict(intent["metadata"])}
+        body["metadata"]["name"] = place.name
+        now = self._now()
+        metadata.for_create(body, place, now=now, uid=str(uuid.uuid4()), suffix="")
+        admitted, more = self._admission.admit(body, None, place, user)
+        managed.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(now))
+        return Written(await self._insert(place, admitted, options), True, [*warnings, *more])
+
+    async def _change(
+        self,
+        target: Target,
+        change: Callable[[Json], tuple[Json, list[str]]],
+        options: WriteOptions,
+        user: User,
+    ) -> Written:
+        """Read, change, write; again when somebody wrote in between and the change did not say which state it is of."""
+        place = target.place
+        stamp = metadata.timestamp(self._now())
+        for _ in range(_MAX_TRIES):
+            old = await self._store.get(place.kind.id, place.namespace, place.name)
+            changed = change(old)
+            version = changed[0]["metadata"].get("resourceVersion")
+            wanted = isinstance(version, str) and version not in ("", old["metadata"]["resourceVersion"])
+            if wanted:
+                raise _conflict(place)
+
+            def record(body: Json, old: Json = old) -> None:
+                managed.update(body, old, options.manager, place.api_version, target.subresource, stamp)
+
+            try:
+                return await self._commit(target, old, changed, options, user, record)
+            except ConflictError:
+                continue
+        raise _busy(place)
+
+    async def _commit(
+        self,
+        target: Target,
+        old: Json,
+        changed: tuple[Json, list[str]],
+        options: WriteOptions,
+        user: User,
+        record: Callable[[Json], None],
+    ) -> Written:
+        place = target.place
+        body, warnings = changed
+        if target.subresource == "status":
+            body = {**old, "status": body.get("status", {})}
+            admitted, more = self._admission.admit_status(body, old, place, user)
+        else:
+            metadata.for_update(body, old, place)
+            admitted, more = self._admission.admit(body, old, place, user)
+            metadata.generation(admitted, old)
+        record(admitted)
+        written = Written(old, warnings=[*warnings, *more])
+        if metadata.same(admitted, old) and not managed.differs(admitted, old):
+            return written
+        admitted["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        _check_size(admitted)
+        written.body = admitted if options.dry_run else await self._store.update(place.kind.id, admitted)
+        return written
+
+    async def delete(self, target: Target, options: DeleteOptions) -> Json:
+        """Delete one object; returns its last state, with a deletionTimestamp while finalizers hold it.
+
+        Raises: NotFoundError, ConflictError (a precondition does not hold).
+        """
+        place = target.place
+        resource = place.kind.id
+        for _ in range(_MAX_TRIES):
+            old = await self._store.get(resource, place.namespace, place.name)
+            _preconditions(old, options, place)
+            if options.dry_run:
+                return old
+            if options.propagation == "Orphan":
+                await self._orphan(old["metadata"]["uid"])
+            elif options.propagation == "Foreground" and not await self._foreground(old, place):
+                continue
+            return await self._store.delete(
+                resource, place.namespace, place.name, uid=old["metadata"]["uid"], version=options.version
+            )
+        raise _busy(place)
+
+    async def delete_all(self, target: Target, found: list[Json], options: DeleteOptions) -> list[Json]:
+        """Delete each of these objects that is still there; returns their last states."""
+        gone = []
+        for body in found:
+            place = replace(
+                target.place, name=body["metadata"]["name"], namespace=body["metadata"].get("namespace", "")
+            )
+            try:
+                gone.append(await self.delete(Target(place), options))
+            except NotFoundError:
+                continue
+        return gone
+
+    async def _orphan(self, uid: str) -> None:
+        """Take the owner with `uid` out of everything it owns."""
+        for resource, namespace, name in await self._store.owned_by(uid):
+            for _ in range(_MAX_TRIES):
+                try:
+                    body = await self._store.get(resource, namespace, name)
+                    owners = [owner for owner in body["metadata"].get("ownerReferences") or () if owner["uid"] != uid]
+                    body["metadata"]["ownerReferences"] = owners
+                    if not owners:
+                        del body["metadata"]["ownerReferences"]
+                    await self._store.update(resource, body)
+                    break
+                except ConflictError:
+                    continue
+                except NotFoundError:
+                    break
+
+    async def _foreground(self, old: Json, place: Place) -> bool:
+        """Let what the object owns hold it; False when somebody wrote it meanwhile."""
+        held = old["metadata"].get("finalizers") or []
+        if FOREGROUND in held or not await self._store.owned_by(old["metadata"]["uid"]):
+            return True
+        old["metadata"]["finalizers"] = [*held, FOREGROUND]
+        try:
+            await self._store.update(place.kind.id, old)
+        except ConflictError:
+            return False
+        return True
+
+
+FOREGROUND = "foregroundDeletion"
+"""Kubernetes' finalizer of an owner that goes after everything it owns; the garbage collector takes it away."""
+
+
+def _preconditions(old: Json, options: DeleteOptions, place: Place) -> None:
+    found = old["metadata"]
+    for field_name, wanted in (("uid", options.uid), ("resourceVersion", options.version)):
+        if wanted and wanted != found.get(field_name):
+            label = "UID" if field_name == "uid" else "ResourceVersion"
+            raise ConflictError(
+                f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": Precondition failed: {label} in '
+                f"precondition: {wanted[:80]}, {label} in object meta: {found.get(field_name)}"
+            )
+
+
+def _conflict(place: Place) -> ConflictError:
+    return ConflictError(
+        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": the object has been modified; please apply '
+        "your changes to the latest version and try again"
+    )
+
+
+def _busy(place: Place) -> ConflictError:
+    return ConflictError(
+        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": it is written too often; try again later'
+    )
+
+
+def _check_size(body: Json) -> None:
+    size = len(orjson.dumps(body))
+    if size > MAX_OBJECT_BYTES:
+        raise TooLargeError(f"the object is too large: limit is {MAX_OBJECT_BYTES} bytes, this one is {size}")
