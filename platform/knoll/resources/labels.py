@@ -1,0 +1,95 @@
+"""Every label, annotation, finalizer and well-known value of Knative's that Knoll reads or writes."""
+
+SERVING = "serving.knative.dev/"
+_AUTOSCALING = "autoscaling.knative.dev/"
+_NETWORKING = "networking.knative.dev/"
+
+# Labels.
+SERVICE = SERVING + "service"
+SERVICE_UID = SERVING + "serviceUID"
+CONFIGURATION = SERVING + "configuration"
+CONFIGURATION_UID = SERVING + "configurationUID"
+CONFIGURATION_GENERATION = SERVING + "configurationGeneration"
+REVISION = SERVING + "revision"
+REVISION_UID = SERVING + "revisionUID"
+ROUTE = SERVING + "route"
+ROUTING_STATE = SERVING + "routingState"
+"""Label of a Revision: one of the three below."""
+ACTIVE, RESERVE, PENDING = "active", "reserve", "pending"
+DOMAIN_MAPPING_UID = SERVING + "domainMappingUID"
+DOMAIN_MAPPING_NAMESPACE = SERVING + "domainMappingNamespace"
+VISIBILITY = _NETWORKING + "visibility"
+CLUSTER_LOCAL = "cluster-local"
+"""Value of `VISIBILITY`: reachable from instances only."""
+APP = "app"
+
+# Annotations.
+CREATOR = SERVING + "creator"
+LAST_MODIFIER = SERVING + "lastModifier"
+ROUTES = SERVING + "routes"
+ROUTING_STATE_MODIFIED = SERVING + "routingStateModified"
+REVISION_PRESERVED = SERVING + "no-gc"
+ROLLOUT_DURATION = SERVING + "rollout-duration"
+ROLLOUT_IN_PROGRESS = SERVING + "rollout"
+PROGRESS_DEADLINE = SERVING + "progress-deadline"
+FORCE_UPGRADE = SERVING + "forceUpgrade"
+LAST_PINNED = SERVING + "lastPinned"
+QUEUE_SIDECAR_CPU_REQUEST = "queue.sidecar." + SERVING + "cpu-resource-request"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+INGRESS_CLASS = _NETWORKING + "ingress-class"
+CERTIFICATE_CLASS = _NETWORKING + "certificate-class"
+DISABLE_AUTO_TLS = _NETWORKING + "disable-auto-tls"
+DISABLE_EXTERNAL_DOMAIN_TLS = _NETWORKING + "disable-external-domain-tls"
+HTTP_PROTOCOL = _NETWORKING + "http-protocol"
+
+# Older spellings, read where the newer one is absent.
+ALIASES: dict[str, tuple[str, ...]] = {
+    ROLLOUT_DURATION: (SERVING + "rolloutDuration",),
+    INGRESS_CLASS: (_NETWORKING + "ingress.class", _NETWORKING + "ingressClass"),
+    CERTIFICATE_CLASS: (_NETWORKING + "certificate.class", _NETWORKING + "certificateClass"),
+    DISABLE_EXTERNAL_DOMAIN_TLS: (DISABLE_AUTO_TLS, _NETWORKING + "disableAutoTLS"),
+    HTTP_PROTOCOL: (_NETWORKING + "httpProtocol", _NETWORKING + "httpOption"),
+}
+
+# Autoscaling annotations.
+AUTOSCALING_PREFIX = _AUTOSCALING
+CLASS = _AUTOSCALING + "class"
+METRIC = _AUTOSCALING + "metric"
+MIN_SCALE = _AUTOSCALING + "min-scale"
+MAX_SCALE = _AUTOSCALING + "max-scale"
+INITIAL_SCALE = _AUTOSCALING + "initial-scale"
+ACTIVATION_SCALE = _AUTOSCALING + "activation-scale"
+TARGET = _AUTOSCALING + "target"
+TARGET_UTILIZATION = _AUTOSCALING + "target-utilization-percentage"
+TARGET_BURST_CAPACITY = _AUTOSCALING + "target-burst-capacity"
+WINDOW = _AUTOSCALING + "window"
+PANIC_WINDOW = _AUTOSCALING + "panic-window-percentage"
+PANIC_THRESHOLD = _AUTOSCALING + "panic-threshold-percentage"
+SCALE_DOWN_DELAY = _AUTOSCALING + "scale-down-delay"
+POD_RETENTION = _AUTOSCALING + "scale-to-zero-pod-retention-period"
+AGGREGATION_ALGORITHM = _AUTOSCALING + "metric-aggregation-algorithm"
+
+ALIASES |= {
+    MIN_SCALE: (_AUTOSCALING + "minScale",),
+    MAX_SCALE: (_AUTOSCALING + "maxScale",),
+    INITIAL_SCALE: (_AUTOSCALING + "initialScale",),
+    ACTIVATION_SCALE: (_AUTOSCALING + "activationScale",),
+    TARGET_UTILIZATION: (_AUTOSCALING + "targetUtilizationPercentage",),
+    TARGET_BURST_CAPACITY: (_AUTOSCALING + "targetBurstCapacity",),
+    PANIC_WINDOW: (_AUTOSCALING + "panicWindowPercentage",),
+    PANIC_THRESHOLD: (_AUTOSCALING + "panicThresholdPercentage",),
+    SCALE_DOWN_DELAY: (_AUTOSCALING + "scaleDownDelay",),
+    POD_RETENTION: (_AUTOSCALING + "scaleToZeroPodRetentionPeriod",),
+    AGGREGATION_ALGORITHM: (_AUTOSCALING + "metricAggregationAlgorithm",),
+}
+
+# Finalizers.
+ROUTE_FINALIZER = "routes.serving.knative.dev"
+
+
+def find(annotations: dict[str, str], key: str) -> tuple[str, str | None]:
+    """The spelling of `key` that is present and its value; the key itself and None when there is none."""
+    for spelling in (key, *ALIASES.get(key, ())):
+        if spelling in annotations:
+            return spelling, annotations[spelling]
+    return key, None
