@@ -72,7 +72,7 @@ class ContainerSpec:
     args: Sequence[str] = ()
     """Replaces the image's command; empty leaves it unless `command` is given."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """`HOSTNAME` is added by the runtime: the instance's name."""
+    """Final values: nothing is expanded here. `HOSTNAME` is added by the runtime: the instance's name."""
     resources: Resources = Resources()
     mounts: Sequence[Mount] = ()
     user: int | None = None
@@ -91,7 +91,7 @@ class InstanceSpec:
     """One instance to start."""
 
     name: str
-    """The emulated Pod's name: unique in its namespace for all time, a DNS label of Kubernetes' length or less."""
+    """The emulated Pod's name: unique on the platform for all time, letters, digits, `-` and `.`, at most 253."""
     revision: str
     """`namespace/name`."""
     uid: str

@@ -1,0 +1,198 @@
+"""What the engine is asked to create: pure functions from specs to bodies of Docker's API, isolation included."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from autoscaler.runtime import labels
+from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+"""What is kept of Docker's fourteen: images that begin as root to prepare files, drop to a user and signal their
+workers (nginx, databases behind gosu) work; raw sockets, devices, chroot, file capabilities and audit do not."""
+PIDS_LIMIT = 4096
+"""Processes and threads of one container: room for large thread pools, not for a fork bomb."""
+LOG_CONFIG = {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}}
+"""20 MB a container; compressing would take the CPU of requests."""
+CPU_PERIOD = 100_000
+TMP = "/tmp"  # noqa: S108 - the container's
+
+Json = dict[str, Any]
+
+
+def cpu_shares(cores: float) -> int:
+    """Kubernetes' formula: max(2, millicores x 1024 / 1000)."""
+    return max(2, round(cores * 1000) * 1024 // 1000)
+
+
+def network(name: str, platform: str) -> Json:
+    """The instance network. Instances reach each other, as Pods do, and so does an activator in a container of its own;
+    Redis, the API and the engine are on no network of theirs."""
+    return {
+        "Name": name,
+        "Driver": "bridge",
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "network"},
+        "Options": {"com.docker.network.bridge.enable_icc": "true"},
+    }
+
+
+def sandbox(platform: str, network_name: str, image: str, hostname: str) -> Json:
+    """A sandbox: asleep, without rights, without log, sharing its network and its shared memory with who joins."""
+    return {
+        "Image": image,
+        "Hostname": hostname,
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "sandbox"},
+        "HostConfig": {
+            "NetworkMode": network_name,
+            "IpcMode": "shareable",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "PidsLimit": 16,
+            "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
+def container(
+    spec: InstanceSpec,
+    one: ContainerSpec,
+    *,
+    platform: str,
+    role: str,
+    sandbox_id: str,
+    address: str,
+    image_id: str,
+    image_has_tmp: bool,
+    now: float,
+) -> Json:
+    """One container of an instance, joined to a sandbox.
+
+    Args:
+        spec: the instance.
+        one: which of its containers, init containers included.
+        platform: name of the platform.
+        role: `app` or `init`.
+        sandbox_id: engine's id of the sandbox.
+        address: its IP address.
+        image_id: engine's id of the image.
+        image_has_tmp: False has a tmpfs put at /tmp, which every process may expect.
+        now: epoch seconds.
+    """
+    body: Json = {
+        "Image": image_id,
+        "Env": [f"{key}={value}" for key, value in {"HOSTNAME": spec.name, **one.env}.items()],
+        "Labels": _labels(spec, one, platform, role, sandbox_id, address, now),
+        "Tty": False,
+        "OpenStdin": False,
+        # The platform probes; the image's own check would only burn CPU beside it, and Kubernetes ignores it too.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(one, sandbox_id, image_has_tmp),
+    }
+    if one.command:
+        body["Entrypoint"] = list(one.command)
+    if one.command or one.args:
+        body["Cmd"] = list(one.args)
+    if one.user is not None:
+        body["User"] = f"{one.user}:{one.group or 0}"
+    if one.working_dir:
+        body["WorkingDir"] = one.working_dir
+    return body
+
+
+def again(inspected: Mapping[str, Any], *, restarts: int, now: float) -> Json:
+    """The body that makes a container once more, from what the engine says of its predecessor.
+
+    Args:
+        inspected: answer of `GET /containers/{id}/json`.
+        restarts: the new count.
+        now: epoch seconds.
+    """
+    config = dict(inspected["Config"])
+    for inherited in ("Hostname", "Domainname", "ExposedPorts", "MacAddress", "Volumes", "OnBuild"):
+        config.pop(inherited, None)  # of the sandbox or of the image; refused when they are asked for
+    config["Image"] = inspected["Image"]
+    config["Labels"] = {**config["Labels"], labels.RESTARTS: str(restarts), labels.STARTED: repr(now)}
+    return {**config, "HostConfig": inspected["HostConfig"]}
+
+
+def _labels(
+    spec: InstanceSpec, one: ContainerSpec, platform: str, role: str, sandbox_id: str, address: str, now: float
+) -> dict[str, str]:
+    return {
+        **spec.labels,
+        labels.PLATFORM: platform,
+        labels.ROLE: role,
+        labels.INSTANCE: spec.name,
+        labels.SANDBOX: sandbox_id,
+        labels.ADDRESS: address,
+        labels.REVISION: spec.revision,
+        labels.UID: spec.uid,
+        labels.CONTAINER: one.name,
+        labels.CONTAINERS: ",".join(each.name for each in spec.containers),
+        labels.PORT: str(spec.port),
+        labels.GRACE: repr(float(spec.grace_seconds)),
+        labels.IMAGE: one.image,
+        labels.RESTARTS: "0",
+        labels.CREATED: repr(now),
+        labels.STARTED: repr(now),
+        labels.USER_LABELS: json.dumps(sorted(spec.labels)),
+    }
+
+
+def _host_config(one: ContainerSpec, sandbox_id: str, image_has_tmp: bool) -> Json:
+    mounts = [mount for mount in one.mounts if mount.kind != "tmpfs"]
+    tmpfs = {mount.target: _tmpfs_options(mount) for mount in one.mounts if mount.kind == "tmpfs"}
+    if not image_has_tmp and not any(mount.target.rstrip("/") == TMP for mount in one.mounts):
+        tmpfs[TMP] = "rw,nosuid,nodev,exec,mode=1777"
+    return {
+        "NetworkMode": f"container:{sandbox_id}",
+        "IpcMode": f"container:{sandbox_id}",
+        "SecurityOpt": ["no-new-privileges"],
+        "CapDrop": ["ALL"],
+        "CapAdd": _capabilities(one),
+        "PidsLimit": PIDS_LIMIT,
+        "ReadonlyRootfs": one.read_only_root,
+        "LogConfig": LOG_CONFIG,
+        "RestartPolicy": {"Name": "no"},
+        "Mounts": [_mount(mount) for mount in mounts],
+        "Tmpfs": tmpfs,
+        **_limits(one.resources),
+    }
+
+
+def _capabilities(one: ContainerSpec) -> list[str]:
+    dropped = {_plain(name) for name in one.drop_capabilities}
+    kept = [] if "ALL" in dropped else [name for name in CAPABILITIES if name not in dropped]
+    return sorted({*kept, *(_plain(name) for name in one.add_capabilities)})
+
+
+def _plain(capability: str) -> str:
+    return capability.upper().removeprefix("CAP_")
+
+
+def _limits(resources: Resources) -> Json:
+    limits: Json = {}
+    cpu = resources.cpu_request if resources.cpu_request is not None else resources.cpu_limit
+    if cpu is not None:
+        # Without a request the engine's default stays: the least share would starve an app that is starting.
+        limits["CpuShares"] = cpu_shares(cpu)
+    if resources.cpu_limit is not None:
+        # Not NanoCpus: it refuses more cores than the machine has, which a manifest made elsewhere may well say.
+        limits |= {"CpuPeriod": CPU_PERIOD, "CpuQuota": max(1000, round(resources.cpu_limit * CPU_PERIOD))}
+    if resources.memory_limit is not None:
+        limits |= {"Memory": resources.memory_limit, "MemorySwap": resources.memory_limit}
+    if resources.memory_request is not None:
+        bound = resources.memory_limit or resources.memory_request
+        limits["MemoryReservation"] = min(resources.memory_request, bound)
+    return limits
+
+
+def _mount(mount: Mount) -> Json:
+    return {"Type": mount.kind, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+
+
+def _tmpfs_options(mount: Mount) -> str:
+    options = ["ro" if mount.read_only else "rw", "nosuid", "nodev", "exec", f"mode={mount.mode:o}"]
+    return ",".join(options if mount.size_bytes is None else [*options, f"size={mount.size_bytes}"])

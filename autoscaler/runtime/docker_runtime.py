@@ -1,0 +1,307 @@
+"""The `Runtime` on Docker Engine. Holds no truth: labels do, and what is kept in memory only saves time."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from autoscaler.runtime import bodies, inside, labels
+from autoscaler.runtime.engine import Engine, EngineError
+from autoscaler.runtime.images import Images
+from autoscaler.runtime.limiter import Limiter
+from autoscaler.runtime.listing import Found, Listed, listed, sort_out
+from autoscaler.runtime.pool import Pool
+from autoscaler.runtime.protocol import (
+    Capacity,
+    ContainerState,
+    ExecResult,
+    Instance,
+    InstanceSpec,
+    LogChunk,
+    PullProgress,
+    RuntimeEvent,
+)
+from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
+from autoscaler.runtime.watch import Watch
+from knoll.errors import AlreadyExistsError, KnollError, NotFoundError, RuntimeUnavailableError
+
+log = structlog.get_logger()
+
+KILL_SECONDS = 60.0
+"""Beyond the grace, for the engine to kill and tell."""
+_SANDBOX_TRIES = 3
+
+
+class DockerRuntime:
+    """Instances of one platform on one Docker Engine; see `protocol.Runtime`.
+
+    One process at a time may have one open for a platform: its spare sandboxes are nobody else's.
+    """
+
+    def __init__(self, socket: Path, *, platform: str, network: str, warm_sandboxes: int) -> None:
+        """
+        Args:
+            socket: the engine's unix socket.
+            platform: name of the platform, put on everything as a label.
+            network: name of the instance network; made when missing.
+            warm_sandboxes: bound of the spare sandboxes, 0 turns them off.
+        """
+        self._engine = Engine(socket)
+        self._platform, self._network = platform, network
+        self._images = Images(self._engine, platform)
+        self._pool = Pool(self._engine, platform, network, warm_sandboxes)
+        self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
+        self._starter = Starter(self._engine, self._images, self._watch, platform)
+        self._limiter = Limiter()
+        self._busy: set[str] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "DockerRuntime":
+        await self._engine.open()
+        try:
+            await self._images.ensure_pause()
+            await self._ensure_network()
+            await self._adopt()
+        except BaseException:
+            await self._engine.close()
+            raise
+        self._keepers = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._pool.keep())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- life of an instance
+
+    async def start(self, spec: InstanceSpec, *, scheduled: Scheduled | None = None) -> Instance:
+        if spec.name in self._busy:
+            raise AlreadyExistsError(f"instance {spec.name} is being started")
+        self._busy.add(spec.name)
+        try:
+            async with self._limiter.slot():
+                return await self._start(spec, scheduled)
+        finally:
+            self._busy.discard(spec.name)
+
+    async def stop(self, name: str, grace_seconds: float | None = None) -> None:
+        found = await self._found(name)
+        group = found.members.get(name, [])
+        if not group:
+            return
+        grace = float(group[0].labels[labels.GRACE]) if grace_seconds is None else grace_seconds
+        self._watch.expect({one.id for one in group} | {found.sandboxes[name]})
+        await asyncio.gather(*(self._end(one, grace) for one in group))
+        await asyncio.gather(*(self._engine.remove(one.id) for one in group))
+        await self._engine.remove(found.sandboxes[name])
+
+    async def restart(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        one = await self._member(name, container)
+        grace = float(one.labels[labels.GRACE]) if grace_seconds is None else grace_seconds
+        self._watch.expect({one.id})
+        await self._end(one, grace)
+        self._busy.add(name)
+        try:
+            return await self._starter.again(one)
+        finally:
+            self._busy.discard(name)
+
+    async def pause(self, name: str) -> None:
+        group = await self._apps(name)
+        await asyncio.gather(*(self._freeze(one, "pause") for one in group if one.state == "running"))
+
+    async def resume(self, name: str) -> None:
+        group = await self._apps(name)
+        await asyncio.gather(*(self._freeze(one, "unpause") for one in group if one.state == "paused"))
+
+    # --- what there is
+
+    async def instances(self) -> list[Instance]:
+        found = await self._found()
+        return list(await asyncio.gather(*(self._with_reasons(one, found) for one in found.instances)))
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        return self._watch.events()
+
+    async def capacity(self) -> Capacity:
+        told = await self._engine.get("/info")
+        return Capacity(cores=float(told["NCPU"]), memory_bytes=int(told["MemTotal"]))
+
+    async def memory_bytes(self, name: str) -> int:
+        group = [one for one in await self._apps(name) if one.alive]
+        return sum(await asyncio.gather(*(inside.memory_in_use(self._engine, one.id) for one in group)))
+
+    # --- inside a container
+
+    async def exec(self, name: str, container: str, command: Sequence[str], timeout_seconds: float) -> ExecResult:
+        one = await self._member(name, container)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await inside.run(self._engine, one.id, command)
+        except EngineError as error:
+            raise NotFoundError(f"container {container} of instance {name} does not run: {error}") from error
+
+    async def logs(
+        self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
+    ) -> AsyncIterator[LogChunk]:
+        one = await self._member(name, container)
+        query: dict[str, str | int] = {"follow": int(follow), "tail": "all" if tail is None else tail}
+        if since is not None:
+            query["since"] = f"{since:.9f}"
+        async for chunk in inside.read_log(self._engine, one.id, query):
+            yield chunk
+
+    async def ensure_image(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> str:
+        return await self._images.ensure(reference, progress)
+
+    # --- the end
+
+    async def destroy(self) -> None:
+        await self._stop_keepers()
+        found = await self._containers()
+        self._watch.expect({one.id for one in found})
+        await asyncio.gather(*(self._engine.remove(one.id) for one in found))
+        self._pool.forget_all()
+        query = {"filters": _labelled(f"{labels.PLATFORM}={self._platform}")}
+        for network in await self._engine.get("/networks", query):
+            with contextlib.suppress(EngineError):  # an activator of somebody else's is still on it
+                await self._engine.delete(f"/networks/{network['Id']}")
+
+    async def close(self) -> None:
+        await self._stop_keepers()
+        for task in list(self._background):
+            with contextlib.suppress(KnollError, asyncio.CancelledError):
+                await task
+        try:
+            await self._pool.drain()
+        except KnollError as error:
+            log.warning("spare sandboxes are left behind; the next start adopts them", error=str(error))
+        await self._engine.close()
+
+    async def _start(self, spec: InstanceSpec, scheduled: Scheduled | None) -> Instance:
+        for _ in range(_SANDBOX_TRIES):
+            sandbox = await self._pool.take(spec.name)
+            try:
+                instance = await self._starter.start(spec, sandbox, scheduled)
+            except SandboxGoneError as error:
+                log.warning("a sandbox was gone, taking another", instance=spec.name, error=str(error))
+                continue
+            finally:
+                self._pool.done(sandbox)
+            self._watch.know(sandbox.id, spec.name, spec.revision)
+            self._spawn(self._starter.rename(sandbox, spec.name))
+            return instance
+        raise RuntimeUnavailableError(f"instance {spec.name}: each sandbox ends before it can be used")
+
+    # --- ending
+
+    async def _end(self, one: Listed, grace: float) -> None:
+        if one.state == "paused":
+            await self._freeze(one, "unpause")
+        if not one.alive:
+            return
+        try:
+            if grace <= 0:
+                await self._engine.post(f"/containers/{one.id}/kill")
+            await self._engine.post(
+                f"/containers/{one.id}/stop", query={"t": max(0, round(grace))}, seconds=grace + KILL_SECONDS
+            )
+        except EngineError as error:
+            if error.status not in (304, 404, 409):  # it has ended by itself meanwhile
+                raise RuntimeUnavailableError(f"the engine cannot stop {one.name}: {error}") from error
+
+    async def _freeze(self, one: Listed, how: str) -> None:
+        try:
+            await self._engine.post(f"/containers/{one.id}/{how}")
+        except EngineError as error:
+            if error.status not in (404, 409, 500) or "paused" not in str(error):
+                raise RuntimeUnavailableError(f"the engine cannot {how} {one.name}: {error}") from error
+
+    # --- looking
+
+    async def _containers(self, instance: str | None = None) -> list[Listed]:
+        wanted = [f"{labels.PLATFORM}={self._platform}"]
+        if instance is not None:
+            wanted.append(f"{labels.INSTANCE}={instance}")
+        answer = await self._engine.get("/containers/json", {"all": 1, "filters": _labelled(*wanted)})
+        return [listed(item) for item in answer]
+
+    async def _found(self, instance: str | None = None) -> Found:
+        return sort_out(self._platform, self._network, await self._containers(instance), self._busy)
+
+    async def _apps(self, name: str) -> list[Listed]:
+        group = (await self._found(name)).members.get(name, [])
+        if not group:
+            raise NotFoundError(f"there is no instance {name}")
+        return [one for one in group if one.labels[labels.ROLE] == "app"]
+
+    async def _member(self, name: str, container: str) -> Listed:
+        for one in (await self._found(name)).members.get(name, []):
+            if one.labels[labels.CONTAINER] == container:
+                return one
+        raise NotFoundError(f"there is no container {container} of an instance {name}")
+
+    async def _with_reasons(self, instance: Instance, found: Found) -> Instance:
+        """Ask about each container that ended; the list does not say enough of those."""
+        ids = {one.labels[labels.CONTAINER]: one for one in found.members[instance.name]}
+
+        async def told(state: ContainerState) -> ContainerState:
+            one = ids[state.name]
+            return state if one.state != "exited" else await inside.with_reason(self._engine, one.id, state)
+
+        if all(one.running for one in instance.containers):
+            return instance
+        return replace(instance, containers=tuple([await told(one) for one in instance.containers]))
+
+    # --- keeping
+
+    async def _adopt(self) -> None:
+        """Take over what runs, remove what nobody can use; at the start and whenever the engine was away."""
+        await self._ensure_network()
+        self._pool.forget_all()
+        found = await self._found()
+        instances = {one.name: one for one in found.instances}
+        for name, sandbox_id in found.sandboxes.items():
+            self._watch.know(sandbox_id, name, instances[name].revision)
+        busy = {labels.sandbox_name(self._platform, name) for name in self._busy}
+        self._pool.adopt(found.spare)
+        for one in found.leftovers:
+            if one.name not in busy:
+                await self._engine.remove(one.id)
+
+    async def _ensure_network(self) -> None:
+        try:
+            await self._engine.get(f"/networks/{self._network}")
+        except EngineError as error:
+            if error.status != 404:
+                raise RuntimeUnavailableError(f"network {self._network} cannot be looked up: {error}") from error
+            try:
+                await self._engine.post("/networks/create", bodies.network(self._network, self._platform))
+            except EngineError as refused:
+                if refused.status != 409:  # somebody else made it meanwhile
+                    raise RuntimeUnavailableError(f"network {self._network} cannot be made: {refused}") from refused
+
+    def _sandbox_died(self, sandbox_id: str) -> None:
+        if self._pool.forget(sandbox_id):
+            self._spawn(self._starter.remove_all([sandbox_id]))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _stop_keepers(self) -> None:
+        for task in self._keepers:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._keepers = []
+
+
+def _labelled(*wanted: str) -> str:
+    return json.dumps({"label": list(wanted)})

@@ -1,0 +1,151 @@
+"""Images on the engine: found by what a revision pinned, pulled when missing, looked into once."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from autoscaler.runtime import pause_image
+from autoscaler.runtime.engine import Engine, EngineError
+from autoscaler.runtime.protocol import PullProgress
+from knoll.errors import ImageError
+
+_DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+Progress = Callable[[PullProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image as containers are made of it."""
+
+    id: str
+    """The engine's."""
+    has_tmp: bool
+    """Its file system has a /tmp."""
+
+
+class Images:
+    """What is known of the engine's images; forgets nothing but what turns out to be gone."""
+
+    def __init__(self, engine: Engine, platform: str) -> None:
+        self._engine, self._platform = engine, platform
+        self._pinned: dict[str, str] = {}
+        self._has_tmp: dict[str, bool] = {}
+        self._pulls: dict[str, asyncio.Task[None]] = {}
+
+    async def get(self, reference: str) -> Image:
+        """The image of a reference.
+
+        Raises:
+            ImageError: it is not on the engine.
+        """
+        found = self._pinned.get(reference) or await self._find(reference)
+        if found is None:
+            raise ImageError(f"image {reference} is not on the engine")
+        if found not in self._has_tmp:
+            self._has_tmp[found] = await self._look_for_tmp(found)
+        return Image(found, self._has_tmp[found])
+
+    def forget(self, reference: str) -> None:
+        """The engine said that it has no such image any more."""
+        self._pinned.pop(reference, None)
+
+    async def ensure(self, reference: str, progress: Progress | None) -> str:
+        """Pull an image unless it is there; see `Runtime.ensure_image`."""
+        self.forget(reference)
+        if await self._find(reference) is None:
+            await self._pull_once(reference, progress)
+        return (await self.get(reference)).id
+
+    async def ensure_pause(self) -> None:
+        """Make the sandbox's image unless it is there.
+
+        Raises:
+            ImageError: the engine's architecture is neither amd64 nor arm64.
+        """
+        if await self._id_of(pause_image.REFERENCE):
+            return
+        told = str((await self._engine.get("/version"))["Arch"])
+        architecture = _ARCHITECTURES.get(told)
+        if architecture is None:
+            raise ImageError(f"no sandbox image for the engine's architecture {told}; there is one for amd64 and arm64")
+        repository, _, tag = pause_image.REFERENCE.partition(":")
+        query = {"fromSrc": "-", "repo": repository, "tag": tag, "platform": f"linux/{architecture}"}
+        content = pause_image.layer(architecture)
+        await self._engine.post("/images/create", content, {**query, "changes": pause_image.CHANGES})
+
+    async def _find(self, reference: str) -> str | None:
+        """Id of an image; the digest of a pinned one may be the repository's or the engine's own."""
+        found = await self._id_of(reference)
+        if pinned := _DIGEST.match(reference):
+            found = found or await self._id_of(pinned["digest"])
+            if found:
+                self._pinned[reference] = found
+        return found
+
+    async def _id_of(self, name: str) -> str | None:
+        try:
+            return str((await self._engine.get(f"/images/{name}/json"))["Id"])
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise ImageError(f"image {name} cannot be looked up: {error}") from error
+
+    async def _look_for_tmp(self, image_id: str) -> bool:
+        """Only a container's file system can be asked; this one is never started."""
+        body = {"Image": image_id, "Entrypoint": ["/knoll-never-runs"], "HostConfig": {"NetworkMode": "none"}}
+        body["Labels"] = {"knoll.dev/platform": self._platform, "knoll.dev/role": "look"}
+        try:
+            made = (await self._engine.post("/containers/create", body))["Id"]
+        except EngineError as error:
+            raise ImageError(f"no container can be made of image {image_id}: {error}") from error
+        try:
+            await self._engine.call("HEAD", f"/containers/{made}/archive", query={"path": "/tmp"})  # noqa: S108
+            return True
+        except EngineError:
+            return False
+        finally:
+            await asyncio.shield(self._engine.remove(made))
+
+    async def _pull_once(self, reference: str, progress: Progress | None) -> None:
+        task = self._pulls.get(reference)
+        if task is None:
+            task = asyncio.create_task(self._pull(reference, progress))
+            self._pulls[reference] = task
+            task.add_done_callback(lambda _: self._pulls.pop(reference, None))
+        await asyncio.shield(task)
+
+    async def _pull(self, reference: str, progress: Progress | None) -> None:
+        layers: dict[str, tuple[int, int]] = {}
+        try:
+            async with self._engine.stream("POST", "/images/create", query=_pull_query(reference)) as answer:
+                async for line in self._engine.lines(answer):
+                    told: dict[str, Any] = json.loads(line)
+                    if error := told.get("error"):
+                        raise ImageError(f"image {reference} cannot be pulled: {error}")
+                    if progress:
+                        progress(_progress(told, layers))
+        except EngineError as error:
+            raise ImageError(f"image {reference} cannot be pulled: {error}") from error
+
+
+def _pull_query(reference: str) -> dict[str, str]:
+    name = reference.rsplit("/", 1)[-1]
+    query = {"fromImage": reference}
+    if ":" not in name and "@" not in name:
+        query["tag"] = "latest"  # without one the engine would pull every tag there is
+    return query
+
+
+def _progress(told: dict[str, Any], layers: dict[str, tuple[int, int]]) -> PullProgress:
+    detail = told.get("progressDetail") or {}
+    if told.get("status") == "Downloading" and detail.get("total"):
+        layers[str(told.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+    elif told.get("status") in ("Download complete", "Pull complete") and (key := str(told.get("id"))) in layers:
+        layers[key] = (layers[key][1], layers[key][1])
+    done, total = (sum(column) for column in zip(*layers.values(), strict=True)) if layers else (0, 0)
+    return PullProgress(str(told.get("status", "")), done, total)

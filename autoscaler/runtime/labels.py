@@ -1,0 +1,45 @@
+"""Names and labels of everything that Knoll makes on an engine. Pure; no other module spells one."""
+
+PLATFORM = "knoll.dev/platform"
+ROLE = "knoll.dev/role"
+"""`sandbox`, `app`, `init` or `network`."""
+INSTANCE = "knoll.dev/instance"
+SANDBOX = "knoll.dev/sandbox"
+"""Container id of the sandbox that an app or init container joined."""
+ADDRESS = "knoll.dev/address"
+REVISION = "knoll.dev/revision"
+"""`namespace/name`."""
+UID = "knoll.dev/revision-uid"
+CONTAINER = "knoll.dev/container"
+CONTAINERS = "knoll.dev/containers"
+"""Names of all containers of the instance, init containers left out, separated by commas, in their order."""
+PORT = "knoll.dev/port"
+GRACE = "knoll.dev/grace-seconds"
+IMAGE = "knoll.dev/image"
+"""The reference of the spec; the container itself is made of an image id."""
+RESTARTS = "knoll.dev/restarts"
+CREATED = "knoll.dev/instance-created"
+"""Epoch seconds."""
+STARTED = "knoll.dev/container-started"
+"""Epoch seconds."""
+USER_LABELS = "knoll.dev/user-labels"
+"""Keys of the spec's own labels, as a JSON list: the engine adds those of the image, which are not ours."""
+
+SPARE = "spare-"
+
+
+def spare_name(platform: str, token: str) -> str:
+    """Name of a sandbox that no instance has yet."""
+    return f"{platform}.{SPARE}{token}"
+
+
+def is_spare(platform: str, container_name: str) -> bool:
+    return container_name.startswith(f"{platform}.{SPARE}")
+
+
+def sandbox_name(platform: str, instance: str) -> str:
+    return f"{platform}.{instance}"
+
+
+def container_name(platform: str, instance: str, container: str) -> str:
+    return f"{platform}.{instance}.{container}"
