@@ -37,6 +37,11 @@ def lease(name: str) -> str:
     return f"knoll:lease:{name}"
 
 
+def lease_freed(name: str) -> str:
+    """Channel: told when the lease of `name` is given back."""
+    return f"knoll:lease:{name}:freed"
+
+
 def table(name: str) -> str:
     """Hash: a replicated table's entries, field to `<version>\\n<JSON>`."""
     return f"knoll:table:{name}"
