@@ -226,7 +226,9 @@ class RedisStore:
                 both.hgetall(keys.objects(resource))
                 version, found = await both.execute()
             if version is None:
-                version = await self._newest(keys=[keys.REVISION], args=[])
+                # An empty Redis gets its first version; what somebody wrote meanwhile must be in the listing.
+                await self._newest(keys=[keys.REVISION], args=[])
+                return await self._read_all(resource)
         return int(version), list(found.items())
 
     async def _read_some(self, resource: str, prefix: str) -> _Found:
