@@ -1,0 +1,328 @@
+"""What a store promises, asked of both."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from knoll.connect import connect
+from knoll.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
+from knoll.memory_store import MemoryStore
+from knoll.redis_store import RedisStore
+from tests.component.knoll.conftest import take
+from tests.waiting import eventually
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
+CM, SECRETS = "configmaps", "secrets"
+
+AnyStore = MemoryStore | RedisStore
+MakeStore = Callable[..., AnyStore]
+
+
+@pytest.fixture
+async def make_store(form: str, request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
+    made: list[AnyStore] = []
+    redis = connect(request.getfixturevalue("redis_url")) if form == "redis" else None
+
+    def make(**options: Any) -> AnyStore:
+        if redis is None:
+            options.pop("ring", None)
+            made.append(MemoryStore(clock=lambda: NOW, **options))
+        else:
+            made.append(RedisStore(redis, clock=lambda: NOW, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+    if redis is not None:
+        await redis.aclose()
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> AnyStore:
+    return make_store()
+
+
+def body(name: str = "x", namespace: str = "a", **meta: Any) -> dict[str, Any]:
+    return {"kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name, **meta}, "data": {"k": "1"}}
+
+
+def version(found: dict[str, Any]) -> int:
+    return int(found["metadata"]["resourceVersion"])
+
+
+async def test_what_was_created_is_read_back_with_its_version(store: AnyStore) -> None:
+    made = await store.create(CM, body(resourceVersion="7"))
+    assert made == body(resourceVersion=made["metadata"]["resourceVersion"])
+    assert await store.get(CM, "a", "x") == made
+    assert version(made) == (await store.list(CM)).version
+
+
+async def test_a_cluster_wide_object_has_no_namespace(store: AnyStore) -> None:
+    await store.create("namespaces", {"metadata": {"name": "n"}})
+    assert (await store.get("namespaces", "", "n"))["metadata"]["name"] == "n"
+    assert [item["metadata"]["name"] for item in (await store.list("namespaces", "")).items] == ["n"]
+
+
+async def test_an_object_that_is_not_there_is_not_found(store: AnyStore) -> None:
+    with pytest.raises(NotFoundError, match=r'^configmaps "x" not found$'):
+        await store.get(CM, "a", "x")
+    with pytest.raises(NotFoundError):
+        await store.update(CM, body())
+    with pytest.raises(NotFoundError):
+        await store.delete(CM, "a", "x")
+
+
+async def test_a_name_is_given_once(store: AnyStore) -> None:
+    await store.create(CM, body())
+    with pytest.raises(AlreadyExistsError, match=r'^configmaps "x" already exists$'):
+        await store.create(CM, body())
+    await store.create(CM, body(namespace="b"))
+    await store.create(SECRETS, body())
+
+
+async def test_a_list_is_sorted_by_namespace_then_name(store: AnyStore) -> None:
+    for namespace, name in [("b", "a"), ("a-b", "x"), ("a", "z"), ("a", "b")]:
+        await store.create(CM, body(name, namespace))
+    found = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in (await store.list(CM)).items]
+    assert found == [("a", "b"), ("a", "z"), ("a-b", "x"), ("b", "a")]
+
+
+async def test_a_list_of_a_namespace_has_only_its_objects(store: AnyStore) -> None:
+    for namespace in ("a", "a-b", "b"):
+        await store.create(CM, body(namespace=namespace))
+    listing = await store.list(CM, "a")
+    assert [item["metadata"]["namespace"] for item in listing.items] == ["a"]
+    assert listing.version == (await store.list(CM)).version
+
+
+async def test_a_long_list_is_whole(store: AnyStore) -> None:
+    await asyncio.gather(*(store.create(CM, body(f"n{i:04}")) for i in range(1203)))
+    names = [f"n{i:04}" for i in range(1203)]
+    assert [item["metadata"]["name"] for item in (await store.list(CM, "a")).items] == names
+    assert [item["metadata"]["name"] for item in (await store.list(CM)).items] == names
+
+
+async def test_a_stale_write_is_refused(store: AnyStore) -> None:
+    first = await store.create(CM, body())
+    await store.update(CM, {**first, "data": {"k": "2"}})
+    with pytest.raises(ConflictError, match="the object has been modified; please apply your changes"):
+        await store.update(CM, {**first, "data": {"k": "3"}})
+    assert (await store.get(CM, "a", "x"))["data"] == {"k": "2"}
+
+
+async def test_a_write_without_a_version_replaces_whatever_is_there(store: AnyStore) -> None:
+    first = await store.create(CM, body())
+    second = await store.update(CM, {**body(), "data": {}})
+    assert second["data"] == {}
+    assert version(second) > version(first)
+
+
+async def test_a_write_to_an_object_made_anew_is_refused_by_its_uid(store: AnyStore) -> None:
+    await store.create(CM, body(uid="two"))
+    with pytest.raises(ConflictError, match="UID in precondition: one, UID in object meta: two"):
+        await store.update(CM, body(uid="one"))
+    with pytest.raises(ConflictError):
+        await store.delete(CM, "a", "x", uid="one")
+    await store.delete(CM, "a", "x", uid="two")
+
+
+async def test_an_update_that_changes_nothing_makes_no_event(store: AnyStore) -> None:
+    first = await store.create(CM, {**body(), "spec": {"a": 1, "b": [True, None, 1.5]}})
+    again = {"spec": {"b": [True, None, 1.5], "a": 1}, **body(resourceVersion=first["metadata"]["resourceVersion"])}
+    assert await store.update(CM, again) == first
+    assert (await store.list(CM)).version == version(first)
+
+
+async def test_one_is_not_true(store: AnyStore) -> None:
+    first = await store.create(CM, {**body(), "spec": 1})
+    assert version(await store.update(CM, {**body(), "spec": True})) > version(first)
+
+
+async def test_of_two_writers_with_the_same_version_one_wins(store: AnyStore) -> None:
+    first = await store.create(CM, body())
+    tries = [store.update(CM, {**first, "data": {"k": f"w{i}"}}) for i in range(20)]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(result, dict) for result in results) == 1
+    assert sum(isinstance(result, ConflictError) for result in results) == 19
+
+
+async def test_blind_writers_at_once_all_succeed(store: AnyStore) -> None:
+    await store.create(CM, body())
+    written = await asyncio.gather(*(store.update(CM, {**body(), "data": {"k": f"w{i}"}}) for i in range(20)))
+    assert len({version(found) for found in written}) == 20
+
+
+async def test_what_json_cannot_carry_is_refused(store: AnyStore) -> None:
+    with pytest.raises(BadRequestError, match="cannot be stored as JSON"):
+        await store.create(CM, {**body(), "spec": 2**70})
+
+
+async def test_returned_bodies_belong_to_the_caller(store: AnyStore) -> None:
+    made = await store.create(CM, body())
+    made["data"]["k"] = "mine"
+    (await store.list(CM)).items[0]["data"]["k"] = "mine"
+    assert (await store.get(CM, "a", "x"))["data"] == {"k": "1"}
+
+
+async def test_a_deleted_object_is_gone_and_returned_once_more(store: AnyStore) -> None:
+    made = await store.create(CM, body())
+    last = await store.delete(CM, "a", "x")
+    assert version(last) > version(made)
+    assert last["data"] == made["data"]
+    assert (await store.list(CM)).items == []
+
+
+async def test_a_deletion_at_another_version_is_refused(store: AnyStore) -> None:
+    made = await store.create(CM, body())
+    with pytest.raises(ConflictError):
+        await store.delete(CM, "a", "x", version=str(version(made) - 1))
+    await store.delete(CM, "a", "x", version=str(version(made)))
+
+
+async def test_finalizers_hold_a_deleted_object(store: AnyStore) -> None:
+    await store.create(CM, body(finalizers=["f"]))
+    held = await store.delete(CM, "a", "x")
+    assert held["metadata"]["deletionTimestamp"] == "2026-03-04T05:06:07Z"
+    assert held["metadata"]["deletionGracePeriodSeconds"] == 0
+    assert await store.get(CM, "a", "x") == held
+    assert await store.delete(CM, "a", "x") == held, "deleting again changes nothing"
+
+
+async def test_the_last_finalizer_taken_away_removes_a_deleted_object(store: AnyStore) -> None:
+    since = version(await store.create(CM, body(finalizers=["f", "g"])))
+    held = await store.delete(CM, "a", "x")
+    held = await store.update(CM, {**held, "metadata": {**held["metadata"], "finalizers": ["g"]}})
+    last = await store.update(CM, {**held, "metadata": {**held["metadata"], "finalizers": []}})
+    with pytest.raises(NotFoundError):
+        await store.get(CM, "a", "x")
+    events = await take(store.watch(since), 3)
+    assert [event.type for event in events] == ["MODIFIED", "MODIFIED", "DELETED"]
+    assert events[-1].body == last
+
+
+async def test_owners_are_indexed_through_all_writes(store: AnyStore) -> None:
+    await store.create(CM, body(ownerReferences=[{"uid": "u"}, {"uid": "v"}]))
+    await store.create(SECRETS, body("y", ownerReferences=[{"uid": "u"}]))
+    assert list(await store.owned_by("u")) == [(CM, "a", "x"), (SECRETS, "a", "y")]
+    await store.update(CM, body(ownerReferences=[{"uid": "v"}, {"uid": "w"}]))
+    assert list(await store.owned_by("u")) == [(SECRETS, "a", "y")]
+    assert list(await store.owned_by("v")) == list(await store.owned_by("w")) == [(CM, "a", "x")]
+    await store.delete(CM, "a", "x")
+    assert list(await store.owned_by("v")) == list(await store.owned_by("w")) == []
+
+
+async def test_a_watch_tells_what_was_and_what_is(store: AnyStore) -> None:
+    since = (await store.list(CM)).version
+    added = await store.create(CM, body())
+    modified = await store.update(CM, {**body(), "data": {}})
+    deleted = await store.delete(CM, "a", "x")
+    events = await take(store.watch(since, CM), 3)
+    assert [(event.type, event.body, event.before) for event in events] == [
+        ("ADDED", added, None),
+        ("MODIFIED", modified, added),
+        ("DELETED", deleted, modified),
+    ]
+    assert [event.version for event in events] == [since + 1, since + 2, since + 3]
+
+
+async def test_a_watch_of_one_kind_tells_of_that_kind_only(store: AnyStore) -> None:
+    since = (await store.list(CM)).version
+    await store.create(CM, body())
+    await store.create(SECRETS, body())
+    await store.create(CM, body("y"))
+    assert [event.body["metadata"]["name"] for event in await take(store.watch(since, CM), 2)] == ["x", "y"]
+    assert [event.resource for event in await take(store.watch(since), 3)] == [CM, SECRETS, CM]
+
+
+async def test_a_watch_goes_on_with_what_is_written_later(store: AnyStore) -> None:
+    since = (await store.list(CM)).version
+    watching = asyncio.create_task(take(store.watch(since), 3))
+    for name in ("x", "y", "z"):
+        await store.create(CM, body(name))
+    assert [event.body["metadata"]["name"] for event in await watching] == ["x", "y", "z"]
+
+
+async def test_watches_that_begin_anywhere_meet_no_gap_and_no_duplicate(make_store: MakeStore) -> None:
+    store = make_store(ring=4)
+    since = (await store.list(CM)).version
+    watches: list[asyncio.Task[Any]] = []
+    for i in range(60):
+        await store.create(CM, body(f"n{i}"))
+        for begin in {0, i // 2, i}:
+            watches.append(asyncio.create_task(take(store.watch(since + begin), 60 - begin)))
+    for events in await asyncio.gather(*watches):
+        assert [event.version for event in events] == list(range(events[0].version, since + 61))
+
+
+async def test_a_slow_watch_misses_nothing(make_store: MakeStore) -> None:
+    store = make_store(ring=4)
+    slow = store.watch((await store.list(CM)).version)
+    await store.create(CM, body("n0"))
+    seen = [await anext(slow)]
+    for i in range(1, 50):
+        await store.create(CM, body(f"n{i}"))
+    seen += await take(slow, 49)
+    assert [event.body["metadata"]["name"] for event in seen] == [f"n{i}" for i in range(50)]
+
+
+async def test_a_watch_from_before_the_history_is_expired(make_store: MakeStore) -> None:
+    store = make_store(history=5)
+    since = (await store.list(CM)).version
+    for i in range(6):
+        await store.create(CM, body(f"n{i}"))
+    assert len(await take(store.watch(since + 1), 5)) == 5
+    with pytest.raises(ExpiredError, match=f"too old resource version: {since} "):
+        await take(store.watch(since), 1)
+
+
+async def test_a_watch_that_the_history_overtakes_is_expired(make_store: MakeStore) -> None:
+    store = make_store(history=5, ring=2)
+    watch = store.watch((await store.list(CM)).version)
+    await store.create(CM, body("first"))
+    await anext(watch)
+    for i in range(20):
+        await store.create(CM, body(f"n{i}"))
+    with pytest.raises(ExpiredError):
+        await take(watch, 20)
+
+
+async def test_a_watch_from_the_future_is_expired(store: AnyStore) -> None:
+    newest = (await store.list(CM)).version
+    with pytest.raises(ExpiredError):
+        await take(store.watch(newest + 1), 1)
+
+
+async def test_watches_that_end_leave_the_others_alone(store: AnyStore) -> None:
+    since = (await store.list(CM)).version
+    staying = asyncio.create_task(take(store.watch(since), 2))
+    leaving = asyncio.create_task(take(store.watch(since), 1))
+    await store.create(CM, body("x"))
+    await leaving
+    await take(store.watch(since), 1)
+    await store.create(CM, body("y"))
+    assert len(await staying) == 2
+    assert len(await take(store.watch(since), 2)) == 2
+
+
+async def test_a_list_and_a_watch_from_it_give_the_whole_truth(store: AnyStore) -> None:
+    async def write() -> None:
+        for i in range(100):
+            await store.create(CM, body(f"n{i}"))
+            if i % 3 == 0:
+                await store.delete(CM, "a", f"n{i}")
+
+    writing = asyncio.create_task(write())
+    await eventually(lambda: store.version())
+    listing = await store.list(CM)
+    known = {item["metadata"]["name"] for item in listing.items}
+    await writing
+    last = await store.version()
+    async for event in store.watch(listing.version):
+        (known.discard if event.type == "DELETED" else known.add)(event.body["metadata"]["name"])
+        if event.version == last:
+            break
+    assert known == {item["metadata"]["name"] for item in (await store.list(CM)).items}

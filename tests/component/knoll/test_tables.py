@@ -1,0 +1,144 @@
+"""What a table promises, asked of both."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from knoll.connect import connect
+from knoll.memory_tables import MemoryTable
+from knoll.redis_tables import RedisTable
+from knoll.tables import Change, Reset
+from tests.component.knoll.conftest import take
+
+
+class Entry(msgspec.Struct, frozen=True):
+    host: str
+    weights: dict[str, int] = {}
+
+
+AnyTable = MemoryTable[Entry] | RedisTable[Entry]
+MakeTable = Callable[..., AnyTable]
+
+
+@pytest.fixture
+async def make_table(form: str, request: pytest.FixtureRequest) -> AsyncIterator[MakeTable]:
+    if form == "memory":
+        yield lambda **options: MemoryTable("t", Entry, **options)
+        return
+    redis = connect(request.getfixturevalue("redis_url"))
+    yield lambda **options: RedisTable(redis, "t", Entry, **options)
+    await redis.aclose()
+
+
+@pytest.fixture
+def table(make_table: MakeTable) -> AnyTable:
+    return make_table()
+
+
+async def test_an_empty_table_is_followed_from_an_empty_reset(table: AnyTable) -> None:
+    version, entries = await table.snapshot()
+    assert await take(table.follow(), 1) == [Reset(version, {})]
+    assert entries == {}
+
+
+async def test_a_put_gives_a_new_version_and_an_equal_put_the_old_one(table: AnyTable) -> None:
+    first = await table.put("f", Entry("h", {"a": 1, "b": 2}))
+    assert await table.put("f", Entry("h", {"b": 2, "a": 1})) == first
+    assert await table.put("f", Entry("i")) == first + 1
+    assert await table.snapshot() == (first + 1, {"f": (first + 1, Entry("i"))})
+
+
+async def test_removing_what_is_not_there_changes_nothing(table: AnyTable) -> None:
+    first = await table.put("f", Entry("h"))
+    assert await table.remove("g") == first
+    assert await table.remove("f") == first + 1
+    assert await table.remove("f") == first + 1
+    assert await table.snapshot() == (first + 1, {})
+
+
+async def test_a_follower_gets_the_table_and_then_every_change(table: AnyTable) -> None:
+    first = await table.put("f", Entry("h"))
+    following = table.follow()
+    assert await anext(following) == Reset(first, {"f": Entry("h")})
+    await table.put("g", Entry("i"))
+    await table.put("g", Entry("i"))
+    await table.remove("f")
+    assert await take(following, 2) == [Change(first + 1, "g", Entry("i")), Change(first + 2, "f", None)]
+
+
+async def test_a_follower_far_behind_is_given_the_whole_table(make_table: MakeTable) -> None:
+    table = make_table(history=3)
+    following = table.follow()
+    await anext(following)
+    for i in range(10):
+        last = await table.put("f", Entry(f"h{i}"))
+    assert await take(following, 1) == [Reset(last, {"f": Entry("h9")})]
+
+
+async def test_all_followers_end_up_with_the_same(table: AnyTable) -> None:
+    async def follow() -> dict[str, Entry]:
+        copy: dict[str, Entry] = {}
+        async for said in table.follow():
+            if isinstance(said, Reset):
+                copy = dict(said.entries)
+            elif said.value is None:
+                copy.pop(said.field, None)
+            else:
+                copy[said.field] = said.value
+            if "end" in copy:
+                return copy
+        raise AssertionError("follow never ends")
+
+    following = [asyncio.create_task(follow()) for _ in range(5)]
+    for i in range(200):
+        await table.put(f"f{i % 17}", Entry(f"h{i}"))
+        await table.remove(f"f{i % 13}")
+        if i % 50 == 0:
+            following.append(asyncio.create_task(follow()))
+    await table.put("end", Entry(""))
+    expected = {field: value for field, (_, value) in (await table.snapshot())[1].items()}
+    assert all(copy == expected for copy in await asyncio.gather(*following))
+
+
+async def test_a_follower_counts_from_its_first_sign_of_life_until_it_leaves(table: AnyTable) -> None:
+    assert await table.followers() == {}
+    await table.acknowledge("one", 1)
+    await table.acknowledge("two", 2)
+    await table.acknowledge("one", 3)
+    assert await table.followers() == {"one": 3, "two": 2}
+    await table.leave("one")
+    assert await table.followers() == {"two": 2}
+
+
+async def test_acknowledgements_are_told_as_they_come_and_signs_of_life_are_not(table: AnyTable) -> None:
+    await table.acknowledge("early", 1)
+    told = table.acknowledgements()
+    assert await anext(told) == ("early", 1)
+
+    async def acknowledge() -> None:
+        for version in (1, 1, 2, 3):
+            await table.acknowledge("late", version)
+
+    listening = asyncio.create_task(take(told, 3))
+    await acknowledge()
+    assert await listening == [("late", 1), ("late", 2), ("late", 3)]
+
+
+async def test_a_silent_follower_is_not_waited_for_in_memory() -> None:
+    now = 100.0
+    table = MemoryTable("t", Entry, clock=lambda: now)
+    await table.acknowledge("one", 1)
+    now += 5.1
+    assert await table.followers() == {}
+
+
+async def test_a_silent_follower_is_not_waited_for_on_redis(redis: Any) -> None:
+    table = RedisTable(redis, "t", Entry)
+    await table.acknowledge("alive", 1)
+    seconds, _ = await redis.time()
+    await redis.hset("knoll:table:t:followers", mapping={"silent": f"1 {seconds - 6}.0", "gone": f"1 {seconds - 99}.0"})
+    assert await table.followers() == {"alive": 1}
+    assert await redis.hkeys("knoll:table:t:followers") == [b"alive", b"silent"]
