@@ -3,10 +3,13 @@
 from typing import Any
 
 from api import bodies, core, metadata
+from api.core_models import MODELS as CORE
 from api.identity import User
 from api.metadata import Place
 from api.options import WriteOptions
+from api.schemas import MODELS
 from knoll.errors import BadRequestError
+from knoll.resources import parsing
 
 Json = dict[str, Any]
 
@@ -19,11 +22,23 @@ class Admission:
 
         Raises:
             BadRequestError: another kind or version; with `fieldValidation=Strict` also unknown and repeated fields.
+            InvalidResourceError: values of wrong types.
         """
         body = metadata.check_type(parsed.value, place)
-        problems = [f'duplicate field "{path}"' for path in parsed.duplicates]
+        unknown: list[str] = []
+        if place.kind.id in CORE:
+            body, unknown = core.read(body, place.kind)
+        elif place.kind.id in MODELS:
+            found, unknown = parsing.parse(MODELS[place.kind.id], body)
+            body = found.to_json()
+        problems = [f'unknown field "{path}"' for path in unknown]
+        problems += [f'duplicate field "{path}"' for path in parsed.duplicates]
         if problems and options.validation == "Strict":
-            raise BadRequestError(f"strict decoding error: {', '.join(problems)}")
+            kind = place.kind.kind
+            raise BadRequestError(
+                f'{kind} in version "{place.version}" cannot be handled as a {kind}: strict decoding error: '
+                + ", ".join(problems)
+            )
         return body, problems if options.validation == "Warn" else []
 
     def admit(self, body: Json, old: Json | None, place: Place, user: User) -> tuple[Json, list[str]]:
@@ -31,7 +46,7 @@ class Admission:
 
         Raises: AdmissionError, InvalidResourceError.
         """
-        if place.kind.group == "" or place.kind.group.endswith("k8s.io"):
+        if place.kind.id in CORE:
             return core.admit(body, old, place.kind), []
         return body, []
 

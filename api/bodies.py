@@ -23,6 +23,8 @@ MAX_DEPTH = 100
 """Bound of nesting."""
 MAX_NODES = 200_000
 """Bound of the values in a YAML body, aliases expanded."""
+_TEXT_WEIGHT = 32
+"""Characters of a text that count as another value."""
 
 JSON = "application/json"
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/vnd.yaml"})
@@ -174,6 +176,11 @@ class _Open:
 _MERGE_KEY = "<<"
 
 
+def _weight(event: yaml.ScalarEvent) -> int:
+    """A long text that is repeated by aliases must count for more than a short one."""
+    return 1 + len(event.value) // _TEXT_WEIGHT
+
+
 class _Builder:
     """Turns YAML events of one document into JSON values."""
 
@@ -190,11 +197,12 @@ class _Builder:
         if top is not None and isinstance(top.value, dict) and top.key is None:
             value: Any = self._scalars.value(event)
             self._take_key(top, event, value)
-            self._anchor(event.anchor, value, 1)
+            self._count(_weight(event), event)
+            self._anchor(event.anchor, value, _weight(event))
             return
-        self._count(1, event)
+        self._count(_weight(event), event)
         value = self._scalars.value(event)
-        self._anchor(event.anchor, value, 1)
+        self._anchor(event.anchor, value, _weight(event))
         self._place(value, event)
 
     def start(self, event: Any, value: Any) -> None:
@@ -214,9 +222,10 @@ class _Builder:
         self._place(done.value, event)
 
     def alias(self, event: yaml.AliasEvent) -> None:
-        if event.anchor not in self._anchors:
-            raise _unreadable(event, f"the anchor {event.anchor[:60]!r} is not known, or contains itself")
-        value, size = self._anchors[event.anchor or ""]
+        name = event.anchor or ""
+        if name not in self._anchors:
+            raise _unreadable(event, f"the anchor {name[:60]!r} is not known, or contains itself")
+        value, size = self._anchors[name]
         self._count(size, event)
         top = self._stack[-1] if self._stack else None
         if top is not None and isinstance(top.value, dict) and top.key is None:

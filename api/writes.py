@@ -13,8 +13,9 @@ from api import bodies, managed, metadata, patches, strategic
 from api.admission import Admission
 from api.identity import User
 from api.metadata import Place
-from api.options import DeleteOptions, WriteOptions
+from api.options import DeleteOptions, Propagation, WriteOptions
 from api.paths import Target
+from knoll.collector import FOREGROUND, ORPHAN
 from knoll.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -271,9 +272,7 @@ class Writes:
             _preconditions(old, options, place)
             if options.dry_run:
                 return old
-            if options.propagation == "Orphan":
-                await self._orphan(old["metadata"]["uid"])
-            elif options.propagation == "Foreground" and not await self._foreground(old, place):
+            if options.propagation != "Background" and not await self._hold(old, place, options.propagation):
                 continue
             return await self._store.delete(
                 resource, place.namespace, place.name, uid=old["metadata"]["uid"], version=options.version
@@ -293,38 +292,18 @@ class Writes:
                 continue
         return gone
 
-    async def _orphan(self, uid: str) -> None:
-        """Take the owner with `uid` out of everything it owns."""
-        for resource, namespace, name in await self._store.owned_by(uid):
-            for _ in range(_MAX_TRIES):
-                try:
-                    body = await self._store.get(resource, namespace, name)
-                    owners = [owner for owner in body["metadata"].get("ownerReferences") or () if owner["uid"] != uid]
-                    body["metadata"]["ownerReferences"] = owners
-                    if not owners:
-                        del body["metadata"]["ownerReferences"]
-                    await self._store.update(resource, body)
-                    break
-                except ConflictError:
-                    continue
-                except NotFoundError:
-                    break
-
-    async def _foreground(self, old: Json, place: Place) -> bool:
-        """Let what the object owns hold it; False when somebody wrote it meanwhile."""
+    async def _hold(self, old: Json, place: Place, propagation: Propagation) -> bool:
+        """Leave an object that owns others to the collector; False when somebody wrote it meanwhile."""
+        finalizer = FOREGROUND if propagation == "Foreground" else ORPHAN
         held = old["metadata"].get("finalizers") or []
-        if FOREGROUND in held or not await self._store.owned_by(old["metadata"]["uid"]):
+        if finalizer in held or not await self._store.owned_by(old["metadata"]["uid"]):
             return True
-        old["metadata"]["finalizers"] = [*held, FOREGROUND]
+        old["metadata"]["finalizers"] = [*held, finalizer]
         try:
             await self._store.update(place.kind.id, old)
         except ConflictError:
             return False
         return True
-
-
-FOREGROUND = "foregroundDeletion"
-"""Kubernetes' finalizer of an owner that goes after everything it owns; the garbage collector takes it away."""
 
 
 def _preconditions(old: Json, options: DeleteOptions, place: Place) -> None:
