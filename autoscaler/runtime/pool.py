@@ -151,8 +151,10 @@ class Pool:
                 log.warning("cannot make a sandbox ahead", error=str(error))
                 pause = RETRY_SECONDS
             if pause > 0:
+                # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._changed.wait()
 
     async def drain(self) -> None:
         """Remove all spare sandboxes."""
