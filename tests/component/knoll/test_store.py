@@ -12,7 +12,6 @@ from knoll.errors import AlreadyExistsError, BadRequestError, ConflictError, Exp
 from knoll.memory_store import MemoryStore
 from knoll.redis_store import RedisStore
 from tests.component.knoll.conftest import take
-from tests.waiting import eventually
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
 CM, SECRETS = "configmaps", "secrets"
@@ -309,20 +308,22 @@ async def test_watches_that_end_leave_the_others_alone(store: AnyStore) -> None:
 
 
 async def test_a_list_and_a_watch_from_it_give_the_whole_truth(store: AnyStore) -> None:
+    half = asyncio.Event()
+
     async def write() -> None:
         for i in range(100):
             await store.create(CM, body(f"n{i}"))
             if i % 3 == 0:
                 await store.delete(CM, "a", f"n{i}")
+            if i == 50:
+                half.set()
+            await asyncio.sleep(0)
 
     writing = asyncio.create_task(write())
-    await eventually(lambda: store.version())
+    await half.wait()
     listing = await store.list(CM)
     known = {item["metadata"]["name"] for item in listing.items}
     await writing
-    last = await store.version()
-    async for event in store.watch(listing.version):
+    for event in await take(store.watch(listing.version), await store.version() - listing.version):
         (known.discard if event.type == "DELETED" else known.add)(event.body["metadata"]["name"])
-        if event.version == last:
-            break
     assert known == {item["metadata"]["name"] for item in (await store.list(CM)).items}

@@ -1,0 +1,274 @@
+"""Nothing acknowledged is lost, and everybody goes on, when Redis dies, stands still or comes back empty."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from knoll.connect import connect, unsafe_settings, wait_for_redis
+from knoll.errors import ExpiredError, StoreUnavailableError
+from knoll.informer import Informer
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from knoll.store import Event
+from knoll.tables import Change, Reset
+from tests.component.knoll.conftest import RedisProcess, take
+from tests.waiting import eventually
+
+CM = "configmaps"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    host: str
+
+
+@pytest.fixture
+async def client(own_redis: RedisProcess) -> AsyncIterator["Redis"]:
+    redis = connect(own_redis.url)
+    yield redis
+    await redis.aclose()
+
+
+@pytest.fixture
+async def store(client: "Redis") -> AsyncIterator[RedisStore]:
+    store = RedisStore(client)
+    yield store
+    await store.close()
+
+
+def body(name: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "a", "name": name, "uid": f"uid-{name}"}, "data": {"k": "1"}}
+
+
+async def create_when_it_can(store: RedisStore, name: str) -> None:
+    async def try_once() -> bool:
+        try:
+            await store.create(CM, body(name))
+        except StoreUnavailableError:
+            return False
+        return True
+
+    await eventually(try_once, what="a write")
+
+
+async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(
+    own_redis: RedisProcess, store: RedisStore
+) -> None:
+    since = await store.version()
+    acknowledged: list[str] = []
+    seen: list[Event] = []
+    stop = asyncio.Event()
+
+    async def write(writer: int) -> None:
+        number = 0
+        while not stop.is_set():
+            name = f"w{writer}-{number}"
+            number += 1
+            try:
+                await store.create(CM, body(name))
+                acknowledged.append(name)
+            except StoreUnavailableError:
+                await asyncio.sleep(0)
+
+    async def watch() -> None:
+        async with aclosing(store.watch(since)) as events:  # type: ignore[type-var]
+            async for event in events:
+                seen.append(event)
+
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
+        for writer in range(10):
+            tasks.create_task(write(writer))
+        for _ in range(2):
+            had = len(acknowledged)
+            await eventually(lambda had=had: len(acknowledged) > had + 200)  # type: ignore[misc]
+            own_redis.kill()
+            await asyncio.to_thread(own_redis.start)
+        had = len(acknowledged)
+        await eventually(lambda: len(acknowledged) > had + 200)
+        stop.set()
+        last = await eventually(store.version)
+        await eventually(lambda: bool(seen) and seen[-1].version >= last)
+        watching.cancel()
+
+    stored = {item["metadata"]["name"] for item in (await store.list(CM)).items}
+    assert set(acknowledged) <= stored
+    assert [event.version for event in seen] == list(range(since + 1, seen[-1].version + 1))
+    assert {event.body["metadata"]["name"] for event in seen} == stored
+
+
+async def test_calls_say_that_redis_is_away(own_redis: RedisProcess, store: RedisStore, client: "Redis") -> None:
+    await store.create(CM, body("x"))
+    own_redis.kill()
+    table = RedisTable(client, "t", Entry)
+    for call in (
+        store.get(CM, "a", "x"),
+        store.list(CM),
+        store.list(CM, "a"),
+        store.create(CM, body("y")),
+        store.update(CM, body("x")),
+        store.delete(CM, "a", "x"),
+        store.owned_by("u"),
+        table.put("f", Entry("h")),
+        table.remove("f"),
+        table.snapshot(),
+        table.acknowledge("me", 1),
+        table.followers(),
+    ):
+        with pytest.raises(StoreUnavailableError, match="does not answer"):
+            await call
+
+
+async def test_a_redis_that_stood_still_is_gone_on_with(own_redis: RedisProcess, store: RedisStore) -> None:
+    watch = store.watch(await store.version())
+    await store.create(CM, body("x"))
+    await anext(watch)
+    following = asyncio.create_task(take(watch, 1))
+    own_redis.signal(signal.SIGSTOP)
+    writing = asyncio.create_task(store.create(CM, body("y")))
+    await asyncio.wait({writing}, timeout=0.2)
+    own_redis.signal(signal.SIGCONT)
+    await writing
+    assert (await following)[0].body["metadata"]["name"] == "y"
+
+
+async def test_watches_expire_when_redis_comes_back_empty_and_versions_only_grow(
+    own_redis: RedisProcess, store: RedisStore
+) -> None:
+    for number in range(20):
+        await store.create(CM, body(f"n{number}"))
+    newest = await store.version()
+    watch = store.watch(newest - 1)
+    await anext(watch)
+    following = asyncio.create_task(take(watch, 1))
+    own_redis.kill()
+    own_redis.lose_data()
+    await asyncio.to_thread(own_redis.start)
+    with pytest.raises(ExpiredError):
+        await following
+    await create_when_it_can(store, "new")
+    listing = await store.list(CM)
+    assert [item["metadata"]["name"] for item in listing.items] == ["new"]
+    assert listing.version > newest
+    with pytest.raises(ExpiredError):
+        await take(store.watch(newest), 1)
+
+
+async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_versions_again(
+    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+) -> None:
+    async def reading() -> bool:
+        return any(found["cmd"] == "xread" for found in await client.client_list())
+
+    watch = store.watch(await store.version())
+    await store.create(CM, body("x"))
+    await anext(watch)
+    following = asyncio.create_task(take(watch, 2))
+    await eventually(reading)
+    await store.create(CM, body("y"))
+    forgotten = await store.version()
+    # As a Redis comes back that was not told to write each command through.
+    async with client.pipeline(transaction=True) as both:
+        both.xdel("knoll:events", f"{forgotten}-0")
+        both.execute_command("XSETID", "knoll:events", f"{forgotten - 1}-0")
+        both.set("knoll:revision", forgotten - 1)
+        both.hdel("knoll:objects:configmaps", "a/y")
+        await both.execute()
+    await store.create(CM, body("other"))
+    own_redis.kill()
+    await asyncio.to_thread(own_redis.start)
+    with pytest.raises(ExpiredError, match="lost data"):
+        await following
+
+
+async def test_an_informer_tells_the_differences_after_a_loss(own_redis: RedisProcess, store: RedisStore) -> None:
+    informer, told = Informer(store, CM), []
+    informer.subscribe(lambda notice: told.append((notice.type, notice.key)))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(informer.run())
+        await informer.synced()
+        await store.create(CM, body("x"))
+        await eventually(lambda: told == [("ADDED", "a/x")])
+        own_redis.kill()
+        own_redis.lose_data()
+        await asyncio.to_thread(own_redis.start)
+        await create_when_it_can(store, "y")
+        await eventually(lambda: told == [("ADDED", "a/x"), ("DELETED", "a/x"), ("ADDED", "a/y")])
+        running.cancel()
+
+
+async def test_a_follower_goes_on_without_a_reset_when_redis_was_only_killed(
+    own_redis: RedisProcess, client: "Redis"
+) -> None:
+    table = RedisTable(client, "t", Entry)
+    first = await table.put("f", Entry("h"))
+    following = table.follow()
+    await anext(following)
+    await table.put("g", Entry("i"))
+    await anext(following)
+    change = asyncio.create_task(take(following, 1))
+    own_redis.kill()
+    await asyncio.to_thread(own_redis.start)
+    assert (await table.snapshot())[0] == first + 1
+    await table.put("f", Entry("j"))
+    assert await change == [Change(first + 2, "f", Entry("j"))]
+
+
+async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is_back(
+    own_redis: RedisProcess, client: "Redis"
+) -> None:
+    table = RedisTable(client, "t", Entry)
+    first = await table.put("f", Entry("h"))
+    following = table.follow()
+    assert await anext(following) == Reset(first, {"f": Entry("h")})
+    change = asyncio.create_task(take(following, 1))
+    own_redis.kill()
+    own_redis.lose_data()
+    await asyncio.to_thread(own_redis.start)
+    await asyncio.wait({change}, timeout=0.5)
+    assert not change.done()
+    again = await table.put("g", Entry("i"))
+    assert again > first
+    assert await change == [Reset(again, {"g": Entry("i")})]
+
+
+async def test_acknowledgements_are_told_again_after_a_restart(own_redis: RedisProcess, client: "Redis") -> None:
+    table = RedisTable(client, "t", Entry)
+    told: list[tuple[str, int]] = []
+
+    async def listen() -> None:
+        async for said in table.acknowledgements():
+            told.append(said)
+
+    listening = asyncio.create_task(listen())
+    await table.acknowledge("me", 1)
+    await eventually(lambda: ("me", 1) in told)
+    own_redis.kill()
+    await asyncio.to_thread(own_redis.start)
+    await table.acknowledge("me", 2)
+    await eventually(lambda: ("me", 2) in told)
+    listening.cancel()
+
+
+async def test_waiting_for_redis_ends_when_it_answers_or_says_where_it_looked(own_redis: RedisProcess) -> None:
+    own_redis.kill()
+    with pytest.raises(StoreUnavailableError, match=rf"127\.0\.0\.1:{own_redis.port}/0 did not answer within 0.3 s"):
+        await wait_for_redis(own_redis.url, 0.3)
+    waiting = asyncio.create_task(wait_for_redis(own_redis.url, 10))
+    await asyncio.to_thread(own_redis.start)
+    await waiting
+
+
+async def test_settings_that_lose_objects_are_named(client: "Redis") -> None:
+    assert await unsafe_settings(client) == []
+    for name, value in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec")):
+        await client.config_set(name, value)
+    assert await unsafe_settings(client) == [
+        "maxmemory-policy is allkeys-lru: set it to noeviction",
+        "appendfsync is everysec: set it to always",
+    ]
