@@ -119,6 +119,20 @@ class AdmissionError(KnollError):
         )
 
 
+class InvalidConfigError(BadRequestError):
+    """One of the platform's ConfigMaps has values that cannot be; carries all problems, not the first."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.name = name
+        """Name of the ConfigMap."""
+        self.problems = tuple(problems)
+        """Each `<key>: <reason>`."""
+        super().__init__(
+            'admission webhook "config.webhook.serving.knative.dev" denied the request: validation failed: '
+            f"failed to parse {name}: {'; '.join(self.problems)}"
+        )
+
+
 class StoreUnavailableError(KnollError):
     """Redis does not answer; the caller may try again."""
 

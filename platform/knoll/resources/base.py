@@ -74,8 +74,9 @@ QuantityText = Annotated[
 ]
 """An amount such as `100m`, `2` or `1Gi`, in canonical form. `quantity.parse_quantity` gives its value."""
 
-Refused = SkipJsonSchema[Any]
-"""A field of Kubernetes that Knative knows and does not take: kept as it came, so that validation can name it."""
+Refused = Annotated[SkipJsonSchema[Any], BeforeValidator(lambda value: value or None)]
+"""A field of Kubernetes that Knative knows and does not take: kept as it came, so that validation can name it. `false`,
+`0` and empty values are as good as absent."""
 
 
 class Model(BaseModel):

@@ -104,7 +104,7 @@ class HTTPGetAction(Model):
 
     path: str = ""
     """Path, possibly with a query. Default `/`."""
-    port: IntOrString = 0
+    port: IntOrString | None = None
     """Port; 0 is the container's port."""
     host: str = ""
     """Host to connect to; the instance itself when empty."""

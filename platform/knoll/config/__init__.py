@@ -1,0 +1,1 @@
+"""The platform's configuration: Knative's ConfigMaps in namespace `knative-serving`, read into frozen values. Pure."""

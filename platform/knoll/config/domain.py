@@ -1,0 +1,85 @@
+"""`config-domain`: the domain that a Route's host is under."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from knoll.config.reader import Data, Reader
+from knoll.resources import labels as well_known
+from knoll.resources.names import CLUSTER_DOMAIN, subdomain_problems
+
+NAME = "config-domain"
+DEFAULT_DOMAIN = "localhost"
+"""`http://NAME.NAMESPACE.localhost` opens in browsers and curl with no set-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainConfig:
+    """Domains and the labels they are for."""
+
+    domains: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ((DEFAULT_DOMAIN, ()),)
+    """Domain and the labels that a Route must have for it; no labels is the default."""
+
+    def lookup(self, labels: Mapping[str, str]) -> str:
+        """The domain for a Route with these labels: of those that match, the one that asks for most labels.
+
+        A Route that is only for instances gets `svc.cluster.local`.
+        """
+        if labels.get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL:
+            return CLUSTER_DOMAIN
+        matching = [
+            (len(wanted), domain)
+            for domain, wanted in self.domains
+            if all(labels.get(key) == value for key, value in wanted)
+        ]
+        # Among equals the first in the alphabet, so that the answer never flickers.
+        return min(matching, key=lambda found: (-found[0], found[1]))[1] if matching else DEFAULT_DOMAIN
+
+
+def parse(data: Data) -> DomainConfig:
+    """Raises: InvalidConfigError."""
+    read = Reader(NAME, data)
+    found = [(domain, _selector(read, domain, text)) for domain, text in data.items() if not domain.startswith("_")]
+    for domain, _ in found:
+        for problem in subdomain_problems(domain):
+            read.refuse(domain, problem)
+    if sum(not wanted for _, wanted in found) > 1:
+        names = ", ".join(sorted(domain for domain, wanted in found if not wanted))
+        read.refuse(names, "only one domain may be without a selector: it is the default")
+    read.finish()
+    if all(wanted for _, wanted in found):
+        found.append((DEFAULT_DOMAIN, ()))
+    return DomainConfig(tuple(sorted(found)))
+
+
+def _selector(read: Reader, domain: str, text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        parsed = yaml.safe_load(text) if text.strip() else {}
+    except yaml.YAMLError as error:
+        read.refuse(domain, f"must be empty or YAML such as `selector: {{app: web}}`: {str(error)[:200]}")
+        return ()
+    selector = parsed.get("selector") if isinstance(parsed, dict) else parsed
+    if isinstance(parsed, dict) and set(parsed) <= {"selector", "type"} and selector is None:
+        return ()
+    if not isinstance(parsed, dict) or not isinstance(selector, dict):
+        read.refuse(domain, "must be empty or YAML such as `selector: {app: web}`")
+        return ()
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in selector.items()):
+        read.refuse(domain, "labels and their values must be text")
+        return ()
+    return tuple(sorted(selector.items()))
+
+
+EXPLAINED = """\
+# Each key is a domain. The one with an empty value is the default for all Routes.
+localhost: ""
+# A domain for the Routes that have these labels; when several match, the one that asks for most labels wins.
+# example.org: |
+#   selector:
+#     app: web
+# A domain for Routes that only instances may reach.
+# svc.cluster.local: |
+#   selector:
+#     app: internal
+"""

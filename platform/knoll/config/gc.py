@@ -1,0 +1,56 @@
+"""`config-gc`: which Revisions are deleted once nothing is routed to them."""
+
+from dataclasses import dataclass
+
+from knoll.config.reader import Data, Reader
+
+NAME = "config-gc"
+DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class GCConfig:
+    """None is `disabled`: that rule deletes nothing, that bound does not bind."""
+
+    retain_since_create_seconds: float | None = 48 * 3600
+    retain_since_last_active_seconds: float | None = 15 * 3600
+    min_non_active_revisions: int = 20
+    max_non_active_revisions: int | None = 1000
+
+
+def parse(data: Data) -> GCConfig:
+    """Raises: InvalidConfigError."""
+    read = Reader(NAME, data)
+
+    def disabled(key: str) -> bool:
+        return read.text(key, "").strip().lower() == DISABLED
+
+    def seconds(key: str, default: int) -> float | None:
+        return None if disabled(key) else read.seconds(key, default)
+
+    most = None if disabled("max-non-active-revisions") else read.whole("max-non-active-revisions", 1000)
+    least = read.whole("min-non-active-revisions", 20)
+    if most is not None and least > most:
+        if "min-non-active-revisions" in read:
+            read.refuse("min-non-active-revisions", f"must not be above max-non-active-revisions, which is {most}")
+        least = most
+    config = GCConfig(
+        retain_since_create_seconds=seconds("retain-since-create-time", 48 * 3600),
+        retain_since_last_active_seconds=seconds("retain-since-last-active-time", 15 * 3600),
+        min_non_active_revisions=least,
+        max_non_active_revisions=most,
+    )
+    read.finish()
+    return config
+
+
+EXPLAINED = """\
+# Revisions younger than this are kept; disabled: age keeps nothing from being deleted.
+retain-since-create-time: "48h"
+# Revisions that had a route later than this ago are kept; disabled likewise.
+retain-since-last-active-time: "15h"
+# This many Revisions without a route are always kept.
+min-non-active-revisions: "20"
+# More Revisions without a route than this are never kept; disabled: no such bound.
+max-non-active-revisions: "1000"
+"""

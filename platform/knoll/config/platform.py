@@ -1,0 +1,116 @@
+"""All of the platform's configuration together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability
+from knoll.config.autoscaler import AutoscalerConfig
+from knoll.config.defaults import DefaultsConfig
+from knoll.config.deployment import DeploymentConfig
+from knoll.config.domain import DomainConfig
+from knoll.config.features import FeaturesConfig
+from knoll.config.gc import GCConfig
+from knoll.config.network import NetworkConfig
+from knoll.config.observability import ObservabilityConfig
+from knoll.config.reader import Data
+from knoll.errors import InvalidConfigError
+from knoll.kinds import CONFIG_MAP
+
+NAMESPACE = "knative-serving"
+
+_PARTS = {
+    module.NAME: (part, module)
+    for part, module in {
+        "autoscaler": autoscaler,
+        "defaults": defaults,
+        "deployment": deployment,
+        "domain": domain,
+        "features": features,
+        "gc": gc,
+        "network": network,
+        "observability": observability,
+    }.items()
+}
+NAMES = frozenset(_PARTS)
+"""Names of the ConfigMaps that are the platform's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformConfig:
+    """Every ConfigMap's values. Made anew when one changes; never changed."""
+
+    autoscaler: AutoscalerConfig = field(default_factory=AutoscalerConfig)
+    defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
+    domain: DomainConfig = field(default_factory=DomainConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    gc: GCConfig = field(default_factory=GCConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
+
+    @classmethod
+    def from_config_maps(
+        cls, maps: Mapping[str, Data], last: "PlatformConfig | None" = None
+    ) -> tuple["PlatformConfig", list[InvalidConfigError]]:
+        """Read what the ConfigMaps say.
+
+        Args:
+            maps: name to data. One that is missing has its defaults.
+            last: what was valid until now.
+
+        Returns:
+            The configuration, in which each bad ConfigMap has its last good values (the defaults without `last`), and
+            what is wrong with the bad ones.
+        """
+        config, problems = cls(), []
+        for name, (part, module) in _PARTS.items():
+            try:
+                values: Any = module.parse(maps.get(name, {}))
+            except InvalidConfigError as problem:
+                problems.append(problem)
+                values = getattr(last or cls(), part)
+            config = replace(config, **{part: values})
+        return config, problems
+
+    def with_config_map(self, name: str, data: Data) -> Self:
+        """This configuration with one ConfigMap's new values.
+
+        Raises:
+            InvalidConfigError: the values cannot be.
+        """
+        part, module = _PARTS[name]
+        return replace(self, **{part: module.parse(data)})
+
+
+def check_config_map(name: str, data: Data) -> None:
+    """Refuse a ConfigMap of the platform that has bad values; others pass.
+
+    Raises:
+        InvalidConfigError: names each key and says why.
+    """
+    if name in _PARTS:
+        _PARTS[name][1].parse(data)
+
+
+def default_config_maps() -> list[dict[str, Any]]:
+    """The ConfigMaps of a new platform: nothing is set, and `_example` explains every key with its default."""
+    return [
+        {
+            "apiVersion": CONFIG_MAP.api_version,
+            "kind": CONFIG_MAP.kind,
+            "metadata": {
+                "name": name,
+                "namespace": NAMESPACE,
+                "labels": {"app.kubernetes.io/name": "knative-serving", "app.kubernetes.io/component": "controller"},
+            },
+            "data": {"_example": f"{_HEAD}\n{module.EXPLAINED}"},
+        }
+        for name, (_, module) in _PARTS.items()
+    ]
+
+
+_HEAD = """\
+# This text only explains: it is not read. Copy a key from here to the level of _example to set it.
+# A change takes effect within seconds. A value that cannot be is refused, saying why.
+"""

@@ -1,0 +1,115 @@
+"""Reading one ConfigMap: each key with its default and its bounds, and all problems at once."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from knoll.errors import InvalidConfigError
+from knoll.resources.duration import format_duration, parse_duration
+from knoll.resources.numbers import WHOLE, parse_number
+from knoll.resources.quantity import canonical
+
+Data = Mapping[str, str]
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+INT32_MAX = 2**31 - 1
+
+
+class Reader:
+    """The keys of one ConfigMap. A method for a key returns its value, or the default when it is absent or wrong."""
+
+    def __init__(self, name: str, data: Data) -> None:
+        self.name = name
+        self._data = data
+        self._problems: list[str] = []
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._data
+
+    def refuse(self, key: str, reason: str) -> None:
+        """Add a problem."""
+        self._problems.append(f"{key}: {reason}")
+
+    def finish(self) -> None:
+        """Raises: InvalidConfigError: there were problems; it has all of them."""
+        if self._problems:
+            raise InvalidConfigError(self.name, self._problems)
+
+    def text(self, key: str, default: str) -> str:
+        return self._data.get(key, default)
+
+    def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
+        """One of `choices`, in any case; returned as spelled there."""
+        found = self._data.get(key)
+        if found is None:
+            return default
+        match = next((choice for choice in choices if choice.lower() == found.strip().lower()), None)
+        if match is None:
+            self.refuse(key, f"must be one of {', '.join(choices)}, not {found!r}")
+            return default
+        return match
+
+    def flag(self, key: str, default: bool) -> bool:
+        found = self._data.get(key)
+        if found is not None and found not in _TRUE | _FALSE:
+            self.refuse(key, f"must be true or false, not {found!r}")
+        return found in _TRUE if found in _TRUE | _FALSE else default
+
+    def whole(self, key: str, default: int, low: int = 0, high: int = INT32_MAX) -> int:
+        found = self._data.get(key)
+        if found is None:
+            return default
+        if not WHOLE.fullmatch(found):
+            self.refuse(key, f"must be a whole number, not {found[:60]!r}")
+            return default
+        value = int(found)
+        if not low <= value <= high:
+            self.refuse(key, f"must be between {low} and {high}, not {value}")
+            return default
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        found = self._data.get(key)
+        if found is None:
+            return default
+        try:
+            return parse_number(found)
+        except ValueError as problem:
+            self.refuse(key, str(problem))
+            return default
+
+    def seconds(self, key: str, default: int, low: int = 0, high: int | None = None, *, whole: bool = False) -> float:
+        """A duration, in seconds."""
+        found = self._data.get(key)
+        if found is None:
+            return default
+        try:
+            value = parse_duration(found)
+        except ValueError as problem:
+            self.refuse(key, str(problem))
+            return default
+        if value < low or (high is not None and value > high):
+            bounds = f"at least {format_duration(low)}" if high is None else (
+                f"between {format_duration(low)} and {format_duration(high)}"
+            )  # fmt: skip
+            self.refuse(key, f"must be {bounds}, not {found}")
+            return default
+        if whole and value.denominator != 1:
+            self.refuse(key, f"must be in whole seconds, not {found}")
+            return default
+        return _number(value)
+
+    def quantity(self, key: str, default: str = "") -> str:
+        """A quantity in canonical form; empty when there is none."""
+        found = self._data.get(key)
+        if not found:
+            return default
+        try:
+            return canonical(found)
+        except ValueError as problem:
+            self.refuse(key, str(problem))
+            return default
+
+
+def _number(value: Fraction) -> float:
+    return int(value) if value.denominator == 1 else float(value)

@@ -1,0 +1,164 @@
+"""Names: which are allowed, how children are named, and the hosts and addresses that objects get. Pure."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+MAX_LABEL = 63
+MAX_SUBDOMAIN = 253
+CLUSTER_DOMAIN = "svc.cluster.local"
+
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_DNS_1123.pattern}(\.{_DNS_1123.pattern})*")
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_HEAD = MAX_LABEL - 32
+"""What an md5 in hexadecimal leaves of a name."""
+
+# Kubernetes' sentences: clients and their tests look for them.
+_DNS_1035_WORDS = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
+)
+_DNS_1123_WORDS = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+_SUBDOMAIN_WORDS = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_QUALIFIED_WORDS = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
+def dns_1035_problems(name: str, *, prefix: bool = False) -> list[str]:
+    """What keeps `name` from being a DNS-1035 label; a `prefix` may end in `-`."""
+    return _problems(name, _DNS_1035, _DNS_1035_WORDS, MAX_LABEL, prefix)
+
+
+def dns_1123_problems(name: str) -> list[str]:
+    """What keeps `name` from being a DNS-1123 label."""
+    return _problems(name, _DNS_1123, _DNS_1123_WORDS, MAX_LABEL)
+
+
+def subdomain_problems(name: str) -> list[str]:
+    """What keeps `name` from being a DNS-1123 subdomain, such as a host."""
+    return _problems(name, _SUBDOMAIN, _SUBDOMAIN_WORDS, MAX_SUBDOMAIN)
+
+
+def qualified_problems(name: str) -> list[str]:
+    """What keeps `name` from being a qualified name: letters, digits, `-_.`, with an optional `prefix.domain/`."""
+    prefix, slash, last = name.rpartition("/")
+    problems = [f"prefix part {text}" for text in subdomain_problems(prefix)] if slash else []
+    return problems + _problems(last, _QUALIFIED, _QUALIFIED_WORDS, MAX_LABEL)
+
+
+def _problems(name: str, form: re.Pattern[str], words: str, longest: int, prefix: bool = False) -> list[str]:
+    tried = name[:-1] + "a" if prefix and name.endswith("-") else name
+    problems = [f"must be no more than {longest} characters"] if len(name) > longest else []
+    return problems if form.fullmatch(tried) else [*problems, words]
+
+
+def child_name(parent: str, suffix: str) -> str:
+    """The name of a child: `parent + suffix`, shortened with a digest where that is over 63 characters.
+
+    Source: knative.dev/pkg, kmeta.ChildName; the same input gives the same name there.
+    """
+    if len(parent) + len(suffix) <= MAX_LABEL:
+        return parent + suffix
+    if len(suffix) < _HEAD:
+        return f"{parent[: _HEAD - len(suffix)]}{_md5(parent)}{suffix}"
+    name = f"{parent[:_HEAD]}{_md5(parent + suffix)}"
+    return (name + suffix[: MAX_LABEL - len(name)]).rstrip("-_.")
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def revision_name(configuration: str, generation: int) -> str:
+    """The name of the Revision of a Configuration's generation, when its template gives none."""
+    return child_name(configuration, f"-{generation:05d}")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a template may speak of."""
+
+    name: str
+    namespace: str
+    domain: str = ""
+    tag: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+_ACTION = re.compile(r"{{-?\s*(.*?)\s*-?}}", re.DOTALL)
+_FIELD = re.compile(r"\.(Name|Namespace|Domain|Tag)")
+_INDEX = re.compile(r"""(?:index\s+\.(Annotations|Labels)\s+["`]([^"`]+)["`]|\.(Annotations|Labels)\.(\w+))""")
+
+
+def render(template: str, named: Named) -> str:
+    """A name from a Go template such as `{{.Name}}.{{.Namespace}}.{{.Domain}}`.
+
+    Known are `.Name`, `.Namespace`, `.Domain`, `.Tag`, `.Labels.key`, `.Annotations.key` and
+    `index .Annotations "key"`; a missing key is empty.
+
+    Raises:
+        ValueError: the template says something else; names it.
+    """
+
+    def value(action: re.Match[str]) -> str:
+        if found := _FIELD.fullmatch(action[1]):
+            return str(getattr(named, found[1].lower()))
+        if found := _INDEX.fullmatch(action[1]):
+            keys = named.annotations if "Annotations" in (found[1], found[3]) else named.labels
+            return keys.get(found[2] or found[4], "")
+        raise ValueError(f"{action[0]!r} is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations")
+
+    result = _ACTION.sub(value, template)
+    if "{{" in result or "}}" in result:
+        raise ValueError(f"the template {template!r} has braces that do not match")
+    return result
+
+
+def local_host(name: str, namespace: str) -> str:
+    """The host that instances reach a Route at: `name.namespace.svc.cluster.local`."""
+    return f"{name}.{namespace}.{CLUSTER_DOMAIN}"
+
+
+def local_hosts(name: str, namespace: str) -> tuple[str, str, str]:
+    """All three forms of it, longest first."""
+    return local_host(name, namespace), f"{name}.{namespace}.svc", f"{name}.{namespace}"
+
+
+def is_local_domain(domain: str) -> bool:
+    """Whether hosts under `domain` are for instances only."""
+    return domain == CLUSTER_DOMAIN
+
+
+def url(host: str, scheme: str = "http", port: int = 0) -> str:
+    """An address; the port shows unless it is 0 or the scheme's own."""
+    usual = {"http": 80, "https": 443}.get(scheme)
+    return f"{scheme}://{host}" if port in (0, usual) else f"{scheme}://{host}:{port}"
+
+
+def split_host(host: str) -> str:
+    """The host of a Host header, as hosts are matched: lower case, without port and without a final dot."""
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":"):
+        host = name
+    return host.rstrip(".").lower()
+
+
+def joined(problems: Sequence[str]) -> str:
+    """Problems as Go prints a list of texts."""
+    return f"[{' '.join(problems)}]"

@@ -1,0 +1,17 @@
+"""Numbers in texts, such as the values of annotations and ConfigMaps: plain digits, nothing of Python's own. Pure."""
+
+import re
+
+WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2})?", re.ASCII)
+
+
+def parse_number(text: str) -> float:
+    """A finite decimal number.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"must be a number, not {text[:60]!r}")
+    return float(text)
