@@ -1,0 +1,114 @@
+"""Deletion along owner references, with a store and informers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from knoll import kinds
+from knoll.collector import FOREGROUND, ORPHAN, Collector
+from knoll.informer import Informer, Informers
+from knoll.memory_store import MemoryStore
+from knoll.store import Json
+from tests.waiting import eventually
+
+SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[MemoryStore]:
+    store = MemoryStore()
+    informers = Informers(store, [Informer(store, kind.id) for kind in (SERVICE, CONFIGURATION, REVISION, ROUTE)])
+    tasks = [asyncio.create_task(informers.run()), asyncio.create_task(Collector(store, list(informers)).run())]
+    yield store
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def create(store: MemoryStore, kind: kinds.Kind, name: str, owner: Json | None = None, **meta: Any) -> Json:
+    body: Json = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"namespace": "a", "name": name}}
+    body["metadata"].update(uid=f"{kind.singular}-{name}", **meta)
+    if owner is not None:
+        reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
+        reference |= {"uid": owner["metadata"]["uid"], "blockOwnerDeletion": True}
+        body["metadata"]["ownerReferences"] = [reference]
+    return await store.create(kind.id, body)
+
+
+async def service(store: MemoryStore, **meta: Any) -> Json:
+    owner = await create(store, SERVICE, "s", **meta)
+    configuration = await create(store, CONFIGURATION, "s", owner)
+    await create(store, ROUTE, "s", owner)
+    for number in range(3):
+        await create(store, REVISION, f"s-{number}", configuration)
+    return owner
+
+
+async def left(store: MemoryStore) -> set[tuple[str, str]]:
+    return {
+        (kind.kind, item["metadata"]["name"])
+        for kind in (SERVICE, CONFIGURATION, REVISION, ROUTE)
+        for item in (await store.list(kind.id)).items
+    }
+
+
+async def test_what_an_object_owns_goes_after_it(store: MemoryStore) -> None:
+    await service(store)
+    await create(store, SERVICE, "other")
+    await store.delete(SERVICE.id, "a", "s")
+
+    async def gone() -> bool:
+        return await left(store) == {("Service", "other")}
+
+    await eventually(gone)
+
+
+async def test_in_the_foreground_what_it_owns_goes_before_it(store: MemoryStore) -> None:
+    since = await store.version()
+    await service(store, finalizers=[FOREGROUND])
+    await store.delete(SERVICE.id, "a", "s")
+    gone = []
+    async for event in store.watch(since):
+        if event.type == "DELETED":
+            gone.append(event.body["kind"])
+        if len(gone) == 6:
+            break
+    assert gone[-1] == "Service"
+    assert gone.index("Configuration") > max(index for index, kind in enumerate(gone) if kind == "Revision")
+
+
+async def test_orphans_stay(store: MemoryStore) -> None:
+    await service(store, finalizers=[ORPHAN])
+    await store.delete(SERVICE.id, "a", "s")
+
+    async def gone() -> bool:
+        return ("Service", "s") not in await left(store)
+
+    await eventually(gone)
+    assert len(await left(store)) == 5
+    assert "ownerReferences" not in (await store.get(CONFIGURATION.id, "a", "s"))["metadata"]
+
+
+async def test_an_owner_of_the_same_name_made_anew_is_another(store: MemoryStore) -> None:
+    owner = await create(store, SERVICE, "s")
+    await create(store, ROUTE, "s", {**owner, "metadata": {**owner["metadata"], "uid": "an-earlier-one"}})
+
+    async def gone() -> bool:
+        return await left(store) == {("Service", "s")}
+
+    await eventually(gone)
+
+
+async def test_an_owner_of_a_kind_that_nobody_knows_is_taken_to_live(store: MemoryStore) -> None:
+    strange = {"apiVersion": "example.com/v1", "kind": "Strange", "metadata": {"name": "x", "uid": "u"}}
+    await create(store, ROUTE, "kept", strange)
+    owner = await create(store, SERVICE, "s")
+    await create(store, ROUTE, "r", owner)
+    await store.delete(SERVICE.id, "a", "s")
+
+    async def gone() -> bool:
+        return await left(store) == {("Route", "kept")}
+
+    await eventually(gone)

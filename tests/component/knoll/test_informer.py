@@ -1,0 +1,173 @@
+"""The copy that reconcilers read is the store's content, and its subscribers miss nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knoll.informer import Informer, Informers, Notice
+from knoll.live import LiveConfig
+from knoll.memory_store import MemoryStore
+from knoll.store import Listing
+from tests.waiting import eventually
+
+CM, SECRETS = "configmaps", "secrets"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@asynccontextmanager
+async def running(informer: Informer | Informers) -> AsyncIterator[None]:
+    task = asyncio.create_task(informer.run())
+    await informer.synced()
+    yield
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def body(name: str, namespace: str = "a", **meta: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": namespace, "name": name, **meta}, "data": {"k": "1"}}
+
+
+async def test_an_informer_has_what_was_there_and_what_came_later(store: MemoryStore) -> None:
+    there = await store.create(CM, body("x"))
+    informer = Informer(store, CM)
+    async with running(informer):
+        assert informer.get("a", "x") == there
+        later = await store.create(CM, body("y"))
+        await eventually(lambda: informer.list() == [there, later])
+        await store.delete(CM, "a", "x")
+        await eventually(lambda: informer.list("a") == [later])
+        assert informer.get("a", "x") is None
+
+
+async def test_subscribers_are_told_old_and_new_beginning_with_what_is_there(store: MemoryStore) -> None:
+    informer, told = Informer(store, CM), asyncio.Queue[Notice]()
+    first = await store.create(CM, body("x"))
+    async with running(informer):
+        end = informer.subscribe(told.put_nowait)
+        assert await told.get() == Notice("ADDED", CM, "a/x", None, first)
+        second = await store.update(CM, {**first, "data": {}})
+        assert await told.get() == Notice("MODIFIED", CM, "a/x", first, second)
+        await store.delete(CM, "a", "x")
+        assert await told.get() == Notice("DELETED", CM, "a/x", second, None)
+        end()
+        await store.create(CM, body("y"))
+        await eventually(lambda: len(informer) == 1)
+        assert told.empty()
+
+
+async def test_objects_are_found_by_label_owner_and_namespace(store: MemoryStore) -> None:
+    informer = Informer(store, CM, labels=["app"])
+    await store.create(CM, body("x", labels={"app": "one", "tier": "web"}, ownerReferences=[{"uid": "u"}]))
+    await store.create(CM, body("y", labels={"app": "one"}))
+    await store.create(CM, body("z", "b", labels={"app": "one"}, ownerReferences=[{"uid": "u"}]))
+    async with running(informer):
+        assert informer.keys(labels={"app": "one"}) == ["a/x", "a/y", "b/z"]
+        assert informer.keys("a", labels={"app": "one"}, owner="u") == ["a/x"]
+        assert informer.keys(labels={"app": "one", "tier": "web"}) == informer.keys(labels={"tier": "web"}) == ["a/x"]
+        assert informer.keys(labels={"app": "two"}) == informer.keys(owner="v") == []
+        await store.update(CM, body("x", labels={"app": "two"}))
+        await eventually(lambda: informer.keys(labels={"app": "two"}) == ["a/x"])
+        assert informer.keys(owner="u") == ["b/z"]
+
+
+async def test_what_a_reader_does_to_an_object_no_other_sees(store: MemoryStore) -> None:
+    await store.create(CM, body("x"))
+    informer = Informer(store, CM)
+    async with running(informer):
+        found = informer.get("a", "x")
+        assert found is not None
+        found["data"]["k"] = "mine"
+        assert informer.get("a", "x") != found
+
+
+async def test_informers_of_one_watch_see_all_kinds_in_one_order(store: MemoryStore) -> None:
+    informers = Informers(store, [Informer(store, CM), Informer(store, SECRETS)])
+    told: list[tuple[str, str]] = []
+    for informer in informers:
+        informer.subscribe(lambda notice: told.append((notice.resource, notice.key)))
+    async with running(informers):
+        expected = []
+        for i in range(20):
+            kind = (CM, SECRETS, "services")[i % 3]
+            await store.create(kind, body(f"n{i}"))
+            if kind != "services":
+                expected.append((kind, f"a/n{i}"))
+        await eventually(lambda: told == expected)
+        assert len(informers[CM]) == len(informers[SECRETS]) == 7
+
+
+async def test_an_informer_that_the_history_overtook_lists_again() -> None:
+    store = MemoryStore(history=3)
+    informer, told = Informer(store, CM), []
+    informer.subscribe(lambda notice: told.append((notice.type, notice.key)))
+    async with running(informer):
+        # Without a pause: the informer has no chance to follow.
+        for i in range(50):
+            await store.create(CM, body(f"n{i}"))
+        await store.delete(CM, "a", "n7")
+        await eventually(lambda: informer.keys() == sorted(f"a/n{i}" for i in range(50) if i != 7))
+    assert sorted(told) == [("ADDED", key) for key in informer.keys()]  # noqa: SIM118
+
+
+objects = st.dictionaries(st.sampled_from("abcde"), st.tuples(st.integers(1, 3), st.sampled_from(["u1", "u2"])))
+
+
+@given(before=objects, after=objects)
+def test_a_new_listing_tells_exactly_the_differences(
+    before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]
+) -> None:
+    def listing(found: dict[str, tuple[int, str]], version: int) -> Listing:
+        return Listing([body(k, uid=uid, resourceVersion=str(at)) for k, (at, uid) in sorted(found.items())], version)
+
+    informer = Informer(MemoryStore(), CM)
+    informer.replace(listing(before, 10))
+    copy = {key: informer.get(*key.split("/")) for key in informer.keys()}  # noqa: SIM118
+
+    def take(notice: Notice) -> None:
+        assert copy.get(notice.key) == notice.old
+        if notice.new is None:
+            del copy[notice.key]
+        else:
+            copy[notice.key] = notice.new
+
+    informer.subscribe(lambda notice: take(notice) if notice.type != "ADDED" or notice.key not in copy else None)
+    informer.replace(listing(after, 20))
+    assert list(copy.values()) == [] if not after else True
+    assert sorted(copy) == [f"a/{name}" for name in sorted(after)] == informer.keys()
+    for name, (at, uid) in after.items():
+        assert (copy[f"a/{name}"] or {})["metadata"]["uid"] == uid
+        if before.get(name, (at, ""))[1] != uid or before[name][0] != at:
+            assert (copy[f"a/{name}"] or {})["metadata"]["resourceVersion"] == str(at)
+
+
+async def test_the_configuration_follows_its_config_maps(store: MemoryStore) -> None:
+    live, informer = LiveConfig.of(store)
+    told: list[float] = []
+    live.subscribe(lambda config: told.append(config.autoscaler.stable_window))
+    default = live.current
+
+    async def write(window: str) -> None:
+        made = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}}
+        await store.update(CM, {**made, "data": {"stable-window": window}})
+
+    await store.create(CM, {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}})
+    async with running(informer):
+        await live.synced()
+        assert live.current == default
+        await write("33s")
+        await eventually(lambda: told == [33.0])
+        await write("nonsense")
+        await store.create(CM, body("config-autoscaler", "other"))
+        await write("44s")
+        await eventually(lambda: told == [33.0, 44.0])
+        await store.delete(CM, "knative-serving", "config-autoscaler")
+        await eventually(lambda: live.current == default)
