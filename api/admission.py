@@ -31,6 +31,7 @@ class Admission:
         elif place.kind.id in MODELS:
             found, unknown = parsing.parse(MODELS[place.kind.id], body)
             body = found.to_json()
+        body.setdefault("metadata", {})
         problems = [f'unknown field "{path}"' for path in unknown]
         problems += [f'duplicate field "{path}"' for path in parsed.duplicates]
         if problems and options.validation == "Strict":

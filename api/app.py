@@ -81,6 +81,7 @@ def create_app(
             Route("/{path:path}", _Guarded(_nothing_here)),
         ],
         lifespan=lifespan,
+        exception_handlers={Exception: _bug},
     )
     app.state.watches = watches
     app.state.subresources = subresources
@@ -104,6 +105,15 @@ class _Guarded:
 
 def _route(path: str, handler: Handler) -> Route:
     return Route(path, _Guarded(handler))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """The client hears that it is not to blame; the server logs the error itself."""
+    return status.respond(BugError(f"an error of Knoll's own: {type(error).__name__}; its log has the details"))
+
+
+class BugError(KnollError):
+    """What a client is told when something was raised that nobody raises on purpose."""
 
 
 async def _nothing_here(request: Request) -> Response:

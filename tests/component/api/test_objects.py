@@ -1,0 +1,487 @@
+"""Objects over HTTP: what is written is read back, and refused when it must be."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
+
+Json = dict[str, Any]
+Make = Callable[..., Json]
+
+
+def reason(answer: Any) -> tuple[int, str]:
+    body = answer.json()
+    assert body["kind"] == "Status", body
+    assert body["status"] == "Failure"
+    assert body["code"] == answer.status_code
+    return answer.status_code, body["reason"]
+
+
+async def test_a_created_object_has_identity_times_and_generation_one(api: Running, service: Make) -> None:
+    answer = await api.client.post(SERVICES, json=service())
+    assert answer.status_code == 201
+    metadata = answer.json()["metadata"]
+    assert metadata["generation"] == 1
+    assert metadata["namespace"] == "default"
+    assert metadata["uid"]
+    assert metadata["creationTimestamp"].endswith("Z")
+    read = await api.client.get(f"{SERVICES}/hello")
+    assert read.json() == answer.json()
+
+
+async def test_a_list_has_the_kind_the_version_and_its_objects_in_order(api: Running, service: Make) -> None:
+    for name in ("beta", "alpha"):
+        await api.client.post(SERVICES, json=service(name))
+    listing = (await api.client.get(SERVICES)).json()
+    assert listing["kind"] == "ServiceList"
+    assert listing["apiVersion"] == "serving.knative.dev/v1"
+    assert int(listing["metadata"]["resourceVersion"]) > 0
+    assert [item["metadata"]["name"] for item in listing["items"]] == ["alpha", "beta"]
+    everywhere = (await api.client.get("/apis/serving.knative.dev/v1/services")).json()
+    assert everywhere["items"] == listing["items"]
+
+
+async def test_pages_hold_every_object_once(api: Running, config_map: Make) -> None:
+    for number in range(7):
+        await api.client.post(CONFIG_MAPS, json=config_map(f"m{number}"))
+    names: list[str] = []
+    token = ""
+    versions = set()
+    while True:
+        page = (await api.client.get(CONFIG_MAPS, params={"limit": 3, "continue": token})).json()
+        names += [item["metadata"]["name"] for item in page["items"]]
+        versions.add(page["metadata"]["resourceVersion"])
+        token = page["metadata"].get("continue", "")
+        if not token:
+            break
+        assert page["metadata"]["remainingItemCount"] == 7 - len(names)
+    assert names == [f"m{number}" for number in range(7)]
+    assert len(versions) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ({"labelSelector": "tier=web"}, ["a", "b"]),
+        ({"labelSelector": "tier in (web,db),!old"}, ["a", "c"]),
+        ({"labelSelector": "tier notin (web)"}, ["c", "d"]),
+        ({"labelSelector": "old"}, ["b"]),
+        ({"fieldSelector": "metadata.name=c"}, ["c"]),
+        ({"fieldSelector": "metadata.name!=c", "labelSelector": "tier"}, ["a", "b"]),
+        ({"fieldSelector": "metadata.namespace=elsewhere"}, []),
+    ],
+)
+async def test_selectors_select(api: Running, config_map: Make, parameters: Json, found: list[str]) -> None:
+    for name, labels in {"a": {"tier": "web"}, "b": {"tier": "web", "old": ""}, "c": {"tier": "db"}, "d": {}}.items():
+        await api.client.post(CONFIG_MAPS, json=config_map(name, labels=labels))
+    listing = (await api.client.get(CONFIG_MAPS, params=parameters)).json()
+    assert [item["metadata"]["name"] for item in listing["items"]] == found
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"labelSelector": "a in b"},
+        {"labelSelector": "=,"},
+        {"fieldSelector": "spec.colour=red"},
+        {"limit": "many"},
+        {"continue": "xxx"},
+        {"resourceVersion": "first"},
+        {"resourceVersionMatch": "Exact"},
+        {"watch": "perhaps"},
+    ],
+)
+async def test_parameters_that_make_no_sense_are_refused(api: Running, parameters: Json) -> None:
+    assert reason(await api.client.get(CONFIG_MAPS, params=parameters)) == (400, "BadRequest")
+
+
+async def test_a_list_from_the_future_is_refused_and_an_exact_one_of_the_past_expired(
+    api: Running, config_map: Make
+) -> None:
+    now = int((await api.client.get(CONFIG_MAPS)).json()["metadata"]["resourceVersion"])
+    await api.client.post(CONFIG_MAPS, json=config_map())
+    later = await api.client.get(CONFIG_MAPS, params={"resourceVersion": str(now + 1000)})
+    assert reason(later) == (504, "Timeout")
+    exact = {"resourceVersion": str(now), "resourceVersionMatch": "Exact"}
+    assert reason(await api.client.get(CONFIG_MAPS, params=exact)) == (410, "Expired")
+
+
+async def test_missing_taken_and_nameless_objects_are_named_in_the_error(api: Running, service: Make) -> None:
+    missing = await api.client.get(f"{SERVICES}/nobody")
+    assert reason(missing) == (404, "NotFound")
+    assert missing.json()["message"] == 'services.serving.knative.dev "nobody" not found'
+    assert missing.json()["details"] == {"name": "nobody", "group": "serving.knative.dev", "kind": "services"}
+    await api.client.post(SERVICES, json=service())
+    taken = await api.client.post(SERVICES, json=service())
+    assert reason(taken) == (409, "AlreadyExists")
+    assert taken.json()["message"] == 'services.serving.knative.dev "hello" already exists'
+    nameless = service()
+    del nameless["metadata"]["name"]
+    assert reason(await api.client.post(SERVICES, json=nameless)) == (422, "Invalid")
+
+
+async def test_a_generated_name_is_the_prefix_and_five_letters(api: Running, config_map: Make) -> None:
+    body = config_map()
+    body["metadata"] = {"generateName": "made-"}
+    first = (await api.client.post(CONFIG_MAPS, json=body)).json()["metadata"]["name"]
+    second = (await api.client.post(CONFIG_MAPS, json=body)).json()["metadata"]["name"]
+    assert first != second
+    assert first.startswith("made-")
+    assert len(first) == len("made-") + 5
+
+
+async def test_a_stale_replacement_is_a_conflict_and_one_without_version_is_not(api: Running, config_map: Make) -> None:
+    first = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
+    second = await api.client.put(f"{CONFIG_MAPS}/settings", json={**first, "data": {"colour": "blue"}})
+    assert second.status_code == 200
+    stale = await api.client.put(f"{CONFIG_MAPS}/settings", json={**first, "data": {"colour": "green"}})
+    assert reason(stale) == (409, "Conflict")
+    assert "the object has been modified; please apply your changes to the latest version" in stale.json()["message"]
+    whatever = await api.client.put(f"{CONFIG_MAPS}/settings", json=config_map(data={"colour": "white"}))
+    assert whatever.status_code == 200
+    assert whatever.json()["data"] == {"colour": "white"}
+    assert whatever.json()["metadata"]["uid"] == first["metadata"]["uid"]
+
+
+async def test_replacing_what_is_not_there_is_not_found(api: Running, config_map: Make) -> None:
+    assert reason(await api.client.put(f"{CONFIG_MAPS}/settings", json=config_map())) == (404, "NotFound")
+
+
+async def test_a_replacement_of_an_earlier_incarnation_is_a_conflict(api: Running, config_map: Make) -> None:
+    first = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
+    await api.client.delete(f"{CONFIG_MAPS}/settings")
+    await api.client.post(CONFIG_MAPS, json=config_map())
+    del first["metadata"]["resourceVersion"]
+    assert reason(await api.client.put(f"{CONFIG_MAPS}/settings", json=first)) == (409, "Conflict")
+
+
+async def test_a_write_that_changes_nothing_makes_no_version(api: Running, service: Make) -> None:
+    first = (await api.client.post(SERVICES, json=service())).json()
+    again = (await api.client.put(f"{SERVICES}/hello", json=first)).json()
+    assert again == first
+    patched = await api.client.patch(
+        f"{SERVICES}/hello",
+        json={"spec": service()["spec"]},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert patched.json() == first
+
+
+async def test_only_a_changed_spec_counts_the_generation_up(api: Running, service: Make) -> None:
+    await api.client.post(SERVICES, json=service())
+    merge = {"Content-Type": "application/merge-patch+json"}
+    labelled = await api.client.patch(f"{SERVICES}/hello", json={"metadata": {"labels": {"a": "b"}}}, headers=merge)
+    assert labelled.json()["metadata"]["generation"] == 1
+    body = labelled.json()
+    body["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/hello:v2"
+    changed = await api.client.put(f"{SERVICES}/hello", json=body)
+    assert changed.json()["metadata"]["generation"] == 2
+
+
+async def test_clients_cannot_write_what_is_the_servers(api: Running, service: Make) -> None:
+    body = service(uid="mine", creationTimestamp="2000-01-01T00:00:00Z", generation=7, deletionTimestamp="x")
+    body["status"] = {"url": "http://elsewhere"}
+    made = (await api.client.post(SERVICES, json=body)).json()
+    assert "status" not in made
+    assert made["metadata"]["uid"] != "mine"
+    assert made["metadata"]["generation"] == 1
+    assert "deletionTimestamp" not in made["metadata"]
+    # `status: {}` and `creationTimestamp: null` are noise of the Go clients.
+    noisy = service("noisy", creationTimestamp=None)
+    noisy["status"] = {}
+    assert (await api.client.post(SERVICES, json=noisy)).status_code == 201
+
+
+async def test_status_is_written_at_its_own_path_and_nothing_else_there(api: Running, service: Make) -> None:
+    made = (await api.client.post(SERVICES, json=service())).json()
+    body = {**made, "status": {"url": "http://here"}, "metadata": {**made["metadata"], "labels": {"a": "b"}}}
+    written = (await api.client.put(f"{SERVICES}/hello/status", json=body)).json()
+    assert written["status"]["url"] == "http://here"
+    assert "labels" not in written["metadata"]
+    assert written["metadata"]["generation"] == 1
+    without = {**written, "status": {}}
+    kept = (await api.client.put(f"{SERVICES}/hello", json=without)).json()
+    assert kept["status"]["url"] == "http://here"
+    assert (await api.client.get(f"{SERVICES}/hello/status")).json() == kept
+
+
+async def test_unknown_subresources_resources_and_methods_are_refused(api: Running, service: Make) -> None:
+    await api.client.post(SERVICES, json=service())
+    assert reason(await api.client.patch(f"{SERVICES}/hello/scale", json={"spec": {"replicas": 3}})) == (
+        404,
+        "NotFound",
+    )
+    assert reason(await api.client.get("/apis/serving.knative.dev/v7/services")) == (404, "NotFound")
+    assert reason(await api.client.get("/apis/nobody.example/v1/things")) == (404, "NotFound")
+    assert reason(await api.client.get("/nowhere")) == (404, "NotFound")
+    assert reason(await api.client.post(f"{SERVICES}/hello", json=service())) == (405, "MethodNotAllowed")
+    assert reason(await api.client.post("/api/v1/namespaces/default/pods", json={})) == (405, "MethodNotAllowed")
+    assert reason(await api.client.put(SERVICES, json=service())) == (405, "MethodNotAllowed")
+    assert (await api.client.get(f"{SERVICES}/hello")).json()["metadata"]["generation"] == 1
+
+
+async def test_a_namespace_that_does_not_exist_takes_no_objects(api: Running, config_map: Make) -> None:
+    answer = await api.client.post("/api/v1/namespaces/nowhere/configmaps", json=config_map())
+    assert reason(answer) == (404, "NotFound")
+    assert 'namespaces "nowhere" not found' in answer.json()["message"]
+
+
+async def test_another_namespace_name_kind_or_version_than_the_paths_is_refused(
+    api: Running, service: Make, config_map: Make
+) -> None:
+    for body in (
+        service(namespace="elsewhere"),
+        config_map(),
+        service(version="v1beta1"),
+        {**service(), "kind": ""},
+        {**service(), "metadata": []},
+        [],
+        "text",
+        None,
+    ):
+        assert reason(await api.client.post(SERVICES, json=body)) == (400, "BadRequest"), body
+    await api.client.post(SERVICES, json=service())
+    other = await api.client.put(f"{SERVICES}/hello", json=service("other"))
+    assert reason(other) == (400, "BadRequest")
+    assert "does not match the name on the URL (hello)" in other.json()["message"]
+
+
+async def test_two_writers_with_one_version_have_one_winner(api: Running, config_map: Make) -> None:
+    first = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
+    answers = await asyncio.gather(
+        *(api.client.put(f"{CONFIG_MAPS}/settings", json={**first, "data": {"n": str(n)}}) for n in range(8))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+
+
+async def test_patches_without_a_version_never_conflict(api: Running, config_map: Make) -> None:
+    await api.client.post(CONFIG_MAPS, json=config_map())
+    merge = {"Content-Type": "application/merge-patch+json"}
+    answers = await asyncio.gather(
+        *(
+            api.client.patch(f"{CONFIG_MAPS}/settings", json={"data": {f"k{n}": str(n)}}, headers=merge)
+            for n in range(20)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    data = (await api.client.get(f"{CONFIG_MAPS}/settings")).json()["data"]
+    assert data == {"colour": "red", **{f"k{n}": str(n) for n in range(20)}}
+
+
+async def test_a_patch_that_names_a_stale_version_is_a_conflict(api: Running, config_map: Make) -> None:
+    first = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
+    merge = {"Content-Type": "application/merge-patch+json"}
+    await api.client.patch(f"{CONFIG_MAPS}/settings", json={"data": {"a": "b"}}, headers=merge)
+    patch = {"metadata": {"resourceVersion": first["metadata"]["resourceVersion"]}, "data": {"c": "d"}}
+    assert reason(await api.client.patch(f"{CONFIG_MAPS}/settings", json=patch, headers=merge)) == (409, "Conflict")
+
+
+async def test_a_json_patch_is_strict(api: Running, service: Make) -> None:
+    await api.client.post(SERVICES, json=service(annotations={"example.com/a": "b"}))
+    headers = {"Content-Type": "application/json-patch+json"}
+
+    async def patch(*operations: Json) -> Any:
+        return await api.client.patch(f"{SERVICES}/hello", json=list(operations), headers=headers)
+
+    done = await patch({"op": "replace", "path": "/metadata/annotations/example.com~1a", "value": "c"})
+    assert done.json()["metadata"]["annotations"]["example.com/a"] == "c"
+    assert reason(await patch({"op": "remove", "path": "/metadata/labels/none"})) == (422, "Invalid")
+    assert reason(await patch({"op": "replace", "path": "/spec/nothing", "value": 1})) == (422, "Invalid")
+    assert reason(await patch({"op": "test", "path": "/metadata/name", "value": "x"})) == (422, "Invalid")
+    assert reason(await patch({"op": "invent", "path": "/a"})) == (400, "BadRequest")
+    added = await patch({"op": "add", "path": "/metadata/labels", "value": {"x": "y"}})
+    assert added.json()["metadata"]["labels"] == {"x": "y"}
+
+
+async def test_strategic_patches_are_for_core_kinds_only(api: Running, service: Make, config_map: Make) -> None:
+    headers = {"Content-Type": "application/strategic-merge-patch+json"}
+    await api.client.post(CONFIG_MAPS, json=config_map())
+    done = await api.client.patch(f"{CONFIG_MAPS}/settings", json={"data": {"a": "b"}}, headers=headers)
+    assert done.json()["data"] == {"colour": "red", "a": "b"}
+    await api.client.post(SERVICES, json=service())
+    refused = await api.client.patch(f"{SERVICES}/hello", json={"metadata": {}}, headers=headers)
+    assert reason(refused) == (415, "UnsupportedMediaType")
+    assert "application/merge-patch+json" in refused.json()["message"]
+
+
+async def test_a_dry_run_validates_and_keeps_nothing(api: Running, service: Make, config_map: Make) -> None:
+    dry = {"dryRun": "All"}
+    assert (await api.client.post(CONFIG_MAPS, json=config_map(), params=dry)).status_code == 201
+    assert (await api.client.get(f"{CONFIG_MAPS}/settings")).status_code == 404
+    await api.client.post(CONFIG_MAPS, json=config_map())
+    assert reason(await api.client.post(CONFIG_MAPS, json=config_map(), params=dry)) == (409, "AlreadyExists")
+    changed = await api.client.put(f"{CONFIG_MAPS}/settings", json=config_map(data={"a": "b"}), params=dry)
+    assert changed.json()["data"] == {"a": "b"}
+    assert (await api.client.delete(f"{CONFIG_MAPS}/settings", params=dry)).status_code == 200
+    assert (await api.client.get(f"{CONFIG_MAPS}/settings")).json()["data"] == {"colour": "red"}
+    assert reason(await api.client.post(CONFIG_MAPS, json=config_map("x"), params={"dryRun": "Some"})) == (
+        400,
+        "BadRequest",
+    )
+    bad = config_map("bad", data={"a": 7})
+    assert reason(await api.client.post(CONFIG_MAPS, json=bad, params=dry)) == (422, "Invalid")
+
+
+async def test_unknown_fields_are_refused_warned_of_or_ignored(api: Running, service: Make) -> None:
+    body = service()
+    body["spec"]["template"]["spec"]["containers"][0]["imagee"] = "typo"
+    path = 'unknown field "spec.template.spec.containers[0].imagee"'
+    strict = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Strict"})
+    assert reason(strict) == (400, "BadRequest")
+    assert path in strict.json()["message"]
+    warned = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Warn", "dryRun": "All"})
+    assert warned.headers["warning"].startswith("299 - ")
+    assert "imagee" in warned.headers["warning"]
+    ignored = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Ignore"})
+    assert "warning" not in ignored.headers
+    assert "imagee" not in ignored.text
+
+
+async def test_repeated_fields_are_found_in_json_and_yaml(api: Running) -> None:
+    strict = {"fieldValidation": "Strict"}
+    json_text = '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":"1","x":"2"}}'
+    answer = await api.client.post(
+        CONFIG_MAPS, content=json_text, params=strict, headers={"Content-Type": "application/json"}
+    )
+    assert reason(answer) == (400, "BadRequest")
+    assert 'duplicate field "x"' in answer.json()["message"]
+    yaml_text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  x: '1'\n  x: '2'\n"
+    answer = await api.client.post(
+        CONFIG_MAPS, content=yaml_text, params=strict, headers={"Content-Type": "application/yaml"}
+    )
+    assert reason(answer) == (400, "BadRequest")
+    assert 'duplicate field "data.x"' in answer.json()["message"]
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "application/yaml", "", "text/plain"])
+async def test_yaml_is_taken_as_curl_sends_it(api: Running, content_type: str) -> None:
+    text = (
+        "# a comment\n---\napiVersion: serving.knative.dev/v1alpha1\nkind: Service\nmetadata:\n  name: hello\n"
+        "spec:\n  template:\n    spec:\n      containers:\n      - image: registry.example/hello:v1\n"
+    )
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await api.client.post(SERVICES.replace("v1/", "v1alpha1/"), content=text.encode(), headers=headers)
+    assert answer.status_code == 201
+    assert answer.json()["apiVersion"] == "serving.knative.dev/v1alpha1"
+    assert (await api.client.get(f"{SERVICES}/hello")).json()["apiVersion"] == "serving.knative.dev/v1"
+
+
+async def test_several_documents_and_foreign_types_are_refused_with_a_hint(api: Running) -> None:
+    two = "apiVersion: v1\nkind: ConfigMap\n---\napiVersion: v1\nkind: ConfigMap\n"
+    answer = await api.client.post(CONFIG_MAPS, content=two, headers={"Content-Type": "application/yaml"})
+    assert reason(answer) == (400, "BadRequest")
+    assert "2 YAML documents" in answer.json()["message"]
+    answer = await api.client.post(CONFIG_MAPS, content="<a/>", headers={"Content-Type": "application/xml"})
+    assert reason(answer) == (415, "UnsupportedMediaType")
+    answer = await api.client.post(CONFIG_MAPS, content="{", headers={"Content-Type": "application/json"})
+    assert reason(answer) == (400, "BadRequest")
+    broken = "a: [\nb: }"
+    answer = await api.client.post(CONFIG_MAPS, content=broken, headers={"Content-Type": "application/yaml"})
+    assert reason(answer) == (400, "BadRequest")
+    assert "line 2" in answer.json()["message"]
+
+
+async def test_a_body_over_the_bound_is_refused(api: Running) -> None:
+    answer = await api.client.post(
+        CONFIG_MAPS, content=b"x" * (3 * 1024 * 1024 + 1), headers={"Content-Type": "application/json"}
+    )
+    assert reason(answer) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_deletion_answers_success_and_honours_preconditions(api: Running, config_map: Make) -> None:
+    made = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
+    other = {"preconditions": {"uid": "other"}}
+    refused = await api.client.request("DELETE", f"{CONFIG_MAPS}/settings", json=other)
+    assert reason(refused) == (409, "Conflict")
+    done = await api.client.request("DELETE", f"{CONFIG_MAPS}/settings", json={"propagationPolicy": "Background"})
+    assert done.json()["status"] == "Success"
+    assert done.json()["details"]["uid"] == made["metadata"]["uid"]
+    assert reason(await api.client.delete(f"{CONFIG_MAPS}/settings")) == (404, "NotFound")
+
+
+async def test_finalizers_hold_an_object_until_they_are_taken_away(api: Running, config_map: Make) -> None:
+    await api.client.post(CONFIG_MAPS, json=config_map(finalizers=["example.com/hold"]))
+    held = (await api.client.delete(f"{CONFIG_MAPS}/settings")).json()
+    assert held["metadata"]["deletionTimestamp"]
+    merge = {"Content-Type": "application/merge-patch+json"}
+    more = await api.client.patch(
+        f"{CONFIG_MAPS}/settings",
+        json={"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}},
+        headers=merge,
+    )
+    assert reason(more) == (422, "Invalid")
+    await api.client.patch(f"{CONFIG_MAPS}/settings", json={"metadata": {"finalizers": None}}, headers=merge)
+    assert (await api.client.get(f"{CONFIG_MAPS}/settings")).status_code == 404
+
+
+@pytest.mark.parametrize(("policy", "finalizer"), [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")])
+async def test_an_owner_is_held_for_what_it_owns(api: Running, config_map: Make, policy: str, finalizer: str) -> None:
+    owner = (await api.client.post(CONFIG_MAPS, json=config_map("owner"))).json()
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    await api.client.post(CONFIG_MAPS, json=config_map("owned", ownerReferences=[reference]))
+    held = await api.client.request("DELETE", f"{CONFIG_MAPS}/owner", json={"propagationPolicy": policy})
+    assert held.json()["metadata"]["finalizers"] == [finalizer]
+    assert held.json()["metadata"]["deletionTimestamp"]
+    free = await api.client.request("DELETE", f"{CONFIG_MAPS}/owned", json={"propagationPolicy": policy})
+    assert free.json()["status"] == "Success"
+
+
+async def test_a_collection_is_deleted_by_its_selector(api: Running, config_map: Make) -> None:
+    for name, label in {"a": "x", "b": "y", "c": "x"}.items():
+        await api.client.post(CONFIG_MAPS, json=config_map(name, labels={"l": label}))
+    gone = (await api.client.delete(CONFIG_MAPS, params={"labelSelector": "l=x"})).json()
+    assert [item["metadata"]["name"] for item in gone["items"]] == ["a", "c"]
+    left = (await api.client.get(CONFIG_MAPS)).json()["items"]
+    assert [item["metadata"]["name"] for item in left] == ["b"]
+
+
+async def test_old_versions_are_answered_in_their_own_version(api: Running, service: Make) -> None:
+    old = SERVICES.replace("v1/", "v1beta1/")
+    made = await api.client.post(old, json=service(version="v1beta1"))
+    assert made.json()["apiVersion"] == "serving.knative.dev/v1beta1"
+    listing = (await api.client.get(old)).json()
+    assert listing["apiVersion"] == "serving.knative.dev/v1beta1"
+    assert listing["items"][0]["apiVersion"] == "serving.knative.dev/v1beta1"
+    assert (await api.client.get(SERVICES)).json()["items"][0]["apiVersion"] == "serving.knative.dev/v1"
+
+
+async def test_a_table_has_the_printed_columns(api: Running, service: Make) -> None:
+    await api.client.post(SERVICES, json=service())
+    headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+    table = (await api.client.get(SERVICES, headers=headers)).json()
+    assert table["kind"] == "Table"
+    names = [column["name"] for column in table["columnDefinitions"]]
+    assert names == ["Name", "URL", "LatestCreated", "LatestReady", "Ready", "Reason"]
+    assert table["rows"][0]["cells"][0] == "hello"
+    assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
+    whole = await api.client.get(SERVICES, headers=headers, params={"includeObject": "Object"})
+    assert whole.json()["rows"][0]["object"]["spec"]
+
+
+async def test_answers_can_be_yaml_or_metadata_only_and_nothing_else(api: Running, service: Make) -> None:
+    await api.client.post(SERVICES, json=service())
+    yaml = await api.client.get(f"{SERVICES}/hello", headers={"Accept": "application/yaml"})
+    assert yaml.text.startswith("apiVersion: serving.knative.dev/v1\n")
+    partial = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+    listing = (await api.client.get(SERVICES, headers=partial)).json()
+    assert listing["kind"] == "PartialObjectMetadataList"
+    assert set(listing["items"][0]) == {"kind", "apiVersion", "metadata"}
+    assert reason(await api.client.get(SERVICES, headers={"Accept": "text/html"})) == (406, "NotAcceptable")
+
+
+async def test_the_gateway_can_be_looked_up(api: Running) -> None:
+    gateway = (await api.client.get("/api/v1/namespaces/istio-system/services/istio-ingressgateway")).json()
+    assert gateway["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.7"
+    assert gateway["spec"]["ports"][0]["port"] == 80
+    assert gateway["spec"]["ports"][0]["targetPort"] == api.settings.public_port
+
+
+async def test_health_and_metrics_are_there(api: Running) -> None:
+    for path in ("/healthz", "/livez", "/readyz"):
+        assert (await api.client.get(path)).text == "ok"
+    await api.client.get(SERVICES)
+    metrics = (await api.client.get("/metrics")).text
+    assert 'knoll_api_requests_total{code="200",resource="services.serving.knative.dev",verb="list"}' in metrics
