@@ -152,7 +152,7 @@ def test_a_new_listing_tells_exactly_the_differences(
 async def test_the_configuration_follows_its_config_maps(store: MemoryStore) -> None:
     live, informer = LiveConfig.of(store)
     told: list[float] = []
-    live.subscribe(lambda config: told.append(config.autoscaler.stable_window))
+    live.subscribe(lambda config: told.append(config.autoscaler.stable_window_seconds))
     default = live.current
 
     async def write(window: str) -> None:
