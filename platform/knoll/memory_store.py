@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from knoll import store_rules as rules
 from knoll.errors import AlreadyExistsError, ExpiredError, NotFoundError
 from knoll.ring import Ring
-from knoll.store import Event, Json, Listing
+from knoll.store import Event, Json, Listing, Packed, PackedListing
 from knoll.store_rules import Record, Write, describe, key_of
 
 
@@ -43,6 +43,10 @@ class MemoryStore:
         wanted = [key for key in found if namespace is None or key.startswith(f"{namespace}/")]
         wanted.sort(key=rules.sort_key)
         return Listing([rules.decode(found[key][1], found[key][0]) for key in wanted], self._ring.tip)
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        found = self._objects.get(resource, {})
+        return PackedListing([Packed(key, version, data) for key, (version, data) in found.items()], self._ring.tip)
 
     async def create(self, resource: str, body: Json) -> Json:
         write = rules.plan_create(resource, body)

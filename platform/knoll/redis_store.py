@@ -20,7 +20,7 @@ from knoll import store_rules as rules
 from knoll.connect import AWAY, BLOCK_MS, Backoff, Entry, answering, read_stream, version_of
 from knoll.errors import AlreadyExistsError, ExpiredError, NotFoundError
 from knoll.ring import Ring
-from knoll.store import Event, Json, Listing
+from knoll.store import Event, Json, Listing, Packed, PackedListing
 from knoll.store_rules import Record, Write, describe, key_of
 
 log = structlog.get_logger()
@@ -149,6 +149,10 @@ class RedisStore:
             at, data = _parse(value)
             items.append(rules.decode(data, at))
         return Listing(items, version)
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        version, found = await self._read_all(resource)
+        return PackedListing([Packed(key.decode(), *_parse(value)) for key, value in found], version)
 
     async def create(self, resource: str, body: Json) -> Json:
         write = rules.plan_create(resource, body)

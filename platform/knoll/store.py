@@ -23,6 +23,25 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """One object as the store keeps it: `store_rules.decode` unpacks it."""
+
+    key: str
+    """`namespace/name`."""
+    version: int
+    data: bytes
+    """JSON without the resourceVersion."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedListing:
+    """A listing that nobody has unpacked yet, in no order: a small part of the memory and the time."""
+
+    items: list[Packed]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One write. `body` is the object after it; for DELETED its last state with the deletion's resource version.
 
@@ -47,6 +66,10 @@ class Store(Protocol):
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
         """All objects of a kind, of one namespace or (None) of all, with the version they were read at."""
+        ...
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        """What `list` gives for all namespaces, as it is kept."""
         ...
 
     async def create(self, resource: str, body: Json) -> Json:

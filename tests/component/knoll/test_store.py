@@ -11,6 +11,7 @@ from knoll.connect import connect
 from knoll.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
 from knoll.memory_store import MemoryStore
 from knoll.redis_store import RedisStore
+from knoll.store_rules import decode
 from tests.component.knoll.conftest import take
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
@@ -103,6 +104,16 @@ async def test_a_long_list_is_whole(store: AnyStore) -> None:
     names = [f"n{i:04}" for i in range(1203)]
     assert [item["metadata"]["name"] for item in (await store.list(CM, "a")).items] == names
     assert [item["metadata"]["name"] for item in (await store.list(CM)).items] == names
+
+
+async def test_a_packed_list_unpacks_to_the_list(store: AnyStore) -> None:
+    for name in ("x", "y"):
+        await store.create(CM, body(name))
+    packed, listing = await store.list_packed(CM), await store.list(CM)
+    assert packed.version == listing.version
+    items = sorted(packed.items, key=lambda item: item.key)
+    assert [decode(item.data, item.version) for item in items] == listing.items
+    assert [item.key for item in items] == ["a/x", "a/y"]
 
 
 async def test_a_stale_write_is_refused(store: AnyStore) -> None:
