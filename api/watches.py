@@ -32,6 +32,7 @@ CACHE_BYTES = 16 * 1024 * 1024
 """Bound of the written events that are kept for other watches."""
 _INITIAL_END = "k8s.io/initial-events-end"
 _CHUNK = 128
+_CANCEL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class Watches:
 
     def add(self, watch: "Watch") -> None:
         self._open.add(watch)
+        if self.closing:
+            watch.wake()
 
     def remove(self, watch: "Watch") -> None:
         self._open.discard(watch)
@@ -144,10 +147,7 @@ class Watch:
         finally:
             self._watches.remove(self)
             for task in tasks:
-                task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    raise ended  # a bug of ours, which must show
+                await _stop(task)
 
     async def _send_all(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
@@ -255,3 +255,15 @@ async def _set_by(event: asyncio.Event, deadline: float | None) -> None:
             await event.wait()
     except TimeoutError:
         return
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    """Cancel and wait; a bug that ended the task shows.
+
+    One cancellation can get lost in a client library that is just giving its connection back.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+    if not task.cancelled():
+        task.result()

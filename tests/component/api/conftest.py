@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,22 +57,30 @@ def settings(tmp_path: Path) -> ApiSettings:
     return ApiSettings(uploads_dir=tmp_path / "uploads", max_upload_bytes=1024 * 1024, gateway_address="192.0.2.7")
 
 
-@pytest.fixture
-async def api(store: Store, settings: ApiSettings) -> AsyncIterator[Running]:
+@asynccontextmanager
+async def serving(store: Store, settings: ApiSettings) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""
     await seeds.plant(store, settings)
     app = create_app(store, settings)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
     server = QuietServer(config)
-    serving = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started or serving.done(), what="the API")
+    work = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started or work.done(), what="the API")
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        yield Running(url, client, store, app, settings)
-    app.state.watches.close()
-    server.should_exit = True
-    await serving
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            yield Running(url, client, store, app, settings)
+    finally:
+        app.state.watches.close()
+        server.should_exit = True
+        await work
+
+
+@pytest.fixture
+async def api(store: Store, settings: ApiSettings) -> AsyncIterator[Running]:
+    async with serving(store, settings) as running:
+        yield running
 
 
 @dataclass(frozen=True, slots=True)
