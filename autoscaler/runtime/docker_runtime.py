@@ -248,7 +248,7 @@ class DockerRuntime:
 
     async def _with_reasons(self, instance: Instance, found: Found) -> Instance:
         """Ask about each container that ended; the list does not say enough of those."""
-        ids = {one.labels[labels.CONTAINER]: one for one in found.members[instance.name]}
+        ids = {one.labels[labels.CONTAINER]: one for one in reversed(found.members[instance.name])}
 
         async def told(state: ContainerState) -> ContainerState:
             one = ids[state.name]

@@ -100,7 +100,7 @@ class Images:
         body = {"Image": image_id, "Entrypoint": ["/knoll-never-runs"], "HostConfig": {"NetworkMode": "none"}}
         body["Labels"] = {"knoll.dev/platform": self._platform, "knoll.dev/role": "look"}
         try:
-            made = (await self._engine.post("/containers/create", body))["Id"]
+            made = await self._engine.create(body)
         except EngineError as error:
             raise ImageError(f"no container can be made of image {image_id}: {error}") from error
         try:

@@ -79,6 +79,9 @@ def sort_out(platform: str, network: str, found: Iterable[Listed], starting: Col
             sandboxes[one.id] = one
         elif one.labels.get(labels.INSTANCE):
             members[one.labels[labels.INSTANCE]].append(one)
+    for group in members.values():
+        # A restart that was cut short leaves a container beside its predecessor: the newest comes first.
+        group.sort(key=lambda one: -int(one.labels[labels.RESTARTS]))
     joined = {one.labels.get(labels.SANDBOX, "") for group in members.values() for one in group}
 
     def usable(one: Listed) -> bool:
@@ -96,7 +99,7 @@ def sort_out(platform: str, network: str, found: Iterable[Listed], starting: Col
 
 def _instance(name: str, group: Sequence[Listed], sandboxes: Mapping[str, Listed], starting: bool) -> Instance:
     told = group[0].labels
-    apps = {one.labels[labels.CONTAINER]: one for one in group if one.labels[labels.ROLE] == "app"}
+    apps = {one.labels[labels.CONTAINER]: one for one in reversed(group) if one.labels[labels.ROLE] == "app"}
     wanted = told[labels.CONTAINERS].split(",")
     sandbox = sandboxes.get(told[labels.SANDBOX])
     whole = sandbox is not None and sandbox.alive and all(each in apps for each in wanted)

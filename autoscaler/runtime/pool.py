@@ -192,15 +192,18 @@ class Pool:
         body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname)
         made: str | None = None
         try:
-            made = (await self._engine.post("/containers/create", body, {"name": name}))["Id"]
-            assert made is not None
+            made = await self._engine.create(body, name)
             await self._engine.post(f"/containers/{made}/start")
             seen = await self._engine.get(f"/containers/{made}/json")
             address = seen["NetworkSettings"]["Networks"][self._network]["IPAddress"]
             return Sandbox(made, address, hostname)
         except EngineError as error:
-            await self._engine.remove(made or name)
+            await self._discard(made)
             raise RuntimeUnavailableError(f"the engine cannot make a sandbox: {error}") from error
         except BaseException:
-            await asyncio.shield(self._engine.remove(made or name))
+            await asyncio.shield(self._discard(made))
             raise
+
+    async def _discard(self, made: str | None) -> None:
+        if made:
+            await self._engine.remove(made)

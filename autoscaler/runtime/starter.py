@@ -72,7 +72,7 @@ class Starter:
             inspected = await self._engine.get(f"/containers/{one.id}/json")
             body = bodies.again(inspected, restarts=restarts, now=now)
             await self._engine.post(f"/containers/{one.id}/rename", query={"name": aside})
-            made = str((await self._engine.post("/containers/create", body, {"name": one.name}))["Id"])
+            made = await self._engine.create(body, one.name)
         except EngineError as error:
             raise InstanceStartError(f"{container}: {error}", container=container) from error
         try:
@@ -115,7 +115,7 @@ class Starter:
         )
         name = labels.container_name(self._platform, spec.name, one.name)
         try:
-            return str((await self._engine.post("/containers/create", body, {"name": name}))["Id"])
+            return await self._engine.create(body, name)
         except EngineError as error:
             if error.status == 409 and "already in use" in str(error):
                 raise AlreadyExistsError(f"instance {spec.name} is there already: {error}") from error

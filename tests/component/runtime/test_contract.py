@@ -1,0 +1,381 @@
+"""What every runtime does, asked of Docker and of the fake alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from autoscaler.runtime.protocol import (
+    ContainerDied,
+    Instance,
+    InstanceLost,
+    InstanceStartError,
+    Resources,
+    Resync,
+    Runtime,
+    RuntimeEvent,
+)
+from autoscaler.runtime.words import last_words
+from knoll.errors import AlreadyExistsError, ImageError, NotFoundError
+from tests.component.runtime.harness import Harness, container, fetch, spec
+from tests.waiting import eventually
+
+
+async def only(runtime: Runtime) -> Instance:
+    (one,) = await runtime.instances()
+    return one
+
+
+async def until_state(runtime: Runtime, state: str) -> Instance:
+    async def found() -> Instance:
+        one = await only(runtime)
+        assert one.state == state, one
+        return one
+
+    return await eventually(found)
+
+
+async def first(events: AsyncIterator[RuntimeEvent], kind: type[RuntimeEvent]) -> RuntimeEvent:
+    async with asyncio.timeout(10):
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError("the events ended")
+
+
+async def text(runtime: Runtime, name: str, container: str = "user-container", **how: object) -> str:
+    chunks = [chunk.data async for chunk in runtime.logs(name, container, **how)]  # type: ignore[arg-type]
+    return b"".join(chunks).decode()
+
+
+# --- start and stop
+
+
+async def test_a_started_instance_answers_at_its_address(runtime: Runtime) -> None:
+    one = await runtime.start(spec())
+    assert one.state == "running"
+    assert (await fetch(one.address, port=one.port)).strip() == "hello-1"
+
+
+async def test_a_started_instance_is_listed_as_start_returned_it(runtime: Runtime) -> None:
+    started = await runtime.start(spec(labels={"serving.knative.dev/service": "hello"}))
+    assert await only(runtime) == started
+
+
+async def test_the_address_is_told_before_the_app_is_up(runtime: Runtime) -> None:
+    told: list[Instance] = []
+    one = await runtime.start(spec(), scheduled=told.append)
+    assert [(each.state, each.address, each.name) for each in told] == [("starting", one.address, "hello-1")]
+
+
+async def test_another_runtime_finds_everything_that_an_earlier_one_left(harness: Harness) -> None:
+    async with harness.runtime() as earlier:
+        started = await earlier.start(spec(labels={"a/b": "c"}))
+    async with harness.runtime() as later:
+        assert await only(later) == started
+        assert (await fetch(started.address)).strip() == "hello-1"
+
+
+async def test_two_instances_have_two_addresses_and_the_same_port(runtime: Runtime) -> None:
+    one, two = await asyncio.gather(runtime.start(spec("hello-1")), runtime.start(spec("hello-2")))
+    assert one.address != two.address
+    assert (await fetch(one.address)).strip() == "hello-1"
+    assert (await fetch(two.address)).strip() == "hello-2"
+
+
+async def test_eight_starts_at_once_all_succeed(runtime: Runtime) -> None:
+    names = [f"hello-{number}" for number in range(8)]
+    started = await asyncio.gather(*(runtime.start(spec(name)) for name in names))
+    assert len({one.address for one in started}) == 8
+    assert [one.name for one in await runtime.instances()] == names
+
+
+async def test_a_second_instance_of_a_name_is_refused_and_the_first_lives_on(runtime: Runtime) -> None:
+    one = await runtime.start(spec())
+    with pytest.raises(AlreadyExistsError, match="hello-1"):
+        await runtime.start(spec())
+    assert await only(runtime) == one
+    assert await fetch(one.address)
+
+
+async def test_stop_removes_all_of_it(runtime: Runtime, harness: Harness) -> None:
+    await runtime.start(spec())
+    await runtime.stop("hello-1")
+    assert await runtime.instances() == []
+    assert await harness.leftovers() == []
+
+
+async def test_stopping_what_is_not_there_does_nothing(runtime: Runtime) -> None:
+    await runtime.stop("nobody")
+
+
+async def test_stop_lets_a_request_in_flight_end(runtime: Runtime) -> None:
+    one = await runtime.start(spec())
+    await fetch(one.address)
+    request = asyncio.create_task(fetch(one.address, "/?sleep=700"))
+    await asyncio.wait({request}, timeout=0.3)
+    await runtime.stop("hello-1")
+    assert (await request).strip() == "hello-1"
+
+
+async def test_stop_kills_what_does_not_end_within_its_grace(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("stubborn")))
+    await runtime.stop("hello-1", grace_seconds=1)
+    assert await runtime.instances() == []
+
+
+async def test_stop_without_grace_asks_nobody(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("stubborn"), grace_seconds=300))
+    async with asyncio.timeout(30):
+        await runtime.stop("hello-1", grace_seconds=0)
+    assert await runtime.instances() == []
+
+
+async def test_destroy_removes_everything(runtime: Runtime, harness: Harness) -> None:
+    await runtime.start(spec("hello-1"))
+    await runtime.start(spec("hello-2"))
+    await runtime.destroy()
+    assert await harness.leftovers() == []
+
+
+# --- starts that fail
+
+
+async def test_a_command_that_cannot_be_run_fails_the_start_and_leaves_nothing(
+    runtime: Runtime, harness: Harness
+) -> None:
+    with pytest.raises(InstanceStartError, match="no such file") as failed:
+        await runtime.start(spec("hello-1", container(command=("/nothing-here",))))
+    assert (failed.value.container, failed.value.cause) == ("user-container", "StartError")
+    assert await harness.leftovers() == []
+
+
+async def test_an_image_that_is_not_there_fails_the_start_and_leaves_nothing(
+    runtime: Runtime, harness: Harness
+) -> None:
+    with pytest.raises(ImageError, match="knoll-test/absent:1"):
+        await runtime.start(spec("hello-1", container("serve", image="knoll-test/absent:1")))
+    assert await harness.leftovers() == []
+
+
+async def test_an_image_that_cannot_be_pulled_is_named(runtime: Runtime) -> None:
+    with pytest.raises(ImageError, match="knoll-test/absent:1 cannot be pulled"):
+        await runtime.ensure_image("knoll-test/absent:1")
+
+
+async def test_an_image_that_is_there_needs_no_pull(runtime: Runtime) -> None:
+    assert (await runtime.ensure_image("knoll-test/runtime-program:1")).startswith("sha256:")
+
+
+async def test_a_cancelled_start_leaves_nothing(runtime: Runtime, harness: Harness) -> None:
+    task = asyncio.create_task(runtime.start(spec(init_containers=(container("stubborn", name="setup"),))))
+    await eventually(harness.leftovers)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    async def nothing() -> bool:
+        return await harness.leftovers() == []
+
+    await eventually(nothing)
+
+
+# --- init containers and sidecars
+
+
+async def test_init_containers_run_before_the_others(runtime: Runtime) -> None:
+    inits = (container("exit", "0", "one", name="first"), container("exit", "0", "two", name="second"))
+    one = await runtime.start(spec(init_containers=inits))
+    assert [each.name for each in one.containers] == ["user-container"]
+    assert await text(runtime, "hello-1", "first") == "one\n"
+    assert await only(runtime) == one
+
+
+async def test_a_failed_init_container_fails_the_start_with_its_last_words(runtime: Runtime, harness: Harness) -> None:
+    with pytest.raises(InstanceStartError, match="setup ended with exit code 3: no database") as failed:
+        await runtime.start(spec(init_containers=(container("exit", "3", "no", "database", name="setup"),)))
+    assert (failed.value.container, failed.value.cause, failed.value.exit_code) == ("setup", "InitContainerError", 3)
+    assert await harness.leftovers() == []
+
+
+async def test_containers_of_an_instance_share_its_address(runtime: Runtime) -> None:
+    sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
+    one = await runtime.start(spec("hello-1", container("serve"), sidecar))
+    assert [each.name for each in one.containers] == ["user-container", "sidecar"]
+    assert (await fetch(one.address, port=8080)).strip() == "hello-1"
+    assert (await fetch(one.address, port=9090)).strip() == "hello-1"
+
+
+# --- ends and restarts
+
+
+async def test_a_process_that_ends_is_told_with_its_exit_code(runtime: Runtime) -> None:
+    async with aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        await runtime.start(spec("hello-1", container("exit", "7")))
+        died = await first(events, ContainerDied)
+    assert isinstance(died, ContainerDied)
+    assert (died.instance, died.revision, died.container) == ("hello-1", "default/hello", "user-container")
+    assert (died.exit_code, died.oom_killed) == (7, False)
+    one = await until_state(runtime, "exited")
+    assert [(each.running, each.exit_code) for each in one.containers] == [(False, 7)]
+
+
+async def test_a_process_killed_for_its_memory_is_told_as_such(runtime: Runtime) -> None:
+    limits = Resources(memory_limit=64 * 1024**2)
+    async with aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        await runtime.start(spec("hello-1", container("hog", resources=limits)))
+        died = await first(events, ContainerDied)
+    assert isinstance(died, ContainerDied)
+    assert (died.exit_code, died.oom_killed) == (137, True)
+    one = await until_state(runtime, "exited")
+    assert [each.oom_killed for each in one.containers] == [True]
+
+
+async def test_what_we_end_ourselves_is_not_told(runtime: Runtime, harness: Harness) -> None:
+    async with aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        await runtime.start(spec("hello-1"))
+        await runtime.restart("hello-1", "user-container")
+        await runtime.stop("hello-1")
+        await runtime.start(spec("hello-2"))
+        await harness.kill("hello-2")
+        died = await first(events, ContainerDied)
+    assert isinstance(died, ContainerDied)
+    assert died.instance == "hello-2"
+
+
+async def test_a_container_that_ended_starts_again_in_place(runtime: Runtime, harness: Harness) -> None:
+    one = await runtime.start(spec())
+    await harness.kill("hello-1")
+    await until_state(runtime, "exited")
+    state = await runtime.restart("hello-1", "user-container")
+    assert (state.running, state.restarts) == (True, 1)
+    again = await only(runtime)
+    assert (again.state, again.address, again.created) == ("running", one.address, one.created)
+    assert again.containers == (state,)
+    assert (await fetch(one.address)).strip() == "hello-1"
+
+
+async def test_a_restart_leaves_the_other_containers_alone(runtime: Runtime) -> None:
+    sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
+    one = await runtime.start(spec("hello-1", container("serve"), sidecar))
+    await runtime.restart("hello-1", "sidecar")
+    await runtime.restart("hello-1", "sidecar")
+    again = await only(runtime)
+    assert [each.restarts for each in again.containers] == [0, 2]
+    assert again.containers[0] == one.containers[0]
+
+
+async def test_restarting_what_is_not_there_is_refused(runtime: Runtime) -> None:
+    await runtime.start(spec())
+    with pytest.raises(NotFoundError, match="nothing"):
+        await runtime.restart("hello-1", "nothing")
+    with pytest.raises(NotFoundError, match="nobody"):
+        await runtime.restart("nobody", "user-container")
+
+
+async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtime: Runtime, harness: Harness) -> None:
+    async with aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        await runtime.start(spec())
+        await harness.lose("hello-1")
+        lost = await first(events, InstanceLost)
+    assert isinstance(lost, InstanceLost)
+    assert (lost.instance, lost.revision) == ("hello-1", "default/hello")
+    one = await until_state(runtime, "lost")
+    assert one.address == ""
+    await runtime.stop("hello-1", grace_seconds=1)
+    assert await harness.leftovers() == []
+
+
+# --- pausing
+
+
+async def test_a_paused_instance_answers_only_after_it_is_resumed(runtime: Runtime) -> None:
+    one = await runtime.start(spec())
+    await fetch(one.address)
+    await runtime.pause("hello-1")
+    assert (await only(runtime)).state == "paused"
+    request = asyncio.create_task(fetch(one.address))
+    done, _ = await asyncio.wait({request}, timeout=0.3)
+    assert not done
+    await runtime.resume("hello-1")
+    assert (await request).strip() == "hello-1"
+    assert (await only(runtime)).state == "running"
+
+
+async def test_pausing_and_resuming_twice_is_fine(runtime: Runtime) -> None:
+    await runtime.start(spec())
+    await runtime.resume("hello-1")
+    await runtime.pause("hello-1")
+    await runtime.pause("hello-1")
+    await runtime.resume("hello-1")
+    await runtime.resume("hello-1")
+    assert (await only(runtime)).state == "running"
+
+
+async def test_a_paused_instance_can_be_stopped(runtime: Runtime) -> None:
+    await runtime.start(spec())
+    await runtime.pause("hello-1")
+    await runtime.stop("hello-1")
+    assert await runtime.instances() == []
+
+
+@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes"])
+async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
+    with pytest.raises(NotFoundError, match="nobody"):
+        await getattr(runtime, method)("nobody")
+
+
+# --- looking inside
+
+
+async def test_exec_tells_exit_code_and_output(runtime: Runtime) -> None:
+    await runtime.start(spec())
+    done = await runtime.exec("hello-1", "user-container", ["/program", "exit", "4", "some", "words"], 10)
+    assert (done.exit_code, done.output) == (4, b"some words\n")
+
+
+async def test_exec_of_a_command_that_takes_too_long_times_out(runtime: Runtime) -> None:
+    await runtime.start(spec())
+    with pytest.raises(TimeoutError):
+        await runtime.exec("hello-1", "user-container", ["/program", "sleep"], 0.5)
+
+
+async def test_exec_in_what_does_not_run_is_refused(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("exit", "0")))
+    await until_state(runtime, "exited")
+    with pytest.raises(NotFoundError, match="does not run"):
+        await runtime.exec("hello-1", "user-container", ["/program", "exit", "0"], 10)
+
+
+async def test_logs_give_what_was_written(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("exit", "1", "it is over")))
+    await until_state(runtime, "exited")
+    assert await text(runtime, "hello-1") == "it is over\n"
+    assert await text(runtime, "hello-1", tail=0) == ""
+    assert await last_words(runtime, "hello-1", "user-container") == "it is over"
+
+
+async def test_followed_logs_end_with_the_container(runtime: Runtime, harness: Harness) -> None:
+    await runtime.start(spec())
+    following = asyncio.create_task(text(runtime, "hello-1", follow=True))
+    await asyncio.wait({following}, timeout=0.2)
+    await harness.kill("hello-1")
+    async with asyncio.timeout(10):
+        assert await following == "serving on 8080\n"
+
+
+async def test_logs_of_what_is_not_there_are_refused(runtime: Runtime) -> None:
+    with pytest.raises(NotFoundError, match="nobody"):
+        await text(runtime, "nobody")
+
+
+async def test_the_machine_and_an_instance_have_memory(runtime: Runtime) -> None:
+    capacity = await runtime.capacity()
+    assert capacity.cores >= 1
+    await runtime.start(spec())
+    assert 0 < await runtime.memory_bytes("hello-1") < capacity.memory_bytes
