@@ -147,25 +147,30 @@ class Collector:
         """Collect for ever."""
         for informer in self._informers.values():
             await informer.synced()
-        ends = [informer.subscribe(self._note) for informer in self._informers.values()]
+        ends = [informer.subscribe(self._note, existing=False) for informer in self._informers.values()]
+        for informer in self._informers.values():
+            for key in informer.keys():  # noqa: SIM118
+                self._add(informer.resource, key)
         backoff = Backoff()
         try:
             while True:
                 await self._work.wait()
-                key = next(iter(self._waiting))
-                del self._waiting[key]
+                # Thousands of objects at the start must not keep everybody else in this process waiting.
+                await asyncio.sleep(0)
+                place = next(iter(self._waiting))
+                del self._waiting[place]
                 if not self._waiting:
                     self._work.clear()
                 try:
-                    await self._look_at(*key)
+                    await self._look_at(*place)
                     backoff.reset()
                 except (ConflictError, NotFoundError):
                     # The cache is behind: the event that brings it up comes too, this only makes sure.
-                    self._add(*key)
+                    self._add(*place)
                     await backoff.wait()
                 except StoreUnavailableError as error:
                     log.warning("collection interrupted", error=str(error))
-                    self._add(*key)
+                    self._add(*place)
                     await backoff.wait()
         finally:
             for end in ends:

@@ -71,9 +71,9 @@ def answering() -> Iterator[None]:
     except AWAY as error:
         raise StoreUnavailableError(f"Redis does not answer: {error}") from error
     except ResponseError as error:
-        # Its disk is full or broken: it refuses writes until that is mended.
-        if "MISCONF" in str(error):
-            raise StoreUnavailableError(f"Redis cannot write its file: {error}") from error
+        # Its disk is full or broken, or its replicas are away: it refuses writes until that is mended.
+        if any(code in str(error) for code in ("MISCONF", "NOREPLICAS")):
+            raise StoreUnavailableError(f"Redis takes no writes: {error}") from error
         raise
 
 
@@ -91,9 +91,15 @@ async def wait_for_redis(url: str, deadline: float = 30.0) -> None:
             async with asyncio.timeout(deadline):
                 await _until_it_answers(redis)
         except TimeoutError as error:
-            raise StoreUnavailableError(f"Redis at {url} did not answer within {deadline:g} s") from error
+            raise StoreUnavailableError(f"Redis at {_public(url)} did not answer within {deadline:g} s") from error
         for problem in await unsafe_settings(redis):
             log.warning("redis may lose objects", problem=problem)
+
+
+def _public(url: str) -> str:
+    """The address without user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 async def _until_it_answers(redis: "Redis") -> None:

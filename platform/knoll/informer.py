@@ -16,7 +16,7 @@ import structlog
 from knoll.connect import Backoff
 from knoll.errors import ExpiredError, StoreUnavailableError
 from knoll.store import Event, Json, PackedListing, Store
-from knoll.store_rules import decode, encode, key_in, key_of, owners_in, sort_key
+from knoll.store_rules import decode, decode_all, encode, key_in, key_of, owners_in, sort_key
 
 log = structlog.get_logger()
 K = TypeVar("K")
@@ -99,7 +99,8 @@ class Informer:
             labels: name to value.
             owner: uid that an ownerReference must name.
         """
-        return [self._kept[key].body() for key in self.keys(namespace, labels=labels, owner=owner)]
+        found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
+        return decode_all((kept.version, kept.data) for kept in found)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of what `list` would give."""
@@ -115,12 +116,15 @@ class Informer:
             found = [key for key in found if self._has(key, others)]
         return sorted(found, key=sort_key)
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Tell of every change from now on, beginning with an ADDED for what is there already.
+    def subscribe(self, subscriber: Subscriber, *, existing: bool = True) -> Callable[[], None]:
+        """Tell of every change from now on.
+
+        Args:
+            existing: begin with an ADDED for each object that is there already.
 
         Returns: a function that ends the subscription.
         """
-        for key in self.keys():
+        for key in self.keys() if existing else ():
             subscriber(Notice("ADDED", self.resource, key, None, self._kept[key].body()))
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from knoll import keys
 from knoll.connect import AWAY, Backoff, answering
+from knoll.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -114,11 +115,12 @@ class Lease:
                 return
             try:
                 async with asyncio.timeout_at(until):
-                    if not await self._renew(keys=[self._key], args=[self._holder, self._milliseconds]):
-                        return
+                    with answering():
+                        if not await self._renew(keys=[self._key], args=[self._holder, self._milliseconds]):
+                            return
             except TimeoutError:
                 return
-            except AWAY as error:
+            except StoreUnavailableError as error:
                 log.warning("lease not renewed", lease=self._name, error=str(error))
                 continue
             until = asked + self._life
@@ -132,20 +134,22 @@ class Lease:
                     await freed.subscribe(self._freed)
                     while True:
                         asked = asyncio.get_running_loop().time()
-                        left = await self._acquire(keys=[self._key], args=[self._holder, self._milliseconds])
+                        with answering():
+                            left = await self._acquire(keys=[self._key], args=[self._holder, self._milliseconds])
                         if left < 0:
                             return asked + self._life
                         backoff.reset()
                         # Woken at once when the lease is given back.
                         await freed.get_message(timeout=min(left / 1000 + 0.01, self._ttl))
-            except AWAY:
+            except (*AWAY, StoreUnavailableError):
                 await backoff.wait()
 
     async def _give_back(self) -> None:
         try:
             async with asyncio.timeout(1.0):
-                await self._release(keys=[self._key], args=[self._holder, self._freed])
-        except (*AWAY, TimeoutError) as error:
+                with answering():
+                    await self._release(keys=[self._key], args=[self._holder, self._freed])
+        except (StoreUnavailableError, TimeoutError) as error:
             log.warning("lease not given back; it will run out", lease=self._name, error=str(error))
 
     @property

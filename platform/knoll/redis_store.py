@@ -142,12 +142,10 @@ class RedisStore:
             version, found = await self._read_some(resource, f"{namespace}/")
         found.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
         items: list[Json] = []
-        for index, (_, value) in enumerate(found):
+        for begin in range(0, len(found), _DECODE_AT_ONCE):
+            items += rules.decode_all(_parse(value) for _, value in found[begin : begin + _DECODE_AT_ONCE])
             # A long list must not keep everybody else in this process waiting.
-            if index % _DECODE_AT_ONCE == _DECODE_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            at, data = _parse(value)
-            items.append(rules.decode(data, at))
+            await asyncio.sleep(0)
         return Listing(items, version)
 
     async def list_packed(self, resource: str) -> PackedListing:

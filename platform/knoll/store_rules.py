@@ -4,8 +4,9 @@ An object is kept as canonical JSON without its resourceVersion, which the store
 change" is a comparison of bytes.
 """
 
+import gc
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -74,6 +75,18 @@ def decode(data: bytes, version: int) -> Json:
     body: Json = orjson.loads(data)
     body["metadata"]["resourceVersion"] = str(version)
     return body
+
+
+def decode_all(stored: Iterable[tuple[int, bytes]]) -> list[Json]:
+    """Unpack many at once."""
+    collecting = gc.isenabled()
+    # What is unpacked has no cycles; looking for some again and again takes four times as long as unpacking.
+    gc.disable()
+    try:
+        return [decode(data, version) for version, data in stored]
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def owners_in(body: Json) -> frozenset[str]:

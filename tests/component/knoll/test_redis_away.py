@@ -102,6 +102,16 @@ async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(
     assert {event.body["metadata"]["name"] for event in seen} == stored
 
 
+async def test_a_redis_that_refuses_to_write_is_away(
+    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+) -> None:
+    await store.create(CM, body("x"))
+    await client.config_set("min-replicas-to-write", 1)
+    with pytest.raises(StoreUnavailableError):
+        await store.create(CM, body("y"))
+    assert (await store.get(CM, "a", "x"))["data"] == {"k": "1"}
+
+
 async def test_calls_say_that_redis_is_away(own_redis: RedisProcess, store: RedisStore, client: "Redis") -> None:
     await store.create(CM, body("x"))
     own_redis.kill()
@@ -259,6 +269,9 @@ async def test_waiting_for_redis_ends_when_it_answers_or_says_where_it_looked(ow
     own_redis.kill()
     with pytest.raises(StoreUnavailableError, match=rf"127\.0\.0\.1:{own_redis.port}/0 did not answer within 0.3 s"):
         await wait_for_redis(own_redis.url, 0.3)
+    with pytest.raises(StoreUnavailableError) as said:
+        await wait_for_redis(own_redis.url.replace("//", "//me:secret@"), 0.1)
+    assert "secret" not in str(said.value)
     waiting = asyncio.create_task(wait_for_redis(own_redis.url, 10))
     await asyncio.to_thread(own_redis.start)
     await waiting
