@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from api.core_models import MODELS
+from knoll.config.platform import NAMESPACE as CONFIG_NAMESPACE
+from knoll.config.platform import check_config_map
 from knoll.errors import FieldError, InvalidResourceError
 from knoll.kinds import Kind
 from knoll.resources import parsing
@@ -38,7 +40,8 @@ def admit(body: Json, old: Json | None, kind: Kind) -> Json:
     Args:
         body: with values of the right types, as `read` gives it.
 
-    Raises: InvalidResourceError: with every problem.
+    Raises:
+        InvalidResourceError: with every problem. InvalidConfigError: a ConfigMap of the platform with a bad value.
     """
     rule = _RULES.get(kind.id)
     if rule is None:
@@ -51,6 +54,8 @@ def admit(body: Json, old: Json | None, kind: Kind) -> Json:
 
 
 def _config_map(body: Json, old: Json | None, problems: Problems) -> Json:
+    if body["metadata"].get("namespace") == CONFIG_NAMESPACE:
+        check_config_map(body["metadata"]["name"], body.get("data") or {})
     _keys_and_size(body, "data", problems, len)
     _keys_and_size(body, "binaryData", problems, _decoded)
     both = set(body.get("data") or ()) & set(body.get("binaryData") or ())

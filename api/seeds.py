@@ -10,8 +10,10 @@ import structlog
 
 from api import core, metadata
 from api.metadata import Place
+from knoll.config.platform import NAMESPACE as NAMESPACE_OF_CONFIG
+from knoll.config.platform import default_config_maps
 from knoll.errors import AlreadyExistsError, ConflictError, StoreUnavailableError
-from knoll.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT, Kind
+from knoll.kinds import CONFIG_MAP, CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT, Kind
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -32,6 +34,9 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             for name in NAMESPACES:
                 await _create(store, NAMESPACE, "", name, {})
             await _create(store, SERVICE_ACCOUNT, "default", "default", {})
+            for body in default_config_maps():
+                name = body["metadata"]["name"]
+                await _create(store, CONFIG_MAP, NAMESPACE_OF_CONFIG, name, body)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError) as error:
             log.warning("first objects wait", error=str(error))
@@ -42,6 +47,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
 
 async def _create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
+    body["metadata"] = dict(body["metadata"])
     place = Place(kind, kind.version, namespace)
     metadata.for_create(body, place, now=time.time(), uid=str(uuid.uuid4()), suffix="")
     if content.get("status"):
