@@ -1,0 +1,334 @@
+"""What only Docker has: isolation, sandboxes made ahead, limits, and an engine that goes away."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from autoscaler.runtime.bodies import CAPABILITIES
+from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
+from knoll.errors import RuntimeUnavailableError
+from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.docker
+
+BITS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10}
+
+
+async def facts(runtime: DockerRuntime, **more: object) -> dict[str, str]:
+    one = await runtime.start(spec("hello-1", container("serve", **more)))
+    told: dict[str, str] = json.loads(await fetch(one.address, "/facts"))
+    return told
+
+
+async def host_config(harness: DockerHarness, name: str = "hello-1") -> dict[str, object]:
+    told = json.loads(await docker("inspect", f"{harness.platform}.{name}.user-container"))[0]
+    found: dict[str, object] = told["HostConfig"]
+    return found
+
+
+# --- isolation
+
+
+async def test_an_app_has_few_capabilities_and_gets_no_more(docker_runtime: DockerRuntime) -> None:
+    told = await facts(docker_runtime)
+    assert int(told["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
+    assert told["NoNewPrivs"] == "1"
+    assert told["Seccomp"] == "2"
+
+
+async def test_capabilities_can_be_dropped_and_added(docker_runtime: DockerRuntime) -> None:
+    told = await facts(docker_runtime, drop_capabilities=("ALL",), add_capabilities=("CAP_KILL",))
+    assert int(told["CapBnd"], 16) == 1 << BITS["KILL"]
+
+
+async def test_an_app_has_no_terminal_and_its_stdin_ends_at_once(docker_runtime: DockerRuntime) -> None:
+    assert (await facts(docker_runtime))["stdin"] == "EOF"
+
+
+async def test_limits_are_the_engines(docker_runtime: DockerRuntime, docker_harness: DockerHarness) -> None:
+    limits = Resources(cpu_request=0.25, cpu_limit=64.0, memory_request=32 * 1024**2, memory_limit=128 * 1024**2)
+    await facts(docker_runtime, resources=limits)
+    told = await host_config(docker_harness)
+    assert (told["Memory"], told["MemorySwap"], told["MemoryReservation"]) == (128 << 20, 128 << 20, 32 << 20)
+    assert (told["CpuShares"], told["CpuQuota"], told["CpuPeriod"]) == (256, 6_400_000, 100_000)
+    assert told["PidsLimit"] == 4096
+
+
+async def test_an_impossible_limit_is_a_clear_error(docker_runtime: DockerRuntime) -> None:
+    with pytest.raises(InstanceStartError, match=r"user-container cannot be made: Minimum memory limit") as failed:
+        await facts(docker_runtime, resources=Resources(memory_limit=4096))
+    assert failed.value.cause == "CreateContainerConfigError"
+
+
+async def test_user_directory_and_environment_are_those_of_the_spec(docker_runtime: DockerRuntime) -> None:
+    told = await facts(docker_runtime, user=1234, working_dir="/tmp", env={"A": "b c", "EMPTY": ""})
+    assert (told["uid"], told["gid"], told["dir"]) == ("1234", "0", "/tmp")
+    assert (told["env A"], told["env EMPTY"], told["env HOSTNAME"]) == ("b c", "", "hello-1")
+
+
+async def test_a_command_replaces_entrypoint_and_command(docker_runtime: DockerRuntime) -> None:
+    one = await docker_runtime.start(spec("hello-1", container("serve", "more", command=("/program",))))
+    assert json.loads(await fetch(one.address, "/facts"))["args"] == "/program serve more"
+
+
+async def test_an_unprivileged_user_may_serve_on_a_low_port(docker_runtime: DockerRuntime) -> None:
+    one = await docker_runtime.start(spec("hello-1", container("serve", user=1234, env={"PORT": "80"}), port=80))
+    assert (await fetch(one.address, port=80)).strip() == "hello-1"
+
+
+async def test_an_image_without_tmp_gets_a_writable_one(docker_runtime: DockerRuntime) -> None:
+    told = await facts(docker_runtime)
+    assert told["tmp"] == "dtrwxrwxrwx"
+    assert "tmpfs /tmp" in told["mounts"]
+
+
+async def test_an_image_with_tmp_keeps_its_own(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nWORKDIR /tmp\n")
+    await docker("build", "-q", "-t", "knoll-test/with-tmp:1", str(tmp_path))
+    told = await facts(docker_runtime, image="knoll-test/with-tmp:1")
+    assert "tmpfs /tmp" not in told["mounts"]
+
+
+async def test_a_read_only_root_is_read_only(docker_runtime: DockerRuntime) -> None:
+    assert "read-only" in (await facts(docker_runtime, read_only_root=True))["root"]
+
+
+async def test_mounts_appear_where_they_were_asked_for(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("value")
+    mounts = (
+        Mount("/config", "bind", str(tmp_path), read_only=True),
+        Mount("/scratch", "tmpfs", size_bytes=1 << 20, mode=0o777),
+    )
+    mounted = (await facts(docker_runtime, mounts=mounts))["mounts"].splitlines()
+    (config,) = (line for line in mounted if " /config " in line)
+    (scratch,) = (line for line in mounted if " /scratch " in line)
+    assert " ro," in config
+    assert "size=1024k" in scratch
+
+
+async def test_a_pinned_image_may_be_named_by_the_engines_own_id(docker_runtime: DockerRuntime) -> None:
+    image_id = (await docker("image", "inspect", "-f", "{{.Id}}", IMAGE)).strip()
+    pinned = f"some.registry/team/hello@{image_id}"
+    assert await docker_runtime.ensure_image(pinned) == image_id
+    await facts(docker_runtime, image=pinned)
+    (one,) = await docker_runtime.instances()
+    assert one.containers[0].image == pinned
+
+
+# --- what an instance reaches
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """Port of something on the host's loopback, as Redis and the API are under `knoll up`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+@pytest.fixture
+async def control_network(docker_harness: DockerHarness) -> AsyncIterator[str]:
+    """Address of a server on another network, as Redis and the API are in Compose."""
+    name = f"{docker_harness.platform}-control"
+    await docker("network", "create", name)
+    try:
+        await docker("run", "-d", "--name", name, "--network", name, IMAGE, "serve")
+        told = json.loads(await docker("inspect", name))[0]
+        yield str(told["NetworkSettings"]["Networks"][name]["IPAddress"])
+    finally:
+        await docker("rm", "-f", name)
+        await docker("network", "rm", name)
+
+
+async def test_an_instance_reaches_neither_the_hosts_loopback_nor_the_control_network_nor_docker(
+    docker_runtime: DockerRuntime, docker_harness: DockerHarness, listener: int, control_network: str
+) -> None:
+    one = await docker_runtime.start(spec())
+    network = json.loads(await docker("network", "inspect", docker_harness.network))[0]
+    gateway = network["IPAM"]["Config"][0]["Gateway"]
+    await fetch(control_network)
+    for target in (f"{gateway}:{listener}", f"127.0.0.1:{listener}", f"{control_network}:8080"):
+        assert (await fetch(one.address, f"/dial?network=tcp&to={target}")).startswith("closed"), target
+    assert (await fetch(one.address, f"/dial?network=unix&to={SOCKET}")).startswith("closed")
+
+
+async def test_instances_reach_each_other_as_pods_do(docker_runtime: DockerRuntime) -> None:
+    one, two = await asyncio.gather(docker_runtime.start(spec("hello-1")), docker_runtime.start(spec("hello-2")))
+    await fetch(two.address)
+    assert (await fetch(one.address, f"/dial?network=tcp&to={two.address}:8080")).strip() == "open"
+
+
+# --- sandboxes made ahead
+
+
+async def spares(harness: DockerHarness) -> list[str]:
+    return [name for name in await harness.names() if ".spare-" in name]
+
+
+async def until_spares(harness: DockerHarness, count: int) -> list[str]:
+    async def found() -> list[str]:
+        names = await spares(harness)
+        assert len(names) == count, names
+        states = await docker("inspect", "-f", "{{.State.Status}}", *names) if names else ""
+        assert states.split() == ["running"] * count
+        return [*names, "end"]
+
+    return (await eventually(found))[:-1]
+
+
+async def test_an_instance_takes_a_sandbox_made_ahead_which_is_then_replaced(
+    docker_runtime: DockerRuntime, docker_harness: DockerHarness
+) -> None:
+    before = await until_spares(docker_harness, 2)
+    ids = (await docker("inspect", "-f", "{{.Id}}", *before)).split()
+    await docker_runtime.start(spec())
+    assert await docker_harness.sandbox_of("hello-1") in ids
+    after = await until_spares(docker_harness, 2)
+    assert len(set(after) & set(before)) == 1
+    assert f"{docker_harness.platform}.hello-1" in await docker_harness.names()
+
+
+async def test_without_a_pool_the_host_name_is_the_instances(test_image: None) -> None:
+    harness = DockerHarness(warm_sandboxes=0)
+    try:
+        async with harness.runtime() as runtime:
+            assert (await facts(runtime))["hostname"] == "hello-1"
+            assert await spares(harness) == []
+    finally:
+        await harness.clean()
+
+
+async def test_spare_sandboxes_are_removed_at_the_end(docker_harness: DockerHarness) -> None:
+    async with docker_harness.runtime():
+        await until_spares(docker_harness, 2)
+    assert await docker_harness.names() == []
+
+
+async def test_what_a_killed_process_left_is_adopted_or_removed(docker_harness: DockerHarness) -> None:
+    killed = docker_harness.runtime()
+    await killed.__aenter__()
+    before = await until_spares(docker_harness, 2)
+    await killed._stop_keepers()  # as kill -9 does: nothing is tidied up
+    await killed._engine.close()
+    network = docker_harness.network
+    stray = ["--label", f"knoll.dev/platform={docker_harness.platform}", "--label", "knoll.dev/role=sandbox"]
+    await docker("run", "-d", "--name", f"{docker_harness.platform}.half-made", *stray, "--network", network, IMAGE)
+    async with docker_harness.runtime() as runtime:
+        assert await spares(docker_harness) == before
+        assert await docker_harness.leftovers() == []
+        await runtime.start(spec())
+
+
+async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> None:
+    first = docker_harness.runtime()
+    await first.__aenter__()
+    await until_spares(docker_harness, 2)
+    await first._stop_keepers()
+    await first._engine.close()
+    docker_harness.warm_sandboxes = 1
+    async with docker_harness.runtime():
+        await until_spares(docker_harness, 1)
+
+
+async def test_a_spare_sandbox_that_died_is_not_used(
+    docker_runtime: DockerRuntime, docker_harness: DockerHarness
+) -> None:
+    await docker("kill", *await until_spares(docker_harness, 2))
+    one = await docker_runtime.start(spec())
+    assert (await fetch(one.address)).strip() == "hello-1"
+    await until_spares(docker_harness, 2)
+
+
+# --- an engine that goes away
+
+
+class Relay:
+    """A socket in front of the engine's that can be cut, as a restart of the engine does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.path.unlink(missing_ok=True)
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await eventually(lambda: not self._writers)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward, back = await asyncio.open_unix_connection(str(SOCKET))
+        self._writers.add(writer)
+        copies = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(onward, writer))]
+        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        for copy in copies:
+            copy.cancel()
+        for end in (writer, back):
+            end.transport.abort()
+        self._writers.discard(writer)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+
+async def test_an_engine_that_goes_and_comes_back_heals_by_itself(
+    docker_harness: DockerHarness, tmp_path: Path
+) -> None:
+    relay = Relay(tmp_path / "engine.sock")
+    await relay.open()
+    runtime = DockerRuntime(
+        relay.path, platform=docker_harness.platform, network=docker_harness.network, warm_sandboxes=1
+    )
+    async with runtime, aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        await runtime.start(spec())
+        await relay.cut()
+        with pytest.raises(RuntimeUnavailableError, match="is Docker running"):
+            await runtime.instances()
+        await relay.open()
+        async with asyncio.timeout(10):
+            assert await anext(events) == Resync("the container engine is back")
+        assert [one.name for one in await runtime.instances()] == ["hello-1"]
+        await runtime.start(spec("hello-2"))
+        await docker_harness.kill("hello-2")
+        async with asyncio.timeout(10):
+            died = await anext(events)
+        assert getattr(died, "instance", None) == "hello-2"
+    await relay.cut()
+
+
+async def test_an_engine_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    missing = tmp_path / "no.sock"
+    with pytest.raises(RuntimeUnavailableError, match=str(missing)):
+        async with DockerRuntime(missing, platform="test-none", network="none", warm_sandboxes=0):
+            pass
+
+
+async def test_an_engine_that_is_too_old_is_a_clear_error(tmp_path: Path) -> None:
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"ApiVersion": "1.30", "Arch": "amd64"}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_unix_server(old, str(tmp_path / "old.sock"))
+    with pytest.raises(RuntimeUnavailableError, match=r"speaks API 1\.30"):
+        async with DockerRuntime(tmp_path / "old.sock", platform="test-old", network="none", warm_sandboxes=0):
+            pass
+    server.close()
