@@ -74,7 +74,8 @@ QuantityText = Annotated[
 ]
 """An amount such as `100m`, `2` or `1Gi`, in canonical form. `quantity.parse_quantity` gives its value."""
 
-Refused = Annotated[SkipJsonSchema[Any], BeforeValidator(lambda value: value or None)]
+REFUSED = "refused"
+Refused = Annotated[SkipJsonSchema[Any], BeforeValidator(lambda value: value or None), REFUSED]
 """A field of Kubernetes that Knative knows and does not take: kept as it came, so that validation can name it. `false`,
 `0` and empty values are as good as absent."""
 
@@ -112,5 +113,5 @@ class Resource(Model):
     """Name of the object's kind."""
 
     def to_json(self) -> Json:
-        body = super().to_json()
-        return {**body, "apiVersion": self.KIND.api_version, "kind": self.KIND.kind}
+        head = {"apiVersion": self.KIND.api_version, "kind": self.KIND.kind}
+        return {**head, **super().to_json(), **head}

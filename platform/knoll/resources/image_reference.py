@@ -57,9 +57,7 @@ def parse_image(text: str) -> ImageReference:
     elif not _TAG.fullmatch(tag):
         raise ValueError(f"the tag {tag[:130]!r} may have letters, digits, '_', '.' and '-', 128 at most")
     registry, slash, path = name.partition("/")
-    if not slash or not (
-        any(mark in registry for mark in ".:[") or registry == "localhost" or registry != registry.lower()
-    ):
+    if not slash or not (any(mark in registry for mark in ".:") or registry == "localhost"):
         registry, path = "", name
     if registry and not _HOST.fullmatch(registry):
         raise ValueError(f"the registry {registry[:100]!r} is not a host")
@@ -70,7 +68,7 @@ def parse_image(text: str) -> ImageReference:
     for part in path.split("/"):
         if not _PART.fullmatch(part):
             raise ValueError(
-                f"{part[:60]!r} cannot be part of a repository's name: lower case letters and digits, with '.', '_' or '-' "
-                "between them"
+                f"{part[:60]!r} cannot be part of a repository's name: lower case letters and digits, "
+                "with '.', '_' or '-' between them"
             )
     return ImageReference(registry, path, tag, digest)

@@ -1,5 +1,7 @@
 """Every label, annotation, finalizer and well-known value of Knative's that Knoll reads or writes."""
 
+from collections.abc import Mapping
+
 SERVING = "serving.knative.dev/"
 _AUTOSCALING = "autoscaling.knative.dev/"
 _NETWORKING = "networking.knative.dev/"
@@ -34,7 +36,13 @@ ROLLOUT_IN_PROGRESS = SERVING + "rollout"
 PROGRESS_DEADLINE = SERVING + "progress-deadline"
 FORCE_UPGRADE = SERVING + "forceUpgrade"
 LAST_PINNED = SERVING + "lastPinned"
-QUEUE_SIDECAR_CPU_REQUEST = "queue.sidecar." + SERVING + "cpu-resource-request"
+QUEUE_SIDECAR_PREFIX = "queue.sidecar." + SERVING
+QUEUE_SIDECAR_PERCENTAGE = QUEUE_SIDECAR_PREFIX + "resource-percentage"
+QUEUE_SIDECAR_AMOUNTS = tuple(
+    f"{QUEUE_SIDECAR_PREFIX}{what}-resource-{kind}"
+    for what in ("cpu", "memory", "ephemeral-storage")
+    for kind in ("request", "limit")
+)
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INGRESS_CLASS = _NETWORKING + "ingress-class"
 CERTIFICATE_CLASS = _NETWORKING + "certificate-class"
@@ -87,7 +95,7 @@ ALIASES |= {
 ROUTE_FINALIZER = "routes.serving.knative.dev"
 
 
-def find(annotations: dict[str, str], key: str) -> tuple[str, str | None]:
+def find(annotations: Mapping[str, str], key: str) -> tuple[str, str | None]:
     """The spelling of `key` that is present and its value; the key itself and None when there is none."""
     for spelling in (key, *ALIASES.get(key, ())):
         if spelling in annotations:

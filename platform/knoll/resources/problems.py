@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from knoll.errors import FieldError
 
-_MAX_SHOWN = 200
+_MAX_SHOWN = 1000
+"""Characters of a value that are repeated."""
 
 
 def missing(*paths: str) -> FieldError:

@@ -3,10 +3,8 @@
 from collections.abc import Collection
 from functools import cache
 
-from pydantic.json_schema import SkipJsonSchema
-
 from knoll.errors import FieldError
-from knoll.resources.base import Model
+from knoll.resources.base import REFUSED, Model
 from knoll.resources.problems import disallowed
 
 
@@ -25,5 +23,5 @@ def _fields(model: type[Model]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, field.alias or name)
         for name, field in model.model_fields.items()
-        if any(isinstance(mark, SkipJsonSchema) for mark in field.metadata) and field.default is None
+        if any(mark is REFUSED for mark in field.metadata)
     )

@@ -1,0 +1,135 @@
+"""The conditions of a status: how one verdict changes them, and how `Ready` sums them up. Pure.
+
+Source: the condition sets of knative.dev/pkg, apis.ConditionSet.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from knoll.kinds import BUILD_KIND, CONFIGURATION, DOMAIN_MAPPING, REVISION, ROUTE, SERVICE, Kind
+from knoll.resources.admission import timestamp
+from knoll.resources.meta import Condition, Status
+
+READY = "Ready"
+SUCCEEDED = "Succeeded"
+Verdict = Literal["True", "False", "Unknown"]
+TRUE: Literal["True"] = "True"
+FALSE: Literal["False"] = "False"
+UNKNOWN: Literal["Unknown"] = "Unknown"
+INFO = "Info"
+NEW_GENERATION = "NewObservedGenFailure"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSet:
+    """The conditions of a kind."""
+
+    feeding: tuple[str, ...]
+    """Those that `happy` sums up."""
+    informing: tuple[str, ...] = ()
+    """Those that are only said; they have severity Info."""
+    happy: str = READY
+
+    def initial(self, now: float) -> "Conditions":
+        """All that feed, Unknown."""
+        return Conditions(self, (), now).initialized()
+
+    def over(self, status: Status, now: float) -> "Conditions":
+        """Those a status has already."""
+        return Conditions(self, status.conditions, now)
+
+
+_TLS = "CertificateProvisioned"
+SETS: dict[str, ConditionSet] = {
+    SERVICE.id: ConditionSet(("ConfigurationsReady", "RoutesReady")),
+    CONFIGURATION.id: ConditionSet(()),
+    REVISION.id: ConditionSet(("ContainerHealthy", "ResourcesAvailable"), ("Active",)),
+    ROUTE.id: ConditionSet(("AllTrafficAssigned", _TLS, "IngressReady")),
+    DOMAIN_MAPPING.id: ConditionSet((_TLS, "DomainClaimed", "IngressReady", "ReferenceResolved")),
+    BUILD_KIND.id: ConditionSet((), happy=SUCCEEDED),
+}
+"""Resource id to the conditions of its kind."""
+
+
+def conditions_of(kind: Kind, status: Status, now: float) -> "Conditions":
+    """The conditions of a status, ready for verdicts that are reached at `now` (epoch seconds)."""
+    return SETS[kind.id].over(status, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The conditions of one status at one moment. Every method returns new ones."""
+
+    kinds: ConditionSet
+    items: tuple[Condition, ...]
+    """Sorted by type."""
+    now: float
+    """Epoch seconds: the time of whatever changes."""
+
+    def get(self, type_: str) -> Condition | None:
+        return next((item for item in self.items if item.type == type_), None)
+
+    def status_of(self, type_: str) -> Verdict:
+        """`True`, `False`, or `Unknown` also when there is no such condition."""
+        found = self.get(type_)
+        return found.status if found else UNKNOWN
+
+    @property
+    def is_happy(self) -> bool:
+        return self.status_of(self.kinds.happy) == TRUE
+
+    def initialized(self) -> "Conditions":
+        """With every missing condition that feeds, and the sum, as Unknown."""
+        missing = [type_ for type_ in (*self.kinds.feeding, self.kinds.happy) if self.get(type_) is None]
+        return self._with(Condition(type=type_, status=UNKNOWN) for type_ in missing)
+
+    def mark_true(self, type_: str, reason: str = "", message: str = "") -> "Conditions":
+        """It holds; a reason is rarely given."""
+        return self._mark(type_, TRUE, reason, message)
+
+    def mark_false(self, type_: str, reason: str, message: str = "") -> "Conditions":
+        """It does not hold."""
+        return self._mark(type_, FALSE, reason, message)
+
+    def mark_unknown(self, type_: str, reason: str = "", message: str = "") -> "Conditions":
+        """It is not decided."""
+        return self._mark(type_, UNKNOWN, reason, message)
+
+    def new_generation(self, message: str = "unsuccessfully observed a new generation") -> "Conditions":
+        """The spec changed and nothing was reconciled yet: the sum says so, the rest stays."""
+        happy = Condition(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
+        return self._with([happy])
+
+    def _mark(self, type_: str, status: Verdict, reason: str, message: str) -> "Conditions":
+        severity = INFO if type_ != self.kinds.happy and type_ not in self.kinds.feeding else ""
+        found = Condition(type=type_, status=status, severity=severity, reason=reason, message=message)
+        changed = self._with([found])
+        return changed if severity or not self.kinds.feeding else changed._summed()
+
+    def _summed(self) -> "Conditions":
+        feeding = [found for type_ in self.kinds.feeding if (found := self.get(type_)) is not None]
+        for wanted in (FALSE, UNKNOWN):
+            # The one that changed last; among equals one that gives a reason, then by name: the answer never flickers.
+            latest = sorted(
+                (found for found in feeding if found.status == wanted),
+                key=lambda found: (found.last_transition_time, bool(found.reason), found.type),
+            )
+            if latest:
+                worst = latest[-1]
+                return self._with([worst.changed(type=self.kinds.happy)])
+        if len(feeding) < len(self.kinds.feeding):
+            return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])
+        return self._with([Condition(type=self.kinds.happy, status=TRUE)])
+
+    def _with(self, found: Iterable[Condition]) -> "Conditions":
+        items = {item.type: item for item in self.items}
+        for item in found:
+            items[item.type] = self._timed(item)
+        return replace(self, items=tuple(items[type_] for type_ in sorted(items)))
+
+    def _timed(self, item: Condition) -> Condition:
+        before = self.get(item.type)
+        if before is not None and before.changed(last_transition_time="") == item.changed(last_transition_time=""):
+            return before
+        return item.changed(last_transition_time=timestamp(self.now))

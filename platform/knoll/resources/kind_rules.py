@@ -1,0 +1,156 @@
+"""Defaults and rules of Services, Configurations, Routes and DomainMappings. Pure.
+
+`defaulted_*` returns a new object and changes nothing when done twice; `validate_*` returns all problems. `old` is the
+object as it is stored, None for a new one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from knoll.config.platform import PlatformConfig
+from knoll.errors import FieldError
+from knoll.resources import labels as known
+from knoll.resources.annotation_rules import label_problems, metadata_problems, rollout_duration_problems
+from knoll.resources.base import Resource
+from knoll.resources.configuration import Configuration
+from knoll.resources.domainmapping import DomainMapping
+from knoll.resources.meta import ObjectMeta
+from knoll.resources.names import CLUSTER_DOMAIN, subdomain_problems
+from knoll.resources.problems import disallowed, invalid, missing
+from knoll.resources.revision_rules import defaulted_template, name_change_problems, template_problems
+from knoll.resources.route import Route
+from knoll.resources.service import Service
+from knoll.resources.traffic_rules import defaulted_traffic, traffic_problems
+
+R = TypeVar("R", bound=Resource)
+
+_TEMPLATE = "spec.template"
+_NO_OWNERS: Mapping[str, str] = {}
+
+
+def defaulted_service(service: Service, config: PlatformConfig, old: Service | None = None) -> Service:
+    before = old.spec.template if old else None
+    spec = service.spec.changed(
+        template=defaulted_template(service.spec.template, config, service.metadata, before),
+        traffic=defaulted_traffic(service.spec.traffic, in_service=True),
+    )
+    return service.changed(spec=spec)
+
+
+def validate_service(service: Service, old: Service | None, config: PlatformConfig) -> list[FieldError]:
+    meta = service.metadata
+    problems = [
+        *metadata_problems(meta, config.autoscaler),
+        *rollout_duration_problems(meta.annotations),
+        *label_problems(meta, frozenset(), _NO_OWNERS),
+        *template_problems(service.spec.template, config, meta, _TEMPLATE),
+        *traffic_problems(service.spec.traffic, "spec.traffic", in_service=True),
+    ]
+    if old is not None:
+        problems += name_change_problems(service.spec.template, old.spec.template, _TEMPLATE)
+        problems += author_problems(meta, old.metadata, changed=service.spec != old.spec)
+    return problems
+
+
+def defaulted_configuration(
+    configuration: Configuration, config: PlatformConfig, old: Configuration | None = None
+) -> Configuration:
+    before = old.spec.template if old else None
+    template = defaulted_template(configuration.spec.template, config, configuration.metadata, before)
+    return configuration.changed(spec=configuration.spec.changed(template=template))
+
+
+_CONFIGURATION_LABELS = frozenset({known.ROUTE, known.CONFIGURATION_UID, known.SERVICE_UID})
+
+
+def validate_configuration(
+    configuration: Configuration, old: Configuration | None, config: PlatformConfig
+) -> list[FieldError]:
+    meta = configuration.metadata
+    problems = [
+        *metadata_problems(meta, config.autoscaler),
+        *label_problems(meta, _CONFIGURATION_LABELS, {known.SERVICE: "Service"}),
+        *template_problems(configuration.spec.template, config, meta, _TEMPLATE),
+    ]
+    if old is not None:
+        problems += name_change_problems(configuration.spec.template, old.spec.template, _TEMPLATE)
+        if not meta.owner_references:
+            problems += author_problems(meta, old.metadata, changed=configuration.spec != old.spec)
+    return problems
+
+
+def defaulted_route(route: Route, config: PlatformConfig, old: Route | None = None) -> Route:
+    return route.changed(spec=route.spec.changed(traffic=defaulted_traffic(route.spec.traffic, in_service=False)))
+
+
+_ROUTE_LABELS = frozenset({known.SERVICE_UID})
+
+
+def validate_route(route: Route, old: Route | None, config: PlatformConfig) -> list[FieldError]:
+    meta = route.metadata
+    problems = [
+        *metadata_problems(meta, config.autoscaler),
+        *rollout_duration_problems(meta.annotations),
+        *label_problems(meta, _ROUTE_LABELS, {known.SERVICE: "Service"}),
+        *traffic_problems(route.spec.traffic, "spec.traffic", in_service=False),
+    ]
+    if old is not None and not meta.owner_references:
+        problems += author_problems(meta, old.metadata, changed=route.spec != old.spec)
+    return problems
+
+
+def defaulted_domain_mapping(
+    mapping: DomainMapping, config: PlatformConfig, old: DomainMapping | None = None
+) -> DomainMapping:
+    ref = mapping.spec.ref
+    namespace = ref.namespace or mapping.metadata.namespace
+    return mapping.changed(spec=mapping.spec.changed(ref=ref.changed(namespace=namespace)))
+
+
+def validate_domain_mapping(
+    mapping: DomainMapping, old: DomainMapping | None, config: PlatformConfig
+) -> list[FieldError]:
+    problems = [*_host_problems(mapping.metadata), *_ref_problems(mapping)]
+    if mapping.spec.tls is not None and not mapping.spec.tls.secret_name:
+        problems.append(missing("spec.tls.secretName"))
+    if old is not None:
+        problems += author_problems(mapping.metadata, old.metadata, changed=mapping.spec != old.spec)
+    return problems
+
+
+def _host_problems(meta: ObjectMeta) -> Iterator[FieldError]:
+    if meta.generate_name:
+        yield disallowed("metadata.generateName")
+    local = CLUSTER_DOMAIN.partition(".")[2]
+    if not meta.name:
+        yield FieldError("name or generateName is required", ("metadata.name",))
+    elif found := subdomain_problems(meta.name):
+        yield FieldError(f'invalid name "{meta.name[:253]}": {"; ".join(found)}', ("metadata.name",))
+    elif "." not in meta.name:
+        yield FieldError(
+            f'invalid name "{meta.name}": should be a domain with at least two segments separated by dots',
+            ("metadata.name",),
+        )
+    elif meta.name == local or meta.name.endswith(f".{local}"):
+        words = f'invalid name "{meta.name}": must not be a subdomain of cluster local domain "{local}"'
+        yield FieldError(words, ("metadata.name",))
+
+
+def _ref_problems(mapping: DomainMapping) -> Iterator[FieldError]:
+    ref = mapping.spec.ref
+    for name, value in (("apiVersion", ref.api_version or ref.group), ("kind", ref.kind), ("name", ref.name)):
+        if not value:
+            yield missing(f"spec.ref.{name}")
+    if ref.namespace != mapping.metadata.namespace:
+        details = f'parent namespace: "{mapping.metadata.namespace}" does not match ref: "{ref.namespace}"'
+        yield FieldError("mismatched namespaces", ("spec.ref.namespace",), details)
+
+
+def author_problems(meta: ObjectMeta, old: ObjectMeta, *, changed: bool) -> Iterator[FieldError]:
+    """Who made and last changed the object is the server's to say."""
+    path = "metadata.annotations"
+    if meta.annotations.get(known.CREATOR) != old.annotations.get(known.CREATOR):
+        yield FieldError("annotation value is immutable", (f"{path}.{known.CREATOR}",))
+    modifier = meta.annotations.get(known.LAST_MODIFIER)
+    if not changed and modifier != old.annotations.get(known.LAST_MODIFIER):
+        yield invalid(modifier, f"{path}.{known.LAST_MODIFIER}")

@@ -1,0 +1,155 @@
+"""How many instances a Revision is meant to have: its annotations over config-autoscaler, in plain units. Pure.
+
+Source: knative.dev/serving, pkg/reconciler/autoscaling (MakeDecider, ResolveMetricTarget).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from knoll.config.autoscaler import TARGET_MIN
+from knoll.config.platform import PlatformConfig
+from knoll.resources import labels as known
+from knoll.resources.annotation_rules import RPS
+from knoll.resources.duration import parse_duration
+from knoll.resources.numbers import parse_number
+from knoll.resources.revision import Revision
+
+T = TypeVar("T")
+
+EXPONENTIAL = frozenset({"weightedExponential", "weighted-exponential"})
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSpec:
+    """What the autoscaler needs to know about one Revision."""
+
+    class_: str
+    """Which autoscaler decides; `kpa.autoscaling.knative.dev` unless another is named."""
+    metric: Literal["concurrency", "rps"]
+    total: float
+    """What one instance can take: requests at once, or per second."""
+    utilization: float
+    """Fraction of `total` that is aimed for, above 0 and at most 1."""
+    target: float
+    """`total * utilization`, at least 0.01."""
+    target_burst_capacity: float
+    """Spare room wanted, in requests; -1: the activator always stays in the path."""
+    window_seconds: float
+    """The stable window."""
+    panic_window_fraction: float
+    """Of the stable window."""
+    panic_threshold_fraction: float
+    """Load over what the ready instances can take, above which panic begins; 2.0 is twice as much."""
+    min_scale: int
+    max_scale: int
+    """0 is no limit."""
+    initial_scale: int
+    """Instances to start a new Revision with; at least `min_scale`, at most `max_scale`."""
+    activation_scale: int
+    """The least above zero; 1 unless set."""
+    scale_down_delay_seconds: float
+    retention_seconds: float
+    """How long the last instance is kept after the decision to remove it."""
+    max_scale_up_rate: float
+    max_scale_down_rate: float
+    grace_seconds: float
+    """The longest that the last instance is kept while the activator takes over."""
+    progress_deadline_seconds: float
+    """How long the Revision has to become ready."""
+    exponential: bool
+    """Newer load counts for more in the stable window (`weightedExponential`); else all the same (`linear`)."""
+    scale_to_zero: bool
+    """Whether it may go to no instances at all."""
+    reachable: bool
+    """Whether any Route leads to it. If not, `min_scale` does not hold it up."""
+    activator_capacity: float
+    """Requests at once that one activator counts for."""
+
+    @property
+    def panic_window_seconds(self) -> float:
+        return self.window_seconds * self.panic_window_fraction
+
+
+def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
+    """What the annotations of a Revision say, and config-autoscaler where they are silent.
+
+    Annotations that cannot be read count as silent: validation let none of them in.
+    """
+    scaler = config.autoscaler
+    read = _Annotations(revision.metadata.annotations)
+    metric: Literal["concurrency", "rps"] = "rps" if read.text(known.METRIC, "") == RPS else "concurrency"
+    utilization = read.number(known.TARGET_UTILIZATION, scaler.container_concurrency_target_fraction * 100) / 100
+    total = _total(read, revision, metric, config)
+    most = read.whole(known.MAX_SCALE, scaler.max_scale)
+    least = read.whole(known.MIN_SCALE, scaler.min_scale)
+    if most:
+        least = min(least, most)
+    initial = read.whole(known.INITIAL_SCALE, scaler.initial_scale)
+    if initial == 0 and not scaler.allow_zero_initial_scale:
+        initial = scaler.initial_scale
+    initial = max(initial, least)
+    algorithm = read.text(known.AGGREGATION_ALGORITHM, "linear")
+    deadline = config.deployment.progress_deadline_seconds
+    return ScalingSpec(
+        class_=read.text(known.CLASS, scaler.pod_autoscaler_class),
+        metric=metric,
+        total=total,
+        utilization=utilization,
+        target=max(TARGET_MIN, total * utilization),
+        target_burst_capacity=read.number(known.TARGET_BURST_CAPACITY, scaler.target_burst_capacity),
+        window_seconds=read.seconds(known.WINDOW, scaler.stable_window_seconds),
+        panic_window_fraction=read.number(known.PANIC_WINDOW, scaler.panic_window_fraction * 100) / 100,
+        panic_threshold_fraction=read.number(known.PANIC_THRESHOLD, scaler.panic_threshold_fraction * 100) / 100,
+        min_scale=least,
+        max_scale=most,
+        initial_scale=min(initial, most) if most else initial,
+        activation_scale=max(1, read.whole(known.ACTIVATION_SCALE, 1)),
+        scale_down_delay_seconds=read.seconds(known.SCALE_DOWN_DELAY, scaler.scale_down_delay_seconds),
+        retention_seconds=read.seconds(known.POD_RETENTION, scaler.scale_to_zero_retention_seconds),
+        max_scale_up_rate=scaler.max_scale_up_rate,
+        max_scale_down_rate=scaler.max_scale_down_rate,
+        grace_seconds=scaler.scale_to_zero_grace_seconds,
+        progress_deadline_seconds=read.seconds(known.PROGRESS_DEADLINE, deadline),
+        exponential=algorithm in EXPONENTIAL,
+        scale_to_zero=scaler.enable_scale_to_zero,
+        reachable=revision.metadata.labels.get(known.ROUTING_STATE) != known.RESERVE,
+        activator_capacity=scaler.activator_capacity,
+    )
+
+
+def _total(read: "_Annotations", revision: Revision, metric: str, config: PlatformConfig) -> float:
+    scaler, limit = config.autoscaler, revision.spec.container_concurrency or 0
+    if metric == RPS:
+        return read.number(known.TARGET, scaler.requests_per_second_target_default)
+    wanted = read.number(known.TARGET, limit or scaler.container_concurrency_target_default)
+    # To aim above the hard limit would never start another instance.
+    return min(wanted, limit) if limit else wanted
+
+
+class _Annotations:
+    """Values in every spelling, read as numbers or durations."""
+
+    def __init__(self, annotations: dict[str, str]) -> None:
+        self._annotations = annotations
+
+    def text(self, key: str, default: str) -> str:
+        return known.find(self._annotations, key)[1] or default
+
+    def number(self, key: str, default: float) -> float:
+        return self._read(key, default, parse_number)
+
+    def whole(self, key: str, default: int) -> int:
+        return self._read(key, default, int)
+
+    def seconds(self, key: str, default: float) -> float:
+        return self._read(key, default, lambda text: float(parse_duration(text)))
+
+    def _read(self, key: str, default: T, parse: Callable[[str], T]) -> T:
+        value = known.find(self._annotations, key)[1]
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except ValueError:
+            return default
