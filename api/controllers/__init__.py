@@ -4,3 +4,7 @@ Reconcilers (`service`, `configuration`, `revision`, `route`, `build`) are pure:
 `observe` gathers what they see, `execute` does what they want, `loop` knows when. Nothing here starts a container,
 carries a request or answers a client.
 """
+
+from api.controllers.run import run
+
+__all__ = ["run"]

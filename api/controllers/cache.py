@@ -60,14 +60,18 @@ class Cache:
         """Names of Revisions whose annotation names a Route."""
         return frozenset(self._revisions_of_route.get((namespace, name), ()))
 
-    def put(self, resource: str, body: Json) -> Seen | None:
-        """Take in an object; None when it is not newer than what is known."""
+    def put(self, resource: str, body: Json, *, force: bool = False) -> Seen | None:
+        """Take in an object; None when it is not newer than what is known.
+
+        Args:
+            force: it was read just now, because what is known proved wrong: take it in even if older (a Redis that
+                came back from an older file).
+        """
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
         before = self._bodies[resource].get(key[1:])
-        if before is not None and int(before["metadata"]["resourceVersion"]) >= version:
-            return None
-        if self._removed.get(key, 0) >= version:
+        known = int(before["metadata"]["resourceVersion"]) if before is not None else self._removed.get(key, 0)
+        if known == version or (known > version and not force):
             return None
         if before is not None:
             self._unindex(key, before)

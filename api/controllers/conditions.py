@@ -7,7 +7,7 @@ False makes it False, else any Unknown makes it Unknown, with the reason of the 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from api.controllers.objects import status, timestamp
+from api.controllers import objects
 from knoll.store import Json
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -51,19 +51,19 @@ def merged(
 
 def of(body: Json) -> Sequence[Json]:
     """The conditions an object has now."""
-    found: Sequence[Json] = status(body).get("conditions") or ()
+    found: Sequence[Json] = objects.status(body).get("conditions") or ()
     return found
 
 
 def _summed(feeding: Sequence[Json]) -> Verdict:
     for wanted in (FALSE, UNKNOWN):
-        # Most recent first; among equals one that gives a reason, then by name, so that the answer never flickers.
+        # Most recent first; among equals one that gives a reason, then by name: causes stand before what they cause.
         found = sorted(
             (item for item in feeding if item["status"] == wanted),
-            key=lambda item: (item["lastTransitionTime"], bool(item.get("reason")), item["type"]),
+            key=lambda item: (-objects.epoch(item["lastTransitionTime"]), not item.get("reason"), item["type"]),
         )
         if found:
-            last = found[-1]
+            last = found[0]
             return Verdict(wanted, last.get("reason", ""), last.get("message", ""))
     return YES
 
@@ -78,4 +78,4 @@ def _timed(type_: str, verdict: Verdict, before: Json | None, now: float) -> Jso
         found["severity"] = "Info"
     if before is not None and {**before, "lastTransitionTime": None} == {**found, "lastTransitionTime": None}:
         return {**found, "lastTransitionTime": before["lastTransitionTime"]}
-    return {**found, "lastTransitionTime": timestamp(now)}
+    return {**found, "lastTransitionTime": objects.timestamp(now)}

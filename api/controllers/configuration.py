@@ -39,7 +39,9 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     status: Json = {"observedGeneration": objects.generation(before)}
     actions: list[Action] = []
     latest = _latest_created(observed)
-    if latest is None and observed.namesake is not None:
+    if latest is None and observed.namesake is not None and objects.is_leftover(observed.namesake, before):
+        verdict = Verdict(UNKNOWN)
+    elif latest is None and observed.namesake is not None:
         name = observed.namesake["metadata"]["name"]
         verdict = Verdict(
             FALSE, "RevisionFailed", f'The Revision "{name}" was not created: another of that name exists already.'

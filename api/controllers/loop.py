@@ -125,8 +125,12 @@ class Controllers:
             for seen in self.world.cache.replace(resource, listing.items, listing.version):
                 self._seen(seen)
         _, entries = await self._tables.routing.snapshot()
+        lost = [path for path, known in self.world.routing.items() if entries.get(path) != known]
         self.world.routing.clear()
         self.world.routing.update(entries)
+        for path in lost:
+            # A Redis that lost the table is given it again.
+            self._add_route(path)
         await self._acknowledgements.look()
         self.world.activators = self._acknowledgements.living
 
@@ -196,16 +200,18 @@ class Controllers:
 
     def _reached(self, path: str, version: int) -> None:
         self.world.acknowledged[path] = version
-        namespace, _, name = path.partition("/")
-        self.queue.add((kinds.ROUTE.id, namespace, name))
+        self._add_route(path)
 
     def _add_all(self) -> None:
         for resource in dependents.RECONCILED:
             for namespace, name in self.world.cache.all(resource):
                 self.queue.add((resource, namespace, name))
         for path in self.world.routing:
-            namespace, _, name = path.partition("/")
-            self.queue.add((kinds.ROUTE.id, namespace, name))
+            self._add_route(path)
+
+    def _add_route(self, path: str) -> None:
+        namespace, _, name = path.partition("/")
+        self.queue.add((kinds.ROUTE.id, namespace, name))
 
     # Who acts on it
 
@@ -261,7 +267,7 @@ class Controllers:
         if key is None:
             return
         try:
-            self._seen(self.world.cache.put(key[0], await self._store.get(*key)))
+            self._seen(self.world.cache.put(key[0], await self._store.get(*key), force=True))
         except NotFoundError:
             known = self.world.cache.get(*key)
             if known:

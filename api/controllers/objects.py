@@ -104,6 +104,18 @@ def is_controlled_by(body: Json, owner: Json) -> bool:
     return found is not None and found.get("uid") == owner["metadata"]["uid"]
 
 
+def is_leftover(body: Json, owner: Json) -> bool:
+    """Whether it belongs to an earlier owner of the same kind and name, and will be gone in a moment."""
+    found = controller_of(body)
+    meta = owner["metadata"]
+    return (
+        found is not None
+        and found.get("kind") == owner["kind"]
+        and found.get("name") == meta["name"]
+        and found.get("uid") != meta["uid"]
+    )
+
+
 def owner_reference(kind: kinds.Kind, owner: Json) -> Json:
     return {
         "apiVersion": kind.api_version,

@@ -20,9 +20,18 @@ def wanted_names(route: Json, naming: Naming) -> dict[str, str]:
 def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
     """Name of a core Service that the Route needs and somebody else owns; empty if there is none."""
     for name in wanted_names(route, naming):
-        if name in existing and not objects.is_controlled_by(existing[name], route):
+        if (
+            name in existing
+            and not objects.is_controlled_by(existing[name], route)
+            and not _is_leftover(name, existing, route)
+        ):
             return name
     return ""
+
+
+def leftover(route: Json, naming: Naming, existing: Mapping[str, Json]) -> bool:
+    """Whether one of an earlier Route of this name is still there; it goes by itself in a moment."""
+    return any(_is_leftover(name, existing, route) for name in wanted_names(route, naming))
 
 
 def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> frozenset[str]:
@@ -68,6 +77,10 @@ def superfluous(route: Json, naming: Naming, existing: Mapping[str, Json]) -> li
         for name, found in existing.items()
         if name not in wanted and objects.is_controlled_by(found, route)
     ]
+
+
+def _is_leftover(name: str, existing: Mapping[str, Json], route: Json) -> bool:
+    return name in existing and objects.is_leftover(existing[name], route)
 
 
 _SPEC: Json = {

@@ -19,6 +19,7 @@ _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
 _NOT_ACKNOWLEDGED = Verdict(
     UNKNOWN, "IngressNotConfigured", "Not every activator has taken over the newest traffic yet."
 )
+_LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "What an earlier Route of this name has left is being removed.")
 _NO_ACTIVATOR = Verdict(
     UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed; start one."
 )
@@ -71,6 +72,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     taken = placeholders.foreign(route, naming, observed.core_services)
     if taken:
         ingress = Verdict(FALSE, "NotOwned", f'A Service "{taken}" exists already and does not belong to this Route.')
+    elif placeholders.leftover(route, naming, observed.core_services):
+        ingress = _LEFTOVER
     elif assignment.targets:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
         entry = traffic.entry_of(assignment.targets, route, observed.revisions, naming, local_tags)

@@ -94,6 +94,8 @@ def _configuration(observed: Observed, status: Json, actions: list[Action]) -> V
     if existing is None:
         actions += _created(service, kinds.CONFIGURATION, desired_configuration(service))
         return _OUT_OF_DATE_CONFIGURATION
+    if objects.is_leftover(existing, service):
+        return _OUT_OF_DATE_CONFIGURATION
     if not objects.is_controlled_by(existing, service):
         return _not_owned("Configuration", service)
     wanted = desired_configuration(service, existing)
@@ -119,6 +121,8 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
         )
     if existing is None:
         actions += _created(service, kinds.ROUTE, desired_route(service))
+        return _OUT_OF_DATE_ROUTE
+    if objects.is_leftover(existing, service) or objects.deleting(existing):
         return _OUT_OF_DATE_ROUTE
     if not objects.is_controlled_by(existing, service):
         return _not_owned("Route", service)
@@ -149,7 +153,11 @@ def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
     """
     if revision is None:
         return False
-    if configuration is None or not objects.is_controlled_by(revision, configuration):
+    if configuration is None:
+        return True
+    if objects.is_leftover(revision, configuration):
+        return False
+    if not objects.is_controlled_by(revision, configuration):
         return True
     template = configuration["spec"]["template"]
     if revision["metadata"]["name"] != (template.get("metadata") or {}).get("name"):

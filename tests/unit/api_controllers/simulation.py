@@ -99,6 +99,8 @@ class Simulation:
         self._dirty[kinds.REVISION.id, "default", revision] = None
 
     def fails(self, revision: str, condition: Any, reason: str, message: str, *, final: bool = True) -> None:
+        # Later than what it follows, so that it is the most recent cause.
+        self.now += 1
         failure = Failure(condition, reason, message, final)
         self.scaled(revision, actual=0, reached=False, active="Unknown", reason="Queued", failure=failure)
 

@@ -1,0 +1,66 @@
+"""Running the controllers and the collector, one leader at a time. The wiring at a glance."""
+
+import asyncio
+import os
+import socket
+
+import structlog
+from redis.asyncio import Redis
+
+from api.controllers.loop import Controllers, Tables
+from knoll import jobs, kinds, scaling, traffic
+from knoll.collector import Collector
+from knoll.informer import Informer, Informers
+from knoll.job_queue import JobQueue
+from knoll.lease import Lease
+from knoll.redis_tables import RedisTable
+from knoll.settings import ApiSettings
+from knoll.store import Store
+
+log = structlog.get_logger()
+
+LEASE = "controllers"
+OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.id)
+"""Kinds that the collector looks at: everything but Events, which nobody owns and which are many."""
+
+
+def tables_on(redis: "Redis") -> Tables:
+    """The tables that the controllers write or follow."""
+    return Tables(
+        routing=RedisTable(redis, traffic.ROUTING, traffic.RouteEntry),
+        resolutions=RedisTable(redis, jobs.RESOLUTIONS, jobs.Resolution),
+        builds=RedisTable(redis, jobs.BUILDS, jobs.BuildProgress),
+        scale=RedisTable(redis, scaling.SCALE, scaling.ScaleStatus),
+    )
+
+
+async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Reconcile until `stop` is set.
+
+    Args:
+        store: shared with the API.
+        redis: made by `connect.connect`; stays the caller's.
+    """
+    queue = JobQueue(settings.redis_url)
+    lease = Lease(redis, LEASE, f"{socket.gethostname()}/{os.getpid()}")
+
+    async def lead() -> None:
+        # Made anew each time: what was true before another led is nothing to go by.
+        controllers = Controllers(store, tables_on(redis), queue, settings.public_port)
+        informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(informers.run())
+            group.create_task(Collector(store, list(informers)).run())
+            group.create_task(controllers.run())
+
+    work = asyncio.create_task(lease.lead(lead))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        for task in (work, stopping):
+            task.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+        await queue.close()

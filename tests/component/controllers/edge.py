@@ -1,0 +1,133 @@
+"""The far edge of the controllers on a real Redis: a builder, an autoscaler and activators that follow a script."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from api.controllers.loop import Tables
+from api.controllers.run import tables_on
+from knoll import jobs, keys, kinds
+from knoll.connect import connect
+from knoll.jobs import BuildProgress, Resolution, Resolved
+from knoll.redis_store import RedisStore
+from knoll.scaling import Failure, ScaleStatus
+from knoll.store import Json
+from knoll.tables import Reset
+
+SHA = "sha256:" + "b" * 64
+
+
+class Edge:
+    """Answers what the controllers ask for, through the tables, as the other processes do."""
+
+    def __init__(self, redis: "Redis", store: RedisStore, url: str) -> None:
+        self._redis = redis
+        self._store = store
+        self._url = url
+        self.tables: Tables = tables_on(redis)
+        self.missing: set[str] = set()
+        """Images that cannot be resolved."""
+        self.failing: dict[str, Failure] = {}
+        """Revisions that do not come up, and why."""
+        self.jobs: list[tuple[str, str]] = []
+        """(function, name) of every job that was taken from the queues."""
+        self.served: dict[str, Any] = {}
+        """The routing table as activators have it."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, *, builder: bool = True, autoscaler: bool = True, activators: int = 1) -> None:
+        if builder:
+            self._tasks.append(asyncio.create_task(self._build()))
+        if autoscaler:
+            self._tasks.append(asyncio.create_task(self._scale()))
+        for number in range(activators):
+            self.start_activator(f"activator-{number}")
+
+    def start_activator(self, name: str, obeys: Callable[[], bool] = lambda: True) -> None:
+        """Args: obeys: whether it acknowledges what it is told just now."""
+        self._tasks.append(asyncio.create_task(self._route(name, obeys)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _build(self) -> None:
+        queues = [f"rq:queue:{queue}" for queue in (keys.IMAGE_JOBS, keys.BUILD_JOBS)]
+        while True:
+            found = await self._redis.blpop(queues, timeout=1)
+            if found:
+                function, namespace, name = await asyncio.to_thread(self._job, found[1].decode())
+                self.jobs.append((function, name))
+                await (self._image if function == jobs.BUILD_JOB else self._resolve)(namespace, name)
+
+    def _job(self, job_id: str) -> tuple[str, str, str]:
+        from redis import Redis as Blocking
+
+        with Blocking.from_url(self._url) as client:
+            job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
+            return (job.func_name, *job.args)
+
+    async def _resolve(self, namespace: str, name: str) -> None:
+        revision = await self._store.get(kinds.REVISION.id, namespace, name)
+        containers = revision["spec"]["containers"]
+        bad = next((container["image"] for container in containers if container["image"] in self.missing), None)
+        answer = Resolution(
+            revision["metadata"]["uid"],
+            () if bad else tuple(Resolved(c["name"], c["image"], f"r/{c['name']}@{SHA}") for c in containers),
+            f'image "{bad}" could not be resolved: MANIFEST_UNKNOWN' if bad else "",
+        )
+        await self.tables.resolutions.put(f"{namespace}/{name}", answer)
+
+    async def _image(self, namespace: str, name: str) -> None:
+        build = await self._store.get(kinds.BUILD_KIND.id, namespace, name)
+        done = BuildProgress(
+            build["metadata"]["uid"],
+            "Succeeded",
+            digest=f"r/i@{SHA}",
+            size=7,
+            started=1e9,
+            finished=1e9 + 5,
+            attempts=1,
+        )
+        await self.tables.builds.put(f"{namespace}/{name}", done)
+
+    async def _scale(self) -> None:
+        listing = await self._store.list(kinds.REVISION.id)
+        for revision in listing.items:
+            await self._start(revision)
+        async for event in self._store.watch(listing.version, kinds.REVISION.id):
+            if event.type != "DELETED":
+                await self._start(event.body)
+
+    async def _start(self, revision: Json) -> None:
+        meta = revision["metadata"]
+        if not (revision.get("status") or {}).get("containerStatuses"):
+            return
+        failure = self.failing.get(meta["name"])
+        status = ScaleStatus(
+            meta["uid"], desired=1, actual=0 if failure else 1, initial_reached=failure is None,
+            active="Unknown" if failure else "True", active_reason="Queued" if failure else "", failure=failure,
+        )  # fmt: skip
+        await self.tables.scale.put(f"{meta['namespace']}/{meta['name']}", status)
+
+    async def _route(self, name: str, obeys: Callable[[], bool]) -> None:
+        async for change in self.tables.routing.follow():
+            if isinstance(change, Reset):
+                self.served = dict(change.entries)
+            elif change.value is None:
+                self.served.pop(change.field, None)
+            else:
+                self.served[change.field] = change.value
+            if obeys():
+                await self.tables.routing.acknowledge(name, change.version)
+
+
+def open_edge(url: str) -> "tuple[Redis, RedisStore, Edge]":
+    redis = connect(url, "edge")
+    store = RedisStore(redis)
+    return redis, store, Edge(redis, store, url)

@@ -1,0 +1,289 @@
+"""The controllers on a real Redis: what a user applies goes all the way, and the far edge follows a script."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from api import controllers
+from api.controllers import objects
+from api.controllers.execute import aged, born
+from knoll import kinds
+from knoll.connect import connect
+from knoll.errors import ConflictError, NotFoundError
+from knoll.redis_store import RedisStore
+from knoll.settings import ApiSettings
+from knoll.store import Json
+from tests.component.controllers.edge import Edge, open_edge
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.redis
+SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE
+NOW = 1_780_000_000.0
+
+
+@dataclass
+class Platform:
+    """Controllers that run, the edge, and what a user does."""
+
+    url: str
+    store: RedisStore
+    edge: Edge
+    stop: asyncio.Event
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.stop.clear()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        redis = connect(self.url, "api")
+        store = RedisStore(redis)
+        try:
+            await controllers.run(store, redis, ApiSettings(redis_url=self.url, public_port=8080), self.stop)
+        finally:
+            await store.close()
+            await redis.aclose()
+
+    async def end(self) -> None:
+        self.stop.set()
+        if self.task:
+            await self.task
+            self.task = None
+
+    async def apply(self, name: str = "hello", image: str = "img:v1", traffic: Any = None, revision: str = "") -> Json:
+        template: Json = {"spec": {"containers": [{"name": "user-container", "image": image}], "timeoutSeconds": 300}}
+        if revision:
+            template["metadata"] = {"name": revision}
+        spec = {"template": template, "traffic": traffic or [{"latestRevision": True, "percent": 100}]}
+        while True:
+            try:
+                before = await self.store.get(SERVICE.id, "default", name)
+            except NotFoundError:
+                body = {
+                    "apiVersion": SERVICE.api_version, "kind": "Service",
+                    "metadata": {"name": name, "namespace": "default", "annotations": {objects.LAST_MODIFIER: "me"}},
+                    "spec": spec,
+                }  # fmt: skip
+                return await self.store.create(SERVICE.id, born(body, NOW))
+            try:
+                return await self.store.update(SERVICE.id, aged(before, {**before, "spec": spec}))
+            except ConflictError:
+                continue
+
+    async def get(self, kind: kinds.Kind, name: str = "hello") -> Json:
+        return await self.store.get(kind.id, "default", name)
+
+    async def is_ready(self, name: str = "hello", generation: int = 1) -> bool:
+        body = await self.get(SERVICE, name)
+        return objects.generation(body) == generation and objects.is_ready(body)
+
+    async def reason(self, kind: kinds.Kind = SERVICE, name: str = "hello") -> tuple[str, str]:
+        found = objects.condition(await self.get(kind, name)) or {}
+        return str(found.get("status", "")), str(found.get("reason", ""))
+
+
+@pytest.fixture
+async def platform(redis_url: str) -> AsyncIterator[Platform]:
+    redis, store, edge = open_edge(redis_url)
+    made = Platform(redis_url, store, edge, asyncio.Event())
+    made.start()
+    try:
+        yield made
+    finally:
+        await made.end()
+        await edge.stop()
+        await store.close()
+        await redis.aclose()
+
+
+async def test_a_service_goes_all_the_way_from_apply_to_ready(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await eventually(platform.is_ready)
+    service = await platform.get(SERVICE)
+    assert service["status"]["url"] == "http://hello.default.localhost:8080"
+    assert service["status"]["traffic"] == [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}]
+    entry = platform.edge.served["default/hello"]
+    assert [share.revision for share in entry.hosts["hello.default.localhost"]] == ["default/hello-00001"]
+    assert platform.edge.jobs == [("builder.jobs.resolve", "hello-00001")], "asked once"
+
+
+async def test_a_new_image_a_split_and_a_rollback(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply(revision="hello-v1")
+    await eventually(platform.is_ready)
+    halves = [{"revisionName": "hello-v1", "percent": 50}, {"revisionName": "hello-v2", "percent": 50}]
+    await platform.apply(image="img:v2", revision="hello-v2", traffic=halves)
+    await eventually(lambda: platform.is_ready(generation=2))
+
+    def shares() -> dict[str, int]:
+        entry = platform.edge.served["default/hello"]
+        return {share.revision: share.percent for share in entry.hosts["hello.default.localhost"]}
+
+    assert shares() == {"default/hello-v1": 50, "default/hello-v2": 50}
+    await platform.apply(image="img:v2", revision="hello-v2", traffic=[{"revisionName": "hello-v1", "percent": 100}])
+    await eventually(lambda: platform.is_ready(generation=3))
+    assert shares() == {"default/hello-v1": 100}
+
+
+async def test_ready_waits_for_every_living_activator(platform: Platform) -> None:
+    obeys = False
+    platform.edge.start()
+    await eventually(lambda: _followers(platform, 1))
+    platform.edge.start_activator("slow", lambda: obeys or not platform.edge.served)
+    await eventually(lambda: _followers(platform, 2))
+    await platform.apply()
+    await eventually(lambda: "default/hello" in platform.edge.served)
+    await eventually(lambda: _is(platform.reason(), ("Unknown", "IngressNotConfigured")))
+    followers = await platform.edge.tables.routing.followers()
+    assert not await platform.is_ready()
+    await platform.edge.tables.routing.acknowledge("slow", max(followers.values()))
+    await eventually(platform.is_ready)
+
+
+async def test_without_an_activator_nothing_is_ready_until_one_comes(platform: Platform) -> None:
+    platform.edge.start(activators=0)
+    await platform.apply()
+    await eventually(lambda: _is(platform.reason(), ("Unknown", "IngressNotConfigured")))
+    platform.edge.start_activator("late")
+    await eventually(platform.is_ready)
+
+
+async def test_an_image_that_does_not_exist_fails_every_kind_and_the_next_one_mends_it(platform: Platform) -> None:
+    platform.edge.missing.add("img:nope")
+    platform.edge.start()
+    await platform.apply(image="img:nope")
+
+    async def failed() -> bool:
+        return (await platform.reason())[0] == "False"
+
+    await eventually(failed)
+    for kind, name in ((CONFIGURATION, "hello"), (ROUTE, "hello"), (REVISION, "hello-00001")):
+        assert (await platform.reason(kind, name))[0] == "False"
+    message = objects.condition(await platform.get(CONFIGURATION))
+    assert message is not None
+    assert "MANIFEST_UNKNOWN" in message["message"]
+    await platform.apply(image="img:v2")
+    await eventually(lambda: platform.is_ready(generation=2))
+
+
+async def test_deleting_a_service_ends_its_routing_entry(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await eventually(platform.is_ready)
+    for kind in (SERVICE, ROUTE, CONFIGURATION, REVISION):
+        name = "hello-00001" if kind is REVISION else "hello"
+        await platform.store.delete(kind.id, "default", name)
+    await eventually(lambda: "default/hello" not in platform.edge.served)
+    await eventually(lambda: _gone(platform, ROUTE, "hello"))
+
+    async def nothing_is_left() -> bool:
+        return (await platform.edge.tables.resolutions.snapshot())[1] == {}
+
+    await eventually(nothing_is_left)
+
+
+async def test_controllers_that_start_again_write_nothing_when_all_is_settled(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await eventually(platform.is_ready)
+    await platform.end()
+    before = await platform.store.version()
+    platform.start()
+    await platform.apply(name="marker")
+    await eventually(lambda: platform.is_ready("marker"))
+    for kind in (SERVICE, CONFIGURATION, ROUTE):
+        assert int((await platform.get(kind))["metadata"]["resourceVersion"]) <= before
+    assert platform.edge.jobs.count(("builder.jobs.resolve", "hello-00001")) == 1
+
+
+async def test_what_happened_while_the_controllers_were_away_is_caught_up(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await eventually(platform.is_ready)
+    await platform.end()
+    await platform.apply(image="img:v2")
+    await platform.apply(name="second")
+    await platform.store.delete(ROUTE.id, "default", "hello")
+    platform.start()
+    await eventually(lambda: platform.is_ready(generation=2))
+    await eventually(lambda: platform.is_ready("second"))
+
+
+async def test_writers_that_come_between_are_not_overwritten(platform: Platform) -> None:
+    platform.edge.start()
+
+    async def annotate(number: int) -> None:
+        """A user who edits annotations while the controllers write the status."""
+        while True:
+            body = await platform.get(SERVICE)
+            notes = {**objects.annotations(body), f"note-{number}": str(uuid.uuid4())}
+            try:
+                await platform.store.update(SERVICE.id, objects.changed(body, new_annotations=notes))
+                return
+            except ConflictError:
+                continue
+
+    await platform.apply()
+    await asyncio.gather(*(annotate(number) for number in range(20)))
+    await eventually(platform.is_ready)
+    body = await platform.get(SERVICE)
+    assert {f"note-{number}" for number in range(20)} <= set(objects.annotations(body))
+
+    async def the_children_have_them() -> bool:
+        return f"note-{19}" in objects.annotations(await platform.get(CONFIGURATION))
+
+    await eventually(the_children_have_them)
+
+
+async def test_a_build_is_handed_over_and_its_end_is_in_its_status(platform: Platform) -> None:
+    platform.edge.start()
+    body = {
+        "apiVersion": kinds.BUILD_KIND.api_version, "kind": "Build",
+        "metadata": {"name": "b", "namespace": "default"}, "spec": {"tag": "x:1", "source": {"upload": {"id": "u"}}},
+    }  # fmt: skip
+    await platform.store.create(kinds.BUILD_KIND.id, born(body, NOW))
+
+    async def succeeded() -> bool:
+        found = await platform.get(kinds.BUILD_KIND, "b")
+        return objects.status(found).get("phase") == "Succeeded" and objects.is_ready(found)
+
+    await eventually(succeeded)
+    assert platform.edge.jobs == [("builder.jobs.build", "b")]
+
+
+async def test_events_tell_what_happened_to_a_service(platform: Platform) -> None:
+    platform.edge.start()
+    uid = (await platform.apply())["metadata"]["uid"]
+    await eventually(platform.is_ready)
+
+    async def told() -> bool:
+        events = (await platform.store.list(kinds.EVENT.id)).items
+        about = {(event["involvedObject"]["kind"], event["reason"]) for event in events}
+        assert about >= {
+            ("Service", "Created"), ("Configuration", "Created"), ("Configuration", "LatestReadyUpdate"),
+            ("Revision", "RevisionReady"),
+        }  # fmt: skip
+        return any(event["involvedObject"]["uid"] == uid for event in events)
+
+    await eventually(told)
+
+
+async def _gone(platform: Platform, kind: kinds.Kind, name: str) -> bool:
+    try:
+        await platform.get(kind, name)
+    except NotFoundError:
+        return True
+    return False
+
+
+async def _is(found: Any, wanted: tuple[str, str]) -> bool:
+    return bool(await found == wanted)
+
+
+async def _followers(platform: Platform, count: int) -> bool:
+    return len(await platform.edge.tables.routing.followers()) == count

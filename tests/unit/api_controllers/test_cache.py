@@ -1,0 +1,96 @@
+"""The cache takes in writes and watch events in any order and stays right."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.controllers.cache import Cache
+from knoll import kinds
+from knoll.store import Json
+
+ROUTE, REVISION = kinds.ROUTE.id, kinds.REVISION.id
+
+
+def body(name: str, version: int, **parts: Any) -> Json:
+    meta = {"name": name, "namespace": "default", "resourceVersion": str(version), **parts.pop("meta", {})}
+    return {"metadata": meta, "spec": parts}
+
+
+def test_an_older_body_does_not_replace_a_newer_one() -> None:
+    cache = Cache()
+    assert cache.put(ROUTE, body("a", 5)) is not None
+    assert cache.put(ROUTE, body("a", 4)) is None
+    assert cache.put(ROUTE, body("a", 5)) is None
+    found = cache.get(ROUTE, "default", "a")
+    assert found is not None
+    assert found["metadata"]["resourceVersion"] == "5"
+
+
+def test_a_late_event_does_not_bring_a_removed_object_back() -> None:
+    cache = Cache()
+    cache.put(ROUTE, body("a", 5))
+    cache.remove(ROUTE, "default", "a", 7)
+    assert cache.put(ROUTE, body("a", 6)) is None
+    assert cache.get(ROUTE, "default", "a") is None
+    assert cache.put(ROUTE, body("a", 8)) is not None
+
+
+def test_an_old_removal_does_not_take_a_newer_object() -> None:
+    cache = Cache()
+    cache.put(ROUTE, body("a", 9))
+    assert cache.remove(ROUTE, "default", "a", 7) is None
+    assert cache.get(ROUTE, "default", "a") is not None
+
+
+def test_what_was_read_just_now_is_believed_though_it_be_older() -> None:
+    cache = Cache()
+    cache.put(ROUTE, body("a", 9))
+    assert cache.put(ROUTE, body("a", 3), force=True) is not None
+
+
+def test_a_listing_replaces_everything_and_says_what_differs() -> None:
+    cache = Cache()
+    for name in "abc":
+        cache.put(ROUTE, body(name, 1))
+    cache.put(ROUTE, body("new", 12))
+    seen = cache.replace(ROUTE, [body("a", 1), body("b", 4), body("d", 6)], 10)
+    assert {(difference.key[2], difference.after is None) for difference in seen} == {
+        ("b", False), ("c", True), ("d", False)
+    }  # fmt: skip
+    assert cache.get(ROUTE, "default", "new") is not None, "written after the listing"
+
+
+def test_the_indexes_follow_the_objects() -> None:
+    cache = Cache()
+    owner = {"metadata": {"uid": "u", "name": "hello", "namespace": "default"}}
+    mine = {"ownerReferences": [{"uid": "u", "controller": True, "kind": "Configuration", "name": "hello"}]}
+    cache.put(ROUTE, body("r", 1, traffic=[{"configurationName": "c"}, {"revisionName": "x"}]))
+    cache.put(REVISION, body("x", 2, meta={**mine, "annotations": {"serving.knative.dev/routes": "r,s"}}))
+    assert cache.routes_naming("default", "configuration", "c") == {"r"}
+    assert cache.routes_naming("default", "revision", "x") == {"r"}
+    assert cache.routes_naming("other", "revision", "x") == frozenset()
+    assert cache.revisions_of_route("default", "s") == {"x"}
+    assert [found["metadata"]["name"] for found in cache.owned(owner, REVISION)] == ["x"]
+    cache.put(ROUTE, body("r", 3, traffic=[{"revisionName": "y"}]))
+    cache.remove(REVISION, "default", "x", 4)
+    assert cache.routes_naming("default", "configuration", "c") == frozenset()
+    assert cache.routes_naming("default", "revision", "y") == {"r"}
+    assert cache.revisions_of_route("default", "r") == frozenset()
+    assert cache.owned(owner, REVISION) == []
+
+
+@given(st.permutations(range(1, 9)), st.integers(1, 9))
+def test_any_order_of_arrival_ends_at_the_newest(order: list[int], removed_at: int) -> None:
+    cache = Cache()
+    for version in order:
+        if version == removed_at:
+            cache.remove(ROUTE, "default", "a", version)
+        else:
+            cache.put(ROUTE, body("a", version))
+    found = cache.get(ROUTE, "default", "a")
+    if removed_at == 8:
+        assert found is None
+    else:
+        assert found is not None
+        assert found["metadata"]["resourceVersion"] == "8"
