@@ -1,0 +1,114 @@
+"""What the engine is asked to create."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.runtime import bodies, labels
+from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+
+ONE = ContainerSpec("user-container", "hello:1")
+SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", (ONE,), 8080)
+
+
+def made(one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True) -> dict[str, Any]:
+    return bodies.container(
+        spec,
+        one,
+        platform="knoll",
+        role="app",
+        sandbox_id="abc",
+        address="10.0.0.2",
+        image_id="sha256:1",
+        image_has_tmp=image_has_tmp,
+        now=12.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cores", "shares"), [(0.001, 2), (0.002, 2), (0.003, 3), (0.1, 102), (0.25, 256), (1.0, 1024), (2.5, 2560)]
+)
+def test_shares_follow_kubernetes_formula(cores: float, shares: int) -> None:
+    assert bodies.cpu_shares(cores) == shares
+
+
+@given(st.floats(0.001, 512))
+def test_more_cores_never_get_fewer_shares(cores: float) -> None:
+    assert 2 <= bodies.cpu_shares(cores) <= bodies.cpu_shares(cores + 0.01)
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "entrypoint", "cmd"),
+    [
+        pytest.param((), (), None, None, id="the image's own"),
+        pytest.param((), ("a",), None, ["a"], id="args replace the image's command"),
+        pytest.param(("/c",), (), ["/c"], [], id="a command drops the image's command too"),
+        pytest.param(("/c",), ("a",), ["/c"], ["a"], id="both"),
+    ],
+)
+def test_command_and_args_have_kubernetes_meaning(
+    command: tuple[str, ...], args: tuple[str, ...], entrypoint: list[str] | None, cmd: list[str] | None
+) -> None:
+    body = made(replace(ONE, command=command, args=args))
+    assert (body.get("Entrypoint"), body.get("Cmd")) == (entrypoint, cmd)
+
+
+def test_a_container_joins_its_sandbox_and_gets_no_swap() -> None:
+    host = made(replace(ONE, resources=Resources(memory_limit=1 << 27)))["HostConfig"]
+    assert (host["NetworkMode"], host["IpcMode"]) == ("container:abc", "container:abc")
+    assert host["Memory"] == host["MemorySwap"] == 1 << 27
+
+
+def test_a_limit_alone_is_the_request_too() -> None:
+    host = made(replace(ONE, resources=Resources(cpu_limit=0.5)))["HostConfig"]
+    assert (host["CpuShares"], host["CpuQuota"]) == (512, 50_000)
+
+
+def test_no_resources_ask_for_nothing() -> None:
+    assert not {"CpuShares", "CpuQuota", "Memory", "MemorySwap", "MemoryReservation"} & set(made()["HostConfig"])
+
+
+@pytest.mark.parametrize(
+    ("mounts", "has_tmp", "tmpfs"),
+    [
+        ((), True, set()),
+        ((), False, {"/tmp"}),
+        ((Mount("/tmp/", "bind", "/x"),), False, set()),
+        ((Mount("/tmp", "tmpfs", size_bytes=5),), False, {"/tmp"}),
+    ],
+)
+def test_tmp_is_there_once(mounts: tuple[Mount, ...], has_tmp: bool, tmpfs: set[str]) -> None:
+    assert set(made(replace(ONE, mounts=mounts), image_has_tmp=has_tmp)["HostConfig"]["Tmpfs"]) == tmpfs
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "written"), [(None, None, None), (5, None, "5:0"), (5, 6, "5:6"), (0, None, "0:0")]
+)
+def test_a_user_without_group_gets_group_zero(user: int | None, group: int | None, written: str | None) -> None:
+    assert made(replace(ONE, user=user, group=group)).get("User") == written
+
+
+def test_labels_of_the_spec_cannot_replace_ours() -> None:
+    told = made(spec=replace(SPEC, labels={labels.PLATFORM: "other", "a/b": "c"}))["Labels"]
+    assert (told[labels.PLATFORM], told["a/b"]) == ("knoll", "c")
+
+
+def test_the_platforms_own_words_can_be_overridden_by_the_spec_alone() -> None:
+    assert made(replace(ONE, env={"HOSTNAME": "mine"}))["Env"] == ["HOSTNAME=mine"]
+
+
+def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
+    inspected = {
+        "Image": "sha256:1",
+        "Config": {**made(), "Hostname": "x", "Domainname": "", "ExposedPorts": {"80/tcp": {}}, "Image": "hello:1"},
+        "HostConfig": made()["HostConfig"],
+    }
+    body = bodies.again(inspected, restarts=3, now=99.0)
+    assert not {"Hostname", "Domainname", "ExposedPorts"} & set(body)
+    assert body["Image"] == "sha256:1"
+    assert (body["Labels"][labels.RESTARTS], body["Labels"][labels.STARTED]) == ("3", "99.0")
+    assert body["Labels"][labels.CREATED] == "12.5"
+    assert body["HostConfig"] == inspected["HostConfig"]
