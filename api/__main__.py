@@ -9,11 +9,13 @@ import uvicorn
 import uvloop
 
 from api import seeds
+from api.admission import Admission
 from api.app import create_app
 from api.controllers.run import run as run_controllers
 from knoll import logs
 from knoll.admin import QuietServer
 from knoll.connect import connected
+from knoll.live import LiveConfig
 from knoll.redis_store import RedisStore
 from knoll.settings import ApiSettings
 
@@ -29,7 +31,9 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve and reconcile until `stop` is set. Raises: OSError when the port is taken."""
     async with connected(settings.redis_url, "knoll-api") as redis:
         store = RedisStore(redis)
-        app = create_app(store, settings, redis=redis)
+        live, config_maps = LiveConfig.of(store)
+        following = asyncio.create_task(config_maps.run())
+        app = create_app(store, settings, admission=Admission(lambda: live.current), redis=redis)
         config = uvicorn.Config(
             app,
             host=settings.api_host,
@@ -51,9 +55,10 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             raise OSError(f"cannot listen on {settings.api_host}:{settings.api_port}; is the port taken?") from None
         finally:
             stop.set()
-            for task in (seeding, stopping):
+            helpers = (seeding, stopping, following)
+            for task in helpers:
                 task.cancel()
-            await asyncio.gather(seeding, stopping, return_exceptions=True)
+            await asyncio.gather(*helpers, return_exceptions=True)
             await controllers
             await store.close()
 

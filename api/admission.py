@@ -1,5 +1,7 @@
 """What stands between a request's body and the store: field validation, defaults, and the rules of each kind."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from api import bodies, core, metadata
@@ -7,9 +9,9 @@ from api.core_models import MODELS as CORE
 from api.identity import User
 from api.metadata import Place
 from api.options import WriteOptions
-from api.schemas import MODELS
-from knoll.errors import BadRequestError
-from knoll.resources import parsing
+from knoll.config.platform import PlatformConfig
+from knoll.errors import BadRequestError, ConflictError
+from knoll.resources import admission, conversion, parsing
 
 Json = dict[str, Any]
 
@@ -17,20 +19,34 @@ Json = dict[str, Any]
 class Admission:
     """Decides about bodies; touches nothing outside."""
 
+    def __init__(
+        self,
+        config: Callable[[], PlatformConfig] = PlatformConfig,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            config: gives the platform's configuration as it is now.
+            now: gives epoch seconds.
+        """
+        self._config = config
+        self._now = now
+
     def decode(self, parsed: bodies.Parsed, place: Place, options: WriteOptions) -> tuple[Json, list[str]]:
-        """The body as an object of the path's kind in its stored version, and warnings about it.
+        """The body as an object of the path's kind in the version it is stored in, and warnings about it.
 
         Raises:
             BadRequestError: another kind or version; with `fieldValidation=Strict` also unknown and repeated fields.
-            InvalidResourceError: values of wrong types.
+            InvalidResourceError: values of wrong types, as far as nothing later tells of them.
         """
-        body = metadata.check_type(parsed.value, place)
+        body: Json = parsing.without_nulls(metadata.check_type(parsed.value, place))
         unknown: list[str] = []
         if place.kind.id in CORE:
             body, unknown = core.read(body, place.kind)
-        elif place.kind.id in MODELS:
-            found, unknown = parsing.parse(MODELS[place.kind.id], body)
-            body = found.to_json()
+        elif admission.handles(place.kind):
+            body = conversion.converted(place.kind, body)
+            if options.validation != "Ignore":
+                unknown = admission.unknown_fields(place.kind, body)
         body.setdefault("metadata", {})
         problems = [f'unknown field "{path}"' for path in unknown]
         problems += [f'duplicate field "{path}"' for path in parsed.duplicates]
@@ -42,15 +58,60 @@ class Admission:
             )
         return body, problems if options.validation == "Warn" else []
 
-    def admit(self, body: Json, old: Json | None, place: Place, user: User) -> tuple[Json, list[str]]:
-        """Defaults and validates a new object (`old` is None) or its next state; returns it and warnings.
+    def create(self, body: Json, place: Place, user: User, *, uid: str, suffix: str) -> Json:
+        """A new object as it is to be stored.
 
-        Raises: AdmissionError, InvalidResourceError.
+        Args:
+            body: as `decode` gave it; not changed.
+            uid: for the object.
+            suffix: random letters that complete a generateName.
+
+        Raises: BadRequestError, AdmissionError, InvalidResourceError.
         """
-        if place.kind.id in CORE:
-            return core.admit(body, old, place.kind), []
-        return body, []
+        fresh = metadata.for_create(
+            {**body, "metadata": dict(body["metadata"])}, place, now=self._now(), uid=uid, suffix=suffix
+        )
+        if not admission.handles(place.kind):
+            return core.admit(fresh, None, place.kind)
+        # A generated name is completed by the rules of the kind, which judge what the client wrote.
+        asked = {**fresh["metadata"], "name": body["metadata"].get("name", "")}
+        return admission.admit_create(
+            place.kind,
+            {**fresh, "metadata": asked},
+            user=user.name,
+            now=self._now(),
+            uid=uid,
+            name_suffix=suffix,
+            config=self._config(),
+        )
 
-    def admit_status(self, body: Json, old: Json, place: Place, user: User) -> tuple[Json, list[str]]:
-        """The same for a write to `/status`."""
-        return body, []
+    def update(self, body: Json, old: Json, place: Place, user: User) -> Json:
+        """The next state of an object, its generation counted.
+
+        Args:
+            body: as `decode` gave it; its metadata is changed.
+            old: as it is stored.
+
+        Raises: as `create`; ConflictError: the body is about an earlier object of that name.
+        """
+        metadata.for_update(body, old, place)
+        if admission.handles(place.kind):
+            admitted = admission.admit_update(
+                place.kind, old, body, user=user.name, now=self._now(), config=self._config()
+            )
+            if "status" in old:
+                admitted["status"] = old["status"]
+            return admitted
+        admitted = core.admit(body, old, place.kind)
+        metadata.generation(admitted, old)
+        return admitted
+
+    def status(self, body: Json, old: Json, place: Place) -> Json:
+        """The object with another status: all that a write to `/status` may change. Raises: as `create`."""
+        uid = body["metadata"].get("uid")
+        if uid and uid != old["metadata"].get("uid"):
+            raise ConflictError(f'{place.kind.id} "{place.name}" is another object by now: its uid is not {uid}')
+        if admission.handles(place.kind):
+            admitted = admission.admit_status(place.kind, old, body)
+            return {**old, "status": admitted.get("status", {})}
+        return {**old, "status": body.get("status", {})}

@@ -28,10 +28,8 @@ def read(body: Json, kind: Kind) -> tuple[Json, list[str]]:
     model = MODELS.get(kind.id)
     if model is None:
         return body, []
-    found, unknown = parsing.parse(model, body)
-    if not unknown:
-        return parsing.without_nulls(body), []
-    return found.to_json(), unknown
+    found, unknown = parsing.parse(model, {**body, "apiVersion": kind.api_version})
+    return found.to_json() if unknown else {**body, "apiVersion": kind.api_version}, unknown
 
 
 def admit(body: Json, old: Json | None, kind: Kind) -> Json:

@@ -1,8 +1,9 @@
 """Server-side apply: who owns which field, conflicts, and what an applier no longer wants. Pure.
 
 Ownership is kept from an object's first apply on. Until then nothing is written about it: what exists belongs to
-`before-first-apply`, except that `kubectl` owns what it once put into its last-applied annotation. Lists are owned
-whole (Knative's schemas declare them atomic).
+`before-first-apply`; but what kubectl once applied in its own way goes on being kubectl's, and the rest of such an
+object nobody's, so that a change to server-side apply meets no conflict. Lists are owned whole (Knative's schemas
+declare them atomic).
 
 Source: Kubernetes' server-side apply, https://kubernetes.io/docs/reference/using-api/server-side-apply/.
 """
@@ -217,19 +218,16 @@ def apply(old: Json, intent: Json, manager: str, force: bool, api_version: str, 
 def _first_entries(old: Json, me: Manager, api_version: str) -> Entries:
     existing = paths(old)
     created = str(old["metadata"].get("creationTimestamp", ""))
-    entries: Entries = {}
     text = (old["metadata"].get("annotations") or {}).get(LAST_APPLIED)
-    if me.name == "kubectl" and text:
-        try:
-            applied = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            applied = {}
-        mine = paths(applied) & existing if isinstance(applied, dict) else set()
-        mine |= {path for path in existing if LAST_APPLIED in path}
-        entries[me] = Entry(mine, api_version, created)
-        existing -= mine
-    entries[Manager(BEFORE, "Update")] = Entry(existing, str(old.get("apiVersion", "")), created)
-    return entries
+    if me.name != "kubectl" or not text:
+        return {Manager(BEFORE, "Update"): Entry(existing, str(old.get("apiVersion", "")), created)}
+    try:
+        applied = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        applied = {}
+    mine = paths(applied) & existing if isinstance(applied, dict) else set()
+    mine |= {path for path in existing if LAST_APPLIED in path}
+    return {me: Entry(mine, api_version, created)}
 
 
 def first(body: Json, intent: Json, manager: str, api_version: str, stamp: str) -> None:

@@ -40,7 +40,7 @@ class Place:
 
 
 def check_type(body: Any, place: Place) -> Json:
-    """The body as an object of the path's kind, in the version it is stored in.
+    """The body as an object of the path's kind and version.
 
     Raises: BadRequestError: no object, another kind, another version than the path's.
     """
@@ -68,7 +68,7 @@ def check_type(body: Any, place: Place) -> Json:
         metadata = {}
     if not isinstance(metadata, dict):
         raise BadRequestError(f"metadata must be an object, not {_word(metadata)}")
-    return {**body, "apiVersion": place.kind.api_version, "metadata": dict(metadata)}
+    return {**body, "metadata": dict(metadata)}
 
 
 def _word(value: Any) -> str:

@@ -5,20 +5,12 @@ from typing import Any
 
 from api.core_models import MODELS as CORE
 from knoll.kinds import Kind
+from knoll.resources.admission import MODELS as KNATIVE
 from knoll.resources.base import Resource
-from knoll.resources.build import Build
-from knoll.resources.configuration import Configuration
-from knoll.resources.domainmapping import DomainMapping
-from knoll.resources.revision import Revision
-from knoll.resources.route import Route
-from knoll.resources.service import Service
 
 Json = dict[str, Any]
 
-MODELS: Mapping[str, type[Resource]] = {
-    **CORE,
-    **{model.KIND.id: model for model in (Service, Configuration, Revision, Route, DomainMapping, Build)},
-}
+MODELS: Mapping[str, type[Resource]] = {**CORE, **KNATIVE}
 """By resource id; kinds that nobody but the controllers writes have none."""
 
 _REF = "#/components/schemas/"

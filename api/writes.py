@@ -67,17 +67,10 @@ class Writes:
         named = body["metadata"].get("name")
         await self._check_namespace(place)
         for attempt in range(_MAX_NAMES):
-            fresh = {**body, "metadata": dict(body["metadata"])}
-            metadata.for_create(
-                fresh,
-                place,
-                now=self._now(),
-                uid=str(uuid.uuid4()),
-                suffix=metadata.suffix_from(secrets.randbits(64)),
-            )
-            admitted, more = self._admission.admit(fresh, None, place, user)
+            suffix = metadata.suffix_from(secrets.randbits(64))
+            admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix=suffix)
             try:
-                return Written(await self._insert(place, admitted, options), True, [*warnings, *more])
+                return Written(await self._insert(place, admitted, options), True, warnings)
             except AlreadyExistsError:
                 if named or attempt == _MAX_NAMES - 1:
                     raise
@@ -198,13 +191,10 @@ class Writes:
     ) -> Written:
         place = target.place
         await self._check_namespace(place)
-        body = {**intent, "metadata": dict(intent["metadata"])}
-        body["metadata"]["name"] = place.name
-        now = self._now()
-        metadata.for_create(body, place, now=now, uid=str(uuid.uuid4()), suffix="")
-        admitted, more = self._admission.admit(body, None, place, user)
-        managed.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(now))
-        return Written(await self._insert(place, admitted, options), True, [*warnings, *more])
+        body = {**intent, "metadata": {**intent["metadata"], "name": place.name}}
+        admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix="")
+        managed.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(self._now()))
+        return Written(await self._insert(place, admitted, options), True, warnings)
 
     async def _change(
         self,
@@ -245,14 +235,11 @@ class Writes:
         place = target.place
         body, warnings = changed
         if target.subresource == "status":
-            body = {**old, "status": body.get("status", {})}
-            admitted, more = self._admission.admit_status(body, old, place, user)
+            admitted = self._admission.status(body, old, place)
         else:
-            metadata.for_update(body, old, place)
-            admitted, more = self._admission.admit(body, old, place, user)
-            metadata.generation(admitted, old)
+            admitted = self._admission.update(body, old, place, user)
         record(admitted)
-        written = Written(old, warnings=[*warnings, *more])
+        written = Written(old, warnings=warnings)
         if metadata.same(admitted, old) and not managed.differs(admitted, old):
             return written
         admitted["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
