@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.controllers import failure, objects
+from api.controllers import failure, objects, observe, service
 from knoll import kinds
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
@@ -265,11 +265,8 @@ def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(world: Simu
     serving(world)
     before = world.get(SERVICE)
     world.service(image="v2")
-    for key in (k for k in world.keys() if k[0] == SERVICE.id):
-        from api.controllers import observe
-
-        for action in observe.decide(key, world.world, NOW).actions:
-            world.carry_out(action)
+    for action in observe.decide((SERVICE.id, "default", "hello"), world.world, NOW).actions:
+        world.carry_out(action)
     assert before["metadata"]["generation"] == 1
     assert world.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown", "OutOfDate")
     assert world.conditions(SERVICE)["Ready"][0] == "Unknown"
@@ -290,8 +287,6 @@ def test_a_route_whose_status_lags_behind_is_told_by_its_service(world: Simulati
     serving(world)
     route = world.get(ROUTE)
     status = {**route["status"], "traffic": [{"revisionName": "hello-00000", "latestRevision": True, "percent": 100}]}
-    from api.controllers import service
-
     observed = service.Observed(
         world.get(SERVICE), configuration=world.get(CONFIGURATION), route={**route, "status": status}
     )
