@@ -4,6 +4,7 @@ Source: grpc/grpc `doc/health-checking.md` and `doc/PROTOCOL-HTTP2.md`.
 """
 
 import asyncio
+import contextlib
 import struct
 
 import h2.config
@@ -44,6 +45,8 @@ async def serving(host: str, port: int, service: str, user_agent: str) -> None:
         raise GrpcHealthError(f"not an HTTP/2 server: {error}") from error
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
     judge(body, headers)
 
 
