@@ -101,14 +101,14 @@ class Checker:
 
 async def connect(host: str, port: int) -> None:
     """Have a TCP connection accepted, and close it; raises OSError. Cheap: one socket, no stream around it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    loop = asyncio.get_running_loop()
     if not _is_address(host):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, host = found[0][0], str(found[0][4][0])
+        _, writer = await asyncio.open_connection(host, port)
+        writer.transport.abort()
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as one:
         one.setblocking(False)
-        await loop.sock_connect(one, (host, port))
+        await asyncio.get_running_loop().sock_connect(one, (host, port))
 
 
 async def _answered(answer: aiohttp.ClientResponse) -> Result:
