@@ -1,6 +1,7 @@
 """Clients of Redis: one way to make them, one way to wait for them, and their errors in our own terms."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -50,7 +51,34 @@ def connect(url: str, name: str = "knoll") -> "Redis":
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    if sys.version_info < (3, 12):
+        pool.connection_class = type("Connection", (_KeepsCancellations, pool.connection_class), {})
     return Redis.from_pool(pool)
+
+
+class _KeepsCancellations:
+    """Part of a connection: writes without `asyncio.wait_for`.
+
+    redis-py writes each command within it. Before Python 3.12 it swallows a cancellation that comes just as the write
+    has ended: the task lives on, and whoever waits for its end waits for ever. (It also costs a task for each command.)
+    """
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        connection: Any = super()
+        if not self.is_connected:  # type: ignore[attr-defined]
+            await self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+        if check_health:
+            await self.check_health()  # type: ignore[attr-defined]
+        kept, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(kept):
+                await connection.send_packed_command(command, check_health=False)
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = kept
 
 
 @asynccontextmanager
