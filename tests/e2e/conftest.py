@@ -12,6 +12,8 @@ from tests.conftest import need
 from tests.e2e.platform import Platform, running
 
 ROOT = Path(__file__).parents[2]
+MAX_UPLOAD_BYTES = 64 * 1024**2
+"""Bound of uploads on the tests' platform."""
 
 
 def docker_runs() -> bool:
@@ -26,7 +28,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     need("DOCKER", docker_runs())
     need("REDIS", shutil.which("redis-server") is not None)
     need("KUBECTL", shutil.which("kubectl") is not None)
-    with running(tmp_path_factory.mktemp("platform")) as one:
+    with running(tmp_path_factory.mktemp("platform"), KNOLL_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)) as one:
         yield one
 
 

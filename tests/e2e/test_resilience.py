@@ -1,0 +1,139 @@
+"""Any process may die at any moment: what runs goes on, nothing is lost, and everything converges without help."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.platform import Platform
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+ROOT = Path(__file__).parents[2]
+NAME = "survivor"
+HOST = f"{NAME}.default.localhost"
+MANIFEST = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: survivor, namespace: default}
+spec:
+  template:
+    metadata:
+      annotations: {autoscaling.knative.dev/min-scale: "1"}
+    spec:
+      containers:
+        - image: IMAGE
+          env: [{name: RESOURCE, value: VALUE}]
+"""
+
+
+@dataclass
+class Flow:
+    """Requests without a pause; what came back."""
+
+    good: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def more(self, wanted: int = 100) -> None:
+        """Wait until so many more were answered well."""
+        target = self.good + wanted
+        eventually_sync(lambda: self.good >= target, within=60, what=f"{wanted} more answers, {self.failed[-3:]}")
+
+
+@contextmanager
+def flowing(platform: Platform) -> Iterator[Flow]:
+    flow, stop = Flow(), threading.Event()
+
+    def client_loop() -> None:
+        client = httpx.Client(base_url=platform.gateway, timeout=30)
+        while not stop.is_set():
+            try:
+                answer = client.get("/", headers={"Host": HOST})
+                if answer.status_code == 200:
+                    flow.good += 1
+                else:
+                    flow.failed.append(f"{answer.status_code} {answer.text}")
+            except httpx.HTTPError as error:
+                flow.failed.append(repr(error))
+                stop.wait(0.02)
+        client.close()
+
+    clients = [threading.Thread(target=client_loop) for _ in range(4)]
+    for one in clients:
+        one.start()
+    try:
+        yield flow
+    finally:
+        stop.set()
+        for one in clients:
+            one.join()
+
+
+@pytest.fixture
+def service(platform: Platform, sample: str) -> Iterator[str]:
+    def apply(value: str) -> None:
+        platform.kubectl("apply", "-f", "-", stdin=MANIFEST.replace("IMAGE", sample).replace("VALUE", value))
+
+    apply("one")
+    platform.kubectl("wait", f"ksvc/{NAME}", "--for=condition=Ready", "--timeout=60s")
+    yield sample
+    platform.kubectl("delete", "ksvc", NAME)
+
+
+def identities(platform: Platform) -> set[str]:
+    """uid of every object of the Service; empty while the API does not answer."""
+    words = ("get", "ksvc,configuration,route,revision", "-o", "jsonpath={.items[*].metadata.uid}")
+    return set(platform.kubectl(*words, check=False).stdout.split())
+
+
+def changes_take_effect(platform: Platform, sample: str, value: str) -> None:
+    """A new revision comes up and gets the traffic: everybody does their part again."""
+    manifest = MANIFEST.replace("IMAGE", sample).replace("VALUE", value)
+
+    def applied() -> bool:
+        return platform.kubectl("apply", "-f", "-", stdin=manifest, check=False).returncode == 0
+
+    def answered() -> bool:
+        try:
+            text = httpx.get(platform.gateway, headers={"Host": HOST}, timeout=30).text
+        except httpx.HTTPError:
+            return False
+        return text == f"Welcome to the {value} app!\n"
+
+    eventually_sync(applied, within=60, what="the API")
+    eventually_sync(answered, within=90, what=f"revision {value} to answer")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("part", ["api", "builder", "autoscaler", "redis"])
+def test_requests_flow_on_when_a_part_is_killed(platform: Platform, service: str, part: str) -> None:
+    before, containers = identities(platform), set(platform.containers("label=knoll.dev/role=app"))
+    with flowing(platform) as flow:
+        flow.more()
+        platform.kill(part)
+        flow.more()
+        eventually_sync(lambda: platform.pids(part), within=60, what=f"{part} to be back")
+        flow.more(300)
+    assert flow.failed == []
+    eventually_sync(lambda: identities(platform) == before, within=60, what="every object")
+    assert containers <= set(platform.containers("label=knoll.dev/role=app")), "a running instance was killed"
+    changes_take_effect(platform, service, f"after-{part}")
+
+
+@pytest.mark.timeout(400)
+def test_requests_flow_again_when_the_activator_was_killed(platform: Platform, service: str) -> None:
+    before = identities(platform)
+    with flowing(platform) as flow:
+        flow.more()
+        platform.kill("activator")
+        flow.more(300)
+        failed = len(flow.failed)
+        flow.more(300)
+        assert len(flow.failed) == failed, "requests still failed after the activator was back"
+    assert identities(platform) == before
+    changes_take_effect(platform, service, "after-activator")
