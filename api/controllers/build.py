@@ -7,6 +7,7 @@ from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll import jobs, kinds
 from knoll.jobs import BuildProgress
+from knoll.resources.admission import timestamp
 from knoll.store import Json
 
 SUCCEEDED = "Succeeded"
@@ -35,7 +36,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     if progress is None and is_over(before):
         return Outcome()
     status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress)}
-    status["conditions"] = conditions.merged(conditions.of(before), {SUCCEEDED: _verdict(progress)}, now)
+    status["conditions"] = conditions.merged(kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress)}, now)
     after = objects.changed(before, new_status=status)
     actions: list[Action] = []
     requeue_after = None
@@ -71,9 +72,9 @@ def _mirrored(progress: BuildProgress | None) -> Json:
     if progress.size:
         found["size"] = progress.size
     if progress.started:
-        found["startTime"] = objects.timestamp(progress.started)
+        found["startTime"] = timestamp(progress.started)
     if progress.finished:
-        found["completionTime"] = objects.timestamp(progress.finished)
+        found["completionTime"] = timestamp(progress.finished)
     if progress.attempts:
         found["attempts"] = progress.attempts
     return found

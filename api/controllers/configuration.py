@@ -1,6 +1,5 @@
 """Configuration: makes a Revision for each generation, and says which is the latest ready. Pure."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,9 +7,10 @@ from api.controllers import conditions, objects
 from api.controllers.actions import Action, Create, Emit, Outcome
 from api.controllers.conditions import FALSE, UNKNOWN, YES, Verdict
 from knoll import kinds
+from knoll.resources import labels as well_known
+from knoll.resources import names
+from knoll.resources.admission import timestamp
 from knoll.store import Json
-
-MAX_NAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         if ready:
             status["latestReadyRevisionName"] = ready
         verdict = _verdict(latest, ready)
-    status["conditions"] = conditions.merged(conditions.of(before), {"Ready": verdict}, now, ready=None)
+    status["conditions"] = conditions.merged(kinds.CONFIGURATION, before, {"Ready": verdict}, now)
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.CONFIGURATION.id, before, after)
     actions += _events(before, after)
@@ -68,16 +68,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
 def revision_name(configuration: Json) -> str:
     """The name of the newest generation's Revision: the template's own, else `<configuration>-<generation>`."""
     own = (configuration["spec"]["template"].get("metadata") or {}).get("name")
-    return own or child_name(configuration["metadata"]["name"], f"-{objects.generation(configuration):05d}")
-
-
-def child_name(parent: str, suffix: str) -> str:
-    """`parent` + `suffix`, at most 63 characters: too long a parent is cut and gets an md5 of itself."""
-    if len(parent) + len(suffix) <= MAX_NAME:
-        return parent + suffix
-    digest = hashlib.md5(parent.encode(), usedforsecurity=False).hexdigest()
-    room = MAX_NAME - len(digest) - len(suffix)
-    return f"{parent[:room]}{digest}{suffix}" if room > 0 else (digest + suffix)[:MAX_NAME]
+    return own or names.revision_name(configuration["metadata"]["name"], objects.generation(configuration))
 
 
 def new_revision(configuration: Json, now: float) -> Json:
@@ -87,22 +78,22 @@ def new_revision(configuration: Json, now: float) -> Json:
     routes = objects.routes_named(configuration)
     wanted_labels = {
         **(template_meta.get("labels") or {}),
-        objects.CONFIGURATION: meta["name"],
-        objects.CONFIGURATION_GENERATION: str(objects.generation(configuration)),
-        objects.CONFIGURATION_UID: meta["uid"],
-        objects.ROUTING_STATE: objects.ACTIVE if routes else objects.PENDING,
+        well_known.CONFIGURATION: meta["name"],
+        well_known.CONFIGURATION_GENERATION: str(objects.generation(configuration)),
+        well_known.CONFIGURATION_UID: meta["uid"],
+        well_known.ROUTING_STATE: well_known.ACTIVE if routes else well_known.PENDING,
     }
-    for name in (objects.SERVICE, objects.SERVICE_UID):
+    for name in (well_known.SERVICE, well_known.SERVICE_UID):
         if name in objects.labels(configuration):
             wanted_labels[name] = objects.labels(configuration)[name]
     wanted_annotations = {
-        **(template_meta.get("annotations") or {}), objects.ROUTING_STATE_MODIFIED: objects.timestamp(now)
+        **(template_meta.get("annotations") or {}), well_known.ROUTING_STATE_MODIFIED: timestamp(now)
     }  # fmt: skip
-    modifier = objects.annotations(configuration).get(objects.LAST_MODIFIER)
+    modifier = objects.annotations(configuration).get(well_known.LAST_MODIFIER)
     if modifier:
-        wanted_annotations[objects.CREATOR] = modifier
+        wanted_annotations[well_known.CREATOR] = modifier
     if routes:
-        wanted_annotations[objects.ROUTES] = objects.routes_text(routes)
+        wanted_annotations[well_known.ROUTES] = objects.routes_text(routes)
     return objects.make(
         kinds.REVISION, kinds.CONFIGURATION, configuration, revision_name(configuration),
         labels=wanted_labels, annotations=wanted_annotations, spec=template["spec"],
@@ -118,9 +109,9 @@ def labelled(configuration: Json, routes: frozenset[str]) -> Json:
         wanted.add(owner["name"])
     present = dict(objects.annotations(configuration))
     if wanted:
-        present[objects.ROUTES] = objects.routes_text(wanted)
+        present[well_known.ROUTES] = objects.routes_text(wanted)
     else:
-        present.pop(objects.ROUTES, None)
+        present.pop(well_known.ROUTES, None)
     if present == objects.annotations(configuration):
         return configuration
     return objects.changed(configuration, new_annotations=present)
@@ -133,12 +124,12 @@ def _latest_created(observed: Observed) -> Json | None:
     own_name = (configuration["spec"]["template"].get("metadata") or {}).get("name")
     if not own_name:
         for revision in observed.revisions:
-            if objects.labels(revision).get(objects.CONFIGURATION_GENERATION) == current:
+            if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == current:
                 return revision
         return None
     if namesake is None or not objects.is_controlled_by(namesake, configuration):
         return None
-    if objects.labels(namesake).get(objects.CONFIGURATION_GENERATION) == current:
+    if objects.labels(namesake).get(well_known.CONFIGURATION_GENERATION) == current:
         return namesake
     # An earlier Revision under the name the user gave is taken up again if it is the same.
     return namesake if namesake["spec"] == configuration["spec"]["template"]["spec"] else None
@@ -147,9 +138,9 @@ def _latest_created(observed: Observed) -> Json | None:
 def _taken_up(configuration: Json, latest: Json) -> list[Action]:
     """Mark an earlier Revision as the one of this generation, so that nothing made in between counts as newer."""
     current = str(objects.generation(configuration))
-    if objects.labels(latest).get(objects.CONFIGURATION_GENERATION) == current:
+    if objects.labels(latest).get(well_known.CONFIGURATION_GENERATION) == current:
         return []
-    wanted = {**objects.labels(latest), objects.CONFIGURATION_GENERATION: current}
+    wanted = {**objects.labels(latest), well_known.CONFIGURATION_GENERATION: current}
     return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=wanted))
 
 
@@ -174,7 +165,7 @@ def _latest_ready(observed: Observed, latest: Json) -> str:
 
 
 def _generation_of(revision: Json) -> int:
-    text = objects.labels(revision).get(objects.CONFIGURATION_GENERATION, "")
+    text = objects.labels(revision).get(well_known.CONFIGURATION_GENERATION, "")
     return int(text) if text.isdecimal() else 0
 
 

@@ -22,6 +22,7 @@ from api.controllers.observe import World
 from knoll import jobs
 from knoll.errors import NotFoundError
 from knoll.job_queue import JobQueue
+from knoll.resources.admission import timestamp
 from knoll.store import Json, Store
 from knoll.tables import Table
 from knoll.traffic import RouteEntry
@@ -101,7 +102,7 @@ def born(body: Json, now: float) -> Json:
     meta = {
         **body["metadata"],
         "uid": str(uuid.uuid4()),
-        "creationTimestamp": objects.timestamp(now),
+        "creationTimestamp": timestamp(now),
         "generation": 1,
     }
     return {**body, "metadata": meta}

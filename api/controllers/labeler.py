@@ -6,6 +6,8 @@ The autoscaler and the garbage collector read it: a Revision that no Route names
 from collections.abc import Mapping, Sequence
 
 from api.controllers import objects
+from knoll.resources import labels as well_known
+from knoll.resources.admission import timestamp
 from knoll.store import Json
 
 
@@ -18,25 +20,29 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
         configuration: its own; None when there is none any more.
     """
     name = revision["metadata"]["name"]
-    naming = {route_name for route_name, route in routes.items() if names(route, name, configuration)}
+    naming = {route_name for route_name, route in routes.items() if is_named(route, name, configuration)}
     present = objects.routes_named(revision)
     # A Route that is still on its way keeps what it had: its old traffic is served until the new one is.
     naming |= {gone for gone in present - naming if gone in routes and not _settled(routes[gone])}
-    state = objects.labels(revision).get(objects.ROUTING_STATE, "")
-    wanted = objects.ACTIVE if naming else (state if state in (objects.PENDING, objects.RESERVE) else objects.RESERVE)
+    state = objects.labels(revision).get(well_known.ROUTING_STATE, "")
+    wanted = (
+        well_known.ACTIVE
+        if naming
+        else (state if state in (well_known.PENDING, well_known.RESERVE) else well_known.RESERVE)
+    )
     if present == naming and state == wanted:
         return revision
     new_annotations = dict(objects.annotations(revision))
-    new_annotations.pop(objects.ROUTES, None)
+    new_annotations.pop(well_known.ROUTES, None)
     if naming:
-        new_annotations[objects.ROUTES] = objects.routes_text(naming)
+        new_annotations[well_known.ROUTES] = objects.routes_text(naming)
     if state != wanted:
-        new_annotations[objects.ROUTING_STATE_MODIFIED] = objects.timestamp(now)
-    new_labels = {**objects.labels(revision), objects.ROUTING_STATE: wanted}
+        new_annotations[well_known.ROUTING_STATE_MODIFIED] = timestamp(now)
+    new_labels = {**objects.labels(revision), well_known.ROUTING_STATE: wanted}
     return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
 
 
-def names(route: Json, revision: str, configuration: Json | None) -> bool:
+def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
     """Whether a Route sends traffic to a Revision, or will as soon as it is ready."""
     if objects.deleting(route):
         return False

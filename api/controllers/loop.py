@@ -19,6 +19,8 @@ from api.controllers.execute import Executor
 from api.controllers.recorder import Recorder
 from api.controllers.work_queue import WorkQueue
 from knoll import jobs, kinds
+from knoll.config import platform
+from knoll.config.platform import PlatformConfig
 from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollError, NotFoundError
 from knoll.job_queue import JobQueue
 from knoll.jobs import BuildProgress, Resolution
@@ -166,7 +168,15 @@ class Controllers:
             self.queue.add(key)
 
     def _configured(self, seen: Seen) -> None:
-        naming = hosts.naming_of(self.world.cache.all(kinds.CONFIG_MAP.id), self._port)
+        if seen.key[1] != platform.NAMESPACE or seen.key[2] not in platform.NAMES:
+            return
+        maps = {name: self.world.cache.get(kinds.CONFIG_MAP.id, platform.NAMESPACE, name) for name in platform.NAMES}
+        data = {name: found.get("data") or {} for name, found in maps.items() if found}
+        before = self.world.config
+        self.world.config, problems = PlatformConfig.from_config_maps(data, before)
+        for problem in problems:
+            log.warning("configuration not taken over", error=str(problem))
+        naming = hosts.Naming(self.world.config.domain, self.world.config.network, self._port)
         if naming != self.world.naming:
             self.world.naming = naming
             for namespace, name in self.world.cache.all(kinds.ROUTE.id):
@@ -277,7 +287,7 @@ class Controllers:
         seconds = self.queue.retry(key)
         log.warning("not reconciled", key="/".join(key), error=str(error), again_in=round(seconds, 3))
         body = self.world.cache.get(*key)
-        unobserved = failure.unobserved(body, self._clock()) if body else None
+        unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock()) if body else None
         if body and unobserved:
             try:
                 await self._executor.carry_out(UpdateStatus(key[0], body, unobserved))

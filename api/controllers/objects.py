@@ -2,38 +2,13 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from api.controllers.actions import Action, Key, Update, UpdateStatus
 from knoll import kinds
+from knoll.resources import labels as well_known
 from knoll.store import Json
-
-CONFIGURATION = "serving.knative.dev/configuration"
-CONFIGURATION_GENERATION = "serving.knative.dev/configurationGeneration"
-CONFIGURATION_UID = "serving.knative.dev/configurationUID"
-SERVICE = "serving.knative.dev/service"
-SERVICE_UID = "serving.knative.dev/serviceUID"
-ROUTE = "serving.knative.dev/route"
-ROUTING_STATE = "serving.knative.dev/routingState"
-VISIBILITY = "networking.knative.dev/visibility"
-CLUSTER_LOCAL = "cluster-local"
-
-CREATOR = "serving.knative.dev/creator"
-LAST_MODIFIER = "serving.knative.dev/lastModifier"
-ROUTES = "serving.knative.dev/routes"
-ROUTING_STATE_MODIFIED = "serving.knative.dev/routingStateModified"
-ROLLOUT_DURATION = "serving.knative.dev/rollout-duration"
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-ROUTE_FINALIZER = "routes.serving.knative.dev"
-
-ACTIVE, RESERVE, PENDING = "active", "reserve", "pending"
-
-
-def timestamp(now: float) -> str:
-    """RFC 3339 of epoch seconds, to the second."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def epoch(stamp: str) -> float:
@@ -129,7 +104,7 @@ def owner_reference(kind: kinds.Kind, owner: Json) -> Json:
 
 def routes_named(body: Json) -> frozenset[str]:
     """Names in the annotation `serving.knative.dev/routes`."""
-    return frozenset(filter(None, annotations(body).get(ROUTES, "").split(",")))
+    return frozenset(filter(None, annotations(body).get(well_known.ROUTES, "").split(",")))
 
 
 def routes_text(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
 from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE
 from knoll import kinds
+from knoll.config.platform import PlatformConfig
 from knoll.jobs import BuildProgress, Resolution
 from knoll.scaling import ScaleStatus
 from knoll.store import Json
@@ -31,7 +32,9 @@ class World:
     """Living followers of the routing table."""
     asked: dict[str, float] = field(default_factory=dict)
     """By uid, epoch seconds at which the builder was last given a job."""
+    config: PlatformConfig = field(default_factory=PlatformConfig)
     naming: hosts.Naming = field(default_factory=hosts.Naming)
+    """Of `config`, and where users reach the activator."""
 
 
 def decide(key: Key, world: World, now: float) -> Outcome:

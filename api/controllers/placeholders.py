@@ -6,6 +6,7 @@ from api.controllers import hosts, objects
 from api.controllers.actions import Action, Create, Delete
 from api.controllers.hosts import Naming
 from knoll import kinds
+from knoll.resources import labels as well_known
 from knoll.store import Json
 
 GATEWAY = "activator-service.knative-serving.svc.cluster.local"
@@ -39,7 +40,7 @@ def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> fro
     return frozenset(
         tag
         for name, tag in wanted_names(route, naming).items()
-        if name in existing and objects.labels(existing[name]).get(objects.VISIBILITY) == objects.CLUSTER_LOCAL
+        if name in existing and objects.labels(existing[name]).get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL
     )
 
 
@@ -49,8 +50,8 @@ def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) 
     Keys are added and changed but never taken away: what a user put there stays, and so does what the Route had.
     """
     actions: list[Action] = []
-    route_labels = {key: value for key, value in objects.labels(route).items() if key != objects.VISIBILITY}
-    route_labels[objects.ROUTE] = route["metadata"]["name"]
+    route_labels = {key: value for key, value in objects.labels(route).items() if key != well_known.VISIBILITY}
+    route_labels[well_known.ROUTE] = route["metadata"]["name"]
     for name in wanted_names(route, naming):
         found = existing.get(name)
         if found is None:

@@ -12,6 +12,7 @@ from api.controllers.actions import Emit
 from api.controllers.execute import born
 from knoll import kinds
 from knoll.errors import AlreadyExistsError, KnollError, NotFoundError
+from knoll.resources.admission import timestamp
 from knoll.store import Json, Store
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ def name_of(emit: Emit) -> str:
 
 def event(emit: Emit, before: Json | None, now: float) -> Json:
     """The Event to write: a new one, or the one before with one more in its count."""
-    stamp = objects.timestamp(now)
+    stamp = timestamp(now)
     if before is not None:
         return {**before, "count": int(before.get("count", 1)) + 1, "lastTimestamp": stamp}
     about, meta = emit.about, emit.about["metadata"]

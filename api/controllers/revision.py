@@ -58,7 +58,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     status.update(resolved)
     actions, requeue_after = _ask(observed, resolution, bool(resolved), now)
     verdicts = _verdicts(before, bool(resolved), resolution, scale)
-    status["conditions"] = conditions.merged(conditions.of(before), verdicts, now)
+    status["conditions"] = conditions.merged(kinds.REVISION, before, verdicts, now)
     after = labeler.labelled(before, observed.routes, observed.configuration, now)
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.REVISION.id, before, after)
@@ -136,13 +136,13 @@ def _verdicts(
 
 def _active(scale: ScaleStatus | None, resolved: bool) -> Verdict:
     if scale is None:
-        return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests", info=True)
+        return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests")
     if scale.active == TRUE:
-        return Verdict(TRUE, info=True)
+        return Verdict(TRUE)
     reason, message = scale.active_reason, scale.active_message
     if scale.initial_reached and scale.failure and scale.failure.final:
         reason, message = scale.failure.reason, scale.failure.message
-    return Verdict(scale.active, reason, message, info=True)
+    return Verdict(scale.active, reason, message)
 
 
 def _was_ready(revision: Json) -> bool:

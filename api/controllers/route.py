@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from api.controllers import conditions, hosts, objects, placeholders, traffic
 from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
-from api.controllers.conditions import FALSE, TRUE, UNKNOWN, WAIT, YES, Verdict
+from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
 from knoll import kinds
+from knoll.resources import labels as well_known
 from knoll.store import Json
 from knoll.traffic import RouteEntry
 
@@ -65,8 +66,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         "url": old.get("url") or hosts.url(route, naming, local="" in local_tags),
         "address": {"url": hosts.local_url(route, naming)},
     }
-    before = objects.condition(route, INGRESS_READY)
-    ingress = Verdict(before["status"], before.get("reason", ""), before.get("message", "")) if before else WAIT
+    ingress = conditions.verdict_of(route, INGRESS_READY)
     after_status: list[Action] = []
     waiting = False
     taken = placeholders.foreign(route, naming, observed.core_services)
@@ -89,10 +89,10 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     verdicts = {
         ALL_TRAFFIC_ASSIGNED: assignment.verdict, CERTIFICATE_PROVISIONED: _NO_TLS, INGRESS_READY: ingress
     }  # fmt: skip
-    status["conditions"] = conditions.merged(conditions.of(route), verdicts, now)
+    status["conditions"] = conditions.merged(kinds.ROUTE, route, verdicts, now)
     finalizers = list(route["metadata"].get("finalizers") or ())
-    if objects.ROUTE_FINALIZER not in finalizers:
-        finalizers.append(objects.ROUTE_FINALIZER)
+    if well_known.ROUTE_FINALIZER not in finalizers:
+        finalizers.append(well_known.ROUTE_FINALIZER)
     after = objects.changed(route, new_status=status, finalizers=finalizers)
     actions += objects.write(kinds.ROUTE.id, route, after)
     return Outcome([*actions, *after_status], waits=waiting)
@@ -118,6 +118,6 @@ def _finalized(observed: Observed) -> Outcome:
     actions: list[Action] = []
     if observed.programmed:
         actions.append(RemoveRoute(objects.path_of(route)))
-    left = [name for name in route["metadata"].get("finalizers") or () if name != objects.ROUTE_FINALIZER]
+    left = [name for name in route["metadata"].get("finalizers") or () if name != well_known.ROUTE_FINALIZER]
     actions += objects.write(kinds.ROUTE.id, route, objects.changed(route, finalizers=left))
     return Outcome(actions)

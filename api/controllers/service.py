@@ -7,13 +7,14 @@ from api.controllers import conditions, objects
 from api.controllers.actions import Action, Create, Emit, Outcome
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll import kinds
+from knoll.resources import labels as well_known
 from knoll.store import Json
 
 CONFIGURATIONS_READY = "ConfigurationsReady"
 ROUTES_READY = "RoutesReady"
 
-_NOT_TO_CONFIGURATION = {objects.LAST_APPLIED, objects.ROLLOUT_DURATION}
-_NOT_TO_ROUTE = {objects.LAST_APPLIED}
+_NOT_TO_CONFIGURATION = {well_known.LAST_APPLIED, well_known.ROLLOUT_DURATION}
+_NOT_TO_ROUTE = {well_known.LAST_APPLIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     routes = _route(observed, status, actions, serialized=configurations.reason == "OutOfDate")
     verdicts = {CONFIGURATIONS_READY: configurations, ROUTES_READY: routes}
     status["observedGeneration"] = objects.generation(service)
-    status["conditions"] = conditions.merged(conditions.of(service), verdicts, now)
+    status["conditions"] = conditions.merged(kinds.SERVICE, service, verdicts, now)
     after = objects.changed(service, new_status=status)
     return Outcome([*actions, *objects.write(kinds.SERVICE.id, service, after)])
 
@@ -57,9 +58,9 @@ def desired_configuration(service: Json, existing: Json | None = None) -> Json:
     """The Configuration of a Service; made from `existing` when there is one."""
     name, uid = service["metadata"]["name"], service["metadata"]["uid"]
     routes = {name, *(objects.routes_named(existing) if existing else ())}
-    wanted_labels = {**objects.labels(service), objects.SERVICE: name, objects.SERVICE_UID: uid}
+    wanted_labels = {**objects.labels(service), well_known.SERVICE: name, well_known.SERVICE_UID: uid}
     wanted_annotations = {
-        **_without(objects.annotations(service), _NOT_TO_CONFIGURATION), objects.ROUTES: objects.routes_text(routes)
+        **_without(objects.annotations(service), _NOT_TO_CONFIGURATION), well_known.ROUTES: objects.routes_text(routes)
     }  # fmt: skip
     spec = {"template": service["spec"]["template"]}
     if existing:
@@ -73,7 +74,7 @@ def desired_configuration(service: Json, existing: Json | None = None) -> Json:
 def desired_route(service: Json, existing: Json | None = None) -> Json:
     """The Route of a Service; made from `existing` when there is one."""
     name = service["metadata"]["name"]
-    wanted_labels = {**objects.labels(service), objects.SERVICE: name}
+    wanted_labels = {**objects.labels(service), well_known.SERVICE: name}
     wanted_annotations = _without(objects.annotations(service), _NOT_TO_ROUTE)
     targets = service["spec"].get("traffic") or [{"latestRevision": True, "percent": 100}]
     spec = {
@@ -85,7 +86,7 @@ def desired_route(service: Json, existing: Json | None = None) -> Json:
         return objects.changed(existing, new_labels=wanted_labels, new_annotations=wanted_annotations, spec=spec)
     return objects.make(
         kinds.ROUTE, kinds.SERVICE, service, name,
-        labels=wanted_labels, annotations=wanted_annotations, finalizers=[objects.ROUTE_FINALIZER], spec=spec,
+        labels=wanted_labels, annotations=wanted_annotations, finalizers=[well_known.ROUTE_FINALIZER], spec=spec,
     )  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def _configuration(observed: Observed, status: Json, actions: list[Action]) -> V
         status.pop(name, None)
         if name in found:
             status[name] = found[name]
-    return _mirrored(existing)
+    return conditions.verdict_of(existing)
 
 
 def _route(observed: Observed, status: Json, actions: list[Action], *, serialized: bool) -> Verdict:
@@ -138,7 +139,7 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
         status.pop(name, None)
         if name in found:
             status[name] = found[name]
-    verdict = _mirrored(existing)
+    verdict = conditions.verdict_of(existing)
     if verdict.status == TRUE and not _migrated(existing, configuration):
         return Verdict(UNKNOWN, "TrafficNotMigrated", "Traffic has not moved to the latest Revision yet.")
     return verdict
@@ -163,7 +164,7 @@ def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
     if revision["metadata"]["name"] != (template.get("metadata") or {}).get("name"):
         # The Configuration has not got the newest template yet.
         return False
-    if objects.labels(revision).get(objects.CONFIGURATION_GENERATION) == str(objects.generation(configuration)):
+    if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == str(objects.generation(configuration)):
         return False
     return bool(revision["spec"] != template["spec"])
 
@@ -189,13 +190,6 @@ def _migrated(route: Json, configuration: Json | None) -> bool:
 def _created(service: Json, kind: kinds.Kind, body: Json) -> list[Action]:
     message = f'Created {kind.kind} "{body["metadata"]["name"]}"'
     return [Create(kind.id, body), Emit(service, "Normal", "Created", message)]
-
-
-def _mirrored(child: Json) -> Verdict:
-    found = objects.condition(child)
-    if found is None:
-        return Verdict(UNKNOWN)
-    return Verdict(found["status"], found.get("reason", ""), found.get("message", ""))
 
 
 def _not_owned(kind: str, service: Json) -> Verdict:

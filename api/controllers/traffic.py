@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from api.controllers import hosts, objects
 from api.controllers.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
+from knoll.resources import labels as well_known
 from knoll.store import Json
 from knoll.traffic import DataPlane, RouteEntry, Share
 
@@ -171,8 +172,8 @@ def _serving(route: Json, name: str, revisions: Mapping[str, Json]) -> Verdict |
     revision = revisions.get(name)
     if revision is None or objects.deleting(revision):
         return Verdict(FALSE, "RevisionMissing", f'There is no Revision "{name}", which traffic is sent to.')
-    service = objects.labels(route).get(objects.SERVICE)
-    if service and objects.controller_of(route) and objects.labels(revision).get(objects.SERVICE) != service:
+    service = objects.labels(route).get(well_known.SERVICE)
+    if service and objects.controller_of(route) and objects.labels(revision).get(well_known.SERVICE) != service:
         return Verdict(FALSE, "RevisionNotOwned", f'Revision "{name}" does not belong to the Service "{service}".')
     if objects.is_ready(revision):
         return None

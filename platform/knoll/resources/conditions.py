@@ -47,7 +47,7 @@ SETS: dict[str, ConditionSet] = {
     REVISION.id: ConditionSet(("ContainerHealthy", "ResourcesAvailable"), ("Active",)),
     ROUTE.id: ConditionSet(("AllTrafficAssigned", _TLS, "IngressReady")),
     DOMAIN_MAPPING.id: ConditionSet((_TLS, "DomainClaimed", "IngressReady", "ReferenceResolved")),
-    BUILD_KIND.id: ConditionSet((), happy=SUCCEEDED),
+    BUILD_KIND.id: ConditionSet((SUCCEEDED,)),
 }
 """Resource id to the conditions of its kind."""
 
@@ -110,13 +110,11 @@ class Conditions:
     def _summed(self) -> "Conditions":
         feeding = [found for type_ in self.kinds.feeding if (found := self.get(type_)) is not None]
         for wanted in (FALSE, UNKNOWN):
-            # The one that changed last; among equals one that gives a reason, then by name: the answer never flickers.
-            latest = sorted(
-                (found for found in feeding if found.status == wanted),
-                key=lambda found: (found.last_transition_time, bool(found.reason), found.type),
-            )
-            if latest:
-                worst = latest[-1]
+            found = [item for item in feeding if item.status == wanted]
+            if found:
+                # The one that changed last; among equals one that gives a reason, then the first of the set, where
+                # causes stand before what they cause.
+                worst = max(found, key=lambda item: (item.last_transition_time, bool(item.reason)))
                 return self._with([worst.changed(type=self.kinds.happy)])
         if len(feeding) < len(self.kinds.feeding):
             return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])

@@ -16,6 +16,7 @@ from knoll import kinds
 from knoll.connect import connect
 from knoll.errors import ConflictError, NotFoundError
 from knoll.redis_store import RedisStore
+from knoll.resources import labels as well_known
 from knoll.settings import ApiSettings
 from knoll.store import Json
 from tests.component.controllers.edge import Edge, open_edge
@@ -66,7 +67,7 @@ class Platform:
             except NotFoundError:
                 body = {
                     "apiVersion": SERVICE.api_version, "kind": "Service",
-                    "metadata": {"name": name, "namespace": "default", "annotations": {objects.LAST_MODIFIER: "me"}},
+                    "metadata": {"name": name, "namespace": "default", "annotations": {well_known.LAST_MODIFIER: "me"}},
                     "spec": spec,
                 }  # fmt: skip
                 return await self.store.create(SERVICE.id, born(body, NOW))

@@ -22,6 +22,8 @@ from api.controllers.actions import (
 from api.controllers.cache import Seen
 from knoll import jobs, kinds
 from knoll.jobs import Resolution, Resolved
+from knoll.resources import labels as well_known
+from knoll.resources.admission import timestamp
 from knoll.scaling import Failure, ScaleStatus
 from knoll.store import Json
 
@@ -61,7 +63,7 @@ class Simulation:
         template: Json = {"spec": {"containers": [{"name": "user-container", "image": image}], "timeoutSeconds": 300}}
         if options.get("revision"):
             template["metadata"] = {"name": options["revision"]}
-        annotations = {objects.CREATOR: "admin", objects.LAST_MODIFIER: "admin", **options.get("annotations", {})}
+        annotations = {well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", **options.get("annotations", {})}
         spec = {"template": template, "traffic": traffic or [{"latestRevision": True, "percent": 100}]}
         return self.apply(
             kinds.SERVICE, name, spec, annotations=annotations, labels=options.get("labels", {}),
@@ -72,7 +74,7 @@ class Simulation:
         body = self.world.cache.get(kind.id, namespace, name)
         assert body is not None
         if body["metadata"].get("finalizers"):
-            meta = {**body["metadata"], "deletionTimestamp": objects.timestamp(self.now)}
+            meta = {**body["metadata"], "deletionTimestamp": timestamp(self.now)}
             self.store(kind.id, {**body, "metadata": meta})
         else:
             self._gone(kind.id, namespace, name)

@@ -4,6 +4,7 @@ import pytest
 
 from api.controllers import objects
 from knoll import kinds
+from knoll.resources import labels as well_known
 from tests.unit.api_controllers.simulation import SHA, Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE
@@ -63,20 +64,20 @@ def test_the_steady_state_of_a_default_service(world: Simulation) -> None:
         "traffic": [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}],
     }
     assert world.conditions(SERVICE) == {"ConfigurationsReady": ("True",), "Ready": ("True",), "RoutesReady": ("True",)}
-    assert configuration["metadata"]["labels"] == {objects.SERVICE: "hello", objects.SERVICE_UID: uid}
+    assert configuration["metadata"]["labels"] == {well_known.SERVICE: "hello", well_known.SERVICE_UID: uid}
     assert configuration["metadata"]["annotations"] == {
-        objects.CREATOR: "admin", objects.LAST_MODIFIER: "admin", objects.ROUTES: "hello"
+        well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", well_known.ROUTES: "hello"
     }  # fmt: skip
     assert revision["metadata"]["labels"] == {
-        objects.CONFIGURATION: "hello",
-        objects.CONFIGURATION_GENERATION: "1",
-        objects.CONFIGURATION_UID: configuration["metadata"]["uid"],
-        objects.SERVICE: "hello",
-        objects.SERVICE_UID: uid,
-        objects.ROUTING_STATE: "active",
+        well_known.CONFIGURATION: "hello",
+        well_known.CONFIGURATION_GENERATION: "1",
+        well_known.CONFIGURATION_UID: configuration["metadata"]["uid"],
+        well_known.SERVICE: "hello",
+        well_known.SERVICE_UID: uid,
+        well_known.ROUTING_STATE: "active",
     }
     assert set(revision["metadata"]["annotations"]) == {
-        objects.CREATOR, objects.ROUTES, objects.ROUTING_STATE_MODIFIED
+        well_known.CREATOR, well_known.ROUTES, well_known.ROUTING_STATE_MODIFIED
     }  # fmt: skip
     assert revision["metadata"]["ownerReferences"] == [
         {
@@ -87,8 +88,8 @@ def test_the_steady_state_of_a_default_service(world: Simulation) -> None:
     assert revision["status"]["containerStatuses"] == [{"name": "user-container", "imageDigest": f"repo@{SHA}"}]
     assert (revision["status"]["actualReplicas"], revision["status"]["desiredReplicas"]) == (1, 1)
     assert revision["spec"] == service["spec"]["template"]["spec"]
-    assert route["metadata"]["labels"] == {objects.SERVICE: "hello"}
-    assert route["metadata"]["finalizers"] == [objects.ROUTE_FINALIZER]
+    assert route["metadata"]["labels"] == {well_known.SERVICE: "hello"}
+    assert route["metadata"]["finalizers"] == [well_known.ROUTE_FINALIZER]
     assert route["spec"]["traffic"] == [{"latestRevision": True, "percent": 100, "configurationName": "hello"}]
     assert world.conditions(ROUTE) == {
         "AllTrafficAssigned": ("True",),
@@ -120,7 +121,7 @@ def test_an_image_change_moves_traffic_only_when_the_new_revision_is_ready(world
     assert world.shares(HOST) == {"hello-00002": 100}
     assert world.conditions(SERVICE)["Ready"] == ("True",)
     labels = objects.labels(world.get(REVISION, "hello-00001"))
-    assert labels[objects.ROUTING_STATE] == "reserve"
+    assert labels[well_known.ROUTING_STATE] == "reserve"
 
 
 def test_a_failing_new_revision_leaves_traffic_on_the_old_one(world: Simulation) -> None:
@@ -180,7 +181,9 @@ def test_the_walkthrough(world: Simulation) -> None:
     world.settle()
     assert world.shares(HOST) == {"hello-v1": 100}
     assert world.names(kinds.CORE_SERVICE) == ["hello"]
-    states = {name: objects.labels(world.get(REVISION, name))[objects.ROUTING_STATE] for name in world.names(REVISION)}
+    states = {
+        name: objects.labels(world.get(REVISION, name))[well_known.ROUTING_STATE] for name in world.names(REVISION)
+    }
     assert states == {"hello-v1": "active", "hello-v2": "reserve", "hello-v3": "reserve"}
     assert world.everything_again() == []
 

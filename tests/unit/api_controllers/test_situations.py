@@ -346,9 +346,9 @@ def test_a_core_service_of_the_name_that_is_not_owned_keeps_the_route_from_being
 
 def test_a_generation_that_could_not_be_acted_upon_is_said(world: Simulation) -> None:
     serving(world)
-    assert failure.unobserved(world.get(SERVICE), NOW) is None
+    assert failure.unobserved(SERVICE, world.get(SERVICE), NOW) is None
     changed = world.service(image="v2")
-    found = failure.unobserved(changed, NOW)
+    found = failure.unobserved(SERVICE, changed, NOW)
     assert found is not None
     ready = objects.condition(found)
     assert ready is not None
