@@ -18,6 +18,7 @@ from api.admission import Admission
 from api.identity import LOCAL
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
+from api.namespaces import Terminator
 from api.resources import ResourceEndpoint
 from api.subresources import Subresources
 from api.uploads import Uploads
@@ -65,7 +66,10 @@ def create_app(
         with contextlib.suppress(OSError):
             # A folder that cannot be made is told to whoever uploads; everything else works without it.
             await asyncio.to_thread(uploads.prepare)
+        ending = asyncio.create_task(Terminator(store).run(), name="namespaces")
         yield
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
         watches.close()
         await subresources.close()
 

@@ -174,7 +174,9 @@ class Applied:
         Raises: ApplyConflictError: a field that others own would change, and force was not given.
         """
         mine = paths(self.intent, subresource=self.me.subresource)
-        changed = {path for path in mine if _value(body, path) != _value(self.old, path)}
+        # An object that is applied empty takes nothing from those who fill it.
+        said = {path for path in mine if _value(self.intent, path) != {}}
+        changed = {path for path in said if _value(body, path) != _value(self.old, path)}
         conflicts: list[tuple[str, str]] = []
         for manager, entry in self.entries.items():
             if manager == self.me:
@@ -207,7 +209,8 @@ def apply(old: Json, intent: Json, manager: str, force: bool, api_version: str, 
     others = set().union(*(entry.paths for owner, entry in entries.items() if owner != me))
     body = old
     for path in before - wanted:
-        if not any(_related(path, other) for other in others) and not any(_related(path, now) for now in wanted):
+        still = any(now[: len(path)] == path for now in wanted)
+        if not still and not any(_related(path, other) for other in others):
             body = _without(body, path)
     merged = _merge(body, {key: value for key, value in intent.items() if not subresource or key == subresource})
     version = intent["metadata"].get("resourceVersion")

@@ -123,7 +123,12 @@ def success(kind: Kind, name: str, uid: str) -> Json:
 
 def respond(error: errors.KnollError, subject: Subject | None = None) -> Response:
     """The HTTP answer for `error`."""
-    headers = {"Retry-After": "1"} if error.code == 503 else None
-    if error.code == 401:
-        headers = {"WWW-Authenticate": "Bearer"}
-    return Response(orjson.dumps(failure(error, subject)), error.code, headers, JSON_TYPE)
+    return Response(orjson.dumps(failure(error, subject)), error.code, _HEADERS.get(error.code), JSON_TYPE)
+
+
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    # Otherwise the rest of a body that nobody wants would still be read, however long it is.
+    413: {"Connection": "close"},
+    503: {"Retry-After": "1"},
+}

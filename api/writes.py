@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from api import bodies, managed, metadata, patches, strategic
+from api import bodies, managed, metadata, patches, seeds, strategic
 from api.admission import Admission
 from api.identity import User
 from api.metadata import Place
+from api.namespaces import CONTENTS
 from api.options import DeleteOptions, Propagation, WriteOptions
 from api.paths import Target
 from knoll.collector import FOREGROUND, ORPHAN
@@ -257,9 +258,11 @@ class Writes:
         for _ in range(_MAX_TRIES):
             old = await self._store.get(resource, place.namespace, place.name)
             _preconditions(old, options, place)
+            if place.kind is NAMESPACE and place.name in seeds.NAMESPACES:
+                raise ForbiddenError(f'namespaces "{place.name}" is forbidden: this namespace may not be deleted')
             if options.dry_run:
                 return old
-            if options.propagation != "Background" and not await self._hold(old, place, options.propagation):
+            if not await self._held(old, place, options.propagation):
                 continue
             return await self._store.delete(
                 resource, place.namespace, place.name, uid=old["metadata"]["uid"], version=options.version
@@ -279,13 +282,20 @@ class Writes:
                 continue
         return gone
 
-    async def _hold(self, old: Json, place: Place, propagation: Propagation) -> bool:
-        """Leave an object that owns others to the collector; False when somebody wrote it meanwhile."""
-        finalizer = FOREGROUND if propagation == "Foreground" else ORPHAN
+    async def _held(self, old: Json, place: Place, propagation: Propagation) -> bool:
+        """Let an object that others must go with, or before, be held; False when somebody wrote it meanwhile."""
+        wanted = []
+        if place.kind is NAMESPACE:
+            wanted.append(CONTENTS)
+        if propagation != "Background" and await self._store.owned_by(old["metadata"]["uid"]):
+            wanted.append(FOREGROUND if propagation == "Foreground" else ORPHAN)
         held = old["metadata"].get("finalizers") or []
-        if finalizer in held or not await self._store.owned_by(old["metadata"]["uid"]):
+        missing = [finalizer for finalizer in wanted if finalizer not in held]
+        if not missing or old["metadata"].get("deletionTimestamp"):
             return True
-        old["metadata"]["finalizers"] = [*held, finalizer]
+        old["metadata"]["finalizers"] = [*held, *missing]
+        if place.kind is NAMESPACE:
+            old["status"] = {**old.get("status", {}), "phase": "Terminating"}
         try:
             await self._store.update(place.kind.id, old)
         except ConflictError:

@@ -212,8 +212,7 @@ async def test_patch_edit_label_annotate_and_replace(api: Running, kubectl: Kube
     assert "application/strategic-merge-patch+json is not supported" in refused.err
     await kubectl("apply", "-f", manifest(CONFIG_MAP))
     assert "patched" in await kubectl("patch", "cm", "settings", "-p", '{"data":{"size":"big"}}')
-    editor = manifest("#!/bin/sh\nsed -i s/red/green/ $1\n")
-    Path(editor).chmod(0o755)
+    editor = f"sh {manifest('sed -i s/red/green/ $1')}"
     command, environment = kubectl.command("edit", "cm", "settings")
     edited = await asyncio.create_subprocess_exec(*command, env={**environment, "EDITOR": editor})
     assert await edited.wait() == 0

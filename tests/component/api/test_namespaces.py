@@ -1,0 +1,64 @@
+"""Namespaces: what is in one goes with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from api.namespaces import CONTENTS
+from tests.component.api.conftest import Running
+from tests.waiting import eventually
+
+Json = dict[str, Any]
+Make = Callable[..., Json]
+
+NAMESPACES = "/api/v1/namespaces"
+
+
+def namespace(name: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+async def gone(api: Running, path: str) -> bool:
+    return (await api.client.get(path)).status_code == 404
+
+
+async def test_a_deleted_namespace_takes_everything_in_it_along(api: Running, service: Make, config_map: Make) -> None:
+    assert (await api.client.post(NAMESPACES, json=namespace("team"))).status_code == 201
+    for path, body in (("configmaps", config_map()), ("secrets", {**config_map(), "kind": "Secret", "data": {}})):
+        assert (await api.client.post(f"{NAMESPACES}/team/{path}", json=body)).status_code == 201
+    services = "/apis/serving.knative.dev/v1/namespaces/team/services"
+    assert (await api.client.post(services, json=service())).status_code == 201
+    ending = (await api.client.delete(f"{NAMESPACES}/team")).json()
+    assert ending["metadata"]["deletionTimestamp"]
+    assert ending["metadata"]["finalizers"] == [CONTENTS]
+    assert ending["status"]["phase"] == "Terminating"
+    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), what="the end of the namespace")
+    assert (await api.client.get("/api/v1/secrets")).json()["items"] == []
+    assert (await api.client.get("/apis/serving.knative.dev/v1/services")).json()["items"] == []
+    assert (await api.client.post(NAMESPACES, json=namespace("team"))).status_code == 201
+
+
+async def test_nothing_new_comes_into_a_namespace_that_ends(api: Running, config_map: Make) -> None:
+    await api.client.post(NAMESPACES, json=namespace("team"))
+    await api.client.post(f"{NAMESPACES}/team/configmaps", json=config_map(finalizers=["example.com/hold"]))
+    await api.client.delete(f"{NAMESPACES}/team")
+    refused = await api.client.post(f"{NAMESPACES}/team/configmaps", json=config_map("late"))
+    assert refused.status_code == 403
+    assert "because it is being terminated" in refused.json()["message"]
+    release = [{"op": "remove", "path": "/metadata/finalizers"}]
+    headers = {"Content-Type": "application/json-patch+json"}
+
+    async def released() -> bool:
+        path = f"{NAMESPACES}/team/configmaps/settings"
+        return (await api.client.patch(path, json=release, headers=headers)).status_code == 200
+
+    await eventually(released)
+    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), what="the end of the namespace")
+
+
+@pytest.mark.parametrize("name", ["default", "knative-serving", "istio-system", "kube-system"])
+async def test_the_platforms_own_namespaces_stay(api: Running, name: str) -> None:
+    refused = await api.client.delete(f"{NAMESPACES}/{name}")
+    assert refused.status_code == 403
+    assert refused.json()["reason"] == "Forbidden"

@@ -1,0 +1,127 @@
+"""Sources on their way to a build."""
+
+import asyncio
+import hashlib
+import io
+import tarfile
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from api.app import create_app
+from knoll.build_log import BuildLogWriter
+from knoll.connect import connected
+from knoll.memory_store import MemoryStore
+from knoll.settings import ApiSettings
+from tests.component.api.conftest import Running
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = 12
+        tar.addfile(info, io.BytesIO(b"FROM scratch"))
+    return buffer.getvalue()
+
+
+async def test_an_upload_is_addressed_by_what_it_holds(api: Running) -> None:
+    content = archive()
+    answer = await api.client.post("/uploads", content=content)
+    assert answer.status_code == 201
+    found = answer.json()
+    assert found == {"id": f"sha256-{hashlib.sha256(content).hexdigest()}", "size": len(content)}
+    assert (api.settings.uploads_dir / found["id"]).read_bytes() == content
+    assert (await api.client.head(f"/uploads/{found['id']}")).status_code == 200
+    assert (await api.client.post("/uploads", content=content)).json() == found
+    assert [path.name for path in api.settings.uploads_dir.iterdir()] == [found["id"]]
+
+
+@pytest.mark.parametrize("name", ["sha256-" + "0" * 64, "..%2F..%2Fetc%2Fpasswd", "x"])
+async def test_what_was_not_uploaded_is_not_found(api: Running, name: str) -> None:
+    assert (await api.client.get(f"/uploads/{name}")).status_code == 404
+
+
+async def test_a_declared_size_over_the_bound_is_refused_with_both_numbers(api: Running) -> None:
+    limit = api.settings.max_upload_bytes
+    answer = await api.client.post("/uploads", content=b"x" * (limit + 1))
+    assert answer.status_code == 413
+    assert answer.json()["reason"] == "RequestEntityTooLarge"
+    assert str(limit) in answer.json()["message"]
+    assert str(limit + 1) in answer.json()["message"]
+
+
+async def test_a_stream_over_the_bound_is_refused_and_leaves_nothing(api: Running) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    try:
+        answer = await api.client.post("/uploads", content=endless())
+        assert answer.status_code == 413
+        assert str(api.settings.max_upload_bytes) in answer.json()["message"]
+    except (httpx.WriteError, httpx.ReadError):
+        pass  # the server may close while the client still sends
+    await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
+
+
+async def test_an_empty_upload_is_refused(api: Running) -> None:
+    answer = await api.client.post("/uploads", content=b"")
+    assert answer.status_code == 400
+    assert "empty" in answer.json()["message"]
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(api: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    writer.write(b"POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+    await writer.drain()
+    await eventually(lambda: list(api.settings.uploads_dir.glob("*.part")), what="the upload to begin")
+    writer.close()
+    await writer.wait_closed()
+    await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
+
+
+@pytest.mark.redis
+async def test_a_builds_log_streams_until_the_build_has_ended(redis_url: str, settings: ApiSettings) -> None:
+    import uvicorn
+
+    from knoll.admin import QuietServer
+
+    body = {
+        "apiVersion": "build.knoll.dev/v1alpha1",
+        "kind": "Build",
+        "metadata": {"name": "b", "namespace": "default", "uid": "u"},
+        "spec": {},
+    }
+    store = MemoryStore()
+    await store.create("builds.build.knoll.dev", body)
+    path = "/apis/build.knoll.dev/v1alpha1/namespaces/default/builds/b/log"
+    async with connected(redis_url, "test") as redis:
+        app = create_app(store, settings, redis=redis)
+        server = QuietServer(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
+        work = asyncio.create_task(server.serve())
+        await eventually(lambda: server.started)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        log = BuildLogWriter(redis, "default", "b")
+        await log.begin()
+        await log.line("first")
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            assert (await client.get(path)).text == "first\n"
+            async with client.stream("GET", path, params={"follow": "true"}) as answer:
+                lines = answer.aiter_lines()
+                assert await anext(lines) == "first"
+                await log.line("second")
+                assert await anext(lines) == "second"
+                await log.end()
+                assert [line async for line in lines] == []
+            missing = await client.get(path.replace("/b/", "/c/"))
+            assert missing.status_code == 404
+        server.should_exit = True
+        await work
