@@ -1,0 +1,212 @@
+"""All that the connections of one worker share: tables, requests on their way, clock, reports."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from activator.heads import RequestHead
+from activator.revision import Revision
+from activator.routing import HostRoute, Routing
+from activator.upstream import Instance
+from knoll.reports import Poke, Report
+from knoll.scaling import RevisionEndpoints
+from knoll.traffic import RouteEntry
+
+if TYPE_CHECKING:
+    from activator.exchange import Exchange
+
+log = structlog.get_logger()
+
+CHECK_SECONDS = 0.1
+"""How often deadlines of requests are looked at."""
+SWEEP_SECONDS = 1.0
+"""How often idle connections are looked at."""
+POKE_SECONDS = 0.1
+"""At most one poke for a revision in this time, unless many more wait."""
+
+
+class Connection(Protocol):
+    """A client's connection, as far as the process is concerned."""
+
+    def sweep(self, now: float) -> None: ...
+    def retire(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Gateway:
+    """The state of one worker's data path. Lives in one event loop."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Args: name: id of this worker in reports and among the tables' followers."""
+        loop = loop or asyncio.get_running_loop()
+        self.name = name
+        self.time = loop.time
+        self.call_soon = loop.call_soon
+        self.call_later = loop.call_later
+        self.now = loop.time()
+        """The clock when it was last read: good enough for what is counted in seconds."""
+        self.live: dict[Exchange, None] = {}
+        """Requests that have entered a revision and not left it."""
+        self.connections: set[Connection] = set()
+        self.revisions: dict[str, Revision] = {}
+        self.routing: Routing[Revision] = Routing(self.revision)
+        self.overload_status = 503
+        self.log_request: Callable[[Exchange, int, float], None] | None = None
+        self.send_poke: Callable[[Poke], None] = lambda _: None
+        """Set by the reporter."""
+        self.tell_others: Callable[[str, bool], None] = lambda _name, _waiting: None
+        """Set where there are other workers."""
+        self.make_instance: Callable[..., Instance] = Instance
+        self._endpoints: dict[str, RevisionEndpoints] = {}
+        self._poked: dict[str, tuple[float, int]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- hot
+
+    def route(self, head: RequestHead, local: bool) -> "HostRoute[Revision] | None":
+        """Where a request goes; None when no Route has its host."""
+        routing = self.routing
+        found = (routing.local if local else routing.public).get(head.authority)
+        if found is None:
+            found = routing.find(head.authority, local)
+        return found
+
+    # --- what the tables say
+
+    def revision(self, name: str) -> Revision:
+        """Find or make."""
+        found = self.revisions.get(name)
+        if found is None:
+            found = self.revisions[name] = Revision(name, self)
+            found.populate(self._endpoints.get(name, RevisionEndpoints()))
+        return found
+
+    def replace_routes(self, entries: dict[str, RouteEntry]) -> None:
+        """The whole routing table."""
+        self.routing.replace(entries)
+        for entry in entries.values():
+            self._configure(entry)
+        self._forget()
+
+    def change_route(self, name: str, entry: RouteEntry | None) -> None:
+        """One Route's entry."""
+        self.routing.change(name, entry)
+        if entry is not None:
+            self._configure(entry)
+        else:
+            self._forget()
+
+    def _configure(self, entry: RouteEntry) -> None:
+        for name, plane in entry.revisions.items():
+            self.revision(name).configure(plane)
+
+    def replace_endpoints(self, entries: dict[str, RevisionEndpoints]) -> None:
+        """The whole table of endpoints."""
+        gone = self._endpoints.keys() - entries.keys()
+        self._endpoints = dict(entries)
+        for name in gone:
+            self.revision(name).populate(RevisionEndpoints())
+        for name, found in entries.items():
+            self.revision(name).populate(found)
+        self._forget()
+
+    def change_endpoints(self, name: str, found: RevisionEndpoints | None) -> None:
+        """One revision's endpoints."""
+        if found is None:
+            self._endpoints.pop(name, None)
+        else:
+            self._endpoints[name] = found
+        self.revision(name).populate(found or RevisionEndpoints())
+
+    def _forget(self) -> None:
+        """Drop revisions that no table speaks of and that carry nothing."""
+        known = set(self._endpoints)
+        for entry in self.routing.entries.values():
+            known.update(entry.revisions)
+        for name in [name for name in self.revisions if name not in known]:
+            if not self.revisions[name].stats.active:
+                del self.revisions[name]
+
+    # --- see revision.Surroundings
+
+    def instance(self, id_: str, host: str, port: int, limit: int, h2c: bool) -> Instance:
+        return self.make_instance(id_, host, port, limit, h2c)
+
+    def poke(self, revision: str, waiting: int) -> None:
+        """Tell the autoscaler, but not of each of a thousand requests: at once for the first, then for twice as many."""
+        at, told = self._poked.get(revision, (0.0, 0))
+        if self.now - at < POKE_SECONDS and waiting < 2 * told:
+            return
+        self._poked[revision] = (self.now, waiting)
+        self.send_poke(Poke(activator=self.name, revision=revision, at=time.time(), waiting=waiting))
+
+    def wait_for_others(self, revision: str, waiting: bool) -> None:
+        self.tell_others(revision, waiting)
+
+    # --- time
+
+    def start(self) -> None:
+        """Begin to watch deadlines."""
+        self._tasks = [asyncio.create_task(self._check()), asyncio.create_task(self._sweep())]
+
+    async def stop(self) -> None:
+        """End everything that is left, at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self.connections):
+            connection.abort()
+        for revision in self.revisions.values():
+            for instance in revision.instances.values():
+                instance.retire()
+
+    async def drain(self, seconds: float) -> bool:
+        """Let requests end; connections that are idle are closed. Says whether all ended in time."""
+        until = self.time() + seconds
+        for connection in list(self.connections):
+            connection.retire()
+        while self.connections and self.time() < until:
+            await asyncio.sleep(0.02)
+        return not self.connections
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now = self.now = self.time()
+            for exchange in [each for each in self.live if each.deadline <= now]:
+                if exchange in self.live:
+                    exchange.check(now)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.time()
+            for connection in list(self.connections):
+                connection.sweep(now)
+            for revision in self.revisions.values():
+                for instance in revision.instances.values():
+                    instance.sweep(now)
+
+    def report(self, at: float, period: float) -> Report | None:
+        """What to tell the autoscaler of the last period; None when there is nothing to say.
+
+        Args:
+            at: epoch seconds, now.
+            period: seconds.
+        """
+        now, lines, draining = self.time(), [], {}
+        for name, revision in list(self.revisions.items()):
+            line = revision.stats.report(name, now, revision.in_flight(), len(revision.breaker.queue))
+            if line is not None:
+                lines.append(line)
+            if revision.breaker.queue:
+                self.poke(name, len(revision.breaker.queue))
+            for instance in revision.instances.values():
+                if instance.draining:
+                    draining[instance.id] = instance.in_flight
+        if not lines and not draining:
+            return None
+        return Report(activator=self.name, at=at, period=period, revisions=tuple(lines), draining=draining)

@@ -1,0 +1,29 @@
+"""What the activator answers itself. Pure."""
+
+from http import HTTPStatus
+
+from activator.heads import ResponseHead
+
+QUEUE_FULL = "pending request queue full"
+"""Knative's words."""
+REQUEST_TIMEOUT = "request timeout"
+QUEUE_TIMEOUT = "activator: context deadline exceeded: no instance became free in time"
+
+
+def reply(status: int, text: str, extra: bytes = b"") -> tuple[ResponseHead, bytes]:
+    """A short answer in plain text.
+
+    Args:
+        extra: more field lines, each with its CRLF.
+    """
+    body = text.encode() + b"\n"
+    block = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n" + extra
+    return ResponseHead(status, HTTPStatus(status).phrase.encode(), block, len(body)), body
+
+
+def unknown_host(authority: bytes) -> tuple[ResponseHead, bytes]:
+    """No Route has this host."""
+    host = authority.decode("latin-1")
+    if not host:
+        return reply(404, "the request names no Host, so it cannot be routed to a service")
+    return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are")

@@ -1,0 +1,63 @@
+"""Tells the autoscaler what the gateway counted. What Redis does not take is lost: the next second says it anew."""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from activator.gateway import Gateway
+from knoll import keys
+from knoll.connect import AWAY
+from knoll.reports import Poke
+
+log = structlog.get_logger()
+
+
+class Reporter:
+    """Publishes reports each period and pokes at once."""
+
+    def __init__(self, gateway: Gateway, redis: "Redis", period: float) -> None:
+        """Args: period: seconds between two reports."""
+        self._gateway = gateway
+        self._redis = redis
+        self._period = period
+        self._pokes: dict[str, Poke] = {}
+        self._poked = asyncio.Event()
+        gateway.send_poke = self._poke
+
+    def _poke(self, poke: Poke) -> None:
+        self._pokes[poke.revision] = poke
+        self._poked.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._report())
+            tasks.create_task(self._send_pokes())
+
+    async def _report(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(self._period)
+            now = loop.time()
+            report = self._gateway.report(time.time(), now - last)
+            last = now
+            if report is not None:
+                await self._publish(keys.REPORTS, msgspec.json.encode(report))
+
+    async def _send_pokes(self) -> None:
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            pokes, self._pokes = self._pokes, {}
+            for poke in pokes.values():
+                await self._publish(keys.POKES, msgspec.json.encode(poke))
+
+    async def _publish(self, channel: str, message: bytes) -> None:
+        try:
+            await self._redis.publish(channel, message)
+        except AWAY as error:
+            log.debug("report lost", channel=channel, error=str(error))

@@ -1,0 +1,135 @@
+"""A revision as the data path sees it: its instances, its queue, its counts."""
+
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from activator.breaker import QUEUE_DEPTH, Breaker
+from activator.stats import Stats
+from activator.upstream import Instance
+from knoll.scaling import RevisionEndpoints
+from knoll.traffic import DataPlane
+
+if TYPE_CHECKING:
+    from activator.exchange import Exchange
+
+FOREVER = float("inf")
+
+
+class Surroundings(Protocol):
+    """What a revision needs from the process around it."""
+
+    def time(self) -> float:
+        """Seconds on the loop's clock."""
+        ...
+
+    def call_later(self, seconds: float, callback: object, *args: object) -> object: ...
+
+    def poke(self, revision: str, waiting: int) -> None:
+        """Tell the autoscaler that requests wait."""
+        ...
+
+    def instance(self, id_: str, host: str, port: int, limit: int, h2c: bool) -> Instance:
+        """Make one; its slots are shared with other worker processes where there are any."""
+        ...
+
+    def wait_for_others(self, revision: str, waiting: bool) -> None:
+        """Tell the other workers that slots of this revision are wanted here, or no longer."""
+        ...
+
+
+class Revision:
+    """Created when a table first speaks of it; lives until neither does and nothing is in flight."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self.name = name
+        self.plane = DataPlane()
+        self.stats = Stats(around.time())
+        self.instances: dict[str, Instance] = {}
+        self.breaker: Breaker[Exchange, Instance] = Breaker(0, QUEUE_DEPTH, random.random)
+        self.answer_by = FOREVER
+        """Seconds from the slot until the earliest time-out without a byte from the instance."""
+        self._around = around
+        self._interest = False
+
+    def configure(self, plane: DataPlane) -> None:
+        """Take over what the routing table says."""
+        if plane == self.plane:
+            return
+        self.plane = plane
+        set_ = [seconds for seconds in (plane.timeout, plane.response_start_timeout, plane.idle_timeout) if seconds]
+        self.answer_by = min(set_, default=FOREVER)
+        for instance in self.instances.values():
+            instance.limit = plane.concurrency
+            instance.h2c = plane.h2c
+        self._resize()
+
+    def populate(self, found: RevisionEndpoints) -> None:
+        """Take over what the table of endpoints says: new instances serve those that wait, draining ones get no more."""
+        kept: dict[str, Instance] = {}
+        for endpoint in found.endpoints:
+            instance = self.instances.pop(endpoint.id, None)
+            if instance is None or (instance.host, instance.port) != (endpoint.host, endpoint.port):
+                if instance is not None:
+                    instance.retire()
+                instance = self._around.instance(
+                    endpoint.id, endpoint.host, endpoint.port, self.plane.concurrency, self.plane.h2c
+                )
+            instance.timing = endpoint.timing
+            instance.draining = endpoint.state == "draining"
+            if instance.draining:
+                instance.retire()
+            kept[endpoint.id] = instance
+        for gone in self.instances.values():
+            gone.retire()
+        self.instances = kept
+        self._resize()
+
+    def _resize(self) -> None:
+        slots = [i for i in self.instances.values() if not i.draining and not i.suspended]
+        self._run(self.breaker.resize(slots, self.plane.concurrency))
+
+    def suspend(self, instance: Instance) -> None:
+        """Pick an instance that refused a connection no more for a moment, longer each time."""
+        if instance.suspended:
+            return
+        instance.suspended = True
+        instance.failures += 1
+        self._around.call_later(min(1.0, 0.02 * 2**instance.failures), self._resume, instance)
+        self._resize()
+
+    def _resume(self, instance: Instance) -> None:
+        instance.suspended = False
+        self._resize()
+
+    def waits(self) -> None:
+        """A request was put into the queue."""
+        self._around.poke(self.name, len(self.breaker.queue))
+        if self.plane.concurrency and not self._interest:
+            self._interest = True
+            self._around.wait_for_others(self.name, True)
+
+    def leave(self, instance: Instance) -> None:
+        """A request gives its slot back; the next in the queue gets it."""
+        instance.give()
+        if self.breaker.queue:
+            self.serve()
+
+    def serve(self) -> None:
+        """Let those run that may."""
+        self._run(self.breaker.serve())
+
+    def _run(self, served: "list[tuple[Exchange, Instance]]") -> None:
+        for exchange, instance in served:
+            exchange.admitted(instance)
+        if self._interest and not self.breaker.queue:
+            self._interest = False
+            self._around.wait_for_others(self.name, False)
+
+    @property
+    def cold(self) -> bool:
+        """Whether there is no instance that could take a request."""
+        return not self.breaker.slots
+
+    def in_flight(self) -> int:
+        """Requests in instances, those of instances that left the table not counted."""
+        return sum(instance.in_flight for instance in self.instances.values())

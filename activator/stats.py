@@ -1,0 +1,75 @@
+"""What is counted of a revision's requests: for the autoscaler each second, and for operators. Pure."""
+
+from bisect import bisect_left
+
+from knoll.reports import RevisionReport
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Upper bounds of the histograms' buckets, seconds."""
+
+
+class Histogram:
+    """Counts by size; cheap to add to."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class Stats:
+    """One revision in one process. Times are seconds on one clock that never goes back."""
+
+    __slots__ = ("_area", "_last", "_reported", "_since", "active", "arrived", "codes", "cold", "latency", "queued")
+
+    def __init__(self, now: float) -> None:
+        self.active = 0
+        """Requests in flight or waiting."""
+        self.arrived = 0
+        """Since the last report."""
+        self.codes: dict[int, int] = {}
+        """Status to answered requests, for ever."""
+        self.latency = Histogram()
+        """From arrival to the last byte."""
+        self.queued = Histogram()
+        """Of those that waited: from arrival to the slot."""
+        self.cold = 0
+        """Requests that waited for an instance to start."""
+        self._area = 0.0
+        self._last = self._since = now
+        self._reported = False
+
+    def enter(self, now: float) -> None:
+        self._area += self.active * (now - self._last)
+        self._last = now
+        self.active += 1
+        self.arrived += 1
+
+    def leave(self, now: float, began: float, status: int) -> None:
+        """Args: began: when it entered. status: 0 when there was no answer."""
+        self._area += self.active * (now - self._last)
+        self._last = now
+        self.active -= 1
+        self.codes[status] = self.codes.get(status, 0) + 1
+        seconds = now - began
+        self.latency.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.latency.total += seconds
+
+    def report(self, revision: str, now: float, in_flight: int, queued: int) -> RevisionReport | None:
+        """The period since the last report; None when it and the one before held nothing."""
+        period = max(now - self._since, 1e-9)
+        area = self._area + self.active * (now - self._last)
+        requests = self.arrived
+        self._area, self._last, self._since, self.arrived = 0.0, now, now, 0
+        something = bool(area or requests or self.active)
+        if not something and not self._reported:
+            return None
+        self._reported = something
+        return RevisionReport(
+            revision=revision, concurrency=area / period, requests=requests, in_flight=in_flight, queued=queued
+        )
