@@ -40,6 +40,8 @@ class Simulation:
         self.events: list[Emit] = []
         self.enqueued: list[Enqueue] = []
         self.writes = 0
+        self.acknowledged_versions: dict[str, int] = {}
+        """What activators act on, by path: the truth that a status must not run ahead of."""
         self._version = 0
         self._table_version = 0
         self._dirty: dict[Key, None] = {}
@@ -109,7 +111,7 @@ class Simulation:
     def acknowledge(self, route: str = "hello", namespace: str = "default") -> None:
         """Every activator acts on the Route's entry."""
         path = f"{namespace}/{route}"
-        self.world.acknowledged[path] = self.world.routing[path][0]
+        self.world.acknowledged[path] = self.acknowledged_versions[path] = self.world.routing[path][0]
         self._dirty[kinds.ROUTE.id, namespace, route] = None
 
     def ready(self, revision: str, route: str = "hello") -> None:
