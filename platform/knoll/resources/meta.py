@@ -68,7 +68,7 @@ class Condition(Model):
 
     type: str
     """What it is about, for example `Ready`."""
-    status: Literal["True", "False", "Unknown"] = "Unknown"
+    status: Literal["True", "False", "Unknown"]
     """`True`, `False`, or `Unknown` while it is not decided."""
     severity: str = ""
     """Empty when a False one means trouble; `Info` when it is only said."""

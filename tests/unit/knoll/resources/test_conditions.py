@@ -1,0 +1,129 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knoll import kinds
+from knoll.resources.conditions import SETS, Conditions, Verdict, conditions_of
+from knoll.resources.meta import Condition
+from knoll.resources.revision import RevisionStatus
+
+REVISION = SETS[kinds.REVISION.id]
+ROUTE = SETS[kinds.ROUTE.id]
+
+
+def _at(conditions: Conditions, now: float) -> Conditions:
+    return Conditions(conditions.kinds, conditions.items, now)
+
+
+def _shown(conditions: Conditions) -> dict[str, str]:
+    return {item.type: f"{item.status} {item.reason}".strip() for item in conditions.items}
+
+
+def test_at_first_everything_that_feeds_is_unknown() -> None:
+    assert _shown(REVISION.initial(0)) == {
+        "ContainerHealthy": "Unknown", "Ready": "Unknown", "ResourcesAvailable": "Unknown",
+    }  # fmt: skip
+
+
+def test_all_true_makes_it_ready_without_a_reason() -> None:
+    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "wait")
+    found = found.mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    assert _shown(found) == {"ContainerHealthy": "True", "Ready": "True", "ResourcesAvailable": "True"}
+    assert found.is_happy
+
+
+def test_any_false_makes_it_not_ready_with_that_reason() -> None:
+    found = REVISION.initial(0).mark_true("ResourcesAvailable").mark_false("ContainerHealthy", "ExitCode5", "boom")
+    ready = found.get("Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason, ready.message) == ("False", "ExitCode5", "boom")
+
+
+def test_unknown_does_not_hide_a_false() -> None:
+    found = REVISION.initial(0).mark_false("ContainerHealthy", "ExitCode5")
+    found = _at(found, 9).mark_unknown("ResourcesAvailable", "Deploying")
+    assert _shown(found)["Ready"] == "False ExitCode5"
+
+
+def test_of_several_false_the_one_that_changed_last_speaks() -> None:
+    found = ROUTE.initial(0)
+    found = _at(found, 1).mark_false("IngressReady", "First")
+    found = _at(found, 2).mark_false("AllTrafficAssigned", "Second")
+    assert _shown(found)["Ready"] == "False Second"
+    found = _at(found, 3).mark_true("AllTrafficAssigned")
+    assert _shown(found)["Ready"] == "False First"
+
+
+def test_what_only_informs_has_severity_info_and_leaves_ready_alone() -> None:
+    found = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    found = _at(found, 5).mark_false("Active", "NoTraffic", "idle")
+    active = found.get("Active")
+    assert active is not None
+    assert active.severity == "Info"
+    assert found.is_happy
+    assert all(item.severity == "" for item in found.items if item.type != "Active")
+
+
+def test_the_time_changes_only_with_something_else() -> None:
+    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "a")
+    again = _at(found, 60).mark_unknown("ContainerHealthy", "Deploying", "a")
+    assert again.items == found.items
+    changed = _at(found, 60).mark_unknown("ContainerHealthy", "Deploying", "b")
+    times = {item.type: item.last_transition_time for item in changed.items}
+    assert times == {
+        "ContainerHealthy": "1970-01-01T00:01:00Z",
+        "Ready": "1970-01-01T00:01:00Z",
+        "ResourcesAvailable": "1970-01-01T00:00:00Z",
+    }
+
+
+def test_a_configuration_has_one_condition_that_is_marked_itself() -> None:
+    found = SETS[kinds.CONFIGURATION.id].initial(0)
+    assert _shown(found) == {"Ready": "Unknown"}
+    assert _shown(found.mark_false("Ready", "RevisionFailed", "m")) == {"Ready": "False RevisionFailed"}
+    assert _shown(found.mark_true("Ready")) == {"Ready": "True"}
+
+
+def test_a_new_generation_that_was_not_reconciled_says_so() -> None:
+    found = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    assert _shown(_at(found, 1).new_generation()) == {
+        "ContainerHealthy": "True", "Ready": "Unknown NewObservedGenFailure", "ResourcesAvailable": "True",
+    }  # fmt: skip
+
+
+def test_a_build_succeeds_instead_of_being_ready() -> None:
+    assert _shown(SETS[kinds.BUILD_KIND.id].initial(0)) == {"Succeeded": "Unknown"}
+
+
+def test_conditions_go_on_from_a_status() -> None:
+    status = RevisionStatus(conditions=(Condition(type="Ready", status="True", last_transition_time="x"),))
+    found = conditions_of(kinds.REVISION, status, 7)
+    assert found.is_happy
+    assert found.status_of("Active") == "Unknown"
+    assert found.initialized().get("Ready") == status.conditions[0]
+
+
+@pytest.mark.parametrize("kind", sorted(SETS))
+@given(
+    marks=st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(["", "A", "B"])),
+        max_size=12,
+    )
+)
+def test_ready_always_sums_up_the_others(kind: str, marks: list[tuple[int, Verdict, str]]) -> None:
+    kinds_ = SETS[kind]
+    types = [*kinds_.feeding, *kinds_.informing] or [kinds_.happy]
+    found = kinds_.initial(0)
+    for now, (at, status, reason) in enumerate(marks, 1):
+        found = _at(found, now)
+        type_ = types[at % len(types)]
+        found = (
+            found.mark_true(type_) if status == "True"
+            else found.mark_false(type_, reason) if status == "False"
+            else found.mark_unknown(type_, reason)
+        )  # fmt: skip
+        assert [item.type for item in found.items] == sorted(item.type for item in found.items)
+        feeding = [found.status_of(name) for name in kinds_.feeding]
+        if feeding:
+            expected = "False" if "False" in feeding else "Unknown" if "Unknown" in feeding else "True"
+            assert found.status_of(kinds_.happy) == expected
