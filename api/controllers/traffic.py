@@ -137,7 +137,7 @@ def _whole(weights: Mapping[str, int]) -> dict[str, int]:
     """Weights scaled to 100: a tag's host sends all it gets to the tag's revisions, whatever share they have."""
     total = sum(weights.values())
     if total == 100:
-        return dict(weights)
+        return {name: weight for name, weight in weights.items() if weight}
     if total == 0:
         last = list(weights)[-1]
         return {last: 100}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from api.controllers import objects, traffic
+from api.controllers import objects, observe, traffic
 from api.controllers.hosts import Naming
 from api.controllers.traffic import Target
 from knoll import kinds
@@ -103,8 +103,6 @@ class AnyOrder(RuleBasedStateMachine):
         """The controllers are stopped in the middle: only what is written counts afterwards."""
         for key in list(self.world._dirty)[:2]:
             del self.world._dirty[key]
-            from api.controllers import observe
-
             for action in observe.decide(key, self.world.world, self.world.now).actions:
                 self.world.carry_out(action)
         self.remember()
@@ -125,6 +123,19 @@ class AnyOrder(RuleBasedStateMachine):
             "containerStatuses"
         ):
             self.world.scaled(f"hello-{version}", actual=actual, active="True" if actual else "False", reason="")
+
+    @rule(version=st.sampled_from(VERSIONS), acknowledged=st.booleans())
+    def bring_up(self, version: str, acknowledged: bool) -> None:
+        """All that it takes, so that what comes after is often about something that serves."""
+        self.settle()
+        if self.has(version):
+            self.resolve(version, error=False)
+            self.settle()
+            self.scale(version, 1)
+            self.settle()
+        if acknowledged and "default/hello" in self.world.world.routing:
+            self.world.acknowledge()
+            self.settle()
 
     @rule(version=st.sampled_from(VERSIONS))
     def fail(self, version: str) -> None:
