@@ -46,7 +46,9 @@ def sandbox(platform: str, network_name: str, image: str, hostname: str) -> Json
             "NetworkMode": network_name,
             "IpcMode": "shareable",
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
+            # Only our own program runs here, and all it does is sleep: a filter for it would take a tenth of the CPU
+            # that making a sandbox takes.
+            "SecurityOpt": ["no-new-privileges", "seccomp=unconfined"],
             "ReadonlyRootfs": True,
             "PidsLimit": 16,
             "LogConfig": {"Type": "none"},

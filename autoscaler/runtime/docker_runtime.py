@@ -43,15 +43,18 @@ class DockerRuntime:
     One process at a time may have one open for a platform: its spare sandboxes are nobody else's.
     """
 
-    def __init__(self, socket: Path, *, platform: str, network: str, warm_sandboxes: int) -> None:
+    def __init__(
+        self, socket: Path, *, platform: str, network: str, warm_sandboxes: int, engine: Engine | None = None
+    ) -> None:
         """
         Args:
             socket: the engine's unix socket.
             platform: name of the platform, put on everything as a label.
             network: name of the instance network; made when missing.
             warm_sandboxes: bound of the spare sandboxes, 0 turns them off.
+            engine: client to use instead of one for `socket`; closed with the runtime.
         """
-        self._engine = Engine(socket)
+        self._engine = engine or Engine(socket)
         self._platform, self._network = platform, network
         self._images = Images(self._engine, platform)
         self._pool = Pool(self._engine, platform, network, warm_sandboxes)
@@ -77,12 +80,18 @@ class DockerRuntime:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def spare_sandboxes(self) -> int:
+        """Sandboxes ready for the next instances."""
+        return self._pool.spare
+
     # --- life of an instance
 
     async def start(self, spec: InstanceSpec, *, scheduled: Scheduled | None = None) -> Instance:
         if spec.name in self._busy:
             raise AlreadyExistsError(f"instance {spec.name} is being started")
         self._busy.add(spec.name)
+        self._pool.asked()
         try:
             async with self._limiter.slot():
                 return await self._start(spec, scheduled)

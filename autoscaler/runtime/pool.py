@@ -38,7 +38,7 @@ def wanted(bound: int, starts: Sequence[float], now: float) -> int:
 
     Args:
         bound: most of them, >= 0; 0 turns the pool off.
-        starts: when instances were started, in order, any clock.
+        starts: when instances were asked for, in order, any clock.
         now: on that clock.
 
     Returns:
@@ -78,8 +78,8 @@ class Sandbox:
     """A running sandbox."""
 
     id: str
+    name: str
     address: str
-    hostname: str
 
 
 class Pool:
@@ -102,7 +102,7 @@ class Pool:
     def adopt(self, found: Iterable[Listed]) -> None:
         """Take over the spare sandboxes that an earlier process made."""
         known = {one.id for one in self._spare} | self._handed_out
-        self._spare.extend(Sandbox(one.id, one.address, one.name) for one in found if one.id not in known)
+        self._spare.extend(Sandbox(one.id, one.name, one.address) for one in found if one.id not in known)
         self._changed.set()
 
     def forget(self, sandbox_id: str) -> bool:
@@ -116,13 +116,16 @@ class Pool:
         """The engine was away: what it has now is for `adopt` to say."""
         self._spare.clear()
 
+    def asked(self) -> None:
+        """A start was asked for, and may wait for its turn: what the size of the pool is learned from."""
+        now = asyncio.get_running_loop().time()
+        self._starts.append(now)
+        while now - self._starts[0] > MEMORY_SECONDS:
+            self._starts.popleft()
+
     async def take(self, instance: str) -> Sandbox:
         """A sandbox for an instance: a spare one at once, or a new one. Call `done` afterwards, unless it raised."""
-        now = asyncio.get_running_loop().time()
         self._starting += 1
-        self._starts.append(now)
-        while self._starts and now - self._starts[0] > MEMORY_SECONDS:
-            self._starts.popleft()
         try:
             sandbox = self._spare.popleft() if self._spare else await self._make_for(instance)
         except BaseException:
@@ -196,7 +199,7 @@ class Pool:
             await self._engine.post(f"/containers/{made}/start")
             seen = await self._engine.get(f"/containers/{made}/json")
             address = seen["NetworkSettings"]["Networks"][self._network]["IPAddress"]
-            return Sandbox(made, address, hostname)
+            return Sandbox(made, name, address)
         except EngineError as error:
             await self._discard(made)
             raise RuntimeUnavailableError(f"the engine cannot make a sandbox: {error}") from error

@@ -86,8 +86,11 @@ class Starter:
 
     async def rename(self, sandbox: Sandbox, instance: str) -> None:
         """Show whose a sandbox is, and that it is no spare one, to who reads the list after us."""
+        name = labels.sandbox_name(self._platform, instance)
+        if sandbox.name == name:
+            return
+        query = {"name": name}
         try:
-            query = {"name": labels.sandbox_name(self._platform, instance)}
             await self._engine.post(f"/containers/{sandbox.id}/rename", query=query)
         except KnollError as error:
             log.debug("sandbox not renamed", instance=instance, error=str(error))

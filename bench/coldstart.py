@@ -1,0 +1,35 @@
+"""From zero to the first byte, beside a plain `docker run` of the same image. See coldstart.md for what is measured.
+
+`python -m bench.coldstart` measures the runtime on its own; `--url` measures a running platform through its activator.
+"""
+
+import argparse
+import asyncio
+
+from bench import coldstart_platform, coldstart_runtime
+from bench.coldstart_parts import build_image, report
+from knoll.settings import AutoscalerSettings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.coldstart", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds, each kind once a round")
+    parser.add_argument(
+        "--wakes", type=int, default=3, help=f"times that {coldstart_runtime.AT_ONCE} start at once; 0 leaves it out"
+    )
+    parser.add_argument(
+        "--warm", type=int, default=AutoscalerSettings().warm_sandboxes, help="bound of the sandboxes made ahead"
+    )
+    parser.add_argument("--url", help="a running platform's activator, as http://127.0.0.1:8080")
+    parser.add_argument("--api", default="http://127.0.0.1:8001", help="that platform's API")
+    options = parser.parse_args()
+    build_image()
+    if options.url:
+        samples = asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds))
+    else:
+        samples = asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
+    report(samples)
+
+
+if __name__ == "__main__":
+    main()

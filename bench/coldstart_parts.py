@@ -1,0 +1,135 @@
+"""What every cold start bench needs: the image, `docker run`, the clock, the report."""
+
+import asyncio
+import math
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+SOCKET = Path("/var/run/docker.sock")
+IMAGE = "knoll-bench/hello:1"
+PORT = 8080
+NETWORK_OPTIONS = ("--subnet", "10.213.0.0/16", "--ip-range", "10.213.0.0/18")
+"""A subnet of our own lets `docker run --ip` say the address before the container is there: no time to look it up."""
+SERVER = """package main
+
+import (
+	"io"
+	"net/http"
+)
+
+func main() {
+	http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "hello")
+	}))
+}
+"""
+REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+
+Samples = dict[str, list[float]]
+"""Kind of start to seconds, one for each time."""
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of the values are at or below (nearest rank); `values` is not empty."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+async def first_byte(address: str, port: int = PORT, request: bytes = REQUEST) -> None:
+    """Ask until something answers; a try each millisecond."""
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(address, port)
+            try:
+                writer.write(request)
+                if await reader.read(1):
+                    return
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.001)
+
+
+def command(*args: str) -> str:
+    done = subprocess.run(args, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(args)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def build_image() -> None:
+    """A static Go server in an empty image: by this machine's Go, or by that of an image."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "main.go").write_text(SERVER)
+        (directory / "go.mod").write_text("module hello\n\ngo 1.21\n")
+        build = ["go", "build", "-ldflags=-s -w", "-o", "server", "."]
+        if shutil.which("go"):
+            command("env", "CGO_ENABLED=0", "GOTOOLCHAIN=local", *build[:1], "-C", name, *build[1:])
+        else:
+            inside = ["docker", "run", "--rm", "-v", f"{name}:/src", "-w", "/src", "-e", "CGO_ENABLED=0"]
+            command(*inside, "golang:1.24", *build)
+        command("tar", "-C", name, "-cf", f"{name}/server.tar", "server")
+        command("docker", "import", "--change", 'ENTRYPOINT ["/server"]', f"{name}/server.tar", IMAGE)
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
+    """Wait for a condition, looking ten times a second."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await check():
+                return
+            await asyncio.sleep(0.1)
+
+
+async def docker_run(name: str, network: str, address: str) -> float:
+    """`docker run` by its command line, and away with it; returns seconds to the first byte.
+
+    Nobody is asked before the command returns: a packet to an address that is not there yet makes the kernel wait a
+    second before it looks again, which would be the measurement's fault and not Docker's.
+    """
+    began = time.perf_counter()
+    run = await asyncio.create_subprocess_exec(
+        *("docker", "run", "-d", "--name", name, "--network", network, "--ip", address, IMAGE),
+        stdout=subprocess.DEVNULL,
+    )
+    await run.wait()
+    await first_byte(address)
+    took = time.perf_counter() - began
+    remove = await asyncio.create_subprocess_exec("docker", "rm", "-f", name, stdout=subprocess.DEVNULL)
+    await remove.wait()
+    return took
+
+
+def report(samples: Samples) -> None:
+    """A table for people, `RESULT` lines for machines."""
+    print(f"{'what':<16} {'median':>9} {'p95':>9} {'samples':>8}")
+    for kind, values in samples.items():
+        print(f"{kind:<16} {_ms(statistics.median(values))} {_ms(quantile(values, 0.95))} {len(values):>8}")
+    run = samples["docker_run"]
+    plain, plain_p95 = statistics.median(run), quantile(run, 0.95)
+    results = {
+        "coldstart.zero_vs_docker_run": statistics.median(samples["zero"]) / plain,
+        "coldstart.zero_p95_vs_docker_run": quantile(samples["zero"], 0.95) / plain_p95,
+    }
+    if "engine_run" in samples:
+        api = statistics.median(samples["engine_run"])
+        results["coldstart.zero_vs_engine_run"] = statistics.median(samples["zero"]) / api
+    if samples.get("paused"):
+        results["coldstart.paused_vs_docker_run"] = statistics.median(samples["paused"]) / plain
+    if samples.get("zero_25"):
+        woken, at_once = quantile(samples["zero_25"], 0.95), quantile(samples["docker_run_25"], 0.95)
+        results["coldstart.wake25_p95_vs_docker_run"] = woken / at_once
+    for name, value in results.items():
+        print(f"RESULT {name} {value:.3f} ratio")
+    if samples.get("own"):
+        print(f"RESULT coldstart.own_share_ms {statistics.median(samples['own']) * 1000:.2f} ms")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:>7.1f}ms"

@@ -1,0 +1,123 @@
+"""A whole running platform beside `docker run`: the request goes to its activator while the service is at zero."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from bench.coldstart_parts import IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
+
+SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
+AUTOSCALER = "/api/v1/namespaces/knative-serving/configmaps/config-autoscaler"
+QUICK = {"stable-window": "6s", "scale-to-zero-grace-period": "6s", "scale-to-zero-pod-retention-period": "0s"}
+"""The shortest that Knative's validation allows: a round is mostly waiting for zero."""
+
+
+class Platform:
+    """What the bench asks of a platform's API and activator."""
+
+    def __init__(self, client: aiohttp.ClientSession, url: str, api: str) -> None:
+        self._client, self._url, self._api = client, url, api
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        async with self._client.request(method, self._api + path, json=body, headers={"Content-Type": kind}) as answer:
+            told = await answer.json()
+            if answer.status >= 400:
+                raise SystemExit(f"{method} {path}: {told.get('message', told)}")
+            return told
+
+    @asynccontextmanager
+    async def quick(self) -> AsyncIterator[None]:
+        """The shortest way to zero while it lasts, then what was there before."""
+        before = (await self.call("GET", AUTOSCALER)).get("data") or {}
+        await self.call("PATCH", AUTOSCALER, {"data": QUICK})
+        try:
+            yield
+        finally:
+            await self.call("PATCH", AUTOSCALER, {"data": {key: before.get(key) for key in QUICK}})
+
+    @asynccontextmanager
+    async def service(self, name: str) -> AsyncIterator[str]:
+        """A Service of the bench's image; gives the host of its URL."""
+        container = {"image": IMAGE, "ports": [{"containerPort": 8080}]}
+        spec = {"template": {"spec": {"containers": [container]}}}
+        kind = {"apiVersion": "serving.knative.dev/v1", "kind": "Service"}
+        await self.call("POST", SERVICES, {**kind, "metadata": {"name": name}, "spec": spec})
+        try:
+
+            async def ready() -> bool:
+                return bool(await self._ready_url(name))
+
+            await until(ready)
+            yield str(urlsplit(await self._ready_url(name)).hostname)
+        finally:
+            await self.call("DELETE", f"{SERVICES}/{name}")
+
+    async def until_zero(self, name: str) -> None:
+        """Wait until no instance of a Service is there."""
+        told = await self.call("GET", f"{SERVICES}/{name}")
+        revision = told["status"]["latestReadyRevisionName"]
+        path = f"/apis/serving.knative.dev/v1/namespaces/default/revisions/{revision}"
+        label = f"label=knoll.dev/revision=default/{revision}"
+
+        async def zero() -> bool:
+            replicas = (await self.call("GET", path))["status"].get("actualReplicas", 1)
+            return not replicas and not command("docker", "ps", "-q", "--filter", label)
+
+        await until(zero)
+
+    async def ask(self, host: str) -> tuple[float, float]:
+        """One request; returns seconds to its first byte, and what `Server-Timing` says is the platform's own part."""
+        target = urlsplit(self._url)
+        began = time.perf_counter()
+        reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
+        try:
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            head = await reader.read(1)
+            took = time.perf_counter() - began
+            head += await reader.read()
+        finally:
+            writer.close()
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"{host} answered {head[:200]!r}")
+        return took, _own(head.decode(errors="replace"))
+
+    async def _ready_url(self, name: str) -> str:
+        status = (await self.call("GET", f"{SERVICES}/{name}")).get("status") or {}
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
+        return str(status["url"]) if ready else ""
+
+
+def _own(head: str) -> float:
+    """Seconds of `Server-Timing` that are neither the engine's start nor the app's way to ready."""
+    found = re.search(r"(?im)^server-timing:(.*)$", head)
+    parts = dict(re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", found[1] if found else ""))
+    return sum(float(value) for name, value in parts.items() if name in ("queue", "schedule")) / 1000
+
+
+async def measure(url: str, api: str, count: int) -> Samples:
+    """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped."""
+    token = uuid.uuid4().hex[:6]
+    name, network = f"bench-{token}", f"knoll-bench-{token}"
+    samples: Samples = {"docker_run": [], "zero": [], "own": []}
+    command("docker", "network", "create", *NETWORK_OPTIONS, network)
+    try:
+        async with aiohttp.ClientSession() as client:
+            platform = Platform(client, url, api)
+            async with platform.quick(), platform.service(name) as host:
+                for number in range(count + 1):
+                    await platform.until_zero(name)
+                    samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
+                    took, own = await platform.ask(host)
+                    samples["zero"].append(took)
+                    samples["own"].append(own)
+        return {kind: values[1:] for kind, values in samples.items()}
+    finally:
+        command("docker", "network", "rm", network)

@@ -1,0 +1,168 @@
+"""The runtime on its own beside `docker run`: alternating rounds, and many starts at once."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from autoscaler.probes.checks import Checker
+from autoscaler.probes.prober import until_ready
+from autoscaler.probes.spec import Probe, Probes, TcpCheck
+from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.engine import Engine, Query
+from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
+from bench.coldstart_parts import IMAGE, NETWORK_OPTIONS, PORT, SOCKET, Samples, command, docker_run, first_byte, until
+
+AT_ONCE = 25
+PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_seconds=0))}
+
+
+spent: ContextVar[list[float]] = ContextVar("spent")
+"""Seconds of each call to the engine by the start that is being measured, and not by the pool beside it."""
+
+
+class TimedEngine(Engine):
+    """The engine's client, which tells `spent` how long the engine took."""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Query | None = None,
+        seconds: float | None = None,
+    ) -> Any:
+        began = time.perf_counter()
+        try:
+            return await super().call(method, path, body=body, query=query, seconds=seconds)
+        finally:
+            if (calls := spent.get(None)) is not None:
+                calls.append(time.perf_counter() - began)
+
+
+class Bench:
+    """The rounds, on one engine."""
+
+    def __init__(self, runtime: DockerRuntime, engine: Engine, checker: Checker, platform: str, network: str) -> None:
+        self.runtime, self.engine, self.checker = runtime, engine, checker
+        self.platform, self.network = platform, network
+        self.number = 0
+
+    def next(self) -> tuple[str, str]:
+        """A fresh name, and an address that the engine gives to nobody by itself (it counts from the low end)."""
+        self.number += 1
+        return f"hello-{self.number}", f"10.213.{100 + self.number // 250}.{self.number % 250 + 2}"
+
+    async def docker_run(self) -> float:
+        name, address = self.next()
+        return await docker_run(f"{self.platform}-{name}", self.network, address)
+
+    async def engine_run(self) -> float:
+        """The same through the engine's API, without the price of a command."""
+        name, address = self.next()
+        networking = {"EndpointsConfig": {self.network: {"IPAMConfig": {"IPv4Address": address}}}}
+        body = {"Image": IMAGE, "HostConfig": {"NetworkMode": self.network}, "NetworkingConfig": networking}
+        began = time.perf_counter()
+        made = await self.engine.create(body, f"{self.platform}-{name}")
+        await self.engine.post(f"/containers/{made}/start")
+        await first_byte(address)
+        took = time.perf_counter() - began
+        await self.engine.remove(made)
+        return took
+
+    async def from_zero(self, keep: bool = False) -> tuple[float, Instance]:
+        """Start an instance, probe it, ask it: what the platform does from the moment it decided."""
+        name, _ = self.next()
+        spec = InstanceSpec(name, "default/hello", "uid", (ContainerSpec("user-container", IMAGE),), PORT)
+        began = time.perf_counter()
+        one = await self.runtime.start(spec)
+        await until_ready(self.checker, self.runtime, name, one.address, PROBES)
+        await first_byte(one.address)
+        took = time.perf_counter() - began
+        if not keep:
+            await self.runtime.stop(name, 0)
+        return took, one
+
+    async def from_paused(self, one: Instance) -> float:
+        await self.runtime.pause(one.name)
+        began = time.perf_counter()
+        await self.runtime.resume(one.name)
+        await first_byte(one.address)
+        return time.perf_counter() - began
+
+    async def calm(self, spare: int) -> None:
+        """Wait until the pool is full again: a user's next cold start is not in the same second either."""
+
+        async def full() -> bool:
+            return self.runtime.spare_sandboxes >= spare
+
+        await until(full)
+        await asyncio.sleep(0.3)
+
+
+async def rounds(bench: Bench, count: int) -> Samples:
+    """Alternating, each kind once a round, the order turned each time; the first round warms caches and is dropped."""
+    samples: Samples = {"docker_run": [], "engine_run": [], "zero": [], "paused": [], "own": []}
+    _, kept = await bench.from_zero(keep=True)
+
+    async def zero() -> float:
+        calls: list[float] = []
+        token = spent.set(calls)
+        took, one = await bench.from_zero(keep=True)
+        samples["own"].append(took - sum(calls))
+        spent.reset(token)
+        await bench.runtime.stop(one.name, 0)
+        return took
+
+    kinds: list[tuple[str, Callable[[], Awaitable[float]]]] = [
+        ("docker_run", bench.docker_run),
+        ("engine_run", bench.engine_run),
+        ("zero", zero),
+        ("paused", lambda: bench.from_paused(kept)),
+    ]
+    for number in range(count + 1):
+        for kind, measure in kinds[number % 4 :] + kinds[: number % 4]:
+            await bench.calm(2)
+            samples[kind].append(await measure())
+    await bench.runtime.stop(kept.name, 0)
+    return {kind: values[1:] for kind, values in samples.items()}
+
+
+async def wake(bench: Bench, count: int, warm: int) -> Samples:
+    """Many at once, `docker run` and the runtime in turns; each request is a sample.
+
+    The pool learns from the first time, which is told apart.
+    """
+    samples: Samples = {"docker_run_25": [], "zero_25": [], "zero_25_unlearned": []}
+    for number in range(count + 1):
+        samples["docker_run_25"] += await asyncio.gather(*(bench.docker_run() for _ in range(AT_ONCE)))
+        await bench.calm(min(warm, AT_ONCE) if number else 2)
+        woken = await asyncio.gather(*(bench.from_zero(keep=True) for _ in range(AT_ONCE)))
+        samples["zero_25" if number else "zero_25_unlearned"] += [took for took, _ in woken]
+        await asyncio.gather(*(bench.runtime.stop(one.name, 0) for _, one in woken))
+        await bench.calm(2)
+    return samples
+
+
+async def measure(count: int, wakes: int, warm: int) -> Samples:
+    """All of it, on a platform of its own that is gone afterwards."""
+    platform = f"bench-{uuid.uuid4().hex[:6]}"
+    network = f"knoll-{platform}"
+    command("docker", "network", "create", *NETWORK_OPTIONS, network)
+    runtime = DockerRuntime(SOCKET, platform=platform, network=network, warm_sandboxes=warm, engine=TimedEngine(SOCKET))
+    try:
+        engine = Engine(SOCKET)
+        await engine.open()
+        async with runtime, Checker() as checker:
+            await runtime.ensure_image(IMAGE)
+            bench = Bench(runtime, engine, checker, platform, network)
+            samples = await rounds(bench, count)
+            samples |= await wake(bench, wakes, warm) if wakes else {}
+            await runtime.destroy()
+        await engine.close()
+        return samples
+    finally:
+        command("docker", "network", "rm", network)
