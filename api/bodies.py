@@ -170,6 +170,8 @@ class _Open:
     """Nodes counted before it."""
     key: str | None = None
     """Of a mapping: the key whose value comes next."""
+    merging: bool = False
+    """Whether that key is the merge key."""
     merges: list[Json] = field(default_factory=list)
 
 
@@ -246,7 +248,9 @@ class _Builder:
         if isinstance(value, dict | list):
             raise _unreadable(event, "only text can be a key")
         text = value if isinstance(value, str) else getattr(event, "value", None) or str(value)
-        if text in top.value and text != _MERGE_KEY:
+        # Quoted, it is a key like any other.
+        top.merging = text == _MERGE_KEY and isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+        if text in top.value and not top.merging:
             self.duplicates.append(".".join([*(item.key for item in self._stack if item.key), text]))
         top.key = text
 
@@ -259,7 +263,7 @@ class _Builder:
             top.value.append(value)
             return
         key, top.key = top.key or "", None
-        if key != _MERGE_KEY:
+        if not top.merging:
             top.value[key] = value
             return
         for merged in value if isinstance(value, list) else [value]:

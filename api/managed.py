@@ -42,7 +42,7 @@ class Manager:
 
 @dataclass(slots=True)
 class Entry:
-    """A manager's fields: paths to leaves (scalars, lists, empty objects)."""
+    """A manager's fields: paths to leaves (scalars and lists; an empty object is nobody's)."""
 
     paths: set[Path]
     api_version: str
@@ -68,7 +68,7 @@ def paths(body: Json, *, subresource: str = "") -> set[Path]:
 
 
 def _leaves(value: Any, at: Path, found: set[Path]) -> None:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         for key, child in value.items():
             _leaves(child, (*at, key), found)
     else:
@@ -174,9 +174,7 @@ class Applied:
         Raises: ApplyConflictError: a field that others own would change, and force was not given.
         """
         mine = paths(self.intent, subresource=self.me.subresource)
-        # An object that is applied empty takes nothing from those who fill it.
-        said = {path for path in mine if _value(self.intent, path) != {}}
-        changed = {path for path in said if _value(body, path) != _value(self.old, path)}
+        changed = {path for path in mine if _value(body, path) != _value(self.old, path)}
         conflicts: list[tuple[str, str]] = []
         for manager, entry in self.entries.items():
             if manager == self.me:

@@ -112,10 +112,14 @@ def delete_options(query: Query, body: Json | None) -> DeleteOptions:
             f"propagationPolicy: Unsupported value: {str(propagation)[:40]!r}: "
             'supported values: "Background", "Foreground", "Orphan"'
         )
-    dry_run = body.get("dryRun") or []
+    dry_run = body.get("dryRun")
+    if dry_run is None:
+        dry_run = []
     if not isinstance(dry_run, list):
         raise BadRequestError("dryRun of DeleteOptions must be a list")
-    preconditions = body.get("preconditions") or {}
+    preconditions = body.get("preconditions")
+    if preconditions is None:
+        preconditions = {}
     if not isinstance(preconditions, dict):
         raise BadRequestError("preconditions of DeleteOptions must be an object")
     return DeleteOptions(

@@ -36,7 +36,7 @@ def parse(path: str) -> Target:
         group, rest = "", parts[1:]
     else:
         group, rest = (parts[1] if len(parts) > 1 else ""), parts[2:]
-    if not rest or (group, rest[0]) not in _GROUP_VERSIONS or "" in rest:
+    if not rest or (parts[0] != "api" and not group) or (group, rest[0]) not in _GROUP_VERSIONS or "" in rest:
         raise unknown()
     version, rest = rest[0], rest[1:]
     namespace = ""

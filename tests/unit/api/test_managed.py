@@ -1,0 +1,117 @@
+"""Ownership of fields in server-side apply."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api import managed
+from api.status import ApplyConflictError
+
+Json = dict[str, Any]
+
+data = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), max_size=4)
+
+
+def config(values: Json, **metadata: Any) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", **metadata}, "data": dict(values)}
+
+
+def stored(values: Json) -> Json:
+    return config(values, resourceVersion="1", creationTimestamp="t0")
+
+
+def apply(old: Json, values: Json, manager: str, *, force: bool = False) -> Json:
+    applied = managed.apply(old, config(values), manager, force, "v1", "")
+    body = {**applied.body, "metadata": dict(applied.body["metadata"])}
+    applied.record(body, "t1")
+    return body
+
+
+def first(values: Json, manager: str) -> Json:
+    body = stored(values)
+    managed.first(body, config(values), manager, "v1", "t0")
+    return body
+
+
+@given(data, data, data)
+def test_two_forced_appliers_leave_the_union_of_what_they_want(one: Json, two: Json, three: Json) -> None:
+    body = apply(first(one, "a"), two, "b", force=True)
+    body = apply(body, three, "a", force=True)
+    assert {**two, **three} == body.get("data", {})
+
+
+@given(data, data)
+def test_applying_again_changes_nothing(one: Json, two: Json) -> None:
+    body = apply(first(one, "a"), two, "b", force=True)
+    again = apply(body, two, "b")
+    assert again == body
+    assert not managed.differs(again, body)
+
+
+@given(data, data)
+def test_only_other_values_of_owned_fields_conflict(one: Json, two: Json) -> None:
+    old = first(one, "a")
+    disputed = {key for key in one.keys() & two.keys() if one[key] != two[key]}
+    if not disputed:
+        apply(old, two, "b")
+        return
+    with pytest.raises(ApplyConflictError) as refused:
+        apply(old, two, "b")
+    assert {path for _, path in refused.value.conflicts} == {f".data.{key}" for key in disputed}
+
+
+@given(data, data)
+def test_a_sole_applier_gets_exactly_what_it_says(one: Json, two: Json) -> None:
+    assert apply(first(one, "a"), two, "a").get("data", {}) == two
+
+
+@given(data, data)
+def test_every_field_written_through_an_update_has_its_last_writer(one: Json, two: Json) -> None:
+    old = first(one, "a")
+    body = {**config(two, resourceVersion="1"), "metadata": {"name": "c", "resourceVersion": "1"}}
+    managed.update(body, old, "editor", "v1", "", "t2")
+    if not one:
+        return
+    changed = {("data", key) for key in two if one.get(key) != two[key]}
+    entries = managed.read(body)
+    mine = entries.get(managed.Manager("editor", "Update"))
+    assert (mine.paths if mine else set()) - {("data",)} == changed
+
+
+def test_lists_are_owned_whole() -> None:
+    body = {"metadata": {"name": "x"}, "spec": {"containers": [{"image": "a"}], "empty": {}, "n": 1}}
+    assert managed.paths(body) == {("spec", "containers"), ("spec", "n")}
+
+
+def test_what_the_server_sets_is_nobodys() -> None:
+    body = config({"a": "x"}, uid="u", resourceVersion="1", generation=2, labels={"l": "m"})
+    assert managed.paths(body) == {("data", "a"), ("metadata", "labels", "l")}
+
+
+def test_written_ownership_reads_back() -> None:
+    body = config({"a": "x"})
+    entries = {
+        managed.Manager("m", "Apply"): managed.Entry({("data", "a"), ("metadata", "labels", "x.y/z")}, "v1", "t"),
+        managed.Manager("n", "Update", "status"): managed.Entry({("status", "url")}, "v1", "t"),
+    }
+    managed.write(body, entries)
+    assert managed.read(body) == entries
+
+
+def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
+    one = ApplyConflictError([("kubectl", ".spec.a")])
+    assert str(one) == 'Apply failed with 1 conflict: conflict with "kubectl": .spec.a'
+    two = ApplyConflictError([("kubectl", ".spec.a"), ("curl\nv1", ".spec.b")])
+    assert str(two) == (
+        'Apply failed with 2 conflicts: conflicts with "curl" using v1:\n- .spec.b\nconflicts with "kubectl":\n- .spec.a'
+    )
+
+
+@pytest.mark.parametrize(
+    "entries", [[{}], [{"manager": 7}], ["x"], [{"manager": "m", "fieldsV1": []}], [{"manager": "m"}]]
+)
+def test_entries_that_cannot_be_read_do_no_harm(entries: Any) -> None:
+    body = config({"a": "x"}, managedFields=entries)
+    assert all(not entry.paths for entry in managed.read(body).values())
