@@ -38,7 +38,8 @@ async def run(settings: ActivatorSettings, sockets: list[socket.socket], stop: a
             return "" if all(follower.synced for follower in followers) else "waiting for the tables in Redis"
 
         app = admin.app(ready, metrics=lambda: metrics.exposition(gateway))
-        background = [asyncio.create_task(each.run()) for each in (*followers, reporter)]
+        runs = [*(follower.run() for follower in followers), reporter.run()]
+        background = [asyncio.create_task(each) for each in runs]
         ending = asyncio.Event()
         background.append(
             asyncio.create_task(admin.serve(app, settings.admin_host, settings.activator_admin_port, ending))
@@ -46,13 +47,14 @@ async def run(settings: ActivatorSettings, sockets: list[socket.socket], stop: a
         for task in background:  # a bug that ends one of them ends the process: its supervisor starts it again
             task.add_done_callback(lambda _: stop.set())
         gateway.start()
+        numbers = [each.getsockname()[1] for each in sockets]
         await ports.open(sockets)
-        log.info("activator ready", ports=[each.getsockname()[1] for each in sockets])
+        log.info("activator ready", ports=numbers)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
         await stop.wait()
-        await ports.close()
+        ports.close()
         if not await gateway.drain(settings.drain_seconds):
             log.warning("requests broken off", connections=len(gateway.connections))
         await gateway.stop()

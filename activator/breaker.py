@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from activator.balance import Slots, policy
+from activator.balance import Policy, Slots, policy
 from knoll.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
@@ -32,7 +32,7 @@ class Breaker(Generic[W, S]):
         self.queue: OrderedDict[W, None] = OrderedDict()
         self.depth = depth
         self._draw = draw
-        self._choose = policy(limit)
+        self._choose: Policy[S] = policy(limit)
         self._turn = 0
 
     def enter(self, waiter: W) -> S | None:

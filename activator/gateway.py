@@ -45,7 +45,7 @@ class Gateway:
         self.name = name
         self.time = loop.time
         self.call_soon = loop.call_soon
-        self.call_later = loop.call_later
+        self._loop = loop
         self.now = loop.time()
         """The clock when it was last read: good enough for what is counted in seconds."""
         self.live: dict[Exchange, None] = {}
@@ -136,12 +136,15 @@ class Gateway:
         return self.make_instance(id_, host, port, limit, h2c)
 
     def poke(self, revision: str, waiting: int) -> None:
-        """Tell the autoscaler, but not of each of a thousand requests: at once for the first, then for twice as many."""
+        """Tell the autoscaler, not of each of a thousand: at once of the first, then of twice as many."""
         at, told = self._poked.get(revision, (0.0, 0))
         if self.now - at < POKE_SECONDS and waiting < 2 * told:
             return
         self._poked[revision] = (self.now, waiting)
         self.send_poke(Poke(activator=self.name, revision=revision, at=time.time(), waiting=waiting))
+
+    def later(self, seconds: float, callback: Callable[[Instance], None], instance: Instance) -> None:
+        self._loop.call_later(seconds, callback, instance)
 
     def wait_for_others(self, revision: str, waiting: bool) -> None:
         self.tell_others(revision, waiting)
@@ -168,7 +171,7 @@ class Gateway:
         until = self.time() + seconds
         for connection in list(self.connections):
             connection.retire()
-        while self.connections and self.time() < until:
+        while self.connections and self.time() < until:  # noqa: ASYNC110 - connections go one by one, in any order
             await asyncio.sleep(0.02)
         return not self.connections
 

@@ -130,7 +130,7 @@ class ResponseHead:
         """Bytes of the body, CHUNKED or UNTIL_CLOSE; what the head says, also for HEAD and 304."""
         self.keep_alive = True
         self.patience = 0
-        """Seconds after which the instance closes an idle connection (`Keep-Alive: timeout=`); 0 when it did not say."""
+        """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 when it did not say."""
         self.upgrade = b""
         framing = b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
         if status < 200 or status == 204 or (status == 304 and length < 0):

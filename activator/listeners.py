@@ -6,13 +6,9 @@ import resource
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any
-
-import uvicorn
 
 from activator.gateway import Gateway
 from activator.server import Client
-from knoll.admin import QuietServer
 
 BACKLOG = 4096
 
@@ -45,41 +41,31 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listeners:
-    """uvicorn's server around our protocol: it accepts, we own the bytes."""
+    """Accepts connections and gives each to a `Client`.
+
+    The loop's own server, not uvicorn's: nothing of an ASGI server would be used, and uvicorn's shutdown waits for
+    connections on terms that are not ours (tunnels, long answers).
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._servers: list[tuple[QuietServer, asyncio.Task[None]]] = []
+        self._servers: list[asyncio.Server] = []
 
     async def open(
         self, sockets: Sequence[socket.socket], *, local: bool = False, tls: ssl.SSLContext | None = None
     ) -> None:
-        """Accept connections on these sockets until `close`."""
+        """Accept connections on these sockets until `close`.
 
-        def protocol(**_: Any) -> Client:
-            return Client(self._gateway, local)
+        Args:
+            local: they belong to the gateway for cluster-local hosts.
+        """
+        loop = asyncio.get_running_loop()
+        for each in sockets:
+            server = await loop.create_server(lambda: Client(self._gateway, local), sock=each, ssl=tls, backlog=BACKLOG)
+            self._servers.append(server)
 
-        config = uvicorn.Config(
-            app=_no_application, interface="asgi3", http=protocol, lifespan="off", log_config=None, ws="none",  # type: ignore[arg-type]
-            timeout_graceful_shutdown=1, backlog=BACKLOG,
-        )  # fmt: skip
-        config.load()
-        config.ssl = tls
-        server = QuietServer(config)
-        task = asyncio.create_task(server.serve(sockets=list(sockets)))
-        self._servers.append((server, task))
-        while not server.started:
-            if task.done():
-                await task
-            await asyncio.sleep(0.001)
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Accept nothing more; connections that are there stay."""
-        for server, _ in self._servers:
-            server.should_exit = True
-        await asyncio.gather(*(task for _, task in self._servers))
+        for server in self._servers:
+            server.close()
         self._servers.clear()
-
-
-async def _no_application(*_: object) -> None:
-    raise AssertionError("requests never get to an ASGI application")

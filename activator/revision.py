@@ -1,6 +1,7 @@
 """A revision as the data path sees it: its instances, its queue, its counts."""
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from activator.breaker import QUEUE_DEPTH, Breaker
@@ -22,7 +23,9 @@ class Surroundings(Protocol):
         """Seconds on the loop's clock."""
         ...
 
-    def call_later(self, seconds: float, callback: object, *args: object) -> object: ...
+    def later(self, seconds: float, callback: "Callable[[Instance], None]", instance: Instance) -> None:
+        """Call back after a while."""
+        ...
 
     def poke(self, revision: str, waiting: int) -> None:
         """Tell the autoscaler that requests wait."""
@@ -64,7 +67,7 @@ class Revision:
         self._resize()
 
     def populate(self, found: RevisionEndpoints) -> None:
-        """Take over what the table of endpoints says: new instances serve those that wait, draining ones get no more."""
+        """Take over what the table of endpoints says: new instances serve those that wait."""
         kept: dict[str, Instance] = {}
         for endpoint in found.endpoints:
             instance = self.instances.pop(endpoint.id, None)
@@ -94,7 +97,7 @@ class Revision:
             return
         instance.suspended = True
         instance.failures += 1
-        self._around.call_later(min(1.0, 0.02 * 2**instance.failures), self._resume, instance)
+        self._around.later(min(1.0, 0.02 * 2**instance.failures), self._resume, instance)
         self._resize()
 
     def _resume(self, instance: Instance) -> None:

@@ -261,9 +261,10 @@ class Client(Exchange, asyncio.Protocol):
                     self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
             elif now - self._since > KEEP_ALIVE_SECONDS:
                 self._transport.close()
-        elif self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE):
-            if now - self._since > LINGER_SECONDS:
-                self._transport.abort()
+            return
+        lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE)
+        if lingers and now - self._since > LINGER_SECONDS:
+            self._transport.abort()
 
     def retire(self) -> None:
         """The process wants to end: close when idle, otherwise after the answer."""
@@ -279,10 +280,7 @@ class Client(Exchange, asyncio.Protocol):
 
     def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         request = self.head
-        if request.keep_alive and request.version and not self._closing:
-            wire = head.plain
-        else:
-            wire = self._plain_close(head)
+        wire = head.plain if request.keep_alive and request.version and not self._closing else self._plain_close(head)
         if request.is_head or head.status == 204 or head.status == 304:
             self._framing = _BY_LENGTH
             self._write(wire)
@@ -359,7 +357,7 @@ class Client(Exchange, asyncio.Protocol):
 
     def ended(self) -> None:
         mode = self._mode
-        if mode == _BUSY or mode == _TUNNEL:
+        if mode in (_BUSY, _TUNNEL):
             if self._closing:
                 self._transport.close()
                 return
