@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.controllers import conditions, objects
-from api.controllers.actions import Action, Create, Emit, Outcome
+from api.controllers import conditions, objects, revision_gc
+from api.controllers.actions import Action, Create, Delete, Emit, Outcome
 from api.controllers.conditions import FALSE, UNKNOWN, YES, Verdict
 from knoll import kinds
+from knoll.config.gc import GCConfig
 from knoll.resources import labels as well_known
 from knoll.resources import names
 from knoll.resources.admission import timestamp
@@ -24,6 +25,7 @@ class Observed:
     """The Revision of the name that the newest generation's would get, whoever owns it."""
     routes: frozenset[str] = field(default_factory=frozenset)
     """Names of the Routes whose spec or status names this Configuration."""
+    gc: GCConfig = field(default_factory=GCConfig)
 
 
 def reconcile(observed: Observed, now: float) -> Outcome:
@@ -62,7 +64,11 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.CONFIGURATION.id, before, after)
     actions += _events(before, after)
-    return Outcome(actions)
+    old_ones, requeue_after = revision_gc.superfluous(after, observed.revisions, observed.gc, now)
+    for revision in old_ones:
+        meta = revision["metadata"]
+        actions.append(Delete(kinds.REVISION.id, meta["namespace"], meta["name"], meta["uid"]))
+    return Outcome(actions, requeue_after)
 
 
 def revision_name(configuration: Json) -> str:

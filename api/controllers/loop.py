@@ -176,6 +176,9 @@ class Controllers:
         self.world.config, problems = PlatformConfig.from_config_maps(data, before)
         for problem in problems:
             log.warning("configuration not taken over", error=str(problem))
+        if self.world.config.gc != before.gc:
+            for namespace, name in self.world.cache.all(kinds.CONFIGURATION.id):
+                self.queue.add((kinds.CONFIGURATION.id, namespace, name))
         naming = hosts.Naming(self.world.config.domain, self.world.config.network, self._port)
         if naming != self.world.naming:
             self.world.naming = naming
@@ -257,7 +260,6 @@ class Controllers:
             self._acknowledgements.expect(path, self.world.routing[path][0])
         else:
             self._acknowledgements.forget(path)
-            self.world.acknowledged.pop(path, None)
 
     async def _read_again(self, key: Key, action: Action, error: KnollError) -> None:
         """Somebody else was quicker: look at what there is now, then decide anew; at once the first time."""

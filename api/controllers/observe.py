@@ -8,6 +8,7 @@ from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
 from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE
 from knoll import kinds
+from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
 from knoll.jobs import BuildProgress, Resolution
 from knoll.scaling import ScaleStatus
@@ -52,7 +53,7 @@ def decide(key: Key, world: World, now: float) -> Outcome:
         case kinds.SERVICE.id:
             return service.reconcile(_service(body, world.cache), now)
         case kinds.CONFIGURATION.id:
-            return configuration.reconcile(_configuration(body, world.cache), now)
+            return configuration.reconcile(_configuration(body, world.cache, world.config.gc), now)
         case kinds.REVISION.id:
             return revision.reconcile(_revision(body, world), now)
         case kinds.ROUTE.id:
@@ -88,13 +89,14 @@ def _service(body: Json, cache: Cache) -> service.Observed:
     )
 
 
-def _configuration(body: Json, cache: Cache) -> configuration.Observed:
+def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.Observed:
     namespace = body["metadata"]["namespace"]
     return configuration.Observed(
         body,
         revisions=cache.owned(body, REVISION),
         namesake=cache.get(REVISION, namespace, configuration.revision_name(body)),
         routes=_routes_to(body, cache),
+        gc=gc,
     )
 
 
@@ -137,6 +139,7 @@ def _route(body: Json, world: World) -> route.Observed:
     )  # fmt: skip
     names = {target["revisionName"] for target in targets if target.get("revisionName")}
     names |= {objects.status(found).get("latestReadyRevisionName") or "" for found in configurations.values()}
+    names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
     core = {found["metadata"]["name"]: found for found in cache.owned(body, kinds.CORE_SERVICE.id)}
     core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholders.wanted_names(body, world.naming))
     path = objects.path_of(body)
@@ -147,6 +150,7 @@ def _route(body: Json, world: World) -> route.Observed:
         revisions=_by_name(cache, REVISION, namespace, names - {""}),
         core_services=core,
         naming=world.naming,
+        rollout_seconds=world.config.network.rollout_duration_seconds,
         programmed=entry,
         followers=world.activators,
         acknowledged=entry is not None and world.acknowledged.get(path) == version,

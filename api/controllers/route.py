@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.controllers import conditions, hosts, objects, placeholders, traffic
+from api.controllers import conditions, hosts, objects, placeholders, rollout, traffic
 from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
+from api.controllers.rollout import Progress
+from api.controllers.traffic import Assignment, Target
 from knoll import kinds
 from knoll.resources import labels as well_known
 from knoll.store import Json
@@ -20,6 +22,7 @@ _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
 _NOT_ACKNOWLEDGED = Verdict(
     UNKNOWN, "IngressNotConfigured", "Not every activator has taken over the newest traffic yet."
 )
+_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "Traffic moves to the latest Revision step by step.")
 _LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "What an earlier Route of this name has left is being removed.")
 _NO_ACTIVATOR = Verdict(
     UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed; start one."
@@ -38,6 +41,8 @@ class Observed:
     core_services: Mapping[str, Json] = field(default_factory=dict)
     """By name: those of the names the Route needs, and all that it owns."""
     naming: Naming = field(default_factory=Naming)
+    rollout_seconds: float = 0.0
+    """How long a gradual rollout takes unless the Route says it itself; 0 is none."""
     programmed: RouteEntry | None = None
     """The Route's entry in the routing table."""
     followers: int = 0
@@ -68,7 +73,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     }
     ingress = conditions.verdict_of(route, INGRESS_READY)
     after_status: list[Action] = []
-    waiting = False
+    waiting, requeue_after = False, None
+    targets: tuple[Target, ...] = ()
     taken = placeholders.foreign(route, naming, observed.core_services)
     if taken:
         ingress = Verdict(FALSE, "NotOwned", f'A Service "{taken}" exists already and does not belong to this Route.')
@@ -76,16 +82,19 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         ingress = _LEFTOVER
     elif assignment.targets:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
-        entry = traffic.entry_of(assignment.targets, route, observed.revisions, naming, local_tags)
+        progress, entry = _progress(observed, assignment, local_tags, now)
+        targets, requeue_after = progress.targets, progress.requeue_after
         after_status += placeholders.superfluous(route, naming, observed.core_services)
-        ingress = _ingress(observed, entry, ingress)
-        waiting = ingress.status != TRUE
+        ingress = _ROLLING_OUT if progress.clocks else _ingress(observed, entry, ingress)
+        waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
         if entry != observed.programmed:
             after_status.append(PutRoute(objects.path_of(route), entry))
-    if assignment.targets:
-        status["traffic"] = traffic.status_of(assignment.targets, route, naming, local_tags)
-    elif "traffic" in old:
-        status["traffic"] = old["traffic"]
+        if progress.clocks:
+            status["annotations"] = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)}
+    if targets:
+        status["traffic"] = traffic.status_of(targets, route, naming, local_tags)
+    else:
+        status.update({name: old[name] for name in ("traffic", "annotations") if name in old})
     verdicts = {
         ALL_TRAFFIC_ASSIGNED: assignment.verdict, CERTIFICATE_PROVISIONED: _NO_TLS, INGRESS_READY: ingress
     }  # fmt: skip
@@ -95,12 +104,28 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         finalizers.append(well_known.ROUTE_FINALIZER)
     after = objects.changed(route, new_status=status, finalizers=finalizers)
     actions += objects.write(kinds.ROUTE.id, route, after)
-    return Outcome([*actions, *after_status], waits=waiting)
+    return Outcome([*actions, *after_status], requeue_after, waits=waiting)
 
 
 def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Outcome:
     """What is left to do once a Route is gone."""
     return Outcome([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
+
+
+def _progress(
+    observed: Observed, assignment: Assignment, local_tags: frozenset[str], now: float
+) -> tuple[Progress, RouteEntry]:
+    """How far rollouts are, and the entry for it."""
+    route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
+
+    def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
+        found = rollout.advance(assignment.targets, route, observed.revisions, duration, acknowledged, now)
+        return found, traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
+
+    progress, entry = at(acknowledged=False)
+    if progress.clocks and observed.acknowledged and entry == observed.programmed:
+        return at(acknowledged=True)
+    return progress, entry
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

@@ -120,6 +120,11 @@ def entry_of(
     return RouteEntry(hosts=public, revisions=planes, local_hosts=local)
 
 
+def is_servable(revision: Json) -> bool:
+    """Whether a Revision can be sent traffic: it was ready once and stays."""
+    return objects.is_ready(revision) and not objects.deleting(revision)
+
+
 def data_plane(revision: Json) -> DataPlane:
     """What an activator must know about a Revision."""
     spec = revision["spec"]
