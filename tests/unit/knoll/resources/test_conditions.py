@@ -91,8 +91,10 @@ def test_a_new_generation_that_was_not_reconciled_says_so() -> None:
     }  # fmt: skip
 
 
-def test_a_build_succeeds_instead_of_being_ready() -> None:
-    assert _shown(SETS[kinds.BUILD_KIND.id].initial(0)) == {"Succeeded": "Unknown"}
+def test_a_build_is_ready_when_it_succeeded() -> None:
+    found = SETS[kinds.BUILD_KIND.id].initial(0)
+    assert _shown(found) == {"Ready": "Unknown", "Succeeded": "Unknown"}
+    assert found.mark_true("Succeeded").is_happy
 
 
 def test_conditions_go_on_from_a_status() -> None:

@@ -519,7 +519,8 @@ VOLUMES: list[tuple[str, Json, list[str]]] = [
         "an empty source",
         {"projected": {"sources": [{}]}},
         [
-            f"expected exactly one, got neither: {V}.projected.sources[0].configMap, {V}.projected.sources[0].downwardAPI, "
+            f"expected exactly one, got neither: {V}.projected.sources[0].configMap, "
+            f"{V}.projected.sources[0].downwardAPI, "
             f"{V}.projected.sources[0].secret, {V}.projected.sources[0].serviceAccountToken"
         ],
     ),
@@ -576,7 +577,8 @@ def test_claims_are_off_by_default_and_say_how_to_turn_them_on() -> None:
     found = _problems(_claim())
     assert [text.splitlines()[0] for text in found] == [
         f"Persistent volume claim support is disabled, but found persistent volume claim data: {V}",
-        f"Persistent volume write support is disabled, but found persistent volume claim data that is not read-only: {V}",
+        "Persistent volume write support is disabled, but found persistent volume claim data that is not read-only: "
+        f"{V}",
     ]
     assert 'Set kubernetes.podspec-persistent-volume-claim to "enabled"' in found[0]
 
