@@ -139,7 +139,7 @@ class Writes:
     @staticmethod
     def _patcher(kind: str, raw: bytes, target: Target) -> Callable[[Json], Any]:
         place = target.place
-        core = "." not in place.kind.group or place.kind.group.endswith(".k8s.io")
+        core = place.kind.builtin
         if kind == MERGE:
             patch = bodies.parse_json(raw).value
             if not isinstance(patch, dict):

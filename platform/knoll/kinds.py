@@ -43,6 +43,11 @@ class Kind:
         return (self.version, *self.also_versions)
 
     @property
+    def builtin(self) -> bool:
+        """Whether it is one of Kubernetes' own, whose typed clients have habits of their own."""
+        return "." not in self.group or self.group.endswith(".k8s.io")
+
+    @property
     def id(self) -> str:
         """The resource id."""
         return f"{self.plural}.{self.group}" if self.group else self.plural

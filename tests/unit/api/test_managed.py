@@ -103,8 +103,7 @@ def test_written_ownership_reads_back() -> None:
 def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
     one = ApplyConflictError([("kubectl", ".spec.a")])
     assert str(one) == 'Apply failed with 1 conflict: conflict with "kubectl": .spec.a'
-    two = ApplyConflictError([("kubectl", ".spec.a"), ("curl
-v1", ".spec.b")])
+    two = ApplyConflictError([("kubectl", ".spec.a"), ("curl\nv1", ".spec.b")])
     assert str(two).splitlines() == [
         'Apply failed with 2 conflicts: conflicts with "curl" using v1:',
         "- .spec.b",

@@ -83,7 +83,8 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
     [
         ("", "plain", "v1"), ("*/*", "plain", "v1"), ("application/json", "plain", "v1"), (TABLE, "table", "v1"),
         (f"{TABLE},{TABLE.replace('v=v1', 'v=v1beta1')},application/json", "table", "v1"),
-        (TABLE.replace("v=v1", "v=v1beta1"), "table", "v1beta1"), (TABLE.replace("v=v1", "v=v7") + ",application/json", "plain", "v1"),
+        (TABLE.replace("v=v1", "v=v1beta1"), "table", "v1beta1"),
+        (TABLE.replace("v=v1", "v=v7") + ",application/json", "plain", "v1"),
         ("application/vnd.kubernetes.protobuf,application/json", "plain", "v1"),
         (f"application/json;q=0.1,{TABLE};q=0.9", "table", "v1"), ("text/html, */*;q=0.1", "plain", "v1"),
     ],
