@@ -76,8 +76,8 @@ class AutoscalerSettings(CommonSettings):
     """Address of the admin port."""
     tick_seconds: PositiveFloat = 2.0
     """Seconds between two decisions for one Revision."""
-    warm_sandboxes: int = Field(4, ge=0, le=256)
-    """Sandboxes kept ready for the next instances; 0 makes each when it is needed."""
+    warm_sandboxes: int = Field(32, ge=0, le=256)
+    """Most sandboxes kept ready: two, and as many as were wanted at once in the last ten minutes (4 MB each); 0: none."""
 
 
 class BuilderSettings(CommonSettings):
