@@ -13,7 +13,7 @@ import structlog
 from autoscaler.runtime import bodies, inside, labels
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.images import Images
-from autoscaler.runtime.limiter import Limiter
+from autoscaler.runtime.limiter import Limiter, limit_for
 from autoscaler.runtime.listing import Found, Listed, listed, sort_out
 from autoscaler.runtime.pool import Pool
 from autoscaler.runtime.protocol import (
@@ -60,7 +60,7 @@ class DockerRuntime:
         self._pool = Pool(self._engine, platform, network, warm_sandboxes)
         self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._starter = Starter(self._engine, self._images, self._watch, platform)
-        self._limiter = Limiter()
+        self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._keepers: list[asyncio.Task[None]] = []
@@ -71,6 +71,7 @@ class DockerRuntime:
             await self._images.ensure_pause()
             await self._ensure_network()
             await self._adopt()
+            self._limiter.resize(limit_for((await self.capacity()).cores))
         except BaseException:
             await self._engine.close()
             raise
