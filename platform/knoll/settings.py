@@ -77,7 +77,7 @@ class AutoscalerSettings(CommonSettings):
     tick_seconds: PositiveFloat = 2.0
     """Seconds between two decisions for one Revision."""
     warm_sandboxes: int = Field(32, ge=0, le=256)
-    """Most sandboxes kept ready: two, and as many as were wanted at once in the last ten minutes (4 MB each); 0: none."""
+    """Most sandboxes kept ready: two, and as many as started at once in the last ten minutes (4 MB each); 0 is none."""
 
 
 class BuilderSettings(CommonSettings):
