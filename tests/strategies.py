@@ -67,7 +67,8 @@ def traffic(draw: st.DrawFn, name: str) -> list[Json]:
 
 
 def _maybe(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(st.none(), value)
+    nothing: st.SearchStrategy[Any] = st.none()
+    return st.one_of(nothing, value)
 
 
 def _without_none(found: Json) -> Json:
@@ -205,7 +206,7 @@ def services(draw: st.DrawFn) -> Json:
         metadata["annotations"] = draw(autoscaling_annotations())
     if draw(st.booleans()):
         metadata["name"] = f"{name}-{draw(dns_labels(8))}"
-    if metadata or draw(st.booleans()):
+    if draw(st.booleans()) or metadata:
         template["metadata"] = metadata
     spec: Json = {"template": template}
     if draw(st.booleans()):

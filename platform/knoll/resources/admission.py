@@ -91,7 +91,7 @@ def admit_create(
         annotations = {**annotations, known.CREATOR: user, known.LAST_MODIFIER: user}
     given = meta.changed(annotations=annotations)
     # Rules on names see what the client wrote: a generated name is not its to answer for.
-    found = rules.defaulted(found.changed(metadata=given, status=_empty_status(rules.model)), config, None)
+    found = rules.defaulted(found.changed(metadata=given), config, None)
     _refuse(kind, rules.validate(found, None, config))
     stored = given.changed(
         name=name,
@@ -137,9 +137,9 @@ def admit_update(
         self_link=was.self_link,
         annotations=annotations,
     )
-    found = found.changed(metadata=meta, status=before.status)
+    found = found.changed(metadata=meta)
     if was.deletion_timestamp:
-        return _json(found)
+        return _with_status(found, old)
     found = rules.defaulted(found, config, before)
     changed = found.spec != before.spec
     _refuse(kind, rules.validate(found, before, config))
@@ -147,7 +147,7 @@ def admit_update(
         if rules.authored and not meta.owner_references:
             meta = meta.changed(annotations={**annotations, known.LAST_MODIFIER: user})
         meta = meta.changed(generation=was.generation + 1)
-    return _json(found.changed(metadata=meta))
+    return _with_status(found.changed(metadata=meta), old)
 
 
 def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
@@ -156,13 +156,16 @@ def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     Raises:
         AdmissionError, InvalidResourceError: the status has values of wrong types.
     """
-    found = _read(kind, {"apiVersion": new.get("apiVersion"), "kind": new.get("kind"), "status": new.get("status")})
-    before = _read(kind, old)
-    meta = before.metadata
+    found, _, problems = read(_RULES[kind.id].model, {"status": new.get("status")})
+    if found is None:
+        _refuse(kind, problems)
+        raise AssertionError("unreachable: what cannot be read has problems")
     version = (new.get("metadata") or {}).get("resourceVersion")
+    result = {key: value for key, value in old.items() if key != "status"}
     if version:
-        meta = meta.changed(resource_version=version)
-    return _json(before.changed(status=found.status, metadata=meta))
+        result["metadata"] = {**result["metadata"], "resourceVersion": version}
+    status = found.to_json().get("status")
+    return {**result, "status": status} if status else result
 
 
 def timestamp(now: float) -> str:
@@ -171,7 +174,9 @@ def timestamp(now: float) -> str:
 
 
 def _read(kind: Kind, body: Mapping[str, Any]) -> Any:
-    found, _, problems = read(_RULES[kind.id].model, converted(kind, body))
+    """The object without its status, which no such write is about."""
+    about = {key: value for key, value in body.items() if key != "status"}
+    found, _, problems = read(_RULES[kind.id].model, converted(kind, about))
     if found is None:
         _refuse(kind, problems)
     return found
@@ -181,8 +186,8 @@ def _json(found: Resource) -> Json:
     return found.to_json()
 
 
-def _empty_status(model: type[Resource]) -> Any:
-    return model.model_fields["status"].default
+def _with_status(found: Resource, old: Mapping[str, Any]) -> Json:
+    return {**found.to_json(), "status": old["status"]} if old.get("status") else found.to_json()
 
 
 def _refuse(kind: Kind, problems: list[FieldError]) -> None:

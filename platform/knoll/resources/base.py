@@ -5,7 +5,7 @@ A field that is at its default is left out when an object is written as JSON. A 
 is None until it was given.
 """
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictInt, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -78,6 +78,10 @@ REFUSED = "refused"
 Refused = Annotated[SkipJsonSchema[Any], BeforeValidator(lambda value: value or None), REFUSED]
 """A field of Kubernetes that Knative knows and does not take: kept as it came, so that validation can name it. `false`,
 `0` and empty values are as good as absent."""
+
+T = TypeVar("T")
+Flagged = Annotated[SkipJsonSchema[T], REFUSED]
+"""A field that is taken only where config-features says so, and is not shown in schemas."""
 
 
 class Model(BaseModel):

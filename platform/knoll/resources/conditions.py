@@ -110,11 +110,11 @@ class Conditions:
     def _summed(self) -> "Conditions":
         feeding = [found for type_ in self.kinds.feeding if (found := self.get(type_)) is not None]
         for wanted in (FALSE, UNKNOWN):
-            found = [item for item in feeding if item.status == wanted]
-            if found:
+            same = [item for item in feeding if item.status == wanted]
+            if same:
                 # The one that changed last; among equals one that gives a reason, then the first of the set, where
                 # causes stand before what they cause.
-                worst = max(found, key=lambda item: (item.last_transition_time, bool(item.reason)))
+                worst = max(same, key=lambda item: (item.last_transition_time, bool(item.reason)))
                 return self._with([worst.changed(type=self.kinds.happy)])
         if len(feeding) < len(self.kinds.feeding):
             return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])

@@ -6,7 +6,7 @@ they are parsed so that validation can name them.
 
 from pydantic import Field
 
-from knoll.resources.base import Bool, Int32, Int64, IntOrString, Model, QuantityText, Refused
+from knoll.resources.base import Bool, Flagged, Int32, Int64, IntOrString, Model, QuantityText, Refused
 
 
 class EnvVarKeySelector(Model):
@@ -20,6 +20,26 @@ class EnvVarKeySelector(Model):
     """Whether it may be missing: the variable is then not set."""
 
 
+class ObjectFieldSelector(Model):
+    """A field of the instance's own metadata."""
+
+    api_version: str = ""
+    """Version that the path is written for; `v1`."""
+    field_path: str = ""
+    """For example `metadata.name`."""
+
+
+class ResourceFieldSelector(Model):
+    """A limit or request of a container."""
+
+    container_name: str = ""
+    """Name of the container."""
+    resource: str = ""
+    """For example `limits.cpu`."""
+    divisor: QuantityText | None = None
+    """Unit that the value is given in."""
+
+
 class EnvVarSource(Model):
     """Where an environment variable's value comes from; one of these."""
 
@@ -27,8 +47,10 @@ class EnvVarSource(Model):
     """A key of a ConfigMap."""
     secret_key_ref: EnvVarKeySelector | None = None
     """A key of a Secret."""
-    field_ref: Refused = None
-    resource_field_ref: Refused = None
+    field_ref: Flagged[ObjectFieldSelector | None] = None
+    """A field of the instance's own metadata, where config-features allows it."""
+    resource_field_ref: Flagged[ResourceFieldSelector | None] = None
+    """A limit or request of a container, where config-features allows it."""
     file_key_ref: Refused = None
 
 
@@ -208,6 +230,30 @@ class SecurityContext(Model):
     app_armor_profile: Refused = None
 
 
+class PodSecurityContext(Model):
+    """Who all containers of an instance run as."""
+
+    run_as_user: Int64 | None = None
+    """User id."""
+    run_as_group: Int64 | None = None
+    """Group id."""
+    run_as_non_root: Bool | None = None
+    """Refuse to start as user 0."""
+    fs_group: Int64 | None = None
+    """Group that owns the files of volumes."""
+    supplemental_groups: tuple[Int64, ...] = ()
+    """Further groups."""
+    seccomp_profile: SeccompProfile | None = None
+    """System calls that are allowed."""
+    fs_group_change_policy: Refused = None
+    supplemental_groups_policy: Refused = None
+    sysctls: Refused = None
+    se_linux_options: Refused = None
+    se_linux_change_policy: Refused = None
+    windows_options: Refused = None
+    app_armor_profile: Refused = None
+
+
 class VolumeMount(Model):
     """Where a volume's files appear in a container."""
 
@@ -281,26 +327,6 @@ class ServiceAccountTokenProjection(Model):
     """Seconds that the token is good for."""
     path: str = ""
     """Path of the file in the volume."""
-
-
-class ObjectFieldSelector(Model):
-    """A field of the instance's own metadata."""
-
-    api_version: str = ""
-    """Version that the path is written for; `v1`."""
-    field_path: str = ""
-    """For example `metadata.name`."""
-
-
-class ResourceFieldSelector(Model):
-    """A limit or request of a container."""
-
-    container_name: str = ""
-    """Name of the container."""
-    resource: str = ""
-    """For example `limits.cpu`."""
-    divisor: QuantityText | None = None
-    """Unit that the value is given in."""
 
 
 class DownwardAPIVolumeFile(Model):
@@ -471,7 +497,8 @@ class PodSpec(Model):
     """Whether other services' addresses are put into the environment. Default false."""
     automount_service_account_token: Bool | None = None
     """Whether the account's token is mounted; false or absent."""
-    security_context: Refused = None
+    security_context: Flagged[PodSecurityContext | None] = None
+    """Who all containers run as, where config-features allows it; a container's own wins."""
     affinity: Refused = None
     host_aliases: Refused = None
     host_ipc: Refused = Field(None, alias="hostIPC")

@@ -9,6 +9,7 @@ from knoll.resources.names import Named, child_name, render
 from knoll.resources.pod import (
     Capabilities,
     Container,
+    PodSecurityContext,
     Probe,
     ResourceRequirements,
     SeccompProfile,
@@ -159,14 +160,14 @@ def _security(container: Container, spec: RevisionSpec, config: PlatformConfig) 
     if level not in ("Enabled", "AllowRootBounded"):
         return found
     found = found or SecurityContext()
-    pod = spec.security_context if isinstance(spec.security_context, dict) else {}
+    pod = spec.security_context or PodSecurityContext()
     if found.allow_privilege_escalation is None:
         found = found.changed(allow_privilege_escalation=False)
-    if found.seccomp_profile is None and not pod.get("seccompProfile"):
+    if found.seccomp_profile is None and pod.seccomp_profile is None:
         found = found.changed(seccomp_profile=SeccompProfile(type="RuntimeDefault"))
     if found.capabilities is None:
         low = any(0 < port.container_port < LOW_PORTS for port in container.ports)
         found = found.changed(capabilities=Capabilities(drop=("ALL",), add=("NET_BIND_SERVICE",) if low else ()))
-    if level == "Enabled" and found.run_as_non_root is None and pod.get("runAsNonRoot") is None:
+    if level == "Enabled" and found.run_as_non_root is None and pod.run_as_non_root is None:
         found = found.changed(run_as_non_root=True)
     return found

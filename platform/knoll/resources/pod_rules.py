@@ -5,14 +5,23 @@ Source: the rules and words of knative.dev/serving, pkg/apis/serving (ValidatePo
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from knoll.config.features import FeaturesConfig
 from knoll.errors import FieldError
 from knoll.resources.base import INT32_MAX
 from knoll.resources.image_reference import parse_image
 from knoll.resources.names import dns_1123_problems, subdomain_problems
-from knoll.resources.pod import Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, SecurityContext, Volume
+from knoll.resources.pod import (
+    Container,
+    ContainerPort,
+    EnvFromSource,
+    EnvVar,
+    PodSecurityContext,
+    PodSpec,
+    SeccompProfile,
+    SecurityContext,
+    Volume,
+)
 from knoll.resources.probe_rules import probe_problems, readiness_problems
 from knoll.resources.problems import (
     disallowed,
@@ -60,7 +69,8 @@ def pod_problems(spec: PodSpec, features: FeaturesConfig, path: str) -> list[Fie
     problems = refused(spec, path, allowed)
     if spec.automount_service_account_token:
         problems.append(disallowed(f"{path}.automountServiceAccountToken"))
-    problems += _pod_security(spec.security_context, f"{path}.securityContext") if spec.security_context else []
+    if spec.security_context is not None:
+        problems += _pod_security(spec.security_context, f"{path}.securityContext")
     volumes: dict[str, Volume] = {}
     mounted = frozenset(
         mount.name for item in (*spec.init_containers, *spec.containers) for mount in item.volume_mounts
@@ -149,6 +159,7 @@ def _container(
     for at, source in enumerate(container.env_from):
         yield from _env_from(source, f"{path}.envFrom[{at}]")
     yield from _image(container.image, f"{path}.image")
+    yield from _process(container, path)
     for port in container.ports[:1] if role != "init" else container.ports:
         yield from _port(port, f"{path}.ports", role)
     yield from _resources(container, f"{path}.resources")
@@ -176,7 +187,8 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
     elif variable.name in reserved:
         yield FieldError(f'"{variable.name}" is a reserved environment variable', (f"{path}.name",))
     elif "=" in variable.name or "\0" in variable.name + variable.value:
-        yield invalid(variable.name, f"{path}.name", "a variable's name may not have '=', and nothing a zero byte")
+        shown = variable.name.replace("\0", "\\0")
+        yield invalid(shown, f"{path}.name", "a variable's name may not have '=', and nothing a zero byte")
     source = variable.value_from
     if source is None:
         return
@@ -207,6 +219,16 @@ def _env_from(source: EnvFromSource, path: str) -> Iterator[FieldError]:
         ref = found[name]
         if ref is not None and not ref.name:
             yield missing(f"{path}.{name}.name")
+
+
+def _process(container: Container, path: str) -> Iterator[FieldError]:
+    for name, words in (("command", container.command), ("args", container.args)):
+        for at, word in enumerate(words):
+            if "\0" in word:
+                yield invalid(repr(word)[1:-1], f"{path}.{name}[{at}]", "must not have a zero byte")
+    folder = container.working_dir
+    if folder and (not folder.startswith("/") or "\0" in folder):
+        yield invalid(folder.replace("\0", "\\0"), f"{path}.workingDir", "must be an absolute path")
 
 
 def _image(image: str, path: str) -> Iterator[FieldError]:
@@ -260,33 +282,22 @@ def _security(context: SecurityContext, path: str, features: FeaturesConfig) -> 
     for name, value in (("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)):
         if value is not None and not 0 <= value <= INT32_MAX:
             yield out_of_bounds(value, 0, INT32_MAX, f"{path}.{name}")
-    profile = context.seccomp_profile
-    if profile is not None and profile.type not in ("RuntimeDefault", "Unconfined", "Localhost"):
-        yield invalid(profile.type, f"{path}.seccompProfile.type", "RuntimeDefault, Unconfined or Localhost")
+    yield from _seccomp(context.seccomp_profile, f"{path}.seccompProfile.type")
 
 
-_POD_SECURITY = frozenset(
-    {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "seccompProfile"}
-)
-
-
-def _pod_security(context: Any, path: str) -> Iterator[FieldError]:
-    if not isinstance(context, dict):
-        yield invalid(context, path, "must be an object")
-        return
-    for name in sorted(set(context) - _POD_SECURITY):
-        yield disallowed(f"{path}.{name}")
-    groups = context.get("supplementalGroups") or []
-    numbers = [(name, context[name]) for name in ("runAsUser", "runAsGroup", "fsGroup") if name in context]
-    numbers += [
-        (f"supplementalGroups[{at}]", value)
-        for at, value in enumerate(groups if isinstance(groups, list) else [groups])
-    ]
+def _pod_security(context: PodSecurityContext, path: str) -> Iterator[FieldError]:
+    yield from refused(context, path)
+    numbers = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), ("fsGroup", context.fs_group)]
+    numbers += [(f"supplementalGroups[{at}]", group) for at, group in enumerate(context.supplemental_groups)]
     for name, value in numbers:
-        if isinstance(value, bool) or not isinstance(value, int):
-            yield invalid(value, f"{path}.{name}", "must be a whole number")
-        elif not 0 <= value <= INT32_MAX:
+        if value is not None and not 0 <= value <= INT32_MAX:
             yield out_of_bounds(value, 0, INT32_MAX, f"{path}.{name}")
+    yield from _seccomp(context.seccomp_profile, f"{path}.seccompProfile.type")
+
+
+def _seccomp(profile: SeccompProfile | None, path: str) -> Iterator[FieldError]:
+    if profile is not None and profile.type not in ("RuntimeDefault", "Unconfined", "Localhost"):
+        yield invalid(profile.type, path, "RuntimeDefault, Unconfined or Localhost")
 
 
 def _mounts(

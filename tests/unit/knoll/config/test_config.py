@@ -22,7 +22,7 @@ LOCAL = "networking.knative.dev/visibility"
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
 def test_an_empty_config_map_gives_the_defaults(module: ModuleType) -> None:
-    part = {module.NAME: {}}
+    part: dict[str, dict[str, str]] = {module.NAME: {}}
     config, problems = PlatformConfig.from_config_maps(part)
     assert config == PlatformConfig()
     assert problems == []
