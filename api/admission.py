@@ -44,7 +44,7 @@ class Admission:
         if place.kind.id in CORE:
             body, unknown = core.read(body, place.kind)
         elif admission.handles(place.kind):
-            body = conversion.converted(place.kind, body)
+            body = conversion.converted(place.kind, {**body, "apiVersion": place.api_version})
             if options.validation != "Ignore":
                 unknown = admission.unknown_fields(place.kind, body)
         body.setdefault("metadata", {})
