@@ -1,0 +1,190 @@
+"""The data path beside nginx on the same core: `python -m bench.dataplane`. README.md says how each is measured."""
+
+import argparse
+import asyncio
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import uvloop
+
+from bench.lib import load
+from bench.lib.load import result
+from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port
+from knoll.scaling import Endpoint
+from knoll.traffic import DataPlane
+
+GIB = 1024**3
+
+
+def small_requests(stage: Stage, activator: Activator, rounds: int) -> None:
+    """Rates and tails of a small GET."""
+    ours, nginx = load.alternate([activator.port, stage.nginx], 64, rounds, 3)
+    print(f"64 connections: {ours.per_second:.0f}/s beside nginx {nginx.per_second:.0f}/s")
+    result("dataplane.get64_rps", ours.per_second, "requests/s")
+    result("dataplane.get64_vs_nginx", ours.per_second / nginx.per_second, "ratio")
+    result("dataplane.p99_vs_nginx", ours.p99_ms / nginx.p99_ms, "ratio")
+    result("dataplane.get64_errors", ours.errors, "requests")
+    script = stage.directory / "varied.lua"
+    script.write_text(load.VARIED)
+    ours, nginx = load.alternate([activator.port, stage.nginx], 64, rounds, 3, script)
+    result("dataplane.varied64_vs_nginx", ours.per_second / nginx.per_second, "ratio")
+    ours, nginx = load.alternate([activator.port, stage.nginx], 1000, rounds, 3)
+    result("dataplane.get1000_vs_nginx", ours.per_second / nginx.per_second, "ratio")
+
+
+def added_latency(stage: Stage, activator: Activator, rounds: int) -> None:
+    """What the activator adds at 1000 requests a second."""
+    direct, through = [], []
+    for _ in range(rounds):
+        for port, seen in ((stage.app, direct), (activator.port, through)):
+            seen.append(load.percentile(uvloop.run(load.paced(port, 1000, 3)), 0.95))
+    result("dataplane.added_p95_ms", (median(through) - median(direct)) * 1000, "ms")
+
+
+def streams(stage: Stage, activator: Activator, rounds: int) -> None:
+    """A gibibyte down and up through one connection."""
+    file = stage.directory / "gigabyte"
+    with file.open("wb") as out:
+        out.truncate(GIB)
+    before, peak = activator.rss_mib(), 0.0
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for way in ("down", "up"):
+            for port in (activator.port, stage.nginx):
+                rates.setdefault((way, port), []).append(_curl(way, port, file))
+                peak = max(peak, activator.rss_mib())
+    ratios = {way: median(rates[way, activator.port]) / median(rates[way, stage.nginx]) for way in ("down", "up")}
+    print(f"download {median(rates['down', activator.port]) / 1e9:.2f} GB/s, "
+          f"upload {median(rates['up', activator.port]) / 1e9:.2f} GB/s")  # fmt: skip
+    result("dataplane.stream_vs_nginx", min(ratios.values()), "ratio")
+    result("dataplane.download_vs_nginx", ratios["down"], "ratio")
+    result("dataplane.upload_vs_nginx", ratios["up"], "ratio")
+    result("dataplane.stream_rss_growth_mib", max(0.0, peak - before), "MiB")
+    file.unlink()
+
+
+def _curl(way: str, port: int, file: Path) -> float:
+    """Bytes per second."""
+    url = f"http://{HOST}:{port}/"
+    upload = ["-T", str(file), "-H", "Expect:", url + "upload"] if way == "up" else [url + "gigabyte"]
+    command = ["taskset", "-c", LOAD_CORE, "curl", "-sS", "--fail", "-o", "/dev/null", *upload]
+    began = time.perf_counter()
+    subprocess.run(command, check=True)
+    return GIB / (time.perf_counter() - began)
+
+
+async def _idle_websockets(stage: Stage, activator: Activator, count: int) -> None:
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(app, HOST, port, backlog=4096)
+    await stage.put("ws.bench", (Endpoint("ws", HOST, port),))
+    await _until_served(activator.port, "ws.bench", 101)
+    before = activator.rss_mib()
+    clients = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(HOST, activator.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: ws.bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        clients.append(writer)
+    result("dataplane.websocket_kib", (activator.rss_mib() - before) * 1024 / count, "KiB")
+    for writer in clients:
+        writer.close()
+    server.close()
+
+
+async def _until_served(port: int, host: str, status: int) -> None:
+    """Wait until the activator has heard of a route."""
+    while True:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
+        line = await reader.readline()
+        writer.close()
+        if line.split(b" ")[1] == str(status).encode():
+            return
+        await asyncio.sleep(0.02)
+
+
+async def _queued(stage: Stage, activator: Activator, count: int) -> None:
+    await stage.put("warm.bench", (Endpoint("warm", HOST, stage.app),))
+    await stage.put("cold.bench", ())
+    await stage.put("last.bench", (Endpoint("last", HOST, stage.app),))
+    await _until_served(activator.port, "last.bench", 200)
+    before = activator.rss_mib()
+    clients = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(HOST, activator.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: cold.bench\r\n\r\n")
+        clients.append((reader, writer))
+    await asyncio.sleep(1)
+    result("dataplane.queued10k_mib", activator.rss_mib() - before, "MiB")
+    await stage.put("cold.bench", (Endpoint("cold", HOST, stage.app),))
+    lines = await asyncio.gather(*(reader.readline() for reader, _ in clients))
+    result("dataplane.queued10k_answered", sum(line.startswith(b"HTTP/1.1 200") for line in lines), "requests")
+    for _, writer in clients:
+        writer.close()
+
+
+def workers(stage: Stage, rounds: int) -> None:
+    """Two worker processes beside one; the load shares their two cores, so this is a lower bound."""
+    rates = []
+    for count in (1, 2):
+        with stage.activator("0,1" if count == 2 else "0", count) as activator:
+            load.wrk(activator.port, 64, 1)
+            cpu = activator.cpu_seconds()
+            seen = [load.wrk(activator.port, 64, 3) for _ in range(rounds)]
+            spent = (activator.cpu_seconds() - cpu) / sum(rate.per_second * 3 for rate in seen)
+            rates.append(median(rate.per_second for rate in seen))
+            print(f"{count} workers: {rates[-1]:.0f}/s, {spent * 1e6:.1f} us of CPU a request")
+    result("dataplane.workers2_vs_1", rates[1] / rates[0], "ratio")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement")
+    parser.add_argument("--only", default="", help="small, latency, streams, websockets, queued, workers")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        stage = Stage(Path(directory))
+        try:
+            stage.start()
+            stage.route(HOST, (Endpoint("app-1", HOST, stage.app),), DataPlane())
+            _all(stage, options.rounds, set(options.only.split(",")) - {""})
+        finally:
+            stage.close()
+
+
+def _all(stage: Stage, rounds: int, only: set[str]) -> None:
+    def wanted(name: str) -> bool:
+        return not only or name in only
+
+    with stage.activator() as activator:
+        if wanted("small"):
+            small_requests(stage, activator, rounds)
+        if wanted("latency"):
+            added_latency(stage, activator, rounds)
+        if wanted("streams"):
+            streams(stage, activator, min(rounds, 3))
+    # Memory is measured in fresh processes: what an earlier measurement left behind would hide what this one takes.
+    if wanted("websockets"):
+        with stage.activator() as activator:
+            uvloop.run(_idle_websockets(stage, activator, 5000))
+    if wanted("queued"):
+        with stage.activator() as activator:
+            uvloop.run(_queued(stage, activator, 10_000))
+    if wanted("workers"):
+        workers(stage, rounds)
+
+
+if __name__ == "__main__":
+    from activator.listeners import more_files
+
+    more_files()
+    main()

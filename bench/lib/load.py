@@ -1,0 +1,98 @@
+"""Load on a port, and what came of it."""
+
+import asyncio
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.lib.stage import HOST, LOAD_CORE
+
+VARIED = """
+local n = 0
+request = function()
+  n = n + 1
+  return wrk.format("GET", "/items/" .. n .. "?page=" .. (n % 7), {
+    ["Accept"] = "application/json", ["User-Agent"] = "bench/1.0", ["X-Request-Id"] = "req-" .. n,
+    ["Accept-Encoding"] = "gzip, deflate", ["Cookie"] = "session=" .. (n * 7919),
+    ["Traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01" })
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Of one round."""
+
+    per_second: float
+    p99_ms: float
+    errors: int
+
+
+def wrk(port: int, connections: int, seconds: int, script: Path | None = None) -> Rate:
+    """One round of wrk on the core for load."""
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    if script is not None:
+        command += ["-s", str(script)]
+    text = subprocess.run([*command, f"http://{HOST}:{port}/"], check=True, capture_output=True, text=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", text)
+    assert rate is not None
+    assert p99 is not None, text
+    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]]
+    wrong = [int(n) for n in re.findall(r"(?:connect|read|write|timeout|responses:) (\d+)", text)]
+    return Rate(float(rate[1]), float(p99[1]) * scale, sum(wrong))
+
+
+def alternate(ports: list[int], connections: int, rounds: int, seconds: int, script: Path | None = None) -> list[Rate]:
+    """Medians for each port, measured in turns, so that what disturbs one disturbs the others."""
+    seen: list[list[Rate]] = [[] for _ in ports]
+    for port in ports:
+        wrk(port, connections, 1, script)
+    for _ in range(rounds):
+        for rates, port in zip(seen, ports, strict=True):
+            rates.append(wrk(port, connections, seconds, script))
+    return [
+        Rate(median(r.per_second for r in rates), median(r.p99_ms for r in rates), sum(r.errors for r in rates))
+        for rates in seen
+    ]
+
+
+async def paced(port: int, per_second: int, seconds: float, connections: int = 20) -> list[float]:
+    """Requests at a fixed rate over kept connections; their latencies in seconds, waiting for a connection included."""
+    idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(connections):
+        idle.put_nowait(await asyncio.open_connection(HOST, port))
+    latencies: list[float] = []
+
+    async def one(due: float) -> None:
+        reader, writer = await idle.get()
+        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        assert length is not None
+        await reader.readexactly(int(length[1]))
+        latencies.append(time.perf_counter() - due)
+        idle.put_nowait((reader, writer))
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(per_second * seconds)):
+            due = began + number / per_second
+            if due > time.perf_counter():
+                await asyncio.sleep(due - time.perf_counter())
+            tasks.create_task(one(time.perf_counter()))
+    while not idle.empty():
+        idle.get_nowait()[1].close()
+    return latencies
+
+
+def percentile(values: list[float], fraction: float) -> float:
+    return sorted(values)[int(len(values) * fraction)]
+
+
+def result(name: str, value: float, unit: str) -> None:
+    """Say a result in the form that machines read."""
+    print(f"RESULT {name} {value:.4g} {unit}", flush=True)

@@ -1,0 +1,182 @@
+"""The processes that a measurement of the data path needs: Redis, an app, nginx and the activator as proxies."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from knoll.connect import connected
+from knoll.redis_tables import RedisTable
+from knoll.scaling import ENDPOINTS, Endpoint, RevisionEndpoints
+from knoll.traffic import ROUTING, DataPlane, RouteEntry, Share
+
+PROXY_CORE, LOAD_CORE = "0", "1"
+HOST = "127.0.0.1"
+
+_NGINX = """
+worker_processes 1; daemon off; master_process off; pid {dir}/{name}.pid; error_log {dir}/{name}.log;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 30000; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 300s; client_max_body_size 0;
+  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+  uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  {rest}
+}}
+"""
+_APP = """
+  server {{ listen 127.0.0.1:{port} backlog=8192; root {dir};
+    location / {{ default_type text/plain; return 200 "hello world\\n"; }}
+    location /gigabyte {{ default_type application/octet-stream; sendfile on; }}
+  }}
+"""
+_PROXY = """
+  upstream app {{ server 127.0.0.1:{app}; keepalive 1024; keepalive_requests 1000000000; }}
+  server {{ listen 127.0.0.1:{port} backlog=8192;
+    location / {{
+      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
+      proxy_request_buffering off; proxy_max_temp_file_size 0;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header Forwarded "for=$remote_addr;host=$http_host;proto=$scheme";
+    }}
+  }}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Stage:
+    """Ports and processes; `close` ends them all."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.app, self.nginx, self.redis = free_port(), free_port(), free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://{HOST}:{self.redis}/0"
+
+    def run(self, *command: str, core: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        pinned = ["taskset", "-c", core, *command] if core else list(command)
+        log = (self.directory / "processes.log").open("ab")
+        process = subprocess.Popen(
+            pinned, stdout=log, stderr=log, env={**os.environ, **environment}, start_new_session=True
+        )
+        log.close()
+        self._processes.append(process)
+        return process
+
+    def start(self) -> None:
+        for name, text in (
+            ("app", _APP.format(port=self.app, dir=self.directory)),
+            ("proxy", _PROXY.format(app=self.app, port=self.nginx)),
+        ):
+            config = self.directory / f"{name}.conf"
+            config.write_text(_NGINX.format(dir=self.directory, name=name, rest=text))
+            self.run("nginx", "-c", str(config), "-e", str(self.directory / "err.log"),
+                     core=LOAD_CORE if name == "app" else PROXY_CORE)  # fmt: skip
+        self.run("redis-server", "--port", str(self.redis), "--bind", HOST, "--save", "", "--dir", str(self.directory))
+        for port in (self.app, self.nginx, self.redis):
+            wait_for_port(port)
+
+    @contextlib.contextmanager
+    def activator(self, core: str = PROXY_CORE, workers: int = 1, **more: str) -> Iterator["Activator"]:
+        port, admin = free_port(), free_port()
+        process = self.run(
+            sys.executable, "-m", "activator", core=core, KNOLL_REDIS_URL=self.redis_url,
+            KNOLL_ACTIVATOR_PORTS=str(port), KNOLL_ACTIVATOR_ADMIN_PORT=str(admin), KNOLL_ACTIVATOR_HOST=HOST,
+            KNOLL_ACTIVATOR_WORKERS=str(workers), PYTHONPATH=f"platform{os.pathsep}.", **more,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 20
+            while not _ready(admin):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.directory / "processes.log").read_text())
+                time.sleep(0.05)
+            yield Activator(port, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(40)
+
+    def route(self, host: str, endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> None:
+        """Have a host lead to these instances."""
+        asyncio.run(self.put(host, endpoints, plane))
+
+    async def put(self, host: str, endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> None:
+        name = f"default/{host.replace('.', '-')}"
+        entry = RouteEntry(hosts={host: (Share(name, 100),)}, revisions={name: plane or DataPlane()})
+        async with connected(self.redis_url) as redis:
+            await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put(name, RevisionEndpoints(endpoints))
+            await RedisTable(redis, ROUTING, RouteEntry).put(name, entry)
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            process.wait(20)
+
+
+class Activator:
+    """A running one."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.port = port
+        self.process = process
+
+    def rss_mib(self) -> float:
+        """Resident memory of the process, its children included."""
+        return sum(_rss(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process and its children."""
+        total = 0.0
+        for pid in [self.process.pid, *_children(self.process.pid)]:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
+def _rss(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _ready(admin: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{admin}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection((HOST, port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
