@@ -40,6 +40,8 @@ class Cache:
         self._owned: dict[str, set[Key]] = defaultdict(set)
         self._routes_naming: dict[Named, set[str]] = defaultdict(set)
         self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._mappings_of_host: dict[str, set[str]] = defaultdict(set)
+        self._hosts_mapped_to: dict[tuple[str, str], set[str]] = defaultdict(set)
 
     def get(self, resource: str, namespace: str, name: str) -> Json | None:
         return self._bodies[resource].get((namespace, name))
@@ -59,6 +61,14 @@ class Cache:
     def revisions_of_route(self, namespace: str, name: str) -> frozenset[str]:
         """Names of Revisions whose annotation names a Route."""
         return frozenset(self._revisions_of_route.get((namespace, name), ()))
+
+    def mappings_of_host(self, host: str) -> frozenset[str]:
+        """Namespaces that have a DomainMapping of a host."""
+        return frozenset(self._mappings_of_host.get(host, ()))
+
+    def hosts_mapped_to(self, namespace: str, name: str) -> frozenset[str]:
+        """Names of the DomainMappings that lead to a Service or Route."""
+        return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
 
     def put(self, resource: str, body: Json, *, force: bool = False) -> Seen | None:
         """Take in an object; None when it is not newer than what is known.
@@ -113,6 +123,9 @@ class Cache:
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
                 self._revisions_of_route[key[1], route].add(key[2])
+        elif key[0] == kinds.DOMAIN_MAPPING.id:
+            self._mappings_of_host[key[2]].add(key[1])
+            self._hosts_mapped_to[key[1], body["spec"]["ref"].get("name", "")].add(key[2])
 
     def _unindex(self, key: Key, body: Json) -> None:
         owner = objects.controller_of(body)
@@ -124,6 +137,9 @@ class Cache:
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
                 _discard(self._revisions_of_route, (key[1], route), key[2])
+        elif key[0] == kinds.DOMAIN_MAPPING.id:
+            _discard(self._mappings_of_host, key[2], key[1])
+            _discard(self._hosts_mapped_to, (key[1], body["spec"]["ref"].get("name", "")), key[2])
 
 
 def named_by(route: Json) -> set[Named]:

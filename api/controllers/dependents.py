@@ -11,7 +11,8 @@ from knoll.store import Json
 SERVICE, CONFIGURATION, REVISION, ROUTE = (
     kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.REVISION.id, kinds.ROUTE.id,
 )  # fmt: skip
-RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, kinds.BUILD_KIND.id)
+MAPPING = kinds.DOMAIN_MAPPING.id
+RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, kinds.BUILD_KIND.id)
 """Kinds that have a reconciler."""
 
 
@@ -29,7 +30,17 @@ def keys(seen: Seen, cache: Cache) -> set[Key]:
                 found.update(_of_revision(seen.key, cache))
             case kinds.ROUTE.id:
                 found.update(_of_route(seen.key, body, cache))
+            case kinds.SERVICE.id:
+                found.update(mappings_to(seen.key[1], seen.key[2], cache))
+            case kinds.DOMAIN_MAPPING.id:
+                found.update((MAPPING, namespace, seen.key[2]) for namespace in cache.mappings_of_host(seen.key[2]))
     return found
+
+
+def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[Key]:
+    """The DomainMappings that lead to a Service or Route."""
+    for host in cache.hosts_mapped_to(namespace, name):
+        yield (MAPPING, namespace, host)
 
 
 def _owner(key: Key, body: Json) -> Iterator[Key]:

@@ -13,7 +13,7 @@ import structlog
 
 from api.controllers import dependents, failure, hosts, objects, observe
 from api.controllers.acknowledgements import Acknowledgements
-from api.controllers.actions import Action, Create, Delete, Key, Update, UpdateStatus
+from api.controllers.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
 from api.controllers.cache import Seen
 from api.controllers.execute import Executor
 from api.controllers.recorder import Recorder
@@ -132,7 +132,7 @@ class Controllers:
         self.world.routing.update(entries)
         for path in lost:
             # A Redis that lost the table is given it again.
-            self._add_route(path)
+            self.queue.add(observe.routing_key(path))
         await self._acknowledgements.look()
         self.world.activators = self._acknowledgements.living
 
@@ -182,8 +182,9 @@ class Controllers:
         naming = hosts.Naming(self.world.config.domain, self.world.config.network, self._port)
         if naming != self.world.naming:
             self.world.naming = naming
-            for namespace, name in self.world.cache.all(kinds.ROUTE.id):
-                self.queue.add((kinds.ROUTE.id, namespace, name))
+            for resource in (kinds.ROUTE.id, kinds.DOMAIN_MAPPING.id):
+                for namespace, name in self.world.cache.all(resource):
+                    self.queue.add((resource, namespace, name))
 
     def _start_following(
         self, group: asyncio.TaskGroup, table: Table[T], into: dict[str, T], resource: str
@@ -213,18 +214,14 @@ class Controllers:
 
     def _reached(self, path: str, version: int) -> None:
         self.world.acknowledged[path] = version
-        self._add_route(path)
+        self.queue.add(observe.routing_key(path))
 
     def _add_all(self) -> None:
         for resource in dependents.RECONCILED:
             for namespace, name in self.world.cache.all(resource):
                 self.queue.add((resource, namespace, name))
         for path in self.world.routing:
-            self._add_route(path)
-
-    def _add_route(self, path: str) -> None:
-        namespace, _, name = path.partition("/")
-        self.queue.add((kinds.ROUTE.id, namespace, name))
+            self.queue.add(observe.routing_key(path))
 
     # Who acts on it
 
@@ -252,8 +249,12 @@ class Controllers:
         self.queue.succeeded(key)
         if outcome.requeue_after is not None:
             self.queue.add_after(key, outcome.requeue_after)
-        if key[0] == kinds.ROUTE.id:
-            self._await_acknowledgement(f"{key[1]}/{key[2]}", outcome.waits)
+        path = observe.routing_path(key)
+        if path is not None:
+            self._await_acknowledgement(path, outcome.waits)
+        if key[0] == kinds.ROUTE.id and any(isinstance(action, PutRoute | RemoveRoute) for action in outcome.actions):
+            for mapping in dependents.mappings_to(key[1], key[2], self.world.cache):
+                self.queue.add(mapping)
 
     def _await_acknowledgement(self, path: str, waits: bool) -> None:
         if waits and path in self.world.routing:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from api.controllers import build, configuration, hosts, objects, placeholders, revision, route, service
+from api.controllers import build, configuration, domain_mapping, hosts, objects, placeholders, revision, route, service
 from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
-from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE
+from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE, SERVICE
 from knoll import kinds
 from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
@@ -58,6 +58,8 @@ def decide(key: Key, world: World, now: float) -> Outcome:
             return revision.reconcile(_revision(body, world), now)
         case kinds.ROUTE.id:
             return route.reconcile(_route(body, world), now)
+        case kinds.DOMAIN_MAPPING.id:
+            return domain_mapping.reconcile(_mapping(body, world), now)
         case kinds.BUILD_KIND.id:
             asked = world.asked.get(body["metadata"]["uid"], 0.0)
             return build.reconcile(build.Observed(body, world.builds.get(path), asked), now)
@@ -73,6 +75,9 @@ def _removed(key: Key, world: World) -> Outcome:
         case kinds.ROUTE.id:
             programmed = world.routing.get(path)
             return route.removed(namespace, name, programmed[1] if programmed else None)
+        case kinds.DOMAIN_MAPPING.id:
+            programmed = world.routing.get(domain_mapping.path_of(namespace, name))
+            return domain_mapping.removed(namespace, name, programmed[1] if programmed else None)
         case kinds.BUILD_KIND.id:
             return build.removed(namespace, name, world.builds.get(path))
     return Outcome()
@@ -155,6 +160,43 @@ def _route(body: Json, world: World) -> route.Observed:
         followers=world.activators,
         acknowledged=entry is not None and world.acknowledged.get(path) == version,
     )
+
+
+def _mapping(body: Json, world: World) -> domain_mapping.Observed:
+    cache, namespace, host = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+    ref = body["spec"]["ref"]
+    kind = ROUTE if ref.get("kind") == "Route" else SERVICE
+    others = (cache.get(kinds.DOMAIN_MAPPING.id, other, host) for other in cache.mappings_of_host(host) - {namespace})
+    path = domain_mapping.path_of(namespace, host)
+    version, entry = world.routing.get(path, (0, None))
+    target_entry = world.routing.get(f"{namespace}/{ref.get('name', '')}")
+    return domain_mapping.Observed(
+        body,
+        rivals=[other for other in others if other is not None],
+        target=cache.get(kind, namespace, ref.get("name", "")),
+        target_entry=target_entry[1] if target_entry else None,
+        naming=world.naming,
+        programmed=entry,
+        followers=world.activators,
+        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def routing_path(key: Key) -> str | None:
+    """The field of the routing table that belongs to an object; None for kinds that have none."""
+    match key:
+        case (kinds.ROUTE.id, namespace, name):
+            return f"{namespace}/{name}"
+        case (kinds.DOMAIN_MAPPING.id, namespace, host):
+            return domain_mapping.path_of(namespace, host)
+    return None
+
+
+def routing_key(path: str) -> Key:
+    """The object that a field of the routing table belongs to."""
+    namespace, _, name = path.partition("/")
+    host = domain_mapping.host_in(name)
+    return (ROUTE, namespace, name) if host is None else (kinds.DOMAIN_MAPPING.id, namespace, host)
 
 
 def _by_name(cache: Cache, resource: str, namespace: str, names: Iterable[str]) -> dict[str, Json]:

@@ -109,10 +109,10 @@ class Simulation:
         self.scaled(revision, actual=0, reached=False, active="Unknown", reason="Queued", failure=failure)
 
     def acknowledge(self, route: str = "hello", namespace: str = "default") -> None:
-        """Every activator acts on the Route's entry."""
+        """Every activator acts on the entry of a Route, or of a DomainMapping (`domainmapping:HOST`)."""
         path = f"{namespace}/{route}"
         self.world.acknowledged[path] = self.acknowledged_versions[path] = self.world.routing[path][0]
-        self._dirty[kinds.ROUTE.id, namespace, route] = None
+        self._dirty[observe.routing_key(path)] = None
 
     def ready(self, revision: str, route: str = "hello") -> None:
         """Take a Revision all the way to being served."""
@@ -164,9 +164,10 @@ class Simulation:
             case PutRoute(path, entry):
                 self._table_version += 1
                 self.world.routing[path] = (self._table_version, entry)
-                self._dirty[kinds.ROUTE.id, *path.split("/")] = None  # type: ignore[index]
+                self._routed(path)
             case RemoveRoute(path):
                 del self.world.routing[path]
+                self._routed(path)
             case Forget(table, path):
                 answers: dict[str, Any] = {
                     jobs.RESOLUTIONS: self.world.resolutions, jobs.BUILDS: self.world.builds
@@ -186,6 +187,9 @@ class Simulation:
         return stored
 
     # What tests look at
+
+    def is_routed(self, path: str) -> bool:
+        return path in self.world.routing
 
     def get(self, kind: kinds.Kind, name: str = "hello", namespace: str = "default") -> Json:
         body = self.world.cache.get(kind.id, namespace, name)
@@ -213,6 +217,12 @@ class Simulation:
         entry = self.world.routing[f"default/{route}"][1]
         shares = {**entry.local_hosts, **entry.hosts}[host]
         return {share.revision.removeprefix("default/"): share.percent for share in shares}
+
+    def _routed(self, path: str) -> None:
+        resource, namespace, name = key = observe.routing_key(path)
+        self._dirty[key] = None
+        if resource == kinds.ROUTE.id:
+            self._dirty.update(dict.fromkeys(dependents.mappings_to(namespace, name, self.world.cache)))
 
     def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
         stored = self.world.cache.get(*objects.key_of(resource, before))

@@ -1,0 +1,152 @@
+"""DomainMapping: one more host for a Service, which gets what the Service's Route gives its own host. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.controllers import conditions, objects
+from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
+from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.hosts import Naming
+from knoll import kinds
+from knoll.resources import names
+from knoll.store import Json
+from knoll.traffic import RouteEntry
+
+CERTIFICATE_PROVISIONED = "CertificateProvisioned"
+DOMAIN_CLAIMED = "DomainClaimed"
+INGRESS_READY = "IngressReady"
+REFERENCE_RESOLVED = "ReferenceResolved"
+
+_PREFIX = "domainmapping:"
+"""Keeps the entries of hosts apart from those of Routes in the routing table: no Route has a colon in its name."""
+
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
+_OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certificate is the one in spec.tls.secretName.")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A DomainMapping and where it leads."""
+
+    mapping: Json
+    rivals: Sequence[Json] = ()
+    """Other DomainMappings of the same host, in other namespaces."""
+    target: Json | None = None
+    """The Service or Route that it names."""
+    target_entry: RouteEntry | None = None
+    """The routing entry of the target's Route."""
+    naming: Naming = field(default_factory=Naming)
+    programmed: RouteEntry | None = None
+    """Its own entry in the routing table."""
+    followers: int = 0
+    acknowledged: bool = False
+    """Whether all living activators act on `programmed`."""
+
+
+def path_of(namespace: str, host: str) -> str:
+    """The field of the routing table."""
+    return f"{namespace}/{_PREFIX}{host}"
+
+
+def host_in(name: str) -> str | None:
+    """The host, if the last part of a field of the routing table is a DomainMapping's."""
+    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the routing entry and the status of a DomainMapping right.
+
+    Source: Knative Serving, pkg/reconciler/domainmapping (behaviour).
+    """
+    mapping, naming = observed.mapping, observed.naming
+    if objects.deleting(mapping):
+        return Outcome()
+    meta, spec = mapping["metadata"], mapping["spec"]
+    host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
+    own_certificate = bool((spec.get("tls") or {}).get("secretName"))
+    url = f"https://{host}" if own_certificate else names.url(host, port=naming.port)
+    claimed = _claimed(observed)
+    resolved = _resolved(observed)
+    after_status: list[Action] = []
+    ingress = conditions.verdict_of(mapping, INGRESS_READY)
+    waits = False
+    if claimed.status != TRUE or resolved.status == FALSE:
+        ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The host is not routed.")
+        if observed.programmed:
+            after_status.append(RemoveRoute(path))
+    else:
+        entry = _entry(observed, host)
+        if entry is None:
+            ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
+        else:
+            ingress = _ingress(observed, entry, ingress)
+            waits = ingress.status != TRUE
+            if entry != observed.programmed:
+                after_status.append(PutRoute(path, entry))
+    verdicts = {
+        CERTIFICATE_PROVISIONED: _OWN_CERTIFICATE if own_certificate else _NO_TLS,
+        DOMAIN_CLAIMED: claimed,
+        INGRESS_READY: ingress,
+        REFERENCE_RESOLVED: resolved,
+    }
+    status: Json = {
+        "observedGeneration": objects.generation(mapping),
+        "url": url,
+        "address": {"url": url},
+        "conditions": conditions.merged(kinds.DOMAIN_MAPPING, mapping, verdicts, now),
+    }
+    after = objects.changed(mapping, new_status=status)
+    return Outcome([*objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
+
+
+def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Outcome:
+    """What is left to do once a DomainMapping is gone."""
+    return Outcome([RemoveRoute(path_of(namespace, host))] if programmed else [])
+
+
+def _claimed(observed: Observed) -> Verdict:
+    host = observed.mapping["metadata"]["name"]
+    if not observed.naming.network.autocreate_cluster_domain_claims:
+        return Verdict(
+            FALSE, "DomainClaimNotOwned", f'Hosts are not given away by themselves, and nobody gave "{host}" away.'
+        )
+    first = min((observed.mapping, *observed.rivals), key=_precedence)
+    if first is observed.mapping:
+        return YES
+    return Verdict(FALSE, "DomainAlreadyClaimed", f'The host "{host}" is mapped in another namespace already.')
+
+
+def _precedence(mapping: Json) -> tuple[bool, str, str]:
+    """Who has it keeps it; else the first to ask."""
+    meta = mapping["metadata"]
+    has_it = objects.condition_status(mapping, DOMAIN_CLAIMED) == TRUE and not objects.deleting(mapping)
+    return (not has_it, meta["creationTimestamp"], meta["namespace"])
+
+
+def _resolved(observed: Observed) -> Verdict:
+    if observed.target is not None and not objects.deleting(observed.target):
+        return YES
+    ref = observed.mapping["spec"]["ref"]
+    return Verdict(
+        FALSE, "ResolveFailed", f'There is no {ref.get("kind", "")} "{ref.get("name", "")}", which the host leads to.'
+    )
+
+
+def _entry(observed: Observed, host: str) -> RouteEntry | None:
+    if observed.target is None or observed.target_entry is None:
+        return None
+    meta = observed.target["metadata"]
+    shares = observed.target_entry.local_hosts.get(names.local_host(meta["name"], meta["namespace"]))
+    if shares is None:
+        return None
+    named = {share.revision for share in shares}
+    planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
+    return RouteEntry(hosts={host.lower(): shares}, revisions=planes)
+
+
+def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry == observed.programmed and (before.status == TRUE or (observed.acknowledged and observed.followers)):
+        return YES
+    if not observed.followers:
+        return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed.")
+    return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator knows the host yet.")

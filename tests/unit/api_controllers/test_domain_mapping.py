@@ -1,0 +1,123 @@
+"""DomainMappings: who owns a host, where it leads, when it is ready."""
+
+from dataclasses import replace
+
+import pytest
+
+from api.controllers import objects
+from knoll import kinds
+from knoll.config.network import NetworkConfig
+from knoll.store import Json
+from tests.unit.api_controllers.simulation import Simulation
+
+DM, HOST = kinds.DOMAIN_MAPPING, "www.example.org"
+PATH = f"default/domainmapping:{HOST}"
+
+
+def mapped(world: Simulation, namespace: str = "default", name: str = "hello", **spec: Json) -> None:
+    ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": name, "namespace": namespace}
+    world.apply(DM, HOST, {"ref": ref, **spec}, namespace=namespace)
+    world.settle()
+
+
+@pytest.fixture
+def world() -> Simulation:
+    made = Simulation()
+    made.service()
+    made.ready("hello-00001")
+    return made
+
+
+def test_a_mapped_host_gets_what_the_service_gets(world: Simulation) -> None:
+    mapped(world)
+    assert world.conditions(DM, HOST)["IngressReady"] == ("Unknown", "IngressNotConfigured")
+    world.acknowledge(f"domainmapping:{HOST}")
+    world.settle()
+    assert world.conditions(DM, HOST) == {
+        "CertificateProvisioned": ("True", "TLSNotEnabled"),
+        "DomainClaimed": ("True",),
+        "IngressReady": ("True",),
+        "Ready": ("True",),
+        "ReferenceResolved": ("True",),
+    }
+    assert world.get(DM, HOST)["status"]["url"] == f"http://{HOST}"
+    assert world.get(DM, HOST)["status"]["address"] == {"url": f"http://{HOST}"}
+    entry = world.world.routing[PATH][1]
+    assert {share.revision: share.percent for share in entry.hosts[HOST]} == {"default/hello-00001": 100}
+    assert set(entry.revisions) == {"default/hello-00001"}
+    assert world.everything_again() == []
+
+
+def test_the_host_follows_the_traffic_of_the_service(world: Simulation) -> None:
+    mapped(world)
+    world.service(image="v2")
+    world.ready("hello-00002")
+    assert [share.revision for share in world.world.routing[PATH][1].hosts[HOST]] == ["default/hello-00002"]
+
+
+def test_without_the_service_the_reference_is_not_resolved_until_it_comes() -> None:
+    world = Simulation()
+    mapped(world)
+    assert world.conditions(DM, HOST)["ReferenceResolved"] == ("False", "ResolveFailed")
+    assert '"hello"' in world.message(DM, HOST)
+    world.service()
+    world.settle()
+    assert world.conditions(DM, HOST)["Ready"] == ("Unknown", "IngressNotConfigured")
+    world.ready("hello-00001")
+    world.acknowledge(f"domainmapping:{HOST}")
+    world.settle()
+    assert objects.is_ready(world.get(DM, HOST))
+
+
+def test_the_first_namespace_owns_a_host_and_the_other_takes_over_when_it_goes(world: Simulation) -> None:
+    mapped(world)
+    world.now += 5
+    world.apply(DM, HOST, {"ref": {"kind": "Service", "name": "hello", "namespace": "a"}}, namespace="a")
+    world.apply(kinds.SERVICE, "hello", world.get(kinds.SERVICE)["spec"], namespace="a")
+    world.settle()
+    other = world.get(DM, HOST, "a")
+    claimed = objects.condition(other, "DomainClaimed")
+    assert claimed is not None
+    assert (claimed["status"], claimed["reason"]) == ("False", "DomainAlreadyClaimed")
+    assert not world.is_routed(f"a/domainmapping:{HOST}")
+    world.delete(DM, HOST)
+    world.settle()
+    assert not world.is_routed(PATH)
+    assert objects.condition_status(world.get(DM, HOST, "a"), "DomainClaimed") == "True"
+
+
+def test_a_host_that_was_claimed_stays_with_its_owner_though_a_rival_be_as_old(world: Simulation) -> None:
+    mapped(world)
+    world.apply(DM, HOST, {"ref": {"kind": "Service", "name": "hello", "namespace": "a"}}, namespace="a")
+    world.settle()
+    assert objects.condition_status(world.get(DM, HOST), "DomainClaimed") == "True"
+    assert objects.condition_status(world.get(DM, HOST, "a"), "DomainClaimed") == "False"
+
+
+def test_hosts_are_not_given_away_when_the_platform_says_so(world: Simulation) -> None:
+    world.world.naming = replace(world.world.naming, network=NetworkConfig(autocreate_cluster_domain_claims=False))
+    mapped(world)
+    assert world.conditions(DM, HOST)["DomainClaimed"] == ("False", "DomainClaimNotOwned")
+    assert not world.is_routed(PATH)
+
+
+def test_a_certificate_of_ones_own_makes_the_address_https(world: Simulation) -> None:
+    mapped(world, tls={"secretName": "cert"})
+    assert world.get(DM, HOST)["status"]["url"] == f"https://{HOST}"
+    assert world.conditions(DM, HOST)["CertificateProvisioned"] == ("True", "CertificateExternallyProvided")
+
+
+def test_deleting_the_service_ends_the_routing_of_the_host(world: Simulation) -> None:
+    mapped(world)
+    world.delete(kinds.SERVICE, "hello")
+    world.settle()
+    assert not world.is_routed(PATH)
+    assert world.conditions(DM, HOST)["ReferenceResolved"] == ("False", "ResolveFailed")
+
+
+def test_a_deleted_mapping_leaves_nothing_in_the_routing_table(world: Simulation) -> None:
+    mapped(world)
+    world.delete(DM, HOST)
+    world.settle()
+    assert not world.is_routed(PATH)
+    assert world.is_routed("default/hello")
