@@ -33,6 +33,9 @@ class Subresources:
         self.closing.set()
         await self._client.aclose()
 
+    # The autoscaler answers GET /namespaces/NS/pods/NAME/log in plain text and knows the API's query parameters:
+    # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
+
     async def log(self, request: Request, target: Target) -> StreamingResponse:
         """Raises: NotFoundError (no such object), RuntimeUnavailableError (nobody who could tell answers)."""
         place = target.place
@@ -77,6 +80,8 @@ class Subresources:
             try:
                 async for chunk in answer.aiter_raw():
                     yield chunk
+            except httpx.HTTPError as error:
+                yield f"\nthe log was interrupted: {error or type(error).__name__}\n".encode()
             finally:
                 await answer.aclose()
 
