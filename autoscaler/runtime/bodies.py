@@ -36,13 +36,18 @@ def network(name: str, platform: str) -> Json:
     }
 
 
-def sandbox(platform: str, network_name: str, image: str, hostname: str) -> Json:
-    """A sandbox: asleep, without rights, without log, sharing its network and its shared memory with who joins."""
+def sandbox(platform: str, network_name: str, image: str, hostname: str, group: str) -> Json:
+    """A sandbox: asleep, without rights, without log, sharing its network and its shared memory with who joins.
+
+    It shares its shim as well, as Kubernetes' pods do: an app's start is a process and 4 MB cheaper (measured: 17 ms
+    of 117).
+    """
     return {
         "Image": image,
         "Hostname": hostname,
-        "Labels": {labels.PLATFORM: platform, labels.ROLE: "sandbox"},
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "sandbox", labels.GROUP: group},
         "HostConfig": {
+            "Annotations": {labels.SHIM_GROUP: group},
             "NetworkMode": network_name,
             "IpcMode": "shareable",
             "CapDrop": ["ALL"],
@@ -64,6 +69,7 @@ def container(
     platform: str,
     role: str,
     sandbox_id: str,
+    group: str,
     address: str,
     image_id: str,
     image_has_tmp: bool,
@@ -77,6 +83,7 @@ def container(
         platform: name of the platform.
         role: `app` or `init`.
         sandbox_id: engine's id of the sandbox.
+        group: its `labels.GROUP`; empty for none.
         address: its IP address.
         image_id: engine's id of the image.
         image_has_tmp: False has a tmpfs put at /tmp, which every process may expect.
@@ -90,7 +97,7 @@ def container(
         "OpenStdin": False,
         # The platform probes; the image's own check would only burn CPU beside it, and Kubernetes ignores it too.
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(one, sandbox_id, image_has_tmp),
+        "HostConfig": _host_config(one, sandbox_id, group, image_has_tmp),
     }
     if one.command:
         body["Entrypoint"] = list(one.command)
@@ -143,12 +150,13 @@ def _labels(
     }
 
 
-def _host_config(one: ContainerSpec, sandbox_id: str, image_has_tmp: bool) -> Json:
+def _host_config(one: ContainerSpec, sandbox_id: str, group: str, image_has_tmp: bool) -> Json:
     mounts = [mount for mount in one.mounts if mount.kind != "tmpfs"]
     tmpfs = {mount.target: _tmpfs_options(mount) for mount in one.mounts if mount.kind == "tmpfs"}
     if not image_has_tmp and not any(mount.target.rstrip("/") == TMP for mount in one.mounts):
         tmpfs[TMP] = "rw,nosuid,nodev,exec,mode=1777"
     return {
+        "Annotations": {labels.SHIM_GROUP: group} if group else {},
         "NetworkMode": f"container:{sandbox_id}",
         "IpcMode": f"container:{sandbox_id}",
         "SecurityOpt": ["no-new-privileges"],

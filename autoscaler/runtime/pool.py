@@ -80,6 +80,7 @@ class Sandbox:
     id: str
     name: str
     address: str
+    group: str
 
 
 class Pool:
@@ -102,7 +103,11 @@ class Pool:
     def adopt(self, found: Iterable[Listed]) -> None:
         """Take over the spare sandboxes that an earlier process made."""
         known = {one.id for one in self._spare} | self._handed_out
-        self._spare.extend(Sandbox(one.id, one.name, one.address) for one in found if one.id not in known)
+        self._spare.extend(
+            Sandbox(one.id, one.name, one.address, one.labels.get(labels.GROUP, ""))
+            for one in found
+            if one.id not in known
+        )
         self._changed.set()
 
     def forget(self, sandbox_id: str) -> bool:
@@ -192,14 +197,15 @@ class Pool:
         return await self._make(labels.sandbox_name(self._platform, instance), instance[:63].rstrip("-."))
 
     async def _make(self, name: str, hostname: str) -> Sandbox:
-        body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname)
+        group = f"knoll-{secrets.token_hex(8)}"
+        body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname, group)
         made: str | None = None
         try:
             made = await self._engine.create(body, name)
             await self._engine.post(f"/containers/{made}/start")
             seen = await self._engine.get(f"/containers/{made}/json")
             address = seen["NetworkSettings"]["Networks"][self._network]["IPAddress"]
-            return Sandbox(made, name, address)
+            return Sandbox(made, name, address, group)
         except EngineError as error:
             await self._discard(made)
             raise RuntimeUnavailableError(f"the engine cannot make a sandbox: {error}") from error

@@ -111,6 +111,7 @@ class Starter:
             platform=self._platform,
             role=role,
             sandbox_id=sandbox.id,
+            group=sandbox.group,
             address=sandbox.address,
             image_id=image.id,
             image_has_tmp=image.has_tmp,

@@ -21,6 +21,7 @@ def made(one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: boo
         platform="knoll",
         role="app",
         sandbox_id="abc",
+        group="g",
         address="10.0.0.2",
         image_id="sha256:1",
         image_has_tmp=image_has_tmp,

@@ -22,6 +22,7 @@ def app(container: str = "user-container", state: str = "running", status: str =
         platform="knoll",
         role="app",
         sandbox_id="box",
+        group="g",
         address="10.0.0.2",
         image_id="sha256:1",
         image_has_tmp=True,
