@@ -18,7 +18,7 @@ RESOURCES_AVAILABLE = "ResourcesAvailable"
 LOST_SECONDS = 120.0
 """After which a look-up that nobody answered is asked for again (the queue keeps it from running twice)."""
 RETRY_SECONDS = (10.0, 600.0)
-"""Shortest and longest wait before a failed look-up is tried again; it grows with the Revision's age."""
+"""Shortest and longest wait before a failed look-up is tried again; it doubles, as the Revision gets older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,10 @@ def _ask(
         wait = LOST_SECONDS
         due = 0.0 if not observed.asked else observed.asked + wait
     else:
-        age = now - objects.epoch(meta["creationTimestamp"])
-        wait = min(max(age, RETRY_SECONDS[0]), RETRY_SECONDS[1])
-        due = max(observed.asked, objects.epoch(meta["creationTimestamp"])) + wait
+        created = objects.epoch(meta["creationTimestamp"])
+        last = max(observed.asked, created)
+        wait = min(max(last - created, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        due = last + wait
     if due > now:
         return [], due - now
     return [Enqueue(jobs.RESOLVE_JOB, meta["namespace"], meta["name"], meta["uid"])], wait
