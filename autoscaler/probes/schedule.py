@@ -69,10 +69,8 @@ def delay(probe: Probe, tally: Tally, elapsed: float) -> float:
         tally: its results so far.
         elapsed: seconds since its first probe was due, >= 0.
     """
-    if probe.period_seconds > 0:
-        return probe.period_seconds
-    if tally.passed:
-        return LATER_PERIOD
+    if tally.passed or (probe.period_seconds > 0 and not probe.eager):
+        return probe.period_seconds or LATER_PERIOD
     return min(EAGER_LONGEST, max(EAGER_FIRST, elapsed * EAGER_SHARE))
 
 

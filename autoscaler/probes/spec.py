@@ -55,6 +55,9 @@ class Probe:
     timeout_seconds: float = 1.0
     success_threshold: int = 1
     failure_threshold: int = 3
+    eager: bool = False
+    """Ask every few milliseconds until the first success, and only then once a period: Knative's activator asks a pod
+    that nobody has seen ready yet so often, whatever its probe says."""
 
 
 @dataclass(frozen=True, slots=True)

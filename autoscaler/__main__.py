@@ -1,0 +1,108 @@
+"""The autoscaler process: settings, engine, leadership. `--remove-all` takes the platform's containers away instead."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+
+import structlog
+from redis.exceptions import RedisError
+
+from autoscaler import views
+from autoscaler.loop import Autoscaler
+from autoscaler.probes.checks import Checker
+from autoscaler.runtime.docker_runtime import DockerRuntime
+from knoll import admin, logs
+from knoll.connect import connect
+from knoll.errors import KnollError
+from knoll.lease import Lease
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
+from knoll.settings import AutoscalerSettings
+
+log = structlog.get_logger()
+
+
+def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
+    return DockerRuntime(
+        socket=settings.docker_socket,
+        platform=settings.platform,
+        network=settings.instance_network,
+        warm_sandboxes=settings.warm_sandboxes,
+    )
+
+
+async def serve(settings: AutoscalerSettings) -> None:
+    """Run until SIGTERM or SIGINT; instances run on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    redis = connect(settings.redis_url, "autoscaler")
+    store = RedisStore(redis)
+    async with runtime_for(settings) as runtime, Checker() as checker:
+        endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
+        scale = RedisTable(redis, SCALE, ScaleStatus)
+        holder = Leader(
+            lambda: Autoscaler(runtime, checker, store, redis, endpoints, scale, tick_seconds=settings.tick_seconds)
+        )
+
+        async def ready() -> str:
+            try:
+                await redis.ping()
+                await runtime.capacity()
+            except (RedisError, KnollError) as error:
+                return str(error)
+            return ""
+
+        lease = Lease(redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
+        leading = loop.create_task(lease.lead(holder.duty))
+        application = admin.app(ready, views.routes(runtime, holder))
+        serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 100)
+        await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        leading.cancel()
+        results = await asyncio.gather(leading, serving, return_exceptions=True)
+    await store.close()
+    await redis.aclose()
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+class Leader:
+    """The Autoscaler of this process while it leads; a new one each time."""
+
+    def __init__(self, make) -> None:  # type: ignore[no-untyped-def]
+        self._make = make
+        self.scalers: dict[str, object] = {}
+
+    async def duty(self) -> None:
+        autoscaler = self._make()
+        self.scalers = autoscaler.scalers
+        try:
+            await autoscaler.run()
+        finally:
+            self.scalers = {}
+
+
+async def remove_all(settings: AutoscalerSettings) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(runtime_for(settings))
+        await runtime.destroy()
+
+
+def main() -> None:
+    settings = AutoscalerSettings()
+    logs.set_up(settings.log_level, settings.log_format, "autoscaler")
+    asyncio.run(remove_all(settings) if "--remove-all" in sys.argv[1:] else serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What to run for a Revision: its spec as the runtime and the probes take it. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+
+from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
+from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from knoll.resources import labels as known
+from knoll.resources import pod
+from knoll.resources.quantity import parse_quantity
+from knoll.resources.revision import Revision
+
+DEFAULT_PORT = 8080
+HASH_LENGTH = 10
+
+
+def deployment_name(revision: str) -> str:
+    """Name of the emulated Deployment."""
+    return f"{revision}-deployment"
+
+
+def instance_name(revision: Revision, suffix: str) -> str:
+    """Name of an instance, and of the Pod that stands for it.
+
+    Args:
+        suffix: five letters or digits, drawn outside.
+    """
+    name = revision.metadata.name
+    digest = hashlib.sha256(revision.metadata.uid.encode()).hexdigest()[:HASH_LENGTH]
+    return f"{deployment_name(name)}-{digest}-{suffix}"
+
+
+def serving_port(revision: Revision) -> int:
+    """Port that takes the requests."""
+    ports = revision.spec.serving_container.ports
+    return ports[0].container_port if ports and ports[0].container_port else DEFAULT_PORT
+
+
+def instance_spec(revision: Revision, name: str) -> InstanceSpec:
+    """An instance of a Revision whose images are resolved.
+
+    Raises:
+        KeyError: a container's image is not resolved.
+    """
+    meta, spec = revision.metadata, revision.spec
+    status = revision.status
+    digests = {one.name: one.image_digest for one in (*status.container_statuses, *status.init_container_statuses)}
+    serving, port = spec.serving_container, serving_port(revision)
+    identity = {
+        "K_SERVICE": meta.labels.get(known.SERVICE, ""),
+        "K_CONFIGURATION": meta.labels.get(known.CONFIGURATION, ""),
+        "K_REVISION": meta.name,
+    }
+    volumes = {volume.name: volume for volume in spec.volumes}
+
+    def container(one: pod.Container) -> ContainerSpec:
+        extra = {**identity, "PORT": str(port)} if one is serving else identity
+        security = one.security_context
+        capabilities = security.capabilities if security else None
+        return ContainerSpec(
+            name=one.name,
+            image=digests[one.name],
+            command=one.command,
+            args=one.args,
+            env={**{variable.name: variable.value for variable in one.env}, **extra},
+            resources=resources(one.resources or pod.ResourceRequirements()),
+            mounts=tuple(mount(each, volumes[each.name]) for each in one.volume_mounts if volumes[each.name].empty_dir),
+            user=security.run_as_user if security else None,
+            group=security.run_as_group if security else None,
+            working_dir=one.working_dir,
+            read_only_root=bool(security and security.read_only_root_filesystem),
+            add_capabilities=capabilities.add if capabilities else (),
+            drop_capabilities=capabilities.drop if capabilities else (),
+        )
+
+    return InstanceSpec(
+        name=name,
+        revision=f"{meta.namespace}/{meta.name}",
+        uid=meta.uid,
+        containers=tuple(container(one) for one in spec.containers),
+        init_containers=tuple(container(one) for one in spec.init_containers),
+        port=port,
+        labels=instance_labels(revision),
+        grace_seconds=float(spec.timeout_seconds or 300),
+    )
+
+
+def instance_labels(revision: Revision) -> dict[str, str]:
+    """Labels of the emulated Pod."""
+    meta = revision.metadata
+    inherited = (
+        known.SERVICE, known.SERVICE_UID, known.CONFIGURATION, known.CONFIGURATION_UID, known.CONFIGURATION_GENERATION,
+    )  # fmt: skip
+    return {
+        known.APP: meta.name,
+        known.REVISION: meta.name,
+        known.REVISION_UID: meta.uid,
+        **{key: meta.labels[key] for key in inherited if key in meta.labels},
+    }
+
+
+def resources(wanted: pod.ResourceRequirements) -> Resources:
+    """Cores and bytes."""
+
+    def read(group: Mapping[str, str], key: str) -> float | None:
+        return float(parse_quantity(str(group[key]))) if key in group else None
+
+    def whole(group: Mapping[str, str], key: str) -> int | None:
+        found = read(group, key)
+        return None if found is None else int(found)
+
+    return Resources(
+        cpu_request=read(wanted.requests, "cpu"),
+        cpu_limit=read(wanted.limits, "cpu"),
+        memory_request=whole(wanted.requests, "memory"),
+        memory_limit=whole(wanted.limits, "memory"),
+    )
+
+
+def mount(where: pod.VolumeMount, volume: pod.Volume) -> Mount:
+    """An emptyDir, in memory."""
+    empty = volume.empty_dir
+    assert empty is not None
+    size = int(float(parse_quantity(str(empty.size_limit)))) if empty.size_limit else None
+    return Mount(target=where.mount_path, kind="tmpfs", size_bytes=size, read_only=where.read_only)
+
+
+def probes(revision: Revision) -> dict[str, Probes]:
+    """Each container's probes, by name. Only the serving container has a readiness probe by default."""
+    spec, port = revision.spec, serving_port(revision)
+    return {
+        one.name: Probes(
+            startup=probe(one.startup_probe, port),
+            readiness=probe(one.readiness_probe, port, eager=True),
+            liveness=probe(one.liveness_probe, port),
+        )
+        for one in spec.containers
+    }
+
+
+def probe(wanted: pod.Probe | None, port: int, *, eager: bool = False) -> Probe | None:
+    """A probe with Kubernetes' defaults; port 0 is the serving port. Readiness is asked for eagerly at the start."""
+    if wanted is None:
+        return None
+    return Probe(
+        check(wanted, port),
+        initial_delay_seconds=wanted.initial_delay_seconds,
+        period_seconds=wanted.period_seconds,
+        timeout_seconds=wanted.timeout_seconds or 1.0,
+        success_threshold=wanted.success_threshold or 1,
+        failure_threshold=wanted.failure_threshold or 3,
+        eager=eager,
+    )
+
+
+def check(wanted: pod.Probe, port: int) -> Check:
+    """What a probe asks."""
+    if wanted.http_get:
+        get = wanted.http_get
+        headers = tuple((header.name, header.value) for header in get.http_headers)
+        where = _port(get.port, port)
+        return HttpCheck(where, get.path or "/", get.scheme or "http", get.host, headers)
+    if wanted.exec:
+        return ExecCheck(wanted.exec.command)
+    if wanted.grpc:
+        return GrpcCheck(wanted.grpc.port or port, wanted.grpc.service or "")
+    socket = wanted.tcp_socket or pod.TCPSocketAction()
+    return TcpCheck(_port(socket.port, port), socket.host)
+
+
+def _port(wanted: int | str | None, port: int) -> int:
+    """A named port is the serving one: it is the only one a Revision has."""
+    return wanted if isinstance(wanted, int) and wanted else port

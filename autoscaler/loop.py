@@ -1,0 +1,359 @@
+"""The leader's duty: look after every Revision. Reads the store and what activators say, acts on the engine, publishes."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from autoscaler.member import Member, World
+from autoscaler.probes.checks import Checker
+from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime
+from autoscaler.scaler import Scaler
+from knoll import keys, kinds
+from knoll.connect import AWAY, Backoff
+from knoll.errors import KnollError, StoreUnavailableError
+from knoll.informer import Informer, Informers, Notice
+from knoll.live import LiveConfig
+from knoll.reports import Poke, Report
+from knoll.resources.parsing import parse
+from knoll.resources.revision import Revision
+from knoll.resources.scaling import scaling_spec
+from knoll.scaling import RevisionEndpoints, ScaleStatus
+from knoll.store import Json, Store
+from knoll.tables import Table
+
+log = structlog.get_logger()
+
+ACK_SECONDS = 30.0
+"""How long a living activator may take to acknowledge that an instance drains."""
+LOOK_SECONDS = 0.05
+REPUBLISH_SECONDS = 30.0
+"""Everything is put again so often: a Redis that lost its data is told nothing else by nobody else."""
+
+
+class Autoscaler:
+    """All Revisions of one platform, while this process leads."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        checker: Checker,
+        store: Store,
+        redis: "Redis",
+        endpoints: Table[RevisionEndpoints],
+        scale: Table[ScaleStatus],
+        *,
+        tick_seconds: float = 2.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._runtime, self._store, self._redis = runtime, store, redis
+        self._endpoints, self._scale = endpoints, scale
+        self._tick_seconds, self._clock = tick_seconds, clock
+        self._world = World(runtime, checker, self._member_changed, self._drained, clock)
+        self._revisions = Informer(store, kinds.REVISION.id)
+        self._maps = Informer(store, kinds.CONFIG_MAP.id)
+        self._config = LiveConfig(self._maps)
+        self.scalers: dict[str, Scaler] = {}
+        """By uid."""
+        self._current: dict[str, Scaler] = {}
+        """By `namespace/name`."""
+        self._dirty: set[str] = set()
+        self._wake = asyncio.Event()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._said: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
+        self._in_flight: defaultdict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
+        """Draining instance to activator to (when it said so, how many)."""
+        self._before: Mapping[str, ScaleStatus] = {}
+
+    async def run(self) -> None:
+        """Lead until cancelled; instances run on."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(Informers(self._store, [self._revisions, self._maps]).run())
+                await self._revisions.synced()
+                await self._config.synced()
+                await self._begin()
+                for duty in (self._work, self._tick, self._listen, self._watch_engine, self._republish):
+                    tasks.create_task(duty())
+        finally:
+            members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
+            await asyncio.gather(*(member.abandon() for member in members))
+
+    # Beginning
+
+    async def _begin(self) -> None:
+        """Take over what runs."""
+        _, scale = await self._patiently(self._scale.snapshot)
+        _, endpoints = await self._patiently(self._endpoints.snapshot)
+        self._before = {status.uid: status for _, status in scale.values()}
+        self._revisions.subscribe(self._note)
+        self._config.subscribe(lambda _: self._configured())
+        states = {each.id: each.state for _, entry in endpoints.values() for each in entry.endpoints}
+        for instance in await self._patiently(self._runtime.instances):
+            self._adopt(instance, states.get(instance.name))
+        for scaler in self.scalers.values():
+            scaler.adopted()
+        for key in {*scale, *endpoints} - set(self._current):
+            await self._forget(key)
+
+    def _adopt(self, instance: Instance, state: Literal["ready", "draining"] | None) -> None:
+        scaler = self.scalers.get(instance.uid)
+        if scaler is not None and instance.state in ("running", "starting"):
+            log.info("instance adopted", instance=instance.name, revision=instance.revision)
+            scaler.adopt(instance, serving=state == "ready", draining=state == "draining")
+            self._mark(scaler.key)
+        else:
+            why = instance.state if scaler else "its Revision is gone"
+            log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
+            asyncio.get_running_loop().create_task(self._remove(instance.name))
+
+    async def _remove(self, name: str) -> None:
+        try:
+            await self._runtime.stop(name)
+        except KnollError as error:
+            log.warning("instance not removed", instance=name, error=str(error))
+
+    async def _patiently(self, call):  # type: ignore[no-untyped-def]
+        backoff = Backoff()
+        while True:
+            try:
+                return await call()
+            except KnollError as error:
+                log.warning("waiting", error=str(error))
+                await backoff.wait()
+
+    # Revisions
+
+    def _note(self, notice: Notice) -> None:
+        if notice.new is None or "deletionTimestamp" in notice.new["metadata"]:
+            body = notice.new or notice.old
+            assert body is not None
+            scaler = self.scalers.get(body["metadata"]["uid"])
+            if scaler and not scaler.deleted:
+                scaler.deleted = True
+                self._mark(scaler.key)
+            return
+        if not resolved(notice.new):
+            return
+        revision, _ = parse(Revision, notice.new)
+        spec = scaling_spec(revision, self._config.current)
+        scaler = self.scalers.get(revision.metadata.uid)
+        if scaler is None:
+            scaler = Scaler(revision, spec, self._world, before=self._before.get(revision.metadata.uid))
+            earlier = self._current.get(scaler.key)
+            if earlier:
+                earlier.deleted = True
+            self.scalers[scaler.uid] = self._current[scaler.key] = scaler
+        elif revision.metadata.annotations == scaler.revision.metadata.annotations and spec == scaler.spec:
+            return
+        else:
+            scaler.change(revision, spec)
+        self._mark(scaler.key)
+
+    def _configured(self) -> None:
+        for scaler in self.scalers.values():
+            scaler.change(scaler.revision, scaling_spec(scaler.revision, self._config.current))
+            self._mark(scaler.key)
+
+    # Acting
+
+    def _mark(self, key: str) -> None:
+        self._dirty.add(key)
+        self._wake.set()
+
+    def _member_changed(self, member: Member) -> None:
+        self._mark(member.revision)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            due, self._dirty = self._dirty, set()
+            for key in due:
+                for scaler in self._of(key):
+                    scaler.act()
+            await asyncio.gather(*(self._say(key) for key in due))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_seconds)
+            for scaler in self.scalers.values():
+                if not scaler.quiet:
+                    self._mark(scaler.key)
+
+    def _of(self, key: str) -> list[Scaler]:
+        """A Revision's scaler, and those of earlier Revisions of its name that still end."""
+        return [scaler for scaler in self.scalers.values() if scaler.key == key]
+
+    # Saying
+
+    async def _say(self, key: str) -> None:
+        for scaler in self._of(key):
+            if scaler.deleted and not scaler.members:
+                del self.scalers[scaler.uid]
+                if self._current.get(key) is scaler:
+                    del self._current[key]
+        try:
+            if self._of(key):
+                await self._publish(key)
+            else:
+                await self._forget(key)
+        except StoreUnavailableError as error:
+            log.warning("not published yet", revision=key, error=str(error))
+            self._said.pop(key, None)
+            asyncio.get_running_loop().call_later(1.0, self._mark, key)
+
+    async def _publish(self, key: str) -> int:
+        """Put a Revision's endpoints, then its scale; returns the version of its endpoints."""
+        async with self._locks[key]:
+            found = [one for scaler in self._of(key) for one in scaler.endpoints().endpoints]
+            endpoints = RevisionEndpoints(tuple(found))
+            current = self._current.get(key)
+            status = current.status() if current else None
+            version = 0
+            said = self._said.get(key)
+            if said is None or said[0] != endpoints or any(one.state == "draining" for one in found):
+                version = await self._endpoints.put(key, endpoints)
+            if status is not None and (said is None or said[1] != status):
+                await self._scale.put(key, status)
+            self._said[key] = (endpoints, status)
+            return version
+
+    async def _forget(self, key: str) -> None:
+        async with self._locks[key]:
+            await self._endpoints.remove(key)
+            await self._scale.remove(key)
+            self._said.pop(key, None)
+        self._locks.pop(key, None)
+
+    async def _republish(self) -> None:
+        while True:
+            await asyncio.sleep(REPUBLISH_SECONDS)
+            self._said.clear()
+            for key in list(self._current):
+                await self._say(key)
+
+    # Draining
+
+    async def _drained(self, member: Member) -> None:
+        """See `World.drained`: acknowledged by every living activator, and nothing in flight there afterwards."""
+        deadline = self._clock() + member.spec.grace_seconds
+        version = await self._patiently(lambda: self._publish(member.revision))
+        until = min(deadline, self._clock() + ACK_SECONDS)
+        while self._clock() < until:
+            living = await self._living()
+            if living is not None and all(acknowledged >= version for acknowledged in living.values()):
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        acknowledged_at = self._clock()
+        try:
+            while self._clock() < deadline:
+                living = await self._living()
+                said = self._in_flight[member.name]
+                if living is not None and all(
+                    said.get(one, (0.0, 1))[0] >= acknowledged_at and not said[one][1] for one in living
+                ):
+                    return
+                await asyncio.sleep(LOOK_SECONDS * 2)
+            log.warning("instance ends with requests in it: its grace is over", instance=member.name)
+        finally:
+            self._in_flight.pop(member.name, None)
+
+    async def _living(self) -> dict[str, int] | None:
+        try:
+            return await self._endpoints.followers()
+        except StoreUnavailableError:
+            return None
+
+    # Listening
+
+    async def _listen(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(keys.REPORTS, keys.POKES)
+                    backoff.reset()
+                    while True:
+                        message = await channel.get_message(timeout=60)
+                        if message is not None:
+                            self._heard(message["channel"].decode(), message["data"])
+            except AWAY:
+                await backoff.wait()
+
+    def _heard(self, channel: str, data: bytes) -> None:
+        try:
+            if channel == keys.POKES:
+                poke = msgspec.json.decode(data, type=Poke)
+                scaler = self._current.get(poke.revision)
+                if scaler:
+                    scaler.poke(poke.activator, poke.waiting, self._clock())
+                    self._mark(scaler.key)
+            else:
+                self._report(msgspec.json.decode(data, type=Report))
+        except msgspec.MsgspecError as error:
+            log.warning("a message on a channel is not ours", channel=channel, error=str(error))
+
+    def _report(self, report: Report) -> None:
+        now = self._clock()
+        for row in report.revisions:
+            scaler = self._current.get(row.revision)
+            if scaler:
+                scaler.report(report.activator, row, now, report.period)
+        for instance, in_flight in report.draining.items():
+            self._in_flight[instance][report.activator] = (now, in_flight)
+
+    async def _watch_engine(self) -> None:
+        async for event in self._runtime.events():
+            match event:
+                case ContainerDied(instance=name):
+                    member = self._member(name)
+                    if member:
+                        member.died(event)
+                case InstanceLost(instance=name):
+                    self._lost(name)
+                case Resync():
+                    await self._resync()
+
+    async def _resync(self) -> None:
+        """Events may have been missed: compare with what the engine has."""
+        found = {one.name: one for one in await self._patiently(self._runtime.instances)}
+        for scaler in list(self.scalers.values()):
+            for member in list(scaler.members.values()):
+                if member.instance is not None and member.stage not in ("gone", "draining"):
+                    now = found.get(member.name)
+                    if now is None or now.state == "lost":
+                        self._lost(member.name)
+                    elif now.state == "exited":
+                        for one in now.containers:
+                            if not one.running:
+                                member.died(
+                                    ContainerDied(
+                                        member.name, member.revision, one.name, one.exit_code or 0, one.oom_killed,
+                                        self._clock(),
+                                    )
+                                )  # fmt: skip
+
+    def _lost(self, name: str) -> None:
+        member = self._member(name)
+        if member:
+            log.warning("instance lost", instance=name, revision=member.revision)
+            member.died(None)
+            member.drain()
+
+    def _member(self, name: str) -> Member | None:
+        return next((one.members[name] for one in self.scalers.values() if name in one.members), None)
+
+
+def resolved(revision: Json) -> bool:
+    """Whether every container's image is pinned."""
+    status = revision.get("status") or {}
+    digests = {one["name"] for one in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ()))
+               if one.get("imageDigest")}  # fmt: skip
+    spec = revision["spec"]
+    return all(one["name"] in digests for one in (*spec["containers"], *spec.get("initContainers", ())))

@@ -1,0 +1,203 @@
+"""One Revision's scale: keeps its windows, asks `decide`, carries out the plan, says how it stands."""
+
+import secrets
+from typing import Literal
+
+import structlog
+
+from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
+from autoscaler.instance_spec import instance_name, instance_spec, probes
+from autoscaler.member import Member, World
+from autoscaler.plan import Candidate, plan
+from autoscaler.runtime.protocol import Instance
+from autoscaler.window import Window
+from knoll.reports import RevisionReport
+from knoll.resources.revision import Revision
+from knoll.resources.scaling import ScalingSpec
+from knoll.scaling import Failure, RevisionEndpoints, ScaleStatus
+
+log = structlog.get_logger()
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+WAITING_SECONDS = 1.5
+"""How long a poke's word of waiting requests counts; then the reports have it."""
+REPORT_SECONDS = 3.0
+"""A report older than this says nothing of now."""
+MAX_WINDOW_SECONDS = 3600.0
+HISTORY = 20
+
+
+class Scaler:
+    """One Revision. Not a task: its loop calls it at ticks, pokes and changes."""
+
+    def __init__(self, revision: Revision, spec: ScalingSpec, world: World, *, before: ScaleStatus | None) -> None:
+        """
+        Args:
+            before: what the scale table says of this very Revision, from before this process.
+        """
+        self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
+        self.uid = revision.metadata.uid
+        self.revision, self.spec = revision, spec
+        self.members: dict[str, Member] = {}
+        self.deleted = False
+        self.initial_reached = bool(before and before.initial_reached)
+        self.gave_up = bool(before and before.failure and before.failure.reason == "ProgressDeadlineExceeded")
+        self.decisions: list[tuple[float, str]] = []
+        self._failure = before.failure if before else None
+        self._world = world
+        self._load = Window(MAX_WINDOW_SECONDS)
+        self._memory = Memory()
+        self._since = world.clock()
+        self._busy = world.clock()
+        """When a request was last known of, or the Revision began to serve."""
+        self._waiting: dict[str, tuple[float, int]] = {}
+        self._desired = before.desired if before else 0
+
+    # What comes in
+
+    def adopt(self, instance: Instance, *, serving: bool, draining: bool) -> None:
+        """Take over an instance that runs."""
+        spec = instance_spec(self.revision, instance.name)
+        member = Member(self._world, spec, probes(self.revision), wanted=instance.created, adopted=instance)
+        if serving:
+            member.serving_before()
+        self.members[member.name] = member
+        member.begin()
+        if draining:
+            member.drain()
+
+    def adopted(self) -> None:
+        """All instances were taken over: begin as one that knows nothing of their load."""
+        self._memory = starting_memory(len(self._alive()), self._world.clock())
+
+    def poke(self, activator: str, waiting: int, at: float) -> None:
+        self._waiting[activator] = (at, waiting)
+        self._busy = max(self._busy, at)
+
+    def report(self, activator: str, row: RevisionReport, at: float, period: float) -> None:
+        value = row.concurrency if self.spec.metric == "concurrency" else row.requests / period
+        self._load.record(at, value)
+        self._waiting.pop(activator, None)
+        if row.queued:
+            self._waiting[activator] = (at, row.queued)
+        if row.in_flight or row.queued or row.requests:
+            self._busy = max(self._busy, at)
+
+    def change(self, revision: Revision, spec: ScalingSpec) -> None:
+        """The Revision's metadata or the configuration is another."""
+        self.revision, self.spec = revision, spec
+
+    # What it decides
+
+    def act(self) -> None:
+        """Decide and carry out."""
+        now = self._world.clock()
+        for name in [name for name, member in self.members.items() if member.stage == "gone"]:
+            del self.members[name]
+        if self.deleted:
+            for member in list(self.members.values()):
+                member.drain()
+            return
+        self._check_progress(now)
+        want = 0 if self.gave_up else self._want(now)
+        alive = self._alive()
+        there = [Candidate(one.name, one.stage == "ready", 0, one.created) for one in alive]
+        steps = plan(want, there)
+        for name in steps.let_go:
+            self.members[name].drain()
+        for _ in range(steps.start):
+            self._start(now)
+        self._desired = want
+
+    def _want(self, now: float) -> int:
+        if not self.initial_reached:
+            # Deploying: nothing is known of its load yet.
+            return self.spec.initial_scale
+        ready = sum(member.stage == "ready" for member in self.members.values())
+        waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
+        seen = Seen(
+            ready,
+            self._load.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
+            self._load.mean(now, self.spec.panic_window_seconds),
+            waiting,
+            now - self._busy,
+        )
+        decision, self._memory = decide(self.spec, seen, self._memory, now)
+        self._remember(now, decision)
+        return decision.want
+
+    def _remember(self, now: float, decision: Decision) -> None:
+        if decision.want != self._desired or not self.decisions:
+            words = explain(decision)
+            self.decisions = [*self.decisions[-HISTORY + 1 :], (now, words)]
+            log.info("revision scaled", revision=self.key, want=decision.want, why=words)
+
+    def _start(self, now: float) -> None:
+        name = instance_name(self.revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
+        member = Member(self._world, instance_spec(self.revision, name), probes(self.revision), wanted=now)
+        self.members[name] = member
+        member.begin()
+
+    def _check_progress(self, now: float) -> None:
+        """Is the initial scale reached, or the time for it over?"""
+        ready = sum(member.stage == "ready" for member in self.members.values())
+        if not self.initial_reached and (ready >= self.spec.initial_scale):
+            self.initial_reached = True
+            self.gave_up = False
+            self._failure = None
+            self._busy = now
+        if not self.initial_reached and not self.gave_up and now - self._since > self.spec.progress_deadline_seconds:
+            self.gave_up = True
+            seconds = f"{self.spec.progress_deadline_seconds:g} s"
+            self._failure = self._first_failure() or Failure(
+                "ResourcesAvailable", "ProgressDeadlineExceeded", f"no instance became ready within {seconds}"
+            )
+
+    def _alive(self) -> list[Member]:
+        return [member for member in self.members.values() if member.stage not in ("draining", "gone")]
+
+    # What it says
+
+    def endpoints(self) -> RevisionEndpoints:
+        found = (member.endpoint() for member in self.members.values())
+        return RevisionEndpoints(tuple(one for one in found if one is not None))
+
+    def status(self) -> ScaleStatus:
+        stages = [member.stage for member in self.members.values()]
+        ready = stages.count("ready")
+        failure = None
+        if not ready:
+            failure = self._first_failure() or (self._failure if self.gave_up else None)
+        active: Literal["True", "False", "Unknown"] = "Unknown"
+        reason = message = ""
+        if ready and (self.initial_reached or ready >= self.spec.initial_scale):
+            active = "True"
+        elif self.gave_up:
+            active, reason, message = "False", "TimedOut", "The target could not be activated."
+        elif not self.initial_reached:
+            reason, message = "Deploying", ""
+        elif self._desired:
+            reason, message = "Queued", "Requests to the target are being buffered as resources are provisioned."
+        else:
+            active, reason, message = "False", "NoTraffic", "The target is not receiving traffic."
+        return ScaleStatus(
+            uid=self.uid,
+            desired=0 if self.deleted else self._desired,
+            actual=ready,
+            initial_reached=self.initial_reached,
+            active=active,
+            active_reason=reason,
+            active_message=message,
+            failure=failure,
+        )
+
+    def _first_failure(self) -> Failure | None:
+        return next((member.failure for member in self._alive() if member.failure), None)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing runs and nothing is asked for: it costs nothing until it is poked."""
+        if self.deleted or self.gave_up or not self.initial_reached:
+            return (self.deleted or self.gave_up) and not self.members
+        idle = not self.members and not self._desired and not self.spec.min_scale
+        return idle and self._world.clock() - self._busy > self.spec.window_seconds

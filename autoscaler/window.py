@@ -1,0 +1,60 @@
+"""Load over time: one-second buckets and their mean over a window. Pure: time comes in."""
+
+import math
+from collections import deque
+
+BUCKET_SECONDS = 1.0
+
+
+class Window:
+    """Sums of one number in buckets of a second, for the last so many seconds.
+
+    Source: Knative Serving, pkg/autoscaler/aggregation (TimedFloat64Buckets).
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """
+        Args:
+            seconds: how far back a mean is ever asked for, > 0.
+        """
+        self.seconds = seconds
+        self._buckets: deque[tuple[int, float]] = deque()
+        self._first: float | None = None
+
+    def record(self, at: float, value: float) -> None:
+        """Add to the bucket of a moment; several reporters of one second add up. Moments may come a little late."""
+        if self._first is None or self._is_empty(at):
+            self._first = at
+        second = math.floor(at / BUCKET_SECONDS)
+        for index in range(len(self._buckets) - 1, -1, -1):
+            bucket, held = self._buckets[index]
+            if bucket == second:
+                self._buckets[index] = (bucket, held + value)
+                return
+            if bucket < second:
+                self._buckets.insert(index + 1, (second, value))
+                break
+        else:
+            self._buckets.appendleft((second, value))
+        while self._buckets and self._buckets[0][0] < second - self.seconds:
+            self._buckets.popleft()
+
+    def mean(self, now: float, seconds: float, *, exponential: bool = False) -> float:
+        """Mean over the last `seconds`, or over the time since the first record where that is shorter.
+
+        Args:
+            exponential: newer buckets weigh more; a bucket's weight halves with each tenth of the window.
+        """
+        if self._first is None or self._is_empty(now):
+            return 0.0
+        newest = math.floor(now / BUCKET_SECONDS)
+        length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
+        inside = [(newest - bucket, value) for bucket, value in self._buckets if 0 <= newest - bucket < length]
+        if not exponential:
+            return sum(value for _, value in inside) / length
+        rate = math.log(2) * 10 / max(1.0, seconds)
+        weights = sum(math.exp(-rate * age) for age in range(length))
+        return sum(value * math.exp(-rate * age) for age, value in inside) / weights
+
+    def _is_empty(self, now: float) -> bool:
+        return not self._buckets or now / BUCKET_SECONDS - self._buckets[-1][0] > self.seconds + 1
