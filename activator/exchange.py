@@ -280,16 +280,18 @@ class Exchange:
         self.put_reset()
         self._finish(self.status)
 
-    def broken(self, why: str, reused: bool) -> None:
+    def broken(self, why: str, reused: bool, unsent: bool = False) -> None:
         """The instance's connection broke.
 
         Args:
             reused: it had carried another exchange before, and nothing of this answer came: most likely the instance
                 closed it for being idle just as we wrote.
+            unsent: it said itself that it did not look at this request.
         """
         self.origin = None
         instance = self.instance
-        if reused and not self._retried and self.head.idempotent and self._replayable() and instance is not None:
+        again = unsent or (reused and self.head.idempotent)
+        if again and not self._retried and self.stage == SENT and self._replayable() and instance is not None:
             self._retried = True
             instance.carry(self, fresh=True)
             return

@@ -1,0 +1,212 @@
+"""HTTP/2 on both sides, with gRPC's own implementation and httpx as peers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+
+from knoll.scaling import Endpoint
+from knoll.traffic import DataPlane
+from tests.component.activator.stage import HOST, REVISION, Stage, read_request
+from tests.waiting import eventually
+
+Context = grpc.aio.ServicerContext
+
+
+class Shouts(grpc.GenericRpcHandler):
+    """Answers in upper case, in all four ways."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return {
+            "/test/One": grpc.unary_unary_rpc_method_handler(self.one),
+            "/test/Down": grpc.unary_stream_rpc_method_handler(self.down),
+            "/test/Up": grpc.stream_unary_rpc_method_handler(self.up),
+            "/test/Both": grpc.stream_stream_rpc_method_handler(self.both),
+            "/test/Fail": grpc.unary_unary_rpc_method_handler(self.fail),
+            "/test/Hang": grpc.unary_unary_rpc_method_handler(self.hang),
+        }.get(details.method)
+
+    async def one(self, request: bytes, context: Context) -> bytes:
+        context.set_trailing_metadata((("x-end", "done"),))
+        return request.upper()
+
+    async def down(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        for n in range(int(request)):
+            yield b"%d" % n
+
+    async def up(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        return b"".join([each async for each in requests])
+
+    async def both(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async for each in requests:
+            yield each.upper()
+
+    async def fail(self, request: bytes, context: Context) -> bytes:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
+        raise AssertionError
+
+    async def hang(self, request: bytes, context: Context) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        raise AssertionError
+
+
+@pytest.fixture
+async def shouts(stage: Stage) -> AsyncIterator[Shouts]:
+    handler = Shouts()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    stage.route(DataPlane(h2c=True))
+    stage.endpoints(Endpoint("grpc", "127.0.0.1", port))
+    yield handler
+    await server.stop(0)
+
+
+@pytest.fixture
+async def channel(stage: Stage) -> AsyncIterator[grpc.aio.Channel]:
+    options = [("grpc.default_authority", HOST), ("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.port}", options=options) as channel:
+        yield channel
+
+
+async def test_a_unary_call_passes_with_its_trailers(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    call = channel.unary_unary("/test/One")(b"hello")
+    assert await call == b"HELLO"
+    assert ("x-end", "done") in list(await call.trailing_metadata())
+
+
+async def test_many_calls_at_once_each_get_their_own_answer(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    one = channel.unary_unary("/test/One")
+    words = [b"w%d" % n for n in range(500)]
+    assert await asyncio.gather(*(one(word) for word in words)) == [word.upper() for word in words]
+
+
+async def test_a_server_streams(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    assert [int(each) async for each in channel.unary_stream("/test/Down")(b"1000")] == list(range(1000))
+
+
+async def test_a_client_streams_more_than_any_window(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    parts = [bytes([n]) * 100_000 for n in range(30)]
+
+    async def requests() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    assert await channel.stream_unary("/test/Up")(requests()) == b"".join(parts)
+
+
+async def test_both_sides_stream_in_turns(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    call = channel.stream_stream("/test/Both")()
+    for word in (b"one", b"two", b"three"):
+        await call.write(word)
+        assert await call.read() == word.upper()
+    await call.done_writing()
+    assert await call.code() == grpc.StatusCode.OK
+
+
+async def test_a_status_that_is_no_success_passes(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await channel.unary_unary("/test/Fail")(b"")
+    assert (error.value.code(), error.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "not today")
+
+
+async def test_a_cancelled_call_is_cancelled_at_the_instance(
+    stage: Stage, shouts: Shouts, channel: grpc.aio.Channel
+) -> None:
+    call = channel.unary_unary("/test/Hang")(b"")
+    await eventually(lambda: stage.gateway.revision(REVISION).in_flight() == 1)
+    call.cancel()
+    async with asyncio.timeout(10):
+        await shouts.cancelled.wait()
+    await eventually(lambda: not stage.gateway.live)
+
+
+async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Channel, shouts: Shouts) -> None:
+    found = stage.gateway.revision(REVISION).instances["grpc"]
+    stage.endpoints()
+    call = channel.unary_unary("/test/One")(b"late")
+    await eventually(lambda: len(stage.gateway.revision(REVISION).breaker.queue) == 1)
+    stage.endpoints(Endpoint("again", found.host, found.port))
+    assert await call == b"LATE"
+
+
+async def test_http_1_is_translated_for_an_instance_that_speaks_h2c(stage: Stage, shouts: Shouts) -> None:
+    async with httpx.AsyncClient() as client:
+        body = b"\0\0\0\0\x02hi"
+        answer = await client.post(
+            f"http://127.0.0.1:{stage.port}/test/One",
+            headers={"Host": HOST, "Content-Type": "application/grpc", "TE": "trailers"},
+            content=body,
+        )
+    assert answer.content == b"\0\0\0\0\x02HI"
+    assert answer.headers["transfer-encoding"] == "chunked"
+
+
+async def test_http_2_is_translated_for_an_instance_that_speaks_http_1(stage: Stage) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await read_request(reader)
+            assert request.fields["host"] == HOST
+            head = b"HTTP/1.1 200 OK\r\nX-Line: %b\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % (request.line.encode(), len(request.body)) + request.body)
+
+    await stage.serving(echo)
+    async with httpx.AsyncClient(http1=False, http2=True) as client:
+        url = f"http://127.0.0.1:{stage.port}/path?q=1"
+        body = b"x" * 1_000_000
+        answers = await asyncio.gather(
+            client.get(url, headers={"Host": HOST}), client.post(url, headers={"Host": HOST}, content=body)
+        )
+    assert [answer.http_version for answer in answers] == ["HTTP/2", "HTTP/2"]
+    assert [answer.headers["x-line"] for answer in answers] == ["GET /path?q=1 HTTP/1.1", "POST /path?q=1 HTTP/1.1"]
+    assert answers[1].content == body
+
+
+async def test_head_and_unknown_hosts_by_http_2(stage: Stage) -> None:
+    await stage.serving()
+    async with httpx.AsyncClient(http1=False, http2=True) as client:
+        url = f"http://127.0.0.1:{stage.port}/"
+        head = await client.head(url, headers={"Host": HOST})
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, "5", b"")
+        assert (await client.get(url, headers={"Host": "nobody"})).status_code == 404
+
+
+async def test_an_instance_that_breaks_is_a_502_by_http_2(stage: Stage) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    await stage.serving(handler)
+    async with httpx.AsyncClient(http1=False, http2=True) as client:
+        answer = await client.get(f"http://127.0.0.1:{stage.port}/", headers={"Host": HOST})
+    assert answer.status_code == 502
+
+
+async def test_a_flood_of_resets_ends_the_connection(stage: Stage) -> None:
+    import h2.config
+    import h2.connection
+    import h2.errors
+    import h2.events
+
+    await stage.serving()
+    client = await stage.connect()
+    peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    peer.initiate_connection()
+    for number in range(1, 4001, 2):
+        peer.send_headers(number, [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", HOST)])
+        peer.reset_stream(number, h2.errors.ErrorCodes.CANCEL)
+    client.send(peer.data_to_send())
+    events = peer.receive_data(await client.closed())
+    ends = [event for event in events if isinstance(event, h2.events.ConnectionTerminated)]
+    assert [end.error_code for end in ends] == [h2.errors.ErrorCodes.ENHANCE_YOUR_CALM]
+    await eventually(lambda: not stage.gateway.live)
