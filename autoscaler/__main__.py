@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import structlog
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from autoscaler import views
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.scaler import Scaler
 from knoll import admin, logs
 from knoll.connect import connect
 from knoll.errors import KnollError
@@ -79,9 +81,9 @@ async def serve(settings: AutoscalerSettings) -> None:
 class Leader:
     """The Autoscaler of this process while it leads; a new one each time."""
 
-    def __init__(self, make) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, make: Callable[[], Autoscaler]) -> None:
         self._make = make
-        self.scalers: dict[str, object] = {}
+        self.scalers: dict[str, Scaler] = {}
 
     async def duty(self) -> None:
         autoscaler = self._make()

@@ -1,10 +1,10 @@
-"""The leader's duty: look after every Revision. Reads the store and what activators say, acts on the engine, publishes."""
+"""The leader's duty: every Revision. Reads the store and what activators say, acts on the engine, publishes."""
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +28,7 @@ from knoll.store import Json, Store
 from knoll.tables import Table
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 ACK_SECONDS = 30.0
 """How long a living activator may take to acknowledge that an instance drains."""
@@ -118,7 +119,8 @@ class Autoscaler:
         except KnollError as error:
             log.warning("instance not removed", instance=name, error=str(error))
 
-    async def _patiently(self, call):  # type: ignore[no-untyped-def]
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until it works: Redis or the engine may be away."""
         backoff = Backoff()
         while True:
             try:

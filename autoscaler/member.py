@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 
 from autoscaler.probes.checks import Checker
-from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
+from autoscaler.probes.prober import Change, Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
 from autoscaler.runtime.protocol import (
     ContainerDied,
@@ -171,7 +171,6 @@ class Member:
         runtime, clock = self._world.runtime, self._world.clock
         for container in (*self.spec.containers, *self.spec.init_containers):
             await runtime.ensure_image(container.image)
-        self._prober: Prober | None = None
 
         def scheduled(instance: Instance) -> None:
             self._scheduled = clock()
@@ -185,7 +184,7 @@ class Member:
         """Probe until a container must be started again (False) or the instance is lost (True)."""
         async with Prober(self._world.checker, self._world.runtime, self.name, self.address, self._probes) as prober:
             changes, deaths = prober.changes(), self._deaths
-            changed: asyncio.Task[object] = asyncio.ensure_future(_next(changes))
+            changed: asyncio.Task[Change] = asyncio.ensure_future(_next(changes))
             death: asyncio.Task[ContainerDied | None] = asyncio.ensure_future(deaths.get())
             try:
                 while True:
@@ -275,7 +274,7 @@ class Member:
         self.stage = "ready"
 
 
-def failure_of(error: KnollError, tries: int) -> Failure | None:
+def failure_of(error: KnollError, tries: int) -> Failure:
     """A failed start as a condition of its Revision."""
     if isinstance(error, ImageError):
         return Failure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
@@ -285,5 +284,5 @@ def failure_of(error: KnollError, tries: int) -> Failure | None:
     return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
 
 
-async def _next(changes: "object") -> object:
-    return await changes.__anext__()  # type: ignore[attr-defined]
+async def _next(changes: AsyncIterator[Change]) -> Change:
+    return await anext(changes)

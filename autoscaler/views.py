@@ -2,17 +2,24 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from autoscaler.loop import Autoscaler
 from autoscaler.runtime.protocol import Runtime
+from autoscaler.scaler import Scaler
 from knoll.errors import KnollError
 
 
-def routes(runtime: Runtime, autoscaler: Autoscaler) -> list[BaseRoute]:
+class Looker(Protocol):
+    """Who looks after Revisions just now."""
+
+    scalers: dict[str, Scaler]
+
+
+def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
     """GET /instances, /instances/NAME/logs, /explain/NAMESPACE/REVISION."""
 
     async def instances(_: Request) -> Response:
