@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from redis import Redis as Blocking
 from redis.asyncio import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -12,6 +14,7 @@ from api.controllers.loop import Tables
 from api.controllers.run import tables_on
 from knoll import jobs, keys, kinds
 from knoll.connect import connect
+from knoll.errors import StoreUnavailableError
 from knoll.jobs import BuildProgress, Resolution, Resolved
 from knoll.redis_store import RedisStore
 from knoll.scaling import Failure, ScaleStatus
@@ -66,8 +69,6 @@ class Edge:
                 await (self._image if function == jobs.BUILD_JOB else self._resolve)(namespace, name)
 
     def _job(self, job_id: str) -> tuple[str, str, str]:
-        from redis import Redis as Blocking
-
         with Blocking.from_url(self._url) as client:
             job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
             return (job.func_name, *job.args)
@@ -116,15 +117,27 @@ class Edge:
         await self.tables.scale.put(f"{meta['namespace']}/{meta['name']}", status)
 
     async def _route(self, name: str, obeys: Callable[[], bool]) -> None:
-        async for change in self.tables.routing.follow():
-            if isinstance(change, Reset):
-                self.served = dict(change.entries)
-            elif change.value is None:
-                self.served.pop(change.field, None)
-            else:
-                self.served[change.field] = change.value
-            if obeys():
-                await self.tables.routing.acknowledge(name, change.version)
+        said = 0
+
+        async def live() -> None:
+            """A sign of life each second, as activators give it."""
+            while True:
+                await asyncio.sleep(1)
+                with suppress(StoreUnavailableError):
+                    await self.tables.routing.acknowledge(name, said)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(live())
+            async for change in self.tables.routing.follow():
+                if isinstance(change, Reset):
+                    self.served = dict(change.entries)
+                elif change.value is None:
+                    self.served.pop(change.field, None)
+                else:
+                    self.served[change.field] = change.value
+                if obeys():
+                    said = change.version
+                    await self.tables.routing.acknowledge(name, said)
 
 
 def open_edge(url: str) -> "tuple[Redis, RedisStore, Edge]":

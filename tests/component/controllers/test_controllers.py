@@ -141,9 +141,9 @@ async def test_ready_waits_for_every_living_activator(platform: Platform) -> Non
     await platform.apply()
     await eventually(lambda: "default/hello" in platform.edge.served)
     await eventually(lambda: _is(platform.reason(), ("Unknown", "IngressNotConfigured")))
-    followers = await platform.edge.tables.routing.followers()
     assert not await platform.is_ready()
-    await platform.edge.tables.routing.acknowledge("slow", max(followers.values()))
+    obeys = True
+    await platform.apply(name="next")
     await eventually(platform.is_ready)
 
 
@@ -291,6 +291,95 @@ async def test_events_tell_what_happened_to_a_service(platform: Platform) -> Non
         return any(event["involvedObject"]["uid"] == uid for event in events)
 
     await eventually(told)
+
+
+async def test_a_change_of_the_domain_moves_every_route(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await platform.apply(name="other")
+    await eventually(platform.is_ready)
+    await eventually(lambda: platform.is_ready("other"))
+    await _configure(platform, "config-domain", {"_example": "text", "example.org": ""})
+
+    async def moved(name: str) -> bool:
+        body = await platform.get(SERVICE, name)
+        hosts = platform.edge.served[f"default/{name}"].hosts
+        url = f"http://{name}.default.example.org:8080"
+        return body["status"]["url"] == url and list(hosts) == [f"{name}.default.example.org"]
+
+    for name in ("hello", "other"):
+        await eventually(partial(moved, name))
+        await eventually(partial(platform.is_ready, name))
+
+
+async def test_configuration_that_cannot_be_changes_nothing(platform: Platform) -> None:
+    platform.edge.start()
+    await _configure(platform, "config-network", {"tag-template": "{{.Nonsense}}"})
+    await platform.apply(traffic=[{"latestRevision": True, "percent": 100, "tag": "t"}])
+    await eventually(platform.is_ready)
+    assert set(platform.edge.served["default/hello"].hosts) == {
+        "hello.default.localhost", "t-hello.default.localhost"
+    }  # fmt: skip
+
+
+async def test_a_rollout_takes_its_time_and_ends(platform: Platform) -> None:
+    platform.edge.start()
+    await _configure(platform, "config-network", {"rollout-duration": "2"})
+    await platform.apply()
+    await eventually(platform.is_ready)
+    seen: list[int] = []
+    since = await platform.store.version()
+    await platform.apply(image="img:v2")
+    async for event in platform.store.watch(since, ROUTE.id):
+        status = objects.status(event.body)
+        shares = {target["revisionName"]: target["percent"] for target in status.get("traffic", [])}
+        assert sum(shares.values()) == 100
+        if shares.get("hello-00002", 0) not in seen:
+            seen.append(shares.get("hello-00002", 0))
+        if objects.is_ready(event.body) and shares.get("hello-00002") == 100:
+            break
+    assert seen in ([0, 1, 51, 100], [1, 51, 100])
+
+
+async def test_another_leader_takes_over(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    await eventually(platform.is_ready)
+    second = Platform(platform.url, platform.store, platform.edge, asyncio.Event())
+    second.start()
+    try:
+        await platform.end()
+        await platform.apply(name="later")
+        await eventually(lambda: platform.is_ready("later"))
+    finally:
+        await second.end()
+
+
+async def test_a_mapped_host_is_routed(platform: Platform) -> None:
+    platform.edge.start()
+    await platform.apply()
+    body = {
+        "apiVersion": kinds.DOMAIN_MAPPING.api_version, "kind": "DomainMapping",
+        "metadata": {"name": "www.example.org", "namespace": "default"},
+        "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "hello"}},
+    }  # fmt: skip
+    await platform.store.create(kinds.DOMAIN_MAPPING.id, born(body, NOW))
+
+    async def ready() -> bool:
+        return objects.is_ready(await platform.get(kinds.DOMAIN_MAPPING, "www.example.org"))
+
+    await eventually(ready)
+    assert "www.example.org" in platform.edge.served["default/domainmapping:www.example.org"].hosts
+    await platform.store.delete(kinds.DOMAIN_MAPPING.id, "default", "www.example.org")
+    await eventually(lambda: list(platform.edge.served) == ["default/hello"])
+
+
+async def _configure(platform: Platform, name: str, data: dict[str, str]) -> None:
+    body = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "knative-serving"},
+        "data": data,
+    }  # fmt: skip
+    await platform.store.create(kinds.CONFIG_MAP.id, born(body, NOW))
 
 
 async def _gone(platform: Platform, kind: kinds.Kind, name: str) -> bool:
