@@ -56,8 +56,9 @@ class Images:
 
     async def ensure(self, reference: str, progress: Progress | None) -> str:
         """Pull an image unless it is there; see `Runtime.ensure_image`."""
-        self.forget(reference)
-        if await self._find(reference) is None:
+        # A pinned image that was here is taken to be here still: a cold start asks. When it turns out to be gone, the
+        # start says so and `forget` is called.
+        if reference not in self._pinned and await self._find(reference) is None:
             await self._pull_once(reference, progress)
         return (await self.get(reference)).id
 

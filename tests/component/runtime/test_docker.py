@@ -13,7 +13,7 @@ import pytest
 from autoscaler.runtime.bodies import CAPABILITIES
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
-from knoll.errors import RuntimeUnavailableError
+from knoll.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
 from tests.waiting import eventually
 
@@ -121,6 +121,19 @@ async def test_a_pinned_image_may_be_named_by_the_engines_own_id(docker_runtime:
     await facts(docker_runtime, image=pinned)
     (one,) = await docker_runtime.instances()
     assert one.containers[0].image == pinned
+
+
+async def test_a_pinned_image_that_was_removed_is_noticed(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL only-of-this-test={tmp_path.name}\n")
+    image_id = (await docker("build", "-q", "-t", "knoll-test/removed:1", str(tmp_path))).strip()
+    pinned = f"hello@{image_id}"
+    await facts(docker_runtime, image=pinned)
+    await docker_runtime.stop("hello-1", grace_seconds=0)
+    await docker("rmi", "-f", image_id)
+    with pytest.raises(ImageError, match="is not on the engine any more"):
+        await docker_runtime.start(spec("hello-2", container("serve", image=pinned)))
+    with pytest.raises(ImageError, match="cannot be pulled"):
+        await docker_runtime.ensure_image(pinned)
 
 
 # --- what an instance reaches
