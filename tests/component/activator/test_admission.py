@@ -1,0 +1,279 @@
+"""Waiting, limits, time-outs and instances that come and go, on real sockets."""
+
+import asyncio
+import time
+
+import pytest
+
+from knoll.scaling import Endpoint, StartTiming
+from knoll.traffic import DataPlane, Share
+from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
+from tests.conftest import free_port
+from tests.waiting import eventually
+
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+
+class Gate:
+    """An app that holds its requests until it is told, and counts how many it has at once."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = self.total = 0
+        self.open = asyncio.Event()
+
+    async def handler(self, reader: Reader, writer: Writer) -> None:
+        while True:
+            await read_request(reader)
+            self.inside += 1
+            self.total += 1
+            self.most = max(self.most, self.inside)
+            await self.open.wait()
+            await asyncio.sleep(0)
+            self.inside -= 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def waiting(stage: Stage) -> int:
+    return len(stage.gateway.revision(REVISION).breaker.queue)
+
+
+async def test_a_request_waits_for_the_first_instance_and_says_for_what(stage: Stage) -> None:
+    stage.route()
+    pokes = []
+    stage.gateway.send_poke = pokes.append
+    client = (await stage.connect()).get()
+    await eventually(lambda: waiting(stage) == 1)
+    assert [(poke.revision, poke.waiting) for poke in pokes] == [(REVISION, 1)]
+    app, now = await stage.app(), time.time()
+    stage.endpoints(app.endpoint(timing=StartTiming(now - 0.004, now - 0.003, now - 0.002, now - 0.001)))
+    answer = await client.answer()
+    names = [part.split(";")[0].strip() for part in answer.fields["server-timing"].split(",")]
+    assert (answer.status, names) == (200, ["queue", "schedule", "start", "ready"])
+    assert "server-timing" not in (await stage.get()).fields, "only what waited for a start says so"
+
+
+async def test_requests_that_wait_are_served_in_order_and_to_the_revision_drawn_first(stage: Stage) -> None:
+    stage.route()
+    clients = []
+    for number in range(20):
+        clients.append((await stage.connect()).get(f"/{number}"))
+        await eventually(lambda wanted=number + 1: waiting(stage) == wanted)
+    stage.route(**{HOST.replace(".", "_"): (Share("default/other", 100),)})
+    app = await stage.app()
+    stage.route(DataPlane(concurrency=1))
+    stage.endpoints(app.endpoint())
+    assert {(await client.answer()).status for client in clients} == {200}
+    assert [request.line for request in app.requests] == [f"GET /{number} HTTP/1.1" for number in range(20)]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5])
+async def test_no_instance_ever_holds_more_than_its_limit(stage: Stage, limit: int) -> None:
+    gates = [Gate(), Gate()]
+    apps = [await stage.app(gate.handler, f"app-{n}") for n, gate in enumerate(gates)]
+    stage.route(DataPlane(concurrency=limit))
+    stage.endpoints(*(app.endpoint() for app in apps))
+    clients = [(await stage.connect()).get() for _ in range(60)]
+    await eventually(lambda: sum(gate.inside for gate in gates) == 2 * limit)
+    await eventually(lambda: waiting(stage) == 60 - 2 * limit)
+    for gate in gates:
+        gate.open.set()
+    assert {(await client.answer()).status for client in clients} == {200}
+    assert [gate.most for gate in gates] == [limit, limit]
+
+
+async def test_a_full_queue_is_said_at_once(stage: Stage) -> None:
+    stage.route()
+    stage.gateway.revision(REVISION).breaker.depth = 2
+    for _ in range(2):
+        (await stage.connect()).get()
+    await eventually(lambda: waiting(stage) == 2)
+    answer = await stage.get()
+    assert (answer.status, answer.text) == (503, "pending request queue full\n")
+    assert answer.fields["retry-after"] == "1"
+
+
+async def test_a_client_that_goes_leaves_the_queue(stage: Stage) -> None:
+    stage.route()
+    client = (await stage.connect()).get()
+    await eventually(lambda: waiting(stage) == 1)
+    client.close()
+    await eventually(lambda: waiting(stage) == 0)
+    assert stage.gateway.revision(REVISION).stats.active == 0
+
+
+async def test_a_body_waits_unread(stage: Stage) -> None:
+    stage.route()
+    size = 30_000_000
+    client = (await stage.connect()).get(method="POST", extra=f"Content-Length: {size}\r\n").send(b"x" * size)
+    await eventually(lambda: waiting(stage) == 1)
+    held = next(iter(stage.gateway.live)).pending_size
+    assert held < 1_000_000
+    got = []
+
+    async def count(reader: Reader, writer: Writer) -> None:
+        got.append(len((await read_request(reader)).body))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    app = await stage.app(count)
+    stage.endpoints(app.endpoint())
+    assert (await client.answer()).status == 200
+    assert got == [size]
+
+
+async def test_waiting_ends_with_the_revisions_time_out(stage: Stage) -> None:
+    stage.route(DataPlane(timeout=0.3))
+    answer = await stage.get()
+    assert (answer.status, waiting(stage)) == (503, 0)
+
+
+def answers(*parts: bytes, then_hangs: bool = True) -> Handler:
+    """An app that sends these and no more."""
+
+    async def handler(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        for part in parts:
+            writer.write(part)
+        if then_hangs:
+            await reader.read()
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [DataPlane(timeout=0.3), DataPlane(timeout=60, response_start_timeout=0.3), DataPlane(idle_timeout=0.3)],
+    ids=["whole", "start", "idle"],
+)
+async def test_a_time_out_before_the_first_byte_is_a_504(stage: Stage, plane: DataPlane) -> None:
+    app = await stage.serving(answers(), plane)
+    answer = await stage.get()
+    assert (answer.status, answer.text) == (504, "request timeout\n")
+    await eventually(lambda: app.open == 0)
+
+
+@pytest.mark.parametrize("plane", [DataPlane(timeout=0.4), DataPlane(idle_timeout=0.3)], ids=["whole", "idle"])
+async def test_a_time_out_after_the_first_byte_ends_the_body_cleanly(stage: Stage, plane: DataPlane) -> None:
+    app = await stage.serving(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"begun"), plane)
+    answer = await stage.get()
+    assert (answer.status, answer.text) == (200, "begun")
+    await eventually(lambda: app.open == 0)
+
+
+async def test_an_answer_that_has_begun_is_not_cut_by_the_start_time_out(stage: Stage) -> None:
+    proceed = asyncio.Event()
+
+    async def handler(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nbegun")
+        await proceed.wait()
+        writer.write(b" and ended")
+
+    await stage.serving(handler, DataPlane(timeout=60, response_start_timeout=0.2))
+    client = (await stage.connect()).get()
+    await client.head()
+    exchange = next(iter(stage.gateway.live))
+    assert exchange.deadline > stage.gateway.time() + 50
+    proceed.set()
+    assert b" and ended" in await client.reader.readuntil(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("plane", [DataPlane(response_start_timeout=0.3), DataPlane(idle_timeout=0.3)])
+async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, plane: DataPlane) -> None:
+    hello = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello"
+    await stage.serving(answers(hello), plane)
+    client = (await stage.connect()).get(extra="Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    assert (await client.head())[0] == 101
+    assert await client.closed() == b"hello"
+
+
+async def test_an_instance_that_refuses_is_passed_over(stage: Stage) -> None:
+    app = await stage.app()
+    stage.route()
+    stage.endpoints(Endpoint("dead", "127.0.0.1", free_port()), app.endpoint())
+    client = await stage.connect()
+    assert {(await client.get().answer()).status for _ in range(50)} == {200}
+
+
+async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None:
+    stage.route(DataPlane(concurrency=1))
+    port = free_port()
+    stage.endpoints(Endpoint("slow", "127.0.0.1", port))
+    client = (await stage.connect()).get()
+    await eventually(lambda: stage.gateway.revision(REVISION).instances["slow"].failures > 1)
+    app = await stage.app()
+    stage.endpoints(Endpoint("slow", "127.0.0.1", port, "draining"), app.endpoint())
+    assert (await client.answer()).status == 200
+
+
+async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stage) -> None:
+    gate = Gate()
+    old = await stage.serving(gate.handler)
+    held = (await stage.connect()).get()
+    await eventually(lambda: gate.inside == 1)
+    new = await stage.app(name="app-2")
+    stage.endpoints(old.endpoint("draining"), new.endpoint())
+    report = stage.gateway.report(1.0, 1.0)
+    assert report is not None
+    assert report.draining == {"app-1": 1}
+    for _ in range(20):
+        assert (await stage.get()).fields["x-app"] == "app-2"
+    gate.open.set()
+    assert (await held.answer()).status == 200
+    report = stage.gateway.report(2.0, 1.0)
+    assert report is not None
+    assert report.draining == {"app-1": 0}
+    await eventually(lambda: old.open == 0, what="its idle connections are closed")
+
+
+async def test_a_request_on_an_instance_that_left_the_table_may_end(stage: Stage) -> None:
+    gate = Gate()
+    await stage.serving(gate.handler)
+    held = (await stage.connect()).get()
+    await eventually(lambda: gate.inside == 1)
+    stage.endpoints()
+    gate.open.set()
+    assert (await held.answer()).status == 200
+
+
+async def test_weights_hold_within_their_bounds(stage: Stage) -> None:
+    apps: list[App] = []
+    for number in range(3):
+        app = await stage.app(name=f"app-{number}")
+        apps.append(app)
+        stage.endpoints(app.endpoint(), revision=f"default/r{number}")
+    split = (Share("default/r0", 40), Share("default/r1", 30), Share("default/r2", 30))
+    stage.route(**{"split_localhost": split, "tag-split_localhost": (Share("default/r2", 100, "tag"),)})
+    client = await stage.connect()
+    for _ in range(1000):
+        await client.get(host="split.localhost").answer()
+    counts = [len(app.requests) for app in apps]
+    # 5 standard deviations: one run in two million falls outside.
+    assert all(abs(count - want) < 78 for count, want in zip(counts, (400, 300, 300), strict=True)), counts
+    assert (await client.get(host="tag-split.localhost").answer()).fields["x-app"] == "app-2"
+
+
+@pytest.mark.parametrize("host", [HOST, HOST.upper(), f"{HOST}:8080", f"{HOST}.", f"{HOST}.:1"])
+async def test_a_host_is_known_by_any_spelling(stage: Stage, host: str) -> None:
+    await stage.serving()
+    assert (await stage.get(host=host)).status == 200
+
+
+async def test_an_unknown_host_is_told_so(stage: Stage) -> None:
+    await stage.serving()
+    answer = await stage.get(host="nobody.localhost:8080")
+    assert answer.status == 404
+    assert "nobody.localhost:8080" in answer.text
+
+
+async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(stage: Stage) -> None:
+    from knoll.traffic import RouteEntry
+
+    app = await stage.app()
+    shares = (Share(REVISION, 100),)
+    local = {"app.default.svc.cluster.local": shares, "app.default": shares}
+    stage.gateway.change_route("default/app", RouteEntry({HOST: shares}, {REVISION: DataPlane()}, local))
+    stage.endpoints(app.endpoint())
+    assert (await stage.get(host="app.default")).status == 404
+    inside = await stage.connect(stage.local_port)
+    assert (await inside.get(host="app.default").answer()).status == 200
+    assert (await inside.get(host=HOST).answer()).status == 200

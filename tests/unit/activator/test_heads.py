@@ -1,0 +1,225 @@
+"""Heads: what is refused with what, and what reaches an instance."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activator.heads import (
+    CHUNKED,
+    MAX_FIELDS,
+    MAX_TARGET,
+    UNTIL_CLOSE,
+    HeadError,
+    Peer,
+    compose,
+    forwarding,
+    read_request,
+    read_response,
+    split,
+    valid_fields,
+)
+
+H = b"Host: a\r\n"
+
+REFUSED = {
+    "no request line": (b"\r\n\r\n", 400),
+    "no target": (b"GET HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "two blanks in the request line": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank before the method": (b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank after the version": (b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n", 400),
+    "tab in the request line": (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "NUL in the target": (b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "method that is no token": (b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "endless method": (b"G" * 65 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /\r\n\r\n", 400),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+    "lower case version": (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
+    "long target": (b"GET /" + b"a" * MAX_TARGET + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "many fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * MAX_FIELDS + b"\r\n", 431),
+    "bare LF": (b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+    "bare CR": (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n", 400),
+    "obs-fold": (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", 400),
+    "obs-fold first": (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
+    "blank before the colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+    "tab before the colon": (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length\t: 3\r\n\r\n", 400),
+    "no colon": (b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400),
+    "empty name": (b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400),
+    "NUL in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400),
+    "control byte in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x1b\r\n\r\n", 400),
+    "DEL in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", 400),
+    "byte above ASCII in a name": (b"GET / HTTP/1.1\r\nHost: a\r\n\xe9: b\r\n\r\n", 400),
+    "no Host": (b"GET / HTTP/1.1\r\nX: a\r\n\r\n", 400),
+    "empty Host": (b"GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
+    "two Hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+    "two Hosts, one in capitals": (b"GET / HTTP/1.1\r\nHost: a\r\nHOST: b\r\n\r\n", 400),
+    "Host with a path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    "Host with a user": (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
+    "Host with a comma and blank": (b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
+    "Host with a port that is no number": (b"GET / HTTP/1.1\r\nHost: a:x\r\n\r\n", 400),
+    "two lengths that differ": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+    "two lengths that agree": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+    "lengths in a list": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", 400),
+    "signed length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
+    "negative length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+    "hexadecimal length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\n", 400),
+    "length with an underscore": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n", 400),
+    "empty length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n", 400),
+    "endless length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
+    "length and coding": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "two codings": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+    "gzip, chunked": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "chunked, gzip": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 501),
+    "identity": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+    "xchunked": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+    "chunked with a vertical tab": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", 400),
+    "quoted coding": (b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "chunked"\r\n\r\n', 400),
+    "coding in HTTP/1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "authority-form": (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 405),
+    "authority-form of GET": (b"GET a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 400),
+    "asterisk-form of GET": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "absolute-form of ftp": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "absolute-form with a user": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "absolute-form without a host": (b"GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "unknown expectation": (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: cake\r\n\r\n", 417),
+    "Connection names Host": (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n", 400),
+    "Connection names Content-Length": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: content-length\r\n\r\n", 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wire", "status"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_can_be_misunderstood_is_refused(wire: bytes, status: int) -> None:
+    with pytest.raises(HeadError) as error:
+        read_request(wire)
+    assert error.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("wire", "outgoing"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"),
+        (
+            b"GET http://b:1/x?y HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
+            b"GET /x?y HTTP/1.1\r\nHost: b:1\r\nX: 1\r\n\r\n",
+        ),
+        (b"GET http://b?y HTTP/1.1\r\nHost: b\r\n\r\n", b"GET /?y HTTP/1.1\r\nHost: b\r\n\r\n"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nConnection: Keep-Alive, X-B\r\nx-b: 1\r\nX-Bc: 2\r\nHost: a\r\nKeep-Alive: 1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nX-Bc: 2\r\nHost: a\r\n\r\n",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AA\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers, gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: TE\r\nTE: trailers\r\n\r\n",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nK-Original-Host: b\r\nKnative-Serving-Tag: t\r\nK-Proxy-Request: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+    ],
+)
+def test_the_instance_gets_one_plain_message(wire: bytes, outgoing: bytes) -> None:
+    assert compose(read_request(wire), b"") == outgoing
+
+
+tokens = st.from_regex(rb"\A[A-Za-z][A-Za-z0-9-]{0,20}\Z")
+values = st.from_regex(rb"\A[!-~\x80-\xff]([\t -~\x80-\xff]{0,30}[!-~])?\Z")
+
+
+@given(st.lists(st.tuples(tokens, values), max_size=20))
+def test_a_composed_head_reads_as_itself(fields: list[tuple[bytes, bytes]]) -> None:
+    wire = b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%b: %b\r\n" % field for field in fields) + b"\r\n"
+    once = compose(read_request(wire), b"")
+    assert once == wire
+    assert compose(read_request(once), b"") == once
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    for wire in (data, b"GET / HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n\r\n"):
+        try:
+            out = compose(read_request(wire), b"")
+        except HeadError:
+            continue
+        assert out.endswith(b"\r\n\r\n")
+        assert out.count(b"\r\n\r\n") == 1
+        assert out.count(b"\n") == out.count(b"\r\n") == out.count(b"\r")
+    read_response(data)
+
+
+@pytest.mark.parametrize(
+    ("lines", "for_", "forwarded"),
+    [
+        (b"", b"10.1.1.1", b"for=10.1.1.1;host=a;proto=http"),
+        (b"X-Forwarded-For: 1.1.1.1, ::1\r\n", b"1.1.1.1, ::1, 10.1.1.1",
+         b'for=1.1.1.1;host=a;proto=http, for="[::1]", for=10.1.1.1'),
+        (b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n", b"10.1.1.1", b"for=10.1.1.1;host=b;proto=https"),
+        (b"Forwarded: for=7.7.7.7\r\n", b"10.1.1.1", b"for=7.7.7.7"),
+    ],
+)  # fmt: skip
+def test_forwarding_fields(lines: bytes, for_: bytes, forwarded: bytes) -> None:
+    head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    fields = split(compose(head, forwarding(Peer(b"10.1.1.1"), head)).partition(b"\r\n")[2])
+    assert [value for name, value in fields if name == b"X-Forwarded-For"] == [for_]
+    assert [value for name, value in fields if name == b"Forwarded"] == [forwarded]
+
+
+@pytest.mark.parametrize(
+    ("wire", "length", "keep_alive"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", 3, True),
+        (b"HTTP/1.1 200\r\ncontent-length: 3\r\nConnection: close\r\n\r\n", 3, False),
+        (b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n", CHUNKED, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", CHUNKED, False),
+        (b"HTTP/1.0 200 OK\r\n\r\n", UNTIL_CLOSE, False),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", 0, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", 3, True),
+    ],
+)
+def test_responses(wire: bytes, length: int, keep_alive: bool) -> None:
+    head = read_response(wire)
+    assert head is not None
+    assert (head.length, head.keep_alive) == (length, keep_alive)
+    assert head.plain.lower().count(b"content-length") + head.plain.lower().count(b"transfer-encoding") == 1
+    assert b"connection" not in head.plain.lower()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a\0b\r\n\r\n",
+    ],
+)
+def test_broken_responses_are_none(wire: bytes) -> None:
+    assert read_response(wire) is None
+
+
+def test_fields_of_trailers_are_checked() -> None:
+    assert valid_fields(b"A: b\r\nC: d\r\n")
+    assert not valid_fields(b"A: b\r\nC d\r\n")
+    assert not valid_fields(b"A: b\nC: d\r\n")

@@ -1,0 +1,93 @@
+"""Timing, counting and routing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activator.routing import Routing, normal
+from activator.stats import Stats
+from activator.timing import field, parts
+from knoll.scaling import StartTiming
+from knoll.traffic import DataPlane, RouteEntry, Share
+
+times = st.floats(0, 1000)
+
+
+@given(arrived=times, wait=st.floats(0, 1000), marks=st.tuples(times, times, times, times))
+def test_the_parts_of_a_wait_sum_to_the_wait(arrived: float, wait: float, marks: tuple[float, ...]) -> None:
+    found = parts(arrived, arrived + wait, StartTiming(*marks))
+    assert sum(found.values()) == pytest.approx(wait, abs=1e-6)
+    assert all(seconds >= -1e-9 for seconds in found.values())
+
+
+def test_a_start_that_a_request_asked_for_is_split_at_its_marks() -> None:
+    found = parts(100.0, 101.0, StartTiming(100.1, 100.2, 100.5, 100.9))
+    assert found == pytest.approx({"queue": 0.2, "schedule": 0.1, "start": 0.3, "ready": 0.4})
+    assert field(found) == b"Server-Timing: queue;dur=200.0, schedule;dur=100.0, start;dur=300.0, ready;dur=400.0\r\n"
+
+
+def test_concurrency_is_weighted_by_time() -> None:
+    stats = Stats(0.0)
+    stats.enter(0.0)
+    stats.enter(0.5)
+    stats.leave(0.75, 0.5, 200)
+    report = stats.report("r", 1.0, 1, 0)
+    assert report is not None
+    assert (report.concurrency, report.requests, report.in_flight) == (1.25, 2, 1)
+    stats.leave(1.5, 0.0, 200)
+    later = stats.report("r", 2.0, 0, 0)
+    assert later is not None
+    assert (later.concurrency, later.requests) == (0.5, 0)
+
+
+def test_silence_is_reported_once() -> None:
+    stats = Stats(0.0)
+    assert stats.report("r", 1.0, 0, 0) is None
+    stats.enter(1.0)
+    stats.leave(1.0, 1.0, 200)
+    assert stats.report("r", 2.0, 0, 0) is not None
+    silent = stats.report("r", 3.0, 0, 0)
+    assert silent is not None
+    assert silent.concurrency == 0
+    assert stats.report("r", 4.0, 0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [(b"A.b", "a.b"), (b"a.b:80", "a.b"), (b"a.b.", "a.b"), (b"a.b.:80", "a.b"), (b"[::1]:80", "[::1]"),
+     (b"[::1]", "[::1]"),
+     (b"a:", "a")],
+)  # fmt: skip
+def test_a_host_is_known_without_port_case_and_dot(authority: bytes, host: str) -> None:
+    assert normal(authority) == host
+
+
+def entry(host: str, revision: str) -> RouteEntry:
+    return RouteEntry(
+        {host: (Share(revision, 100),)}, {revision: DataPlane()}, {f"local.{host}": (Share(revision, 100),)}
+    )
+
+
+def test_a_changed_route_takes_its_hosts_along() -> None:
+    routing: Routing[str] = Routing(lambda name: name)
+    routing.replace({"d/a": entry("a", "r1"), "d/b": entry("b", "r2")})
+    found = routing.find(b"A:80", False)
+    assert found is not None
+    assert found.pick() == "r1"
+    routing.change("d/a", entry("c", "r3"))
+    assert routing.find(b"A:80", False) is None
+    assert routing.find(b"c", False) is not None
+    assert routing.find(b"local.b", False) is None
+    assert routing.find(b"local.b", True) is not None
+    routing.change("d/b", None)
+    assert routing.find(b"b", True) is None
+
+
+def test_a_host_that_moved_to_another_route_stays_when_the_old_one_goes() -> None:
+    routing: Routing[str] = Routing(lambda name: name)
+    routing.change("d/a", entry("host", "r1"))
+    routing.change("d/b", entry("host", "r2"))
+    routing.change("d/a", None)
+    found = routing.find(b"host", False)
+    assert found is not None
+    assert found.pick() == "r2"
