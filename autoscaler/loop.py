@@ -63,7 +63,8 @@ class Autoscaler:
         """By uid."""
         self._current: dict[str, Scaler] = {}
         """By `namespace/name`."""
-        self._dirty: set[str] = set()
+        self._due: dict[str, bool] = {}
+        """Revision to whether it is to be decided anew."""
         self._wake = asyncio.Event()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._said: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
@@ -164,21 +165,21 @@ class Autoscaler:
 
     # Acting
 
-    def _mark(self, key: str) -> None:
-        self._dirty.add(key)
+    def _mark(self, key: str, *, anew: bool = True) -> None:
+        self._due[key] = anew or self._due.get(key, False)
         self._wake.set()
 
     def _member_changed(self, member: Member) -> None:
-        self._mark(member.revision)
+        self._mark(member.revision, anew=False)
 
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            due, self._dirty = self._dirty, set()
-            for key in due:
+            due, self._due = self._due, {}
+            for key, anew in due.items():
                 for scaler in self._of(key):
-                    scaler.act()
+                    scaler.act(anew=anew)
             await asyncio.gather(*(self._say(key) for key in due))
 
     async def _tick(self) -> None:

@@ -89,8 +89,13 @@ class Scaler:
 
     # What it decides
 
-    def act(self) -> None:
-        """Decide and carry out."""
+    def act(self, *, anew: bool) -> None:
+        """Carry out what is wanted.
+
+        Args:
+            anew: decide first (a tick, a poke); otherwise an instance has changed, and the last decision stands: the
+                rates that bound a decision are per tick.
+        """
         now = self._world.clock()
         for name in [name for name, member in self.members.items() if member.stage == "gone"]:
             del self.members[name]
@@ -99,7 +104,11 @@ class Scaler:
                 member.drain()
             return
         self._check_progress(now)
-        want = 0 if self.gave_up else self._want(now)
+        want = self._desired
+        if self.gave_up:
+            want = 0
+        elif anew or not self.initial_reached:
+            want = self._want(now)
         alive = self._alive()
         there = [Candidate(one.name, one.stage == "ready", 0, one.created) for one in alive]
         steps = plan(want, there)

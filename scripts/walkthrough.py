@@ -67,6 +67,12 @@ class Walkthrough:
         self._environment = {**os.environ, "KUBECONFIG": "/dev/null", "HOME": self._scratch.name}
         self._number = 0
 
+    def __enter__(self) -> "Walkthrough":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
+
     async def run(self) -> None:
         """All steps in order. Raises: StepError."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
@@ -294,12 +300,13 @@ def main() -> None:
     parser.add_argument("--server", default=f"http://127.0.0.1:{ports[0]}", help="Knoll's API (%(default)s)")
     parser.add_argument("--gateway", default=f"http://127.0.0.1:{ports[1]}", help="where requests go (%(default)s)")
     chosen = parser.parse_args()
-    walk = Walkthrough(chosen.server.rstrip("/"), chosen.gateway.rstrip("/"))
-    try:
-        asyncio.run(walk.run())
-    except StepError as error:
-        walk.console.print(f"[bold red]failed:[/] {error}")
-        sys.exit(1)
+    with Walkthrough(chosen.server.rstrip("/"), chosen.gateway.rstrip("/")) as walk:
+        try:
+            asyncio.run(walk.run())
+        except StepError as error:
+            walk.console.print("[bold red]failed:[/]", end=" ")
+            walk.console.print(str(error), markup=False)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

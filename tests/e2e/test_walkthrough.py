@@ -10,8 +10,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 @pytest.mark.timeout(600)
 async def test_every_step_of_the_walkthrough_holds_and_again_when_it_is_run_again(platform: Platform) -> None:
-    walk = Walkthrough(platform.api, platform.gateway)
-    await walk.run()
-    await walk.clean()
-    await walk.v1()
-    await walk.clean()
+    with Walkthrough(platform.api, platform.gateway) as walk:
+        await walk.run()
+        await walk.clean()
+        await walk.v1()
+        await walk.clean()
