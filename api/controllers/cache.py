@@ -1,22 +1,28 @@
 """Every object the controllers look at, in memory, with the indexes they look things up by. No I/O.
 
-Writes of our own go in as they are answered, before the watch brings them: the version decides which is newer.
+Writes of our own go in as they are answered, before the watch brings them: the version decides which is newer. Bodies
+are kept as JSON, and those that were looked at lately unpacked as well: thousands of idle Services cost little.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+
+import orjson
 
 from api.controllers import objects
 from api.controllers.actions import Key
 from knoll import kinds
-from knoll.store import Json
+from knoll.store import Json, PackedListing
+from knoll.store_rules import decode
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _REMEMBERED_REMOVALS = 10_000
+_UNPACKED = 1_000
+"""Bodies kept unpacked, of those looked at last: what a hundred Services consist of that are being changed at once."""
 
 Named = tuple[str, str, str]
 """(namespace, `configuration` or `revision`, name) that a Route's traffic names."""
@@ -35,7 +41,8 @@ class Cache:
     """Bodies are shared: nobody may change one that was read here."""
 
     def __init__(self) -> None:
-        self._bodies: dict[str, dict[tuple[str, str], Json]] = defaultdict(dict)
+        self._kept: dict[str, dict[tuple[str, str], tuple[int, bytes]]] = defaultdict(dict)
+        self._unpacked: OrderedDict[Key, Json] = OrderedDict()
         self._removed: dict[Key, int] = {}
         self._owned: dict[str, set[Key]] = defaultdict(set)
         self._routes_naming: dict[Named, set[str]] = defaultdict(set)
@@ -44,15 +51,26 @@ class Cache:
         self._hosts_mapped_to: dict[tuple[str, str], set[str]] = defaultdict(set)
 
     def get(self, resource: str, namespace: str, name: str) -> Json | None:
-        return self._bodies[resource].get((namespace, name))
+        key = (resource, namespace, name)
+        body = self._unpacked.get(key)
+        if body is not None:
+            self._unpacked.move_to_end(key)
+            return body
+        kept = self._kept[resource].get((namespace, name))
+        if kept is None:
+            return None
+        unpacked: Json = orjson.loads(kept[1])
+        self._remember(key, unpacked)
+        return unpacked
 
-    def all(self, resource: str) -> Mapping[tuple[str, str], Json]:
-        return self._bodies[resource]
+    def names(self, resource: str) -> list[tuple[str, str]]:
+        """Namespace and name of every object of a kind."""
+        return list(self._kept[resource])
 
     def owned(self, owner: Json, resource: str) -> list[Json]:
         """Objects of a kind whose controller is `owner`, by name."""
         keys = sorted(key for key in self._owned.get(owner["metadata"]["uid"], ()) if key[0] == resource)
-        return [self._bodies[resource][key[1:]] for key in keys]
+        return [body for key in keys if (body := self.get(*key)) is not None]
 
     def routes_naming(self, namespace: str, what: str, name: str) -> frozenset[str]:
         """Names of Routes whose spec or status names a `configuration` or a `revision`."""
@@ -79,22 +97,25 @@ class Cache:
         """
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
-        before = self._bodies[resource].get(key[1:])
-        known = int(before["metadata"]["resourceVersion"]) if before is not None else self._removed.get(key, 0)
+        kept = self._kept[resource].get(key[1:])
+        known = kept[0] if kept is not None else self._removed.get(key, 0)
         if known == version or (known > version and not force):
             return None
+        before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        self._bodies[resource][key[1:]] = body
+        self._kept[resource][key[1:]] = (version, orjson.dumps(body))
+        self._remember(key, body)
         self._index(key, body)
         return Seen(key, before, body)
 
     def remove(self, resource: str, namespace: str, name: str, version: int) -> Seen | None:
         """Take in a removal; None when a newer object of that name is known, or none at all."""
         key = (resource, namespace, name)
-        before = self._bodies[resource].get(key[1:])
-        if before is not None and int(before["metadata"]["resourceVersion"]) > version:
+        kept = self._kept[resource].get(key[1:])
+        if kept is not None and kept[0] > version:
             return None
+        before = self.get(*key)
         self._removed.pop(key, None)
         self._removed[key] = version
         if len(self._removed) > _REMEMBERED_REMOVALS:
@@ -102,16 +123,32 @@ class Cache:
         if before is None:
             return None
         self._unindex(key, before)
-        del self._bodies[resource][key[1:]]
+        del self._kept[resource][key[1:]]
+        self._unpacked.pop(key, None)
         return Seen(key, before, None)
 
-    def replace(self, resource: str, bodies: Iterable[Json], version: int) -> list[Seen]:
-        """Take in all objects of a kind as they were at `version`; returns what differs from what was known."""
-        listed = {objects.key_of(resource, body)[1:]: body for body in bodies}
-        gone = [name for name in self._bodies[resource] if name not in listed]
-        seen = [self.remove(resource, *name, version) for name in gone]
-        seen += [self.put(resource, body) for body in listed.values()]
-        return [difference for difference in seen if difference is not None]
+    def replace(self, resource: str, listing: PackedListing) -> Iterator[Seen]:
+        """Take in all objects of a kind as they were at one version; yields what differs from what was known.
+
+        Nothing is taken in that was not asked for: the caller must go to the end.
+        """
+        listed = {_name_of(item.key) for item in listing.items}
+        for namespace, name in [known for known in self._kept[resource] if known not in listed]:
+            seen = self.remove(resource, namespace, name, listing.version)
+            if seen is not None:
+                yield seen
+        for item in listing.items:
+            kept = self._kept[resource].get(_name_of(item.key))
+            if kept is None or kept[0] != item.version:
+                seen = self.put(resource, decode(item.data, item.version))
+                if seen is not None:
+                    yield seen
+
+    def _remember(self, key: Key, body: Json) -> None:
+        self._unpacked[key] = body
+        self._unpacked.move_to_end(key)
+        if len(self._unpacked) > _UNPACKED:
+            self._unpacked.popitem(last=False)
 
     def _index(self, key: Key, body: Json) -> None:
         owner = objects.controller_of(body)
@@ -140,6 +177,11 @@ class Cache:
         elif key[0] == kinds.DOMAIN_MAPPING.id:
             _discard(self._mappings_of_host, key[2], key[1])
             _discard(self._hosts_mapped_to, (key[1], body["spec"]["ref"].get("name", "")), key[2])
+
+
+def _name_of(key: str) -> tuple[str, str]:
+    namespace, _, name = key.partition("/")
+    return namespace, name
 
 
 def named_by(route: Json) -> set[Named]:

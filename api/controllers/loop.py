@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 WORKERS = 16
 """Keys reconciled at once: enough that nobody waits for another's round trips to Redis."""
+AT_ONCE = 200
+"""Objects of a listing that are taken in before others have their turn."""
 RETRY_SECONDS = 0.5
 """Before the store is asked again after it was away."""
 
@@ -122,10 +124,13 @@ class Controllers:
     async def _load(self) -> None:
         """Take in every object and the routing table, as they are now."""
         for resource in WATCHED:
-            listing = await self._store.list(resource)
+            listing = await self._store.list_packed(resource)
             self._floors[resource] = listing.version
-            for seen in self.world.cache.replace(resource, listing.items, listing.version):
+            for index, seen in enumerate(self.world.cache.replace(resource, listing)):
                 self._seen(seen)
+                if index % AT_ONCE == AT_ONCE - 1:
+                    # A long list must not keep everybody else in this process waiting.
+                    await asyncio.sleep(0)
         _, entries = await self._tables.routing.snapshot()
         lost = [path for path, known in self.world.routing.items() if entries.get(path) != known]
         self.world.routing.clear()
@@ -177,13 +182,13 @@ class Controllers:
         for problem in problems:
             log.warning("configuration not taken over", error=str(problem))
         if self.world.config.gc != before.gc:
-            for namespace, name in self.world.cache.all(kinds.CONFIGURATION.id):
+            for namespace, name in self.world.cache.names(kinds.CONFIGURATION.id):
                 self.queue.add((kinds.CONFIGURATION.id, namespace, name))
         naming = hosts.Naming(self.world.config.domain, self.world.config.network, self._port)
         if naming != self.world.naming:
             self.world.naming = naming
             for resource in (kinds.ROUTE.id, kinds.DOMAIN_MAPPING.id):
-                for namespace, name in self.world.cache.all(resource):
+                for namespace, name in self.world.cache.names(resource):
                     self.queue.add((resource, namespace, name))
 
     def _start_following(
@@ -218,7 +223,7 @@ class Controllers:
 
     def _add_all(self) -> None:
         for resource in dependents.RECONCILED:
-            for namespace, name in self.world.cache.all(resource):
+            for namespace, name in self.world.cache.names(resource):
                 self.queue.add((resource, namespace, name))
         for path in self.world.routing:
             self.queue.add(observe.routing_key(path))

@@ -144,7 +144,7 @@ class Simulation:
 
     def keys(self) -> list[Key]:
         return [
-            (resource, *name) for resource in dependents.RECONCILED for name in sorted(self.world.cache.all(resource))
+            (resource, *name) for resource in dependents.RECONCILED for name in sorted(self.world.cache.names(resource))
         ]
 
     def carry_out(self, action: Action) -> None:
@@ -197,7 +197,7 @@ class Simulation:
         return body
 
     def names(self, kind: kinds.Kind) -> list[str]:
-        return sorted(name for _, name in self.world.cache.all(kind.id))
+        return sorted(name for _, name in self.world.cache.names(kind.id))
 
     def conditions(self, kind: kinds.Kind, name: str = "hello") -> dict[str, tuple[str, ...]]:
         """Each condition's status, followed by its reason if it has one."""

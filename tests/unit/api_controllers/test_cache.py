@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from api.controllers.cache import Cache
 from knoll import kinds
-from knoll.store import Json
+from knoll.store import Json, Packed, PackedListing
+from knoll.store_rules import encode
 
 ROUTE, REVISION = kinds.ROUTE.id, kinds.REVISION.id
 
@@ -54,7 +55,9 @@ def test_a_listing_replaces_everything_and_says_what_differs() -> None:
     for name in "abc":
         cache.put(ROUTE, body(name, 1))
     cache.put(ROUTE, body("new", 12))
-    seen = cache.replace(ROUTE, [body("a", 1), body("b", 4), body("d", 6)], 10)
+    there = (("a", 1), ("b", 4), ("d", 6))
+    listing = PackedListing([Packed(f"default/{name}", at, encode(body(name, at))) for name, at in there], 10)
+    seen = list(cache.replace(ROUTE, listing))
     assert {(difference.key[2], difference.after is None) for difference in seen} == {
         ("b", False), ("c", True), ("d", False)
     }  # fmt: skip
