@@ -40,11 +40,18 @@ _SANDBOX_TRIES = 3
 class DockerRuntime:
     """Instances of one platform on one Docker Engine; see `protocol.Runtime`.
 
-    One process at a time may have one open for a platform: its spare sandboxes are nobody else's.
+    Several processes may have one open for a platform, to look; one at a time leads, and keeps the spare sandboxes.
     """
 
     def __init__(
-        self, socket: Path, *, platform: str, network: str, warm_sandboxes: int, engine: Engine | None = None
+        self,
+        socket: Path,
+        *,
+        platform: str,
+        network: str,
+        warm_sandboxes: int,
+        standby: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         """
         Args:
@@ -52,6 +59,7 @@ class DockerRuntime:
             platform: name of the platform, put on everything as a label.
             network: name of the instance network; made when missing.
             warm_sandboxes: bound of the spare sandboxes, 0 turns them off.
+            standby: begin without leading; see `take_over`.
             engine: client to use instead of one for `socket`; closed with the runtime.
         """
         self._engine = engine or Engine(socket)
@@ -63,7 +71,9 @@ class DockerRuntime:
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._leads = not standby
+        self._watching: asyncio.Task[None] | None = None
+        self._pooling: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "DockerRuntime":
         await self._engine.open()
@@ -75,7 +85,9 @@ class DockerRuntime:
         except BaseException:
             await self._engine.close()
             raise
-        self._keepers = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._pool.keep())]
+        self._watching = asyncio.create_task(self._watch.run())
+        if self._leads:
+            self._pooling = asyncio.create_task(self._pool.keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -85,6 +97,18 @@ class DockerRuntime:
     def spare_sandboxes(self) -> int:
         """Sandboxes ready for the next instances."""
         return self._pool.spare
+
+    async def take_over(self) -> None:
+        self._leads = True
+        await self._adopt()
+        if self._pooling is None:
+            self._pooling = asyncio.create_task(self._pool.keep())
+
+    async def step_down(self) -> None:
+        self._leads = False
+        await _ended(self._pooling)
+        self._pooling = None
+        self._pool.forget_all()
 
     # --- life of an instance
 
@@ -273,12 +297,14 @@ class DockerRuntime:
     async def _adopt(self) -> None:
         """Take over what runs, remove what nobody can use; at the start and whenever the engine was away."""
         await self._ensure_network()
-        self._pool.forget_all()
         found = await self._found()
         instances = {one.name: one for one in found.instances}
         for name, sandbox_id in found.sandboxes.items():
             self._watch.know(sandbox_id, name, instances[name].revision)
+        if not self._leads:
+            return
         busy = {labels.sandbox_name(self._platform, name) for name in self._busy}
+        self._pool.forget_all()
         self._pool.adopt(found.spare)
         for one in found.leftovers:
             if one.name not in busy:
@@ -306,11 +332,16 @@ class DockerRuntime:
         task.add_done_callback(self._background.discard)
 
     async def _stop_keepers(self) -> None:
-        for task in self._keepers:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._keepers = []
+        await _ended(self._watching)
+        await _ended(self._pooling)
+        self._watching = self._pooling = None
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _labelled(*wanted: str) -> str:

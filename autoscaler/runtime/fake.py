@@ -253,6 +253,12 @@ class FakeRuntime:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def take_over(self) -> None:
+        self.engine.check("take_over")
+
+    async def step_down(self) -> None:
+        self.engine.check("step_down")
+
     async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
         self.engine.check("start")
         if spec.name in self.engine.instances:

@@ -94,6 +94,7 @@ class Pool:
         self._handed_out: set[str] = set()
         self._quiet_since = self._short_since = 0.0
         self._changed = asyncio.Event()
+        self._complaint = ""
 
     @property
     def spare(self) -> int:
@@ -155,8 +156,11 @@ class Pool:
             self._changed.clear()
             try:
                 pause = await self._one_step()
+                self._complaint = ""
             except KnollError as error:
-                log.warning("cannot make a sandbox ahead", error=str(error))
+                if str(error) != self._complaint:
+                    log.warning("cannot make a sandbox ahead, trying again", error=str(error))
+                self._complaint = str(error)
                 pause = RETRY_SECONDS
             if pause > 0:
                 # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the event.

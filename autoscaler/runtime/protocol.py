@@ -234,6 +234,17 @@ class Runtime(Protocol):
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    async def take_over(self) -> None:
+        """This process leads from now on: it alone starts instances of the platform, and keeps the spare sandboxes.
+
+        Needed after `standby=True` and after `step_down` only.
+        """
+        ...
+
+    async def step_down(self) -> None:
+        """Another process may lead from now on: leave the spare sandboxes to it, go on looking."""
+        ...
+
     async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
         """Start an instance: take a sandbox, run the init containers, start the containers.
 

@@ -94,8 +94,14 @@ class DockerHarness:
         self.network = f"knoll-{self.platform}"
         self.warm_sandboxes = warm_sandboxes
 
-    def runtime(self) -> DockerRuntime:
-        return DockerRuntime(SOCKET, platform=self.platform, network=self.network, warm_sandboxes=self.warm_sandboxes)
+    def runtime(self, standby: bool = False) -> DockerRuntime:
+        return DockerRuntime(
+            SOCKET,
+            platform=self.platform,
+            network=self.network,
+            warm_sandboxes=self.warm_sandboxes,
+            standby=standby,
+        )
 
     async def lose(self, name: str) -> None:
         await docker("rm", "-f", await self.sandbox_of(name))

@@ -250,6 +250,24 @@ async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> N
         await until_spares(docker_harness, 1)
 
 
+async def test_a_standby_leaves_the_pool_alone_until_it_takes_over(
+    docker_runtime: DockerRuntime, docker_harness: DockerHarness
+) -> None:
+    before = await until_spares(docker_harness, 2)
+    async with docker_harness.runtime(standby=True) as standby:
+        started = await docker_runtime.start(spec("hello-1"))
+        assert await standby.instances() == [started]
+        assert standby.spare_sandboxes == 0
+        await docker_runtime.step_down()
+        assert docker_runtime.spare_sandboxes == 0
+        await standby.take_over()
+        after = await until_spares(docker_harness, 2)
+        assert set(after) & set(before)
+        two = await standby.start(spec("hello-2"))
+        assert two.address != started.address
+        assert (await fetch(two.address)).strip() == "hello-2"
+
+
 async def test_a_spare_sandbox_that_died_is_not_used(
     docker_runtime: DockerRuntime, docker_harness: DockerHarness
 ) -> None:
