@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-import orjson
-
 from api.controllers import objects
 from api.controllers.actions import Key
 from knoll import kinds
 from knoll.store import Json, PackedListing
-from knoll.store_rules import decode
+from knoll.store_rules import decode, encode
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -59,7 +57,7 @@ class Cache:
         kept = self._kept[resource].get((namespace, name))
         if kept is None:
             return None
-        unpacked: Json = orjson.loads(kept[1])
+        unpacked = decode(kept[1], kept[0])
         self._remember(key, unpacked)
         return unpacked
 
@@ -88,12 +86,13 @@ class Cache:
         """Names of the DomainMappings that lead to a Service or Route."""
         return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
 
-    def put(self, resource: str, body: Json, *, force: bool = False) -> Seen | None:
+    def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> Seen | None:
         """Take in an object; None when it is not newer than what is known.
 
         Args:
             force: it was read just now, because what is known proved wrong: take it in even if older (a Redis that
                 came back from an older file).
+            packed: the body as the store keeps it, if that is at hand.
         """
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
@@ -104,7 +103,9 @@ class Cache:
         before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        self._kept[resource][key[1:]] = (version, orjson.dumps(body))
+        # A copy, because orjson's own bytes keep the much larger buffer they were written into.
+        data = packed if packed is not None else bytes(memoryview(encode(body)))
+        self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)
         return Seen(key, before, body)
@@ -140,7 +141,7 @@ class Cache:
         for item in listing.items:
             kept = self._kept[resource].get(_name_of(item.key))
             if kept is None or kept[0] != item.version:
-                seen = self.put(resource, decode(item.data, item.version))
+                seen = self.put(resource, decode(item.data, item.version), packed=item.data)
                 if seen is not None:
                     yield seen
 
