@@ -17,24 +17,41 @@ from knoll.resources.domainmapping import DomainMapping
 from knoll.resources.meta import ObjectMeta
 from knoll.resources.names import CLUSTER_DOMAIN, subdomain_problems
 from knoll.resources.problems import disallowed, invalid, missing
-from knoll.resources.revision_rules import defaulted_template, name_change_problems, template_problems
+from knoll.resources.revision import RevisionTemplate
+from knoll.resources.revision_rules import (
+    applied_unchanged,
+    defaulted_template,
+    name_change_problems,
+    template_problems,
+)
 from knoll.resources.route import Route
 from knoll.resources.service import Service
 from knoll.resources.traffic_rules import defaulted_traffic, traffic_problems
 
 R = TypeVar("R", bound=Resource)
 
-_TEMPLATE = "spec.template"
+_PATH = "spec.template"
 _NO_OWNERS: Mapping[str, str] = {}
 
 
 def defaulted_service(service: Service, config: PlatformConfig, old: Service | None = None) -> Service:
-    before = old.spec.template if old else None
     spec = service.spec.changed(
-        template=defaulted_template(service.spec.template, config, service.metadata, before),
+        template=_template(service, config, old),
         traffic=defaulted_traffic(service.spec.traffic, in_service=True),
     )
     return service.changed(spec=spec)
+
+
+Templated = Service | Configuration
+
+
+def _template(found: Templated, config: PlatformConfig, old: Templated | None) -> RevisionTemplate:
+    template = found.spec.template
+    if old is None:
+        return defaulted_template(template, config, found.metadata)
+    if applied_unchanged(template, found.metadata, old.spec.template, old.metadata):
+        return old.spec.template
+    return defaulted_template(template, config, found.metadata, old.spec.template)
 
 
 def validate_service(service: Service, old: Service | None, config: PlatformConfig) -> list[FieldError]:
@@ -43,11 +60,11 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
         *metadata_problems(meta, config.autoscaler),
         *rollout_duration_problems(meta.annotations),
         *label_problems(meta, frozenset(), _NO_OWNERS),
-        *template_problems(service.spec.template, config, meta, _TEMPLATE),
+        *template_problems(service.spec.template, config, meta, _PATH),
         *traffic_problems(service.spec.traffic, "spec.traffic", in_service=True),
     ]
     if old is not None:
-        problems += name_change_problems(service.spec.template, old.spec.template, _TEMPLATE)
+        problems += name_change_problems(service.spec.template, old.spec.template, _PATH)
         problems += author_problems(meta, old.metadata, changed=service.spec != old.spec)
     return problems
 
@@ -55,9 +72,7 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
 def defaulted_configuration(
     configuration: Configuration, config: PlatformConfig, old: Configuration | None = None
 ) -> Configuration:
-    before = old.spec.template if old else None
-    template = defaulted_template(configuration.spec.template, config, configuration.metadata, before)
-    return configuration.changed(spec=configuration.spec.changed(template=template))
+    return configuration.changed(spec=configuration.spec.changed(template=_template(configuration, config, old)))
 
 
 _CONFIGURATION_LABELS = frozenset({known.ROUTE, known.CONFIGURATION_UID, known.SERVICE_UID})
@@ -70,10 +85,10 @@ def validate_configuration(
     problems = [
         *metadata_problems(meta, config.autoscaler),
         *label_problems(meta, _CONFIGURATION_LABELS, {known.SERVICE: "Service"}),
-        *template_problems(configuration.spec.template, config, meta, _TEMPLATE),
+        *template_problems(configuration.spec.template, config, meta, _PATH),
     ]
     if old is not None:
-        problems += name_change_problems(configuration.spec.template, old.spec.template, _TEMPLATE)
+        problems += name_change_problems(configuration.spec.template, old.spec.template, _PATH)
         if not meta.owner_references:
             problems += author_problems(meta, old.metadata, changed=configuration.spec != old.spec)
     return problems

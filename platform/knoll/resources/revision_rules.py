@@ -1,6 +1,9 @@
 """Defaults and rules of Revisions and of the templates they are made from. Pure."""
 
 from collections.abc import Iterator
+from typing import Any
+
+import orjson
 
 from knoll.config.platform import PlatformConfig
 from knoll.errors import FieldError
@@ -34,6 +37,37 @@ def defaulted_template(
         return old
     links = old is None or old.spec.enable_service_links is not None
     return template.changed(spec=defaulted_spec(template.spec, config, parent, service_links=links))
+
+
+def applied_unchanged(
+    template: RevisionTemplate, parent: ObjectMeta, old: RevisionTemplate, old_parent: ObjectMeta
+) -> bool:
+    """Whether a template that names its Revision was applied again as it was, without the defaults it got meanwhile.
+
+    Such a one must not be taken for a changed one when the platform's defaults changed: it would be refused, and with
+    it a change of the traffic beside it. kubectl's annotation tells what the client itself had said before.
+    """
+    if not template.metadata.name or template.metadata.name != old.metadata.name:
+        return False
+    said = _last_applied(parent)
+    return said is not None and said == _last_applied(old_parent) and _within(template.to_json(), old.to_json())
+
+
+def _last_applied(meta: ObjectMeta) -> Any:
+    """The template in kubectl's copy of the manifest; None when there is none."""
+    try:
+        return orjson.loads(meta.annotations.get(known.LAST_APPLIED, ""))["spec"]["template"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _within(said: Any, whole: Any) -> bool:
+    """Whether `whole` has everything that `said` says."""
+    if isinstance(said, dict) and isinstance(whole, dict):
+        return all(key in whole and _within(value, whole[key]) for key, value in said.items())
+    if isinstance(said, list) and isinstance(whole, list):
+        return len(said) == len(whole) and all(map(_within, said, whole))
+    return bool(said == whole)
 
 
 def template_problems(

@@ -1,6 +1,7 @@
 """What a client writes becomes what is stored; the rules of each kind by way of it."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -280,6 +281,43 @@ def test_new_defaults_leave_an_unchanged_template_alone() -> None:
     new = {**copy.deepcopy(stored)}
     new["metadata"]["labels"] = {"a": "b"}
     assert _update(stored, new, config=config)["spec"] == stored["spec"]
+
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def _applied(version: str, traffic: str = "") -> Json:
+    """The article's manifest as kubectl sends it."""
+    body = _article(version, traffic)
+    body["metadata"]["annotations"] = {LAST_APPLIED: json.dumps(body)}
+    return body
+
+
+NEW_DEFAULTS = PlatformConfig(defaults=DefaultsConfig(revision_timeout_seconds=20))
+
+
+def test_traffic_can_be_moved_by_an_old_manifest_after_the_defaults_changed() -> None:
+    stored = _create(_applied("v3"))
+    after = _update(stored, _applied("v3", SHARES), config=NEW_DEFAULTS)
+    assert after["spec"]["template"] == stored["spec"]["template"]
+    assert len(after["spec"]["traffic"]) == 4
+
+
+@pytest.mark.parametrize("change", ["patched", "applied", "not by kubectl"])
+def test_a_changed_template_is_not_taken_for_an_old_one(change: str) -> None:
+    stored = _create(_applied("v3"))
+    new = _applied("v3")
+    container = new["spec"]["template"]["spec"]["containers"][0]
+    if change == "patched":
+        container["image"] = "other"
+    elif change == "applied":
+        container["image"] = "other"
+        new["metadata"]["annotations"][LAST_APPLIED] = json.dumps(new)
+    else:
+        stored["metadata"]["annotations"].pop(LAST_APPLIED)
+        new["metadata"]["annotations"][LAST_APPLIED] = "{not json"
+    problems = _refused(_update, stored, new, config=NEW_DEFAULTS)
+    assert problems[0].startswith("Saw the following changes without a name change")
 
 
 def test_all_problems_are_named_at_once() -> None:
