@@ -16,6 +16,7 @@ from autoscaler import views
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
 from knoll import admin, logs
 from knoll.connect import connect
@@ -30,11 +31,13 @@ log = structlog.get_logger()
 
 
 def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
+    """The engine's driver, which leads nothing yet: a standby may be open beside the leader."""
     return DockerRuntime(
         socket=settings.docker_socket,
         platform=settings.platform,
         network=settings.instance_network,
         warm_sandboxes=settings.warm_sandboxes,
+        standby=True,
     )
 
 
@@ -50,7 +53,8 @@ async def serve(settings: AutoscalerSettings) -> None:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)
         holder = Leader(
-            lambda: Autoscaler(runtime, checker, store, redis, endpoints, scale, tick_seconds=settings.tick_seconds)
+            runtime,
+            lambda: Autoscaler(runtime, checker, store, redis, endpoints, scale, tick_seconds=settings.tick_seconds),
         )
 
         async def ready() -> str:
@@ -81,17 +85,19 @@ async def serve(settings: AutoscalerSettings) -> None:
 class Leader:
     """The Autoscaler of this process while it leads; a new one each time."""
 
-    def __init__(self, make: Callable[[], Autoscaler]) -> None:
-        self._make = make
+    def __init__(self, runtime: Runtime, make: Callable[[], Autoscaler]) -> None:
+        self._runtime, self._make = runtime, make
         self.scalers: dict[str, Scaler] = {}
 
     async def duty(self) -> None:
         autoscaler = self._make()
         self.scalers = autoscaler.scalers
         try:
+            await self._runtime.take_over()
             await autoscaler.run()
         finally:
             self.scalers = {}
+            await self._runtime.step_down()
 
 
 async def remove_all(settings: AutoscalerSettings) -> None:

@@ -106,9 +106,11 @@ class DockerRuntime:
 
     async def step_down(self) -> None:
         self._leads = False
-        await _ended(self._pooling)
-        self._pooling = None
         self._pool.forget_all()
+        if self._pooling:  # promptly: another may begin; what it is making now is removed or adopted
+            self._pooling.cancel()
+            self._spawn(_ended(self._pooling))
+            self._pooling = None
 
     # --- life of an instance
 
