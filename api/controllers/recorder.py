@@ -22,7 +22,10 @@ MOST_KEPT = 5_000
 """Events kept in all; the oldest go first."""
 MOST_WAITING = 10_000
 """Events that wait to be written; more than that are dropped, and that is logged."""
-MESSAGE_BYTES = 1024
+MESSAGE_LENGTH = 1024
+"""Characters of a message that are kept."""
+BEHIND_SECONDS = 0.1
+"""How long Events are held back."""
 
 
 def name_of(emit: Emit) -> str:
@@ -53,7 +56,7 @@ def event(emit: Emit, before: Json | None, now: float) -> Json:
         },
         "type": emit.type,
         "reason": emit.reason,
-        "message": emit.message[:MESSAGE_BYTES],
+        "message": emit.message[:MESSAGE_LENGTH],
         "source": {"component": SOURCE},
         "reportingComponent": SOURCE,
         "reportingInstance": "",
@@ -93,6 +96,8 @@ class Recorder:
         while True:
             await self._more.wait()
             self._more.clear()
+            # What happens to a Service in its first moments is more urgent than to tell of it.
+            await asyncio.sleep(BEHIND_SECONDS)
             while self._waiting:
                 emit = self._waiting.popleft()
                 try:
