@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from activator import replies, timing
-from activator.heads import RequestHead, ResponseHead
+from activator.heads import RequestHead, ResponseHead, split
 from knoll.errors import QueueFullError
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class Exchange:
     """State of one request; reused for the next one of the same HTTP/1.1 connection."""
 
     __slots__ = (
-        "_cold", "_first_refusal", "_retried", "_waited", "app", "arrived", "began", "body_done", "deadline", "head",
-        "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision", "stage", "started",
-        "status", "touched", "trailers",
+        "_cold", "_extra", "_first_refusal", "_retried", "_waited", "app", "arrived", "began", "body_done", "deadline",
+        "head", "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision", "stage",
+        "started", "status", "touched", "trailers",
     )  # fmt: skip
 
     head: RequestHead
@@ -78,8 +78,14 @@ class Exchange:
         self.status = 0
         self._waited = False
         self._cold = False
+        self._extra = b""
         self._retried = False
         self._first_refusal = 0.0
+
+    @property
+    def client(self) -> str:
+        """The client's IP address."""
+        raise NotImplementedError
 
     # --- the client's side writes
 
@@ -131,7 +137,12 @@ class Exchange:
             self.stage = SENT
             self._reply(*replies.unknown_host(self.head.authority))
             return
-        revision = self.revision = route.pick()
+        if route.cookie:
+            cookies = b";".join(value for name, value in split(self.head.block) if name.lower() == b"cookie")
+            revision, self._extra = route.pick_for(cookies)
+        else:
+            revision = route.pick()
+        self.revision = revision
         revision.stats.enter(now)
         app.live[self] = None
         try:
@@ -236,8 +247,8 @@ class Exchange:
     def answer(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """The head of the answer came; `done` when that is all of it, and the connection is free again."""
         self.status = head.status
-        if self._cold:
-            head = self._with_timing(head)
+        if self._cold or self._extra:
+            head = self._with_more(head)
         if done:
             self.put(head, data, True, trailers)
             self._finish(head.status)
@@ -334,13 +345,15 @@ class Exchange:
 
     # --- ends
 
-    def _with_timing(self, head: ResponseHead) -> ResponseHead:
-        self.revision.stats.cold += 1
-        times = self.instance.timing if self.instance is not None else None
-        if times is None:
-            return head
-        parts = timing.parts(self.arrived, self.arrived + self.started - self.began, times)
-        return head.with_fields(timing.field(parts))
+    def _with_more(self, head: ResponseHead) -> ResponseHead:
+        """The head with the fields that we add: a cookie, the parts of a cold start."""
+        lines, self._extra = self._extra, b""
+        if self._cold:
+            self.revision.stats.cold += 1
+            times = self.instance.timing if self.instance is not None else None
+            if times is not None:
+                lines += timing.field(timing.parts(self.arrived, self.arrived + self.started - self.began, times))
+        return head.with_fields(lines) if lines else head
 
     def _fail(self, status: int, text: str) -> None:
         """Answer in the place of the instance."""
@@ -382,5 +395,6 @@ class Exchange:
         if self.pending_size or self._waited or self._retried:
             self.pending, self.pending_size, self.trailers = [], 0, b""
             self._waited = self._cold = self._retried = False
+            self._extra = b""
             self._first_refusal = self.arrived = 0.0
         self.ended()

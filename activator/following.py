@@ -40,11 +40,8 @@ class Follower:
         self._change = change
         self._version: int | None = None
         self._moved = asyncio.Event()
-
-    @property
-    def synced(self) -> bool:
-        """Whether the table was read once."""
-        return self._version is not None
+        self.synced = asyncio.Event()
+        """Set once the table was read."""
 
     async def run(self) -> None:
         """For ever; at the end, says that this follower need not be waited for."""
@@ -65,6 +62,7 @@ class Follower:
                 case Change():
                     self._change(event.field, event.value)
             self._version = event.version
+            self.synced.set()
             self._moved.set()
 
     async def _acknowledge(self) -> None:

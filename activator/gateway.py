@@ -1,6 +1,7 @@
 """All that the connections of one worker share: tables, requests on their way, clock, reports."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,8 @@ CHECK_SECONDS = 0.1
 """How often deadlines of requests are looked at."""
 SWEEP_SECONDS = 1.0
 """How often idle connections are looked at."""
+OTHERS_SECONDS = 0.002
+"""How long a worker with requests of its own leaves a freed slot to the others, each second time."""
 POKE_SECONDS = 0.1
 """At most one poke for a revision in this time, unless many more wait."""
 
@@ -54,11 +57,16 @@ class Gateway:
         self.revisions: dict[str, Revision] = {}
         self.routing: Routing[Revision] = Routing(self.revision)
         self.overload_status = 503
+        self.tag_header = False
+        """`Knative-Serving-Tag` chooses a tag (feature tag-header-based-routing)."""
         self.log_request: Callable[[Exchange, int, float], None] | None = None
         self.send_poke: Callable[[Poke], None] = lambda _: None
         """Set by the reporter."""
         self.tell_others: Callable[[str, bool], None] = lambda _name, _waiting: None
         """Set where there are other workers."""
+        self.freed: Callable[[str], None] = lambda _name: None
+        self.shared = False
+        """Slots are shared with other workers."""
         self.make_instance: Callable[..., Instance] = Instance
         self._endpoints: dict[str, RevisionEndpoints] = {}
         self._poked: dict[str, tuple[float, int]] = {}
@@ -72,6 +80,8 @@ class Gateway:
         found = (routing.local if local else routing.public).get(head.authority)
         if found is None:
             found = routing.find(head.authority, local)
+        if self.tag_header and head.tag and found is not None:
+            found = found.tags.get(head.tag.decode("latin-1"), found)
         return found
 
     # --- what the tables say
@@ -149,6 +159,20 @@ class Gateway:
     def wait_for_others(self, revision: str, waiting: bool) -> None:
         self.tell_others(revision, waiting)
 
+    def give_to_others(self, revision: str, serve: Callable[[], None], hold: bool) -> None:
+        self.freed(revision)
+        if hold:
+            self._loop.call_later(OTHERS_SECONDS * (0.5 + random.random()), serve)  # noqa: S311 - no secret
+        else:
+            serve()
+
+    def serve_again(self, name: str) -> None:
+        """Slots of a revision (of any, when empty) may have become free in another process."""
+        found = self.revisions.get(name)
+        for revision in [found] if found is not None else [] if name else list(self.revisions.values()):
+            if revision.breaker.queue:
+                revision.serve()
+
     # --- time
 
     def start(self) -> None:
@@ -169,10 +193,10 @@ class Gateway:
     async def drain(self, seconds: float) -> bool:
         """Let requests end; connections that are idle are closed. Says whether all ended in time."""
         until = self.time() + seconds
-        for connection in list(self.connections):
-            connection.retire()
-        while self.connections and self.time() < until:  # noqa: ASYNC110 - connections go one by one, in any order
-            await asyncio.sleep(0.02)
+        while self.connections and self.time() < until:
+            for connection in list(self.connections):
+                connection.retire()
+            await asyncio.sleep(0.05)
         return not self.connections
 
     async def _check(self) -> None:
@@ -182,6 +206,8 @@ class Gateway:
             for exchange in [each for each in self.live if each.deadline <= now]:
                 if exchange in self.live:
                     exchange.check(now)
+            if self.shared:
+                self.serve_again("")
 
     async def _sweep(self) -> None:
         while True:

@@ -144,6 +144,8 @@ class Session(asyncio.Protocol):
 
     def retire(self) -> None:
         """The process wants to end: take no more streams, close after the last."""
+        if self._retired:
+            return
         self._retired = True
         self.connection.close_connection(h2.errors.ErrorCodes.NO_ERROR)
         # After a GOAWAY of its own the library takes no frame; the streams that are there must still be carried.
@@ -231,6 +233,10 @@ class Stream(Exchange):
         self._held = 0
         self._paused = False
         self._over = False
+
+    @property
+    def client(self) -> str:
+        return self.session.peer.address.decode()
 
     # --- what the client sends
 

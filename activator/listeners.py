@@ -21,14 +21,28 @@ def more_files() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket that several processes may have beside each other.
+    """A listening socket; others may be opened beside it on the same port with `bind_beside`.
 
     Raises: OSError, with the address in its message.
     """
+    if port:
+        _listen(host, port, shared=False).close()  # a port that somebody else has must be told, not shared
+    return _listen(host, port, shared=True)
+
+
+def bind_beside(listener: socket.socket) -> socket.socket:
+    """Another listening socket on the same port."""
+    host, port = listener.getsockname()[:2]
+    return _listen(host, port, shared=True)
+
+
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))

@@ -39,6 +39,10 @@ class Surroundings(Protocol):
         """Tell the other workers that slots of this revision are wanted here, or no longer."""
         ...
 
+    def give_to_others(self, revision: str, serve: "Callable[[], None]", hold: bool) -> None:
+        """Tell the other workers of a free slot; with `hold`, call `serve` only after they had their chance."""
+        ...
+
 
 class Revision:
     """Created when a table first speaks of it; lives until neither does and nothing is in flight."""
@@ -53,6 +57,9 @@ class Revision:
         """Seconds from the slot until the earliest time-out without a byte from the instance."""
         self._around = around
         self._interest = False
+        self.wanted_elsewhere = False
+        """Requests of other worker processes wait for slots of this revision."""
+        self._others_turn = False
 
     def configure(self, plane: DataPlane) -> None:
         """Take over what the routing table says."""
@@ -114,7 +121,10 @@ class Revision:
     def leave(self, instance: Instance) -> None:
         """A request gives its slot back; the next in the queue gets it."""
         instance.give()
-        if self.breaker.queue:
+        if self.wanted_elsewhere:
+            self._others_turn = not self._others_turn
+            self._around.give_to_others(self.name, self.serve, self._others_turn)
+        elif self.breaker.queue:
             self.serve()
 
     def serve(self) -> None:

@@ -25,6 +25,8 @@ HEAD_SECONDS = 30.0
 """How long a head may take to arrive."""
 KEEP_ALIVE_SECONDS = 180.0
 """How long an idle connection stays open."""
+QUIET_SECONDS = 1.0
+"""How long a connection was idle before we close it of our own accord: its client may be sending just now."""
 LINGER_SECONDS = 5.0
 """How long what a client still sends after its answer is read and thrown away, so that it gets to see the answer."""
 LINGER_BYTES = 16 * 1024 * 1024
@@ -59,6 +61,10 @@ class Client(Exchange, asyncio.Protocol):
         self._paused = False
         self._stuck = False
         self._since = 0.0
+
+    @property
+    def client(self) -> str:
+        return self._peer.address.decode()
 
     # --- the connection
 
@@ -267,8 +273,9 @@ class Client(Exchange, asyncio.Protocol):
             self._transport.abort()
 
     def retire(self) -> None:
-        """The process wants to end: close when idle, otherwise after the answer."""
-        if self._mode == _HEAD and not self._buffer:
+        """The process wants to end: close when idle, otherwise after the next answer. May be called again."""
+        quiet = self._mode == _HEAD and not self._buffer
+        if quiet and self.app.time() - self._since > QUIET_SECONDS:
             self._transport.close()
         else:
             self._closing = True

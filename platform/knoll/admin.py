@@ -16,7 +16,11 @@ Ready = Callable[[], Awaitable[str]]
 """Says what a process waits for before it can do its work; an empty string when it can."""
 
 
-def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: Callable[[], bytes] = generate_latest) -> Starlette:
+Metrics = Callable[[], bytes | Awaitable[bytes]]
+"""Makes the text of /metrics."""
+
+
+def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: Metrics = generate_latest) -> Starlette:
     """/healthz answers 200 while the process runs, /readyz 200 or 503 with what is missing, /metrics for Prometheus."""
 
     async def healthz(_: Request) -> Response:
@@ -27,7 +31,8 @@ def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: Callable[[], by
         return PlainTextResponse(missing or "ok", 503 if missing else 200)
 
     async def exposition(_: Request) -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+        text = metrics()
+        return Response(text if isinstance(text, bytes) else await text, media_type=CONTENT_TYPE_LATEST)
 
     own = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition)]
     return Starlette(routes=[*own, *routes])

@@ -5,6 +5,7 @@ of these and hands it down; nothing else reads the environment.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,12 +52,18 @@ class ActivatorSettings(CommonSettings):
     """Address that requests arrive on."""
     activator_ports: str = "8080"
     """Ports that requests arrive on, separated by commas; 0 picks a free one."""
+    activator_local_ports: str = ""
+    """Ports of the internal gateway, which answers cluster-local hosts as well; separated by commas."""
+    activator_tls_ports: str = ""
+    """Ports for https and HTTP/2 over TLS, separated by commas; certificates come from Secrets."""
     activator_admin_port: int = Field(8081, ge=0, le=65535)
     """Port of /healthz, /readyz and /metrics."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
     activator_workers: PositiveInt = 1
     """Processes that share the port."""
+    activator_overload_status: Literal[429, 503] = 503
+    """What a request is answered with when its revision's queue is full."""
     report_seconds: PositiveFloat = 1.0
     """Seconds between two reports to the autoscaler."""
     drain_seconds: PositiveFloat = 30.0

@@ -45,6 +45,8 @@ class RouteEntry(msgspec.Struct, frozen=True):
     """`namespace/name` of every revision named in `hosts`."""
     local_hosts: dict[str, tuple[Share, ...]] = {}
     """Cluster-local hosts (`name.ns.svc.cluster.local` and short forms), answered only at the internal gateway."""
+    sticky: bool = False
+    """A client stays with the revision that it was given first (annotation `knoll.dev/session-affinity`)."""
 
 
 def pick(shares: Sequence[Share], point: int) -> Share:
