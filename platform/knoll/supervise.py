@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +16,13 @@ log = structlog.get_logger()
 STEADY_SECONDS = 10.0
 """A child that ran this long starts again at once when it dies; one that did not waits, twice as long each time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+REST_SECONDS = 1.0
+"""For the rest of a child's output after its end."""
+
+MAX_LINE_BYTES = 1 << 20
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +68,26 @@ async def keep_running(child: Child, stop: asyncio.Event) -> int:
 
 
 async def _run_once(child: Child, stop: asyncio.Event) -> int:
-    output = asyncio.subprocess.PIPE if child.on_line else None
-    process = await asyncio.create_subprocess_exec(
-        *child.command,
-        env={**os.environ, **child.environment},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=output,
-        stderr=asyncio.subprocess.STDOUT if child.on_line else None,
-        process_group=0,
-        limit=1 << 20,
-    )
-    reader = asyncio.create_task(_pass_on(child, process)) if child.on_line else None
+    # A pipe of our own: asyncio's would keep `wait` waiting until whatever the child started has closed it too.
+    ours, theirs = os.pipe() if child.on_line else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *child.command,
+            env={**os.environ, **child.environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            process_group=0,
+            preexec_fn=_end_with_parent,
+        )
+    except BaseException:
+        if ours is not None:
+            os.close(ours)
+        raise
+    finally:
+        if theirs is not None:
+            os.close(theirs)
+    reader = None if ours is None else asyncio.create_task(_pass_on(child, ours))
     ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +101,15 @@ async def _run_once(child: Child, stop: asyncio.Event) -> int:
         if process.returncode is None:
             await _kill(process)
         if reader:
-            await reader
+            # What the child started may hold its output open for longer than the child lived.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader, REST_SECONDS)
+
+
+def _end_with_parent() -> None:
+    """In the child: be told to end when we are gone, however we went. Linux alone knows how."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> int:
@@ -93,8 +119,14 @@ async def _kill(process: asyncio.subprocess.Process) -> int:
     return await process.wait()
 
 
-async def _pass_on(child: Child, process: asyncio.subprocess.Process) -> None:
-    assert process.stdout is not None
+async def _pass_on(child: Child, source: int) -> None:
     assert child.on_line is not None
-    while line := await process.stdout.readline():
-        child.on_line(child.name, line.decode(errors="replace").rstrip("\n"))
+    lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(source, "rb", buffering=0)
+    )
+    try:
+        while line := await lines.readline():
+            child.on_line(child.name, line.decode(errors="replace").rstrip("\n"))
+    finally:
+        transport.close()

@@ -72,3 +72,31 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z" and os.path.exists(f"/proc/{pid}")
+
+
+async def test_a_child_that_dies_is_started_again_though_its_own_child_holds_the_output_open() -> None:
+    stop, told = asyncio.Event(), []
+    script = "import subprocess; print(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid, flush=True)"
+    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: told.append(line))
+    running = asyncio.create_task(keep_running(child, stop))
+    try:
+        await eventually(lambda: len(told) >= 2)
+        stop.set()
+        await asyncio.wait_for(running, 10)
+    finally:
+        for pid in told:
+            os.kill(int(pid), 9)
+
+
+async def test_a_child_ends_when_its_supervisor_is_killed() -> None:
+    script = (
+        "import asyncio, sys\nfrom knoll.supervise import Child, keep_running\n"
+        "print_pid = 'import os, signal; print(os.getpid(), flush=True); signal.pause()'\n"
+        "asyncio.run(keep_running(Child('one', [sys.executable, '-c', print_pid]), asyncio.Event()))"
+    )
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert supervisor.stdout is not None
+    child = int(await supervisor.stdout.readline())
+    supervisor.kill()
+    await supervisor.wait()
+    await eventually(lambda: not alive(child))
