@@ -32,14 +32,20 @@ class Admission:
         self._config = config
         self._now = now
 
-    def decode(self, parsed: bodies.Parsed, place: Place, options: WriteOptions) -> tuple[Json, list[str]]:
+    def decode(
+        self, parsed: bodies.Parsed, place: Place, options: WriteOptions, subresource: str = ""
+    ) -> tuple[Json, list[str]]:
         """The body as an object of the path's kind in the version it is stored in, and warnings about it.
+
+        A status goes along only to the path of its own: elsewhere nobody may be blamed for what is in it.
 
         Raises:
             BadRequestError: another kind or version; with `fieldValidation=Strict` also unknown and repeated fields.
             InvalidResourceError: values of wrong types, as far as nothing later tells of them.
         """
         body: Json = parsing.without_nulls(metadata.check_type(parsed.value, place))
+        if "status" in place.kind.subresources and subresource != "status":
+            body.pop("status", None)
         unknown: list[str] = []
         if place.kind.id in CORE:
             body, unknown = core.read(body, place.kind)

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 MAX_BYTES = 3 * 1024 * 1024
 """Bound of a request body, as in Kubernetes."""
+LARGE = 64 * 1024
+"""Bytes from which on parsing takes long enough for others to notice, and goes to another thread."""
 MAX_DEPTH = 100
 """Bound of nesting."""
 MAX_NODES = 200_000
@@ -58,10 +60,13 @@ def parse(raw: bytes, content_type: str, *, allow_protobuf: bool = True) -> Pars
         return Parsed(protobuf.decode(raw))
     if kind == JSON:
         return parse_json(raw)
-    if kind in YAML_TYPES:
+    if kind in YAML_TYPES or kind in GUESSED_TYPES:
+        # JSON is YAML on paper only: libyaml refuses characters that JSON writes as two escapes.
+        if raw.lstrip()[:1] in (b"{", b"[") and _is_json(raw):
+            parsed = parse_json(raw)
+            parsed.duplicates = json_duplicates(raw)
+            return parsed
         return parse_yaml(raw)
-    if kind in GUESSED_TYPES:
-        return parse_json(raw) if raw.lstrip()[:1] in (b"{", b"[") and _is_json(raw) else parse_yaml(raw)
     raise UnsupportedMediaTypeError(
         f"the body of the request was in an unknown format - accepted media types include: {JSON}, application/yaml, "
         f"{protobuf.MEDIA_TYPE}; it was sent as {kind[:100]!r}"

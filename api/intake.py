@@ -7,9 +7,6 @@ from starlette.requests import ClientDisconnect, Request
 from api import bodies
 from knoll.errors import BadRequestError, UnsupportedMediaTypeError
 
-_LARGE = 64 * 1024
-"""Bytes from which on parsing takes long enough to be noticed by others."""
-
 
 async def raw_body(request: Request) -> bytes:
     """The whole body.
@@ -44,7 +41,7 @@ async def parsed_body(request: Request, *, duplicates: bool) -> bodies.Parsed:
     """
     raw = await raw_body(request)
     content_type = request.headers.get("content-type", "")
-    if len(raw) > _LARGE:
+    if len(raw) > bodies.LARGE:
         return await asyncio.to_thread(_parse, raw, content_type, duplicates)
     return _parse(raw, content_type, duplicates)
 

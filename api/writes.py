@@ -1,5 +1,6 @@
 """Creating, replacing, patching and deleting objects: read, decide in pure functions, write with compare-and-set."""
 
+import asyncio
 import secrets
 import time
 import uuid
@@ -108,7 +109,7 @@ class Writes:
 
         Raises: NotFoundError, ConflictError, and what admission refuses with.
         """
-        body, warnings = self._admission.decode(parsed, target.place, options)
+        body, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
 
         def change(old: Json) -> tuple[Json, list[str]]:
             return {**body, "metadata": dict(body["metadata"])}, warnings
@@ -124,7 +125,13 @@ class Writes:
         """
         kind = bodies.media_type(content_type)
         if kind in APPLY:
-            return await self._apply(target, bodies.parse_yaml(raw), options, user)
+            # The type says YAML, and kubectl sends JSON under it.
+            parsed = (
+                await asyncio.to_thread(bodies.parse, raw, "application/yaml")
+                if len(raw) > bodies.LARGE
+                else (bodies.parse(raw, "application/yaml"))
+            )
+            return await self._apply(target, parsed, options, user)
         apply = self._patcher(kind, raw, target)
 
         def change(old: Json) -> tuple[Json, list[str]]:
@@ -132,7 +139,7 @@ class Writes:
             patched = apply(shown)
             bodies.check_depth(patched)
             parsed = bodies.Parsed(patched)
-            return self._admission.decode(parsed, target.place, options)
+            return self._admission.decode(parsed, target.place, options, target.subresource)
 
         return await self._change(target, change, options, user)
 
@@ -160,7 +167,7 @@ class Writes:
 
     async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
         """Server-side apply: the object is made when there is none."""
-        intent, warnings = self._admission.decode(parsed, target.place, options)
+        intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
         managed.check_intent(intent)
         place = target.place
         stamp = metadata.timestamp(self._now())

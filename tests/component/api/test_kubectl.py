@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -124,7 +125,8 @@ async def test_apply_creates_updates_and_leaves_alone(api: Running, kubectl: Kub
 async def test_every_kubectl_applies_old_and_new_versions(
     api: Running, kubectl: Kubectl, manifest: Write, version: str
 ) -> None:
-    program = shutil.which(f"kubectl.1.{version}", path="/usr/lib/google-cloud-sdk/bin")
+    beside = os.path.dirname(os.path.realpath(shutil.which("kubectl") or ""))
+    program = shutil.which(f"kubectl.1.{version}", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
     if program is None:
         pytest.skip(f"kubectl 1.{version} is not here")
     old = Kubectl(program, kubectl.url, kubectl.home)

@@ -4,9 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from api.app import create_app
+from knoll.connect import connected
+from knoll.memory_store import MemoryStore
+from knoll.redis_store import RedisStore
+from knoll.settings import ApiSettings
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
+from tests.conftest import free_port
 
 Json = dict[str, Any]
 Make = Callable[..., Json]
@@ -485,3 +492,35 @@ async def test_health_and_metrics_are_there(api: Running) -> None:
     await api.client.get(SERVICES)
     metrics = (await api.client.get("/metrics")).text
     assert 'knoll_api_requests_total{code="200",resource="services.serving.knative.dev",verb="list"}' in metrics
+
+
+async def test_a_status_in_a_write_to_the_object_is_nobodys_fault(api: Running, service: Make) -> None:
+    made = (await api.client.post(SERVICES, json=service())).json()
+    body = {**made, "status": {"url": "http://here", "fieldOfTomorrow": 1}}
+    answer = await api.client.put(f"{SERVICES}/hello", json=body, params={"fieldValidation": "Strict"})
+    assert answer.status_code == 200
+    assert "status" not in answer.json()
+
+
+async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSettings) -> None:
+    async with connected(f"redis://127.0.0.1:{free_port()}/0", "test") as redis:
+        app = create_app(RedisStore(redis), settings)
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            for path in (SERVICES, f"{SERVICES}/hello", "/readyz"):
+                answer = await client.get(path)
+                assert reason(answer) == (503, "ServiceUnavailable")
+                assert answer.headers["retry-after"] == "1"
+            assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> None:
+    class Broken(MemoryStore):
+        async def get(self, resource: str, namespace: str, name: str) -> Json:
+            raise ZeroDivisionError
+
+    transport = httpx.ASGITransport(app=create_app(Broken(), settings), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        answer = await client.get(f"{SERVICES}/hello")
+    assert reason(answer) == (500, "InternalError")
+    assert "ZeroDivisionError" in answer.json()["message"]

@@ -127,3 +127,11 @@ def test_repeated_keys_are_reported_with_their_path() -> None:
 def test_unknown_types_are_named() -> None:
     with pytest.raises(UnsupportedMediaTypeError, match="application/xml"):
         bodies.parse(b"<a/>", "application/xml")
+
+
+def test_json_under_another_name_is_read_as_json() -> None:
+    raw = b'{"a": "\\ud83d\\ude00", "b": 1, "b": 2}'
+    for content_type in ("application/yaml", "application/x-www-form-urlencoded", ""):
+        parsed = bodies.parse(raw, content_type)
+        assert parsed.value == {"a": "\U0001f600", "b": 2}
+        assert parsed.duplicates == ["b"]
