@@ -23,6 +23,8 @@ class Seen:
     """Requests known to wait right now."""
     idle_seconds: float = 0.0
     """Since the last request ended, or since it became active where that was later."""
+    starting: int = 0
+    """Instances that do not take requests yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def decide(spec: ScalingSpec, seen: Seen, memory: Memory, now: float) -> tuple[D
         most = max(memory.panic_most, rated(panic_want), seen.ready, want)
         memory = replace(memory, panic_most=most)
         want = most
-    if 0 < want < spec.activation_scale:
+    # Only load is raised by it: where nothing but the rate holds instances up, they go on to zero.
+    if (stable_want or panic_want) and want < spec.activation_scale:
         want = spec.activation_scale
         clamps.append(f"activation-scale {spec.activation_scale}")
     if spec.scale_down_delay_seconds and spec.reachable:
@@ -164,7 +167,7 @@ def _to_zero(
     if not spec.scale_to_zero and spec.reachable:
         clamps.append("scale to zero is off")
         return memory, 1
-    if seen.ready and spec.reachable and seen.idle_seconds < spec.window_seconds:
+    if (seen.ready or seen.starting) and spec.reachable and seen.idle_seconds < spec.window_seconds:
         clamps.append("not idle for a stable window yet")
         return replace(memory, zero_since=None), 1
     since = memory.zero_since if memory.zero_since is not None else now

@@ -1,0 +1,221 @@
+"""How many instances a Revision should run."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.decider import Memory, Seen, decide, explain, starting_memory
+from knoll.config.platform import PlatformConfig
+from knoll.resources.revision import Revision
+from knoll.resources.scaling import ScalingSpec, scaling_spec
+
+SPEC = scaling_spec(Revision(), PlatformConfig())
+"""Knative's defaults: 100 requests an instance, 70 % aimed for, windows of 60 and 6 s."""
+TEN = replace(SPEC, total=10.0, target=10.0, utilization=1.0)
+BUSY, IDLE = 0.0, 1e6
+
+loads = st.floats(0, 5000)
+seen = st.builds(Seen, st.integers(0, 50), loads, loads, st.integers(0, 100), st.sampled_from([0.0, 30.0, 120.0]))
+specs = st.builds(
+    lambda target, least, room, activation, delay, reachable: replace(
+        SPEC, total=target, target=target, min_scale=least, max_scale=(least + room) if room else 0,
+        activation_scale=activation, scale_down_delay_seconds=delay, reachable=reachable,
+    ),
+    st.floats(0.01, 200), st.integers(0, 5), st.integers(0, 20), st.integers(1, 4), st.sampled_from([0.0, 60.0]),
+    st.booleans(),
+)  # fmt: skip
+
+
+def want(spec: ScalingSpec, what: Seen, memory: Memory = Memory(), now: float = 1000.0) -> int:  # noqa: B008
+    return decide(spec, what, memory, now)[0].want
+
+
+@pytest.mark.parametrize(
+    ("stable", "ready", "expected"),
+    [
+        pytest.param(1.0, 1, 1, id="a little load wants one"),
+        pytest.param(10.0, 1, 1, id="exactly the target"),
+        pytest.param(10.1, 2, 2, id="a little above it"),
+        pytest.param(95.0, 9, 10, id="rounded up"),
+        pytest.param(10.0, 4, 2, id="down by half at most"),
+        pytest.param(0.0, 9, 4, id="also without load"),
+    ],
+)
+def test_the_stable_load_says_how_many(stable: float, ready: int, expected: int) -> None:
+    assert want(TEN, Seen(ready, stable, stable, 0, BUSY)) == expected
+
+
+def test_the_target_is_the_aimed_for_part_of_what_an_instance_can_take() -> None:
+    assert want(SPEC, Seen(10, 700.0, 700.0, 0, BUSY)) == 10
+    assert want(SPEC, Seen(10, 701.0, 701.0, 0, BUSY)) == 11
+
+
+def test_the_first_request_wants_an_instance() -> None:
+    assert want(SPEC, Seen(0, 0.0, 0.0, 1, BUSY)) == 1
+
+
+def test_requests_that_wait_without_an_instance_want_as_many_as_they_need() -> None:
+    assert want(replace(SPEC, target=5.0), Seen(0, 0.0, 0.0, 50, BUSY)) == 10
+
+
+def test_growth_is_bounded_by_the_rate() -> None:
+    slow = replace(TEN, max_scale_up_rate=2.0)
+    assert want(slow, Seen(3, 500.0, 500.0, 0, BUSY)) == 6
+    assert want(slow, Seen(0, 500.0, 500.0, 0, BUSY)) == 2
+
+
+def test_panic_begins_at_twice_what_the_ready_instances_can_take() -> None:
+    assert not decide(TEN, Seen(2, 10.0, 30.0, 0, BUSY), Memory(), 0.0)[0].panicking
+    decision, _ = decide(TEN, Seen(2, 10.0, 31.0, 0, BUSY), Memory(), 0.0)
+    assert (decision.panicking, decision.want) == (True, 4)
+
+
+def test_panic_ends_a_stable_window_after_the_load_was_last_above_the_threshold() -> None:
+    _, memory = decide(TEN, Seen(1, 5.0, 50.0, 0, BUSY), Memory(), 0.0)
+    during, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 59.0)
+    assert (during.panicking, during.want) == (True, 5)
+    after, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 60.0)
+    assert (after.panicking, after.want) == (False, 2)
+    assert memory.panic_since is None
+
+
+def test_an_autoscaler_that_begins_beside_several_instances_takes_none_away() -> None:
+    memory = starting_memory(4, 0.0)
+    decision, memory = decide(TEN, Seen(4, 0.0, 0.0, 0, BUSY), memory, 2.0)
+    assert decision.want == 4
+    assert want(TEN, Seen(4, 0.0, 0.0, 0, BUSY), memory, 61.0) == 2
+
+
+def test_an_autoscaler_that_begins_beside_one_instance_does_not_panic() -> None:
+    assert starting_memory(1, 0.0) == Memory()
+
+
+def test_activation_scale_raises_any_number_but_zero() -> None:
+    spec = replace(TEN, activation_scale=3)
+    assert want(spec, Seen(0, 0.0, 0.0, 1, BUSY)) == 3
+    assert want(spec, Seen(0, 0.0, 0.0, 0, IDLE)) == 0
+    assert want(spec, Seen(3, 45.0, 45.0, 0, BUSY)) == 5
+
+
+def test_activation_scale_does_not_keep_what_only_the_rate_holds_up() -> None:
+    assert want(replace(TEN, activation_scale=2), Seen(2, 0.0, 0.0, 0, IDLE)) == 1
+
+
+def test_scale_down_delay_keeps_the_most_that_was_wanted_lately() -> None:
+    spec = replace(TEN, scale_down_delay_seconds=30.0)
+    _, memory = decide(spec, Seen(4, 40.0, 40.0, 0, BUSY), Memory(), 0.0)
+    kept, memory = decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 30.0)
+    assert kept.want == 4
+    assert decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 31.0)[0].want == 2
+
+
+def test_scale_down_delay_does_not_hold_up_what_no_route_leads_to() -> None:
+    spec = replace(TEN, scale_down_delay_seconds=30.0, reachable=False)
+    _, memory = decide(spec, Seen(4, 40.0, 40.0, 0, BUSY), Memory(), 0.0)
+    assert decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 2.0)[0].want == 2
+
+
+def test_bounds_hold() -> None:
+    spec = replace(TEN, min_scale=2, max_scale=4)
+    assert want(spec, Seen(2, 0.0, 0.0, 0, IDLE)) == 2
+    assert want(spec, Seen(2, 90.0, 90.0, 0, BUSY)) == 4
+
+
+def test_min_scale_does_not_hold_up_what_no_route_leads_to() -> None:
+    assert want(replace(TEN, min_scale=2, reachable=False), Seen(2, 0.0, 0.0, 0, IDLE)) == 0
+
+
+def test_the_last_instance_stays_until_a_whole_stable_window_was_idle() -> None:
+    assert want(TEN, Seen(1, 0.0, 0.0, 0, 59.9)) == 1
+    assert want(TEN, Seen(1, 0.0, 0.0, 0, 60.0)) == 0
+
+
+def test_the_last_instance_is_retained_as_long_as_asked_for() -> None:
+    spec = replace(TEN, retention_seconds=40.0)
+    kept, memory = decide(spec, Seen(1, 0.0, 0.0, 0, 60.0), Memory(), 0.0)
+    assert kept.want == 1
+    kept, memory = decide(spec, Seen(1, 0.0, 0.0, 0, 99.0), memory, 39.0)
+    assert kept.want == 1
+    assert decide(spec, Seen(1, 0.0, 0.0, 0, 100.0), memory, 40.0)[0].want == 0
+
+
+def test_retention_begins_anew_after_a_request() -> None:
+    spec = replace(TEN, retention_seconds=40.0)
+    _, memory = decide(spec, Seen(1, 0.0, 0.0, 0, 60.0), Memory(), 0.0)
+    _, memory = decide(spec, Seen(1, 1.0, 1.0, 0, 0.0), memory, 10.0)
+    assert decide(spec, Seen(1, 0.0, 0.0, 0, 60.0), memory, 70.0)[0].want == 1
+
+
+def test_scale_to_zero_can_be_off() -> None:
+    assert want(replace(TEN, scale_to_zero=False), Seen(1, 0.0, 0.0, 0, IDLE)) == 1
+
+
+def test_an_instance_that_is_being_started_is_not_given_up_for_a_silent_moment() -> None:
+    assert want(TEN, Seen(0, 0.0, 0.0, 0, 3.0, starting=1)) == 1
+    assert want(TEN, Seen(0, 0.0, 0.0, 0, 60.0, starting=1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("tbc", "ready", "panic", "expected"),
+    [
+        pytest.param(211.0, 3, 10.0, 79.0, id="room left"),
+        pytest.param(211.0, 1, 10.0, -121.0, id="none left"),
+        pytest.param(0.0, 1, 500.0, 0.0, id="0 is only at zero"),
+        pytest.param(-1.0, 9, 0.0, -1.0, id="-1 is always"),
+    ],
+)
+def test_excess_burst_capacity(tbc: float, ready: int, panic: float, expected: float) -> None:
+    spec = replace(SPEC, target_burst_capacity=tbc)
+    assert decide(spec, Seen(ready, panic, panic, 0, BUSY), Memory(), 0.0)[0].excess_burst_capacity == expected
+
+
+def test_a_decision_explains_itself() -> None:
+    decision, _ = decide(replace(TEN, max_scale=4), Seen(2, 90.0, 95.0, 7, BUSY), Memory(), 0.0)
+    words = explain(decision)
+    for part in ("4 wanted (panic)", "90.00", "95.00", "2 ready", "7 waiting", "max-scale 4"):
+        assert part in words
+
+
+@given(spec=specs, what=seen)
+def test_bounds_hold_whatever_is_seen(spec: ScalingSpec, what: Seen) -> None:
+    found = want(spec, what)
+    assert found >= 0
+    assert not spec.max_scale or found <= spec.max_scale
+    assert not spec.reachable or found >= spec.min_scale
+
+
+@given(spec=specs, what=seen, more=st.floats(0, 1000))
+def test_more_load_never_wants_fewer(spec: ScalingSpec, what: Seen, more: float) -> None:
+    heavier = replace(what, stable=what.stable + more, panic=what.panic + more)
+    assert want(spec, heavier) >= want(spec, what)
+
+
+@given(spec=specs, steps=st.lists(seen, min_size=1, max_size=30))
+def test_panic_never_scales_down(spec: ScalingSpec, steps: list[Seen]) -> None:
+    memory, before, now = Memory(), None, 0.0
+    for what in steps:
+        decision, memory = decide(spec, what, memory, now)
+        if decision.panicking and before is not None:
+            assert decision.want >= before
+        before = decision.want if decision.panicking else None
+        now += 2.0
+
+
+@given(spec=specs, what=seen)
+def test_an_idle_revision_ends_at_its_least(spec: ScalingSpec, what: Seen) -> None:
+    memory, ready, now = Memory(), what.ready, 0.0
+    for _ in range(200):
+        decision, memory = decide(spec, Seen(ready, 0.0, 0.0, 0, now), memory, now)
+        ready, now = decision.want, now + 2.0
+    assert ready == (spec.min_scale if spec.reachable else 0)
+
+
+@given(what=seen)
+def test_rates_bound_a_step_outside_of_panic(what: Seen) -> None:
+    spec = replace(SPEC, max_scale_up_rate=3.0)
+    decision, _ = decide(spec, what, Memory(), 0.0)
+    if not decision.panicking and what.ready:
+        assert what.ready // 2 <= max(decision.want, 1)
+        assert decision.want <= 3 * what.ready
