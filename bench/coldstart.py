@@ -7,16 +7,14 @@ import argparse
 import asyncio
 
 from bench import coldstart_platform, coldstart_runtime
-from bench.coldstart_parts import build_image, report
+from bench.coldstart_parts import AT_ONCE, build_image, report
 from knoll.settings import AutoscalerSettings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.coldstart", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds, each kind once a round")
-    parser.add_argument(
-        "--wakes", type=int, default=3, help=f"times that {coldstart_runtime.AT_ONCE} start at once; 0 leaves it out"
-    )
+    parser.add_argument("--wakes", type=int, default=3, help=f"times that {AT_ONCE} start at once; 0 leaves it out")
     parser.add_argument(
         "--warm", type=int, default=AutoscalerSettings().warm_sandboxes, help="bound of the sandboxes made ahead"
     )
@@ -25,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     build_image()
     if options.url:
-        samples = asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds))
+        samples = asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
     else:
         samples = asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
     report(samples)

@@ -14,6 +14,7 @@ from pathlib import Path
 SOCKET = Path("/var/run/docker.sock")
 IMAGE = "knoll-bench/hello:1"
 PORT = 8080
+AT_ONCE = 25
 NETWORK_OPTIONS = ("--subnet", "10.213.0.0/16", "--ip-range", "10.213.0.0/18")
 """A subnet of our own lets `docker run --ip` say the address before the container is there: no time to look it up."""
 SERVER = """package main

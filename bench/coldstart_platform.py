@@ -5,18 +5,26 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.coldstart_parts import IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
+from bench.coldstart_parts import AT_ONCE, IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
 AUTOSCALER = "/api/v1/namespaces/knative-serving/configmaps/config-autoscaler"
-QUICK = {"stable-window": "6s", "scale-to-zero-grace-period": "6s", "scale-to-zero-pod-retention-period": "0s"}
+QUICK = {
+    "stable-window": "6s",
+    "panic-window-percentage": "20",
+    "scale-to-zero-grace-period": "6s",
+    "scale-to-zero-pod-retention-period": "0s",
+}
 """The shortest that Knative's validation allows: a round is mostly waiting for zero."""
+
+SETTLE_SECONDS = 5.0
+"""Removing 25 containers goes on in the engine for a while after its answer, and the pool is filled again."""
 
 
 class Platform:
@@ -102,22 +110,47 @@ def _own(head: str) -> float:
     return sum(float(value) for name, value in parts.items() if name in ("queue", "schedule")) / 1000
 
 
-async def measure(url: str, api: str, count: int) -> Samples:
+async def rounds(platform: Platform, network: str, token: str, count: int) -> Samples:
     """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped."""
-    token = uuid.uuid4().hex[:6]
-    name, network = f"bench-{token}", f"knoll-bench-{token}"
     samples: Samples = {"docker_run": [], "zero": [], "own": []}
+    name = f"bench-{token}"
+    async with platform.service(name) as host:
+        for number in range(count + 1):
+            await platform.until_zero(name)
+            samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
+            took, own = await platform.ask(host)
+            samples["zero"].append(took)
+            samples["own"].append(own)
+    return {kind: values[1:] for kind, values in samples.items()}
+
+
+async def wake(platform: Platform, network: str, token: str, count: int) -> Samples:
+    """Many Services woken at once beside as many `docker run`; the first time is told apart."""
+    samples: Samples = {"docker_run_25": [], "zero_25": [], "zero_25_unlearned": []}
+    names = [f"bench-{token}-{number}" for number in range(AT_ONCE)]
+    async with AsyncExitStack() as stack:
+        hosts = [await stack.enter_async_context(platform.service(name)) for name in names]
+        for number in range(count + 1):
+            await asyncio.gather(*(platform.until_zero(name) for name in names))
+            runs = (docker_run(name, network, f"10.213.101.{at + 2}") for at, name in enumerate(names))
+            samples["docker_run_25"] += await asyncio.gather(*runs)
+            await asyncio.sleep(SETTLE_SECONDS)
+            woken = await asyncio.gather(*(platform.ask(host) for host in hosts))
+            samples["zero_25" if number else "zero_25_unlearned"] += [took for took, _ in woken]
+    return samples
+
+
+async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
+    """All of it against a platform that runs; it is left as it was found."""
+    token = uuid.uuid4().hex[:6]
+    network = f"knoll-bench-{token}"
     command("docker", "network", "create", *NETWORK_OPTIONS, network)
     try:
         async with aiohttp.ClientSession() as client:
             platform = Platform(client, url, api)
-            async with platform.quick(), platform.service(name) as host:
-                for number in range(count + 1):
-                    await platform.until_zero(name)
-                    samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
-                    took, own = await platform.ask(host)
-                    samples["zero"].append(took)
-                    samples["own"].append(own)
-        return {kind: values[1:] for kind, values in samples.items()}
+            async with platform.quick():
+                samples = await rounds(platform, network, token, count)
+                samples |= await wake(platform, network, token, wakes) if wakes else {}
+        return samples
     finally:
         command("docker", "network", "rm", network)

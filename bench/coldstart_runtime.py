@@ -13,9 +13,19 @@ from autoscaler.probes.spec import Probe, Probes, TcpCheck
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.engine import Engine, Query
 from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
-from bench.coldstart_parts import IMAGE, NETWORK_OPTIONS, PORT, SOCKET, Samples, command, docker_run, first_byte, until
+from bench.coldstart_parts import (
+    AT_ONCE,
+    IMAGE,
+    NETWORK_OPTIONS,
+    PORT,
+    SOCKET,
+    Samples,
+    command,
+    docker_run,
+    first_byte,
+    until,
+)
 
-AT_ONCE = 25
 PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_seconds=0))}
 
 
