@@ -25,7 +25,7 @@ from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollE
 from knoll.job_queue import JobQueue
 from knoll.jobs import BuildProgress, Resolution
 from knoll.scaling import ScaleStatus
-from knoll.store import Event, Store
+from knoll.store import Event, PackedListing, Store
 from knoll.tables import Reset, Table
 from knoll.traffic import RouteEntry
 
@@ -125,6 +125,9 @@ class Controllers:
         """Take in every object and the routing table, as they are now."""
         for resource in WATCHED:
             listing = await self._store.list_packed(resource)
+            if resource == kinds.CONFIG_MAP.id:
+                own = [item for item in listing.items if item.key.startswith(f"{platform.NAMESPACE}/")]
+                listing = PackedListing(own, listing.version)
             self._floors[resource] = listing.version
             for index, seen in enumerate(self.world.cache.replace(resource, listing)):
                 self._seen(seen)
@@ -158,8 +161,11 @@ class Controllers:
     def _take(self, event: Event) -> None:
         if event.resource not in self._floors or event.version <= self._floors[event.resource]:
             return
+        _, namespace, name = objects.key_of(event.resource, event.body)
+        if event.resource == kinds.CONFIG_MAP.id and namespace != platform.NAMESPACE:
+            # Those of users may be many and large, and are nothing to the controllers.
+            return
         if event.type == "DELETED":
-            _, namespace, name = objects.key_of(event.resource, event.body)
             self._seen(self.world.cache.remove(event.resource, namespace, name, event.version))
         else:
             self._seen(self.world.cache.put(event.resource, event.body))
@@ -167,6 +173,8 @@ class Controllers:
     def _seen(self, seen: Seen | None) -> None:
         if seen is None:
             return
+        if seen.after is None and seen.before is not None:
+            self.world.asked.pop(seen.before["metadata"]["uid"], None)
         if seen.key[0] == kinds.CONFIG_MAP.id:
             self._configured(seen)
         for key in dependents.keys(seen, self.world.cache):
