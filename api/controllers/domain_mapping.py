@@ -141,7 +141,7 @@ def _entry(observed: Observed, host: str) -> RouteEntry | None:
         return None
     named = {share.revision for share in shares}
     planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
-    return RouteEntry(hosts={host.lower(): shares}, revisions=planes)
+    return RouteEntry(hosts={host.lower(): shares}, revisions=planes, sticky=observed.target_entry.sticky)
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

@@ -10,6 +10,9 @@ from knoll.resources import labels as well_known
 from knoll.store import Json
 from knoll.traffic import DataPlane, RouteEntry, Share
 
+SESSION_AFFINITY = "knoll.dev/session-affinity"
+"""Annotation of a Service or Route: `true` keeps each client at the revision that it was given first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -117,7 +120,8 @@ def entry_of(
         local.update(dict.fromkeys(hosts.local_hosts(route, naming, tag), shares))
     named = {target.revision for target in targets}
     planes = {f"{namespace}/{name}": data_plane(revisions[name]) for name in sorted(named)}
-    return RouteEntry(hosts=public, revisions=planes, local_hosts=local)
+    sticky = objects.annotations(route).get(SESSION_AFFINITY, "").lower() == "true"
+    return RouteEntry(hosts=public, revisions=planes, local_hosts=local, sticky=sticky)
 
 
 def is_servable(revision: Json) -> bool:

@@ -204,6 +204,14 @@ def test_a_user_makes_a_tag_cluster_local_on_its_placeholder() -> None:
     assert objects.labels(world.get(CORE, "green-hello"))[well_known.VISIBILITY] == "cluster-local", "it stays"
 
 
+@pytest.mark.parametrize(("value", "sticky"), [("true", True), ("True", True), ("false", False), ("", False)])
+def test_the_annotation_for_session_affinity_reaches_the_activators(value: str, sticky: bool) -> None:
+    world = Simulation()
+    world.service(annotations={"knoll.dev/session-affinity": value} if value else {})
+    world.ready("hello-00001")
+    assert world.world.routing["default/hello"][1].sticky is sticky
+
+
 def test_long_names_are_shortened_as_knative_does() -> None:
     world = Simulation()
     name = "a" * 63
