@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ class DockerRuntime:
         found = await self._found()
         return list(await asyncio.gather(*(self._with_reasons(one, found) for one in found.instances)))
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         return self._watch.events()
 
     async def capacity(self) -> Capacity:
@@ -184,7 +184,7 @@ class DockerRuntime:
 
     async def logs(
         self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk, None]:
         one = await self._member(name, container)
         query: dict[str, str | int] = {"follow": int(follow), "tail": "all" if tail is None else tail}
         if since is not None:

@@ -149,7 +149,10 @@ class Engine:
         try:
             if answer.status >= 400:
                 with self._broken():
-                    raise _refusal(answer.status, await answer.text())
+                    refusal = _refusal(answer.status, await answer.text())
+                if answer.status >= 500 and method == "GET":
+                    raise RuntimeUnavailableError(f"the container engine at {self._socket} is broken: {refusal}")
+                raise refusal
             yield answer
         finally:
             answer.release()

@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -311,7 +311,7 @@ class FakeRuntime:
         self.engine.check("instances")
         return [_seen(self.engine.instances[name]) for name in sorted(self.engine.instances)]
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
+    async def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
         self.engine.listeners.add(queue)
         try:
@@ -335,7 +335,7 @@ class FakeRuntime:
 
     async def logs(
         self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk, None]:
         self.engine.check("logs")
         one = self._member(name, container)
         kept = [line for at, line in one.output if since is None or at >= since]

@@ -4,7 +4,7 @@ An instance is a *sandbox* (owns network namespace, address and host name) and t
 Everything that a runtime knows can be rebuilt from the labels of what runs, so its process may die at any moment.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -297,7 +297,7 @@ class Runtime(Protocol):
         """Every instance of this platform, by name, from what the engine says now and nothing else."""
         ...
 
-    def events(self) -> AsyncIterator[RuntimeEvent]:
+    def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         """What happens to instances, for ever; the first event is a `Resync`. Heals by itself when the engine goes."""
         ...
 
@@ -312,7 +312,7 @@ class Runtime(Protocol):
 
     def logs(
         self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk, None]:
         """What a container wrote to stdout and stderr.
 
         Args:

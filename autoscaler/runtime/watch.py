@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -56,7 +56,7 @@ class Watch:
         """A sandbox's labels do not say whose it is; this does."""
         self._sandboxes[sandbox_id] = (instance, revision)
 
-    async def events(self) -> AsyncIterator[RuntimeEvent]:
+    async def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         """See `Runtime.events`."""
         queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
         self._listeners.add(queue)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.waiting import eventually
 
 NAME, APP, PORT = "hello-1", "user-container", 8080
 EAGER = Probe(TcpCheck(PORT), period_seconds=0)
-FAST = {"period_seconds": 0.01, "timeout_seconds": 5.0}
+FAST: dict[str, Any] = {"period_seconds": 0.01, "timeout_seconds": 5.0}
 
 
 @dataclass

@@ -7,7 +7,7 @@ import subprocess
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -42,11 +42,11 @@ def behave(spec: ContainerSpec) -> FakeProgram:
             return FakeProgram(listens_after=None, exits_after=0.0, exit_code=2, output=f"unknown {other}\n".encode())
 
 
-def container(*args: str, name: str = "user-container", **more: object) -> ContainerSpec:
+def container(*args: str, name: str = "user-container", **more: Any) -> ContainerSpec:
     return replace(ContainerSpec(name, IMAGE, args=args), **more)
 
 
-def spec(name: str = "hello-1", *containers: ContainerSpec, **more: object) -> InstanceSpec:
+def spec(name: str = "hello-1", *containers: ContainerSpec, **more: Any) -> InstanceSpec:
     made = InstanceSpec(name, "default/hello", "uid-1", containers or (container("serve"),), PORT, grace_seconds=10.0)
     return replace(made, **more)
 

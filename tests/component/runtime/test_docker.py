@@ -5,8 +5,9 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.docker
 BITS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10}
 
 
-async def facts(runtime: DockerRuntime, **more: object) -> dict[str, str]:
+async def facts(runtime: DockerRuntime, **more: Any) -> dict[str, str]:
     one = await runtime.start(spec("hello-1", container("serve", **more)))
     told: dict[str, str] = json.loads(await fetch(one.address, "/facts"))
     return told
@@ -351,15 +352,33 @@ async def test_an_engine_that_is_not_there_is_a_clear_error(tmp_path: Path) -> N
             pass
 
 
-async def test_an_engine_that_is_too_old_is_a_clear_error(tmp_path: Path) -> None:
-    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+@asynccontextmanager
+async def engine_saying(path: Path, status: str, body: bytes) -> AsyncIterator[None]:
+    """An engine that answers everything in one way."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        body = b'{"ApiVersion": "1.30", "Arch": "amd64"}'
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body))
         writer.close()
 
-    server = await asyncio.start_unix_server(old, str(tmp_path / "old.sock"))
-    with pytest.raises(RuntimeUnavailableError, match=r"speaks API 1\.30"):
-        async with DockerRuntime(tmp_path / "old.sock", platform="test-old", network="none", warm_sandboxes=0):
-            pass
-    server.close()
+    server = await asyncio.start_unix_server(answer, str(path))
+    async with server:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        pytest.param("200 OK", b'{"ApiVersion": "1.30", "Arch": "amd64"}', r"speaks API 1\.30", id="too old"),
+        pytest.param("500 Oops", b'{"message": "no space left"}', "is broken: no space left", id="broken"),
+        pytest.param("503 Busy", b"<html>", "is broken: <html>", id="not even JSON"),
+    ],
+)
+async def test_an_engine_that_cannot_be_worked_with_is_a_clear_error(
+    tmp_path: Path, status: str, body: bytes, said: str
+) -> None:
+    path = tmp_path / "engine.sock"
+    async with engine_saying(path, status, body):
+        with pytest.raises(RuntimeUnavailableError, match=said):
+            async with DockerRuntime(path, platform="test-none", network="none", warm_sandboxes=0):
+                pass
