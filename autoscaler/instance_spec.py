@@ -3,20 +3,24 @@
 import hashlib
 from collections.abc import Mapping
 
+from autoscaler.expansion import expand, expand_variables
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
 from knoll.resources import labels as known
 from knoll.resources import pod
+from knoll.resources.names import child_name
 from knoll.resources.quantity import parse_quantity
 from knoll.resources.revision import Revision
 
 DEFAULT_PORT = 8080
 HASH_LENGTH = 10
+PREFIX_LENGTH = 58
+"""What Kubernetes leaves of a name before it adds five letters, so that the whole is a host name."""
 
 
 def deployment_name(revision: str) -> str:
     """Name of the emulated Deployment."""
-    return f"{revision}-deployment"
+    return child_name(revision, "-deployment")
 
 
 def instance_name(revision: Revision, suffix: str) -> str:
@@ -27,7 +31,7 @@ def instance_name(revision: Revision, suffix: str) -> str:
     """
     name = revision.metadata.name
     digest = hashlib.sha256(revision.metadata.uid.encode()).hexdigest()[:HASH_LENGTH]
-    return f"{deployment_name(name)}-{digest}-{suffix}"
+    return f"{deployment_name(name)}-{digest}-"[:PREFIX_LENGTH] + suffix
 
 
 def serving_port(revision: Revision) -> int:
@@ -54,15 +58,17 @@ def instance_spec(revision: Revision, name: str) -> InstanceSpec:
     volumes = {volume.name: volume for volume in spec.volumes}
 
     def container(one: pod.Container) -> ContainerSpec:
-        extra = {**identity, "PORT": str(port)} if one is serving else identity
+        ours = {**identity, "PORT": str(port)} if one is serving else identity
+        written = ((variable.name, variable.value) for variable in one.env if variable.name not in ours)
+        env = expand_variables([*((name, value.replace("$", "$$")) for name, value in ours.items()), *written])
         security = one.security_context
         capabilities = security.capabilities if security else None
         return ContainerSpec(
             name=one.name,
             image=digests[one.name],
-            command=one.command,
-            args=one.args,
-            env={**{variable.name: variable.value for variable in one.env}, **extra},
+            command=tuple(expand(part, env) for part in one.command),
+            args=tuple(expand(part, env) for part in one.args),
+            env=env,
             resources=resources(one.resources or pod.ResourceRequirements()),
             mounts=tuple(mount(each, volumes[each.name]) for each in one.volume_mounts if volumes[each.name].empty_dir),
             user=security.run_as_user if security else None,

@@ -1,0 +1,39 @@
+"""References to variables."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.expansion import expand, expand_variables
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("$(A)", "one"),
+        ("x$(A)y$(B)z", "xoneytwoz"),
+        ("$$(A)", "$(A)"),
+        ("$$$(A)", "$one"),
+        ("$(MISSING)", "$(MISSING)"),
+        ("$A ${A} $(A", "$A ${A} $(A"),
+        ("$", "$"),
+        ("$()", "$()"),
+    ],
+)
+def test_references_are_replaced(text: str, expected: str) -> None:
+    assert expand(text, {"A": "one", "B": "two"}) == expected
+
+
+def test_a_variable_refers_to_those_before_it() -> None:
+    assert expand_variables([("A", "1"), ("B", "$(A)2"), ("C", "$(D)"), ("D", "3")]) == {
+        "A": "1",
+        "B": "12",
+        "C": "$(D)",
+        "D": "3",
+    }
+
+
+@given(st.text().filter(lambda text: "$" not in text))
+def test_text_without_a_dollar_stays(text: str) -> None:
+    assert expand(text, {text: "other"}) == text
