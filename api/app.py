@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -19,6 +20,7 @@ from api.identity import LOCAL
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
 from api.namespaces import Terminator
+from api.origin import SameOriginOnly
 from api.resources import ResourceEndpoint
 from api.subresources import Subresources
 from api.uploads import Uploads
@@ -85,6 +87,7 @@ def create_app(
             Route("/{path:path}", _Guarded(_nothing_here)),
         ],
         lifespan=lifespan,
+        middleware=[Middleware(SameOriginOnly)],
         exception_handlers={Exception: _bug},
     )
     app.state.watches = watches

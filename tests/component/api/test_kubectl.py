@@ -93,6 +93,12 @@ def manifest(tmp_path: Path) -> Callable[[str], str]:
 Write = Callable[[str], str]
 
 
+def older_kubectl(minor: str) -> str | None:
+    """Some distributions ship one program for each release, beside the one on PATH."""
+    beside = Path(shutil.which("kubectl") or "").resolve().parent
+    return shutil.which(f"kubectl.1.{minor}", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
+
+
 async def ready(api: Running, name: str = "hello") -> None:
     """Play the controllers: say that the Service is ready."""
     body = (await api.client.get(f"{SERVICES}/{name}")).json()
@@ -125,8 +131,7 @@ async def test_apply_creates_updates_and_leaves_alone(api: Running, kubectl: Kub
 async def test_every_kubectl_applies_old_and_new_versions(
     api: Running, kubectl: Kubectl, manifest: Write, version: str
 ) -> None:
-    beside = os.path.dirname(os.path.realpath(shutil.which("kubectl") or ""))
-    program = shutil.which(f"kubectl.1.{version}", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
+    program = older_kubectl(version)
     if program is None:
         pytest.skip(f"kubectl 1.{version} is not here")
     old = Kubectl(program, kubectl.url, kubectl.home)

@@ -524,3 +524,23 @@ async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> Non
         answer = await client.get(f"{SERVICES}/hello")
     assert reason(answer) == (500, "InternalError")
     assert "ZeroDivisionError" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[", "Content-Type": "text/plain"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 201),
+        ({}, 201),
+    ],
+)
+async def test_pages_of_others_cannot_write_through_a_browser(
+    api: Running, config_map: Make, headers: dict[str, str], code: int
+) -> None:
+    answer = await api.client.post(CONFIG_MAPS, json=config_map(), headers=headers)
+    assert answer.status_code == code
+    own = await api.client.get(CONFIG_MAPS, headers={"Origin": api.url})
+    assert own.status_code == 200
