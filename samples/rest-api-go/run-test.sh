@@ -6,9 +6,9 @@ count=${1:-1} service=${2:-stock-service-example} namespace=${3:-default}
 
 gateway=$(kubectl get svc istio-ingressgateway --namespace istio-system \
   -o jsonpath="{.status.loadBalancer.ingress[*]['ip']}")
-port=$(kubectl get svc istio-ingressgateway --namespace istio-system -o jsonpath='{.spec.ports[0].port}')
 url=$(kubectl get route "$service" --namespace "$namespace" -o jsonpath='{.status.url}')
 host=${url#*://}
+case $host in *:*) port=${host##*:} ;; *) port=80 ;; esac
 
 for _ in $(seq "$count"); do
   curl --silent --show-error --fail --header "Host: ${host}" "http://${gateway}:${port}/"
