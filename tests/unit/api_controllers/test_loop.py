@@ -1,0 +1,176 @@
+"""The loop on stores in memory: failures, activators that die, and what is waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from api.controllers import acknowledgements, objects
+from api.controllers.acknowledgements import Acknowledgements
+from api.controllers.execute import born
+from api.controllers.loop import Controllers, Tables
+from knoll import jobs, kinds, scaling, traffic
+from knoll.errors import StoreUnavailableError
+from knoll.jobs import BuildProgress, Resolution
+from knoll.memory_store import MemoryStore
+from knoll.memory_tables import MemoryTable
+from knoll.scaling import ScaleStatus
+from knoll.store import Json
+from knoll.traffic import RouteEntry
+from tests.unit.api_controllers.simulation import NOW
+from tests.waiting import eventually
+
+ENTRY = RouteEntry(hosts={}, revisions={})
+
+
+class Builder:
+    """The far end of the job queue: away for as long as the test says."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.asked: list[str] = []
+
+    async def resolve(self, namespace: str, name: str, uid: str) -> None:
+        if self.away:
+            raise StoreUnavailableError("the job queue does not answer")
+        self.asked.append(name)
+
+    async def build(self, namespace: str, name: str, uid: str) -> None:
+        self.asked.append(name)
+
+
+def tables() -> Tables:
+    return Tables(
+        MemoryTable(traffic.ROUTING, RouteEntry),
+        MemoryTable(jobs.RESOLUTIONS, Resolution),
+        MemoryTable(jobs.BUILDS, BuildProgress),
+        MemoryTable(scaling.SCALE, ScaleStatus),
+    )
+
+
+@asynccontextmanager
+async def running(store: MemoryStore, builder: Builder) -> AsyncIterator[Controllers]:
+    controllers = Controllers(store, tables(), builder, clock=lambda: NOW)  # type: ignore[arg-type]
+    task = asyncio.create_task(controllers.run())
+    try:
+        yield controllers
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def a_configuration(name: str = "app") -> Json:
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body = {
+        "apiVersion": kinds.CONFIGURATION.api_version, "kind": "Configuration",
+        "metadata": {"name": name, "namespace": "default"}, "spec": {"template": template},
+    }  # fmt: skip
+    return born(body, NOW)
+
+
+async def test_what_fails_says_so_and_is_tried_until_it_works() -> None:
+    store, builder = MemoryStore(), Builder()
+    builder.away = True
+    async with running(store, builder):
+        await store.create(kinds.CONFIGURATION.id, a_configuration())
+
+        async def reason() -> str:
+            revision = await store.get(kinds.REVISION.id, "default", "app-00001")
+            return str((objects.condition(revision) or {}).get("reason"))
+
+        async def is_there() -> bool:
+            return bool((await store.list(kinds.REVISION.id)).items)
+
+        await eventually(is_there)
+
+        async def failed() -> bool:
+            return await reason() == "NewObservedGenFailure"
+
+        await eventually(failed)
+        builder.away = False
+
+        async def went_on() -> bool:
+            return await reason() == "ResolvingDigests"
+
+        await eventually(went_on)
+        assert builder.asked == ["app-00001"]
+
+
+async def test_many_objects_are_all_reconciled() -> None:
+    store, builder = MemoryStore(), Builder()
+    for number in range(100):
+        await store.create(kinds.CONFIGURATION.id, a_configuration(f"app-{number}"))
+    async with running(store, builder) as controllers:
+        await eventually(lambda: len(builder.asked) == 100)
+        await eventually(lambda: controllers.queue.idle)
+        assert len(set(builder.asked)) == 100
+
+
+class Reached:
+    """What was told to be acknowledged."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def __call__(self, path: str, version: int) -> None:
+        self.told.append((path, version))
+
+
+async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
+    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    waiting.expect("default/a", version)
+    await waiting.look()
+    assert reached.told == [], "nobody is there"
+    await table.acknowledge("one", version)
+    await table.acknowledge("two", version - 1)
+    await waiting.look()
+    assert reached.told == []
+    await table.acknowledge("two", version)
+    await waiting.look()
+    await waiting.look()
+    assert reached.told == [("default/a", version)], "told once"
+    assert waiting.living == 2
+
+
+async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledgements, "LOOK_SECONDS", 0.01)
+    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    await table.acknowledge("good", version)
+    await table.acknowledge("dead", 0)
+    task = asyncio.create_task(waiting.run())
+    waiting.expect("default/a", version)
+    await table.leave("dead")
+    await eventually(lambda: reached.told == [("default/a", version)])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_version() -> None:
+    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    first = await table.put("default/a", ENTRY)
+    await table.acknowledge("one", first)
+    waiting.expect("default/a", first)
+    second = await table.put("default/a", RouteEntry(hosts={}, revisions={}, sticky=True))
+    waiting.expect("default/a", second)
+    await waiting.look()
+    assert reached.told == []
+    await table.acknowledge("one", second)
+    await waiting.look()
+    assert reached.told == [("default/a", second)]
+
+
+async def test_what_is_forgotten_is_not_waited_for() -> None:
+    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    waiting.expect("default/a", version)
+    waiting.forget("default/a")
+    await table.acknowledge("one", version)
+    await waiting.look()
+    assert reached.told == []
