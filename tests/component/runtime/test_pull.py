@@ -1,0 +1,127 @@
+"""Pulling images: a real engine, and a registry of one image that counts what it is asked."""
+
+import asyncio
+import hashlib
+import json
+import platform
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.pause_image import layer
+from autoscaler.runtime.protocol import PullProgress
+from knoll.errors import ImageError
+from tests.component.runtime.harness import container, docker, spec
+
+pytestmark = pytest.mark.docker
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass
+class Registry:
+    """One image, `hello`, under each tag but `absent`."""
+
+    unique: str
+    """Goes into the image, so that no engine has it yet."""
+    port: int = 0
+    manifests_asked: int = 0
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifest: bytes = b""
+
+    def __post_init__(self) -> None:
+        architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+        content = layer(architecture)
+        config = json.dumps(
+            {
+                "architecture": architecture,
+                "os": "linux",
+                "config": {"Entrypoint": ["/pause"], "Labels": {"unique": self.unique}},
+                "rootfs": {"type": "layers", "diff_ids": [digest(content)]},
+            }
+        ).encode()
+        self.blobs = {digest(content): content, digest(config): config}
+        kinds = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar"
+        told = [
+            {"mediaType": kind, "size": len(blob), "digest": digest(blob)}
+            for kind, blob in zip(kinds, (config, content), strict=True)
+        ]
+        self.manifest = json.dumps(
+            {"schemaVersion": 2, "mediaType": MANIFEST, "config": told[0], "layers": told[1:]}
+        ).encode()
+
+    @property
+    def reference(self) -> str:
+        return f"127.0.0.1:{self.port}/hello"
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.path
+        if path == "/v2/":
+            return web.Response()
+        if "/manifests/" in path and not path.endswith("absent"):
+            self.manifests_asked += request.method == "GET"
+            headers = {"Docker-Content-Digest": digest(self.manifest), "Content-Type": MANIFEST}
+            return web.Response(body=self.manifest, headers=headers)
+        blob = self.blobs.get(path.rsplit("/", 1)[-1])
+        return web.Response(status=404) if blob is None else web.Response(body=blob)
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    made = Registry(unique=str(tmp_path))
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.port = int(runner.addresses[0][1])
+    yield made
+    for image in (await docker("images", "-q", "--filter", f"label=unique={made.unique}")).split():
+        await docker("rmi", "-f", image)
+    await runner.cleanup()
+
+
+async def test_a_missing_image_is_pulled_and_its_progress_told(
+    docker_runtime: DockerRuntime, registry: Registry
+) -> None:
+    told: list[PullProgress] = []
+    image_id = await docker_runtime.ensure_image(f"{registry.reference}:1", told.append)
+    assert image_id in registry.blobs
+    assert any("Pull complete" in one.status for one in told)
+    assert all(0 <= one.done_bytes <= max(one.total_bytes, 0) for one in told)
+
+
+async def test_an_image_without_tag_is_the_latest_one(docker_runtime: DockerRuntime, registry: Registry) -> None:
+    await docker_runtime.ensure_image(registry.reference)
+    assert f"{registry.reference}:latest" in await docker("images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+async def test_calls_for_one_image_share_a_pull(docker_runtime: DockerRuntime, registry: Registry) -> None:
+    pinned = f"{registry.reference}@{digest(registry.manifest)}"
+    ids = await asyncio.gather(*(docker_runtime.ensure_image(pinned) for _ in range(5)))
+    assert len(set(ids)) == 1
+    assert registry.manifests_asked == 1
+
+
+async def test_an_image_pinned_by_its_repository_digest_runs(docker_runtime: DockerRuntime, registry: Registry) -> None:
+    pinned = f"{registry.reference}@{digest(registry.manifest)}"
+    await docker_runtime.ensure_image(pinned)
+    one = await docker_runtime.start(spec("hello-1", container(image=pinned)))
+    assert (one.state, one.containers[0].image) == ("running", pinned)
+    await docker_runtime.stop("hello-1", grace_seconds=0)
+
+
+async def test_an_image_that_the_registry_does_not_have_is_named(
+    docker_runtime: DockerRuntime, registry: Registry
+) -> None:
+    with pytest.raises(ImageError, match=f"{registry.reference}:absent cannot be pulled"):
+        await docker_runtime.ensure_image(f"{registry.reference}:absent")
