@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import subprocess
 import tempfile
 import time
@@ -80,7 +81,8 @@ async def _idle_websockets(stage: Stage, activator: Activator, count: int) -> No
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        await reader.read()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reader.read()
         writer.close()
 
     port = free_port()
