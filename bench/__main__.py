@@ -1,0 +1,46 @@
+"""`make bench`: every measurement, one after the other, and at the end their `RESULT` lines together.
+
+Nothing else should run meanwhile: a machine's two cores are the load's and the measured one's.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.e2e.platform import running
+
+
+def measure(results: list[str], *words: str) -> None:
+    """Run one measurement, show its output as it comes, and keep its results."""
+    print(f"== python -m {' '.join(words)}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if re.match(r"RESULT \S+ \S+ \S+$", line):
+            results.append(line)
+        else:
+            print(line, end="", flush=True)
+    if process.wait():
+        sys.exit(f"python -m {' '.join(words)} failed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (%(default)s)")
+    parser.add_argument("--only", default="", help="measurements of the data path, see bench.dataplane (all)")
+    options = parser.parse_args()
+    rounds = str(options.rounds)
+    results: list[str] = []
+    only = ["--only", options.only] if options.only else []
+    measure(results, "bench.dataplane", "--rounds", rounds, *only)
+    with tempfile.TemporaryDirectory(prefix="knoll-bench-") as directory, running(Path(directory)) as platform:
+        words = ("--url", platform.gateway, "--api", platform.api)
+        measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2", *words)
+    print("".join(results), end="")
+
+
+if __name__ == "__main__":
+    main()
