@@ -1,4 +1,4 @@
-"""What must not pass, on the wire: the same table as the unit tests', cut anywhere, and what only a connection shows."""
+"""What must not pass, on the wire: the table of the unit tests, cut anywhere, and what only a connection shows."""
 
 import asyncio
 

@@ -1,0 +1,194 @@
+"""What objects of the platform change on the data path: flags, certificates, affinity, the log of requests."""
+
+import asyncio
+import base64
+import datetime
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from activator.configured import Configured
+from activator.listeners import Listeners, bind
+from knoll.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
+from knoll.memory_store import MemoryStore
+from knoll.traffic import DataPlane, RouteEntry, Share
+from tests.component.activator.stage import HOST, App, Stage
+from tests.waiting import eventually
+
+DOMAIN = "shop.example.com"
+
+
+def certificate(host: str) -> tuple[bytes, bytes]:
+    """A certificate signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(pem), plain
+
+
+def secret(pair: tuple[bytes, bytes]) -> dict[str, Any]:
+    data = {name: base64.b64encode(part).decode() for name, part in zip(("tls.crt", "tls.key"), pair, strict=True)}
+    return {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cert", "namespace": "default"},
+        "type": "kubernetes.io/tls", "data": data,
+    }  # fmt: skip
+
+
+def mapping() -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping",
+        "metadata": {"name": DOMAIN, "namespace": "default"}, "spec": {"tls": {"secretName": "cert"}},
+    }  # fmt: skip
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "knative-serving"},
+        "data": {key.replace("_", "-"): value for key, value in data.items()},
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def store(stage: Stage) -> AsyncIterator[MemoryStore]:
+    store = MemoryStore()
+    configured = Configured(stage.gateway, store, tls=True)
+    listeners = Listeners(stage.gateway)
+    listener = bind("127.0.0.1", 0)
+    stage.tls_port = listener.getsockname()[1]  # type: ignore[attr-defined]
+    await listeners.open([listener], tls=configured.tls)
+    running = asyncio.create_task(configured.run())
+    yield store
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    listeners.close()
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+async def test_a_mapped_domain_has_the_certificate_of_its_secret(stage: Stage, store: MemoryStore, http2: bool) -> None:
+    app = await stage.serving()
+    shares = (Share("default/app-00001", 100),)
+    stage.gateway.change_route("default/mapped", RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}))
+    pair = certificate(DOMAIN)
+    trust = ssl.create_default_context(cadata=pair[0].decode())
+    port: int = stage.tls_port  # type: ignore[attr-defined]
+
+    async def get() -> httpx.Response:
+        async with httpx.AsyncClient(verify=trust, http2=http2) as client:
+            return await client.get(
+                f"https://127.0.0.1:{port}/", headers={"Host": DOMAIN}, extensions={"sni_hostname": DOMAIN}
+            )
+
+    with pytest.raises(httpx.ConnectError):
+        await get()
+    await store.create(SECRET.id, secret(pair))
+    await store.create(DOMAIN_MAPPING.id, mapping())
+
+    async def works() -> httpx.Response | None:
+        try:
+            return await get()
+        except httpx.ConnectError:
+            return None
+
+    answer = await eventually(works)
+    assert answer is not None
+    assert (answer.status_code, answer.http_version) == (200, "HTTP/2" if http2 else "HTTP/1.1")
+    assert app.requests[0].fields["x-forwarded-proto"] == "https"
+
+
+async def test_the_tag_header_chooses_a_tag_only_with_the_feature_on(stage: Stage, store: MemoryStore) -> None:
+    stable, canary = await stage.app(name="stable"), await stage.app(name="canary")
+    entry = RouteEntry(
+        {HOST: (Share("d/stable", 100),), f"canary-{HOST}": (Share("d/canary", 100, "canary"),)},
+        {"d/stable": DataPlane(), "d/canary": DataPlane()},
+    )
+    stage.gateway.change_route("default/app", entry)
+    for app in (stable, canary):
+        stage.endpoints(app.endpoint(), revision=f"d/{app.name}")
+    header = "Knative-Serving-Tag: canary\r\n"
+    assert (await stage.get(extra=header)).fields["x-app"] == "stable"
+    await store.create(CONFIG_MAP.id, config_map("config-features", tag_header_based_routing="enabled"))
+    await eventually(lambda: stage.gateway.tag_header)
+    assert (await stage.get(extra=header)).fields["x-app"] == "canary"
+    assert (await stage.get(extra="Knative-Serving-Tag: none\r\n")).fields["x-app"] == "stable"
+    assert "knative-serving-tag" not in canary.requests[0].fields
+
+
+async def _halves(stage: Stage, percent: int = 50) -> list[App]:
+    apps = [await stage.app(name=f"app-{n}") for n in range(2)]
+    for number, app in enumerate(apps):
+        stage.endpoints(app.endpoint(), revision=f"d/r{number}")
+    _split(stage, percent)
+    return apps
+
+
+def _split(stage: Stage, percent: int) -> None:
+    shares = (Share("d/r0", percent), Share("d/r1", 100 - percent))
+    entry = RouteEntry({HOST: shares}, {"d/r0": DataPlane(), "d/r1": DataPlane()}, sticky=True)
+    stage.gateway.change_route("default/app", entry)
+
+
+async def test_a_client_with_affinity_stays_where_it_was(stage: Stage) -> None:
+    await _halves(stage)
+    first: dict[str, str] = {}
+    for _ in range(200):
+        answer = await stage.get()
+        first[answer.fields["x-app"]] = answer.fields["set-cookie"].split(";")[0]
+    assert first.keys() == {"app-0", "app-1"}, "clients without a cookie are spread"
+    for app, cookie in first.items():
+        for _ in range(20):
+            answer = await stage.get(extra=f"Cookie: other=1; {cookie}\r\n")
+            assert answer.fields["x-app"] == app
+            assert "set-cookie" not in answer.fields
+
+
+async def test_a_client_moves_when_its_revision_has_no_share_any_more(stage: Stage) -> None:
+    await _halves(stage)
+    cookie = ""
+    while not cookie:
+        answer = await stage.get()
+        if answer.fields["x-app"] == "app-1":
+            cookie = answer.fields["set-cookie"].split(";")[0]
+    _split(stage, 100)
+    assert (await stage.get(extra=f"Cookie: {cookie}\r\n")).fields["x-app"] == "app-0"
+
+
+async def test_requests_are_logged_when_the_config_map_says_so(
+    stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await stage.serving()
+    await stage.get("/before")
+    maps = config_map("config-observability")
+    maps["data"] = {"logging.enable-request-log": "true"}
+    await store.create(CONFIG_MAP.id, maps)
+    await eventually(lambda: stage.gateway.log_request)
+    await stage.get("/path?q=1")
+    seen: list[bytes] = []
+
+    def logged() -> bool:
+        seen.extend(line for line in capfdbinary.readouterr().out.splitlines() if b'"request"' in line)
+        return bool(seen)
+
+    await eventually(logged)
+    line = json.loads(seen[0])
+    assert (line["method"], line["host"], line["path"], line["status"]) == ("GET", HOST, "/path?q=1", 200)
+    assert (line["revision"], line["instance"], line["client"]) == ("default/app-00001", "app-1", "127.0.0.1")
