@@ -44,7 +44,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         server = QuietServer(config)
-        seeding = asyncio.create_task(seeds.plant(store, settings))
+        seeding = asyncio.create_task(seeds.keep(store, settings))
         controllers = asyncio.create_task(run_controllers(store, redis, settings, stop))
         stopping = asyncio.create_task(_end(stop, server, app.state.watches.close))
         # A bug that ends the controllers ends the process: its supervisor starts it again.

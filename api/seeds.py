@@ -1,6 +1,7 @@
 """Objects that must be there from the first start: namespaces, and the gateway that clients look up."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from api import core, metadata
 from api.metadata import Place
 from knoll.config.platform import NAMESPACE as NAMESPACE_OF_CONFIG
 from knoll.config.platform import default_config_maps
-from knoll.errors import AlreadyExistsError, ConflictError, StoreUnavailableError
+from knoll.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
 from knoll.kinds import CONFIG_MAP, CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT, Kind
 from knoll.settings import ApiSettings
 from knoll.store import Store
@@ -25,6 +26,18 @@ NAMESPACES = ("default", "knative-serving", "istio-system", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever it really is."""
 _RETRY_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+
+
+async def keep(store: Store, settings: ApiSettings) -> None:
+    """Plant, and plant again when the store has lost what it held."""
+    while True:
+        await plant(store, settings)
+        with contextlib.suppress(NotFoundError):
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                with contextlib.suppress(StoreUnavailableError):
+                    await store.get(NAMESPACE.id, "", NAMESPACES[0])
 
 
 async def plant(store: Store, settings: ApiSettings) -> None:
@@ -38,7 +51,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
                 name = body["metadata"]["name"]
                 await _create(store, CONFIG_MAP, NAMESPACE_OF_CONFIG, name, body)
             await _gateway(store, settings)
-        except (StoreUnavailableError, ConflictError) as error:
+        except (StoreUnavailableError, ConflictError, NotFoundError) as error:
             log.warning("first objects wait", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
         else:

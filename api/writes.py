@@ -35,7 +35,7 @@ Json = dict[str, Any]
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-APPLY = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
+APPLY = "application/apply-patch+yaml"
 
 MAX_OBJECT_BYTES = 1_500_000
 """Bound of one stored object, as etcd's."""
@@ -124,7 +124,7 @@ class Writes:
             resourceVersion), PatchError, and what admission refuses with.
         """
         kind = bodies.media_type(content_type)
-        if kind in APPLY:
+        if kind == APPLY:
             # The type says YAML, and kubectl sends JSON under it.
             parsed = (
                 await asyncio.to_thread(bodies.parse, raw, "application/yaml")
@@ -160,7 +160,7 @@ class Writes:
             if not isinstance(patch, dict):
                 raise BadRequestError("a strategic merge patch must be a JSON object")
             return lambda old: strategic.merge(old, patch, place.kind.kind)
-        accepted = [JSON_PATCH, MERGE, *([STRATEGIC] if core else []), "application/apply-patch+yaml"]
+        accepted = [JSON_PATCH, MERGE, *([STRATEGIC] if core else []), APPLY]
         raise UnsupportedMediaTypeError(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )

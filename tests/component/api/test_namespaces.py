@@ -1,11 +1,16 @@
 """Namespaces: what is in one goes with it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from api import seeds
 from api.namespaces import CONTENTS
+from knoll.connect import connected
+from knoll.redis_store import RedisStore
+from knoll.settings import ApiSettings
 from tests.component.api.conftest import Running
 from tests.waiting import eventually
 
@@ -62,3 +67,23 @@ async def test_the_platforms_own_namespaces_stay(api: Running, name: str) -> Non
     refused = await api.client.delete(f"{NAMESPACES}/{name}")
     assert refused.status_code == 403
     assert refused.json()["reason"] == "Forbidden"
+
+
+@pytest.mark.redis
+async def test_what_must_be_there_comes_back_when_redis_has_lost_it(redis_url: str, settings: ApiSettings) -> None:
+    async with connected(redis_url, "test") as redis:
+        store = RedisStore(redis)
+        keeping = asyncio.create_task(seeds.keep(store, settings))
+
+        async def complete() -> bool:
+            names = [body["metadata"]["name"] for body in (await store.list("namespaces")).items]
+            gateways = (await store.list("services", "istio-system")).items
+            configs = (await store.list("configmaps", "knative-serving")).items
+            return names == sorted(seeds.NAMESPACES) and len(gateways) == 1 and len(configs) >= 8
+
+        await eventually(complete, what="the first objects")
+        await redis.flushall()
+        await eventually(complete, what="the first objects, again")
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await store.close()
