@@ -13,7 +13,7 @@ import uvloop
 
 from bench.lib import load
 from bench.lib.load import result
-from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port
+from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port, wait_for_port
 from knoll.scaling import Endpoint
 from knoll.traffic import DataPlane
 
@@ -134,6 +134,27 @@ async def _queued(stage: Stage, activator: Activator, count: int) -> None:
         writer.close()
 
 
+def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
+    """Unary gRPC calls to an instance that speaks h2c."""
+    program = stage.directory / "grpc"
+    source = Path(__file__).parent / "lib" / "grpc"
+    subprocess.run(["go", "build", "-o", str(program), "."], check=True, cwd=source)
+    port = free_port()
+    stage.run(str(program), "serve", f"{HOST}:{port}", core=LOAD_CORE)
+    wait_for_port(port)
+    stage.route("grpc.bench", (Endpoint("grpc", HOST, port),), DataPlane(h2c=True))
+    stage.route("last.bench", (Endpoint("last", HOST, stage.app),))
+    uvloop.run(_until_served(activator.port, "last.bench", 200))
+    rates, wrong = [], 0
+    for _ in range(rounds):
+        command = ["taskset", "-c", LOAD_CORE, str(program), "load", f"{HOST}:{activator.port}", "grpc.bench"]
+        said = subprocess.run([*command, "4", "64", "3"], check=True, capture_output=True, text=True).stdout.split()
+        rates.append(float(said[0]))
+        wrong += int(said[1])
+    result("dataplane.grpc_rps", median(rates), "requests/s")
+    result("dataplane.grpc_errors", wrong, "requests")
+
+
 def workers(stage: Stage, rounds: int) -> None:
     """Two worker processes beside one; the load shares their two cores, so this is a lower bound."""
     rates = []
@@ -151,7 +172,7 @@ def workers(stage: Stage, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement")
-    parser.add_argument("--only", default="", help="small, latency, streams, websockets, queued, workers")
+    parser.add_argument("--only", default="", help="small, latency, grpc, streams, websockets, queued, workers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         stage = Stage(Path(directory))
@@ -172,6 +193,8 @@ def _all(stage: Stage, rounds: int, only: set[str]) -> None:
             small_requests(stage, activator, rounds)
         if wanted("latency"):
             added_latency(stage, activator, rounds)
+        if wanted("grpc"):
+            grpc(stage, activator, rounds)
         if wanted("streams"):
             streams(stage, activator, min(rounds, 3))
     # Memory is measured in fresh processes: what an earlier measurement left behind would hide what this one takes.

@@ -1,0 +1,3 @@
+module knoll.dev/bench/grpc
+
+go 1.24
