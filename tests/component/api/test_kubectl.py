@@ -351,3 +351,38 @@ async def test_a_bad_platform_setting_is_refused_with_key_and_reason(kubectl: Ku
     refused = await kubectl.run("patch", "cm", "config-autoscaler", "-n", "knative-serving", "-p", bad)
     assert refused.code == 1
     assert "stable-window" in refused.err
+
+
+async def test_long_lists_come_in_pages(kubectl: Kubectl) -> None:
+    for number in range(5):
+        await kubectl("create", "cm", f"m{number}")
+    listed = (await kubectl("get", "cm", "--chunk-size=2", "-o", "name")).split()
+    assert listed == [f"configmap/m{number}" for number in range(5)]
+    table = (await kubectl("get", "cm", "--chunk-size=2", "--no-headers")).splitlines()
+    assert [row.split()[0] for row in table] == [f"m{number}" for number in range(5)]
+
+
+async def test_whole_trees_can_be_explained_and_applied_unvalidated(kubectl: Kubectl, manifest: Write) -> None:
+    tree = await kubectl("explain", "ksvc", "--recursive")
+    assert "readinessProbe" in tree
+    assert "latestRevision" in tree
+    odd = manifest(MANIFEST.replace("env:", "environment: []\n        env:"))
+    assert "created" in await kubectl("apply", "--validate=false", "-f", odd)
+    assert "environment" not in await kubectl("get", "ksvc", "hello", "-o", "jsonpath={.spec}")
+
+
+async def test_bad_manifests_are_refused_with_the_field(kubectl: Kubectl, manifest: Write) -> None:
+    for text, words in (
+        (SECOND.replace("percent: 50", "percent: 60"), "spec.traffic"),
+        (MANIFEST.replace("name: hello-v1", "name: other-v1"), "spec.template.metadata.name"),
+        (MANIFEST.replace("periodSeconds: 3", "periodSeconds: soon"), "periodSeconds"),
+        (MANIFEST.replace("kind: Service", "kind: Servant"), "no matches for kind"),
+        (MANIFEST.replace("namespace: default", "namespace: nowhere"), 'namespaces "nowhere" not found'),
+    ):
+        refused = await kubectl.run("apply", "-f", manifest(text))
+        assert refused.code == 1
+        assert words in refused.err
+    await kubectl("apply", "-f", manifest(MANIFEST))
+    same_name = await kubectl.run("apply", "-f", manifest(MANIFEST.replace("value: v1", "value: v2")))
+    assert same_name.code == 1
+    assert "Saw the following changes without a name change" in same_name.err
