@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from autoscaler.runtime import labels
-from autoscaler.runtime.engine import Engine
+from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.protocol import ContainerDied, InstanceLost, Resync, RuntimeEvent
 from knoll.errors import KnollError
 
@@ -19,6 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two tries to reach the engine."""
 BACKLOG = 10_000
 """Events that a listener may be behind; one that is further is told to look for itself."""
+KILLED = 137
 EXPECTED = 4096
 """Container ids whose end is ours; the oldest are forgotten."""
 
@@ -78,7 +79,7 @@ class Watch:
                         self._tell(Resync("the container engine is back"))
                     pause, first = FIRST_PAUSE, False
                     async for line in self._engine.lines(answer):
-                        self._take(json.loads(line))
+                        await self._take(json.loads(line))
                 log.warning("the engine ended its events, connecting again")
             except KnollError as error:
                 log.warning("no events from the engine, connecting again", error=str(error), in_seconds=pause)
@@ -86,7 +87,7 @@ class Watch:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    async def _take(self, event: Mapping[str, Any]) -> None:
         action, told = event["Action"], event["Actor"]["Attributes"]
         container_id, at = event["Actor"]["ID"], event.get("timeNano", 0) / 1e9
         if action == "oom":
@@ -94,7 +95,7 @@ class Watch:
         elif told.get(labels.ROLE) == "sandbox":
             self._sandbox_ended(container_id, at)
         else:
-            self._ended(container_id, told, at)
+            await self._ended(container_id, told, at)
 
     def _sandbox_ended(self, container_id: str, at: float) -> None:
         self._on_sandbox_died(container_id)
@@ -102,21 +103,31 @@ class Watch:
         if whose and container_id not in self._expected:
             self._tell(InstanceLost(*whose, at=at))
 
-    def _ended(self, container_id: str, told: Mapping[str, str], at: float) -> None:
+    async def _ended(self, container_id: str, told: Mapping[str, str], at: float) -> None:
         oom = container_id in self._oom
         self._oom.discard(container_id)
         if container_id in self._expected or told.get(labels.ROLE) != "app":
             return
+        code = int(told.get("exitCode", "0"))
+        if code == KILLED and not oom:
+            oom = await self._was_oom(container_id)
         self._tell(
             ContainerDied(
                 instance=told[labels.INSTANCE],
                 revision=told[labels.REVISION],
                 container=told[labels.CONTAINER],
-                exit_code=int(told.get("exitCode", "0")),
+                exit_code=code,
                 oom_killed=oom,
                 at=at,
             )
         )
+
+    async def _was_oom(self, container_id: str) -> bool:
+        """The event of the kernel's killing may come after that of the end, which the state waits for."""
+        try:
+            return bool((await self._engine.get(f"/containers/{container_id}/json"))["State"]["OOMKilled"])
+        except EngineError:
+            return False
 
     def _tell(self, event: RuntimeEvent) -> None:
         for queue in self._listeners:

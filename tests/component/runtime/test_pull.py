@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import platform
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.pause_image import layer
+from autoscaler.runtime.pause_image import program
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
 from tests.component.runtime.harness import container, docker, spec
@@ -39,7 +41,7 @@ class Registry:
 
     def __post_init__(self) -> None:
         architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-        content = layer(architecture)
+        content = self.layer(architecture)
         config = json.dumps(
             {
                 "architecture": architecture,
@@ -57,6 +59,16 @@ class Registry:
         self.manifest = json.dumps(
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": told[0], "layers": told[1:]}
         ).encode()
+
+    def layer(self, architecture: str) -> bytes:
+        """The pause program and a file that makes the layer a new one to every engine."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in (("pause", program(architecture)), ("unique", self.unique.encode())):
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(data), 0o755
+                archive.addfile(member, io.BytesIO(data))
+        return buffer.getvalue()
 
     @property
     def reference(self) -> str:
