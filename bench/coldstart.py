@@ -7,7 +7,7 @@ import argparse
 import asyncio
 
 from bench import coldstart_platform, coldstart_runtime
-from bench.coldstart_parts import AT_ONCE, build_image, report
+from bench.coldstart_parts import AT_ONCE, Samples, build_image, remove_image, report
 from knoll.settings import AutoscalerSettings
 
 
@@ -22,11 +22,16 @@ def main() -> None:
     parser.add_argument("--api", default="http://127.0.0.1:8001", help="that platform's API")
     options = parser.parse_args()
     build_image()
+    try:
+        report(_measured(options))
+    finally:
+        remove_image()
+
+
+def _measured(options: argparse.Namespace) -> Samples:
     if options.url:
-        samples = asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
-    else:
-        samples = asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
-    report(samples)
+        return asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
+    return asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
 
 
 if __name__ == "__main__":

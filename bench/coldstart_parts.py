@@ -79,6 +79,11 @@ def build_image() -> None:
         command("docker", "import", "--change", 'ENTRYPOINT ["/server"]', f"{name}/server.tar", IMAGE)
 
 
+def remove_image() -> None:
+    """Take the image away again; one that a platform still has under another name stays."""
+    subprocess.run(["docker", "rmi", "-f", IMAGE], capture_output=True)
+
+
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
     """Wait for a condition, looking ten times a second."""
     async with asyncio.timeout(seconds):

@@ -158,9 +158,17 @@ def build_image(directory: Path) -> None:
     _run("docker", "import", "--change", 'ENTRYPOINT ["/program"]', str(archive), IMAGE)
 
 
-def _run(*command: str, cwd: Path | None = None) -> None:
+def remove_images() -> None:
+    """The test program's image, and those that tests made of it."""
+    listed = set(_run("docker", "images", "-q", "--filter", "reference=knoll-test/*").split())
+    if listed:
+        _run("docker", "rmi", "-f", *listed)
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
 
 
 async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 10.0) -> str:
