@@ -65,9 +65,9 @@ class Executor:
             case Create(resource, body):
                 self._take(resource, await self._store.create(resource, born(body, self._clock())))
             case Update(resource, before, body):
-                self._take(resource, await self._store.update(resource, aged(before, body)))
-            case UpdateStatus(resource, _, body):
-                self._take(resource, await self._store.update(resource, body))
+                self._take(resource, await self._store.update(resource, aged(before, body), before=before))
+            case UpdateStatus(resource, before, body):
+                self._take(resource, await self._store.update(resource, body, before=before))
             case Delete(resource, namespace, name, uid):
                 await self._delete(resource, namespace, name, uid)
             case PutRoute(path, entry):

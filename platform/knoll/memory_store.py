@@ -54,7 +54,7 @@ class MemoryStore:
             raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
         return self._do(write)
 
-    async def update(self, resource: str, body: Json) -> Json:
+    async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         version, data = self._stored(resource, rules.key_in(body))
         write = rules.plan_update(resource, version, data, body)
         return rules.decode(data, version) if write is None else self._do(write)

@@ -159,8 +159,15 @@ class RedisStore:
             raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
         return rules.decode(write.data, version)
 
-    async def update(self, resource: str, body: Json) -> Json:
+    async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         key = rules.key_in(body)
+        if before is not None:
+            write = rules.plan_update(resource, int(before["metadata"]["resourceVersion"]), rules.encode(before), body)
+            if write is not None:
+                done, version = await self._try(write)
+                if done:
+                    return rules.decode(write.data, version)
+            # Nothing to write, or no longer the newest: what is stored decides.
         return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
 
     async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:

@@ -76,12 +76,16 @@ class Store(Protocol):
         """Add an object; its resourceVersion is set, whatever it was. Raises: AlreadyExistsError."""
         ...
 
-    async def update(self, resource: str, body: Json) -> Json:
+    async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         """Replace an object.
 
         With a `metadata.resourceVersion`, only if it is still the stored one; a `metadata.uid` must match as well. An
         update that changes nothing makes no event and keeps its version. When the body has a deletionTimestamp and no
         finalizers any more, the object is removed instead (event DELETED).
+
+        Args:
+            before: the object as the caller was given it, resourceVersion included, if that is at hand: it need not be
+                read again when it is still the newest.
 
         Raises: NotFoundError, ConflictError.
         """
