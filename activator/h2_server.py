@@ -18,7 +18,7 @@ import h2.settings
 from activator import exchange, replies
 from activator.exchange import Exchange
 from activator.h2_flow import Outbox
-from activator.heads import HeadError, Peer, ResponseHead, compose, forwarding, read_request, split
+from activator.heads import HeadError, Peer, RequestHead, ResponseHead, compose, forwarding, read_request, split
 
 if TYPE_CHECKING:
     from activator.gateway import Gateway
@@ -40,13 +40,18 @@ class Session(asyncio.Protocol):
         self.app = app
         self.peer = peer
         self.local = local
-        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+        # What we send was checked and made lower case when it was read; cookies are joined in `_as_http1`.
+        config = h2.config.H2Configuration(
+            client_side=False, header_encoding=None, normalize_inbound_headers=False,
+            validate_outbound_headers=False, normalize_outbound_headers=False,
+        )  # fmt: skip
         self.connection = h2.connection.H2Connection(config)
         self.streams: dict[int, Stream] = {}
         self.stuck = False
         self._flushing = False
         self._retired = False
         self._abuse = 0.0
+        self._known = (b"\n", b"")
         self._since = app.time()
         self._handlers: dict[type, Callable[[Any], None]] = {
             h2.events.RequestReceived: self._request,
@@ -111,6 +116,14 @@ class Session(asyncio.Protocol):
             if handler is not None:
                 handler(event)
         self.flush()
+
+    def forwarding(self, head: RequestHead) -> bytes:
+        """The forwarding fields; the same for all requests of a client that is not a proxy itself."""
+        if head.forwarded is not None or head.has_forwarded:
+            return forwarding(self.peer, head)
+        if self._known[0] != head.authority:
+            self._known = (head.authority, forwarding(self.peer, head))
+        return self._known[1]
 
     def flush(self) -> None:
         """Write what the library has made."""
@@ -250,7 +263,7 @@ class Stream(Exchange):
             self.put(head, body, True, b"")
             self._over = True
             return
-        self.outgoing = compose(self.head, forwarding(self.session.peer, self.head))
+        self.outgoing = compose(self.head, self.session.forwarding(self.head))
         self.begin()
 
     def take(self, data: bytes, size: int, done: bool) -> None:

@@ -84,7 +84,11 @@ class Channel(asyncio.Protocol):
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        config = h2.config.H2Configuration(client_side=True, header_encoding=None)
+        # What we send was checked when it was read; what an instance sends is checked by `_head` and `valid_fields`.
+        config = h2.config.H2Configuration(
+            client_side=True, header_encoding=None, normalize_inbound_headers=False, validate_inbound_headers=False,
+            validate_outbound_headers=False, normalize_outbound_headers=False,
+        )  # fmt: skip
         self.connection = h2.connection.H2Connection(config)
         self.streams: dict[int, OriginStream] = {}
         self.stuck = False
@@ -384,7 +388,7 @@ def _head(fields: list[tuple[bytes, bytes]]) -> ResponseHead | None:
         if name == b":status":
             status = int(value) if value.isdigit() else 0
         elif name == b"content-length":
-            if not value.isdigit():
+            if not value.isdigit() or len(value) > 18:
                 return None
             length = int(value)
         elif name not in _NOT_IN_HTTP2:

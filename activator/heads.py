@@ -36,7 +36,7 @@ _STRIPPED_NAMES = (
 )
 # Each expression begins with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
 _request_fields = re.compile(
-    rb"\n(?=[cehkptuxCEHKPTUX])(?i:(host|content-length|expect|" + _STRIPPED_NAMES + rb"))"
+    rb"\n(?=[cefhkptuxCEFHKPTUX])(?i:(host|content-length|expect|forwarded|" + _STRIPPED_NAMES + rb"))"
     rb":[ \t]*+([^\r]*)"
 ).findall
 _strip_request = re.compile(rb"\n(?i:" + _STRIPPED_NAMES + rb"):[^\r]*+\r(?=\n)").sub
@@ -50,6 +50,7 @@ _strip_response = re.compile(
 _split_fields = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r]*)\r\n").findall
 _host = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::\d{0,5}+)?").fullmatch
 _absolute = re.compile(rb"(?i:https?)://([^/?#@]++)([/?][^#]*+)?").fullmatch
+_is_token = re.compile(_TOKEN + rb"+").fullmatch
 _digits = re.compile(rb"\d{1,18}").fullmatch
 _keep_alive_timeout = re.compile(rb"(?i:timeout)=(\d{1,6})").search
 
@@ -82,8 +83,8 @@ class RequestHead:
     """What is known of a request once its head was read. Never changed afterwards."""
 
     __slots__ = (
-        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length", "method",
-        "tag", "target", "trailers", "upgrade", "version", "wire",
+        "authority", "block", "expects", "forwarded", "has_forwarded", "idempotent", "is_head", "keep_alive", "length",
+        "method", "tag", "target", "trailers", "upgrade", "version", "wire",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -109,6 +110,8 @@ class RequestHead:
         """The client said `TE: trailers`."""
         self.forwarded: tuple[bytes, bytes, bytes] | None = None
         """X-Forwarded-For, -Proto and -Host as they came, joined."""
+        self.has_forwarded = False
+        """A Forwarded field came."""
         self.tag = b""
         """Knative-Serving-Tag."""
         self.idempotent = True
@@ -217,7 +220,9 @@ def _read_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
             b", ".join(found.get(b"x-forwarded-host", ())),
         )
     head.tag = found.get(b"knative-serving-tag", [b""])[0]
-    if len(found) > len(hosts) + (b"content-length" in found) + (b"expect" in found):
+    head.has_forwarded = b"forwarded" in found
+    kept = (b"host" in found) + (b"content-length" in found) + (b"expect" in found) + head.has_forwarded
+    if len(found) > kept:
         head.block = _strip_request(b"", b"\r\n" + head.block)[2:]
     nominated = options - _HARMLESS_OPTIONS
     if nominated:
@@ -359,12 +364,12 @@ def forwarding(peer: Peer, head: RequestHead) -> bytes:
     lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (nodes, proto)
     if host:
         lines += b"X-Forwarded-Host: %b\r\n" % host
-    if b"\nforwarded:" in b"\n" + head.block.lower():
+    if head.has_forwarded:
         return lines
     first, *further = [_node(node) for node in nodes.split(b",")]
     element = b"for=%b" % first
     if host:
-        element += b";host=%b" % (host if re.fullmatch(_TOKEN + rb"+", host) else b'"%b"' % host.replace(b'"', b""))
+        element += b";host=%b" % (host if _is_token(host) else b'"%b"' % host.replace(b'"', b""))
     element += b";proto=%b" % proto.split(b",")[0].strip()
     return lines + b"Forwarded: %b\r\n" % b", ".join([element, *(b"for=%b" % node for node in further)])
 

@@ -1,6 +1,7 @@
 """HTTP/1.1 connections of clients: bytes to an exchange, and its answer to bytes."""
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, cast
 
 from activator import exchange, replies
@@ -38,12 +39,20 @@ _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
 _BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
 
 
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the peer has shut down its side, also behind bytes that were not read."""
+    connection = transport.get_extra_info("socket")
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP)
+    return bool(look.poll(0))
+
+
 class Client(Exchange, asyncio.Protocol):
     """One connection; it is also the exchange of the request that it carries just now."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_closing", "_framing", "_left", "_memo", "_memo_outgoing", "_mode", "_paused", "_peer",
-        "_since", "_stuck", "_transport", "_write",
+        "_buffer", "_chunks", "_closing", "_framing", "_known", "_left", "_memo", "_memo_outgoing", "_mode", "_paused",
+        "_peer", "_since", "_stuck", "_transport", "_write",
     )  # fmt: skip
 
     def __init__(self, app: "Gateway", local: bool = False) -> None:
@@ -61,6 +70,7 @@ class Client(Exchange, asyncio.Protocol):
         self._paused = False
         self._stuck = False
         self._since = 0.0
+        self._known = (b"\n", b"")
 
     @property
     def client(self) -> str:
@@ -156,8 +166,16 @@ class Client(Exchange, asyncio.Protocol):
             self._refuse(error.status, str(error))
             return
         self.head = self._memo = head
-        self.outgoing = self._memo_outgoing = compose(head, forwarding(self._peer, head))
+        self.outgoing = self._memo_outgoing = compose(head, self._forwarding(head))
         self._start(head, data[end + 4 :])
+
+    def _forwarding(self, head: RequestHead) -> bytes:
+        """The forwarding fields; the same for all requests of a client that is not a proxy itself."""
+        if head.forwarded is not None or head.has_forwarded:
+            return forwarding(self._peer, head)
+        if self._known[0] != head.authority:
+            self._known = (head.authority, forwarding(self._peer, head))
+        return self._known[1]
 
     def _read_part(self, data: bytes) -> None:
         """The head is not whole yet; say at once what can be said."""
@@ -267,6 +285,10 @@ class Client(Exchange, asyncio.Protocol):
                     self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
             elif now - self._since > KEEP_ALIVE_SECONDS:
                 self._transport.close()
+            return
+        # While a body waits unread, the loop does not see that the client hung up; the kernel knows.
+        if self._paused and self.stage == exchange.QUEUED and _hung_up(self._transport):
+            self._transport.abort()
             return
         lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE)
         if lingers and now - self._since > LINGER_SECONDS:

@@ -101,6 +101,16 @@ async def test_a_client_that_goes_leaves_the_queue(stage: Stage) -> None:
     assert stage.gateway.revision(REVISION).stats.active == 0
 
 
+async def test_a_client_that_goes_leaves_the_queue_though_its_body_was_not_read(stage: Stage) -> None:
+    stage.route()
+    client = (await stage.connect()).get(method="POST", extra="Content-Length: 900000\r\n").send(b"x" * 800_000)
+    await eventually(lambda: waiting(stage) == 1)
+    await client.writer.drain()
+    client.writer.transport.abort()
+    await eventually(lambda: waiting(stage) == 0)
+    assert not stage.gateway.live
+
+
 async def test_a_body_waits_unread(stage: Stage) -> None:
     stage.route()
     size = 30_000_000
