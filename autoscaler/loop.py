@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -16,14 +17,14 @@ from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, R
 from autoscaler.scaler import Scaler
 from knoll import keys, kinds
 from knoll.connect import AWAY, Backoff
-from knoll.errors import KnollError, StoreUnavailableError
+from knoll.errors import InvalidResourceError, KnollError, StoreUnavailableError
 from knoll.informer import Informer, Informers, Notice
 from knoll.live import LiveConfig
 from knoll.reports import Poke, Report
 from knoll.resources.parsing import parse
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import scaling_spec
-from knoll.scaling import RevisionEndpoints, ScaleStatus
+from knoll.scaling import Endpoint, RevisionEndpoints, ScaleStatus
 from knoll.store import Json, Store
 from knoll.tables import Table
 
@@ -32,7 +33,11 @@ T = TypeVar("T")
 
 ACK_SECONDS = 30.0
 """How long a living activator may take to acknowledge that an instance drains."""
+SILENT_SECONDS = 5.0
+"""Five reports without a word of a draining instance: the activator has never heard of it."""
 LOOK_SECONDS = 0.05
+EMPTY_SECONDS = 30.0
+"""How long instances are left alone that run beside a store without any Revision."""
 REPUBLISH_SECONDS = 30.0
 """Everything is put again so often: a Redis that lost its data is told nothing else by nobody else."""
 
@@ -63,14 +68,17 @@ class Autoscaler:
         """By uid."""
         self._current: dict[str, Scaler] = {}
         """By `namespace/name`."""
+        self._by_key: defaultdict[str, list[Scaler]] = defaultdict(list)
         self._due: dict[str, bool] = {}
         """Revision to whether it is to be decided anew."""
         self._wake = asyncio.Event()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._said: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
-        self._in_flight: defaultdict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
+        self._listening_since = float("inf")
+        self._in_flight: dict[str, dict[str, tuple[float, int]]] = {}
         """Draining instance to activator to (when it said so, how many)."""
         self._before: Mapping[str, ScaleStatus] = {}
+        self._spawn: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future
 
     async def run(self) -> None:
         """Lead until cancelled; instances run on."""
@@ -79,6 +87,7 @@ class Autoscaler:
                 tasks.create_task(Informers(self._store, [self._revisions, self._maps]).run())
                 await self._revisions.synced()
                 await self._config.synced()
+                self._spawn = tasks.create_task
                 await self._begin()
                 for duty in (self._work, self._tick, self._listen, self._watch_engine, self._republish):
                     tasks.create_task(duty())
@@ -95,30 +104,34 @@ class Autoscaler:
         self._before = {status.uid: status for _, status in scale.values()}
         self._revisions.subscribe(self._note)
         self._config.subscribe(lambda _: self._configured())
-        states = {each.id: each.state for _, entry in endpoints.values() for each in entry.endpoints}
+        known = {each.id: each for _, entry in endpoints.values() for each in entry.endpoints}
         for instance in await self._patiently(self._runtime.instances):
-            self._adopt(instance, states.get(instance.name))
+            self._adopt(instance, known.get(instance.name))
         for scaler in self.scalers.values():
             scaler.adopted()
         for key in {*scale, *endpoints} - set(self._current):
-            await self._forget(key)
+            await self._patiently(partial(self._forget, key))
 
-    def _adopt(self, instance: Instance, state: Literal["ready", "draining"] | None) -> None:
+    def _adopt(self, instance: Instance, known: Endpoint | None) -> None:
         scaler = self.scalers.get(instance.uid)
-        if scaler is not None and instance.state in ("running", "starting"):
+        # What is `starting` was begun by nobody who is left to end it.
+        if scaler is not None and instance.state in ("running", "exited", "paused"):
             log.info("instance adopted", instance=instance.name, revision=instance.revision)
-            scaler.adopt(instance, serving=state == "ready", draining=state == "draining")
+            scaler.adopt(instance, known)
             self._mark(scaler.key)
         else:
             why = instance.state if scaler else "its Revision is gone"
-            log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
-            asyncio.get_running_loop().create_task(self._remove(instance.name))
+            self._spawn(self._remove(instance, why))
 
-    async def _remove(self, name: str) -> None:
-        try:
-            await self._runtime.stop(name)
-        except KnollError as error:
-            log.warning("instance not removed", instance=name, error=str(error))
+    async def _remove(self, instance: Instance, why: str) -> None:
+        if not len(self._revisions):
+            # A store without a single Revision beside instances that run: rather it was lost, and may be brought back.
+            await asyncio.sleep(EMPTY_SECONDS)
+            if instance.uid in self.scalers:
+                self._adopt(instance, None)
+                return
+        log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
+        await self._patiently(partial(self._runtime.stop, instance.name))
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it works: Redis or the engine may be away."""
@@ -143,7 +156,11 @@ class Autoscaler:
             return
         if not resolved(notice.new):
             return
-        revision, _ = parse(Revision, notice.new)
+        try:
+            revision, _ = parse(Revision, notice.new)
+        except InvalidResourceError as error:
+            log.error("Revision cannot be read", revision=notice.key, error=str(error))
+            return
         spec = scaling_spec(revision, self._config.current)
         scaler = self.scalers.get(revision.metadata.uid)
         if scaler is None:
@@ -152,6 +169,7 @@ class Autoscaler:
             if earlier:
                 earlier.deleted = True
             self.scalers[scaler.uid] = self._current[scaler.key] = scaler
+            self._by_key[scaler.key].append(scaler)
         elif revision.metadata.annotations == scaler.revision.metadata.annotations and spec == scaler.spec:
             return
         else:
@@ -191,14 +209,15 @@ class Autoscaler:
 
     def _of(self, key: str) -> list[Scaler]:
         """A Revision's scaler, and those of earlier Revisions of its name that still end."""
-        return [scaler for scaler in self.scalers.values() if scaler.key == key]
+        return self._by_key.get(key, [])
 
     # Saying
 
     async def _say(self, key: str) -> None:
-        for scaler in self._of(key):
+        for scaler in list(self._of(key)):
             if scaler.deleted and not scaler.members:
                 del self.scalers[scaler.uid]
+                self._by_key[key].remove(scaler)
                 if self._current.get(key) is scaler:
                     del self._current[key]
         try:
@@ -232,6 +251,8 @@ class Autoscaler:
             await self._endpoints.remove(key)
             await self._scale.remove(key)
             self._said.pop(key, None)
+            if not self._by_key.get(key):
+                self._by_key.pop(key, None)
         self._locks.pop(key, None)
 
     async def _republish(self) -> None:
@@ -246,6 +267,7 @@ class Autoscaler:
     async def _drained(self, member: Member) -> None:
         """See `World.drained`: acknowledged by every living activator, and nothing in flight there afterwards."""
         deadline = self._clock() + member.spec.grace_seconds
+        self._in_flight[member.name] = {}
         version = await self._patiently(lambda: self._publish(member.revision))
         until = min(deadline, self._clock() + ACK_SECONDS)
         while self._clock() < until:
@@ -257,15 +279,22 @@ class Autoscaler:
         try:
             while self._clock() < deadline:
                 living = await self._living()
-                said = self._in_flight[member.name]
-                if living is not None and all(
-                    said.get(one, (0.0, 1))[0] >= acknowledged_at and not said[one][1] for one in living
-                ):
+                if living is not None and all(self._is_out_of(member.name, one, acknowledged_at) for one in living):
                     return
                 await asyncio.sleep(LOOK_SECONDS * 2)
             log.warning("instance ends with requests in it: its grace is over", instance=member.name)
         finally:
             self._in_flight.pop(member.name, None)
+
+    def _is_out_of(self, instance: str, activator: str, acknowledged_at: float) -> bool:
+        """Whether an activator has no request in a draining instance any more.
+
+        It repeats how many while it knows of the instance; where it says nothing of it for long, it never knew.
+        """
+        at, in_flight = self._in_flight[instance].get(activator, (0.0, 0))
+        if at >= acknowledged_at:
+            return not in_flight
+        return self._clock() - max(acknowledged_at, self._listening_since) >= SILENT_SECONDS
 
     async def _living(self) -> dict[str, int] | None:
         try:
@@ -281,12 +310,14 @@ class Autoscaler:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(keys.REPORTS, keys.POKES)
+                    self._listening_since = self._clock()
                     backoff.reset()
                     while True:
                         message = await channel.get_message(timeout=60)
                         if message is not None:
                             self._heard(message["channel"].decode(), message["data"])
             except AWAY:
+                self._listening_since = float("inf")
                 await backoff.wait()
 
     def _heard(self, channel: str, data: bytes) -> None:
@@ -309,7 +340,8 @@ class Autoscaler:
             if scaler:
                 scaler.report(report.activator, row, now, report.period)
         for instance, in_flight in report.draining.items():
-            self._in_flight[instance][report.activator] = (now, in_flight)
+            if instance in self._in_flight:
+                self._in_flight[instance][report.activator] = (now, in_flight)
 
     async def _watch_engine(self) -> None:
         async for event in self._runtime.events():
@@ -325,29 +357,24 @@ class Autoscaler:
 
     async def _resync(self) -> None:
         """Events may have been missed: compare with what the engine has."""
+        members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
+        running = [member for member in members if member.instance is not None and member.stage != "gone"]
         found = {one.name: one for one in await self._patiently(self._runtime.instances)}
-        for scaler in list(self.scalers.values()):
-            for member in list(scaler.members.values()):
-                if member.instance is not None and member.stage not in ("gone", "draining"):
-                    now = found.get(member.name)
-                    if now is None or now.state == "lost":
-                        self._lost(member.name)
-                    elif now.state == "exited":
-                        for one in now.containers:
-                            if not one.running:
-                                member.died(
-                                    ContainerDied(
-                                        member.name, member.revision, one.name, one.exit_code or 0, one.oom_killed,
-                                        self._clock(),
-                                    )
-                                )  # fmt: skip
+        for member in running:
+            now = found.get(member.name)
+            if now is None or now.state == "lost":
+                self._lost(member.name)
+                continue
+            for one in now.containers:
+                if not one.running and now.state == "exited":
+                    code, at = one.exit_code or 0, self._clock()
+                    member.died(ContainerDied(member.name, member.revision, one.name, code, one.oom_killed, at))
 
     def _lost(self, name: str) -> None:
         member = self._member(name)
         if member:
             log.warning("instance lost", instance=name, revision=member.revision)
-            member.died(None)
-            member.drain()
+            member.lose()
 
     def _member(self, name: str) -> Member | None:
         return next((one.members[name] for one in self.scalers.values() if name in one.members), None)

@@ -3,39 +3,39 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from autoscaler.probes.checks import Checker
-from autoscaler.probes.prober import Change, Prober, Ready, RestartWanted, Unready
+from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
+from autoscaler.restarts import Restarts, ended
 from autoscaler.runtime.protocol import (
     ContainerDied,
     Instance,
     InstanceSpec,
     InstanceStartError,
-    LogChunk,
     Runtime,
 )
-from knoll.errors import ImageError, KnollError, NotFoundError, RuntimeUnavailableError
+from knoll.errors import ImageError, KnollError, NotFoundError
 from knoll.scaling import Endpoint, Failure, StartTiming
 
 log = structlog.get_logger()
 
 Stage = Literal["starting", "ready", "unready", "draining", "gone"]
 
-RESTART_PAUSES = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-"""Seconds before each further start of a container that ended: the first at once, then as Kubernetes does."""
-STEADY_SECONDS = 600.0
-"""A container that ran this long begins anew with its pauses."""
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to start an instance that the engine refused."""
 WORDS_BYTES = 2048
 """Of a container's last output that go into a message."""
 EXIT_PREFIX = "Container failed with: "
+DOUBT_SECONDS = 10.0
+"""How long an instance that was taken over in service stays there without a probe that says so again."""
+BUG_PAUSE = 5.0
+"""Before an instance that failed by a mistake of ours is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,13 @@ class World:
     checker: Checker
     changed: Callable[["Member"], None]
     """Told whenever a member's stage or failure is another."""
-    drained: Callable[["Member"], Awaitable[None]]
+    drained: Callable[["Member"], Coroutine[Any, Any, None]]
     """Waits until nobody sends requests to a member any more and none is left in it, or its grace is over."""
     clock: Callable[[], float] = time.time
 
 
-def pause_before(restarts: int) -> float:
-    """Seconds before a container's next start, from how often it was started again."""
-    return RESTART_PAUSES[min(restarts, len(RESTART_PAUSES) - 1)]
-
-
 class Member:
-    """One instance. Its task does all that happens to it, in order."""
+    """One instance. Its task does all that happens to it."""
 
     def __init__(
         self,
@@ -71,7 +66,7 @@ class Member:
         """
         Args:
             wanted: epoch seconds of the decision that asked for it.
-            adopted: the instance, when it runs already.
+            adopted: the instance, when it is there already.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
         self.spec = spec
@@ -79,15 +74,22 @@ class Member:
         self.address = adopted.address if adopted else ""
         self.created = adopted.created if adopted else wanted
         self.failure: Failure | None = None
-        self.restarts = 0
         self.instance = adopted
         self._world, self._probes, self._wanted = world, probes, wanted
         self._scheduled = self._started = 0.0
         self._timing: StartTiming | None = None
         self._adopted = adopted
-        self._deaths: asyncio.Queue[ContainerDied | None] = asyncio.Queue()
-        self._leave = asyncio.Event()
-        self._grace: float | None = None
+        self._served = adopted is not None
+        """Requests may be in it."""
+        containers = adopted.containers if adopted else ()
+        self._restarts = {one.name: Restarts(one.restarts, one.started_at) for one in containers}
+        self._deaths: asyncio.Queue[ContainerDied] = asyncio.Queue()
+        self._down: set[str] = set()
+        """Containers that are being started again, or wait for it."""
+        self._again: dict[str, ContainerDied | None] = {}
+        """Container that the engine is starting again just now to its end on the way, if any."""
+        self._engine = asyncio.Lock()
+        self._leave, self._lost = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     # For its scaler
@@ -97,23 +99,34 @@ class Member:
 
     def endpoint(self) -> Endpoint | None:
         """What activators are told; None while it takes no requests."""
-        if self.stage not in ("ready", "draining") or not self.address:
+        if self.stage not in ("ready", "draining") or not self._served or not self.address:
             return None
         state: Literal["ready", "draining"] = "draining" if self.stage == "draining" else "ready"
         return Endpoint(self.name, self.address, self.spec.port, state, self._timing)
 
     def drain(self) -> None:
         """Take it out of service and end it; what is in flight may finish."""
-        if self.stage not in ("draining", "gone"):
-            served = self.stage in ("ready", "unready")
-            self._set("draining")
-            if not served:
-                self._grace = 0.0
-            self._leave.set()
+        self._set("draining")
+        self._leave.set()
 
-    def died(self, event: ContainerDied | None) -> None:
-        """A container ended; None: the whole instance is lost."""
-        self._deaths.put_nowait(event)
+    def lose(self) -> None:
+        """Its sandbox is gone: nothing in it can be reached, and what is left of it is of no use."""
+        self.address = ""
+        self._lost.set()
+        self._world.changed(self)
+        self.drain()
+
+    def died(self, event: ContainerDied) -> None:
+        """A container ended by itself; being told twice changes nothing."""
+        if event.container in self._again:
+            self._again[event.container] = event
+        elif event.container not in self._down:
+            self._down.add(event.container)
+            self._deaths.put_nowait(event)
+
+    def serving_before(self, timing: StartTiming | None) -> None:
+        """It was in service when its last keeper ended, and stays so until a probe says otherwise."""
+        self.stage, self._timing = "ready", timing
 
     async def abandon(self) -> None:
         """Stop looking after it and leave it running."""
@@ -124,44 +137,45 @@ class Member:
     # Its life
 
     async def _live(self) -> None:
-        life = asyncio.create_task(self._serve())
-        leaving = asyncio.create_task(self._leave.wait())
-        try:
-            await asyncio.wait({life, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if life.done() and not life.cancelled() and life.exception():
-                life.result()
-            if self._leave.is_set() and self._grace is None:
-                await self._world.drained(self)
-        finally:
-            for task in (life, leaving):
-                task.cancel()
-            await asyncio.gather(life, leaving, return_exceptions=True)
-        await self._stop()
-
-    async def _stop(self) -> None:
-        while True:
-            try:
-                await self._world.runtime.stop(self.name, self._grace)
-                break
-            except RuntimeUnavailableError as error:
-                log.warning("instance not stopped yet", instance=self.name, error=str(error))
-                await asyncio.sleep(1)
+        await _first(self._serve_or_complain(), self._leave.wait())
+        self.drain()
+        if self._served:
+            await _first(self._world.drained(self), self._lost.wait())
+        await self._stop(None if self._served and not self._lost.is_set() else 0.0)
         self._set("gone")
+
+    async def _serve_or_complain(self) -> None:
+        try:
+            await self._serve()
+        except Exception:
+            # One Revision with which we cannot cope must not end all others.
+            log.exception("instance given up", instance=self.name)
+            await asyncio.sleep(BUG_PAUSE)
 
     async def _serve(self) -> None:
         """Start and look after it until it is lost."""
-        if self._adopted is None and not await self._start_with_retries():
-            return
-        while not await self._look_after():
-            pass
+        if self._adopted is None:
+            await self._start_with_retries()
+        elif self._adopted.state == "paused":
+            await self._world.runtime.resume(self.name)
+        await self._look_after()
 
-    async def _start_with_retries(self) -> bool:
+    async def _stop(self, grace: float | None) -> None:
+        while True:
+            try:
+                await self._world.runtime.stop(self.name, grace)
+                return
+            except KnollError as error:
+                log.warning("instance not stopped yet", instance=self.name, error=str(error))
+                await asyncio.sleep(1)
+
+    async def _start_with_retries(self) -> None:
         tries = 0
         while True:
             try:
                 await self._start()
-                return True
-            except (ImageError, InstanceStartError, RuntimeUnavailableError, NotFoundError) as error:
+                return
+            except KnollError as error:
                 self._failed(failure_of(error, tries))
                 log.warning("instance not started", instance=self.name, error=str(error))
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
@@ -180,71 +194,83 @@ class Member:
         self.address = self.instance.address
         self._started = clock()
 
-    async def _look_after(self) -> bool:
-        """Probe until a container must be started again (False) or the instance is lost (True)."""
+    async def _look_after(self) -> None:
+        """Probe it, and start its containers again, until it is lost."""
         async with Prober(self._world.checker, self._world.runtime, self.name, self.address, self._probes) as prober:
-            changes, deaths = prober.changes(), self._deaths
-            changed: asyncio.Task[Change] = asyncio.ensure_future(_next(changes))
-            death: asyncio.Task[ContainerDied | None] = asyncio.ensure_future(deaths.get())
+            doubt = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt, prober)
             try:
-                while True:
-                    await asyncio.wait({changed, death}, return_when=asyncio.FIRST_COMPLETED)
-                    if death.done():
-                        event = death.result()
-                        if event is None:
-                            self._unready()
-                            return True
-                        await self._ended(event)
-                        prober.restarted(event.container)
-                        death = asyncio.ensure_future(deaths.get())
-                    if changed.done():
-                        match changed.result():
-                            case Ready():
-                                self._became_ready()
-                            case Unready(container, message):
-                                log.info("instance not ready", instance=self.name, container=container, why=message)
-                                self._unready()
-                            case RestartWanted(container, message):
-                                log.info(
-                                    "container to start again", instance=self.name, container=container, why=message
-                                )
-                                self._unready()
-                                await self._restart(container)
-                                prober.restarted(container)
-                        changed = asyncio.ensure_future(_next(changes))
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._follow_probes(prober, tasks))
+                    tasks.create_task(self._follow_deaths(prober, tasks))
             finally:
-                for task in (changed, death):
-                    task.cancel()
-                await asyncio.gather(changed, death, return_exceptions=True)
+                doubt.cancel()
 
-    async def _ended(self, event: ContainerDied) -> None:
-        """A container ended by itself: say so, wait as long as is its due, start it again."""
+    def _doubt(self, prober: Prober) -> None:
+        if self.stage == "ready" and not prober.ready:
+            log.warning("instance does not answer since it was taken over", instance=self.name)
+            self._unready()
+
+    async def _follow_probes(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
+        async for change in prober.changes():
+            match change:
+                case Ready() if not self._down:
+                    self._became_ready()
+                case Unready(container, message):
+                    log.info("instance not ready", instance=self.name, container=container, why=message)
+                    self._unready()
+                case RestartWanted(container, message) if container not in self._down:
+                    log.info("container to start again", instance=self.name, container=container, why=message)
+                    self._down.add(container)
+                    tasks.create_task(self._mend(container, None, prober))
+                case _:
+                    pass
+
+    async def _follow_deaths(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            event = await self._deaths.get()
+            tasks.create_task(self._mend(event.container, event, prober))
+
+    async def _mend(self, container: str, death: ContainerDied | None, prober: Prober) -> None:
+        """Start a container again, as often as it takes, with the pauses that are its due."""
         self._unready()
-        words = await self._last_words(event.container)
+        prober.suspend()  # what would fail now says nothing new
+        while True:
+            if death:
+                await self._tell_death(death)
+            pause, self._restarts[container] = ended(self._restarts.get(container, Restarts()), self._world.clock())
+            await asyncio.sleep(pause)
+            self._again[container] = None
+            try:
+                async with self._engine:
+                    await self._world.runtime.restart(self.name, container)
+            except NotFoundError:
+                self.lose()
+                return
+            except KnollError as error:
+                self._failed(failure_of(error, 1))
+                log.warning("container not started again", instance=self.name, container=container, error=str(error))
+                del self._again[container]
+                death = None
+                continue
+            death = self._again.pop(container)
+            if death is None:
+                break
+        self._down.discard(container)
+        prober.restarted(container)
+        if not self._down:
+            prober.resume()
+
+    async def _tell_death(self, event: ContainerDied) -> None:
         reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
+        log.info("container ended", instance=self.name, container=event.container, why=reason)
+        words = await self._last_words(event.container)
         text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
         self._failed(Failure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}"))
-        log.info("container ended", instance=self.name, container=event.container, exit_code=event.exit_code)
-        await self._restart(event.container)
-
-    async def _restart(self, container: str) -> None:
-        while True:
-            await asyncio.sleep(pause_before(self.restarts))
-            self.restarts += 1
-            try:
-                await self._world.runtime.restart(self.name, container)
-                return
-            except NotFoundError:
-                self.died(None)
-                return
-            except (InstanceStartError, RuntimeUnavailableError) as error:
-                log.warning("container not started again", instance=self.name, container=container, error=str(error))
 
     async def _last_words(self, container: str) -> str:
         said = b""
         with contextlib.suppress(KnollError):
             async for chunk in self._world.runtime.logs(self.name, container, tail=20):
-                assert isinstance(chunk, LogChunk)
                 said = (said + chunk.data)[-WORDS_BYTES:]
         return said.decode(errors="replace").strip()
 
@@ -254,6 +280,7 @@ class Member:
             scheduled = self._scheduled or self._wanted
             self._timing = StartTiming(self._wanted, scheduled, self._started or scheduled, now)
         self.failure = None
+        self._served = True
         self._set("ready")
 
     def _unready(self) -> None:
@@ -269,9 +296,18 @@ class Member:
             self.stage = stage
             self._world.changed(self)
 
-    def serving_before(self) -> None:
-        """It was in service when its last keeper ended, and stays so until a probe says otherwise."""
-        self.stage = "ready"
+
+async def _first(*ways: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of several, and end the others. An error of the first is raised."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def failure_of(error: KnollError, tries: int) -> Failure:
@@ -282,7 +318,3 @@ def failure_of(error: KnollError, tries: int) -> Failure:
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
         return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
     return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
-
-
-async def _next(changes: AsyncIterator[Change]) -> Change:
-    return await anext(changes)

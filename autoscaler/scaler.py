@@ -14,7 +14,7 @@ from autoscaler.window import Window
 from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import ScalingSpec
-from knoll.scaling import Failure, RevisionEndpoints, ScaleStatus
+from knoll.scaling import Endpoint, Failure, RevisionEndpoints, ScaleStatus
 
 log = structlog.get_logger()
 
@@ -55,15 +55,19 @@ class Scaler:
 
     # What comes in
 
-    def adopt(self, instance: Instance, *, serving: bool, draining: bool) -> None:
-        """Take over an instance that runs."""
+    def adopt(self, instance: Instance, known: Endpoint | None) -> None:
+        """Take over an instance that is there.
+
+        Args:
+            known: what activators were told of it last; None when nothing.
+        """
         spec = instance_spec(self.revision, instance.name)
         member = Member(self._world, spec, probes(self.revision), wanted=instance.created, adopted=instance)
-        if serving:
-            member.serving_before()
+        if known and known.state == "ready":
+            member.serving_before(known.timing)
         self.members[member.name] = member
         member.begin()
-        if draining:
+        if known and known.state == "draining":
             member.drain()
 
     def adopted(self) -> None:
@@ -75,7 +79,8 @@ class Scaler:
         self._busy = max(self._busy, at)
 
     def report(self, activator: str, row: RevisionReport, at: float, period: float) -> None:
-        value = row.concurrency if self.spec.metric == "concurrency" else row.requests / period
+        # Seconds of concurrency, or requests: what buckets of a second hold whatever the period of the report.
+        value = row.concurrency * period if self.spec.metric == "concurrency" else float(row.requests)
         self._load.record(at, value)
         self._waiting.pop(activator, None)
         if row.queued:
@@ -130,6 +135,7 @@ class Scaler:
             self._load.mean(now, self.spec.panic_window_seconds),
             waiting,
             now - self._busy,
+            starting=len(self._alive()) - ready,
         )
         decision, self._memory = decide(self.spec, seen, self._memory, now)
         self._remember(now, decision)

@@ -1,0 +1,182 @@
+"""An autoscaler on a real Redis and a fake engine, and what activators do as far as it sees."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from autoscaler.loop import Autoscaler
+from autoscaler.probes.checks import Checker
+from autoscaler.runtime.fake import FakeEngine, FakeRuntime
+from knoll import keys, kinds
+from knoll.connect import connected
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from knoll.reports import Poke, Report, RevisionReport
+from knoll.scaling import ENDPOINTS, SCALE, Endpoint, RevisionEndpoints, ScaleStatus
+from knoll.tables import Change, Reset
+from tests.unit.autoscaler.revisions import body
+from tests.waiting import eventually
+
+QUICK = {"autoscaling.knative.dev/window": "1s"}
+"""Idle after a second."""
+
+
+class World:
+    """Redis, the engine, and the autoscaler when it runs."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self.engine = FakeEngine()
+        self.store = RedisStore(redis)
+        self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
+        self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
+        self._running: asyncio.Task[None] | None = None
+        self.autoscaler: Autoscaler | None = None
+
+    async def start(self) -> None:
+        """Run an autoscaler that leads."""
+        began = asyncio.Event()
+
+        async def run() -> None:
+            async with FakeRuntime(self.engine) as runtime, Checker() as checker:
+                self.autoscaler = Autoscaler(
+                    runtime, checker, self.store, self.redis, self.endpoints, self.scale, tick_seconds=0.1
+                )
+                began.set()
+                await self.autoscaler.run()
+
+        self._running = asyncio.create_task(run())
+        await began.wait()
+
+        async def listens() -> bool:
+            found: Any = await self.redis.pubsub_numsub(keys.POKES)
+            assert self._running is not None
+            if self._running.done():
+                self._running.result()
+            return bool(found[0][1])
+
+        await eventually(listens, what="the autoscaler listens")
+
+    async def stop(self) -> None:
+        """As a process that ends: instances run on."""
+        if self._running:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def apply(self, name: str = "hello-00001", **more: Any) -> str:
+        """Create a Revision whose images are resolved; returns `namespace/name`."""
+        await self.store.create(kinds.REVISION.id, body(name, **more))
+        return f"default/{name}"
+
+    async def listed(self, key: str) -> tuple[Endpoint, ...]:
+        _, found = await self.endpoints.snapshot()
+        return found[key][1].endpoints if key in found else ()
+
+    async def ready(self, key: str, count: int = 1) -> tuple[Endpoint, ...]:
+        """Wait until so many endpoints are ready, and no other is there."""
+
+        async def are() -> tuple[Endpoint, ...]:
+            found = await self.listed(key)
+            assert [one.state for one in found] == ["ready"] * count, found
+            return found or (Endpoint("", "", 0),)
+
+        found = await eventually(are, what=f"{count} ready endpoints")
+        return found if count else ()
+
+    async def status(self, key: str) -> ScaleStatus | None:
+        _, found = await self.scale.snapshot()
+        return found[key][1] if key in found else None
+
+    async def says(self, key: str, **wanted: Any) -> ScaleStatus:
+        """Wait until the scale table says this of a Revision."""
+
+        async def does() -> ScaleStatus:
+            found = await self.status(key)
+            assert found is not None
+            assert {name: getattr(found, name) for name in wanted} == wanted
+            return found
+
+        return await eventually(does, what=f"status {wanted}")
+
+    async def gone(self) -> None:
+        """Wait until no instance is left."""
+        await eventually(lambda: not self.engine.instances, what="no instance")
+
+    async def poke(self, key: str, waiting: int = 1) -> None:
+        poke = Poke("activator-1", key, time.time(), waiting)
+        await self.redis.publish(keys.POKES, msgspec.json.encode(poke))
+
+    async def report(self, key: str, concurrency: float, draining: dict[str, int] | None = None) -> None:
+        """What one activator says of a second."""
+        count = round(concurrency)
+        row = RevisionReport(key, concurrency, count, count, 0)
+        report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {})
+        await self.redis.publish(keys.REPORTS, msgspec.json.encode(report))
+
+
+class Activator:
+    """Follows the endpoints as an activator does; acknowledges while `hears` is set."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hears = asyncio.Event()
+        self.hears.set()
+        self.in_flight: dict[str, int] = {}
+        self.entries: dict[str, RevisionEndpoints] = {}
+        self._version = 0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._say())
+
+    async def _follow(self) -> None:
+        async for event in self.world.endpoints.follow():
+            await self.hears.wait()
+            match event:
+                case Reset():
+                    self.entries = dict(event.entries)
+                case Change(field=field, value=None):
+                    self.entries.pop(field, None)
+                case Change(field=field, value=RevisionEndpoints() as value):
+                    self.entries[field] = value
+            self._version = event.version
+            await self.world.endpoints.acknowledge("activator-1", self._version)
+
+    async def _say(self) -> None:
+        while True:
+            await self.world.endpoints.acknowledge("activator-1", self._version)
+            found = [one for entry in self.entries.values() for one in entry.endpoints if one.state == "draining"]
+            if found:
+                await self.world.report("", 0.0, {one.id: self.in_flight.get(one.id, 0) for one in found})
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def world(redis_url: str) -> AsyncIterator[World]:
+    async with connected(redis_url, "autoscaler-test") as redis:
+        world = World(redis)
+        try:
+            yield world
+        finally:
+            await world.stop()
+            await FakeRuntime(world.engine).destroy()
+            await world.store.close()
+
+
+@pytest.fixture
+async def activator(world: World) -> AsyncIterator[Activator]:
+    activator = Activator(world)
+    running = asyncio.create_task(activator.run())
+    try:
+        yield activator
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

@@ -1,0 +1,79 @@
+"""Nothing is stopped while a request may be in it."""
+
+from knoll import kinds
+from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.waiting import eventually
+
+
+async def draining(world: World, key: str) -> str:
+    """Wait until the only endpoint drains; returns its instance."""
+
+    async def does() -> str:
+        found = await world.listed(key)
+        assert [one.state for one in found] == ["draining"], found
+        return found[0].id
+
+    return await eventually(does, what="it drains")
+
+
+async def test_a_drain_waits_for_every_activators_acknowledgement(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(annotations=QUICK)
+    await eventually(lambda: key in activator.entries, what="the activator knows it")
+    activator.hears.clear()
+    name = await draining(world, key)
+    other = await world.apply("other-00001")
+    await world.says(other, initial_reached=True)
+    assert name in world.engine.instances
+    activator.hears.set()
+    await eventually(lambda: name not in world.engine.instances, what="it is stopped")
+    await world.ready(key, 0)
+
+
+async def test_a_drain_waits_for_the_requests_in_flight(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(annotations=QUICK)
+    (one,) = await world.ready(key)
+    activator.in_flight[one.id] = 2
+    await draining(world, key)
+    other = await world.apply("other-00001")
+    await world.says(other, initial_reached=True)
+    assert one.id in world.engine.instances
+    activator.in_flight[one.id] = 0
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+
+
+async def test_a_drain_ends_with_the_grace(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 1})
+    (one,) = await world.ready(key)
+    activator.in_flight[one.id] = 1
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await world.ready(key, 0)
+
+
+async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
+    world: World, activator: Activator
+) -> None:
+    await world.start()
+    key = await world.apply(annotations=QUICK)
+    (one,) = await world.ready(key)
+    await world.says(key, initial_reached=True)
+    activator.in_flight[one.id] = 1
+    await draining(world, key)
+    await world.stop()
+    await world.start()
+    assert await draining(world, key) == one.id
+    other = await world.apply("other-00001")
+    await world.says(other, initial_reached=True)
+    assert one.id in world.engine.instances
+    activator.in_flight[one.id] = 0
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+
+
+async def test_without_any_activator_nothing_is_waited_for(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    await world.ready(key)
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await world.gone()

@@ -1,0 +1,33 @@
+"""Pauses before a container is started again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.restarts import PAUSES, STEADY_SECONDS, Restarts, ended
+
+
+def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minutes() -> None:
+    restarts, now, pauses = Restarts(), 1e9, []
+    for _ in range(9):
+        pause, restarts = ended(restarts, now)
+        pauses.append(pause)
+        now += pause
+    assert pauses == [0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
+
+
+def test_a_container_that_was_steady_begins_anew() -> None:
+    _, restarts = ended(Restarts(), 1000.0)
+    _, restarts = ended(restarts, 1001.0)
+    pause, after = ended(restarts, restarts.last + STEADY_SECONDS)
+    assert (pause, after.count) == (0.0, 1)
+
+
+@given(st.lists(st.floats(0, 700), max_size=30))
+def test_pauses_are_those_of_the_table_and_never_shrink_without_a_steady_time(lives: list[float]) -> None:
+    restarts, now, before = Restarts(), 1e9, -1.0
+    for life in lives:
+        now += life
+        pause, restarts = ended(restarts, now)
+        assert pause in PAUSES
+        assert life >= STEADY_SECONDS or pause >= before
+        before, now = pause, now + pause
