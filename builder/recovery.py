@@ -1,6 +1,8 @@
 """Jobs whose worker died: put them back at once, instead of when RQ's own deadline for them is over."""
 
 import os
+from collections.abc import Container
+from pathlib import Path
 
 import structlog
 from redis import Redis
@@ -14,23 +16,43 @@ from knoll.job_queue import SERIALIZER
 
 log = structlog.get_logger()
 
-
-def worker_name(host: str, pid: int, queue: str) -> str:
-    """A worker's name in RQ says where it runs, so that its death can be told."""
-    return f"{host}.{pid}.{queue}"
+Process = tuple[int, int]
+"""Id of a process and when it began, in clock ticks since boot: a container begun again has the same ids again."""
 
 
-def is_dead(name: str, host: str, known: set[str], alive: set[int]) -> bool:
+def worker_name(host: str, process: Process, queue: str) -> str:
+    """A worker's name in RQ says where it runs and since when, so that its death can be told."""
+    return f"{host}.{process[0]}-{process[1]}.{queue}"
+
+
+def is_dead(name: str, host: str, known: Container[str], alive: Container[Process]) -> bool:
     """Whether the worker of that name is gone.
 
     Args:
         known: names that RQ lists (their keys expire some minutes after a death).
-        alive: process ids on this host.
+        alive: processes on this host.
     """
     parts = name.rsplit(".", 2)
-    if len(parts) == 3 and parts[0] == host and parts[1].isdigit():
-        return int(parts[1]) not in alive
+    if len(parts) == 3 and parts[0] == host:
+        pid, _, began = parts[1].partition("-")
+        if pid.isdigit() and began.isdigit():
+            return (int(pid), int(began)) not in alive
     return name not in known
+
+
+def process(pid: int) -> Process | None:
+    """A process by its id; None when it has ended, though nobody may have asked how yet."""
+    try:
+        # The second field, the command, may hold anything; what follows its last bracket are numbers.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else (pid, int(fields[19]))
+
+
+def _alive() -> set[Process]:
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return {found for found in map(process, pids) if found}
 
 
 def recover(redis: "Redis", queue_name: str, host: str) -> int:
@@ -40,7 +62,7 @@ def recover(redis: "Redis", queue_name: str, host: str) -> int:
     """
     queue = Queue(queue_name, connection=redis, serializer=SERIALIZER)
     workers = {worker.name for worker in Worker.all(queue=queue)}
-    alive = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+    alive = _alive()
     put_back = 0
     registry = StartedJobRegistry(queue_name, connection=redis, serializer=SERIALIZER)
     for job_id, _ in registry.get_job_and_execution_ids(cleanup=False):

@@ -25,11 +25,13 @@ def main(queue_name: str) -> None:
     logs.set_up(settings.log_level, settings.log_format, f"builder-{queue_name}")
     redis = Redis.from_url(settings.redis_url)
     host = socket.gethostname()
+    ourselves = recovery.process(os.getpid())
+    assert ourselves
     recovery.recover(redis, queue_name, host)
     kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
     worker = kind(
         [Queue(queue_name, connection=redis, serializer=SERIALIZER)],
-        name=recovery.worker_name(host, os.getpid(), queue_name),
+        name=recovery.worker_name(host, ourselves, queue_name),
         connection=redis,
         serializer=SERIALIZER,
         log_job_description=False,

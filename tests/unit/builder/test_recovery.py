@@ -1,21 +1,49 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from builder.recovery import is_dead, worker_name
+from builder.recovery import Process, is_dead, process, worker_name
+from tests.waiting import eventually_sync
+
+SEVEN = (7, 100)
 
 
 @pytest.mark.parametrize(
     ("name", "known", "alive", "dead"),
     [
-        pytest.param(worker_name("here", 7, "q"), set(), {7}, False, id="its process lives on this host"),
+        pytest.param(worker_name("here", SEVEN, "q"), set(), {SEVEN}, False, id="its process lives on this host"),
         pytest.param(
-            worker_name("here", 7, "q"), {"here.7.q"}, {8}, True, id="its process is gone, though RQ lists it"
+            worker_name("here", SEVEN, "q"),
+            {worker_name("here", SEVEN, "q")},
+            {(8, 1)},
+            True,
+            id="its process is gone, though RQ lists it",
         ),
-        pytest.param(worker_name("there", 7, "q"), {"there.7.q"}, set(), False, id="another host, listed"),
-        pytest.param(worker_name("there", 7, "q"), set(), {7}, True, id="another host, not listed any more"),
+        pytest.param(worker_name("here", SEVEN, "q"), set(), {(7, 200)}, True, id="a later process has its id"),
+        pytest.param(
+            worker_name("there", SEVEN, "q"),
+            {worker_name("there", SEVEN, "q")},
+            set(),
+            False,
+            id="another host, listed",
+        ),
+        pytest.param(worker_name("there", SEVEN, "q"), set(), {SEVEN}, True, id="another host, not listed any more"),
         pytest.param("by-hand", {"by-hand"}, set(), False, id="a name of another form, listed"),
         pytest.param("by-hand", set(), set(), True, id="a name of another form, not listed"),
-        pytest.param(worker_name("here.example.org", 7, "q"), set(), {7}, True, id="a host whose name begins alike"),
+        pytest.param(worker_name("here.example.org", SEVEN, "q"), set(), {SEVEN}, True, id="a host that begins alike"),
     ],
 )
-def test_a_worker_is_dead_when(name: str, known: set[str], alive: set[int], dead: bool) -> None:
+def test_a_worker_is_dead_when(name: str, known: set[str], alive: set[Process], dead: bool) -> None:
     assert is_dead(name, "here", known, alive) is dead
+
+
+def test_a_process_that_ended_is_not_alive_though_nobody_has_asked_how() -> None:
+    assert process(os.getpid()) == process(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        eventually_sync(lambda: process(child.pid) is None, what="the end of a child")
+    finally:
+        child.wait()
+    assert process(child.pid) is None

@@ -1,0 +1,164 @@
+"""A real builder process between a real Redis and a real engine, and what the API would hand to it."""
+
+import contextlib
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from knoll import build_log, jobs, kinds
+from knoll.connect import connect
+from knoll.job_queue import JobQueue
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from tests.conftest import free_port, need
+from tests.waiting import eventually
+
+BUILD_SECONDS = 120.0
+DEBIAN = "python:3.13-slim"
+
+
+def docker(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, timeout=60)
+
+
+def tar_of(files: Mapping[str, str | bytes]) -> bytes:
+    """A tar with exactly these names, however strange."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+@dataclass
+class Yard:
+    """The builder's surroundings."""
+
+    redis: "Redis"
+    store: RedisStore
+    queue: JobQueue
+    uploads: Path
+    environment: Mapping[str, str]
+    prefix: str
+    """Of every image tag of this test."""
+    builders: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a builder; the fixture ends it."""
+        one = subprocess.Popen([sys.executable, "-m", "builder"], env={**os.environ, **self.environment})
+        self.builders.append(one)
+        return one
+
+    def upload(self, archive: bytes) -> str:
+        name = f"sha256-{hashlib.sha256(archive).hexdigest()}"
+        (self.uploads / name).write_bytes(archive)
+        return name
+
+    async def submit(self, name: str, archive: bytes | None = None, **spec: Any) -> str:
+        """Store a Build and hand it over as the controllers do; returns its uid."""
+        if archive is not None:
+            spec["source"] = {"upload": {"id": self.upload(archive)}}
+        uid = uuid.uuid4().hex
+        body = {
+            "apiVersion": kinds.BUILD_KIND.api_version,
+            "kind": "Build",
+            "metadata": {"namespace": "default", "name": name, "uid": uid},
+            "spec": {"tag": f"{self.prefix}/{name}:v1", **spec},
+        }
+        await self.store.create(kinds.BUILD_KIND.id, body)
+        await self.queue.build("default", name, uid)
+        return uid
+
+    async def progress(self, name: str) -> jobs.BuildProgress | None:
+        table: RedisTable[jobs.BuildProgress] = RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
+        _, entries = await table.snapshot()
+        found = entries.get(f"default/{name}")
+        return found[1] if found else None
+
+    async def over(self, name: str) -> jobs.BuildProgress:
+        """How the build ended, once it has."""
+
+        async def ended() -> jobs.BuildProgress | None:
+            found = await self.progress(name)
+            return found if found and found.phase in ("Succeeded", "Failed") else None
+
+        found = await eventually(ended, BUILD_SECONDS, f"the end of build {name}")
+        assert found
+        return found
+
+    async def log(self, name: str) -> list[str]:
+        return [line async for line in build_log.read(self.redis, "default", name, follow=False) if line is not None]
+
+    async def until_logged(self, name: str, text: str) -> None:
+        async def logged() -> bool:
+            return any(text in line for line in await self.log(name))
+
+        await eventually(logged, BUILD_SECONDS, f"{text!r} in the log of build {name}")
+
+
+@pytest.fixture
+async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
+    need("DOCKER", docker("info").returncode == 0)
+    if docker("image", "inspect", DEBIAN).returncode:
+        need("DOCKER", docker("pull", "-q", DEBIAN).returncode == 0)
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    environment = {
+        "KNOLL_REDIS_URL": redis_url,
+        "KNOLL_UPLOADS_DIR": str(uploads),
+        "KNOLL_BUILDER_ADMIN_PORT": str(free_port()),
+        "KNOLL_LOG_LEVEL": "warning",
+    }
+    redis, queue = connect(redis_url, "test"), JobQueue(redis_url)
+    store = RedisStore(redis)
+    one = Yard(redis, store, queue, uploads, environment, f"knoll-test-{uuid.uuid4().hex[:8]}")
+    try:
+        yield one
+    finally:
+        for builder in one.builders:
+            end(builder)
+        await store.close()
+        await queue.close()
+        await redis.aclose()
+        remove_images(one.prefix)
+
+
+def end(builder: subprocess.Popen[bytes]) -> None:
+    builder.send_signal(signal.SIGTERM)
+    try:
+        builder.wait(60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            builder.kill()
+        builder.wait()
+
+
+def remove_images(prefix: str) -> None:
+    """The test's images and their pins."""
+    ids = docker("image", "ls", "-q", "--no-trunc", f"--filter=reference={prefix}/*").stdout.split()
+    for one in set(ids):
+        docker("image", "rm", "-f", one)
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Every process below one: pid and command line."""
+    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
+    for line in found.stdout.splitlines():
+        child, _, words = line.strip().partition(" ")
+        yield int(child), words
+        yield from descendants(int(child))

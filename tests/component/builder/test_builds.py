@@ -1,0 +1,140 @@
+"""Builds by a real builder on a real engine: how each ends, and what it leaves."""
+
+import os
+import signal
+import subprocess
+import uuid
+
+import pytest
+
+from knoll import kinds
+from tests.component.builder.conftest import DEBIAN, Yard, descendants, docker, tar_of
+from tests.waiting import eventually, eventually_sync
+
+ENDLESS = f"FROM {DEBIAN}\nRUN echo begun here && tail -f /dev/null\n"
+
+
+def fresh(dockerfile: str) -> bytes:
+    """A source that no cache of the engine knows."""
+    return tar_of({"Dockerfile": f"{dockerfile}# {uuid.uuid4()}\n", "once": uuid.uuid4().hex})
+
+
+async def test_a_good_build_leaves_an_image_its_digest_size_and_log(yard: Yard) -> None:
+    yard.start()
+    uid = await yard.submit("good", tar_of({"Dockerfile": f"FROM {DEBIAN}\nCOPY word /word\n", "word": "w" * 1000}))
+    ended = await yard.over("good")
+    assert (ended.phase, ended.uid, ended.attempts) == ("Succeeded", uid, 1), ended
+    image = docker("image", "inspect", "--format={{.Id}} {{.Size}}", f"{yard.prefix}/good:v1").stdout.split()
+    assert [ended.digest.rpartition("@")[2], str(ended.size)] == image
+    assert any("COPY word /word" in line for line in await yard.log("good"))
+
+
+async def test_arguments_and_target_reach_the_dockerfile(yard: Yard) -> None:
+    yard.start()
+    text = f'FROM {DEBIAN} AS first\nARG WORD\nLABEL said="$WORD"\nFROM first\nRUN exit 9\n'
+    await yard.submit("chosen", tar_of({"sub/File": text}), dockerfile="sub/File", target="first", args={"WORD": "a b"})
+    assert (await yard.over("chosen")).phase == "Succeeded"
+    found = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/chosen:v1")
+    assert found.stdout.strip() == "a b"
+
+
+@pytest.mark.parametrize(
+    ("archive", "reason", "words"),
+    [
+        (tar_of({"Dockerfile": f"FROM {DEBIAN}\nRUN echo oh no && exit 7\n"}), "BuildFailed", "exit code: 7"),
+        (tar_of({"Dockerfile": "FROM no.such.host.invalid/none:1\n"}), "BuildFailed", "no.such.host.invalid/none:1"),
+        (tar_of({"Dockerfile": "FRMO nothing\n"}), "BuildFailed", "FRMO"),
+        (tar_of({"main.go": "package main"}), "InvalidSource", "no Dockerfile; at its top level it has: main.go"),
+        (b"this is no tar" * 100, "InvalidSource", "not a readable tar archive"),
+        (tar_of({"Dockerfile": "FROM scratch\n", "big": "x" * 9000})[:4000], "InvalidSource", "tar archive"),
+        (tar_of({"Dockerfile": "FROM scratch\n", "../../etc/cron.d/x": "*"}), "InvalidSource", "out of the source"),
+        (tar_of({"Dockerfile": "FROM scratch\n", "/etc/passwd": "*"}), "InvalidSource", "/etc/passwd"),
+    ],
+    ids=[
+        "failing step",
+        "no base image",
+        "bad Dockerfile",
+        "no Dockerfile",
+        "no tar",
+        "cut tar",
+        "dot dot",
+        "absolute",
+    ],
+)
+async def test_a_bad_source_fails_with_its_reason(yard: Yard, archive: bytes, reason: str, words: str) -> None:
+    yard.start()
+    await yard.submit("bad", archive)
+    ended = await yard.over("bad")
+    assert (ended.phase, ended.reason) == ("Failed", reason), ended
+    assert words in ended.message
+    assert docker("image", "inspect", f"{yard.prefix}/bad:v1").returncode == 1
+
+
+async def test_an_upload_that_is_gone_is_asked_for_again(yard: Yard) -> None:
+    yard.start()
+    await yard.submit("gone", source={"upload": {"id": "sha256-" + "0" * 64}})
+    ended = await yard.over("gone")
+    assert ended.reason == "InvalidSource"
+    assert "upload the source again" in ended.message
+
+
+async def test_deleting_a_running_build_ends_it_and_all_that_it_started(yard: Yard) -> None:
+    builder = yard.start()
+    await yard.submit("stopped", fresh(ENDLESS))
+    await yard.until_logged("stopped", "begun here")
+    await yard.store.delete(kinds.BUILD_KIND.id, "default", "stopped")
+
+    async def forgotten() -> bool:
+        return await yard.progress("stopped") is None
+
+    await eventually(forgotten, 30, "the end of a deleted build")
+    eventually_sync(lambda: not clients(builder), 30, "no build process left")
+
+
+async def test_a_build_that_takes_too_long_is_failed(yard: Yard) -> None:
+    yard.environment = {**yard.environment, "KNOLL_BUILD_TIMEOUT_SECONDS": "3"}
+    builder = yard.start()
+    await yard.submit("slow", fresh(ENDLESS))
+    ended = await yard.over("slow")
+    assert (ended.reason, ended.message) == ("TimedOut", "the build took longer than 3 s")
+    eventually_sync(lambda: not clients(builder), 30, "no build process left")
+
+
+async def test_a_worker_killed_twice_in_a_build_fails_it_with_the_reason(yard: Yard) -> None:
+    builder = yard.start()
+    await yard.submit("deadly", fresh(ENDLESS))
+    for attempt in (1, 2):
+
+        async def running(number: int = attempt) -> bool:
+            found = await yard.progress("deadly")
+            return found is not None and found.attempts == number and bool(clients(builder))
+
+        await eventually(running, 60, f"attempt {attempt}")
+        for pid in workers(builder):
+            os.kill(pid, signal.SIGKILL)
+    ended = await yard.over("deadly")
+    assert (ended.phase, ended.reason) == ("Failed", "BuilderDied")
+    eventually_sync(lambda: not clients(builder), 30, "no build process left")
+
+
+async def test_a_builder_started_after_a_death_takes_the_build_up_at_once(yard: Yard) -> None:
+    first = yard.start()
+    await yard.submit("taken-up", fresh(f"FROM {DEBIAN}\nRUN echo begun here && sleep 4\n"))
+    await yard.until_logged("taken-up", "begun here")
+    for pid, _ in [*descendants(first.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    first.kill()
+    first.wait()
+    yard.builders.remove(first)
+    yard.start()
+    ended = await yard.over("taken-up")
+    assert (ended.phase, ended.attempts) == ("Succeeded", 2)
+
+
+def clients(builder: subprocess.Popen[bytes]) -> list[int]:
+    return [pid for pid, words in descendants(builder.pid) if "buildx build" in words]
+
+
+def workers(builder: subprocess.Popen[bytes]) -> list[int]:
+    """The build worker and the process that has the job, not what it started."""
+    return [pid for pid, words in descendants(builder.pid) if "builder.worker knoll-builds" in words]
