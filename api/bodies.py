@@ -23,8 +23,10 @@ LARGE = 64 * 1024
 """Bytes from which on parsing takes long enough for others to notice, and goes to another thread."""
 MAX_DEPTH = 100
 """Bound of nesting."""
-MAX_NODES = 200_000
-"""Bound of the values in a YAML body, aliases expanded."""
+MAX_NODES = 100_000
+"""Bound of the values in a body, those that YAML aliases repeat included."""
+_LONGEST_NUMBER = 256
+"""Characters; what is longer is text, without asking expressions that would take their time."""
 _TEXT_WEIGHT = 32
 """Characters of a text that count as another value."""
 
@@ -39,6 +41,8 @@ class Parsed:
     """A body and what is odd about it."""
 
     value: Any
+    large: bool = False
+    """Whether judging it takes long enough for others to notice."""
     duplicates: list[str] = field(default_factory=list)
     """Paths of keys that came twice (the last one won), such as `spec.template`."""
 
@@ -48,15 +52,20 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def parse(raw: bytes, content_type: str, *, allow_protobuf: bool = True) -> Parsed:
+def parse(raw: bytes, content_type: str) -> Parsed:
     """Decode the body of a create, replace or delete.
 
     Raises:
         BadRequestError: it is not what its type says, is several documents, or is nested too deeply.
         UnsupportedMediaTypeError: nothing here reads that type.
     """
-    kind = media_type(content_type)
-    if kind == protobuf.MEDIA_TYPE and allow_protobuf:
+    parsed = _parse(raw, media_type(content_type))
+    parsed.large = len(raw) > LARGE
+    return parsed
+
+
+def _parse(raw: bytes, kind: str) -> Parsed:
+    if kind == protobuf.MEDIA_TYPE:
         return Parsed(protobuf.decode(raw))
     if kind == JSON:
         return parse_json(raw)
@@ -93,7 +102,22 @@ def parse_json(raw: bytes) -> Parsed:
         ) from None
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         check_depth(value)
+    if raw.count(b",") >= MAX_NODES:
+        _check_nodes(value)
     return Parsed(value)
+
+
+def _check_nodes(value: Any) -> None:
+    """Raises: BadRequestError: more than `MAX_NODES` values; each is far more work later than it is bytes now."""
+    level, seen = [value], 0
+    while level:
+        seen += len(level)
+        if seen > MAX_NODES:
+            raise BadRequestError(f"the body holds more than {MAX_NODES} values")
+        below: list[Any] = []
+        for item in level:
+            below.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+        level = below
 
 
 def json_duplicates(raw: bytes) -> list[str]:
@@ -138,7 +162,7 @@ class _Scalars(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
     def value(self, event: yaml.ScalarEvent) -> Any:
         tag = event.tag
         if tag is None or tag == "!":
-            if not event.implicit[0]:
+            if not event.implicit[0] or len(event.value) > _LONGEST_NUMBER:
                 return event.value
             tag = self._resolve(yaml.ScalarNode, event.value, event.implicit)
         # Kubernetes' YAML is JSON in other clothes: no dates, no base 60, no bytes.
@@ -305,7 +329,7 @@ def parse_yaml(raw: bytes) -> Parsed:
     # Aliases share values; what changes one place of the object must not change the other.
     value = orjson.loads(orjson.dumps(filled[0].root))
     check_depth(value)
-    return Parsed(value, filled[0].duplicates)
+    return Parsed(value, duplicates=filled[0].duplicates)
 
 
 def _feed(documents: list[_Builder], event: Any) -> None:

@@ -67,7 +67,7 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
-        "message": str(error) or error.reason,
+        "message": _bounded(str(error) or error.reason),
         "reason": error.reason,
         "code": error.code,
     }
@@ -76,14 +76,25 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
         details = {"name": subject.name, "group": subject.kind.group, "kind": subject.kind.plural}
         if error.code == 422 and isinstance(error, errors.InvalidResourceError):
             details["kind"] = subject.kind.kind
-            status["message"] = _invalid_message(error, subject)
+            status["message"] = _bounded(_invalid_message(error, subject))
         details = {key: value for key, value in details.items() if value}
-    causes = _causes(error)
+    causes = _causes(error)[:_MAX_CAUSES]
     if causes:
         details["causes"] = causes
     if details:
         status["details"] = details
     return status
+
+
+_MAX_MESSAGE = 16 * 1024
+_MAX_CAUSES = 100
+
+
+def _bounded(message: str) -> str:
+    """A body with very many problems must not make an answer that is larger still."""
+    if len(message) <= _MAX_MESSAGE:
+        return message
+    return f"{message[:_MAX_MESSAGE]}… and {len(message) - _MAX_MESSAGE} characters more"
 
 
 def _invalid_message(error: errors.InvalidResourceError, subject: Subject) -> str:

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
@@ -31,6 +31,8 @@ from knoll.kinds import NAMESPACE
 from knoll.store import Store
 
 Json = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -65,12 +67,14 @@ class Writes:
     async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
         """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
         place = target.place
-        body, warnings = self._admission.decode(parsed, place, options)
+        body, warnings = await _judged(parsed.large, self._admission.decode, parsed, place, options)
         named = body["metadata"].get("name")
         await self._check_namespace(place)
         for attempt in range(_MAX_NAMES):
             suffix = metadata.suffix_from(secrets.randbits(64))
-            admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix=suffix)
+            admitted = await _judged(
+                parsed.large, self._admission.create, body, place, user, uid=str(uuid.uuid4()), suffix=suffix
+            )
             try:
                 return Written(await self._insert(place, admitted, options), True, warnings)
             except AlreadyExistsError:
@@ -245,7 +249,8 @@ class Writes:
         if target.subresource == "status":
             admitted = self._admission.status(body, old, place)
         else:
-            admitted = self._admission.update(body, old, place, user)
+            large = len(orjson.dumps(body)) > bodies.LARGE
+            admitted = await _judged(large, self._admission.update, body, old, place, user)
         record(admitted)
         written = Written(old, warnings=warnings)
         if metadata.same(admitted, old) and not managed.differs(admitted, old):
@@ -308,6 +313,11 @@ class Writes:
         except ConflictError:
             return False
         return True
+
+
+async def _judged(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Decide here, or in another thread when that takes so long that others would notice."""
+    return await asyncio.to_thread(decide, *args, **kwargs) if large else decide(*args, **kwargs)
 
 
 def _preconditions(old: Json, options: DeleteOptions, place: Place) -> None:

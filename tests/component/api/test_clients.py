@@ -291,3 +291,20 @@ async def test_ten_megabytes_are_refused_whatever_they_are(api: Running, method:
             except (httpx.WriteError, httpx.ReadError):
                 continue  # refused before it was all sent
             assert answer.status_code == 413
+
+
+async def test_a_body_of_very_many_mistakes_holds_nobody_up_and_is_answered_briefly(
+    api: Running, service: Make
+) -> None:
+    body = service()
+    body["spec"]["template"]["spec"]["containers"] = [{}] * 40_000
+    slow = asyncio.create_task(api.client.post(SERVICES, json=body))
+    others = 0
+    while not slow.done():
+        assert (await api.client.get("/healthz")).status_code == 200
+        others += 1
+    answer = await slow
+    assert answer.status_code == 400
+    assert len(answer.content) < 64 * 1024
+    assert "characters more" in answer.json()["message"]
+    assert others > 3

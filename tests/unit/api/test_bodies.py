@@ -86,6 +86,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         pytest.param("? [a, b]\n: c", "only text can be a key", id="a list as key"),
         pytest.param("a: b: c", "line 1, column 5", id="broken"),
         pytest.param("a: 99999999999999999999999", "too large", id="a huge number"),
+        pytest.param("- a\n" * 100_001, "more than 100000 values", id="very many values"),
         pytest.param("a: &b {c: d}\n<<: [1]", "merges mappings only", id="a merge of numbers"),
     ],
 )
@@ -135,3 +136,13 @@ def test_json_under_another_name_is_read_as_json() -> None:
         parsed = bodies.parse(raw, content_type)
         assert parsed.value == {"a": "\U0001f600", "b": 2}
         assert parsed.duplicates == ["b"]
+
+
+def test_json_of_very_many_values_is_refused_and_very_many_commas_are_not() -> None:
+    with pytest.raises(BadRequestError, match="more than 100000 values"):
+        bodies.parse(b"[" + b"{}," * 100_000 + b"{}]", "application/json")
+    assert len(bodies.parse(b'{"a":"' + b"," * 300_000 + b'"}', "application/json").value["a"]) == 300_000
+
+
+def test_a_very_long_plain_scalar_is_text() -> None:
+    assert bodies.parse_yaml(b"a: " + b"9" * 100_000).value == {"a": "9" * 100_000}
