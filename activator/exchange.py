@@ -239,8 +239,9 @@ class Exchange:
         self.deadline = self.began + timeout if timeout else FOREVER
         revision.breaker.put_first(self)
         revision.suspend(instance)
-        revision.waits()
         revision.leave(instance)
+        if self.stage == QUEUED:
+            revision.waits()
 
     # --- the instance's side calls
 

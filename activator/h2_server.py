@@ -28,9 +28,12 @@ STREAM_WINDOW = 262_144
 """Bytes of a body that a client may send before we take them."""
 CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_HEADER_LIST = 65_536
+MAX_FRAME = 16_384
+"""What RFC 9113 §6.5.2 begins with; we do not announce more."""
 ABUSE_PER_SECOND = 400
 """Resets, pings and changes of settings that a client may send in a second, on average, before it is cut off."""
 IDLE_SECONDS = 300.0
+GOAWAY_SECONDS = 5.0
 
 
 class Session(asyncio.Protocol):
@@ -50,6 +53,7 @@ class Session(asyncio.Protocol):
         self.stuck = False
         self._flushing = False
         self._retired = False
+        self._retiring = 0.0
         self._abuse = 0.0
         self._known = (b"\n", b"")
         self._since = app.time()
@@ -115,6 +119,9 @@ class Session(asyncio.Protocol):
             handler = self._handlers.get(type(event))
             if handler is not None:
                 handler(event)
+        # The library looks at a frame's length only once all of the frame is there, and it may say 16 MiB.
+        if len(self.connection.incoming_buffer._data) > MAX_FRAME + 9:
+            self._close(h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
         self.flush()
 
     def forwarding(self, head: RequestHead) -> bytes:
@@ -156,16 +163,21 @@ class Session(asyncio.Protocol):
             self._close(h2.errors.ErrorCodes.NO_ERROR)
 
     def retire(self) -> None:
-        """The process wants to end: take no more streams, close after the last."""
-        if self._retired:
-            return
-        self._retired = True
-        self.connection.close_connection(h2.errors.ErrorCodes.NO_ERROR)
-        # After a GOAWAY of its own the library takes no frame; the streams that are there must still be carried.
-        self.connection.state_machine.state = h2.connection.ConnectionState.SERVER_OPEN
-        self.flush()
+        """The process wants to end. May be called again.
+
+        Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent when
+        no stream is open, or when there was no such moment for `GOAWAY_SECONDS`.
+        """
+        now = self.app.time()
+        self._retiring = self._retiring or now
         if not self.streams:
-            self.transport.close()
+            self._close(h2.errors.ErrorCodes.NO_ERROR)
+        elif not self._retired and now - self._retiring > GOAWAY_SECONDS:
+            self._retired = True
+            self.connection.close_connection(h2.errors.ErrorCodes.NO_ERROR)
+            # After a GOAWAY of its own the library takes no frame; the streams that are there must still be carried.
+            self.connection.state_machine.state = h2.connection.ConnectionState.SERVER_OPEN
+            self.flush()
 
     def abort(self) -> None:
         self.transport.abort()

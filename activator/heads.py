@@ -12,6 +12,8 @@ from knoll.errors import BadRequestError
 
 MAX_HEAD = 65_536
 """Bytes of a head; more is answered with 431."""
+MEMORABLE = 4096
+"""Bytes of a head that a connection remembers, to know the next by; longer ones would cost more than they save."""
 MAX_TARGET = 16_384
 """Bytes of a request target; more is answered with 414."""
 MAX_FIELDS = 256

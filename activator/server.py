@@ -10,6 +10,7 @@ from activator.framing import Chunks, chunk, last_chunk
 from activator.heads import (
     CHUNKED,
     MAX_HEAD,
+    MEMORABLE,
     HeadError,
     Peer,
     RequestHead,
@@ -165,8 +166,10 @@ class Client(Exchange, asyncio.Protocol):
         except HeadError as error:
             self._refuse(error.status, str(error))
             return
-        self.head = self._memo = head
-        self.outgoing = self._memo_outgoing = compose(head, self._forwarding(head))
+        self.head = head
+        self.outgoing = compose(head, self._forwarding(head))
+        if len(wire) <= MEMORABLE:
+            self._memo, self._memo_outgoing = head, self.outgoing
         self._start(head, data[end + 4 :])
 
     def _forwarding(self, head: RequestHead) -> bytes:

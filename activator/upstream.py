@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from activator.framing import Chunks, chunk, last_chunk
-from activator.heads import CHUNKED, MAX_HEAD, UNTIL_CLOSE, ResponseHead, read_response
+from activator.heads import CHUNKED, MAX_HEAD, MEMORABLE, UNTIL_CLOSE, ResponseHead, read_response
 from knoll.scaling import StartTiming
 
 if TYPE_CHECKING:
@@ -280,7 +280,8 @@ class Origin(asyncio.Protocol):
         if head.status < 200:
             self._read_interim(exchange, head, data[end + 4 :])
             return
-        self._memo = head
+        if end <= MEMORABLE:
+            self._memo = head
         self._answer(exchange, head, data[end + 4 :])
 
     def _read_interim(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
