@@ -1,7 +1,6 @@
 """The autoscaler process: settings, engine, leadership. `--remove-all` takes the platform's containers away instead."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -28,6 +27,8 @@ from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
 from knoll.settings import AutoscalerSettings
 
 log = structlog.get_logger()
+
+REMOVE_ALL = "--remove-all"
 
 
 def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
@@ -101,15 +102,21 @@ class Leader:
 
 
 async def remove_all(settings: AutoscalerSettings) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        runtime = await stack.enter_async_context(runtime_for(settings))
+    """Take everything of this platform off the engine."""
+    async with runtime_for(settings.model_copy(update={"warm_sandboxes": 0})) as runtime:
         await runtime.destroy()
 
 
 def main() -> None:
+    unknown = [word for word in sys.argv[1:] if word != REMOVE_ALL]
+    if unknown:
+        sys.exit(f"unknown argument {unknown[0]!r}; the only one is {REMOVE_ALL}, all else is set by KNOLL_* variables")
     settings = AutoscalerSettings()
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
-    asyncio.run(remove_all(settings) if "--remove-all" in sys.argv[1:] else serve(settings))
+    try:
+        asyncio.run(remove_all(settings) if REMOVE_ALL in sys.argv[1:] else serve(settings))
+    except (KnollError, OSError) as error:
+        sys.exit(f"autoscaler: {error}")
 
 
 if __name__ == "__main__":

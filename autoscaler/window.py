@@ -42,12 +42,16 @@ class Window:
     def mean(self, now: float, seconds: float, *, exponential: bool = False) -> float:
         """Mean over the last `seconds`, or over the time since the first record where that is shorter.
 
+        The second of `now` counts only once something was recorded in it: reports come when a second is over.
+
         Args:
             exponential: newer buckets weigh more; a bucket's weight halves with each tenth of the window.
         """
         if self._first is None or self._is_empty(now):
             return 0.0
         newest = math.floor(now / BUCKET_SECONDS)
+        if self._buckets[-1][0] == newest - 1:
+            newest -= 1  # nobody has reported this second yet
         length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
         inside = [(newest - bucket, value) for bucket, value in self._buckets if 0 <= newest - bucket < length]
         if not exponential:

@@ -46,6 +46,12 @@ def test_a_second_without_a_report_counts_as_no_load() -> None:
     assert window.mean(now + 6, 12) == 5
 
 
+def test_a_second_that_nobody_has_reported_yet_does_not_count() -> None:
+    window, now = filled([8.0] * 6)
+    assert window.mean(now + 1, 1) == 8
+    assert window.mean(now + 2, 1) == 0
+
+
 def test_what_is_older_than_the_window_is_forgotten() -> None:
     window, now = filled([10.0] * 6)
     assert window.mean(now + 7, 6) == 0
