@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisError
 
-from autoscaler import views
+from autoscaler import metrics, views
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.docker_runtime import DockerRuntime
@@ -68,7 +68,7 @@ async def serve(settings: AutoscalerSettings) -> None:
 
         lease = Lease(redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
         leading = loop.create_task(lease.lead(holder.duty))
-        application = admin.app(ready, views.routes(runtime, holder))
+        application = admin.app(ready, views.routes(runtime, holder), metrics.exposition(lambda: holder.scalers))
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
         gc.freeze()
         gc.set_threshold(10_000, 20, 100)

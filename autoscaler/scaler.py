@@ -43,6 +43,9 @@ class Scaler:
         self.initial_reached = bool(before and before.initial_reached)
         self.gave_up = bool(before and before.failure and before.failure.reason == "ProgressDeadlineExceeded")
         self.decisions: list[tuple[float, str]] = []
+        self.decision: Decision | None = None
+        """The newest."""
+        self.starts = 0
         self._failure = before.failure if before else None
         self._world = world
         self._load = Window(MAX_WINDOW_SECONDS)
@@ -142,6 +145,7 @@ class Scaler:
         return decision.want
 
     def _remember(self, now: float, decision: Decision) -> None:
+        self.decision = decision
         if decision.want != self._desired or not self.decisions:
             words = explain(decision)
             self.decisions = [*self.decisions[-HISTORY + 1 :], (now, words)]
@@ -151,6 +155,7 @@ class Scaler:
         name = instance_name(self.revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
         member = Member(self._world, instance_spec(self.revision, name), probes(self.revision), wanted=now)
         self.members[name] = member
+        self.starts += 1
         member.begin()
 
     def _check_progress(self, now: float) -> None:

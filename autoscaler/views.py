@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from autoscaler.decider import explain
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
 from knoll.errors import KnollError
@@ -23,7 +26,10 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
     """GET /instances, /instances/NAME/logs, /explain/NAMESPACE/REVISION."""
 
     async def instances(_: Request) -> Response:
-        found = await runtime.instances()
+        try:
+            found = await runtime.instances()
+        except KnollError as error:
+            return PlainTextResponse(str(error), error.code)
         rows = [
             {"name": one.name, "revision": one.revision, "uid": one.uid, "address": one.address, "port": one.port,
              "state": one.state, "labels": dict(one.labels), "created": one.created,
@@ -38,8 +44,10 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
         try:
             since = time.time() - float(asked["sinceSeconds"]) if "sinceSeconds" in asked else None
             tail = int(asked["tailLines"]) if "tailLines" in asked else None
+            if (tail or 0) < 0:
+                raise ValueError(tail)
         except ValueError:
-            return PlainTextResponse("tailLines and sinceSeconds are numbers", 400)
+            return PlainTextResponse("tailLines is a whole number from 0, sinceSeconds a number", 400)
         follow = asked.get("follow") in ("true", "1")
         chunks = runtime.logs(
             request.path_params["name"], asked.get("container", ""), follow=follow, tail=tail, since=since
@@ -62,11 +70,25 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
         found = [scaler for scaler in autoscaler.scalers.values() if scaler.key == key]
         if not found:
             return PlainTextResponse(f"no Revision {key} is looked after here", 404)
-        rows = [{"at": at, "decision": words} for scaler in found for at, words in scaler.decisions]
-        return JSONResponse({"decisions": rows})
+        return JSONResponse({"revisions": [_explained(scaler) for scaler in found]})
 
     return [
         Route("/instances", instances),
         Route("/instances/{name}/logs", logs),
         Route("/explain/{namespace}/{name}", explanation),
     ]
+
+
+def _explained(scaler: Scaler) -> dict[str, object]:
+    newest = scaler.decision
+    return {
+        "uid": scaler.uid,
+        "scaling": asdict(scaler.spec),
+        "status": msgspec.to_builtins(scaler.status()),
+        "instances": [
+            {"name": one.name, "stage": one.stage, "failure": one.failure and msgspec.to_builtins(one.failure)}
+            for one in scaler.members.values()
+        ],
+        "now": explain(newest) if newest else "deploying: nothing was decided by load yet",
+        "changes": [{"at": at, "decision": words} for at, words in scaler.decisions],
+    }

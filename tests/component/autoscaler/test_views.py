@@ -1,0 +1,87 @@
+"""What the autoscaler shows over HTTP."""
+
+from types import SimpleNamespace
+
+import httpx
+
+from autoscaler import metrics, views
+from autoscaler.runtime.fake import FakeProgram, FakeRuntime
+from knoll import admin
+from tests.component.autoscaler.conftest import World
+
+
+def client(world: World) -> httpx.AsyncClient:
+    assert world.autoscaler is not None
+    looker = SimpleNamespace(scalers=world.autoscaler.scalers)
+
+    async def ready() -> str:
+        return ""
+
+    app = admin.app(ready, views.routes(FakeRuntime(world.engine), looker), metrics.exposition(lambda: looker.scalers))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://autoscaler")
+
+
+async def test_instances_are_listed(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (one,) = await world.ready(key)
+    async with client(world) as http:
+        (shown,) = (await http.get("/instances")).json()["instances"]
+    assert (shown["name"], shown["revision"], shown["address"], shown["port"]) == (one.id, key, one.host, one.port)
+    assert shown["labels"]["serving.knative.dev/service"] == "hello"
+    assert shown["containers"][0] == {
+        "name": "user-container", "running": True, "exitCode": None, "restarts": 0, "oomKilled": False,
+    }  # fmt: skip
+
+
+async def test_an_engine_that_is_away_is_said(world: World) -> None:
+    await world.start()
+    world.engine.go_away()
+    async with client(world) as http:
+        answer = await http.get("/instances")
+    assert answer.status_code == 503
+    world.engine.come_back()
+
+
+async def test_a_containers_log_is_shown(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(output=b"one\ntwo\nthree\n")
+    await world.start()
+    (one,) = await world.ready(await world.apply())
+    async with client(world) as http:
+        path = f"/instances/{one.id}/logs?container=user-container"
+        assert (await http.get(path)).text == "one\ntwo\nthree\n"
+        assert (await http.get(f"{path}&tailLines=1")).text == "three\n"
+        assert (await http.get(f"{path}&tailLines=-1")).status_code == 400
+        assert (await http.get(f"{path}&sinceSeconds=soon")).status_code == 400
+        assert (await http.get("/instances/none/logs?container=user-container")).status_code == 404
+
+
+async def test_a_decision_is_explained(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    await world.ready(key)
+    await world.says(key, initial_reached=True)
+    await world.report(key, 150.0)
+    await world.ready(key, 3)
+    async with client(world) as http:
+        (shown,) = (await http.get("/explain/default/hello-00001")).json()["revisions"]
+        assert (await http.get("/explain/default/none")).status_code == 404
+    assert shown["status"]["desired"] == 3
+    assert shown["scaling"]["target"] == 70
+    assert {one["stage"] for one in shown["instances"]} == {"ready"}
+    assert "3 wanted" in shown["changes"][-1]["decision"]
+
+
+async def test_metrics_tell_each_revisions_scale(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    await world.ready(key)
+    await world.says(key, initial_reached=True, desired=1)
+    async with client(world) as http:
+        text = (await http.get("/metrics")).text
+    for line in (
+        f'knoll_desired_instances{{revision="{key}"}} 1.0',
+        f'knoll_instances{{revision="{key}",stage="ready"}} 1.0',
+        f'knoll_instance_starts_total{{revision="{key}"}} 1.0',
+    ):
+        assert line in text
