@@ -5,19 +5,22 @@ import sys
 import click
 
 from knoll.cli.build import build
+from knoll.cli.services import deploy, export, logs, rollback, status, traffic
 from knoll.cli.up import up
-from knoll.errors import KnollError
+from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
+
+EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}
 
 
 class _Commands(click.Group):
-    """Turns the errors we raise on purpose into one line and exit code 1; anything else is a bug and shows."""
+    """Turns the errors we raise on purpose into one line and an exit code; anything else is a bug and shows."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except KnollError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(1)
+            sys.exit(EXIT_CODES.get(type(error), 1))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -27,9 +30,10 @@ def main() -> None:
 
     Objects are applied and read with kubectl, kn or curl; this command does the rest.
 
-    Exit codes: 0 done, 1 it failed and says why, 2 the command line was wrong.
+    Exit codes: 0 done, 1 it failed and says why, 2 the command line was wrong, 3 the platform does not answer,
+    4 what was named does not exist.
     """
 
 
-main.add_command(up)
-main.add_command(build)
+for command in (up, build, deploy, status, traffic, rollback, logs, export):
+    main.add_command(command)

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from knoll import kinds
-from knoll.cli.client import DEFAULT_SERVER, Client, chunks
-from knoll.cli.pack import pack
+from knoll.cli.client import Client, chunks
+from knoll.cli.pack import NEVER_SOURCE, files, pack
+from knoll.cli.target import client_options
 from knoll.errors import KnollError, SourceError
+from knoll.recipes import Recipe, Tree, detect
 
 SETTLE_SECONDS = 30
 """From the last line of a build's output until its status must say how it ended."""
@@ -26,43 +28,74 @@ class BuildFailedError(KnollError):
 
 @click.command()
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
-@click.option("-t", "--tag", required=True, help="Name of the image, as NAME:TAG.")
+@click.option("-t", "--tag", help="Name of the image, as NAME:TAG.")
 @click.option("-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="Dockerfile in the source.")
 @click.option("--target", default="", help="Stage to stop at.")
 @click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the Dockerfile.")
-@click.option("-n", "--namespace", default="default", show_default=True)
-@click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
+@click.option("--print", "only_print", is_flag=True, help="Print the Dockerfile that would be used; build nothing.")
+@client_options
 def build(
-    source: Path, tag: str, dockerfile: str, target: str, arguments: tuple[str, ...], namespace: str, server: str
+    source: Path,
+    tag: str | None,
+    dockerfile: str,
+    target: str,
+    arguments: tuple[str, ...],
+    only_print: bool,
+    client: Client,
+    namespace: str,
 ) -> None:
-    """Build the folder SOURCE into an image that Services can name."""
-    spec: dict[str, Any] = {"tag": tag, "dockerfile": dockerfile}
+    """Build the folder SOURCE into an image that Services can name.
+
+    A folder without a Dockerfile gets one when it is a Go, Python or Node program or a static site.
+    """
+    generated = recipe_for(source, dockerfile)
+    if only_print:
+        click.echo(generated.dockerfile if generated else (source / dockerfile).read_text(), nl=False)
+        return
+    if not tag:
+        raise click.UsageError("Missing option '-t' / '--tag': the image needs a name.")
+    spec: dict[str, Any] = {"dockerfile": dockerfile}
     if target:
         spec["target"] = target
     if arguments:
         spec["args"] = dict(_argument(text) for text in arguments)
-    if not (source / dockerfile).is_file():
-        raise SourceError(f"{source / dockerfile} does not exist; name another with --file")
-    client = Client(server)
     console = Console(stderr=True)
-    try:
-        spec["source"] = {"upload": {"id": upload(client, source, dockerfile, console)}}
-        name = client.create(kinds.BUILD_KIND, namespace, _build_object(tag, namespace, spec))["metadata"]["name"]
-        console.print(f"[bold]build[/] {name}")
-        for line in client.build_log(namespace, name):
-            console.print(line, markup=False, highlight=False, style="dim")
-        status = ended(client, namespace, name)
-    finally:
-        client.close()
+    upload_id = upload(client, source, dockerfile, console, generated)
+    status = run(client, namespace, tag, {**spec, "source": {"upload": {"id": upload_id}}}, console)
     click.echo(f"{tag} {status['digest'].rpartition('@')[2]} {status.get('size', 0) / 1e6:.1f} MB")
 
 
-def upload(client: Client, folder: Path, dockerfile: str, console: Console) -> str:
+def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
+    """A Dockerfile for a folder that has none; None when it has one.
+
+    Raises: SourceError when another than the usual was named and is missing, or nothing says how to build it.
+    """
+    if (source / dockerfile).is_file():
+        return None
+    if dockerfile != "Dockerfile":
+        raise SourceError(f"{source / dockerfile} does not exist; name another with --file")
+    names = [name for name in files(source, dockerfile, NEVER_SOURCE) if (source / name).is_file()]
+    return detect(Tree.of(names, lambda name: (source / name).read_text(errors="replace")))
+
+
+def run(client: Client, namespace: str, tag: str, spec: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Build and show its output; returns the status. Raises: BuildFailedError."""
+    body = _build_object(tag, namespace, {**spec, "tag": tag})
+    name = client.create(kinds.BUILD_KIND, namespace, body)["metadata"]["name"]
+    console.print(f"[bold]build[/] {name}")
+    for line in client.build_log(namespace, name):
+        console.print(line, markup=False, highlight=False, style="dim")
+    return ended(client, namespace, name)
+
+
+def upload(client: Client, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None) -> str:
     """Pack and send a folder, unless the platform has these very bytes; returns the upload's id."""
+    if generated:
+        console.print(f"[bold]recipe[/] {generated.kind} ({generated.because}); see it with `knoll build --print`")
     with tempfile.TemporaryDirectory(prefix="knoll-") as scratch:
         archive = Path(scratch) / "source.tar"
         with archive.open("wb") as target:
-            count = pack(folder, dockerfile, target)
+            count = pack(folder, dockerfile, target, generated.dockerfile if generated else "")
         size = archive.stat().st_size
         with archive.open("rb") as packed:
             upload_id = f"sha256-{hashlib.file_digest(packed, 'sha256').hexdigest()}"
@@ -91,7 +124,7 @@ def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
         if status.get("phase") == "Failed":
             conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
             raise BuildFailedError(
-                f"build {name} failed: {conditions.get('Ready', {}).get('message', 'no reason given')}"
+                f"build {name} failed: {conditions.get('Succeeded', {}).get('message', 'no reason given')}"
             )
         if time.monotonic() > deadline:
             raise BuildFailedError(f"build {name} gives no result; see `kubectl describe build {name}`")

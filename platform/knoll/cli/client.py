@@ -1,5 +1,7 @@
 """Talking to Knoll's API from the command line."""
 
+import builtins
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import httpx
 
 from knoll import kinds
-from knoll.errors import BadRequestError, KnollError, NotFoundError, StoreUnavailableError
+from knoll.errors import BadRequestError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
 
 DEFAULT_SERVER = "http://127.0.0.1:8001"
 CHUNK = 256 * 1024
@@ -16,9 +18,12 @@ CHUNK = 256 * 1024
 class Client:
     """One API server. Raises KnollError with the server's own words for what it refuses."""
 
-    def __init__(self, server: str = DEFAULT_SERVER) -> None:
+    def __init__(self, server: str = DEFAULT_SERVER, token: str = "", verify: ssl.SSLContext | bool = True) -> None:
+        """Args: token: sent as a bearer token unless it is empty. verify: whom to trust over https."""
         self.server = server.rstrip("/")
-        self._http = httpx.Client(base_url=self.server, timeout=httpx.Timeout(30, read=None))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(30, read=None)
+        self._http = httpx.Client(base_url=self.server, timeout=timeout, headers=headers, verify=verify)
 
     def close(self) -> None:
         self._http.close()
@@ -29,6 +34,23 @@ class Client:
 
     def create(self, kind: kinds.Kind, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._json("POST", _path(kind, namespace), json=body)
+
+    def find(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        """The same, None when it does not exist."""
+        try:
+            return self.get(kind, namespace, name)
+        except NotFoundError:
+            return None
+
+    def list(self, kind: kinds.Kind, namespace: str, selector: str = "") -> builtins.list[dict[str, Any]]:
+        """Objects of a namespace, those with these labels."""
+        found = self._json("GET", _path(kind, namespace), params={"labelSelector": selector} if selector else {})
+        return builtins.list(found["items"])
+
+    def replace(self, kind: kinds.Kind, body: dict[str, Any]) -> dict[str, Any]:
+        """Write an object as it is; it carries the version that was read. Raises: ConflictError."""
+        meta = body["metadata"]
+        return self._json("PUT", f"{_path(kind, meta['namespace'])}/{meta['name']}", json=body)
 
     def delete(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
         return self._json("DELETE", f"{_path(kind, namespace)}/{name}")
@@ -52,9 +74,16 @@ class Client:
 
     def build_log(self, namespace: str, name: str) -> Iterator[str]:
         """Each line of a build's output while it happens, until the build is over."""
-        url = f"{_path(kinds.BUILD_KIND, namespace)}/{name}/log"
+        return self._lines(f"{_path(kinds.BUILD_KIND, namespace)}/{name}/log", {"follow": "true"})
+
+    def pod_log(self, namespace: str, name: str, container: str, *, follow: bool, tail: int) -> Iterator[str]:
+        """Lines that a container wrote: the last `tail`, then with `follow` what it writes until it ends."""
+        words = {"container": container, "follow": str(follow).lower(), "tailLines": str(tail)}
+        return self._lines(f"{_path(kinds.POD, namespace)}/{name}/log", words)
+
+    def _lines(self, url: str, words: dict[str, str]) -> Iterator[str]:
         try:
-            with self._http.stream("GET", url, params={"follow": "true"}) as answer:
+            with self._http.stream("GET", url, params=words) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refused(answer)
@@ -92,7 +121,8 @@ def _refused(answer: httpx.Response) -> KnollError:
         message = str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
         message = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:500]}".strip()
-    return NotFoundError(message) if answer.status_code == 404 else BadRequestError(message)
+    kind = {404: NotFoundError, 409: ConflictError}.get(answer.status_code, BadRequestError)
+    return kind(message)
 
 
 def chunks(archive: Path) -> Iterator[bytes]:

@@ -40,7 +40,9 @@ class StartError(KnollError):
 )
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
 @click.option("--api-port", default=8001, show_default=True, help="Port of the API.")
-@click.option("--platform", default="knoll-dev", show_default=True, help="Name of this platform on the container engine.")
+@click.option(
+    "--platform", default="knoll-dev", show_default=True, help="Name of this platform on the container engine."
+)
 @click.option("--keep-instances", is_flag=True, help="Leave containers running at the end; the next start adopts them.")
 @click.option("--verbose", is_flag=True, help="Show what the processes log at level info.")
 def up(
