@@ -1,0 +1,166 @@
+"""Redis or the engine is away for a while: what runs goes on, and all converges afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from autoscaler.loop import Autoscaler
+from autoscaler.probes.checks import Checker
+from autoscaler.runtime.fake import FakeProgram, FakeRuntime
+from autoscaler.runtime.protocol import ContainerSpec
+from knoll import keys
+from knoll.connect import connected
+from knoll.lease import Lease
+from tests.component.autoscaler.conftest import Activator, World
+from tests.component.knoll.conftest import RedisProcess
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    server = RedisProcess(tmp_path)
+    await asyncio.to_thread(server.start)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def mortal(server: RedisProcess) -> AsyncIterator[World]:
+    """A world whose Redis can be killed."""
+    async with connected(server.url, "autoscaler-test") as redis:
+        world = World(redis)
+        try:
+            yield world
+        finally:
+            await world.stop()
+            await FakeRuntime(world.engine).destroy()
+            await world.store.close()
+
+
+async def test_a_redis_that_was_killed_costs_no_instance(mortal: World, server: RedisProcess) -> None:
+    await mortal.start()
+    key = await mortal.apply(annotations={"autoscaling.knative.dev/min-scale": "1"})
+    (before,) = await mortal.ready(key)
+    await mortal.says(key, initial_reached=True)
+    await asyncio.to_thread(server.kill)
+    mortal.engine.kill(before.id)
+    await eventually(
+        lambda: mortal.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+    )
+    await asyncio.to_thread(server.start)
+    other = await eventually(lambda: mortal.apply("other-00001"), what="Redis takes writes")
+    await mortal.ready(other)
+    await mortal.ready(key)
+    assert before.id in mortal.engine.instances
+
+
+async def test_an_engine_that_was_away_is_asked_again(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply()
+    (before,) = await world.ready(key)
+    await world.says(key, initial_reached=True)
+    world.engine.go_away()
+    other = await world.apply("other-00001")
+
+    async def said() -> bool:
+        found = await world.status(other)
+        return bool(found and found.failure and not found.failure.final)
+
+    await eventually(said, what="it says that the engine is away")
+    world.engine.come_back()
+    await world.ready(other)
+    await world.says(other, failure=None, active="True")
+    assert (await world.ready(key))[0].id == before.id
+
+
+async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (before,) = await world.ready(key)
+    world.engine.go_away()
+    container = world.engine.instances[before.id].containers["user-container"]
+    world.engine.end(container, 1)
+    world.engine.come_back()
+    await eventually(
+        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+    )
+    await world.ready(key)
+
+
+async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_its_place(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (before,) = await world.ready(key)
+    await world.says(key, initial_reached=True)
+    await world.stop()
+    world.engine.kill(before.id)
+    await world.start()
+    await eventually(
+        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+    )
+    assert (await world.ready(key))[0].id == before.id
+
+
+async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (before,) = await world.ready(key)
+    await world.says(key, initial_reached=True)
+    await world.stop()
+    await FakeRuntime(world.engine).pause(before.id)
+    await world.start()
+    await eventually(lambda: not world.engine.instances[before.id].paused, what="it runs on")
+    assert (await world.ready(key))[0].id == before.id
+
+
+async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgotten(world: World) -> None:
+    """Its second end is told before the engine has answered."""
+    lives = 0
+
+    def behave(_: ContainerSpec) -> FakeProgram:
+        nonlocal lives
+        lives += 1
+        return FakeProgram(listens_after=None, exits_after=0.0, exit_code=lives)
+
+    world.engine.behave = behave
+    await world.start()
+    key = await world.apply()
+
+    async def second() -> bool:
+        found = await world.status(key)
+        return bool(found and found.failure and found.failure.reason == "ExitCode2")
+
+    await eventually(second, what="the second end is told")
+    assert lives == 2
+
+
+async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(world: World) -> None:
+    runs: list[Autoscaler] = []
+
+    async def duty() -> None:
+        runtime = FakeRuntime(world.engine)
+        async with Checker() as checker:
+            one = Autoscaler(runtime, checker, world.store, world.redis, world.endpoints, world.scale, tick_seconds=0.1)
+            runs.append(one)
+            await one.run()
+
+    lease = Lease(world.redis, "autoscaler", "first", ttl=1.0)
+    leading = asyncio.create_task(lease.lead(duty))
+    try:
+        key = await world.apply()
+        (before,) = await world.ready(key)
+        await world.says(key, initial_reached=True)
+        await world.redis.set(keys.lease("autoscaler"), "another", px=1000)
+        await eventually(lambda: not lease.leading, what="it does not lead")
+        tasks = {task.get_name() for task in asyncio.all_tasks()}
+        assert f"instance {before.id}" not in tasks
+        await eventually(lambda: len(runs) == 2, what="it leads again")
+        await eventually(lambda: runs[1].scalers, what="it looks after the Revision again")
+        assert (await world.ready(key))[0].id == before.id
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
