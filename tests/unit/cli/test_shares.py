@@ -1,0 +1,82 @@
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knoll.cli.shares import before_that, by_revision, most, parsed, split
+from knoll.errors import BadRequestError
+
+REVISIONS = ["shop-v1", "shop-v2", "shop-00003"]
+
+
+def revision(number: int, ready: str = "True") -> dict[str, Any]:
+    meta = {"name": f"shop-{number}", "labels": {"serving.knative.dev/configurationGeneration": str(number)}}
+    return {"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["v1"], "'v1' is not REVISION=PERCENT"),
+        (["=5"], "'=5' is not"),
+        (["v1=x"], "'v1=x' is not"),
+        (["v1=-1", "v2=101"], "'v1=-1' is not"),
+        (["v1=50", "v1=50"], "v1 is named twice"),
+        (["v1=90", "v2=9"], "add up to 99"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(BadRequestError, match=re.escape(said)):
+        parsed(words)
+
+
+def test_a_percent_sign_may_be_said() -> None:
+    assert parsed(["v1=90%", "v2=10"]) == {"v1": 90, "v2": 10}
+
+
+def test_a_revision_may_be_named_whole_or_by_its_end_by_its_tag_or_as_the_latest() -> None:
+    before = [{"revisionName": "shop-v2", "tag": "next", "percent": 100}]
+    found = split("shop", {"shop-v1": 40, "00003": 30, "next": 20, "latest": 10}, REVISIONS, before)
+    assert found == [
+        {"revisionName": "shop-v2", "tag": "next", "percent": 20},
+        {"revisionName": "shop-v1", "percent": 40},
+        {"revisionName": "shop-00003", "percent": 30},
+        {"latestRevision": True, "percent": 10},
+    ]
+
+
+def test_an_unknown_revision_is_told_the_known_ones() -> None:
+    with pytest.raises(BadRequestError, match="its revisions: shop-v1, shop-v2, shop-00003"):
+        split("shop", {"v9": 100}, REVISIONS, [])
+
+
+_tags = st.lists(st.sampled_from(REVISIONS), max_size=4)
+
+
+@given(tagged=_tags, percent=st.integers(0, 100), order=st.permutations(REVISIONS))
+def test_the_shares_add_up_and_no_host_of_a_tag_is_lost(tagged: list[str], percent: int, order: list[str]) -> None:
+    before = [{"revisionName": name, "tag": f"t{at}", "percent": 7} for at, name in enumerate(tagged)]
+    found = split("shop", {order[0]: percent, order[1]: 100 - percent}, REVISIONS, before)
+    assert sum(target["percent"] for target in found) == 100
+    assert by_revision(found)[order[0]] == percent
+    assert [(one["revisionName"], one["tag"]) for one in found if "tag" in one] == [
+        (one["revisionName"], one["tag"]) for one in before
+    ]
+
+
+def test_the_way_back_leads_past_broken_revisions() -> None:
+    found = [revision(10), revision(2), revision(9, "False"), revision(11)]
+    assert before_that(found, "shop-10") == "shop-2"
+    assert before_that(found, "shop-11") == "shop-10"
+
+
+@pytest.mark.parametrize(("serving", "said"), [("shop-2", "no good revision before"), ("shop-7", "is gone")])
+def test_where_no_way_leads_back_is_said(serving: str, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        before_that([revision(1, "False"), revision(2)], serving)
+
+
+def test_most_of_nothing_is_nobody() -> None:
+    assert most([]) == ""
