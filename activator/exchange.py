@@ -359,7 +359,7 @@ class Exchange:
     def _fail(self, status: int, text: str) -> None:
         """Answer in the place of the instance."""
         self._drop_origin()
-        extra = b"Retry-After: 1\r\n" if status == 503 else b""
+        extra = b"Retry-After: 1\r\n" if status in (429, 503) else b""
         self._reply(*replies.reply(status, text, extra))
 
     def _reply(self, head: ResponseHead, body: bytes) -> None:

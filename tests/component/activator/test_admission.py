@@ -81,14 +81,16 @@ async def test_no_instance_ever_holds_more_than_its_limit(stage: Stage, limit: i
     assert [gate.most for gate in gates] == [limit, limit]
 
 
-async def test_a_full_queue_is_said_at_once(stage: Stage) -> None:
+@pytest.mark.parametrize("status", [503, 429])
+async def test_a_full_queue_is_said_at_once(stage: Stage, status: int) -> None:
+    stage.gateway.overload_status = status
     stage.route()
     stage.gateway.revision(REVISION).breaker.depth = 2
     for _ in range(2):
         (await stage.connect()).get()
     await eventually(lambda: waiting(stage) == 2)
     answer = await stage.get()
-    assert (answer.status, answer.text) == (503, "pending request queue full\n")
+    assert (answer.status, answer.text) == (status, "pending request queue full\n")
     assert answer.fields["retry-after"] == "1"
 
 
