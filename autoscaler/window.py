@@ -53,7 +53,13 @@ class Window:
         if self._buckets[-1][0] == newest - 1:
             newest -= 1  # nobody has reported this second yet
         length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
-        inside = [(newest - bucket, value) for bucket, value in self._buckets if 0 <= newest - bucket < length]
+        inside = []
+        for bucket, value in reversed(self._buckets):
+            age = newest - bucket
+            if age >= length:
+                break
+            if age >= 0:
+                inside.append((age, value))
         if not exponential:
             return sum(value for _, value in inside) / length
         rate = math.log(2) * 10 / max(1.0, seconds)
