@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +21,21 @@ class Recipe:
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
+    context: str = "-"
+    """Where the source comes from: `-` is a tar on standard input, else an address of a Git repository."""
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    """Files that the build may read, by the id that the Dockerfile mounts them by."""
+
+
+def git_context(url: str, revision: str) -> str:
+    """A Git repository as BuildKit takes it, which tells one by `.git` at the end; the revision follows `#`."""
+    bare = url.rstrip("/")
+    known = bare.endswith(".git") or not bare.startswith(("http://", "https://"))
+    return (bare if known else f"{bare}.git") + (f"#{revision}" if revision else "")
 
 
 def command(recipe: Recipe) -> list[str]:
-    """Arguments of `docker`; the source comes as a tar on standard input, the image goes into the engine."""
+    """Arguments of `docker`; the image goes into the engine."""
     words = ["buildx", "build", "--progress=plain", "--load", "--tag", recipe.tag, "--file", recipe.dockerfile]
     if recipe.target:
         words += ["--target", recipe.target]
@@ -32,7 +43,9 @@ def command(recipe: Recipe) -> list[str]:
         words += ["--platform", recipe.platform]
     for name, value in sorted(recipe.args.items()):
         words += ["--build-arg", f"{name}={value}"]
-    return [*words, "-"]
+    for name, path in sorted(recipe.secrets.items()):
+        words += ["--secret", f"id={name},src={path}"]
+    return [*words, recipe.context]
 
 
 def reason(lines: list[str]) -> str:
@@ -44,16 +57,18 @@ def reason(lines: list[str]) -> str:
 
 
 async def run(
-    recipe: Recipe, archive: Path, docker_socket: Path, on_line: Callable[[str], Awaitable[None]]
+    words: Sequence[str], archive: Path | None, docker_socket: Path, on_line: Callable[[str], Awaitable[None]]
 ) -> tuple[int, str]:
-    """Build; returns the exit code and, when it is not 0, the reason.
+    """Run `docker`; returns the exit code and, when it is not 0, the reason.
+
+    Args: archive: what it reads from standard input.
 
     Cancelled, it ends the build and everything that it started.
     """
-    with archive.open("rb") as source:
+    with (archive or Path(os.devnull)).open("rb") as source:
         process = await asyncio.create_subprocess_exec(
             "docker",
-            *command(recipe),
+            *words,
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -18,8 +18,9 @@ import structlog
 from docker.errors import DockerException
 from redis.asyncio import Redis
 
-from builder import buildx, source
+from builder import buildx
 from builder.images import Images
+from builder.preparation import prepared
 from knoll import jobs, kinds
 from knoll.build_log import BuildLogWriter
 from knoll.connect import connect
@@ -149,19 +150,10 @@ async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) 
     meta, spec = wanted["metadata"], wanted["spec"]
     output = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
     await output.begin()
-    recipe = buildx.Recipe(
-        tag=spec["tag"],
-        dockerfile=spec.get("dockerfile") or "Dockerfile",
-        target=spec.get("target", ""),
-        args=spec.get("args", {}),
-        platform=spec.get("platform", ""),
-    )
     seconds = shop.settings.build_timeout_seconds
     try:
-        archive = _archive(shop.settings.uploads_dir, spec["source"])
-        await asyncio.to_thread(source.check, archive, recipe.dockerfile)
         async with asyncio.timeout(seconds):
-            work = asyncio.create_task(buildx.run(recipe, archive, shop.settings.docker_socket, output.line))
+            work = asyncio.create_task(_make(shop, meta["namespace"], spec, output))
             gone = asyncio.create_task(_deleted(shop.store, int(meta["resourceVersion"]), meta["uid"]))
             try:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,7 +166,7 @@ async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) 
                 await asyncio.gather(work, gone, return_exceptions=True)
         if code:
             return _over(running, shop, "Failed", "BuildFailed", why)
-        return await asyncio.to_thread(_describe, shop, recipe.tag, running)
+        return await asyncio.to_thread(_describe, shop, spec["tag"], running)
     except SourceError as error:
         await output.line(str(error))
         return _over(running, shop, "Failed", "InvalidSource", str(error))
@@ -184,14 +176,27 @@ async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) 
         await output.end()
 
 
-def _archive(uploads: Path, wanted: Json) -> Path:
-    upload = wanted.get("upload")
-    if not upload:
-        raise SourceError("spec.source.upload is missing: upload a tar of the source first")
-    archive = uploads / Path(str(upload["id"])).name
-    if not archive.is_file():
-        raise SourceError(f"the upload {upload['id']} is not here (any more): upload the source again")
-    return archive
+async def _make(shop: Workshop, namespace: str, spec: Json, output: BuildLogWriter) -> tuple[int, str]:
+    """The image under its tag; returns the exit code and, when it is not 0, the reason."""
+    socket, image = shop.settings.docker_socket, spec["source"].get("image")
+    if not image:
+        async with prepared(shop.store, shop.settings.uploads_dir, namespace, spec) as work:
+            return await buildx.run(work.words, work.archive, socket, output.line)
+    if not await asyncio.to_thread(_is_ours, socket, image):
+        platform = ["--platform", spec["platform"]] if spec.get("platform") else []
+        code, why = await buildx.run(["pull", *platform, image], None, socket, output.line)
+        if code:
+            return code, why
+    return await buildx.run(["tag", image, spec["tag"]], None, socket, output.line)
+
+
+def _is_ours(docker_socket: Path, image: str) -> bool:
+    """Whether an image was built here and never pushed, so that no registry can have it."""
+    with _engine(docker_socket) as engine:
+        try:
+            return not Images(engine).describe(image)[0].repo_digests
+        except ImageError:
+            return False
 
 
 def _describe(shop: Workshop, tag: str, running: jobs.BuildProgress) -> jobs.BuildProgress:

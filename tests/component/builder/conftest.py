@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -149,10 +150,14 @@ def end(builder: subprocess.Popen[bytes]) -> None:
 
 
 def remove_images(prefix: str) -> None:
-    """The test's images and their pins."""
-    ids = docker("image", "ls", "-q", "--no-trunc", f"--filter=reference={prefix}/*").stdout.split()
-    for one in set(ids):
-        docker("image", "rm", "-f", one)
+    """The test's tags, and the pins of what had no other name. Never by id: an image may have names of others."""
+    wanted = docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={prefix}/*").stdout.split()
+    for tag in wanted:
+        found = docker("image", "inspect", "--format={{json .RepoTags}}", tag).stdout
+        names = set(json.loads(found or "[]"))
+        pins = {name for name in names if name.startswith("knoll-pinned:")}
+        ours = {name for name in names if name.startswith(f"{prefix}/")}
+        docker("image", "rm", *ours, *(pins if names == pins | ours else ()))
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:

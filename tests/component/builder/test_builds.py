@@ -1,5 +1,6 @@
 """Builds by a real builder on a real engine: how each ends, and what it leaves."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -76,6 +77,46 @@ async def test_an_upload_that_is_gone_is_asked_for_again(yard: Yard) -> None:
     ended = await yard.over("gone")
     assert ended.reason == "InvalidSource"
     assert "upload the source again" in ended.message
+
+
+async def test_a_secret_is_readable_in_the_build_and_not_in_the_image(yard: Yard) -> None:
+    meta = {"namespace": "default", "name": "keys", "uid": uuid.uuid4().hex}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"k": base64.b64encode(b"s3cret").decode()}}
+    await yard.store.create(kinds.SECRET.id, body)
+    text = f"FROM {DEBIAN}\nRUN --mount=type=secret,id=word wc -c < /run/secrets/word > /size\n"
+    wanted = [{"id": "word", "name": "keys", "key": "k"}]
+    yard.start()
+    await yard.submit("secret", fresh(text), secrets=wanted)
+    assert (await yard.over("secret")).phase == "Succeeded"
+    shown = docker("run", "--rm", f"{yard.prefix}/secret:v1", "sh", "-c", "cat /size; ls -A /run/secrets")
+    assert shown.stdout.split() == ["6"]
+
+    await yard.submit("missing", fresh(text), secrets=[{**wanted[0], "key": "other"}])
+    ended = await yard.over("missing")
+    assert (ended.reason, ended.message) == (
+        "InvalidSource",
+        "the build wants the key other of the Secret keys, which it does not have",
+    )
+
+
+async def test_an_image_gets_a_second_name(yard: Yard) -> None:
+    yard.start()
+    await yard.submit("named", source={"image": DEBIAN})
+    ended = await yard.over("named")
+    assert ended.phase == "Succeeded", ended
+    assert ended.digest.partition("@")[0] == f"{yard.prefix}/named"
+    await yard.submit("unknown", source={"image": "127.0.0.1:9/no/such:v1"})
+    ended = await yard.over("unknown")
+    assert (ended.phase, ended.reason) == ("Failed", "BuildFailed")
+    assert "127.0.0.1:9" in ended.message
+
+
+async def test_an_unreachable_repository_fails_the_build_with_its_address(yard: Yard) -> None:
+    yard.start()
+    await yard.submit("nowhere", source={"git": {"url": "https://127.0.0.1:9/a/b", "revision": "main"}})
+    ended = await yard.over("nowhere")
+    assert (ended.phase, ended.reason) == ("Failed", "BuildFailed")
+    assert "127.0.0.1:9/a/b.git" in ended.message + " ".join(await yard.log("nowhere"))
 
 
 async def test_deleting_a_running_build_ends_it_and_all_that_it_started(yard: Yard) -> None:

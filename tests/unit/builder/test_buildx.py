@@ -1,4 +1,8 @@
-from builder.buildx import Recipe, command, reason
+from pathlib import Path
+
+import pytest
+
+from builder.buildx import Recipe, command, git_context, reason
 
 
 def test_the_command_reads_the_source_from_standard_input() -> None:
@@ -28,3 +32,23 @@ def test_without_an_error_line_the_last_line_is_the_reason() -> None:
 
 def test_silence_has_a_reason_too() -> None:
     assert reason([]) == "the build ended without a word"
+
+
+def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
+    words = command(Recipe("app:v1", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}))
+    assert words[words.index("--secret") + 1] == "id=token,src=/s/0"
+    assert words[-1] == "https://x/y.git#v1"
+
+
+@pytest.mark.parametrize(
+    ("url", "revision", "context"),
+    [
+        ("https://host/a/b", "", "https://host/a/b.git"),
+        ("https://host/a/b.git", "main", "https://host/a/b.git#main"),
+        ("https://host/a/b/", "v1", "https://host/a/b.git#v1"),
+        ("git@host:a/b.git", "", "git@host:a/b.git"),
+        ("git://host/a", "abc", "git://host/a#abc"),
+    ],
+)
+def test_a_repository_is_named_so_that_it_is_taken_for_one(url: str, revision: str, context: str) -> None:
+    assert git_context(url, revision) == context
