@@ -7,10 +7,10 @@ PYTEST_ARGS ?=
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis kubectl build up down logs demo test check format bench lock clean
+.PHONY: help setup engine images redis kubectl build up down logs demo test check format bench bench-dataplane bench-coldstart lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## the Python environment .venv: what the lock says, and Knoll itself, editable
 
@@ -59,6 +59,13 @@ format: setup ## put the code into the style that `check` asks for
 bench: setup redis images ## measure the data path beside nginx, and a cold start beside docker run
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench $(BENCH_ARGS)
+
+bench-dataplane: setup redis ## the data path alone; BENCH_ARGS='--only small,latency'
+	@scripts/tools.sh bench
+	@$(PYTHON) -m bench.dataplane $(BENCH_ARGS)
+
+bench-coldstart: setup engine ## cold starts of the runtime alone; BENCH_ARGS='--rounds 30'
+	@$(PYTHON) -m bench.coldstart $(BENCH_ARGS)
 
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
 	@scripts/lock.sh $(LOCK_ARGS)

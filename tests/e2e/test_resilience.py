@@ -83,6 +83,12 @@ def service(platform: Platform, sample: str) -> Iterator[str]:
     platform.kubectl("wait", f"ksvc/{NAME}", "--for=condition=Ready", "--timeout=60s")
     yield sample
     platform.kubectl("delete", "ksvc", NAME)
+    # The next test must not take instances that still end for its own.
+    eventually_sync(lambda: not platform.containers("label=knoll.dev/role=app"), within=60, what="no instance")
+
+
+def apps(platform: Platform) -> set[str]:
+    return set(platform.containers("label=knoll.dev/role=app", f"label=serving.knative.dev/service={NAME}"))
 
 
 def identities(platform: Platform) -> set[str]:
@@ -112,7 +118,9 @@ def changes_take_effect(platform: Platform, sample: str, value: str) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", ["api", "builder", "autoscaler", "redis"])
 def test_requests_flow_on_when_a_part_is_killed(platform: Platform, service: str, part: str) -> None:
-    before, containers = identities(platform), set(platform.containers("label=knoll.dev/role=app"))
+    # Instances of an earlier test's Service may still be ending.
+    eventually_sync(lambda: len(apps(platform)) == 1, within=60, what="one instance")
+    before, containers = identities(platform), apps(platform)
     with flowing(platform) as flow:
         flow.more()
         platform.kill(part)
@@ -121,7 +129,7 @@ def test_requests_flow_on_when_a_part_is_killed(platform: Platform, service: str
         flow.more(300)
     assert flow.failed == []
     eventually_sync(lambda: identities(platform) == before, within=60, what="every object")
-    assert containers <= set(platform.containers("label=knoll.dev/role=app")), "a running instance was killed"
+    assert containers <= apps(platform), "a running instance was killed"
     changes_take_effect(platform, service, f"after-{part}")
 
 
