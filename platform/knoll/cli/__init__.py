@@ -6,6 +6,7 @@ import click
 
 from knoll.cli.build import build
 from knoll.cli.services import deploy, export, logs, rollback, status, traffic
+from knoll.cli.setup import completion, doctor, kubeconfig
 from knoll.cli.up import up
 from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
 
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (up, build, deploy, status, traffic, rollback, logs, export):
+for command in (up, build, deploy, status, traffic, rollback, logs, export, doctor, kubeconfig, completion):
     main.add_command(command)

@@ -22,6 +22,8 @@ from knoll.errors import BadRequestError, ConflictError, KnollError
 from knoll.resources import labels
 
 READY_SECONDS = 180
+WIDE = 1000
+"""Columns of a table: a name or an address that is cut short is of no use."""
 _SERVER_OWNED = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "ownerReferences")
 _FORMATS = click.Choice(["text", "json", "yaml"])
 Body = dict[str, Any]
@@ -53,7 +55,7 @@ def status(output: str, client: Client, namespace: str) -> None:
     table = Table("NAME", "READY", "URL", "TRAFFIC", "WHY NOT", box=None, pad_edge=False)
     for row in rows:
         table.add_row(row["name"], row["ready"], row["url"], _percents(row["traffic"]), row["message"])
-    Console(soft_wrap=True).print(table)
+    Console(width=WIDE).print(table)
     return None
 
 
@@ -281,7 +283,7 @@ def _table(before: Body, after: Body | None) -> None:
     for name in dict.fromkeys([*first, *second]):
         cells = [first.get(name, 0), second.get(name, 0)] if after else [first[name]]
         table.add_row(name, *(f"{cell} %" for cell in cells))
-    Console(soft_wrap=True).print(table)
+    Console(width=WIDE).print(table)
 
 
 def _percents(found: dict[str, int]) -> str:

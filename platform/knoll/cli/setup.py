@@ -1,0 +1,140 @@
+"""Commands about this machine: doctor, kubeconfig, completion."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import httpx
+import yaml
+from click.shell_completion import get_completion_class
+from rich.console import Console
+
+from knoll.cli.client import DEFAULT_SERVER
+from knoll.errors import BadRequestError
+from knoll.settings import BuilderSettings
+
+LEAST_FREE_BYTES = 5 * 1024**3
+"""Images and their caches need room; below this builds begin to fail."""
+_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    found: str
+    mend: str = ""
+    """What to do about it; empty when there is nothing to do."""
+
+
+@click.command()
+@click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
+def doctor(server: str) -> None:
+    """Look at what Knoll needs on this machine, and say how to mend what is missing; exit code 1 when something is."""
+    console = Console(soft_wrap=True, highlight=False)
+    bad = 0
+    for check in CHECKS:
+        for finding in check(server):
+            bad += not finding.good
+            mark = "[green]ok  [/]" if finding.good else "[red]bad [/]"
+            console.print(f"{mark} [bold]{finding.what}[/]", end="  ")
+            console.print(finding.found, markup=False)
+            if finding.mend:
+                console.print(f"     {finding.mend}", markup=False)
+    if bad:
+        raise click.exceptions.Exit(1)
+
+
+def engine(_: str) -> Iterator[Finding]:
+    path = BuilderSettings().docker_socket
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
+            version = client.get("http://engine/version").raise_for_status().json()["Version"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        mend = "start Docker (systemctl start docker); as another user than root, be in the group docker"
+        yield Finding("engine", False, f"{path}: {error}", mend)
+        return
+    yield Finding("engine", True, f"Docker {version} at {path}")
+
+
+def buildx(_: str) -> Iterator[Finding]:
+    try:
+        done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, timeout=_SECONDS)
+        good, found = done.returncode == 0, (done.stdout or done.stderr).strip().partition("\n")[0]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        good, found = False, str(error)
+    yield Finding(
+        "buildx", good, found, "" if good else "install it (Debian: apt-get install docker-cli docker-buildx)"
+    )
+
+
+def redis(_: str) -> Iterator[Finding]:
+    found = shutil.which("redis-server")
+    mend = "`knoll up` needs it (Debian: apt-get install redis-server) or --redis-url; Compose brings its own"
+    yield Finding("redis", found is not None, found or "redis-server is not installed", "" if found else mend)
+
+
+def disk(_: str) -> Iterator[Finding]:
+    folder = next(path for path in (Path("/var/lib/docker"), Path("/")) if path.exists())
+    free = shutil.disk_usage(folder).free
+    good = free >= LEAST_FREE_BYTES
+    mend = "" if good else "make room: `docker builder prune` drops the cache of builds"
+    yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", mend)
+
+
+def names(_: str) -> Iterator[Finding]:
+    host = "app.default.localhost"
+    try:
+        found = socket.getaddrinfo(host, 80)[0][4][0]
+    except OSError as error:
+        # Not bad: the clients that matter ask nobody for these names.
+        hint = "browsers and curl know such names by themselves; other programs can send a Host header to the port"
+        yield Finding("names", True, f"the resolver does not know {host} ({error.strerror})", hint)
+        return
+    yield Finding("names", True, f"{host} is {found}")
+
+
+def platform(server: str) -> Iterator[Finding]:
+    try:
+        answer = httpx.get(f"{server.rstrip('/')}/readyz", timeout=_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield Finding("platform", False, f"{server}: {error}", "start it: `knoll up`, or `docker compose up --wait`")
+        return
+    mend = "" if answer.is_success else "see the log of the api"
+    yield Finding("platform", answer.is_success, f"{server} answers {answer.text.strip()[:200]}", mend)
+
+
+CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, disk, names, platform)
+
+
+@click.command()
+@click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
+def kubeconfig(server: str) -> None:
+    """Print a kubeconfig for kubectl and kn: `knoll kubeconfig > knoll.yaml; export KUBECONFIG=$PWD/knoll.yaml`."""
+    name = "knoll"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": server}}],
+        "users": [{"name": name, "user": {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
+        "current-context": name,
+    }
+    click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete this command: `source <(knoll completion bash)`."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise BadRequestError(f"there is no completion for {shell}")
+    click.echo(kind(context.find_root().command, {}, "knoll", "_KNOLL_COMPLETE").source())

@@ -1,0 +1,103 @@
+"""Commands that need no platform, and what is said when there is none."""
+
+import base64
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from knoll.cli import main
+from knoll.cli.services import portable
+from knoll.cli.target import from_kubeconfig
+from knoll.errors import BadRequestError
+from tests.conftest import free_port
+
+
+def test_the_dockerfile_that_would_be_used_is_printed_and_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module x\n")
+    (tmp_path / "main.go").write_text("package main\n")
+    done = CliRunner().invoke(main, ["build", str(tmp_path), "--print"])
+    assert (done.exit_code, done.stdout.partition("\n")[0]) == (0, "FROM golang:1.24 AS build")
+    (tmp_path / "Dockerfile").write_text(f"# kept\n{done.stdout}")
+    again = CliRunner().invoke(main, ["build", str(tmp_path), "--print"])
+    assert again.stdout == f"# kept\n{done.stdout}"
+
+
+def test_a_folder_that_nothing_is_known_about_is_told_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    done = CliRunner().invoke(main, ["build", str(tmp_path), "--print"])
+    assert done.exit_code == 1
+    assert "Looked for: a Dockerfile; go.mod (Go)" in done.stderr
+    assert "notes.txt" in done.stderr
+
+
+def test_a_build_without_a_name_is_a_wrong_command_line(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    done = CliRunner().invoke(main, ["build", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--tag" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["status"], ["traffic", "x"], ["rollback", "x"], ["logs", "x"], ["export"]])
+def test_a_platform_that_does_not_answer_is_told_with_what_to_do(words: list[str]) -> None:
+    server = f"http://127.0.0.1:{free_port()}"
+    done = CliRunner().invoke(main, [*words, "--server", server])
+    assert done.exit_code == 3
+    assert server in done.stderr
+    assert "knoll up" in done.stderr
+
+
+def test_the_printed_kubeconfig_leads_to_the_server(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["kubeconfig", "--server", "http://127.0.0.1:7"])
+    (tmp_path / "config").write_text(done.stdout)
+    client = from_kubeconfig(tmp_path / "config")
+    assert client.server == "http://127.0.0.1:7"
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a\n",
+        "{",
+        "current-context: x\ncontexts: []\n",
+        "current-context: x\ncontexts: [{name: x, context: {}}]\n",
+    ],
+)
+def test_a_kubeconfig_that_names_no_server_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(BadRequestError, match="is not a kubeconfig whose current context names a server"):
+        from_kubeconfig(tmp_path / "config")
+
+
+def test_a_kubeconfig_with_a_broken_authority_is_refused(tmp_path: Path) -> None:
+    document = yaml.safe_load(CliRunner().invoke(main, ["kubeconfig"]).stdout)
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(b"no certificate").decode()
+    (tmp_path / "config").write_text(yaml.safe_dump(document))
+    with pytest.raises(BadRequestError, match="is not a kubeconfig"):
+        from_kubeconfig(tmp_path / "config")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_completion(shell: str) -> None:
+    done = CliRunner().invoke(main, ["completion", shell])
+    assert done.exit_code == 0
+    assert "_KNOLL_COMPLETE" in done.stdout
+
+
+def test_what_belongs_to_this_platform_is_left_out_of_an_export() -> None:
+    annotations = {"serving.knative.dev/creator": "me", "mine": "kept"}
+    meta = {
+        "name": "x",
+        "namespace": "y",
+        "uid": "1",
+        "resourceVersion": "2",
+        "generation": 3,
+        "annotations": annotations,
+    }
+    found = portable({"apiVersion": "v", "kind": "Service", "metadata": meta, "spec": {"a": 1}, "status": {}})
+    assert found["metadata"] == {"name": "x", "namespace": "y", "annotations": {"mine": "kept"}}
+    assert found["spec"] == {"a": 1}
+    assert "status" not in found
