@@ -58,6 +58,13 @@ class Platform:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
+    def remove_all(self) -> None:
+        """Take away what a platform that was killed has left on the engine."""
+        environment = {
+            **os.environ, "KNOLL_PLATFORM": self.name, "KNOLL_INSTANCE_NETWORK": f"{self.name}-instances",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-m", "autoscaler", "--remove-all"], env=environment, check=True, timeout=60)
+
     def containers(self, *filters: str) -> list[str]:
         """Ids of this platform's running containers."""
         words = [f"--filter=label=knoll.dev/platform={self.name}", *(f"--filter={one}" for one in filters)]
@@ -66,12 +73,12 @@ class Platform:
 
 
 @contextlib.contextmanager
-def running(directory: Path, **environment: str) -> Iterator[Platform]:
+def running(directory: Path, home: Path | None = None, **environment: str) -> Iterator[Platform]:
     """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     api_port, port = free_port(), free_port()
-    data, home = directory / "data", directory / "home"
-    home.mkdir(parents=True)
+    data, home = directory / "data", home or directory / "home"
+    home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "knoll.cli", "up", "--data", str(data), "--platform", name, "--verbose",
                "--api-port", str(api_port), "--port", str(port)]  # fmt: skip
     ports = {f"KNOLL_{part}_ADMIN_PORT": str(free_port()) for part in ("ACTIVATOR", "AUTOSCALER", "BUILDER")}

@@ -1,0 +1,53 @@
+"""`knoll up` ends as it began: nothing of it is left, however it ends."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import PROCESSES, Platform, running
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis]
+
+MANIFEST = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: short, namespace: default}
+spec: {template: {spec: {containers: [{image: rest-api-go:v1}]}}}
+"""
+
+
+def left(platform: Platform) -> list[str]:
+    """Containers and networks of a platform."""
+    label = f"--filter=label=knoll.dev/platform={platform.name}"
+    found = [["docker", "ps", "-aq", label], ["docker", "network", "ls", "-q", label]]
+    return [one for words in found for one in subprocess.run(words, capture_output=True, text=True).stdout.split()]
+
+
+@pytest.mark.kubectl
+@pytest.mark.timeout(200)
+def test_ctrl_c_takes_everything_away_and_objects_are_there_at_the_next_start(
+    sample: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with running(tmp_path) as platform:
+        platform.kubectl("apply", "-f", "-", stdin=MANIFEST)
+        platform.kubectl("wait", "ksvc/short", "--for=condition=Ready", "--timeout=60s")
+        assert platform.containers("label=knoll.dev/role=app")
+    assert platform.process.returncode == 0
+    assert left(platform) == []
+    with running(tmp_path, home=tmp_path_factory.mktemp("home")) as again:
+        again.kubectl("wait", "ksvc/short", "--for=condition=Ready", "--timeout=60s")
+        again.kubectl("delete", "ksvc", "short")
+
+
+@pytest.mark.timeout(200)
+def test_when_it_is_killed_its_processes_end_too(platform: Platform, tmp_path: Path) -> None:
+    with running(tmp_path) as short:
+        children = [pid for name in (*PROCESSES, "redis") for pid in short.pids(name)]
+        assert len(children) == len(PROCESSES) + 1
+        short.process.kill()
+        short.process.wait()
+        eventually_sync(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), within=60)
+        short.remove_all()
+    assert left(short) == []
