@@ -57,6 +57,9 @@ def names(platform: Platform) -> Iterator[list[str]]:
     yield found
     for name in found:
         platform.kubectl("delete", "ksvc", name, "--ignore-not-found")
+        listed = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={name}"]
+        for tag in subprocess.run(listed, capture_output=True, text=True).stdout.split():
+            subprocess.run(["docker", "image", "rm", "-f", tag], capture_output=True)
 
 
 @pytest.mark.parametrize(

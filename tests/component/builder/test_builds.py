@@ -1,15 +1,19 @@
 """Builds by a real builder on a real engine: how each ends, and what it leaves."""
 
+import asyncio
 import base64
 import os
 import signal
+import socket
 import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
 from knoll import kinds
 from tests.component.builder.conftest import DEBIAN, Yard, descendants, docker, tar_of
+from tests.conftest import free_port
 from tests.waiting import eventually, eventually_sync
 
 ENDLESS = f"FROM {DEBIAN}\nRUN echo begun here && tail -f /dev/null\n"
@@ -111,6 +115,34 @@ async def test_an_image_gets_a_second_name(yard: Yard) -> None:
     assert "127.0.0.1:9" in ended.message
 
 
+async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+        subprocess.run(["git", *who, "-C", str(tmp_path / "app.git"), *words], check=True, capture_output=True)
+
+    (tmp_path / "app.git").mkdir()
+    git("init")
+    for word in ("one", "two"):
+        (tmp_path / "app.git" / "Dockerfile").write_text(f"FROM {DEBIAN}\nLABEL said={word}\n")
+        git("add", ".")
+        git("commit", "-m", word)
+        git("tag", word)
+    port = free_port()
+    command = ["git", "daemon", "--export-all", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}"]
+    daemon = await asyncio.create_subprocess_exec(*command, process_group=0, stderr=subprocess.DEVNULL)
+    try:
+        eventually_sync(lambda: listening(port), what="git daemon")
+        yard.start()
+        await yard.submit("fetched", source={"git": {"url": f"git://127.0.0.1:{port}/app.git", "revision": "one"}})
+        ended = await yard.over("fetched")
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        await daemon.wait()
+    assert ended.phase == "Succeeded", ended
+    found = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/fetched:v1")
+    assert found.stdout.strip() == "one"
+
+
 async def test_an_unreachable_repository_fails_the_build_with_its_address(yard: Yard) -> None:
     yard.start()
     await yard.submit("nowhere", source={"git": {"url": "https://127.0.0.1:9/a/b", "revision": "main"}})
@@ -160,16 +192,27 @@ async def test_a_worker_killed_twice_in_a_build_fails_it_with_the_reason(yard: Y
 
 async def test_a_builder_started_after_a_death_takes_the_build_up_at_once(yard: Yard) -> None:
     first = yard.start()
-    await yard.submit("taken-up", fresh(f"FROM {DEBIAN}\nRUN echo begun here && sleep 4\n"))
+    await yard.submit("taken-up", fresh(ENDLESS))
     await yard.until_logged("taken-up", "begun here")
     for pid, _ in [*descendants(first.pid)]:
         os.kill(pid, signal.SIGKILL)
     first.kill()
     first.wait()
     yard.builders.remove(first)
-    yard.start()
-    ended = await yard.over("taken-up")
-    assert (ended.phase, ended.attempts) == ("Succeeded", 2)
+    second = yard.start()
+
+    async def again() -> bool:
+        found = await yard.progress("taken-up")
+        return found is not None and (found.phase, found.attempts) == ("Running", 2) and bool(clients(second))
+
+    await eventually(again, 30, "the second attempt")
+    await yard.store.delete(kinds.BUILD_KIND.id, "default", "taken-up")
+    eventually_sync(lambda: not clients(second), 30, "no build process left")
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def clients(builder: subprocess.Popen[bytes]) -> list[int]:
