@@ -43,6 +43,7 @@ demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
 test: setup redis images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some
+	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup ## what a change must pass before its tests: style, types, who may import whom
