@@ -168,7 +168,7 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
     ),
     "builds.build.knoll.dev": (
         _NAME,
-        Column("Image", _at("spec", "image")),
+        Column("Tag", _at("spec", "tag")),
         Column("Phase", _at("status", "phase")),
         Column("Digest", _at("status", "digest"), priority=1),
         _AGE,
