@@ -228,7 +228,7 @@ class Gateway:
         """
         now, lines, draining = self.time(), [], {}
         for name, revision in list(self.revisions.items()):
-            line = revision.stats.report(name, now, revision.in_flight(), len(revision.breaker.queue))
+            line = revision.stats.report(name, now, revision.in_flight(), len(revision.breaker.queue), revision.held())
             if line is not None:
                 lines.append(line)
             if revision.breaker.queue:

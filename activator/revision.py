@@ -143,6 +143,12 @@ class Revision:
         """Whether there is no instance that could take a request."""
         return not self.breaker.slots
 
+    def held(self) -> dict[str, int]:
+        """Requests in each instance; empty where there is no choice between several."""
+        if len(self.instances) < 2:
+            return {}
+        return {name: instance.in_flight for name, instance in self.instances.items() if instance.in_flight}
+
     def in_flight(self) -> int:
         """Requests in instances, those of instances that left the table not counted."""
         return sum(instance.in_flight for instance in self.instances.values())

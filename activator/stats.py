@@ -60,7 +60,9 @@ class Stats:
         self.latency.counts[bisect_left(BUCKETS, seconds)] += 1
         self.latency.total += seconds
 
-    def report(self, revision: str, now: float, in_flight: int, queued: int) -> RevisionReport | None:
+    def report(
+        self, revision: str, now: float, in_flight: int, queued: int, held: dict[str, int] | None = None
+    ) -> RevisionReport | None:
         """The period since the last report; None when it and the one before held nothing."""
         period = max(now - self._since, 1e-9)
         area = self._area + self.active * (now - self._last)
@@ -71,5 +73,10 @@ class Stats:
             return None
         self._reported = something
         return RevisionReport(
-            revision=revision, concurrency=area / period, requests=requests, in_flight=in_flight, queued=queued
+            revision=revision,
+            concurrency=area / period,
+            requests=requests,
+            in_flight=in_flight,
+            queued=queued,
+            held=held or {},
         )

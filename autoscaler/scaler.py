@@ -54,6 +54,8 @@ class Scaler:
         self._busy = world.clock()
         """When a request was last known of, or the Revision began to serve."""
         self._waiting: dict[str, tuple[float, int]] = {}
+        self._held: dict[str, tuple[float, dict[str, int]]] = {}
+        """Activator to when it said so, and the requests it has in each instance."""
         self._desired = before.desired if before else 0
 
     # What comes in
@@ -85,6 +87,7 @@ class Scaler:
         # Seconds of concurrency, or requests: what buckets of a second hold whatever the period of the report.
         value = row.concurrency * period if self.spec.metric == "concurrency" else float(row.requests)
         self._load.record(at, value)
+        self._held[activator] = (at, row.held)
         self._waiting.pop(activator, None)
         if row.queued:
             self._waiting[activator] = (at, row.queued)
@@ -118,7 +121,7 @@ class Scaler:
         elif anew or not self.initial_reached:
             want = self._want(now)
         alive = self._alive()
-        there = [Candidate(one.name, one.stage == "ready", 0, one.created) for one in alive]
+        there = [Candidate(one.name, one.stage == "ready", self._holds(one.name, now), one.created) for one in alive]
         steps = plan(want, there)
         for name in steps.let_go:
             self.members[name].drain()
@@ -172,6 +175,10 @@ class Scaler:
             self._failure = self._first_failure() or Failure(
                 "ResourcesAvailable", "ProgressDeadlineExceeded", f"no instance became ready within {seconds}"
             )
+
+    def _holds(self, instance: str, now: float) -> int:
+        """Requests in an instance, as far as the last reports say."""
+        return sum(held.get(instance, 0) for at, held in self._held.values() if now - at <= REPORT_SECONDS)
 
     def _alive(self) -> list[Member]:
         return [member for member in self.members.values() if member.stage not in ("draining", "gone")]

@@ -16,6 +16,8 @@ class RevisionReport(msgspec.Struct, frozen=True):
     """In an instance at the period's end."""
     queued: int
     """Waiting for one at the period's end."""
+    held: dict[str, int] = {}
+    """Instance name to requests in it at the period's end, where there is more than one instance to choose from."""
 
 
 class Report(msgspec.Struct, frozen=True):

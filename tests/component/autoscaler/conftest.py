@@ -15,6 +15,7 @@ from autoscaler.probes.checks import Checker
 from autoscaler.runtime.fake import FakeEngine, FakeRuntime
 from knoll import keys, kinds
 from knoll.connect import connected
+from knoll.instances import INSTANCES, RevisionInstances
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.reports import Poke, Report, RevisionReport
@@ -36,6 +37,7 @@ class World:
         self.store = RedisStore(redis)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
+        self.instances: RedisTable[RevisionInstances] = RedisTable(redis, INSTANCES, RevisionInstances)
         self._running: asyncio.Task[None] | None = None
         self.autoscaler: Autoscaler | None = None
 
@@ -46,7 +48,14 @@ class World:
         async def run() -> None:
             async with FakeRuntime(self.engine) as runtime, Checker() as checker:
                 self.autoscaler = Autoscaler(
-                    runtime, checker, self.store, self.redis, self.endpoints, self.scale, tick_seconds=0.1
+                    runtime,
+                    checker,
+                    self.store,
+                    self.redis,
+                    self.endpoints,
+                    self.scale,
+                    self.instances,
+                    tick_seconds=0.1,
                 )
                 began.set()
                 await self.autoscaler.run()
@@ -112,10 +121,16 @@ class World:
         poke = Poke("activator-1", key, time.time(), waiting)
         await self.redis.publish(keys.POKES, msgspec.json.encode(poke))
 
-    async def report(self, key: str, concurrency: float, draining: dict[str, int] | None = None) -> None:
+    async def report(
+        self,
+        key: str,
+        concurrency: float,
+        draining: dict[str, int] | None = None,
+        held: dict[str, int] | None = None,
+    ) -> None:
         """What one activator says of a second."""
         count = round(concurrency)
-        row = RevisionReport(key, concurrency, count, count, 0)
+        row = RevisionReport(key, concurrency, count, count, 0, held or {})
         report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {})
         await self.redis.publish(keys.REPORTS, msgspec.json.encode(report))
 

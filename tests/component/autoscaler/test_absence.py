@@ -144,7 +144,16 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
     async def duty() -> None:
         runtime = FakeRuntime(world.engine)
         async with Checker() as checker:
-            one = Autoscaler(runtime, checker, world.store, world.redis, world.endpoints, world.scale, tick_seconds=0.1)
+            one = Autoscaler(
+                runtime,
+                checker,
+                world.store,
+                world.redis,
+                world.endpoints,
+                world.scale,
+                world.instances,
+                tick_seconds=0.1,
+            )
             runs.append(one)
             await one.run()
 

@@ -77,3 +77,20 @@ async def test_without_any_activator_nothing_is_waited_for(world: World) -> None
     await world.ready(key)
     await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await world.gone()
+
+
+async def test_the_instance_that_holds_fewer_requests_is_let_go(world: World) -> None:
+    await world.start()
+    key = await world.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
+    both = await world.ready(key, 2)
+    youngest = max(both, key=lambda one: world.engine.instances[one.id].created)
+    revision = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+    revision["metadata"]["annotations"] = QUICK
+    await world.report(key, 3.0, held={youngest.id: 3})
+    await world.store.update(kinds.REVISION.id, revision)
+
+    async def one_is_left() -> bool:
+        await world.report(key, 3.0, held={youngest.id: 3})
+        return [one.id for one in await world.listed(key)] == [youngest.id]
+
+    await eventually(one_is_left, what="the busy one is kept")
