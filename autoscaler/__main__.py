@@ -20,6 +20,7 @@ from autoscaler.scaler import Scaler
 from knoll import admin, logs
 from knoll.connect import connect
 from knoll.errors import KnollError
+from knoll.instances import INSTANCES, RevisionInstances
 from knoll.lease import Lease
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
@@ -53,9 +54,12 @@ async def serve(settings: AutoscalerSettings) -> None:
     async with runtime_for(settings) as runtime, Checker() as checker:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)
+        instances = RedisTable(redis, INSTANCES, RevisionInstances)
         holder = Leader(
             runtime,
-            lambda: Autoscaler(runtime, checker, store, redis, endpoints, scale, tick_seconds=settings.tick_seconds),
+            lambda: Autoscaler(
+                runtime, checker, store, redis, endpoints, scale, instances, tick_seconds=settings.tick_seconds
+            ),
         )
 
         async def ready() -> str:

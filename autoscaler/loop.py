@@ -15,10 +15,12 @@ from autoscaler.member import Member, World
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime
 from autoscaler.scaler import Scaler
+from autoscaler.showing import Showing
 from knoll import keys, kinds
 from knoll.connect import AWAY, Backoff
 from knoll.errors import InvalidResourceError, KnollError, StoreUnavailableError
 from knoll.informer import Informer, Informers, Notice
+from knoll.instances import RevisionInstances
 from knoll.live import LiveConfig
 from knoll.reports import Poke, Report
 from knoll.resources.parsing import parse
@@ -53,6 +55,7 @@ class Autoscaler:
         redis: "Redis",
         endpoints: Table[RevisionEndpoints],
         scale: Table[ScaleStatus],
+        instances: Table[RevisionInstances],
         *,
         tick_seconds: float = 2.0,
         clock: Callable[[], float] = time.time,
@@ -63,7 +66,9 @@ class Autoscaler:
         self._world = World(runtime, checker, self._member_changed, self._drained, clock)
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
+        self._pods = Informer(store, kinds.POD.id)
         self._config = LiveConfig(self._maps)
+        self._showing = Showing(instances, self._of)
         self.scalers: dict[str, Scaler] = {}
         """By uid."""
         self._current: dict[str, Scaler] = {}
@@ -84,13 +89,16 @@ class Autoscaler:
         """Lead until cancelled; instances run on."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(Informers(self._store, [self._revisions, self._maps]).run())
+                tasks.create_task(Informers(self._store, [self._revisions, self._maps, self._pods]).run())
                 await self._revisions.synced()
                 await self._config.synced()
+                await self._pods.synced()
                 self._spawn = tasks.create_task
                 await self._begin()
-                for duty in (self._work, self._tick, self._listen, self._watch_engine, self._republish):
+                duties = (self._work, self._tick, self._listen, self._watch_engine, self._republish, self._showing.run)
+                for duty in duties:
                     tasks.create_task(duty())
+                self._pods.subscribe(self._pod_changed)
         finally:
             members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
             await asyncio.gather(*(member.abandon() for member in members))
@@ -176,6 +184,14 @@ class Autoscaler:
             scaler.change(revision, spec)
         self._mark(scaler.key)
 
+    def _pod_changed(self, notice: Notice) -> None:
+        """A Pod that is deleted takes its instance with it; the Revision gets another if it needs one."""
+        if notice.new is None or "deletionTimestamp" not in notice.new["metadata"]:
+            return
+        member = self._member(notice.new["metadata"]["name"])
+        if member and member.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
+            member.drain()
+
     def _configured(self) -> None:
         for scaler in self.scalers.values():
             scaler.change(scaler.revision, scaling_spec(scaler.revision, self._config.current))
@@ -225,6 +241,7 @@ class Autoscaler:
                 await self._publish(key)
             else:
                 await self._forget(key)
+            self._showing.mark(key)
         except StoreUnavailableError as error:
             log.warning("not published yet", revision=key, error=str(error))
             self._said.pop(key, None)
@@ -259,6 +276,7 @@ class Autoscaler:
         while True:
             await asyncio.sleep(REPUBLISH_SECONDS)
             self._said.clear()
+            self._showing.mark_all()
             for key in list(self._current):
                 await self._say(key)
 

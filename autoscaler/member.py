@@ -15,12 +15,15 @@ from autoscaler.probes.spec import Probes
 from autoscaler.restarts import Restarts, ended
 from autoscaler.runtime.protocol import (
     ContainerDied,
+    ContainerSpec,
+    ContainerState,
     Instance,
     InstanceSpec,
     InstanceStartError,
     Runtime,
 )
 from knoll.errors import ImageError, KnollError, NotFoundError
+from knoll.instances import ContainerEnd, ContainerRow, InstanceRow
 from knoll.scaling import Endpoint, Failure, StartTiming
 
 log = structlog.get_logger()
@@ -83,6 +86,9 @@ class Member:
         """Requests may be in it."""
         containers = adopted.containers if adopted else ()
         self._restarts = {one.name: Restarts(one.restarts, one.started_at) for one in containers}
+        self._states: dict[str, ContainerState] = {one.name: one for one in containers}
+        """As of their last start."""
+        self._ends: dict[str, ContainerEnd] = {}
         self._deaths: asyncio.Queue[ContainerDied] = asyncio.Queue()
         self._down: set[str] = set()
         """Containers that are being started again, or wait for it."""
@@ -103,6 +109,30 @@ class Member:
             return None
         state: Literal["ready", "draining"] = "draining" if self.stage == "draining" else "ready"
         return Endpoint(self.name, self.address, self.spec.port, state, self._timing)
+
+    def row(self) -> InstanceRow:
+        """What users are shown of it."""
+        stage = "draining" if self.stage == "gone" else self.stage
+        shown = tuple(self._container_row(one) for one in self.spec.containers)
+        return InstanceRow(self.name, self.address, self.spec.port, stage, self.created, shown)
+
+    def _container_row(self, one: ContainerSpec) -> ContainerRow:
+        state, last = self._states.get(one.name), self._ends.get(one.name)
+        if state is None:
+            reason, message = self._why_not_started()
+            return ContainerRow(one.name, one.image, running=False, ready=False, reason=reason, message=message)
+        down = one.name in self._down
+        ready = not down and (self.stage == "ready" or (self.stage == "draining" and self._served))
+        return ContainerRow(
+            one.name, one.image, running=not down, ready=ready, restarts=state.restarts, started=state.started_at,
+            reason="CrashLoopBackOff" if down else "", last=last,
+        )  # fmt: skip
+
+    def _why_not_started(self) -> tuple[str, str]:
+        if self.failure is None:
+            return "ContainerCreating", ""
+        image = self.failure.reason in ("ErrImagePull", "ImagePullBackOff")
+        return self.failure.reason if image else "RunContainerError", self.failure.message
 
     def drain(self) -> None:
         """Take it out of service and end it; what is in flight may finish."""
@@ -193,6 +223,8 @@ class Member:
         self.instance = await runtime.start(self.spec, scheduled=scheduled)
         self.address = self.instance.address
         self._started = clock()
+        self._states = {one.name: one for one in self.instance.containers}
+        self._world.changed(self)
 
     async def _look_after(self) -> None:
         """Probe it, and start its containers again, until it is lost."""
@@ -242,7 +274,7 @@ class Member:
             self._again[container] = None
             try:
                 async with self._engine:
-                    await self._world.runtime.restart(self.name, container)
+                    self._states[container] = await self._world.runtime.restart(self.name, container)
             except NotFoundError:
                 self.lose()
                 return
@@ -256,12 +288,15 @@ class Member:
             if death is None:
                 break
         self._down.discard(container)
+        self._world.changed(self)
         prober.restarted(container)
         if not self._down:
             prober.resume()
 
     async def _tell_death(self, event: ContainerDied) -> None:
         reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
+        word = "OOMKilled" if event.oom_killed else "Error" if event.exit_code else "Completed"
+        self._ends[event.container] = ContainerEnd(event.exit_code, word, self._world.clock())
         log.info("container ended", instance=self.name, container=event.container, why=reason)
         words = await self._last_words(event.container)
         text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
