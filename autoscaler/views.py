@@ -1,15 +1,14 @@
 """What the autoscaler shows over HTTP: instances, their logs, and why it decided as it did."""
 
-import time
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from autoscaler import instance_logs
 from autoscaler.decider import explain
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
@@ -23,7 +22,7 @@ class Looker(Protocol):
 
 
 def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
-    """GET /instances, /instances/NAME/logs, /explain/NAMESPACE/REVISION."""
+    """GET /instances, /namespaces/NAMESPACE/pods/NAME/log, /explain/NAMESPACE/REVISION."""
 
     async def instances(_: Request) -> Response:
         try:
@@ -39,32 +38,6 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
         ]  # fmt: skip
         return JSONResponse({"instances": rows})
 
-    async def logs(request: Request) -> Response:
-        asked = request.query_params
-        try:
-            since = time.time() - float(asked["sinceSeconds"]) if "sinceSeconds" in asked else None
-            tail = int(asked["tailLines"]) if "tailLines" in asked else None
-            if (tail or 0) < 0:
-                raise ValueError(tail)
-        except ValueError:
-            return PlainTextResponse("tailLines is a whole number from 0, sinceSeconds a number", 400)
-        follow = asked.get("follow") in ("true", "1")
-        chunks = runtime.logs(
-            request.path_params["name"], asked.get("container", ""), follow=follow, tail=tail, since=since
-        )
-        try:
-            first = await anext(chunks, None)
-        except KnollError as error:
-            return PlainTextResponse(str(error), error.code)
-
-        async def body() -> AsyncIterator[bytes]:
-            if first is not None:
-                yield first.data
-                async for chunk in chunks:
-                    yield chunk.data
-
-        return StreamingResponse(body(), media_type="text/plain")
-
     async def explanation(request: Request) -> Response:
         key = f"{request.path_params['namespace']}/{request.path_params['name']}"
         found = [scaler for scaler in autoscaler.scalers.values() if scaler.key == key]
@@ -74,7 +47,7 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
 
     return [
         Route("/instances", instances),
-        Route("/instances/{name}/logs", logs),
+        instance_logs.route(runtime),
         Route("/explain/{namespace}/{name}", explanation),
     ]
 

@@ -183,12 +183,21 @@ class DockerRuntime:
             raise NotFoundError(f"container {container} of instance {name} does not run: {error}") from error
 
     async def logs(
-        self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
+        self,
+        name: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncGenerator[LogChunk, None]:
         one = await self._member(name, container)
         query: dict[str, str | int] = {"follow": int(follow), "tail": "all" if tail is None else tail}
         if since is not None:
             query["since"] = f"{since:.9f}"
+        if timestamps:
+            query["timestamps"] = 1
         async for chunk in inside.read_log(self._engine, one.id, query):
             yield chunk
 

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 from autoscaler.runtime.fake_server import Answer, FakeAnswer, FakeRequest, FakeServer
@@ -334,18 +335,29 @@ class FakeRuntime:
         return ExecResult(program.exit_code, program.output)
 
     async def logs(
-        self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
+        self,
+        name: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncGenerator[LogChunk, None]:
         self.engine.check("logs")
         one = self._member(name, container)
-        kept = [line for at, line in one.output if since is None or at >= since]
+
+        def written(at: float, line: bytes) -> bytes:
+            return _stamp(at) + line if timestamps else line
+
+        kept = [written(at, line) for at, line in one.output if since is None or at >= since]
         read = len(one.output)
         for line in kept if tail is None else kept[len(kept) - tail if tail < len(kept) else 0 :]:
             yield LogChunk("stdout", line)
         while follow and one.running:
             await one.news.wait()
-            for _, line in one.output[read:]:
-                yield LogChunk("stdout", line)
+            for at, line in one.output[read:]:
+                yield LogChunk("stdout", written(at, line))
             read = len(one.output)
 
     async def ensure_image(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> str:
@@ -467,3 +479,9 @@ def _answer_of(name: str) -> Answer:
         return FakeAnswer(f"{name}\n".encode())
 
     return answer
+
+
+def _stamp(at: float) -> bytes:
+    """As Docker writes it before a line."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}000Z ".encode()

@@ -311,7 +311,14 @@ class Runtime(Protocol):
         ...
 
     def logs(
-        self, name: str, container: str, *, follow: bool = False, tail: int | None = None, since: float | None = None
+        self,
+        name: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
     ) -> AsyncGenerator[LogChunk, None]:
         """What a container wrote to stdout and stderr.
 
@@ -321,6 +328,7 @@ class Runtime(Protocol):
             follow: go on until the container ends.
             tail: only that many last lines, >= 0; None is all that is kept.
             since: epoch seconds; None is from the start.
+            timestamps: begin each line with its time, RFC 3339 with nanoseconds, and a space.
 
         Raises:
             NotFoundError: at the first step, when there is none.

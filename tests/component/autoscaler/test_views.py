@@ -48,12 +48,14 @@ async def test_a_containers_log_is_shown(world: World) -> None:
     await world.start()
     (one,) = await world.ready(await world.apply())
     async with client(world) as http:
-        path = f"/instances/{one.id}/logs?container=user-container"
+        path = f"/namespaces/default/pods/{one.id}/log?container=user-container"
         assert (await http.get(path)).text == "one\ntwo\nthree\n"
         assert (await http.get(f"{path}&tailLines=1")).text == "three\n"
         assert (await http.get(f"{path}&tailLines=-1")).status_code == 400
         assert (await http.get(f"{path}&sinceSeconds=soon")).status_code == 400
-        assert (await http.get("/instances/none/logs?container=user-container")).status_code == 404
+        for other in (path.replace("default", "other"), path.replace(one.id, "none")):
+            assert (await http.get(other)).status_code == 404
+        assert (await http.get(f"{path}&limitBytes=5")).text == "one\nt"
 
 
 async def test_a_decision_is_explained(world: World) -> None:

@@ -1,6 +1,7 @@
 """What every runtime does, asked of Docker and of the fake alike."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -358,6 +359,13 @@ async def test_logs_give_what_was_written(runtime: Runtime) -> None:
     assert await text(runtime, "hello-1") == "it is over\n"
     assert await text(runtime, "hello-1", tail=0) == ""
     assert await last_words(runtime, "hello-1", "user-container") == "it is over"
+
+
+async def test_lines_of_a_log_can_begin_with_their_time(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("exit", "1", "it is over")))
+    await until_state(runtime, "exited")
+    written = await text(runtime, "hello-1", timestamps=True)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z it is over\n", written)
 
 
 async def test_followed_logs_end_with_the_container(runtime: Runtime, harness: Harness) -> None:
