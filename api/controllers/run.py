@@ -7,10 +7,13 @@ import socket
 import structlog
 from redis.asyncio import Redis
 
+from api.controllers.backing import Gateway
 from api.controllers.loop import Controllers, Tables
+from api.controllers.showing import Showing
 from knoll import jobs, kinds, scaling, traffic
 from knoll.collector import Collector
 from knoll.informer import Informer, Informers
+from knoll.instances import INSTANCES, RevisionInstances
 from knoll.job_queue import JobQueue
 from knoll.lease import Lease
 from knoll.redis_tables import RedisTable
@@ -46,12 +49,16 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
 
     async def lead() -> None:
         # Made anew each time: what was true before another led is nothing to go by.
-        controllers = Controllers(store, tables_on(redis), queue, settings.public_port)
+        tables = tables_on(redis)
+        controllers = Controllers(store, tables, queue, settings.public_port)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
+        shown = RedisTable(redis, INSTANCES, RevisionInstances)
+        gateway = Gateway(settings.gateway_address, settings.public_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
             group.create_task(Collector(store, list(informers)).run())
             group.create_task(controllers.run())
+            group.create_task(Showing(store, informers, shown, tables.scale, gateway).run())
 
     work = asyncio.create_task(lease.lead(lead))
     stopping = asyncio.create_task(stop.wait())
