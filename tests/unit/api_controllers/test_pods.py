@@ -1,0 +1,210 @@
+"""The Pod of an instance, and what stands behind its Revision, in each state."""
+
+from typing import Any
+
+import pytest
+
+from api.controllers import backing, pods
+from api.controllers.backing import Gateway, Stand
+from knoll import kinds
+from knoll.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
+from knoll.scaling import ScaleStatus
+
+NOW, LATER = 1_700_000_000.0, 1_700_000_060.0
+STARTED = "2023-11-14T22:13:20Z"
+IMAGE = "registry/hello@sha256:aa"
+GATEWAY = Gateway("127.0.0.1", 8080)
+
+
+def revision(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Revision",
+        "metadata": {
+            "name": "hello-00001",
+            "namespace": "default",
+            "uid": "rev-uid",
+            "labels": {
+                "serving.knative.dev/service": "hello",
+                "serving.knative.dev/serviceUID": "svc-uid",
+                "serving.knative.dev/configuration": "hello",
+                "serving.knative.dev/routingState": "active",
+                "team": "red",
+            },
+            "annotations": {
+                "serving.knative.dev/routes": "hello",
+                "autoscaling.knative.dev/min-scale": "1",
+            },
+        },
+        "spec": {
+            "containers": [{"name": "user-container", "image": "registry/hello:v1"}],
+            "timeoutSeconds": 30,
+            **spec,
+        },
+    }
+
+
+def row(stage: Stage = "ready", address: str = "10.0.0.7", **container: Any) -> InstanceRow:
+    known = {"running": True, "ready": stage in ("ready", "draining"), "started": NOW}
+    one = ContainerRow(**{"name": "user-container", "image": IMAGE, **known, **container})
+    return InstanceRow("hello-00001-deployment-aa-bbbbb", address, 8080, stage, NOW, (one,))
+
+
+WAITING: dict[str, Any] = {"running": False, "ready": False, "started": 0.0}
+CRASHED: dict[str, Any] = {
+    "running": False,
+    "ready": False,
+    "restarts": 3,
+    "reason": "CrashLoopBackOff",
+    "last": ContainerEnd(5, "Error", NOW),
+}
+IMAGE_MISSING: dict[str, Any] = {**WAITING, "reason": "ErrImagePull", "message": "no such image"}
+ENDED = {"terminated": {"exitCode": 5, "reason": "Error", "finishedAt": STARTED}}
+
+
+@pytest.mark.parametrize(
+    ("given", "phase", "ready", "state", "last"),
+    [
+        (row(), "Running", "True", {"running": {"startedAt": STARTED}}, {}),
+        (row("draining"), "Running", "True", {"running": {"startedAt": STARTED}}, {}),
+        (row("starting"), "Running", "False", {"running": {"startedAt": STARTED}}, {}),
+        (row("unready"), "Running", "False", {"running": {"startedAt": STARTED}}, {}),
+        (
+            row("starting", "", **WAITING, reason="ContainerCreating"),
+            "Pending", "False", {"waiting": {"reason": "ContainerCreating"}}, {},
+        ),
+        (
+            row("starting", "", **IMAGE_MISSING),
+            "Pending", "False", {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}, {},
+        ),
+        (row("unready", **CRASHED), "Running", "False", {"waiting": {"reason": "CrashLoopBackOff"}}, ENDED),
+    ],
+    ids=["ready", "draining", "runs", "unready", "creating", "no image", "crashed"],
+)  # fmt: skip
+def test_a_pod_shows_its_instance(given: InstanceRow, phase: str, ready: str, state: Any, last: Any) -> None:
+    status = pods.pod(revision(), given, None, NOW)["status"]
+    (container,) = status["containerStatuses"]
+    conditions = {one["type"]: one["status"] for one in status["conditions"]}
+    assert (status["phase"], conditions["Ready"], container["state"], container["lastState"]) == (
+        phase, ready, state, last,
+    )  # fmt: skip
+    assert status.get("podIP", "") == given.address
+    assert conditions["PodScheduled"] == str(bool(given.address))
+
+
+def test_a_pod_carries_what_selects_it_and_whom_it_belongs_to() -> None:
+    made = pods.pod(revision(), row(), None, NOW)
+    assert made["metadata"]["labels"] == {
+        "app": "hello-00001",
+        "serving.knative.dev/service": "hello",
+        "serving.knative.dev/serviceUID": "svc-uid",
+        "serving.knative.dev/configuration": "hello",
+        "serving.knative.dev/revision": "hello-00001",
+        "serving.knative.dev/revisionUID": "rev-uid",
+        "team": "red",
+    }
+    assert made["metadata"]["annotations"] == {
+        "autoscaling.knative.dev/min-scale": "1",
+        "kubectl.kubernetes.io/default-container": "user-container",
+    }
+    (owner,) = made["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (
+        "Revision", "rev-uid", True, False,
+    )  # fmt: skip
+    assert made["metadata"]["finalizers"] == ["knoll.dev/instance"]
+    assert made["spec"]["containers"] == [{"name": "user-container", "image": IMAGE}]
+    assert made["spec"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_the_default_container_is_the_one_with_the_port() -> None:
+    containers = [{"name": "beside", "image": "b"}, {"name": "front", "image": "f", "ports": [{"containerPort": 80}]}]
+    made = pods.pod(revision(containers=containers), row(), None, NOW)
+    assert made["metadata"]["annotations"][pods.DEFAULT_CONTAINER] == "front"
+
+
+def test_conditions_keep_the_time_at_which_they_changed() -> None:
+    starting = pods.pod(revision(), row("starting"), None, NOW)
+    ready = pods.pod(revision(), row(), starting, LATER)
+    times = {one["type"]: one["lastTransitionTime"] for one in ready["status"]["conditions"]}
+    assert times["PodScheduled"] == STARTED
+    assert times["Ready"] == "2023-11-14T22:14:20Z"
+
+
+def test_what_has_not_changed_is_not_written() -> None:
+    made = {**pods.pod(revision(), row(), None, NOW)}
+    made["metadata"] = {**made["metadata"], "resourceVersion": "7", "deletionTimestamp": STARTED, "uid": "pod-uid"}
+    assert pods.pod(revision(), row(), made, LATER) == made
+
+
+def scale(desired: int, actual: int, active: Any = "True", reason: str = "") -> ScaleStatus:
+    return ScaleStatus("rev-uid", desired, actual, initial_reached=True, active=active, active_reason=reason)
+
+
+ZERO = scale(0, 0, "False", "NoTraffic")
+
+
+def stood(*rows: InstanceRow, status: ScaleStatus | None) -> dict[str, Any]:
+    made = backing.wanted(Stand(revision(), rows, status), GATEWAY, {}, NOW)
+    return {f"{kind.kind}/{body['metadata']['name']}": body for kind, body in made}
+
+
+@pytest.mark.parametrize(
+    ("rows", "status", "replicas", "counts", "addresses", "active"),
+    [
+        ((), None, 0, (0, 0, 0), [], "Unknown"),
+        ((), ZERO, 0, (0, 0, 0), [], "False"),
+        ((row(),), scale(1, 1), 1, (1, 1, 0), [["10.0.0.7"]], "True"),
+        ((row("starting"),), scale(1, 0, "Unknown", "Queued"), 1, (1, 0, 1), [], "Unknown"),
+        ((row("unready"),), scale(1, 0, "Unknown", "Queued"), 1, (1, 0, 1), [], "Unknown"),
+        ((row("draining"),), ZERO, 0, (0, 0, 0), [], "False"),
+        ((row(), row("draining")), scale(2, 1), 2, (1, 1, 1), [["10.0.0.7"]], "True"),
+    ],
+    ids=["new", "zero", "one", "starts", "unready", "drains", "one of two"],
+)
+def test_what_stands_behind_a_revision_follows_its_instances(
+    rows: tuple[InstanceRow, ...], status: ScaleStatus | None, replicas: int, counts: Any, addresses: Any, active: str
+) -> None:
+    made = stood(*rows, status=status)
+    deployment = made["Deployment/hello-00001-deployment"]
+    shown = deployment["status"]
+    assert deployment["spec"]["replicas"] == replicas
+    assert (shown["replicas"], shown["readyReplicas"], shown["unavailableReplicas"]) == counts
+    private = made["EndpointSlice/hello-00001-private"]
+    assert [one["addresses"] for one in private["endpoints"]] == addresses
+    assert private["metadata"]["labels"]["kubernetes.io/service-name"] == "hello-00001-private"
+    scaler = made["PodAutoscaler/hello-00001"]["status"]
+    assert {one["type"]: one["status"] for one in scaler["conditions"]}["Active"] == active
+    assert scaler["desiredScale"] == replicas
+
+
+def test_the_gateway_stands_before_the_instances() -> None:
+    made = stood(row(), status=scale(1, 1))
+    public = made["EndpointSlice/hello-00001"]
+    assert (public["addressType"], public["endpoints"][0]["addresses"], public["ports"][0]["port"]) == (
+        "IPv4", ["127.0.0.1"], 8080,
+    )  # fmt: skip
+    sks = made["ServerlessService/hello-00001"]
+    assert (sks["spec"]["mode"], sks["spec"]["numActivators"]) == ("Proxy", 1)
+    assert sks["status"]["privateServiceName"] == "hello-00001-private"
+
+
+@pytest.mark.parametrize(
+    ("address", "type_"), [("10.0.0.1", "IPv4"), ("fd00::1", "IPv6"), ("gateway.example.com", "FQDN")]
+)
+def test_the_gateways_address_has_its_type(address: str, type_: str) -> None:
+    made = backing.wanted(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
+    public = next(body for _, body in made if body["metadata"]["name"] == "hello-00001" and "addressType" in body)
+    assert public["addressType"] == type_
+
+
+def test_a_deployments_generation_follows_its_replicas_and_nothing_else() -> None:
+    def there(made: list[tuple[kinds.Kind, dict[str, Any]]], generation: int) -> dict[tuple[str, str], dict[str, Any]]:
+        for _, body in made:
+            body["metadata"].setdefault("generation", generation)
+        return {(kind.id, body["metadata"]["name"]): body for kind, body in made}
+
+    first = there(backing.wanted(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
+    again = backing.wanted(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
+    assert {(kind.id, body["metadata"]["name"]): body for kind, body in again} == first
+    _, deployment = backing.wanted(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
+    assert deployment["metadata"]["generation"] == deployment["status"]["observedGeneration"] == 2
