@@ -1,0 +1,194 @@
+"""Pods and what stands behind a Revision, on a real Redis, while a script plays the autoscaler."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.controllers import backing
+from api.controllers.backing import Gateway
+from api.controllers.showing import Showing
+from knoll import kinds
+from knoll.connect import connected
+from knoll.errors import NotFoundError
+from knoll.informer import Informer, Informers
+from knoll.instances import FINALIZER, INSTANCES, ContainerRow, InstanceRow, RevisionInstances, Stage
+from knoll.redis_store import RedisStore
+from knoll.redis_tables import RedisTable
+from knoll.scaling import SCALE, ScaleStatus
+from tests.unit.api_controllers.test_pods import revision
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.redis
+
+KEY, NAME = "default/hello-00001", "hello-00001-deployment-aa-bbbbb"
+WATCHED = (kinds.REVISION, kinds.POD, *backing.KINDS)
+
+
+class World:
+    """A store, the autoscaler's tables, and what shows them."""
+
+    def __init__(self, redis: Any) -> None:
+        self.store = RedisStore(redis)
+        self.instances = RedisTable(redis, INSTANCES, RevisionInstances)
+        self.scale = RedisTable(redis, SCALE, ScaleStatus)
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        informers = Informers(self.store, [Informer(self.store, kind.id) for kind in WATCHED])
+        showing = Showing(self.store, informers, self.instances, self.scale, Gateway("127.0.0.1", 8080))
+
+        async def both() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(informers.run())
+                tasks.create_task(showing.run())
+
+        self._running = asyncio.create_task(both())
+
+    async def stop(self) -> None:
+        if self._running:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def tell(self, stage: Stage, uid: str = "rev-uid") -> None:
+        one = ContainerRow("user-container", "registry/hello@sha256:aa", running=True, ready=stage == "ready")
+        row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (one,))
+        await self.instances.put(KEY, RevisionInstances(uid, (row,)))
+
+    async def pod(self) -> Any:
+        try:
+            return await self.store.get(kinds.POD.id, "default", NAME)
+        except NotFoundError:
+            return None
+
+    async def appears(self) -> Any:
+        return await eventually(self.pod, what="the Pod")
+
+    async def scaler(self, name: str) -> None:
+        """Wait for a Revision's PodAutoscaler, which is written last."""
+
+        async def is_there() -> bool:
+            return name in [one["metadata"]["name"] for one in (await self.store.list(kinds.POD_AUTOSCALER.id)).items]
+
+        await eventually(is_there, what=f"the scaler of {name}")
+
+    async def gone(self) -> None:
+        async def is_gone() -> bool:
+            return await self.pod() is None
+
+        await eventually(is_gone, what="no Pod")
+
+
+@pytest.fixture
+async def world(redis_url: str) -> AsyncIterator[World]:
+    async with connected(redis_url) as redis:
+        made = World(redis)
+        await made.start()
+        try:
+            yield made
+        finally:
+            await made.stop()
+            await made.store.close()
+
+
+async def apply(world: World) -> None:
+    await world.store.create(kinds.REVISION.id, revision())
+
+
+async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    made = await world.appears()
+    assert made["metadata"]["uid"]
+    assert made["metadata"]["creationTimestamp"] == "2023-11-14T22:13:20Z"
+    await world.tell("draining")
+
+    async def goes() -> bool:
+        return "deletionTimestamp" in (await world.pod())["metadata"]
+
+    await eventually(goes, what="it is on its way out")
+    await world.instances.remove(KEY)
+    await world.gone()
+
+
+async def test_a_pod_that_a_user_deletes_stays_until_its_instance_is_gone(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    await world.appears()
+    await world.store.delete(kinds.POD.id, "default", NAME)
+    await world.tell("draining")
+
+    async def is_unready() -> bool:
+        return not (await world.pod())["status"]["containerStatuses"][0]["ready"]
+
+    await eventually(is_unready, what="its state is still shown")
+    assert (await world.pod())["metadata"]["finalizers"] == [FINALIZER]
+    await world.instances.remove(KEY)
+    await world.gone()
+
+
+async def test_a_lost_instance_takes_its_pod_with_it_at_once(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    await world.appears()
+    await world.instances.remove(KEY)
+    await world.gone()
+
+
+async def test_a_pod_whose_instance_went_while_nobody_looked_goes_afterwards(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    await world.appears()
+    await world.stop()
+    await world.instances.remove(KEY)
+    await world.start()
+    await world.gone()
+
+
+async def test_instances_of_an_earlier_revision_of_the_name_get_no_pods(world: World) -> None:
+    await world.tell("ready", uid="earlier")
+    await apply(world)
+    await world.scaler("hello-00001")
+    assert await world.pod() is None
+
+
+async def deployment(world: World) -> Any:
+    return await world.store.get(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
+
+
+async def test_what_stands_behind_a_revision_is_made_follows_and_is_made_again(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    await world.scale.put(KEY, ScaleStatus("rev-uid", 1, 1, initial_reached=True, active="True"))
+
+    async def has(replicas: int) -> bool:
+        try:
+            return bool((await deployment(world))["status"]["readyReplicas"] == replicas)
+        except NotFoundError:
+            return False
+
+    await eventually(lambda: has(1), what="a Deployment of one")
+    await world.store.delete(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
+    await eventually(lambda: has(1), what="the Deployment again")
+    await world.instances.remove(KEY)
+    await world.scale.put(KEY, ScaleStatus("rev-uid", 0, 0, initial_reached=True, active="False"))
+    await eventually(lambda: has(0), what="a Deployment of none")
+
+
+async def test_looking_again_writes_nothing(world: World) -> None:
+    await apply(world)
+    await world.tell("ready")
+    await world.appears()
+    await world.scaler("hello-00001")
+    version = (await world.store.list(kinds.POD.id)).version
+    await world.stop()
+    await world.start()
+    await world.store.create(kinds.REVISION.id, {**revision(), "metadata": {**revision()["metadata"], "name": "last"}})
+    await world.scaler("last")
+    written = []
+    async for event in world.store.watch(version):
+        written.append(event.body["metadata"]["name"])
+        if event.resource == kinds.POD_AUTOSCALER.id:
+            break
+    assert not [name for name in written if not name.startswith("last")]
