@@ -24,7 +24,7 @@ class Seen:
     idle_seconds: float = 0.0
     """Since the last request ended, or since it became active where that was later."""
     starting: int = 0
-    """Instances that do not take requests yet."""
+    """Instances that do not take requests yet, or are still to be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def decide(spec: ScalingSpec, seen: Seen, memory: Memory, now: float) -> tuple[D
     if want != stable_want:
         clamps.append(f"rates allow {least_down} to {most_up}")
     if panicking:
-        most = max(memory.panic_most, rated(panic_want), seen.ready, want)
+        most = max(memory.panic_most, rated(panic_want), want)
         memory = replace(memory, panic_most=most)
         want = most
     # Only load is raised by it: where nothing but the rate holds instances up, they go on to zero.
@@ -131,7 +131,7 @@ def _panic(spec: ScalingSpec, seen: Seen, panic_want: int, memory: Memory, now: 
         return replace(memory, panic_since=now), True
     if memory.panic_since is None:
         return memory, False
-    if now - memory.panic_since >= spec.window_seconds:
+    if now - memory.panic_since > spec.window_seconds:
         return replace(memory, panic_since=None, panic_most=0), False
     return memory, True
 

@@ -40,6 +40,7 @@ SILENT_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 EMPTY_SECONDS = 30.0
 """How long instances are left alone that run beside a store without any Revision."""
+SWEEP_SECONDS = 15.0
 REPUBLISH_SECONDS = 30.0
 """Everything is put again so often: a Redis that lost its data is told nothing else by nobody else."""
 
@@ -95,7 +96,15 @@ class Autoscaler:
                 await self._pods.synced()
                 self._spawn = tasks.create_task
                 await self._begin()
-                duties = (self._work, self._tick, self._listen, self._watch_engine, self._republish, self._showing.run)
+                duties = (
+                    self._work,
+                    self._tick,
+                    self._listen,
+                    self._watch_engine,
+                    self._republish,
+                    self._sweep,
+                    self._showing.run,
+                )
                 for duty in duties:
                     tasks.create_task(duty())
                 self._pods.subscribe(self._pod_changed)
@@ -127,9 +136,16 @@ class Autoscaler:
             log.info("instance adopted", instance=instance.name, revision=instance.revision)
             scaler.adopt(instance, known)
             self._mark(scaler.key)
+        elif scaler is None and self._exists(instance):
+            # Its Revision cannot be looked after just now (its images are not resolved, it cannot be read).
+            log.info("instance left as it is", instance=instance.name, revision=instance.revision)
         else:
             why = instance.state if scaler else "its Revision is gone"
             self._spawn(self._remove(instance, why))
+
+    def _exists(self, instance: Instance) -> bool:
+        namespace, _, name = instance.revision.partition("/")
+        return self._revisions.uid(namespace, name) == instance.uid
 
     async def _remove(self, instance: Instance, why: str) -> None:
         if not len(self._revisions):
@@ -213,7 +229,11 @@ class Autoscaler:
             due, self._due = self._due, {}
             for key, anew in due.items():
                 for scaler in self._of(key):
-                    scaler.act(anew=anew)
+                    try:
+                        scaler.act(anew=anew)
+                    except Exception:
+                        # A mistake of ours with one Revision must not end what is done for all the others.
+                        log.exception("Revision not looked after", revision=key)
             await asyncio.gather(*(self._say(key) for key in due))
 
     async def _tick(self) -> None:
@@ -372,6 +392,19 @@ class Autoscaler:
                     self._lost(name)
                 case Resync():
                     await self._resync()
+
+    async def _sweep(self) -> None:
+        """Look for instances that nobody looks after: an earlier leader's last ones, told of by no event."""
+        strangers: set[str] = set()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            found = await self._patiently(self._runtime.instances)
+            unknown = [one for one in found if self._member(one.name) is None]
+            # Seen twice: what is just being removed is gone by the next time.
+            for instance in unknown:
+                if instance.name in strangers:
+                    self._adopt(instance, None)
+            strangers = {one.name for one in unknown}
 
     async def _resync(self) -> None:
         """Events may have been missed: compare with what the engine has."""

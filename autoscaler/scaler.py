@@ -21,6 +21,8 @@ log = structlog.get_logger()
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 WAITING_SECONDS = 1.5
 """How long a poke's word of waiting requests counts; then the reports have it."""
+TIMED_OUT = "TimedOut"
+"""Active's reason when the progress deadline is over; the next leader knows by it that nothing is to be tried again."""
 REPORT_SECONDS = 3.0
 """A report older than this says nothing of now."""
 MAX_WINDOW_SECONDS = 3600.0
@@ -41,7 +43,7 @@ class Scaler:
         self.members: dict[str, Member] = {}
         self.deleted = False
         self.initial_reached = bool(before and before.initial_reached)
-        self.gave_up = bool(before and before.failure and before.failure.reason == "ProgressDeadlineExceeded")
+        self.gave_up = bool(before and before.active_reason == TIMED_OUT)
         self.decisions: list[tuple[float, str]] = []
         self.decision: Decision | None = None
         """The newest."""
@@ -141,7 +143,8 @@ class Scaler:
             self._load.mean(now, self.spec.panic_window_seconds),
             waiting,
             now - self._busy,
-            starting=len(self._alive()) - ready,
+            # One that was taken away (its Pod was deleted) is as good as starting: it is about to be replaced.
+            starting=max(len(self._alive()), self._desired) - ready,
         )
         decision, self._memory = decide(self.spec, seen, self._memory, now)
         self._remember(now, decision)
@@ -200,7 +203,7 @@ class Scaler:
         if ready and (self.initial_reached or ready >= self.spec.initial_scale):
             active = "True"
         elif self.gave_up:
-            active, reason, message = "False", "TimedOut", "The target could not be activated."
+            active, reason, message = "False", TIMED_OUT, "The target could not be activated."
         elif not self.initial_reached:
             reason, message = "Deploying", ""
         elif self._desired:

@@ -4,6 +4,7 @@ import math
 from collections import deque
 
 BUCKET_SECONDS = 1.0
+_PRECISION, _LEAST_SMOOTHING = 0.9999, 0.2
 
 
 class Window:
@@ -45,7 +46,8 @@ class Window:
         The second of `now` counts only once something was recorded in it: reports come when a second is over.
 
         Args:
-            exponential: newer buckets weigh more; a bucket's weight halves with each tenth of the window.
+            exponential: newer buckets weigh more, as Knative's WeightedAverage does: each second further back counts
+                for (1 - k) of the next, with k so that the window holds 99.99 % of the weight, and at least 0.2.
         """
         if self._first is None or self._is_empty(now):
             return 0.0
@@ -62,9 +64,8 @@ class Window:
                 inside.append((age, value))
         if not exponential:
             return sum(value for _, value in inside) / length
-        rate = math.log(2) * 10 / max(1.0, seconds)
-        weights = sum(math.exp(-rate * age) for age in range(length))
-        return sum(value * math.exp(-rate * age) for age, value in inside) / weights
+        smoothing = max(1 - (1 - _PRECISION) ** (1 / max(1, math.ceil(seconds))), _LEAST_SMOOTHING)
+        return float(sum(value * smoothing * (1 - smoothing) ** age for age, value in inside))
 
     def _is_empty(self, now: float) -> bool:
         return not self._buckets or now / BUCKET_SECONDS - self._buckets[-1][0] > self.seconds + 1

@@ -76,7 +76,9 @@ def test_panic_ends_a_stable_window_after_the_load_was_last_above_the_threshold(
     _, memory = decide(TEN, Seen(1, 5.0, 50.0, 0, BUSY), Memory(), 0.0)
     during, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 59.0)
     assert (during.panicking, during.want) == (True, 5)
-    after, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 60.0)
+    just, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 60.0)
+    assert just.panicking, "Knative ends it when more than a window has gone by"
+    after, memory = decide(TEN, Seen(5, 5.0, 5.0, 0, BUSY), memory, 60.5)
     assert (after.panicking, after.want) == (False, 2)
     assert memory.panic_since is None
 
