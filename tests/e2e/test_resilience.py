@@ -84,7 +84,7 @@ def service(platform: Platform, sample: str) -> Iterator[str]:
     yield sample
     platform.kubectl("delete", "ksvc", NAME)
     # The next test must not take instances that still end for its own.
-    eventually_sync(lambda: not platform.containers("label=knoll.dev/role=app"), within=60, what="no instance")
+    eventually_sync(lambda: not apps(platform), within=60, what="no instance")
 
 
 def apps(platform: Platform) -> set[str]:
