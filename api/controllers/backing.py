@@ -2,7 +2,7 @@
 ServerlessService, PodAutoscaler. Pure.
 
 They are kept in the store like all others, not made up when somebody reads: reads, lists, selectors and watches with
-their versions need nothing special then. One that nothing happens to costs a kilobyte or so and no work at all.
+their versions need nothing special then. Those of a Revision that nothing happens to cost no work at all, and 8 KB.
 """
 
 import ipaddress
