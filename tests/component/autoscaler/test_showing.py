@@ -48,6 +48,21 @@ async def test_an_instance_is_told_and_its_entry_goes_with_it(world: World) -> N
     await nothing(world, key)
 
 
+async def test_how_a_container_ended_is_told_once_it_runs_again(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (one,) = await world.ready(key)
+    world.engine.kill(one.id, exit_code=5)
+
+    async def is_told() -> bool:
+        (row,) = (await rows(world, key, "ready")).instances
+        (container,) = row.containers
+        last = container.last
+        return container.restarts == 1 and last is not None and (last.exit_code, last.reason) == (5, "Error")
+
+    await eventually(is_told, what="the restart")
+
+
 async def test_an_image_that_is_missing_is_told(world: World) -> None:
     world.engine.images = set()
     await world.start()
