@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from knoll.supervise import end_with_parent
+
 MAX_LINE_BYTES = 16 * 1024
 
 
@@ -74,6 +76,7 @@ async def run(
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "DOCKER_HOST": f"unix://{docker_socket}", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
             process_group=0,
+            preexec_fn=end_with_parent,  # a build must not go on when the worker that has it was killed
             limit=MAX_LINE_BYTES * 64,
         )
     last: list[str] = []

@@ -29,6 +29,7 @@ from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
+from knoll.supervise import end_with_parent
 from knoll.tables import Table
 
 log = structlog.get_logger()
@@ -64,7 +65,8 @@ def resolve(namespace: str, name: str) -> None:
 
 
 def build(namespace: str, name: str) -> None:
-    """Carry out a Build."""
+    """Carry out a Build, in a process of the worker's own: without the worker somebody else begins it anew."""
+    end_with_parent()
     asyncio.run(_build(namespace, name))
 
 

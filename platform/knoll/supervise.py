@@ -78,7 +78,7 @@ async def _run_once(child: Child, stop: asyncio.Event) -> int:
             stdout=theirs,
             stderr=theirs,
             process_group=0,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     except BaseException:
         if ours is not None:
@@ -106,8 +106,11 @@ async def _run_once(child: Child, stop: asyncio.Event) -> int:
                 await asyncio.wait_for(reader, REST_SECONDS)
 
 
-def _end_with_parent() -> None:
-    """In the child: be told to end when we are gone, however we went. Linux alone knows how."""
+def end_with_parent() -> None:
+    """Called in a child, as its first act: be told to end when its parent is gone, however it went.
+
+    Linux alone knows how; elsewhere a child that outlives its parent has to be found and ended.
+    """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
