@@ -272,7 +272,7 @@ class Walkthrough:
             self._say(shown)
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False)
         if shown:
-            self.console.print((done.stdout or "").rstrip(), markup=False)
+            self.console.print((done.stdout or "").rstrip(), markup=False, soft_wrap=True)
         if done.returncode:
             raise StepError(f"{shown or ' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
