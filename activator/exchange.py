@@ -6,6 +6,7 @@ because each call between two objects costs a hundredth of a request.
 """
 
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from activator import replies, timing
@@ -39,7 +40,7 @@ class OriginSide(Protocol):
     def resume_reading(self) -> None: ...
 
 
-class Exchange:
+class Exchange(ABC):
     """State of one request; reused for the next one of the same HTTP/1.1 connection."""
 
     __slots__ = (
@@ -83,47 +84,47 @@ class Exchange:
         self._first_refusal = 0.0
 
     @property
+    @abstractmethod
     def client(self) -> str:
         """The client's IP address."""
-        raise NotImplementedError
 
     # --- the client's side writes
 
+    @abstractmethod
     def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         """Write the head and the first bytes of an answer; `done` when that is all of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_more(self, data: bytes, done: bool, trailers: bytes) -> None:
         """Write more of the answer's body."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_interim(self, head: ResponseHead) -> None:
         """Write a 1xx."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_tunnel(self, data: bytes) -> None:
         """Write bytes of the protocol that was changed to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_cut(self) -> None:
         """End the answer early, as a whole one where its framing can say so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_reset(self) -> None:
         """Break the answer off so that the client sees it is not whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pause_body(self) -> None:
         """Read no more from the client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resume_body(self) -> None:
         """Read on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self) -> None:
         """The exchange is over."""
-        raise NotImplementedError
 
     # --- the client's side calls
 
