@@ -91,6 +91,18 @@ def instance_spec(revision: Revision, name: str) -> InstanceSpec:
     )
 
 
+def not_delivered(revision: Revision) -> tuple[str, ...]:
+    """Fields of a Revision that this platform takes and cannot deliver to its containers yet; empty when none."""
+    spec, found = revision.spec, []
+    for group, containers in (("containers", spec.containers), ("initContainers", spec.init_containers)):
+        for index, one in enumerate(containers):
+            where = f"spec.{group}[{index}]"
+            found += [f"{where}.env[{at}].valueFrom" for at, variable in enumerate(one.env) if variable.value_from]
+            found += [f"{where}.envFrom"] if one.env_from else []
+    found += [f"spec.volumes[{index}]" for index, volume in enumerate(spec.volumes) if not volume.empty_dir]
+    return tuple(found)
+
+
 def instance_labels(revision: Revision) -> dict[str, str]:
     """Labels of the emulated Pod."""
     meta = revision.metadata

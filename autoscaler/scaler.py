@@ -6,7 +6,7 @@ from typing import Literal
 import structlog
 
 from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
-from autoscaler.instance_spec import instance_name, instance_spec, probes
+from autoscaler.instance_spec import instance_name, instance_spec, not_delivered, probes
 from autoscaler.member import Member, World
 from autoscaler.plan import Candidate, plan
 from autoscaler.runtime.protocol import Instance
@@ -49,6 +49,13 @@ class Scaler:
         """The newest."""
         self.starts = 0
         self._failure = before.failure if before else None
+        if missing := not_delivered(revision):
+            # Rather none than one that lacks what it was promised without a word.
+            self.gave_up = True
+            message = (
+                f"not delivered to containers by this platform yet: {', '.join(missing)}; use env values or emptyDir"
+            )
+            self._failure = Failure("ContainerHealthy", "CreateContainerConfigError", message)
         self._world = world
         self._load = Window(MAX_WINDOW_SECONDS)
         self._memory = Memory()
