@@ -107,12 +107,14 @@ async def _run_once(child: Child, stop: asyncio.Event) -> int:
 
 
 def end_with_parent() -> None:
-    """Called in a child, as its first act: be told to end when its parent is gone, however it went.
+    """Called in a child, as its first act: end with its parent, however it went.
+
+    Killed, not asked: all of them are ended at once then, and one that waits for another to answer would stay for ever.
 
     Linux alone knows how; elsewhere a child that outlives its parent has to be found and ended.
     """
     if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> int:
