@@ -5,8 +5,13 @@ import sys
 import click
 
 from knoll.cli.build import build
-from knoll.cli.services import deploy, export, logs, rollback, status, traffic
+from knoll.cli.deploy import deploy
+from knoll.cli.describe import describe
+from knoll.cli.dev import dev
+from knoll.cli.export import export
+from knoll.cli.services import logs, status
 from knoll.cli.setup import completion, doctor, kubeconfig
+from knoll.cli.traffic import rollback, traffic
 from knoll.cli.up import up
 from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
 
@@ -36,5 +41,19 @@ def main() -> None:
     """
 
 
-for command in (up, build, deploy, status, traffic, rollback, logs, export, doctor, kubeconfig, completion):
+for command in (
+    up,
+    build,
+    deploy,
+    dev,
+    status,
+    describe,
+    traffic,
+    rollback,
+    logs,
+    export,
+    doctor,
+    kubeconfig,
+    completion,
+):
     main.add_command(command)

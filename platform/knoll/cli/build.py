@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from knoll import kinds
+from knoll.build_steps import Steps
 from knoll.cli.client import Client, chunks
+from knoll.cli.output import output_option, show
 from knoll.cli.pack import NEVER_SOURCE, files, pack
 from knoll.cli.target import client_options
 from knoll.errors import KnollError, SourceError
@@ -33,6 +35,7 @@ class BuildFailedError(KnollError):
 @click.option("--target", default="", help="Stage to stop at.")
 @click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the Dockerfile.")
 @click.option("--print", "only_print", is_flag=True, help="Print the Dockerfile that would be used; build nothing.")
+@output_option
 @client_options
 def build(
     source: Path,
@@ -41,6 +44,7 @@ def build(
     target: str,
     arguments: tuple[str, ...],
     only_print: bool,
+    output: str,
     client: Client,
     namespace: str,
 ) -> None:
@@ -51,7 +55,7 @@ def build(
     generated = recipe_for(source, dockerfile)
     if only_print:
         click.echo(generated.dockerfile if generated else (source / dockerfile).read_text(), nl=False)
-        return
+        return None
     if not tag:
         raise click.UsageError("Missing option '-t' / '--tag': the image needs a name.")
     spec: dict[str, Any] = {"dockerfile": dockerfile}
@@ -62,7 +66,12 @@ def build(
     console = Console(stderr=True)
     upload_id = upload(client, source, dockerfile, console, generated)
     status = run(client, namespace, tag, {**spec, "source": {"upload": {"id": upload_id}}}, console)
+    if output != "text":
+        return show(
+            {"tag": tag, **{key: status.get(key) for key in ("digest", "size", "startTime", "completionTime")}}, output
+        )
     click.echo(f"{tag} {status['digest'].rpartition('@')[2]} {status.get('size', 0) / 1e6:.1f} MB")
+    return None
 
 
 def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
@@ -83,8 +92,13 @@ def run(client: Client, namespace: str, tag: str, spec: dict[str, Any], console:
     body = _build_object(tag, namespace, {**spec, "tag": tag})
     name = client.create(kinds.BUILD_KIND, namespace, body)["metadata"]["name"]
     console.print(f"[bold]build[/] {name}")
-    for line in client.build_log(namespace, name):
-        console.print(line, markup=False, highlight=False, style="dim")
+    columns = (TextColumn("[bold]build[/]"), BarColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task, steps = progress.add_task("waiting for its turn", total=None), Steps()
+        for line in client.build_log(namespace, name):
+            console.print(line, markup=False, highlight=False, style="dim")
+            if steps.read(line):
+                progress.update(task, description=steps.words[:80], completed=steps.done, total=steps.total or None)
     return ended(client, namespace, name)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from knoll import kinds
 from knoll.errors import BadRequestError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
@@ -46,6 +47,18 @@ class Client:
         """Objects of a namespace, those with these labels."""
         found = self._json("GET", _path(kind, namespace), params={"labelSelector": selector} if selector else {})
         return builtins.list(found["items"])
+
+    def watch(self, kind: kinds.Kind, namespace: str, selector: str = "") -> Iterator[dict[str, Any]]:
+        """What there is and how it changes, `{type, object}`, until the server ends it.
+
+        Raises: KnollError when it ends otherwise.
+        """
+        words = {"watch": "true", "labelSelector": selector} if selector else {"watch": "true"}
+        for line in self._lines(_path(kind, namespace), words):
+            event: dict[str, Any] = msgspec.json.decode(line)
+            if event["type"] == "ERROR":
+                raise KnollError(str(event["object"].get("message", "the watch was ended")))
+            yield event
 
     def replace(self, kind: kinds.Kind, body: dict[str, Any]) -> dict[str, Any]:
         """Write an object as it is; it carries the version that was read. Raises: ConflictError."""

@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from knoll.cli import main
-from knoll.cli.services import portable
+from knoll.cli.export import portable
 from knoll.cli.target import from_kubeconfig
 from knoll.errors import BadRequestError
 from tests.conftest import free_port

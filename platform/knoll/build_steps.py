@@ -1,0 +1,55 @@
+"""How far a build is, read from what BuildKit prints (`--progress=plain`). Pure."""
+
+import re
+from dataclasses import dataclass, field
+
+_STEP = re.compile(r"#(\d+) \[(?:(?P<stage>\S+) +)?(?P<number>\d+)/(?P<of>\d+)\] (?P<what>.+)")
+_OVER = re.compile(r"#(\d+) (?:DONE (?P<seconds>[\d.]+)s|CACHED|ERROR|CANCELED)")
+_BYTES = re.compile(r"#(\d+) sha256:\S+ (?P<have>[\d.]+\w*B) / (?P<all>[\d.]+\w*B)")
+_WHOLE = re.compile(r"#(\d+) (?P<what>exporting to image)$")
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of one build. Steps of all stages are counted; those of a stage are known once its first is begun."""
+
+    done: int = 0
+    """Steps that are over, those from the cache among them."""
+    current: str = ""
+    """The step that began last and is not over, as the Dockerfile says it; what is pulled, with its bytes."""
+    _stages: dict[str, int] = field(default_factory=dict)
+    _open: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Steps known so far: it grows when a stage begins."""
+        return sum(self._stages.values())
+
+    @property
+    def words(self) -> str:
+        """`3/7 RUN go build`, for people; empty before the first step."""
+        return f"{min(self.done + 1, self.total)}/{self.total} {self.current}" if self.current else ""
+
+    def read(self, line: str) -> bool:
+        """Take one line of output; says whether anything changed."""
+        if begun := _STEP.match(line):
+            self._stages[begun["stage"] or ""] = int(begun["of"])
+            self._begin(begun[1], begun["what"])
+        elif whole := _WHOLE.match(line):
+            self._stages.setdefault(whole["what"], 1)
+            self._begin(whole[1], whole["what"])
+        elif (over := _OVER.match(line)) and over[1] in self._open:
+            del self._open[over[1]]
+            self.done += 1
+            self.current = next(reversed(self._open.values()), self.current)
+        elif (part := _BYTES.match(line)) and part[1] in self._open:
+            self.current = f"{self._open[part[1]]} ({part['have']} of {part['all']})"
+        else:
+            return False
+        return True
+
+    def _begin(self, number: str, what: str) -> None:
+        # BuildKit prints a step's head again when it goes on with it after another.
+        if number not in self._open:
+            self._open[number] = what
+        self.current = what

@@ -1,0 +1,76 @@
+"""`knoll traffic`, `knoll rollback`: who gets how much of a Service's requests."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+
+from knoll import kinds
+from knoll.cli import output as printed
+from knoll.cli import shares
+from knoll.cli.client import Client
+from knoll.cli.output import output_option
+from knoll.cli.target import client_options
+from knoll.cli.writes import until_ready, write
+from knoll.resources import labels
+
+Body = dict[str, Any]
+
+
+@click.command()
+@click.argument("name")
+@click.argument("split", nargs=-1, metavar="[REVISION=PERCENT]...")
+@click.option("--to-latest", is_flag=True, help="All requests to the newest revision, now and after each deploy.")
+@output_option
+@client_options
+def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, client: Client, namespace: str) -> None:
+    """Show or change who gets how much of a Service's requests.
+
+    REVISION is a revision's name, what follows `NAME-` in it, a tag, or `latest`.
+    """
+    if to_latest and split:
+        raise click.UsageError("--to-latest and REVISION=PERCENT exclude each other")
+    if not to_latest and not split:
+        _show(client.get(kinds.SERVICE, namespace, name), None, output)
+        return
+    _shift(client, namespace, name, {"latest": 100} if to_latest else shares.parsed(split), output)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", "revision", help="Revision to go back to.  [default: the one before that which serves]")
+@output_option
+@client_options
+def rollback(name: str, revision: str | None, output: str, client: Client, namespace: str) -> None:
+    """Give all requests of a Service to an earlier revision."""
+    if revision is None:
+        serving = shares.most(client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", []))
+        revision = shares.before_that(client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}"), serving)
+    _shift(client, namespace, name, {revision: 100}, output)
+
+
+def _shift(client: Client, namespace: str, name: str, wanted: dict[str, int], output: str) -> None:
+    before = client.get(kinds.SERVICE, namespace, name)
+    revisions = [one["metadata"]["name"] for one in client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")]
+
+    def change(service: Body) -> None:
+        old = service["spec"].get("traffic", [])
+        service["spec"]["traffic"] = shares.split(name, wanted, revisions, old)
+
+    written = write(client, namespace, name, change)
+    with Console(stderr=True).status("waiting until every proxy knows"):
+        after = until_ready(client, namespace, name, written["metadata"]["generation"])
+    _show(before, after, output)
+
+
+def _show(before: Body, after: Body | None, output: str) -> None:
+    first = shares.by_revision(before.get("status", {}).get("traffic", []))
+    second = shares.by_revision(after.get("status", {}).get("traffic", [])) if after else {}
+    if output != "text":
+        printed.show({"before": first, "after": second} if after else first, output)
+        return
+    table = printed.table("REVISION", *(("BEFORE", "AFTER") if after else ("PERCENT",)))
+    for name in dict.fromkeys([*first, *second]):
+        cells = [first.get(name, 0), second.get(name, 0)] if after else [first[name]]
+        table.add_row(name, *(f"{cell} %" for cell in cells))
+    printed.print_table(table)
