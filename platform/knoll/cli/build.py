@@ -96,7 +96,7 @@ def run(client: Client, namespace: str, tag: str, spec: dict[str, Any], console:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task, steps = progress.add_task("waiting for its turn", total=None), Steps()
         for line in client.build_log(namespace, name):
-            console.print(line, markup=False, highlight=False, style="dim")
+            console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
             if steps.read(line):
                 progress.update(task, description=steps.words[:80], completed=steps.done, total=steps.total or None)
     return ended(client, namespace, name)

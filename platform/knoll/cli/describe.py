@@ -7,7 +7,7 @@ import click
 from knoll import kinds
 from knoll.cli import output as printed
 from knoll.cli.client import Client
-from knoll.cli.output import age, output_option
+from knoll.cli.output import age, one_line, output_option
 from knoll.cli.services import summary
 from knoll.cli.target import client_options
 from knoll.cli.writes import ready
@@ -59,9 +59,14 @@ def described(service: Body, revisions: list[Body], events: list[Body]) -> Body:
                 "object": "/".join(_about(event)),
                 "message": event.get("message", ""),
             }
-            for event in sorted(seen, key=lambda event: str(event.get("lastTimestamp") or ""))[-LAST_EVENTS:]
+            for event in sorted(seen, key=_order)[-LAST_EVENTS:]
         ],
     }
+
+
+def _order(event: Body) -> tuple[str, int]:
+    # Times are whole seconds; the version tells the order within one.
+    return str(event.get("lastTimestamp") or ""), int(event["metadata"]["resourceVersion"])
 
 
 def _about(event: Body) -> tuple[str, str]:
@@ -111,12 +116,12 @@ def _print(found: Body) -> None:
     table = printed.table("  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE")
     for one in found["conditions"]:
         since = age(one["lastTransitionTime"])
-        table.add_row(f"  {one['type']}", one["status"], since, one["reason"], one["message"])
+        table.add_row(f"  {one['type']}", one["status"], since, one["reason"], one_line(one["message"]))
     printed.print_table(table)
 
     if found["events"]:
         click.echo("\nEvents")
         table = printed.table("  AGE", "TYPE", "REASON", "OBJECT", "MESSAGE")
         for one in found["events"]:
-            table.add_row(f"  {age(one['time'])}", one["type"], one["reason"], one["object"], one["message"])
+            table.add_row(f"  {age(one['time'])}", one["type"], one["reason"], one["object"], one_line(one["message"]))
         printed.print_table(table)

@@ -46,7 +46,7 @@ def dev(
 
     def line(pod: str, text: str) -> None:
         console.print(f"[cyan]{_short(pod)}[/] ", end="")
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     Follower(client, namespace, wanted.name, line).start(tail=10)
     last = ""
@@ -96,7 +96,7 @@ def _serve(wanted: Deployment, last: str) -> str:
         if not last and isinstance(error, StoreUnavailableError):
             raise
         console.print("[bold red]failed[/]   ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         console.print("waiting for the next change")
         return upload_id or last
     console.print(f"[bold green]serving[/]  {found['url']}  after {time.monotonic() - begun:.1f} s", soft_wrap=True)

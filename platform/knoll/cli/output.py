@@ -37,7 +37,16 @@ def table(*columns: str) -> Table:
 
 
 def print_table(found: Table) -> None:
-    Console(width=_WIDE, highlight=False, markup=False).print(found)
+    """Print it as wide as it is, without the blanks that fill up its last column."""
+    console = Console(width=_WIDE, highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(found)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def one_line(text: str) -> str:
+    """Text of several lines for a cell of a table."""
+    return " ".join(text.split())
 
 
 def age(timestamp: str, now: datetime | None = None) -> str:

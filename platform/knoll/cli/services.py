@@ -10,7 +10,7 @@ from knoll.cli import output as printed
 from knoll.cli import shares
 from knoll.cli.client import Client
 from knoll.cli.follow import APP, Follower
-from knoll.cli.output import output_option
+from knoll.cli.output import one_line, output_option
 from knoll.cli.target import client_options
 from knoll.cli.writes import ready
 from knoll.resources import labels
@@ -31,7 +31,7 @@ def status(output: str, client: Client, namespace: str) -> None:
         return None
     table = printed.table("NAME", "READY", "URL", "TRAFFIC", "WHY NOT")
     for row in rows:
-        table.add_row(row["name"], row["ready"], row["url"], percents(row["traffic"]), row["message"])
+        table.add_row(row["name"], row["ready"], row["url"], percents(row["traffic"]), one_line(row["message"]))
     printed.print_table(table)
     return None
 

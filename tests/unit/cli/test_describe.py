@@ -1,0 +1,83 @@
+"""One page about a Service, of plain objects."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from knoll.cli.describe import described
+from knoll.cli.output import age, one_line
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def test_of_events_those_of_the_service_and_its_children_show_in_the_order_they_happened() -> None:
+    events = [
+        event("b", "Revision", "hello-00001", "2026-03-01T11:00:00Z", 12),
+        event("a", "Service", "hello", "2026-03-01T11:00:00Z", 11),
+        event("other", "Service", "elsewhere", "2026-03-01T11:00:00Z", 10),
+        event("pod", "Pod", "hello", "2026-03-01T11:00:00Z", 13),
+    ]
+    found = described(service(), [revision("hello-00001")], events)
+    assert [one["message"] for one in found["events"]] == ["a", "b"]
+
+
+def test_a_revision_shows_its_share_over_all_entries_and_its_tags() -> None:
+    traffic = [
+        {"revisionName": "hello-00001", "percent": 30},
+        {"revisionName": "hello-00001", "percent": 20, "tag": "old", "url": "http://old-hello"},
+        {"revisionName": "hello-00002", "percent": 50},
+    ]
+    found = described(service(traffic), [revision("hello-00001"), revision("hello-00002", hour=10)], [])
+    assert [(one["name"], one["traffic"], one["tags"]) for one in found["revisions"]] == [
+        ("hello-00002", 50, {}),
+        ("hello-00001", 50, {"old": "http://old-hello"}),
+    ]
+
+
+def test_a_service_without_status_is_described() -> None:
+    bare = service()
+    del bare["status"]
+    found = described(bare, [], [])
+    assert (found["ready"], found["conditions"], found["revisions"]) == ("Unknown", [], [])
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "words"),
+    [
+        ("2026-03-01T12:00:00Z", "0s"),
+        ("2026-03-01T11:59:01Z", "59s"),
+        ("2026-03-01T11:59:00Z", "1m"),
+        ("2026-03-01T09:01:00Z", "2h"),
+        ("2026-02-20T12:00:00Z", "9d"),
+        ("2026-03-01T12:00:30Z", "0s"),
+        ("", ""),
+    ],
+)
+def test_an_age_is_told_in_one_unit(timestamp: str, words: str) -> None:
+    assert age(timestamp, NOW) == words
+
+
+def test_a_cell_holds_one_line() -> None:
+    assert one_line("panic: ouch\n\ngoroutine 1:\n\tmain.go") == "panic: ouch goroutine 1: main.go"
+
+
+def service(traffic: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    meta = {"name": "hello", "namespace": "default", "creationTimestamp": "2026-03-01T09:00:00Z"}
+    return {"metadata": meta, "spec": {}, "status": {"traffic": traffic or []}}
+
+
+def revision(name: str, hour: int = 9) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "creationTimestamp": f"2026-03-01T{hour:02d}:00:00Z"},
+        "spec": {"containers": [{"name": "user-container", "image": "hello:1"}]},
+    }
+
+
+def event(message: str, kind: str, name: str, time: str, version: int) -> dict[str, Any]:
+    return {
+        "metadata": {"resourceVersion": str(version), "creationTimestamp": time},
+        "involvedObject": {"kind": kind, "name": name},
+        "lastTimestamp": time,
+        "message": message,
+    }
