@@ -170,6 +170,7 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         _NAME,
         Column("Tag", _at("spec", "tag")),
         Column("Phase", _at("status", "phase")),
+        Column("Step", _at("status", "step")),
         Column("Digest", _at("status", "digest"), priority=1),
         _AGE,
     ),

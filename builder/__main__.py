@@ -1,6 +1,7 @@
 """The builder process: keeps its workers running and says how it is."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from redis.exceptions import RedisError
 
 from knoll import admin, keys, logs
 from knoll.connect import connect
+from knoll.errors import StoreUnavailableError
+from knoll.job_queue import JobQueue
 from knoll.settings import BuilderSettings
 from knoll.supervise import Child, keep_running
 
@@ -38,9 +41,23 @@ async def serve(settings: BuilderSettings) -> None:
             for name, queue in workers(settings.build_workers).items():
                 command = [sys.executable, "-m", "builder.worker", queue]
                 tasks.create_task(keep_running(Child(name, command), stop))
+            tasks.create_task(_prune(settings, stop))
             tasks.create_task(admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop))
     finally:
         await redis.aclose()
+
+
+async def _prune(settings: BuilderSettings, stop: asyncio.Event) -> None:
+    """Ask for it every now and then; a worker does it when its turn comes."""
+    queue = JobQueue(settings.redis_url)
+    try:
+        while not stop.is_set():
+            with contextlib.suppress(StoreUnavailableError):
+                await queue.prune()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), settings.prune_seconds)
+    finally:
+        await queue.close()
 
 
 def main() -> None:

@@ -59,11 +59,15 @@ def reason(lines: list[str]) -> str:
 
 
 async def run(
-    words: Sequence[str], archive: Path | None, docker_socket: Path, on_line: Callable[[str], Awaitable[None]]
+    words: Sequence[str],
+    archive: Path | None,
+    docker_socket: Path,
+    on_line: Callable[[str], Awaitable[None]],
+    environment: Mapping[str, str],
 ) -> tuple[int, str]:
     """Run `docker`; returns the exit code and, when it is not 0, the reason.
 
-    Args: archive: what it reads from standard input.
+    Args: archive: what it reads from standard input. environment: added to ours.
 
     Cancelled, it ends the build and everything that it started.
     """
@@ -74,7 +78,12 @@ async def run(
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "DOCKER_HOST": f"unix://{docker_socket}", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
+            env={
+                **os.environ,
+                **environment,
+                "DOCKER_HOST": f"unix://{docker_socket}",
+                "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+            },
             process_group=0,
             preexec_fn=end_with_parent,  # a build must not go on when the worker that has it was killed
             limit=MAX_LINE_BYTES * 64,

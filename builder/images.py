@@ -3,6 +3,7 @@
 The engine asks the registry for us (`/distribution/…`), so its mirrors, certificates and proxies count here too.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +14,19 @@ from docker.utils import parse_repository_tag
 from requests.exceptions import RequestException
 
 from knoll.errors import ImageError, RuntimeUnavailableError
+from knoll.registry_auth import Credential, matching
 
 PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
 
-PIN_REPOSITORY = "knoll-pinned"
-"""Every image a Revision resolved to is tagged in this repository, so that no prune takes it away."""
+
+def pin_repository(platform: str) -> str:
+    """Every local image that a Revision resolved to is tagged in this repository, so that no prune takes it away."""
+    return f"knoll-pinned/{platform}"
+
+
+def pin_of(platform: str, image_id: str) -> str:
+    """The name that pins an image. Args: image_id: `sha256:<64 hex>`."""
+    return f"{pin_repository(platform)}:{image_id.removeprefix('sha256:')[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +74,17 @@ def _familiar(repository: str) -> str:
 class Images:
     """The engine's images, by the Docker SDK (which blocks)."""
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    def __init__(self, client: docker.DockerClient, platform: str) -> None:
         self._client = client
+        self._platform = platform
 
-    def resolve(self, reference: str, policy: PullPolicy = "") -> str:
+    def resolve(self, reference: str, policy: PullPolicy = "", known: Sequence[Credential] = ()) -> str:
         """Find the digest of an image and pin it if it is here.
 
         Args:
             reference: `repo[:tag]` or `repo@sha256:…` (which is kept as it is).
             policy: the container's imagePullPolicy.
+            known: credentials; those that fit are shown to the registry, one after the other.
 
         Returns: `repo@sha256:<64 hex>`.
 
@@ -91,12 +102,21 @@ class Images:
                     return local_digest(repository, local)
                 if place == "registry":
                     try:
-                        return f"{repository}@{self._client.images.get_registry_data(reference).id}"
+                        return f"{repository}@{self._asked(reference, known)}"
                     except APIError as error:
                         problem = str(error.explanation or error)
         except (APIError, DockerException, RequestException) as error:
             raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
         raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
+
+    def _asked(self, reference: str, known: Sequence[Credential]) -> str:
+        """The digest that the registry has for a reference. Raises: APIError, the last credential's."""
+        fitting = matching(known, reference)
+        for credential in fitting[:-1]:
+            with contextlib.suppress(APIError):
+                return str(self._client.images.get_registry_data(reference, credential.for_engine()).id)
+        last = fitting[-1].for_engine() if fitting else None
+        return str(self._client.images.get_registry_data(reference, last).id)
 
     def describe(self, reference: str) -> tuple[LocalImage, int]:
         """A local image and its size in bytes. Raises: ImageError."""
@@ -113,4 +133,5 @@ class Images:
             return None
 
     def _pin(self, image: LocalImage) -> None:
-        self._client.api.tag(image.id, PIN_REPOSITORY, image.id.removeprefix("sha256:")[:32])
+        repository, _, tag = pin_of(self._platform, image.id).partition(":")
+        self._client.api.tag(image.id, repository, tag)

@@ -7,7 +7,7 @@ again only when its worker died or Redis or the engine was away.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ import structlog
 from docker.errors import DockerException
 from redis.asyncio import Redis
 
-from builder import buildx
+from builder import buildx, docker_config, pruning
 from builder.images import Images
+from builder.output import Output
 from builder.preparation import prepared
-from knoll import jobs, kinds
+from knoll import jobs, keys, kinds, registry_secrets
 from knoll.build_log import BuildLogWriter
 from knoll.connect import connect
 from knoll.errors import ImageError, KnollError, NotFoundError, RuntimeUnavailableError, SourceError
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
+from knoll.registry_auth import Credential
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
 from knoll.supervise import end_with_parent
@@ -47,6 +49,10 @@ class Workshop:
     redis: "Redis"
     store: Store
     clock: Callable[[], float] = time.time
+
+    @property
+    def progress(self) -> Table[jobs.BuildProgress]:
+        return RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +76,17 @@ def build(namespace: str, name: str) -> None:
     asyncio.run(_build(namespace, name))
 
 
+def prune() -> None:
+    """Take away what nobody needs any more."""
+    asyncio.run(_prune())
+
+
+async def _prune() -> None:
+    async with workshop() as shop:
+        answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
+        await pruning.prune(shop.settings, shop.redis, shop.store, answers)
+
+
 async def _resolve(namespace: str, name: str) -> None:
     async with workshop() as shop:
         try:
@@ -78,24 +95,25 @@ async def _resolve(namespace: str, name: str) -> None:
             return
         answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
         uid = revision["metadata"]["uid"]
+        known = await registry_secrets.read(shop.store, namespace, revision["spec"])
         try:
-            images = await asyncio.to_thread(_look_up, shop.settings.docker_socket, revision)
+            images = await asyncio.to_thread(_look_up, shop.settings, revision, known.credentials)
             answer = jobs.Resolution(uid, images=images)
         except ImageError as error:
-            answer = jobs.Resolution(uid, error=str(error))
+            answer = jobs.Resolution(uid, error=f"{error}{known.hint}")
         await answers.put(f"{namespace}/{name}", answer)
         log.info("images resolved", revision=f"{namespace}/{name}", error=answer.error or None)
 
 
-def _look_up(docker_socket: Path, revision: Json) -> tuple[jobs.Resolved, ...]:
-    with _engine(docker_socket) as engine:
-        images = Images(engine)
+def _look_up(settings: BuilderSettings, revision: Json, known: Sequence[Credential]) -> tuple[jobs.Resolved, ...]:
+    with _engine(settings.docker_socket) as engine:
+        images = Images(engine, settings.platform)
         spec = revision["spec"]
         return tuple(
             jobs.Resolved(
                 container["name"],
                 container["image"],
-                images.resolve(container["image"], container.get("imagePullPolicy", "")),
+                images.resolve(container["image"], container.get("imagePullPolicy", ""), known),
             )
             for container in [*spec["containers"], *spec.get("initContainers", [])]
         )
@@ -119,7 +137,7 @@ async def _build(namespace: str, name: str) -> None:
             wanted = await shop.store.get(kinds.BUILD_KIND.id, namespace, name)
         except NotFoundError:
             return
-        progress: Table[jobs.BuildProgress] = RedisTable(shop.redis, jobs.BUILDS, jobs.BuildProgress)
+        progress = shop.progress
         field, uid = f"{namespace}/{name}", wanted["metadata"]["uid"]
         _, entries = await progress.snapshot()
         before = entries[field][1] if field in entries and entries[field][1].uid == uid else None
@@ -133,6 +151,7 @@ async def _build(namespace: str, name: str) -> None:
             await progress.put(field, _over(running, shop, "Failed", "BuilderDied", died))
             return
         await progress.put(field, running)
+        await shop.redis.sadd(keys.BUILT_IMAGES, wanted["spec"]["tag"])
         result = await _carry_out(shop, wanted, running)
         if result is None:
             await progress.remove(field)
@@ -150,24 +169,26 @@ def _over(
 async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) -> jobs.BuildProgress | None:
     """Build, say how it ended; None when the Build was deleted meanwhile."""
     meta, spec = wanted["metadata"], wanted["spec"]
-    output = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
+    log_writer = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
+    output = Output(log_writer, shop.progress, f"{meta['namespace']}/{meta['name']}", running)
     await output.begin()
     seconds = shop.settings.build_timeout_seconds
     try:
         async with asyncio.timeout(seconds):
-            work = asyncio.create_task(_make(shop, meta["namespace"], spec, output))
+            known = await registry_secrets.read(shop.store, meta["namespace"], spec)
+            work = asyncio.create_task(_make(shop, meta["namespace"], spec, known, output))
             gone = asyncio.create_task(_deleted(shop.store, int(meta["resourceVersion"]), meta["uid"]))
             try:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
                     return None
-                code, why = work.result()
+                why = work.result()
             finally:
                 for task in (work, gone):
                     task.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
-        if code:
-            return _over(running, shop, "Failed", "BuildFailed", why)
+        if why:
+            return _over(running, shop, "Failed", why.reason, f"{why.message}{known.hint}")
         return await asyncio.to_thread(_describe, shop, spec["tag"], running)
     except SourceError as error:
         await output.line(str(error))
@@ -178,32 +199,60 @@ async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) 
         await output.end()
 
 
-async def _make(shop: Workshop, namespace: str, spec: Json, output: BuildLogWriter) -> tuple[int, str]:
-    """The image under its tag; returns the exit code and, when it is not 0, the reason."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no image, or why nobody else has it."""
+
+    reason: str
+    message: str
+
+
+async def _make(
+    shop: Workshop, namespace: str, spec: Json, known: registry_secrets.Known, output: Output
+) -> Failure | None:
+    """The image under its tag, and in its registry if the Build says so."""
     socket, image = shop.settings.docker_socket, spec["source"].get("image")
-    if not image:
-        async with prepared(shop.store, shop.settings.uploads_dir, namespace, spec) as work:
-            return await buildx.run(work.words, work.archive, socket, output.line)
-    if not await asyncio.to_thread(_is_ours, socket, image):
+    with docker_config.folder(known.credentials) as environment:
+
+        async def docker_command(*words: str, archive: Path | None = None) -> str:
+            code, why = await buildx.run(words, archive, socket, output.line, environment)
+            return why if code else ""
+
+        if image:
+            why = await _mirror(docker_command, shop.settings, image, spec)
+        else:
+            async with prepared(shop.store, shop.settings.uploads_dir, namespace, spec) as work:
+                why = await docker_command(*work.words, archive=work.archive)
+        if why:
+            return Failure("BuildFailed", why)
+        if spec.get("push") and (why := await docker_command("push", spec["tag"])):
+            return Failure("PushFailed", f'the image was built, but "{spec["tag"]}" could not be pushed: {why}')
+    return None
+
+
+async def _mirror(
+    docker_command: Callable[..., Awaitable[str]], settings: BuilderSettings, image: str, spec: Json
+) -> str:
+    """An image that exists gets the tag; returns what failed, empty when nothing did."""
+    if not await asyncio.to_thread(_is_ours, settings, image):
         platform = ["--platform", spec["platform"]] if spec.get("platform") else []
-        code, why = await buildx.run(["pull", *platform, image], None, socket, output.line)
-        if code:
-            return code, why
-    return await buildx.run(["tag", image, spec["tag"]], None, socket, output.line)
+        if why := await docker_command("pull", *platform, image):
+            return why
+    return await docker_command("tag", image, spec["tag"])
 
 
-def _is_ours(docker_socket: Path, image: str) -> bool:
+def _is_ours(settings: BuilderSettings, image: str) -> bool:
     """Whether an image was built here and never pushed, so that no registry can have it."""
-    with _engine(docker_socket) as engine:
+    with _engine(settings.docker_socket) as engine:
         try:
-            return not Images(engine).describe(image)[0].repo_digests
+            return not Images(engine, settings.platform).describe(image)[0].repo_digests
         except ImageError:
             return False
 
 
 def _describe(shop: Workshop, tag: str, running: jobs.BuildProgress) -> jobs.BuildProgress:
     with _engine(shop.settings.docker_socket) as engine:
-        images = Images(engine)
+        images = Images(engine, shop.settings.platform)
         size = images.describe(tag)[1]
         return _over(running, shop, "Succeeded", digest=images.resolve(tag, "Never"), size=size)
 

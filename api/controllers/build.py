@@ -1,16 +1,21 @@
 """Build: handed to the builder once, its progress mirrored into the status. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from api.controllers import conditions, objects
-from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
+from api.controllers.actions import Action, Delete, Emit, Enqueue, Forget, Outcome
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll import jobs, kinds
 from knoll.jobs import BuildProgress
 from knoll.resources.admission import timestamp
+from knoll.resources.image_reference import parse_image
 from knoll.store import Json
 
 SUCCEEDED = "Succeeded"
+
+QUEUE_SECONDS = 2.0
+"""After which a build that waits is looked at again: those before it have moved on."""
 
 LOST_SECONDS = 60.0
 """After which a build that nobody has begun is handed over again (the queue keeps it from running twice)."""
@@ -24,6 +29,12 @@ class Observed:
     progress: BuildProgress | None = None
     asked: float = 0.0
     """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
+    position: int = 1
+    """Among the Builds that nobody has begun, oldest first."""
+    siblings: Sequence[Json] = ()
+    """Builds of the same repository in its namespace, itself among them or not."""
+    most_finished: int | None = None
+    """How many of those may be kept once they are over; None is all."""
 
 
 def reconcile(observed: Observed, now: float) -> Outcome:
@@ -35,8 +46,11 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     progress = observed.progress if observed.progress and observed.progress.uid == meta["uid"] else None
     if progress is None and is_over(before):
         return Outcome()
-    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress)}
-    status["conditions"] = conditions.merged(kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress)}, now)
+    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress, observed.position)}
+    status["logUrl"] = f"/apis/{kinds.BUILD_KIND.api_version}/namespaces/{meta['namespace']}/builds/{meta['name']}/log"
+    status["conditions"] = conditions.merged(
+        kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress, observed.position)}, now
+    )
     after = objects.changed(before, new_status=status)
     actions: list[Action] = []
     requeue_after = None
@@ -46,11 +60,17 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         requeue_after = LOST_SECONDS if due <= now else due - now
         if due <= now:
             actions.append(Enqueue(jobs.BUILD_JOB, meta["namespace"], meta["name"], meta["uid"]))
+        if status["phase"] == "Queued":
+            requeue_after = min(requeue_after, QUEUE_SECONDS)
     actions += objects.write(kinds.BUILD_KIND.id, before, after)
     if is_over(after) and not is_over(before):
         found = objects.condition(after, SUCCEEDED) or {}
         type_ = "Normal" if found["status"] == TRUE else "Warning"
         actions.append(Emit(before, type_, found.get("reason") or "BuildSucceeded", found.get("message", "")))
+        actions += [
+            Delete(kinds.BUILD_KIND.id, meta["namespace"], old["metadata"]["name"], old["metadata"]["uid"])
+            for old in superfluous([*observed.siblings, after], observed.most_finished)
+        ]
     return Outcome(actions, requeue_after)
 
 
@@ -59,14 +79,40 @@ def removed(namespace: str, name: str, progress: BuildProgress | None) -> Outcom
     return Outcome([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
 
 
+def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:
+    """Builds that are over and older than the `most` newest of these; one may be among them twice."""
+    if most is None:
+        return []
+    over = {found["metadata"]["uid"]: found for found in builds if is_over(found)}
+    newest = sorted(over.values(), key=_age, reverse=True)
+    return [found for found in newest[most:] if not objects.deleting(found)]
+
+
+def waiting(builds: Iterable[Json]) -> list[Json]:
+    """Builds that nobody has begun, oldest first."""
+    return sorted((found for found in builds if objects.status(found).get("phase", "Queued") == "Queued"), key=_age)
+
+
+def _age(build: Json) -> tuple[str, int]:
+    meta = build["metadata"]
+    return meta["creationTimestamp"], int(meta.get("resourceVersion", 0))
+
+
+def repository(build: Json) -> str:
+    """The name of its image without the tag."""
+    return parse_image(build["spec"]["tag"]).repository
+
+
 def is_over(build: Json) -> bool:
     return objects.condition_status(build, SUCCEEDED) != UNKNOWN
 
 
-def _mirrored(progress: BuildProgress | None) -> Json:
+def _mirrored(progress: BuildProgress | None, position: int) -> Json:
     if progress is None:
-        return {"phase": "Queued"}
+        return {"phase": "Queued", "queuePosition": position}
     found: Json = {"phase": progress.phase}
+    if progress.step and progress.phase == "Running":
+        found["step"] = progress.step
     if progress.digest:
         found["digest"] = progress.digest
     if progress.size:
@@ -80,7 +126,7 @@ def _mirrored(progress: BuildProgress | None) -> Json:
     return found
 
 
-def _verdict(progress: BuildProgress | None) -> Verdict:
+def _verdict(progress: BuildProgress | None, position: int) -> Verdict:
     match progress.phase if progress else "Queued":
         case "Succeeded":
             return Verdict(TRUE)
@@ -90,4 +136,5 @@ def _verdict(progress: BuildProgress | None) -> Verdict:
         case "Running":
             return Verdict(UNKNOWN, "Running", "The image is being built.")
         case _:
-            return Verdict(UNKNOWN, "Queued", "The build waits for a free builder.")
+            before = "" if position == 1 else f", as number {position} in the queue"
+            return Verdict(UNKNOWN, "Queued", f"The build waits for a free builder{before}.")

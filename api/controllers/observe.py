@@ -44,9 +44,8 @@ def decide(key: Key, world: World, now: float) -> Outcome:
     Args:
         now: epoch seconds.
     """
-    resource, namespace, name = key
+    resource = key[0]
     body = world.cache.get(*key)
-    path = f"{namespace}/{name}"
     if body is None:
         return _removed(key, world)
     match resource:
@@ -61,8 +60,7 @@ def decide(key: Key, world: World, now: float) -> Outcome:
         case kinds.DOMAIN_MAPPING.id:
             return domain_mapping.reconcile(_mapping(body, world), now)
         case kinds.BUILD_KIND.id:
-            asked = world.asked.get(body["metadata"]["uid"], 0.0)
-            return build.reconcile(build.Observed(body, world.builds.get(path), asked), now)
+            return build.reconcile(_build(body, world), now)
     raise AssertionError(f"{resource} has no reconciler")
 
 
@@ -159,6 +157,23 @@ def _route(body: Json, world: World) -> route.Observed:
         programmed=entry,
         followers=world.activators,
         acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def _build(body: Json, world: World) -> build.Observed:
+    uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
+    places = world.cache.names(kinds.BUILD_KIND.id)
+    known = [found for place in places if (found := world.cache.get(kinds.BUILD_KIND.id, *place))]
+    queue = [found["metadata"]["uid"] for found in build.waiting(known)]
+    repository = build.repository(body)
+    near = [found for found in known if found["metadata"]["namespace"] == namespace]
+    return build.Observed(
+        body,
+        progress=world.builds.get(objects.path_of(body)),
+        asked=world.asked.get(uid, 0.0),
+        position=queue.index(uid) + 1 if uid in queue else 1,
+        siblings=[found for found in near if build.repository(found) == repository],
+        most_finished=world.config.gc.max_finished_builds,
     )
 
 

@@ -19,6 +19,8 @@ from knoll.errors import StoreUnavailableError
 SERIALIZER = JSONSerializer
 RESOLVE_SECONDS = 60
 """After which a digest look-up is failed; the registry itself is given less."""
+PRUNE_SECONDS = 300
+"""After which taking away what nobody needs is given up until the next time."""
 FAILED_SECONDS = 24 * 3600
 """How long RQ remembers a failed job."""
 
@@ -38,24 +40,28 @@ class JobQueue:
     async def resolve(self, namespace: str, name: str, uid: str) -> None:
         """Ask for the digests of a Revision's images. Raises: StoreUnavailableError."""
         await asyncio.to_thread(
-            self._enqueue, self._images, jobs.RESOLVE_JOB, namespace, name, f"resolve-{uid}", RESOLVE_SECONDS
+            self._enqueue, self._images, jobs.RESOLVE_JOB, [namespace, name], f"resolve-{uid}", RESOLVE_SECONDS
         )
 
     async def build(self, namespace: str, name: str, uid: str) -> None:
         """Ask for a Build. Raises: StoreUnavailableError."""
         await asyncio.to_thread(
-            self._enqueue, self._builds, jobs.BUILD_JOB, namespace, name, f"build-{uid}", self._build_seconds
+            self._enqueue, self._builds, jobs.BUILD_JOB, [namespace, name], f"build-{uid}", self._build_seconds
         )
+
+    async def prune(self) -> None:
+        """Ask for what nobody needs to be taken away. Raises: StoreUnavailableError."""
+        await asyncio.to_thread(self._enqueue, self._images, jobs.PRUNE_JOB, [], "prune", PRUNE_SECONDS)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._redis.close)
 
-    def _enqueue(self, queue: Queue, function: str, namespace: str, name: str, job_id: str, seconds: int) -> None:
+    def _enqueue(self, queue: Queue, function: str, words: list[str], job_id: str, seconds: int) -> None:
         try:
             self._forget_if_over(job_id)
             queue.enqueue_call(
                 function,
-                args=[namespace, name],
+                args=words,
                 job_id=job_id,
                 timeout=seconds,
                 result_ttl=0,

@@ -12,6 +12,9 @@ RESOLVE_JOB = "builder.jobs.resolve"
 BUILD_JOB = "builder.jobs.build"
 """RQ function `(namespace, name)` of a Build, on queue `keys.BUILD_JOBS`."""
 
+PRUNE_JOB = "builder.jobs.prune"
+"""RQ function without arguments, on queue `keys.IMAGE_JOBS`: take away images and uploads that nobody needs."""
+
 RESOLUTIONS = "resolutions"
 """Name of the table of `Resolution`. Field: `namespace/name` of the Revision. Writer: builder."""
 
@@ -48,6 +51,8 @@ class BuildProgress(msgspec.Struct, frozen=True):
     """`Queued`, `Running`, `Succeeded`, `Failed`."""
     reason: str = ""
     message: str = ""
+    step: str = ""
+    """What is at work while it runs, as `build_steps.Steps.words`."""
     digest: str = ""
     """`repo@sha256:…` once it succeeded."""
     size: int = 0

@@ -15,6 +15,9 @@ IMAGE_JOBS = "knoll-images"
 BUILD_JOBS = "knoll-builds"
 """RQ queue: image builds, long."""
 
+BUILT_IMAGES = "knoll:built-images"
+"""Set: every tag that a build was begun for, until the image was taken off the engine again."""
+
 REPORTS = "knoll:reports"
 """Channel: `reports.Report` of each activator, once a second while there is something to say."""
 

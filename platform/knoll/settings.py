@@ -98,6 +98,10 @@ class BuilderSettings(CommonSettings):
     """Builds at once."""
     build_timeout_seconds: PositiveInt = 1800
     """Seconds after which a build is failed."""
+    build_cache_bytes: int = Field(20 * 1024**3, ge=0)
+    """Bound of BuildKit's cache on the engine, in bytes, least recently used first; 0 leaves it alone."""
+    prune_seconds: PositiveFloat = 600.0
+    """Seconds between two times that images and uploads that nobody needs are taken away."""
     builder_admin_port: int = Field(8083, ge=0, le=65535)
     """Port of /healthz and /metrics."""
     admin_host: str = "127.0.0.1"

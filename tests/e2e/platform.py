@@ -106,6 +106,14 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
             process.wait()
         reader.join(10)
         process.stdout.close()
+        _unpin(name)
+
+
+def _unpin(name: str) -> None:
+    """A platform that ends may come back, so it keeps its pins of images; this one does not."""
+    words = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference=knoll-pinned/{name}"]
+    for pin in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
+        subprocess.run(["docker", "image", "rm", pin], capture_output=True)
 
 
 def _up(platform: Platform) -> bool:

@@ -16,6 +16,8 @@ class GCConfig:
     retain_since_last_active_seconds: float | None = 15 * 3600
     min_non_active_revisions: int = 20
     max_non_active_revisions: int | None = 1000
+    max_finished_builds: int | None = 10
+    """Of one repository in one namespace; Knoll's own addition."""
 
 
 def parse(data: Data) -> GCConfig:
@@ -39,6 +41,7 @@ def parse(data: Data) -> GCConfig:
         retain_since_last_active_seconds=seconds("retain-since-last-active-time", 15 * 3600),
         min_non_active_revisions=least,
         max_non_active_revisions=most,
+        max_finished_builds=None if disabled("max-finished-builds") else read.whole("max-finished-builds", 10, 1),
     )
     read.finish()
     return config
@@ -53,4 +56,7 @@ retain-since-last-active-time: "15h"
 min-non-active-revisions: "20"
 # More Revisions without a route than this are never kept; disabled: no such bound.
 max-non-active-revisions: "1000"
+# More Builds of one image repository that are over are never kept, nor their images unless a Revision needs them;
+# disabled: no such bound.
+max-finished-builds: "10"
 """

@@ -5,8 +5,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from knoll.kinds import BUILD_KIND, Kind
-from knoll.resources.base import Int32, Int64, Model, Resource
+from knoll.resources.base import Bool, Int32, Int64, Model, Resource
 from knoll.resources.meta import ObjectMeta, Status
+from knoll.resources.pod import LocalObjectReference
 
 
 class UploadSource(Model):
@@ -66,6 +67,12 @@ class BuildSpec(Model):
     """For example `linux/amd64`. Default: the engine's own."""
     tag: str = ""
     """Name that the image gets, `NAME:TAG`."""
+    push: Bool = False
+    """Whether the image is pushed to the registry that its name says, too."""
+    image_pull_secrets: tuple[LocalObjectReference, ...] = ()
+    """Secrets with credentials for registries: for base images, for an image source, and to push."""
+    service_account_name: str = ""
+    """ServiceAccount whose `imagePullSecrets` count as well. Default `default`."""
 
 
 class BuildStatus(Status):
@@ -73,6 +80,10 @@ class BuildStatus(Status):
 
     phase: str = ""
     """`Queued`, `Running`, `Succeeded` or `Failed`."""
+    queue_position: Int32 | None = None
+    """Builds that come before it, itself included, while it waits: 1 is next."""
+    step: str = ""
+    """The step of the Dockerfile that is at work, such as `3/7 RUN go build`."""
     digest: str = ""
     """`<repository>@sha256:<64 hex digits>` once it succeeded."""
     size: Int64 | None = None

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import json
 import os
 import signal
 import subprocess
@@ -56,7 +55,7 @@ class Yard:
     uploads: Path
     environment: Mapping[str, str]
     prefix: str
-    """Of every image tag of this test."""
+    """Of every image tag of this test; also the name of its platform, by which its pins are told."""
     builders: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -119,15 +118,17 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
         need("DOCKER", docker("pull", "-q", DEBIAN).returncode == 0)
     uploads = tmp_path / "uploads"
     uploads.mkdir()
+    prefix = f"knoll-test-{uuid.uuid4().hex[:8]}"
     environment = {
         "KNOLL_REDIS_URL": redis_url,
+        "KNOLL_PLATFORM": prefix,
         "KNOLL_UPLOADS_DIR": str(uploads),
         "KNOLL_BUILDER_ADMIN_PORT": str(free_port()),
         "KNOLL_LOG_LEVEL": "warning",
     }
     redis, queue = connect(redis_url, "test"), JobQueue(redis_url)
     store = RedisStore(redis)
-    one = Yard(redis, store, queue, uploads, environment, f"knoll-test-{uuid.uuid4().hex[:8]}")
+    one = Yard(redis, store, queue, uploads, environment, prefix)
     try:
         yield one
     finally:
@@ -149,15 +150,16 @@ def end(builder: subprocess.Popen[bytes]) -> None:
         builder.wait()
 
 
+def images_of(*references: str) -> list[str]:
+    """Tags on the engine, by reference with stars."""
+    filters = [f"--filter=reference={reference}" for reference in references]
+    return docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", *filters).stdout.split()
+
+
 def remove_images(prefix: str) -> None:
-    """The test's tags, and the pins of what had no other name. Never by id: an image may have names of others."""
-    wanted = docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={prefix}/*").stdout.split()
-    for tag in wanted:
-        found = docker("image", "inspect", "--format={{json .RepoTags}}", tag).stdout
-        names = set(json.loads(found or "[]"))
-        pins = {name for name in names if name.startswith("knoll-pinned:")}
-        ours = {name for name in names if name.startswith(f"{prefix}/")}
-        docker("image", "rm", *ours, *(pins if names == pins | ours else ()))
+    """The test's tags and pins. Never by id: an image may have names of others."""
+    for tag in images_of(f"{prefix}/*", f"*/{prefix}/*", f"knoll-pinned/{prefix}"):
+        docker("image", "rm", tag)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from api.controllers import build, objects, recorder, revision
-from api.controllers.actions import Emit, Enqueue
+from api.controllers.actions import Delete, Emit, Enqueue, UpdateStatus
 from knoll import jobs, kinds
 from knoll.jobs import BuildProgress, Resolution
 from knoll.memory_store import MemoryStore
@@ -137,6 +137,46 @@ def test_a_builds_status_says_how_far_it_is(
     assert (after["status"]["phase"], found["status"], found.get("reason", "")) == (phase, ready, reason)
     again = build.reconcile(build.Observed(after, progress, asked=NOW), NOW)
     assert again.actions == []
+
+
+def test_a_build_that_waits_tells_its_place_in_the_queue() -> None:
+    outcome = build.reconcile(build.Observed(a_build(), asked=NOW, position=3), NOW)
+    (after,) = [action.body for action in outcome.actions if isinstance(action, UpdateStatus)]
+    assert after["status"]["queuePosition"] == 3
+    assert "number 3" in after["status"]["conditions"][0]["message"]
+    assert outcome.requeue_after == build.QUEUE_SECONDS
+    begun = build.reconcile(build.Observed(after, BuildProgress("u", "Running", step="1/2 FROM x"), NOW), NOW)
+    (running,) = [action.body for action in begun.actions if isinstance(action, UpdateStatus)]
+    assert "queuePosition" not in running["status"]
+    assert running["status"]["step"] == "1/2 FROM x"
+
+
+def old_build(number: int, phase: str, tag: str = "x:1") -> Json:
+    status = {"Succeeded": "True", "Failed": "False"}.get(phase, "Unknown")
+    meta = {**a_build()["metadata"], "name": f"b{number}", "uid": f"u{number}",
+            "creationTimestamp": timestamp(NOW - 1000 + number)}  # fmt: skip
+    conditions = [{"type": "Succeeded", "status": status}]
+    return {**a_build(), "metadata": meta, "spec": {"tag": tag}, "status": {"phase": phase, "conditions": conditions}}
+
+
+def test_of_builds_that_are_over_the_newest_are_kept() -> None:
+    siblings = [old_build(number, "Succeeded" if number % 2 else "Failed") for number in range(5)]
+    siblings.append(old_build(9, "Running"))
+    observed = build.Observed(a_build(), BuildProgress("u", "Succeeded"), NOW, siblings=siblings, most_finished=3)
+    gone = [action.name for action in build.reconcile(observed, NOW).actions if isinstance(action, Delete)]
+    assert gone == ["b2", "b1", "b0"]
+
+
+def test_builds_are_kept_when_there_is_no_bound_and_while_one_is_not_over() -> None:
+    siblings = [old_build(number, "Succeeded") for number in range(5)]
+    for progress, most in ((BuildProgress("u", "Succeeded"), None), (BuildProgress("u", "Running"), 1)):
+        observed = build.Observed(a_build(), progress, NOW, siblings=siblings, most_finished=most)
+        assert not any(isinstance(action, Delete) for action in build.reconcile(observed, NOW).actions)
+
+
+def test_the_queue_is_in_the_order_of_creation_and_has_nobody_who_began() -> None:
+    builds = [old_build(2, "Queued"), old_build(1, "Running"), old_build(0, "Queued"), {**a_build(), "status": {}}]
+    assert [found["metadata"]["name"] for found in build.waiting(builds)] == ["b0", "b2", "b"]
 
 
 def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
