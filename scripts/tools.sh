@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Programs that Knoll's processes, tests and benchmarks run on the host. Does nothing for what is there already.
-# usage: scripts/tools.sh [redis|python|kubectl|bench]...
+# usage: scripts/tools.sh [redis|python|kubectl|registry|bench]...
 #   redis     redis-server: the embedded Redis of `knoll up`, and the tests
 #   python    Python 3.11 or later that can make virtual environments
 #   kubectl   the tests with a real kubectl
+#   registry  docker-registry: the tests with a real registry
 #   bench     nginx, wrk and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
 set -euo pipefail
@@ -26,6 +27,7 @@ python_works() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_i
 tool() {
   case $1 in
     redis) need redis-server 'The embedded Redis' apt_install redis-server ;;
+    registry) need docker-registry 'Testing with a real registry' apt_install docker-registry ;;
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
@@ -42,7 +44,7 @@ tool() {
       if ! have kubectl && [ "$(distribution)" = ubuntu ]; then die 'kubectl is missing; Ubuntu has it as a snap: snap install kubectl --classic'; fi
       need kubectl 'Testing with the real client' apt_install_newer kubectl
       ;;
-    *) die "no such tool: $1 (redis, python, kubectl, bench)" ;;
+    *) die "no such tool: $1 (redis, python, kubectl, registry, bench)" ;;
   esac
 }
 

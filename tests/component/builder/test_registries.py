@@ -1,0 +1,132 @@
+"""Images that come from registries and go there: open, with a password, over TLS with an authority of our own."""
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knoll import jobs, kinds
+from knoll.redis_tables import RedisTable
+from tests.component.builder.conftest import DEBIAN, Yard, docker, tar_of
+from tests.registry import PASSWORD, USER, Registry, registry
+from tests.waiting import eventually
+
+SOURCE = tar_of({"Dockerfile": f"FROM {DEBIAN}\nLABEL said=here\n"})
+
+
+def bridge_address() -> str:
+    words = ["docker", "network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(params=["open", "password", "tls and password"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    address = bridge_address() if "tls" in request.param else ""
+    with registry(tmp_path / "registry", password="password" in request.param, tls_address=address) as found:
+        yield found
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Registry]:
+    with registry(tmp_path / "registry", password=True) as found:
+        yield found
+
+
+async def test_what_was_pushed_is_resolved_by_its_registrys_digest_and_pulled_again(
+    yard: Yard, place: Registry
+) -> None:
+    yard.start()
+    await add_secret(yard, place, PASSWORD)
+    tag = place.image(f"{yard.prefix}/pushed:v1")
+    wanted = [{"name": "pull"}]
+    await yard.submit("pushed", SOURCE, tag=tag, push=True, imagePullSecrets=wanted)
+    ended = await yard.over("pushed")
+    assert ended.phase == "Succeeded", ended
+
+    pushed = docker("image", "inspect", "--format={{index .RepoDigests 0}}", tag).stdout.strip()
+    assert ended.digest == pushed
+    docker("image", "rm", "--force", docker("image", "inspect", "--format={{.Id}}", tag).stdout.strip())
+    assert (await resolution(yard, tag, imagePullSecrets=wanted)).images[0].digest == pushed
+
+    await yard.submit("based", tar_of({"Dockerfile": f"FROM {tag}\n"}), imagePullSecrets=wanted)
+    assert (await yard.over("based")).phase == "Succeeded"
+    await yard.submit("mirrored", source={"image": tag}, imagePullSecrets=wanted)
+    assert (await yard.over("mirrored")).phase == "Succeeded"
+
+
+async def test_a_registry_that_wants_a_password_is_not_asked_without_one_in_vain(yard: Yard, guarded: Registry) -> None:
+    yard.start()
+    tag = guarded.image(f"{yard.prefix}/closed:v1")
+    await yard.submit("closed", SOURCE, tag=tag, push=True)
+    ended = await yard.over("closed")
+    assert (ended.phase, ended.reason) == ("Failed", "PushFailed")
+    assert f'"{tag}" could not be pushed' in ended.message
+    assert "no basic auth credentials" in ended.message
+
+    found = await resolution(yard, guarded.image("nobody/has-this:v1"), imagePullSecrets=[{"name": "absent"}])
+    assert "no basic auth credentials" in found.error
+    assert "the Secret default/absent of imagePullSecrets does not exist" in found.error
+
+
+async def test_a_wrong_password_is_told_and_a_right_one_from_elsewhere_is_taken(yard: Yard, guarded: Registry) -> None:
+    yard.start()
+    tag = guarded.image(f"{yard.prefix}/wrong:v1")
+    await add_secret(yard, guarded, "another")
+    await yard.submit("wrong", SOURCE, tag=tag, push=True, imagePullSecrets=[{"name": "pull"}])
+    ended = await yard.over("wrong")
+    assert (ended.phase, ended.reason) == ("Failed", "PushFailed")
+    assert "unauthorized" in ended.message.lower()
+
+    account = {"metadata": {"namespace": "default", "name": "ci"}, "imagePullSecrets": [{"name": "right"}]}
+    await yard.store.create(kinds.SERVICE_ACCOUNT.id, account)
+    await add_secret(yard, guarded, PASSWORD, name="right")
+    await yard.submit("right", SOURCE, tag=tag, push=True, serviceAccountName="ci")
+    assert (await yard.over("right")).phase == "Succeeded"
+
+
+async def test_the_platforms_own_credential_counts_for_everybody(yard: Yard, guarded: Registry) -> None:
+    yard.start()
+    await add_secret(yard, guarded, PASSWORD, namespace="knative-serving", name="registry")
+    tag = guarded.image(f"{yard.prefix}/default:v1")
+    await yard.submit("default", SOURCE, tag=tag, push=True)
+    assert (await yard.over("default")).phase == "Succeeded"
+
+
+async def test_a_secret_of_another_type_is_named(yard: Yard, guarded: Registry) -> None:
+    yard.start()
+    body = {"metadata": {"namespace": "default", "name": "pull"}, "type": "Opaque", "data": {}}
+    await yard.store.create(kinds.SECRET.id, body)
+    found = await resolution(yard, guarded.image("a/b:v1"), imagePullSecrets=[{"name": "pull"}])
+    assert "the Secret default/pull is of type Opaque" in found.error
+
+
+async def add_secret(
+    yard: Yard, place: Registry, password: str, namespace: str = "default", name: str = "pull"
+) -> None:
+    """As `kubectl create secret docker-registry` makes it."""
+    document = {"auths": {place.host: {"username": USER, "password": password}}}
+    data = {".dockerconfigjson": base64.b64encode(json.dumps(document).encode()).decode()}
+    meta = {"namespace": namespace, "name": name}
+    body = {"metadata": meta, "type": "kubernetes.io/dockerconfigjson", "data": data}
+    await yard.store.create(kinds.SECRET.id, body)
+
+
+async def resolution(yard: Yard, image: str, **spec: Any) -> jobs.Resolution:
+    """What the builder answers when a Revision's image is asked for."""
+    containers = [{"name": "user-container", "image": image}]
+    meta = {"namespace": "default", "name": "asks", "uid": "uid-of-asks"}
+    await yard.store.create(kinds.REVISION.id, {"metadata": meta, "spec": {"containers": containers, **spec}})
+    await yard.queue.resolve("default", "asks", "uid-of-asks")
+    table: RedisTable[jobs.Resolution] = RedisTable(yard.redis, jobs.RESOLUTIONS, jobs.Resolution)
+
+    async def answered() -> jobs.Resolution | None:
+        _, entries = await table.snapshot()
+        return entries["default/asks"][1] if "default/asks" in entries else None
+
+    found = await eventually(answered, 60, "the answer")
+    assert found
+    return found
