@@ -61,8 +61,8 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
         engine = _Engine(client, settings.platform)
         engine.unpin(needed)
         for tag in sorted({member.decode() for member in members} - tags - needed):
-            engine.untag(tag)
-            await redis.srem(keys.BUILT_IMAGES, tag)
+            if engine.untag(tag):
+                await redis.srem(keys.BUILT_IMAGES, tag)
         engine.bound_cache(settings.build_cache_bytes)
     except (DockerException, RequestException) as error:
         raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
@@ -94,16 +94,18 @@ class _Engine:
                 if tag.startswith(f"{pin_repository(self._platform)}:"):
                     self.untag(tag)
 
-    def untag(self, tag: str) -> None:
-        """Drop a name; the image goes with its last one."""
+    def untag(self, tag: str) -> bool:
+        """Drop a name, the image goes with its last one; returns whether it is gone."""
         try:
             self._client.images.remove(tag)
             log.info("image removed", image=tag)
         except ImageNotFound:
-            return
+            return True
         except APIError as error:
             # A container that nobody has taken away yet: the next round comes by.
             log.info("image kept", image=tag, why=str(error.explanation or error))
+            return False
+        return True
 
     def bound_cache(self, most: int) -> None:
         """Bound what BuildKit keeps, least recently used first; 0 leaves it alone."""

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -77,7 +77,9 @@ class JobQueue:
     def _forget_if_over(self, job_id: str) -> None:
         try:
             job = Job.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
-        except NoSuchJobError:
+            over = job.get_status() in _OVER
+        except (NoSuchJobError, InvalidJobOperation):
+            # It was never there, or ended between the two questions.
             return
-        if job.get_status() in _OVER:
+        if over:
             job.delete()
