@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder import scratch
 from knoll import registry_auth
 from knoll.registry_auth import Credential
 
@@ -23,11 +23,10 @@ def folder(known: Sequence[Credential]) -> Iterator[Mapping[str, str]]:
         before = json.loads((usual / "config.json").read_text())
     except (OSError, ValueError):
         before = {}
-    with tempfile.TemporaryDirectory(prefix="knoll-docker-") as path:
-        (Path(path) / "config.json").touch(0o600)
-        (Path(path) / "config.json").write_text(json.dumps(merged(before, known)))
+    with scratch.folder() as path:
+        (path / "config.json").write_text(json.dumps(merged(before, known)))
         # What buildx keeps between builds stays where it is.
-        yield {"DOCKER_CONFIG": path, "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(usual / "buildx")}
+        yield {"DOCKER_CONFIG": str(path), "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(usual / "buildx")}
 
 
 def merged(before: dict[str, Any], known: Sequence[Credential]) -> dict[str, Any]:

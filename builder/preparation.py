@@ -4,13 +4,12 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import buildx, source
+from builder import buildx, scratch, source
 from knoll import kinds
 from knoll.errors import NotFoundError, SourceError
 from knoll.store import Json, Store
@@ -31,8 +30,8 @@ async def prepared(store: Store, uploads: Path, namespace: str, spec: Json) -> A
 
     Raises: SourceError.
     """
-    with tempfile.TemporaryDirectory(prefix="knoll-secrets-") as folder:
-        more: dict[str, Any] = {"secrets": await _secrets(store, namespace, spec.get("secrets", []), Path(folder))}
+    with scratch.folder() as folder:
+        more: dict[str, Any] = {"secrets": await _secrets(store, namespace, spec.get("secrets", []), folder)}
         archive = None
         dockerfile = spec.get("dockerfile") or "Dockerfile"
         git = spec["source"].get("git")

@@ -8,7 +8,7 @@ import structlog
 from redis import Redis
 from rq import Queue, SimpleWorker, Worker
 
-from builder import recovery
+from builder import recovery, scratch
 from knoll import keys, logs
 from knoll.job_queue import SERIALIZER
 from knoll.settings import BuilderSettings
@@ -28,6 +28,7 @@ def main(queue_name: str) -> None:
     ourselves = recovery.process(os.getpid())
     assert ourselves
     recovery.recover(redis, queue_name, host)
+    scratch.sweep()
     kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
     worker = kind(
         [Queue(queue_name, connection=redis, serializer=SERIALIZER)],

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -208,6 +209,32 @@ async def test_a_builder_started_after_a_death_takes_the_build_up_at_once(yard: 
     await eventually(again, 30, "the second attempt")
     await yard.store.delete(kinds.BUILD_KIND.id, "default", "taken-up")
     eventually_sync(lambda: not clients(second), 30, "no build process left")
+
+
+async def test_a_killed_builder_leaves_no_secret_once_another_works(yard: Yard) -> None:
+    first = yard.start()
+    key = base64.b64encode(b"secret").decode()
+    await yard.store.create(
+        kinds.SECRET.id, {"metadata": {"namespace": "default", "name": "keys"}, "data": {"key": key}}
+    )
+    text = f"FROM {DEBIAN}\nRUN --mount=type=secret,id=k echo begun here && tail -f /dev/null\n"
+    await yard.submit("deadly", fresh(text), secrets=[{"id": "k", "name": "keys", "key": "key"}])
+    await yard.until_logged("deadly", "begun here")
+    pids = {pid for pid, _ in descendants(first.pid)}
+
+    def left() -> list[Path]:
+        found = Path(tempfile.gettempdir()).glob("knoll-build-*")
+        return [path for path in found if int(path.name.split("-")[2]) in pids]
+
+    assert left()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    first.kill()
+    first.wait()
+    yard.builders.remove(first)
+    await yard.store.delete(kinds.BUILD_KIND.id, "default", "deadly")
+    yard.start()
+    eventually_sync(lambda: not left(), 30, "no file of the dead worker")
 
 
 def listening(port: int) -> bool:
