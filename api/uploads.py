@@ -6,6 +6,7 @@ its size is ever in memory.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 import structlog
 
 from api.metrics import Metrics
-from knoll.errors import BadRequestError, NotFoundError, TooLargeError
+from knoll.errors import BadRequestError, NotFoundError, StorageFullError, TooLargeError
 
 log = structlog.get_logger()
 
@@ -74,7 +75,8 @@ class Uploads:
             declared: its length as the client says, if it does.
 
         Raises:
-            TooLargeError: it is over the limit; nothing of it is kept. BadRequestError: it is empty or cut short.
+            TooLargeError: it is over the limit. BadRequestError: it is empty or cut short.
+            StorageFullError: the disk is full. In each case nothing of it is kept.
         """
         if declared is not None and declared > self._limit:
             raise self._too_large(str(declared))
@@ -96,6 +98,13 @@ class Uploads:
                     raise BadRequestError(f"the upload ended after {size} of {declared} bytes")
                 upload = Upload(f"sha256-{digest.hexdigest()}", size)
                 await asyncio.to_thread(_keep, file.fileno(), part, self._folder / upload.id)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StorageFullError(
+                f"the disk is full after {size} bytes of the upload, nothing of it was kept: make room on the disk of "
+                f"{self._folder} (KNOLL_UPLOADS_DIR); `docker builder prune` drops the cache of builds"
+            ) from error
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
         log.info("upload taken", id=upload.id, size=size)

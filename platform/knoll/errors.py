@@ -71,6 +71,12 @@ class TooLargeError(KnollError):
     code, reason = 413, "RequestEntityTooLarge"
 
 
+class StorageFullError(KnollError):
+    """A disk is full: the message says which folder."""
+
+    code, reason = 507, "InsufficientStorage"
+
+
 class UnsupportedMediaTypeError(KnollError):
     """The body's media type cannot be read here."""
 

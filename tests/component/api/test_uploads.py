@@ -3,8 +3,11 @@
 import asyncio
 import hashlib
 import io
+import os
+import subprocess
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +18,7 @@ from knoll.connect import connected
 from knoll.memory_store import MemoryStore
 from knoll.settings import ApiSettings
 from tests.component.api.conftest import Running
+from tests.conftest import need
 from tests.waiting import eventually
 
 
@@ -70,6 +74,42 @@ async def test_a_stream_over_the_bound_is_refused_and_leaves_nothing(api: Runnin
     except (httpx.WriteError, httpx.ReadError):
         pass  # the server may close while the client still sends
     await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
+    need("DOCKER", mounted.returncode == 0)  # who may run an engine may mount
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
+    settings = settings.model_copy(update={"uploads_dir": small_disk, "max_upload_bytes": 64 * 1024**2})
+    transport = httpx.ASGITransport(create_app(MemoryStore(), settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
+        assert answer.status_code == 507
+        assert answer.json()["reason"] == "InsufficientStorage"
+        assert f"make room on the disk of {small_disk}" in answer.json()["message"]
+        assert os.listdir(small_disk) == []
+        assert (await client.post("/uploads", content=archive())).status_code == 201
+
+
+async def test_twenty_gigabytes_are_refused_before_a_byte_of_them_is_read(api: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    writer.write(b"POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000000\r\n\r\n")
+    await writer.drain()
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413")
+    writer.close()
+    await writer.wait_closed()
+    assert list(api.settings.uploads_dir.glob("*")) == []
 
 
 async def test_an_empty_upload_is_refused(api: Running) -> None:
