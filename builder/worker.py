@@ -8,7 +8,7 @@ import structlog
 from redis import Redis
 from rq import Queue, SimpleWorker, Worker
 
-from builder import recovery, scratch
+from builder import jobs, recovery, scratch
 from knoll import keys, logs
 from knoll.job_queue import SERIALIZER
 from knoll.settings import BuilderSettings
@@ -29,6 +29,8 @@ def main(queue_name: str) -> None:
     assert ourselves
     recovery.recover(redis, queue_name, host)
     scratch.sweep()
+    # Each build runs in a process forked from this one: what a job needs is loaded before, once.
+    assert jobs.build
     kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
     worker = kind(
         [Queue(queue_name, connection=redis, serializer=SERIALIZER)],

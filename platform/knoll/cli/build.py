@@ -142,7 +142,7 @@ def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
             )
         if time.monotonic() > deadline:
             raise BuildFailedError(f"build {name} gives no result; see `kubectl describe build {name}`")
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def _build_object(tag: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:

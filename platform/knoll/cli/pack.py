@@ -1,12 +1,11 @@
 """A source folder as a tar: what `.dockerignore` leaves of it, the same bytes for the same files."""
 
 import io
+import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
-
-from docker.utils.build import exclude_paths
 
 from knoll.errors import SourceError
 
@@ -24,7 +23,18 @@ def files(folder: Path, dockerfile: str, otherwise: Sequence[str] = ()) -> list[
     if ignore.is_file():
         lines = (line.strip() for line in ignore.read_text().splitlines())
         patterns = [line for line in lines if line and not line.startswith("#")]
+    if not patterns:
+        return sorted(_all(folder))
+    # Loading the SDK takes longer than packing most sources.
+    from docker.utils.build import exclude_paths
+
     return sorted(exclude_paths(str(folder), patterns, dockerfile=dockerfile))
+
+
+def _all(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            yield os.path.relpath(os.path.join(parent, name), folder)
 
 
 def pack(folder: Path, dockerfile: str, target: IO[bytes], generated: str = "") -> int:

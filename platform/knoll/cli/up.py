@@ -5,15 +5,17 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import httpx
 import structlog
 from rich.console import Console
+from rich.markup import escape
 
 from knoll import logs
+from knoll.cli import inside
 from knoll.errors import KnollError
 from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
 from knoll.supervise import Child, keep_running
@@ -21,7 +23,9 @@ from knoll.supervise import Child, keep_running
 log = structlog.get_logger()
 
 START_SECONDS = 60
-_COLOURS = {"redis": "red", "api": "cyan", "builder": "magenta", "autoscaler": "yellow", "activator": "green"}
+_COLOURS = {
+    "redis": "red", "api": "cyan", "builder": "magenta", "autoscaler": "yellow", "activator": "green", "names": "blue"
+}  # fmt: skip
 
 
 class StartError(KnollError):
@@ -39,6 +43,7 @@ class StartError(KnollError):
     help="Where our Redis and the uploads keep their files.",
 )
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
+@click.option("--https-port", default=8443, show_default=True, help="The same for https; 0 for none.")
 @click.option("--api-port", default=8001, show_default=True, help="Port of the API.")
 @click.option(
     "--platform", default="knoll-dev", show_default=True, help="Name of this platform on the container engine."
@@ -46,7 +51,14 @@ class StartError(KnollError):
 @click.option("--keep-instances", is_flag=True, help="Leave containers running at the end; the next start adopts them.")
 @click.option("--verbose", is_flag=True, help="Show what the processes log at level info.")
 def up(
-    redis_url: str | None, data: Path, port: int, api_port: int, platform: str, keep_instances: bool, verbose: bool
+    redis_url: str | None,
+    data: Path,
+    port: int,
+    https_port: int,
+    api_port: int,
+    platform: str,
+    keep_instances: bool,
+    verbose: bool,
 ) -> None:
     """Run the whole platform here until Ctrl-C."""
     logs.set_up("info", "console", "")
@@ -61,11 +73,14 @@ def up(
         "KNOLL_API_PORT": str(api_port),
         "KNOLL_ACTIVATOR_PORTS": str(port),
         "KNOLL_PUBLIC_PORT": str(port),
+        "KNOLL_ACTIVATOR_TLS_PORTS": str(https_port or ""),
+        "KNOLL_PUBLIC_HTTPS_PORT": str(https_port or 443),
         "KNOLL_LOG_FORMAT": "console",
         "KNOLL_LOG_LEVEL": "info" if verbose else "warning",
         "PYTHONUNBUFFERED": "1",
     }
-    asyncio.run(_run(console, data, environment, own_redis=redis_url is None, keep_instances=keep_instances))
+    names = inside.folder_for(platform, data)
+    asyncio.run(_run(console, data, environment, names, own_redis=redis_url is None, keep_instances=keep_instances))
 
 
 def admin_ports() -> dict[str, str]:
@@ -106,7 +121,7 @@ def redis_command(data: Path) -> list[str]:
 
 
 async def _run(
-    console: Console, data: Path, environment: Mapping[str, str], *, own_redis: bool, keep_instances: bool
+    console: Console, data: Path, environment: Mapping[str, str], names: Path, *, own_redis: bool, keep_instances: bool
 ) -> None:
     stop_processes, stop_redis = asyncio.Event(), asyncio.Event()
     stopped = asyncio.Event()
@@ -114,6 +129,8 @@ async def _run(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
 
     def show(name: str, line: str) -> None:
+        if name == "names" and environment["KNOLL_LOG_LEVEL"] != "info" and not line.startswith("dnsmasq: "):
+            return  # it tells each name that it reads; what it cannot do it says without its number
         console.print(f"[{_COLOURS[name]}]{name:>10}[/] ", end="")
         console.print(line, markup=False, highlight=False)
 
@@ -122,9 +139,20 @@ async def _run(
     try:
         if own_redis:
             redis = asyncio.create_task(keep_running(Child("redis", redis_command(data), on_line=show), stop_redis))
-        for name in ("api", "builder", "autoscaler", "activator"):
-            child = Child(name, [sys.executable, "-m", name], environment, on_line=show)
+
+        def start(name: str, command: Sequence[str], more: Mapping[str, str]) -> None:
+            child = Child(name, command, {**environment, **more}, on_line=show)
             children.append(asyncio.create_task(keep_running(child, stop_processes)))
+
+        for name in ("api", "builder"):
+            start(name, [sys.executable, "-m", name], {})
+        found = await inside.look(environment, names)
+        if found.warning:
+            console.print(f"[bold yellow]warning[/] {escape(found.warning)}", highlight=False)
+        if found.names_server:
+            start("names", found.names_server, {})
+        for name in ("autoscaler", "activator"):
+            start(name, [sys.executable, "-m", name], found.environment)
         await _until_ready(console, environment, stopped)
         await stopped.wait()
         console.print("[bold]stopping[/]")
@@ -133,6 +161,7 @@ async def _run(
         await asyncio.gather(*children)
         if not keep_instances:
             await _remove_instances(environment)
+            shutil.rmtree(names, ignore_errors=True)
         stop_redis.set()
         if redis:
             await redis
@@ -158,7 +187,7 @@ async def _until_ready(console: Console, environment: Mapping[str, str], stopped
                 raise StartError(f"not ready within {START_SECONDS} s: {parts}")
             await asyncio.sleep(0.1)
     if not stopped.is_set():
-        api, port = environment["KNOLL_API_PORT"], environment["KNOLL_ACTIVATOR_PORTS"]
+        api, port = environment["KNOLL_API_PORT"], environment["KNOLL_PUBLIC_PORT"]
         console.print(
             f"[bold green]Knoll is up[/]  API http://127.0.0.1:{api}   Services http://NAME.NAMESPACE.localhost:{port}\n"
             f"            kubectl --server http://127.0.0.1:{api} apply -f service.yaml      Ctrl-C ends everything",
