@@ -22,10 +22,13 @@ log = structlog.get_logger()
 
 def _bind(settings: ActivatorSettings) -> Ports:
     """One process has its ports for itself; several have a socket each."""
+    hosts = [host.strip() for host in settings.activator_host.split(",") if host.strip()]
+    ports, tls = _numbers(settings.activator_ports), _numbers(settings.activator_tls_ports)
+    local = _numbers(settings.activator_local_ports)
     return Ports(
-        public=[listeners.bind(settings.activator_host, port) for port in _numbers(settings.activator_ports)],
-        local=[listeners.bind(settings.activator_host, port) for port in _numbers(settings.activator_local_ports)],
-        tls=[listeners.bind(settings.activator_host, port) for port in _numbers(settings.activator_tls_ports)],
+        public=[listeners.bind(host, port) for host in hosts for port in ports],
+        local=[listeners.bind(settings.activator_local_host, port) for port in local],
+        tls=[listeners.bind(host, port) for host in hosts for port in tls],
     )
 
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from activator.gateway import Gateway
+from activator.names import NameFiles
 from knoll.errors import StoreUnavailableError
 from knoll.scaling import RevisionEndpoints
+from knoll.settings import ActivatorSettings
 from knoll.tables import Change, Reset, Table
 from knoll.traffic import RouteEntry
 
@@ -86,3 +90,14 @@ def followers(gateway: Gateway, routing: Table[RouteEntry], endpoints: Table[Rev
         Follower(routing, gateway.name, gateway.replace_routes, gateway.change_route),
         Follower(endpoints, gateway.name, gateway.replace_endpoints, gateway.change_endpoints),
     ]
+
+
+def names_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> Follower | None:
+    """The one that keeps the files of cluster-local names; None when nobody wants them.
+
+    It acknowledges like the others: a Route that is Ready has its names.
+    """
+    if settings.names_dir is None:
+        return None
+    files = NameFiles(settings.names_dir, settings.activator_local_host)
+    return Follower(routing, f"names-{socket.gethostname()}-{os.getpid()}", files.replace, files.change)

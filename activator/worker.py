@@ -85,6 +85,8 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
         works = [*(follower.run() for follower in followers), Reporter(gateway, redis, settings.report_seconds).run()]
         works.append(configured.run())
         if parent is None:
+            if (names := following.names_follower(settings, routing)) is not None:
+                works.append(names.run())
             app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(gateway)))
             last = admin.serve(app, settings.admin_host, settings.activator_admin_port, ending)
         else:

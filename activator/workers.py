@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from activator import metrics
+from activator import following, metrics
 from activator.control import LIMIT
 from activator.slots import lock_file
 from activator.worker import Ports
@@ -76,7 +76,12 @@ class Workers:
     async def run(self, stop: asyncio.Event, again: asyncio.Event) -> None:
         """Until `stop` is set. Args: again: set to have new workers take over."""
         async with connected(self._settings.redis_url, "knoll-activators") as redis:
-            self._tables = [RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)]
+            routing = RedisTable(redis, ROUTING, RouteEntry)
+            self._tables = [routing, RedisTable(redis, ENDPOINTS, RevisionEndpoints)]
+            names = following.names_follower(self._settings, routing)
+            naming = None if names is None else asyncio.create_task(names.run())
+            if naming is not None:
+                naming.add_done_callback(lambda _: stop.set())
             ending = asyncio.Event()
             app = admin.app(self._ready, metrics=self._metrics)
             serving = asyncio.create_task(
@@ -89,6 +94,9 @@ class Workers:
             await stop.wait()
             taking_over.cancel()
             await self._end()
+            if naming is not None:
+                naming.cancel()
+                await asyncio.gather(naming, return_exceptions=True)
             ending.set()
             await serving
 

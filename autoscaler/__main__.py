@@ -1,4 +1,8 @@
-"""The autoscaler process: settings, engine, leadership. `--remove-all` takes the platform's containers away instead."""
+"""The autoscaler process: settings, engine, leadership.
+
+Two words make it do something else: `--remove-all` takes the platform's containers away, `--network` makes sure of the
+instance network and prints this machine's address on it.
+"""
 
 import asyncio
 import gc
@@ -29,7 +33,7 @@ from knoll.settings import AutoscalerSettings
 
 log = structlog.get_logger()
 
-REMOVE_ALL = "--remove-all"
+REMOVE_ALL, NETWORK = "--remove-all", "--network"
 
 
 def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
@@ -39,6 +43,7 @@ def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
         platform=settings.platform,
         network=settings.instance_network,
         warm_sandboxes=settings.warm_sandboxes,
+        dns=str(settings.instance_dns or ""),
         standby=True,
     )
 
@@ -111,14 +116,22 @@ async def remove_all(settings: AutoscalerSettings) -> None:
         await runtime.destroy()
 
 
+async def show_network(settings: AutoscalerSettings) -> None:
+    """Print the address of this machine on the instance network, which is made when it is missing."""
+    async with runtime_for(settings.model_copy(update={"warm_sandboxes": 0})) as runtime:
+        print(await runtime.gateway())  # noqa: T201 - for `knoll up`
+
+
 def main() -> None:
-    unknown = [word for word in sys.argv[1:] if word != REMOVE_ALL]
+    unknown = [word for word in sys.argv[1:] if word not in (REMOVE_ALL, NETWORK)]
     if unknown:
-        sys.exit(f"unknown argument {unknown[0]!r}; the only one is {REMOVE_ALL}, all else is set by KNOLL_* variables")
+        known = f"{REMOVE_ALL} and {NETWORK}"
+        sys.exit(f"unknown argument {unknown[0]!r}; there are {known}, all else is set by KNOLL_* variables")
     settings = AutoscalerSettings()
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
+    work = remove_all if REMOVE_ALL in sys.argv[1:] else show_network if NETWORK in sys.argv[1:] else serve
     try:
-        asyncio.run(remove_all(settings) if REMOVE_ALL in sys.argv[1:] else serve(settings))
+        asyncio.run(work(settings))
     except (KnollError, OSError) as error:
         sys.exit(f"autoscaler: {error}")
 

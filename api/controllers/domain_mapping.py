@@ -64,7 +64,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     meta, spec = mapping["metadata"], mapping["spec"]
     host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
     own_certificate = bool((spec.get("tls") or {}).get("secretName"))
-    url = f"https://{host}" if own_certificate else names.url(host, port=naming.port)
+    url = names.url(host, "https", naming.https_port) if own_certificate else names.url(host, port=naming.port)
     claimed = _claimed(observed)
     resolved = _resolved(observed)
     after_status: list[Action] = []

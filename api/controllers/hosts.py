@@ -18,6 +18,8 @@ class Naming:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     port: int = 80
     """Port that users reach the activator on; shown in URLs unless it is 80."""
+    https_port: int = 443
+    """The same for https; shown unless it is 443."""
 
 
 def domain_of(route: Json, naming: Naming) -> str:

@@ -62,6 +62,7 @@ class Controllers:
         tables: Tables,
         queue: JobQueue,
         port: int = 80,
+        https_port: int = 443,
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
     ) -> None:
@@ -69,15 +70,16 @@ class Controllers:
 
         Args:
             port: on which users reach the activator.
+            https_port: the same for https.
             clock: gives epoch seconds.
             workers: keys that are reconciled at once.
         """
         self._store = store
         self._tables = tables
-        self._port = port
+        self._port, self._https_port = port, https_port
         self._clock = clock
         self._workers = workers
-        self.world = observe.World(naming=hosts.Naming(port=port))
+        self.world = observe.World(naming=hosts.Naming(port=port, https_port=https_port))
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[Key] = set()
@@ -192,7 +194,8 @@ class Controllers:
         if self.world.config.gc != before.gc:
             for namespace, name in self.world.cache.names(kinds.CONFIGURATION.id):
                 self.queue.add((kinds.CONFIGURATION.id, namespace, name))
-        naming = hosts.Naming(self.world.config.domain, self.world.config.network, self._port)
+        config = self.world.config
+        naming = hosts.Naming(config.domain, config.network, self._port, self._https_port)
         if naming != self.world.naming:
             self.world.naming = naming
             for resource in (kinds.ROUTE.id, kinds.DOMAIN_MAPPING.id):

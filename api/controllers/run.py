@@ -50,7 +50,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
     async def lead() -> None:
         # Made anew each time: what was true before another led is nothing to go by.
         tables = tables_on(redis)
-        controllers = Controllers(store, tables, queue, settings.public_port)
+        controllers = Controllers(store, tables, queue, settings.public_port, settings.public_https_port)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         gateway = Gateway(settings.gateway_address, settings.public_port)

@@ -6,6 +6,7 @@ from typing import Any
 
 from autoscaler.runtime import labels
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from knoll import names_server
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 """What is kept of Docker's fourteen: images that begin as root to prepare files, drop to a user and signal their
@@ -36,17 +37,21 @@ def network(name: str, platform: str) -> Json:
     }
 
 
-def sandbox(platform: str, network_name: str, image: str, hostname: str, group: str) -> Json:
+def sandbox(platform: str, network_name: str, image: str, hostname: str, group: str, dns: str = "") -> Json:
     """A sandbox: asleep, without rights, without log, sharing its network and its shared memory with who joins.
 
     It shares its shim as well, as Kubernetes' pods do: an app's start is a process and 4 MB cheaper (measured: 17 ms
     of 117).
+
+    Args:
+        dns: address of the server that knows cluster-local names; without one, names are the engine's affair.
     """
     return {
         "Image": image,
         "Hostname": hostname,
-        "Labels": {labels.PLATFORM: platform, labels.ROLE: "sandbox", labels.GROUP: group},
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "sandbox", labels.GROUP: group, labels.DNS: dns},
         "HostConfig": {
+            **_names(dns),
             "Annotations": {labels.SHIM_GROUP: group},
             "NetworkMode": network_name,
             "IpcMode": "shareable",
@@ -60,6 +65,13 @@ def sandbox(platform: str, network_name: str, image: str, hostname: str, group: 
             "RestartPolicy": {"Name": "no"},
         },
     }
+
+
+def _names(dns: str) -> Json:
+    """What all that join a sandbox find in /etc/resolv.conf."""
+    if not dns:
+        return {}
+    return {"Dns": [dns], "DnsSearch": list(names_server.SEARCH), "DnsOptions": list(names_server.OPTIONS)}
 
 
 def container(

@@ -50,6 +50,7 @@ class DockerRuntime:
         platform: str,
         network: str,
         warm_sandboxes: int,
+        dns: str = "",
         standby: bool = False,
         engine: Engine | None = None,
     ) -> None:
@@ -59,13 +60,14 @@ class DockerRuntime:
             platform: name of the platform, put on everything as a label.
             network: name of the instance network; made when missing.
             warm_sandboxes: bound of the spare sandboxes, 0 turns them off.
+            dns: address of the DNS server that instances ask; empty for the engine's.
             standby: begin without leading; see `take_over`.
             engine: client to use instead of one for `socket`; closed with the runtime.
         """
         self._engine = engine or Engine(socket)
-        self._platform, self._network = platform, network
+        self._platform, self._network, self._dns = platform, network, dns
         self._images = Images(self._engine, platform)
-        self._pool = Pool(self._engine, platform, network, warm_sandboxes)
+        self._pool = Pool(self._engine, platform, network, warm_sandboxes, dns)
         self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._starter = Starter(self._engine, self._images, self._watch, platform)
         self._limiter = Limiter(limit_for(1))
@@ -167,6 +169,18 @@ class DockerRuntime:
     async def capacity(self) -> Capacity:
         told = await self._engine.get("/info")
         return Capacity(cores=float(told["NCPU"]), memory_bytes=int(told["MemTotal"]))
+
+    async def gateway(self) -> str:
+        """This machine's address on the instance network, where instances reach what runs beside the engine.
+
+        Raises:
+            RuntimeUnavailableError: the network has none.
+        """
+        network = await self._engine.get(f"/networks/{self._network}")
+        for config in network["IPAM"]["Config"] or ():
+            if address := config.get("Gateway"):
+                return str(address).partition("/")[0]
+        raise RuntimeUnavailableError(f"network {self._network} has no gateway; remove it, and a new one is made")
 
     async def memory_bytes(self, name: str) -> int:
         group = [one for one in await self._apps(name) if one.alive]
@@ -277,7 +291,7 @@ class DockerRuntime:
         return [listed(item) for item in answer]
 
     async def _found(self, instance: str | None = None) -> Found:
-        return sort_out(self._platform, self._network, await self._containers(instance), self._busy)
+        return sort_out(self._platform, self._network, await self._containers(instance), self._busy, self._dns)
 
     async def _apps(self, name: str) -> list[Listed]:
         group = (await self._found(name)).members.get(name, [])

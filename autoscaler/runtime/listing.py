@@ -63,7 +63,9 @@ def listed(item: Mapping[str, Any]) -> Listed:
     )
 
 
-def sort_out(platform: str, network: str, found: Iterable[Listed], starting: Collection[str] = ()) -> Found:
+def sort_out(
+    platform: str, network: str, found: Iterable[Listed], starting: Collection[str] = (), dns: str = ""
+) -> Found:
     """Tell instances, spare sandboxes and leftovers apart.
 
     Args:
@@ -71,6 +73,7 @@ def sort_out(platform: str, network: str, found: Iterable[Listed], starting: Col
         network: where a spare sandbox must be; one on another (the setting changed) is a leftover.
         found: all containers with the platform's label.
         starting: names of instances that this process is starting now.
+        dns: the server that a spare sandbox must ask, likewise.
     """
     sandboxes: dict[str, Listed] = {}
     members: dict[str, list[Listed]] = defaultdict(list)
@@ -85,7 +88,8 @@ def sort_out(platform: str, network: str, found: Iterable[Listed], starting: Col
     joined = {one.labels.get(labels.SANDBOX, "") for group in members.values() for one in group}
 
     def usable(one: Listed) -> bool:
-        return one.state == "running" and one.network == network and labels.is_spare(platform, one.name)
+        fits = one.network == network and one.labels.get(labels.DNS, "") == dns
+        return one.state == "running" and fits and labels.is_spare(platform, one.name)
 
     free = [one for key, one in sandboxes.items() if key not in joined]
     return Found(

@@ -91,8 +91,9 @@ class Sandbox:
 class Pool:
     """The spare sandboxes of one platform. Owned by the driver, which runs `keep`."""
 
-    def __init__(self, engine: Engine, platform: str, network: str, bound: int) -> None:
+    def __init__(self, engine: Engine, platform: str, network: str, bound: int, dns: str = "") -> None:
         self._engine, self._platform, self._network, self._bound = engine, platform, network, bound
+        self._dns = dns
         self._spare: deque[Sandbox] = deque()
         self._starts: deque[float] = deque()
         self._starting = 0
@@ -207,7 +208,7 @@ class Pool:
 
     async def _make(self, name: str, hostname: str) -> Sandbox:
         group = f"knoll-{secrets.token_hex(8)}"
-        body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname, group)
+        body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname, group, self._dns)
         made: str | None = None
         try:
             made = await self._engine.create(body, name)

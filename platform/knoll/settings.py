@@ -4,10 +4,11 @@ What the platform *does* is configured by Knative's own ConfigMaps (`knoll.confi
 of these and hands it down; nothing else reads the environment.
 """
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, IPvAnyAddress, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -39,6 +40,8 @@ class ApiSettings(CommonSettings):
     """Bound of one uploaded source, in bytes."""
     public_port: int = Field(8080, ge=1, le=65535)
     """Port of the activator as users reach it: shown in URLs unless it is 80."""
+    public_https_port: int = Field(443, ge=1, le=65535)
+    """Port of the activator for https as users reach it: shown in URLs unless it is 443."""
     gateway_address: str = "127.0.0.1"
     """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
     autoscaler_url: str = "http://127.0.0.1:8082"
@@ -49,9 +52,11 @@ class ActivatorSettings(CommonSettings):
     """The activator process."""
 
     activator_host: str = "127.0.0.1"
-    """Address that requests arrive on."""
+    """Address that requests arrive on; several separated by commas."""
     activator_ports: str = "8080"
     """Ports that requests arrive on, separated by commas; 0 picks a free one."""
+    activator_local_host: str = "127.0.0.1"
+    """Address of the internal gateway, as instances reach it: where all cluster-local names lead."""
     activator_local_ports: str = ""
     """Ports of the internal gateway, which answers cluster-local hosts as well; separated by commas."""
     activator_tls_ports: str = ""
@@ -60,6 +65,8 @@ class ActivatorSettings(CommonSettings):
     """Port of /healthz, /readyz and /metrics."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
+    names_dir: Path | None = None
+    """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
     activator_workers: PositiveInt = 1
     """Processes that share the port."""
     activator_overload_status: Literal[429, 503] = 503
@@ -77,6 +84,8 @@ class AutoscalerSettings(CommonSettings):
     """The container engine's socket."""
     instance_network: str = "knoll-instances"
     """Docker network that instances and activators share; made when missing."""
+    instance_dns: IPvAnyAddress | None = None
+    """Address of the DNS server that instances ask, which knows cluster-local names; without it, the engine's."""
     autoscaler_admin_port: int = Field(8082, ge=0, le=65535)
     """Port of /healthz, /metrics and the logs of instances."""
     admin_host: str = "127.0.0.1"
@@ -85,6 +94,15 @@ class AutoscalerSettings(CommonSettings):
     """Seconds between two decisions for one Revision."""
     warm_sandboxes: int = Field(32, ge=0, le=256)
     """Most sandboxes kept ready: two, and as many as started at once in the last ten minutes (4 MB each); 0 is none."""
+
+
+class NamesSettings(CommonSettings):
+    """The DNS server (`python -m knoll.names_server`)."""
+
+    names_dir: Path | None = None
+    """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
+    names_host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """Address that the DNS server answers on, port 53."""
 
 
 class BuilderSettings(CommonSettings):

@@ -1,7 +1,7 @@
-"""What instances of `knoll up` reach on this machine: both gateways and the DNS server, at the instance network's address.
+"""What instances of `knoll up` reach on this machine, at its address on their network: both gateways, the DNS server.
 
-Ports 53 and 80 want root, or `sysctl net.ipv4.ip_unprivileged_port_start=53`. Where they, or dnsmasq, are not to be had,
-the platform runs without cluster-local names in instances, and says so.
+Ports 53 and 80 want root, or `sysctl net.ipv4.ip_unprivileged_port_start=53`. Where they, or dnsmasq, are not to be
+had, the platform runs without cluster-local names in instances, and says so.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from knoll.settings import ActivatorSettings
 
 GATEWAY_PORT = 80
 """Of the internal gateway: the addresses of Services inside have no port."""
+_SHARED = Path("/run/knoll")
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
@@ -39,7 +40,7 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
 
     Args:
         environment: of the platform's processes.
-        folder: for the files of names; made and emptied by others.
+        folder: for the files of names; see `make_folder`.
     """
     address, problem = await _address(environment)
     if not address:
@@ -60,13 +61,19 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
         "KNOLL_NAMES_DIR": str(folder),
         "KNOLL_INSTANCE_DNS": address,
     }
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     return Inside(found, names_server=tuple(names_server.command(folder, address)))
 
 
-def folder_for(platform: str, data: Path) -> Path:
+def make_folder(platform: str, data: Path) -> Path:
     """Where the files of names are. For root not among its own: the DNS server then runs as nobody, and reads them."""
-    return Path("/run/knoll") / platform / "names" if os.geteuid() == 0 else data.resolve() / "names"
+    if os.geteuid():
+        folder = data.resolve() / "names"
+        folder.mkdir(exist_ok=True)
+        return folder
+    for folder in (_SHARED, _SHARED / platform):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # whatever the umask
+    return folder
 
 
 async def _address(environment: Mapping[str, str]) -> tuple[str, str]:

@@ -79,7 +79,7 @@ def up(
         "KNOLL_LOG_LEVEL": "info" if verbose else "warning",
         "PYTHONUNBUFFERED": "1",
     }
-    names = inside.folder_for(platform, data)
+    names = inside.make_folder(platform, data)
     asyncio.run(_run(console, data, environment, names, own_redis=redis_url is None, keep_instances=keep_instances))
 
 
