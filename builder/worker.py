@@ -30,7 +30,7 @@ def main(queue_name: str) -> None:
     recovery.recover(redis, queue_name, host)
     scratch.sweep()
     # Each build runs in a process forked from this one: what a job needs is loaded before, once.
-    assert jobs.build
+    log.debug("loaded", module=jobs.__name__)
     kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
     worker = kind(
         [Queue(queue_name, connection=redis, serializer=SERIALIZER)],
