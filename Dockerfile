@@ -27,13 +27,15 @@ RUN pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-iso
 
 FROM python:3.13-slim
 # The builder builds with BuildKit through the engine's socket: it needs the client and its plugin, no engine.
+# dnsmasq answers for cluster-local names.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends docker-cli docker-buildx \
+ && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base \
  && rm -rf /var/lib/apt/lists/*
 # 65532 is what unprivileged apps run as; the platform itself is somebody else.
 RUN groupadd --gid 10001 knoll \
  && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
- && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads
+ && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads \
+ && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
 COPY --from=dependencies /opt/knoll /opt/knoll
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis kubectl registry build up down logs demo test check format bench bench-dataplane bench-coldstart lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-coldstart lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ engine: ## a running Docker Engine with Compose and Buildx; installed and starte
 images: engine ## the base images, or stand-ins for them where no registry answers
 	@scripts/base-images.sh
 
-redis kubectl registry:
+redis dnsmasq kubectl registry:
 	@scripts/tools.sh $@
 
 build: images ## the image `knoll`, which all processes run from
@@ -42,7 +42,7 @@ logs: ## follow the logs of the platform's processes
 demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
-test: setup redis registry images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some
+test: setup redis dnsmasq registry images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some
 	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
