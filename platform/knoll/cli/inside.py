@@ -61,7 +61,7 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
         "KNOLL_NAMES_DIR": str(folder),
         "KNOLL_INSTANCE_DNS": address,
     }
-    return Inside(found, names_server=tuple(names_server.command(folder, address)))
+    return Inside(found, names_server=(*_as_nobody(), *names_server.command(folder, address)))
 
 
 def make_folder(platform: str, data: Path) -> Path:
@@ -86,6 +86,20 @@ async def _address(environment: Mapping[str, str]) -> tuple[str, str]:
     if process.returncode:
         return "", complaint.decode(errors="replace").strip()[-500:]
     return told.decode().strip(), ""
+
+
+def _as_nobody() -> tuple[str, ...]:
+    """What a command is run by, so that root's process is nobody's, with the one right that it needs.
+
+    A program that gives its rights away by itself no longer ends with its parent: the kernel forgets that it should.
+    """
+    if os.geteuid() or shutil.which("setpriv") is None:
+        return ()
+    right = "-all,+net_bind_service"
+    return (
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={right}",
+        f"--ambient-caps={right}", f"--bounding-set={right}", "--no-new-privs", "--pdeathsig=KILL",
+    )  # fmt: skip
 
 
 def _cannot(address: str, port: int, *, udp: bool = False) -> str:

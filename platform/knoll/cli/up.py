@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from knoll import logs
-from knoll.cli import inside
+from knoll.cli import inside, running
+from knoll.cli.folder import data_option
 from knoll.errors import KnollError
 from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
 from knoll.supervise import Child, keep_running
@@ -34,14 +35,7 @@ class StartError(KnollError):
 
 @click.command()
 @click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Use this Redis instead of one of our own.")
-@click.option(
-    "--data",
-    envvar="KNOLL_DATA",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path.home() / ".local/share/knoll",
-    show_default="~/.local/share/knoll",
-    help="Where our Redis and the uploads keep their files.",
-)
+@data_option
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
 @click.option("--https-port", default=8443, show_default=True, help="The same for https; 0 for none.")
 @click.option("--api-port", default=8001, show_default=True, help="Port of the API.")
@@ -60,7 +54,7 @@ def up(
     keep_instances: bool,
     verbose: bool,
 ) -> None:
-    """Run the whole platform here until Ctrl-C."""
+    """Run the whole platform here until Ctrl-C, or `knoll down` elsewhere."""
     logs.set_up("info", "console", "")
     data.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
@@ -80,7 +74,8 @@ def up(
         "PYTHONUNBUFFERED": "1",
     }
     names = inside.make_folder(platform, data)
-    asyncio.run(_run(console, data, environment, names, own_redis=redis_url is None, keep_instances=keep_instances))
+    with running.held(data, environment):
+        asyncio.run(_run(console, data, environment, names, own_redis=redis_url is None, keep_instances=keep_instances))
 
 
 def admin_ports() -> dict[str, str]:
@@ -129,7 +124,7 @@ async def _run(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
 
     def show(name: str, line: str) -> None:
-        if name == "names" and environment["KNOLL_LOG_LEVEL"] != "info" and not line.startswith("dnsmasq: "):
+        if name == "names" and environment["KNOLL_LOG_LEVEL"] != "info" and line.startswith("dnsmasq["):
             return  # it tells each name that it reads; what it cannot do it says without its number
         console.print(f"[{_COLOURS[name]}]{name:>10}[/] ", end="")
         console.print(line, markup=False, highlight=False)
