@@ -107,6 +107,12 @@ def test_a_certificate_of_ones_own_makes_the_address_https(world: Simulation) ->
     assert world.conditions(DM, HOST)["CertificateProvisioned"] == ("True", "CertificateExternallyProvided")
 
 
+def test_the_address_shows_the_port_that_users_reach_https_on(world: Simulation) -> None:
+    world.world.naming = replace(world.world.naming, port=8080, https_port=8443)
+    mapped(world, tls={"secretName": "cert"})
+    assert world.get(DM, HOST)["status"]["url"] == f"https://{HOST}:8443"
+
+
 def test_deleting_the_service_ends_the_routing_of_the_host(world: Simulation) -> None:
     mapped(world)
     world.delete(kinds.SERVICE, "hello")

@@ -113,3 +113,16 @@ def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
     assert (body["Labels"][labels.RESTARTS], body["Labels"][labels.STARTED]) == ("3", "99.0")
     assert body["Labels"][labels.CREATED] == "12.5"
     assert body["HostConfig"] == inspected["HostConfig"]
+
+
+def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_short_ones() -> None:
+    body = bodies.sandbox("knoll", "net", "pause", "host", "g", "10.201.0.3")
+    config = body["HostConfig"]
+    assert (config["Dns"], config["DnsSearch"]) == (["10.201.0.3"], ["svc.cluster.local"])
+    assert config["DnsOptions"] == ["ndots:2"]
+    assert body["Labels"][labels.DNS] == "10.201.0.3"
+
+
+def test_without_such_a_server_names_are_the_engines_affair() -> None:
+    body = bodies.sandbox("knoll", "net", "pause", "host", "g")
+    assert not {"Dns", "DnsSearch", "DnsOptions"} & set(body["HostConfig"])

@@ -32,8 +32,10 @@ def app(container: str = "user-container", state: str = "running", status: str =
     return Listed(f"{container}-{restarts}", f"knoll.hello-1.{container}", state, status, told, "", "container:box")
 
 
-def sandbox(key: str = "box", name: str = "knoll.hello-1", state: str = "running", network: str = "net") -> Listed:
-    told = {labels.PLATFORM: "knoll", labels.ROLE: "sandbox"}
+def sandbox(
+    key: str = "box", name: str = "knoll.hello-1", state: str = "running", network: str = "net", dns: str = "10.0.0.3"
+) -> Listed:
+    told = {labels.PLATFORM: "knoll", labels.ROLE: "sandbox", labels.DNS: dns}
     return Listed(key, name, state, "", told, "10.0.0.2", network)
 
 
@@ -80,17 +82,19 @@ def test_the_newest_of_a_container_counts_when_a_restart_was_cut_short() -> None
         pytest.param(sandbox("s", "knoll.spare-1"), True, id="running"),
         pytest.param(sandbox("s", "knoll.spare-1", "exited"), False, id="ended"),
         pytest.param(sandbox("s", "knoll.spare-1", network="old"), False, id="on another network"),
+        pytest.param(sandbox("s", "knoll.spare-1", dns="10.9.0.3"), False, id="asks another DNS server"),
+        pytest.param(sandbox("s", "knoll.spare-1", dns=""), False, id="asks the engine alone"),
         pytest.param(sandbox("s", "knoll.hello-9"), False, id="used before"),
     ],
 )
 def test_a_sandbox_of_nobody_is_spare_or_left_over(one: Listed, spare: bool) -> None:
-    found = sort_out("knoll", "net", [one])
+    found = sort_out("knoll", "net", [one], dns="10.0.0.3")
     assert (found.spare, found.leftovers) == (([one], []) if spare else ([], [one]))
 
 
 @given(st.permutations([app(), app("sidecar"), sandbox(), sandbox("s", "knoll.spare-1"), sandbox("t", "knoll.x")]))
 def test_the_order_of_the_list_means_nothing(order: list[Listed]) -> None:
-    found = sort_out("knoll", "net", order)
+    found = sort_out("knoll", "net", order, dns="10.0.0.3")
     assert [one.state for one in found.instances] == ["running"]
     assert [one.id for one in found.spare] == ["s"]
     assert [one.id for one in found.leftovers] == ["t"]

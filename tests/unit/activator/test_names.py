@@ -1,0 +1,112 @@
+"""The files of cluster-local names: what stands in them, and that they are as the routing table says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activator.names import NameFiles, file_of, lines_of
+from knoll.resources.names import local_hosts
+from knoll.traffic import DataPlane, RouteEntry, Share
+
+GATEWAY = "10.201.0.2"
+
+
+def entry(*names: str, namespace: str = "default", percent: int = 100) -> RouteEntry:
+    """A Route's: its own name and those of its tags."""
+    shares = (Share("default/r", percent), *([Share("default/s", 100 - percent)] if percent < 100 else []))
+    local = {host: shares for name in names for host in local_hosts(name, namespace)}
+    return RouteEntry(hosts={"r.example.com": shares}, revisions={"default/r": DataPlane()}, local_hosts=local)
+
+
+def found(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def test_each_name_leads_to_the_gateway_in_the_forms_that_no_other_server_is_asked_for() -> None:
+    assert lines_of(entry("shop", "v1-shop"), GATEWAY).splitlines() == [
+        f"{GATEWAY} shop.default.svc",
+        f"{GATEWAY} shop.default.svc.cluster.local",
+        f"{GATEWAY} v1-shop.default.svc",
+        f"{GATEWAY} v1-shop.default.svc.cluster.local",
+    ]
+
+
+def test_public_hosts_are_not_ours_to_answer_for() -> None:
+    mapping = RouteEntry(hosts={"pypi.org": (Share("default/r", 100),)}, revisions={"default/r": DataPlane()})
+    assert lines_of(mapping, GATEWAY) == ""
+
+
+def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
+    files = NameFiles(tmp_path, GATEWAY)
+    files.change("default/shop", entry("shop"))
+    assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
+    files.change("default/shop", None)
+    files.change("default/never-there", None)
+    assert found(tmp_path) == {}
+
+
+def test_what_an_earlier_process_left_stays_until_the_table_is_known(tmp_path: Path) -> None:
+    NameFiles(tmp_path, GATEWAY).replace({"default/old": entry("old"), "default/shop": entry("shop")})
+    (tmp_path / ".default.shop.77").write_text("half a fi")
+    files = NameFiles(tmp_path, GATEWAY)
+    assert {"default.old", "default.shop"} < set(found(tmp_path))
+    files.replace({"default/shop": entry("shop")})
+    assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
+
+
+def test_other_weights_write_nothing(tmp_path: Path) -> None:
+    files = NameFiles(tmp_path, GATEWAY)
+    files.change("default/shop", entry("shop"))
+    before = (tmp_path / "default.shop").stat().st_ino
+    files.change("default/shop", entry("shop", percent=30))
+    files.replace({"default/shop": entry("shop", percent=60)})
+    assert (tmp_path / "default.shop").stat().st_ino == before
+
+
+def test_anybody_may_read_them(tmp_path: Path) -> None:
+    NameFiles(tmp_path, GATEWAY).change("default/shop", entry("shop"))
+    assert (tmp_path / "default.shop").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_keeps_nobody_from_routing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "names"
+    files = NameFiles(folder, GATEWAY)
+    folder.rmdir()
+    files.change("default/shop", entry("shop"))
+    assert "cannot be written" in capsys.readouterr().out
+    folder.mkdir()
+    files.replace({"default/shop": entry("shop")})
+    assert found(folder)
+
+
+routes = st.sampled_from(["default/a", "default/b", "team/a", "team/domainmapping:a.example.com"])
+entries = st.one_of(
+    st.none(), st.lists(st.sampled_from(["a", "v1-a", "v2-a"]), unique=True).map(lambda names: entry(*names))
+)
+
+
+@given(st.lists(st.one_of(st.tuples(routes, entries), st.dictionaries(routes, entries.filter(bool)))))
+def test_whatever_changed_the_files_are_those_of_the_table(
+    steps: list[tuple[str, RouteEntry | None] | Mapping[str, RouteEntry]],
+) -> None:
+    table: dict[str, RouteEntry] = {}
+    with TemporaryDirectory() as name:
+        files = NameFiles(Path(name), GATEWAY)
+        for step in steps:
+            if isinstance(step, Mapping):
+                table = dict(step)
+                files.replace(step)
+                continue
+            route, changed = step
+            files.change(route, changed)
+            table.pop(route, None)
+            if changed is not None:
+                table[route] = changed
+        wanted = {file_of(route): lines_of(one, GATEWAY) for route, one in table.items()}
+        assert found(Path(name)) == {file: text for file, text in wanted.items() if text}

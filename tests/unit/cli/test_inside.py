@@ -1,0 +1,94 @@
+"""What instances of `knoll up` can reach here, and what is said when that is less than all."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knoll.cli import inside
+
+ENVIRONMENT = {"KNOLL_ACTIVATOR_PORTS": "8080", "KNOLL_ACTIVATOR_TLS_PORTS": "8443"}
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Loopback stands for the instance network's address: it can be listened on."""
+
+    async def found(_: object) -> tuple[str, str]:
+        return "127.0.0.9", ""
+
+    monkeypatch.setattr(inside, "_address", found)
+    return "127.0.0.9"
+
+
+@pytest.fixture
+def listener(address: str) -> Iterator[socket.socket]:
+    with socket.socket() as taken:
+        yield taken
+
+
+async def test_without_an_engine_there_is_a_warning_that_names_it(tmp_path: Path) -> None:
+    missing = {**ENVIRONMENT, "KNOLL_DOCKER_SOCKET": str(tmp_path / "none.sock")}
+    found = await inside.look(missing, tmp_path)
+    assert not found.environment
+    assert not found.names_server
+    assert "none.sock" in found.warning
+
+
+async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the_same(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = await inside.look(ENVIRONMENT, tmp_path)
+    assert found.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
+    assert not found.names_server
+    assert "dnsmasq-base" in found.warning
+    assert "NAME.NAMESPACE.svc.cluster.local" in found.warning
+
+
+async def test_a_port_that_somebody_has_is_named(
+    address: str, listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "dnsmasq", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    listener.bind((address, 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    monkeypatch.setattr(inside, "GATEWAY_PORT", port)
+    found = await inside.look(ENVIRONMENT, tmp_path)
+    assert f"{address}:{port}" in found.warning
+    assert "Address already in use" in found.warning
+    assert "KNOLL_INSTANCE_DNS" not in found.environment
+
+
+async def test_who_listens_everywhere_listens_there_too(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("KNOLL_ACTIVATOR_HOST", "0.0.0.0")
+    assert not (await inside.look(ENVIRONMENT, tmp_path)).environment
+
+
+async def test_with_all_that_is_needed_every_process_is_told(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "dnsmasq", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(inside, "_cannot", lambda *_, **__: "")
+    found = await inside.look(ENVIRONMENT, tmp_path / "names")
+    assert found.environment == {
+        "KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}",
+        "KNOLL_ACTIVATOR_LOCAL_HOST": address,
+        "KNOLL_ACTIVATOR_LOCAL_PORTS": "80",
+        "KNOLL_NAMES_DIR": str(tmp_path / "names"),
+        "KNOLL_INSTANCE_DNS": address,
+    }
+    assert f"--listen-address={address}" in found.names_server
+    assert not found.warning
