@@ -1,6 +1,8 @@
 """`knoll up` ends as it began: nothing of it is left, however it ends."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,5 +51,28 @@ def test_when_it_is_killed_its_processes_end_too(platform: Platform, tmp_path: P
         short.process.kill()
         short.process.wait()
         eventually_sync(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), within=60)
-        short.remove_all()
+        assert "it had been killed" in down(short).stderr
     assert left(short) == []
+
+
+@pytest.mark.timeout(200)
+def test_one_platform_has_a_folder_until_it_is_ended_from_elsewhere(tmp_path: Path) -> None:
+    with running(tmp_path) as short:
+        second = knoll("up", "--data", str(short.data), "--platform", short.name)
+        assert second.returncode == 1
+        assert f"`knoll up` runs already with {short.data} (process {short.process.pid})" in second.stderr
+        ended = down(short)
+        assert (ended.returncode, short.process.wait(10)) == (0, 0), ended.stderr
+        assert left(short) == []
+        assert "no `knoll up` runs" in down(short, "--delete-data").stderr
+        assert not short.data.exists()
+
+
+def down(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
+    return knoll("down", "--data", str(platform.data), *words)
+
+
+def knoll(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "knoll.cli", *words]
+    environment = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)

@@ -10,9 +10,9 @@ import click
 from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
 
 COMMANDS = {
-    "up": "up", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services", "describe": "describe",
-    "traffic": "traffic", "rollback": "traffic", "logs": "services", "export": "export", "doctor": "setup",
-    "kubeconfig": "setup", "completion": "setup",
+    "up": "up", "down": "down", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services",
+    "describe": "describe", "traffic": "traffic", "rollback": "traffic", "logs": "services", "export": "export",
+    "doctor": "setup", "kubeconfig": "setup", "completion": "setup",
 }  # fmt: skip
 """Each command and the module here that has it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}
