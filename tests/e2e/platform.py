@@ -76,11 +76,11 @@ class Platform:
 def running(directory: Path, home: Path | None = None, **environment: str) -> Iterator[Platform]:
     """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    api_port, port = free_port(), free_port()
+    api_port, port, https_port = free_port(), free_port(), free_port()
     data, home = directory / "data", home or directory / "home"
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "knoll.cli", "up", "--data", str(data), "--platform", name, "--verbose",
-               "--api-port", str(api_port), "--port", str(port)]  # fmt: skip
+               "--api-port", str(api_port), "--port", str(port), "--https-port", str(https_port)]  # fmt: skip
     ports = {f"KNOLL_{part}_ADMIN_PORT": str(free_port()) for part in ("ACTIVATOR", "AUTOSCALER", "BUILDER")}
     process = subprocess.Popen(
         command,
