@@ -119,7 +119,7 @@ def _object(kind: Kind, name: str, parts: Json, stand: Stand, before: Json | Non
 
 
 def _deployment(stand: Stand) -> Json:
-    alive = [row for row in stand.rows if row.stage != "draining"]
+    alive = [row for row in stand.rows if row.stage not in ("draining", *pods.RESTING)]
     ready = len(stand.ready)
     desired = stand.scale.desired if stand.scale else 0
     return {

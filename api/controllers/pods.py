@@ -15,6 +15,9 @@ from knoll.store import Json
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 NODE = "knoll"
 """The only node: the engine."""
+UNSCHEDULABLE = "Unschedulable"
+RESTING = {"paused": "Paused", "stopped": "Stopped"}
+"""Why the Pod of an instance that rests is not ready."""
 _NOT_INHERITED = (
     well_known.ROUTING_STATE, well_known.ROUTES, well_known.ROUTING_STATE_MODIFIED, well_known.LAST_APPLIED,
     well_known.REVISION_PRESERVED, well_known.CREATOR,
@@ -32,7 +35,7 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
         now: epoch seconds, for conditions that change.
     """
     meta: Json = dict(before["metadata"]) if before else _metadata(revision, row)
-    meta |= {"labels": labels(revision), "annotations": _annotations(revision)}
+    meta |= {"labels": labels(revision), "annotations": _annotations(revision, row)}
     status = before.get("status") if before else None
     return {
         "apiVersion": kinds.POD.api_version,
@@ -85,17 +88,19 @@ def _metadata(revision: Json, row: InstanceRow) -> Json:
     }
 
 
-def _annotations(revision: Json) -> dict[str, str]:
+def _annotations(revision: Json, row: InstanceRow) -> dict[str, str]:
     inherited = {key: value for key, value in objects.annotations(revision).items() if key not in _NOT_INHERITED}
-    return {**inherited, DEFAULT_CONTAINER: serving_container(revision)["name"]}
+    kept = {well_known.KEPT_MEMORY: str(row.memory_bytes)} if row.stage == "paused" else {}
+    return {**inherited, DEFAULT_CONTAINER: serving_container(revision)["name"], **kept}
 
 
 def _status(row: InstanceRow, before: Json, now: float) -> Json:
     ready = row.stage in ("ready", "draining") and all(one.ready for one in row.containers)
-    started = any(one.running or one.restarts or one.last for one in row.containers)
-    unready = "" if ready else "ContainersNotReady"
+    started = row.stage == "stopped" or any(one.running or one.restarts or one.last for one in row.containers)
+    unready = "" if ready else RESTING.get(row.stage, "ContainersNotReady")
+    waits = next((one for one in row.containers if one.reason == UNSCHEDULABLE), None)
     said: Sequence[Said] = (
-        ("PodScheduled", bool(row.address), "" if row.address else "SchedulingPending"),
+        ("PodScheduled", bool(row.address), "" if row.address else UNSCHEDULABLE if waits else "SchedulingPending"),
         ("Initialized", started, "" if started else "ContainersNotInitialized"),
         ("ContainersReady", ready, unready),
         ("Ready", ready, unready),

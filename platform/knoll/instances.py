@@ -11,7 +11,8 @@ Writer: the leading autoscaler."""
 FINALIZER = "knoll.dev/instance"
 """Of a Pod: it stays, on its way out, until its instance is gone."""
 
-Stage = Literal["starting", "ready", "unready", "draining"]
+Stage = Literal["starting", "ready", "unready", "draining", "paused", "stopped"]
+"""`paused` and `stopped` are the rungs of the idle ladder: out of service, to be woken by a request."""
 
 
 class ContainerEnd(msgspec.Struct, frozen=True):
@@ -54,6 +55,10 @@ class InstanceRow(msgspec.Struct, frozen=True):
     created: float
     """Epoch seconds."""
     containers: tuple[ContainerRow, ...]
+    since: float = 0.0
+    """Epoch seconds since when it rests; 0 while it does not."""
+    memory_bytes: int = 0
+    """What it keeps while it is paused."""
 
 
 class RevisionInstances(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ KPA = "kpa.autoscaling.knative.dev"
 HPA = "hpa.autoscaling.knative.dev"
 WINDOW_MIN, WINDOW_MAX = 6, 3600
 """Seconds."""
+REST_MAX = 30 * 24 * 3600
+"""Seconds: the longest that an instance rests on a rung of the idle ladder."""
 TARGET_MIN = 0.01
 
 
@@ -43,6 +45,8 @@ class AutoscalerConfig:
     max_scale_limit: int = 0
     """What max-scale of a Revision may be at most; 0 is no limit."""
     scale_down_delay_seconds: float = 0
+    paused_retention_seconds: float = 0
+    stopped_retention_seconds: float = 0
 
 
 def parse(data: Data) -> AutoscalerConfig:
@@ -70,6 +74,8 @@ def parse(data: Data) -> AutoscalerConfig:
         max_scale=read.whole("max-scale", 0),
         max_scale_limit=read.whole("max-scale-limit", 0),
         scale_down_delay_seconds=read.seconds("scale-down-delay", 0, 0, WINDOW_MAX, whole=True),
+        paused_retention_seconds=read.seconds("paused-retention-period", 0, 0, REST_MAX),
+        stopped_retention_seconds=read.seconds("stopped-retention-period", 0, 0, REST_MAX),
     )
     _check(config, read)
     read.finish()
@@ -158,4 +164,10 @@ max-scale: "0"
 scale-down-delay: "0s"
 # What annotations may set max-scale to at most; 0 is no limit.
 max-scale-limit: "0"
+# The time that an instance which is let go rests frozen, its memory kept; a request resumes it in milliseconds.
+# 0s: it does not. Of one Revision: the annotation knoll.dev/paused-retention-period.
+paused-retention-period: "0s"
+# The time that it rests stopped after that, its memory free and its files kept, before it is removed.
+# Of one Revision: the annotation knoll.dev/stopped-retention-period.
+stopped-retention-period: "0s"
 """

@@ -6,7 +6,7 @@ Source: the rules and words of knative.dev/serving, pkg/apis/autoscaling and pkg
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
-from knoll.config.autoscaler import HPA, KPA, TARGET_MIN, WINDOW_MAX, WINDOW_MIN, AutoscalerConfig
+from knoll.config.autoscaler import HPA, KPA, REST_MAX, TARGET_MIN, WINDOW_MAX, WINDOW_MIN, AutoscalerConfig
 from knoll.errors import FieldError
 from knoll.resources import labels as known
 from knoll.resources.base import INT32_MAX
@@ -50,7 +50,7 @@ def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling
         yield from autoscaling_problems(meta.annotations, config, path)
         return
     for key in meta.annotations:
-        if key.startswith(known.AUTOSCALING_PREFIX):
+        if key.startswith(known.AUTOSCALING_PREFIX) or key in known.RESTS:
             yield invalid_key(key, path, _AUTOSCALING_ON_TEMPLATE)
 
 
@@ -250,7 +250,9 @@ def _burst_capacity(found: _Found, config: AutoscalerConfig) -> Iterator[FieldEr
             yield invalid(value, path)
 
 
-def _duration(key: str, low: int, *, whole: bool) -> Callable[[_Found, AutoscalerConfig], Iterator[FieldError]]:
+def _duration(
+    key: str, low: int, *, whole: bool, high: int = WINDOW_MAX
+) -> Callable[[_Found, AutoscalerConfig], Iterator[FieldError]]:
     def rule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
         value, path = found.get(key)
         if value is None:
@@ -260,8 +262,8 @@ def _duration(key: str, low: int, *, whole: bool) -> Callable[[_Found, Autoscale
         except ValueError:
             yield invalid(value, path)
             return
-        if not low <= duration <= WINDOW_MAX:
-            yield out_of_bounds(value, format_duration(low), format_duration(WINDOW_MAX), path)
+        if not low <= duration <= high:
+            yield out_of_bounds(value, format_duration(low), format_duration(high), path)
         elif whole and duration.denominator != 1:
             yield FieldError("must be specified with at most second precision", (path,))
 
@@ -295,6 +297,8 @@ _RULES: tuple[Callable[[_Found, AutoscalerConfig], Iterator[FieldError]], ...] =
     _duration(known.WINDOW, WINDOW_MIN, whole=True),
     _duration(known.POD_RETENTION, 0, whole=False),
     _duration(known.SCALE_DOWN_DELAY, 0, whole=True),
+    _duration(known.PAUSED_RETENTION, 0, whole=False, high=REST_MAX),
+    _duration(known.STOPPED_RETENTION, 0, whole=False, high=REST_MAX),
     _metric,
     _algorithm,
 )

@@ -76,6 +76,13 @@ PANIC_THRESHOLD = _AUTOSCALING + "panic-threshold-percentage"
 SCALE_DOWN_DELAY = _AUTOSCALING + "scale-down-delay"
 POD_RETENTION = _AUTOSCALING + "scale-to-zero-pod-retention-period"
 AGGREGATION_ALGORITHM = _AUTOSCALING + "metric-aggregation-algorithm"
+PAUSED_RETENTION = "knoll.dev/paused-retention-period"
+"""How long an instance that is let go rests frozen; 0 or absent: it does not."""
+STOPPED_RETENTION = "knoll.dev/stopped-retention-period"
+"""How long it rests stopped, after that, before it is removed."""
+RESTS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
+KEPT_MEMORY = "knoll.dev/kept-memory-bytes"
+"""Of a Pod whose instance is paused: what it keeps."""
 
 ALIASES |= {
     MIN_SCALE: (_AUTOSCALING + "minScale",),

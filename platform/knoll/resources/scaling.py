@@ -65,6 +65,10 @@ class ScalingSpec:
     """Whether any Route leads to it. If not, `min_scale` does not hold it up."""
     activator_capacity: float
     """Requests at once that one activator counts for."""
+    paused_seconds: float = 0.0
+    """How long an instance that is let go rests frozen; 0: it does not."""
+    stopped_seconds: float = 0.0
+    """How long it rests stopped after that; 0: it does not."""
 
     @property
     def panic_window_seconds(self) -> float:
@@ -115,6 +119,8 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         scale_to_zero=scaler.enable_scale_to_zero,
         reachable=revision.metadata.labels.get(known.ROUTING_STATE) != known.RESERVE,
         activator_capacity=scaler.activator_capacity,
+        paused_seconds=read.seconds(known.PAUSED_RETENTION, scaler.paused_retention_seconds),
+        stopped_seconds=read.seconds(known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
     )
 
 

@@ -1,0 +1,93 @@
+"""What the machine has for instances, and who has it. Pure.
+
+Requests count, as on Kubernetes; what instances really use does not. An instance without requests always fits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec
+
+EPSILON = 1e-9
+"""Of cores: sums of tenths are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one instance requests."""
+
+    cores: float = 0.0
+    memory_bytes: int = 0
+
+
+def need_of(spec: InstanceSpec) -> Need:
+    """What an instance requests: its containers together, or the largest init container where that is more.
+
+    Source: Kubernetes, "Init Containers", resource sharing within containers.
+    """
+    together = _sum(spec.containers)
+    each = [_sum([one]) for one in spec.init_containers]
+    return Need(
+        max([together.cores, *(one.cores for one in each)]),
+        max([together.memory_bytes, *(one.memory_bytes for one in each)]),
+    )
+
+
+def _sum(containers: Iterable[ContainerSpec]) -> Need:
+    asked = [one.resources for one in containers]
+    # A limit without a request is a request, as on Kubernetes.
+    cores = sum(one.cpu_request if one.cpu_request is not None else one.cpu_limit or 0.0 for one in asked)
+    memory = sum(one.memory_request if one.memory_request is not None else one.memory_limit or 0 for one in asked)
+    return Need(cores, memory)
+
+
+class Room:
+    """The machine's cores and memory, handed out by name."""
+
+    def __init__(self, capacity: Capacity | None = None) -> None:
+        """
+        Args:
+            capacity: of the machine; None: not known yet, and everything fits.
+        """
+        self.capacity = capacity
+        self._held: dict[str, Need] = {}
+
+    @property
+    def held(self) -> Need:
+        """By all together."""
+        return Need(sum(one.cores for one in self._held.values()), sum(one.memory_bytes for one in self._held.values()))
+
+    def take(self, name: str, need: Need) -> str:
+        """Take room for an instance; asking again for one that has room changes nothing.
+
+        Returns:
+            Empty when it has it; otherwise what is missing, in the words of Kubernetes' scheduler.
+        """
+        if name in self._held:
+            return ""
+        if self.capacity is None:
+            self._held[name] = need
+            return ""
+        held = self.held
+        missing = []
+        if need.cores and held.cores + need.cores > self.capacity.cores + EPSILON:
+            missing.append("Insufficient cpu")
+        if need.memory_bytes and held.memory_bytes + need.memory_bytes > self.capacity.memory_bytes:
+            missing.append("Insufficient memory")
+        if missing:
+            return "0/1 nodes are available: " + ", ".join(f"1 {one}" for one in missing) + "."
+        self._held[name] = need
+        return ""
+
+    def put(self, name: str, need: Need) -> None:
+        """An instance is there already, whether it fits or not."""
+        self._held[name] = need
+
+    def keep(self, name: str, need: Need) -> None:
+        """An instance that has room needs another amount of it: one that is paused needs no cores."""
+        if name in self._held:
+            self._held[name] = need
+
+    def free(self, name: str) -> None:
+        """An instance is gone; one that had nothing is fine."""
+        self._held.pop(name, None)
