@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ class Platform:
     """Base URL of the API."""
     gateway: str
     """Base URL of the activator."""
+    https_port: int
+    """Its port for https."""
     data: Path
     home: Path
     process: subprocess.Popen[str]
@@ -44,8 +47,8 @@ class Platform:
         return done
 
     def pids(self, name: str) -> list[int]:
-        """Processes of one part: the children of `knoll up` that run it (`redis` too)."""
-        wanted = "redis-server" if name == "redis" else f"-m {name}"
+        """Processes of one part: the children of `knoll up` that run it (`redis` and `names` too)."""
+        wanted = {"redis": "redis-server", "names": "dnsmasq"}.get(name, f"-m {name}")
         found = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
         )
@@ -90,7 +93,8 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
         text=True,
         env={**os.environ, **ports, "NO_COLOR": "1", "COLUMNS": "400", **environment},
     )
-    platform = Platform(name, f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{port}", data, home, process)
+    gateway = f"http://127.0.0.1:{port}"
+    platform = Platform(name, f"http://127.0.0.1:{api_port}", gateway, https_port, data, home, process)
     assert process.stdout is not None
     reader = threading.Thread(target=lambda: platform.output.extend(iter(process.stdout.readline, "")), daemon=True)
     reader.start()
@@ -107,6 +111,7 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
         reader.join(10)
         process.stdout.close()
         _unpin(name)
+        shutil.rmtree(Path("/run/knoll") / name, ignore_errors=True)  # of a platform that was killed
 
 
 def _unpin(name: str) -> None:
