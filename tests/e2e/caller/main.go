@@ -1,0 +1,78 @@
+// A program that calls others: what the tests ask of an instance's names and network.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+type told struct {
+	Status    int      `json:"status"`
+	Body      string   `json:"body"`
+	Addresses []string `json:"addresses"`
+	NotFound  bool     `json:"notFound"`
+	Error     string   `json:"error"`
+}
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s was asked as %s", os.Getenv("K_SERVICE"), r.Host)
+	})
+	http.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(get(r)) })
+	http.HandleFunc("/lookup", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(lookup(r)) })
+	http.HandleFunc("/mode", func(w http.ResponseWriter, r *http.Request) {
+		found, err := os.Stat(r.URL.Query().Get("path"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		fmt.Fprint(w, found.Mode())
+	})
+	if err := http.ListenAndServe(":"+os.Getenv("PORT"), nil); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// get asks ?url, with ?host as the Host header if there is one. A new connection each time.
+func get(r *http.Request) told {
+	request, err := http.NewRequest(http.MethodGet, r.URL.Query().Get("url"), nil)
+	if err != nil {
+		return told{Error: err.Error()}
+	}
+	request.Host = r.URL.Query().Get("host")
+	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		return told{NotFound: notFound(err), Error: err.Error()}
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return told{Error: err.Error()}
+	}
+	return told{Status: answer.StatusCode, Body: string(body)}
+}
+
+func lookup(r *http.Request) told {
+	limit, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupHost(limit, r.URL.Query().Get("name"))
+	if err != nil {
+		return told{NotFound: notFound(err), Error: err.Error()}
+	}
+	return told{Addresses: found}
+}
+
+// notFound says whether there is no such name, as against a server that does not answer.
+func notFound(err error) bool {
+	var failed *net.DNSError
+	return errors.As(err, &failed) && failed.IsNotFound
+}

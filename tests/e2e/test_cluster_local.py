@@ -1,0 +1,233 @@
+"""Cluster-local names inside instances, and what of them is reached from outside; a host of one's own with TLS."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.component.activator.test_configured import certificate
+from tests.conftest import need
+from tests.e2e.platform import Platform, http
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+PROGRAM = Path(__file__).parent / "caller"
+IMAGE = "knoll-test/caller:1"
+SERVICE = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: NAME
+  namespace: NAMESPACE
+  labels: LABELS
+spec:
+  template:
+    metadata: {name: NAME-one, annotations: {autoscaling.knative.dev/window: 6s}}
+    spec: {containers: [{image: knoll-test/caller:1}]}
+  traffic: [{revisionName: NAME-one, percent: 100, tag: v1}]
+---
+"""
+LOCAL = "{networking.knative.dev/visibility: cluster-local}"
+DOMAIN = "shop.example.com"
+
+
+def service(name: str, namespace: str = "default", labels: str = "{}") -> str:
+    return SERVICE.replace("NAMESPACE", namespace).replace("NAME", name).replace("LABELS", labels)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The program of tests/e2e/caller."""
+    folder = tmp_path_factory.mktemp("caller")
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    if shutil.which("go"):
+        build = ["go", "build", "-ldflags=-s -w", "-o", str(folder / "caller"), "."]
+    else:
+        build = ["docker", "run", "--rm", "-v", f"{PROGRAM}:/src:ro", "-v", f"{folder}:/out", "-w", "/src",
+                 "-e", "CGO_ENABLED=0", "golang:1.24", "go", "build", "-o", "/out/caller", "."]  # fmt: skip
+    subprocess.run(build, cwd=PROGRAM, env=environment, check=True)
+    (folder / "Dockerfile").write_text('FROM scratch\nCOPY caller /caller\nENTRYPOINT ["/caller"]\n')
+    subprocess.run(["docker", "build", "-q", "-t", IMAGE, str(folder)], check=True, capture_output=True)
+    yield IMAGE
+    subprocess.run(["docker", "rmi", "-f", IMAGE], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def services(platform: Platform, image: str) -> Iterator[None]:
+    """A public caller, a cluster-local Service beside it, one in another namespace."""
+    need("DNSMASQ", shutil.which("dnsmasq") is not None)
+    platform.kubectl("create", "namespace", "team")
+    manifest = service("caller") + service("inner", labels=LOCAL) + service("inner", "team", LOCAL)
+    platform.kubectl("apply", "-f", "-", stdin=manifest)
+    for namespace in ("default", "team"):
+        platform.kubectl("wait", "-n", namespace, "ksvc", "--all", "--for=condition=Ready", "--timeout=60s")
+    yield
+    platform.kubectl("delete", "-f", "-", stdin=manifest)
+    platform.kubectl("delete", "namespace", "team")
+
+
+@pytest.fixture
+def inside(platform: Platform, services: None) -> "Caller":
+    return Caller(platform)
+
+
+class Caller:
+    """An instance that asks others."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def ask(self, path: str, /, **query: str) -> httpx.Response:
+        with http(self._platform) as client:
+            return client.get(path, params=query, headers={"Host": "caller.default.localhost"})
+
+    def get(self, url: str, **query: str) -> Any:
+        return self.ask("/get", url=url, **query).json()
+
+    def lookup(self, name: str) -> Any:
+        return self.ask("/lookup", name=name).json()
+
+
+def outside(platform: Platform, host: str) -> int:
+    with http(platform) as client:
+        return client.get("/", headers={"Host": host}).status_code
+
+
+FORMS = ("inner.default.svc.cluster.local", "inner.default.svc", "inner.default")
+
+
+@pytest.mark.parametrize("prefix", ["", "v1-"], ids=["route", "tag"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_instance_reaches_a_cluster_local_service_by_each_form_of_its_name(
+    inside: Caller, prefix: str, form: str
+) -> None:
+    def reached() -> bool:
+        told = inside.get(f"http://{prefix}{form}/")
+        assert (told["status"], told["body"]) == (200, f"inner was asked as {prefix}{form}"), told
+        return True
+
+    eventually_sync(reached, within=30)
+
+
+def test_namespaces_do_not_mix(inside: Caller) -> None:
+    eventually_sync(lambda: inside.get("http://inner.team/")["status"] == 200, within=30)
+    assert inside.get("http://inner.team/")["body"] == "inner was asked as inner.team"
+
+
+@pytest.mark.parametrize("form", [*FORMS, "inner.default.localhost", "v1-inner.default.svc.cluster.local"])
+def test_the_public_gateway_knows_no_cluster_local_host(platform: Platform, inside: Caller, form: str) -> None:
+    assert outside(platform, form) == 404
+
+
+def test_nor_does_a_public_service_have_its_inner_names_outside(platform: Platform, inside: Caller) -> None:
+    assert outside(platform, "caller.default.localhost") == 200
+    assert outside(platform, "caller.default.svc.cluster.local") == 404
+    assert inside.get("http://caller.default.svc.cluster.local/")["status"] == 200
+
+
+def test_the_address_of_a_cluster_local_service_is_its_inner_one(platform: Platform, inside: Caller) -> None:
+    told = json.loads(platform.kubectl("get", "ksvc", "inner", "-o", "json").stdout)["status"]
+    assert told["url"] == told["address"]["url"] == "http://inner.default.svc.cluster.local"
+    assert told["traffic"][0]["url"] == "http://v1-inner.default.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    "name", ["nope.default.svc.cluster.local", "nope.default.svc", "inner.nowhere.svc.cluster.local", "inner"]
+)
+def test_names_that_do_not_exist_are_told_at_once(inside: Caller, name: str) -> None:
+    assert inside.lookup(name)["notFound"]
+
+
+def test_names_outside_are_not_ours(platform: Platform, inside: Caller) -> None:
+    # Whether this machine knows the name or not: no answer of ours stands in for it.
+    assert gateway_address(platform) not in (inside.lookup("example.com")["addresses"] or [])
+    assert inside.lookup("inner.default.svc.cluster.local")["addresses"] == [gateway_address(platform)]
+
+
+def test_an_instance_reaches_the_public_gateway_too(platform: Platform, inside: Caller) -> None:
+    port = platform.gateway.rpartition(":")[2]
+    url = f"http://{gateway_address(platform)}:{port}/"
+    assert inside.get(url, host="caller.default.localhost")["body"] == "caller was asked as caller.default.localhost"
+    assert inside.get(url, host="inner.default.svc.cluster.local")["status"] == 404
+
+
+def test_a_call_inside_wakes_a_service_that_sleeps(platform: Platform, inside: Caller) -> None:
+    def asleep() -> bool:
+        return not platform.containers("label=knoll.dev/role=app", "label=knoll.dev/revision=default/inner-one")
+
+    eventually_sync(asleep, within=60, what="inner sleeps")
+    assert inside.get("http://inner.default/")["status"] == 200
+    assert not asleep()
+
+
+def test_the_file_that_says_whom_to_ask_is_as_linux_has_it(inside: Caller) -> None:
+    assert inside.ask("/mode", path="/etc/resolv.conf").text == "-rw-r--r--"
+
+
+def test_a_name_goes_with_its_service(platform: Platform, inside: Caller) -> None:
+    platform.kubectl("apply", "-f", "-", stdin=service("brief", labels=LOCAL))
+    platform.kubectl("wait", "ksvc/brief", "--for=condition=Ready", "--timeout=60s")
+    eventually_sync(lambda: inside.get("http://brief.default/")["status"] == 200, within=30)
+    platform.kubectl("delete", "ksvc", "brief")
+    eventually_sync(lambda: inside.lookup("brief.default.svc.cluster.local")["notFound"], within=30)
+
+
+def test_a_host_of_ones_own_serves_https_at_the_address_that_it_says(
+    platform: Platform, inside: Caller, tmp_path: Path
+) -> None:
+    authority, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for file, text in zip((authority, key), certificate(DOMAIN), strict=True):
+        file.write_bytes(text)
+    platform.kubectl("create", "secret", "tls", "shop", f"--cert={authority}", f"--key={key}")
+    mapping = {
+        "apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping",
+        "metadata": {"name": DOMAIN, "namespace": "default"},
+        "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "caller"},
+                 "tls": {"secretName": "shop"}},
+    }  # fmt: skip
+    platform.kubectl("apply", "-f", "-", stdin=json.dumps(mapping))
+    platform.kubectl("wait", f"domainmapping/{DOMAIN}", "--for=condition=Ready", "--timeout=60s")
+    url = platform.kubectl("get", "domainmapping", DOMAIN, "-o", "jsonpath={.status.url}").stdout
+    assert url == f"https://{DOMAIN}:{platform.https_port}"
+
+    def curl(*words: str) -> subprocess.CompletedProcess[str]:
+        resolve = f"{DOMAIN}:{platform.https_port}:127.0.0.1"
+        command = ["curl", "-sS", "--cacert", str(authority), "--resolve", resolve, *words, url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+    for version in ("--http1.1", "--http2"):
+        eventually_sync(lambda words=version: curl(words).returncode == 0, within=30, what="https")  # type: ignore[misc]
+        assert re.fullmatch(rf"caller was asked as {DOMAIN}:\d+", curl(version).stdout)
+    platform.kubectl("delete", "domainmapping", DOMAIN)
+    platform.kubectl("delete", "secret", "shop")
+
+
+@pytest.mark.parametrize("part", ["names", "activator"])
+def test_names_lead_where_they_did_after_a_part_was_killed(platform: Platform, inside: Caller, part: str) -> None:
+    (before,) = platform.pids(part)
+    os.kill(before, signal.SIGKILL)
+    eventually_sync(lambda: platform.pids(part) not in ([], [before]), within=30, what=f"{part} starts again")
+
+    def reached() -> bool:
+        try:
+            return bool(inside.get("http://inner.default.svc.cluster.local/")["status"] == 200)
+        except (httpx.TransportError, ValueError):  # the way to the caller itself is the activator's
+            return False
+
+    eventually_sync(reached, within=60)
+
+
+def gateway_address(platform: Platform) -> str:
+    """This machine on the instances' network."""
+    words = ["docker", "network", "inspect", f"{platform.name}-instances", "--format",
+             "{{range .IPAM.Config}}{{.Gateway}}{{end}}"]  # fmt: skip
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
