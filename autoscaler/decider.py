@@ -88,20 +88,19 @@ def decide(spec: ScalingSpec, seen: Seen, memory: Memory, now: float) -> tuple[D
     most_up = math.ceil(spec.max_scale_up_rate * base)
     least_down = math.floor(seen.ready / spec.max_scale_down_rate) if spec.reachable else 0
 
-    def rated(want: int) -> int:
-        return min(max(want, least_down), most_up)
+    def bounded(want: int) -> int:
+        rated = min(max(want, least_down), most_up)
+        # Only load is raised by it: where nothing but the rate holds instances up, they go on to zero.
+        return max(rated, spec.activation_scale) if want and spec.activation_scale > 1 else rated
 
     memory, panicking = _panic(spec, seen, panic_want, memory, now)
-    want = rated(stable_want)
-    if want != stable_want:
+    want = bounded(stable_want)
+    if not least_down <= stable_want <= most_up:
         clamps.append(f"rates allow {least_down} to {most_up}")
     if panicking:
-        most = max(memory.panic_most, rated(panic_want), want)
-        memory = replace(memory, panic_most=most)
-        want = most
-    # Only load is raised by it: where nothing but the rate holds instances up, they go on to zero.
-    if (stable_want or panic_want) and want < spec.activation_scale:
-        want = spec.activation_scale
+        want = max(memory.panic_most, bounded(panic_want), want)
+        memory = replace(memory, panic_most=want)
+    if want == spec.activation_scale > max(stable_want, panic_want):
         clamps.append(f"activation-scale {spec.activation_scale}")
     if spec.scale_down_delay_seconds and spec.reachable:
         memory, want = _delay(spec, memory, want, now, clamps)
@@ -137,7 +136,7 @@ def _panic(spec: ScalingSpec, seen: Seen, panic_want: int, memory: Memory, now: 
 
 
 def _delay(spec: ScalingSpec, memory: Memory, want: int, now: float, clamps: list[str]) -> tuple[Memory, int]:
-    recent = tuple(pair for pair in memory.wanted if now - pair[0] <= spec.scale_down_delay_seconds)
+    recent = tuple(pair for pair in memory.wanted if now - pair[0] < spec.scale_down_delay_seconds)
     recent = (*(pair for pair in recent if pair[1] > want), (now, want))
     most = max(count for _, count in recent)
     if most > want:

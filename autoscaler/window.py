@@ -5,6 +5,8 @@ from collections import deque
 
 BUCKET_SECONDS = 1.0
 _PRECISION, _LEAST_SMOOTHING = 0.9999, 0.2
+_DIGITS = 6
+"""A sum of floats a hair above a target must not want one instance more."""
 
 
 class Window:
@@ -63,9 +65,9 @@ class Window:
             if age >= 0:
                 inside.append((age, value))
         if not exponential:
-            return sum(value for _, value in inside) / length
+            return round(sum(value for _, value in inside) / length, _DIGITS)
         smoothing = max(1 - (1 - _PRECISION) ** (1 / max(1, math.ceil(seconds))), _LEAST_SMOOTHING)
-        return float(sum(value * smoothing * (1 - smoothing) ** age for age, value in inside))
+        return round(sum(value * smoothing * (1 - smoothing) ** age for age, value in inside), _DIGITS)
 
     def _is_empty(self, now: float) -> bool:
         return not self._buckets or now / BUCKET_SECONDS - self._buckets[-1][0] > self.seconds + 1

@@ -105,12 +105,20 @@ def test_activation_scale_does_not_keep_what_only_the_rate_holds_up() -> None:
     assert want(replace(TEN, activation_scale=2), Seen(2, 0.0, 0.0, 0, IDLE)) == 1
 
 
+def test_what_a_panic_was_activated_with_stays_until_its_end() -> None:
+    spec = replace(TEN, activation_scale=5)
+    first, memory = decide(spec, Seen(1, 15.0, 25.0, 0, BUSY), Memory(), 0.0)
+    assert (first.panicking, first.want) == (True, 5)
+    quiet, _ = decide(spec, Seen(5, 0.0, 0.0, 0, BUSY), memory, 2.0)
+    assert (quiet.panicking, quiet.want) == (True, 5)
+
+
 def test_scale_down_delay_keeps_the_most_that_was_wanted_lately() -> None:
     spec = replace(TEN, scale_down_delay_seconds=30.0)
     _, memory = decide(spec, Seen(4, 40.0, 40.0, 0, BUSY), Memory(), 0.0)
-    kept, memory = decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 30.0)
+    kept, memory = decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 28.0)
     assert kept.want == 4
-    assert decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 31.0)[0].want == 2
+    assert decide(spec, Seen(4, 20.0, 20.0, 0, BUSY), memory, 30.0)[0].want == 2
 
 
 def test_scale_down_delay_does_not_hold_up_what_no_route_leads_to() -> None:
