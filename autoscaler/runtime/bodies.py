@@ -1,11 +1,11 @@
 """What the engine is asked to create: pure functions from specs to bodies of Docker's API, isolation included."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoscaler.runtime import labels
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.runtime import labels, pause_image
+from autoscaler.runtime.protocol import ADDRESS, ContainerSpec, InstanceSpec, Mount, Resources
 from knoll import names_server
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
@@ -74,6 +74,32 @@ def _names(dns: str) -> Json:
     return {"Dns": [dns], "DnsSearch": list(names_server.SEARCH), "DnsOptions": list(names_server.OPTIONS)}
 
 
+def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[str]) -> Json:
+    """A container through which a volume is filled.
+
+    Args:
+        volume: the engine's name of it.
+        target: where it is mounted.
+        swap: arguments of `pause_image.SWAP`, which it runs if it is started.
+    """
+    return {
+        "Image": image,
+        "User": "0:0",
+        "Entrypoint": [pause_image.SWAP],
+        "Cmd": list(swap),
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "helper"},
+        "HostConfig": {
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": 16,
+            "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+            "Mounts": [{"Type": "volume", "Source": volume, "Target": target, "VolumeOptions": {"NoCopy": True}}],
+        },
+    }
+
+
 def container(
     spec: InstanceSpec,
     one: ContainerSpec,
@@ -103,18 +129,20 @@ def container(
     """
     body: Json = {
         "Image": image_id,
-        "Env": [f"{key}={value}" for key, value in {"HOSTNAME": spec.name, **one.env}.items()],
+        "Env": [
+            f"{key}={value.replace(ADDRESS, address)}" for key, value in {"HOSTNAME": spec.name, **one.env}.items()
+        ],
         "Labels": _labels(spec, one, platform, role, sandbox_id, address, now),
         "Tty": False,
         "OpenStdin": False,
         # The platform probes; the image's own check would only burn CPU beside it, and Kubernetes ignores it too.
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(one, sandbox_id, group, image_has_tmp),
+        "HostConfig": _host_config(one, platform, sandbox_id, group, image_has_tmp),
     }
     if one.command:
-        body["Entrypoint"] = list(one.command)
+        body["Entrypoint"] = [part.replace(ADDRESS, address) for part in one.command]
     if one.command or one.args:
-        body["Cmd"] = list(one.args)
+        body["Cmd"] = [part.replace(ADDRESS, address) for part in one.args]
     if one.user is not None:
         body["User"] = f"{one.user}:{one.group or 0}"
     if one.working_dir:
@@ -162,7 +190,7 @@ def _labels(
     }
 
 
-def _host_config(one: ContainerSpec, sandbox_id: str, group: str, image_has_tmp: bool) -> Json:
+def _host_config(one: ContainerSpec, platform: str, sandbox_id: str, group: str, image_has_tmp: bool) -> Json:
     mounts = [mount for mount in one.mounts if mount.kind != "tmpfs"]
     tmpfs = {mount.target: _tmpfs_options(mount) for mount in one.mounts if mount.kind == "tmpfs"}
     if not image_has_tmp and not any(mount.target.rstrip("/") == TMP for mount in one.mounts):
@@ -178,7 +206,7 @@ def _host_config(one: ContainerSpec, sandbox_id: str, group: str, image_has_tmp:
         "ReadonlyRootfs": one.read_only_root,
         "LogConfig": LOG_CONFIG,
         "RestartPolicy": {"Name": "no"},
-        "Mounts": [_mount(mount) for mount in mounts],
+        "Mounts": [_mount(mount, platform) for mount in mounts],
         "Tmpfs": tmpfs,
         **_limits(one.resources),
     }
@@ -211,7 +239,15 @@ def _limits(resources: Resources) -> Json:
     return limits
 
 
-def _mount(mount: Mount) -> Json:
+def _mount(mount: Mount, platform: str) -> Json:
+    if mount.kind == "own":
+        # Not what the image has at that place: a volume of Kubernetes hides it.
+        options = {"NoCopy": True, **({"Subpath": mount.sub_path} if mount.sub_path else {})}
+        source = labels.volume_name(platform, mount.source)
+        return {
+            "Type": "volume", "Source": source, "Target": mount.target, "ReadOnly": mount.read_only,
+            "VolumeOptions": options,
+        }  # fmt: skip
     return {"Type": mount.kind, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
 
 

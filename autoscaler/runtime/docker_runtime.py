@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from autoscaler.runtime.protocol import (
     Capacity,
     ContainerState,
     ExecResult,
+    File,
     Instance,
     InstanceSpec,
     LogChunk,
     PullProgress,
     RuntimeEvent,
+    Volume,
 )
 from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
+from autoscaler.runtime.volumes import Volumes
 from autoscaler.runtime.watch import Watch
 from knoll.errors import AlreadyExistsError, KnollError, NotFoundError, RuntimeUnavailableError
 
@@ -70,6 +74,7 @@ class DockerRuntime:
         self._pool = Pool(self._engine, platform, network, warm_sandboxes, dns)
         self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._starter = Starter(self._engine, self._images, self._watch, platform)
+        self._volumes = Volumes(self._engine, platform)
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
@@ -137,6 +142,8 @@ class DockerRuntime:
         await asyncio.gather(*(self._end(one, grace) for one in group))
         await asyncio.gather(*(self._engine.remove(one.id) for one in group))
         await self._engine.remove(found.sandboxes[name])
+        for volume in await self._volumes.of(name):
+            await self._volumes.remove(volume.name)
 
     async def restart(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
         one = await self._member(name, container)
@@ -186,6 +193,20 @@ class DockerRuntime:
         group = [one for one in await self._apps(name) if one.alive]
         return sum(await asyncio.gather(*(inside.memory_in_use(self._engine, one.id) for one in group)))
 
+    # --- volumes
+
+    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+        await self._volumes.put_files(volume, files)
+
+    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+        await self._volumes.ensure(volume, folders)
+
+    async def volumes(self) -> list[Volume]:
+        return await self._volumes.all()
+
+    async def remove_volume(self, name: str) -> bool:
+        return await self._volumes.remove(name)
+
     # --- inside a container
 
     async def exec(self, name: str, container: str, command: Sequence[str], timeout_seconds: float) -> ExecResult:
@@ -226,6 +247,9 @@ class DockerRuntime:
         self._watch.expect({one.id for one in found})
         await asyncio.gather(*(self._engine.remove(one.id) for one in found))
         self._pool.forget_all()
+        for volume in await self._volumes.all():
+            if volume.kind != "claim":
+                await self._volumes.remove(volume.name)
         query = {"filters": _labelled(f"{labels.PLATFORM}={self._platform}")}
         for network in await self._engine.get("/networks", query):
             with contextlib.suppress(EngineError):  # an activator of somebody else's is still on it
@@ -328,6 +352,8 @@ class DockerRuntime:
             self._watch.know(sandbox_id, name, instances[name].revision)
         if not self._leads:
             return
+        self._volumes.forget()
+        await self._volumes.sweep()
         busy = {labels.sandbox_name(self._platform, name) for name in self._busy}
         self._pool.forget_all()
         self._pool.adopt(found.spare)

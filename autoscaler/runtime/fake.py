@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
@@ -19,15 +19,18 @@ from autoscaler.runtime.protocol import (
     ContainerSpec,
     ContainerState,
     ExecResult,
+    File,
     Instance,
     InstanceLost,
     InstanceSpec,
     InstanceStartError,
     InstanceState,
     LogChunk,
+    Mount,
     PullProgress,
     Resync,
     RuntimeEvent,
+    Volume,
 )
 from autoscaler.runtime.words import LINES, tail_of
 from knoll.errors import AlreadyExistsError, ImageError, KnollError, NotFoundError, RuntimeUnavailableError
@@ -50,6 +53,8 @@ class FakeProgram:
     output: bytes = b""
     answer: Answer | None = None
     """None answers `<instance name>\\n` after the milliseconds of `?sleep=`."""
+    writes: Mapping[str, bytes] = field(default_factory=dict)
+    """Path to what it writes there at its start; what lies in no own volume of its is not kept."""
     refusal: str = ""
     """The engine's words when it cannot be run at all."""
 
@@ -75,6 +80,8 @@ class _Container:
     output: list[tuple[float, bytes]] = field(default_factory=list)
     server: FakeServer | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    parts: dict[str, dict[str, File]] = field(default_factory=dict)
+    """Target of each mount of a part of a volume to the files there as they were at the start."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once, at the next output or the end, and replaced by a new one."""
@@ -116,6 +123,17 @@ class _Instance:
         return "paused" if self.paused else "running"
 
 
+@dataclass
+class FakeVolume:
+    """A volume and what is in it."""
+
+    volume: Volume
+    files: dict[str, File] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    changes: int = 0
+    """How many times its files became others."""
+
+
 class FakeEngine:
     """The machine: what runs on it, what it has, and what goes wrong."""
 
@@ -131,6 +149,8 @@ class FakeEngine:
         """References that are there; None is all."""
         self.registry: set[str] = set()
         """References that can be pulled."""
+        self.volumes: dict[str, FakeVolume] = {}
+        """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
         self.memory_of_each = 8 * 1024**2
@@ -147,6 +167,13 @@ class FakeEngine:
         server = (containers[container] if container else next(iter(containers.values()))).server
         assert server is not None, f"{name} does not listen"
         return server
+
+    def read(self, name: str, path: str, container: str | None = None) -> bytes | None:
+        """What an instance's (first) container finds in a file of an own volume; None when there is none."""
+        containers = self.instances[name].containers
+        one = containers[container] if container else next(iter(containers.values()))
+        held = self._held(one, path)
+        return held[0][held[1]].data if held and held[1] in held[0] else None
 
     def fail(self, method: str, error: KnollError, times: int = 1) -> None:
         """The next calls of a method of `Runtime` (`start`, `stop`, …) raise `error`."""
@@ -197,6 +224,12 @@ class FakeEngine:
             )
         one.running, one.exit_code, one.started_at = True, None, time.time()
         one.ended.clear()
+        for mount in one.spec.mounts:
+            if mount.kind == "own" and mount.sub_path:
+                one.parts[mount.target] = self._part(one, mount)
+        for path, data in one.program.writes.items():
+            if held := self._held(one, path):
+                held[0][held[1]] = File(data)
         self.say(one, one.program.output)
         if one.program.listens_after == 0:
             await self._listen(one)
@@ -204,6 +237,24 @@ class FakeEngine:
             one.tasks.append(asyncio.create_task(self._listen(one, one.program.listens_after)))
         if one.program.exits_after is not None:
             one.tasks.append(asyncio.create_task(self._end_later(one, one.program.exits_after)))
+
+    def _part(self, one: _Container, mount: Mount) -> dict[str, File]:
+        volume, inner = self.volumes[mount.source], mount.sub_path
+        if inner in volume.files:
+            return {"": volume.files[inner]}
+        found = {path[len(inner) + 1 :]: file for path, file in volume.files.items() if path.startswith(f"{inner}/")}
+        if not found and inner not in volume.folders:
+            words = f"{inner} is not in volume {mount.source}"
+            raise InstanceStartError(f"container {one.spec.name} cannot be started: {words}", container=one.spec.name)
+        return found
+
+    def _held(self, one: _Container, path: str) -> tuple[dict[str, File], str] | None:
+        """The files of the volume that a path is in, and its name there."""
+        for mount in one.spec.mounts:
+            if mount.kind == "own" and f"{path}/".startswith(f"{mount.target}/"):
+                files = one.parts[mount.target] if mount.sub_path else self.volumes[mount.source].files
+                return files, path[len(mount.target) + 1 :]
+        return None
 
     def say(self, one: _Container, data: bytes) -> None:
         one.output += [(time.time(), line) for line in data.splitlines(keepends=True)]
@@ -291,6 +342,8 @@ class FakeRuntime:
         grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
         await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
         self._remove(one)
+        for owned in [each.volume for each in self.engine.volumes.values() if each.volume.owner == name]:
+            del self.engine.volumes[owned.name]
 
     async def restart(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
         self.engine.check("restart")
@@ -371,6 +424,29 @@ class FakeRuntime:
             images.add(reference)
         return f"sha256:{reference}"
 
+    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+        self.engine.check("put_files")
+        held = self.engine.volumes.setdefault(volume.name, FakeVolume(volume))
+        if held.files != dict(files):
+            held.files = dict(files)
+            held.changes += 1
+
+    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+        self.engine.check("ensure_volume")
+        self.engine.volumes.setdefault(volume.name, FakeVolume(volume)).folders.update(folders)
+
+    async def volumes(self) -> list[Volume]:
+        self.engine.check("volumes")
+        return [self.engine.volumes[name].volume for name in sorted(self.engine.volumes)]
+
+    async def remove_volume(self, name: str) -> bool:
+        self.engine.check("remove_volume")
+        for one in self.engine.instances.values():
+            if any(each.source == name for spec in _all_of(one) for each in spec.mounts if each.kind == "own"):
+                return False
+        self.engine.volumes.pop(name, None)
+        return True
+
     async def memory_bytes(self, name: str) -> int:
         self.engine.check("memory_bytes")
         return self.engine.memory_of_each * len(self._instance(name).containers)
@@ -383,6 +459,8 @@ class FakeRuntime:
         self.engine.check("destroy")
         for one in list(self.engine.instances.values()):
             self._remove(one)
+        kept = {name: each for name, each in self.engine.volumes.items() if each.volume.kind == "claim"}
+        self.engine.volumes = kept
 
     async def close(self) -> None:
         await asyncio.sleep(0)
@@ -450,6 +528,10 @@ class FakeRuntime:
         for container in [*one.containers.values(), *one.inits.values()]:
             self.engine.end(container, KILLED)
         self.engine.instances.pop(one.spec.name, None)
+
+
+def _all_of(one: _Instance) -> tuple[ContainerSpec, ...]:
+    return (*one.spec.containers, *one.spec.init_containers)
 
 
 def _is_app(one: _Container) -> bool:

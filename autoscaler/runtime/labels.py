@@ -2,7 +2,7 @@
 
 PLATFORM = "knoll.dev/platform"
 ROLE = "knoll.dev/role"
-"""`sandbox`, `app`, `init` or `network`."""
+"""`sandbox`, `app`, `init`, `helper`, `network` or `volume`."""
 INSTANCE = "knoll.dev/instance"
 SANDBOX = "knoll.dev/sandbox"
 """Container id of the sandbox that an app or init container joined."""
@@ -30,6 +30,11 @@ STARTED = "knoll.dev/container-started"
 """Epoch seconds."""
 USER_LABELS = "knoll.dev/user-labels"
 """Keys of the spec's own labels, as a JSON list: the engine adds those of the image, which are not ours."""
+VOLUME = "knoll.dev/volume"
+"""Of a volume, as `VOLUME_KIND`, `OWNER` and `ABOUT`: the fields of `protocol.Volume`."""
+VOLUME_KIND = "knoll.dev/volume-kind"
+OWNER = "knoll.dev/owner"
+ABOUT = "knoll.dev/about"
 
 SPARE = "spare-"
 
@@ -49,3 +54,7 @@ def sandbox_name(platform: str, instance: str) -> str:
 
 def container_name(platform: str, instance: str, container: str) -> str:
     return f"{platform}.{instance}.{container}"
+
+
+def volume_name(platform: str, volume: str) -> str:
+    return f"{platform}.{volume}"

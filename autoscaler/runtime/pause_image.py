@@ -1,15 +1,19 @@
 """The sandbox's image, made here byte by byte: no registry, no build, no compiler is asked for it. Pure.
 
-It holds one static ELF program of under 200 bytes which sleeps for ever in the kernel.
+It holds two static ELF programs of under 300 bytes. `/pause` sleeps for ever in the kernel. `/swap NEW OLD [PATH...]`
+renames NEW over OLD, then removes files and empty folders, and ends with the error number of the renaming: what no
+call of the engine can do to a volume.
 """
 
 import io
 import struct
 import tarfile
 
-VERSION = "1"
+VERSION = "2"
 REFERENCE = f"knoll/pause:{VERSION}"
 """Raise `VERSION` with any change to what is in the image."""
+
+SWAP = "/swap"
 
 _BASE = 0x400000
 _X86_64 = bytes.fromhex(
@@ -29,20 +33,75 @@ _AARCH64 = b"".join(
         0x17FFFFFA,  # b   back to the first
     )
 )
-_MACHINES = {"amd64": (62, _X86_64), "arm64": (183, _AARCH64)}
-"""Architecture in the words of images, to ELF machine number and program."""
+_SWAP_X86_64 = bytes.fromhex(
+    "488b7c2410"  # mov rdi, [rsp+16]   the first argument (above it: their number, the program's name)
+    "488b742418"  # mov rsi, [rsp+24]   the second
+    "b852000000"  # mov eax, 82         rename(2)
+    "0f05"  #       syscall
+    "4189c4"  #     mov r12d, eax
+    "85c0"  #       test eax, eax
+    "7521"  #       jnz end
+    "488d5c2420"  # lea rbx, [rsp+32]   the third
+    "488b3b"  # next: mov rdi, [rbx]
+    "4885ff"  #     test rdi, rdi
+    "7414"  #       jz end
+    "4883c308"  #   add rbx, 8
+    "b857000000"  # mov eax, 87         unlink(2)
+    "0f05"  #       syscall
+    "b854000000"  # mov eax, 84         rmdir(2): one of the two fits
+    "0f05"  #       syscall
+    "ebe4"  #       jmp next
+    "4489e7"  # end: mov edi, r12d
+    "f7df"  #       neg edi
+    "b83c000000"  # mov eax, 60         exit(2)
+    "0f05"  #       syscall
+)
+_SWAP_AARCH64 = b"".join(
+    struct.pack("<I", word)
+    for word in (
+        0xF9400BE1,  # ldr x1, [sp, #16]
+        0xF9400FE3,  # ldr x3, [sp, #24]
+        0x92800C60,  # mov x0, #-100    relative to the working folder, twice
+        0x92800C62,  # mov x2, #-100
+        0xD28004C8,  # mov x8, #38      renameat(2)
+        0xD4000001,  # svc #0
+        0xAA0003F3,  # mov x19, x0
+        0xB5000193,  # cbnz x19, end
+        0x910083F4,  # add x20, sp, #32
+        0xF8408681,  # next: ldr x1, [x20], #8
+        0xB4000121,  # cbz x1, end
+        0x92800C60,  # mov x0, #-100
+        0xD2800002,  # mov x2, #0
+        0xD2800468,  # mov x8, #35      unlinkat(2)
+        0xD4000001,  # svc #0
+        0x92800C60,  # mov x0, #-100
+        0xD2804002,  # mov x2, #0x200   AT_REMOVEDIR
+        0xD4000001,  # svc #0
+        0x17FFFFF7,  # b next
+        0xCB1303E0,  # end: neg x0, x19
+        0xD2800BA8,  # mov x8, #93      exit(2)
+        0xD4000001,  # svc #0
+    )
+)
+_MACHINES = {"amd64": 62, "arm64": 183}
+"""Architecture in the words of images, to ELF machine number."""
+_PROGRAMS = {
+    "pause": {"amd64": _X86_64, "arm64": _AARCH64},
+    "swap": {"amd64": _SWAP_X86_64, "arm64": _SWAP_AARCH64},
+}
 
 
-def program(architecture: str) -> bytes:
+def program(architecture: str, name: str = "pause") -> bytes:
     """The executable: ELF header (64 bytes), one program header (56), the code.
 
     Args:
         architecture: `amd64` or `arm64`.
+        name: `pause` or `swap`.
 
     Raises:
         KeyError: another architecture.
     """
-    machine, code = _MACHINES[architecture]
+    machine, code = _MACHINES[architecture], _PROGRAMS[name][architecture]
     size = 64 + 56 + len(code)
     ident = b"\x7fELF" + bytes((2, 1, 1, 0)) + bytes(8)  # 64 bit, little endian, version 1, System V
     header = struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, _BASE + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
@@ -51,12 +110,14 @@ def program(architecture: str) -> bytes:
 
 
 def layer(architecture: str) -> bytes:
-    """The image's only layer as a tar archive: `/pause`, the same bytes each time."""
-    buffer, content = io.BytesIO(), program(architecture)
+    """The image's only layer as a tar archive: `/pause` and `/swap`, the same bytes each time."""
+    buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        member = tarfile.TarInfo("pause")
-        member.size, member.mode = len(content), 0o755
-        archive.addfile(member, io.BytesIO(content))
+        for name in _PROGRAMS:
+            content = program(architecture, name)
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 

@@ -10,6 +10,10 @@ from typing import Literal, Protocol
 
 from knoll.errors import KnollError
 
+ADDRESS = "\0address\0"
+"""Stands in a container's variables, command and arguments for the instance's IP address, which is known once it has a
+sandbox. No value that a user writes can hold it."""
+
 LogStream = Literal["stdout", "stderr"]
 
 
@@ -50,14 +54,38 @@ class Mount:
 
     target: str
     """Absolute path in the container."""
-    kind: Literal["bind", "tmpfs", "volume"]
+    kind: Literal["bind", "tmpfs", "volume", "own"]
     source: str = ""
-    """Path as the engine's host sees it (bind), name (volume), empty (tmpfs)."""
+    """Path as the engine's host sees it (bind), name on the engine (volume), of a `Volume` (own), empty (tmpfs)."""
     read_only: bool = False
+    sub_path: str = ""
+    """One file or folder of an own volume instead of its root."""
     size_bytes: int | None = None
     """Bound of a tmpfs; None is half of the memory."""
     mode: int = 0o1777
     """Permission bits of a tmpfs."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a volume."""
+
+    data: bytes
+    mode: int = 0o644
+    """Permission bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume of this platform on the engine. All that is said here can be read back from it."""
+
+    name: str
+    """Unique on the platform; letters, digits, `_`, `.` and `-`, at most 200."""
+    kind: Literal["files", "scratch", "claim"]
+    owner: str
+    """uid of the Revision or of the claim, or name of the instance, that it is for."""
+    about: str = ""
+    """`namespace/name` of the Revision or claim, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +100,7 @@ class ContainerSpec:
     args: Sequence[str] = ()
     """Replaces the image's command; empty leaves it unless `command` is given."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Final values: nothing is expanded here. `HOSTNAME` is added by the runtime: the instance's name."""
+    """Final values: nothing but `ADDRESS` is put in here. `HOSTNAME` is added by the runtime: the instance's name."""
     resources: Resources = Resources()
     mounts: Sequence[Mount] = ()
     user: int | None = None
@@ -266,6 +294,8 @@ class Runtime(Protocol):
     async def stop(self, name: str, grace_seconds: float | None = None) -> None:
         """End an instance: SIGTERM to each container, SIGKILL when the grace is over, then remove all of it.
 
+        The volumes that it owns go with it.
+
         Does nothing when there is none. A paused instance is resumed first, so that it can end by itself.
 
         Args:
@@ -346,6 +376,35 @@ class Runtime(Protocol):
         """
         ...
 
+    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+        """Have a volume that holds exactly these files; made when missing.
+
+        Who has all of it mounted sees the change at once and as a whole; who has a part of it mounted (`sub_path`)
+        keeps what it has.
+
+        Args:
+            volume: a volume of files; nobody else writes to it.
+            files: relative path to content; no path begins with `..` or is below another.
+        """
+        ...
+
+    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+        """Have a volume that containers write to, every user of theirs; a new one is empty.
+
+        Args:
+            volume: what it is.
+            folders: relative paths of folders that it must have, made when missing.
+        """
+        ...
+
+    async def volumes(self) -> list[Volume]:
+        """Every volume of this platform, by name."""
+        ...
+
+    async def remove_volume(self, name: str) -> bool:
+        """Remove a volume with what is in it; False while a container has it mounted. One that is gone is fine."""
+        ...
+
     async def memory_bytes(self, name: str) -> int:
         """Memory in use by an instance now, file cache that can be dropped left out. NotFoundError when none."""
         ...
@@ -355,7 +414,10 @@ class Runtime(Protocol):
         ...
 
     async def destroy(self) -> None:
-        """Remove everything of this platform from the engine: instances at once, spare sandboxes, the network."""
+        """Remove everything of this platform from the engine: instances at once, spare sandboxes, the network, volumes.
+
+        Volumes of claims stay: the objects that stand for them may be kept, and their content is nowhere else.
+        """
         ...
 
     async def close(self) -> None:

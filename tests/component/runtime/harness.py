@@ -32,6 +32,8 @@ def behave(spec: ContainerSpec) -> FakeProgram:
         case ["exit", code, *message]:
             said = f"{' '.join(message)}\n".encode() if message else b""
             return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=said)
+        case ["leave", path, text]:
+            return FakeProgram(listens_after=None, exits_after=0.0, writes={path: text.encode()})
         case ["sleep"]:
             return FakeProgram(listens_after=None)
         case ["stubborn"]:
@@ -61,6 +63,9 @@ class Harness(Protocol):
     async def kill(self, name: str, container: str = "user-container") -> None:
         """A container's process gets SIGKILL from somebody else."""
 
+    async def read(self, name: str, path: str, container: str = "user-container") -> str:
+        """What a container finds in a file; begins with `error` when it finds none."""
+
     async def leftovers(self) -> list[str]:
         """Names of what is there that belongs to no instance and is no spare sandbox."""
 
@@ -80,6 +85,10 @@ class FakeHarness:
 
     async def kill(self, name: str, container: str = "user-container") -> None:
         self.engine.kill(name, container)
+
+    async def read(self, name: str, path: str, container: str = "user-container") -> str:
+        found = self.engine.read(name, path, container)
+        return "error: no such file" if found is None else found.decode()
 
     async def leftovers(self) -> list[str]:
         return sorted(self.engine.instances)
@@ -109,6 +118,11 @@ class DockerHarness:
     async def kill(self, name: str, container: str = "user-container") -> None:
         await docker("kill", f"{self.platform}.{name}.{container}")
 
+    async def read(self, name: str, path: str, container: str = "user-container") -> str:
+        told = json.loads(await docker("inspect", f"{self.platform}.{name}.{container}"))[0]["Config"]["Labels"]
+        port = 9090 if container != "user-container" else PORT
+        return await fetch(told["knoll.dev/address"], f"/file?path={path}", port)
+
     async def sandbox_of(self, name: str) -> str:
         told = json.loads(await docker("inspect", f"{self.platform}.{name}.user-container"))[0]
         return str(told["Config"]["Labels"]["knoll.dev/sandbox"])
@@ -122,10 +136,18 @@ class DockerHarness:
     async def leftovers(self) -> list[str]:
         return [name for name in await self.names() if not name.startswith(f"{self.platform}.spare-")]
 
+    async def volumes(self) -> list[str]:
+        out = await docker("volume", "ls", "-q", "--filter", f"label=knoll.dev/platform={self.platform}")
+        return sorted(out.split())
+
     async def clean(self) -> None:
         async with self.runtime() as runtime:
             await runtime.destroy()
         assert await self.names() == []
+        claims = await self.volumes()
+        assert all(one.startswith(f"{self.platform}.claim.") for one in claims)
+        if claims:
+            await docker("volume", "rm", *claims)
 
 
 async def docker(*args: str) -> str:

@@ -26,6 +26,12 @@ func main() {
 		}
 		code, _ := strconv.Atoi(args[1])
 		os.Exit(code)
+	case "leave": // leave FILE TEXT
+		if err := os.WriteFile(args[1], []byte(args[2]), 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case "sleep": // runs until it is told to end, and never listens
 		wait(syscall.SIGTERM)
 	case "stubborn": // does not end when it is told to
@@ -68,6 +74,24 @@ func serve() {
 		fmt.Fprintln(w, os.Getenv("HOSTNAME"))
 	})
 	http.HandleFunc("/facts", facts)
+	http.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { // what it holds, or why it cannot be read
+		content, err := os.ReadFile(r.FormValue("path"))
+		if err != nil {
+			content = []byte("error: " + err.Error())
+		}
+		w.Write(content)
+	})
+	http.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, os.WriteFile(r.FormValue("path"), []byte(r.FormValue("data")), 0o644))
+	})
+	http.HandleFunc("/stat", func(w http.ResponseWriter, r *http.Request) {
+		found, err := os.Stat(r.FormValue("path"))
+		if err != nil {
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, found.Mode())
+	})
 	http.HandleFunc("/mark", func(w http.ResponseWriter, _ *http.Request) {
 		_, err := os.Stat("/mark")
 		fmt.Fprintln(w, err == nil)
