@@ -164,6 +164,24 @@ class DockerRuntime:
         group = await self._apps(name)
         await asyncio.gather(*(self._freeze(one, "unpause") for one in group if one.state == "paused"))
 
+    async def halt(self, name: str, grace_seconds: float | None = None) -> None:
+        group = await self._apps(name)
+        grace = float(group[0].labels[labels.GRACE]) if grace_seconds is None else grace_seconds
+        self._watch.expect_once({one.id for one in group if one.alive})
+        await asyncio.gather(*(self._end(one, grace) for one in group))
+
+    async def unhalt(self, name: str) -> tuple[ContainerState, ...]:
+        group = {one.labels[labels.CONTAINER]: one for one in reversed(await self._apps(name))}
+        now = time.time()
+        # All of them: the list may still say of one that ended just now that it runs.
+        await asyncio.gather(*(self._starter.once_more(one) for one in group.values()))
+        names = next(iter(group.values())).labels[labels.CONTAINERS].split(",")
+        return tuple(
+            ContainerState(each, True, None, restarts=int(group[each].labels[labels.RESTARTS]), started_at=now,
+                           image=group[each].labels[labels.IMAGE])
+            for each in names
+        )  # fmt: skip
+
     # --- what there is
 
     async def instances(self) -> list[Instance]:

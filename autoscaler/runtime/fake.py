@@ -361,6 +361,21 @@ class FakeRuntime:
     async def resume(self, name: str) -> None:
         self._freeze("resume", name, False)
 
+    async def halt(self, name: str, grace_seconds: float | None = None) -> None:
+        self.engine.check("halt")
+        one = self._instance(name)
+        await self.resume(name)
+        grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
+        await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
+
+    async def unhalt(self, name: str) -> tuple[ContainerState, ...]:
+        self.engine.check("unhalt")
+        one = self._instance(name)
+        for container in one.containers.values():
+            if not container.running:
+                await self.engine.begin(container)
+        return tuple(container.state() for container in one.containers.values())
+
     async def instances(self) -> list[Instance]:
         self.engine.check("instances")
         return [_seen(self.engine.instances[name]) for name in sorted(self.engine.instances)]

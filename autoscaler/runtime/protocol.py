@@ -323,6 +323,25 @@ class Runtime(Protocol):
         """Undo `pause`; an instance that is not paused stays as it is. NotFoundError when there is none."""
         ...
 
+    async def halt(self, name: str, grace_seconds: float | None = None) -> None:
+        """End an instance's processes as `stop` does, and keep the rest: sandbox, address, file systems.
+
+        Its state is `exited` then. A paused instance is resumed first. NotFoundError when there is none.
+        """
+        ...
+
+    async def unhalt(self, name: str) -> tuple[ContainerState, ...]:
+        """Undo `halt`: run what does not run, on the file systems that are there; `restarts` stay as they are.
+
+        Returns:
+            Each container's state, in the order of the spec.
+
+        Raises:
+            NotFoundError: there is no such instance.
+            InstanceStartError: a container cannot be started; what was started meanwhile runs on.
+        """
+        ...
+
     async def instances(self) -> list[Instance]:
         """Every instance of this platform, by name, from what the engine says now and nothing else."""
         ...

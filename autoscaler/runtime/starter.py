@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 INIT_SECONDS = 24 * 3600.0
 """An init container may work for long; who starts the instance bounds it by cancelling."""
+RUNS_ALREADY = 304
 _NO_SANDBOX = ("cannot join network", "failed to join IPC", "joining network namespace")
 
 Scheduled = Callable[[Instance], None]
@@ -84,6 +85,18 @@ class Starter:
         await self._engine.remove(one.id)
         return ContainerState(container, True, restarts=restarts, started_at=now, image=one.labels[labels.IMAGE])
 
+    async def once_more(self, one: Listed) -> None:
+        """Run a container that was ended, as it is; one that runs goes on.
+
+        Raises:
+            InstanceStartError: it cannot be started.
+        """
+        container = one.labels[labels.CONTAINER]
+        try:
+            await self._launch(one.id, container)
+        except SandboxGoneError as error:
+            raise InstanceStartError(str(error), container=container) from error
+
     async def rename(self, sandbox: Sandbox, instance: str) -> None:
         """Show whose a sandbox is, and that it is no spare one, to who reads the list after us."""
         name = labels.sandbox_name(self._platform, instance)
@@ -138,6 +151,8 @@ class Starter:
         try:
             await self._engine.post(f"/containers/{container_id}/start")
         except EngineError as error:
+            if error.status == RUNS_ALREADY:
+                return
             if any(sign in str(error) for sign in _NO_SANDBOX):
                 raise SandboxGoneError(str(error)) from error
             message = f"container {container} cannot be started: {_essence(str(error))}"

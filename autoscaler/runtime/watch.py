@@ -47,11 +47,16 @@ class Watch:
         self._listeners: set[asyncio.Queue[RuntimeEvent]] = set()
         self._expected: deque[str] = deque(maxlen=EXPECTED)
         self._sandboxes: dict[str, tuple[str, str]] = {}
+        self._once: set[str] = set()
         self._oom: set[str] = set()
 
     def expect(self, ids: Iterable[str]) -> None:
         """These containers end because we want it: nobody is told."""
         self._expected.extend(ids)
+
+    def expect_once(self, ids: Iterable[str]) -> None:
+        """These containers, which run, end because we want it, and may run again: their end after that is news."""
+        self._once |= set(ids)
 
     def know(self, sandbox_id: str, instance: str, revision: str) -> None:
         """A sandbox's labels do not say whose it is; this does."""
@@ -74,6 +79,7 @@ class Watch:
         while True:
             try:
                 async with self._engine.stream("GET", "/events", query=_query(self._platform)) as answer:
+                    self._once.clear()
                     if not first:
                         await self._on_resync()
                         self._tell(Resync("the container engine is back"))
@@ -106,6 +112,9 @@ class Watch:
     async def _ended(self, container_id: str, told: Mapping[str, str], at: float) -> None:
         oom = container_id in self._oom
         self._oom.discard(container_id)
+        if container_id in self._once:
+            self._once.discard(container_id)
+            return
         if container_id in self._expected or told.get(labels.ROLE) != "app":
             return
         code = int(told.get("exitCode", "0"))

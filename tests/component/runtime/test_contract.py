@@ -325,7 +325,38 @@ async def test_a_paused_instance_can_be_stopped(runtime: Runtime) -> None:
     assert await runtime.instances() == []
 
 
-@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes"])
+async def test_a_halted_instance_keeps_its_place_and_answers_again(runtime: Runtime) -> None:
+    one = await runtime.start(spec())
+    await runtime.halt("hello-1", 5)
+    assert (await until_state(runtime, "exited")).address == one.address
+    (state,) = await runtime.unhalt("hello-1")
+    assert (state.name, state.running, state.restarts) == ("user-container", True, 0)
+    assert (await fetch(one.address)).strip() == "hello-1"
+    await until_state(runtime, "running")
+
+
+async def test_a_paused_instance_can_be_halted_and_a_halted_one_stopped(runtime: Runtime, harness: Harness) -> None:
+    await runtime.start(spec())
+    await runtime.pause("hello-1")
+    await runtime.halt("hello-1", 5)
+    await until_state(runtime, "exited")
+    await runtime.stop("hello-1")
+    assert await harness.leftovers() == []
+
+
+async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harness: Harness) -> None:
+    await runtime.start(spec())
+    async with aclosing(runtime.events()) as events:
+        await first(events, Resync)
+        await runtime.halt("hello-1", 5)
+        await runtime.unhalt("hello-1")
+        await harness.kill("hello-1")
+        died = await first(events, ContainerDied)
+    assert isinstance(died, ContainerDied)
+    assert died.exit_code == 137
+
+
+@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "halt", "unhalt"])
 async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
     with pytest.raises(NotFoundError, match="nobody"):
         await getattr(runtime, method)("nobody")
