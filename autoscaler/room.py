@@ -41,6 +41,22 @@ def _sum(containers: Iterable[ContainerSpec]) -> Need:
     return Need(cores, memory)
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the operator says of the machine; None where the engine is to be asked."""
+
+    cores: float | None = None
+    memory_bytes: int | None = None
+    paused_memory_fraction: float = 0.25
+    """How much of its memory paused instances may keep together."""
+
+    def over(self, told: Capacity) -> Capacity:
+        """What the engine told, with what the operator said over it."""
+        cores = told.cores if self.cores is None else self.cores
+        memory = told.memory_bytes if self.memory_bytes is None else self.memory_bytes
+        return Capacity(cores, memory)
+
+
 class Room:
     """The machine's cores and memory, handed out by name."""
 

@@ -94,6 +94,12 @@ class AutoscalerSettings(CommonSettings):
     """Seconds between two decisions for one Revision."""
     warm_sandboxes: int = Field(32, ge=0, le=256)
     """Most sandboxes kept ready: two, and as many as started at once in the last ten minutes (4 MB each); 0 is none."""
+    capacity_cpu: PositiveFloat | None = None
+    """Cores that instances may request together; without it, what the engine's machine has."""
+    capacity_memory_bytes: PositiveInt | None = None
+    """Memory that instances may request together, in bytes; without it, what the engine's machine has."""
+    paused_memory_fraction: float = Field(0.25, ge=0, le=1)
+    """Part of that memory that paused instances may keep; beyond it the longest paused go first."""
 
 
 class NamesSettings(CommonSettings):
