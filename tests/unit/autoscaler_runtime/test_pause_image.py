@@ -1,5 +1,6 @@
 """The sandbox's program, byte by byte."""
 
+import errno
 import io
 import platform
 import struct
@@ -35,12 +36,12 @@ def test_the_arm64_loop_goes_back_to_its_first_instruction() -> None:
     assert words[0] == 0xD2800000 | 73 << 5 | 8
 
 
-def test_the_layer_is_the_same_bytes_each_time_and_holds_the_program() -> None:
+def test_the_layer_is_the_same_bytes_each_time_and_holds_the_programs() -> None:
     assert layer("amd64") == layer("amd64")
     with tarfile.open(fileobj=io.BytesIO(layer("amd64"))) as archive:
-        (member,) = archive.getmembers()
-        assert (member.name, member.mode) == ("pause", 0o755)
-        assert archive.extractfile(member).read() == program("amd64")  # type: ignore[union-attr]
+        assert [(one.name, one.mode) for one in archive] == [("pause", 0o755), ("swap", 0o755)]
+        for name in ("pause", "swap"):
+            assert archive.extractfile(name).read() == program("amd64", name)  # type: ignore[union-attr]
 
 
 def test_another_architecture_is_refused() -> None:
@@ -48,13 +49,57 @@ def test_another_architecture_is_refused() -> None:
         program("mips")
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="the program speaks to the Linux kernel")
-def test_the_program_sleeps_on_this_machine(tmp_path: Path) -> None:
+on_linux = pytest.mark.skipif(platform.system() != "Linux", reason="the programs speak to the Linux kernel")
+
+
+def written(directory: Path, name: str) -> str:
+    """A program of this machine's architecture as a file."""
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    path = tmp_path / "pause"
-    path.write_bytes(program(architecture))
+    path = directory / name
+    path.write_bytes(program(architecture, name))
     path.chmod(0o755)
-    process = subprocess.Popen([str(path)])
+    return str(path)
+
+
+@on_linux
+def test_swap_renames_and_then_removes_files_and_empty_folders_and_passes_over_what_it_cannot(tmp_path: Path) -> None:
+    swap = written(tmp_path, "swap")
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.symlink_to("there")
+    old.symlink_to("here")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    (tmp_path / "full/inner").mkdir(parents=True)
+    gone = [tmp_path / path for path in ("folder/file", "folder", "absent", "full")]
+    assert subprocess.run([swap, new, old, *gone]).returncode == 0
+    assert old.readlink() == Path("there")
+    assert not new.is_symlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["full", "old", "swap"]
+
+
+@on_linux
+def test_swap_removes_nothing_when_it_cannot_rename_and_ends_with_the_error(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.touch()
+    done = subprocess.run([written(tmp_path, "swap"), tmp_path / "absent", tmp_path / "old", kept])
+    assert done.returncode == errno.ENOENT
+    assert kept.exists()
+
+
+def test_the_arm64_branches_of_swap_lead_to_its_loop_and_its_end() -> None:
+    words = struct.unpack("<22I", program("arm64", "swap")[120:])
+    at = {name: words.index(word) for name, word in {"next": 0xF8408681, "end": 0xCB1303E0}.items()}
+    failed = next(index for index, word in enumerate(words) if word >> 24 == 0xB5)
+    no_more = next(index for index, word in enumerate(words) if word >> 24 == 0xB4)
+    again = next(index for index, word in enumerate(words) if word >> 26 == 0b000101)
+    assert failed + (words[failed] >> 5 & 0x7FFFF) == at["end"]
+    assert no_more + (words[no_more] >> 5 & 0x7FFFF) == at["end"]
+    assert again + (words[again] & 0x3FFFFFF) - (1 << 26) == at["next"]
+
+
+@on_linux
+def test_the_program_sleeps_on_this_machine(tmp_path: Path) -> None:
+    process = subprocess.Popen([written(tmp_path, "pause")])
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.2)
