@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "samples" / "rest-api-go"
 SERVICE, BURST = "stock-service-example", "stock-burst"
 IMAGE = "rest-api-go:v1"
+BESIDE = "python:3.13-slim"
+"""Has what it takes to ask a name, which the sample's image has not."""
 READY_SECONDS, ZERO_SECONDS = 60, 60
 BURST_REQUESTS, BURST_LIMIT = 50, 5
 
@@ -78,6 +80,7 @@ class Walkthrough:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("Build the sample's image from its folder", self.build),
             ("Apply v1: it gets all requests", self.v1),
+            ("Inside: one container calls another by its cluster-local name", self.inside),
             ("Apply v2: half of the requests each, and a tag host for each", self.v2),
             ("Apply v3 without traffic: only its tag host reaches it", self.v3),
             ("Shift to 40 / 30 / 30", self.shift),
@@ -105,6 +108,22 @@ class Walkthrough:
         self._apply("revision-v1.yaml")
         self._kubectl("get", "ksvc,configuration,revision,route")
         await self.expect({"v1": 100}, 20)
+
+    async def inside(self) -> None:
+        await self._ask(1, "")
+        selector = f"serving.knative.dev/service={SERVICE}"
+        pod = self._kubectl("get", "pods", "-l", selector, "-o", "jsonpath={.items[0].metadata.name}", show=False)
+        words = ["docker", "ps", "-q", f"--filter=label=knoll.dev/instance={pod}", "--filter=label=knoll.dev/role=app"]
+        container = self._run(words, shown="").split()[0]
+        host = f"{SERVICE}.{self.namespace}"
+        call = f'from urllib.request import urlopen; print(urlopen("http://{host}").read().decode(), end="")'
+        beside = ["docker", "run", "--rm", "--network", f"container:{container}", BESIDE]
+        if "svc.cluster.local" not in self._run([*beside, "cat", "/etc/resolv.conf"], shown=""):
+            self.console.print("this platform runs without them: `knoll up` said why when it started")
+            return
+        said = self._run([*beside, "python", "-c", call], shown=f"curl http://{host}     # beside {pod}")
+        if said != "Welcome to the v1 app!\n":
+            raise StepError(f"wanted v1 at http://{host} inside, got {said!r}")
 
     async def v2(self) -> None:
         self._apply("revision-v2.yaml")
