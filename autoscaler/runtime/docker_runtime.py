@@ -78,20 +78,19 @@ class DockerRuntime:
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
-        self._leads = not standby
+        self._leads, self._prepared = not standby, False
         self._watching: asyncio.Task[None] | None = None
         self._pooling: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "DockerRuntime":
-        await self._engine.open()
         try:
-            await self._images.ensure_pause()
-            await self._ensure_network()
-            await self._adopt()
-            self._limiter.resize(limit_for((await self.capacity()).cores))
-        except BaseException:
-            await self._engine.close()
-            raise
+            await self._engine.open()
+            await self._prepare()
+        except BaseException as error:
+            if self._leads or not isinstance(error, RuntimeUnavailableError):
+                await self._engine.close()
+                raise
+            log.warning("the container engine is away; it is waited for", error=str(error))
         self._watching = asyncio.create_task(self._watch.run())
         if self._leads:
             self._pooling = asyncio.create_task(self._pool.keep())
@@ -106,6 +105,9 @@ class DockerRuntime:
         return self._pool.spare
 
     async def take_over(self) -> None:
+        if not self._prepared:
+            await self._engine.agree()
+            await self._prepare()
         self._leads = True
         await self._adopt()
         if self._pooling is None:
@@ -378,6 +380,14 @@ class DockerRuntime:
         for one in found.leftovers:
             if one.name not in busy:
                 await self._engine.remove(one.id)
+
+    async def _prepare(self) -> None:
+        """Make what is missing on an engine that is seen for the first time."""
+        await self._images.ensure_pause()
+        await self._ensure_network()
+        await self._adopt()
+        self._limiter.resize(limit_for((await self.capacity()).cores))
+        self._prepared = True
 
     async def _ensure_network(self) -> None:
         try:

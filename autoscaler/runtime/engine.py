@@ -49,17 +49,13 @@ class Engine:
         self._version: str | None = None
 
     async def open(self) -> None:
-        """Connect and agree on an API version."""
+        """Connect and agree on an API version; when it raises, `agree` may be tried again until `close`."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(self._socket), limit=0, keepalive_timeout=300),
             base_url="http://engine",
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, connect=CONNECT_SECONDS),
         )
-        try:
-            await self._negotiate()
-        except BaseException:
-            await self.close()
-            raise
+        await self.agree()
 
     async def close(self) -> None:
         if self._session:
@@ -172,7 +168,8 @@ class Engine:
     def _broken(self) -> "_Broken":
         return _Broken(self._socket)
 
-    async def _negotiate(self) -> None:
+    async def agree(self) -> None:
+        """Agree on an API version, also with an engine that came back as another."""
         self._version = None
         told = await self.get("/version")
         newest = _parsed(told["ApiVersion"])

@@ -1,0 +1,129 @@
+"""The container engine goes away, comes back, or is not there yet: nobody has to help."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.component.runtime.harness import IMAGE, build_image, docker_runs, remove_images
+from tests.conftest import free_port, need
+from tests.e2e.platform import Platform, running
+from tests.own_engine import OwnEngine, own_engine
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+MANIFEST = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: NAME, namespace: default}
+spec:
+  template:
+    metadata:
+      annotations: {autoscaling.knative.dev/min-scale: "MIN"}
+    spec:
+      timeoutSeconds: 5
+      containers: [{image: IMAGE}]
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
+    need("DOCKER", docker_runs() and shutil.which("dockerd") is not None and os.geteuid() == 0)
+    need("KUBECTL", shutil.which("kubectl") is not None)
+    build_image(tmp_path_factory.mktemp("program"))
+    with own_engine(Path(tempfile.mkdtemp(prefix="knoll-e"))) as one:
+        one.copy_image(IMAGE)
+        yield one
+    remove_images()
+
+
+@pytest.fixture(scope="module")
+def platform(engine: OwnEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform on an engine of its own."""
+    folder = tmp_path_factory.mktemp("platform")
+    with running(folder, KNOLL_DOCKER_SOCKET=str(engine.socket), DOCKER_HOST=engine.host) as one:
+        yield one
+
+
+def apps(engine: OwnEngine, platform: Platform, name: str) -> set[str]:
+    """Ids of a Service's running app containers."""
+    words = (f"label=knoll.dev/platform={platform.name}", "label=knoll.dev/role=app",
+             f"label=serving.knative.dev/service={name}")  # fmt: skip
+    found = engine.docker("ps", "-q", *(f"--filter={one}" for one in words), check=False)
+    return set(found.stdout.split())
+
+
+def answers(platform: Platform, name: str) -> bool:
+    try:
+        answer = httpx.get(platform.gateway, headers={"Host": f"{name}.default.localhost"}, timeout=30)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+@pytest.mark.timeout(400)
+def test_instances_that_died_with_the_engine_are_replaced(engine: OwnEngine, platform: Platform) -> None:
+    platform.kubectl(
+        "apply", "-f", "-", stdin=MANIFEST.replace("NAME", "two").replace("IMAGE", IMAGE).replace("MIN", "2")
+    )
+    platform.kubectl("wait", "ksvc/two", "--for=condition=Ready", "--timeout=60s")
+    eventually_sync(lambda: len(apps(engine, platform, "two")) == 2, within=60, what="two instances")
+    before = apps(engine, platform, "two")
+    pids = platform.pids("autoscaler")
+    engine.kill()
+    engine.start()
+    eventually_sync(
+        lambda: len(apps(engine, platform, "two") - before) == 2 and not before & apps(engine, platform, "two"),
+        within=90,
+        what="two new instances",
+    )
+    eventually_sync(lambda: answers(platform, "two"), within=60, what="an answer")
+    assert platform.pids("autoscaler") == pids, "the autoscaler was started again"
+    platform.kubectl("delete", "ksvc", "two")
+    eventually_sync(lambda: not apps(engine, platform, "two"), within=60, what="no instance")
+
+
+@pytest.mark.timeout(200)
+def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis_url: str, tmp_path: Path) -> None:
+    port = free_port()
+    link = tmp_path / "docker.sock"
+    name = f"test-wait-{port}"
+    environment = {
+        **os.environ, "KNOLL_DOCKER_SOCKET": str(link), "KNOLL_REDIS_URL": redis_url, "KNOLL_PLATFORM": name,
+        "KNOLL_INSTANCE_NETWORK": f"{name}-instances", "KNOLL_AUTOSCALER_ADMIN_PORT": str(port),
+    }  # fmt: skip
+    log = tmp_path / "log"
+
+    def health() -> httpx.Response | None:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=10)
+        except httpx.HTTPError:
+            return None
+
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "autoscaler"], env=environment, stdout=out, stderr=out)
+    try:
+        eventually_sync(lambda: health() is not None, within=60, what="the admin port")
+        eventually_sync(lambda: "cannot look after instances yet" in log.read_text(), within=60, what="a word of it")
+        told = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10)
+        assert told.status_code == 503
+        assert str(link) in told.text
+        link.symlink_to(engine.socket)
+
+        def prepared() -> bool:
+            filters = f"--filter=label=knoll.dev/platform={name}"
+            return bool(engine.docker("ps", "-q", filters).stdout.split())
+
+        eventually_sync(prepared, within=60, what="sandboxes")
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10).status_code == 200
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        process.wait(60)
