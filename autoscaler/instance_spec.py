@@ -3,9 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 
-from autoscaler.expansion import expand, expand_variables
+from autoscaler.expansion import expand
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec, Resources
+from autoscaler.sources import About, Find, references, variables
+from autoscaler.sources_files import has_files
+from autoscaler.sources_volumes import engine_volumes, mount, shared
+from knoll.node import NODE
 from knoll.resources import labels as known
 from knoll.resources import pod
 from knoll.resources.names import child_name
@@ -14,6 +18,7 @@ from knoll.resources.revision import Revision
 
 DEFAULT_PORT = 8080
 HASH_LENGTH = 10
+UNKNOWN_MACHINE = Capacity(1.0, 0)
 PREFIX_LENGTH = 58
 """What Kubernetes leaves of a name before it adds five letters, so that the whole is a host name."""
 
@@ -40,11 +45,18 @@ def serving_port(revision: Revision) -> int:
     return ports[0].container_port if ports and ports[0].container_port else DEFAULT_PORT
 
 
-def instance_spec(revision: Revision, name: str) -> InstanceSpec:
+def instance_spec(
+    revision: Revision, name: str, find: Find | None = None, machine: Capacity = UNKNOWN_MACHINE
+) -> InstanceSpec:
     """An instance of a Revision whose images are resolved.
+
+    Args:
+        find: looks up what containers take from other objects; None leaves that out.
+        machine: what a container without a limit is told of its resources.
 
     Raises:
         KeyError: a container's image is not resolved.
+        MissingSourceError: an object or key is missing.
     """
     meta, spec = revision.metadata, revision.spec
     status = revision.status
@@ -56,11 +68,13 @@ def instance_spec(revision: Revision, name: str) -> InstanceSpec:
         "K_REVISION": meta.name,
     }
     volumes = {volume.name: volume for volume in spec.volumes}
+    own = engine_volumes(revision, name, find) if find else {}
+    itself = about(revision, name, machine)
 
     def container(one: pod.Container) -> ContainerSpec:
         ours = {**identity, "PORT": str(port)} if one is serving else identity
-        written = ((variable.name, variable.value) for variable in one.env if variable.name not in ours)
-        env = expand_variables([*((name, value.replace("$", "$$")) for name, value in ours.items()), *written])
+        env = variables(one if find else _without_sources(one), ours, itself, find or _nothing)
+        mounts = (mount(each, volumes[each.name], own) for each in one.volume_mounts)
         security = one.security_context
         capabilities = security.capabilities if security else None
         return ContainerSpec(
@@ -70,7 +84,7 @@ def instance_spec(revision: Revision, name: str) -> InstanceSpec:
             args=tuple(expand(part, env) for part in one.args),
             env=env,
             resources=resources(one.resources or pod.ResourceRequirements()),
-            mounts=tuple(mount(each, volumes[each.name]) for each in one.volume_mounts if volumes[each.name].empty_dir),
+            mounts=tuple(each for each in mounts if each is not None),
             user=security.run_as_user if security else None,
             group=security.run_as_group if security else None,
             working_dir=one.working_dir,
@@ -91,16 +105,35 @@ def instance_spec(revision: Revision, name: str) -> InstanceSpec:
     )
 
 
-def not_delivered(revision: Revision) -> tuple[str, ...]:
-    """Fields of a Revision that this platform takes and cannot deliver to its containers yet; empty when none."""
-    spec, found = revision.spec, []
-    for group, containers in (("containers", spec.containers), ("initContainers", spec.init_containers)):
-        for index, one in enumerate(containers):
-            where = f"spec.{group}[{index}]"
-            found += [f"{where}.env[{at}].valueFrom" for at, variable in enumerate(one.env) if variable.value_from]
-            found += [f"{where}.envFrom"] if one.env_from else []
-    found += [f"spec.volumes[{index}]" for index, volume in enumerate(spec.volumes) if not volume.empty_dir]
-    return tuple(found)
+def needs_delivery(spec: pod.PodSpec) -> bool:
+    """Whether anything must be looked up or made before an instance can start."""
+    asks = any(variable.value_from for one in (*spec.containers, *spec.init_containers) for variable in one.env)
+    kept = any(has_files(volume) or volume.persistent_volume_claim for volume in spec.volumes)
+    return asks or kept or bool(references(spec)) or bool(shared(spec))
+
+
+def about(revision: Revision, name: str, machine: Capacity = UNKNOWN_MACHINE) -> About:
+    """What an instance may ask of itself."""
+    meta = revision.metadata
+    return About(
+        name=name,
+        namespace=meta.namespace,
+        labels=instance_labels(revision),
+        annotations=meta.annotations,
+        service_account=revision.spec.service_account_name or "default",
+        node=NODE,
+        cores=machine.cores,
+        memory_bytes=machine.memory_bytes,
+    )
+
+
+def _without_sources(one: pod.Container) -> pod.Container:
+    plain = tuple(variable for variable in one.env if variable.value_from is None)
+    return one.model_copy(update={"env": plain, "env_from": ()})
+
+
+def _nothing(_: str, __: str) -> None:
+    return None
 
 
 def instance_labels(revision: Revision) -> dict[str, str]:
@@ -133,14 +166,6 @@ def resources(wanted: pod.ResourceRequirements) -> Resources:
         memory_request=whole(wanted.requests, "memory"),
         memory_limit=whole(wanted.limits, "memory"),
     )
-
-
-def mount(where: pod.VolumeMount, volume: pod.Volume) -> Mount:
-    """An emptyDir, in memory."""
-    empty = volume.empty_dir
-    assert empty is not None
-    size = int(float(parse_quantity(str(empty.size_limit)))) if empty.size_limit else None
-    return Mount(target=where.mount_path, kind="tmpfs", size_bytes=size, read_only=where.read_only)
 
 
 def probes(revision: Revision) -> dict[str, Probes]:

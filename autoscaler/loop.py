@@ -11,9 +11,10 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
+from autoscaler.delivery import Delivery
 from autoscaler.member import Member, World
 from autoscaler.probes.checks import Checker
-from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime
+from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime, Volume
 from autoscaler.scaler import Scaler
 from autoscaler.showing import Showing
 from knoll import keys, kinds
@@ -64,9 +65,14 @@ class Autoscaler:
         self._runtime, self._store, self._redis = runtime, store, redis
         self._endpoints, self._scale = endpoints, scale
         self._tick_seconds, self._clock = tick_seconds, clock
-        self._world = World(runtime, checker, self._member_changed, self._drained, clock)
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
+        self._sources = {kind.id: Informer(store, kind.id) for kind in (kinds.SECRET, kinds.VOLUME_CLAIM)}
+        self._sources[kinds.CONFIG_MAP.id] = self._maps
+        self._delivery = Delivery(runtime, self._sources, needed=self._needs, changed=self._sources_changed)
+        self._world = World(
+            runtime, checker, self._member_changed, self._drained, prepare=self._delivery.prepare, clock=clock
+        )
         self._pods = Informer(store, kinds.POD.id)
         self._config = LiveConfig(self._maps)
         self._showing = Showing(instances, self._of)
@@ -90,10 +96,10 @@ class Autoscaler:
         """Lead until cancelled; instances run on."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(Informers(self._store, [self._revisions, self._maps, self._pods]).run())
-                await self._revisions.synced()
+                informers = Informers(self._store, [self._revisions, self._pods, *self._sources.values()])
+                tasks.create_task(informers.run())
+                await informers.synced()
                 await self._config.synced()
-                await self._pods.synced()
                 self._spawn = tasks.create_task
                 await self._begin()
                 duties = (
@@ -104,10 +110,13 @@ class Autoscaler:
                     self._republish,
                     self._sweep,
                     self._showing.run,
+                    self._delivery.run,
                 )
                 for duty in duties:
                     tasks.create_task(duty())
                 self._pods.subscribe(self._pod_changed)
+                for informer in self._sources.values():
+                    informer.subscribe(self._delivery.noticed, existing=False)
         finally:
             members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
             await asyncio.gather(*(member.abandon() for member in members))
@@ -194,11 +203,27 @@ class Autoscaler:
                 earlier.deleted = True
             self.scalers[scaler.uid] = self._current[scaler.key] = scaler
             self._by_key[scaler.key].append(scaler)
+            self._delivery.know(revision)
         elif revision.metadata.annotations == scaler.revision.metadata.annotations and spec == scaler.spec:
             return
         else:
             scaler.change(revision, spec)
+            self._delivery.know(revision)
         self._mark(scaler.key)
+
+    def _sources_changed(self, uid: str) -> None:
+        self.scalers[uid].sources_changed()
+        self._mark(self.scalers[uid].key)
+
+    def _needs(self, volume: Volume) -> bool:
+        """Whether somebody is there that a volume is for."""
+        if volume.kind == "claim":
+            namespace, _, name = volume.about.partition("/")
+            # Without a single Revision the store was rather lost, and may be brought back.
+            return not len(self._revisions) or self._sources[kinds.VOLUME_CLAIM.id].uid(namespace, name) == volume.owner
+        namespace, _, name = volume.about.partition("/")
+        of_revision = volume.owner in self.scalers or self._revisions.uid(namespace, name) == volume.owner
+        return of_revision or self._member(volume.owner) is not None
 
     def _pod_changed(self, notice: Notice) -> None:
         """A Pod that is deleted takes its instance with it; the Revision gets another if it needs one."""
@@ -253,6 +278,7 @@ class Autoscaler:
         for scaler in list(self._of(key)):
             if scaler.deleted and not scaler.members:
                 del self.scalers[scaler.uid]
+                self._delivery.forget(scaler.revision)
                 self._by_key[key].remove(scaler)
                 if self._current.get(key) is scaler:
                     del self._current[key]

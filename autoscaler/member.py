@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +22,10 @@ from autoscaler.runtime.protocol import (
     InstanceStartError,
     Runtime,
 )
+from autoscaler.sources import MissingSourceError
 from knoll.errors import ImageError, KnollError, NotFoundError
 from knoll.instances import ContainerEnd, ContainerRow, InstanceRow
+from knoll.resources.revision import Revision
 from knoll.scaling import Endpoint, Failure, StartTiming
 
 log = structlog.get_logger()
@@ -34,6 +36,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to start an instance that the engine refused."""
 WORDS_BYTES = 2048
 """Of a container's last output that go into a message."""
+MISSING_SOURCE = MissingSourceError.reason
 EXIT_PREFIX = "Container failed with: "
 DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
@@ -51,6 +54,8 @@ class World:
     """Told whenever a member's stage or failure is another."""
     drained: Callable[["Member"], Coroutine[Any, Any, None]]
     """Waits until nobody sends requests to a member any more and none is left in it, or its grace is over."""
+    prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
+    """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
     clock: Callable[[], float] = time.time
 
 
@@ -64,11 +69,13 @@ class Member:
         probes: Mapping[str, Probes],
         *,
         wanted: float,
+        prepare: Callable[[], Awaitable[InstanceSpec]] | None = None,
         adopted: Instance | None = None,
     ) -> None:
         """
         Args:
             wanted: epoch seconds of the decision that asked for it.
+            prepare: gives the spec to start, once what it takes from elsewhere is there; None starts `spec`.
             adopted: the instance, when it is there already.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
@@ -78,7 +85,8 @@ class Member:
         self.created = adopted.created if adopted else wanted
         self.failure: Failure | None = None
         self.instance = adopted
-        self._world, self._probes, self._wanted = world, probes, wanted
+        self._world, self._probes, self._wanted, self._prepare = world, probes, wanted, prepare
+        self._try_now = asyncio.Event()
         self._scheduled = self._started = 0.0
         self._timing: StartTiming | None = None
         self._adopted = adopted
@@ -131,8 +139,12 @@ class Member:
     def _why_not_started(self) -> tuple[str, str]:
         if self.failure is None:
             return "ContainerCreating", ""
-        image = self.failure.reason in ("ErrImagePull", "ImagePullBackOff")
-        return self.failure.reason if image else "RunContainerError", self.failure.message
+        told = self.failure.reason in ("ErrImagePull", "ImagePullBackOff", MISSING_SOURCE)
+        return self.failure.reason if told else "RunContainerError", self.failure.message
+
+    def try_again(self) -> None:
+        """What a start failed for may have changed: a pause before the next try is over."""
+        self._try_now.set()
 
     def drain(self) -> None:
         """Take it out of service and end it; what is in flight may finish."""
@@ -202,19 +214,25 @@ class Member:
     async def _start_with_retries(self) -> None:
         tries = 0
         while True:
+            self._try_now.clear()
             try:
                 await self._start()
                 return
             except KnollError as error:
                 self._failed(failure_of(error, tries))
                 log.warning("instance not started", instance=self.name, error=str(error))
-            await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]):
+                    await self._try_now.wait()
             tries += 1
 
     async def _start(self) -> None:
         runtime, clock = self._world.runtime, self._world.clock
         for container in (*self.spec.containers, *self.spec.init_containers):
             await runtime.ensure_image(container.image)
+
+        if self._prepare:
+            self.spec = await self._prepare()
 
         def scheduled(instance: Instance) -> None:
             self._scheduled = clock()
@@ -349,6 +367,9 @@ def failure_of(error: KnollError, tries: int) -> Failure:
     """A failed start as a condition of its Revision."""
     if isinstance(error, ImageError):
         return Failure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
+    if isinstance(error, MissingSourceError):
+        # As Kubernetes: it is waited for, until the progress deadline.
+        return Failure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
     if isinstance(error, InstanceStartError):
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
         return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")

@@ -1,13 +1,15 @@
 """One Revision's scale: keeps its windows, asks `decide`, carries out the plan, says how it stands."""
 
 import secrets
+from functools import partial
 from typing import Literal
 
+import msgspec
 import structlog
 
 from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
-from autoscaler.instance_spec import instance_name, instance_spec, not_delivered, probes
-from autoscaler.member import Member, World
+from autoscaler.instance_spec import instance_name, instance_spec, needs_delivery, probes
+from autoscaler.member import MISSING_SOURCE, Member, World
 from autoscaler.plan import Candidate, plan
 from autoscaler.runtime.protocol import Instance
 from autoscaler.window import Window
@@ -49,13 +51,6 @@ class Scaler:
         """The newest."""
         self.starts = 0
         self._failure = before.failure if before else None
-        if missing := not_delivered(revision):
-            # Rather none than one that lacks what it was promised without a word.
-            self.gave_up = True
-            message = (
-                f"not delivered to containers by this platform yet: {', '.join(missing)}; use env values or emptyDir"
-            )
-            self._failure = Failure("ContainerHealthy", "CreateContainerConfigError", message)
         self._world = world
         self._load = Window(MAX_WINDOW_SECONDS)
         self._memory = Memory()
@@ -106,6 +101,13 @@ class Scaler:
     def change(self, revision: Revision, spec: ScalingSpec) -> None:
         """The Revision's metadata or the configuration is another."""
         self.revision, self.spec = revision, spec
+
+    def sources_changed(self) -> None:
+        """An object that its containers take something from is another: what waits for it tries again."""
+        for member in self.members.values():
+            member.try_again()
+        if self.gave_up and self._failure and self._failure.reason == MISSING_SOURCE:
+            self.gave_up, self._failure, self._since = False, None, self._world.clock()
 
     # What it decides
 
@@ -166,7 +168,9 @@ class Scaler:
 
     def _start(self, now: float) -> None:
         name = instance_name(self.revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
-        member = Member(self._world, instance_spec(self.revision, name), probes(self.revision), wanted=now)
+        spec = instance_spec(self.revision, name)
+        prepare = partial(self._world.prepare, self.revision, name) if needs_delivery(self.revision.spec) else None
+        member = Member(self._world, spec, probes(self.revision), wanted=now, prepare=prepare)
         self.members[name] = member
         self.starts += 1
         member.begin()
@@ -182,9 +186,10 @@ class Scaler:
         if not self.initial_reached and not self.gave_up and now - self._since > self.spec.progress_deadline_seconds:
             self.gave_up = True
             seconds = f"{self.spec.progress_deadline_seconds:g} s"
-            self._failure = self._first_failure() or Failure(
+            failure = self._first_failure() or Failure(
                 "ResourcesAvailable", "ProgressDeadlineExceeded", f"no instance became ready within {seconds}"
             )
+            self._failure = msgspec.structs.replace(failure, final=True)
 
     def _holds(self, instance: str, now: float) -> int:
         """Requests in an instance, as far as the last reports say."""

@@ -261,22 +261,3 @@ async def test_an_instance_that_could_not_be_started_is_tried_again(world: World
     world.engine.fail("start", RuntimeUnavailableError("the engine does not answer"), times=2)
     await world.start()
     await world.ready(await world.apply())
-
-
-async def test_what_cannot_be_delivered_fails_the_revision_by_its_path_instead_of_being_left_out(world: World) -> None:
-    await world.start()
-    container = {
-        "name": "user-container",
-        "image": "app",
-        "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
-        "envFrom": [{"configMapRef": {"name": "c"}}],
-        "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "e", "mountPath": "/e"}],
-    }
-    volumes = [{"name": "e", "emptyDir": {}}, {"name": "v", "secret": {"secretName": "s"}}]
-    key = await world.apply(spec={"containers": [container], "volumes": volumes})
-    status = await world.says(key, actual=0, desired=0, active="False")
-    assert status.failure is not None
-    assert status.failure.reason == "CreateContainerConfigError"
-    for path in ("spec.containers[0].env[0].valueFrom", "spec.containers[0].envFrom", "spec.volumes[1]"):
-        assert path in status.failure.message
-    assert "spec.volumes[0]" not in status.failure.message

@@ -1,0 +1,178 @@
+"""What containers take from other objects: waited for, brought to them, kept as those objects are, and taken away."""
+
+import base64
+from typing import Any
+
+from autoscaler.runtime.protocol import File
+from knoll import kinds
+from tests.component.autoscaler.conftest import World
+from tests.unit.autoscaler.revisions import body
+from tests.waiting import eventually
+
+WORD = {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "password", "key": "word"}}}
+SHOWN = [{"name": "v", "configMap": {"name": "settings"}}]
+MOUNTED = [{"name": "v", "mountPath": "/etc/v"}]
+DISK = [{"name": "d", "persistentVolumeClaim": {"claimName": "disk"}}]
+
+
+def asking(
+    volumes: list[Any] | None = None, annotations: dict[str, str] | None = None, **container: Any
+) -> dict[str, Any]:
+    one = {
+        "name": "user-container",
+        "image": "app",
+        "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}},
+        **container,
+    }
+    return {"spec": {"containers": [one], "volumes": volumes or []}, "annotations": annotations or {}}
+
+
+async def put(world: World, kind: kinds.Kind, name: str, **fields: Any) -> None:
+    """Create an object, or give it other fields."""
+    try:
+        there = await world.store.get(kind.id, "default", name)
+        await world.store.update(kind.id, {**there, **fields})
+    except Exception as error:
+        if type(error).__name__ != "NotFoundError":
+            raise
+        meta = {"name": name, "namespace": "default", "uid": f"uid-{name}"}
+        made = {"apiVersion": "v1", "kind": kind.kind, "metadata": meta, **fields}
+        await world.store.create(kind.id, made)
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def holds(world: World, volume: str, files: dict[str, File]) -> None:
+    """Wait until a volume holds exactly these files."""
+
+    def does() -> bool:
+        assert volume in world.engine.volumes, list(world.engine.volumes)
+        assert world.engine.volumes[volume].files == files
+        return True
+
+    await eventually(does, what=f"{files} in {volume}")
+
+
+async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_is_there(world: World) -> None:
+    await world.start()
+    key = await world.apply(**asking(env=[WORD]))
+
+    async def waits(message: str) -> bool:
+        status = await world.status(key)
+        assert status is not None
+        assert status.failure is not None
+        found = (status.failure.condition, status.failure.reason, status.failure.message, status.failure.final)
+        assert found == ("ResourcesAvailable", "CreateContainerConfigError", message, False)
+        _, shown = await world.instances.snapshot()
+        assert key in shown
+        (row,) = shown[key][1].instances[0].containers
+        assert (row.running, row.reason, row.message) == (False, "CreateContainerConfigError", message)
+        return True
+
+    await eventually(lambda: waits('secret "password" not found'), what="that it waits for the Secret")
+    await put(world, kinds.SECRET, "password", data={})
+    await eventually(
+        lambda: waits("couldn't find key word in Secret default/password"), what="that it waits for the key"
+    )
+    await put(world, kinds.SECRET, "password", data={"word": encoded("sesame")})
+    await world.ready(key)
+    (one,) = world.engine.instances.values()
+    assert one.spec.containers[0].env["WORD"] == "sesame"
+    assert (await world.says(key, actual=1)).failure is None
+
+
+async def test_a_revision_whose_deadline_is_over_fails_for_what_was_missing_and_still_heals(world: World) -> None:
+    await world.start()
+    annotations = {"serving.knative.dev/progress-deadline": "1s"}
+    key = await world.apply(**asking(env=[WORD], annotations=annotations))
+    status = await world.says(key, active="False", active_reason="TimedOut", desired=0)
+    assert status.failure is not None
+    assert (status.failure.reason, status.failure.final) == ("CreateContainerConfigError", True)
+    await put(world, kinds.SECRET, "password", data={"word": encoded("sesame")})
+    await world.ready(key)
+
+
+async def test_files_come_before_the_first_instance_and_change_with_their_object(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await world.start()
+    key = await world.apply(**asking(SHOWN, volumeMounts=MOUNTED))
+    await world.ready(key)
+    (name,) = world.engine.instances
+    assert world.engine.read(name, "/etc/v/colour") == b"blue"
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "red", "size": "9"})
+    await holds(world, "files.uid-hello-00001.v", {"colour": File(b"red"), "size": File(b"9")})
+    assert list(world.engine.instances) == [name]
+
+
+async def test_a_volume_keeps_its_content_when_its_object_goes_away(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await put(world, kinds.CONFIG_MAP, "others", data={"size": "1"})
+    await world.start()
+    await world.ready(await world.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
+    await world.ready(
+        await world.apply("bye-00001", **asking([{"name": "v", "configMap": {"name": "others"}}], volumeMounts=MOUNTED))
+    )
+    await world.store.delete(kinds.CONFIG_MAP.id, "default", "settings")
+    await put(world, kinds.CONFIG_MAP, "others", data={"size": "2"})
+    await holds(world, "files.uid-bye-00001.v", {"size": File(b"2")})
+    await holds(world, "files.uid-hello-00001.v", {"colour": File(b"blue")})
+
+
+async def test_what_changed_while_nobody_led_is_caught_up_with(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await world.start()
+    await world.ready(await world.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
+    await world.stop()
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "red"})
+    await world.start()
+    await holds(world, "files.uid-hello-00001.v", {"colour": File(b"red")})
+
+
+async def test_volumes_of_a_revision_go_with_it(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await world.start()
+    annotations = {"autoscaling.knative.dev/window": "6s"}
+    key = await world.apply(**asking(SHOWN, annotations=annotations, volumeMounts=MOUNTED))
+    await world.ready(key)
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await eventually(lambda: not world.engine.volumes, 40, "no volume")
+    assert not world.engine.instances
+
+
+async def test_volumes_of_a_revision_that_went_while_nobody_led_are_removed(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await world.start()
+    await world.ready(await world.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
+    await world.store.create(kinds.REVISION.id, body("other-00001"))
+    await world.stop()
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await world.start()
+    await eventually(lambda: not world.engine.volumes, 40, "no volume")
+
+
+async def test_a_claims_volume_outlives_revisions_and_goes_with_the_claim_once_nothing_uses_it(world: World) -> None:
+    await world.start()
+    key = await world.apply(**asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}]))
+
+    async def waits() -> bool:
+        status = await world.status(key)
+        assert status is not None
+        assert status.failure is not None
+        return status.failure.message == 'persistentvolumeclaim "disk" not found'
+
+    await eventually(waits, what="that it waits for the claim")
+    await put(world, kinds.VOLUME_CLAIM, "disk", spec={})
+    await world.ready(key)
+    second = await world.apply("hello-00002", **asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}]))
+    await world.ready(second)
+    assert list(world.engine.volumes) == ["claim.uid-disk"]
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await eventually(lambda: len(world.engine.instances) == 1, what="the first Revision is gone")
+    await world.store.delete(kinds.VOLUME_CLAIM.id, "default", "disk")
+    await world.apply("other-00001")
+    await world.ready("default/other-00001")
+    assert list(world.engine.volumes) == ["claim.uid-disk"]
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00002")
+    await eventually(lambda: not world.engine.volumes, 40, "no volume")
