@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 from redis.exceptions import RedisError
@@ -18,11 +19,12 @@ from redis.exceptions import RedisError
 from autoscaler import metrics, views
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
+from autoscaler.room import Machine
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
 from knoll import admin, logs
-from knoll.connect import connect
+from knoll.connect import Backoff, connect
 from knoll.errors import KnollError
 from knoll.instances import INSTANCES, RevisionInstances
 from knoll.lease import Lease
@@ -33,6 +35,7 @@ from knoll.settings import AutoscalerSettings
 
 log = structlog.get_logger()
 
+OpenRuntime = AbstractAsyncContextManager[Runtime]
 REMOVE_ALL, NETWORK = "--remove-all", "--network"
 
 
@@ -48,22 +51,33 @@ def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
     )
 
 
-async def serve(settings: AutoscalerSettings) -> None:
-    """Run until SIGTERM or SIGINT; instances run on."""
+async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings], OpenRuntime] = runtime_for) -> None:
+    """Run until SIGTERM or SIGINT; instances run on.
+
+    Args: make: gives the runtime; `bench` passes one that needs no engine.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "autoscaler")
     store = RedisStore(redis)
-    async with runtime_for(settings) as runtime, Checker() as checker:
+    async with make(settings) as runtime, Checker() as checker:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)
         instances = RedisTable(redis, INSTANCES, RevisionInstances)
         holder = Leader(
             runtime,
             lambda: Autoscaler(
-                runtime, checker, store, redis, endpoints, scale, instances, tick_seconds=settings.tick_seconds
+                runtime,
+                checker,
+                store,
+                redis,
+                endpoints,
+                scale,
+                instances,
+                machine=Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction),
+                tick_seconds=settings.tick_seconds,
             ),
         )
 
@@ -103,11 +117,22 @@ class Leader:
         autoscaler = self._make()
         self.scalers = autoscaler.scalers
         try:
-            await self._runtime.take_over()
+            await self._take_over()
             await autoscaler.run()
         finally:
             self.scalers = {}
             await self._runtime.step_down()
+
+    async def _take_over(self) -> None:
+        """The engine may be away, and comes back as often as not: nothing can be done but wait for it."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._runtime.take_over()
+                return
+            except KnollError as error:
+                log.warning("cannot look after instances yet", error=str(error))
+                await backoff.wait()
 
 
 async def remove_all(settings: AutoscalerSettings) -> None:

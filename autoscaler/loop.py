@@ -12,8 +12,10 @@ import structlog
 from redis.asyncio import Redis
 
 from autoscaler.delivery import Delivery
-from autoscaler.member import Member, World
+from autoscaler.ladder import descend
+from autoscaler.member import RUNGS, Member, World
 from autoscaler.probes.checks import Checker
+from autoscaler.room import Machine, Room
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime, Volume
 from autoscaler.scaler import Scaler
 from autoscaler.showing import Showing
@@ -21,7 +23,7 @@ from knoll import keys, kinds
 from knoll.connect import AWAY, Backoff
 from knoll.errors import InvalidResourceError, KnollError, StoreUnavailableError
 from knoll.informer import Informer, Informers, Notice
-from knoll.instances import RevisionInstances
+from knoll.instances import InstanceRow, RevisionInstances
 from knoll.live import LiveConfig
 from knoll.reports import Poke, Report
 from knoll.resources.parsing import parse
@@ -59,19 +61,29 @@ class Autoscaler:
         scale: Table[ScaleStatus],
         instances: Table[RevisionInstances],
         *,
+        machine: Machine = Machine(),  # noqa: B008
         tick_seconds: float = 2.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._runtime, self._store, self._redis = runtime, store, redis
         self._endpoints, self._scale = endpoints, scale
-        self._tick_seconds, self._clock = tick_seconds, clock
+        self._tick_seconds, self._clock, self._machine = tick_seconds, clock, machine
+        self.room = Room()
+        self._table_of_instances = instances
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
         self._sources = {kind.id: Informer(store, kind.id) for kind in (kinds.SECRET, kinds.VOLUME_CLAIM)}
         self._sources[kinds.CONFIG_MAP.id] = self._maps
         self._delivery = Delivery(runtime, self._sources, needed=self._needs, changed=self._sources_changed)
         self._world = World(
-            runtime, checker, self._member_changed, self._drained, prepare=self._delivery.prepare, clock=clock
+            runtime,
+            checker,
+            self._member_changed,
+            self._drained,
+            self.room,
+            self._is_crowded,
+            prepare=self._delivery.prepare,
+            clock=clock,
         )
         self._pods = Informer(store, kinds.POD.id)
         self._config = LiveConfig(self._maps)
@@ -127,23 +139,26 @@ class Autoscaler:
         """Take over what runs."""
         _, scale = await self._patiently(self._scale.snapshot)
         _, endpoints = await self._patiently(self._endpoints.snapshot)
+        _, shown = await self._patiently(self._table_of_instances.snapshot)
+        self.room.capacity = self._machine.over(await self._patiently(self._runtime.capacity))
         self._before = {status.uid: status for _, status in scale.values()}
         self._revisions.subscribe(self._note)
         self._config.subscribe(lambda _: self._configured())
         known = {each.id: each for _, entry in endpoints.values() for each in entry.endpoints}
+        rows = {row.name: row for _, entry in shown.values() for row in entry.instances}
         for instance in await self._patiently(self._runtime.instances):
-            self._adopt(instance, known.get(instance.name))
+            self._adopt(instance, known.get(instance.name), rows.get(instance.name))
         for scaler in self.scalers.values():
             scaler.adopted()
         for key in {*scale, *endpoints} - set(self._current):
             await self._patiently(partial(self._forget, key))
 
-    def _adopt(self, instance: Instance, known: Endpoint | None) -> None:
+    def _adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
         scaler = self.scalers.get(instance.uid)
         # What is `starting` was begun by nobody who is left to end it.
         if scaler is not None and instance.state in ("running", "exited", "paused"):
             log.info("instance adopted", instance=instance.name, revision=instance.revision)
-            scaler.adopt(instance, known)
+            scaler.adopt(instance, known, row)
             self._mark(scaler.key)
         elif scaler is None and self._exists(instance):
             # Its Revision cannot be looked after just now (its images are not resolved, it cannot be read).
@@ -267,6 +282,23 @@ class Autoscaler:
             for scaler in self.scalers.values():
                 if not scaler.quiet:
                     self._mark(scaler.key)
+            self._descend()
+
+    def _descend(self) -> None:
+        """Down the idle ladder with what rests for long enough, or takes too much memory."""
+        by_name = {one.name: (scaler, one) for scaler in self.scalers.values() for one in scaler.resting()}
+        capacity = self.room.capacity
+        bound = int(capacity.memory_bytes * self._machine.paused_memory_fraction) if capacity else 0
+        for step in descend([one for _, one in by_name.values()], bound, self._clock()):
+            by_name[step.name][0].descend(step)
+
+    def _is_crowded(self) -> None:
+        """An instance waits for room, which the one that is paused the longest may have."""
+        found = [(one.since, one.name, scaler) for scaler in self.scalers.values() for one in scaler.resting()
+                 if one.rung == "paused" and scaler.members[one.name].need.memory_bytes]  # fmt: skip
+        if found:
+            _, name, scaler = min(found, key=lambda one: one[:2])
+            scaler.members[name].descend() if scaler.spec.stopped_seconds else scaler.members[name].drain()
 
     def _of(self, key: str) -> list[Scaler]:
         """A Revision's scaler, and those of earlier Revisions of its name that still end."""
@@ -328,7 +360,7 @@ class Autoscaler:
 
     # Draining
 
-    async def _drained(self, member: Member) -> None:
+    async def _drained(self, member: Member) -> bool:
         """See `World.drained`: acknowledged by every living activator, and nothing in flight there afterwards."""
         deadline = self._clock() + member.spec.grace_seconds
         self._in_flight[member.name] = {}
@@ -344,9 +376,10 @@ class Autoscaler:
             while self._clock() < deadline:
                 living = await self._living()
                 if living is not None and all(self._is_out_of(member.name, one, acknowledged_at) for one in living):
-                    return
+                    return True
                 await asyncio.sleep(LOOK_SECONDS * 2)
             log.warning("instance ends with requests in it: its grace is over", instance=member.name)
+            return False
         finally:
             self._in_flight.pop(member.name, None)
 
@@ -442,6 +475,8 @@ class Autoscaler:
             if now is None or now.state == "lost":
                 self._lost(member.name)
                 continue
+            if member.stage in RUNGS:
+                continue  # that one ended was meant
             for one in now.containers:
                 if not one.running and now.state == "exited":
                     code, at = one.exit_code or 0, self._clock()

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import structlog
 
+from autoscaler.ladder import Rung
 from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
 from autoscaler.restarts import Restarts, ended
+from autoscaler.room import Need, Room, need_of
 from autoscaler.runtime.protocol import (
     ContainerDied,
     ContainerSpec,
@@ -25,21 +27,29 @@ from autoscaler.runtime.protocol import (
 from autoscaler.sources import MissingSourceError
 from knoll.errors import ImageError, KnollError, NotFoundError
 from knoll.instances import ContainerEnd, ContainerRow, InstanceRow
+from knoll.instances import Stage as ShownStage
 from knoll.resources.revision import Revision
 from knoll.scaling import Endpoint, Failure, StartTiming
 
 log = structlog.get_logger()
 
-Stage = Literal["starting", "ready", "unready", "draining", "gone"]
+Stage = Literal["starting", "ready", "unready", "draining", "gone", "resting", "paused", "stopped"]
+"""`resting`: on its way to a rung of the idle ladder, its last requests end."""
+RUNGS: tuple[Rung, ...] = ("paused", "stopped")
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to start an instance that the engine refused."""
 WORDS_BYTES = 2048
 """Of a container's last output that go into a message."""
+UNSCHEDULABLE = "Unschedulable"
 MISSING_SOURCE = MissingSourceError.reason
 EXIT_PREFIX = "Container failed with: "
 DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
+LEAST_GRACE = 2.0
+"""Seconds from SIGTERM to SIGKILL that are left when ending the requests took all of the grace."""
+ROOM_SECONDS = 0.2
+"""Between two looks whether an instance fits now."""
 BUG_PAUSE = 5.0
 """Before an instance that failed by a mistake of ours is replaced."""
 
@@ -52,8 +62,12 @@ class World:
     checker: Checker
     changed: Callable[["Member"], None]
     """Told whenever a member's stage or failure is another."""
-    drained: Callable[["Member"], Coroutine[Any, Any, None]]
-    """Waits until nobody sends requests to a member any more and none is left in it, or its grace is over."""
+    drained: Callable[["Member"], Coroutine[Any, Any, bool]]
+    """Waits until nobody sends requests to a member any more and none is left in it; False: its grace was over."""
+    room: Room
+    """What the machine has; members take of it."""
+    crowded: Callable[[], None]
+    """Told when a member does not fit: what rests may make room."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
     """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
     clock: Callable[[], float] = time.time
@@ -71,16 +85,23 @@ class Member:
         wanted: float,
         prepare: Callable[[], Awaitable[InstanceSpec]] | None = None,
         adopted: Instance | None = None,
+        rests: tuple[Rung, float] | None = None,
     ) -> None:
         """
         Args:
             wanted: epoch seconds of the decision that asked for it.
             prepare: gives the spec to start, once what it takes from elsewhere is there; None starts `spec`.
             adopted: the instance, when it is there already.
+            rests: on which rung of the idle ladder that is, and since when (epoch seconds); None: on none.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
         self.spec = spec
-        self.stage: Stage = "starting"
+        self.stage: Stage = rests[0] if rests else "starting"
+        self.since = rests[1] if rests else 0.0
+        """When it came to its rung, epoch seconds."""
+        self.kept_bytes = 0
+        """Memory that it keeps while it is paused."""
+        self.need = need_of(spec)
         self.address = adopted.address if adopted else ""
         self.created = adopted.created if adopted else wanted
         self.failure: Failure | None = None
@@ -90,8 +111,13 @@ class Member:
         self._scheduled = self._started = 0.0
         self._timing: StartTiming | None = None
         self._adopted = adopted
-        self._served = adopted is not None
+        self._served = adopted is not None and rests is None
         """Requests may be in it."""
+        self._worked = adopted is not None
+        """It was in service at some time: it ends by itself, when it is told to."""
+        self._rung: Rung = rests[0] if rests else "paused"
+        """Where it goes when it rests."""
+        self._rest, self._wake, self._deeper = asyncio.Event(), asyncio.Event(), asyncio.Event()
         containers = adopted.containers if adopted else ()
         self._restarts = {one.name: Restarts(one.restarts, one.started_at) for one in containers}
         self._states: dict[str, ContainerState] = {one.name: one for one in containers}
@@ -109,26 +135,38 @@ class Member:
     # For its scaler
 
     def begin(self) -> None:
+        if self._adopted is not None:
+            self._world.room.put(self.name, self._held)
         self._task = asyncio.create_task(self._live(), name=f"instance {self.name}")
 
     def endpoint(self) -> Endpoint | None:
         """What activators are told; None while it takes no requests."""
-        if self.stage not in ("ready", "draining") or not self._served or not self.address:
+        if self.stage not in ("ready", "resting", "draining") or not self._served or not self.address:
             return None
-        state: Literal["ready", "draining"] = "draining" if self.stage == "draining" else "ready"
+        state: Literal["ready", "draining"] = "ready" if self.stage == "ready" else "draining"
         return Endpoint(self.name, self.address, self.spec.port, state, self._timing)
 
     def row(self) -> InstanceRow:
         """What users are shown of it."""
-        stage = "draining" if self.stage == "gone" else self.stage
         shown = tuple(self._container_row(one) for one in self.spec.containers)
-        return InstanceRow(self.name, self.address, self.spec.port, stage, self.created, shown)
+        return InstanceRow(
+            self.name, self.address, self.spec.port, self._shown(), self.created, shown, self.since, self.kept_bytes
+        )
+
+    def _shown(self) -> ShownStage:
+        if self.stage == "gone":
+            return "draining"
+        return "unready" if self.stage == "resting" else self.stage
 
     def _container_row(self, one: ContainerSpec) -> ContainerRow:
         state, last = self._states.get(one.name), self._ends.get(one.name)
         if state is None:
             reason, message = self._why_not_started()
             return ContainerRow(one.name, one.image, running=False, ready=False, reason=reason, message=message)
+        if self.stage == "stopped":
+            return ContainerRow(
+                one.name, one.image, running=False, ready=False, restarts=state.restarts, reason="Stopped", last=last
+            )
         down = one.name in self._down
         ready = not down and (self.stage == "ready" or (self.stage == "draining" and self._served))
         return ContainerRow(
@@ -139,7 +177,7 @@ class Member:
     def _why_not_started(self) -> tuple[str, str]:
         if self.failure is None:
             return "ContainerCreating", ""
-        told = self.failure.reason in ("ErrImagePull", "ImagePullBackOff", MISSING_SOURCE)
+        told = self.failure.reason in ("ErrImagePull", "ImagePullBackOff", UNSCHEDULABLE, MISSING_SOURCE)
         return self.failure.reason if told else "RunContainerError", self.failure.message
 
     def try_again(self) -> None:
@@ -150,6 +188,29 @@ class Member:
         """Take it out of service and end it; what is in flight may finish."""
         self._set("draining")
         self._leave.set()
+
+    def rest(self, rung: Rung) -> None:
+        """Take it out of service, and have it wait there for more; what is in flight ends first."""
+        if self.stage == "ready":
+            self._rung = rung
+            self._set("resting")
+            self._rest.set()
+
+    def wake(self, now: float) -> None:
+        """Have it serve again: it rests on a rung of the ladder.
+
+        Args:
+            now: epoch seconds of the decision that asked for it.
+        """
+        if self.stage in RUNGS:
+            self._wanted = now
+            self._set("starting")
+            self._wake.set()
+
+    def descend(self) -> None:
+        """From paused to stopped."""
+        if self.stage == "paused":
+            self._deeper.set()
 
     def lose(self) -> None:
         """Its sandbox is gone: nothing in it can be reached, and what is left of it is of no use."""
@@ -179,12 +240,110 @@ class Member:
     # Its life
 
     async def _live(self) -> None:
-        await _first(self._serve_or_complain(), self._leave.wait())
-        self.drain()
-        if self._served:
-            await _first(self._world.drained(self), self._lost.wait())
-        await self._stop(None if self._served and not self._lost.is_set() else 0.0)
+        try:
+            if self.stage not in RUNGS or await self._resting(self._rung):
+                await self._serve_and_rest()
+            self.drain()
+            began = self._world.clock()
+            if self._served:
+                await _first(self._world.drained(self), self._lost.wait())
+            await self._stop(self._grace_left(began))
+        finally:
+            # Also when it is abandoned: who takes over counts anew.
+            self._world.room.free(self.name)
         self._set("gone")
+
+    def _grace_left(self, began: float) -> float:
+        """Of the time that it has to end: waiting for its requests counts."""
+        if not self._worked or self._lost.is_set():
+            return 0.0
+        return max(min(LEAST_GRACE, self.spec.grace_seconds), self.spec.grace_seconds - (self._world.clock() - began))
+
+    async def _serve_and_rest(self) -> None:
+        while True:
+            await _first(self._serve_or_complain(), self._leave.wait(), self._rest.wait())
+            self._rest.clear()
+            if self._leave.is_set() or self.stage != "resting" or not await self._rested():
+                return
+
+    # The idle ladder
+
+    async def _rested(self) -> bool:
+        """Go to its rung and wait there; True when it is to serve again, False when it is to end."""
+        if not await _first(self._world.drained(self), self._lost.wait(), self._leave.wait()) or self._leave.is_set():
+            return False
+        self._served = False
+        try:
+            if self._rung == "stopped":
+                await self._world.runtime.halt(self.name, self.spec.grace_seconds)
+            else:
+                await self._world.runtime.pause(self.name)
+        except KnollError as error:
+            log.warning("instance ends instead of resting", instance=self.name, error=str(error))
+            return False
+        return await self._resting(self._rung)
+
+    async def _resting(self, rung: Rung) -> bool:
+        """Wait on its rungs; see `_rested`."""
+        while True:
+            await self._settle(rung)
+            await _first(self._wake.wait(), self._leave.wait(), self._lost.wait(), self._death(), self._deeper.wait())
+            if self._leave.is_set() or self._down:
+                return False
+            if self._wake.is_set():
+                return await self._woken(rung)
+            try:
+                await self._world.runtime.halt(self.name)
+            except KnollError as error:
+                log.warning("instance ends instead of resting", instance=self.name, error=str(error))
+                return False
+            rung = "stopped"
+            self._deeper.clear()
+
+    async def _settle(self, rung: Rung) -> None:
+        """It is on its rung now."""
+        self._rung = rung
+        self.kept_bytes = 0
+        if rung == "paused":
+            with contextlib.suppress(KnollError):
+                self.kept_bytes = await self._world.runtime.memory_bytes(self.name)
+        if self.stage != rung and not self._wake.is_set():
+            self.since = self._world.clock()
+            self._set(rung)
+            log.info("instance rests", instance=self.name, rung=rung, kept_bytes=self.kept_bytes)
+        self._world.room.keep(self.name, self._held)
+        self._world.changed(self)
+
+    async def _death(self) -> None:
+        await self._deaths.get()
+
+    async def _woken(self, rung: Rung) -> bool:
+        runtime, clock = self._world.runtime, self._world.clock
+        self._wake.clear()
+        self._deeper.clear()
+        self.since, self.kept_bytes, self._timing, self._adopted = 0.0, 0, None, None
+        self._scheduled = clock()
+        try:
+            if rung == "stopped":
+                self._states = {one.name: one for one in await runtime.unhalt(self.name)}
+            else:
+                await runtime.resume(self.name)
+        except KnollError as error:
+            log.warning("instance not woken", instance=self.name, error=str(error))
+            return False
+        self._started = clock()
+        self._world.room.put(self.name, self.need)
+        log.info("instance woken", instance=self.name, rung=rung)
+        return True
+
+    @property
+    def _held(self) -> Need:
+        """What of the machine it has just now: resting costs no cores."""
+        if self.stage not in RUNGS:
+            return self.need
+        return Need(0.0, self.need.memory_bytes if self.stage == "paused" else 0)
+
+    # In service
 
     async def _serve_or_complain(self) -> None:
         try:
@@ -196,9 +355,9 @@ class Member:
 
     async def _serve(self) -> None:
         """Start and look after it until it is lost."""
-        if self._adopted is None:
+        if self.instance is None:
             await self._start_with_retries()
-        elif self._adopted.state == "paused":
+        elif self._adopted is not None and self._adopted.state == "paused":
             await self._world.runtime.resume(self.name)
         await self._look_after()
 
@@ -213,6 +372,7 @@ class Member:
 
     async def _start_with_retries(self) -> None:
         tries = 0
+        await self._find_room()
         while True:
             self._try_now.clear()
             try:
@@ -225,6 +385,18 @@ class Member:
                 async with asyncio.timeout(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]):
                     await self._try_now.wait()
             tries += 1
+
+    async def _find_room(self) -> None:
+        """Wait until the machine has what it requests."""
+        while missing := self._world.room.take(self.name, self.need):
+            if self.failure is None or self.failure.message != missing:
+                log.warning("instance waits for room", instance=self.name, why=missing)
+                self._failed(Failure("ResourcesAvailable", UNSCHEDULABLE, missing))
+            self._world.crowded()
+            await asyncio.sleep(ROOM_SECONDS)
+        if self.failure is not None:
+            self.failure = None
+            self._world.changed(self)
 
     async def _start(self) -> None:
         runtime, clock = self._world.runtime, self._world.clock
@@ -333,7 +505,7 @@ class Member:
             scheduled = self._scheduled or self._wanted
             self._timing = StartTiming(self._wanted, scheduled, self._started or scheduled, now)
         self.failure = None
-        self._served = True
+        self._served = self._worked = True
         self._set("ready")
 
     def _unready(self) -> None:
@@ -350,13 +522,17 @@ class Member:
             self._world.changed(self)
 
 
-async def _first(*ways: Coroutine[Any, Any, object]) -> None:
-    """Wait for the first of several, and end the others. An error of the first is raised."""
+async def _first(*ways: Coroutine[Any, Any, object]) -> bool:
+    """Wait for the first of several, and end the others. An error of the first is raised.
+
+    Returns:
+        Whether nothing that ended gave False.
+    """
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        results = [task.result() for task in done]
+        return False not in results
     finally:
         for task in tasks:
             task.cancel()

@@ -9,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 from autoscaler.member import Stage
 from autoscaler.scaler import Scaler
 
-_STAGES: tuple[Stage, ...] = ("starting", "ready", "unready", "draining")
+_STAGES: tuple[Stage, ...] = ("starting", "ready", "unready", "draining", "resting", "paused", "stopped")
 
 
 class _Collector:
@@ -26,7 +26,9 @@ class _Collector:
         sudden = GaugeMetricFamily("knoll_panic_load", "Mean load over the panic window.", labels=label)
         burst = GaugeMetricFamily("knoll_excess_burst_capacity", "Room left for a burst.", labels=label)
         starts = CounterMetricFamily("knoll_instance_starts", "Instances that were asked for.", labels=label)
+        kept = GaugeMetricFamily("knoll_paused_memory_bytes", "Memory that paused instances keep.", labels=label)
         for scaler in self._scalers.values():
+            kept.add_metric([scaler.key], sum(one.memory_bytes for one in scaler.resting()))
             stages = [member.stage for member in scaler.members.values()]
             desired.add_metric([scaler.key], scaler.status().desired)
             starts.add_metric([scaler.key], scaler.starts)
@@ -37,7 +39,7 @@ class _Collector:
                 stable.add_metric([scaler.key], scaler.decision.seen.stable)
                 sudden.add_metric([scaler.key], scaler.decision.seen.panic)
                 burst.add_metric([scaler.key], scaler.decision.excess_burst_capacity)
-        yield from (desired, actual, panic, stable, sudden, burst, starts)
+        yield from (desired, actual, panic, stable, sudden, burst, starts, kept)
 
 
 def exposition(scalers: Callable[[], Mapping[str, Scaler]]) -> Callable[[], bytes]:

@@ -9,10 +9,12 @@ import structlog
 
 from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
 from autoscaler.instance_spec import instance_name, instance_spec, needs_delivery, probes
-from autoscaler.member import MISSING_SOURCE, Member, World
+from autoscaler.ladder import Descent, Resting, Rung, Timers, wake_order
+from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
 from autoscaler.plan import Candidate, plan
 from autoscaler.runtime.protocol import Instance
 from autoscaler.window import Window
+from knoll.instances import InstanceRow
 from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import ScalingSpec
@@ -64,14 +66,18 @@ class Scaler:
 
     # What comes in
 
-    def adopt(self, instance: Instance, known: Endpoint | None) -> None:
+    def adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
         """Take over an instance that is there.
 
         Args:
             known: what activators were told of it last; None when nothing.
+            row: what users were shown of it last, likewise.
         """
         spec = instance_spec(self.revision, instance.name)
-        member = Member(self._world, spec, probes(self.revision), wanted=instance.created, adopted=instance)
+        rests = _rests(instance, known, row, self._world.clock())
+        member = Member(
+            self._world, spec, probes(self.revision), wanted=instance.created, adopted=instance, rests=rests
+        )
         if known and known.state == "ready":
             member.serving_before(known.timing)
         self.members[member.name] = member
@@ -135,10 +141,43 @@ class Scaler:
         there = [Candidate(one.name, one.stage == "ready", self._holds(one.name, now), one.created) for one in alive]
         steps = plan(want, there)
         for name in steps.let_go:
-            self.members[name].drain()
-        for _ in range(steps.start):
+            self._let_go(self.members[name])
+        waiting = wake_order(self.resting()) if steps.start else []
+        for name in waiting[: steps.start]:
+            self.members[name].wake(now)
+        for _ in range(steps.start - len(waiting)):
             self._start(now)
         self._desired = want
+
+    def _let_go(self, member: Member) -> None:
+        rung = self._timers.first
+        if rung and member.stage == "ready":
+            member.rest(rung)
+        else:
+            member.drain()
+
+    @property
+    def _timers(self) -> Timers:
+        # Nothing will be asked of what no Route leads to, nor of what did not come up.
+        if not self.spec.reachable or self.gave_up or self.deleted:
+            return Timers()
+        return Timers(self.spec.paused_seconds, self.spec.stopped_seconds)
+
+    def resting(self) -> list[Resting]:
+        """Instances on the rungs of the idle ladder: they count as none, and cost memory at most."""
+        return [
+            Resting(one.name, one.stage, one.since, one.kept_bytes, self._timers)
+            for one in self.members.values()
+            if one.stage == "paused" or one.stage == "stopped"
+        ]
+
+    def descend(self, step: Descent) -> None:
+        """Carry out one step down of an instance that rests."""
+        log.info("instance goes down the idle ladder", instance=step.name, to=step.to, why=step.why)
+        if step.to == "stopped":
+            self.members[step.name].descend()
+        else:
+            self.members[step.name].drain()
 
     def _want(self, now: float) -> int:
         if not self.initial_reached:
@@ -196,7 +235,7 @@ class Scaler:
         return sum(held.get(instance, 0) for at, held in self._held.values() if now - at <= REPORT_SECONDS)
 
     def _alive(self) -> list[Member]:
-        return [member for member in self.members.values() if member.stage not in ("draining", "gone")]
+        return [one for one in self.members.values() if one.stage not in ("draining", "gone", "resting", *RUNGS)]
 
     # What it says
 
@@ -241,5 +280,21 @@ class Scaler:
         """Nothing runs and nothing is asked for: it costs nothing until it is poked."""
         if self.deleted or self.gave_up or not self.initial_reached:
             return (self.deleted or self.gave_up) and not self.members
-        idle = not self.members and not self._desired and not self.spec.min_scale
+        nothing = all(one.stage in RUNGS for one in self.members.values())
+        idle = nothing and not self._desired and not self.spec.min_scale
         return idle and self._world.clock() - self._busy > self.spec.window_seconds
+
+
+def _rests(
+    instance: Instance, known: Endpoint | None, row: InstanceRow | None, now: float
+) -> tuple[Rung, float] | None:
+    """Whether an instance that is there rests on a rung of the idle ladder, and since when.
+
+    Pausing comes after the activators' acknowledgement: one that they still know as ready was frozen by somebody else.
+    """
+    since = row.since if row and row.since else now
+    if instance.state == "paused" and not (known and known.state == "ready"):
+        return "paused", since
+    if instance.state == "exited" and row and row.stage in RUNGS and not known:
+        return "stopped", since
+    return None

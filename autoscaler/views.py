@@ -59,7 +59,12 @@ def _explained(scaler: Scaler) -> dict[str, object]:
         "scaling": asdict(scaler.spec),
         "status": msgspec.to_builtins(scaler.status()),
         "instances": [
-            {"name": one.name, "stage": one.stage, "failure": one.failure and msgspec.to_builtins(one.failure)}
+            {
+                "name": one.name,
+                "stage": one.stage,
+                "keptBytes": one.kept_bytes,
+                "failure": one.failure and msgspec.to_builtins(one.failure),
+            }
             for one in scaler.members.values()
         ],
         "now": explain(newest) if newest else "deploying: nothing was decided by load yet",

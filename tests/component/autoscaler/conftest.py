@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
+from autoscaler.room import Machine
 from autoscaler.runtime.fake import FakeEngine, FakeRuntime
 from knoll import keys, kinds
 from knoll.connect import connected
@@ -34,6 +35,8 @@ class World:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self.engine = FakeEngine()
+        self.machine = Machine()
+        """What the next autoscaler is told of the machine."""
         self.store = RedisStore(redis)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
@@ -55,6 +58,7 @@ class World:
                     self.endpoints,
                     self.scale,
                     self.instances,
+                    machine=self.machine,
                     tick_seconds=0.1,
                 )
                 began.set()

@@ -1,0 +1,90 @@
+"""Instances that request more than the machine has, on a real Redis."""
+
+from typing import Any
+
+from autoscaler.room import Machine
+from knoll import kinds
+from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.unit.autoscaler.revisions import body
+from tests.waiting import eventually
+
+
+def asking(**requests: str) -> dict[str, Any]:
+    """A Revision's spec whose container requests that."""
+    (container,) = body()["spec"]["containers"]
+    return {"containers": [{**container, "resources": {"requests": requests}}]}
+
+
+async def test_what_does_not_fit_is_told_in_the_schedulers_words(world: World) -> None:
+    await world.start()
+    key = await world.apply(spec=asking(cpu="9", memory="99Gi"))
+
+    async def told() -> bool:
+        failure = (await world.says(key, actual=0, initial_reached=False)).failure
+        assert failure is not None
+        assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "Unschedulable", True)
+        assert failure.message == "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."
+        return True
+
+    await eventually(told)
+    assert not world.engine.instances
+
+    async def shown() -> bool:
+        _, found = await world.instances.snapshot()
+        assert key in found
+        (one,) = found[key][1].instances
+        return one.address == "" and one.containers[0].reason == "Unschedulable"
+
+    await eventually(shown)
+
+
+async def test_it_starts_once_there_is_room(world: World, activator: Activator) -> None:
+    await world.start()
+    await world.ready(await world.apply("big-00001", spec=asking(cpu="6")))
+    key = await world.apply("other-00001", spec=asking(cpu="4"))
+    await eventually(lambda: _waits(world, key), what="Unschedulable")
+    await world.store.delete(kinds.REVISION.id, "default", "big-00001")
+    await world.ready(key)
+    await world.says(key, failure=None, active="True")
+
+
+async def test_a_ready_revision_serves_on_with_what_fits(world: World) -> None:
+    await world.start()
+    key = await world.apply(spec={**asking(cpu="3"), "containerConcurrency": 10})
+    await world.ready(key)
+    await world.report(key, 40.0)
+    await world.says(key, actual=2, active="True", initial_reached=True, failure=None)
+    await eventually(lambda: len(world.engine.instances) == 2)
+    await world.ready(key, 2)
+
+
+async def test_the_operators_word_goes_over_the_machines(world: World) -> None:
+    world.machine = Machine(cores=0.5)
+    await world.start()
+    key = await world.apply(spec=asking(cpu="600m"))
+    await eventually(lambda: _waits(world, key), what="Unschedulable")
+
+
+async def test_what_is_paused_makes_room_for_what_is_asked_for(world: World, activator: Activator) -> None:
+    await world.start()
+    rests = {**QUICK, "knoll.dev/paused-retention-period": "1h"}
+    first = await world.apply("one-00001", spec=asking(memory="10Gi"), annotations=rests)
+    (old,) = await world.ready(first)
+    await world.ready(first, 0)
+    second = await world.apply("two-00001", spec=asking(memory="10Gi"))
+    await world.ready(second)
+    assert old.id not in world.engine.instances
+
+
+async def test_instances_that_were_adopted_hold_their_room(world: World) -> None:
+    await world.start()
+    await world.ready(await world.apply("big-00001", spec=asking(cpu="6")))
+    await world.stop()
+    await world.start()
+    key = await world.apply("other-00001", spec=asking(cpu="4"))
+    await eventually(lambda: _waits(world, key), what="Unschedulable")
+
+
+async def _waits(world: World, key: str) -> bool:
+    status = await world.status(key)
+    return bool(status and status.failure and status.failure.reason == "Unschedulable")
