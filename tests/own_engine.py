@@ -104,6 +104,7 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
             engine.docker("network", "rm", network, check=False)
         engine.stop()
         _end_containerd(folder)
+        _unmount(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -115,3 +116,10 @@ def _end_containerd(folder: Path) -> None:
         if str(folder / "exec") in words:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def _unmount(folder: Path) -> None:
+    """A killed daemon leaves its mounts."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for one in sorted((one for one in mounts if one.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "-l", one], check=False)

@@ -1,20 +1,17 @@
 """The container engine goes away, comes back, or is not there yet: nobody has to help."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.component.runtime.harness import IMAGE, build_image, docker_runs, remove_images
-from tests.conftest import free_port, need
-from tests.e2e.platform import Platform, running
-from tests.own_engine import OwnEngine, own_engine
+from tests.component.runtime.harness import IMAGE
+from tests.conftest import free_port
+from tests.e2e.platform import Platform
+from tests.own_engine import OwnEngine
 from tests.waiting import eventually_sync
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
@@ -31,25 +28,6 @@ spec:
       timeoutSeconds: 5
       containers: [{image: IMAGE}]
 """
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
-    need("DOCKER", docker_runs() and shutil.which("dockerd") is not None and os.geteuid() == 0)
-    need("KUBECTL", shutil.which("kubectl") is not None)
-    build_image(tmp_path_factory.mktemp("program"))
-    with own_engine(Path(tempfile.mkdtemp(prefix="knoll-e"))) as one:
-        one.copy_image(IMAGE)
-        yield one
-    remove_images()
-
-
-@pytest.fixture(scope="module")
-def platform(engine: OwnEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform on an engine of its own."""
-    folder = tmp_path_factory.mktemp("platform")
-    with running(folder, KNOLL_DOCKER_SOCKET=str(engine.socket), DOCKER_HOST=engine.host) as one:
-        yield one
 
 
 def apps(engine: OwnEngine, platform: Platform, name: str) -> set[str]:

@@ -1,0 +1,256 @@
+"""Everything dies at random under load, and what was promised holds.
+
+CHAOS_SECONDS says for how long (40; the full form is 120), CHAOS_SEED begins the same dice again.
+"""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.component.runtime.harness import IMAGE
+from tests.e2e.platform import PROCESSES, Platform
+from tests.own_engine import OwnEngine
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "40"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
+SERVICES = {"pair": 2, "single": 1, "idle": 0}
+"""Name to min-scale."""
+CLIENTS = ("pair", "pair", "single", "single", "idle")
+INSIDE_SECONDS = 1.0
+"""A request that was in a container which was killed had begun before, or was on its way there."""
+PAUSE = (0.3, 2.5)
+"""Seconds between two deaths."""
+
+
+def manifest(name: str) -> str:
+    annotations = {
+        "autoscaling.knative.dev/min-scale": str(SERVICES[name]), "autoscaling.knative.dev/max-scale": "4",
+        "autoscaling.knative.dev/window": "6s",
+    }  # fmt: skip
+    spec = {"timeoutSeconds": 10, "containers": [{"image": IMAGE}]}
+    template = {"metadata": {"annotations": annotations}, "spec": spec}
+    kind = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": name}}
+    return json.dumps({**kind, "spec": {"template": template}})
+
+
+@dataclass(frozen=True)
+class Failed:
+    service: str
+    began: float
+    ended: float
+    why: str
+
+
+@dataclass
+class Excuse:
+    """A time in which requests may fail: those of one Service, or all."""
+
+    began: float
+    service: str = ""
+    ended: float = float("inf")
+
+    def covers(self, one: Failed) -> bool:
+        return self.service in ("", one.service) and one.began <= self.ended and one.ended >= self.began
+
+
+@dataclass
+class Load:
+    """Requests without a pause, from several clients."""
+
+    platform: Platform
+    good: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SERVICES, 0))
+    failed: list[Failed] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def client(self, service: str) -> None:
+        dice = random.Random(f"{SEED} {service}")
+        with httpx.Client(base_url=self.platform.gateway, timeout=60) as client:
+            while not self.stop.is_set():
+                began, why = time.monotonic(), ""
+                try:
+                    millis = dice.randrange(40)
+                    answer = client.get(f"/?sleep={millis}", headers={"Host": f"{service}.default.localhost"})
+                    why = "" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:200]}"
+                except httpx.HTTPError as error:
+                    why = repr(error)
+                if why:
+                    self.failed.append(Failed(service, began, time.monotonic(), why))
+                    self.stop.wait(0.02)
+                else:
+                    self.good[service] += 1
+                if service == "idle":
+                    self.stop.wait(dice.choice((0.1, 9.0)))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        clients = [threading.Thread(target=self.client, args=(service,)) for service in CLIENTS]
+        for one in clients:
+            one.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for one in clients:
+                one.join()
+
+    def flows(self) -> None:
+        """Wait until each Service that is asked all the time answered once more."""
+        before = dict(self.good)
+        for service in ("pair", "single"):
+            eventually_sync(
+                lambda service=service: self.good[service] > before[service],  # type: ignore[misc]
+                within=90,
+                what=f"{service} to answer; {self.failed[-3:]}",
+            )
+
+
+class Chaos:
+    """What dies, and what that excuses."""
+
+    def __init__(self, engine: OwnEngine, platform: Platform, load: Load) -> None:
+        self.engine, self.platform, self.load = engine, platform, load
+        self.dice = random.Random(SEED)
+        self.excuses: list[Excuse] = []
+        self.done: list[str] = []
+
+    def steps(self) -> list[Callable[[], None]]:
+        return [
+            *(self._killer(part) for part in (*PROCESSES, "redis")),
+            self.freeze_redis,
+            self.kill_container,
+            self.kill_container,
+            self.kill_sandbox,
+        ]
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with_engine = time.monotonic() + seconds / 3
+        steps: list[Callable[[], None]] = []
+        while time.monotonic() < end:
+            if not steps:
+                steps = self.steps()
+                self.dice.shuffle(steps)
+            if time.monotonic() > with_engine:
+                with_engine = float("inf") if seconds < 100 else time.monotonic() + seconds / 3
+                self.restart_engine()
+            steps.pop()()
+            self.load.stop.wait(self.dice.uniform(*PAUSE))
+
+    def _killer(self, part: str) -> Callable[[], None]:
+        def kill() -> None:
+            self.done.append(part)
+            if part != "activator":
+                self.platform.kill(part)
+                return
+            excuse = Excuse(time.monotonic())
+            self.excuses.append(excuse)
+            self.platform.kill(part)
+            self.load.flows()
+            excuse.ended = time.monotonic()
+
+        return kill
+
+    def freeze_redis(self) -> None:
+        self.done.append("redis is frozen")
+        pids = self.platform.pids("redis")
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            self.load.stop.wait(self.dice.uniform(1, 7))
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def kill_container(self) -> None:
+        self._kill_one("app")
+
+    def kill_sandbox(self) -> None:
+        self._kill_one("sandbox")
+
+    def _kill_one(self, role: str) -> None:
+        found = containers(self.engine, self.platform)
+        apps = [one for one in found if one["role"] == "app"]
+        if not apps:
+            return
+        app = self.dice.choice(apps)
+        victim = app["id"] if role == "app" else app["sandbox"]
+        self.done.append(f"{role} of {app['service']}")
+        excuse = Excuse(time.monotonic() - INSIDE_SECONDS, app["service"])
+        self.excuses.append(excuse)
+        self.engine.docker("kill", victim, check=False)
+        excuse.ended = time.monotonic()
+
+    def restart_engine(self) -> None:
+        self.done.append("engine")
+        excuse = Excuse(time.monotonic())
+        self.excuses.append(excuse)
+        self.engine.kill()
+        self.engine.start()
+        self.load.flows()
+        excuse.ended = time.monotonic()
+
+
+def containers(engine: OwnEngine, platform: Platform) -> list[dict[str, str]]:
+    """Running containers of the platform."""
+    words = ("id", "name", "role", "instance", "sandbox", "service")
+    labels = [f'{{{{.Label "knoll.dev/{word}"}}}}' for word in words[2:5]]
+    line = "|".join(["{{.ID}}", "{{.Names}}", *labels, '{{.Label "serving.knative.dev/service"}}'])
+    found = engine.docker(
+        "ps", "--no-trunc", "--format", line, f"--filter=label=knoll.dev/platform={platform.name}", check=False
+    )
+    return [dict(zip(words, one.split("|"), strict=True)) for one in found.stdout.splitlines()]
+
+
+def as_docker_has_it(engine: OwnEngine, platform: Platform) -> bool:
+    """Whether what the API says runs is what runs, and nothing else is there."""
+    pods = platform.kubectl("get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.name} {end}", check=False)
+    found = containers(engine, platform)
+    apps = [one for one in found if one["role"] == "app"]
+    joined = {one["sandbox"] for one in apps}
+    strays = [
+        one for one in found if one["role"] == "sandbox" and one["id"] not in joined and ".spare-" not in one["name"]
+    ]
+    assert sorted(pods.stdout.split()) == sorted(one["instance"] for one in apps)
+    assert not strays
+    counts = {name: sum(one["service"] == name for one in apps) for name in SERVICES}
+    assert counts == SERVICES, "not what is wanted without load"
+    return True
+
+
+@pytest.mark.timeout(int(SECONDS) + 400)
+def test_only_what_was_inside_of_what_died_fails_and_nothing_leaks(engine: OwnEngine, platform: Platform) -> None:
+    print(f"CHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}")
+    for name in SERVICES:
+        platform.kubectl("apply", "-f", "-", stdin=manifest(name))
+    for name in SERVICES:
+        platform.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
+    load = Load(platform)
+    chaos = Chaos(engine, platform, load)
+    with load.running():
+        load.flows()
+        chaos.run(SECONDS)
+        load.flows()
+    print(f"died: {', '.join(chaos.done)}; answered: {load.good}; failed: {len(load.failed)}")
+    unexcused = [one for one in load.failed if not any(excuse.covers(one) for excuse in chaos.excuses)]
+    assert unexcused == []
+    for part in (*PROCESSES, "redis"):
+        eventually_sync(lambda part=part: platform.pids(part), within=60, what=f"{part} to be back")  # type: ignore[misc]
+    eventually_sync(lambda: as_docker_has_it(engine, platform), within=120, what="what is wanted, and no more")
+    platform.kubectl("delete", "ksvc", *SERVICES)
+    eventually_sync(
+        lambda: all(".spare-" in one["name"] for one in containers(engine, platform)), within=60, what="nothing left"
+    )
