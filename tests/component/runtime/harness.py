@@ -166,7 +166,7 @@ def docker_runs() -> bool:
     )
 
 
-def build_image(directory: Path) -> None:
+def build_image(directory: Path, image: str = IMAGE) -> None:
     """The test program as an image from nothing: this machine's Go, or else that of an image."""
     binary = directory / "program"
     if shutil.which("go"):
@@ -177,7 +177,7 @@ def build_image(directory: Path) -> None:
         _run("docker", "run", "--rm", *mounts, "golang:1.24", "go", "build", "-o", "/out/program", ".")
     archive = directory / "program.tar"
     _run("tar", "-C", str(directory), "-cf", str(archive), "program")
-    _run("docker", "import", "--change", 'ENTRYPOINT ["/program"]', str(archive), IMAGE)
+    _run("docker", "import", "--change", 'ENTRYPOINT ["/program"]', str(archive), image)
 
 
 def remove_images() -> None:
