@@ -80,6 +80,13 @@ def redis(_: str) -> Iterator[Finding]:
     yield Finding("redis", found is not None, found or "redis-server is not installed", "" if found else mend)
 
 
+def dnsmasq(_: str) -> Iterator[Finding]:
+    found = shutil.which("dnsmasq")
+    mend = "without it `knoll up` has no cluster-local names in instances (Debian: apt-get install dnsmasq-base)"
+    # Not bad: all else works, and Compose brings its own.
+    yield Finding("dnsmasq", True, found or "dnsmasq is not installed", "" if found else mend)
+
+
 def disk(_: str) -> Iterator[Finding]:
     folder = next(path for path in (Path("/var/lib/docker"), Path("/")) if path.exists())
     free = shutil.disk_usage(folder).free
@@ -110,7 +117,7 @@ def platform(server: str) -> Iterator[Finding]:
     yield Finding("platform", answer.is_success, f"{server} answers {answer.text.strip()[:200]}", mend)
 
 
-CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, disk, names, platform)
+CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, dnsmasq, disk, names, platform)
 
 
 @click.command()
