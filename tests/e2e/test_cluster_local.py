@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from knoll import names_server
 from tests.component.activator.test_configured import certificate
 from tests.conftest import need
 from tests.e2e.platform import Platform, http
@@ -64,7 +65,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def services(platform: Platform, image: str) -> Iterator[None]:
     """A public caller, a cluster-local Service beside it, one in another namespace."""
-    need("DNSMASQ", shutil.which("dnsmasq") is not None)
+    need("DNSMASQ", names_server.program() is not None)
     platform.kubectl("create", "namespace", "team")
     manifest = service("caller") + service("inner", labels=LOCAL) + service("inner", "team", LOCAL)
     platform.kubectl("apply", "-f", "-", stdin=manifest)

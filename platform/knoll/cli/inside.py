@@ -51,7 +51,7 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
     found = {}
     if not any(host in _ANY for host in hosts.split(",")) and not any(_cannot(address, port) for port in ports):
         found["KNOLL_ACTIVATOR_HOST"] = f"{hosts},{address}"
-    problem = names_server.MISSING if shutil.which("dnsmasq") is None else ""
+    problem = names_server.MISSING if names_server.program() is None else ""
     problem = problem or _cannot(address, GATEWAY_PORT) or _cannot(address, names_server.PORT, udp=True)
     if problem:
         return Inside(found, warning=_without(problem))

@@ -13,6 +13,7 @@ import yaml
 from click.shell_completion import get_completion_class
 from rich.console import Console
 
+from knoll import names_server
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.errors import BadRequestError
 from knoll.settings import BuilderSettings
@@ -81,7 +82,7 @@ def redis(_: str) -> Iterator[Finding]:
 
 
 def dnsmasq(_: str) -> Iterator[Finding]:
-    found = shutil.which("dnsmasq")
+    found = names_server.program()
     mend = "without it `knoll up` has no cluster-local names in instances (Debian: apt-get install dnsmasq-base)"
     # Not bad: all else works, and Compose brings its own.
     yield Finding("dnsmasq", True, found or "dnsmasq is not installed", "" if found else mend)

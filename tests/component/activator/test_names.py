@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -53,7 +52,7 @@ def ask(port: int, name: str, kind: int = A) -> tuple[int, list[str]]:
 @contextmanager
 def server(port: int, command: list[str], *more: str) -> Iterator[None]:
     """A dnsmasq that answers."""
-    need("DNSMASQ", shutil.which("dnsmasq") is not None)
+    need("DNSMASQ", names_server.program() is not None)
     process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
 
     def answers() -> bool:
@@ -184,13 +183,17 @@ async def test_an_activator_that_starts_again_takes_away_what_is_gone(
         assert os.listdir(folder) == ["default.shop"]
 
 
-def test_the_server_says_what_it_lacks(tmp_path: Path) -> None:
+def test_the_server_says_what_it_lacks() -> None:
     command = [sys.executable, "-m", "knoll.names_server"]
     plain = {key: value for key, value in os.environ.items() if key != "KNOLL_NAMES_DIR"}
     done = subprocess.run(command, capture_output=True, text=True, env=plain)
     assert done.returncode
     assert "KNOLL_NAMES_DIR is not set" in done.stderr
-    without = {**plain, "KNOLL_NAMES_DIR": str(tmp_path), "PATH": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=without)
-    assert done.returncode
-    assert "dnsmasq-base" in done.stderr
+
+
+def test_the_server_says_so_when_dnsmasq_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("KNOLL_NAMES_DIR", str(tmp_path))
+    monkeypatch.setattr(names_server, "PLACES", "")
+    with pytest.raises(SystemExit, match="dnsmasq-base"):
+        names_server.main()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from knoll import names_server
 from knoll.cli import inside
 
 ENVIRONMENT = {"KNOLL_ACTIVATOR_PORTS": "8080", "KNOLL_ACTIVATOR_TLS_PORTS": "8443"}
@@ -46,11 +47,19 @@ async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(names_server, "PLACES", "")
     found = await inside.look(ENVIRONMENT, tmp_path)
     assert found.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
     assert not found.names_server
     assert "dnsmasq-base" in found.warning
     assert "NAME.NAMESPACE.svc.cluster.local" in found.warning
+
+
+async def test_dnsmasq_is_found_where_only_root_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "dnsmasq", "exit 0")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(names_server, "PLACES", str(tmp_path))
+    assert names_server.command(tmp_path, "127.0.0.9")[0] == str(tmp_path / "dnsmasq")
 
 
 async def test_a_port_that_somebody_has_is_named(
@@ -72,6 +81,7 @@ async def test_who_listens_everywhere_listens_there_too(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(names_server, "PLACES", "")
     monkeypatch.setenv("KNOLL_ACTIVATOR_HOST", "0.0.0.0")
     assert not (await inside.look(ENVIRONMENT, tmp_path)).environment
 
