@@ -169,6 +169,22 @@ async def test_watches_expire_when_redis_comes_back_empty_and_versions_only_grow
         await take(store.watch(newest), 1)
 
 
+async def test_watches_expire_in_silence_when_somebody_else_reads_an_emptied_redis_first(
+    store: RedisStore, client: "Redis"
+) -> None:
+    await store.create(CM, body("x"))
+    watch = store.watch(await store.version() - 1)
+    await anext(watch)
+    following = asyncio.create_task(take(watch, 1))
+    await client.flushall()
+    # A reading sets the version anew, beyond the old one; nothing is written, so no event tells of the loss.
+    other = RedisStore(client)
+    await other.list(CM)
+    with pytest.raises(ExpiredError):
+        await asyncio.wait_for(following, 30)
+    await other.close()
+
+
 async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_versions_again(
     own_redis: RedisProcess, store: RedisStore, client: "Redis"
 ) -> None:
