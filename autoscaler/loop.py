@@ -70,6 +70,8 @@ class Autoscaler:
         self._tick_seconds, self._clock, self._machine = tick_seconds, clock, machine
         self.room = Room()
         self._table_of_instances = instances
+        self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
+        """The newest answer, or question, of `_living`, and when it was asked."""
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
         self._sources = {kind.id: Informer(store, kind.id) for kind in (kinds.SECRET, kinds.VOLUME_CLAIM)}
@@ -394,8 +396,17 @@ class Autoscaler:
         return self._clock() - max(acknowledged_at, self._listening_since) >= SILENT_SECONDS
 
     async def _living(self) -> dict[str, int] | None:
+        """Who follows the endpoints, and up to which version; None while Redis is away.
+
+        However many instances drain, Redis is asked every `LOOK_SECONDS` at most.
+        """
+        asked_at, asking = self._followers
+        if asking is None or self._clock() - asked_at >= LOOK_SECONDS:
+            asking = asyncio.ensure_future(self._endpoints.followers())
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits
+            self._followers = (self._clock(), asking)
         try:
-            return await self._endpoints.followers()
+            return await asyncio.shield(asking)
         except StoreUnavailableError:
             return None
 

@@ -56,7 +56,7 @@ class Scaler:
         self._world = world
         self._load = Window(MAX_WINDOW_SECONDS)
         self._memory = Memory()
-        self._since = world.clock()
+        self._since = (before.deploying_since if before else 0.0) or world.clock()
         self._busy = world.clock()
         """When a request was last known of, or the Revision began to serve."""
         self._waiting: dict[str, tuple[float, int]] = {}
@@ -270,6 +270,7 @@ class Scaler:
             active_reason=reason,
             active_message=message,
             failure=failure,
+            deploying_since=0.0 if self.initial_reached else self._since,
         )
 
     def _first_failure(self) -> Failure | None:

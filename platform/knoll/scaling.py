@@ -70,3 +70,5 @@ class ScaleStatus(msgspec.Struct, frozen=True):
     """`NoTraffic`, `Queued`, `Deploying`, `TimedOut`; empty when active."""
     active_message: str = ""
     failure: Failure | None = None
+    deploying_since: float = 0.0
+    """Epoch seconds that the progress deadline counts from; 0 once the initial scale was reached."""

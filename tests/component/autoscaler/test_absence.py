@@ -173,3 +173,16 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
+
+
+async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(listens_after=None)
+    await world.start()
+    key = await world.apply(annotations={"serving.knative.dev/progress-deadline": "1h"})
+    before = await world.says(key, initial_reached=False, active_reason="Deploying")
+    assert before.deploying_since > 0
+    await world.stop()
+    await world.start()
+    assert world.autoscaler is not None
+    (scaler,) = world.autoscaler.scalers.values()
+    assert scaler.status().deploying_since == before.deploying_since
