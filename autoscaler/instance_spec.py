@@ -87,6 +87,7 @@ def instance_spec(
             mounts=tuple(each for each in mounts if each is not None),
             user=security.run_as_user if security else None,
             group=security.run_as_group if security else None,
+            non_root=bool(security and security.run_as_non_root),
             working_dir=one.working_dir,
             read_only_root=bool(security and security.read_only_root_filesystem),
             add_capabilities=capabilities.add if capabilities else (),

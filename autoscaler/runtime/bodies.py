@@ -16,6 +16,8 @@ PIDS_LIMIT = 4096
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}}
 """20 MB a container; compressing would take the CPU of requests."""
 CPU_PERIOD = 100_000
+SUB_PATHS = (1, 45)
+"""First API that mounts parts of volumes; older ones would mount all of it without a word."""
 TMP = "/tmp"  # noqa: S108 - the container's
 
 Json = dict[str, Any]
@@ -148,6 +150,30 @@ def container(
     if one.working_dir:
         body["WorkingDir"] = one.working_dir
     return body
+
+
+def refusal(one: ContainerSpec, image_user: str, api: tuple[int, int]) -> str:
+    """Why a container is not to be made; empty when it is.
+
+    Args:
+        image_user: as `Image.user`.
+        api: version of the engine's API.
+
+    Source of the rules for root: Kubernetes, pkg/kubelet/kuberuntime/security_context.go, `verifyRunAsNonRoot`.
+    """
+    if api < SUB_PATHS and any(mount.sub_path for mount in one.mounts):
+        return f"container {one.name} mounts a part of a volume (subPath), which needs Docker 26 or newer"
+    if not one.non_root:
+        return ""
+    if one.user is not None:
+        return "" if one.user else "container's runAsUser (0) breaks non-root policy"
+    user = image_user.partition(":")[0]
+    if user and not user.isdecimal():
+        return (
+            f"container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root: "
+            "say runAsUser"
+        )
+    return "" if int(user or 0) else "container has runAsNonRoot and image will run as root"
 
 
 def again(inspected: Mapping[str, Any], *, restarts: int, now: float) -> Json:

@@ -48,6 +48,11 @@ class Engine:
         self._session: aiohttp.ClientSession | None = None
         self._version: str | None = None
 
+    @property
+    def api(self) -> tuple[int, int]:
+        """Version of the API that is spoken; (0, 0) before `open`."""
+        return _parsed(self._version) if self._version else (0, 0)
+
     async def open(self) -> None:
         """Connect and agree on an API version; when it raises, `agree` may be tried again until `close`."""
         self._session = aiohttp.ClientSession(

@@ -26,6 +26,8 @@ class Image:
     """The engine's."""
     has_tmp: bool
     """Its file system has a /tmp."""
+    user: str
+    """As the image says it: `65532`, `app:app`; empty is root."""
 
 
 class Images:
@@ -34,7 +36,7 @@ class Images:
     def __init__(self, engine: Engine, platform: str) -> None:
         self._engine, self._platform = engine, platform
         self._pinned: dict[str, str] = {}
-        self._has_tmp: dict[str, bool] = {}
+        self._known: dict[str, Image] = {}
         self._pulls: dict[str, asyncio.Task[None]] = {}
 
     async def get(self, reference: str) -> Image:
@@ -46,9 +48,9 @@ class Images:
         found = self._pinned.get(reference) or await self._find(reference)
         if found is None:
             raise ImageError(f"image {reference} is not on the engine")
-        if found not in self._has_tmp:
-            self._has_tmp[found] = await self._look_for_tmp(found)
-        return Image(found, self._has_tmp[found])
+        if found not in self._known:
+            self._known[found] = Image(found, await self._look_for_tmp(found), await self._user_of(found))
+        return self._known[found]
 
     def forget(self, reference: str) -> None:
         """The engine said that it has no such image any more."""
@@ -95,6 +97,13 @@ class Images:
             if error.status == 404:
                 return None
             raise ImageError(f"image {name} cannot be looked up: {error}") from error
+
+    async def _user_of(self, image_id: str) -> str:
+        try:
+            told = await self._engine.get(f"/images/{image_id}/json")
+        except EngineError as error:
+            raise ImageError(f"image {image_id} cannot be looked up: {error}") from error
+        return str((told.get("Config") or {}).get("User") or "")
 
     async def _look_for_tmp(self, image_id: str) -> bool:
         """Only a container's file system can be asked; this one is never started."""

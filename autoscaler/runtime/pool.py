@@ -2,8 +2,9 @@
 
 `wanted` and `step` decide (pure); `Pool` makes, hands out and removes.
 
-A host name cannot be changed once a container was made, and those that join a sandbox have the sandbox's. So an app in
-a sandbox made ahead finds the instance's name in `HOSTNAME`, and `knoll-<token>`, unique as well, from gethostname(2)
+A host name cannot be changed once a container was made, and those that join a sandbox have the sandbox's: the engine
+refuses a host name of their own, the sysctl for it and a shared UTS namespace (tried with Docker 26). So an app in a
+sandbox made ahead finds the instance's name in `HOSTNAME`, and `knoll-<token>`, unique as well, from gethostname(2)
 and in /etc/hostname; in a sandbox made on demand all three are the instance's name (its first 63 characters, as in
 Kubernetes).
 """

@@ -106,6 +106,8 @@ class ContainerSpec:
     user: int | None = None
     group: int | None = None
     """Numeric; used with `user` only. None leaves the image's user, or group 0 beside a given user."""
+    non_root: bool = False
+    """Refuse to run as user 0, whether that is asked for or the image's."""
     working_dir: str = ""
     read_only_root: bool = False
     add_capabilities: Sequence[str] = ()

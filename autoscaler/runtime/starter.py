@@ -118,6 +118,8 @@ class Starter:
 
     async def _create(self, spec: InstanceSpec, one: ContainerSpec, role: str, sandbox: Sandbox, now: float) -> str:
         image = await self._images.get(one.image)
+        if refusal := bodies.refusal(one, image.user, self._engine.api):
+            raise InstanceStartError(refusal, container=one.name, cause="CreateContainerConfigError")
         body = bodies.container(
             spec,
             one,

@@ -195,3 +195,15 @@ async def test_a_volume_that_somebody_removed_is_made_again_after_the_next_look(
         await runtime.take_over()
         await runtime.put_files(FILES, {"key": File(b"value")})
         await eventually(docker_harness.volumes, what="the volume")
+
+
+@pytest.mark.parametrize("user", [None, 0])
+async def test_a_container_that_must_not_be_root_does_not_start_as_root(
+    docker_runtime: DockerRuntime, docker_harness: DockerHarness, user: int | None
+) -> None:
+    with pytest.raises(InstanceStartError, match="root") as raised:
+        await docker_runtime.start(spec("hello-1", container("serve", non_root=True, user=user)))
+    assert raised.value.cause == "CreateContainerConfigError"
+    assert await docker_harness.leftovers() == []
+    one = await docker_runtime.start(spec("hello-2", container("serve", non_root=True, user=65532)))
+    assert await fetch(one.address)

@@ -126,3 +126,40 @@ def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_
 def test_without_such_a_server_names_are_the_engines_affair() -> None:
     body = bodies.sandbox("knoll", "net", "pause", "host", "g")
     assert not {"Dns", "DnsSearch", "DnsOptions"} & set(body["HostConfig"])
+
+
+@pytest.mark.parametrize(
+    ("user", "image_user", "words"),
+    [
+        (0, "65532", "runAsUser (0) breaks non-root policy"),
+        (1000, "", ""),
+        (None, "", "image will run as root"),
+        (None, "0:0", "image will run as root"),
+        (None, "65532:65532", ""),
+        (None, "nonroot", "non-numeric user (nonroot)"),
+    ],
+)
+def test_a_container_that_must_not_be_root_is_refused_when_it_would_be(
+    user: int | None, image_user: str, words: str
+) -> None:
+    one = ContainerSpec("app", "image", user=user, non_root=True)
+    found = bodies.refusal(one, image_user, (1, 45))
+    assert words in found if words else not found
+    assert not bodies.refusal(replace(one, non_root=False), image_user, (1, 45))
+
+
+def test_a_part_of_a_volume_is_refused_where_the_engine_would_mount_all_of_it() -> None:
+    one = ContainerSpec("app", "image", mounts=(Mount("/a", "own", "files.x.v", sub_path="a"),))
+    assert "Docker 26" in bodies.refusal(one, "", (1, 44))
+    assert not bodies.refusal(one, "", (1, 45))
+    assert not bodies.refusal(replace(one, mounts=(Mount("/a", "own", "files.x.v"),)), "", (1, 44))
+
+
+def test_an_own_volume_is_mounted_by_the_platforms_name_for_it_and_hides_what_the_image_has() -> None:
+    mounts = (Mount("/a", "own", "files.x.v", read_only=True), Mount("/b", "own", "files.x.v", sub_path="k"))
+    found = made(ContainerSpec("app", "image", mounts=mounts))["HostConfig"]["Mounts"]
+    common = {"Type": "volume", "Source": "knoll.files.x.v"}
+    assert found == [
+        {**common, "Target": "/a", "ReadOnly": True, "VolumeOptions": {"NoCopy": True}},
+        {**common, "Target": "/b", "ReadOnly": False, "VolumeOptions": {"NoCopy": True, "Subpath": "k"}},
+    ]
