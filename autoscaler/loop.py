@@ -21,7 +21,7 @@ from autoscaler.scaler import Scaler
 from autoscaler.showing import Showing
 from knoll import keys, kinds
 from knoll.connect import AWAY, Backoff
-from knoll.errors import InvalidResourceError, KnollError, StoreUnavailableError
+from knoll.errors import InvalidResourceError, KnollError, NotFoundError, StoreUnavailableError
 from knoll.informer import Informer, Informers, Notice
 from knoll.instances import InstanceRow, RevisionInstances
 from knoll.live import LiveConfig
@@ -41,6 +41,8 @@ ACK_SECONDS = 30.0
 SILENT_SECONDS = 5.0
 """Five reports without a word of a draining instance: the activator has never heard of it."""
 LOOK_SECONDS = 0.05
+CONFIGURATION = ("knative-serving", "config-autoscaler")
+"""Namespace and name of a ConfigMap that is there from a platform's first start on."""
 EMPTY_SECONDS = 30.0
 """How long instances are left alone that run beside a store without any Revision."""
 SWEEP_SECONDS = 15.0
@@ -104,6 +106,7 @@ class Autoscaler:
         self._in_flight: dict[str, dict[str, tuple[float, int]]] = {}
         """Draining instance to activator to (when it said so, how many)."""
         self._before: Mapping[str, ScaleStatus] = {}
+        self._configured_once = self._spawned = False
         self._spawn: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future
 
     async def run(self) -> None:
@@ -114,7 +117,7 @@ class Autoscaler:
                 tasks.create_task(informers.run())
                 await informers.synced()
                 await self._config.synced()
-                self._spawn = tasks.create_task
+                self._spawn, self._spawned = tasks.create_task, True
                 await self._begin()
                 duties = (
                     self._work,
@@ -201,8 +204,10 @@ class Autoscaler:
             assert body is not None
             scaler = self.scalers.get(body["metadata"]["uid"])
             if scaler and not scaler.deleted:
-                scaler.deleted = True
-                self._mark(scaler.key)
+                if notice.new is None and self._spawned:
+                    self._spawn(self._vanished(scaler))
+                else:
+                    self._delete(scaler)
             return
         if not resolved(notice.new):
             return
@@ -241,6 +246,28 @@ class Autoscaler:
         namespace, _, name = volume.about.partition("/")
         of_revision = volume.owner in self.scalers or self._revisions.uid(namespace, name) == volume.owner
         return of_revision or self._member(volume.owner) is not None
+
+    def _delete(self, scaler: Scaler) -> None:
+        scaler.deleted = True
+        self._mark(scaler.key)
+
+    async def _vanished(self, scaler: Scaler) -> None:
+        """A Revision is gone at once: it was deleted, or all objects were lost, and may be brought back."""
+        if self._configured_once and await self._patiently(self._is_emptied):
+            log.warning("the store lost its objects; instances are left for a while", revision=scaler.key)
+            await asyncio.sleep(EMPTY_SECONDS)
+            namespace, _, name = scaler.key.partition("/")
+            if self._revisions.uid(namespace, name) == scaler.uid:
+                return
+        self._delete(scaler)
+
+    async def _is_emptied(self) -> bool:
+        """Whether even the platform's configuration is gone, which nobody deletes."""
+        try:
+            await self._store.get(kinds.CONFIG_MAP.id, *CONFIGURATION)
+        except NotFoundError:
+            return True
+        return False
 
     def _pod_changed(self, notice: Notice) -> None:
         """A Pod that is deleted takes its instance with it; the Revision gets another if it needs one."""
@@ -281,6 +308,7 @@ class Autoscaler:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
+            self._configured_once = self._configured_once or self._maps.get(*CONFIGURATION) is not None
             for scaler in self.scalers.values():
                 if not scaler.quiet:
                     self._mark(scaler.key)

@@ -10,7 +10,7 @@ from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.fake import FakeProgram, FakeRuntime
 from autoscaler.runtime.protocol import ContainerSpec
-from knoll import keys
+from knoll import keys, kinds
 from knoll.connect import connected
 from knoll.lease import Lease
 from tests.component.autoscaler.conftest import Activator, World
@@ -173,6 +173,32 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
+
+
+async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
+    world: World, activator: Activator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.loop.EMPTY_SECONDS", 1.0)
+    await world.start()
+    config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
+    await world.store.create(kinds.CONFIG_MAP.id, config)
+    key = await world.apply()
+    other = await world.apply("other-00001")
+    (kept,), (lost,) = await world.ready(key), await world.ready(other)
+    assert world.autoscaler is not None
+    autoscaler = world.autoscaler
+    await eventually(lambda: autoscaler._configured_once, what="a tick")
+    kept_body = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+    await world.redis.flushall()
+    del kept_body["metadata"]["resourceVersion"]
+    await world.store.create(kinds.REVISION.id, kept_body)
+    await eventually(lambda: lost.id not in world.engine.instances, within=60, what="what nobody brought back to go")
+    assert kept.id in world.engine.instances
+    await eventually(lambda: _serves(world, key, kept.id), within=60, what="it serves on")
+
+
+async def _serves(world: World, key: str, name: str) -> bool:
+    return [(one.id, one.state) for one in await world.listed(key)] == [(name, "ready")]
 
 
 async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(world: World) -> None:

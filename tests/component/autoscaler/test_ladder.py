@@ -51,7 +51,8 @@ async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(worl
     await world.poke(key)
     (again,) = await world.ready(key)
     assert again.id == first.id
-    assert again.timing is not None and first.timing is not None
+    assert again.timing is not None
+    assert first.timing is not None
     assert again.timing.wanted > first.timing.ready
     assert await state(world, "running") == first.id
 
