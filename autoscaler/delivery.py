@@ -59,6 +59,8 @@ class Delivery:
         """Namespace and object to the uids of Revisions that refer to it."""
         self._delivered: dict[str, Volume] = {}
         """Volumes of files that are on the engine, by name."""
+        self._deleted_claims: set[str] = set()
+        """uids of claims that were seen to go, until their volumes are gone too."""
         self._due: dict[str, None] = {}
         """uids of Revisions whose volumes may be out of date."""
         self._wake = asyncio.Event()
@@ -111,8 +113,10 @@ class Delivery:
         for uid in self._waiting.get((namespace, (notice.resource, name)), ()):
             self._changed(uid)
             self._due[uid] = None
-        if notice.resource == kinds.VOLUME_CLAIM.id and notice.new is None:
+        if notice.resource == kinds.VOLUME_CLAIM.id and notice.old is not None and notice.new is None:
             self._sweep_due = True
+            if notice.seen:
+                self._deleted_claims.add(notice.old["metadata"]["uid"])
         self._wake.set()
 
     async def run(self) -> None:
@@ -182,8 +186,11 @@ class Delivery:
     async def _sweep(self) -> None:
         """Remove what nobody needs any more, and have tokens looked at."""
         for volume in await self._runtime.volumes():
-            if not self._needed(volume) and await self._runtime.remove_volume(volume.name):
+            if volume.owner not in self._deleted_claims and self._needed(volume):
+                continue
+            if await self._runtime.remove_volume(volume.name):
                 self._delivered.pop(volume.name, None)
+                self._deleted_claims.discard(volume.owner)
                 log.info("volume removed", volume=volume.name, of=volume.about)
         with_tokens = [uid for uid, one in self._known.items() if any(has_token(each) for each in one.spec.volumes)]
         for uid in with_tokens:

@@ -37,6 +37,8 @@ class Notice:
     """None for ADDED."""
     new: Json | None
     """None for DELETED."""
+    seen: bool = True
+    """False: it went while nobody watched, and was missing when the objects were listed again."""
 
 
 Subscriber = Callable[[Notice], object]
@@ -142,7 +144,7 @@ class Informer:
         items = sorted(listing.items, key=lambda item: sort_key(item.key))
         there = {item.key for item in items}
         for key in [key for key in self._kept if key not in there]:
-            self._drop(key)
+            self._drop(key, seen=False)
         for index, item in enumerate(items):
             old = self._kept.get(item.key)
             if old is None or old.version != item.version:
@@ -181,13 +183,13 @@ class Informer:
             before = None if old is None else old.body()
             self._tell(Notice("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
 
-    def _drop(self, key: str) -> None:
+    def _drop(self, key: str, *, seen: bool = True) -> None:
         old = self._kept.pop(key, None)
         if old is None:
             return
         self._unindex(key, old)
         if self._subscribers:
-            self._tell(Notice("DELETED", self.resource, key, old.body(), None))
+            self._tell(Notice("DELETED", self.resource, key, old.body(), None, seen))
 
     def _unindex(self, key: str, old: _Kept) -> None:
         for pair in old.labels:

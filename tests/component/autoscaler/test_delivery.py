@@ -3,7 +3,8 @@
 import base64
 from typing import Any
 
-from autoscaler.runtime.protocol import File
+from autoscaler.runtime.fake import FakeVolume
+from autoscaler.runtime.protocol import File, Volume
 from knoll import kinds
 from tests.component.autoscaler.conftest import World
 from tests.unit.autoscaler.revisions import body
@@ -176,3 +177,31 @@ async def test_a_claims_volume_outlives_revisions_and_goes_with_the_claim_once_n
     assert list(world.engine.volumes) == ["claim.uid-disk"]
     await world.store.delete(kinds.REVISION.id, "default", "hello-00002")
     await eventually(lambda: not world.engine.volumes, 40, "no volume")
+
+
+async def test_a_claims_volume_goes_with_the_claim_also_when_no_revision_is_left(world: World) -> None:
+    await world.start()
+    await put(world, kinds.VOLUME_CLAIM, "disk", spec={})
+    await world.ready(await world.apply(**asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}])))
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await world.gone()
+    assert list(world.engine.volumes) == ["claim.uid-disk"]
+    await world.store.delete(kinds.VOLUME_CLAIM.id, "default", "disk")
+    await eventually(lambda: not world.engine.volumes, 40, "no volume")
+
+
+async def test_claims_volumes_stay_when_the_store_comes_back_empty(world: World) -> None:
+    await world.start()
+    await put(world, kinds.VOLUME_CLAIM, "disk", spec={})
+    await world.ready(await world.apply(**asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}])))
+    await world.stop()
+    await world.redis.flushall()
+    await world.start()
+    await put(world, kinds.VOLUME_CLAIM, "other", spec={})
+    world.engine.volumes["claim.uid-other"] = FakeVolume(
+        Volume("claim.uid-other", "claim", "uid-other", "default/other")
+    )
+    await world.store.delete(kinds.VOLUME_CLAIM.id, "default", "other")
+    # Of the two, the one whose claim was seen to go; they are looked at in the order of their names.
+    await eventually(lambda: "claim.uid-other" not in world.engine.volumes, 40, "the other's volume goes")
+    assert "claim.uid-disk" in world.engine.volumes
