@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from api.controllers import objects
 from knoll import kinds
 from knoll.instances import FINALIZER, ContainerRow, InstanceRow
+from knoll.node import NODE
 from knoll.resources import labels as well_known
 from knoll.resources.admission import timestamp
 from knoll.store import Json
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-NODE = "knoll"
-"""The only node: the engine."""
 UNSCHEDULABLE = "Unschedulable"
 RESTING = {"paused": "Paused", "stopped": "Stopped"}
 """Why the Pod of an instance that rests is not ready."""
