@@ -1,15 +1,15 @@
 """The sandbox's image, made here byte by byte: no registry, no build, no compiler is asked for it. Pure.
 
-It holds two static ELF programs of under 300 bytes. `/pause` sleeps for ever in the kernel. `/swap NEW OLD [PATH...]`
-renames NEW over OLD, then removes files and empty folders, and ends with the error number of the renaming: what no
-call of the engine can do to a volume.
+It holds two static ELF programs of under 300 bytes. `/pause` sleeps for ever in the kernel.
+`/swap [FROM TO]... "" [PATH]...` renames, then removes files and empty folders: what no call of the engine can do to a
+volume. It ends with the error number of the first renaming that fails, and 0 otherwise.
 """
 
 import io
 import struct
 import tarfile
 
-VERSION = "2"
+VERSION = "3"
 REFERENCE = f"knoll/pause:{VERSION}"
 """Raise `VERSION` with any change to what is in the image."""
 
@@ -34,24 +34,30 @@ _AARCH64 = b"".join(
     )
 )
 _SWAP_X86_64 = bytes.fromhex(
-    "488b7c2410"  # mov rdi, [rsp+16]   the first argument (above it: their number, the program's name)
-    "488b742418"  # mov rsi, [rsp+24]   the second
+    "488d5c2410"  # lea rbx, [rsp+16]   the first argument (above it: their number, the program's name)
+    "488b3b"  # rename: mov rdi, [rbx]
+    "4885ff"  #     test rdi, rdi
+    "7436"  #       jz done
+    "803f00"  #     cmp byte [rdi], 0
+    "7415"  #       je removals
+    "488b7308"  #   mov rsi, [rbx+8]
+    "4883c310"  #   add rbx, 16
     "b852000000"  # mov eax, 82         rename(2)
     "0f05"  #       syscall
-    "4189c4"  #     mov r12d, eax
     "85c0"  #       test eax, eax
-    "7521"  #       jnz end
-    "488d5c2420"  # lea rbx, [rsp+32]   the third
-    "488b3b"  # next: mov rdi, [rbx]
+    "74e0"  #       jz rename
+    "eb1e"  #       jmp end
+    "4883c308"  # removals: add rbx, 8
+    "488b3b"  #     mov rdi, [rbx]
     "4885ff"  #     test rdi, rdi
-    "7414"  #       jz end
-    "4883c308"  #   add rbx, 8
+    "7410"  #       jz done
     "b857000000"  # mov eax, 87         unlink(2)
     "0f05"  #       syscall
     "b854000000"  # mov eax, 84         rmdir(2): one of the two fits
     "0f05"  #       syscall
-    "ebe4"  #       jmp next
-    "4489e7"  # end: mov edi, r12d
+    "ebe4"  #       jmp removals
+    "31c0"  # done: xor eax, eax
+    "89c7"  # end:  mov edi, eax
     "f7df"  #       neg edi
     "b83c000000"  # mov eax, 60         exit(2)
     "0f05"  #       syscall
@@ -59,17 +65,21 @@ _SWAP_X86_64 = bytes.fromhex(
 _SWAP_AARCH64 = b"".join(
     struct.pack("<I", word)
     for word in (
-        0xF9400BE1,  # ldr x1, [sp, #16]
-        0xF9400FE3,  # ldr x3, [sp, #24]
+        0x910043F4,  # add x20, sp, #16
+        0xF9400281,  # rename: ldr x1, [x20]
+        0xB40002A1,  # cbz x1, done
+        0x39400024,  # ldrb w4, [x1]
+        0x34000124,  # cbz w4, removals
+        0xF9400683,  # ldr x3, [x20, #8]
+        0x91004294,  # add x20, x20, #16
         0x92800C60,  # mov x0, #-100    relative to the working folder, twice
         0x92800C62,  # mov x2, #-100
         0xD28004C8,  # mov x8, #38      renameat(2)
         0xD4000001,  # svc #0
-        0xAA0003F3,  # mov x19, x0
-        0xB5000193,  # cbnz x19, end
-        0x910083F4,  # add x20, sp, #32
-        0xF8408681,  # next: ldr x1, [x20], #8
-        0xB4000121,  # cbz x1, end
+        0xB4FFFEC0,  # cbz x0, rename
+        0x1400000C,  # b end
+        0xF8408E81,  # removals: ldr x1, [x20, #8]!
+        0xB4000121,  # cbz x1, done
         0x92800C60,  # mov x0, #-100
         0xD2800002,  # mov x2, #0
         0xD2800468,  # mov x8, #35      unlinkat(2)
@@ -77,8 +87,9 @@ _SWAP_AARCH64 = b"".join(
         0x92800C60,  # mov x0, #-100
         0xD2804002,  # mov x2, #0x200   AT_REMOVEDIR
         0xD4000001,  # svc #0
-        0x17FFFFF7,  # b next
-        0xCB1303E0,  # end: neg x0, x19
+        0x17FFFFF7,  # b removals
+        0xD2800000,  # done: mov x0, #0
+        0xCB0003E0,  # end: neg x0, x0
         0xD2800BA8,  # mov x8, #93      exit(2)
         0xD4000001,  # svc #0
     )

@@ -16,7 +16,7 @@ from autoscaler.runtime.protocol import File
 
 ROOT = "/volume"
 """Where the helper has the volume."""
-DATA, NEXT = "..data", "..data_tmp"
+DATA, NEXT, LINKS = "..data", "..data_tmp", "..links"
 _DIGITS = 24
 
 
@@ -44,14 +44,9 @@ def first(files: Mapping[str, File], at: float) -> bytes:
     return _archive(files, DATA, top(files), at)
 
 
-def following(files: Mapping[str, File], at: float) -> bytes:
-    """The new content beside the one in use, and the link that is to be renamed to `..data`."""
-    return _archive(files, NEXT, set(), at)
-
-
-def links(names: Iterable[str]) -> bytes:
-    """Names at the top that were not there before."""
-    return _packed([_link(name, f"{DATA}/{name}") for name in sorted(names)], {})
+def following(before: "Seen", files: Mapping[str, File], at: float) -> bytes:
+    """The new content beside the one in use, and the links that are to be renamed to where users look."""
+    return _archive(files, NEXT, _new(before, files), at, links_in=f"{LINKS}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,11 @@ def stale(before: Seen, files: Mapping[str, File]) -> list[str]:
 
 def swap(before: Seen, files: Mapping[str, File]) -> list[str]:
     """Arguments of the helper's program: what is renamed to what, then what is removed."""
-    return [f"{ROOT}/{path}" for path in (NEXT, DATA, *stale(before, files))]
+    renamed = [NEXT, DATA]
+    for name in sorted(_new(before, files)):
+        renamed += [f"{LINKS}/{name}", name]
+    removed = [*stale(before, files), LINKS]
+    return [*(f"{ROOT}/{path}" for path in renamed), "", *(f"{ROOT}/{path}" for path in removed)]
 
 
 def emptied(folders: Sequence[str], *, root: bool) -> bytes:
@@ -100,7 +99,11 @@ def emptied(folders: Sequence[str], *, root: bool) -> bytes:
     return _packed(made, {})
 
 
-def _archive(files: Mapping[str, File], link: str, names: set[str], at: float) -> bytes:
+def _new(before: Seen, files: Mapping[str, File]) -> set[str]:
+    return top(files) - top(before.paths)
+
+
+def _archive(files: Mapping[str, File], link: str, names: set[str], at: float, links_in: str = "") -> bytes:
     where = folder(files)
     members = []
     for path in ["", *_with_above(posixpath.dirname(path) for path in files)]:
@@ -113,7 +116,11 @@ def _archive(files: Mapping[str, File], link: str, names: set[str], at: float) -
         made.size, made.mode = len(file.data), file.mode
         members.append(made)
     members.append(_link(link, where))
-    members += [_link(name, f"{DATA}/{name}") for name in sorted(names)]
+    if links_in:
+        made = tarfile.TarInfo(links_in.rstrip("/"))
+        made.type, made.mode = tarfile.DIRTYPE, 0o755
+        members.append(made)
+    members += [_link(links_in + name, f"{DATA}/{name}") for name in sorted(names)]
     for one in members:
         one.mtime = int(at)
     return _packed(members, {name: file.data for name, file in contents.items()})

@@ -114,14 +114,11 @@ class Volumes:
 
     async def _change(self, name: str, before: layout.Seen, files: Mapping[str, File]) -> None:
         async with self._helper(name, layout.swap(before, files)) as helper:
-            await self._put(helper, layout.ROOT, layout.following(files, time.time()))
+            await self._put(helper, layout.ROOT, layout.following(before, files, time.time()))
             await self._engine.post(f"/containers/{helper}/start")
             told = await self._engine.post(f"/containers/{helper}/wait", seconds=SWAP_SECONDS)
             if told["StatusCode"]:
                 raise RuntimeUnavailableError(f"volume {name} cannot be changed: error {told['StatusCode']}")
-            new = layout.top(files) - layout.top(before.paths)
-            if new:
-                await self._put(helper, layout.ROOT, layout.links(new))
 
     @asynccontextmanager
     async def _helper(self, name: str, swap: Sequence[str] = ()) -> AsyncIterator[str]:

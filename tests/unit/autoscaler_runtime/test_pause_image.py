@@ -71,30 +71,38 @@ def test_swap_renames_and_then_removes_files_and_empty_folders_and_passes_over_w
     (tmp_path / "folder/file").touch()
     (tmp_path / "full/inner").mkdir(parents=True)
     gone = [tmp_path / path for path in ("folder/file", "folder", "absent", "full")]
-    assert subprocess.run([swap, new, old, *gone]).returncode == 0
+    other = tmp_path / "other"
+    other.touch()
+    assert subprocess.run([swap, new, old, other, tmp_path / "moved", "", *gone]).returncode == 0
     assert old.readlink() == Path("there")
-    assert not new.is_symlink()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["full", "old", "swap"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["full", "moved", "old", "swap"]
+    assert subprocess.run([swap]).returncode == 0
+    assert subprocess.run([swap, ""]).returncode == 0
 
 
 @on_linux
 def test_swap_removes_nothing_when_it_cannot_rename_and_ends_with_the_error(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.touch()
-    done = subprocess.run([written(tmp_path, "swap"), tmp_path / "absent", tmp_path / "old", kept])
+    done = subprocess.run([written(tmp_path, "swap"), tmp_path / "absent", tmp_path / "old", "", kept])
     assert done.returncode == errno.ENOENT
     assert kept.exists()
 
 
-def test_the_arm64_branches_of_swap_lead_to_its_loop_and_its_end() -> None:
-    words = struct.unpack("<22I", program("arm64", "swap")[120:])
-    at = {name: words.index(word) for name, word in {"next": 0xF8408681, "end": 0xCB1303E0}.items()}
-    failed = next(index for index, word in enumerate(words) if word >> 24 == 0xB5)
-    no_more = next(index for index, word in enumerate(words) if word >> 24 == 0xB4)
-    again = next(index for index, word in enumerate(words) if word >> 26 == 0b000101)
-    assert failed + (words[failed] >> 5 & 0x7FFFF) == at["end"]
-    assert no_more + (words[no_more] >> 5 & 0x7FFFF) == at["end"]
-    assert again + (words[again] & 0x3FFFFFF) - (1 << 26) == at["next"]
+def test_the_arm64_branches_of_swap_lead_where_they_should() -> None:
+    words = struct.unpack("<27I", program("arm64", "swap")[120:])
+    rename, removals, done, end = 1, 13, 23, 24
+    branches = {}
+    for index, word in enumerate(words):
+        if word >> 24 & 0x7F == 0x34:  # cbz
+            offset, bits = word >> 5 & 0x7FFFF, 19
+        elif word >> 26 == 0b000101:  # b
+            offset, bits = word & 0x3FFFFFF, 26
+        else:
+            continue
+        branches[index] = index + (offset - (1 << bits) if offset >> (bits - 1) else offset)
+    assert branches == {2: done, 4: removals, 11: rename, 12: end, 14: done, 22: removals}
+    assert [words[index] for index in (rename, removals, done, end)] == [0xF9400281, 0xF8408E81, 0xD2800000, 0xCB0003E0]
 
 
 @on_linux

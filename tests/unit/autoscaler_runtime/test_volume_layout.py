@@ -61,10 +61,10 @@ def test_after_a_change_exactly_the_new_files_are_there(
     assert before.data == layout.folder(first)
     if before.data == layout.folder(second):
         return
-    unpack(layout.following(second, 1e9), root)
+    unpack(layout.following(before, second, 1e9), root)
+    assert shown(root) == {path: file.data for path, file in first.items()}
     words = [word.replace(layout.ROOT, str(root), 1) for word in layout.swap(before, second)]
     assert subprocess.run([written(base, "swap"), *words]).returncode == 0
-    unpack(layout.links(layout.top(second) - layout.top(before.paths)), root)
     assert shown(root) == {path: file.data for path, file in second.items()}
     assert {each.name for each in root.iterdir()} == {layout.DATA, layout.folder(second), *layout.top(second)}
     for path, file in second.items():
