@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,10 +52,11 @@ class Platform:
             await self.call("PATCH", AUTOSCALER, {"data": {key: before.get(key) for key in QUICK}})
 
     @asynccontextmanager
-    async def service(self, name: str) -> AsyncIterator[str]:
+    async def service(self, name: str, annotations: Mapping[str, str] | None = None) -> AsyncIterator[str]:
         """A Service of the bench's image; gives the host of its URL."""
         container = {"image": IMAGE, "ports": [{"containerPort": 8080}]}
-        spec = {"template": {"spec": {"containers": [container]}}}
+        template = {"metadata": {"annotations": dict(annotations or {})}, "spec": {"containers": [container]}}
+        spec = {"template": template}
         kind = {"apiVersion": "serving.knative.dev/v1", "kind": "Service"}
         await self.call("POST", SERVICES, {**kind, "metadata": {"name": name}, "spec": spec})
         try:
@@ -80,6 +81,23 @@ class Platform:
             return not replicas and not command("docker", "ps", "-q", "--filter", label)
 
         await until(zero)
+
+    async def until_paused(self, name: str) -> None:
+        """Wait until each instance of a Service is frozen, and activators know of none."""
+        told = await self.call("GET", f"{SERVICES}/{name}")
+        revision = told["status"]["latestReadyRevisionName"]
+        path = f"/apis/serving.knative.dev/v1/namespaces/default/revisions/{revision}"
+        label = f"label=knoll.dev/revision=default/{revision}"
+
+        async def paused() -> bool:
+            # The engine's word goes first: what the API shows may still be that of the last round.
+            frozen = command("docker", "ps", "-q", "--filter", label, "--filter", "status=paused")
+            running = command("docker", "ps", "-q", "--filter", label, "--filter", "status=running")
+            return bool(frozen and not running) and not (await self.call("GET", path))["status"].get(
+                "actualReplicas", 1
+            )
+
+        await until(paused)
 
     async def ask(self, host: str) -> tuple[float, float]:
         """One request; returns seconds to its first byte, and what `Server-Timing` says is the platform's own part."""
@@ -124,6 +142,17 @@ async def rounds(platform: Platform, network: str, token: str, count: int) -> Sa
     return {kind: values[1:] for kind, values in samples.items()}
 
 
+async def pauses(platform: Platform, token: str, count: int) -> Samples:
+    """A request to a Service whose only instance is paused; the first one is dropped."""
+    samples: Samples = {"paused": []}
+    name = f"bench-{token}-paused"
+    async with platform.service(name, {"knoll.dev/paused-retention-period": "1h"}) as host:
+        for _ in range(count + 1):
+            await platform.until_paused(name)
+            samples["paused"].append((await platform.ask(host))[0])
+    return {kind: values[1:] for kind, values in samples.items()}
+
+
 async def wake(platform: Platform, network: str, token: str, count: int) -> Samples:
     """Many Services woken at once beside as many `docker run`; the first time is told apart."""
     samples: Samples = {"docker_run_25": [], "zero_25": [], "zero_25_unlearned": []}
@@ -150,6 +179,7 @@ async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
             platform = Platform(client, url, api)
             async with platform.quick():
                 samples = await rounds(platform, network, token, count)
+                samples |= await pauses(platform, token, count)
                 samples |= await wake(platform, network, token, wakes) if wakes else {}
         return samples
     finally:
