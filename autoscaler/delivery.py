@@ -63,7 +63,7 @@ class Delivery:
         """uids of claims that were seen to go, until their volumes are gone too."""
         self._due: dict[str, None] = {}
         """uids of Revisions whose volumes may be out of date."""
-        self._wake = asyncio.Event()
+        self._wake, self._began = asyncio.Event(), asyncio.Event()
         self._sweep_due = True
         self._capacity = Capacity(1.0, 0)
 
@@ -98,6 +98,7 @@ class Delivery:
             MissingSourceError: an object or key is missing.
             RuntimeUnavailableError: the engine does not make a volume.
         """
+        await self._began.wait()
         find = self._finder(revision)
         spec = instance_spec(revision, name, find, self._capacity)
         for key, volume in engine_volumes(revision, name, find).items():
@@ -146,6 +147,7 @@ class Delivery:
                 await asyncio.sleep(RETRY_SECONDS)
         self._delivered |= {one.name: one for one in found if one.kind == "files"}
         self._due |= dict.fromkeys(self._known)
+        self._began.set()
 
     async def _catch_up(self) -> None:
         failed: KnollError | None = None

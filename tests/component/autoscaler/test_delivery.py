@@ -6,6 +6,7 @@ from typing import Any
 from autoscaler.runtime.fake import FakeVolume
 from autoscaler.runtime.protocol import File, Volume
 from knoll import kinds
+from knoll.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import World
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually
@@ -205,3 +206,34 @@ async def test_claims_volumes_stay_when_the_store_comes_back_empty(world: World)
     # Of the two, the one whose claim was seen to go; they are looked at in the order of their names.
     await eventually(lambda: "claim.uid-other" not in world.engine.volumes, 40, "the other's volume goes")
     assert "claim.uid-disk" in world.engine.volumes
+
+
+async def test_an_engine_that_refuses_a_volume_for_a_while_only_delays_it(world: World) -> None:
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
+    await world.start()
+    world.engine.fail("put_files", RuntimeUnavailableError("the engine is busy"))
+    await world.ready(await world.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
+    world.engine.fail("put_files", RuntimeUnavailableError("the engine is busy"), times=2)
+    await put(world, kinds.CONFIG_MAP, "settings", data={"colour": "red"})
+    await holds(world, "files.uid-hello-00001.v", {"colour": File(b"red")})
+
+
+async def test_an_instance_is_told_of_the_machine_from_the_first_start_on(world: World) -> None:
+    await world.start()
+    env = [{"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
+    await world.ready(await world.apply(**asking(env=env)))
+    (one,) = world.engine.instances.values()
+    assert one.spec.containers[0].env["CORES"] == "8"
+
+
+async def test_a_token_of_a_service_account_cannot_be_had_and_the_revision_says_so(world: World) -> None:
+    await world.start()
+    volumes = [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]
+    key = await world.apply(**asking(volumes, volumeMounts=MOUNTED))
+
+    async def says() -> bool:
+        status = await world.status(key)
+        return bool(status and status.failure and "tokens of service accounts" in status.failure.message)
+
+    await eventually(says, what="the reason")
+    assert not world.engine.instances
