@@ -116,6 +116,9 @@ class Pool:
             for one in found
             if one.id not in known
         )
+        # They say how many came at once before the last process died; it forgets nothing by that.
+        now = asyncio.get_running_loop().time()
+        self._starts.extend([now] * (len(self._spare) - len(self._starts)))
         self._changed.set()
 
     def forget(self, sandbox_id: str) -> bool:

@@ -240,6 +240,21 @@ async def test_what_a_killed_process_left_is_adopted_or_removed(docker_harness: 
         await runtime.start(spec())
 
 
+async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docker_harness: DockerHarness) -> None:
+    docker_harness.warm_sandboxes = 6
+    killed = docker_harness.runtime()
+    await killed.__aenter__()
+    await asyncio.gather(*(killed.start(spec(f"hello-{number}")) for number in range(4)))
+    before = await until_spares(docker_harness, 4)
+    await killed._stop_keepers()
+    await killed._engine.close()
+    async with docker_harness.runtime() as runtime:
+        assert await spares(docker_harness) == before
+        await runtime.start(spec("hello-5"))
+        after = await until_spares(docker_harness, 4)
+        assert len(set(after) & set(before)) == 3
+
+
 async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> None:
     first = docker_harness.runtime()
     await first.__aenter__()
