@@ -24,6 +24,9 @@ REPORTS = "knoll:reports"
 POKES = "knoll:pokes"
 """Channel: `reports.Poke`, at once when a request finds no free instance."""
 
+TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
+"""String: PEM of the key that signs the tokens of ServiceAccounts. Written once, by whoever needs it first."""
+
 
 def objects(resource: str) -> str:
     """Hash: `namespace/name` to `<resource version>\\n<JSON>`. Written only by the store's script."""

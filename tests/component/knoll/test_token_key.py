@@ -1,0 +1,31 @@
+"""The platform's token key in a real Redis."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from knoll import keys, tokens
+from knoll.connect import connected
+
+
+@pytest.mark.redis
+async def test_whoever_is_first_makes_the_key_that_all_sign_with(redis_url: str) -> None:
+    async with connected(redis_url, "test") as redis:
+        found = await asyncio.gather(*(tokens.shared_key(redis) for _ in range(10)))
+    assert len({key.pem for key in found}) == 1
+    token = tokens.mint(found[0], namespace="team", name="robot", uid="u", now=1_800_000_000)
+    assert tokens.verify(found[1], token, 1_800_000_001).uid == "u"
+
+
+@pytest.mark.redis
+async def test_what_is_no_key_is_said_and_not_replaced(redis_url: str) -> None:
+    async with connected(redis_url, "test") as redis:
+        await _spoil(redis)
+        with pytest.raises(ValueError, match="token key"):
+            await tokens.shared_key(redis)
+        assert await redis.get(keys.TOKEN_KEY) == b"spoilt"
+
+
+async def _spoil(redis: "Redis") -> None:
+    await redis.set(keys.TOKEN_KEY, "spoilt")
