@@ -6,21 +6,24 @@ written before the first instance starts and again whenever what they come from 
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from autoscaler.instance_spec import about, instance_spec
 from autoscaler.runtime.protocol import Capacity, InstanceSpec, Runtime, Volume
+from autoscaler.service_tokens import ServiceTokens
 from autoscaler.sources import Find, MissingSourceError, Reference, references
-from autoscaler.sources_files import Token, files, has_files, has_token
+from autoscaler.sources_files import files, has_files, has_token
 from autoscaler.sources_volumes import engine_volumes, folders, pod_volume
 from knoll import kinds
 from knoll.errors import KnollError
 from knoll.informer import Informer, Notice
 from knoll.resources import pod
 from knoll.resources.revision import Revision
+from knoll.tokens import SigningKey
 
 log = structlog.get_logger()
 
@@ -39,18 +42,20 @@ class Delivery:
         *,
         needed: Callable[[Volume], bool],
         changed: Callable[[str], None],
-        token: Callable[[Revision], Token] | None = None,
+        key: Callable[[], Awaitable[SigningKey]],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
             informers: of ConfigMaps, Secrets and PersistentVolumeClaims, by resource id.
             needed: whether a volume's owner is still there.
             changed: told the uid of each Revision of whose sources one is another.
-            token: makes tokens of a Revision's service account.
+            key: what tokens are signed with.
+            clock: epoch seconds.
         """
         self._runtime, self._informers = runtime, informers
         self._needed, self._changed = needed, changed
-        self._token = token or (lambda _: _no_token)
+        self._key, self._tokens = key, ServiceTokens(clock)
         self._known: dict[str, Revision] = {}
         """By uid."""
         self._by_key: dict[str, str] = {}
@@ -82,6 +87,7 @@ class Delivery:
         """A Revision and all of its instances are gone."""
         meta = revision.metadata
         self._known.pop(meta.uid, None)
+        self._tokens.forget(meta.uid)
         for each in references(revision.spec):
             self._waiting[meta.namespace, each].discard(meta.uid)
             if not self._waiting[meta.namespace, each]:
@@ -140,6 +146,7 @@ class Delivery:
         while True:
             try:
                 self._capacity = await self._runtime.capacity()
+                self._tokens.sign_with(await self._key())
                 found = await self._runtime.volumes()
                 break
             except KnollError as error:
@@ -181,7 +188,7 @@ class Delivery:
 
     async def _put(self, revision: Revision, instance: str, wanted: pod.Volume, volume: Volume) -> None:
         spec, find = revision.spec, self._finder(revision)
-        content = files(wanted, spec, about(revision, instance, self._capacity), find, self._token(revision))
+        content = files(wanted, spec, about(revision, instance, self._capacity), find, self._tokens.of(revision, find))
         await self._runtime.put_files(volume, content)
         self._delivered[volume.name] = volume
 
@@ -195,6 +202,8 @@ class Delivery:
                 self._deleted_claims.discard(volume.owner)
                 log.info("volume removed", volume=volume.name, of=volume.about)
         with_tokens = [uid for uid, one in self._known.items() if any(has_token(each) for each in one.spec.volumes)]
+        if with_tokens:
+            self._tokens.sign_with(await self._key())
         for uid in with_tokens:
             await self._refresh(uid)
 
@@ -205,7 +214,3 @@ class Delivery:
 
 def _volume(spec: pod.PodSpec, name: str) -> pod.Volume:
     return next((one for one in spec.volumes if one.name == name), pod.Volume())
-
-
-def _no_token(_: pod.ServiceAccountTokenProjection) -> bytes:
-    raise MissingSourceError("tokens of service accounts are not given out by this platform")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from autoscaler.expansion import expand
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
 from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec, Resources
-from autoscaler.sources import About, Find, references, variables
+from autoscaler.sources import About, Find, account_of, references, variables
 from autoscaler.sources_files import has_files
 from autoscaler.sources_volumes import engine_volumes, mount, shared
 from knoll.node import NODE
@@ -121,7 +121,7 @@ def about(revision: Revision, name: str, machine: Capacity = UNKNOWN_MACHINE) ->
         namespace=meta.namespace,
         labels=instance_labels(revision),
         annotations=meta.annotations,
-        service_account=revision.spec.service_account_name or "default",
+        service_account=account_of(revision.spec),
         node=NODE,
         cores=machine.cores,
         memory_bytes=machine.memory_bytes,

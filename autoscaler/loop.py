@@ -32,6 +32,7 @@ from knoll.resources.scaling import scaling_spec
 from knoll.scaling import Endpoint, RevisionEndpoints, ScaleStatus
 from knoll.store import Json, Store
 from knoll.tables import Table
+from knoll.tokens import shared_key
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -76,9 +77,18 @@ class Autoscaler:
         """The newest answer, or question, of `_living`, and when it was asked."""
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
-        self._sources = {kind.id: Informer(store, kind.id) for kind in (kinds.SECRET, kinds.VOLUME_CLAIM)}
+        self._sources = {
+            kind.id: Informer(store, kind.id) for kind in (kinds.SECRET, kinds.VOLUME_CLAIM, kinds.SERVICE_ACCOUNT)
+        }
         self._sources[kinds.CONFIG_MAP.id] = self._maps
-        self._delivery = Delivery(runtime, self._sources, needed=self._needs, changed=self._sources_changed)
+        self._delivery = Delivery(
+            runtime,
+            self._sources,
+            needed=self._needs,
+            changed=self._sources_changed,
+            key=partial(shared_key, redis),
+            clock=clock,
+        )
         self._world = World(
             runtime,
             checker,

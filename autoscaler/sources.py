@@ -25,7 +25,9 @@ Find = Callable[[str, str], Json | None]
 """Looks an object up by its `Reference`; None when there is none."""
 
 _WORDS = {kinds.CONFIG_MAP.id: "ConfigMap", kinds.SECRET.id: "Secret"}
-_SINGULAR = {kind.id: kind.singular for kind in (kinds.CONFIG_MAP, kinds.SECRET, kinds.VOLUME_CLAIM)}
+_SINGULAR = {
+    kind.id: kind.singular for kind in (kinds.CONFIG_MAP, kinds.SECRET, kinds.VOLUME_CLAIM, kinds.SERVICE_ACCOUNT)
+}
 _VARIABLE = re.compile(r"[ -<>-~]+")
 _KEYED = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
 
@@ -77,7 +79,15 @@ def variables(one: pod.Container, ours: Mapping[str, str], about: About, find: F
 def references(spec: pod.PodSpec) -> frozenset[Reference]:
     """Every object that a pod's variables and volumes refer to, optional ones included."""
     found = {each for one in (*spec.containers, *spec.init_containers) for each in _container_references(one)}
+    sources = [source for volume in spec.volumes if volume.projected for source in volume.projected.sources]
+    if any(source.service_account_token for source in sources):
+        found.add((kinds.SERVICE_ACCOUNT.id, account_of(spec)))
     return frozenset(found | {each for volume in spec.volumes for each in volume_references(volume)})
+
+
+def account_of(spec: pod.PodSpec) -> str:
+    """Name of the ServiceAccount that a pod runs as."""
+    return spec.service_account_name or "default"
 
 
 def volume_references(volume: pod.Volume) -> Iterator[Reference]:

@@ -1,5 +1,6 @@
 """What a Revision asks of ConfigMaps, Secrets and claims arrives in its containers, stays up to date and is kept."""
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -73,6 +74,7 @@ spec:
             sources:
               - {configMap: {name: shown, items: [{key: colour, path: same}, {key: size, path: size}]}}
               - {secret: {name: shown, items: [{key: word, path: same}]}}
+              - {serviceAccountToken: {path: token, audience: bank}}
               - downwardAPI:
                   items: [{path: revision, fieldRef: {fieldPath: "metadata.labels['serving.knative.dev/revision']"}}]
         - {name: work, emptyDir: {}}
@@ -197,6 +199,8 @@ def test_files_come_from_objects_with_paths_and_modes_for_a_user_that_is_not_roo
     assert read(platform, "/etc/both/same") == "sesame"
     assert read(platform, "/etc/both/size") == "9"
     assert read(platform, "/etc/both/revision") == "shown-00001"
+    claims = json.loads(base64.urlsafe_b64decode(read(platform, "/etc/both/token").split(".")[1] + "=="))
+    assert (claims["sub"], claims["aud"]) == ("system:serviceaccount:default:default", ["bank"])
     assert read(platform, "/etc/colour.txt") == "blue"
     assert read(platform, "/work/note") == "from before"
     assert "read-only file system" in ask(platform, "shown", "/write?path=/etc/map/x&data=x")

@@ -1,11 +1,12 @@
 """What containers take from other objects: waited for, brought to them, kept as those objects are, and taken away."""
 
 import base64
+import time
 from typing import Any
 
 from autoscaler.runtime.fake import FakeVolume
 from autoscaler.runtime.protocol import File, Volume
-from knoll import kinds
+from knoll import kinds, tokens
 from knoll.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import World
 from tests.unit.autoscaler.revisions import body
@@ -226,14 +227,23 @@ async def test_an_instance_is_told_of_the_machine_from_the_first_start_on(world:
     assert one.spec.containers[0].env["CORES"] == "8"
 
 
-async def test_a_token_of_a_service_account_cannot_be_had_and_the_revision_says_so(world: World) -> None:
+async def test_a_token_of_the_service_account_waits_for_it_and_can_be_verified(world: World) -> None:
     await world.start()
-    volumes = [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]
-    key = await world.apply(**asking(volumes, volumeMounts=MOUNTED))
+    source = {"serviceAccountToken": {"path": "token", "audience": "bank", "expirationSeconds": 600}}
+    wanted = asking([{"name": "v", "projected": {"sources": [source]}}], volumeMounts=MOUNTED)
+    wanted["spec"]["serviceAccountName"] = "robot"
+    key = await world.apply(**wanted)
 
     async def says() -> bool:
         status = await world.status(key)
-        return bool(status and status.failure and "tokens of service accounts" in status.failure.message)
+        return bool(status and status.failure and 'serviceaccount "robot" not found' in status.failure.message)
 
     await eventually(says, what="the reason")
-    assert not world.engine.instances
+    await put(world, kinds.SERVICE_ACCOUNT, "robot")
+    await world.ready(key)
+    (name,) = world.engine.instances
+    token = world.engine.read(name, "/etc/v/token")
+    assert token is not None
+    claims = tokens.verify(await tokens.shared_key(world.redis), token.decode(), time.time(), "bank")
+    assert (claims.username, claims.uid) == ("system:serviceaccount:default:robot", "uid-robot")
+    assert claims.expires <= time.time() + 600

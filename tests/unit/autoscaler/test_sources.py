@@ -358,6 +358,7 @@ def test_every_object_that_a_revision_refers_to_is_known() -> None:
         *(("configmaps", f"c{at}") for at in range(4)),
         *(("secrets", f"s{at}") for at in range(4)),
         ("persistentvolumeclaims", "p"),
+        ("serviceaccounts", "default"),
     }
     assert has_token(made.spec.volumes[2])
     assert not has_token(made.spec.volumes[0])
