@@ -136,6 +136,12 @@ def _container(one: ContainerRow, row: InstanceRow) -> Json:
     }
 
 
+def waits_for_room(pod: Json) -> bool:
+    """Whether the machine has not what a Pod requests."""
+    told = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "PodScheduled" and one.get("reason") == UNSCHEDULABLE for one in told)
+
+
 def conditions(said: Sequence[Said], before: Json, now: float) -> list[Json]:
     """Conditions as they stand in a status; those that hold as before keep their time."""
     old = {one["type"]: one for one in before.get("conditions") or ()}

@@ -12,8 +12,10 @@ from typing import TypeVar
 import structlog
 
 from api.controllers import backing, objects, pods
+from api.controllers.actions import Emit
 from api.controllers.backing import Gateway, Stand
 from api.controllers.execute import born
+from api.controllers.recorder import Recorder
 from knoll import kinds
 from knoll.connect import Backoff
 from knoll.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
@@ -52,6 +54,7 @@ class Showing:
         """
         self._store, self._informers, self._gateway, self._clock = store, informers, gateway, clock
         self._tables = (instances, scale)
+        self._recorder = Recorder(store, clock)
         self._instances: dict[str, RevisionInstances] = {}
         self._scale: dict[str, ScaleStatus] = {}
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
@@ -63,6 +66,7 @@ class Showing:
         await self._informers.synced()
         instances, scale = self._tables
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._recorder.run())
             ready = (asyncio.Event(), asyncio.Event())
             tasks.create_task(self._follow(instances, self._instances, ready[0]))
             tasks.create_task(self._follow(scale, self._scale, ready[1]))
@@ -175,13 +179,20 @@ class Showing:
                 await self._update(row, before, revision)
             elif revision is not None and name in ours and row.stage != "draining":
                 wanted = pods.pod(revision, row, None, self._clock())
-                await self._store.create(kinds.POD.id, born(wanted, row.created))
+                self._tell(None, await self._store.create(kinds.POD.id, born(wanted, row.created)), row)
+
+    def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
+        """An Event where a Pod begins to wait for room, as Kubernetes' scheduler writes it."""
+        if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
+            message = next((one.message for one in row.containers if one.message), "")
+            self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
 
     async def _update(self, row: InstanceRow, before: Json, revision: Json | None) -> None:
         meta = before["metadata"]
         if revision is not None and objects.is_controlled_by(before, revision):
             after = pods.pod(revision, row, before, self._clock())
             if after != before:
+                self._tell(before, after, row)
                 before = await self._store.update(kinds.POD.id, after, before=before)
         if row.stage == "draining" and not objects.deleting(before):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])

@@ -51,6 +51,18 @@ class World:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
+    async def tell_waits(self, why: str) -> None:
+        one = ContainerRow(
+            "user-container",
+            "registry/hello@sha256:aa",
+            running=False,
+            ready=False,
+            reason="Unschedulable",
+            message=why,
+        )
+        row = InstanceRow(NAME, "", 8080, "starting", 1_700_000_000.0, (one,))
+        await self.instances.put(KEY, RevisionInstances("rev-uid", (row,)))
+
     async def tell(self, stage: Stage, uid: str = "rev-uid") -> None:
         one = ContainerRow("user-container", "registry/hello@sha256:aa", running=True, ready=stage == "ready")
         row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (one,))
@@ -94,6 +106,28 @@ async def world(redis_url: str) -> AsyncIterator[World]:
 
 async def apply(world: World) -> None:
     await world.store.create(kinds.REVISION.id, revision())
+
+
+async def test_a_pod_that_finds_no_room_is_told_once(world: World) -> None:
+    await apply(world)
+    await world.tell_waits("0/1 nodes are available: 1 Insufficient cpu.")
+
+    async def told() -> dict[str, Any]:
+        found = (await world.store.list(kinds.EVENT.id)).items
+        assert [one["reason"] for one in found] == ["FailedScheduling"]
+        return dict(found[0])
+
+    event = await eventually(told, what="the event")
+    assert (event["type"], event["message"]) == ("Warning", "0/1 nodes are available: 1 Insufficient cpu.")
+    assert (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("Pod", NAME)
+    await world.tell("ready")
+
+    async def is_ready() -> bool:
+        pod = await world.pod()
+        return pod is not None and pod["status"]["phase"] == "Running"
+
+    await eventually(is_ready, what="the Pod runs")
+    assert len((await world.store.list(kinds.EVENT.id)).items) == 1
 
 
 async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> None:

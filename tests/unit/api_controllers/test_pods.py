@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.controllers import backing, pods
 from api.controllers.backing import Gateway, Stand
 from knoll import kinds
 from knoll.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
+from knoll.resources import labels as well_known
 from knoll.scaling import ScaleStatus
 
 NOW, LATER = 1_700_000_000.0, 1_700_000_060.0
@@ -77,9 +79,15 @@ ENDED = {"terminated": {"exitCode": 5, "reason": "Error", "finishedAt": STARTED}
             row("starting", "", **IMAGE_MISSING),
             "Pending", "False", {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}, {},
         ),
+        (
+            row("starting", "", **WAITING, reason="Unschedulable", message="0/1 nodes"),
+            "Pending", "False", {"waiting": {"reason": "Unschedulable", "message": "0/1 nodes"}}, {},
+        ),
+        (row("paused"), "Running", "False", {"running": {"startedAt": STARTED}}, {}),
+        (row("stopped", **WAITING, reason="Stopped"), "Running", "False", {"waiting": {"reason": "Stopped"}}, {}),
         (row("unready", **CRASHED), "Running", "False", {"waiting": {"reason": "CrashLoopBackOff"}}, ENDED),
     ],
-    ids=["ready", "draining", "runs", "unready", "creating", "no image", "crashed"],
+    ids=["ready", "draining", "runs", "unready", "creating", "no image", "no room", "paused", "stopped", "crashed"],
 )  # fmt: skip
 def test_a_pod_shows_its_instance(given: InstanceRow, phase: str, ready: str, state: Any, last: Any) -> None:
     status = pods.pod(revision(), given, None, NOW)["status"]
@@ -120,6 +128,18 @@ def test_the_default_container_is_the_one_with_the_port() -> None:
     containers = [{"name": "beside", "image": "b"}, {"name": "front", "image": "f", "ports": [{"containerPort": 80}]}]
     made = pods.pod(revision(containers=containers), row(), None, NOW)
     assert made["metadata"]["annotations"][pods.DEFAULT_CONTAINER] == "front"
+
+
+@pytest.mark.parametrize(("stage", "reason"), [("paused", "Paused"), ("stopped", "Stopped")])
+def test_an_instance_that_rests_says_so_by_its_reason(stage: Stage, reason: str) -> None:
+    made = pods.pod(revision(), row(stage), None, NOW)
+    reasons = {one["type"]: one.get("reason") for one in made["status"]["conditions"]}
+    assert reasons["Ready"] == reasons["ContainersReady"] == reason
+
+
+def test_a_paused_instance_says_what_it_keeps() -> None:
+    one = msgspec.structs.replace(row("paused"), memory_bytes=4096)
+    assert pods.pod(revision(), one, None, NOW)["metadata"]["annotations"][well_known.KEPT_MEMORY] == "4096"
 
 
 def test_conditions_keep_the_time_at_which_they_changed() -> None:

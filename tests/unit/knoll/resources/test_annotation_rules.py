@@ -257,3 +257,27 @@ def test_labels(labels: dict[str, str], problems: list[str]) -> None:
     meta = ObjectMeta(name="a", labels=labels, owner_references=(OWNER,))
     allowed = frozenset({"serving.knative.dev/serviceUID"})
     assert _texts(label_problems(meta, allowed, {"serving.knative.dev/service": "Service"})) == problems
+
+
+@pytest.mark.parametrize("key", ["knoll.dev/paused-retention-period", "knoll.dev/stopped-retention-period"])
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("0s", ""),
+        ("500ms", ""),
+        ("720h", ""),
+        ("-1s", "expected 0s <= -1s <= 720h0m0s: a.{}"),
+        ("721h", "expected 0s <= 721h <= 720h0m0s: a.{}"),
+        ("long", "invalid value: long: a.{}"),
+    ],
+)
+def test_how_long_instances_rest_is_a_duration(key: str, value: str, problem: str) -> None:
+    found = [str(one) for one in merged(autoscaling_problems({key: value}, CONFIG, "a"))]
+    assert found == ([problem.format(key)] if problem else [])
+
+
+def test_how_long_instances_rest_belongs_to_the_template() -> None:
+    meta = ObjectMeta(name="hello", annotations={"knoll.dev/paused-retention-period": "1h"})
+    (problem,) = metadata_problems(meta, CONFIG)
+    assert "spec.template.metadata.annotations" in str(problem)
+    assert list(metadata_problems(meta, CONFIG, autoscaling=True)) == []

@@ -134,3 +134,11 @@ def test_what_validation_lets_in_makes_sense(annotations: dict[str, str]) -> Non
     assert 6 <= found.window_seconds <= 3600
     assert found.max_scale == 0 or found.min_scale <= found.max_scale
     assert found.initial_scale >= found.min_scale
+
+
+def test_instances_rest_as_long_as_annotations_say_or_the_configuration() -> None:
+    assert (_spec({}).paused_seconds, _spec({}).stopped_seconds) == (0, 0)
+    assert _spec({}, paused_retention_seconds=60, stopped_retention_seconds=90).paused_seconds == 60
+    said = {"knoll.dev/paused-retention-period": "5m", "knoll.dev/stopped-retention-period": "1h"}
+    found = _spec(said, paused_retention_seconds=60)
+    assert (found.paused_seconds, found.stopped_seconds) == (300, 3600)
