@@ -1,4 +1,4 @@
-"""What the tests of the runtime contract share: the programs' images, and Services in a namespace that goes with them."""
+"""What the tests of the runtime contract share: the programs' images, and Services in a namespace of their own."""
 
 import contextlib
 import json
@@ -63,9 +63,12 @@ class Namespace:
 
 
 def service(
-    name: str, image: str = RUNTIME_IMAGE, annotations: dict[str, str] | None = None, spec: dict[str, Any] | None = None,
+    name: str,
+    image: str = RUNTIME_IMAGE,
+    annotations: dict[str, str] | None = None,
+    spec: dict[str, Any] | None = None,
     **container: Any,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """A Service of one container; it keeps its instance, so that what is asked twice is asked of the same one."""
     kept = {"autoscaling.knative.dev/min-scale": "1", **(annotations or {})}
     template = {

@@ -94,17 +94,21 @@ func main() {
 	http.HandleFunc("/probed", func(w http.ResponseWriter, r *http.Request) { seen.Store(told(r)) })
 	http.HandleFunc("/bloat", bloat)
 	http.HandleFunc("/slow", slow)
-	http.HandleFunc("/restarted", func(w http.ResponseWriter, r *http.Request) { os.Exit(3) })
+	http.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) { os.Exit(3) })
+	http.HandleFunc("/websocket", websocket)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := http.Server{Addr: ":" + os.Getenv("PORT"), Protocols: protocols}
-	ending := make(chan os.Signal, 1)
-	signal.Notify(ending, syscall.SIGTERM)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
 	go func() {
-		<-ending
+		<-signals
 		fmt.Println("SIGTERM with", active.Load(), "requests")
-		os.Exit(0)
+		close(ending)
+		if os.Getenv("STUBBORN") == "" {
+			end()
+		}
 	}()
 	fmt.Println("out: started")
 	fmt.Fprintln(os.Stderr, "err: started")
@@ -112,6 +116,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// end lets what runs end first.
+func end() {
+	for active.Load() > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	os.Exit(0)
 }
 
 func told(r *http.Request) *request {
