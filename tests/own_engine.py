@@ -34,6 +34,11 @@ class OwnEngine:
         return self.folder / "docker.sock"
 
     @property
+    def bridge(self) -> str:
+        """Of its default network. With none, a daemon takes the machine's `docker0` away."""
+        return f"knoll-test-{self.network}"
+
+    @property
     def host(self) -> str:
         """For `docker -H` and DOCKER_HOST."""
         return f"unix://{self.socket}"
@@ -42,7 +47,7 @@ class OwnEngine:
         """Run the daemon and wait until it answers."""
         command = [
             "dockerd", "--host", self.host, "--data-root", str(self.folder / "data"),
-            "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"), "--bridge=none",
+            "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"), f"--bridge={self.bridge}",
             "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false",
             f"--default-address-pool=base=10.{self.network}.0.0/16,size=24",
             "--containerd-namespace=knoll-test", "--containerd-plugins-namespace=knoll-test-plugins",
@@ -91,7 +96,10 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
     """An engine that runs, and nothing of it afterwards."""
     engine = OwnEngine(folder, random.randint(128, 250))
     folder.mkdir(parents=True, exist_ok=True)
+    _ip("link", "add", engine.bridge, "type", "bridge")
     try:
+        _ip("address", "add", f"10.{engine.network}.255.1/24", "dev", engine.bridge)
+        _ip("link", "set", engine.bridge, "up")
         engine.start()
         yield engine
     finally:
@@ -105,7 +113,12 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
         engine.stop()
         _end_containerd(folder)
         _unmount(folder)
+        _ip("link", "delete", engine.bridge)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 def _end_containerd(folder: Path) -> None:
