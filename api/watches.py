@@ -22,13 +22,14 @@ from api.paths import Target
 from knoll.errors import KnollError
 from knoll.kinds import NAMESPACE
 from knoll.store import Event, Store
+from knoll.store_rules import compact
 
 Json = dict[str, Any]
 
 BOOKMARK_SECONDS = 60.0
 MAX_WAITING = 1024 * 1024
 """Bytes that wait for one slow client before its watch stops taking events."""
-CACHE_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 2 * 1024 * 1024
 """Bound of the written events that are kept for other watches."""
 _INITIAL_END = "k8s.io/initial-events-end"
 _CHUNK = 128
@@ -82,7 +83,7 @@ class Written:
         """JSON of `make()`, made once for each key that is still kept."""
         found = self._kept.get(key)
         if found is None:
-            found = self._kept[key] = orjson.dumps(make())
+            found = self._kept[key] = compact(orjson.dumps(make()))
             self._size += len(found)
             while self._size > self._bound:
                 self._size -= len(self._kept.popitem(last=False)[1])

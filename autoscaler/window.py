@@ -67,7 +67,7 @@ class Window:
         if not exponential:
             return round(sum(value for _, value in inside) / length, _DIGITS)
         smoothing = max(1 - (1 - _PRECISION) ** (1 / max(1, math.ceil(seconds))), _LEAST_SMOOTHING)
-        return round(sum(value * smoothing * (1 - smoothing) ** age for age, value in inside), _DIGITS)
+        return round(math.fsum(value * smoothing * (1 - smoothing) ** age for age, value in inside), _DIGITS)
 
     def _is_empty(self, now: float) -> bool:
         return not self._buckets or now / BUCKET_SECONDS - self._buckets[-1][0] > self.seconds + 1

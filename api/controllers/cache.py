@@ -19,8 +19,8 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _REMEMBERED_REMOVALS = 10_000
-_UNPACKED = 1_000
-"""Bodies kept unpacked, of those looked at last: what a hundred Services consist of that are being changed at once."""
+_UNPACKED = 250
+"""Bodies kept unpacked, of those looked at last: what some dozen Services consist of that are being changed at once."""
 
 Named = tuple[str, str, str]
 """(namespace, `configuration` or `revision`, name) that a Route's traffic names."""
@@ -103,8 +103,7 @@ class Cache:
         before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        # A copy, because orjson's own bytes keep the much larger buffer they were written into.
-        data = packed if packed is not None else bytes(memoryview(encode(body)))
+        data = packed if packed is not None else encode(body)
         self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)

@@ -8,6 +8,9 @@ import asyncio
 
 from knoll.store_rules import Record
 
+UNPACKED = 64
+"""Newest records that are kept unpacked."""
+
 
 class Ring:
     """Records of every version after `floor` up to `tip`."""
@@ -45,6 +48,9 @@ class Ring:
         if records[0].version != self.tip + 1 or records[-1].version != self.tip + len(records):
             return False
         self._records += records
+        # Whoever keeps up has seen these.
+        for record in self._records[-len(records) - UNPACKED : -UNPACKED]:
+            record.forget()
         self.tip = records[-1].version
         if len(self._records) > self._limit:
             del self._records[: -self._size]

@@ -66,9 +66,14 @@ def encode(body: Json) -> bytes:
     """Canonical JSON without the resourceVersion. Raises: BadRequestError (a value that JSON cannot carry)."""
     meta = {name: value for name, value in body["metadata"].items() if name != "resourceVersion"}
     try:
-        return orjson.dumps({**body, "metadata": meta}, option=orjson.OPT_SORT_KEYS)
+        return compact(orjson.dumps({**body, "metadata": meta}, option=orjson.OPT_SORT_KEYS))
     except TypeError as error:
         raise BadRequestError(f"the object cannot be stored as JSON: {error}") from error
+
+
+def compact(data: bytes) -> bytes:
+    """The same bytes in a buffer of their size: orjson's own keep the much larger one that they were written into."""
+    return bytes(memoryview(data))
 
 
 def decode(data: bytes, version: int) -> Json:
@@ -165,6 +170,10 @@ class Record:
             old = decode(before, int(at)) if before else None
             self._event = Event(self.type, self.resource, self.version, decode(data, self.version), old)
         return self._event
+
+    def forget(self) -> None:
+        """Keep only what is packed: unpacked it is ten times as large, and those who are late can unpack it again."""
+        self._event = None
 
 
 def pack(write: Write) -> bytes:

@@ -1,0 +1,25 @@
+"""The autoscaler as it is, with a runtime that needs no engine: each instance is a listening socket."""
+
+import asyncio
+
+from autoscaler.__main__ import OpenRuntime, serve
+from autoscaler.runtime.fake import FakeEngine, FakeRuntime
+from autoscaler.runtime.protocol import Capacity
+from knoll import logs
+from knoll.settings import AutoscalerSettings
+
+ENDLESS = Capacity(10_000.0, 1 << 50)
+
+
+def runtime(_: AutoscalerSettings) -> OpenRuntime:
+    return FakeRuntime(FakeEngine(capacity=ENDLESS))
+
+
+def main() -> None:
+    settings = AutoscalerSettings()
+    logs.set_up(settings.log_level, settings.log_format, "autoscaler")
+    asyncio.run(serve(settings, runtime))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""One tick of decisions for many active Revisions: reports taken in, windows averaged, decided, planned."""
+
+import time
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+
+from autoscaler.scaler import Scaler
+from knoll.config.platform import PlatformConfig
+from knoll.reports import RevisionReport
+from knoll.resources.scaling import scaling_spec
+from tests.unit.autoscaler.revisions import revision
+
+REPORTED_SECONDS, TICKS = 60, 15
+EACH = 2
+"""Activators that report, and instances of each Revision."""
+
+
+class Running:
+    """An instance in service, as a decision sees it: no engine, no tasks."""
+
+    failure = None
+    stage = "ready"
+    created = 1.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def drain(self) -> None:
+        self.stage = "gone"
+
+    def begin(self) -> None:
+        self.stage = "ready"
+
+
+def tick_ms(revisions: int) -> float:
+    """Median milliseconds of a tick in which each Revision has load of two activators."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    now = 1000.0
+    world: Any = SimpleNamespace(clock=lambda: now, changed=lambda _: None)
+    scalers = []
+    for number in range(revisions):
+        found = revision(f"r{number}-00001")
+        scaler = Scaler(found, scaling_spec(found, PlatformConfig()), world, before=None)
+        scaler.initial_reached = True
+        scaler.members = {f"{number}-{at}": Running(f"{number}-{at}") for at in range(EACH)}  # type: ignore[misc]
+        scalers.append(scaler)
+    for _ in range(REPORTED_SECONDS):
+        now += 1
+        for scaler in scalers:
+            for at in range(EACH):
+                scaler.report(f"activator-{at}", RevisionReport(scaler.key, 50.0, 50, 50, 0, {}), now, 1.0)
+    taken = []
+    for _ in range(TICKS + 1):
+        now += 2
+        begun = time.perf_counter()
+        for scaler in scalers:
+            scaler.act(anew=True)
+        taken.append((time.perf_counter() - begun) * 1000)
+    return median(taken[1:])
