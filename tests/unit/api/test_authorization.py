@@ -1,0 +1,151 @@
+"""Who may do what: the built-in roles, bound in a namespace or everywhere."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api import authorization
+from api.authorization import ROLES, Attributes, Binding
+from api.identity import LOCAL, User
+from knoll.kinds import KINDS
+
+SERVING = "serving.knative.dev"
+RBAC = authorization.RBAC
+ROBOT = User("system:serviceaccount:team:robot", ("system:serviceaccounts", "system:authenticated"))
+
+namespaces = st.sampled_from(["", "team", "other"])
+wanted = st.builds(
+    Attributes,
+    st.sampled_from(["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]),
+    st.sampled_from(["", SERVING, RBAC, "apps", "build.knoll.dev", "strange.example"]),
+    st.sampled_from(["services", "secrets", "pods", "rolebindings", "clusterrolebindings", "namespaces", "builds"]),
+    st.sampled_from(["", "status", "log", "token"]),
+    namespaces,
+)
+
+
+def bound(role: str, namespace: str = "team") -> list[Binding]:
+    return [Binding(role, "b", namespace, frozenset({ROBOT.name}))]
+
+
+@given(wanted, namespaces)
+def test_each_role_may_what_the_one_before_it_may(asked: Attributes, namespace: str) -> None:
+    may = [authorization.allowed(ROBOT, asked, bound(role, namespace)) is not None for role in ROLES]
+    assert may == sorted(may)
+
+
+@given(wanted, st.sampled_from(list(ROLES)))
+def test_a_role_bound_in_a_namespace_gives_nothing_elsewhere(asked: Attributes, role: str) -> None:
+    if asked.namespace != "team":
+        assert authorization.allowed(ROBOT, asked, bound(role)) is None
+
+
+@given(wanted, st.sampled_from(list(ROLES)))
+def test_a_role_bound_everywhere_gives_the_same_in_each_namespace(asked: Attributes, role: str) -> None:
+    here = Attributes(asked.verb, asked.group, asked.resource, asked.subresource, "team")
+    everywhere = authorization.allowed(ROBOT, asked, bound(role, "")) is not None
+    assert everywhere == (authorization.allowed(ROBOT, here, bound(role)) is not None)
+
+
+@given(wanted)
+def test_nobody_who_is_bound_nowhere_may_touch_an_object_and_masters_may_everything(asked: Attributes) -> None:
+    assert authorization.allowed(ROBOT, asked, []) is None
+    assert authorization.allowed(ROBOT, asked, [Binding("admin", "b", "", frozenset({"other"}))]) is None
+    assert authorization.allowed(LOCAL, asked, []) == ""
+
+
+@given(wanted, st.sampled_from(list(ROLES)), namespaces)
+def test_the_list_of_rules_says_what_is_allowed(asked: Attributes, role: str, namespace: str) -> None:
+    found = bound(role, namespace)
+    listed = any(rule.allows(asked) for rule in authorization.rules(ROBOT, asked.namespace, found))
+    assert listed == (authorization.allowed(ROBOT, asked, found) is not None)
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "group", "resource", "sub", "may"),
+    [
+        ("view", "get", SERVING, "services", "", True),
+        ("view", "create", SERVING, "services", "", False),
+        ("view", "get", "", "pods", "log", True),
+        ("view", "get", "", "secrets", "", False),
+        ("view", "list", RBAC, "rolebindings", "", False),
+        ("edit", "create", SERVING, "services", "", True),
+        ("edit", "get", "", "secrets", "", True),
+        ("edit", "create", "", "serviceaccounts", "token", True),
+        ("edit", "list", RBAC, "rolebindings", "", False),
+        ("edit", "create", "", "resourcequotas", "", False),
+        ("admin", "create", RBAC, "rolebindings", "", True),
+        ("admin", "create", RBAC, "clusterrolebindings", "", False),
+        ("admin", "create", "", "resourcequotas", "", False),
+        ("admin", "delete", "", "namespaces", "", False),
+        ("cluster-admin", "create", "", "resourcequotas", "", True),
+    ],
+)
+def test_the_roles_mean_what_they_mean_in_kubernetes(
+    role: str, verb: str, group: str, resource: str, sub: str, may: bool
+) -> None:
+    asked = Attributes(verb, group, resource, sub, "team")
+    assert (authorization.allowed(ROBOT, asked, bound(role)) is not None) is may
+
+
+def test_a_viewer_sees_every_kind_but_secrets() -> None:
+    hidden = {
+        kind.plural
+        for kind in KINDS
+        if authorization.allowed(ROBOT, Attributes("list", kind.group, kind.plural, "", "team"), bound("view")) is None
+    }
+    assert {"secrets"} <= hidden <= {"secrets", "rolebindings", "clusterrolebindings", "clusterroles"}
+
+
+@given(st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)))
+def test_nobody_binds_more_than_he_has(held: str, given_away: str) -> None:
+    order = list(ROLES)
+    may = order.index(held) >= order.index(given_away)
+    assert authorization.may_bind(ROBOT, given_away, "team", bound(held)) is may
+    assert not authorization.may_bind(ROBOT, given_away, "", bound(held))
+    assert authorization.may_bind(LOCAL, given_away, "", [])
+
+
+def test_everybody_known_may_look_around_and_ask_about_himself() -> None:
+    for path in ("/api", "/apis/serving.knative.dev", "/version", "/readyz", "/openapi/v3"):
+        assert authorization.allowed(ROBOT, Attributes("get", path=path), []) is not None
+    assert authorization.allowed(ROBOT, Attributes("get", path="/metrics"), []) is None
+    asked = Attributes("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+    assert authorization.allowed(ROBOT, asked, []) is not None
+
+
+def test_a_refusal_has_the_words_of_kubernetes() -> None:
+    name = ROBOT.name
+    assert str(authorization.forbidden(ROBOT, Attributes("list", "apps", "deployments", "", "team"))) == (
+        f'deployments.apps is forbidden: User "{name}" cannot list resource "deployments" in API group "apps" '
+        'in the namespace "team"'
+    )
+    assert str(authorization.forbidden(ROBOT, Attributes("get", "", "pods", "log", "team", "p"))) == (
+        f'pods "p" is forbidden: User "{name}" cannot get resource "pods/log" in API group "" in the namespace "team"'
+    )
+    assert str(authorization.forbidden(ROBOT, Attributes("list", "", "namespaces"))) == (
+        f'namespaces is forbidden: User "{name}" cannot list resource "namespaces" in API group "" at the cluster scope'
+    )
+    assert str(authorization.forbidden(ROBOT, Attributes("get", path="/metrics"))) == (
+        f'forbidden: User "{name}" cannot get path "/metrics"'
+    )
+
+
+def test_a_stored_binding_names_users_groups_and_service_accounts() -> None:
+    found = authorization.binding(
+        {
+            "metadata": {"name": "b", "namespace": "team"},
+            "roleRef": {"kind": "ClusterRole", "name": "edit"},
+            "subjects": [
+                {"kind": "ServiceAccount", "namespace": "team", "name": "robot"},
+                {"kind": "User", "name": "ann"},
+                {"kind": "Group", "name": "crew"},
+            ],
+        }
+    )
+    assert found.covers(ROBOT, "team")
+    assert found.covers(User("ann"), "team")
+    assert found.covers(User("bo", ("crew",)), "team")
+    assert not found.covers(User("bo"), "team")
+    assert not found.covers(User("crew"), "team")
+    assert found.reason == 'RBAC: allowed by RoleBinding "b/team" of ClusterRole "edit"'
