@@ -45,14 +45,16 @@ class Namespace:
     def host(self, service: str) -> str:
         return f"{service}.{self.name}.localhost"
 
-    def ask(self, service: str, path: str = "/", timeout: float = 60, **headers: str) -> httpx.Response:
-        """One GET, on a connection of its own."""
+    def ask(
+        self, service: str, path: str = "/", headers: dict[str, str] | None = None, timeout: float = 60
+    ) -> httpx.Response:
+        """One GET, on a connection of its own; `timeout` in seconds."""
         with http(self.platform) as client:
-            return client.get(path, headers={"Host": self.host(service), **headers}, timeout=timeout)
+            return client.get(path, headers={"Host": self.host(service), **(headers or {})}, timeout=timeout)
 
     def report(self, service: str, **headers: str) -> Any:
         """What the program says of itself."""
-        answer = self.ask(service, **headers)
+        answer = self.ask(service, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 SMALL = {"limits": {"memory": "64Mi"}}
 ONE = {"autoscaling.knative.dev/max-scale": "1"}
+LIVENESS = {"httpGet": {"path": "/alive"}, "periodSeconds": 1, "failureThreshold": 1}
 SERVICES = [
     service("hungry", annotations=ONE, resources=SMALL),
     service("fragile", annotations=ONE),
     service("polite", spec={"timeoutSeconds": 20}),
     service("stubborn", spec={"timeoutSeconds": 2}, env=[{"name": "STUBBORN", "value": "yes"}]),
     service("talks", spec={"timeoutSeconds": 20}),
-    service("hangs-up", spec={"timeoutSeconds": 3}),
+    service("sickly", annotations=ONE, livenessProbe=LIVENESS),
 ]
 
 
@@ -118,8 +119,8 @@ def test_close_frames_of_websockets_pass_in_both_directions(here: Namespace) -> 
 
 
 def test_the_close_frame_of_an_app_that_gets_sigterm_passes(here: Namespace) -> None:
-    with websocket(here, "hangs-up") as connection:
+    with websocket(here, "sickly") as connection:
         connection.send("hello")
         assert connection.recv(timeout=30) == "hello"
-        here.kubectl("delete", "pod", here.pod("hangs-up")["metadata"]["name"], "--wait=false")
+        assert here.ask("sickly", "/sicken").status_code == 200  # liveness ends it
         assert code_of(connection) == 1001

@@ -79,6 +79,7 @@ var (
 	seen   atomic.Pointer[request]
 	hoard  [][]byte
 	active atomic.Int32
+	sick   atomic.Bool
 )
 
 func main() {
@@ -96,6 +97,12 @@ func main() {
 	http.HandleFunc("/slow", slow)
 	http.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) { os.Exit(3) })
 	http.HandleFunc("/websocket", websocket)
+	http.HandleFunc("/alive", func(w http.ResponseWriter, r *http.Request) {
+		if sick.Load() {
+			http.Error(w, "sick", http.StatusInternalServerError)
+		}
+	})
+	http.HandleFunc("/sicken", func(w http.ResponseWriter, r *http.Request) { sick.Store(true) })
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
