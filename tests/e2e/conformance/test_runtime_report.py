@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conformance.conftest import Namespace, service
+from tests.e2e.conformance.conftest import RUNTIME_IMAGE, Namespace, service
 from tests.e2e.platform import http
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
@@ -17,6 +18,22 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 V1 = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 LIMITED = {"limits": {"cpu": "1", "memory": "128Mi"}, "requests": {"cpu": "125m", "memory": "128Mi"}}
 PROBE = {"httpGet": {"path": "/probed"}, "periodSeconds": 1}
+SMALL = {"limits": {"memory": "64Mi"}}
+PAIR = [
+    {"image": RUNTIME_IMAGE, "name": "main", "ports": [{"containerPort": 8080}], "resources": LIMITED},
+    {"image": RUNTIME_IMAGE, "name": "beside", "resources": SMALL},
+]
+BARE = """
+apiVersion: serving.knative.dev/v1
+kind: Configuration
+metadata: {name: bare}
+spec: {template: {spec: {containers: [{image: IMAGE}]}}}
+---
+apiVersion: serving.knative.dev/v1
+kind: Route
+metadata: {name: bare}
+spec: {traffic: [{configurationName: bare, percent: 100}]}
+"""
 SERVICES = [
     service("plain", resources=LIMITED, readinessProbe=PROBE),
     service("dressed", command=["/program", "first"], args=["$(GREETING)", "two words", "$$(GREETING)"],
@@ -25,6 +42,7 @@ SERVICES = [
     service("commanded", command=["/program"]),
     service("somebody", securityContext={"runAsUser": 2020}, workingDir="/"),
     service("h2", ports=[{"name": "h2c", "containerPort": 8080}]),
+    service("paired", spec={"containers": PAIR}),
     service("h1", ports=[{"name": "http1", "containerPort": 8080}]),
 ]  # fmt: skip
 
@@ -33,6 +51,7 @@ SERVICES = [
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
     """All Services of this module, deployed at once."""
     with make_namespace("runtime-report") as one:
+        one.kubectl("apply", "-f", "-", stdin=BARE.replace("IMAGE", RUNTIME_IMAGE))
         one.apply(*SERVICES)
         yield one
 
@@ -308,3 +327,41 @@ def test_connections_are_kept_and_each_request_keeps_its_own_host(here: Namespac
         for name in ("plain", "h1", "plain"):
             answer = client.get("/", headers={"Host": here.host(name)})
             assert answer.json()["env"]["K_SERVICE"] == name
+
+
+def test_without_a_service_its_name_is_empty(here: Namespace) -> None:
+    here.kubectl("wait", "route/bare", "--for=condition=Ready", "--timeout=60s")
+    env = here.report("bare")["env"]
+    told = {name: env[name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
+    assert told == {"K_SERVICE": "", "K_CONFIGURATION": "bare", "K_REVISION": "bare-00001"}
+
+
+def test_containers_of_an_instance_share_localhost_and_have_limits_of_their_own(here: Namespace) -> None:
+    main = here.report("paired")
+    beside = here.ask("paired", "/beside").json()
+    assert (main["env"]["PORT"], beside["env"].get("PORT")) == ("8080", None)
+    assert main["env"]["K_REVISION"] == beside["env"]["K_REVISION"] == "paired-00001"
+    assert (memory(main["cgroups"]), memory(beside["cgroups"])) == ("134217728", "67108864")
+
+
+def memory(cgroups: Any) -> str:
+    seen = readable(cgroups)
+    return seen.get(V1) or seen["/sys/fs/cgroup/memory.max"]
+
+
+def test_a_user_that_the_image_does_not_know_has_group_0(here: Namespace) -> None:
+    assert here.report("somebody")["gid"] == 0
+
+
+@pytest.mark.parametrize("name", ["plain", "h2"])
+def test_the_gateway_speaks_http_2_without_tls(here: Namespace, name: str) -> None:
+    with httpx.Client(http1=False, http2=True, base_url=here.platform.gateway, timeout=60) as client:
+        answer = client.get("/", headers={"Host": here.host(name)})
+    assert answer.http_version == "HTTP/2"
+    assert answer.json()["request"]["host"] == here.host(name)
+
+
+def test_an_instance_has_no_terminal(here: Namespace) -> None:
+    words = ["docker", "inspect", "--format={{.Config.Tty}} {{.Config.OpenStdin}}", *here.platform.containers()]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(found) == {"false false"}

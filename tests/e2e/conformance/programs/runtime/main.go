@@ -96,6 +96,7 @@ func main() {
 	http.HandleFunc("/bloat", bloat)
 	http.HandleFunc("/slow", slow)
 	http.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) { os.Exit(3) })
+	http.HandleFunc("/beside", beside)
 	http.HandleFunc("/websocket", websocket)
 	http.HandleFunc("/alive", func(w http.ResponseWriter, r *http.Request) {
 		if sick.Load() {
@@ -106,7 +107,11 @@ func main() {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	server := http.Server{Addr: ":" + os.Getenv("PORT"), Protocols: protocols}
+	port := os.Getenv("PORT")
+	if port == "" {
+		port = "8882" // a sidecar is not told any
+	}
+	server := http.Server{Addr: ":" + port, Protocols: protocols}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
 	go func() {
@@ -220,6 +225,17 @@ func bloat(w http.ResponseWriter, r *http.Request) {
 		hoard = append(hoard, piece)
 	}
 	fmt.Fprintln(w, len(hoard))
+}
+
+// beside passes on what the sidecar says of itself.
+func beside(w http.ResponseWriter, r *http.Request) {
+	answer, err := http.Get("http://localhost:8882/")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer answer.Body.Close()
+	io.Copy(w, answer.Body)
 }
 
 // slow says that it began, waits ?seconds or for the caller to go, and says that it ended.
