@@ -26,7 +26,7 @@ class OwnEngine:
     folder: Path
     """Short: sockets lie in it."""
     network: int
-    """Second byte of its instances' addresses."""
+    """Second byte of its default network's addresses, and its bridge's number."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,7 +35,7 @@ class OwnEngine:
 
     @property
     def bridge(self) -> str:
-        """Of its default network. With none, a daemon takes the machine's `docker0` away."""
+        """Of its default network. With none, or with pools of addresses, a daemon takes the machine's `docker0` away."""
         return f"knoll-test-{self.network}"
 
     @property
@@ -49,7 +49,6 @@ class OwnEngine:
             "dockerd", "--host", self.host, "--data-root", str(self.folder / "data"),
             "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"), f"--bridge={self.bridge}",
             "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false",
-            f"--default-address-pool=base=10.{self.network}.0.0/16,size=24",
             "--containerd-namespace=knoll-test", "--containerd-plugins-namespace=knoll-test-plugins",
         ]  # fmt: skip
         # What a killed one left; it would take that process id for its own.
