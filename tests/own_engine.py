@@ -35,7 +35,7 @@ class OwnEngine:
 
     @property
     def bridge(self) -> str:
-        """Of its default network. With none, or with pools of addresses, a daemon takes the machine's `docker0` away."""
+        """Of its default network. With none, or with address pools, a daemon takes the machine's `docker0` away."""
         return f"knoll-test-{self.network}"
 
     @property
