@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from api import bodies, core, metadata
+from api.authorization import MASTERS, RBAC
 from api.core_models import MODELS as CORE
 from api.identity import User
 from api.metadata import Place
 from api.options import WriteOptions
 from knoll.config.platform import PlatformConfig
-from knoll.errors import BadRequestError, ConflictError
+from knoll.errors import BadRequestError, ConflictError, ForbiddenError
+from knoll.kinds import ROLE_BINDING
 from knoll.resources import admission, conversion, parsing
 
 Json = dict[str, Any]
@@ -78,7 +80,10 @@ class Admission:
             {**body, "metadata": dict(body["metadata"])}, place, now=self._now(), uid=uid, suffix=suffix
         )
         if not admission.handles(place.kind):
-            return core.admit(fresh, None, place.kind)
+            admitted = core.admit(fresh, None, place.kind)
+            if place.kind == ROLE_BINDING and MASTERS not in user.groups:
+                self._no_escalation(admitted, user)
+            return admitted
         # A generated name is completed by the rules of the kind, which judge what the client wrote.
         asked = {**fresh["metadata"], "name": body["metadata"].get("name", "")}
         return admission.admit_create(
@@ -90,6 +95,16 @@ class Admission:
             name_suffix=suffix,
             config=self._config(),
         )
+
+    @staticmethod
+    def _no_escalation(body: Json, user: User) -> None:
+        # Whoever may make a RoleBinding holds `admin` there at least, and gives away no more than that.
+        name, role = body["metadata"]["name"], body["roleRef"]["name"]
+        if role == "cluster-admin":
+            raise ForbiddenError(
+                f'rolebindings.{RBAC} "{name}" is forbidden: user "{user.name}" (groups={list(user.groups)}) is '
+                "attempting to grant RBAC permissions not currently held: those of cluster-admin"
+            )
 
     def update(self, body: Json, old: Json, place: Place, user: User) -> Json:
         """The next state of an object, its generation counted.

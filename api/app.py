@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,9 +15,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import discovery, openapi, paths, reviews, status
+from api import access, discovery, openapi, paths, reviews, status, token_requests
 from api.admission import Admission
-from api.identity import LOCAL
+from api.identity import Authenticator
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
 from api.namespaces import Terminator
@@ -26,8 +27,9 @@ from api.subresources import Subresources
 from api.uploads import Uploads
 from api.watches import Watches
 from api.writes import Writes
+from knoll import tokens
 from knoll.errors import BadRequestError, KnollError, MethodNotAllowedError, StoreUnavailableError
-from knoll.kinds import NAMESPACE
+from knoll.kinds import NAMESPACE, SERVICE_ACCOUNT
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -80,14 +82,18 @@ def create_app(
             *_health_routes(store, metrics),
             *_discovery_routes(),
             *_upload_routes(uploads),
-            _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review),
+            _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
+            _route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", _token(store, redis)),
             Route("/api/{path:path}", resources),
             Route("/apis/{path:path}", resources),
             Route("/{path:path}", _Guarded(_nothing_here)),
         ],
         lifespan=lifespan,
-        middleware=[Middleware(SameOriginOnly)],
+        middleware=[
+            Middleware(SameOriginOnly),
+            Middleware(access.Access, store=store, authenticator=Authenticator(store, redis)),
+        ],
         exception_handlers={Exception: _bug},
     )
     app.state.watches = watches
@@ -234,14 +240,34 @@ def _upload_routes(uploads: Uploads) -> list[Route]:
     return [_route("/uploads", take), _route("/uploads/{id}", look)]
 
 
-async def _access_review(request: Request) -> Response:
+def _access_review(store: Store) -> Handler:
+    async def review(request: Request) -> Response:
+        _only_post(request)
+        parsed = await parsed_body(request, duplicates=False)
+        return _json(reviews.access(parsed.value, request.scope[access.USER], await access.bindings(store)), 201)
+
+    return review
+
+
+def _token(store: Store, redis: "Redis | None") -> Handler:
+    async def create(request: Request) -> Response:
+        _only_post(request)
+        if redis is None:
+            raise StoreUnavailableError("tokens need Redis, where the platform's key lies")
+        parsed = await parsed_body(request, duplicates=False)
+        found = request.path_params
+        account = await store.get(SERVICE_ACCOUNT.id, found["namespace"], found["name"])
+        answer = token_requests.answer(parsed.value, account, await tokens.shared_key(redis), time.time())
+        return _json(answer, 201)
+
+    return create
+
+
+def _only_post(request: Request) -> None:
     if request.method != "POST":
         raise MethodNotAllowedError("the server does not allow this method on the requested resource")
-    parsed = await parsed_body(request, duplicates=False)
-    return _json(reviews.access(parsed.value, LOCAL), 201)
 
 
 async def _self_review(request: Request) -> Response:
-    if request.method != "POST":
-        raise MethodNotAllowedError("the server does not allow this method on the requested resource")
-    return _json(reviews.who(LOCAL), 201)
+    _only_post(request)
+    return _json(reviews.who(request.scope[access.USER]), 201)

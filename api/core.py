@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from api.authorization import RBAC, ROLES
 from api.core_models import MODELS
 from knoll.config.platform import NAMESPACE as CONFIG_NAMESPACE
 from knoll.config.platform import check_config_map
@@ -139,6 +140,31 @@ def _event(body: Json, old: Json | None, problems: Problems) -> Json:
     return body
 
 
+_SUBJECTS = ("Group", "ServiceAccount", "User")
+
+
+def _role_binding(body: Json, old: Json | None, problems: Problems) -> Json:
+    role = {"apiGroup": RBAC, **(body.get("roleRef") or {})}
+    if role["apiGroup"] != RBAC or role.get("kind") != "ClusterRole" or role.get("name") not in ROLES:
+        words = f"Unsupported value: only the built-in ClusterRoles can be bound here: {', '.join(ROLES)}"
+        problems.append(FieldError(words, ("roleRef",)))
+    if old is not None and old["roleRef"] != role:
+        problems.append(FieldError("Invalid value: cannot change roleRef", ("roleRef",)))
+    subjects = []
+    for at, subject in enumerate(body.get("subjects") or ()):
+        path, kind = f"subjects[{at}]", subject.get("kind")
+        if kind not in _SUBJECTS:
+            problems.append(
+                FieldError(f"Unsupported value: supported values: {', '.join(_SUBJECTS)}", (f"{path}.kind",))
+            )
+        if not subject.get("name"):
+            problems.append(FieldError("Required value", (f"{path}.name",)))
+        if kind == "ServiceAccount" and not subject.get("namespace"):
+            problems.append(FieldError("Required value", (f"{path}.namespace",)))
+        subjects.append(subject if kind == "ServiceAccount" else {"apiGroup": RBAC, **subject})
+    return _without_empty({**body, "roleRef": role, "subjects": subjects}, "subjects")
+
+
 def _decoded(value: str) -> int:
     return len(base64.b64decode(value, validate=True))
 
@@ -177,4 +203,6 @@ _RULES: Mapping[str, Rule] = {
     "services": _service,
     "persistentvolumeclaims": _volume_claim,
     "events": _event,
+    f"rolebindings.{RBAC}": _role_binding,
+    f"clusterrolebindings.{RBAC}": _role_binding,
 }

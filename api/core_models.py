@@ -329,10 +329,54 @@ class Service(_Object):
     """Where it can be reached from outside."""
 
 
+class RoleRef(Model):
+    """The role that is bound."""
+
+    api_group: str = ""
+    """`rbac.authorization.k8s.io`."""
+    kind: str = ""
+    """`ClusterRole`."""
+    name: str = ""
+    """`view`, `edit`, `admin` or `cluster-admin`."""
+
+
+class RoleSubject(Model):
+    """Who gets a role."""
+
+    kind: str = ""
+    """`ServiceAccount`, `User` or `Group`."""
+    api_group: str = ""
+    """`rbac.authorization.k8s.io`; empty for ServiceAccounts."""
+    name: str = ""
+    """Name."""
+    namespace: str = ""
+    """Namespace of a ServiceAccount."""
+
+
+class _Binding(_Object):
+    role_ref: RoleRef = RoleRef()
+    """The role that is bound; never changed."""
+    subjects: tuple[RoleSubject, ...] = ()
+    """Who gets it."""
+
+
+class RoleBinding(_Binding):
+    """Gives a built-in role in one namespace."""
+
+    KIND: ClassVar[Kind] = kinds.ROLE_BINDING
+
+
+class ClusterRoleBinding(_Binding):
+    """Gives a built-in role everywhere."""
+
+    KIND: ClassVar[Kind] = kinds.CLUSTER_ROLE_BINDING
+
+
 MODELS: dict[str, type[_Object]] = {
     model.KIND.id: model
     for model in (
         ConfigMap, Secret, Namespace, ServiceAccount, Event, ResourceQuota, PersistentVolumeClaim, Service,
+        RoleBinding, ClusterRoleBinding,
     )
 }  # fmt: skip
 """By resource id."""

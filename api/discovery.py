@@ -98,6 +98,8 @@ def resource_list(group_name: str, version: str) -> Json:
 
 
 def _sub_verbs(subresource: str) -> list[str]:
+    if subresource == "token":
+        return ["create"]
     return ["get"] if subresource == "log" else ["get", "patch", "update"]
 
 

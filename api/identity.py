@@ -1,6 +1,15 @@
-"""Who asks. On plain http clients send no credentials, so that everybody there is one fixed user."""
+"""Who asks: whoever the bearer token of a request names. Without one, everybody is one fixed user."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from knoll import tokens
+from knoll.errors import NotFoundError, UnauthorizedError
+from knoll.kinds import SERVICE_ACCOUNT
+from knoll.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +23,65 @@ class User:
 
 LOCAL = User("admin", ("system:masters", "system:authenticated"))
 """Everybody who can reach the plain http port: it is bound to a loopback or private address."""
+
+_REMEMBERED = 1024
+"""Tokens whose signature need not be looked at again."""
+
+
+class Authenticator:
+    """Believes tokens of ServiceAccounts that still are there."""
+
+    def __init__(self, store: Store, redis: "Redis | None", now: Callable[[], float] = time.time) -> None:
+        """
+        Args:
+            redis: where the platform's key lies; without it, no token is believed.
+            now: gives epoch seconds.
+        """
+        self._store = store
+        self._redis = redis
+        self._now = now
+        self._key: tokens.SigningKey | None = None
+        self._known: dict[str, tokens.Claims] = {}
+
+    async def user(self, header: str) -> User:
+        """The user of an `Authorization` header; LOCAL when it is empty.
+
+        Raises: UnauthorizedError, StoreUnavailableError.
+        """
+        if not header:
+            return LOCAL
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise UnauthorizedError("Unauthorized")
+        claims = await self._claims(token.strip())
+        try:
+            account = await self._store.get(SERVICE_ACCOUNT.id, claims.namespace, claims.name)
+        except NotFoundError:
+            raise UnauthorizedError("Unauthorized") from None
+        if account["metadata"].get("uid") != claims.uid or account["metadata"].get("deletionTimestamp"):
+            raise UnauthorizedError("Unauthorized")
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{claims.namespace}", "system:authenticated")
+        return User(claims.username, groups, claims.uid)
+
+    async def _claims(self, token: str) -> tokens.Claims:
+        known = self._known.get(token)
+        if known is not None:
+            if self._now() >= known.expires:
+                del self._known[token]
+                raise UnauthorizedError("Unauthorized")
+            return known
+        claims = tokens.verify(await self._key_of(token), token, self._now())
+        while len(self._known) >= _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[token] = claims
+        return claims
+
+    async def _key_of(self, token: str) -> tokens.SigningKey:
+        if self._redis is None:
+            raise UnauthorizedError("Unauthorized")
+        wanted = tokens.key_id(token)
+        # Another process made a new key when the store had lost the one that is held here.
+        if self._key is None or self._key.id != wanted:
+            self._key = await tokens.shared_key(self._redis)
+            self._known.clear()
+        return self._key

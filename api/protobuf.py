@@ -176,6 +176,17 @@ _REFERENCE: Fields = {
     1: ("kind", "one", _text), 2: ("namespace", "one", _text), 3: ("name", "one", _text), 4: ("uid", "one", _text),
     5: ("apiVersion", "one", _text), 6: ("resourceVersion", "one", _text), 7: ("fieldPath", "one", _text),
 }  # fmt: skip
+_RBAC = "rbac.authorization.k8s.io"
+_BINDING: Fields = {
+    1: _METADATA,
+    2: ("subjects", "list", _message({
+        1: ("kind", "one", _text), 2: ("apiGroup", "one", _text), 3: ("name", "one", _text),
+        4: ("namespace", "one", _text),
+    })),
+    3: ("roleRef", "one", _message({
+        1: ("apiGroup", "one", _text), 2: ("kind", "one", _text), 3: ("name", "one", _text),
+    })),
+}  # fmt: skip
 _KINDS: Mapping[tuple[str, str], Fields] = {
     ("v1", "ConfigMap"): {
         1: _METADATA, 2: ("data", "map", _text), 3: ("binaryData", "map", _base64), 4: ("immutable", "one", _boolean),
@@ -199,6 +210,12 @@ _KINDS: Mapping[tuple[str, str], Fields] = {
             1: ("resourceAttributes", "one", _message(_ACCESS)),
             2: ("nonResourceAttributes", "one", _message({1: ("path", "one", _text), 2: ("verb", "one", _text)})),
         })),
+    },
+    (f"{_RBAC}/v1", "RoleBinding"): _BINDING,
+    (f"{_RBAC}/v1", "ClusterRoleBinding"): _BINDING,
+    ("authentication.k8s.io/v1", "TokenRequest"): {
+        1: _METADATA,
+        2: ("spec", "one", _message({1: ("audiences", "list", _text), 4: ("expirationSeconds", "one", _integer)})),
     },
     ("authentication.k8s.io/v1", "SelfSubjectReview"): {1: _METADATA},
     ("*", "DeleteOptions"): {

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import bodies, intake, negotiate, options, paths, status, tables
+from api.access import USER
 from api.identity import LOCAL, User
 from api.metrics import Metrics
 from api.negotiate import Form
@@ -40,7 +41,7 @@ class ResourceEndpoint:
         writes: Writes,
         subresources: Subresources,
         metrics: Metrics,
-        identify: Callable[[Request], User] = lambda request: LOCAL,
+        identify: Callable[[Request], User] = lambda request: request.scope.get(USER, LOCAL),
     ) -> None:
         self._watches = watches
         self._reads = Reads(store)

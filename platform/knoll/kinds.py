@@ -80,13 +80,20 @@ BUILD_KIND = Kind(BUILD, "v1alpha1", "Build", "builds", "build", (), ("all", "kn
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", "namespace", ("ns",), namespaced=False, subresources=_STATUS)
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", "secret")
-SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",))
+SERVICE_ACCOUNT = Kind(
+    "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",), subresources=("token",)
+)  # fmt: skip
 EVENT = Kind("", "v1", "Event", "events", "event", ("ev",))
 RESOURCE_QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas", "resourcequota", ("quota",), subresources=_STATUS)
 VOLUME_CLAIM = Kind(
     "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", ("pvc",), subresources=_STATUS
 )
 CORE_SERVICE = Kind("", "v1", "Service", "services", "service", ("svc",), subresources=_STATUS)
+ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding")
+CLUSTER_ROLE_BINDING = Kind(
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding",
+    namespaced=False,
+)  # fmt: skip
 POD = Kind(
     "", "v1", "Pod", "pods", "pod", ("po",), ("all",), verbs=_READ_AND_DELETE, subresources=("log",)
 )  # fmt: skip
@@ -108,6 +115,7 @@ SERVERLESS_SERVICE = Kind(
 KINDS: tuple[Kind, ...] = (
     SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, BUILD_KIND,
     NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
+    ROLE_BINDING, CLUSTER_ROLE_BINDING,
     POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip
 """Every kind. The last line are views of real state: objects that only the controllers write."""

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from redis.asyncio import Redis
 
 from api import seeds
 from api.app import create_app
@@ -58,10 +59,10 @@ def settings(tmp_path: Path) -> ApiSettings:
 
 
 @asynccontextmanager
-async def serving(store: Store, settings: ApiSettings) -> AsyncIterator[Running]:
+async def serving(store: Store, settings: ApiSettings, redis: "Redis | None" = None) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""
     await seeds.plant(store, settings)
-    app = create_app(store, settings)
+    app = create_app(store, settings, redis=redis)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
     server = QuietServer(config)
     work = asyncio.create_task(server.serve())
