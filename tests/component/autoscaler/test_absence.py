@@ -176,9 +176,10 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
 
 
 async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
-    world: World, activator: Activator, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoscaler.loop.EMPTY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.loop.REPUBLISH_SECONDS", 1.0)
     await world.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
     await world.store.create(kinds.CONFIG_MAP.id, config)
