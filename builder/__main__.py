@@ -3,26 +3,31 @@
 import asyncio
 import contextlib
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from redis.exceptions import RedisError
 
+from builder import forks, worker
 from knoll import admin, keys, logs
 from knoll.connect import connect
 from knoll.errors import StoreUnavailableError
 from knoll.job_queue import JobQueue
 from knoll.settings import BuilderSettings
-from knoll.supervise import Child, keep_running
 
 
-def workers(builds: int) -> Mapping[str, str]:
-    """Name of each worker and the queue it works on."""
-    return {"images-1": keys.IMAGE_JOBS, **{f"builds-{number}": keys.BUILD_JOBS for number in range(1, builds + 1)}}
+def processes(settings: BuilderSettings) -> Mapping[str, Callable[[], None]]:
+    """Name of each process, and what it does."""
+    builds = {f"builds-{number}": keys.BUILD_JOBS for number in range(1, settings.build_workers + 1)}
+    queues = {"images-1": keys.IMAGE_JOBS, **builds}
+    return {
+        "health": lambda: asyncio.run(serve(settings)),
+        **{name: partial(worker.main, queue) for name, queue in queues.items()},
+    }
 
 
 async def serve(settings: BuilderSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Say how the builder is, and have it tidy up every now and then, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -38,9 +43,6 @@ async def serve(settings: BuilderSettings) -> None:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for name, queue in workers(settings.build_workers).items():
-                command = [sys.executable, "-m", "builder.worker", queue]
-                tasks.create_task(keep_running(Child(name, command), stop))
             tasks.create_task(_prune(settings, stop))
             tasks.create_task(admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop))
     finally:
@@ -63,7 +65,7 @@ async def _prune(settings: BuilderSettings, stop: asyncio.Event) -> None:
 def main() -> None:
     settings = BuilderSettings()
     logs.set_up(settings.log_level, settings.log_format, "builder")
-    asyncio.run(serve(settings))
+    forks.keep_running(processes(settings))
 
 
 if __name__ == "__main__":

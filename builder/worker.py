@@ -1,8 +1,7 @@
-"""One worker process: `python -m builder.worker QUEUE`. Started and kept running by `python -m builder`."""
+"""One worker: takes jobs of one queue."""
 
 import os
 import socket
-import sys
 
 import structlog
 from redis import Redis
@@ -29,8 +28,8 @@ def main(queue_name: str) -> None:
     assert ourselves
     recovery.recover(redis, queue_name, host)
     scratch.sweep()
-    # Each build runs in a process forked from this one: what a job needs is loaded before, once.
-    log.debug("loaded", module=jobs.__name__)
+    # What a job needs is loaded before each build is forked from here, once.
+    log.debug("begins", queue=queue_name, jobs=jobs.__name__)
     kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
     worker = kind(
         [Queue(queue_name, connection=redis, serializer=SERIALIZER)],
@@ -40,7 +39,3 @@ def main(queue_name: str) -> None:
         log_job_description=False,
     )
     worker.work(logging_level="WARNING")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

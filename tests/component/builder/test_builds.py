@@ -248,4 +248,4 @@ def clients(builder: subprocess.Popen[bytes]) -> list[int]:
 
 def workers(builder: subprocess.Popen[bytes]) -> list[int]:
     """The build worker and the process that has the job, not what it started."""
-    return [pid for pid, words in descendants(builder.pid) if "builder.worker knoll-builds" in words]
+    return [pid for pid, _ in descendants(builder.pid) if Path(f"/proc/{pid}/comm").read_text().startswith("builds-")]
