@@ -15,6 +15,7 @@ from autoscaler.delivery import Delivery
 from autoscaler.ladder import descend
 from autoscaler.member import RUNGS, Member, World
 from autoscaler.probes.checks import Checker
+from autoscaler.pulling import Pulling
 from autoscaler.room import Machine, Room
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime, Volume
 from autoscaler.scaler import Scaler
@@ -96,6 +97,7 @@ class Autoscaler:
             self._drained,
             self.room,
             self._is_crowded,
+            pull=Pulling(runtime, store, redis).ensure,
             prepare=self._delivery.prepare,
             clock=clock,
         )

@@ -68,6 +68,8 @@ class World:
     """What the machine has; members take of it."""
     crowded: Callable[[], None]
     """Told when a member does not fit: what rests may make room."""
+    pull: Callable[[str, str], Awaitable[None]]
+    """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
     """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
     clock: Callable[[], float] = time.time
@@ -401,7 +403,7 @@ class Member:
     async def _start(self) -> None:
         runtime, clock = self._world.runtime, self._world.clock
         for container in (*self.spec.containers, *self.spec.init_containers):
-            await runtime.ensure_image(container.image)
+            await self._world.pull(self.revision, container.image)
 
         if self._prepare:
             self.spec = await self._prepare()

@@ -1,4 +1,4 @@
-"""What nobody needs any more is taken off the disk: images built here, their pins, uploads, the cache of builds.
+"""What nobody needs any more is taken off the disk: images built or pulled for us, pins, uploads, the builds' cache.
 
 Runs as a job on the queue of look-ups, whose one worker does one thing at a time: no look-up pins an image between the
 moment Revisions are read and the moment pins are dropped.
@@ -56,6 +56,7 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
     tags = {str(found["spec"]["tag"]) for found in builds}
     remove_uploads(settings.uploads_dir, uploads_of(builds), time.time())
     members: Any = await redis.smembers(keys.BUILT_IMAGES)
+    pulled: Any = await redis.smembers(keys.PULLED_IMAGES)
     client = docker.DockerClient(base_url=f"unix://{settings.docker_socket}")
     try:
         engine = _Engine(client, settings.platform)
@@ -63,6 +64,9 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
         for tag in sorted({member.decode() for member in members} - tags - needed):
             if engine.untag(tag):
                 await redis.srem(keys.BUILT_IMAGES, tag)
+        for reference in sorted({member.decode() for member in pulled} - needed):
+            if engine.untag(reference):
+                await redis.srem(keys.PULLED_IMAGES, reference)
         engine.bound_cache(settings.build_cache_bytes)
     except (DockerException, RequestException) as error:
         raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error

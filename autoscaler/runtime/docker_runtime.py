@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
 from autoscaler.runtime.volumes import Volumes
 from autoscaler.runtime.watch import Watch
 from knoll.errors import AlreadyExistsError, KnollError, NotFoundError, RuntimeUnavailableError
+from knoll.registry_secrets import Known
 
 log = structlog.get_logger()
 
@@ -256,8 +257,13 @@ class DockerRuntime:
         async for chunk in inside.read_log(self._engine, one.id, query):
             yield chunk
 
-    async def ensure_image(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> str:
-        return await self._images.ensure(reference, progress)
+    async def ensure_image(
+        self,
+        reference: str,
+        progress: Callable[[PullProgress], None] | None = None,
+        credentials: Callable[[], Awaitable[Known]] | None = None,
+    ) -> str:
+        return await self._images.ensure(reference, progress, credentials)
 
     # --- the end
 

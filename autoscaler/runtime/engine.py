@@ -130,12 +130,13 @@ class Engine:
         body: object = None,
         query: Query | None = None,
         seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One call whose answer is read by the caller; `seconds` None means that it may go on for ever."""
         if self._session is None:
             raise RuntimeUnavailableError("the connection to the container engine is closed")
         data: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
-        headers = {"Content-Type": "application/x-tar"} if isinstance(body, bytes) else {}
+        headers = {**(headers or {}), **({"Content-Type": "application/x-tar"} if isinstance(body, bytes) else {})}
         timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
         url = f"/v{self._version}{path}" if self._version else path
         parameters = [

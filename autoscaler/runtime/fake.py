@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
@@ -34,6 +34,7 @@ from autoscaler.runtime.protocol import (
 )
 from autoscaler.runtime.words import LINES, tail_of
 from knoll.errors import AlreadyExistsError, ImageError, KnollError, NotFoundError, RuntimeUnavailableError
+from knoll.registry_secrets import Known
 
 KILLED, TERMINATED = 137, 143
 
@@ -428,12 +429,19 @@ class FakeRuntime:
                 yield LogChunk("stdout", written(at, line))
             read = len(one.output)
 
-    async def ensure_image(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> str:
+    async def ensure_image(
+        self,
+        reference: str,
+        progress: Callable[[PullProgress], None] | None = None,
+        credentials: Callable[[], Awaitable[Known]] | None = None,
+    ) -> str:
         self.engine.check("ensure_image")
         images = self.engine.images
         if images is not None and reference not in images:
             if reference not in self.engine.registry:
                 raise ImageError(f"image {reference} cannot be pulled: no such image")
+            if credentials:
+                await credentials()
             if progress:
                 progress(PullProgress("Pull complete", 1, 1))
             images.add(reference)

@@ -1,9 +1,10 @@
 """Images on the engine: found by what a revision pinned, pulled when missing, looked into once."""
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from autoscaler.runtime import pause_image
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
+from knoll.registry_auth import matching
+from knoll.registry_secrets import Known
 
 _DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -56,12 +59,14 @@ class Images:
         """The engine said that it has no such image any more."""
         self._pinned.pop(reference, None)
 
-    async def ensure(self, reference: str, progress: Progress | None) -> str:
+    async def ensure(
+        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+    ) -> str:
         """Pull an image unless it is there; see `Runtime.ensure_image`."""
         # A pinned image that was here is taken to be here still: a cold start asks. When it turns out to be gone, the
         # start says so and `forget` is called.
         if reference not in self._pinned and await self._find(reference) is None:
-            await self._pull_once(reference, progress)
+            await self._pull_once(reference, progress, credentials)
         return (await self.get(reference)).id
 
     async def ensure_pause(self) -> None:
@@ -121,18 +126,37 @@ class Images:
         finally:
             await asyncio.shield(self._engine.remove(made))
 
-    async def _pull_once(self, reference: str, progress: Progress | None) -> None:
+    async def _pull_once(
+        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+    ) -> None:
         task = self._pulls.get(reference)
         if task is None:
-            task = asyncio.create_task(self._pull(reference, progress))
+            task = asyncio.create_task(self._pull_with(reference, progress, credentials))
             self._pulls[reference] = task
             task.add_done_callback(lambda _: self._pulls.pop(reference, None))
         await asyncio.shield(task)
 
-    async def _pull(self, reference: str, progress: Progress | None) -> None:
-        layers: dict[str, tuple[int, int]] = {}
+    async def _pull_with(
+        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+    ) -> None:
+        """Pull, with each credential that fits until one is taken."""
+        known = await credentials() if credentials else Known()
+        headers = [one.header() for one in matching(known.credentials, reference)]
+        for header in headers[:-1]:
+            with contextlib.suppress(ImageError):
+                return await self._pull(reference, progress, header)
         try:
-            async with self._engine.stream("POST", "/images/create", query=_pull_query(reference)) as answer:
+            return await self._pull(reference, progress, headers[-1] if headers else "")
+        except ImageError as error:
+            raise ImageError(f"{error}{known.hint}") from error
+
+    async def _pull(self, reference: str, progress: Progress | None, credential: str) -> None:
+        layers: dict[str, tuple[int, int]] = {}
+        headers = {"X-Registry-Auth": credential} if credential else {}
+        try:
+            async with self._engine.stream(
+                "POST", "/images/create", query=_pull_query(reference), headers=headers
+            ) as answer:
                 async for line in self._engine.lines(answer):
                     told: dict[str, Any] = json.loads(line)
                     if error := told.get("error"):

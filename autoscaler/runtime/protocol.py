@@ -4,11 +4,12 @@ An instance is a *sandbox* (owns network namespace, address and host name) and t
 Everything that a runtime knows can be rebuilt from the labels of what runs, so its process may die at any moment.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from knoll.errors import KnollError
+from knoll.registry_secrets import Known
 
 ADDRESS = "\0address\0"
 """Stands in a container's variables, command and arguments for the instance's IP address, which is known once it has a
@@ -386,8 +387,16 @@ class Runtime(Protocol):
         """
         ...
 
-    async def ensure_image(self, reference: str, progress: Callable[[PullProgress], None] | None = None) -> str:
+    async def ensure_image(
+        self,
+        reference: str,
+        progress: Callable[[PullProgress], None] | None = None,
+        credentials: Callable[[], Awaitable[Known]] | None = None,
+    ) -> str:
         """Have an image on the engine, pulling it when it is missing; several calls for one image share a pull.
+
+        Args:
+            credentials: asked before a pull, and only then, for what registries may be shown.
 
         Returns:
             The engine's id of the image.

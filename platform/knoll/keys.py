@@ -18,6 +18,9 @@ BUILD_JOBS = "knoll-builds"
 BUILT_IMAGES = "knoll:built-images"
 """Set: every tag that a build was begun for, until the image was taken off the engine again."""
 
+PULLED_IMAGES = "knoll:pulled-images"
+"""Set: every reference that an instance's image was pulled by, until it was taken off the engine again."""
+
 REPORTS = "knoll:reports"
 """Channel: `reports.Report` of each activator, once a second while there is something to say."""
 

@@ -17,7 +17,11 @@ from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.pause_image import program
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
-from tests.component.runtime.harness import container, docker, spec
+from knoll.registry_auth import Credential, docker_config
+from knoll.registry_secrets import Known
+from tests.component.runtime.harness import IMAGE, container, docker, spec
+from tests.registry import PASSWORD, USER
+from tests.registry import registry as guarded_registry
 
 pytestmark = pytest.mark.docker
 
@@ -130,6 +134,39 @@ async def test_an_image_pinned_by_its_repository_digest_runs(docker_runtime: Doc
     one = await docker_runtime.start(spec("hello-1", container(image=pinned)))
     assert (one.state, one.containers[0].image) == ("running", pinned)
     await docker_runtime.stop("hello-1", grace_seconds=0)
+
+
+async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
+    docker_runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    with guarded_registry(tmp_path / "guarded", password=True) as place:
+        tag = place.image("private:v1")
+        await docker("tag", IMAGE, tag)
+        known = Known((Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD)))
+        folder = tmp_path / "login"
+        folder.mkdir()
+        (folder / "config.json").write_text(docker_config(known.credentials[1:]))
+        await docker("--config", str(folder), "push", tag)
+        await docker("rmi", tag)
+        asked = []
+
+        async def credentials() -> Known:
+            asked.append(tag)
+            return known
+
+        async def refused() -> Known:
+            return Known(known.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",))
+
+        with pytest.raises(ImageError, match=r"no basic auth credentials|unauthorized"):
+            await docker_runtime.ensure_image(tag)
+        with pytest.raises(ImageError, match=r"unauthorized.*; the Secret default/x of imagePullSecrets does not"):
+            await docker_runtime.ensure_image(tag, credentials=refused)
+        try:
+            await docker_runtime.ensure_image(tag, credentials=credentials)
+            await docker_runtime.ensure_image(tag, credentials=credentials)
+        finally:
+            await docker("rmi", tag)
+        assert asked == [tag], "only a pull wants credentials"
 
 
 async def test_an_image_that_the_registry_does_not_have_is_named(
