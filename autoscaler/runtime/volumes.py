@@ -92,7 +92,10 @@ class Volumes:
 
     async def sweep(self) -> None:
         """Remove helpers that an earlier process left."""
-        query: dict[str, str | int] = {"all": 1, "filters": _labelled(f"{labels.PLATFORM}={self._platform}", f"{labels.ROLE}=helper")}
+        query: dict[str, str | int] = {
+            "all": 1,
+            "filters": _labelled(f"{labels.PLATFORM}={self._platform}", f"{labels.ROLE}=helper"),
+        }
         for one in await self._engine.get("/containers/json", query):
             await self._engine.remove(one["Id"])
 
