@@ -38,8 +38,19 @@ class LocalImage:
     repo_digests: tuple[str, ...]
     """`repo@sha256:…` of the registries it came from or went to; empty when it was built here."""
 
+    def digest_in(self, repository: str) -> str:
+        """`sha256:…` that the registry of a repository has it by; empty when it neither came from there nor went."""
+        wanted = _familiar(repository)
+        for reference in self.repo_digests:
+            name, _, digest = reference.partition("@")
+            if _familiar(name) == wanted:
+                return digest
+        return ""
 
-def order(policy: PullPolicy, tag: str, local: LocalImage | None) -> Sequence[Literal["local", "registry"]]:
+
+def order(
+    policy: PullPolicy, repository: str, tag: str, local: LocalImage | None
+) -> Sequence[Literal["local", "registry"]]:
     """Where to look a tag up, first to last.
 
     Kubernetes' rules (`latest` or no tag means Always, another tag IfNotPresent), with one addition: what was built
@@ -49,19 +60,14 @@ def order(policy: PullPolicy, tag: str, local: LocalImage | None) -> Sequence[Li
         return ("local",)
     if policy == "Always":
         return ("registry",)
-    if local and (not local.repo_digests or policy == "IfNotPresent" or tag not in ("", "latest")):
+    if local and (not local.digest_in(repository) or policy == "IfNotPresent" or tag not in ("", "latest")):
         return ("local",)
     return ("registry", "local") if local else ("registry",)
 
 
 def local_digest(repository: str, local: LocalImage) -> str:
     """`repo@sha256:…` of a local image: the registry's digest where it has one for this repository, else its id."""
-    wanted = _familiar(repository)
-    for reference in local.repo_digests:
-        name, _, digest = reference.partition("@")
-        if _familiar(name) == wanted:
-            return f"{repository}@{digest}"
-    return f"{repository}@{local.id}"
+    return f"{repository}@{local.digest_in(repository) or local.id}"
 
 
 def _familiar(repository: str) -> str:
@@ -96,7 +102,7 @@ class Images:
         try:
             local = self._local(reference)
             problem = "the local engine has no such image"
-            for place in order(policy, tag or "", local):
+            for place in order(policy, repository, tag or "", local):
                 if place == "local" and local:
                     self._pin(local)
                     return local_digest(repository, local)

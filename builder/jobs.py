@@ -16,6 +16,7 @@ import docker
 import msgspec
 import structlog
 from docker.errors import DockerException
+from docker.utils import parse_repository_tag
 from redis.asyncio import Redis
 
 from builder import buildx, docker_config, pruning
@@ -242,10 +243,11 @@ async def _mirror(
 
 
 def _is_ours(settings: BuilderSettings, image: str) -> bool:
-    """Whether an image was built here and never pushed, so that no registry can have it."""
+    """Whether an image is here and its registry, as far as we know, does not have it: it was built here."""
     with _engine(settings.docker_socket) as engine:
         try:
-            return not Images(engine, settings.platform).describe(image)[0].repo_digests
+            found = Images(engine, settings.platform).describe(image)[0]
+            return not found.digest_in(parse_repository_tag(image)[0])
         except ImageError:
             return False
 

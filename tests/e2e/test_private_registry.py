@@ -34,7 +34,8 @@ def test_one_credential_is_enough_to_push_to_resolve_and_to_pull(
                              f"--docker-password={PASSWORD}")  # fmt: skip
             platform.kubectl("apply", "-f", "-", stdin=json.dumps(build(namespace, sample, image)))
             platform.kubectl("wait", "-n", namespace, "build/push", "--for=condition=Succeeded", "--timeout=60s")
-            pushed = docker("image", "inspect", image, "--format={{index .RepoDigests 0}}")
+            digests = json.loads(docker("image", "inspect", image, "--format={{json .RepoDigests}}"))
+            pushed = next(digest for digest in digests if digest.startswith(place.host))
             docker("image", "rm", image)
 
             platform.kubectl("apply", "-f", "-", stdin=json.dumps(service(namespace, image, "no-secret", [])))

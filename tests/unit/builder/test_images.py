@@ -4,6 +4,7 @@ from builder.images import LocalImage, PullPolicy, local_digest, order
 
 BUILT = LocalImage("sha256:" + "a" * 64, ())
 PULLED = LocalImage("sha256:" + "b" * 64, ("golang@sha256:" + "c" * 64,))
+PUSHED = LocalImage("sha256:" + "b" * 64, ("example.com/golang@sha256:" + "c" * 64,))
 
 
 @pytest.mark.parametrize(
@@ -18,12 +19,13 @@ PULLED = LocalImage("sha256:" + "b" * 64, ("golang@sha256:" + "c" * 64,))
         pytest.param("Always", "v1", PULLED, ("registry",), id="Always asks"),
         pytest.param("Always", "v1", BUILT, ("registry",), id="Always asks for what was built here too"),
         pytest.param("Never", "v1", None, ("local",), id="Never does not ask"),
+        pytest.param("", "latest", PUSHED, ("local",), id="what went elsewhere is here all the same"),
     ],
 )
 def test_a_tag_is_looked_up_in_this_order(
     policy: PullPolicy, tag: str, local: LocalImage | None, places: tuple[str, ...]
 ) -> None:
-    assert order(policy, tag, local) == places
+    assert order(policy, "golang", tag, local) == places
 
 
 @pytest.mark.parametrize(
