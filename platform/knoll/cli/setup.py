@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from knoll import names_server
 from knoll.cli.client import DEFAULT_SERVER
+from knoll.cli.output import output_option, show
 from knoll.errors import BadRequestError
 from knoll.settings import BuilderSettings
 
@@ -36,12 +37,18 @@ class Finding:
 
 @click.command()
 @click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
-def doctor(server: str) -> None:
+@output_option
+def doctor(server: str, output: str) -> None:
     """Look at what Knoll needs on this machine, and say how to mend what is missing; exit code 1 when something is."""
     console = Console(soft_wrap=True, highlight=False)
     bad = 0
-    for check in CHECKS:
-        for finding in check(server):
+    findings = (finding for check in CHECKS for finding in check(server))
+    if output != "text":
+        found = list(findings)
+        show([asdict(finding) for finding in found], output)
+        bad = sum(not finding.good for finding in found)
+    else:
+        for finding in findings:
             bad += not finding.good
             mark = "[green]ok  [/]" if finding.good else "[red]bad [/]"
             console.print(f"{mark} [bold]{finding.what}[/]", end="  ")
@@ -108,6 +115,21 @@ def names(_: str) -> Iterator[Finding]:
     yield Finding("names", True, f"{host} is {found}")
 
 
+def ports(server: str) -> Iterator[Finding]:
+    """The usual ones, unless a platform has them."""
+    if not next(platform(server)).good:
+        for port, option in ((8080, "--port"), (8443, "--https-port"), (8001, "--api-port")):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as error:
+                    mend = f"end what listens there (`ss -ltnp 'sport = :{port}'`), or `knoll up {option} ANOTHER`"
+                    yield Finding("ports", False, f"127.0.0.1:{port}: {error.strerror}", mend)
+                else:
+                    yield Finding("ports", True, f"127.0.0.1:{port} is free")
+
+
 def platform(server: str) -> Iterator[Finding]:
     try:
         answer = httpx.get(f"{server.rstrip('/')}/readyz", timeout=_SECONDS)
@@ -118,7 +140,7 @@ def platform(server: str) -> Iterator[Finding]:
     yield Finding("platform", answer.is_success, f"{server} answers {answer.text.strip()[:200]}", mend)
 
 
-CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, dnsmasq, disk, names, platform)
+CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, dnsmasq, disk, names, ports, platform)
 
 
 @click.command()

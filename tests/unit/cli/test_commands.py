@@ -1,6 +1,9 @@
 """Commands that need no platform, and what is said when there is none."""
 
 import base64
+import contextlib
+import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,17 @@ def test_what_belongs_to_this_platform_is_left_out_of_an_export() -> None:
     assert found["metadata"] == {"name": "x", "namespace": "y", "annotations": {"mine": "kept"}}
     assert found["spec"] == {"a": 1}
     assert "status" not in found
+
+
+def test_the_doctor_tells_scripts_which_port_is_taken_and_how_to_take_another() -> None:
+    server = f"http://127.0.0.1:{free_port()}"
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it: as good
+            taken.bind(("127.0.0.1", 8443))
+            taken.listen()
+        done = CliRunner().invoke(main, ["doctor", "--server", server, "-o", "json"])
+    assert done.exit_code == 1
+    found = {finding["found"].split(": ")[0]: finding for finding in json.loads(done.stdout)}
+    assert "--https-port" in found["127.0.0.1:8443"]["mend"]
+    assert not found[server]["good"]
