@@ -15,6 +15,8 @@ class Steps:
 
     done: int = 0
     """Steps that are over, those from the cache among them."""
+    cached: int = 0
+    """Steps whose result was in the cache."""
     current: str = ""
     """The step that began last and is not over, as the Dockerfile says it; what is pulled, with its bytes."""
     _stages: dict[str, int] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Steps:
         elif (over := _OVER.match(line)) and over[1] in self._open:
             del self._open[over[1]]
             self.done += 1
+            self.cached += line.endswith("CACHED")
             self.current = next(reversed(self._open.values()), self.current)
         elif (part := _BYTES.match(line)) and part[1] in self._open:
             self.current = f"{self._open[part[1]]} ({part['have']} of {part['all']})"

@@ -3,7 +3,8 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,15 @@ from knoll.cli.target import client_options
 from knoll.errors import KnollError, SourceError
 from knoll.recipes import Recipe, Tree, detect
 
+SHOWN_LINES = 100
+"""Of a failed build's output, the last so many."""
 SETTLE_SECONDS = 30
 """From the last line of a build's output until its status must say how it ended."""
+
+
+def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--verbose`; the command gets it as `verbose`."""
+    return click.option("-v", "--verbose", is_flag=True, help="Show all that the build prints.")(command)
 
 
 class BuildFailedError(KnollError):
@@ -35,6 +43,7 @@ class BuildFailedError(KnollError):
 @click.option("--target", default="", help="Stage to stop at.")
 @click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the Dockerfile.")
 @click.option("--print", "only_print", is_flag=True, help="Print the Dockerfile that would be used; build nothing.")
+@verbose_option
 @output_option
 @client_options
 def build(
@@ -44,6 +53,7 @@ def build(
     target: str,
     arguments: tuple[str, ...],
     only_print: bool,
+    verbose: bool,
     output: str,
     client: Client,
     namespace: str,
@@ -65,7 +75,7 @@ def build(
         spec["args"] = dict(_argument(text) for text in arguments)
     console = Console(stderr=True)
     upload_id = upload(client, source, dockerfile, console, generated)
-    status = run(client, namespace, tag, {**spec, "source": {"upload": {"id": upload_id}}}, console)
+    status = run(client, namespace, tag, {**spec, "source": {"upload": {"id": upload_id}}}, console, verbose=verbose)
     if output != "text":
         return show(
             {"tag": tag, **{key: status.get(key) for key in ("digest", "size", "startTime", "completionTime")}}, output
@@ -87,19 +97,41 @@ def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
     return detect(Tree.of(names, lambda name: (source / name).read_text(errors="replace")))
 
 
-def run(client: Client, namespace: str, tag: str, spec: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Build and show its output; returns the status. Raises: BuildFailedError."""
+def run(
+    client: Client, namespace: str, tag: str, spec: dict[str, Any], console: Console, *, verbose: bool = False
+) -> dict[str, Any]:
+    """Build and show how far it is; returns the status. Raises: BuildFailedError.
+
+    Args: verbose: show all that it prints; without, a person at a terminal sees that only when the build fails.
+    """
     body = _build_object(tag, namespace, {**spec, "tag": tag})
     name = client.create(kinds.BUILD_KIND, namespace, body)["metadata"]["name"]
-    console.print(f"[bold]build[/] {name}")
-    columns = (TextColumn("[bold]build[/]"), BarColumn(), TextColumn("{task.description}", markup=False))
+    begun, steps, kept = time.monotonic(), Steps(), deque[str](maxlen=SHOWN_LINES)
+    quiet = console.is_terminal and not verbose
+    columns = (TextColumn("[bold]build[/] "), BarColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task, steps = progress.add_task("waiting for its turn", total=None), Steps()
+        task = progress.add_task("waiting for its turn", total=None)
         for line in client.build_log(namespace, name):
-            console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
+            kept.append(line)
+            if not quiet:
+                _show_line(console, line)
             if steps.read(line):
                 progress.update(task, description=steps.words[:80], completed=steps.done, total=steps.total or None)
-    return ended(client, namespace, name)
+        try:
+            status = ended(client, namespace, name)
+        except BuildFailedError:
+            for line in kept if quiet else ():
+                _show_line(console, line)
+            raise
+    seconds = time.monotonic() - begun
+    console.print(
+        f"[bold]build[/]  {tag} in {seconds:.1f} s: {steps.done} steps, {steps.cached} of them from the cache"
+    )
+    return status
+
+
+def _show_line(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
 
 
 def upload(client: Client, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from knoll.cli.build import recipe_for, run, upload
+from knoll.cli.build import recipe_for, run, upload, verbose_option
 from knoll.cli.client import Client
 from knoll.cli.output import output_option, show
 from knoll.cli.services import percents, summary
@@ -30,6 +30,7 @@ class Deployment:
     source: Path
     dockerfile: str = "Dockerfile"
     variables: Mapping[str, str] = field(default_factory=dict)
+    verbose: bool = False
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def upload(self) -> str:
@@ -46,7 +47,7 @@ class Deployment:
         """
         tag = f"{self.name}:{upload_id.removeprefix('sha256-')[:12]}"
         source = {"dockerfile": self.dockerfile, "source": {"upload": {"id": upload_id}}}
-        run(self.client, self.namespace, tag, source, self.console)
+        run(self.client, self.namespace, tag, source, self.console, verbose=self.verbose)
 
         def with_image(service: Body) -> None:
             set_image(service, tag, self.variables)
@@ -60,6 +61,7 @@ class Deployment:
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """What `deploy` and `dev` are told of the folder."""
+    command = verbose_option(command)
     command = click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable of the app.")(command)
     command = click.option(
         "-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="Dockerfile in the source."
@@ -78,12 +80,13 @@ def deploy(
     name: str | None,
     dockerfile: str,
     env: tuple[str, ...],
+    verbose: bool,
     output: str,
     client: Client,
     namespace: str,
 ) -> None:
     """Build the folder SOURCE and serve it: a new revision of its Service, and a URL."""
-    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env))
+    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
     found = summary(wanted.serve(wanted.upload()))
     if output != "text":
         return show(found, output)

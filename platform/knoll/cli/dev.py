@@ -31,6 +31,7 @@ def dev(
     name: str | None,
     dockerfile: str,
     env: tuple[str, ...],
+    verbose: bool,
     delete: bool,
     client: Client,
     namespace: str,
@@ -41,7 +42,7 @@ def dev(
     and what served before serves on.
     """
     source = source.resolve()
-    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env))
+    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
     console = wanted.console
 
     def line(pod: str, text: str) -> None:
