@@ -1,5 +1,9 @@
 """The activator process: settings, logs, ports, and either the data path itself or the workers that carry it."""
 
+from knoll import lean
+
+lean.begin()
+
 import argparse
 import asyncio
 import signal

@@ -1,5 +1,9 @@
 """The API process: settings, logs, Redis, store, HTTP server, controllers, and a graceful end."""
 
+from knoll import lean
+
+lean.begin()
+
 import asyncio
 import signal
 import sys

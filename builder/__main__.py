@@ -1,5 +1,9 @@
 """The builder process: keeps its workers running and says how it is."""
 
+from knoll import lean
+
+lean.begin("cryptography")
+
 import asyncio
 import contextlib
 import signal

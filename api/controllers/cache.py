@@ -98,6 +98,9 @@ class Cache:
         version = int(body["metadata"]["resourceVersion"])
         kept = self._kept[resource].get(key[1:])
         known = kept[0] if kept is not None else self._removed.get(key, 0)
+        if known == version and kept is not None and packed is not None:
+            # Our own write comes by: from now on its bytes are the same as everybody's.
+            self._kept[resource][key[1:]] = (version, packed)
         if known == version or (known > version and not force):
             return None
         before = self.get(*key)

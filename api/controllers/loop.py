@@ -170,7 +170,7 @@ class Controllers:
         if event.type == "DELETED":
             self._seen(self.world.cache.remove(event.resource, namespace, name, event.version))
         else:
-            self._seen(self.world.cache.put(event.resource, event.body))
+            self._seen(self.world.cache.put(event.resource, event.body, packed=event.data))
 
     def _seen(self, seen: Seen | None) -> None:
         if seen is None:

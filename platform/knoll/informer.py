@@ -16,7 +16,7 @@ import structlog
 from knoll.connect import Backoff
 from knoll.errors import ExpiredError, StoreUnavailableError
 from knoll.store import Event, Json, PackedListing, Store
-from knoll.store_rules import decode, decode_all, encode, key_in, key_of, owners_in, sort_key
+from knoll.store_rules import decode, decode_all, key_in, key_of, owners_in, sort_key
 
 log = structlog.get_logger()
 K = TypeVar("K")
@@ -163,7 +163,7 @@ class Informer:
         if event.type == "DELETED":
             self._drop(key)
         else:
-            self._put(key, event.version, encode(event.body), event.body)
+            self._put(key, event.version, event.data, event.body)
 
     def _put(self, key: str, version: int, data: bytes, body: Json) -> None:
         old = self._kept.get(key)

@@ -168,7 +168,7 @@ class Record:
         if self._event is None:
             at, before, data = zlib.decompress(self.packed).split(b"\n")
             old = decode(before, int(at)) if before else None
-            self._event = Event(self.type, self.resource, self.version, decode(data, self.version), old)
+            self._event = Event(self.type, self.resource, self.version, decode(data, self.version), old, data)
         return self._event
 
     def forget(self) -> None:
