@@ -25,6 +25,8 @@ class Seen:
     """Since the last request ended, or since it became active where that was later."""
     starting: int = 0
     """Instances that do not take requests yet, or are still to be started."""
+    warm: int = 0
+    """Instances that an open warm window keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Decision:
     panicking: bool
     excess_burst_capacity: float
     """Room left for a burst; below 0 the activator stays in the path."""
+    by_load: int
+    """What it would be without `min_scale`, warm windows and rollouts."""
     clamps: tuple[str, ...]
     """What changed the number after the load had said its own, in words."""
 
@@ -104,11 +108,12 @@ def decide(spec: ScalingSpec, seen: Seen, memory: Memory, now: float) -> tuple[D
         clamps.append(f"activation-scale {spec.activation_scale}")
     if spec.scale_down_delay_seconds and spec.reachable:
         memory, want = _delay(spec, memory, want, now, clamps)
-    want = _bounds(spec, want, clamps)
+    by_load = min(want, spec.max_scale or want)
+    want = _bounds(spec, seen, want, clamps)
     memory, want = _to_zero(spec, seen, memory, want, now, clamps)
     burst = math.floor(seen.ready * spec.total - spec.target_burst_capacity - panic_load)
     excess = -1.0 if spec.target_burst_capacity < 0 else float(burst) if spec.target_burst_capacity else 0.0
-    return Decision(want, seen, spec.target, stable_want, panic_want, panicking, excess, tuple(clamps)), memory
+    return Decision(want, seen, spec.target, stable_want, panic_want, panicking, excess, by_load, tuple(clamps)), memory
 
 
 def explain(decision: Decision) -> str:
@@ -144,10 +149,11 @@ def _delay(spec: ScalingSpec, memory: Memory, want: int, now: float, clamps: lis
     return replace(memory, wanted=recent), most
 
 
-def _bounds(spec: ScalingSpec, want: int, clamps: list[str]) -> int:
-    if spec.reachable and want < spec.min_scale:
-        clamps.append(f"min-scale {spec.min_scale}")
-        want = spec.min_scale
+def _bounds(spec: ScalingSpec, seen: Seen, want: int, clamps: list[str]) -> int:
+    least, why = max((spec.min_scale, "min-scale"), (seen.warm, "an open warm window keeps"), key=lambda one: one[0])
+    if spec.reachable and want < least:
+        clamps.append(f"{why} {least}")
+        want = least
     if spec.max_scale and want > spec.max_scale:
         clamps.append(f"max-scale {spec.max_scale}")
         want = spec.max_scale

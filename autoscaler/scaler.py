@@ -18,6 +18,7 @@ from knoll.instances import InstanceRow
 from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import ScalingSpec
+from knoll.resources.warm import FAR, Warmth, warmth
 from knoll.scaling import Endpoint, Failure, RevisionEndpoints, ScaleStatus
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ class Scaler:
         self.starts = 0
         self._failure = before.failure if before else None
         self._world = world
+        self._warmth = Warmth(0, 0.0)
         self._load = Window(MAX_WINDOW_SECONDS)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
@@ -107,6 +109,7 @@ class Scaler:
     def change(self, revision: Revision, spec: ScalingSpec) -> None:
         """The Revision's metadata or the configuration is another."""
         self.revision, self.spec = revision, spec
+        self._warmth = Warmth(0, 0.0)
 
     def sources_changed(self) -> None:
         """An object that its containers take something from is another: what waits for it tries again."""
@@ -193,10 +196,19 @@ class Scaler:
             now - self._busy,
             # One that was taken away (its Pod was deleted) is as good as starting: it is about to be replaced.
             starting=max(len(self._alive()), self._desired) - ready,
+            warm=self._warm(now),
         )
         decision, self._memory = decide(self.spec, seen, self._memory, now)
         self._remember(now, decision)
         return decision.want
+
+    def _warm(self, now: float) -> int:
+        """Instances that warm windows keep now; their cron expressions are looked at when that may have changed."""
+        if not self.spec.warm or not self.spec.reachable:
+            return 0
+        if not self._warmth.until - FAR <= now < self._warmth.until:
+            self._warmth = warmth(self.spec.warm, now)
+        return self._warmth.min_scale
 
     def _remember(self, now: float, decision: Decision) -> None:
         self.decision = decision
@@ -283,7 +295,8 @@ class Scaler:
             return (self.deleted or self.gave_up) and not self.members
         nothing = all(one.stage in RUNGS for one in self.members.values())
         idle = nothing and not self._desired and not self.spec.min_scale
-        return idle and self._world.clock() - self._busy > self.spec.window_seconds
+        now = self._world.clock()
+        return idle and now - self._busy > self.spec.window_seconds and not self._warm(now)
 
 
 def _rests(

@@ -16,6 +16,7 @@ from knoll.resources.names import dns_1035_problems, joined
 from knoll.resources.numbers import WHOLE, parse_number
 from knoll.resources.problems import invalid, invalid_key, missing, out_of_bounds
 from knoll.resources.quantity import parse_quantity
+from knoll.resources.warm import parse_windows
 
 Annotations = Mapping[str, str]
 
@@ -50,7 +51,7 @@ def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling
         yield from autoscaling_problems(meta.annotations, config, path)
         return
     for key in meta.annotations:
-        if key.startswith(known.AUTOSCALING_PREFIX) or key in known.RESTS:
+        if key.startswith(known.AUTOSCALING_PREFIX) or key in known.ON_TEMPLATE:
             yield invalid_key(key, path, _AUTOSCALING_ON_TEMPLATE)
 
 
@@ -270,6 +271,22 @@ def _duration(
     return rule
 
 
+def _warm_schedule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = found.get(known.WARM_SCHEDULE)
+    if value is None:
+        return
+    try:
+        windows = parse_windows(value)
+    except ValueError as problem:
+        yield invalid(value, path, str(problem))
+        return
+    limit, where = found.get(known.MAX_SCALE)
+    most = int(limit) if limit and WHOLE.fullmatch(limit) else 0
+    for window in windows:
+        if most and window.min_scale > most:
+            yield FieldError(f"max-scale={most} is less than min-scale={window.min_scale} of a window", (where, path))
+
+
 def _metric(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
     value, path = found.get(known.METRIC)
     if value is None:
@@ -299,6 +316,7 @@ _RULES: tuple[Callable[[_Found, AutoscalerConfig], Iterator[FieldError]], ...] =
     _duration(known.SCALE_DOWN_DELAY, 0, whole=True),
     _duration(known.PAUSED_RETENTION, 0, whole=False, high=REST_MAX),
     _duration(known.STOPPED_RETENTION, 0, whole=False, high=REST_MAX),
+    _warm_schedule,
     _metric,
     _algorithm,
 )

@@ -80,7 +80,11 @@ PAUSED_RETENTION = "knoll.dev/paused-retention-period"
 """How long an instance that is let go rests frozen; 0 or absent: it does not."""
 STOPPED_RETENTION = "knoll.dev/stopped-retention-period"
 """How long it rests stopped, after that, before it is removed."""
+WARM_SCHEDULE = "knoll.dev/warm-schedule"
+"""Times at which instances are kept whatever the load; see `warm`."""
 RESTS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
+ON_TEMPLATE = RESTS | {WARM_SCHEDULE}
+"""Ours that say how a Revision scales."""
 KEPT_MEMORY = "knoll.dev/kept-memory-bytes"
 """Of a Pod whose instance is paused: what it keeps."""
 

@@ -14,6 +14,7 @@ from knoll.resources.annotation_rules import RPS
 from knoll.resources.duration import parse_duration
 from knoll.resources.numbers import parse_number
 from knoll.resources.revision import Revision
+from knoll.resources.warm import WarmWindow, parse_windows
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ class ScalingSpec:
     """How long an instance that is let go rests frozen; 0: it does not."""
     stopped_seconds: float = 0.0
     """How long it rests stopped after that; 0: it does not."""
+    warm: tuple[WarmWindow, ...] = ()
+    """When instances are kept whatever the load."""
 
     @property
     def panic_window_seconds(self) -> float:
@@ -121,6 +124,7 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         activator_capacity=scaler.activator_capacity,
         paused_seconds=read.seconds(known.PAUSED_RETENTION, scaler.paused_retention_seconds),
         stopped_seconds=read.seconds(known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
+        warm=read.windows(known.WARM_SCHEDULE),
     )
 
 
@@ -150,6 +154,9 @@ class _Annotations:
 
     def seconds(self, key: str, default: float) -> float:
         return self._read(key, default, lambda text: float(parse_duration(text)))
+
+    def windows(self, key: str) -> tuple[WarmWindow, ...]:
+        return self._read(key, (), parse_windows)
 
     def _read(self, key: str, default: T, parse: Callable[[str], T]) -> T:
         value = known.find(self._annotations, key)[1]

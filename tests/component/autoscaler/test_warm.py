@@ -1,0 +1,40 @@
+"""Warm windows keep instances, and let them go, without a request."""
+
+from knoll import kinds
+from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.waiting import eventually
+
+ALWAYS = "* * * * * 2m min-scale=2"
+"""Begins each minute for two: always open."""
+
+
+async def test_an_open_window_keeps_instances_without_a_request_and_a_closed_one_lets_them_go(
+    world: World, activator: Activator
+) -> None:
+    await world.start()
+    key = await world.apply(annotations={**QUICK, "knoll.dev/warm-schedule": ALWAYS})
+    await world.ready(key, 2)
+    assert world.autoscaler is not None
+    (scaler,) = world.autoscaler.scalers.values()
+
+    async def is_told() -> bool:
+        decision = scaler.decision
+        return decision is not None and "an open warm window keeps 2" in decision.clamps
+
+    await eventually(is_told, what="the decision names the window")
+    found = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+    found["metadata"]["annotations"] = QUICK
+    await world.store.update(kinds.REVISION.id, found)
+    await world.gone()
+
+
+async def test_a_window_that_opens_wakes_what_has_no_instance(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(annotations=QUICK)
+    await world.ready(key)
+    await world.says(key, desired=0)
+    await world.gone()
+    found = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+    found["metadata"]["annotations"] = {**QUICK, "knoll.dev/warm-schedule": ALWAYS}
+    await world.store.update(kinds.REVISION.id, found)
+    await world.ready(key, 2)
