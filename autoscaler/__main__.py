@@ -4,6 +4,10 @@ Two words make it do something else: `--remove-all` takes the platform's contain
 instance network and prints this machine's address on it.
 """
 
+from knoll import lean
+
+lean.begin()
+
 import asyncio
 import gc
 import os
@@ -78,6 +82,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
                 instances,
                 machine=Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction),
                 tick_seconds=settings.tick_seconds,
+                quiet_seconds=settings.quiet_seconds,
             ),
         )
 
