@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from activator import replies, timing
 from activator.heads import RequestHead, ResponseHead, split
+from activator.websocket import GOING_AWAY, Frames
 from knoll.errors import QueueFullError
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Exchange(ABC):
 
     __slots__ = (
         "_cold", "_extra", "_first_refusal", "_retried", "_waited", "app", "arrived", "began", "body_done", "deadline",
-        "head", "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision", "stage",
-        "started", "status", "touched", "trailers",
+        "frames", "head", "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision",
+        "stage", "started", "status", "touched", "trailers",
     )  # fmt: skip
 
     head: RequestHead
@@ -77,6 +78,8 @@ class Exchange(ABC):
         self.touched = 0.0
         """When bytes came last, where there is an idle time-out."""
         self.status = 0
+        self.frames: Frames | None = None
+        """Of a WebSocket, what the client gets."""
         self._waited = False
         self._cold = False
         self._extra = b""
@@ -279,19 +282,38 @@ class Exchange(ABC):
         """101 came: bytes pass in both directions from now on. Time-outs stay as they are, as in Knative."""
         self.stage = TUNNEL
         self.status = 101
+        if self.instance is not None:
+            self.instance.tunnels += 1
+        if head.upgrade.lower() == b"websocket":
+            self.frames = Frames()
         self.put_interim(head)
         if data:
-            self.put_tunnel(data)
+            self.tunnelled(data)
 
     def tunnelled(self, data: bytes) -> None:
         """Bytes came through the tunnel from the instance."""
+        if self.frames is not None:
+            self.frames.feed(data)
         self.put_tunnel(data)
+
+    def say_goodbye(self) -> None:
+        """Tell a WebSocket's client that its server goes, unless it was told or is in the middle of a frame."""
+        frames = self.frames
+        if frames is not None and frames.between and not frames.closed:
+            frames.closed = True
+            self.put_tunnel(GOING_AWAY)
+
+    def _cut_tunnel(self) -> None:
+        """End it towards the client; in the instance's name where that is on its way out."""
+        if self.instance is not None and self.instance.retired:
+            self.say_goodbye()
+        self.put_reset()
+        self._finish(self.status)
 
     def tunnel_closed(self) -> None:
         """The instance closed the tunnel."""
         self.origin = None
-        self.put_reset()
-        self._finish(self.status)
+        self._cut_tunnel()
 
     def broken(self, why: str, reused: bool, unsent: bool = False) -> None:
         """The instance's connection broke.
@@ -328,8 +350,7 @@ class Exchange(ABC):
             self._fail(504, replies.REQUEST_TIMEOUT)
         elif self.stage == TUNNEL:
             self._drop_origin()
-            self.put_reset()
-            self._finish(self.status)
+            self._cut_tunnel()
         else:
             self._put_off()
             if now < self.deadline:
@@ -378,7 +399,7 @@ class Exchange(ABC):
     def _finish(self, status: int) -> None:
         """Give everything back."""
         app = self.app
-        self.stage = IDLE
+        tunnel, self.stage = self.stage == TUNNEL, IDLE
         self.number += 1
         if self.origin is not None:
             self._drop_origin()
@@ -393,6 +414,9 @@ class Exchange(ABC):
             instance = self.instance
             if instance is not None:
                 self.instance = None
+                if tunnel:
+                    instance.tunnels -= 1
+                    self.frames = None
                 revision.leave(instance)
         if self.pending_size or self._waited or self._retried:
             self.pending, self.pending_size, self.trailers = [], 0, b""

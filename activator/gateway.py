@@ -226,7 +226,7 @@ class Gateway:
             at: epoch seconds, now.
             period: seconds.
         """
-        now, lines, draining = self.time(), [], {}
+        now, lines, draining, tunnels = self.time(), [], {}, {}
         for name, revision in list(self.revisions.items()):
             line = revision.stats.report(name, now, revision.in_flight(), len(revision.breaker.queue), revision.held())
             if line is not None:
@@ -235,7 +235,11 @@ class Gateway:
                 self.poke(name, len(revision.breaker.queue))
             for instance in revision.instances.values():
                 if instance.draining:
-                    draining[instance.id] = instance.in_flight
+                    draining[instance.id] = instance.in_flight - instance.tunnels
+                    if instance.tunnels:
+                        tunnels[instance.id] = instance.tunnels
         if not lines and not draining:
             return None
-        return Report(activator=self.name, at=at, period=period, revisions=tuple(lines), draining=draining)
+        return Report(
+            activator=self.name, at=at, period=period, revisions=tuple(lines), draining=draining, tunnels=tunnels
+        )

@@ -306,7 +306,11 @@ class Client(Exchange, asyncio.Protocol):
             self._closing = True
 
     def abort(self) -> None:
-        self._transport.abort()
+        if self.stage == exchange.TUNNEL:
+            self.say_goodbye()
+            self._transport.close()  # what was written goes out first, as far as the client reads
+        else:
+            self._transport.abort()
 
     # --- what the exchange says
 

@@ -32,7 +32,7 @@ class Instance:
 
     __slots__ = (
         "_connecting", "_tasks", "_waiting", "draining", "failures", "h2", "h2c", "host", "id", "idle", "in_flight",
-        "limit", "port", "retired", "suspended", "timing",
+        "limit", "port", "retired", "suspended", "timing", "tunnels",
     )  # fmt: skip
 
     def __init__(self, id_: str, host: str, port: int, limit: int, h2c: bool = False) -> None:
@@ -42,6 +42,9 @@ class Instance:
         self.limit = limit
         self.h2c = h2c
         self.in_flight = 0
+        """Requests in it, of all kinds."""
+        self.tunnels = 0
+        """How many of them are upgraded connections."""
         self.timing: StartTiming | None = None
         self.draining = False
         self.retired = False

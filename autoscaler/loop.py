@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio import Redis
 
 from autoscaler.delivery import Delivery
+from autoscaler.draining import QUIET_SECONDS, Draining
 from autoscaler.ladder import descend
 from autoscaler.member import RUNGS, Member, World
 from autoscaler.probes.checks import Checker
@@ -38,11 +39,6 @@ from knoll.tokens import shared_key
 log = structlog.get_logger()
 T = TypeVar("T")
 
-ACK_SECONDS = 30.0
-"""How long a living activator may take to acknowledge that an instance drains."""
-SILENT_SECONDS = 5.0
-"""Five reports without a word of a draining instance: the activator has never heard of it."""
-LOOK_SECONDS = 0.05
 CONFIGURATION = ("knative-serving", "config-autoscaler")
 """Namespace and name of a ConfigMap that is there from a platform's first start on."""
 EMPTY_SECONDS = 30.0
@@ -67,6 +63,7 @@ class Autoscaler:
         *,
         machine: Machine = Machine(),  # noqa: B008
         tick_seconds: float = 2.0,
+        quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._runtime, self._store, self._redis = runtime, store, redis
@@ -74,8 +71,7 @@ class Autoscaler:
         self._tick_seconds, self._clock, self._machine = tick_seconds, clock, machine
         self.room = Room()
         self._table_of_instances = instances
-        self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
-        """The newest answer, or question, of `_living`, and when it was asked."""
+        self._draining = Draining(endpoints, self._publish_surely, clock, quiet_seconds)
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
         self._sources = {
@@ -94,7 +90,7 @@ class Autoscaler:
             runtime,
             checker,
             self._member_changed,
-            self._drained,
+            self._draining.drained,
             self.room,
             self._is_crowded,
             pull=Pulling(runtime, store, redis).ensure,
@@ -114,9 +110,6 @@ class Autoscaler:
         self._wake = asyncio.Event()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._said: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
-        self._listening_since = float("inf")
-        self._in_flight: dict[str, dict[str, tuple[float, int]]] = {}
-        """Draining instance to activator to (when it said so, how many)."""
         self._before: Mapping[str, ScaleStatus] = {}
         self._configured_once = self._spawned = False
         self._spawn: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future
@@ -383,6 +376,9 @@ class Autoscaler:
             self._said[key] = (endpoints, status)
             return version
 
+    async def _publish_surely(self, key: str) -> int:
+        return await self._patiently(lambda: self._publish(key))
+
     async def _forget(self, key: str) -> None:
         async with self._locks[key]:
             await self._endpoints.remove(key)
@@ -400,56 +396,6 @@ class Autoscaler:
             for key in list(self._current):
                 await self._say(key)
 
-    # Draining
-
-    async def _drained(self, member: Member) -> bool:
-        """See `World.drained`: acknowledged by every living activator, and nothing in flight there afterwards."""
-        deadline = self._clock() + member.spec.grace_seconds
-        self._in_flight[member.name] = {}
-        version = await self._patiently(lambda: self._publish(member.revision))
-        until = min(deadline, self._clock() + ACK_SECONDS)
-        while self._clock() < until:
-            living = await self._living()
-            if living is not None and all(acknowledged >= version for acknowledged in living.values()):
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-        acknowledged_at = self._clock()
-        try:
-            while self._clock() < deadline:
-                living = await self._living()
-                if living is not None and all(self._is_out_of(member.name, one, acknowledged_at) for one in living):
-                    return True
-                await asyncio.sleep(LOOK_SECONDS * 2)
-            log.warning("instance ends with requests in it: its grace is over", instance=member.name)
-            return False
-        finally:
-            self._in_flight.pop(member.name, None)
-
-    def _is_out_of(self, instance: str, activator: str, acknowledged_at: float) -> bool:
-        """Whether an activator has no request in a draining instance any more.
-
-        It repeats how many while it knows of the instance; where it says nothing of it for long, it never knew.
-        """
-        at, in_flight = self._in_flight[instance].get(activator, (0.0, 0))
-        if at >= acknowledged_at:
-            return not in_flight
-        return self._clock() - max(acknowledged_at, self._listening_since) >= SILENT_SECONDS
-
-    async def _living(self) -> dict[str, int] | None:
-        """Who follows the endpoints, and up to which version; None while Redis is away.
-
-        However many instances drain, Redis is asked every `LOOK_SECONDS` at most.
-        """
-        asked_at, asking = self._followers
-        if asking is None or self._clock() - asked_at >= LOOK_SECONDS:
-            asking = asyncio.ensure_future(self._endpoints.followers())
-            asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits
-            self._followers = (self._clock(), asking)
-        try:
-            return await asyncio.shield(asking)
-        except StoreUnavailableError:
-            return None
-
     # Listening
 
     async def _listen(self) -> None:
@@ -458,14 +404,14 @@ class Autoscaler:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(keys.REPORTS, keys.POKES)
-                    self._listening_since = self._clock()
+                    self._draining.listening_since = self._clock()
                     backoff.reset()
                     while True:
                         message = await channel.get_message(timeout=60)
                         if message is not None:
                             self._heard(message["channel"].decode(), message["data"])
             except AWAY:
-                self._listening_since = float("inf")
+                self._draining.listening_since = float("inf")
                 await backoff.wait()
 
     def _heard(self, channel: str, data: bytes) -> None:
@@ -487,9 +433,7 @@ class Autoscaler:
             scaler = self._current.get(row.revision)
             if scaler:
                 scaler.report(report.activator, row, now, report.period)
-        for instance, in_flight in report.draining.items():
-            if instance in self._in_flight:
-                self._in_flight[instance][report.activator] = (now, in_flight)
+        self._draining.heard(report, now)
 
     async def _watch_engine(self) -> None:
         async for event in self._runtime.events():

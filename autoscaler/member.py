@@ -63,7 +63,7 @@ class World:
     changed: Callable[["Member"], None]
     """Told whenever a member's stage or failure is another."""
     drained: Callable[["Member"], Coroutine[Any, Any, bool]]
-    """Waits until nobody sends requests to a member any more and none is left in it; False: its grace was over."""
+    """Waits until nobody sends requests to a member any more and none is left in it; see `Draining.drained`."""
     room: Room
     """What the machine has; members take of it."""
     crowded: Callable[[], None]

@@ -154,6 +154,8 @@ class FakeEngine:
         """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
+        self.graces: dict[str, float] = {}
+        """Instance that was stopped to the seconds that it had from SIGTERM on."""
         self.memory_of_each = 8 * 1024**2
         self.away = False
         self.listeners: set[asyncio.Queue[RuntimeEvent]] = set()
@@ -341,6 +343,7 @@ class FakeRuntime:
             return
         await self.resume(name)
         grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
+        self.engine.graces[name] = grace
         await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
         self._remove(one)
         for owned in [each.volume for each in self.engine.volumes.values() if each.volume.owner == name]:

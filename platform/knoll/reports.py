@@ -32,6 +32,8 @@ class Report(msgspec.Struct, frozen=True):
     revisions: tuple[RevisionReport, ...]
     draining: dict[str, int] = {}
     """Instance name to requests in flight, for each endpoint in state `draining`; repeated until it is removed."""
+    tunnels: dict[str, int] = {}
+    """The same for upgraded connections (WebSockets), not among those requests; left out where there are none."""
 
 
 class Poke(msgspec.Struct, frozen=True):

@@ -92,6 +92,8 @@ class AutoscalerSettings(CommonSettings):
     """Address of the admin port."""
     tick_seconds: PositiveFloat = 2.0
     """Seconds between two decisions for one Revision."""
+    quiet_seconds: float = Field(30.0, ge=0)
+    """Seconds that an instance is left to its WebSockets before SIGTERM, without requests; half its grace at most."""
     warm_sandboxes: int = Field(32, ge=0, le=256)
     """Most sandboxes kept ready: two, and as many as started at once in the last ten minutes (4 MB each); 0 is none."""
     capacity_cpu: PositiveFloat | None = None

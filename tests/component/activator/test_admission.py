@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from activator.websocket import GOING_AWAY
 from knoll.scaling import Endpoint, StartTiming
 from knoll.traffic import DataPlane, Share
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
@@ -12,6 +13,8 @@ from tests.conftest import free_port
 from tests.waiting import eventually
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 class Gate:
@@ -191,9 +194,8 @@ async def test_an_answer_that_has_begun_is_not_cut_by_the_start_time_out(stage: 
 
 @pytest.mark.parametrize("plane", [DataPlane(response_start_timeout=0.3), DataPlane(idle_timeout=0.3)])
 async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, plane: DataPlane) -> None:
-    hello = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello"
-    await stage.serving(answers(hello), plane)
-    client = (await stage.connect()).get(extra="Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    await stage.serving(answers(SWITCHED + b"hello"), plane)
+    client = (await stage.connect()).get(extra=UPGRADE)
     assert (await client.head())[0] == 101
     assert await client.closed() == b"hello"
 
@@ -235,6 +237,68 @@ async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stag
     assert report is not None
     assert report.draining == {"app-1": 0}
     await eventually(lambda: old.open == 0, what="its idle connections are closed")
+
+
+async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage: Stage) -> None:
+    proceed = asyncio.Event()
+
+    async def handler(reader: Reader, writer: Writer) -> None:
+        if "upgrade" in (await read_request(reader)).fields:
+            writer.write(SWITCHED)
+        await proceed.wait()
+
+    app = await stage.serving(handler)
+    for _ in range(2):
+        assert (await (await stage.connect()).get(extra=UPGRADE).head())[0] == 101
+    (await stage.connect()).get()
+    await eventually(lambda: app.open == 3)
+    stage.endpoints(app.endpoint("draining"))
+    report = stage.gateway.report(1.0, 1.0)
+    assert report is not None
+    assert (report.draining, report.tunnels) == ({"app-1": 1}, {"app-1": 2})
+    proceed.set()
+    await eventually(lambda: not stage.gateway.live)
+    report = stage.gateway.report(2.0, 1.0)
+    assert report is not None
+    assert (report.draining, report.tunnels) == ({"app-1": 0}, {})
+
+
+@pytest.mark.parametrize(
+    ("said", "draining", "heard"),
+    [
+        (b"\x81\x02hi", True, b"\x81\x02hi" + GOING_AWAY),
+        (b"", True, GOING_AWAY),
+        (b"\x88\x02\x0f\xa1", True, b"\x88\x02\x0f\xa1"),
+        (b"\x81\x02h", True, b"\x81\x02h"),
+        (b"\x81\x02hi", False, b"\x81\x02hi"),
+    ],
+    ids=["between two frames", "before the first", "closed by the app", "in a frame", "it just broke"],
+)
+async def test_a_websocket_whose_draining_instance_ends_without_a_word_is_told_that_it_goes(
+    stage: Stage, said: bytes, draining: bool, heard: bytes
+) -> None:
+    proceed = asyncio.Event()
+
+    async def handler(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(SWITCHED + said)
+        await proceed.wait()
+
+    app = await stage.serving(handler)
+    client = (await stage.connect()).get(extra=UPGRADE)
+    assert (await client.head())[0] == 101
+    if draining:
+        stage.endpoints(app.endpoint("draining"))
+    proceed.set()
+    assert await client.closed() == heard
+
+
+async def test_a_gateway_that_stops_tells_its_websockets(stage: Stage) -> None:
+    await stage.serving(answers(SWITCHED))
+    client = (await stage.connect()).get(extra=UPGRADE)
+    assert (await client.head())[0] == 101
+    await stage.gateway.stop()
+    assert await client.closed() == GOING_AWAY
 
 
 async def test_a_request_on_an_instance_that_left_the_table_may_end(stage: Stage) -> None:

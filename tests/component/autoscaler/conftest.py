@@ -37,6 +37,8 @@ class World:
         self.engine = FakeEngine()
         self.machine = Machine()
         """What the next autoscaler is told of the machine."""
+        self.quiet_seconds = 30.0
+        """How long the next autoscaler leaves WebSockets alone."""
         self.store = RedisStore(redis)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
@@ -60,6 +62,7 @@ class World:
                     self.instances,
                     machine=self.machine,
                     tick_seconds=0.1,
+                    quiet_seconds=self.quiet_seconds,
                 )
                 began.set()
                 await self.autoscaler.run()
@@ -131,11 +134,12 @@ class World:
         concurrency: float,
         draining: dict[str, int] | None = None,
         held: dict[str, int] | None = None,
+        tunnels: dict[str, int] | None = None,
     ) -> None:
         """What one activator says of a second."""
         count = round(concurrency)
         row = RevisionReport(key, concurrency, count, count, 0, held or {})
-        report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {})
+        report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {}, tunnels or {})
         await self.redis.publish(keys.REPORTS, msgspec.json.encode(report))
 
 
@@ -147,6 +151,7 @@ class Activator:
         self.hears = asyncio.Event()
         self.hears.set()
         self.in_flight: dict[str, int] = {}
+        self.tunnels: dict[str, int] = {}
         self.entries: dict[str, RevisionEndpoints] = {}
         self._version = 0
 
@@ -173,7 +178,8 @@ class Activator:
             await self.world.endpoints.acknowledge("activator-1", self._version)
             found = [one for entry in self.entries.values() for one in entry.endpoints if one.state == "draining"]
             if found:
-                await self.world.report("", 0.0, {one.id: self.in_flight.get(one.id, 0) for one in found})
+                left = {one.id: self.in_flight.get(one.id, 0) for one in found}
+                await self.world.report("", 0.0, left, tunnels=self.tunnels)
             await asyncio.sleep(0.05)
 
 

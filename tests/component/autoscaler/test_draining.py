@@ -1,5 +1,6 @@
 """Nothing is stopped while a request may be in it."""
 
+from autoscaler.member import LEAST_GRACE
 from knoll import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.waiting import eventually
@@ -50,6 +51,57 @@ async def test_a_drain_ends_with_the_grace(world: World, activator: Activator) -
     activator.in_flight[one.id] = 1
     await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
     await world.ready(key, 0)
+
+
+async def test_websockets_are_left_alone_for_a_quiet_time_and_then_the_app_is_told_to_end(
+    world: World, activator: Activator
+) -> None:
+    world.quiet_seconds = 0.3
+    await world.start()
+    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
+    (one,) = await world.ready(key)
+    activator.tunnels[one.id] = 3
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped long before its grace is over")
+    await world.ready(key, 0)
+
+
+async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(world: World, activator: Activator) -> None:
+    world.quiet_seconds = 3600
+    await world.start()
+    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
+    (one,) = await world.ready(key)
+    activator.tunnels[one.id] = 1
+    await draining(world, key)
+    other = await world.apply("other-00001")
+    await world.says(other, initial_reached=True)
+    assert one.id in world.engine.instances
+    activator.tunnels.clear()
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+
+
+async def test_the_quiet_time_leaves_the_app_half_of_its_grace(world: World, activator: Activator) -> None:
+    world.quiet_seconds = 3600
+    await world.start()
+    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 10})
+    (one,) = await world.ready(key)
+    activator.tunnels[one.id] = 1
+    await eventually(lambda: one.id not in world.engine.instances, within=60, what="it is stopped")
+    assert LEAST_GRACE < world.engine.graces[one.id] <= 5
+
+
+async def test_a_request_is_waited_for_beyond_the_quiet_time(world: World, activator: Activator) -> None:
+    world.quiet_seconds = 0.1
+    await world.start()
+    key = await world.apply(annotations=QUICK)
+    (one,) = await world.ready(key)
+    activator.in_flight[one.id] = activator.tunnels[one.id] = 1
+    await draining(world, key)
+    other = await world.apply("other-00001", annotations=QUICK)
+    await world.says(other, initial_reached=True)
+    await world.says(other, actual=0)
+    assert one.id in world.engine.instances
+    activator.in_flight.clear()
+    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
 
 
 async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
