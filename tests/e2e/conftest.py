@@ -28,7 +28,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     need("DOCKER", docker_runs())
     need("REDIS", shutil.which("redis-server") is not None)
     need("KUBECTL", shutil.which("kubectl") is not None)
-    with running(tmp_path_factory.mktemp("platform"), KNOLL_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)) as one:
+    settings = {"KNOLL_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES), "KNOLL_QUIET_SECONDS": "2"}
+    with running(tmp_path_factory.mktemp("platform"), **settings) as one:
         yield one
 
 

@@ -26,6 +26,8 @@ SERVICES = [
     service("polite", spec={"timeoutSeconds": 20}),
     service("stubborn", spec={"timeoutSeconds": 2}, env=[{"name": "STUBBORN", "value": "yes"}]),
     service("talks", spec={"timeoutSeconds": 20}),
+    service("rude", spec={"timeoutSeconds": 60}, env=[{"name": "RUDE", "value": "yes"}]),
+    service("leaves", spec={"timeoutSeconds": 60}),
     service("sickly", annotations=ONE, livenessProbe=LIVENESS),
 ]
 
@@ -66,12 +68,7 @@ def test_a_container_that_dies_in_a_request_gives_502_and_is_restarted_in_place(
 
 def test_an_instance_that_goes_ends_its_requests_first_and_gets_no_new_ones(here: Namespace) -> None:
     pod = here.pod("polite")["metadata"]["name"]
-    words = ["kubectl", "--server", here.platform.api, "-n", here.name, "logs", "-f", pod]
-    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(here.platform.home), "KUBECONFIG": "/dev/null"}
-    with (
-        http(here.platform) as client,
-        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as log,
-    ):
+    with http(here.platform) as client, log_of(here, pod) as log:
         host = {"Host": here.host("polite")}
         with client.stream("GET", "/slow", params={"seconds": "4"}, headers=host) as answer:
             lines = answer.iter_lines()
@@ -81,6 +78,12 @@ def test_an_instance_that_goes_ends_its_requests_first_and_gets_no_new_ones(here
             assert next(lines) == "ended"
         said, _ = log.communicate(timeout=60)
     assert said.splitlines()[-1] == "SIGTERM with 0 requests"
+
+
+def log_of(here: Namespace, pod: str) -> "subprocess.Popen[str]":
+    words = ["kubectl", "--server", here.platform.api, "-n", here.name, "logs", "-f", pod]
+    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(here.platform.home), "KUBECONFIG": "/dev/null"}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def other(here: Namespace, name: str, pod: str) -> bool:
@@ -124,3 +127,16 @@ def test_the_close_frame_of_an_app_that_gets_sigterm_passes(here: Namespace) -> 
         assert connection.recv(timeout=30) == "hello"
         assert here.ask("sickly", "/sicken").status_code == 200  # liveness ends it
         assert code_of(connection) == 1001
+
+
+@pytest.mark.parametrize("name", ["leaves", "rude"], ids=["by the app", "by the activator where the app does not"])
+def test_websockets_of_an_instance_that_goes_are_closed_with_1001(here: Namespace, name: str) -> None:
+    pod = here.pod(name)["metadata"]["name"]
+    with websocket(here, name) as connection, log_of(here, pod) as log:
+        connection.send("hello")
+        assert connection.recv(timeout=30) == "hello"
+        here.kubectl("delete", "pod", pod, "--wait=false")
+        eventually_sync(lambda: other(here, name, pod), within=30, what="others answer new requests")
+        assert code_of(connection) == 1001
+        said, _ = log.communicate(timeout=60)
+    assert said.splitlines()[-1] == "SIGTERM with 1 requests", "while it was open"

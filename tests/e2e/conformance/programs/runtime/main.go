@@ -117,6 +117,9 @@ func main() {
 	go func() {
 		<-signals
 		fmt.Println("SIGTERM with", active.Load(), "requests")
+		if os.Getenv("RUDE") != "" {
+			os.Exit(0)
+		}
 		close(ending)
 		if os.Getenv("STUBBORN") == "" {
 			end()
