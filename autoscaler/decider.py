@@ -27,6 +27,8 @@ class Seen:
     """Instances that do not take requests yet, or are still to be started."""
     warm: int = 0
     """Instances that an open warm window keeps."""
+    rollout: int = 0
+    """Instances that are to be there before more of the traffic moves to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,12 @@ def _delay(spec: ScalingSpec, memory: Memory, want: int, now: float, clamps: lis
 
 
 def _bounds(spec: ScalingSpec, seen: Seen, want: int, clamps: list[str]) -> int:
-    least, why = max((spec.min_scale, "min-scale"), (seen.warm, "an open warm window keeps"), key=lambda one: one[0])
+    floors = (
+        (spec.min_scale, "min-scale"),
+        (seen.warm, "an open warm window keeps"),
+        (seen.rollout, "its share of the traffic, in a rollout, wants"),
+    )
+    least, why = max(floors, key=lambda one: one[0])
     if spec.reachable and want < least:
         clamps.append(f"{why} {least}")
         want = least

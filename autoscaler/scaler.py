@@ -56,6 +56,8 @@ class Scaler:
         self._failure = before.failure if before else None
         self._world = world
         self._warmth = Warmth(0, 0.0)
+        self._rolled_out = (0, 0.0)
+        """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
         self._load = Window(MAX_WINDOW_SECONDS)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
@@ -108,6 +110,9 @@ class Scaler:
 
     def change(self, revision: Revision, spec: ScalingSpec) -> None:
         """The Revision's metadata or the configuration is another."""
+        if spec.rollout_scale < self.spec.rollout_scale:
+            now = self._world.clock()
+            self._rolled_out = (self._rollout(now), now + spec.window_seconds)
         self.revision, self.spec = revision, spec
         self._warmth = Warmth(0, 0.0)
 
@@ -197,6 +202,7 @@ class Scaler:
             # One that was taken away (its Pod was deleted) is as good as starting: it is about to be replaced.
             starting=max(len(self._alive()), self._desired) - ready,
             warm=self._warm(now),
+            rollout=self._rollout(now),
         )
         decision, self._memory = decide(self.spec, seen, self._memory, now)
         self._remember(now, decision)
@@ -209,6 +215,11 @@ class Scaler:
         if not self._warmth.until - FAR <= now < self._warmth.until:
             self._warmth = warmth(self.spec.warm, now)
         return self._warmth.min_scale
+
+    def _rollout(self, now: float) -> int:
+        """Instances that the newest share of a rollout wants; for a window more than it is asked for."""
+        kept, until = self._rolled_out
+        return max(self.spec.rollout_scale, kept if now < until else 0)
 
     def _remember(self, now: float, decision: Decision) -> None:
         self.decision = decision
@@ -283,6 +294,7 @@ class Scaler:
             active_message=message,
             failure=failure,
             deploying_since=0.0 if self.initial_reached else self._since,
+            by_load=self.decision.by_load if self.decision and self._desired else 0,
         )
 
     def _first_failure(self) -> Failure | None:
@@ -296,7 +308,7 @@ class Scaler:
         nothing = all(one.stage in RUNGS for one in self.members.values())
         idle = nothing and not self._desired and not self.spec.min_scale
         now = self._world.clock()
-        return idle and now - self._busy > self.spec.window_seconds and not self._warm(now)
+        return idle and now - self._busy > self.spec.window_seconds and not (self._warm(now) or self._rollout(now))
 
 
 def _rests(

@@ -27,7 +27,7 @@ def keys(seen: Seen, cache: Cache) -> set[Key]:
             case kinds.CONFIGURATION.id:
                 found.update(_of_configuration(seen.key, body, cache))
             case kinds.REVISION.id:
-                found.update(_of_revision(seen.key, cache))
+                found.update(_of_revision(seen.key, body, cache))
             case kinds.ROUTE.id:
                 found.update(_of_route(seen.key, body, cache))
             case kinds.SERVICE.id:
@@ -62,9 +62,10 @@ def _of_configuration(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
         yield (REVISION, namespace, latest)
 
 
-def _of_revision(key: Key, cache: Cache) -> Iterator[Key]:
+def _of_revision(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
     _, namespace, name = key
-    for route in cache.routes_naming(namespace, "revision", name):
+    # A Route that waits for its instances does not name it yet.
+    for route in cache.routes_naming(namespace, "revision", name) | objects.routes_named(body):
         yield (ROUTE, namespace, route)
 
 

@@ -1,11 +1,12 @@
 """Which Routes send traffic to a Revision, kept on the Revision itself: `routingState` and `routes`. Pure.
 
-The autoscaler and the garbage collector read it: a Revision that no Route names any more may go below its min-scale.
+The autoscaler and the garbage collector read it: a Revision that no Route names any more may go below its min-scale,
+and one that is rolled out is to have the instances that its next share of the traffic wants.
 """
 
 from collections.abc import Mapping, Sequence
 
-from api.controllers import objects
+from api.controllers import objects, rollout
 from knoll.resources import labels as well_known
 from knoll.resources.admission import timestamp
 from knoll.store import Json
@@ -30,9 +31,12 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
         if naming
         else (state if state in (well_known.PENDING, well_known.RESERVE) else well_known.RESERVE)
     )
-    if present == naming and state == wanted:
+    rolled_out = _rollout(name, [routes[naming_it] for naming_it in sorted(naming) if naming_it in routes])
+    there = {key: value for key, value in objects.annotations(revision).items() if key in well_known.OF_ROLLOUT}
+    if present == naming and state == wanted and rolled_out == there:
         return revision
-    new_annotations = dict(objects.annotations(revision))
+    new_annotations = {key: value for key, value in objects.annotations(revision).items() if key not in there}
+    new_annotations.update(rolled_out)
     new_annotations.pop(well_known.ROUTES, None)
     if naming:
         new_annotations[well_known.ROUTES] = objects.routes_text(naming)
@@ -40,6 +44,13 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
         new_annotations[well_known.ROUTING_STATE_MODIFIED] = timestamp(now)
     new_labels = {**objects.labels(revision), well_known.ROUTING_STATE: wanted}
     return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
+
+
+def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
+    """What Routes that roll a Revision out want of its autoscaler."""
+    clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
+    most = max((clock.wants for clock in clocks), default=0)
+    return {well_known.ROLLOUT_SCALE: str(most)} if most else {}
 
 
 def is_named(route: Json, revision: str, configuration: Json | None) -> bool:

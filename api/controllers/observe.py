@@ -1,16 +1,21 @@
 """From the cache and the tables to what each reconciler wants to know, and its decision. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from api.controllers import build, configuration, domain_mapping, hosts, objects, placeholders, revision, route, service
 from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
 from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE, SERVICE
+from api.controllers.readiness import Standing
 from knoll import kinds
 from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
+from knoll.errors import InvalidResourceError
 from knoll.jobs import BuildProgress, Resolution
+from knoll.resources.parsing import parse
+from knoll.resources.revision import Revision
+from knoll.resources.scaling import scaling_spec
 from knoll.scaling import ScaleStatus
 from knoll.store import Json
 from knoll.traffic import RouteEntry
@@ -147,17 +152,32 @@ def _route(body: Json, world: World) -> route.Observed:
     core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholders.wanted_names(body, world.naming))
     path = objects.path_of(body)
     version, entry = world.routing.get(path, (0, None))
+    revisions = _by_name(cache, REVISION, namespace, names - {""})
     return route.Observed(
         body,
         configurations=configurations,
-        revisions=_by_name(cache, REVISION, namespace, names - {""}),
+        revisions=revisions,
         core_services=core,
         naming=world.naming,
         rollout_seconds=world.config.network.rollout_duration_seconds,
         programmed=entry,
         followers=world.activators,
+        standings=_standings(revisions, world) if len(revisions) > 1 else {},
         acknowledged=entry is not None and world.acknowledged.get(path) == version,
     )
+
+
+def _standings(revisions: Mapping[str, Json], world: World) -> dict[str, Standing]:
+    found = {}
+    for name, body in revisions.items():
+        scale = world.scale.get(objects.path_of(body))
+        if scale is not None and scale.uid == body["metadata"]["uid"]:
+            try:
+                spec = scaling_spec(parse(Revision, body)[0], world.config)
+            except InvalidResourceError:
+                continue  # nothing of ours wrote it; its traffic must move all the same
+            found[name] = Standing(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
+    return found
 
 
 def _build(body: Json, world: World) -> build.Observed:

@@ -1,17 +1,21 @@
 """Gradual rollout: a new latest Revision gets one percent first, then equal steps until it has all. Pure.
 
 How far a rollout is shows in `status.traffic` (a latest target is then several entries); its clock is kept as JSON in
-the annotation `serving.knative.dev/rollout` of the status.
+the annotation `serving.knative.dev/rollout` of the status. However fast it goes, traffic moves only to instances that
+are there: each share waits until the Revision has what the share wants of the present load (see `readiness`). How many
+that are stands in the clock too; the Revision is annotated with it, and its autoscaler keeps so many.
 
 Source: Knative Serving, pkg/reconciler/route/traffic/rollout.go (behaviour).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import msgspec
 
-from api.controllers import objects
+from api.controllers import objects, readiness
+from api.controllers.readiness import Standing
 from api.controllers.traffic import Target, is_servable
 from knoll.resources import labels as well_known
 from knoll.resources.duration import parse_duration
@@ -37,6 +41,10 @@ class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Epoch seconds; 0 until every activator had the first percent."""
     step_seconds: float = 0.0
     step_percent: int = 0
+    wants: int = 0
+    """Instances that it is to have for the share that comes next."""
+    waits_since: float = 0.0
+    """Epoch seconds since when that share is held back for want of instances; 0 while it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ def advance(
     duration: float,
     acknowledged: bool,
     now: float,
+    standings: Mapping[str, Standing] = MappingProxyType({}),
 ) -> Progress:
     """Say what share old and new Revisions have now.
 
@@ -77,21 +86,25 @@ def advance(
         duration: seconds for a whole rollout.
         acknowledged: every activator acts on what `route`'s status says.
         now: epoch seconds.
+        standings: how Revisions stand, by name.
     """
     clocks = {(clock.configuration, clock.tag): clock for clock in clocks_of(route)}
     result: list[Target] = []
     running: list[Clock] = []
     for target in targets:
         shares, clock = [(target.revision, target.percent)], None
-        if target.latest and duration > 0:
+        if target.latest and not target.at_once:
             before = _adjusted(_shown(route, target, revisions), target.percent)
             known = clocks.get((target.configuration, target.tag))
-            shares, clock = _stepped(target, before, known, duration, acknowledged, now)
+            if duration > 0:
+                shares, clock = _stepped(target, before, known, duration, acknowledged, now)
+            shares, clock = _held(target, before, shares, known, clock, standings, now)
         result += [replace(target, revision=revision, percent=percent) for revision, percent in shares]
         if clock:
             running.append(clock)
     # Without the acknowledgements there is no next step: they wake who waits for them.
-    waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged]
+    waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged and not clock.waits_since]
+    waits += [clock.waits_since + readiness.WAIT_SECONDS - now for clock in running if clock.waits_since]
     return Progress(tuple(result), tuple(running), max(min(waits), 0.0) if waits else None)
 
 
@@ -130,6 +143,41 @@ def _stepped(
     if len(shares) == 1:
         return whole, None
     return shares, _set(known, now + known.step_seconds, known.step_seconds, known.step_percent)
+
+
+def _held(
+    target: Target,
+    before: Shares,
+    after: Shares,
+    known: Clock | None,
+    clock: Clock | None,
+    standings: Mapping[str, Standing],
+    now: float,
+) -> tuple[Shares, Clock | None]:
+    """The shares held back as they were, while the newest has too few instances for what it would get.
+
+    Args:
+        after, clock: what it would be if there were instances enough.
+    """
+    newest, share = after[-1]
+    names = [name for name, _ in before]
+    if not before or newest in names[:-1]:
+        return after, clock
+    grows = share > dict(before).get(newest, 0)
+    known = known if known and known.revision == newest else None
+    if grows:
+        want = readiness.wanted(newest, names, share / target.percent, standings)
+        ready = standings[newest].ready if newest in standings else 0
+        since = (known.waits_since if known else 0.0) or now
+        if ready < want and now - since < readiness.WAIT_SECONDS:
+            waiting = known or Clock(target.configuration, newest, target.tag, start=now)
+            return before, msgspec.structs.replace(waiting, wants=want, waits_since=since)
+    if clock is None:
+        return after, None
+    # What the next share wants starts now, so that it is there when its time has come.
+    coming = min(share + max(clock.step_percent, 1), target.percent)
+    wants = readiness.wanted(newest, names, coming / target.percent, standings)
+    return after, msgspec.structs.replace(clock, wants=wants, waits_since=0.0)
 
 
 def _set(clock: Clock, next_step: float, seconds: float, percent: int) -> Clock:

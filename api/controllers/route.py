@@ -7,6 +7,7 @@ from api.controllers import conditions, hosts, objects, placeholders, rollout, t
 from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
+from api.controllers.readiness import Standing
 from api.controllers.rollout import Progress
 from api.controllers.traffic import Assignment, Target
 from knoll import kinds
@@ -47,6 +48,8 @@ class Observed:
     """The Route's entry in the routing table."""
     followers: int = 0
     """Living activators."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """By name, how the Revisions stand that a rollout is between."""
     acknowledged: bool = False
     """Whether all of them act on `programmed`."""
 
@@ -85,7 +88,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         progress, entry = _progress(observed, assignment, local_tags, now)
         targets, requeue_after = progress.targets, progress.requeue_after
         after_status += placeholders.superfluous(route, naming, observed.core_services)
-        ingress = _ROLLING_OUT if progress.clocks else _ingress(observed, entry, ingress)
+        ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
         waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
         if entry != observed.programmed:
             after_status.append(PutRoute(objects.path_of(route), entry))
@@ -119,13 +122,23 @@ def _progress(
     route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
 
     def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
-        found = rollout.advance(assignment.targets, route, observed.revisions, duration, acknowledged, now)
+        found = rollout.advance(
+            assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.standings
+        )
         return found, traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
 
     progress, entry = at(acknowledged=False)
     if progress.clocks and observed.acknowledged and entry == observed.programmed:
         return at(acknowledged=True)
     return progress, entry
+
+
+def _rolling_out(progress: Progress) -> Verdict:
+    waiting = [clock for clock in progress.clocks if clock.waits_since]
+    if not waiting:
+        return _ROLLING_OUT
+    found = [f"{one.revision} gets its share when {one.wants} of its instances are ready." for one in waiting]
+    return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(found))
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

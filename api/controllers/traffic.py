@@ -25,6 +25,8 @@ class Target:
     latest: bool = False
     configuration: str = ""
     """Of a latest target: the Configuration it follows."""
+    at_once: bool = False
+    """Whether it gets its share without steps and without waiting for instances."""
 
 
 @dataclass(frozen=True, slots=True)

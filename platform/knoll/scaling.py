@@ -72,3 +72,5 @@ class ScaleStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     deploying_since: float = 0.0
     """Epoch seconds that the progress deadline counts from; 0 once the initial scale was reached."""
+    by_load: int = 0
+    """What its load alone wants of `desired`: without min-scale, warm windows and rollouts."""

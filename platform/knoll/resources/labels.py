@@ -82,6 +82,9 @@ STOPPED_RETENTION = "knoll.dev/stopped-retention-period"
 """How long it rests stopped, after that, before it is removed."""
 WARM_SCHEDULE = "knoll.dev/warm-schedule"
 """Times at which instances are kept whatever the load; see `warm`."""
+ROLLOUT_SCALE = "knoll.dev/rollout-scale"
+"""Of a Revision that is rolled out, by its Route: instances that its next share of the traffic wants."""
+OF_ROLLOUT = frozenset({ROLLOUT_SCALE})
 RESTS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
 ON_TEMPLATE = RESTS | {WARM_SCHEDULE}
 """Ours that say how a Revision scales."""

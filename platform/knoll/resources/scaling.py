@@ -72,6 +72,8 @@ class ScalingSpec:
     """How long it rests stopped after that; 0: it does not."""
     warm: tuple[WarmWindow, ...] = ()
     """When instances are kept whatever the load."""
+    rollout_scale: int = 0
+    """Instances that it is to have before its next share of the traffic comes; 0 while it is not rolled out."""
 
     @property
     def panic_window_seconds(self) -> float:
@@ -125,6 +127,7 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         paused_seconds=read.seconds(known.PAUSED_RETENTION, scaler.paused_retention_seconds),
         stopped_seconds=read.seconds(known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
         warm=read.windows(known.WARM_SCHEDULE),
+        rollout_scale=read.whole(known.ROLLOUT_SCALE, 0),
     )
 
 
