@@ -31,9 +31,9 @@ class Rate:
     errors: int
 
 
-def wrk(port: int, connections: int, seconds: int, script: Path | None = None) -> Rate:
+def wrk(port: int, connections: int, seconds: int, script: Path | None = None, cores: str = LOAD_CORE) -> Rate:
     """One round of wrk on the core for load."""
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
     if script is not None:
         command += ["-s", str(script)]
     text = subprocess.run([*command, f"http://{HOST}:{port}/"], check=True, capture_output=True, text=True).stdout

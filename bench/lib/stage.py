@@ -141,6 +141,10 @@ class Activator:
         """Resident memory of the process, its children included."""
         return sum(_rss(pid) for pid in [self.process.pid, *_children(self.process.pid)])
 
+    def workers(self) -> list[int]:
+        """Processes that carry the data path: the children, or the process itself when it has none."""
+        return _children(self.process.pid) or [self.process.pid]
+
     def cpu_seconds(self) -> float:
         """User and system time of the process and its children."""
         total = 0.0
