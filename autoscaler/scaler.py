@@ -19,7 +19,7 @@ from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import ScalingSpec
 from knoll.resources.warm import FAR, Warmth, warmth
-from knoll.scaling import Endpoint, Failure, RevisionEndpoints, ScaleStatus
+from knoll.scaling import Change, Endpoint, Failure, RevisionEndpoints, ScaleStatus
 
 log = structlog.get_logger()
 
@@ -31,7 +31,8 @@ TIMED_OUT = "TimedOut"
 REPORT_SECONDS = 3.0
 """A report older than this says nothing of now."""
 MAX_WINDOW_SECONDS = 3600.0
-HISTORY = 20
+HISTORY = 10
+"""Changes of scale that are remembered and told."""
 
 
 class Scaler:
@@ -49,7 +50,8 @@ class Scaler:
         self.deleted = False
         self.initial_reached = bool(before and before.initial_reached)
         self.gave_up = bool(before and before.active_reason == TIMED_OUT)
-        self.decisions: list[tuple[float, str]] = []
+        self.changes: tuple[Change, ...] = before.changes if before else ()
+        """Of the number that is wanted, the last ones."""
         self.decision: Decision | None = None
         """The newest."""
         self.starts = 0
@@ -143,6 +145,8 @@ class Scaler:
         want = self._desired
         if self.gave_up:
             want = 0
+            if self._desired:
+                self._note(now, 0, f"0 wanted: {self._failure.message if self._failure else 'it did not become ready'}")
         elif anew or not self.initial_reached:
             want = self._want(now)
         alive = self._alive()
@@ -190,7 +194,10 @@ class Scaler:
     def _want(self, now: float) -> int:
         if not self.initial_reached:
             # Deploying: nothing is known of its load yet.
-            return self.spec.initial_scale
+            want = self.spec.initial_scale
+            if want != self._desired or not self.changes:
+                self._note(now, want, f"{want} wanted: the initial scale of a new Revision")
+            return want
         ready = sum(member.stage == "ready" for member in self.members.values())
         waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
         seen = Seen(
@@ -223,10 +230,12 @@ class Scaler:
 
     def _remember(self, now: float, decision: Decision) -> None:
         self.decision = decision
-        if decision.want != self._desired or not self.decisions:
-            words = explain(decision)
-            self.decisions = [*self.decisions[-HISTORY + 1 :], (now, words)]
-            log.info("revision scaled", revision=self.key, want=decision.want, why=words)
+        if decision.want != self._desired or not self.changes:
+            self._note(now, decision.want, explain(decision))
+
+    def _note(self, now: float, want: int, words: str) -> None:
+        self.changes = (*self.changes[-HISTORY + 1 :], Change(now, want, words))
+        log.info("revision scaled", revision=self.key, want=want, why=words)
 
     def _start(self, now: float) -> None:
         name = instance_name(self.revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
@@ -294,6 +303,7 @@ class Scaler:
             active_message=message,
             failure=failure,
             deploying_since=0.0 if self.initial_reached else self._since,
+            changes=self.changes,
             by_load=self.decision.by_load if self.decision and self._desired else 0,
         )
 

@@ -68,5 +68,5 @@ def _explained(scaler: Scaler) -> dict[str, object]:
             for one in scaler.members.values()
         ],
         "now": explain(newest) if newest else "deploying: nothing was decided by load yet",
-        "changes": [{"at": at, "decision": words} for at, words in scaler.decisions],
+        "changes": [{"at": one.at, "want": one.want, "decision": one.why} for one in scaler.changes],
     }

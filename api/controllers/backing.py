@@ -15,6 +15,7 @@ from knoll import kinds
 from knoll.instances import InstanceRow
 from knoll.kinds import Kind
 from knoll.resources import labels as well_known
+from knoll.resources.admission import timestamp
 from knoll.resources.names import child_name
 from knoll.scaling import ScaleStatus
 from knoll.store import Json
@@ -214,6 +215,10 @@ def _autoscaler(stand: Stand) -> Json:
             "actualScale": scale.actual if scale else 0,
             "serviceName": stand.name,
             "metricsServiceName": child_name(stand.name, "-private"),
+            "decisions": [
+                {"time": timestamp(one.at), "desiredScale": one.want, "message": one.why}
+                for one in (scale.changes if scale else ())
+            ],
             "conditions": [
                 ("Active", active, reason),
                 ("Ready", active, reason),

@@ -16,6 +16,7 @@ from api.controllers.actions import Emit
 from api.controllers.backing import Gateway, Stand
 from api.controllers.execute import born
 from api.controllers.recorder import Recorder
+from api.controllers.scale_events import ScaleEvents
 from knoll import kinds
 from knoll.connect import Backoff
 from knoll.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
@@ -55,6 +56,7 @@ class Showing:
         self._store, self._informers, self._gateway, self._clock = store, informers, gateway, clock
         self._tables = (instances, scale)
         self._recorder = Recorder(store, clock)
+        self._scale_events = ScaleEvents()
         self._instances: dict[str, RevisionInstances] = {}
         self._scale: dict[str, ScaleStatus] = {}
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
@@ -72,6 +74,8 @@ class Showing:
             tasks.create_task(self._follow(scale, self._scale, ready[1]))
             for event in ready:
                 await event.wait()
+            for key, status in self._scale.items():
+                self._scale_events.known(key, status, self._clock())
             self._informers[kinds.POD.id].subscribe(self._pod_changed)
             for kind in backing.KINDS:
                 self._informers[kind.id].subscribe(self._backing_changed, existing=False)
@@ -151,7 +155,10 @@ class Showing:
             revision = None
         try:
             await self._show_pods(key, namespace, revision)
-            if revision is not None:
+            if revision is None:
+                self._scale_events.forget(key)
+            else:
+                self._tell_scale(key, revision)
                 await self._show_backing(namespace, revision)
         except StoreUnavailableError:
             raise
@@ -160,6 +167,13 @@ class Showing:
             self._mark(key)
         except KnollError as error:
             log.error("a Revision's instances cannot be shown", revision=key, error=str(error))
+
+    def _tell_scale(self, key: str, revision: Json) -> None:
+        status = self._scale.get(key)
+        if status is not None and status.uid == revision["metadata"]["uid"]:
+            news = self._scale_events.news(key, status, self._clock())
+            if news:
+                self._recorder.emit(Emit(revision, "Normal", "Scaled", news))
 
     def _rows(self, key: str, uid: str | None) -> dict[str, InstanceRow]:
         entry = self._instances.get(key)

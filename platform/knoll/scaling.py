@@ -55,6 +55,16 @@ class Failure(msgspec.Struct, frozen=True):
     """False while it may still come up (a restart is under way, the progress deadline has not passed)."""
 
 
+class Change(msgspec.Struct, frozen=True):
+    """A decision that changed how many instances are wanted."""
+
+    at: float
+    """Epoch seconds."""
+    want: int
+    why: str
+    """In words."""
+
+
 class ScaleStatus(msgspec.Struct, frozen=True):
     """What a revision's scale is, for its conditions and `actualReplicas`/`desiredReplicas`."""
 
@@ -74,3 +84,5 @@ class ScaleStatus(msgspec.Struct, frozen=True):
     """Epoch seconds that the progress deadline counts from; 0 once the initial scale was reached."""
     by_load: int = 0
     """What its load alone wants of `desired`: without min-scale, warm windows and rollouts."""
+    changes: tuple[Change, ...] = ()
+    """The last changes of `desired`, oldest first; at most ten."""

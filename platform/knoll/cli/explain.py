@@ -1,0 +1,78 @@
+"""`knoll explain`: why each revision of a Service has as many instances as it has."""
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from knoll import kinds
+from knoll.cli import output as printed
+from knoll.cli.client import Client
+from knoll.cli.output import age, output_option
+from knoll.cli.target import client_options
+from knoll.resources import labels
+
+Body = dict[str, Any]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--last", type=click.IntRange(1), default=5, show_default=True, help="Decisions shown of each revision.")
+@output_option
+@client_options
+def explain(name: str, last: int, output: str, client: Client, namespace: str) -> None:
+    """Say why a Service has as many instances as it has: the last decisions of the autoscaler, in words."""
+    client.get(kinds.SERVICE, namespace, name)
+    selector = f"{labels.SERVICE}={name}"
+    revisions = client.list(kinds.REVISION, namespace, selector)
+    found = explained(revisions, client.list(kinds.POD_AUTOSCALER, namespace, selector), last)
+    if output != "text":
+        return printed.show(found, output)
+    _print(found)
+    return None
+
+
+def explained(revisions: list[Body], autoscalers: list[Body], last: int) -> list[Body]:
+    """What is said of each revision, newest first. Pure.
+
+    Args:
+        last: most decisions of each, the newest.
+    """
+    by_name = {one["metadata"]["name"]: one.get("status", {}) for one in autoscalers}
+    result = []
+    for revision in sorted(revisions, key=_created, reverse=True):
+        name, state = revision["metadata"]["name"], revision.get("status", {})
+        annotations = revision["metadata"].get("annotations", {})
+        told = by_name.get(name, {}).get("decisions", [])
+        result.append(
+            {
+                "revision": name,
+                "instances": state.get("actualReplicas", 0),
+                "wanted": state.get("desiredReplicas", 0),
+                "scaling": {key: value for key, value in sorted(annotations.items()) if _is_of_scaling(key)},
+                "decisions": told[-last:],
+            }
+        )
+    return result
+
+
+def _created(revision: Body) -> tuple[str, str]:
+    # Times are whole seconds; names count up.
+    return str(revision["metadata"]["creationTimestamp"]), str(revision["metadata"]["name"])
+
+
+def _is_of_scaling(key: str) -> bool:
+    return key.startswith(labels.AUTOSCALING_PREFIX) or key in labels.ON_TEMPLATE | labels.OF_ROLLOUT
+
+
+def _print(found: list[Body]) -> None:
+    for index, one in enumerate(found):
+        of = f" of {one['wanted']}" if one["wanted"] != one["instances"] else ""
+        click.echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")
+        for key, value in one["scaling"].items():
+            click.echo(f"  {key}: {value}")
+        for decision in one["decisions"]:
+            clock = datetime.fromisoformat(decision["time"]).astimezone().strftime("%H:%M:%S")
+            click.echo(f"  {clock} ({age(decision['time'])} ago)  {decision['message']}")
+        if not one["decisions"]:
+            click.echo("  Nothing was decided yet: its images are not resolved, or no autoscaler runs.")
