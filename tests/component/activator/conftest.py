@@ -1,7 +1,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
+from knoll.connect import connect
 from tests.component.activator.stage import Stage, staged
 from tests.component.knoll.conftest import own_redis
 
@@ -12,3 +14,10 @@ __all__ = ["own_redis"]
 async def stage() -> AsyncIterator[Stage]:
     async with staged() as made:
         yield made
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+    client = connect(redis_url, "test")
+    yield client
+    await client.aclose()

@@ -5,18 +5,29 @@ import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import httpx
 
 from knoll.scaling import Endpoint
 from knoll.traffic import DataPlane
-from tests.component.activator.stage import HOST, App, Stage, read_request
+from tests.component.activator.stage import HOST, Answer, App, Connection, Stage, read_request
 from tests.waiting import eventually
 
 SECONDS = float(os.environ.get("KNOLL_SOAK_SECONDS", "8"))
 """600 for the long form."""
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+
+class Front(Protocol):
+    """Where requests go in."""
+
+    port: int
+
+    async def connect(self) -> Connection: ...
+
+    async def get(self, path: str = "/", host: str = HOST, extra: str = "") -> Answer: ...
 
 
 async def app_of_all_kinds(reader: Reader, writer: Writer) -> None:
@@ -39,12 +50,12 @@ async def app_of_all_kinds(reader: Reader, writer: Writer) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request.body), request.body))
 
 
-async def small(stage: Stage) -> None:
+async def small(stage: Front) -> None:
     answer = await stage.get(extra="Connection: close\r\n")
     assert answer.status == 200
 
 
-async def upload(stage: Stage) -> None:
+async def upload(stage: Front) -> None:
     client = await stage.connect()
     body = os.urandom(random.randrange(1, 300_000))
     client.get(method="POST", extra=f"Content-Length: {len(body)}\r\n").send(body)
@@ -53,14 +64,14 @@ async def upload(stage: Stage) -> None:
     assert (answer.status, answer.body) == (200, body)
 
 
-async def stream(stage: Stage) -> None:
+async def stream(stage: Front) -> None:
     client = await stage.connect()
     answer = await client.get("/stream").answer()
     client.close()
     assert (answer.status, len(answer.body)) == (200, 20 * 1024)
 
 
-async def slow(stage: Stage) -> None:
+async def slow(stage: Front) -> None:
     client = await stage.connect()
     for byte in f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 3\r\n\r\nabc".encode():
         client.send(bytes([byte]))
@@ -70,14 +81,14 @@ async def slow(stage: Stage) -> None:
     assert (answer.status, answer.body) == (200, b"abc")
 
 
-async def aborted(stage: Stage) -> None:
+async def aborted(stage: Front) -> None:
     client = await stage.connect()
     client.get("/stream")
     await asyncio.sleep(random.random() * 0.01)
     client.writer.transport.abort()
 
 
-async def tunnel(stage: Stage) -> None:
+async def tunnel(stage: Front) -> None:
     client = await stage.connect()
     status, _ = await client.get(extra="Connection: Upgrade\r\nUpgrade: echo\r\n").head()
     assert status == 101
@@ -87,7 +98,7 @@ async def tunnel(stage: Stage) -> None:
     client.close()
 
 
-async def http2(stage: Stage) -> None:
+async def http2(stage: Front) -> None:
     async with httpx.AsyncClient(http1=False, http2=True, timeout=20) as client:
         url = f"http://127.0.0.1:{stage.port}/"
         answers = await asyncio.gather(
@@ -102,7 +113,7 @@ async def test_nothing_fails_while_instances_come_drain_and_go(stage: Stage) -> 
     until = loop.time() + SECONDS
     done: Counter[str] = Counter()
 
-    async def keep(kind: Callable[[Stage], Awaitable[None]]) -> None:
+    async def keep(kind: Callable[[Front], Awaitable[None]]) -> None:
         while loop.time() < until:
             await kind(stage)
             done[kind.__name__] += 1

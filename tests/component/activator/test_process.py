@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,13 +98,6 @@ def running(redis_url: str, workers: int = 1, **more: str) -> Iterator[Process]:
         yield process
     finally:
         process.end()
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
-    client = connect(redis_url, "test")
-    yield client
-    await client.aclose()
 
 
 async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> int:
