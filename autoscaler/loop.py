@@ -317,6 +317,7 @@ class Autoscaler:
             for scaler in self.scalers.values():
                 if not scaler.quiet:
                     self._mark(scaler.key)
+            self._runtime.expect(sum(map(asleep, self.scalers.values())))
             self._descend()
 
     def _descend(self) -> None:
@@ -485,6 +486,12 @@ class Autoscaler:
 
     def _member(self, name: str) -> Member | None:
         return next((one.members[name] for one in self.scalers.values() if name in one.members), None)
+
+
+def asleep(scaler: Scaler) -> bool:
+    """Whether a Revision has no instance and gets one as soon as somebody asks for it."""
+    may_wake = scaler.initial_reached and scaler.spec.reachable and not scaler.deleted and not scaler.gave_up
+    return may_wake and not scaler.members
 
 
 def resolved(revision: Json) -> bool:

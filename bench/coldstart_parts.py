@@ -128,9 +128,10 @@ def report(samples: Samples) -> None:
         results["coldstart.zero_vs_engine_run"] = statistics.median(samples["zero"]) / api
     if samples.get("paused"):
         results["coldstart.paused_vs_docker_run"] = statistics.median(samples["paused"]) / plain
-    if samples.get("zero_25"):
-        woken, at_once = quantile(samples["zero_25"], 0.95), quantile(samples["docker_run_25"], 0.95)
-        results["coldstart.wake25_p95_vs_docker_run"] = woken / at_once
+    for kind, name in (("zero_25", "wake25"), ("zero_25_unlearned", "wake25_first")):
+        if samples.get(kind):
+            woken, at_once = quantile(samples[kind], 0.95), quantile(samples["docker_run_25"], 0.95)
+            results[f"coldstart.{name}_p95_vs_docker_run"] = woken / at_once
     for name, value in results.items():
         print(f"RESULT {name} {value:.3f} ratio")
     if samples.get("own"):

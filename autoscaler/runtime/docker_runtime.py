@@ -135,6 +135,9 @@ class DockerRuntime:
         finally:
             self._busy.discard(spec.name)
 
+    def expect(self, asleep: int) -> None:
+        self._pool.expect(asleep)
+
     async def stop(self, name: str, grace_seconds: float | None = None) -> None:
         found = await self._found(name)
         group = found.members.get(name, [])

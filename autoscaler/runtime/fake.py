@@ -154,6 +154,8 @@ class FakeEngine:
         """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
+        self.expected = 0
+        """What `expect` said last."""
         self.graces: dict[str, float] = {}
         """Instance that was stopped to the seconds that it had from SIGTERM on."""
         self.memory_of_each = 8 * 1024**2
@@ -335,6 +337,9 @@ class FakeRuntime:
             raise
         one.starting = False
         return _seen(one)
+
+    def expect(self, asleep: int) -> None:
+        self.engine.expected = asleep
 
     async def stop(self, name: str, grace_seconds: float | None = None) -> None:
         self.engine.check("stop")

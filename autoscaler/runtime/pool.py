@@ -39,16 +39,18 @@ HUNGRY_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 
-def wanted(bound: int, starts: Sequence[float], now: float) -> int:
+def wanted(bound: int, starts: Sequence[float], now: float, asleep: int = 0) -> int:
     """How many spare sandboxes to have.
 
     Args:
         bound: most of them, >= 0; 0 turns the pool off.
         starts: when instances were asked for, in order, any clock.
         now: on that clock.
+        asleep: Revisions that have no instance and get one as soon as they are asked for, >= 0.
 
     Returns:
-        The largest burst of the last `MEMORY_SECONDS`, at least `BASE`, at most `bound`.
+        The largest burst of the last `MEMORY_SECONDS`; at least one for each that may be woken, so that the first
+        burst finds what later ones do; at least `BASE`, at most `bound`.
     """
     recent = [at for at in starts if now - at <= MEMORY_SECONDS]
     burst, first = 0, 0
@@ -56,7 +58,7 @@ def wanted(bound: int, starts: Sequence[float], now: float) -> int:
         while at - recent[first] > BURST_SECONDS:
             first += 1
         burst = max(burst, last - first + 1)
-    return min(bound, max(BASE, burst))
+    return min(bound, max(BASE, burst, asleep))
 
 
 def step(
@@ -97,7 +99,7 @@ class Pool:
         self._dns = dns
         self._spare: deque[Sandbox] = deque()
         self._starts: deque[float] = deque()
-        self._starting = 0
+        self._starting = self._asleep = 0
         self._handed_out: set[str] = set()
         self._quiet_since = self._short_since = 0.0
         self._changed = asyncio.Event()
@@ -139,9 +141,17 @@ class Pool:
         while now - self._starts[0] > MEMORY_SECONDS:
             self._starts.popleft()
 
+    def expect(self, asleep: int) -> None:
+        """So many Revisions may be woken; see `wanted`."""
+        if asleep != self._asleep:
+            self._asleep = asleep
+            self._changed.set()
+
     async def take(self, instance: str) -> Sandbox:
         """A sandbox for an instance: a spare one at once, or a new one. Call `done` afterwards, unless it raised."""
         self._starting += 1
+        # Whoever takes one has most likely woken by that; the next word says how many sleep.
+        self._asleep = max(0, self._asleep - 1)
         try:
             sandbox = self._spare.popleft() if self._spare else await self._make_for(instance)
         except BaseException:
@@ -186,7 +196,7 @@ class Pool:
     async def _one_step(self) -> float:
         """Do what `step` says; returns seconds until the next look, at most."""
         now = asyncio.get_running_loop().time()
-        want = wanted(self._bound, self._starts, now)
+        want = wanted(self._bound, self._starts, now, self._asleep)
         if len(self._spare) >= want:
             self._short_since = now
         what = step(

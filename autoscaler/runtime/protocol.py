@@ -294,6 +294,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def expect(self, asleep: int) -> None:
+        """Be ready for as many starts at once as there are Revisions without an instance that may be woken.
+
+        Args:
+            asleep: how many those are now, >= 0; said again whenever it may have changed.
+        """
+        ...
+
     async def stop(self, name: str, grace_seconds: float | None = None) -> None:
         """End an instance: SIGTERM to each container, SIGKILL when the grace is over, then remove all of it.
 

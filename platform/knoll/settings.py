@@ -95,7 +95,7 @@ class AutoscalerSettings(CommonSettings):
     quiet_seconds: float = Field(30.0, ge=0)
     """Seconds that an instance is left to its WebSockets before SIGTERM, without requests; half its grace at most."""
     warm_sandboxes: int = Field(32, ge=0, le=256)
-    """Most sandboxes kept ready: two, and as many as started at once in the last ten minutes (4 MB each); 0 is none."""
+    """Most sandboxes kept ready (4 MB each): one a Revision at zero, as many as started at once lately; 0 is none."""
     capacity_cpu: PositiveFloat | None = None
     """Cores that instances may request together; without it, what the engine's machine has."""
     capacity_memory_bytes: PositiveInt | None = None

@@ -60,6 +60,19 @@ async def test_an_idle_revision_goes_to_zero_and_a_poke_brings_it_back(world: Wo
     assert second[0].id != first[0].id
 
 
+async def test_the_engine_is_told_how_many_revisions_may_be_woken(world: World, activator: Activator) -> None:
+    unreachable = {"serving.knative.dev/routingState": "reserve"}
+    await world.start()
+    keys = [await world.apply(f"hello-0000{number}", annotations=QUICK) for number in range(3)]
+    other = await world.apply("other-00001", annotations=QUICK, labels=unreachable)
+    for key in (*keys, other):
+        await world.says(key, initial_reached=True, actual=0)
+    await world.gone()
+    await eventually(lambda: world.engine.expected == 3, what="those that a Route leads to")
+    await world.poke(keys[0])
+    await eventually(lambda: world.engine.expected == 2, what="the others")
+
+
 async def test_initial_scale_zero_starts_nothing_until_it_is_poked(world: World) -> None:
     await world.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}}

@@ -255,6 +255,19 @@ async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docke
         assert len(set(after) & set(before)) == 3
 
 
+async def test_who_may_be_woken_finds_a_sandbox_the_first_time(docker_harness: DockerHarness) -> None:
+    docker_harness.warm_sandboxes = 5
+    async with docker_harness.runtime() as runtime:
+        runtime.expect(4)
+        before = await until_spares(docker_harness, 4)
+        await asyncio.gather(*(runtime.start(spec(f"hello-{number}")) for number in range(3)))
+        runtime.expect(1)
+        after = await until_spares(docker_harness, 3)  # what came at once is remembered
+        assert len(set(after) & set(before)) == 1
+        runtime.expect(99)
+        await until_spares(docker_harness, 5)
+
+
 async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> None:
     first = docker_harness.runtime()
     await first.__aenter__()

@@ -21,6 +21,11 @@ def test_the_largest_burst_decides(at: list[float]) -> None:
     assert wanted(1000, at, 1000.0) == max(BASE, largest)
 
 
+@given(bound=st.integers(0, 64), at=starts, asleep=st.integers(0, 99))
+def test_whoever_may_be_woken_finds_a_sandbox_within_the_bound(bound: int, at: list[float], asleep: int) -> None:
+    assert wanted(bound, at, 1000.0, asleep) == max(wanted(bound, at, 1000.0), min(bound, asleep))
+
+
 @given(bound=st.integers(0, 64), at=starts)
 def test_old_bursts_are_forgotten(bound: int, at: list[float]) -> None:
     assert wanted(bound, at, 1000.0 + MEMORY_SECONDS + 1) == min(bound, BASE)
