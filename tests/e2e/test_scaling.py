@@ -1,0 +1,186 @@
+"""Never too few, never too many: bursts, new revisions under load, and what is said of it all; on the real engine."""
+
+import asyncio
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.platform import Platform
+from tests.waiting import eventually, eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+HERE = Path(__file__).parent
+WINDOW = 6
+QUICK = {"autoscaling.knative.dev/window": f"{WINDOW}s"}
+TARGET = 7.0
+"""Of ten requests at once that an instance takes, 70 percent."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    at: float
+    """Epoch seconds at which it was there."""
+    cold: bool
+    """It waited for an instance to start."""
+    revision: str = ""
+    instance: str = ""
+    began: float = 0.0
+    """Epoch seconds at which the instance's process began."""
+
+
+@pytest.fixture(scope="module")
+def worker(platform: Platform) -> str:
+    """The image of the app that works for as long as it is asked to."""
+    command = [sys.executable, "-m", "knoll.cli", "build", str(HERE / "worker"), "--tag", "worker:v1"]
+    done = subprocess.run([*command, "--server", platform.api], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return "worker:v1"
+
+
+@pytest.fixture
+def services(platform: Platform) -> Iterator[list[str]]:
+    """Names of what a test applied; deleted at its end."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        platform.kubectl("delete", "ksvc", name, check=False)
+        eventually_sync(lambda name=name: not instances(platform, name), within=60, what="no instance")  # type: ignore[misc]
+
+
+def apply(
+    platform: Platform,
+    name: str,
+    image: str,
+    annotations: dict[str, str] | None = None,
+    on_service: dict[str, str] | None = None,
+    **env: str,
+) -> None:
+    variables = [{"name": key, "value": value} for key, value in env.items()]
+    template = {
+        "metadata": {"annotations": {**QUICK, **(annotations or {})}},
+        "spec": {"containerConcurrency": 10, "containers": [{"image": image, "env": variables}]},
+    }
+    meta = {"name": name, "annotations": on_service or {}}
+    body = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": meta, "spec": {"template": template}}
+    platform.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+
+def instances(platform: Platform, name: str) -> list[str]:
+    return platform.containers("label=knoll.dev/role=app", f"label=serving.knative.dev/service={name}")
+
+
+def explained(platform: Platform, name: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "knoll.cli", "explain", name, "--server", platform.api, "-o", "json"]
+    done = subprocess.run([*command, "--last", "10"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+async def ask(client: httpx.AsyncClient, name: str, milliseconds: int) -> Answer:
+    got = await client.get("/", params={"ms": milliseconds}, headers={"Host": f"{name}.default.localhost"})
+    revision, instance, began = got.text.split() if got.text.startswith(name) else ("", "", "0")
+    return Answer(got.status_code, time.time(), "Server-Timing" in got.headers, revision, instance, float(began))
+
+
+def client_of(platform: Platform, connections: int) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(base_url=platform.gateway, timeout=120, limits=limits)
+
+
+@pytest.mark.timeout(300)
+def test_a_burst_from_zero_is_answered_by_the_instances_that_the_decision_wants_and_they_go_in_time(
+    platform: Platform, worker: str, services: list[str]
+) -> None:
+    services.append("burst")
+    apply(platform, "burst", worker)
+    platform.kubectl("wait", "ksvc/burst", "--for=condition=Ready", "--timeout=60s")
+    eventually_sync(lambda: not instances(platform, "burst"), within=60, what="zero")
+
+    async def burst() -> list[Answer]:
+        async with client_of(platform, 200) as client:
+            return await asyncio.gather(*(ask(client, "burst", 300) for _ in range(200)))
+
+    answers = asyncio.run(burst())
+    assert [one.status for one in answers] == [200] * 200
+    most = math.ceil(200 / TARGET)
+    assert 1 <= len({one.instance for one in answers}) <= most
+    eventually_sync(lambda: not instances(platform, "burst"), within=90, what="zero again")
+    (told,) = explained(platform, "burst")
+    decisions = [one for one in told["decisions"] if time.time() - 600 < seconds(one["time"])]
+    assert max(one["desiredScale"] for one in decisions) <= most
+    assert decisions[-1]["desiredScale"] == 0
+    # Idle for a stable window, and no instance goes before that (times are told in whole seconds).
+    assert seconds(decisions[-1]["time"]) >= max(one.at for one in answers) + WINDOW - 1.0
+    pods = platform.kubectl("get", "events", "-o", "json").stdout
+    scaled = [one for one in json.loads(pods)["items"] if one["reason"] == "Scaled"]
+    mine = [one["message"] for one in scaled if one["involvedObject"]["name"] == "burst-00001"]
+    assert any(re.match(r"From 0 to \d+ instances: \d+ wanted \(panic\)", message) for message in mine), mine
+
+
+def seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+@pytest.mark.timeout(300)
+def test_a_new_revision_has_its_instances_before_its_first_request(
+    platform: Platform, worker: str, services: list[str]
+) -> None:
+    services.append("rolling")
+    apply(platform, "rolling", worker)
+    platform.kubectl("wait", "ksvc/rolling", "--for=condition=Ready", "--timeout=60s")
+    answers: list[Answer] = []
+
+    async def load(client: httpx.AsyncClient, until: asyncio.Event) -> None:
+        while not until.is_set():
+            answers.append(await ask(client, "rolling", 200))
+
+    async def reached(what: str) -> None:
+        """Wait until requests are answered by that revision alone."""
+
+        def is_so() -> bool:
+            return len(answers) > 50 and {one.revision for one in answers[-50:]} == {what}
+
+        await eventually(is_so, within=120, what=f"all answers are of {what}")
+
+    async def roll() -> None:
+        until = asyncio.Event()
+        async with client_of(platform, 20) as client, asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(load(client, until))
+            try:
+                await reached("rolling-00001")
+                await asyncio.to_thread(grown, platform)
+                await asyncio.to_thread(apply, platform, "rolling", worker, None, None, VERSION="2")
+                await reached("rolling-00002")
+            finally:
+                until.set()
+
+    asyncio.run(roll())
+    assert {one.status for one in answers} == {200}
+    second = [one for one in answers if one.revision == "rolling-00002"]
+    assert not [one for one in second if one.cold]
+    first_answer = min(one.at for one in second)
+    early = {one.instance for one in second if one.began < first_answer}
+    assert len(early) >= 3, explained(platform, "rolling")  # 20 at once, at 7 an instance
+    platform.kubectl("wait", "ksvc/rolling", "--for=condition=Ready", "--timeout=60s")
+
+
+def grown(platform: Platform) -> None:
+    """Wait until the first revision has what 20 requests at once want."""
+    eventually_sync(lambda: len(instances(platform, "rolling")) >= 3, within=60, what="three instances")
