@@ -9,7 +9,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -40,12 +40,16 @@ def _numbers(ports: str) -> list[int]:
     return [int(port) for port in ports.split(",") if port.strip()]
 
 
-async def _until_signalled(work: "Coroutine[Any, Any, None]", stop: asyncio.Event, again: asyncio.Event) -> None:
+async def _until_signalled(work: "Coroutine[Any, Any, None]", stop: asyncio.Event, again: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, again.set)
+    loop.add_signal_handler(signal.SIGHUP, again)
     await work
+
+
+def _nobody_to_renew() -> None:
+    log.warning("SIGHUP renews workers, and this process has none: set KNOLL_ACTIVATOR_WORKERS to 2 or more")
 
 
 def main() -> None:
@@ -72,7 +76,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         log.error("activator cannot start", error=str(error))
         sys.exit(1)
-    uvloop.run(_until_signalled(work, stop, again))
+    alone = options.control is None and settings.activator_workers == 1
+    uvloop.run(_until_signalled(work, stop, _nobody_to_renew if alone else again.set))
 
 
 if __name__ == "__main__":

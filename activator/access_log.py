@@ -1,6 +1,7 @@
 """The log of requests: one JSON object a line, written in batches. Costs nothing while it is off."""
 
 import asyncio
+import random
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -23,9 +24,13 @@ class AccessLog:
         self._gateway = gateway
         self._lines: list[bytes] = []
         self._dropped = 0
+        self.part = 1.0
+        """Of all requests, those that are logged: 0 to 1, drawn by chance."""
 
     def add(self, exchange: "Exchange", status: int, now: float) -> None:
         """A request ended. Args: status: 499 when the client went away. now: on the loop's clock."""
+        if self.part < 1 and random.random() >= self.part:  # noqa: S311 - a sample, not a secret
+            return
         if len(self._lines) >= MOST:
             self._dropped += 1
             return

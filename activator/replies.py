@@ -1,5 +1,8 @@
-"""What the activator answers itself. Pure."""
+"""What the activator answers itself. Pure but for the date."""
 
+import functools
+import time
+from email.utils import formatdate
 from http import HTTPStatus
 
 from activator.heads import ResponseHead
@@ -17,8 +20,15 @@ def reply(status: int, text: str, extra: bytes = b"") -> tuple[ResponseHead, byt
         extra: more field lines, each with its CRLF.
     """
     body = text.encode() + b"\n"
-    block = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n" + extra
+    date = _date(int(time.time()))
+    block = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nDate: " + date + extra
     return ResponseHead(status, HTTPStatus(status).phrase.encode(), block, len(body)), body
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """The value of the field and its CRLF; under overload many replies share a second."""
+    return formatdate(second, usegmt=True).encode() + b"\r\n"
 
 
 def unknown_host(authority: bytes) -> tuple[ResponseHead, bytes]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from knoll.reports import RevisionReport
+from knoll.reports import RevisionReport, latency_bucket
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds of the histograms' buckets, seconds."""
@@ -25,7 +25,10 @@ class Histogram:
 class Stats:
     """One revision in one process. Times are seconds on one clock that never goes back."""
 
-    __slots__ = ("_area", "_last", "_reported", "_since", "active", "arrived", "codes", "cold", "latency", "queued")
+    __slots__ = (
+        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "_since", "active", "arrived", "codes",
+        "cold", "latency", "queued",
+    )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self.active = 0
@@ -40,6 +43,8 @@ class Stats:
         """Of those that waited: from arrival to the slot."""
         self.cold = 0
         """Requests that waited for an instance to start."""
+        self._answers = self._errors = 0
+        self._buckets: dict[int, int] = {}
         self._area = 0.0
         self._last = self._since = now
         self._reported = False
@@ -59,6 +64,11 @@ class Stats:
         seconds = now - began
         self.latency.counts[bisect_left(BUCKETS, seconds)] += 1
         self.latency.total += seconds
+        if status >= 200:
+            self._answers += 1
+            self._errors += 500 <= status < 600
+            bucket = latency_bucket(seconds)
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def report(
         self, revision: str, now: float, in_flight: int, queued: int, held: dict[str, int] | None = None
@@ -68,7 +78,9 @@ class Stats:
         area = self._area + self.active * (now - self._last)
         requests = self.arrived
         self._area, self._last, self._since, self.arrived = 0.0, now, now, 0
-        something = bool(area or requests or self.active)
+        answers, errors, buckets = self._answers, self._errors, self._buckets
+        self._answers, self._errors, self._buckets = 0, 0, {}
+        something = bool(area or requests or self.active or answers)
         if not something and not self._reported:
             return None
         self._reported = something
@@ -79,4 +91,7 @@ class Stats:
             in_flight=in_flight,
             queued=queued,
             held=held or {},
+            answers=answers,
+            errors=errors,
+            latency=buckets,
         )

@@ -17,16 +17,23 @@ class ObservabilityConfig:
     """Empty: Knoll's own JSON line."""
     enable_request_log: bool = False
     enable_probe_request_log: bool = False
+    request_log_sample_rate: float = 1.0
+    """Of all requests, those that are logged: 0 to 1; Knoll's own addition."""
 
 
 def parse(data: Data) -> ObservabilityConfig:
     """Raises: InvalidConfigError."""
     read = Reader(NAME, data)
+    rate = read.number("logging.request-log-sample-rate", 1.0)
+    if not 0 <= rate <= 1:
+        read.refuse("logging.request-log-sample-rate", f"must be between 0 and 1, not {rate:g}")
+        rate = 1.0
     config = ObservabilityConfig(
         revision_url_template=read.text("logging.revision-url-template", ""),
         request_log_template=read.text("logging.request-log-template", ""),
         enable_request_log=read.flag("logging.enable-request-log", False),
         enable_probe_request_log=read.flag("logging.enable-probe-request-log", False),
+        request_log_sample_rate=rate,
     )
     read.finish()
     return config
@@ -41,4 +48,6 @@ logging.request-log-template: ""
 logging.enable-request-log: "false"
 # Whether probes are logged as well.
 logging.enable-probe-request-log: "false"
+# The part of all requests that is logged, between 0 and 1, drawn by chance.
+logging.request-log-sample-rate: "1"
 """

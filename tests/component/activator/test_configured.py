@@ -192,3 +192,25 @@ async def test_requests_are_logged_when_the_config_map_says_so(
     line = json.loads(seen[0])
     assert (line["method"], line["host"], line["path"], line["status"]) == ("GET", HOST, "/path?q=1", 200)
     assert (line["revision"], line["instance"], line["client"]) == ("default/app-00001", "app-1", "127.0.0.1")
+
+
+async def test_of_many_requests_a_part_is_logged(
+    stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter([0.1, 0.9, 0.2, 0.3, 0.24] * 2)
+    monkeypatch.setattr("activator.access_log.random.random", lambda: next(drawn))
+    await stage.serving()
+    maps = config_map("config-observability")
+    maps["data"] = {"logging.enable-request-log": "true", "logging.request-log-sample-rate": "0.25"}
+    await store.create(CONFIG_MAP.id, maps)
+    await eventually(lambda: stage.gateway.log_request)
+    for number in range(10):
+        await stage.get(f"/{number}")
+    seen: list[bytes] = []
+
+    def logged() -> bool:
+        seen.extend(line for line in capfdbinary.readouterr().out.splitlines() if b'"request"' in line)
+        return len(seen) >= 6
+
+    await eventually(logged)
+    assert [json.loads(line)["path"] for line in seen] == ["/0", "/2", "/4", "/5", "/7", "/9"]

@@ -1,6 +1,8 @@
 """HTTP/1.1 through the gateway on real sockets."""
 
 import asyncio
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -334,3 +336,9 @@ async def test_events_arrive_as_they_are_sent(stage: Stage) -> None:
     assert await client.reader.readuntil(b"1\n\n\r\n")
     proceed.set()
     assert await client.reader.readuntil(b"2\n\n\r\n")
+
+
+async def test_what_the_activator_answers_itself_has_a_date(stage: Stage) -> None:
+    answer = await stage.get(host="nobody.example.org")
+    assert answer.status == 404
+    assert abs(parsedate_to_datetime(answer.fields["date"]).timestamp() - time.time()) < 60

@@ -288,3 +288,20 @@ async def test_new_workers_take_over_without_a_refused_connection(redis: "Redis"
         assert set(statuses) == {200}
         assert len(statuses) > 50
     await app.stop()
+
+
+async def test_a_process_without_workers_serves_on_when_it_is_told_to_renew_them(
+    redis: "Redis", redis_url: str
+) -> None:
+    app = await App().start()
+    with running(redis_url, workers=1) as process:
+        await process.ready()
+        version = await tell(redis, (app.endpoint(),))
+        await until_heard(redis, ROUTING, version, 1)
+        process.child.send_signal(signal.SIGHUP)
+        assert process.child.stdout
+        lines = iter(process.child.stdout.readline, b"")
+        told = await asyncio.to_thread(lambda: next(line for line in lines if b"SIGHUP" in line))
+        assert b"KNOLL_ACTIVATOR_WORKERS" in told
+        assert await process.get() == 200
+    await app.stop()

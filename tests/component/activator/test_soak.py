@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import httpx
 import msgspec
 import pytest
 from redis.asyncio import Redis
@@ -109,6 +110,17 @@ class Grpc:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+async def http2(front: mixed.Front) -> None:
+    """As Go's client and browsers do, what the connection's end kept from being sent is sent again."""
+    for _ in range(3):
+        try:
+            return await mixed.http2(front)
+        except httpx.LocalProtocolError:
+            # httpx's HTTP/2 takes a GOAWAY for the end of the connection: it sends nothing more, and says so.
+            continue
+    raise AssertionError("three connections in turn were ended")
 
 
 class Platform:
@@ -228,7 +240,7 @@ async def test_nothing_fails_while_everything_changes(redis: "Redis", redis_url:
                     memory.append(door.resident_mib())
 
             kinds = (mixed.small, mixed.small, mixed.small, mixed.upload, mixed.stream, mixed.slow, mixed.aborted,
-                     mixed.tunnel, mixed.http2, calls.unary, calls.unary, calls.streaming)  # fmt: skip
+                     mixed.tunnel, http2, calls.unary, calls.unary, calls.streaming)  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(roll())
                 tasks.create_task(replace())
