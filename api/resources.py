@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import bodies, intake, negotiate, options, paths, status, tables
+from api import bodies, intake, negotiate, options, paths, status, tables, warning_header
 from api.access import USER
 from api.identity import LOCAL, User
 from api.metrics import Metrics
@@ -150,11 +150,7 @@ def _verb(request: Request, target: Target) -> str:
 
 
 def _warned(written: Written | None) -> dict[str, str]:
-    if written is None or not written.warnings:
-        return {}
-    quoted = [text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for text in written.warnings]
-    line = ", ".join(f'299 - "{text[:1000]}"' for text in quoted[:20])
-    return {"Warning": line.encode("latin-1", "backslashreplace").decode("latin-1")}
+    return warning_header.headers(written.warnings) if written is not None else {}
 
 
 def _object(body: Json, target: Target, form: Form, include: str, written: Written | None = None) -> Response:
