@@ -9,27 +9,21 @@ from typing import Any, Literal
 
 import structlog
 
+from autoscaler.containers import Containers
+from autoscaler.failures import MISSING_SOURCE, UNSCHEDULABLE, failure_of
 from autoscaler.ladder import Rung
 from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
-from autoscaler.restarts import Restarts, ended
 from autoscaler.room import Need, Room, need_of
-from autoscaler.runtime.protocol import (
-    ContainerDied,
-    ContainerSpec,
-    ContainerState,
-    Instance,
-    InstanceSpec,
-    InstanceStartError,
-    Runtime,
-)
-from autoscaler.sources import MissingSourceError
-from knoll.errors import ImageError, KnollError, NotFoundError
-from knoll.instances import ContainerEnd, ContainerRow, InstanceRow
+from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec, Runtime
+from knoll.errors import KnollError
+from knoll.instances import InstanceRow
 from knoll.instances import Stage as ShownStage
 from knoll.resources.revision import Revision
 from knoll.scaling import Endpoint, Failure, StartTiming
+
+__all__ = ["MISSING_SOURCE", "RUNGS", "Member", "Stage", "World"]
 
 log = structlog.get_logger()
 
@@ -39,11 +33,6 @@ RUNGS: tuple[Rung, ...] = ("paused", "stopped")
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to start an instance that the engine refused."""
-WORDS_BYTES = 2048
-"""Of a container's last output that go into a message."""
-UNSCHEDULABLE = "Unschedulable"
-MISSING_SOURCE = MissingSourceError.reason
-EXIT_PREFIX = "Container failed with: "
 DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
 LEAST_GRACE = 2.0
@@ -120,17 +109,7 @@ class Member:
         self._rung: Rung = rests[0] if rests else "paused"
         """Where it goes when it rests."""
         self._rest, self._wake, self._deeper = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        containers = adopted.containers if adopted else ()
-        self._restarts = {one.name: Restarts(one.restarts, one.started_at) for one in containers}
-        self._states: dict[str, ContainerState] = {one.name: one for one in containers}
-        """As of their last start."""
-        self._ends: dict[str, ContainerEnd] = {}
-        self._deaths: asyncio.Queue[ContainerDied] = asyncio.Queue()
-        self._down: set[str] = set()
-        """Containers that are being started again, or wait for it."""
-        self._again: dict[str, ContainerDied | None] = {}
-        """Container that the engine is starting again just now to its end on the way, if any."""
-        self._engine = asyncio.Lock()
+        self._containers = Containers(world.runtime, world.clock, self.name, adopted.containers if adopted else ())
         self._leave, self._lost = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -150,7 +129,10 @@ class Member:
 
     def row(self) -> InstanceRow:
         """What users are shown of it."""
-        shown = tuple(self._container_row(one) for one in self.spec.containers)
+        stopped, ready = self.stage == "stopped", self.stage == "ready" or (self.stage == "draining" and self._served)
+        shown = tuple(
+            self._containers.row(one, self.failure, stopped=stopped, ready=ready) for one in self.spec.containers
+        )
         return InstanceRow(
             self.name, self.address, self.spec.port, self._shown(), self.created, shown, self.since, self.kept_bytes
         )
@@ -159,28 +141,6 @@ class Member:
         if self.stage == "gone":
             return "draining"
         return "unready" if self.stage == "resting" else self.stage
-
-    def _container_row(self, one: ContainerSpec) -> ContainerRow:
-        state, last = self._states.get(one.name), self._ends.get(one.name)
-        if state is None:
-            reason, message = self._why_not_started()
-            return ContainerRow(one.name, one.image, running=False, ready=False, reason=reason, message=message)
-        if self.stage == "stopped":
-            return ContainerRow(
-                one.name, one.image, running=False, ready=False, restarts=state.restarts, reason="Stopped", last=last
-            )
-        down = one.name in self._down
-        ready = not down and (self.stage == "ready" or (self.stage == "draining" and self._served))
-        return ContainerRow(
-            one.name, one.image, running=not down, ready=ready, restarts=state.restarts, started=state.started_at,
-            reason="CrashLoopBackOff" if down else "", last=last,
-        )  # fmt: skip
-
-    def _why_not_started(self) -> tuple[str, str]:
-        if self.failure is None:
-            return "ContainerCreating", ""
-        told = self.failure.reason in ("ErrImagePull", "ImagePullBackOff", UNSCHEDULABLE, MISSING_SOURCE)
-        return self.failure.reason if told else "RunContainerError", self.failure.message
 
     def try_again(self) -> None:
         """What a start failed for may have changed: a pause before the next try is over."""
@@ -223,11 +183,7 @@ class Member:
 
     def died(self, event: ContainerDied) -> None:
         """A container ended by itself; being told twice changes nothing."""
-        if event.container in self._again:
-            self._again[event.container] = event
-        elif event.container not in self._down:
-            self._down.add(event.container)
-            self._deaths.put_nowait(event)
+        self._containers.died(event)
 
     def serving_before(self, timing: StartTiming | None) -> None:
         """It was in service when its last keeper ended, and stays so until a probe says otherwise."""
@@ -289,8 +245,10 @@ class Member:
         """Wait on its rungs; see `_rested`."""
         while True:
             await self._settle(rung)
-            await _first(self._wake.wait(), self._leave.wait(), self._lost.wait(), self._death(), self._deeper.wait())
-            if self._leave.is_set() or self._down:
+            await _first(
+                self._wake.wait(), self._leave.wait(), self._lost.wait(), self._containers.death(), self._deeper.wait()
+            )
+            if self._leave.is_set() or self._containers.down:
                 return False
             if self._wake.is_set():
                 return await self._woken(rung)
@@ -316,9 +274,6 @@ class Member:
         self._world.room.keep(self.name, self._held)
         self._world.changed(self)
 
-    async def _death(self) -> None:
-        await self._deaths.get()
-
     async def _woken(self, rung: Rung) -> bool:
         runtime, clock = self._world.runtime, self._world.clock
         self._wake.clear()
@@ -327,7 +282,7 @@ class Member:
         self._scheduled = clock()
         try:
             if rung == "stopped":
-                self._states = {one.name: one for one in await runtime.unhalt(self.name)}
+                self._containers.started(await runtime.unhalt(self.name))
             else:
                 await runtime.resume(self.name)
         except KnollError as error:
@@ -415,7 +370,7 @@ class Member:
         self.instance = await runtime.start(self.spec, scheduled=scheduled)
         self.address = self.instance.address
         self._started = clock()
-        self._states = {one.name: one for one in self.instance.containers}
+        self._containers.started(self.instance.containers)
         self._world.changed(self)
 
     async def _look_after(self) -> None:
@@ -437,69 +392,34 @@ class Member:
     async def _follow_probes(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
         async for change in prober.changes():
             match change:
-                case Ready() if not self._down:
+                case Ready() if not self._containers.down:
                     self._became_ready()
                 case Unready(container, message):
                     log.info("instance not ready", instance=self.name, container=container, why=message)
                     self._unready()
-                case RestartWanted(container, message) if container not in self._down:
+                case RestartWanted(container, message) if container not in self._containers.down:
                     log.info("container to start again", instance=self.name, container=container, why=message)
-                    self._down.add(container)
+                    self._containers.down.add(container)
                     tasks.create_task(self._mend(container, None, prober))
                 case _:
                     pass
 
     async def _follow_deaths(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
         while True:
-            event = await self._deaths.get()
+            event = await self._containers.death()
             tasks.create_task(self._mend(event.container, event, prober))
 
     async def _mend(self, container: str, death: ContainerDied | None, prober: Prober) -> None:
-        """Start a container again, as often as it takes, with the pauses that are its due."""
+        """Start a container again; what it says until then is not asked for."""
         self._unready()
         prober.suspend()  # what would fail now says nothing new
-        while True:
-            if death:
-                await self._tell_death(death)
-            pause, self._restarts[container] = ended(self._restarts.get(container, Restarts()), self._world.clock())
-            await asyncio.sleep(pause)
-            self._again[container] = None
-            try:
-                async with self._engine:
-                    self._states[container] = await self._world.runtime.restart(self.name, container)
-            except NotFoundError:
-                self.lose()
-                return
-            except KnollError as error:
-                self._failed(failure_of(error, 1))
-                log.warning("container not started again", instance=self.name, container=container, error=str(error))
-                del self._again[container]
-                death = None
-                continue
-            death = self._again.pop(container)
-            if death is None:
-                break
-        self._down.discard(container)
+        if not await self._containers.mend(container, death, self._failed):
+            self.lose()
+            return
         self._world.changed(self)
         prober.restarted(container)
-        if not self._down:
+        if not self._containers.down:
             prober.resume()
-
-    async def _tell_death(self, event: ContainerDied) -> None:
-        reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
-        word = "OOMKilled" if event.oom_killed else "Error" if event.exit_code else "Completed"
-        self._ends[event.container] = ContainerEnd(event.exit_code, word, self._world.clock())
-        log.info("container ended", instance=self.name, container=event.container, why=reason)
-        words = await self._last_words(event.container)
-        text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
-        self._failed(Failure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}"))
-
-    async def _last_words(self, container: str) -> str:
-        said = b""
-        with contextlib.suppress(KnollError):
-            async for chunk in self._world.runtime.logs(self.name, container, tail=20):
-                said = (said + chunk.data)[-WORDS_BYTES:]
-        return said.decode(errors="replace").strip()
 
     def _became_ready(self) -> None:
         now = self._world.clock()
@@ -539,16 +459,3 @@ async def _first(*ways: Coroutine[Any, Any, object]) -> bool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def failure_of(error: KnollError, tries: int) -> Failure:
-    """A failed start as a condition of its Revision."""
-    if isinstance(error, ImageError):
-        return Failure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
-    if isinstance(error, MissingSourceError):
-        # As Kubernetes: it is waited for, until the progress deadline.
-        return Failure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
-    if isinstance(error, InstanceStartError):
-        code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
-        return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
-    return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)

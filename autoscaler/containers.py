@@ -1,0 +1,131 @@
+"""The containers of one instance: how each of them stands, and starting one again in its place."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from autoscaler.failures import BEFORE_A_CONTAINER, failure_of, failure_of_end
+from autoscaler.restarts import Restarts, ended
+from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, ContainerState, Runtime
+from knoll.errors import KnollError, NotFoundError
+from knoll.instances import ContainerEnd, ContainerRow
+from knoll.scaling import Failure
+
+log = structlog.get_logger()
+
+WORDS_BYTES = 2048
+"""Of a container's last output that go into a message."""
+
+
+class Containers:
+    """All containers of an instance. Owned by its member."""
+
+    def __init__(
+        self, runtime: Runtime, clock: Callable[[], float], instance: str, adopted: Iterable[ContainerState]
+    ) -> None:
+        """Args: adopted: those that are there already."""
+        self._runtime, self._clock, self._instance = runtime, clock, instance
+        self._states: dict[str, ContainerState] = {}
+        """As of their last start."""
+        self.started(adopted)
+        self._restarts = {one.name: Restarts(one.restarts, one.started_at) for one in self._states.values()}
+        self._ends: dict[str, ContainerEnd] = {}
+        self._deaths: asyncio.Queue[ContainerDied] = asyncio.Queue()
+        self.down: set[str] = set()
+        """Those that are being started again, or wait for it."""
+        self._again: dict[str, ContainerDied | None] = {}
+        """Container that the engine is starting again just now to its end on the way, if any."""
+        self._engine = asyncio.Lock()
+
+    def started(self, states: Iterable[ContainerState]) -> None:
+        """The engine has started all of them."""
+        self._states = {one.name: one for one in states}
+
+    def died(self, event: ContainerDied) -> None:
+        """A container ended by itself; being told twice changes nothing."""
+        if event.container in self._again:
+            self._again[event.container] = event
+        elif event.container not in self.down:
+            self.down.add(event.container)
+            self._deaths.put_nowait(event)
+
+    async def death(self) -> ContainerDied:
+        """Wait for the next one that ends by itself."""
+        return await self._deaths.get()
+
+    async def mend(self, container: str, death: ContainerDied | None, failed: Callable[[Failure], None]) -> bool:
+        """Start a container again, as often as it takes, with the pauses that are its due.
+
+        Args:
+            death: how it ended; None for one that runs and is to be started again.
+            failed: told what stands in the way.
+
+        Returns:
+            False when there is no such container any more.
+        """
+        while True:
+            if death:
+                failed(await self._note_death(death))
+            pause, self._restarts[container] = ended(self._restarts.get(container, Restarts()), self._clock())
+            await asyncio.sleep(pause)
+            self._again[container] = None
+            try:
+                async with self._engine:
+                    self._states[container] = await self._runtime.restart(self._instance, container)
+            except NotFoundError:
+                return False
+            except KnollError as error:
+                failed(failure_of(error, 1))
+                log.warning("container not started again", instance=self._instance, container=container,
+                            error=str(error))  # fmt: skip
+                del self._again[container]
+                death = None
+                continue
+            death = self._again.pop(container)
+            if death is None:
+                self.down.discard(container)
+                return True
+
+    async def _note_death(self, event: ContainerDied) -> Failure:
+        word = "OOMKilled" if event.oom_killed else "Error" if event.exit_code else "Completed"
+        self._ends[event.container] = ContainerEnd(event.exit_code, word, self._clock())
+        failure = failure_of_end(event, "")
+        log.info("container ended", instance=self._instance, container=event.container, why=failure.reason)
+        return failure_of_end(event, await self._last_words(event.container))
+
+    async def _last_words(self, container: str) -> str:
+        said = b""
+        with contextlib.suppress(KnollError):
+            async for chunk in self._runtime.logs(self._instance, container, tail=20):
+                said = (said + chunk.data)[-WORDS_BYTES:]
+        return said.decode(errors="replace").strip()
+
+    def row(self, one: ContainerSpec, failure: Failure | None, *, stopped: bool, ready: bool) -> ContainerRow:
+        """What users are shown of a container.
+
+        Args:
+            failure: of the instance, if any.
+            stopped: the instance rests with its processes ended.
+            ready: the instance is in service.
+        """
+        state, last = self._states.get(one.name), self._ends.get(one.name)
+        if state is None:
+            reason, message = _why_not_started(failure)
+            return ContainerRow(one.name, one.image, running=False, ready=False, reason=reason, message=message)
+        if stopped:
+            return ContainerRow(
+                one.name, one.image, running=False, ready=False, restarts=state.restarts, reason="Stopped", last=last
+            )
+        down = one.name in self.down
+        return ContainerRow(
+            one.name, one.image, running=not down, ready=ready and not down, restarts=state.restarts,
+            started=state.started_at, reason="CrashLoopBackOff" if down else "", last=last,
+        )  # fmt: skip
+
+
+def _why_not_started(failure: Failure | None) -> tuple[str, str]:
+    if failure is None:
+        return "ContainerCreating", ""
+    return failure.reason if failure.reason in BEFORE_A_CONTAINER else "RunContainerError", failure.message

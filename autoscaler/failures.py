@@ -1,0 +1,40 @@
+"""What went wrong with an instance, as a condition of its Revision. Pure."""
+
+from autoscaler.runtime.protocol import ContainerDied, InstanceStartError
+from autoscaler.sources import MissingSourceError
+from knoll.errors import ImageError, KnollError
+from knoll.scaling import Failure
+
+UNSCHEDULABLE = "Unschedulable"
+MISSING_SOURCE = MissingSourceError.reason
+EXIT_PREFIX = "Container failed with: "
+BEFORE_A_CONTAINER = ("ErrImagePull", "ImagePullBackOff", UNSCHEDULABLE, MISSING_SOURCE)
+"""Reasons of failures that keep the engine from being asked for a container at all."""
+
+
+def failure_of(error: KnollError, tries: int) -> Failure:
+    """A failed start as a condition of its Revision.
+
+    Args:
+        tries: how many failed before it.
+    """
+    if isinstance(error, ImageError):
+        return Failure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
+    if isinstance(error, MissingSourceError):
+        # As Kubernetes: it is waited for, until the progress deadline.
+        return Failure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
+    if isinstance(error, InstanceStartError):
+        code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
+        return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
+    return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
+
+
+def failure_of_end(event: ContainerDied, words: str) -> Failure:
+    """A container that ended by itself as a condition of its Revision.
+
+    Args:
+        words: the last of its output.
+    """
+    reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
+    text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
+    return Failure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}")
