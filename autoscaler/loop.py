@@ -315,6 +315,9 @@ class Autoscaler:
             await asyncio.sleep(self._tick_seconds)
             self._configured_once = self._configured_once or self._maps.get(*CONFIGURATION) is not None
             for scaler in self.scalers.values():
+                before = scaler.spec.rollout_from
+                if before and scaler.compare(self._current.get(f"{scaler.revision.metadata.namespace}/{before}")):
+                    self._mark(scaler.key)
                 if not scaler.quiet:
                     self._mark(scaler.key)
             self._runtime.expect(sum(map(asleep, self.scalers.values())))

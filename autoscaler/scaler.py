@@ -11,6 +11,7 @@ from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting
 from autoscaler.instance_spec import instance_name, instance_spec, needs_delivery, probes
 from autoscaler.ladder import Descent, Resting, Rung, Timers, wake_order
 from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
+from autoscaler.outcomes import Outcome, Outcomes, judge
 from autoscaler.plan import Candidate, plan
 from autoscaler.runtime.protocol import Instance
 from autoscaler.window import Window
@@ -57,6 +58,12 @@ class Scaler:
         self.starts = 0
         self._failure = before.failure if before else None
         self._world = world
+        self.outcomes: Outcomes | None = None
+        """Kept while somebody may be compared by them."""
+        self.worse = ""
+        """Why it does worse than the Revision before it."""
+        self._baseline = Outcome()
+        """What that one's requests came to, when it last had enough of them."""
         self._warmth = Warmth(0, 0.0)
         self._rolled_out = (0, 0.0)
         """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
@@ -107,6 +114,10 @@ class Scaler:
         self._waiting.pop(activator, None)
         if row.queued:
             self._waiting[activator] = (at, row.queued)
+        if self.outcomes is None and self.spec.rollback:
+            self.outcomes = Outcomes(self.spec.rollback.window_seconds)
+        if self.outcomes is not None:
+            self.outcomes.record(at, Outcome(row.answers, row.errors, row.latency))
         if row.in_flight or row.queued or row.requests:
             self._busy = max(self._busy, at)
 
@@ -115,8 +126,32 @@ class Scaler:
         if spec.rollout_scale < self.spec.rollout_scale:
             now = self._world.clock()
             self._rolled_out = (self._rollout(now), now + spec.window_seconds)
+        if spec.rollout_from != self.spec.rollout_from:
+            self.worse, self._baseline = "", Outcome()
         self.revision, self.spec = revision, spec
         self._warmth = Warmth(0, 0.0)
+
+    def compare(self, before: "Scaler | None") -> bool:
+        """Compare what became of its requests with the Revision before it; whether there is something new to say.
+
+        Args:
+            before: the scaler of that Revision; None when it is gone.
+        """
+        policy = self.spec.rollback
+        if policy is None or self.worse:
+            return False
+        now, window = self._world.clock(), policy.window_seconds
+        if before is not None and before.outcomes is None:
+            before.outcomes = Outcomes(window)
+        if before is not None and before.outcomes is not None:
+            found = before.outcomes.over(now, window)
+            # Once traffic has left it, what it was like before counts.
+            self._baseline = found if found.answers >= policy.requests else self._baseline
+        new = self.outcomes.over(now, window) if self.outcomes else Outcome()
+        self.worse = judge(policy, new, self._baseline, self.spec.rollout_from)
+        if self.worse:
+            log.warning("new revision does worse", revision=self.key, why=self.worse)
+        return bool(self.worse)
 
     def sources_changed(self) -> None:
         """An object that its containers take something from is another: what waits for it tries again."""
@@ -303,6 +338,7 @@ class Scaler:
             active_message=message,
             failure=failure,
             deploying_since=0.0 if self.initial_reached else self._since,
+            rollback=self.worse,
             changes=self.changes,
             by_load=self.decision.by_load if self.decision and self._desired else 0,
         )

@@ -6,7 +6,7 @@ and one that is rolled out is to have the instances that its next share of the t
 
 from collections.abc import Mapping, Sequence
 
-from api.controllers import objects, rollout
+from api.controllers import objects, rollback, rollout
 from knoll.resources import labels as well_known
 from knoll.resources.admission import timestamp
 from knoll.store import Json
@@ -50,7 +50,9 @@ def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
     """What Routes that roll a Revision out want of its autoscaler."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
     most = max((clock.wants for clock in clocks), default=0)
-    return {well_known.ROLLOUT_SCALE: str(most)} if most else {}
+    watches = [one for route in routes for one in rollback.watches_of(route) if one.revision == name and not one.why]
+    found = {well_known.ROLLOUT_SCALE: str(most)} if most else {}
+    return found | ({well_known.ROLLOUT_FROM: watches[0].good} if watches else {})
 
 
 def is_named(route: Json, revision: str, configuration: Json | None) -> bool:

@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from api.controllers import build, configuration, domain_mapping, hosts, objects, placeholders, revision, route, service
+from api.controllers import (
+    build,
+    configuration,
+    domain_mapping,
+    hosts,
+    objects,
+    placeholders,
+    revision,
+    rollback,
+    route,
+    service,
+)
 from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
 from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE, SERVICE
@@ -148,6 +159,7 @@ def _route(body: Json, world: World) -> route.Observed:
     names = {target["revisionName"] for target in targets if target.get("revisionName")}
     names |= {objects.status(found).get("latestReadyRevisionName") or "" for found in configurations.values()}
     names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
+    names |= {watch.good for watch in rollback.watches_of(body)}
     core = {found["metadata"]["name"]: found for found in cache.owned(body, kinds.CORE_SERVICE.id)}
     core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholders.wanted_names(body, world.naming))
     path = objects.path_of(body)
@@ -163,15 +175,22 @@ def _route(body: Json, world: World) -> route.Observed:
         programmed=entry,
         followers=world.activators,
         standings=_standings(revisions, world) if len(revisions) > 1 else {},
+        worse={name: found.rollback for name, each in revisions.items() if (found := _scale(each, world))},
         acknowledged=entry is not None and world.acknowledged.get(path) == version,
     )
+
+
+def _scale(body: Json, world: World) -> ScaleStatus | None:
+    """What the autoscaler says of this very Revision."""
+    scale = world.scale.get(objects.path_of(body))
+    return scale if scale is not None and scale.uid == body["metadata"]["uid"] else None
 
 
 def _standings(revisions: Mapping[str, Json], world: World) -> dict[str, Standing]:
     found = {}
     for name, body in revisions.items():
-        scale = world.scale.get(objects.path_of(body))
-        if scale is not None and scale.uid == body["metadata"]["uid"]:
+        scale = _scale(body, world)
+        if scale is not None:
             try:
                 spec = scaling_spec(parse(Revision, body)[0], world.config)
             except InvalidResourceError:

@@ -8,6 +8,7 @@ from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from knoll import jobs, kinds
 from knoll.jobs import Resolution
+from knoll.resources import labels as well_known
 from knoll.scaling import ScaleStatus
 from knoll.store import Json
 
@@ -54,6 +55,9 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     }
     if "logUrl" in old:
         status["logUrl"] = old["logUrl"]
+    if scale and scale.rollback:
+        # Here its Route, which goes back by it, gets to know of it.
+        status["annotations"] = {well_known.ROLLBACK: scale.rollback}
     resolved = _container_statuses(before, resolution)
     status.update(resolved)
     actions, requeue_after = _ask(observed, resolution, bool(resolved), now)

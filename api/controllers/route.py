@@ -1,13 +1,14 @@
 """Route: sends traffic to revisions that are ready, and is ready itself once every activator knows it. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from api.controllers import conditions, hosts, objects, placeholders, rollout, traffic
-from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
+from api.controllers import conditions, hosts, objects, placeholders, rollback, rollout, traffic
+from api.controllers.actions import Action, Emit, Outcome, PutRoute, RemoveRoute
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
 from api.controllers.readiness import Standing
+from api.controllers.rollback import Watch
 from api.controllers.rollout import Progress
 from api.controllers.traffic import Assignment, Target
 from knoll import kinds
@@ -50,6 +51,8 @@ class Observed:
     """Living activators."""
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """By name, how the Revisions stand that a rollout is between."""
+    worse: Mapping[str, str] = field(default_factory=dict)
+    """By name, why a Revision does worse than the one before it."""
     acknowledged: bool = False
     """Whether all of them act on `programmed`."""
 
@@ -68,6 +71,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     actions = placeholders.missing_or_stale(route, naming, observed.core_services)
     local_tags = placeholders.local_tags(route, naming, observed.core_services)
     assignment = traffic.assign(route, observed.configurations, observed.revisions)
+    trial = rollback.judged(assignment.targets, route, observed.revisions, observed.worse, now)
+    assignment = replace(assignment, targets=trial.targets)
     old = objects.status(route)
     status: Json = {
         "observedGeneration": objects.generation(route),
@@ -86,21 +91,28 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     elif assignment.targets:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
         progress, entry = _progress(observed, assignment, local_tags, now)
-        targets, requeue_after = progress.targets, progress.requeue_after
+        targets = progress.targets
+        waits = [one for one in (progress.requeue_after, trial.requeue_after) if one is not None]
+        requeue_after = min(waits, default=None)
+        after_status += _fallen(route, trial.fallen)
         after_status += placeholders.superfluous(route, naming, observed.core_services)
         ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
         waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
         if entry != observed.programmed:
             after_status.append(PutRoute(objects.path_of(route), entry))
-        if progress.clocks:
-            status["annotations"] = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)}
+        notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)} if progress.clocks else {}
+        notes |= {well_known.ROLLBACK: rollback.written(trial.watches)} if trial.watches else {}
+        if notes:
+            status["annotations"] = notes
     if targets:
         status["traffic"] = traffic.status_of(targets, route, naming, local_tags)
     else:
         status.update({name: old[name] for name in ("traffic", "annotations") if name in old})
     verdicts = {
-        ALL_TRAFFIC_ASSIGNED: assignment.verdict, CERTIFICATE_PROVISIONED: _NO_TLS, INGRESS_READY: ingress
-    }  # fmt: skip
+        ALL_TRAFFIC_ASSIGNED: _rolled_back(trial.watches) or assignment.verdict,
+        CERTIFICATE_PROVISIONED: _NO_TLS,
+        INGRESS_READY: ingress,
+    }
     status["conditions"] = conditions.merged(kinds.ROUTE, route, verdicts, now)
     finalizers = list(route["metadata"].get("finalizers") or ())
     if well_known.ROUTE_FINALIZER not in finalizers:
@@ -131,6 +143,19 @@ def _progress(
     if progress.clocks and observed.acknowledged and entry == observed.programmed:
         return at(acknowledged=True)
     return progress, entry
+
+
+def _rolled_back(watches: Sequence[Watch]) -> Verdict | None:
+    """What is served is not what was asked for last, and stays so: who waits for the newest Revision is to know."""
+    found = [f"Traffic went back from {one.revision} to {one.good}: {one.why}." for one in watches if one.why]
+    return Verdict(FALSE, "RolledBack", " ".join(found)) if found else None
+
+
+def _fallen(route: Json, fallen: Sequence[Watch]) -> list[Action]:
+    return [
+        Emit(route, "Warning", "RolledBack", f"Traffic goes back from {one.revision} to {one.good}: {one.why}")
+        for one in fallen
+    ]
 
 
 def _rolling_out(progress: Progress) -> Verdict:

@@ -1,6 +1,23 @@
 """What activators tell the autoscaler, over two channels that keep nothing (`keys.REPORTS`, `keys.POKES`). Pure."""
 
+import math
+
 import msgspec
+
+_FINEST = 1e-4
+"""Seconds up to which all requests are in the first bucket of `latency_bucket`."""
+_PER_DOUBLING = 4
+
+
+def latency_bucket(seconds: float) -> int:
+    """The bucket of a time: 0 up to 0.1 ms, then four for each doubling."""
+    return math.ceil(math.log2(seconds / _FINEST) * _PER_DOUBLING) if seconds > _FINEST else 0
+
+
+def latency_bounds(bucket: int) -> tuple[float, float]:
+    """The bucket's times: above the first, up to the second; seconds."""
+    high = _FINEST * 2 ** (bucket / _PER_DOUBLING)
+    return (_FINEST * 2 ** ((bucket - 1) / _PER_DOUBLING) if bucket else 0.0), high
 
 
 class RevisionReport(msgspec.Struct, frozen=True):
@@ -18,6 +35,12 @@ class RevisionReport(msgspec.Struct, frozen=True):
     """Waiting for one at the period's end."""
     held: dict[str, int] = {}
     """Instance name to requests in it at the period's end, where there is more than one instance to choose from."""
+    answers: int = 0
+    """Requests that were answered in the period; those that became a tunnel (101) are none."""
+    errors: int = 0
+    """Of them, with a status of 500 to 599."""
+    latency: dict[int, int] = {}
+    """`latency_bucket` of the time from a request's arrival to its answer's last byte, to how many of `answers`."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -84,5 +84,7 @@ class ScaleStatus(msgspec.Struct, frozen=True):
     """Epoch seconds that the progress deadline counts from; 0 once the initial scale was reached."""
     by_load: int = 0
     """What its load alone wants of `desired`: without min-scale, warm windows and rollouts."""
+    rollback: str = ""
+    """Why it does worse than the Revision before it, by its `knoll.dev/rollback-on`; empty when it does not."""
     changes: tuple[Change, ...] = ()
     """The last changes of `desired`, oldest first; at most ten."""

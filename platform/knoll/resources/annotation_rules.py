@@ -16,6 +16,7 @@ from knoll.resources.names import dns_1035_problems, joined
 from knoll.resources.numbers import WHOLE, parse_number
 from knoll.resources.problems import invalid, invalid_key, missing, out_of_bounds
 from knoll.resources.quantity import parse_quantity
+from knoll.resources.rollback import parse_policy
 from knoll.resources.warm import parse_windows
 
 Annotations = Mapping[str, str]
@@ -287,6 +288,15 @@ def _warm_schedule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldErr
             yield FieldError(f"max-scale={most} is less than min-scale={window.min_scale} of a window", (where, path))
 
 
+def _rollback_on(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = found.get(known.ROLLBACK_ON)
+    if value is not None:
+        try:
+            parse_policy(value)
+        except ValueError as problem:
+            yield invalid(value, path, str(problem))
+
+
 def _metric(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
     value, path = found.get(known.METRIC)
     if value is None:
@@ -317,6 +327,7 @@ _RULES: tuple[Callable[[_Found, AutoscalerConfig], Iterator[FieldError]], ...] =
     _duration(known.PAUSED_RETENTION, 0, whole=False, high=REST_MAX),
     _duration(known.STOPPED_RETENTION, 0, whole=False, high=REST_MAX),
     _warm_schedule,
+    _rollback_on,
     _metric,
     _algorithm,
 )

@@ -84,9 +84,16 @@ WARM_SCHEDULE = "knoll.dev/warm-schedule"
 """Times at which instances are kept whatever the load; see `warm`."""
 ROLLOUT_SCALE = "knoll.dev/rollout-scale"
 """Of a Revision that is rolled out, by its Route: instances that its next share of the traffic wants."""
-OF_ROLLOUT = frozenset({ROLLOUT_SCALE})
+ROLLOUT_FROM = "knoll.dev/rollout-from"
+"""Of a Revision on trial, by its Route: the Revision that it is compared with."""
+OF_ROLLOUT = frozenset({ROLLOUT_SCALE, ROLLOUT_FROM})
+ROLLBACK_ON = "knoll.dev/rollback-on"
+"""What makes traffic go back from a new Revision; see `rollback`."""
+ROLLBACK = "knoll.dev/rollback"
+"""Of a Route's status: Revisions on trial, and those that were rolled back, as JSON. Of a Revision's status: why it
+does worse than the one before."""
 RESTS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
-ON_TEMPLATE = RESTS | {WARM_SCHEDULE}
+ON_TEMPLATE = RESTS | {WARM_SCHEDULE, ROLLBACK_ON}
 """Ours that say how a Revision scales."""
 KEPT_MEMORY = "knoll.dev/kept-memory-bytes"
 """Of a Pod whose instance is paused: what it keeps."""

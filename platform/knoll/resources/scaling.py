@@ -14,6 +14,7 @@ from knoll.resources.annotation_rules import RPS
 from knoll.resources.duration import parse_duration
 from knoll.resources.numbers import parse_number
 from knoll.resources.revision import Revision
+from knoll.resources.rollback import RollbackPolicy, parse_policy
 from knoll.resources.warm import WarmWindow, parse_windows
 
 T = TypeVar("T")
@@ -74,6 +75,10 @@ class ScalingSpec:
     """When instances are kept whatever the load."""
     rollout_scale: int = 0
     """Instances that it is to have before its next share of the traffic comes; 0 while it is not rolled out."""
+    rollout_from: str = ""
+    """Name of the Revision that it is compared with while it is on trial."""
+    rollback: RollbackPolicy | None = None
+    """When it is worse than that one."""
 
     @property
     def panic_window_seconds(self) -> float:
@@ -128,6 +133,8 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         stopped_seconds=read.seconds(known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
         warm=read.windows(known.WARM_SCHEDULE),
         rollout_scale=read.whole(known.ROLLOUT_SCALE, 0),
+        rollout_from=read.text(known.ROLLOUT_FROM, ""),
+        rollback=read.policy(known.ROLLBACK_ON),
     )
 
 
@@ -160,6 +167,9 @@ class _Annotations:
 
     def windows(self, key: str) -> tuple[WarmWindow, ...]:
         return self._read(key, (), parse_windows)
+
+    def policy(self, key: str) -> RollbackPolicy | None:
+        return self._read(key, None, parse_policy)
 
     def _read(self, key: str, default: T, parse: Callable[[str], T]) -> T:
         value = known.find(self._annotations, key)[1]

@@ -98,7 +98,7 @@ class Simulation:
             uid=body["metadata"]["uid"], desired=desired, actual=actual,
             initial_reached=more.get("reached", True), active=more.get("active", "True"),
             active_reason=more.get("reason", ""), failure=more.get("failure"),
-            by_load=more.get("by_load", 0),
+            by_load=more.get("by_load", 0), rollback=more.get("rollback", ""),
         )  # fmt: skip
         self.world.scale[f"default/{revision}"] = status
         self._dirty[kinds.REVISION.id, "default", revision] = None
