@@ -12,6 +12,9 @@ from activator.heads import split
 FULL = 131_072
 """Bytes waiting for the peer's window at which the source is held back."""
 FREE = 32_768
+AT_ONCE = 65_536
+"""Bytes handed to the library at which they are written without waiting for the end of the loop's turn: in one turn
+megabytes may arrive from an instance, and only a write tells that the peer takes no more."""
 
 
 class Line(Protocol):
@@ -20,7 +23,10 @@ class Line(Protocol):
     connection: h2.connection.H2Connection
     stuck: bool
     """The transport's own buffer is full."""
+    unwritten: int
+    """Bytes of bodies handed to the library since the last write."""
 
+    def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
 
 
@@ -76,7 +82,11 @@ class Outbox:
                 self._size -= len(part)
                 last = self._done and not self._parts and not self._trailers
                 connection.send_data(self._stream, part, end_stream=last)
-                self._line.flush_soon()
+                self._line.unwritten += len(part)
+                if self._line.unwritten < AT_ONCE:
+                    self._line.flush_soon()
+                else:
+                    self._line.flush()
                 if last:
                     self._finish()
                     return

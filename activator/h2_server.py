@@ -51,6 +51,7 @@ class Session(asyncio.Protocol):
         self.connection = h2.connection.H2Connection(config)
         self.streams: dict[int, Stream] = {}
         self.stuck = False
+        self.unwritten = 0
         self._flushing = False
         self._retired = False
         self._retiring = 0.0
@@ -135,6 +136,7 @@ class Session(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the library has made."""
         self._flushing = False
+        self.unwritten = 0
         data = self.connection.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)

@@ -92,6 +92,7 @@ class Channel(asyncio.Protocol):
         self.connection = h2.connection.H2Connection(config)
         self.streams: dict[int, OriginStream] = {}
         self.stuck = False
+        self.unwritten = 0
         self._flushing = False
         self._leaving = False
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -159,6 +160,7 @@ class Channel(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the library has made."""
         self._flushing = False
+        self.unwritten = 0
         data = self.connection.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)
