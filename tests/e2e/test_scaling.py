@@ -184,3 +184,58 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
 def grown(platform: Platform) -> None:
     """Wait until the first revision has what 20 requests at once want."""
     eventually_sync(lambda: len(instances(platform, "rolling")) >= 3, within=60, what="three instances")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "broken", "says"),
+    [
+        ("failing", {"FAIL": "500"}, r"100\.0 % of \d+ requests failed, against 0\.0 % of \d+ of failing-00001"),
+        ("slower", {"SLOW": "300"}, r"its p95 is \d+ ms over \d+ requests, against \d+ ms over \d+ of slower-00001"),
+    ],
+)
+def test_a_new_revision_that_does_worse_loses_its_traffic_again(
+    platform: Platform, worker: str, services: list[str], name: str, broken: dict[str, str], says: str
+) -> None:
+    services.append(name)
+    policy = {"knoll.dev/rollback-on": "error-rate>5%, p95>3x, requests>=20, window=60s"}
+    gradual = {"serving.knative.dev/rollout-duration": "40s"}
+    apply(platform, name, worker, policy, gradual)
+    platform.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
+    answers: list[Answer] = []
+
+    async def load(client: httpx.AsyncClient, until: asyncio.Event) -> None:
+        while not until.is_set():
+            answers.append(await ask(client, name, 20))
+
+    def fell() -> str:
+        words = ("get", "ksvc", name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
+        message = platform.kubectl(*words).stdout
+        return message if "went back" in message else ""
+
+    async def roll() -> str:
+        until = asyncio.Event()
+        async with client_of(platform, 10) as client, asyncio.TaskGroup() as tasks:
+            for _ in range(10):
+                tasks.create_task(load(client, until))
+            try:
+                await eventually(lambda: len(answers) > 200, within=60, what="some requests")
+                await asyncio.to_thread(apply, platform, name, worker, policy, gradual, **broken)
+                why = await eventually(lambda: asyncio.to_thread(fell), within=90, what="the rollback")
+                there = len(answers)
+                await eventually(lambda: len(answers) > there + 300, within=60, what="requests after it")
+                return why
+            finally:
+                until.set()
+
+    why = asyncio.run(roll())
+    assert re.search(f"Traffic went back from {name}-00002 to {name}-00001: {says}", why), why
+    assert {one.revision for one in answers[-200:]} == {f"{name}-00001"}
+    # It fell while its share was small: few users met it.
+    assert len([one for one in answers if one.revision == f"{name}-00002"]) < len(answers) / 2
+    traffic = platform.kubectl("get", "ksvc", name, "-o", "jsonpath={.status.traffic[*].revisionName}").stdout
+    assert traffic == f"{name}-00001"
+    found = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
+    (event,) = [one for one in found if one["reason"] == "RolledBack" and one["involvedObject"]["name"] == name]
+    assert event["type"] == "Warning"
+    assert re.search(says, event["message"])
