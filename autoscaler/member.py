@@ -2,25 +2,23 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 
 from autoscaler.containers import Containers
-from autoscaler.failures import MISSING_SOURCE, UNSCHEDULABLE, failure_of
+from autoscaler.failures import MISSING_SOURCE
 from autoscaler.ladder import Rung
-from autoscaler.probes.checks import Checker
+from autoscaler.launch import Launch
 from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
-from autoscaler.room import Need, Room, need_of
-from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec, Runtime
+from autoscaler.room import Need, need_of
+from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec
+from autoscaler.world import World
 from knoll.errors import KnollError
 from knoll.instances import InstanceRow
 from knoll.instances import Stage as ShownStage
-from knoll.resources.revision import Revision
 from knoll.scaling import Endpoint, Failure, StartTiming
 
 __all__ = ["MISSING_SOURCE", "RUNGS", "Member", "Stage", "World"]
@@ -31,37 +29,12 @@ Stage = Literal["starting", "ready", "unready", "draining", "gone", "resting", "
 """`resting`: on its way to a rung of the idle ladder, its last requests end."""
 RUNGS: tuple[Rung, ...] = ("paused", "stopped")
 
-RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses between tries to start an instance that the engine refused."""
 DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
 LEAST_GRACE = 2.0
 """Seconds from SIGTERM to SIGKILL that are left when ending the requests took all of the grace."""
-ROOM_SECONDS = 0.2
-"""Between two looks whether an instance fits now."""
 BUG_PAUSE = 5.0
 """Before an instance that failed by a mistake of ours is replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What members share."""
-
-    runtime: Runtime
-    checker: Checker
-    changed: Callable[["Member"], None]
-    """Told whenever a member's stage or failure is another."""
-    drained: Callable[["Member"], Coroutine[Any, Any, bool]]
-    """Waits until nobody sends requests to a member any more and none is left in it; see `Draining.drained`."""
-    room: Room
-    """What the machine has; members take of it."""
-    crowded: Callable[[], None]
-    """Told when a member does not fit: what rests may make room."""
-    pull: Callable[[str, str], Awaitable[None]]
-    """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
-    prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
-    """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
-    clock: Callable[[], float] = time.time
 
 
 class Member:
@@ -86,7 +59,6 @@ class Member:
             rests: on which rung of the idle ladder that is, and since when (epoch seconds); None: on none.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
-        self.spec = spec
         self.stage: Stage = rests[0] if rests else "starting"
         self.since = rests[1] if rests else 0.0
         """When it came to its rung, epoch seconds."""
@@ -97,8 +69,8 @@ class Member:
         self.created = adopted.created if adopted else wanted
         self.failure: Failure | None = None
         self.instance = adopted
-        self._world, self._probes, self._wanted, self._prepare = world, probes, wanted, prepare
-        self._try_now = asyncio.Event()
+        self._world, self._probes, self._wanted = world, probes, wanted
+        self._launch = Launch(world, spec, self.need, prepare, failed=self._failed, scheduled=self._is_scheduled)
         self._scheduled = self._started = 0.0
         self._timing: StartTiming | None = None
         self._adopted = adopted
@@ -112,6 +84,11 @@ class Member:
         self._containers = Containers(world.runtime, world.clock, self.name, adopted.containers if adopted else ())
         self._leave, self._lost = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def spec(self) -> InstanceSpec:
+        """What is started, or was."""
+        return self._launch.spec
 
     # For its scaler
 
@@ -144,7 +121,7 @@ class Member:
 
     def try_again(self) -> None:
         """What a start failed for may have changed: a pause before the next try is over."""
-        self._try_now.set()
+        self._launch.try_again()
 
     def drain(self) -> None:
         """Take it out of service and end it; what is in flight may finish."""
@@ -313,10 +290,19 @@ class Member:
     async def _serve(self) -> None:
         """Start and look after it until it is lost."""
         if self.instance is None:
-            await self._start_with_retries()
+            self._runs(await self._launch.run())
         elif self._adopted is not None and self._adopted.state == "paused":
             await self._world.runtime.resume(self.name)
         await self._look_after()
+
+    def _is_scheduled(self, instance: Instance) -> None:
+        self._scheduled, self.address = self._world.clock(), instance.address
+
+    def _runs(self, instance: Instance) -> None:
+        self.instance, self.address = instance, instance.address
+        self._started = self._world.clock()
+        self._containers.started(instance.containers)
+        self._world.changed(self)
 
     async def _stop(self, grace: float | None) -> None:
         while True:
@@ -326,52 +312,6 @@ class Member:
             except KnollError as error:
                 log.warning("instance not stopped yet", instance=self.name, error=str(error))
                 await asyncio.sleep(1)
-
-    async def _start_with_retries(self) -> None:
-        tries = 0
-        await self._find_room()
-        while True:
-            self._try_now.clear()
-            try:
-                await self._start()
-                return
-            except KnollError as error:
-                self._failed(failure_of(error, tries))
-                log.warning("instance not started", instance=self.name, error=str(error))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]):
-                    await self._try_now.wait()
-            tries += 1
-
-    async def _find_room(self) -> None:
-        """Wait until the machine has what it requests."""
-        while missing := self._world.room.take(self.name, self.need):
-            if self.failure is None or self.failure.message != missing:
-                log.warning("instance waits for room", instance=self.name, why=missing)
-                self._failed(Failure("ResourcesAvailable", UNSCHEDULABLE, missing))
-            self._world.crowded()
-            await asyncio.sleep(ROOM_SECONDS)
-        if self.failure is not None:
-            self.failure = None
-            self._world.changed(self)
-
-    async def _start(self) -> None:
-        runtime, clock = self._world.runtime, self._world.clock
-        for container in (*self.spec.containers, *self.spec.init_containers):
-            await self._world.pull(self.revision, container.image)
-
-        if self._prepare:
-            self.spec = await self._prepare()
-
-        def scheduled(instance: Instance) -> None:
-            self._scheduled = clock()
-            self.address = instance.address
-
-        self.instance = await runtime.start(self.spec, scheduled=scheduled)
-        self.address = self.instance.address
-        self._started = clock()
-        self._containers.started(self.instance.containers)
-        self._world.changed(self)
 
     async def _look_after(self) -> None:
         """Probe it, and start its containers again, until it is lost."""
@@ -434,7 +374,7 @@ class Member:
         if self.stage == "ready":
             self._set("unready")
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure | None) -> None:
         self.failure = failure
         self._world.changed(self)
 

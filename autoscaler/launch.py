@@ -1,0 +1,86 @@
+"""Getting an instance to run: room, images, files, then the engine, as often as it takes."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from autoscaler.failures import UNSCHEDULABLE, failure_of
+from autoscaler.room import Need
+from autoscaler.runtime.protocol import Instance, InstanceSpec
+from autoscaler.world import World
+from knoll.errors import KnollError
+from knoll.scaling import Failure
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses between tries to start an instance that the engine refused."""
+ROOM_SECONDS = 0.2
+"""Between two looks whether an instance fits now."""
+
+
+class Launch:
+    """The start of one instance. Owned by its member."""
+
+    def __init__(
+        self,
+        world: World,
+        spec: InstanceSpec,
+        need: Need,
+        prepare: Callable[[], Awaitable[InstanceSpec]] | None,
+        *,
+        failed: Callable[[Failure | None], None],
+        scheduled: Callable[[Instance], None],
+    ) -> None:
+        """
+        Args:
+            prepare: gives the spec to start, once what it takes from elsewhere is there; None starts `spec`.
+            failed: told what stands in the way, and None when that is over.
+            scheduled: see `Runtime.start`.
+        """
+        self.spec = spec
+        self._world, self._need, self._prepare = world, need, prepare
+        self._failed, self._scheduled = failed, scheduled
+        self._try_now = asyncio.Event()
+
+    def try_again(self) -> None:
+        """What a start failed for may have changed: a pause before the next try is over."""
+        self._try_now.set()
+
+    async def run(self) -> Instance:
+        """Start it, however long that takes."""
+        tries = 0
+        await self._find_room()
+        while True:
+            self._try_now.clear()
+            try:
+                return await self._start()
+            except KnollError as error:
+                self._failed(failure_of(error, tries))
+                log.warning("instance not started", instance=self.spec.name, error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]):
+                    await self._try_now.wait()
+            tries += 1
+
+    async def _find_room(self) -> None:
+        """Wait until the machine has what it requests."""
+        told = ""
+        while missing := self._world.room.take(self.spec.name, self._need):
+            if told != missing:
+                log.warning("instance waits for room", instance=self.spec.name, why=missing)
+                self._failed(Failure("ResourcesAvailable", UNSCHEDULABLE, missing))
+                told = missing
+            self._world.crowded()
+            await asyncio.sleep(ROOM_SECONDS)
+        if told:
+            self._failed(None)
+
+    async def _start(self) -> Instance:
+        for container in (*self.spec.containers, *self.spec.init_containers):
+            await self._world.pull(self.spec.revision, container.image)
+        if self._prepare:
+            self.spec = await self._prepare()
+        return await self._world.runtime.start(self.spec, scheduled=self._scheduled)

@@ -1,0 +1,35 @@
+"""What instances are given by the loop that looks after all of them."""
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoscaler.probes.checks import Checker
+from autoscaler.room import Room
+from autoscaler.runtime.protocol import InstanceSpec, Runtime
+from knoll.resources.revision import Revision
+
+if TYPE_CHECKING:
+    from autoscaler.member import Member
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What members share."""
+
+    runtime: Runtime
+    checker: Checker
+    changed: Callable[["Member"], None]
+    """Told whenever a member's stage or failure is another."""
+    drained: Callable[["Member"], Coroutine[Any, Any, bool]]
+    """Waits until nobody sends requests to a member any more and none is left in it; see `Draining.drained`."""
+    room: Room
+    """What the machine has; members take of it."""
+    crowded: Callable[[], None]
+    """Told when a member does not fit: what rests may make room."""
+    pull: Callable[[str, str], Awaitable[None]]
+    """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
+    prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
+    """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
+    clock: Callable[[], float] = time.time
