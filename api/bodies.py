@@ -5,6 +5,7 @@ charged with what it repeats (a bomb fails early), and duplicate keys are seen.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,8 +128,8 @@ def json_duplicates(raw: bytes) -> list[str]:
     def pairs(items: list[tuple[str, Any]]) -> Json:
         result = dict(items)
         if len(result) < len(items):
-            keys = [key for key, _ in items]
-            found.extend(sorted({key for key in keys if keys.count(key) > 1}))
+            times = Counter(key for key, _ in items)
+            found.extend(sorted(key for key, count in times.items() if count > 1))
         return result
 
     json.loads(raw, object_pairs_hook=pairs)
