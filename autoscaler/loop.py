@@ -3,27 +3,29 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 
 from autoscaler.delivery import Delivery
 from autoscaler.draining import QUIET_SECONDS, Draining
 from autoscaler.ladder import descend
-from autoscaler.member import RUNGS, Member, World
+from autoscaler.listening import Listening
+from autoscaler.member import Member, World
+from autoscaler.patience import patiently
 from autoscaler.probes.checks import Checker
+from autoscaler.publishing import Publishing
 from autoscaler.pulling import Pulling
 from autoscaler.room import Machine, Room
-from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime, Volume
+from autoscaler.runtime.protocol import Instance, Runtime, Volume
 from autoscaler.scaler import Scaler
 from autoscaler.showing import Showing
-from knoll import keys, kinds
-from knoll.connect import AWAY, Backoff
-from knoll.errors import InvalidResourceError, KnollError, NotFoundError, StoreUnavailableError
+from autoscaler.watching import Watching
+from knoll import kinds
+from knoll.errors import InvalidResourceError, NotFoundError, StoreUnavailableError
 from knoll.informer import Informer, Informers, Notice
 from knoll.instances import InstanceRow, RevisionInstances
 from knoll.live import LiveConfig
@@ -37,13 +39,11 @@ from knoll.tables import Table
 from knoll.tokens import shared_key
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 CONFIGURATION = ("knative-serving", "config-autoscaler")
 """Namespace and name of a ConfigMap that is there from a platform's first start on."""
 EMPTY_SECONDS = 30.0
 """How long instances are left alone that run beside a store without any Revision."""
-SWEEP_SECONDS = 15.0
 REPUBLISH_SECONDS = 30.0
 """Everything is put again so often: a Redis that lost its data is told nothing else by nobody else."""
 
@@ -66,12 +66,18 @@ class Autoscaler:
         quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._runtime, self._store, self._redis = runtime, store, redis
+        self._runtime, self._store = runtime, store
         self._endpoints, self._scale = endpoints, scale
         self._tick_seconds, self._clock, self._machine = tick_seconds, clock, machine
         self.room = Room()
         self._table_of_instances = instances
-        self._draining = Draining(endpoints, self._publish_surely, clock, quiet_seconds)
+        self.scalers: dict[str, Scaler] = {}
+        """By uid."""
+        self._current: dict[str, Scaler] = {}
+        """By `namespace/name`."""
+        self._by_key: defaultdict[str, list[Scaler]] = defaultdict(list)
+        self._publishing = Publishing(endpoints, scale, self._of, self._current)
+        self._draining = Draining(endpoints, self._publishing.surely, clock, quiet_seconds)
         self._revisions = Informer(store, kinds.REVISION.id)
         self._maps = Informer(store, kinds.CONFIG_MAP.id)
         self._sources = {
@@ -100,16 +106,11 @@ class Autoscaler:
         self._pods = Informer(store, kinds.POD.id)
         self._config = LiveConfig(self._maps)
         self._showing = Showing(instances, self._of)
-        self.scalers: dict[str, Scaler] = {}
-        """By uid."""
-        self._current: dict[str, Scaler] = {}
-        """By `namespace/name`."""
-        self._by_key: defaultdict[str, list[Scaler]] = defaultdict(list)
+        self._listening = Listening(redis, poked=self._poked, reported=self._report, heard=self._hears)
+        self._watching = Watching(runtime, self._members, self._member, lambda one: self._adopt(one, None), clock)
         self._due: dict[str, bool] = {}
         """Revision to whether it is to be decided anew."""
         self._wake = asyncio.Event()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._said: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
         self._before: Mapping[str, ScaleStatus] = {}
         self._configured_once = self._spawned = False
         self._spawn: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future
@@ -127,10 +128,10 @@ class Autoscaler:
                 duties = (
                     self._work,
                     self._tick,
-                    self._listen,
-                    self._watch_engine,
+                    self._listening.run,
+                    self._watching.follow,
+                    self._watching.sweep,
                     self._republish,
-                    self._sweep,
                     self._showing.run,
                     self._delivery.run,
                 )
@@ -140,28 +141,27 @@ class Autoscaler:
                 for informer in self._sources.values():
                     informer.subscribe(self._delivery.noticed, existing=False)
         finally:
-            members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
-            await asyncio.gather(*(member.abandon() for member in members))
+            await asyncio.gather(*(member.abandon() for member in self._members()))
 
     # Beginning
 
     async def _begin(self) -> None:
         """Take over what runs."""
-        _, scale = await self._patiently(self._scale.snapshot)
-        _, endpoints = await self._patiently(self._endpoints.snapshot)
-        _, shown = await self._patiently(self._table_of_instances.snapshot)
-        self.room.capacity = self._machine.over(await self._patiently(self._runtime.capacity))
+        _, scale = await patiently(self._scale.snapshot)
+        _, endpoints = await patiently(self._endpoints.snapshot)
+        _, shown = await patiently(self._table_of_instances.snapshot)
+        self.room.capacity = self._machine.over(await patiently(self._runtime.capacity))
         self._before = {status.uid: status for _, status in scale.values()}
         self._revisions.subscribe(self._note)
         self._config.subscribe(lambda _: self._configured())
         known = {each.id: each for _, entry in endpoints.values() for each in entry.endpoints}
         rows = {row.name: row for _, entry in shown.values() for row in entry.instances}
-        for instance in await self._patiently(self._runtime.instances):
+        for instance in await patiently(self._runtime.instances):
             self._adopt(instance, known.get(instance.name), rows.get(instance.name))
         for scaler in self.scalers.values():
             scaler.adopted()
         for key in {*scale, *endpoints} - set(self._current):
-            await self._patiently(partial(self._forget, key))
+            await patiently(partial(self._publishing.remove, key))
 
     def _adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
         scaler = self.scalers.get(instance.uid)
@@ -189,17 +189,7 @@ class Autoscaler:
                 self._adopt(instance, None)
                 return
         log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
-        await self._patiently(partial(self._runtime.stop, instance.name))
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it works: Redis or the engine may be away."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await call()
-            except KnollError as error:
-                log.warning("waiting", error=str(error))
-                await backoff.wait()
+        await patiently(partial(self._runtime.stop, instance.name))
 
     # Revisions
 
@@ -258,7 +248,7 @@ class Autoscaler:
 
     async def _vanished(self, scaler: Scaler) -> None:
         """A Revision is gone at once: it was deleted, or all objects were lost, and may be brought back."""
-        if self._configured_once and await self._patiently(self._is_emptied):
+        if self._configured_once and await patiently(self._is_emptied):
             log.warning("the store lost its objects; instances are left for a while", revision=scaler.key)
             await asyncio.sleep(EMPTY_SECONDS)
             namespace, _, name = scaler.key.partition("/")
@@ -355,81 +345,35 @@ class Autoscaler:
                     del self._current[key]
         try:
             if self._of(key):
-                await self._publish(key)
+                await self._publishing.publish(key)
             else:
-                await self._forget(key)
+                await self._publishing.remove(key)
+                if not self._of(key):
+                    self._by_key.pop(key, None)
             self._showing.mark(key)
         except StoreUnavailableError as error:
             log.warning("not published yet", revision=key, error=str(error))
-            self._said.pop(key, None)
+            self._publishing.doubt(key)
             asyncio.get_running_loop().call_later(1.0, self._mark, key)
-
-    async def _publish(self, key: str) -> int:
-        """Put a Revision's endpoints, then its scale; returns the version of its endpoints."""
-        async with self._locks[key]:
-            found = [one for scaler in self._of(key) for one in scaler.endpoints().endpoints]
-            endpoints = RevisionEndpoints(tuple(found))
-            current = self._current.get(key)
-            status = current.status() if current else None
-            version = 0
-            said = self._said.get(key)
-            if said is None or said[0] != endpoints or any(one.state == "draining" for one in found):
-                version = await self._endpoints.put(key, endpoints)
-            if status is not None and (said is None or said[1] != status):
-                await self._scale.put(key, status)
-            self._said[key] = (endpoints, status)
-            return version
-
-    async def _publish_surely(self, key: str) -> int:
-        return await self._patiently(lambda: self._publish(key))
-
-    async def _forget(self, key: str) -> None:
-        async with self._locks[key]:
-            await self._endpoints.remove(key)
-            await self._scale.remove(key)
-            self._said.pop(key, None)
-            if not self._by_key.get(key):
-                self._by_key.pop(key, None)
-        self._locks.pop(key, None)
 
     async def _republish(self) -> None:
         while True:
             await asyncio.sleep(REPUBLISH_SECONDS)
-            self._said.clear()
+            self._publishing.doubt()
             self._showing.mark_all()
             for key in list(self._current):
                 await self._say(key)
 
     # Listening
 
-    async def _listen(self) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.REPORTS, keys.POKES)
-                    self._draining.listening_since = self._clock()
-                    backoff.reset()
-                    while True:
-                        message = await channel.get_message(timeout=60)
-                        if message is not None:
-                            self._heard(message["channel"].decode(), message["data"])
-            except AWAY:
-                self._draining.listening_since = float("inf")
-                await backoff.wait()
+    def _hears(self, everything: bool) -> None:
+        self._draining.listening_since = self._clock() if everything else float("inf")
 
-    def _heard(self, channel: str, data: bytes) -> None:
-        try:
-            if channel == keys.POKES:
-                poke = msgspec.json.decode(data, type=Poke)
-                scaler = self._current.get(poke.revision)
-                if scaler:
-                    scaler.poke(poke.activator, poke.waiting, self._clock())
-                    self._mark(scaler.key)
-            else:
-                self._report(msgspec.json.decode(data, type=Report))
-        except msgspec.MsgspecError as error:
-            log.warning("a message on a channel is not ours", channel=channel, error=str(error))
+    def _poked(self, poke: Poke) -> None:
+        scaler = self._current.get(poke.revision)
+        if scaler:
+            scaler.poke(poke.activator, poke.waiting, self._clock())
+            self._mark(scaler.key)
 
     def _report(self, report: Report) -> None:
         now = self._clock()
@@ -439,53 +383,8 @@ class Autoscaler:
                 scaler.report(report.activator, row, now, report.period)
         self._draining.heard(report, now)
 
-    async def _watch_engine(self) -> None:
-        async for event in self._runtime.events():
-            match event:
-                case ContainerDied(instance=name):
-                    member = self._member(name)
-                    if member:
-                        member.died(event)
-                case InstanceLost(instance=name):
-                    self._lost(name)
-                case Resync():
-                    await self._resync()
-
-    async def _sweep(self) -> None:
-        """Look for instances that nobody looks after: an earlier leader's last ones, told of by no event."""
-        strangers: set[str] = set()
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            found = await self._patiently(self._runtime.instances)
-            unknown = [one for one in found if self._member(one.name) is None]
-            # Seen twice: what is just being removed is gone by the next time.
-            for instance in unknown:
-                if instance.name in strangers:
-                    self._adopt(instance, None)
-            strangers = {one.name for one in unknown}
-
-    async def _resync(self) -> None:
-        """Events may have been missed: compare with what the engine has."""
-        members = [member for scaler in self.scalers.values() for member in scaler.members.values()]
-        running = [member for member in members if member.instance is not None and member.stage != "gone"]
-        found = {one.name: one for one in await self._patiently(self._runtime.instances)}
-        for member in running:
-            now = found.get(member.name)
-            if now is None or now.state == "lost":
-                self._lost(member.name)
-                continue
-            if member.stage in RUNGS:
-                continue  # that one ended was meant
-            for one in now.containers:
-                if not one.running and now.state == "exited":
-                    code, at = one.exit_code or 0, self._clock()
-                    member.died(ContainerDied(member.name, member.revision, one.name, code, one.oom_killed, at))
-
-    def _lost(self, name: str) -> None:
-        member = self._member(name)
-        if member:
-            log.warning("instance lost", instance=name, revision=member.revision)
-            member.lose()
+    def _members(self) -> list[Member]:
+        return [member for scaler in self.scalers.values() for member in scaler.members.values()]
 
     def _member(self, name: str) -> Member | None:
         return next((one.members[name] for one in self.scalers.values() if name in one.members), None)
