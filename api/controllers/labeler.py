@@ -66,6 +66,9 @@ def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
         return True
     if configuration is None or objects.status(configuration).get("latestCreatedRevisionName") != revision:
         return False
+    if any(watch.why and watch.revision == revision for watch in rollback.watches_of(route)):
+        # It was rolled back: nothing will be sent to it any more.
+        return False
     own = configuration["metadata"]["name"]
     return any(target.get("configurationName") == own for target in spec.get("traffic") or ())
 

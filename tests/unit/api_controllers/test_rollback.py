@@ -67,6 +67,8 @@ def test_what_was_rolled_back_stays_without_traffic_until_the_next_generation() 
         later(world, 1000)
         assert world.shares(HOST) == {FIRST: 100}
     assert world.everything_again() == []
+    labels = objects.labels(world.get(kinds.REVISION, SECOND))
+    assert labels[well_known.ROUTING_STATE] == well_known.RESERVE, "its min-scale holds nothing up"
     deploy(world, THIRD)
     assert world.shares(HOST) == {FIRST: 99, THIRD: 1}
     assert note(world, THIRD) == FIRST
