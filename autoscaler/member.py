@@ -76,6 +76,8 @@ class Member:
         self._adopted = adopted
         self._served = adopted is not None and rests is None
         """Requests may be in it."""
+        self._waited_since = 0.0
+        """Since when its requests were waited for, epoch seconds; 0 while they still may be."""
         self._worked = adopted is not None
         """It was in service at some time: it ends by itself, when it is told to."""
         self._rung: Rung = rests[0] if rests else "paused"
@@ -179,8 +181,8 @@ class Member:
             if self.stage not in RUNGS or await self._resting(self._rung):
                 await self._serve_and_rest()
             self.drain()
-            began = self._world.clock()
-            if self._served:
+            began = self._waited_since or self._world.clock()
+            if self._served and not self._waited_since:
                 await _first(self._world.drained(self), self._lost.wait())
             await self._stop(self._grace_left(began))
         finally:
@@ -205,7 +207,11 @@ class Member:
 
     async def _rested(self) -> bool:
         """Go to its rung and wait there; True when it is to serve again, False when it is to end."""
-        if not await _first(self._world.drained(self), self._lost.wait(), self._leave.wait()) or self._leave.is_set():
+        began = self._world.clock()
+        if not await _first(self._world.drained(self), self._lost.wait(), self._leave.wait()):
+            self._waited_since = began  # something is left in it that does not end: it cannot be frozen
+            return False
+        if self._leave.is_set():
             return False
         self._served = False
         try:

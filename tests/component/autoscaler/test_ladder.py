@@ -57,6 +57,19 @@ async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(worl
     assert await state(world, "running") == first.id
 
 
+async def test_an_instance_with_an_open_websocket_ends_instead_of_being_frozen(
+    world: World, activator: Activator
+) -> None:
+    world.quiet_seconds = 0.3
+    await world.start()
+    key = await world.apply(annotations=LONG)
+    (one,) = await world.ready(key)
+    activator.tunnels[one.id] = 1
+    await world.gone()
+    assert world.engine.graces[one.id] > 200, "of 300"
+    await world.ready(key, 0)
+
+
 async def test_from_paused_it_is_stopped_and_then_removed(world: World, activator: Activator) -> None:
     await world.start()
     key = await world.apply(annotations={**QUICK, PAUSED: "500ms", STOPPED: "1s"})
