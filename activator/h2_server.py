@@ -19,6 +19,7 @@ from activator import exchange, replies
 from activator.exchange import Exchange
 from activator.h2_flow import Outbox
 from activator.heads import HeadError, Peer, RequestHead, ResponseHead, compose, forwarding, read_request, split
+from activator.server import QUIET_SECONDS
 
 if TYPE_CHECKING:
     from activator.gateway import Gateway
@@ -156,6 +157,7 @@ class Session(asyncio.Protocol):
     def forget(self, stream: "Stream") -> None:
         """A stream is over in both directions."""
         self.streams.pop(stream.id, None)
+        self._since = self.app.time()
         if self._retired and not self.streams:
             self.app.call_soon(self._close)
 
@@ -167,13 +169,14 @@ class Session(asyncio.Protocol):
     def retire(self) -> None:
         """The process wants to end. May be called again.
 
-        Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent when
-        no stream is open, or when there was no such moment for `GOAWAY_SECONDS`.
+        Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent once
+        no stream was open for a while, or when there was no such while for `GOAWAY_SECONDS`.
         """
         now = self.app.time()
         self._retiring = self._retiring or now
         if not self.streams:
-            self._close(h2.errors.ErrorCodes.NO_ERROR)
+            if now - self._since > QUIET_SECONDS:
+                self._close(h2.errors.ErrorCodes.NO_ERROR)
         elif not self._retired and now - self._retiring > GOAWAY_SECONDS:
             self._retired = True
             self.connection.close_connection(h2.errors.ErrorCodes.NO_ERROR)
