@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 WAIT_SECONDS = 60.0
 """How long a share is held back for want of instances; then it moves all the same."""
+LOOK_SECONDS = 2.0
+"""Between two looks at what it wants meanwhile: an autoscaler's tick."""
 
 
 @dataclass(frozen=True, slots=True)

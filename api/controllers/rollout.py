@@ -104,7 +104,12 @@ def advance(
             running.append(clock)
     # Without the acknowledgements there is no next step: they wake who waits for them.
     waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged and not clock.waits_since]
-    waits += [clock.waits_since + readiness.WAIT_SECONDS - now for clock in running if clock.waits_since]
+    # Nobody tells a Route that the load is another: what waits for instances is looked at again now and then.
+    waits += [
+        min(clock.waits_since + readiness.WAIT_SECONDS - now, readiness.LOOK_SECONDS)
+        for clock in running
+        if clock.waits_since
+    ]
     return Progress(tuple(result), tuple(running), max(min(waits), 0.0) if waits else None)
 
 

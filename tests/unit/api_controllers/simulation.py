@@ -65,6 +65,8 @@ class Simulation:
         template: Json = {"spec": {"containers": [{"name": "user-container", "image": image}], "timeoutSeconds": 300}}
         if options.get("revision"):
             template["metadata"] = {"name": options["revision"]}
+        if options.get("template_annotations"):
+            template.setdefault("metadata", {})["annotations"] = options["template_annotations"]
         annotations = {well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", **options.get("annotations", {})}
         spec = {"template": template, "traffic": traffic or [{"latestRevision": True, "percent": 100}]}
         return self.apply(

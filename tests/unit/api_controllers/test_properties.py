@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from api.controllers import objects, observe, traffic
+from api.controllers import objects, observe, rollback, traffic
 from api.controllers.hosts import Naming
 from api.controllers.traffic import Target
 from knoll import kinds
@@ -89,7 +89,12 @@ class AnyOrder(RuleBasedStateMachine):
             for i, percent in enumerate(percents)
         ]
         latest: list[Json] = [{"latestRevision": True, "percent": 100}]
-        self.world.service(revision=f"hello-{version}", image=version, traffic=traffic if named else latest)
+        self.world.service(
+            revision=f"hello-{version}",
+            image=version,
+            traffic=traffic if named else latest,
+            template_annotations={well_known.ROLLBACK_ON: "error-rate>5%"} if version != "v1" else {},
+        )
 
     @rule(label=st.sampled_from(["", "cluster-local"]))
     def make_local(self, label: str) -> None:
@@ -117,12 +122,30 @@ class AnyOrder(RuleBasedStateMachine):
         if self.has(version):
             self.world.resolved(f"hello-{version}", error="no such image" if error else "")
 
-    @rule(version=st.sampled_from(VERSIONS), actual=st.integers(0, 2))
-    def scale(self, version: str, actual: int) -> None:
+    @rule(seconds=st.sampled_from([1.0, 30.0, 100.0]))
+    def wait(self, seconds: float) -> None:
+        """What waits for a time is looked at again."""
+        self.world.now += seconds
+        self.world._dirty.update(dict.fromkeys(self.world.keys()))
+
+    @rule(
+        version=st.sampled_from(VERSIONS),
+        actual=st.integers(0, 2),
+        by_load=st.integers(0, 3),
+        worse=st.sampled_from(["", "", "it fails more often"]),
+    )
+    def scale(self, version: str, actual: int, by_load: int = 0, worse: str = "") -> None:
         if self.has(version) and objects.status(self.world.get(kinds.REVISION, f"hello-{version}")).get(
             "containerStatuses"
         ):
-            self.world.scaled(f"hello-{version}", actual=actual, active="True" if actual else "False", reason="")
+            self.world.scaled(
+                f"hello-{version}",
+                actual=actual,
+                active="True" if actual else "False",
+                reason="",
+                by_load=by_load,
+                rollback=worse,
+            )
 
     @rule(version=st.sampled_from(VERSIONS), acknowledged=st.booleans())
     def bring_up(self, version: str, acknowledged: bool) -> None:
@@ -136,6 +159,16 @@ class AnyOrder(RuleBasedStateMachine):
         if acknowledged and "default/hello" in self.world.world.routing:
             self.world.acknowledge()
             self.settle()
+
+    @rule(version=st.sampled_from(VERSIONS), by_load=st.integers(0, 3), worse=st.sampled_from(["", "it fails more"]))
+    def roll_out(self, version: str, by_load: int, worse: str) -> None:
+        """A new latest Revision, while what serves has that load; then it may do worse."""
+        for serving in VERSIONS:
+            if f"hello-{serving}" in self.ever_ready:
+                self.scale(serving, by_load or 1, by_load)
+        self.apply(version, [100], named=False)
+        self.bring_up(version, acknowledged=True)
+        self.scale(version, 1, 0, worse)
 
     @rule(version=st.sampled_from(VERSIONS))
     def fail(self, version: str) -> None:
@@ -183,8 +216,21 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once all is settled there is nothing left to do, and a ready Service says what is routed."""
+        self.look_at_routes()
         self.world.settle()
         assert self.world.everything_again() == []
+
+    @invariant()
+    def what_fell_gets_nothing(self) -> None:
+        found = self.world.world.cache.get(kinds.ROUTE.id, "default", "hello")
+        if found and not self.world._dirty:
+            fallen = {watch.revision for watch in rollback.watches_of(found) if watch.why}
+            latest = [one for one in objects.status(found).get("traffic", ()) if one["latestRevision"]]
+            assert not fallen & {one["revisionName"] for one in latest}
+
+    def look_at_routes(self) -> None:
+        if self.world.world.cache.get(kinds.ROUTE.id, "default", "hello"):
+            self.world._dirty[kinds.ROUTE.id, "default", "hello"] = None
 
     def remember(self) -> None:
         for name in self.world.names(kinds.REVISION):
