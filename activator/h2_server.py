@@ -35,6 +35,7 @@ ABUSE_PER_SECOND = 400
 """Resets, pings and changes of settings that a client may send in a second, on average, before it is cut off."""
 IDLE_SECONDS = 300.0
 GOAWAY_SECONDS = 5.0
+LINGER_SECONDS = 2.0
 
 
 class Session(asyncio.Protocol):
@@ -56,6 +57,7 @@ class Session(asyncio.Protocol):
         self._flushing = False
         self._retired = False
         self._retiring = 0.0
+        self._lingering: asyncio.TimerHandle | None = None
         self._abuse = 0.0
         self._known = (b"\n", b"")
         self._since = app.time()
@@ -94,6 +96,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.app.connections.discard(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
         for stream in list(self.streams.values()):
             stream.lost()
         self.streams.clear()
@@ -159,7 +163,16 @@ class Session(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         self._since = self.app.time()
         if self._retired and not self.streams:
-            self.app.call_soon(self._close)
+            self._linger()
+
+    def _linger(self) -> None:
+        """Everything is said: let the client close, which has seen the GOAWAY by then.
+
+        Had it sent something just now, closing here would reset the connection, and it might lose answers that it has
+        not read yet.
+        """
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close)
 
     def sweep(self, now: float) -> None:
         self._abuse = max(0.0, self._abuse - ABUSE_PER_SECOND)
@@ -174,15 +187,15 @@ class Session(asyncio.Protocol):
         """
         now = self.app.time()
         self._retiring = self._retiring or now
-        if not self.streams:
-            if now - self._since > QUIET_SECONDS:
-                self._close(h2.errors.ErrorCodes.NO_ERROR)
-        elif not self._retired and now - self._retiring > GOAWAY_SECONDS:
+        quiet = not self.streams and now - self._since > QUIET_SECONDS
+        if not self._retired and (quiet or now - self._retiring > GOAWAY_SECONDS):
             self._retired = True
             self.connection.close_connection(h2.errors.ErrorCodes.NO_ERROR)
             # After a GOAWAY of its own the library takes no frame; the streams that are there must still be carried.
             self.connection.state_machine.state = h2.connection.ConnectionState.SERVER_OPEN
             self.flush()
+            if not self.streams:
+                self._linger()
 
     def abort(self) -> None:
         self.transport.abort()
