@@ -129,7 +129,11 @@ def _volume_claim(body: Json, old: Json | None, problems: Problems) -> Json:
     if old is not None and {**old.get("spec", {}), **free} != {**spec, **free}:
         problems.append(FieldError("Forbidden: spec is immutable after creation except resources.requests", ("spec",)))
     body["spec"] = spec
-    body["status"] = body.get("status") or {"phase": "Pending"}
+    if uid := body["metadata"].get("uid"):
+        spec["volumeName"] = spec.get("volumeName") or f"pvc-{uid}"
+    # Its Docker volume is made when the first instance needs it, which cannot fail for want of anything.
+    storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    body["status"] = {"phase": "Bound", "accessModes": modes, "capacity": {"storage": storage}}
     return body
 
 

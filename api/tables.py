@@ -144,6 +144,16 @@ def _replicas(body: Json, now: float) -> str:
     return f"{body.get('status', {}).get('readyReplicas', 0)}/{body.get('spec', {}).get('replicas', 0)}"
 
 
+_ACCESS_MODES = {
+    "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOnce": "RWO", "ReadWriteOncePod": "RWOP"
+}  # fmt: skip
+
+
+def _access_modes(body: Json, now: float) -> str:
+    modes = body.get("status", {}).get("accessModes") or ()
+    return ",".join(_ACCESS_MODES.get(mode, mode) for mode in modes)
+
+
 _NAME = Column("Name", lambda body, now: body["metadata"]["name"], format="name")
 _AGE = Column("Age", _age)
 _READY = Column("Ready", _condition("Ready", "status"))
@@ -199,8 +209,11 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         _NAME,
         Column("Status", lambda body, now: body.get("status", {}).get("phase", "Pending")),
         Column("Volume", _at("spec", "volumeName")),
-        Column("Capacity", _at("spec", "resources", "requests", "storage")),
+        Column("Capacity", _at("status", "capacity", "storage")),
+        Column("Access Modes", _access_modes),
+        Column("StorageClass", _at("spec", "storageClassName")),
         _AGE,
+        Column("VolumeMode", _at("spec", "volumeMode"), priority=1),
     ),
     "pods": (
         _NAME,

@@ -412,6 +412,35 @@ async def test_an_orphaning_delete_leaves_the_children(kubectl: Kubectl, applied
     await kubectl("delete", "configuration,route", applied)
 
 
+# Beside the Knative kinds.
+
+
+async def test_a_volume_claim_is_bound_from_the_start(kubectl: Kubectl, manifest: Write) -> None:
+    claim = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: data
+spec:
+  accessModes: [ReadWriteOnce]
+  resources:
+    requests:
+      storage: 1Gi
+"""
+    assert await kubectl("apply", "-f", manifest(claim)) == "persistentvolumeclaim/data created\n"
+    await kubectl("wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
+    header, row = (await kubectl("get", "pvc", "data")).splitlines()
+    assert header.split()[:4] == ["NAME", "STATUS", "VOLUME", "CAPACITY"]
+    uid = await kubectl("get", "pvc", "data", "-o", "jsonpath={.metadata.uid}")
+    assert row.split()[:5] == ["data", "Bound", f"pvc-{uid}", "1Gi", "RWO"]
+    assert "unchanged" in await kubectl("apply", "-f", manifest(claim))
+    assert "configured" in await kubectl("apply", "-f", manifest(claim.replace("1Gi", "2Gi")))
+    assert (await kubectl("get", "pvc", "data", "--no-headers")).split()[2:4] == [f"pvc-{uid}", "2Gi"]
+    other = await kubectl.run("apply", "-f", manifest(claim.replace("ReadWriteOnce", "ReadWriteMany")))
+    assert "spec is immutable after creation" in other.err
+    assert "deleted" in await kubectl("delete", "pvc", "data")
+
+
 # Configuration.
 
 
