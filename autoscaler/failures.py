@@ -6,9 +6,11 @@ from knoll.errors import ImageError, KnollError
 from knoll.scaling import Failure
 
 UNSCHEDULABLE = "Unschedulable"
+FAILED_CREATE = "FailedCreate"
+"""A ResourceQuota of the namespace does not allow the instance."""
 MISSING_SOURCE = MissingSourceError.reason
 EXIT_PREFIX = "Container failed with: "
-BEFORE_A_CONTAINER = ("ErrImagePull", "ImagePullBackOff", UNSCHEDULABLE, MISSING_SOURCE)
+BEFORE_A_CONTAINER = ("ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE)
 """Reasons of failures that keep the engine from being asked for a container at all."""
 
 

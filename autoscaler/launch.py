@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from autoscaler.failures import UNSCHEDULABLE, failure_of
+from autoscaler.failures import FAILED_CREATE, UNSCHEDULABLE, failure_of
 from autoscaler.room import Need
 from autoscaler.runtime.protocol import Instance, InstanceSpec
 from autoscaler.world import World
@@ -66,17 +66,26 @@ class Launch:
             tries += 1
 
     async def _find_room(self) -> None:
-        """Wait until the machine has what it requests."""
-        told = ""
-        while missing := self._world.room.take(self.spec.name, self._need):
-            if told != missing:
-                log.warning("instance waits for room", instance=self.spec.name, why=missing)
-                self._failed(Failure("ResourcesAvailable", UNSCHEDULABLE, missing))
-                told = missing
-            self._world.crowded()
+        """Wait until its namespace's quotas allow it, and the machine has what it requests."""
+        told = None
+        while failure := self._in_the_way():
+            if told != failure:
+                log.warning("instance waits for room", instance=self.spec.name, why=failure.message)
+                self._failed(failure)
+                told = failure
+            if failure.reason == UNSCHEDULABLE:
+                self._world.crowded()
             await asyncio.sleep(ROOM_SECONDS)
         if told:
             self._failed(None)
+
+    def _in_the_way(self) -> Failure | None:
+        room = self._world.room
+        if over := room.over_quota(self.spec.name, self._need):
+            return Failure("ResourcesAvailable", FAILED_CREATE, over)
+        if missing := room.take(self.spec.name, self._need):
+            return Failure("ResourcesAvailable", UNSCHEDULABLE, missing)
+        return None
 
     async def _start(self) -> Instance:
         for container in (*self.spec.containers, *self.spec.init_containers):

@@ -69,7 +69,8 @@ class Autoscaler:
         self._runtime, self._store = runtime, store
         self._endpoints, self._scale = endpoints, scale
         self._tick_seconds, self._clock, self._machine = tick_seconds, clock, machine
-        self.room = Room()
+        self._quotas = Informer(store, kinds.RESOURCE_QUOTA.id)
+        self.room = Room(quotas=self._quotas.list)
         self._table_of_instances = instances
         self.scalers: dict[str, Scaler] = {}
         """By uid."""
@@ -119,7 +120,7 @@ class Autoscaler:
         """Lead until cancelled; instances run on."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                informers = Informers(self._store, [self._revisions, self._pods, *self._sources.values()])
+                informers = Informers(self._store, [self._revisions, self._pods, self._quotas, *self._sources.values()])
                 tasks.create_task(informers.run())
                 await informers.synced()
                 await self._config.synced()

@@ -88,3 +88,31 @@ async def test_instances_that_were_adopted_hold_their_room(world: World) -> None
 async def _waits(world: World, key: str) -> bool:
     status = await world.status(key)
     return bool(status and status.failure and status.failure.reason == "Unschedulable")
+
+
+async def test_a_quota_holds_instances_back_until_it_allows_them(world: World, activator: Activator) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "team", "namespace": "default", "uid": "q"},
+        "spec": {"hard": {"requests.cpu": "500m", "pods": "3"}},
+    }
+    made = await world.store.create(kinds.RESOURCE_QUOTA.id, quota)
+    await world.start()
+    await world.ready(await world.apply("small-00001", spec=asking(cpu="200m")))
+    key = await world.apply("big-00001", spec=asking(cpu="400m"))
+
+    async def told() -> bool:
+        failure = (await world.says(key, actual=0, initial_reached=False)).failure
+        assert failure is not None
+        assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "FailedCreate", True)
+        assert failure.message.endswith(
+            "is forbidden: exceeded quota: team, requested: requests.cpu=400m, used: requests.cpu=200m, "
+            "limited: requests.cpu=500m"
+        )
+        return True
+
+    await eventually(told, within=30)
+    await world.store.update(kinds.RESOURCE_QUOTA.id, {**made, "spec": {"hard": {"requests.cpu": "600m"}}})
+    await world.ready(key)
+    await world.says(key, failure=None, active="True")

@@ -1,5 +1,7 @@
 """What fits on the machine."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +71,34 @@ def test_never_more_is_handed_out_than_the_machine_has(steps: list[tuple[bool, i
             room.free(str(name))
         assert room.held.cores <= 2 + 1e-6
         assert room.held.memory_bytes <= 2 * GIB
+
+
+def quotas(**hard: str) -> list[dict[str, object]]:
+    bounds = {name.replace("_", "."): most for name, most in hard.items()}
+    return [{"metadata": {"name": "team"}, "spec": {"hard": bounds}}]
+
+
+def test_a_quota_counts_what_has_room_in_its_namespace() -> None:
+    room = Room(quotas=lambda namespace: quotas(requests_cpu="1", pods="5") if namespace == "default" else [])
+    half = need_of(instance(container("a", cpu_request=0.5)))
+    elsewhere = need_of(replace(instance(container("a", cpu_request=8)), revision="other/r"))
+    for name in ("i", "j"):
+        assert room.over_quota(name, half) == ""
+        room.take(name, half)
+    assert room.over_quota("x", elsewhere) == ""
+    assert room.over_quota("k", half) == (
+        'pods "k" is forbidden: exceeded quota: team, requested: requests.cpu=500m, used: requests.cpu=1, '
+        "limited: requests.cpu=1"
+    )
+    assert room.over_quota("i", half) == ""
+    room.keep("i", Need(0.0, 0))
+    assert room.over_quota("k", half) == ""
+
+
+def test_a_quota_of_limits_wants_limits_of_every_container() -> None:
+    room = Room(quotas=lambda namespace: quotas(limits_memory="1Gi"))
+    need = need_of(instance(container("a", memory_limit=GIB), container("b", memory_request=1)))
+    assert room.over_quota("i", need) == (
+        'pods "i" is forbidden: failed quota: team: must specify limits.memory for: b'
+    )
+    assert room.over_quota("i", need_of(instance(container("a", memory_limit=GIB)))) == ""

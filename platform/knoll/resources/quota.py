@@ -1,0 +1,118 @@
+"""ResourceQuotas: what a namespace may use together, and the words for when that is too much. Pure.
+
+Source: Kubernetes, "Resource Quotas", and the messages of its quota admission.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from knoll.resources.quantity import canonical, parse_quantity
+
+Json = dict[str, Any]
+Amounts = Mapping[str, Fraction]
+"""Amount of each resource by its name in a quota, such as `pods` or `requests.cpu`; cores and bytes."""
+
+COMPUTE = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+_SHORT = {"cpu": "requests.cpu", "memory": "requests.memory", "count/pods": "pods"}
+"""Other names for the same."""
+
+
+def resource(name: str) -> str:
+    """The one name of what `name` means: `cpu` is `requests.cpu`."""
+    return _SHORT.get(name, name)
+
+
+def hard(quota: Json) -> dict[str, str]:
+    """The bounds that a ResourceQuota sets, as they are written there."""
+    found = quota.get("spec", {}).get("hard")
+    return found if isinstance(found, dict) else {}
+
+
+def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
+    """All of them together."""
+    found: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for one in amounts:
+        for name, amount in one.items():
+            found[name] += amount
+    return dict(found)
+
+
+def written(name: str, amount: Fraction) -> str:
+    """An amount as Kubernetes writes it: bytes with binary suffixes, cores in thousandths where they are not whole."""
+    if name.endswith(("memory", "storage")) and amount.denominator == 1:
+        for power, suffix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+            if amount and amount.numerator % 1024**power == 0:
+                return f"{amount.numerator // 1024**power}{suffix}"
+    if amount.denominator == 1:
+        return canonical(str(amount.numerator))
+    return f"{-(-amount.numerator * 1000 // amount.denominator)}m"
+
+
+def used(quota: Json, now: Amounts) -> dict[str, str]:
+    """`status.used`: what is used of each resource that the quota bounds.
+
+    Args:
+        now: what is used in its namespace; what is not in it counts as nothing.
+    """
+    return {name: written(name, now.get(resource(name), Fraction(0))) for name in hard(quota)}
+
+
+def refusal(quotas: Iterable[Json], now: Amounts, asked: Amounts, unsaid: Mapping[str, tuple[str, ...]]) -> str:
+    """Why something more may not be made in a namespace; empty when it may.
+
+    Args:
+        quotas: the namespace's.
+        now: what is used.
+        asked: what it uses.
+        unsaid: names of the containers that ask for none of a compute resource. A quota that bounds the resource
+            refuses them: what they use could not be counted.
+    """
+    for quota in sorted(quotas, key=lambda one: str(one["metadata"]["name"])):
+        name = quota["metadata"]["name"]
+        missing = {bound: unsaid[resource(bound)] for bound in hard(quota) if unsaid.get(resource(bound))}
+        if missing:
+            said = "; ".join(f"{bound} for: {','.join(containers)}" for bound, containers in sorted(missing.items()))
+            return f"failed quota: {name}: must specify {said}"
+        over = sorted(bound for bound, most in hard(quota).items() if _over(resource(bound), most, now, asked))
+        if over:
+            none = Fraction(0)
+            wanted = ",".join(f"{bound}={written(bound, asked[resource(bound)])}" for bound in over)
+            before = ",".join(f"{bound}={written(bound, now.get(resource(bound), none))}" for bound in over)
+            limits = ",".join(f"{bound}={hard(quota)[bound]}" for bound in over)
+            return f"exceeded quota: {name}, requested: {wanted}, used: {before}, limited: {limits}"
+    return ""
+
+
+def _over(name: str, most: str, now: Amounts, asked: Amounts) -> bool:
+    if not asked.get(name):
+        return False
+    try:
+        bound = parse_quantity(str(most))
+    except ValueError:
+        return False
+    return now.get(name, Fraction(0)) + asked[name] > bound
+
+
+def of_pod(spec: Json) -> dict[str, Fraction]:
+    """What a Pod uses: its containers together, or the largest init container where that is more."""
+    together = total(_of_container(one) for one in spec.get("containers") or ())
+    for one in spec.get("initContainers") or ():
+        for name, amount in _of_container(one).items():
+            together[name] = max(together.get(name, Fraction(0)), amount)
+    return {"pods": Fraction(1), **together}
+
+
+def _of_container(container: Json) -> dict[str, Fraction]:
+    resources = container.get("resources") or {}
+    found: dict[str, Fraction] = {}
+    for kind in ("limits", "requests"):
+        for name in ("cpu", "memory"):
+            if amount := (resources.get(kind) or {}).get(name):
+                found[f"{kind}.{name}"] = parse_quantity(str(amount))
+    # A limit without a request is a request.
+    for name in ("cpu", "memory"):
+        if f"limits.{name}" in found:
+            found.setdefault(f"requests.{name}", found[f"limits.{name}"])
+    return found
