@@ -118,6 +118,10 @@ def _int_or_string(value: Wire) -> int | str:
     return _text(found.get(3, b"")) if found.get(1) else _integer(found.get(2, 0))
 
 
+def _quantity(value: Wire) -> str:
+    return _text(dict(_fields(_bytes(value))).get(1, b""))
+
+
 def _message(fields: Fields) -> Callable[[Wire], Json]:
     def read(value: Wire) -> Json:
         result: Json = {}
@@ -199,6 +203,10 @@ _KINDS: Mapping[tuple[str, str], Fields] = {
         1: _METADATA, 2: ("spec", "one", _message({1: ("finalizers", "list", _text)})),
     },
     ("v1", "Service"): {1: _METADATA, 2: ("spec", "one", _message(_SERVICE_SPEC))},
+    ("v1", "ResourceQuota"): {
+        1: _METADATA,
+        2: ("spec", "one", _message({1: ("hard", "map", _quantity), 2: ("scopes", "list", _text)})),
+    },
     ("v1", "ServiceAccount"): {
         1: _METADATA, 2: ("secrets", "list", _message(_REFERENCE)),
         3: ("imagePullSecrets", "list", _message({1: ("name", "one", _text)})),

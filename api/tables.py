@@ -154,6 +154,18 @@ def _access_modes(body: Json, now: float) -> str:
     return ",".join(_ACCESS_MODES.get(mode, mode) for mode in modes)
 
 
+def _quota(limits: bool) -> Cell:
+    """Used and most of what a quota bounds: of limits, or of everything else."""
+
+    def cell(body: Json, now: float) -> str:
+        status = body.get("status", {})
+        hard, used = status.get("hard") or {}, status.get("used") or {}
+        names = sorted(name for name in hard if name.startswith("limits.") == limits)
+        return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
+
+    return cell
+
+
 _NAME = Column("Name", lambda body, now: body["metadata"]["name"], format="name")
 _AGE = Column("Age", _age)
 _READY = Column("Ready", _condition("Ready", "status"))
@@ -215,6 +227,7 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         _AGE,
         Column("VolumeMode", _at("spec", "volumeMode"), priority=1),
     ),
+    "resourcequotas": (_NAME, Column("Request", _quota(False)), Column("Limit", _quota(True)), _AGE),
     "pods": (
         _NAME,
         Column("Ready", _ready_containers),

@@ -17,6 +17,7 @@ from api.metadata import Place
 from api.namespaces import CONTENTS
 from api.options import DeleteOptions, Propagation, WriteOptions
 from api.paths import Target
+from api.quotas import Quotas
 from knoll.collector import FOREGROUND, ORPHAN
 from knoll.errors import (
     AlreadyExistsError,
@@ -63,6 +64,7 @@ class Writes:
         self._store = store
         self._admission = admission
         self._now = now
+        self._quotas = Quotas(store)
 
     async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
         """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
@@ -84,6 +86,10 @@ class Writes:
 
     async def _insert(self, place: Place, body: Json, options: WriteOptions) -> Json:
         _check_size(body)
+        async with self._quotas.allowing(place, body):
+            return await self._new(place, body, options)
+
+    async def _new(self, place: Place, body: Json, options: WriteOptions) -> Json:
         if not options.dry_run:
             return await self._store.create(place.kind.id, body)
         name = body["metadata"]["name"]

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.controllers.backing import Gateway
 from api.controllers.loop import Controllers, Tables
+from api.controllers.quota_use import QuotaUse
 from api.controllers.showing import Showing
 from knoll import jobs, kinds, scaling, traffic
 from knoll.collector import Collector
@@ -58,6 +59,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
             group.create_task(informers.run())
             group.create_task(Collector(store, list(informers)).run())
             group.create_task(controllers.run())
+            group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())
             group.create_task(Showing(store, informers, shown, tables.scale, gateway).run())
 
     work = asyncio.create_task(lease.lead(lead))

@@ -15,7 +15,15 @@ Amounts = Mapping[str, Fraction]
 """Amount of each resource by its name in a quota, such as `pods` or `requests.cpu`; cores and bytes."""
 
 COMPUTE = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-_SHORT = {"cpu": "requests.cpu", "memory": "requests.memory", "count/pods": "pods"}
+_SHORT = {
+    "cpu": "requests.cpu",
+    "memory": "requests.memory",
+    "count/pods": "pods",
+    **{
+        name: f"count/{name}"
+        for name in ("configmaps", "persistentvolumeclaims", "resourcequotas", "secrets", "services")
+    },
+}
 """Other names for the same."""
 
 
@@ -25,9 +33,12 @@ def resource(name: str) -> str:
 
 
 def hard(quota: Json) -> dict[str, str]:
-    """The bounds that a ResourceQuota sets, as they are written there."""
-    found = quota.get("spec", {}).get("hard")
-    return found if isinstance(found, dict) else {}
+    """The bounds that a ResourceQuota sets, as they are written there.
+
+    One with scopes bounds nothing: what it is about (Pods by priority or deadline) does not exist here.
+    """
+    spec = quota.get("spec", {})
+    return {} if spec.get("scopes") else spec.get("hard") or {}
 
 
 def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
@@ -93,6 +104,24 @@ def _over(name: str, most: str, now: Amounts, asked: Amounts) -> bool:
     except ValueError:
         return False
     return now.get(name, Fraction(0)) + asked[name] > bound
+
+
+def bounds(quotas: Iterable[Json], asked: Amounts) -> bool:
+    """Whether any quota is about anything that is asked for."""
+    return any(resource(name) in asked for quota in quotas for name in hard(quota))
+
+
+def of_object(kind: str, body: Json) -> dict[str, Fraction]:
+    """What an object counts for that is no Pod.
+
+    Args:
+        kind: resource id, such as `configmaps` or `services.serving.knative.dev`.
+    """
+    found = {f"count/{kind}": Fraction(1)}
+    if kind == "persistentvolumeclaims":
+        asked = body.get("spec", {}).get("resources", {}).get("requests", {}).get("storage")
+        found["requests.storage"] = parse_quantity(str(asked)) if asked else Fraction(0)
+    return found
 
 
 def of_pod(spec: Json) -> dict[str, Fraction]:

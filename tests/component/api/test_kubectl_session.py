@@ -441,6 +441,44 @@ spec:
     assert "deleted" in await kubectl("delete", "pvc", "data")
 
 
+async def test_a_quota_counts_refuses_and_is_shown(kubectl: Kubectl, manifest: Write) -> None:
+    await kubectl("create", "namespace", "bounded")
+    inside = ("-n", "bounded")
+    hard = "--hard=count/services.serving.knative.dev=1,configmaps=2,requests.storage=1Gi,pods=3,limits.cpu=2"
+    assert await kubectl("create", "quota", "team", hard, *inside) == "resourcequota/team created\n"
+    for name in ("a", "b"):
+        await kubectl("create", "configmap", name, *inside)
+    refused = await kubectl.run("create", "configmap", "c", *inside)
+    assert refused.err == (
+        'error: failed to create configmap: configmaps "c" is forbidden: exceeded quota: team, '
+        "requested: configmaps=1, used: configmaps=2, limited: configmaps=2\n"
+    )
+    first = manifest(SHORT.replace("NAME", "first"))
+    await kubectl("apply", "-f", first, *inside)
+    await kubectl("apply", "-f", first, *inside)
+    for command in (("apply",), ("apply", "--server-side"), ("create", "--dry-run=server")):
+        second = await kubectl.run(*command, "-f", manifest(SHORT.replace("NAME", "second")), *inside)
+        assert second.code == 1
+        assert "exceeded quota: team, requested: count/services.serving.knative.dev=1" in second.err
+
+    async def shown() -> bool:
+        described = await kubectl("describe", "quota", "team", *inside)
+        rows = {row.split()[0]: row.split()[1:] for row in described.splitlines() if len(row.split()) == 3}
+        assert rows["configmaps"] == ["2", "2"]
+        assert rows["count/services.serving.knative.dev"] == ["1", "1"]
+        assert rows["requests.storage"] == ["0", "1Gi"]
+        assert rows["pods"] == ["0", "3"]
+        return True
+
+    await eventually(shown, within=60, what="the quota's use")
+    row = (await kubectl("get", "quota", "team", *inside)).splitlines()[1]
+    assert "configmaps: 2/2" in row
+    assert "limits.cpu: 0/2" in row
+    await kubectl("delete", "configmap", "a", *inside)
+    await kubectl("create", "configmap", "c", *inside)
+    await kubectl("delete", "namespace", "bounded", "--wait=false")
+
+
 # Configuration.
 
 

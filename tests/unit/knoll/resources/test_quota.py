@@ -88,3 +88,12 @@ def test_used_names_what_is_bounded() -> None:
 def test_it_is_refused_exactly_when_the_sum_is_over(most: int, now: int, more: int) -> None:
     said = quota.refusal([bounds(pods=str(most))], {"pods": Fraction(now)}, {"pods": Fraction(more)}, {})
     assert bool(said) == (now + more > most)
+
+
+def test_objects_count_by_their_kind_and_claims_by_their_size_too() -> None:
+    assert quota.of_object("services.serving.knative.dev", {}) == {"count/services.serving.knative.dev": 1}
+    claim = {"spec": {"resources": {"requests": {"storage": "1Ki"}}}}
+    asked = quota.of_object("persistentvolumeclaims", claim)
+    assert asked == {"count/persistentvolumeclaims": 1, "requests.storage": 1024}
+    assert quota.bounds([bounds(persistentvolumeclaims="1")], asked)
+    assert not quota.bounds([bounds(configmaps="1"), bounds(pods="1")], asked)

@@ -1,0 +1,25 @@
+"""Which Pods a quota counts."""
+
+from typing import Any
+
+import pytest
+
+from api.controllers.quota_use import of_pod
+
+SPEC: dict[str, Any] = {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}]}
+
+
+def test_a_pod_counts_with_what_it_requests() -> None:
+    assert of_pod({"spec": SPEC}) == {"pods": 1, "requests.cpu": 1}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "Paused"}]},
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "Stopped"}]},
+        {"containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "FailedCreate"}}}]},
+    ],
+)
+def test_what_rests_or_waits_for_a_quota_counts_for_nothing(status: dict[str, Any]) -> None:
+    assert of_pod({"spec": SPEC, "status": status}) == {}
