@@ -5,6 +5,7 @@ are in one place for both versions.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -213,7 +214,10 @@ class Session(asyncio.Protocol):
     def _request(self, event: h2.events.RequestReceived) -> None:
         assert event.stream_id is not None
         if self._retired:
-            self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            with contextlib.suppress(
+                h2.exceptions.ProtocolError
+            ):  # the client may have taken it back in the same batch
+                self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
         stream = self.streams[event.stream_id] = Stream(self, event.stream_id)
         stream.arrive(cast("list[tuple[bytes, bytes]]", event.headers or []), event.stream_ended is not None)

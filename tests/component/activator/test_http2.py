@@ -9,10 +9,14 @@ import grpc.aio
 import httpx
 import pytest
 
+from activator.h2_server import Session
 from knoll.scaling import Endpoint
 from knoll.traffic import DataPlane
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
+
+DATA, HEADERS, RST_STREAM, GOAWAY = 0, 1, 3, 7
+END_STREAM = 1
 
 Context = grpc.aio.ServicerContext
 
@@ -210,3 +214,45 @@ async def test_a_flood_of_resets_ends_the_connection(stage: Stage) -> None:
     ends = [event for event in events if isinstance(event, h2.events.ConnectionTerminated)]
     assert [end.error_code for end in ends] == [h2.errors.ErrorCodes.ENHANCE_YOUR_CALM]
     await eventually(lambda: not stage.gateway.live)
+
+
+async def test_a_stream_taken_back_at_once_after_a_goaway_disturbs_no_other(stage: Stage) -> None:
+    import h2.config
+    import h2.connection
+    import h2.errors
+
+    hold = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await hold.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    await stage.serving(handler)
+    fields = [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", "/")]
+    peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    peer.initiate_connection()
+    peer.send_headers(1, fields, end_stream=True)
+    client = await stage.connect()
+    client.send(peer.data_to_send())
+    await eventually(lambda: stage.gateway.live)
+    (session,) = (one for one in stage.gateway.connections if isinstance(one, Session))
+    session._retiring = stage.gateway.time() - 60  # it has been busy all this time
+    session.retire()
+    peer.send_headers(3, fields, end_stream=True)
+    peer.reset_stream(3, h2.errors.ErrorCodes.CANCEL)
+    peer.send_headers(5, fields, end_stream=True)
+    client.send(peer.data_to_send())
+    hold.set()
+    # Read frame by frame: the library takes a GOAWAY for the end of everything.
+    ended, refused, said_goodbye = False, 0, False
+    while not ended or not refused:
+        head = await client.reader.readexactly(9)
+        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+        payload = await client.reader.readexactly(int.from_bytes(head[:3], "big"))
+        said_goodbye = said_goodbye or kind == GOAWAY
+        if kind == RST_STREAM and stream == 5:
+            refused = int.from_bytes(payload, "big")
+        ended = ended or (kind in (DATA, HEADERS) and stream == 1 and bool(flags & END_STREAM))
+    assert said_goodbye
+    assert refused == h2.errors.ErrorCodes.REFUSED_STREAM
