@@ -34,7 +34,7 @@ RUN apt-get update \
 # 65532 is what unprivileged apps run as; the platform itself is somebody else.
 RUN groupadd --gid 10001 knoll \
  && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
- && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads \
+ && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads /var/lib/knoll/state \
  && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
 COPY --from=dependencies /opt/knoll /opt/knoll

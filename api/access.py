@@ -1,18 +1,31 @@
 """Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import authorization, options, paths, reviews, status
-from api.authorization import MASTERS, Attributes, Binding
-from api.identity import Authenticator, User
-from knoll.errors import KnollError, NotFoundError
+from api.authorization import Attributes, Binding
+from api.identity import ANONYMOUS, AUTHENTICATED, LOCAL, Authenticator, User, service_account
+from knoll.errors import BadRequestError, KnollError, NotFoundError
 from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.store import Store
 
 USER = "knoll.user"
 """Where the scope of a request holds its User."""
+_TRUSTED = "knoll.trusted"
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Trusting:
+    """ASGI application in front of a port that only this machine reaches: whoever says nothing is LOCAL."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, _TRUSTED: True}, receive, send)
 
 
 class Access:
@@ -27,20 +40,90 @@ class Access:
         if scope["type"] == "http":
             request = Request(scope)
             try:
-                user = await self._authenticator.user(request.headers.get("authorization", ""))
-                await self._check(request, user)
+                user = await self._user(request)
+                scope[USER] = await self._checked(request, user)
             except KnollError as error:
-                await status.respond(error)(scope, receive, send)
+                await status.respond(error, _subject(request))(scope, receive, send)
                 return
-            scope[USER] = user
         await self._app(scope, receive, send)
 
-    async def _check(self, request: Request, user: User) -> None:
-        if MASTERS in user.groups:
-            return
+    async def _user(self, request: Request) -> User:
+        if header := request.headers.get("authorization", ""):
+            return await self._authenticator.user(header)
+        return LOCAL if request.scope.get(_TRUSTED) else ANONYMOUS
+
+    async def _checked(self, request: Request, user: User) -> User:
+        """The user, or the one that he acts as, who may do what is asked. Raises: ForbiddenError."""
+        if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
+            return user
+        found = await bindings(self._store)
+        user = replace(user, unbounded=authorization.is_unbounded(user, found))
+        for wanted in impersonated(request):
+            if authorization.allowed(user, wanted, found) is None:
+                raise authorization.forbidden(user, wanted)
+        if other := acted_as(request):
+            user = replace(other, unbounded=authorization.is_unbounded(other, found))
         wanted = attributes(request)
-        if authorization.allowed(user, wanted, await bindings(self._store)) is None:
+        if authorization.allowed(user, wanted, found) is None:
             raise authorization.forbidden(user, wanted)
+        return user
+
+
+_AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "impersonate-uid"
+
+
+def impersonated(request: Request) -> list[Attributes]:
+    """What a request must be allowed to do that is made as somebody else (`kubectl --as`)."""
+    asked = [(name, value) for name, value in request.headers.items() if name.startswith("impersonate-")]
+    found = []
+    for name, value in asked:
+        if name == _AS_USER:
+            account = _account(value)
+            if account:
+                found.append(Attributes("impersonate", "", "serviceaccounts", "", account[0], account[1]))
+            else:
+                found.append(Attributes("impersonate", "", "users", name=value))
+        elif name == _AS_GROUP:
+            found.append(Attributes("impersonate", "", "groups", name=value))
+        elif name == _AS_UID:
+            found.append(Attributes("impersonate", "authentication.k8s.io", "uids", name=value))
+        elif name.startswith("impersonate-extra-"):
+            field = name.removeprefix("impersonate-extra-")
+            found.append(Attributes("impersonate", "authentication.k8s.io", "userextras", field, name=value))
+    return found
+
+
+def acted_as(request: Request) -> User | None:
+    """Who a request is made as, when not as its sender.
+
+    Raises: BadRequestError: groups and the like without a user.
+    """
+    headers = request.headers
+    name, groups, uid = headers.get(_AS_USER, ""), headers.getlist(_AS_GROUP), headers.get(_AS_UID, "")
+    if not name:
+        if any(found.startswith("impersonate-") for found in headers):
+            raise BadRequestError("requested impersonation without impersonating a user: send Impersonate-User")
+        return None
+    if name == ANONYMOUS.name:
+        return ANONYMOUS
+    account = _account(name)
+    if account and not groups:
+        return service_account(*account, uid)
+    return User(name, tuple(dict.fromkeys([*groups, AUTHENTICATED])), uid)
+
+
+def _account(name: str) -> tuple[str, str] | None:
+    """Namespace and name of the ServiceAccount that a user is."""
+    parts = name.split(":")
+    return (parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
+
+
+def _subject(request: Request) -> status.Subject | None:
+    try:
+        place = paths.parse(request.url.path).place
+    except NotFoundError:
+        return None
+    return status.Subject(place.kind, place.name)
 
 
 async def bindings(store: Store) -> list[Binding]:

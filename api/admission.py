@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from api import bodies, core, metadata
-from api.authorization import MASTERS, RBAC
+from api.authorization import RBAC
 from api.core_models import MODELS as CORE
 from api.identity import User
 from api.metadata import Place
@@ -81,8 +81,7 @@ class Admission:
         )
         if not admission.handles(place.kind):
             admitted = core.admit(fresh, None, place.kind)
-            if place.kind == ROLE_BINDING and MASTERS not in user.groups:
-                self._no_escalation(admitted, user)
+            self._no_escalation(admitted, place, user)
             return admitted
         # A generated name is completed by the rules of the kind, which judge what the client wrote.
         asked = {**fresh["metadata"], "name": body["metadata"].get("name", "")}
@@ -97,8 +96,10 @@ class Admission:
         )
 
     @staticmethod
-    def _no_escalation(body: Json, user: User) -> None:
-        # Whoever may make a RoleBinding holds `admin` there at least, and gives away no more than that.
+    def _no_escalation(body: Json, place: Place, user: User) -> None:
+        # Whoever may write a RoleBinding holds `admin` there at least, and gives away no more than that.
+        if place.kind != ROLE_BINDING or user.unbounded:
+            return
         name, role = body["metadata"]["name"], body["roleRef"]["name"]
         if role == "cluster-admin":
             raise ForbiddenError(
@@ -124,6 +125,7 @@ class Admission:
                 admitted["status"] = old["status"]
             return admitted
         admitted = core.admit(body, old, place.kind)
+        self._no_escalation(admitted, place, user)
         metadata.generation(admitted, old)
         return admitted
 

@@ -20,7 +20,7 @@ from api.admission import Admission
 from api.identity import Authenticator
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
-from api.namespaces import Terminator
+from api.namespaces import Namespaces
 from api.origin import SameOriginOnly
 from api.resources import ResourceEndpoint
 from api.subresources import Subresources
@@ -28,7 +28,13 @@ from api.uploads import Uploads
 from api.watches import Watches
 from api.writes import Writes
 from knoll import tokens
-from knoll.errors import BadRequestError, KnollError, MethodNotAllowedError, StoreUnavailableError
+from knoll.errors import (
+    BadRequestError,
+    KnollError,
+    MethodNotAllowedError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
 from knoll.kinds import NAMESPACE, SERVICE_ACCOUNT
 from knoll.settings import ApiSettings
 from knoll.store import Store
@@ -46,6 +52,7 @@ def create_app(
     *,
     admission: Admission | None = None,
     redis: "Redis | None" = None,
+    authority: str = "",
 ) -> Starlette:
     """Make the application.
 
@@ -53,7 +60,10 @@ def create_app(
         store: the objects; stays the caller's.
         settings: ports are not its concern; uploads, the autoscaler's address and the like are.
         admission: the rules of the kinds; the default ones read no configuration.
-        redis: where builds write their output; without it their logs are empty.
+        redis: where builds write their output and the platform's key lies; without it there is neither.
+        authority: PEM of whom clients should trust over https.
+
+    Whoever says nothing of himself may see little: `access.Trusting` in front makes him the platform's administrator.
 
     `app.state.watches.close()` ends all watches, which a graceful stop has to do first.
     """
@@ -64,13 +74,14 @@ def create_app(
     uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics)
     writes = Writes(store, admission or Admission())
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
+    authenticator = Authenticator(store, redis)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         with contextlib.suppress(OSError):
             # A folder that cannot be made is told to whoever uploads; everything else works without it.
             await asyncio.to_thread(uploads.prepare)
-        ending = asyncio.create_task(Terminator(store).run(), name="namespaces")
+        ending = asyncio.create_task(Namespaces(store, authority).run(), name="namespaces")
         yield
         ending.cancel()
         await asyncio.gather(ending, return_exceptions=True)
@@ -83,7 +94,9 @@ def create_app(
             *_discovery_routes(),
             *_upload_routes(uploads),
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review(store)),
+            _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectrulesreviews", _rules_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
+            _route(f"/apis/{reviews.AUTHENTICATION}/v1/tokenreviews", _token_review(authenticator)),
             _route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", _token(store, redis)),
             Route("/api/{path:path}", resources),
             Route("/apis/{path:path}", resources),
@@ -92,7 +105,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(SameOriginOnly),
-            Middleware(access.Access, store=store, authenticator=Authenticator(store, redis)),
+            Middleware(access.Access, store=store, authenticator=authenticator),
         ],
         exception_handlers={Exception: _bug},
     )
@@ -245,6 +258,29 @@ def _access_review(store: Store) -> Handler:
         _only_post(request)
         parsed = await parsed_body(request, duplicates=False)
         return _json(reviews.access(parsed.value, request.scope[access.USER], await access.bindings(store)), 201)
+
+    return review
+
+
+def _rules_review(store: Store) -> Handler:
+    async def review(request: Request) -> Response:
+        _only_post(request)
+        parsed = await parsed_body(request, duplicates=False)
+        return _json(reviews.rules(parsed.value, request.scope[access.USER], await access.bindings(store)), 201)
+
+    return review
+
+
+def _token_review(authenticator: Authenticator) -> Handler:
+    async def review(request: Request) -> Response:
+        _only_post(request)
+        parsed = await parsed_body(request, duplicates=False)
+        token, audiences = reviews.asked_token(parsed.value)
+        try:
+            found = await authenticator.of_token(token, audiences)
+        except UnauthorizedError:
+            return _json(reviews.token(parsed.value, None), 201)
+        return _json(reviews.token(parsed.value, found, audiences), 201)
 
     return review
 

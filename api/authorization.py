@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.identity import User
+from api.identity import AUTHENTICATED, User
 from knoll.errors import ForbiddenError
 from knoll.kinds import BUILD, SERVING
 
@@ -94,23 +94,22 @@ _EVERYTHING = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))
 
 ROLES: Mapping[str, tuple[Rule, ...]] = {"view": _VIEW, "edit": _EDIT, "admin": _ADMIN, "cluster-admin": _EVERYTHING}
 """The built-in ClusterRoles, each containing those before it."""
-_RANKS = {name: rank for rank, name in enumerate(ROLES)}
 
+PUBLIC = (Rule(("get",), paths=("/healthz", "/livez", "/readyz", "/version", "/version/")),)
+"""What everybody may, known or not."""
 BASIC = (
+    *PUBLIC,
     Rule(
         ("create",),
         ("authorization.k8s.io", "authentication.k8s.io"),
         ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"),
     ),
-    Rule(
-        ("get",),
-        paths=(
-            "/", "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-            "/version", "/version/",
-        ),
-    ),
-)  # fmt: skip
+    Rule(("get",), paths=("/", "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")),
+)
 """What everybody may who is known: to look around, and to ask about themselves."""
+_UPLOADS = "/uploads"
+_BUILDING = Attributes("create", BUILD, "builds")
+"""Whoever may do this anywhere may also send the source for it, which lies in no namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +125,11 @@ class Binding:
 
     def covers(self, user: User, namespace: str) -> bool:
         """Whether it gives `user` its role in `namespace`; in all of them when that is empty."""
-        return self.namespace in ("", namespace) and (
-            user.name in self.users or not self.groups.isdisjoint(user.groups)
-        )
+        return self.namespace in ("", namespace) and self.names(user)
+
+    def names(self, user: User) -> bool:
+        """Whether `user` is among those who get the role."""
+        return user.name in self.users or not self.groups.isdisjoint(user.groups)
 
     @property
     def reason(self) -> str:
@@ -137,6 +138,17 @@ class Binding:
             ("RoleBinding", f"{self.name}/{self.namespace}") if self.namespace else ("ClusterRoleBinding", self.name)
         )
         return f'RBAC: allowed by {kind} "{named}" of ClusterRole "{self.role}"'
+
+
+def cluster_roles() -> list[Json]:
+    """The roles as ClusterRoles."""
+    return [
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "rules": [rule.document() for rule in granted],
+        }
+        for name, granted in ROLES.items()
+    ]
 
 
 def binding(body: Json) -> Binding:
@@ -159,12 +171,26 @@ def allowed(user: User, wanted: Attributes, bindings: Iterable[Binding]) -> str 
     """Why `user` may do this; None when nothing allows it. The reason may be empty."""
     if MASTERS in user.groups:
         return ""
-    if any(rule.allows(wanted) for rule in BASIC):
+    if any(rule.allows(wanted) for rule in _basic(user)):
         return ""
+    sends = wanted.path == _UPLOADS or wanted.path.startswith(f"{_UPLOADS}/")
     for found in bindings:
-        if found.covers(user, wanted.namespace) and any(rule.allows(wanted) for rule in ROLES.get(found.role, ())):
+        covers = found.names(user) if sends else found.covers(user, wanted.namespace)
+        asked = _BUILDING if sends else wanted
+        if covers and any(rule.allows(asked) for rule in ROLES.get(found.role, ())):
             return found.reason
     return None
+
+
+def _basic(user: User) -> tuple[Rule, ...]:
+    return BASIC if AUTHENTICATED in user.groups else PUBLIC
+
+
+def is_unbounded(user: User, bindings: Iterable[Binding]) -> bool:
+    """Whether `user` may do everything everywhere."""
+    return MASTERS in user.groups or any(
+        found.role == "cluster-admin" and not found.namespace and found.names(user) for found in bindings
+    )
 
 
 def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]:
@@ -173,15 +199,7 @@ def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]
     if MASTERS in user.groups:
         names.add("cluster-admin")
     granted = [rule for name in ROLES if name in names for rule in ROLES[name]]
-    return list(dict.fromkeys([*BASIC, *granted]))
-
-
-def may_bind(user: User, role: str, namespace: str, bindings: Iterable[Binding]) -> bool:
-    """Whether `user` has himself what binding `role` would give: nobody gives more than he has."""
-    if MASTERS in user.groups:
-        return True
-    held = [_RANKS[found.role] for found in bindings if found.covers(user, namespace) and found.role in _RANKS]
-    return role in _RANKS and max(held, default=-1) >= _RANKS[role]
+    return list(dict.fromkeys([*_basic(user), *granted]))
 
 
 def forbidden(user: User, wanted: Attributes) -> ForbiddenError:

@@ -372,11 +372,33 @@ class ClusterRoleBinding(_Binding):
     KIND: ClassVar[Kind] = kinds.CLUSTER_ROLE_BINDING
 
 
+class PolicyRule(Model):
+    """What a role allows: verbs on resources of groups, or on paths."""
+
+    verbs: tuple[str, ...] = ()
+    """`*` is all."""
+    api_groups: tuple[str, ...] = ()
+    """Groups of the resources; the core group is empty."""
+    resources: tuple[str, ...] = ()
+    """Plurals; a subresource is `plural/subresource`."""
+    non_resource_urls: tuple[str, ...] = Field((), alias="nonResourceURLs")
+    """Paths that name no resource."""
+
+
+class ClusterRole(_Object):
+    """A built-in role; there are no others."""
+
+    KIND: ClassVar[Kind] = kinds.CLUSTER_ROLE
+
+    rules: tuple[PolicyRule, ...] = ()
+    """What it allows."""
+
+
 MODELS: dict[str, type[_Object]] = {
     model.KIND.id: model
     for model in (
         ConfigMap, Secret, Namespace, ServiceAccount, Event, ResourceQuota, PersistentVolumeClaim, Service,
-        RoleBinding, ClusterRoleBinding,
+        RoleBinding, ClusterRoleBinding, ClusterRole,
     )
 }  # fmt: skip
 """By resource id."""

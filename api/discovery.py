@@ -15,11 +15,14 @@ JSON = "application/json"
 KUBERNETES_MINOR = 32
 """The Kubernetes release whose API this is like; clients warn when theirs is far from it."""
 
-REVIEWS: Mapping[str, tuple[str, str]] = {
-    "authorization.k8s.io": ("selfsubjectaccessreviews", "SelfSubjectAccessReview"),
-    "authentication.k8s.io": ("selfsubjectreviews", "SelfSubjectReview"),
+REVIEWS: Mapping[str, Mapping[str, str]] = {
+    "authorization.k8s.io": {
+        "selfsubjectaccessreviews": "SelfSubjectAccessReview",
+        "selfsubjectrulesreviews": "SelfSubjectRulesReview",
+    },
+    "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview", "tokenreviews": "TokenReview"},
 }
-"""Questions about oneself: group to (plural, kind). They can only be created."""
+"""Questions about who may do what: group to kinds by plural. They can only be created."""
 
 
 def versions(group: str) -> list[str]:
@@ -90,8 +93,7 @@ def resource_list(group_name: str, version: str) -> Json:
             }
             for sub in kind.subresources
         )
-    if group_name in REVIEWS:
-        plural, name = REVIEWS[group_name]
+    for plural, name in REVIEWS.get(group_name, {}).items():
         resources.append({"name": plural, "singularName": "", "namespaced": False, "kind": name, "verbs": ["create"]})
     group_version = f"{group_name}/{version}" if group_name else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}

@@ -1,7 +1,7 @@
-"""Who asks: whoever the bearer token of a request names. Without one, everybody is one fixed user."""
+"""Who asks: whoever the bearer token of a request names. Without one, a fixed user where only this machine can ask."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -19,10 +19,23 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    unbounded: bool = False
+    """Whether he may do everything everywhere."""
 
 
-LOCAL = User("admin", ("system:masters", "system:authenticated"))
-"""Everybody who can reach the plain http port: it is bound to a loopback or private address."""
+AUTHENTICATED = "system:authenticated"
+"""Group of everybody who is known."""
+LOCAL = User("admin", ("system:masters", AUTHENTICATED), unbounded=True)
+"""Everybody who can reach the plain http port, when only this machine can."""
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+"""Everybody else who says nothing."""
+
+
+def service_account(namespace: str, name: str, uid: str = "") -> User:
+    """The user that a ServiceAccount is."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+    return User(tokens.username(namespace, name), groups, uid)
+
 
 _REMEMBERED = 1024
 """Tokens whose signature need not be looked at again."""
@@ -44,24 +57,33 @@ class Authenticator:
         self._known: dict[str, tokens.Claims] = {}
 
     async def user(self, header: str) -> User:
-        """The user of an `Authorization` header; LOCAL when it is empty.
+        """The user of an `Authorization` header.
 
         Raises: UnauthorizedError, StoreUnavailableError.
         """
-        if not header:
-            return LOCAL
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise UnauthorizedError("Unauthorized")
-        claims = await self._claims(token.strip())
+        return await self.of_token(token.strip())
+
+    async def of_token(self, token: str, audiences: Sequence[str] = ()) -> User:
+        """The ServiceAccount that a token was made for.
+
+        Args: audiences: any of them; without one, the API.
+
+        Raises: as `user`.
+        """
+        if audiences:
+            claims = tokens.verify(await self._key_of(token), token, self._now(), audiences)
+        else:
+            claims = await self._claims(token)
         try:
             account = await self._store.get(SERVICE_ACCOUNT.id, claims.namespace, claims.name)
         except NotFoundError:
             raise UnauthorizedError("Unauthorized") from None
         if account["metadata"].get("uid") != claims.uid or account["metadata"].get("deletionTimestamp"):
             raise UnauthorizedError("Unauthorized")
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{claims.namespace}", "system:authenticated")
-        return User(claims.username, groups, claims.uid)
+        return service_account(claims.namespace, claims.name, claims.uid)
 
     async def _claims(self, token: str) -> tokens.Claims:
         known = self._known.get(token)

@@ -1,7 +1,8 @@
-"""The end of a namespace: everything in it is deleted, then the namespace itself.
+"""The beginning and the end of a namespace.
 
-A namespace that is deleted is held by a finalizer until this loop has emptied it. The loop may run in several processes
-at once: deleting twice does no harm.
+At its beginning it gets what Kubernetes puts into each: the ServiceAccount `default` and, with TLS, the certificate of
+the API's authority. A namespace that is deleted is held by a finalizer until this loop has emptied it. The loop may run
+in several processes at once: making or deleting twice does no harm.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from typing import Any, cast
 
 import structlog
 
+from api import seeds
 from knoll.errors import ConflictError, ExpiredError, NotFoundError, StoreUnavailableError
-from knoll.kinds import KINDS, NAMESPACE
+from knoll.kinds import CONFIG_MAP, KINDS, NAMESPACE, SERVICE_ACCOUNT
 from knoll.store import Event, Store
 
 Json = dict[str, Any]
@@ -20,26 +22,32 @@ log = structlog.get_logger()
 
 CONTENTS = "knoll.dev/contents"
 """Finalizer of a namespace that is not empty yet, as far as anybody knows."""
+AUTHORITY = "kube-root-ca.crt"
+"""ConfigMap of every namespace with the certificate of the API's authority, as on Kubernetes."""
 LOOK_SECONDS = 0.5
 """Between two looks at a namespace whose objects take their time to go."""
 _FIRST = ("services.serving.knative.dev", "domainmappings.serving.knative.dev", "routes.serving.knative.dev")
 """What goes first, so that the rest is not made anew while it goes."""
 
 
-class Terminator:
+class Namespaces:
     """The loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, authority: str = "") -> None:
+        """Args: authority: PEM of whom clients of the API should trust; empty without TLS."""
         self._store = store
+        self._authority = authority
+        self._begun: set[str] = set()
+        """By uid."""
         self._ending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Empty what is being deleted, for ever."""
+        """Begin and end what there is, for ever."""
         try:
             while True:
                 try:
                     await self._follow()
-                except (StoreUnavailableError, ExpiredError) as error:
+                except (ConflictError, ExpiredError, NotFoundError, StoreUnavailableError) as error:
                     log.info("namespaces are listed again", reason=str(error))
                     await asyncio.sleep(LOOK_SECONDS)
         finally:
@@ -50,20 +58,30 @@ class Terminator:
     async def _follow(self) -> None:
         listing = await self._store.list(NAMESPACE.id)
         for body in listing.items:
-            self._look(body)
+            await self._look(body)
         events = cast("AsyncGenerator[Event, None]", self._store.watch(listing.version, NAMESPACE.id))
         async with aclosing(events):
             async for event in events:
                 if event.type != "DELETED":
-                    self._look(event.body)
+                    await self._look(event.body)
+                else:
+                    self._begun.discard(event.body["metadata"]["uid"])
 
-    def _look(self, body: Json) -> None:
+    async def _look(self, body: Json) -> None:
         metadata = body["metadata"]
         name = metadata["name"]
-        ends = metadata.get("deletionTimestamp") and CONTENTS in (metadata.get("finalizers") or ())
-        if ends and name not in self._ending:
+        if not metadata.get("deletionTimestamp"):
+            if metadata["uid"] not in self._begun:
+                await self._begin(name)
+                self._begun.add(metadata["uid"])
+        elif CONTENTS in (metadata.get("finalizers") or ()) and name not in self._ending:
             task = self._ending[name] = asyncio.create_task(self._end(name), name=f"end of namespace {name}")
             task.add_done_callback(lambda _: self._ending.pop(name, None))
+
+    async def _begin(self, name: str) -> None:
+        await seeds.create(self._store, SERVICE_ACCOUNT, name, "default", {})
+        if self._authority:
+            await seeds.put(self._store, CONFIG_MAP, name, AUTHORITY, {"data": {"ca.crt": self._authority}})
 
     async def _end(self, name: str) -> None:
         while True:

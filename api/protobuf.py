@@ -219,6 +219,13 @@ _KINDS: Mapping[tuple[str, str], Fields] = {
             2: ("nonResourceAttributes", "one", _message({1: ("path", "one", _text), 2: ("verb", "one", _text)})),
         })),
     },
+    ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): {
+        1: _METADATA, 2: ("spec", "one", _message({1: ("namespace", "one", _text)})),
+    },
+    ("authentication.k8s.io/v1", "TokenReview"): {
+        1: _METADATA,
+        2: ("spec", "one", _message({1: ("token", "one", _text), 2: ("audiences", "list", _text)})),
+    },
     (f"{_RBAC}/v1", "RoleBinding"): _BINDING,
     (f"{_RBAC}/v1", "ClusterRoleBinding"): _BINDING,
     ("authentication.k8s.io/v1", "TokenRequest"): {

@@ -1,20 +1,29 @@
-"""Objects that must be there from the first start: namespaces, and the gateway that clients look up."""
+"""Objects that must be there from the first start: namespaces, roles, the owner, the gateway that clients look up."""
 
 import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
-from api import core, metadata
+from api import authorization, core, metadata
 from api.metadata import Place
 from knoll.config.platform import NAMESPACE as NAMESPACE_OF_CONFIG
 from knoll.config.platform import default_config_maps
 from knoll.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
-from knoll.kinds import CONFIG_MAP, CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT, Kind
+from knoll.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CONFIG_MAP,
+    CORE_SERVICE,
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    Kind,
+)
+from knoll.kubeconfig import OWNER
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -22,17 +31,22 @@ Json = dict[str, Any]
 Action = Callable[[], None]
 log = structlog.get_logger()
 
-NAMESPACES = ("default", "knative-serving", "istio-system", "kube-system")
+NAMESPACES = ("default", "knative-serving", "istio-system", "kube-public", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever it really is."""
 _RETRY_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 
 
-async def keep(store: Store, settings: ApiSettings) -> None:
-    """Plant, and plant again when the store has lost what it held."""
+async def _nothing() -> None:
+    pass
+
+
+async def keep(store: Store, settings: ApiSettings, planted: Callable[[], Awaitable[None]] = _nothing) -> None:
+    """Plant, and plant again when the store has lost what it held; call `planted` each time."""
     while True:
         await plant(store, settings)
+        await _tried(planted)
         with contextlib.suppress(NotFoundError):
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -40,16 +54,28 @@ async def keep(store: Store, settings: ApiSettings) -> None:
                     await store.get(NAMESPACE.id, "", NAMESPACES[0])
 
 
+async def _tried(planted: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await planted()
+        except (ConflictError, NotFoundError, OSError, StoreUnavailableError) as error:
+            log.warning("owner's kubeconfig waits", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
 async def plant(store: Store, settings: ApiSettings) -> None:
     """Create what is missing and bring the gateway up to date; waits for the store as long as it takes."""
     while True:
         try:
             for name in NAMESPACES:
-                await _create(store, NAMESPACE, "", name, {})
-            await _create(store, SERVICE_ACCOUNT, "default", "default", {})
+                await create(store, NAMESPACE, "", name, {})
+            for role in authorization.cluster_roles():
+                await put(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
+            await create(store, SERVICE_ACCOUNT, *OWNER, {})
+            await create(store, CLUSTER_ROLE_BINDING, "", "knoll-owner", _owned())
             for body in default_config_maps():
                 name = body["metadata"]["name"]
-                await _create(store, CONFIG_MAP, NAMESPACE_OF_CONFIG, name, body)
+                await create(store, CONFIG_MAP, NAMESPACE_OF_CONFIG, name, body)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError, NotFoundError) as error:
             log.warning("first objects wait", error=str(error))
@@ -58,7 +84,8 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             return
 
 
-async def _create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+async def create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+    """Create an object unless it is there."""
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
     body["metadata"] = dict(body["metadata"])
     place = Place(kind, kind.version, namespace)
@@ -69,6 +96,21 @@ async def _create(store: Store, kind: Kind, namespace: str, name: str, content: 
         await store.create(kind.id, core.admit(body, None, kind))
     except AlreadyExistsError:
         return
+
+
+async def put(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+    """As `create`; what is there already is brought up to date."""
+    await create(store, kind, namespace, name, content)
+    found = await store.get(kind.id, namespace, name)
+    await store.update(kind.id, core.admit({**found, **content, "metadata": found["metadata"]}, found, kind))
+
+
+def _owned() -> Json:
+    namespace, name = OWNER
+    return {
+        "roleRef": {"apiGroup": authorization.RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}],
+    }
 
 
 async def _gateway(store: Store, settings: ApiSettings) -> None:
@@ -88,7 +130,4 @@ async def _gateway(store: Store, settings: ApiSettings) -> None:
         },
         "status": {"loadBalancer": {"ingress": [{"ip": settings.gateway_address}]}},
     }
-    await _create(store, CORE_SERVICE, namespace, name, content)
-    found = await store.get(CORE_SERVICE.id, namespace, name)
-    wanted = core.admit({**found, **content}, found, CORE_SERVICE)
-    await store.update(CORE_SERVICE.id, wanted)
+    await put(store, CORE_SERVICE, namespace, name, content)

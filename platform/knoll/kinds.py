@@ -94,6 +94,9 @@ CLUSTER_ROLE_BINDING = Kind(
     "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding",
     namespaced=False,
 )  # fmt: skip
+CLUSTER_ROLE = Kind(
+    "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", namespaced=False, verbs=_READ_ONLY
+)  # fmt: skip
 POD = Kind(
     "", "v1", "Pod", "pods", "pod", ("po",), ("all",), verbs=_READ_AND_DELETE, subresources=("log",)
 )  # fmt: skip
@@ -115,8 +118,9 @@ SERVERLESS_SERVICE = Kind(
 KINDS: tuple[Kind, ...] = (
     SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, BUILD_KIND,
     NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
-    ROLE_BINDING, CLUSTER_ROLE_BINDING,
+    ROLE_BINDING, CLUSTER_ROLE_BINDING, CLUSTER_ROLE,
     POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip
-"""Every kind. The last line are views of real state: objects that only the controllers write."""
+"""Every kind. ClusterRoles are the built-in ones, written at the start; the last line are views of real state: objects
+that only the controllers write."""
 BY_ID = {kind.id: kind for kind in KINDS}

@@ -4,7 +4,7 @@ What the platform *does* is configured by Knative's own ConfigMaps (`knoll.confi
 of these and hands it down; nothing else reads the environment.
 """
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,18 @@ class ApiSettings(CommonSettings):
     api_host: str = "127.0.0.1"
     """Address that the API listens on over plain http."""
     api_port: int = Field(8001, ge=0, le=65535)
-    """Port of the API; 0 picks a free one."""
+    """Port of the API over plain http; 0 picks a free one."""
+    api_trusts_plain: bool | None = None
+    """Whether requests over plain http that say nothing of their sender may do everything: only where no other machine
+    reaches the port. By default they may when `api_host` is a loopback address."""
+    api_tls_host: str = "127.0.0.1"
+    """Address that the API listens on over https, where everybody needs a token."""
+    api_tls_port: int = Field(0, ge=0, le=65535)
+    """Port of the API over https, inside and as users reach it; 0 is none."""
+    api_tls_names: str = ""
+    """Hosts and addresses by which the API is reached over https, besides `gateway_address`; separated by commas."""
+    state_dir: Path = Path("/var/lib/knoll/state")
+    """Where the API keeps its certificates and the owner's kubeconfig."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
     """Where uploaded sources wait for the builder; the API and the builder share it."""
     max_upload_bytes: PositiveInt = 2 * 1024**3
@@ -46,6 +57,27 @@ class ApiSettings(CommonSettings):
     """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
     autoscaler_url: str = "http://127.0.0.1:8082"
     """The autoscaler's own HTTP port, which serves the logs of instances."""
+
+    @property
+    def trusts_plain(self) -> bool:
+        """`api_trusts_plain` with its default."""
+        if self.api_trusts_plain is not None:
+            return self.api_trusts_plain
+        try:
+            return ip_address(self.api_host).is_loopback
+        except ValueError:
+            return self.api_host == "localhost"
+
+    @property
+    def tls_names(self) -> list[str]:
+        """Hosts and addresses of the API's certificate, each once."""
+        own = ["localhost", "127.0.0.1", "::1", self.gateway_address, *self.api_tls_names.split(",")]
+        return list(dict.fromkeys(name.strip() for name in own if name.strip()))
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The owner's kubeconfig."""
+        return self.state_dir / "kubeconfig"
 
 
 class ActivatorSettings(CommonSettings):

@@ -146,8 +146,8 @@ def key_id(token: str) -> str:
         raise UnauthorizedError("Unauthorized") from error
 
 
-def verify(key: SigningKey, token: str, now: float, audience: str = ISSUER) -> Claims:
-    """What `token` says, when `key` signed it, it is for `audience`, and it is valid at `now` (epoch seconds).
+def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str] = ISSUER) -> Claims:
+    """What `token` says, when `key` signed it, it is for (one) `audience`, and it is valid at `now` (epoch seconds).
 
     Raises: UnauthorizedError.
     """

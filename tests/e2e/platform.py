@@ -35,6 +35,8 @@ class Platform:
     data: Path
     home: Path
     process: subprocess.Popen[str]
+    environment: dict[str, str]
+    """Settings that it was started with, beside those of its command line."""
     output: list[str] = field(default_factory=list)
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -79,11 +81,12 @@ class Platform:
 def running(directory: Path, home: Path | None = None, **environment: str) -> Iterator[Platform]:
     """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    api_port, port, https_port = free_port(), free_port(), free_port()
+    api_port, port, https_port, tls_port = free_port(), free_port(), free_port(), free_port()
     data, home = directory / "data", home or directory / "home"
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "knoll.cli", "up", "--data", str(data), "--platform", name, "--verbose",
-               "--api-port", str(api_port), "--port", str(port), "--https-port", str(https_port)]  # fmt: skip
+               "--api-port", str(api_port), "--port", str(port), "--https-port", str(https_port), "--api-tls-port",
+               str(tls_port)]  # fmt: skip
     ports = {f"KNOLL_{part}_ADMIN_PORT": str(free_port()) for part in ("ACTIVATOR", "AUTOSCALER", "BUILDER")}
     process = subprocess.Popen(
         command,
@@ -93,8 +96,8 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
         text=True,
         env={**os.environ, **ports, "NO_COLOR": "1", "COLUMNS": "400", **environment},
     )
-    gateway = f"http://127.0.0.1:{port}"
-    platform = Platform(name, f"http://127.0.0.1:{api_port}", gateway, https_port, data, home, process)
+    gateway, settings = f"http://127.0.0.1:{port}", {**ports, **environment}
+    platform = Platform(name, f"http://127.0.0.1:{api_port}", gateway, https_port, data, home, process, settings)
     assert process.stdout is not None
     reader = threading.Thread(target=lambda: platform.output.extend(iter(process.stdout.readline, "")), daemon=True)
     reader.start()

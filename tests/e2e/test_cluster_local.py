@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from knoll import names_server
 from tests.component.activator.test_configured import certificate
@@ -159,6 +160,20 @@ def test_an_instance_reaches_the_public_gateway_too(platform: Platform, inside: 
     url = f"http://{gateway_address(platform)}:{port}/"
     assert inside.get(url, host="caller.default.localhost")["body"] == "caller was asked as caller.default.localhost"
     assert inside.get(url, host="inner.default.svc.cluster.local")["status"] == 404
+
+
+def test_an_instance_reaches_nothing_of_ours_but_the_gateway(platform: Platform, inside: Caller) -> None:
+    """Neither by its own loopback, nor by the bridge's address on this machine, nor by any other of its addresses."""
+    tls = yaml.safe_load((platform.data / "state" / "kubeconfig").read_text())["clusters"][0]["cluster"]["server"]
+    ports = {address.rpartition(":")[2] for address in (platform.api, tls)} | {
+        port for name, port in platform.environment.items() if name.endswith("_ADMIN_PORT")
+    }
+    assert len(ports) == 5
+    own = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    for address in {"127.0.0.1", gateway_address(platform), *(one for one in own if ":" not in one)}:
+        for port in ports:
+            told = inside.get(f"http://{address}:{port}/healthz")
+            assert (told["status"], "connection refused" in told["error"]) == (0, True), (address, port, told)
 
 
 def test_a_call_inside_wakes_a_service_that_sleeps(platform: Platform, inside: Caller) -> None:

@@ -12,7 +12,7 @@ from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
 COMMANDS = {
     "up": "up", "down": "down", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services",
     "describe": "describe", "explain": "explain", "traffic": "traffic", "rollback": "traffic", "logs": "services",
-    "export": "export", "doctor": "setup", "kubeconfig": "setup", "completion": "setup",
+    "export": "export", "doctor": "setup", "kubeconfig": "identity", "completion": "setup",
 }  # fmt: skip
 """Each command and the module here that has it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}

@@ -71,6 +71,16 @@ class Client:
     def delete(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
         return self._json("DELETE", f"{_path(kind, namespace)}/{name}")
 
+    def token(self, namespace: str, name: str, seconds: int) -> str:
+        """A token of a ServiceAccount that lives so long."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        answer = self._json("POST", f"{_path(kinds.SERVICE_ACCOUNT, namespace)}/{name}/token", json=body)
+        return str(answer["status"]["token"])
+
     def has_upload(self, upload_id: str) -> bool:
         try:
             self._send("HEAD", f"/uploads/{upload_id}")

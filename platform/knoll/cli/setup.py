@@ -1,4 +1,4 @@
-"""Commands about this machine: doctor, kubeconfig, completion."""
+"""Commands about this machine: doctor, completion."""
 
 import shutil
 import socket
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import httpx
-import yaml
 from click.shell_completion import get_completion_class
 from rich.console import Console
 
@@ -118,7 +117,7 @@ def names(_: str) -> Iterator[Finding]:
 def ports(server: str) -> Iterator[Finding]:
     """The usual ones, unless a platform has them."""
     if not next(platform(server)).good:
-        for port, option in ((8080, "--port"), (8443, "--https-port"), (8001, "--api-port")):
+        for port, option in ((8080, "--port"), (8443, "--https-port"), (8001, "--api-port"), (8444, "--api-tls-port")):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -141,22 +140,6 @@ def platform(server: str) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, dnsmasq, disk, names, ports, platform)
-
-
-@click.command()
-@click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
-def kubeconfig(server: str) -> None:
-    """Print a kubeconfig for kubectl and kn: `knoll kubeconfig > knoll.yaml; export KUBECONFIG=$PWD/knoll.yaml`."""
-    name = "knoll"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": server}}],
-        "users": [{"name": name, "user": {}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
-        "current-context": name,
-    }
-    click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
 
 
 @click.command()

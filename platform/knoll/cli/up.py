@@ -38,7 +38,8 @@ class StartError(KnollError):
 @data_option
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
 @click.option("--https-port", default=8443, show_default=True, help="The same for https; 0 for none.")
-@click.option("--api-port", default=8001, show_default=True, help="Port of the API.")
+@click.option("--api-port", default=8001, show_default=True, help="Port of the API, for this machine alone.")
+@click.option("--api-tls-port", default=8444, show_default=True, help="The same over TLS, with tokens; 0 for none.")
 @click.option(
     "--platform", default="knoll-dev", show_default=True, help="Name of this platform on the container engine."
 )
@@ -50,6 +51,7 @@ def up(
     port: int,
     https_port: int,
     api_port: int,
+    api_tls_port: int,
     platform: str,
     keep_instances: bool,
     verbose: bool,
@@ -64,7 +66,9 @@ def up(
         "KNOLL_PLATFORM": platform,
         "KNOLL_INSTANCE_NETWORK": os.environ.get("KNOLL_INSTANCE_NETWORK", f"{platform}-instances"),
         "KNOLL_UPLOADS_DIR": str((data / "uploads").resolve()),
+        "KNOLL_STATE_DIR": str((data / "state").resolve()),
         "KNOLL_API_PORT": str(api_port),
+        "KNOLL_API_TLS_PORT": str(api_tls_port),
         "KNOLL_ACTIVATOR_PORTS": str(port),
         "KNOLL_PUBLIC_PORT": str(port),
         "KNOLL_ACTIVATOR_TLS_PORTS": str(https_port or ""),
@@ -183,10 +187,15 @@ async def _until_ready(console: Console, environment: Mapping[str, str], stopped
             await asyncio.sleep(0.1)
     if not stopped.is_set():
         api, port = environment["KNOLL_API_PORT"], environment["KNOLL_PUBLIC_PORT"]
+        tls = ""
+        if environment["KNOLL_API_TLS_PORT"] != "0":
+            tls = f"\n            over TLS, with a token: export KUBECONFIG={environment['KNOLL_STATE_DIR']}/kubeconfig"
         console.print(
             f"[bold green]Knoll is up[/]  API http://127.0.0.1:{api}   Services http://NAME.NAMESPACE.localhost:{port}\n"
-            f"            kubectl --server http://127.0.0.1:{api} apply -f service.yaml      Ctrl-C ends everything",
+            f"            kubectl --server http://127.0.0.1:{api} apply -f service.yaml      Ctrl-C ends everything"
+            f"{tls}",
             highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from redis.asyncio import Redis
 
 from api import seeds
+from api.access import Trusting
 from api.app import create_app
 from knoll.admin import QuietServer
 from knoll.connect import connected
@@ -63,7 +64,7 @@ async def serving(store: Store, settings: ApiSettings, redis: "Redis | None" = N
     """The API on a free port, with the objects that are there from the first start."""
     await seeds.plant(store, settings)
     app = create_app(store, settings, redis=redis)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(Trusting(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
     server = QuietServer(config)
     work = asyncio.create_task(server.serve())
     await eventually(lambda: server.started or work.done(), what="the API")

@@ -13,6 +13,7 @@ import urllib3
 import uvicorn
 
 from api import seeds
+from api.access import Trusting
 from api.app import create_app
 from knoll.admin import QuietServer
 from knoll.connect import connected
@@ -43,7 +44,7 @@ class Serving:
     async def start(self, store: Store) -> None:
         await seeds.plant(store, self._settings)
         self._app = create_app(store, self._settings)
-        config = uvicorn.Config(self._app, host="127.0.0.1", port=self.port, log_config=None)
+        config = uvicorn.Config(Trusting(self._app), host="127.0.0.1", port=self.port, log_config=None)
         self._server = QuietServer(config)
         self._work = asyncio.create_task(self._server.serve())
         await eventually(lambda: self._server.started, what="the API")

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.access import Trusting
 from api.app import create_app
 from knoll.connect import connected
 from knoll.memory_store import MemoryStore
@@ -504,7 +505,7 @@ async def test_a_status_in_a_write_to_the_object_is_nobodys_fault(api: Running, 
 
 async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSettings) -> None:
     async with connected(f"redis://127.0.0.1:{free_port()}/0", "test") as redis:
-        app = create_app(RedisStore(redis), settings)
+        app = Trusting(create_app(RedisStore(redis), settings))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
             for path in (SERVICES, f"{SERVICES}/hello", "/readyz"):
@@ -519,7 +520,7 @@ async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> Non
         async def get(self, resource: str, namespace: str, name: str) -> Json:
             raise ZeroDivisionError
 
-    transport = httpx.ASGITransport(app=create_app(Broken(), settings), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=Trusting(create_app(Broken(), settings)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.get(f"{SERVICES}/hello")
     assert reason(answer) == (500, "InternalError")

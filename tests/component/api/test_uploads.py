@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.access import Trusting
 from api.app import create_app
 from knoll.build_log import BuildLogWriter
 from knoll.connect import connected
@@ -91,7 +92,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
     settings = settings.model_copy(update={"uploads_dir": small_disk, "max_upload_bytes": 64 * 1024**2})
-    transport = httpx.ASGITransport(create_app(MemoryStore(), settings))
+    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
         assert answer.status_code == 507
@@ -144,7 +145,7 @@ async def test_a_builds_log_streams_until_the_build_has_ended(redis_url: str, se
     await store.create("builds.build.knoll.dev", body)
     path = "/apis/build.knoll.dev/v1alpha1/namespaces/default/builds/b/log"
     async with connected(redis_url, "test") as redis:
-        app = create_app(store, settings, redis=redis)
+        app = Trusting(create_app(store, settings, redis=redis))
         server = QuietServer(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
         work = asyncio.create_task(server.serve())
         await eventually(lambda: server.started)

@@ -1,12 +1,14 @@
 """Who may do what: the built-in roles, bound in a namespace or everywhere."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api import authorization
 from api.authorization import ROLES, Attributes, Binding
-from api.identity import LOCAL, User
+from api.identity import ANONYMOUS, LOCAL, User
 from knoll.kinds import KINDS
 
 SERVING = "serving.knative.dev"
@@ -97,13 +99,28 @@ def test_a_viewer_sees_every_kind_but_secrets() -> None:
     assert {"secrets"} <= hidden <= {"secrets", "rolebindings", "clusterrolebindings", "clusterroles"}
 
 
-@given(st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)))
-def test_nobody_binds_more_than_he_has(held: str, given_away: str) -> None:
-    order = list(ROLES)
-    may = order.index(held) >= order.index(given_away)
-    assert authorization.may_bind(ROBOT, given_away, "team", bound(held)) is may
-    assert not authorization.may_bind(ROBOT, given_away, "", bound(held))
-    assert authorization.may_bind(LOCAL, given_away, "", [])
+@pytest.mark.parametrize("role", list(ROLES))
+def test_only_cluster_admin_everywhere_may_do_everything(role: str) -> None:
+    assert authorization.is_unbounded(LOCAL, [])
+    assert not authorization.is_unbounded(ROBOT, bound(role))
+    everywhere = [replace(found, namespace="") for found in bound(role)]
+    assert authorization.is_unbounded(ROBOT, everywhere) is (role == "cluster-admin")
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+def test_whoever_may_build_somewhere_may_send_the_source(role: str) -> None:
+    may = authorization.allowed(ROBOT, Attributes("create", path="/uploads"), bound(role)) is not None
+    assert may is (role != "view")
+    assert authorization.allowed(ROBOT, Attributes("create", path="/uploadsx"), bound("admin")) is None
+
+
+def test_nobody_known_sees_health_and_version_alone() -> None:
+    for path in ("/healthz", "/readyz", "/version"):
+        assert authorization.allowed(ANONYMOUS, Attributes("get", path=path), []) == ""
+    for path in ("/api", "/openapi/v3", "/uploads", "/metrics", "/"):
+        assert authorization.allowed(ANONYMOUS, Attributes("get", path=path), []) is None
+    asked = Attributes("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+    assert authorization.allowed(ANONYMOUS, asked, []) is None
 
 
 def test_everybody_known_may_look_around_and_ask_about_himself() -> None:

@@ -1,6 +1,5 @@
 """Commands that need no platform, and what is said when there is none."""
 
-import base64
 import contextlib
 import json
 import socket
@@ -10,8 +9,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from knoll import kubeconfig
 from knoll.cli import main
 from knoll.cli.export import portable
+from knoll.cli.identity import duration
 from knoll.cli.target import from_kubeconfig
 from knoll.errors import BadRequestError
 from tests.conftest import free_port
@@ -51,12 +52,15 @@ def test_a_platform_that_does_not_answer_is_told_with_what_to_do(words: list[str
     assert "knoll up" in done.stderr
 
 
-def test_the_printed_kubeconfig_leads_to_the_server(tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["kubeconfig", "--server", "http://127.0.0.1:7"])
-    (tmp_path / "config").write_text(done.stdout)
-    client = from_kubeconfig(tmp_path / "config")
-    assert client.server == "http://127.0.0.1:7"
-    client.close()
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("24h", 86400), ("365d", 31_536_000)])
+def test_durations_of_tokens(text: str, seconds: int) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1.5h", "1w", "9999999999s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match="such as 24h"):
+        duration(text)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +80,7 @@ def test_a_kubeconfig_that_names_no_server_is_refused(tmp_path: Path, text: str)
 
 
 def test_a_kubeconfig_with_a_broken_authority_is_refused(tmp_path: Path) -> None:
-    document = yaml.safe_load(CliRunner().invoke(main, ["kubeconfig"]).stdout)
-    document["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(b"no certificate").decode()
+    document = kubeconfig.document("https://192.0.2.1", authority="no certificate")
     (tmp_path / "config").write_text(yaml.safe_dump(document))
     with pytest.raises(BadRequestError, match="is not a kubeconfig"):
         from_kubeconfig(tmp_path / "config")

@@ -1,0 +1,175 @@
+"""What the API shows to clients over TLS: a certificate of an authority of our own, kept in a folder.
+
+The authority is made once and lives for ten years, so that a kubeconfig that trusts it goes on to work; the API's
+certificate lives for one, and is issued anew before it ends or when the names of the API change.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_LIFE = timedelta(days=3652)
+LIFE = timedelta(days=365)
+RENEWED_BEFORE = timedelta(days=30)
+"""Issued anew when it has no longer to live than this."""
+_CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether they belong together, and for some time yet."""
+        ends = self.certificate.not_valid_after_utc
+        return self.certificate.public_key() == self.key.public_key() and now + RENEWED_BEFORE < ends
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """PEM files."""
+
+    authority: Path
+    """The authority's certificate, for clients."""
+    certificate: Path
+    key: Path
+
+
+def kept(folder: Path, names: Sequence[str], now: datetime) -> tuple[Files, bool]:
+    """The API's certificate for `names` (hosts and addresses), and whether it was issued just now.
+
+    Args: now: with a time zone.
+
+    Raises: OSError: the folder cannot be written. ValueError: a name that is neither host nor address.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files = Files(folder / "ca.crt", folder / "api.crt", folder / "api.key")
+    authority = _read(files.authority, folder / "ca.key")
+    if authority is None or not authority.is_valid(now):
+        authority = new_authority(now)
+        _write(authority, files.authority, folder / "ca.key")
+    found = _read(files.certificate, files.key)
+    if found is not None and found.is_valid(now) and names_of(found.certificate) == set(names):
+        try:
+            found.certificate.verify_directly_issued_by(authority.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            pass  # of an authority that was here before
+        else:
+            return files, False
+    _write(issue(authority, names, now), files.certificate, files.key)
+    return files, True
+
+
+def new_authority(now: datetime) -> Issued:
+    """An authority that may issue certificates of servers and nothing else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Knoll")])
+    built = (
+        _builder(name, name, key, now, AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return Issued(built.sign(key, hashes.SHA256()), key)
+
+
+def issue(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
+    """A server's certificate for `names`. Raises: ValueError."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = authority.certificate
+    built = (
+        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Knoll's API")]), issuer.subject, key, now, LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+    )
+    return Issued(built.sign(authority.key, hashes.SHA256()), key)
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """Hosts and addresses that a certificate is for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_after(now + life)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _read(certificate: Path, key: Path) -> Issued | None:
+    """What lies there; None when it is no pair of PEM files."""
+    try:
+        private = load_pem_private_key(key.read_bytes(), None)
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return Issued(found, private) if isinstance(private, ec.EllipticCurvePrivateKey) else None
+
+
+def _write(issued: Issued, certificate: Path, key: Path) -> None:
+    pem = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(key, pem)
+    write_private(certificate, issued.certificate.public_bytes(Encoding.PEM))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Put a file in its place whole, for its owner's eyes alone. Raises: OSError."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    fresh.replace(path)

@@ -1,0 +1,62 @@
+"""What the owner of the platform needs to speak to it over TLS: a kubeconfig, written at the start.
+
+It is written again when the platform would not believe it any more: another key, another ServiceAccount, a token that
+ends soon, another address.
+"""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+import yaml
+from redis.asyncio import Redis
+
+from api import seeds
+from api.certificates import write_private
+from knoll import kubeconfig, tokens
+from knoll.errors import UnauthorizedError
+from knoll.kinds import CONFIG_MAP, SERVICE_ACCOUNT
+from knoll.settings import ApiSettings
+from knoll.store import Store
+
+Json = dict[str, Any]
+log = structlog.get_logger()
+
+LIFE = timedelta(days=365)
+RENEWED_BEFORE = timedelta(days=30)
+
+
+async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: str) -> None:
+    """Write the kubeconfig unless a good one is there, and say in the cluster where the API is.
+
+    Args: authority: PEM of whom clients of the API should trust.
+
+    Raises: OSError: the folder cannot be written. NotFoundError: no owner yet. ConflictError, StoreUnavailableError.
+    """
+    namespace, name = kubeconfig.CLUSTER_INFO
+    server = f"https://{settings.gateway_address}:{settings.api_tls_port}"
+    public = yaml.safe_dump(kubeconfig.document(server, authority), sort_keys=False)
+    await seeds.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
+    account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
+    key = await tokens.shared_key(redis)
+    path, now, uid = settings.kubeconfig, time.time(), account["metadata"]["uid"]
+    if _is_good(path, server, authority, key, uid, now):
+        return
+    owner_namespace, owner = kubeconfig.OWNER
+    token = tokens.mint(key, namespace=owner_namespace, name=owner, uid=uid, now=now, seconds=int(LIFE.total_seconds()))
+    document = kubeconfig.document(server, authority, token, user=owner)
+    write_private(path, yaml.safe_dump(document, sort_keys=False).encode())
+    log.info("owner's kubeconfig written", path=str(path))
+
+
+def _is_good(path: Path, server: str, authority: str, key: tokens.SigningKey, uid: str, now: float) -> bool:
+    try:
+        found = yaml.safe_load(path.read_bytes())
+        token = str(found["users"][0]["user"]["token"])
+        claims = tokens.verify(key, token, now)
+        same = found == kubeconfig.document(server, authority, token, user=found["users"][0]["name"])
+    except (OSError, yaml.YAMLError, LookupError, TypeError, UnauthorizedError):
+        return False
+    return same and claims.uid == uid and now + RENEWED_BEFORE.total_seconds() < claims.expires
