@@ -299,7 +299,7 @@ def test_an_instance_never_has_two_requests_when_it_may_have_one(here: Namespace
 
 
 def test_a_generated_name_works_to_the_end(here: Namespace) -> None:
-    """TestServiceGenerateName, TestRouteAndConfigGenerateName"""
+    """TestServiceGenerateName"""
     body = saying("x", "generated")
     body["metadata"] = {"generateName": "gen-"}
     made = here.kubectl("create", "-f", "-", "-o", "name", stdin=yaml.safe_dump(body)).stdout.strip()
@@ -308,6 +308,26 @@ def test_a_generated_name_works_to_the_end(here: Namespace) -> None:
     here.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
     assert set(said(here, here.host(name))) == {"generated"}
     here.delete(name)
+
+
+def test_generated_names_work_for_a_route_and_a_configuration_too(here: Namespace) -> None:
+    """TestRouteAndConfigGenerateName"""
+    made = {}
+    for kind, spec in (("Configuration", saying("x", "apart")["spec"]), ("Route", {})):
+        if kind == "Route":
+            spec = {"traffic": [{"configurationName": made["Configuration"], "percent": 100}]}
+        body = {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": kind,
+            "metadata": {"generateName": "gen-"},
+            "spec": spec,
+        }
+        out = here.kubectl("create", "-f", "-", "-o", "name", stdin=yaml.safe_dump(body)).stdout.strip()
+        made[kind] = out.rpartition("/")[2]
+        assert made[kind].startswith("gen-")
+    here.kubectl("wait", f"route/{made['Route']}", "--for=condition=Ready", "--timeout=60s")
+    assert set(said(here, here.host(made["Route"]))) == {"apart"}
+    here.kubectl("delete", f"route/{made['Route']}", f"cfg/{made['Configuration']}")
 
 
 def test_metadata_of_a_bare_configuration_makes_no_revision(here: Namespace) -> None:
