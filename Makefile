@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-coldstart lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-coldstart bench-build bench-scale lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ format: setup ## put the code into the style that `check` asks for
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-bench: setup redis images ## measure the data path beside nginx, and a cold start beside docker run
+bench: setup redis dnsmasq images ## all of the following
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
@@ -65,8 +65,14 @@ bench-dataplane: setup redis ## the data path alone; BENCH_ARGS='--only small,la
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench.dataplane $(BENCH_ARGS)
 
-bench-coldstart: setup engine ## cold starts of the runtime alone; BENCH_ARGS='--rounds 30'
+bench-coldstart: setup redis dnsmasq images ## from zero, beside docker run; BENCH_ARGS='--rounds 30'
 	@$(PYTHON) -m bench.coldstart $(BENCH_ARGS)
+
+bench-build: setup redis dnsmasq images ## a second build, beside docker buildx build; memory of a large upload
+	@$(PYTHON) -m bench.build $(BENCH_ARGS)
+
+bench-scale: setup redis images ## many Services at zero: readiness, idle CPU, memory; BENCH_ARGS='--services 5000'
+	@$(PYTHON) -m bench.scale $(BENCH_ARGS)
 
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
 	@scripts/lock.sh $(LOCK_ARGS)

@@ -7,10 +7,6 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-
-from tests.e2e.platform import running
 
 
 def measure(results: list[str], *words: str) -> None:
@@ -36,9 +32,9 @@ def main() -> None:
     results: list[str] = []
     only = ["--only", options.only] if options.only else []
     measure(results, "bench.dataplane", "--rounds", rounds, *only)
-    with tempfile.TemporaryDirectory(prefix="knoll-bench-") as directory, running(Path(directory)) as platform:
-        words = ("--url", platform.gateway, "--api", platform.api)
-        measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2", *words)
+    measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2")
+    measure(results, "bench.build", "--rounds", rounds)
+    measure(results, "bench.scale")
     print("".join(results), end="")
 
 

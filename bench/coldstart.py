@@ -1,14 +1,18 @@
 """From zero to the first byte, beside a plain `docker run` of the same image. See coldstart.md for what is measured.
 
-`python -m bench.coldstart` measures the runtime on its own; `--url` measures a running platform through its activator.
+`python -m bench.coldstart` measures a platform of its own through its activator, `--url` a running one, `--runtime` the
+runtime without any.
 """
 
 import argparse
 import asyncio
+import tempfile
+from pathlib import Path
 
 from bench import coldstart_platform, coldstart_runtime
 from bench.coldstart_parts import AT_ONCE, Samples, build_image, remove_image, report
 from knoll.settings import AutoscalerSettings
+from tests.e2e.platform import running
 
 
 def main() -> None:
@@ -18,6 +22,7 @@ def main() -> None:
     parser.add_argument(
         "--warm", type=int, default=AutoscalerSettings().warm_sandboxes, help="bound of the sandboxes made ahead"
     )
+    parser.add_argument("--runtime", action="store_true", help="the runtime alone, without a platform around it")
     parser.add_argument("--url", help="a running platform's activator, as http://127.0.0.1:8080")
     parser.add_argument("--api", default="http://127.0.0.1:8001", help="that platform's API")
     options = parser.parse_args()
@@ -29,9 +34,12 @@ def main() -> None:
 
 
 def _measured(options: argparse.Namespace) -> Samples:
+    if options.runtime:
+        return asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
     if options.url:
         return asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
-    return asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
+    with tempfile.TemporaryDirectory(prefix="knoll-bench-") as folder, running(Path(folder)) as platform:
+        return asyncio.run(coldstart_platform.measure(platform.gateway, platform.api, options.rounds, options.wakes))
 
 
 if __name__ == "__main__":
