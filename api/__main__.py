@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
-import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
@@ -19,7 +18,7 @@ from api import access, certificates, owner, seeds
 from api.admission import Admission
 from api.app import create_app
 from api.controllers.run import run as run_controllers
-from knoll import logs
+from knoll import admin, logs
 from knoll.admin import QuietServer
 from knoll.connect import connected
 from knoll.errors import KnollError
@@ -81,13 +80,10 @@ def _certificates(settings: ApiSettings) -> tuple[certificates.Files, bool]:
 
 
 def _server(app: ASGIApp, host: str, port: int, files: certificates.Files | None = None) -> QuietServer:
-    config = uvicorn.Config(
+    config = admin.config(
         app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # nobody stands before it who could be believed
+        host,
+        port,
         lifespan="off" if files else "on",  # one application: it begins and ends once
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -152,5 +148,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
+    lean.settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main()))

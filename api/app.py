@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import access, discovery, openapi, paths, reviews, status, token_requests
+from api import access, discovery, openapi, paths, reviews, seeds, status, token_requests
 from api.admission import Admission
 from api.identity import Authenticator
 from api.intake import parsed_body
@@ -32,10 +32,11 @@ from knoll.errors import (
     BadRequestError,
     KnollError,
     MethodNotAllowedError,
+    NotFoundError,
     StoreUnavailableError,
     UnauthorizedError,
 )
-from knoll.kinds import NAMESPACE, SERVICE_ACCOUNT
+from knoll.kinds import CORE_SERVICE, SERVICE_ACCOUNT
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -162,9 +163,11 @@ def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
     async def ready(request: Request) -> Response:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await store.list(NAMESPACE.id)
+                await store.get(CORE_SERVICE.id, *seeds.LAST)
         except TimeoutError:
             raise StoreUnavailableError(f"Redis did not answer within {READY_SECONDS:g} s") from None
+        except NotFoundError:
+            raise StoreUnavailableError("the objects that are there from the start are not there yet") from None
         return PlainTextResponse("ok")
 
     async def numbers(request: Request) -> Response:

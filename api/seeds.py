@@ -34,6 +34,8 @@ log = structlog.get_logger()
 NAMESPACES = ("default", "knative-serving", "istio-system", "kube-public", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever it really is."""
+LAST = GATEWAY
+"""A core Service that comes after everything else."""
 _RETRY_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 

@@ -115,6 +115,8 @@ class Watches:
 
     def remove(self, watch: "Watch") -> None:
         self._open.discard(watch)
+        if not self._open:
+            self.written = Written()
 
 
 class Watch:

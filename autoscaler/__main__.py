@@ -98,8 +98,8 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
         leading = loop.create_task(lease.lead(holder.duty))
         application = admin.app(ready, views.routes(runtime, holder), metrics.exposition(lambda: holder.scalers))
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 100)
+        lean.settle()
+        gc.set_threshold(10_000, 20, 100)  # seldom by itself, in the middle of a start: the loop has its own times
         await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         leading.cancel()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from autoscaler.instance_spec import about, instance_spec
+from autoscaler.packed import Packed
 from autoscaler.runtime.protocol import Capacity, InstanceSpec, Runtime, Volume
 from autoscaler.service_tokens import ServiceTokens
 from autoscaler.sources import Find, MissingSourceError, Reference, references
@@ -56,8 +57,10 @@ class Delivery:
         self._runtime, self._informers = runtime, informers
         self._needed, self._changed = needed, changed
         self._key, self._tokens = key, ServiceTokens(clock)
-        self._known: dict[str, Revision] = {}
+        self._known: dict[str, Packed] = {}
         """By uid."""
+        self._with_tokens: set[str] = set()
+        """uids of those whose volumes hold tokens, which grow old."""
         self._by_key: dict[str, str] = {}
         """`namespace/name` of a Revision to its uid."""
         self._waiting: defaultdict[tuple[str, Reference], set[str]] = defaultdict(set)
@@ -78,7 +81,9 @@ class Delivery:
         if meta.uid in self._known:
             self._due[meta.uid] = None
             self._wake.set()
-        self._known[meta.uid] = revision
+        self._known[meta.uid] = Packed(revision)
+        if any(has_token(volume) for volume in revision.spec.volumes):
+            self._with_tokens.add(meta.uid)
         self._by_key[f"{meta.namespace}/{meta.name}"] = meta.uid
         for each in references(revision.spec):
             self._waiting[meta.namespace, each].add(meta.uid)
@@ -87,6 +92,7 @@ class Delivery:
         """A Revision and all of its instances are gone."""
         meta = revision.metadata
         self._known.pop(meta.uid, None)
+        self._with_tokens.discard(meta.uid)
         self._tokens.forget(meta.uid)
         for each in references(revision.spec):
             self._waiting[meta.namespace, each].discard(meta.uid)
@@ -172,9 +178,10 @@ class Delivery:
 
     async def _refresh(self, uid: str) -> None:
         """Write a Revision's volumes again, where they are others."""
-        revision = self._known.get(uid)
-        if revision is None:
+        packed = self._known.get(uid)
+        if packed is None:
             return
+        revision = packed.unpacked()
         key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         for volume in [one for one in self._delivered.values() if uid == one.owner or key == one.about]:
             wanted = _volume(revision.spec, pod_volume(volume))
@@ -201,10 +208,9 @@ class Delivery:
                 self._delivered.pop(volume.name, None)
                 self._deleted_claims.discard(volume.owner)
                 log.info("volume removed", volume=volume.name, of=volume.about)
-        with_tokens = [uid for uid, one in self._known.items() if any(has_token(each) for each in one.spec.volumes)]
-        if with_tokens:
+        if self._with_tokens:
             self._tokens.sign_with(await self._key())
-        for uid in with_tokens:
+        for uid in list(self._with_tokens):
             await self._refresh(uid)
 
     def _finder(self, revision: Revision) -> Find:

@@ -65,9 +65,21 @@ class Publishing:
             self._said.pop(key, None)
         self._locks.pop(key, None)
 
-    def doubt(self, key: str | None = None) -> None:
-        """Say everything anew at the next time, of one Revision or of all."""
-        if key is None:
-            self._said.clear()
-        else:
-            self._said.pop(key, None)
+    async def check(self) -> list[str]:
+        """Look what the tables hold; returns the Revisions of which they say something else than was said.
+
+        Raises:
+            StoreUnavailableError: Redis is away.
+        """
+        _, endpoints = await self._endpoints.snapshot()
+        _, scales = await self._scale.snapshot()
+        lost = []
+        for key, (said, status) in self._said.items():
+            there, scale = endpoints.get(key), scales.get(key)
+            if there is None or there[1] != said or (status is not None and (scale is None or scale[1] != status)):
+                lost.append(key)
+        return lost
+
+    def doubt(self, key: str) -> None:
+        """Say everything of a Revision anew at the next time."""
+        self._said.pop(key, None)

@@ -12,6 +12,7 @@ from autoscaler.instance_spec import instance_name, instance_spec, needs_deliver
 from autoscaler.ladder import Descent, Resting, Rung, Timers, wake_order
 from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
 from autoscaler.outcomes import Outcome, Outcomes, judge
+from autoscaler.packed import Packed
 from autoscaler.plan import Candidate, plan
 from autoscaler.runtime.protocol import Instance
 from autoscaler.window import Window
@@ -46,7 +47,7 @@ class Scaler:
         """
         self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         self.uid = revision.metadata.uid
-        self.revision, self.spec = revision, spec
+        self._packed, self.spec = Packed(revision), spec
         self.members: dict[str, Member] = {}
         self.deleted = False
         self.initial_reached = bool(before and before.initial_reached)
@@ -77,6 +78,11 @@ class Scaler:
         """Activator to when it said so, and the requests it has in each instance."""
         self._desired = before.desired if before else 0
 
+    @property
+    def revision(self) -> Revision:
+        """Unpacked anew each time."""
+        return self._packed.unpacked()
+
     # What comes in
 
     def adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
@@ -86,11 +92,10 @@ class Scaler:
             known: what activators were told of it last; None when nothing.
             row: what users were shown of it last, likewise.
         """
-        spec = instance_spec(self.revision, instance.name)
+        revision = self.revision
+        spec = instance_spec(revision, instance.name)
         rests = _rests(instance, known, row, self._world.clock())
-        member = Member(
-            self._world, spec, probes(self.revision), wanted=instance.created, adopted=instance, rests=rests
-        )
+        member = Member(self._world, spec, probes(revision), wanted=instance.created, adopted=instance, rests=rests)
         if known and known.state == "ready":
             member.serving_before(known.timing)
         self.members[member.name] = member
@@ -128,7 +133,7 @@ class Scaler:
             self._rolled_out = (self._rollout(now), now + spec.window_seconds)
         if spec.rollout_from != self.spec.rollout_from:
             self.worse, self._baseline = "", Outcome()
-        self.revision, self.spec = revision, spec
+        self._packed, self.spec = Packed(revision), spec
         self._warmth = Warmth(0, 0.0)
 
     def compare(self, before: "Scaler | None") -> bool:
@@ -273,10 +278,11 @@ class Scaler:
         log.info("revision scaled", revision=self.key, want=want, why=words)
 
     def _start(self, now: float) -> None:
-        name = instance_name(self.revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
-        spec = instance_spec(self.revision, name)
-        prepare = partial(self._world.prepare, self.revision, name) if needs_delivery(self.revision.spec) else None
-        member = Member(self._world, spec, probes(self.revision), wanted=now, prepare=prepare)
+        revision = self.revision
+        name = instance_name(revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
+        spec = instance_spec(revision, name)
+        prepare = partial(self._world.prepare, revision, name) if needs_delivery(revision.spec) else None
+        member = Member(self._world, spec, probes(revision), wanted=now, prepare=prepare)
         self.members[name] = member
         self.starts += 1
         member.begin()

@@ -1,7 +1,7 @@
 """Every object the controllers look at, in memory, with the indexes they look things up by. No I/O.
 
 Writes of our own go in as they are answered, before the watch brings them: the version decides which is newer. Bodies
-are kept as JSON, and those that were looked at lately unpacked as well: thousands of idle Services cost little.
+are kept squeezed, and those that were looked at lately unpacked as well: thousands of idle Services cost little.
 """
 
 from collections import OrderedDict, defaultdict
@@ -13,7 +13,7 @@ from api.controllers import objects
 from api.controllers.actions import Key
 from knoll import kinds
 from knoll.store import Json, PackedListing
-from knoll.store_rules import decode, encode
+from knoll.store_rules import decode, encode, expanded, squeezed
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -57,7 +57,7 @@ class Cache:
         kept = self._kept[resource].get((namespace, name))
         if kept is None:
             return None
-        unpacked = decode(kept[1], kept[0])
+        unpacked = expanded(kept[1], kept[0])
         self._remember(key, unpacked)
         return unpacked
 
@@ -92,7 +92,7 @@ class Cache:
         Args:
             force: it was read just now, because what is known proved wrong: take it in even if older (a Redis that
                 came back from an older file).
-            packed: the body as the store keeps it, if that is at hand.
+            packed: the body as events bring it, if that is at hand.
         """
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
@@ -106,7 +106,7 @@ class Cache:
         before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        data = packed if packed is not None else encode(body)
+        data = packed if packed is not None else squeezed(encode(body))
         self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)
@@ -143,7 +143,7 @@ class Cache:
         for item in listing.items:
             kept = self._kept[resource].get(_name_of(item.key))
             if kept is None or kept[0] != item.version:
-                seen = self.put(resource, decode(item.data, item.version), packed=item.data)
+                seen = self.put(resource, decode(item.data, item.version), packed=squeezed(item.data))
                 if seen is not None:
                     yield seen
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import orjson
 import structlog
 
 from knoll.connect import Backoff
 from knoll.errors import ExpiredError, StoreUnavailableError
 from knoll.store import Event, Json, PackedListing, Store
-from knoll.store_rules import decode, decode_all, key_in, key_of, owners_in, sort_key
+from knoll.store_rules import decode, decode_all, expanded, key_in, key_of, owners_in, sort_key, squeezed
 
 log = structlog.get_logger()
 K = TypeVar("K")
@@ -55,10 +54,10 @@ class _Kept:
         self.data = data
         self.uid: str = meta.get("uid") or ""
         self.labels = [(name, own[name]) for name in labels if name in own]
-        self.owners = owners_in(body)
+        self.owners = tuple(owners_in(body))
 
     def body(self) -> Json:
-        return decode(self.data, self.version)
+        return expanded(self.data, self.version)
 
 
 class Informer:
@@ -102,7 +101,7 @@ class Informer:
             owner: uid that an ownerReference must name.
         """
         found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
-        return decode_all((kept.version, kept.data) for kept in found)
+        return decode_all(((kept.version, kept.data) for kept in found), expanded)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of what `list` would give."""
@@ -148,7 +147,7 @@ class Informer:
         for index, item in enumerate(items):
             old = self._kept.get(item.key)
             if old is None or old.version != item.version:
-                self._put(item.key, item.version, item.data, decode(item.data, item.version))
+                self._put(item.key, item.version, squeezed(item.data), decode(item.data, item.version))
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
         self._seen = listing.version
@@ -202,7 +201,7 @@ class Informer:
             subscriber(notice)
 
     def _has(self, key: str, labels: Iterable[tuple[str, str]]) -> bool:
-        own = orjson.loads(self._kept[key].data)["metadata"].get("labels") or {}
+        own = self._kept[key].body()["metadata"].get("labels") or {}
         return all(own.get(name) == value for name, value in labels)
 
 
