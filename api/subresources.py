@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -14,6 +14,9 @@ from knoll import build_log
 from knoll.errors import BadRequestError, RuntimeUnavailableError
 from knoll.kinds import BUILD_KIND
 from knoll.store import Store
+
+if TYPE_CHECKING:
+    import httpx
 
 Json = dict[str, Any]
 
@@ -26,12 +29,20 @@ class Subresources:
     def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str) -> None:
         self._store = store
         self._redis = redis
-        self._client = httpx.AsyncClient(base_url=autoscaler_url, timeout=httpx.Timeout(10.0, read=None))
+        self._autoscaler_url = autoscaler_url
         self.closing = asyncio.Event()
+
+    @cached_property
+    def _client(self) -> "httpx.AsyncClient":
+        # Loaded and made when somebody reads a log: with the machine's certificates it takes 5 MB.
+        import httpx
+
+        return httpx.AsyncClient(base_url=self._autoscaler_url, timeout=httpx.Timeout(10.0, read=None))
 
     async def close(self) -> None:
         self.closing.set()
-        await self._client.aclose()
+        if "_client" in self.__dict__:
+            await self._client.aclose()
 
     # The autoscaler answers GET /namespaces/NS/pods/NAME/log in plain text and knows the API's query parameters:
     # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
@@ -63,6 +74,8 @@ class Subresources:
     async def _instance_log(self, request: Request, body: Json) -> StreamingResponse:
         metadata = body["metadata"]
         path = f"/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
+        import httpx
+
         try:
             answer = await self._client.send(
                 self._client.build_request("GET", path, params=dict(request.query_params)), stream=True

@@ -75,13 +75,13 @@ class Delivery:
         self._sweep_due = True
         self._capacity = Capacity(1.0, 0)
 
-    def know(self, revision: Revision) -> None:
-        """A Revision is looked after from now on, or has other metadata."""
+    def know(self, revision: Revision, packed: Packed) -> None:
+        """A Revision is looked after from now on, or has other metadata. Args: packed: the same, to be kept."""
         meta = revision.metadata
         if meta.uid in self._known:
             self._due[meta.uid] = None
             self._wake.set()
-        self._known[meta.uid] = Packed(revision)
+        self._known[meta.uid] = packed
         if any(has_token(volume) for volume in revision.spec.volumes):
             self._with_tokens.add(meta.uid)
         self._by_key[f"{meta.namespace}/{meta.name}"] = meta.uid

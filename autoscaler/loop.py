@@ -226,12 +226,12 @@ class Autoscaler:
                 earlier.deleted = True
             self.scalers[scaler.uid] = self._current[scaler.key] = scaler
             self._by_key[scaler.key].append(scaler)
-            self._delivery.know(revision)
+            self._delivery.know(revision, scaler.packed)
         elif revision.metadata.annotations == scaler.revision.metadata.annotations and spec == scaler.spec:
             return
         else:
             scaler.change(revision, spec)
-            self._delivery.know(revision)
+            self._delivery.know(revision, scaler.packed)
         self._mark(scaler.key)
 
     def _sources_changed(self, uid: str) -> None:

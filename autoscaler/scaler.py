@@ -47,7 +47,7 @@ class Scaler:
         """
         self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         self.uid = revision.metadata.uid
-        self._packed, self.spec = Packed(revision), spec
+        self.packed, self.spec = Packed(revision), spec
         self.members: dict[str, Member] = {}
         self.deleted = False
         self.initial_reached = bool(before and before.initial_reached)
@@ -81,7 +81,7 @@ class Scaler:
     @property
     def revision(self) -> Revision:
         """Unpacked anew each time."""
-        return self._packed.unpacked()
+        return self.packed.unpacked()
 
     # What comes in
 
@@ -133,7 +133,7 @@ class Scaler:
             self._rolled_out = (self._rollout(now), now + spec.window_seconds)
         if spec.rollout_from != self.spec.rollout_from:
             self.worse, self._baseline = "", Outcome()
-        self._packed, self.spec = Packed(revision), spec
+        self.packed, self.spec = Packed(revision), spec
         self._warmth = Warmth(0, 0.0)
 
     def compare(self, before: "Scaler | None") -> bool:

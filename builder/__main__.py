@@ -12,7 +12,7 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from builder import forks, worker
+from builder import forks, jobs, worker
 from knoll import admin, keys, logs
 from knoll.connect import connect
 from knoll.errors import StoreUnavailableError
@@ -67,7 +67,7 @@ async def _prune(settings: BuilderSettings, stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    settings = BuilderSettings()
+    settings = jobs.load()
     logs.set_up(settings.log_level, settings.log_format, "builder")
     forks.keep_running(processes(settings))
 

@@ -6,6 +6,7 @@ again only when its worker died or Redis or the engine was away.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,18 @@ class Workshop:
         return RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
 
 
+_settings = functools.cache(BuilderSettings)
+"""Read before the workers are forked (`load`): read in each, they would take 3 MB in each."""
+
+
+def load() -> BuilderSettings:
+    """The settings that the jobs of this process and of its forks work with."""
+    return _settings()
+
+
 @contextlib.asynccontextmanager
 async def workshop() -> AsyncIterator[Workshop]:
-    settings = BuilderSettings()
+    settings = _settings()
     redis = connect(settings.redis_url, "builder")
     try:
         yield Workshop(settings, redis, RedisStore(redis))

@@ -10,7 +10,6 @@ from rq import Queue, SimpleWorker, Worker
 from builder import jobs, recovery, scratch
 from knoll import keys, logs
 from knoll.job_queue import SERIALIZER
-from knoll.settings import BuilderSettings
 
 log = structlog.get_logger()
 
@@ -20,7 +19,7 @@ def main(queue_name: str) -> None:
 
     A build gets a process of its own, which may be killed; look-ups are short and share this one.
     """
-    settings = BuilderSettings()
+    settings = jobs.load()
     logs.set_up(settings.log_level, settings.log_format, f"builder-{queue_name}")
     redis = Redis.from_url(settings.redis_url)
     host = socket.gethostname()
