@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--listeners", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    settings = ActivatorSettings()
+    settings = ActivatorSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "activator")
     listeners.more_files()
     stop, again = asyncio.Event(), asyncio.Event()

@@ -132,7 +132,7 @@ async def _end(stop: asyncio.Event, servers: Sequence[QuietServer], close_watche
 
 async def main() -> int:
     """Returns the process's exit code."""
-    settings = ApiSettings()
+    settings = ApiSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "api")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

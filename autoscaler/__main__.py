@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
@@ -142,13 +143,13 @@ class Leader:
 
 async def remove_all(settings: AutoscalerSettings) -> None:
     """Take everything of this platform off the engine."""
-    async with runtime_for(settings.model_copy(update={"warm_sandboxes": 0})) as runtime:
+    async with runtime_for(msgspec.structs.replace(settings, warm_sandboxes=0)) as runtime:
         await runtime.destroy()
 
 
 async def show_network(settings: AutoscalerSettings) -> None:
     """Print the address of this machine on the instance network, which is made when it is missing."""
-    async with runtime_for(settings.model_copy(update={"warm_sandboxes": 0})) as runtime:
+    async with runtime_for(msgspec.structs.replace(settings, warm_sandboxes=0)) as runtime:
         print(await runtime.gateway())  # noqa: T201 - for `knoll up`
 
 
@@ -157,7 +158,7 @@ def main() -> None:
     if unknown:
         known = f"{REMOVE_ALL} and {NETWORK}"
         sys.exit(f"unknown argument {unknown[0]!r}; there are {known}, all else is set by KNOLL_* variables")
-    settings = AutoscalerSettings()
+    settings = AutoscalerSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
     work = remove_all if REMOVE_ALL in sys.argv[1:] else show_network if NETWORK in sys.argv[1:] else serve
     try:

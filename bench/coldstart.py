@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds, each kind once a round")
     parser.add_argument("--wakes", type=int, default=3, help=f"times that {AT_ONCE} start at once; 0 leaves it out")
     parser.add_argument(
-        "--warm", type=int, default=AutoscalerSettings().warm_sandboxes, help="bound of the sandboxes made ahead"
+        "--warm", type=int, default=AutoscalerSettings.read().warm_sandboxes, help="bound of the sandboxes made ahead"
     )
     parser.add_argument("--runtime", action="store_true", help="the runtime alone, without a platform around it")
     parser.add_argument("--url", help="a running platform's activator, as http://127.0.0.1:8080")

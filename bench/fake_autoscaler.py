@@ -16,7 +16,7 @@ def runtime(_: AutoscalerSettings) -> OpenRuntime:
 
 
 def main() -> None:
-    settings = AutoscalerSettings()
+    settings = AutoscalerSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
     asyncio.run(serve(settings, runtime))
 

@@ -57,7 +57,7 @@ class Workshop:
         return RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
 
 
-_settings = functools.cache(BuilderSettings)
+_settings = functools.cache(BuilderSettings.or_exit)
 """Read before the workers are forked (`load`): read in each, they would take 3 MB in each."""
 
 

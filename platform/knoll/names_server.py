@@ -47,7 +47,7 @@ def command(folder: Path, host: str, port: int = PORT) -> list[str]:
 
 def main() -> None:
     """Entry point of `python -m knoll.names_server`."""
-    settings = NamesSettings()
+    settings = NamesSettings.or_exit()
     if settings.names_dir is None:
         sys.exit("names server: KNOLL_NAMES_DIR is not set: it is the folder that the activator keeps the names in")
     if program() is None:

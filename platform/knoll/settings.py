@@ -1,45 +1,97 @@
 """Every environment variable with its default and unit. They only wire processes.
 
-What the platform *does* is configured by Knative's own ConfigMaps (`knoll.config`). `main()` of each process makes one
+What the platform *does* is configured by Knative's own ConfigMaps (`knoll.config`). `main()` of each process reads one
 of these and hands it down; nothing else reads the environment.
 """
 
-from ipaddress import IPv4Address, ip_address
+import os
+import re
+import sys
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, IPvAnyAddress, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
+
+from knoll.errors import KnollError
+
+PREFIX = "KNOLL_"
+Port = Annotated[int, Meta(ge=0, le=65535)]
+PublicPort = Annotated[int, Meta(ge=1, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
 
 
-class CommonSettings(BaseSettings):
+class SettingsError(KnollError):
+    """An environment variable has a value that cannot be; the message names it."""
+
+
+class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every process needs."""
-
-    model_config = SettingsConfigDict(env_prefix="KNOLL_", frozen=True, use_attribute_docstrings=True, extra="ignore")
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Redis, as redis-py writes it (`redis://`, `rediss://`, `unix://`)."""
-    platform: str = Field("knoll", pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+    platform: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "knoll"
     """Name of this platform on its engine: label of all containers, so that several can share one engine."""
     log_level: str = "info"
     """debug, info, warning or error."""
-    log_format: str = Field("json", pattern="^(json|console)$")
+    log_format: Literal["json", "console"] = "json"
     """json for machines, console for people."""
 
+    @classmethod
+    def or_exit(cls) -> Self:
+        """As `read`, for the beginning of a process: what is wrong is its last word."""
+        try:
+            return cls.read()
+        except SettingsError as error:
+            sys.exit(str(error))
 
-class ApiSettings(CommonSettings):
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """What the environment says, and the defaults for the rest. Raises: SettingsError."""
+        variables = {name: f"{PREFIX}{name.upper()}" for name in cls.__struct_fields__}
+        given = {name: environment[key] for name, key in variables.items() if key in environment}
+        try:
+            return msgspec.convert(given, cls, strict=False, dec_hook=_decode)
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$")
+            found = re.match(r"\.(\w+)", where)
+            if found is None:
+                raise SettingsError(what) from error
+            key = variables[found[1]]
+            raise SettingsError(f"{key}={environment[key]}: {what[0].lower()}{what[1:]}") from error
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _check_address(name: str, value: str | None) -> None:
+    if value is not None:
+        try:
+            ip_address(value)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}{name.upper()}: {error}") from None
+
+
+class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     """The API process."""
 
     api_host: str = "127.0.0.1"
     """Address that the API listens on over plain http."""
-    api_port: int = Field(8001, ge=0, le=65535)
+    api_port: Port = 8001
     """Port of the API over plain http; 0 picks a free one."""
     api_trusts_plain: bool | None = None
     """Whether requests over plain http that say nothing of their sender may do everything: only where no other machine
     reaches the port. By default they may when `api_host` is a loopback address."""
     api_tls_host: str = "127.0.0.1"
     """Address that the API listens on over https, where everybody needs a token."""
-    api_tls_port: int = Field(0, ge=0, le=65535)
+    api_tls_port: Port = 0
     """Port of the API over https, inside and as users reach it; 0 is none."""
     api_tls_names: str = ""
     """Hosts and addresses by which the API is reached over https, besides `gateway_address`; separated by commas."""
@@ -47,11 +99,11 @@ class ApiSettings(CommonSettings):
     """Where the API keeps its certificates and the owner's kubeconfig."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
     """Where uploaded sources wait for the builder; the API and the builder share it."""
-    max_upload_bytes: PositiveInt = 2 * 1024**3
+    max_upload_bytes: Count = 2 * 1024**3
     """Bound of one uploaded source, in bytes."""
-    public_port: int = Field(8080, ge=1, le=65535)
+    public_port: PublicPort = 8080
     """Port of the activator as users reach it: shown in URLs unless it is 80."""
-    public_https_port: int = Field(443, ge=1, le=65535)
+    public_https_port: PublicPort = 443
     """Port of the activator for https as users reach it: shown in URLs unless it is 443."""
     gateway_address: str = "127.0.0.1"
     """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
@@ -80,7 +132,7 @@ class ApiSettings(CommonSettings):
         return self.state_dir / "kubeconfig"
 
 
-class ActivatorSettings(CommonSettings):
+class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     """The activator process."""
 
     activator_host: str = "127.0.0.1"
@@ -93,74 +145,80 @@ class ActivatorSettings(CommonSettings):
     """Ports of the internal gateway, which answers cluster-local hosts as well; separated by commas."""
     activator_tls_ports: str = ""
     """Ports for https and HTTP/2 over TLS, separated by commas; certificates come from Secrets."""
-    activator_admin_port: int = Field(8081, ge=0, le=65535)
+    activator_admin_port: Port = 8081
     """Port of /healthz, /readyz and /metrics."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
     names_dir: Path | None = None
     """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
-    activator_workers: PositiveInt = 1
+    activator_workers: Count = 1
     """Processes that share the port."""
     activator_overload_status: Literal[429, 503] = 503
     """What a request is answered with when its revision's queue is full."""
-    report_seconds: PositiveFloat = 1.0
+    report_seconds: Seconds = 1.0
     """Seconds between two reports to the autoscaler."""
-    drain_seconds: PositiveFloat = 30.0
+    drain_seconds: Seconds = 30.0
     """Seconds that a stopping activator waits for its requests to end."""
 
 
-class AutoscalerSettings(CommonSettings):
+class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """The autoscaler process."""
 
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     instance_network: str = "knoll-instances"
     """Docker network that instances and activators share; made when missing."""
-    instance_dns: IPvAnyAddress | None = None
+    instance_dns: str | None = None
     """Address of the DNS server that instances ask, which knows cluster-local names; without it, the engine's."""
-    autoscaler_admin_port: int = Field(8082, ge=0, le=65535)
+    autoscaler_admin_port: Port = 8082
     """Port of /healthz, /metrics and the logs of instances."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
-    tick_seconds: PositiveFloat = 2.0
+    tick_seconds: Seconds = 2.0
     """Seconds between two decisions for one Revision."""
-    quiet_seconds: float = Field(30.0, ge=0)
+    quiet_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """Seconds that an instance is left to its WebSockets before SIGTERM, without requests; half its grace at most."""
-    warm_sandboxes: int = Field(32, ge=0, le=256)
+    warm_sandboxes: Annotated[int, Meta(ge=0, le=256)] = 32
     """Most sandboxes kept ready (4 MB each): one a Revision at zero, as many as started at once lately; 0 is none."""
-    capacity_cpu: PositiveFloat | None = None
+    capacity_cpu: Seconds | None = None
     """Cores that instances may request together; without it, what the engine's machine has."""
-    capacity_memory_bytes: PositiveInt | None = None
+    capacity_memory_bytes: Count | None = None
     """Memory that instances may request together, in bytes; without it, what the engine's machine has."""
-    paused_memory_fraction: float = Field(0.25, ge=0, le=1)
+    paused_memory_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.25
     """Part of that memory that paused instances may keep; beyond it the longest paused go first."""
 
+    def __post_init__(self) -> None:
+        _check_address("instance_dns", self.instance_dns)
 
-class NamesSettings(CommonSettings):
+
+class NamesSettings(CommonSettings, frozen=True, kw_only=True):
     """The DNS server (`python -m knoll.names_server`)."""
 
     names_dir: Path | None = None
     """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
-    names_host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    names_host: str = "127.0.0.1"
     """Address that the DNS server answers on, port 53."""
 
+    def __post_init__(self) -> None:
+        _check_address("names_host", self.names_host)
 
-class BuilderSettings(CommonSettings):
+
+class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """The builder process."""
 
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
     """Where uploaded sources wait for the builder; the API and the builder share it."""
-    build_workers: PositiveInt = 1
+    build_workers: Count = 1
     """Builds at once."""
-    build_timeout_seconds: PositiveInt = 1800
+    build_timeout_seconds: Count = 1800
     """Seconds after which a build is failed."""
-    build_cache_bytes: int = Field(20 * 1024**3, ge=0)
+    build_cache_bytes: Bytes = 20 * 1024**3
     """Bound of BuildKit's cache on the engine, in bytes, least recently used first; 0 leaves it alone."""
-    prune_seconds: PositiveFloat = 600.0
+    prune_seconds: Seconds = 600.0
     """Seconds between two times that images and uploads that nobody needs are taken away."""
-    builder_admin_port: int = Field(8083, ge=0, le=65535)
+    builder_admin_port: Port = 8083
     """Port of /healthz and /metrics."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""

@@ -47,7 +47,7 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
         return Inside({}, warning=_without(problem))
     ports = [int(port) for port in environment["KNOLL_ACTIVATOR_PORTS"].split(",")]
     ports += [int(port) for port in environment["KNOLL_ACTIVATOR_TLS_PORTS"].split(",") if port]
-    hosts = ActivatorSettings().activator_host
+    hosts = ActivatorSettings.read().activator_host
     found = {}
     if not any(host in _ANY for host in hosts.split(",")) and not any(_cannot(address, port) for port in ports):
         found["KNOLL_ACTIVATOR_HOST"] = f"{hosts},{address}"

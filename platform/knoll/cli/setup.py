@@ -59,7 +59,7 @@ def doctor(server: str, output: str) -> None:
 
 
 def engine(_: str) -> Iterator[Finding]:
-    path = BuilderSettings().docker_socket
+    path = BuilderSettings.read().docker_socket
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
             version = client.get("http://engine/version").raise_for_status().json()["Version"]

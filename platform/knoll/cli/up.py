@@ -84,18 +84,18 @@ def up(
 
 def admin_ports() -> dict[str, str]:
     """The processes' own ports: as the settings say, which the environment may change."""
-    autoscaler = AutoscalerSettings().autoscaler_admin_port
+    autoscaler = AutoscalerSettings.read().autoscaler_admin_port
     return {
-        "KNOLL_ACTIVATOR_ADMIN_PORT": str(ActivatorSettings().activator_admin_port),
+        "KNOLL_ACTIVATOR_ADMIN_PORT": str(ActivatorSettings.read().activator_admin_port),
         "KNOLL_AUTOSCALER_ADMIN_PORT": str(autoscaler),
-        "KNOLL_BUILDER_ADMIN_PORT": str(BuilderSettings().builder_admin_port),
+        "KNOLL_BUILDER_ADMIN_PORT": str(BuilderSettings.read().builder_admin_port),
         "KNOLL_AUTOSCALER_URL": f"http://127.0.0.1:{autoscaler}",
     }
 
 
 def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
     """Where each process says whether it is ready."""
-    host = ApiSettings().api_host
+    host = ApiSettings.read().api_host
     return {
         "api": f"http://{host}:{environment['KNOLL_API_PORT']}/readyz",
         "builder": f"http://127.0.0.1:{environment['KNOLL_BUILDER_ADMIN_PORT']}/readyz",
