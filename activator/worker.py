@@ -17,7 +17,7 @@ from activator.gateway import Gateway
 from activator.reporter import Reporter
 from knoll import admin
 from knoll.connect import connected
-from knoll.redis_store import RedisStore
+from knoll.redis_store import SMALL_RING, RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.scaling import ENDPOINTS, RevisionEndpoints
 from knoll.settings import ActivatorSettings
@@ -74,7 +74,7 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
     async with connected(settings.redis_url, "knoll-activator") as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         followers = following.followers(gateway, routing, endpoints)
-        store = RedisStore(redis)
+        store = RedisStore(redis, ring=SMALL_RING)
         configured = Configured(gateway, store, tls=bool(ports.tls))
         gateway.overload_status = settings.activator_overload_status
         listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()

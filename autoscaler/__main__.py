@@ -33,7 +33,7 @@ from knoll.connect import Backoff, connect
 from knoll.errors import KnollError
 from knoll.instances import INSTANCES, RevisionInstances
 from knoll.lease import Lease
-from knoll.redis_store import RedisStore
+from knoll.redis_store import SMALL_RING, RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
 from knoll.settings import AutoscalerSettings
@@ -66,7 +66,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "autoscaler")
-    store = RedisStore(redis)
+    store = RedisStore(redis, ring=SMALL_RING)
     async with make(settings) as runtime, Checker() as checker:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)

@@ -32,7 +32,6 @@ TIMED_OUT = "TimedOut"
 """Active's reason when the progress deadline is over; the next leader knows by it that nothing is to be tried again."""
 REPORT_SECONDS = 3.0
 """A report older than this says nothing of now."""
-MAX_WINDOW_SECONDS = 3600.0
 HISTORY = 10
 """Changes of scale that are remembered and told."""
 
@@ -68,7 +67,7 @@ class Scaler:
         self._warmth = Warmth(0, 0.0)
         self._rolled_out = (0, 0.0)
         """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
-        self._load = Window(MAX_WINDOW_SECONDS)
+        self._load = Window(spec.window_seconds)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
         self._busy = world.clock()
@@ -134,6 +133,7 @@ class Scaler:
         if spec.rollout_from != self.spec.rollout_from:
             self.worse, self._baseline = "", Outcome()
         self.packed, self.spec = Packed(revision), spec
+        self._load.seconds = spec.window_seconds
         self._warmth = Warmth(0, 0.0)
 
     def compare(self, before: "Scaler | None") -> bool:

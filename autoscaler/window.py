@@ -21,6 +21,7 @@ class Window:
             seconds: how far back a mean is ever asked for, > 0.
         """
         self.seconds = seconds
+        """May be changed; of a longer time only what is still there is known."""
         self._buckets: deque[tuple[int, float]] = deque()
         self._first: float | None = None
 
@@ -51,7 +52,11 @@ class Window:
             exponential: newer buckets weigh more, as Knative's WeightedAverage does: each second further back counts
                 for (1 - k) of the next, with k so that the window holds 99.99 % of the weight, and at least 0.2.
         """
-        if self._first is None or self._is_empty(now):
+        if self._first is None:
+            return 0.0
+        if self._is_empty(now):
+            self._buckets.clear()
+            self._first = None
             return 0.0
         newest = math.floor(now / BUCKET_SECONDS)
         if self._buckets[-1][0] == newest - 1:

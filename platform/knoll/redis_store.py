@@ -29,6 +29,8 @@ HISTORY = 20_000
 """Events kept in Redis."""
 RING = 1024
 """Events kept in memory for watches, at least (twice as many at most)."""
+SMALL_RING = 128
+"""The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
 _BATCH = 256
 _DECODE_AT_ONCE = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
