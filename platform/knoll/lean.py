@@ -11,11 +11,16 @@ UNUSED = ("rich", "watchfiles")
 
 
 def begin(*more: str) -> None:
-    """Make these look as if they were not installed. To be called before anything else is imported.
+    """Make `UNUSED` look as if it were not installed. To be called before anything else is imported.
 
     Args: more: packages that this process has no use for either.
     """
-    for name in (*UNUSED, *more):
+    hide(*UNUSED, *more)
+
+
+def hide(*names: str) -> None:
+    """Make packages look as if they were not installed."""
+    for name in names:
         # What stands in `sys.modules` as None cannot be imported: the import system's own way to say so.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 

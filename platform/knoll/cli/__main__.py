@@ -1,5 +1,15 @@
-"""`python -m knoll.cli`."""
+"""Where the command begins: `knoll`, or `python -m knoll.cli`."""
 
-from knoll.cli import main
+from knoll import lean
 
-main(prog_name="knoll")
+
+def run() -> None:
+    # httpx would load them for HTTP/2 and for a command of its own: a tenth of what a short command takes.
+    lean.hide("h2", "pygments")
+    from knoll.cli import main
+
+    main(prog_name="knoll")
+
+
+if __name__ == "__main__":
+    run()

@@ -162,7 +162,7 @@ def upload(client: Client, folder: Path, dockerfile: str, console: Console, gene
 
 def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
     """The status of a build whose output is over. Raises: BuildFailedError."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.004
     while True:
         status: dict[str, Any] = client.get(kinds.BUILD_KIND, namespace, name).get("status") or {}
         if status.get("phase") == "Succeeded":
@@ -174,7 +174,8 @@ def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
             )
         if time.monotonic() > deadline:
             raise BuildFailedError(f"build {name} gives no result; see `kubectl describe build {name}`")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def _build_object(tag: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
