@@ -181,8 +181,11 @@ def test_variables_come_from_objects_and_from_the_instance_itself(platform: Plat
     told = facts(platform)
     assert (told["env COLOUR"], told["env WORD"], told["env SAID"]) == ("blue", "sesame", "blue 9")
     assert told["env POD"] == pod(platform, "shown")
-    address = platform.kubectl("get", "pod", told["env POD"], "-o", "jsonpath={.status.podIP}").stdout
-    assert told["env POD_IP"] == address
+
+    def shown_address() -> str:
+        return platform.kubectl("get", "pod", told["env POD"], "-o", "jsonpath={.status.podIP}").stdout
+
+    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=10, what="the Pod shows that address")
     assert "env ABSENT" not in told
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -65,7 +66,7 @@ async def store() -> MemoryStore:
 
 async def test_a_log_comes_through_with_its_parameters(store: MemoryStore, settings: ApiSettings) -> None:
     port = free_port()
-    wired = settings.model_copy(update={"autoscaler_url": f"http://127.0.0.1:{port}"})
+    wired = replace(settings, autoscaler_url=f"http://127.0.0.1:{port}")
     async with autoscaler(port) as stand_in, serving(store, wired) as api:
         answer = await api.client.get(LOG, params={"container": "user-container", "tailLines": "5"})
         assert answer.text == "first\n"
@@ -85,7 +86,7 @@ async def test_a_log_comes_through_with_its_parameters(store: MemoryStore, setti
 
 
 async def test_without_an_autoscaler_the_answer_says_so(store: MemoryStore, settings: ApiSettings) -> None:
-    wired = settings.model_copy(update={"autoscaler_url": f"http://127.0.0.1:{free_port()}"})
+    wired = replace(settings, autoscaler_url=f"http://127.0.0.1:{free_port()}")
     async with serving(store, wired) as api:
         answer = await api.client.get(LOG)
         assert answer.status_code == 503

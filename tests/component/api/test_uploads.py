@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from api.access import Trusting
 from api.app import create_app
@@ -91,7 +92,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
-    settings = settings.model_copy(update={"uploads_dir": small_disk, "max_upload_bytes": 64 * 1024**2})
+    settings = replace(settings, uploads_dir=small_disk, max_upload_bytes=64 * 1024**2)
     transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
