@@ -136,6 +136,9 @@ def report(samples: Samples) -> None:
         print(f"RESULT {name} {value:.3f} ratio")
     if samples.get("own"):
         print(f"RESULT coldstart.own_share_ms {statistics.median(samples['own']) * 1000:.2f} ms")
+    if samples.get("told"):
+        shares = [told / took for told, took in zip(samples["told"], samples["zero"], strict=True)]
+        print(f"RESULT coldstart.told_by_server_timing {statistics.median(shares):.3f} ratio")
 
 
 def _ms(seconds: float) -> str:

@@ -99,8 +99,8 @@ class Platform:
 
         await until(paused)
 
-    async def ask(self, host: str) -> tuple[float, float]:
-        """One request; returns seconds to its first byte, and what `Server-Timing` says is the platform's own part."""
+    async def ask(self, host: str) -> tuple[float, dict[str, float]]:
+        """One request; returns seconds to its first byte, and the seconds of each part that `Server-Timing` tells."""
         target = urlsplit(self._url)
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
@@ -113,7 +113,7 @@ class Platform:
             writer.close()
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"{host} answered {head[:200]!r}")
-        return took, _own(head.decode(errors="replace"))
+        return took, _parts(head.decode(errors="replace"))
 
     async def _ready_url(self, name: str) -> str:
         status = (await self.call("GET", f"{SERVICES}/{name}")).get("status") or {}
@@ -121,24 +121,27 @@ class Platform:
         return str(status["url"]) if ready else ""
 
 
-def _own(head: str) -> float:
-    """Seconds of `Server-Timing` that are neither the engine's start nor the app's way to ready."""
+def _parts(head: str) -> dict[str, float]:
     found = re.search(r"(?im)^server-timing:(.*)$", head)
-    parts = dict(re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", found[1] if found else ""))
-    return sum(float(value) for name, value in parts.items() if name in ("queue", "schedule")) / 1000
+    told = re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", found[1] if found else "")
+    return {name: float(value) / 1000 for name, value in told}
 
 
 async def rounds(platform: Platform, network: str, token: str, count: int) -> Samples:
-    """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped."""
-    samples: Samples = {"docker_run": [], "zero": [], "own": []}
+    """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped.
+
+    `own` is what is neither the engine's start nor the app's way to ready, `told` all parts together.
+    """
+    samples: Samples = {"docker_run": [], "zero": [], "own": [], "told": []}
     name = f"bench-{token}"
     async with platform.service(name) as host:
         for number in range(count + 1):
             await platform.until_zero(name)
             samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
-            took, own = await platform.ask(host)
+            took, parts = await platform.ask(host)
             samples["zero"].append(took)
-            samples["own"].append(own)
+            samples["own"].append(parts.get("queue", 0.0) + parts.get("schedule", 0.0))
+            samples["told"].append(sum(parts.values()))
     return {kind: values[1:] for kind, values in samples.items()}
 
 
