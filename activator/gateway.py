@@ -228,7 +228,10 @@ class Gateway:
         """
         now, lines, draining, tunnels = self.time(), [], {}, {}
         for name, revision in list(self.revisions.items()):
-            line = revision.stats.report(name, now, revision.in_flight(), len(revision.breaker.queue), revision.held())
+            if revision.stats.quiet and not revision.instances:
+                continue  # asleep, as most are
+            waiting = len(revision.breaker.queue)
+            line = revision.stats.report(name, now, period, revision.in_flight(), waiting, revision.held())
             if line is not None:
                 lines.append(line)
             if revision.breaker.queue:

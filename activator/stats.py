@@ -26,7 +26,7 @@ class Stats:
     """One revision in one process. Times are seconds on one clock that never goes back."""
 
     __slots__ = (
-        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "_since", "active", "arrived", "codes",
+        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "active", "arrived", "codes",
         "cold", "latency", "queued",
     )  # fmt: skip
 
@@ -46,8 +46,13 @@ class Stats:
         self._answers = self._errors = 0
         self._buckets: dict[int, int] = {}
         self._area = 0.0
-        self._last = self._since = now
+        self._last = now
         self._reported = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a report would be None."""
+        return not (self.active or self.arrived or self._answers or self._reported)
 
     def enter(self, now: float) -> None:
         self._area += self.active * (now - self._last)
@@ -71,13 +76,12 @@ class Stats:
             self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def report(
-        self, revision: str, now: float, in_flight: int, queued: int, held: dict[str, int] | None = None
+        self, revision: str, now: float, period: float, in_flight: int, queued: int, held: dict[str, int] | None = None
     ) -> RevisionReport | None:
-        """The period since the last report; None when it and the one before held nothing."""
-        period = max(now - self._since, 1e-9)
+        """What there was since the last report, `period` seconds ago; None when it and the one before held nothing."""
         area = self._area + self.active * (now - self._last)
         requests = self.arrived
-        self._area, self._last, self._since, self.arrived = 0.0, now, now, 0
+        self._area, self._last, self.arrived = 0.0, now, 0
         answers, errors, buckets = self._answers, self._errors, self._buckets
         self._answers, self._errors, self._buckets = 0, 0, {}
         something = bool(area or requests or self.active or answers)
@@ -86,7 +90,7 @@ class Stats:
         self._reported = something
         return RevisionReport(
             revision=revision,
-            concurrency=area / period,
+            concurrency=area / max(period, 1e-9),
             requests=requests,
             in_flight=in_flight,
             queued=queued,

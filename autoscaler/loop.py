@@ -312,13 +312,18 @@ class Autoscaler:
         while True:
             await asyncio.sleep(self._tick_seconds)
             self._configured_once = self._configured_once or self._maps.get(*CONFIGURATION) is not None
+            sleeping = 0
             for scaler in self.scalers.values():
+                if scaler.is_settled():
+                    sleeping += asleep(scaler)
+                    continue
                 before = scaler.spec.rollout_from
                 if before and scaler.compare(self._current.get(f"{scaler.key.partition('/')[0]}/{before}")):
                     self._mark(scaler.key)
                 if not scaler.quiet:
                     self._mark(scaler.key)
-            self._runtime.expect(sum(map(asleep, self.scalers.values())))
+                sleeping += asleep(scaler)
+            self._runtime.expect(sleeping)
             self._descend()
             if self._ended >= ENDED_COLLECTED:
                 gc.collect()
@@ -326,7 +331,9 @@ class Autoscaler:
 
     def _descend(self) -> None:
         """Down the idle ladder with what rests for long enough, or takes too much memory."""
-        by_name = {one.name: (scaler, one) for scaler in self.scalers.values() for one in scaler.resting()}
+        by_name = {
+            one.name: (scaler, one) for scaler in self.scalers.values() if scaler.members for one in scaler.resting()
+        }
         capacity = self.room.capacity
         bound = int(capacity.memory_bytes * self._machine.paused_memory_fraction) if capacity else 0
         for step in descend([one for _, one in by_name.values()], bound, self._clock()):

@@ -67,6 +67,7 @@ class Scaler:
         self._warmth = Warmth(0, 0.0)
         self._rolled_out = (0, 0.0)
         """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
+        self._settled = False
         self._load = Window(spec.window_seconds)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
@@ -124,9 +125,11 @@ class Scaler:
             self.outcomes.record(at, Outcome(row.answers, row.errors, row.latency))
         if row.in_flight or row.queued or row.requests:
             self._busy = max(self._busy, at)
+        self._settled = False
 
     def change(self, revision: Revision, spec: ScalingSpec) -> None:
         """The Revision's metadata or the configuration is another."""
+        self._settled = False
         if spec.rollout_scale < self.spec.rollout_scale:
             now = self._world.clock()
             self._rolled_out = (self._rollout(now), now + spec.window_seconds)
@@ -174,6 +177,7 @@ class Scaler:
             anew: decide first (a tick, a poke); otherwise an instance has changed, and the last decision stands: the
                 rates that bound a decision are per tick.
         """
+        self._settled = False
         now = self._world.clock()
         for name in [name for name, member in self.members.items() if member.stage == "gone"]:
             del self.members[name]
@@ -351,6 +355,13 @@ class Scaler:
 
     def _first_failure(self) -> Failure | None:
         return next((member.failure for member in self._alive() if member.failure), None)
+
+    def is_settled(self) -> bool:
+        """Whether it is quiet until something comes in, whatever the time is: most Revisions are, most of the time."""
+        if not self._settled:
+            by_the_clock = self.spec.warm or self.spec.rollout_from or self._world.clock() < self._rolled_out[1]
+            self._settled = not self.members and not by_the_clock and self.quiet
+        return self._settled
 
     @property
     def quiet(self) -> bool:

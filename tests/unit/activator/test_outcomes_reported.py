@@ -18,7 +18,7 @@ def test_each_answer_is_reported_once_with_its_status_and_time(periods: list[lis
             stats.enter(now)
             stats.leave(now + seconds, now, status)
         now += 1000.0
-        report = stats.report("default/hello-00001", now, 0, 0)
+        report = stats.report("default/hello-00001", now, 1.0, 0, 0)
         if report is None:
             assert not ended
             continue
@@ -31,8 +31,8 @@ def test_each_answer_is_reported_once_with_its_status_and_time(periods: list[lis
 def test_a_request_that_ends_after_the_last_report_with_something_is_still_told() -> None:
     stats = Stats(0.0)
     stats.enter(0.0)
-    assert stats.report("r", 1.0, 1, 0) is not None
+    assert stats.report("r", 1.0, 1.0, 1, 0) is not None
     stats.leave(1.0, 0.0, 500)
-    found = stats.report("r", 2.0, 0, 0)
+    found = stats.report("r", 2.0, 1.0, 0, 0)
     assert found is not None
     assert (found.answers, found.errors, sum(found.latency.values())) == (1, 1, 1)

@@ -31,25 +31,25 @@ def test_concurrency_is_weighted_by_time() -> None:
     stats.enter(0.0)
     stats.enter(0.5)
     stats.leave(0.75, 0.5, 200)
-    report = stats.report("r", 1.0, 1, 0)
+    report = stats.report("r", 1.0, 1.0, 1, 0)
     assert report is not None
     assert (report.concurrency, report.requests, report.in_flight) == (1.25, 2, 1)
     stats.leave(1.5, 0.0, 200)
-    later = stats.report("r", 2.0, 0, 0)
+    later = stats.report("r", 2.0, 1.0, 0, 0)
     assert later is not None
     assert (later.concurrency, later.requests) == (0.5, 0)
 
 
 def test_silence_is_reported_once() -> None:
     stats = Stats(0.0)
-    assert stats.report("r", 1.0, 0, 0) is None
+    assert stats.report("r", 1.0, 1.0, 0, 0) is None
     stats.enter(1.0)
     stats.leave(1.0, 1.0, 200)
-    assert stats.report("r", 2.0, 0, 0) is not None
-    silent = stats.report("r", 3.0, 0, 0)
+    assert stats.report("r", 2.0, 1.0, 0, 0) is not None
+    silent = stats.report("r", 3.0, 1.0, 0, 0)
     assert silent is not None
     assert silent.concurrency == 0
-    assert stats.report("r", 4.0, 0, 0) is None
+    assert stats.report("r", 4.0, 1.0, 0, 0) is None
 
 
 @pytest.mark.parametrize(
