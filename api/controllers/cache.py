@@ -101,7 +101,7 @@ class Cache:
         if known == version and kept is not None and packed is not None:
             # Our own write comes by: from now on its bytes are the same as everybody's.
             self._kept[resource][key[1:]] = (version, packed)
-        if known == version or (known > version and not force):
+        if (known == version and (kept is not None or not force)) or (known > version and not force):
             return None
         before = self.get(*key)
         if before is not None:

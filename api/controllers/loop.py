@@ -295,10 +295,11 @@ class Controllers:
     async def _refresh(self, key: Key | None) -> None:
         if key is None:
             return
+        # What was known before the question: while it is answered, another object of that name may come.
+        known = self.world.cache.get(*key)
         try:
             self._seen(self.world.cache.put(key[0], await self._store.get(*key), force=True))
         except NotFoundError:
-            known = self.world.cache.get(*key)
             if known:
                 self._seen(self.world.cache.remove(*key, int(known["metadata"]["resourceVersion"])))
 

@@ -50,6 +50,15 @@ def test_what_was_read_just_now_is_believed_though_it_be_older() -> None:
     assert cache.put(ROUTE, body("a", 3), force=True) is not None
 
 
+def test_what_was_read_just_now_is_believed_though_it_was_thought_gone() -> None:
+    cache = Cache()
+    cache.put(ROUTE, body("a", 5))
+    cache.remove(ROUTE, "default", "a", 5)
+    assert cache.put(ROUTE, body("a", 5)) is None
+    assert cache.put(ROUTE, body("a", 5), force=True) is not None
+    assert cache.get(ROUTE, "default", "a") is not None
+
+
 def test_a_listing_replaces_everything_and_says_what_differs() -> None:
     cache = Cache()
     for name in "abc":

@@ -11,7 +11,7 @@ from api.controllers.acknowledgements import Acknowledgements
 from api.controllers.execute import born
 from api.controllers.loop import Controllers, Tables
 from knoll import jobs, kinds, scaling, traffic
-from knoll.errors import StoreUnavailableError
+from knoll.errors import NotFoundError, StoreUnavailableError
 from knoll.jobs import BuildProgress, Resolution
 from knoll.memory_store import MemoryStore
 from knoll.memory_tables import MemoryTable
@@ -174,3 +174,34 @@ async def test_what_is_forgotten_is_not_waited_for() -> None:
     await table.acknowledge("one", version)
     await waiting.look()
     assert reached.told == []
+
+
+class Slow(MemoryStore):
+    """Answers "not there" only after another object of that name has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def get(self, resource: str, namespace: str, name: str) -> Json:
+        try:
+            return await super().get(resource, namespace, name)
+        except NotFoundError:
+            self.asked.set()
+            await self.goes_on.wait()
+            raise
+
+
+async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotten() -> None:
+    store = Slow()
+    controllers = Controllers(store, tables(), Builder(), clock=lambda: NOW)  # type: ignore[arg-type]
+    cache, resource = controllers.world.cache, kinds.CONFIGURATION.id
+    cache.put(resource, await store.create(resource, a_configuration()))
+    await store.delete(resource, "default", "app")
+    looking = asyncio.create_task(controllers._refresh((resource, "default", "app")))
+    await store.asked.wait()
+    made = await store.create(resource, a_configuration())
+    cache.put(resource, made)
+    store.goes_on.set()
+    await looking
+    assert cache.get(resource, "default", "app") == made
