@@ -19,17 +19,14 @@ from knoll.errors import StoreUnavailableError
 from knoll.job_queue import JobQueue
 from knoll.settings import BuilderSettings
 
-IMAGE_WORKERS = 2
-"""RQ writes two dozen times for each look-up, and each write waits for the disk: one worker has 20 a second."""
-
 
 def processes(settings: BuilderSettings) -> Mapping[str, Callable[[], None]]:
     """Name of each process, and what it does."""
     builds = {f"builds-{number}": keys.BUILD_JOBS for number in range(1, settings.build_workers + 1)}
-    images = {f"images-{number}": keys.IMAGE_JOBS for number in range(1, IMAGE_WORKERS + 1)}
+    queues = {"images-1": keys.IMAGE_JOBS, **builds}
     return {
         "health": lambda: asyncio.run(serve(settings)),
-        **{name: partial(worker.main, queue) for name, queue in {**images, **builds}.items()},
+        **{name: partial(worker.main, queue) for name, queue in queues.items()},
     }
 
 

@@ -95,8 +95,7 @@ def prune() -> None:
 async def _prune() -> None:
     async with workshop() as shop:
         answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
-        with pruning.images_held(alone=True):
-            await pruning.prune(shop.settings, shop.redis, shop.store, answers)
+        await pruning.prune(shop.settings, shop.redis, shop.store, answers)
 
 
 async def _resolve(namespace: str, name: str) -> None:
@@ -108,14 +107,12 @@ async def _resolve(namespace: str, name: str) -> None:
         answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
         uid = revision["metadata"]["uid"]
         known = await registry_secrets.read(shop.store, namespace, revision["spec"])
-        # Until the answer is there, nobody else knows that these images are needed.
-        with pruning.images_held(alone=False):
-            try:
-                images = await asyncio.to_thread(_look_up, shop.settings, revision, known.credentials)
-                answer = jobs.Resolution(uid, images=images)
-            except ImageError as error:
-                answer = jobs.Resolution(uid, error=f"{error}{known.hint}")
-            await answers.put(f"{namespace}/{name}", answer)
+        try:
+            images = await asyncio.to_thread(_look_up, shop.settings, revision, known.credentials)
+            answer = jobs.Resolution(uid, images=images)
+        except ImageError as error:
+            answer = jobs.Resolution(uid, error=f"{error}{known.hint}")
+        await answers.put(f"{namespace}/{name}", answer)
         log.info("images resolved", revision=f"{namespace}/{name}", error=answer.error or None)
 
 

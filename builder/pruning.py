@@ -1,14 +1,11 @@
 """What nobody needs any more is taken off the disk: images built or pulled for us, pins, uploads, the builds' cache.
 
-Runs as a job on the queue of look-ups, alone: no look-up pins an image between the moment Revisions are read and the
-moment pins are dropped.
+Runs as a job on the queue of look-ups, whose one worker does one thing at a time: no look-up pins an image between the
+moment Revisions are read and the moment pins are dropped.
 """
 
-import contextlib
-import fcntl
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +26,6 @@ log = structlog.get_logger()
 
 KEEP_UPLOAD_SECONDS = 24 * 3600
 """Since it was sent, or asked for: the next build of the same source need not send it again."""
-
-
-_IMAGES = os.memfd_create("images")
-"""A file in memory that the forks of one builder inherit, to lock."""
-
-
-@contextlib.contextmanager
-def images_held(*, alone: bool) -> Iterator[None]:
-    """Look-ups hold the images together, pruning holds them alone; the kernel lets go for a worker that dies."""
-    fcntl.lockf(_IMAGES, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    try:
-        yield
-    finally:
-        fcntl.lockf(_IMAGES, fcntl.LOCK_UN)
 
 
 def images_of(revisions: Iterable[Json]) -> set[str]:

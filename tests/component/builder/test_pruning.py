@@ -1,15 +1,10 @@
 """What nobody needs is taken off the engine; what somebody needs stays."""
 
-import fcntl
-import multiprocessing
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from builder import pruning
 from builder.pruning import KEEP_UPLOAD_SECONDS, images_of, remove_uploads, uploads_of
 from knoll import jobs, keys, kinds
 from knoll.redis_tables import RedisTable
@@ -115,29 +110,3 @@ async def pruned(yard: Yard, so: Any) -> None:
         return bool(so())
 
     await eventually(done, 60, "the end of pruning")
-
-
-def test_look_ups_hold_the_images_together_and_pruning_alone() -> None:
-    forked = multiprocessing.get_context("fork")
-    holds, ends = forked.Event(), forked.Event()
-
-    def look_up() -> None:
-        with pruning.images_held(alone=False):
-            holds.set()
-            ends.wait(30)
-
-    child = forked.Process(target=look_up)
-    child.start()
-    try:
-        assert holds.wait(30)
-        with pruning.images_held(alone=False):
-            pass
-        with pytest.raises(BlockingIOError):
-            fcntl.lockf(pruning._IMAGES, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        child.kill()  # whoever dies holds nothing any more
-        child.join(30)
-        with pruning.images_held(alone=True):
-            pass
-    finally:
-        child.kill()
-        child.join(30)
