@@ -5,38 +5,38 @@ from knoll import lean
 lean.begin("cryptography")
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Callable, Mapping
-from functools import partial
 
+import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from builder import forks, jobs, worker
-from knoll import admin, keys, logs
+from builder import forks, jobs, pruning, worker
+from builder.resolving import Resolver
+from knoll import admin, logs
 from knoll.connect import connect
-from knoll.errors import StoreUnavailableError
-from knoll.job_queue import JobQueue
+from knoll.errors import RuntimeUnavailableError, StoreUnavailableError
+from knoll.redis_store import RedisStore
 from knoll.settings import BuilderSettings
+
+log = structlog.get_logger()
 
 
 def processes(settings: BuilderSettings) -> Mapping[str, Callable[[], None]]:
     """Name of each process, and what it does."""
-    builds = {f"builds-{number}": keys.BUILD_JOBS for number in range(1, settings.build_workers + 1)}
-    queues = {"images-1": keys.IMAGE_JOBS, **builds}
-    return {
-        "health": lambda: asyncio.run(serve(settings)),
-        **{name: partial(worker.main, queue) for name, queue in queues.items()},
-    }
+    builds = {f"builds-{number}": worker.main for number in range(1, settings.build_workers + 1)}
+    return {"images": lambda: asyncio.run(serve(settings)), **builds}
 
 
 async def serve(settings: BuilderSettings) -> None:
-    """Say how the builder is, and have it tidy up every now and then, until SIGTERM or SIGINT."""
+    """Look up digests, tidy up every now and then, say how the builder is, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "builder")
+    resolver = Resolver(settings, redis, RedisStore(redis))
 
     async def ready() -> str:
         try:
@@ -47,23 +47,25 @@ async def serve(settings: BuilderSettings) -> None:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_prune(settings, stop))
-            tasks.create_task(admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop))
+            work = [tasks.create_task(resolver.run()), tasks.create_task(_prune(settings, redis, resolver))]
+            await admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop)
+            for task in work:
+                task.cancel()
     finally:
         await redis.aclose()
 
 
-async def _prune(settings: BuilderSettings, stop: asyncio.Event) -> None:
-    """Ask for it every now and then; a worker does it when its turn comes."""
-    queue = JobQueue(settings.redis_url)
-    try:
-        while not stop.is_set():
-            with contextlib.suppress(StoreUnavailableError):
-                await queue.prune()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), settings.prune_seconds)
-    finally:
-        await queue.close()
+async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) -> None:
+    """Tidy up every now and then."""
+    store = RedisStore(redis)
+    while True:
+        try:
+            # No look-up pins an image between the moment Revisions are read and the moment pins are dropped.
+            async with resolver.paused():
+                await pruning.prune(settings, redis, store, resolver.answers)
+        except (StoreUnavailableError, RuntimeUnavailableError) as error:
+            log.warning("nothing is taken away", error=str(error))
+        await asyncio.sleep(settings.prune_seconds)
 
 
 def main() -> None:

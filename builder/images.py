@@ -4,17 +4,24 @@ The engine asks the registry for us (`/distribution/…`), so its mirrors, certi
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
-from requests.exceptions import RequestException
+from requests.exceptions import ReadTimeout, RequestException
 
+from knoll.config.deployment import DeploymentConfig
 from knoll.errors import ImageError, RuntimeUnavailableError
 from knoll.registry_auth import Credential, matching
+from knoll.resources.image_reference import DEFAULT_REGISTRY, parse_image
+
+ENGINE_SECONDS = 20
+"""For one answer of the engine by itself."""
+DEFAULTS = DeploymentConfig()
 
 PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
 
@@ -77,12 +84,26 @@ def _familiar(repository: str) -> str:
     return repository.removeprefix("library/")
 
 
+@contextlib.contextmanager
+def engine_at(docker_socket: Path) -> Iterator[docker.DockerClient]:
+    """The engine's client, closed at the end. Raises: RuntimeUnavailableError."""
+    try:
+        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=ENGINE_SECONDS)
+    except DockerException as error:
+        raise RuntimeUnavailableError(f"the container engine does not answer at {docker_socket}: {error}") from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
 class Images:
     """The engine's images, by the Docker SDK (which blocks)."""
 
-    def __init__(self, client: docker.DockerClient, platform: str) -> None:
+    def __init__(self, client: docker.DockerClient, platform: str, config: DeploymentConfig = DEFAULTS) -> None:
         self._client = client
         self._platform = platform
+        self._config = config
 
     def resolve(self, reference: str, policy: PullPolicy = "", known: Sequence[Credential] = ()) -> str:
         """Find the digest of an image and pin it if it is here.
@@ -92,7 +113,8 @@ class Images:
             policy: the container's imagePullPolicy.
             known: credentials; those that fit are shown to the registry, one after the other.
 
-        Returns: `repo@sha256:<64 hex>`.
+        Returns: `repo@sha256:<64 hex>`; of a registry whose tags are not to be resolved, and which is needed, the
+        reference as it is.
 
         Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not answer.
         """
@@ -107,22 +129,38 @@ class Images:
                     self._pin(local)
                     return local_digest(repository, local)
                 if place == "registry":
+                    if self._skips(reference):
+                        return reference
                     try:
                         return f"{repository}@{self._asked(reference, known)}"
                     except APIError as error:
                         problem = str(error.explanation or error)
-        except (APIError, DockerException, RequestException) as error:
+                    except ReadTimeout:
+                        seconds = self._config.digest_resolution_timeout_seconds
+                        problem = f"the registry did not answer within {seconds:g} s"
+        except APIError as error:
+            if error.is_client_error():
+                problem = str(error.explanation or error)
+            else:
+                raise RuntimeUnavailableError(f"the container engine fails: {error}") from error
+        except (DockerException, RequestException) as error:
             raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
         raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
 
     def _asked(self, reference: str, known: Sequence[Credential]) -> str:
-        """The digest that the registry has for a reference. Raises: APIError, the last credential's."""
+        """The digest that the registry has for a reference. Raises: APIError, the last credential's; ReadTimeout."""
+        api: Any = self._client.api  # which is typed as if it counted whole seconds
+        api.timeout = self._config.digest_resolution_timeout_seconds
         fitting = matching(known, reference)
         for credential in fitting[:-1]:
             with contextlib.suppress(APIError):
                 return str(self._client.images.get_registry_data(reference, credential.for_engine()).id)
         last = fitting[-1].for_engine() if fitting else None
         return str(self._client.images.get_registry_data(reference, last).id)
+
+    def _skips(self, reference: str) -> bool:
+        registry = parse_image(reference).registry or DEFAULT_REGISTRY
+        return registry in self._config.registries_skipping_tag_resolving
 
     def describe(self, reference: str) -> tuple[LocalImage, int]:
         """A local image and its size in bytes. Raises: ImageError."""

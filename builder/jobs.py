@@ -1,36 +1,33 @@
-"""The RQ entry points. Thin: read the object, do the work, answer through a table.
+"""The RQ entry point. Thin: reads the Build, carries it out, answers through a table.
 
-A job's failure that the user caused (no such image, a step that fails) is an answer, not an exception: RQ tries a job
-again only when its worker died or Redis or the engine was away.
+A failure that the user caused (a step that fails) is an answer, not an exception: RQ tries a job again only when its
+worker died or Redis or the engine was away.
 """
 
 import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
 import msgspec
 import structlog
-from docker.errors import DockerException
 from docker.utils import parse_repository_tag
 from redis.asyncio import Redis
 
-from builder import buildx, docker_config, pruning
-from builder.images import Images
+from builder import buildx, docker_config
+from builder.images import Images, engine_at
 from builder.output import Output
 from builder.preparation import prepared
 from knoll import jobs, keys, kinds, registry_secrets
 from knoll.build_log import BuildLogWriter
 from knoll.connect import connect
-from knoll.errors import ImageError, KnollError, NotFoundError, RuntimeUnavailableError, SourceError
+from knoll.errors import ImageError, KnollError, NotFoundError, SourceError
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
-from knoll.registry_auth import Credential
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
 from knoll.supervise import end_with_parent
@@ -38,8 +35,6 @@ from knoll.tables import Table
 
 log = structlog.get_logger()
 
-ENGINE_SECONDS = 20
-"""For one answer of the engine, its question to a registry included."""
 MAX_ATTEMPTS = 2
 
 
@@ -76,70 +71,10 @@ async def workshop() -> AsyncIterator[Workshop]:
         await redis.aclose()
 
 
-def resolve(namespace: str, name: str) -> None:
-    """Look up the digests of a Revision's images."""
-    asyncio.run(_resolve(namespace, name))
-
-
 def build(namespace: str, name: str) -> None:
     """Carry out a Build, in a process of the worker's own: without the worker somebody else begins it anew."""
     end_with_parent()
     asyncio.run(_build(namespace, name))
-
-
-def prune() -> None:
-    """Take away what nobody needs any more."""
-    asyncio.run(_prune())
-
-
-async def _prune() -> None:
-    async with workshop() as shop:
-        answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
-        await pruning.prune(shop.settings, shop.redis, shop.store, answers)
-
-
-async def _resolve(namespace: str, name: str) -> None:
-    async with workshop() as shop:
-        try:
-            revision = await shop.store.get(kinds.REVISION.id, namespace, name)
-        except NotFoundError:
-            return
-        answers: Table[jobs.Resolution] = RedisTable(shop.redis, jobs.RESOLUTIONS, jobs.Resolution)
-        uid = revision["metadata"]["uid"]
-        known = await registry_secrets.read(shop.store, namespace, revision["spec"])
-        try:
-            images = await asyncio.to_thread(_look_up, shop.settings, revision, known.credentials)
-            answer = jobs.Resolution(uid, images=images)
-        except ImageError as error:
-            answer = jobs.Resolution(uid, error=f"{error}{known.hint}")
-        await answers.put(f"{namespace}/{name}", answer)
-        log.info("images resolved", revision=f"{namespace}/{name}", error=answer.error or None)
-
-
-def _look_up(settings: BuilderSettings, revision: Json, known: Sequence[Credential]) -> tuple[jobs.Resolved, ...]:
-    with _engine(settings.docker_socket) as engine:
-        images = Images(engine, settings.platform)
-        spec = revision["spec"]
-        return tuple(
-            jobs.Resolved(
-                container["name"],
-                container["image"],
-                images.resolve(container["image"], container.get("imagePullPolicy", ""), known),
-            )
-            for container in [*spec["containers"], *spec.get("initContainers", [])]
-        )
-
-
-@contextlib.contextmanager
-def _engine(docker_socket: Path) -> Any:
-    try:
-        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=ENGINE_SECONDS)
-    except DockerException as error:
-        raise RuntimeUnavailableError(f"the container engine does not answer at {docker_socket}: {error}") from error
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 async def _build(namespace: str, name: str) -> None:
@@ -254,7 +189,7 @@ async def _mirror(
 
 def _is_ours(settings: BuilderSettings, image: str) -> bool:
     """Whether an image is here and its registry, as far as we know, does not have it: it was built here."""
-    with _engine(settings.docker_socket) as engine:
+    with engine_at(settings.docker_socket) as engine:
         try:
             found = Images(engine, settings.platform).describe(image)[0]
             return not found.digest_in(parse_repository_tag(image)[0])
@@ -263,7 +198,7 @@ def _is_ours(settings: BuilderSettings, image: str) -> bool:
 
 
 def _describe(shop: Workshop, tag: str, running: jobs.BuildProgress) -> jobs.BuildProgress:
-    with _engine(shop.settings.docker_socket) as engine:
+    with engine_at(shop.settings.docker_socket) as engine:
         images = Images(engine, shop.settings.platform)
         size = images.describe(tag)[1]
         return _over(running, shop, "Succeeded", digest=images.resolve(tag, "Never"), size=size)

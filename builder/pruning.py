@@ -1,9 +1,6 @@
-"""What nobody needs any more is taken off the disk: images built or pulled for us, pins, uploads, the builds' cache.
+"""What nobody needs any more is taken off the disk: images built or pulled for us, pins, uploads, the builds' cache."""
 
-Runs as a job on the queue of look-ups, whose one worker does one thing at a time: no look-up pins an image between the
-moment Revisions are read and the moment pins are dropped.
-"""
-
+import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,8 +12,9 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from redis.asyncio import Redis
 from requests.exceptions import RequestException
 
-from builder.images import pin_of, pin_repository
+from builder.images import engine_at, pin_of, pin_repository
 from knoll import jobs, keys, kinds
+from knoll.connect import answering
 from knoll.errors import RuntimeUnavailableError
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
@@ -55,23 +53,34 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
     needed |= {image.digest for _, answer in resolved.values() for image in answer.images}
     tags = {str(found["spec"]["tag"]) for found in builds}
     remove_uploads(settings.uploads_dir, uploads_of(builds), time.time())
-    members: Any = await redis.smembers(keys.BUILT_IMAGES)
-    pulled: Any = await redis.smembers(keys.PULLED_IMAGES)
-    client = docker.DockerClient(base_url=f"unix://{settings.docker_socket}")
-    try:
-        engine = _Engine(client, settings.platform)
-        engine.unpin(needed)
-        for tag in sorted({member.decode() for member in members} - tags - needed):
-            if engine.untag(tag):
-                await redis.srem(keys.BUILT_IMAGES, tag)
-        for reference in sorted({member.decode() for member in pulled} - needed):
-            if engine.untag(reference):
-                await redis.srem(keys.PULLED_IMAGES, reference)
-        engine.bound_cache(settings.build_cache_bytes)
-    except (DockerException, RequestException) as error:
-        raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
-    finally:
-        client.close()
+    built = {member.decode() for member in await _members(redis, keys.BUILT_IMAGES)}
+    pulled = {member.decode() for member in await _members(redis, keys.PULLED_IMAGES)}
+    gone = await asyncio.to_thread(_take_away, settings, needed, built - tags - needed, pulled - needed)
+    for key, names in zip((keys.BUILT_IMAGES, keys.PULLED_IMAGES), gone, strict=True):
+        if names:
+            with answering():
+                await redis.srem(key, *names)
+
+
+async def _members(redis: "Redis", key: str) -> Any:
+    with answering():
+        return await redis.smembers(key)
+
+
+def _take_away(
+    settings: BuilderSettings, needed: set[str], built: set[str], pulled: set[str]
+) -> tuple[list[str], list[str]]:
+    """Drop names of images on the engine; returns those of `built` and those of `pulled` that are gone."""
+    with engine_at(settings.docker_socket) as client:
+        try:
+            engine = _Engine(client, settings.platform)
+            engine.unpin(needed)
+            gone = ([tag for tag in sorted(built) if engine.untag(tag)],
+                    [name for name in sorted(pulled) if engine.untag(name)])  # fmt: skip
+            engine.bound_cache(settings.build_cache_bytes)
+        except (DockerException, RequestException) as error:
+            raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
+        return gone
 
 
 def remove_uploads(folder: Path, wanted: set[str], now: float) -> None:

@@ -1,11 +1,11 @@
-"""One worker: takes jobs of one queue."""
+"""One worker: carries out one Build after the other."""
 
 import os
 import socket
 
 import structlog
 from redis import Redis
-from rq import Queue, SimpleWorker, Worker
+from rq import Queue, Worker
 
 from builder import jobs, recovery, scratch
 from knoll import keys, logs
@@ -14,25 +14,24 @@ from knoll.job_queue import SERIALIZER
 log = structlog.get_logger()
 
 
-def main(queue_name: str) -> None:
+def main() -> None:
     """Work until SIGTERM, which lets the job at hand end.
 
-    A build gets a process of its own, which may be killed; look-ups are short and share this one.
+    Each build gets a process of its own, which may be killed.
     """
     settings = jobs.load()
-    logs.set_up(settings.log_level, settings.log_format, f"builder-{queue_name}")
+    logs.set_up(settings.log_level, settings.log_format, "builder-worker")
     redis = Redis.from_url(settings.redis_url)
     host = socket.gethostname()
     ourselves = recovery.process(os.getpid())
     assert ourselves
-    recovery.recover(redis, queue_name, host)
+    recovery.recover(redis, keys.BUILD_JOBS, host)
     scratch.sweep()
     # What a job needs is loaded before each build is forked from here, once.
-    log.debug("begins", queue=queue_name, jobs=jobs.__name__)
-    kind = SimpleWorker if queue_name == keys.IMAGE_JOBS else Worker
-    worker = kind(
-        [Queue(queue_name, connection=redis, serializer=SERIALIZER)],
-        name=recovery.worker_name(host, ourselves, queue_name),
+    log.debug("begins", jobs=jobs.__name__)
+    worker = Worker(
+        [Queue(keys.BUILD_JOBS, connection=redis, serializer=SERIALIZER)],
+        name=recovery.worker_name(host, ourselves, keys.BUILD_JOBS),
         connection=redis,
         serializer=SERIALIZER,
         log_job_description=False,

@@ -69,10 +69,18 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
-class Enqueue:
-    """Hand a job to the builder. `job` is `jobs.RESOLVE_JOB` or `jobs.BUILD_JOB`."""
+class Resolve:
+    """Ask the builder for the digests of a Revision's images."""
 
-    job: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """Hand a Build to the builder."""
+
     namespace: str
     name: str
     uid: str
@@ -90,7 +98,7 @@ class Emit:
     message: str
 
 
-Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | Enqueue | Emit
+Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | Resolve | Enqueue | Emit
 
 
 @dataclass(frozen=True, slots=True)

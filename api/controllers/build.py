@@ -59,7 +59,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         due = observed.asked + LOST_SECONDS if observed.asked else 0.0
         requeue_after = LOST_SECONDS if due <= now else due - now
         if due <= now:
-            actions.append(Enqueue(jobs.BUILD_JOB, meta["namespace"], meta["name"], meta["uid"]))
+            actions.append(Enqueue(meta["namespace"], meta["name"], meta["uid"]))
         if status["phase"] == "Queued":
             requeue_after = min(requeue_after, QUEUE_SECONDS)
     actions += objects.write(kinds.BUILD_KIND.id, before, after)

@@ -14,6 +14,7 @@ from api.controllers.actions import (
     Forget,
     PutRoute,
     RemoveRoute,
+    Resolve,
     Update,
     UpdateStatus,
 )  # fmt: skip
@@ -36,6 +37,7 @@ class Executor:
         store: Store,
         routing: Table[RouteEntry],
         answers: dict[str, Table[Any]],
+        unresolved: Table[jobs.Unresolved],
         queue: JobQueue,
         world: World,
         emit: Callable[[Emit], None],
@@ -46,6 +48,7 @@ class Executor:
 
         Args:
             answers: the builder's tables by name, from which answers about removed objects are taken.
+            unresolved: tells the builder whose digests are wanted.
             emit: takes Events; must not block.
             seen: told what each write changed in the world's cache.
             clock: gives epoch seconds.
@@ -53,6 +56,7 @@ class Executor:
         self._store = store
         self._routing = routing
         self._answers = answers
+        self._unresolved = unresolved
         self._queue = queue
         self._world = world
         self._emit = emit
@@ -78,9 +82,11 @@ class Executor:
                 self._world.acknowledged.pop(path, None)
             case Forget(table, path):
                 await self._answers[table].remove(path)
-            case Enqueue(job, namespace, name, uid):
-                ask = self._queue.build if job == jobs.BUILD_JOB else self._queue.resolve
-                await ask(namespace, name, uid)
+            case Resolve(namespace, name, uid):
+                await self._unresolved.put(uid, jobs.Unresolved(namespace, name))
+                self._world.asked[uid] = self._clock()
+            case Enqueue(namespace, name, uid):
+                await self._queue.build(namespace, name, uid)
                 self._world.asked[uid] = self._clock()
             case Emit():
                 self._emit(action)

@@ -23,7 +23,7 @@ from knoll.config import platform
 from knoll.config.platform import PlatformConfig
 from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollError, NotFoundError
 from knoll.job_queue import JobQueue
-from knoll.jobs import BuildProgress, Resolution
+from knoll.jobs import BuildProgress, Resolution, Unresolved
 from knoll.scaling import ScaleStatus
 from knoll.store import Event, PackedListing, Store
 from knoll.tables import Reset, Table
@@ -48,6 +48,7 @@ class Tables:
     """The tables that the controllers write (`routing`) or follow."""
 
     routing: Table[RouteEntry]
+    unresolved: Table[Unresolved]
     resolutions: Table[Resolution]
     builds: Table[BuildProgress]
     scale: Table[ScaleStatus]
@@ -87,7 +88,7 @@ class Controllers:
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         answers: dict[str, Table[Any]] = {jobs.RESOLUTIONS: tables.resolutions, jobs.BUILDS: tables.builds}
         self._executor = Executor(
-            store, tables.routing, answers, queue, self.world, self._recorder.emit, self._seen, clock
+            store, tables.routing, answers, tables.unresolved, queue, self.world, self._recorder.emit, self._seen, clock
         )
 
     async def run(self) -> None:

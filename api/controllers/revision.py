@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.controllers import conditions, labeler, objects
-from api.controllers.actions import Action, Emit, Enqueue, Forget, Outcome
+from api.controllers.actions import Action, Emit, Forget, Outcome, Resolve
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from knoll import jobs, kinds
 from knoll.jobs import Resolution
@@ -17,7 +17,7 @@ CONTAINER_HEALTHY = "ContainerHealthy"
 RESOURCES_AVAILABLE = "ResourcesAvailable"
 
 LOST_SECONDS = 120.0
-"""After which a look-up that nobody answered is asked for again (the queue keeps it from running twice)."""
+"""After which a look-up that nobody answered is asked for again, should the table of them have been lost."""
 RETRY_SECONDS = (10.0, 600.0)
 """Shortest and longest wait before a failed look-up is tried again; it doubles, as the Revision gets older."""
 
@@ -115,7 +115,7 @@ def _ask(
         due = last + wait
     if due > now:
         return [], due - now
-    return [Enqueue(jobs.RESOLVE_JOB, meta["namespace"], meta["name"], meta["uid"])], wait
+    return [Resolve(meta["namespace"], meta["name"], meta["uid"])], wait
 
 
 def _verdicts(

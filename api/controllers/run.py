@@ -32,6 +32,7 @@ def tables_on(redis: "Redis") -> Tables:
     """The tables that the controllers write or follow."""
     return Tables(
         routing=RedisTable(redis, traffic.ROUTING, traffic.RouteEntry),
+        unresolved=RedisTable(redis, jobs.UNRESOLVED, jobs.Unresolved),
         resolutions=RedisTable(redis, jobs.RESOLUTIONS, jobs.Resolution),
         builds=RedisTable(redis, jobs.BUILDS, jobs.BuildProgress),
         scale=RedisTable(redis, scaling.SCALE, scaling.ScaleStatus),

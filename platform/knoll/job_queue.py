@@ -17,10 +17,6 @@ from knoll import jobs, keys
 from knoll.errors import StoreUnavailableError
 
 SERIALIZER = JSONSerializer
-RESOLVE_SECONDS = 60
-"""After which a digest look-up is failed; the registry itself is given less."""
-PRUNE_SECONDS = 300
-"""After which taking away what nobody needs is given up until the next time."""
 FAILED_SECONDS = 24 * 3600
 """How long RQ remembers a failed job."""
 
@@ -28,42 +24,29 @@ _OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINI
 
 
 class JobQueue:
-    """Enqueues look-ups and builds; may be used from an event loop (the client blocks, so a thread does it)."""
+    """Enqueues builds; may be used from an event loop (the client blocks, so a thread does it)."""
 
     def __init__(self, redis_url: str, build_timeout_seconds: int = 1800) -> None:
         self._redis = Redis.from_url(redis_url)
-        self._images = Queue(keys.IMAGE_JOBS, connection=self._redis, serializer=SERIALIZER)
         self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
         # The builder ends a build that takes too long, cleanly and with a reason; RQ's own limit is only its net.
         self._build_seconds = build_timeout_seconds + 60
 
-    async def resolve(self, namespace: str, name: str, uid: str) -> None:
-        """Ask for the digests of a Revision's images. Raises: StoreUnavailableError."""
-        await asyncio.to_thread(
-            self._enqueue, self._images, jobs.RESOLVE_JOB, [namespace, name], f"resolve-{uid}", RESOLVE_SECONDS
-        )
-
     async def build(self, namespace: str, name: str, uid: str) -> None:
         """Ask for a Build. Raises: StoreUnavailableError."""
-        await asyncio.to_thread(
-            self._enqueue, self._builds, jobs.BUILD_JOB, [namespace, name], f"build-{uid}", self._build_seconds
-        )
-
-    async def prune(self) -> None:
-        """Ask for what nobody needs to be taken away. Raises: StoreUnavailableError."""
-        await asyncio.to_thread(self._enqueue, self._images, jobs.PRUNE_JOB, [], "prune", PRUNE_SECONDS)
+        await asyncio.to_thread(self._enqueue, [namespace, name], f"build-{uid}")
 
     async def close(self) -> None:
         await asyncio.to_thread(self._redis.close)
 
-    def _enqueue(self, queue: Queue, function: str, words: list[str], job_id: str, seconds: int) -> None:
+    def _enqueue(self, words: list[str], job_id: str) -> None:
         try:
             self._forget_if_over(job_id)
-            queue.enqueue_call(
-                function,
+            self._builds.enqueue_call(
+                jobs.BUILD_JOB,
                 args=words,
                 job_id=job_id,
-                timeout=seconds,
+                timeout=self._build_seconds,
                 result_ttl=0,
                 failure_ttl=FAILED_SECONDS,
                 retry=Retry(max=1),

@@ -1,25 +1,31 @@
 """What the builder is asked for and what it answers. Pure.
 
-The API enqueues RQ jobs by the *names* below (processes do not import each other) with the namespace and name of the
-object as their arguments; the builder reads the object from the store and answers through a table.
+Builds, which take minutes and a process each, are RQ jobs: enqueued by the *name* below (processes do not import each
+other) with the namespace and name of the object as their arguments. Look-ups of digests, which take milliseconds and
+come by the thousand, are entries of a table that the builder follows. It reads the object itself from the store, and
+answers through a table.
 """
 
 import msgspec
 
-RESOLVE_JOB = "builder.jobs.resolve"
-"""RQ function `(namespace, name)` of a Revision, on queue `keys.IMAGE_JOBS`: look up the digests of its images."""
-
 BUILD_JOB = "builder.jobs.build"
 """RQ function `(namespace, name)` of a Build, on queue `keys.BUILD_JOBS`."""
 
-PRUNE_JOB = "builder.jobs.prune"
-"""RQ function without arguments, on queue `keys.IMAGE_JOBS`: take away images and uploads that nobody needs."""
+UNRESOLVED = "unresolved"
+"""Name of the table of `Unresolved`. Field: uid of the Revision. The API puts; the builder removes what it answered."""
 
 RESOLUTIONS = "resolutions"
 """Name of the table of `Resolution`. Field: `namespace/name` of the Revision. Writer: builder."""
 
 BUILDS = "builds"
 """Name of the table of `BuildProgress`. Field: `namespace/name` of the Build. Writer: builder."""
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A Revision whose images' digests are wanted."""
+
+    namespace: str
+    name: str
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -29,11 +35,11 @@ class Resolved(msgspec.Struct, frozen=True):
     image: str
     digest: str
     """`repo@sha256:<64 hex>`. For an image that only the local engine has, the hex is the image's id: the runtime
-    takes either."""
+    takes either. The reference as it is, for a registry of `registries-skipping-tag-resolving`."""
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """The answer to one `RESOLVE_JOB`."""
+    """The answer to one `Unresolved`."""
 
     uid: str
     """uid of the Revision it speaks of."""

@@ -9,11 +9,8 @@ REVISION = "knoll:revision"
 EVENTS = "knoll:events"
 """Stream: one entry for each write to an object, ID `<resource version>-0`; trimmed by length."""
 
-IMAGE_JOBS = "knoll-images"
-"""RQ queue: digest look-ups, short."""
-
 BUILD_JOBS = "knoll-builds"
-"""RQ queue: image builds, long."""
+"""RQ queue: image builds."""
 
 BUILT_IMAGES = "knoll:built-images"
 """Set: every tag that a build was begun for, until the image was taken off the engine again."""

@@ -3,7 +3,7 @@
 A table is a Redis hash with one writer (the leader of a duty) and many followers that hold a copy in memory. Every
 change has a version; a follower acknowledges the newest version it acts on. Followers keep their last copy while
 Redis is away. Tables: `traffic.ROUTING`, `scaling.ENDPOINTS`, `scaling.SCALE`, `instances.INSTANCES`,
-`jobs.RESOLUTIONS`, `jobs.BUILDS`.
+`jobs.UNRESOLVED`, `jobs.RESOLUTIONS`, `jobs.BUILDS`.
 """
 
 from collections.abc import AsyncIterator, Mapping

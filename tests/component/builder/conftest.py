@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -68,6 +69,48 @@ class Yard:
         name = f"sha256-{hashlib.sha256(archive).hexdigest()}"
         (self.uploads / name).write_bytes(archive)
         return name
+
+    async def ask(self, name: str, *images: str, **spec: Any) -> str:
+        """Store a Revision and ask for its digests as the controllers do; returns its uid."""
+        uid = uuid.uuid4().hex
+        body = {
+            "metadata": {"namespace": "default", "name": name, "uid": uid},
+            "spec": {
+                "containers": [{"name": f"c{place}", "image": image} for place, image in enumerate(images)],
+                **spec,
+            },
+        }
+        await self.store.create(kinds.REVISION.id, body)
+        await self.unresolved.put(uid, jobs.Unresolved("default", name))
+        return uid
+
+    async def answer(self, name: str) -> jobs.Resolution | None:
+        """What was answered about a Revision until now."""
+        table: RedisTable[jobs.Resolution] = RedisTable(self.redis, jobs.RESOLUTIONS, jobs.Resolution)
+        _, entries = await table.snapshot()
+        found = entries.get(f"default/{name}")
+        return found[1] if found else None
+
+    async def answered(self, name: str) -> jobs.Resolution:
+        found = await eventually(lambda: self.answer(name), 60, f"the answer about {name}")
+        assert found
+        return found
+
+    async def ready(self) -> None:
+        """Wait until a builder says that it works."""
+        address = f"http://127.0.0.1:{self.environment['KNOLL_BUILDER_ADMIN_PORT']}/readyz"
+
+        async def answers() -> bool:
+            async with httpx.AsyncClient() as client:
+                with contextlib.suppress(httpx.TransportError):
+                    return (await client.get(address)).status_code == 200
+            return False
+
+        await eventually(answers, 30, "a builder that is ready")
+
+    @property
+    def unresolved(self) -> RedisTable[jobs.Unresolved]:
+        return RedisTable(self.redis, jobs.UNRESOLVED, jobs.Unresolved)
 
     async def submit(self, name: str, archive: bytes | None = None, **spec: Any) -> str:
         """Store a Build and hand it over as the controllers do; returns its uid."""
@@ -125,6 +168,7 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
         "KNOLL_UPLOADS_DIR": str(uploads),
         "KNOLL_BUILDER_ADMIN_PORT": str(free_port()),
         "KNOLL_LOG_LEVEL": "warning",
+        "KNOLL_PRUNE_SECONDS": "1",
     }
     redis, queue = connect(redis_url, "test"), JobQueue(redis_url)
     store = RedisStore(redis)

@@ -23,13 +23,14 @@ async def test_images_go_with_the_last_build_and_revision_that_need_them(yard: Y
     for word, tag in tags.items():
         await yard.submit(word, source(f"{word}-{yard.prefix}"), tag=tag)
         assert (await yard.over(word)).phase == "Succeeded"
-    await revision(yard, "served", tags["served"])
+    await yard.ask("served", tags["served"])
+    await yard.answered("served")
     pins = set(tags_on_the_engine(f"knoll-pinned/{yard.prefix}"))
     assert len(pins) == 3
     for word in ("served", "dropped"):
         await yard.store.delete(kinds.BUILD_KIND.id, "default", word)
 
-    await pruned(yard, lambda: tags["dropped"] not in there(yard))
+    await eventually(lambda: tags["dropped"] not in there(yard), 60)
     assert there(yard) == {tags["kept"], tags["served"]}
     assert len(tags_on_the_engine(f"knoll-pinned/{yard.prefix}")) == 1
     assert {member.decode() for member in await yard.redis.smembers(keys.BUILT_IMAGES)} >= {tags["kept"]}
@@ -37,7 +38,7 @@ async def test_images_go_with_the_last_build_and_revision_that_need_them(yard: Y
     await yard.store.delete(kinds.REVISION.id, "default", "served")
     table: RedisTable[jobs.Resolution] = RedisTable(yard.redis, jobs.RESOLUTIONS, jobs.Resolution)
     await table.remove("default/served")
-    await pruned(yard, lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"))
+    await eventually(lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"), 60)
     assert tags["kept"] in there(yard)
 
 
@@ -49,11 +50,11 @@ async def test_an_image_in_use_stays_until_it_is_not(yard: Yard) -> None:
     container = docker("create", "--name", f"{yard.prefix}-busy", tag, "true").stdout.strip()
     try:
         await yard.store.delete(kinds.BUILD_KIND.id, "default", "busy")
-        await pruned(yard, lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"))
+        await eventually(lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"), 60)
         assert docker("inspect", "--format={{.Id}}", container).stdout.strip() == container
     finally:
         docker("rm", "--force", container)
-    await pruned(yard, lambda: tag not in there(yard))
+    await eventually(lambda: tag not in there(yard), 60)
 
 
 def test_uploads_stay_while_a_build_may_read_them_and_a_day_after(tmp_path: Path) -> None:
@@ -84,29 +85,3 @@ def test_a_revision_needs_what_it_names_and_what_it_was_pinned_to() -> None:
 
 def there(yard: Yard) -> set[str]:
     return set(tags_on_the_engine(f"{yard.prefix}/*"))
-
-
-async def revision(yard: Yard, name: str, image: str) -> None:
-    body = {
-        "metadata": {"namespace": "default", "name": name, "uid": f"uid-{name}"},
-        "spec": {"containers": [{"name": "user-container", "image": image}]},
-    }
-    await yard.store.create(kinds.REVISION.id, body)
-    await yard.queue.resolve("default", name, f"uid-{name}")
-    table: RedisTable[jobs.Resolution] = RedisTable(yard.redis, jobs.RESOLUTIONS, jobs.Resolution)
-
-    async def answered() -> bool:
-        _, entries = await table.snapshot()
-        return f"default/{name}" in entries
-
-    await eventually(answered, 60, "the answer")
-
-
-async def pruned(yard: Yard, so: Any) -> None:
-    """Ask for it until it has come so far."""
-
-    async def done() -> bool:
-        await yard.queue.prune()
-        return bool(so())
-
-    await eventually(done, 60, "the end of pruning")

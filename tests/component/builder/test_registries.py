@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from knoll import jobs, kinds
-from knoll.redis_tables import RedisTable
 from tests.component.builder.conftest import DEBIAN, Yard, docker, tar_of
 from tests.registry import PASSWORD, USER, Registry, registry
-from tests.waiting import eventually
 
 SOURCE = tar_of({"Dockerfile": f"FROM {DEBIAN}\nLABEL said=here\n"})
 
@@ -117,16 +115,5 @@ async def add_secret(
 
 async def resolution(yard: Yard, image: str, **spec: Any) -> jobs.Resolution:
     """What the builder answers when a Revision's image is asked for."""
-    containers = [{"name": "user-container", "image": image}]
-    meta = {"namespace": "default", "name": "asks", "uid": "uid-of-asks"}
-    await yard.store.create(kinds.REVISION.id, {"metadata": meta, "spec": {"containers": containers, **spec}})
-    await yard.queue.resolve("default", "asks", "uid-of-asks")
-    table: RedisTable[jobs.Resolution] = RedisTable(yard.redis, jobs.RESOLUTIONS, jobs.Resolution)
-
-    async def answered() -> jobs.Resolution | None:
-        _, entries = await table.snapshot()
-        return entries["default/asks"][1] if "default/asks" in entries else None
-
-    found = await eventually(answered, 60, "the answer")
-    assert found
-    return found
+    await yard.ask("asks", image, **spec)
+    return await yard.answered("asks")

@@ -37,14 +37,14 @@ class Edge:
         self.failing: dict[str, Failure] = {}
         """Revisions that do not come up, and why."""
         self.jobs: list[tuple[str, str]] = []
-        """(function, name) of every job that was taken from the queues."""
+        """(`resolve` or `build`, name) of everything that the builder was asked for."""
         self.served: dict[str, Any] = {}
         """The routing table as activators have it."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, *, builder: bool = True, autoscaler: bool = True, activators: int = 1) -> None:
         if builder:
-            self._tasks.append(asyncio.create_task(self._build()))
+            self._tasks += [asyncio.create_task(self._build()), asyncio.create_task(self._look_up())]
         if autoscaler:
             self._tasks.append(asyncio.create_task(self._scale()))
         for number in range(activators):
@@ -60,18 +60,27 @@ class Edge:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _build(self) -> None:
-        queues = [f"rq:queue:{queue}" for queue in (keys.IMAGE_JOBS, keys.BUILD_JOBS)]
         while True:
-            found = await self._redis.blpop(queues, timeout=1)
+            found = await self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1)
             if found:
-                function, namespace, name = await asyncio.to_thread(self._job, found[1].decode())
-                self.jobs.append((function, name))
-                await (self._image if function == jobs.BUILD_JOB else self._resolve)(namespace, name)
+                namespace, name = await asyncio.to_thread(self._job, found[1].decode())
+                self.jobs.append(("build", name))
+                await self._image(namespace, name)
 
-    def _job(self, job_id: str) -> tuple[str, str, str]:
+    def _job(self, job_id: str) -> tuple[str, str]:
         with Blocking.from_url(self._url) as client:
             job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
-            return (job.func_name, *job.args)
+            assert job.func_name == jobs.BUILD_JOB
+            return tuple(job.args)
+
+    async def _look_up(self) -> None:
+        async for news in self.tables.unresolved.follow():
+            entries = news.entries if isinstance(news, Reset) else {news.field: news.value}
+            for uid, wanted in entries.items():
+                if wanted:
+                    self.jobs.append(("resolve", wanted.name))
+                    await self._resolve(wanted.namespace, wanted.name)
+                    await self.tables.unresolved.remove(uid)
 
     async def _resolve(self, namespace: str, name: str) -> None:
         revision = await self._store.get(kinds.REVISION.id, namespace, name)

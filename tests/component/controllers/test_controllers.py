@@ -111,7 +111,7 @@ async def test_a_service_goes_all_the_way_from_apply_to_ready(platform: Platform
     assert service["status"]["traffic"] == [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}]
     entry = platform.edge.served["default/hello"]
     assert [share.revision for share in entry.hosts["hello.default.localhost"]] == ["default/hello-00001"]
-    assert platform.edge.jobs == [("builder.jobs.resolve", "hello-00001")], "asked once"
+    assert platform.edge.jobs == [("resolve", "hello-00001")], "asked once"
 
 
 async def test_a_new_image_a_split_and_a_rollback(platform: Platform) -> None:
@@ -218,7 +218,7 @@ async def test_controllers_that_start_again_write_nothing_when_all_is_settled(pl
     await eventually(lambda: platform.is_ready("marker"))
     for kind in (SERVICE, CONFIGURATION, ROUTE):
         assert int((await platform.get(kind))["metadata"]["resourceVersion"]) <= before
-    assert platform.edge.jobs.count(("builder.jobs.resolve", "hello-00001")) == 1
+    assert platform.edge.jobs.count(("resolve", "hello-00001")) == 1
 
 
 async def test_what_happened_while_the_controllers_were_away_is_caught_up(platform: Platform) -> None:
@@ -273,7 +273,7 @@ async def test_a_build_is_handed_over_and_its_end_is_in_its_status(platform: Pla
         return objects.status(found).get("phase") == "Succeeded" and objects.is_ready(found)
 
     await eventually(succeeded)
-    assert platform.edge.jobs == [("builder.jobs.build", "b")]
+    assert platform.edge.jobs == [("build", "b")]
 
 
 async def test_events_tell_what_happened_to_a_service(platform: Platform) -> None:

@@ -16,6 +16,7 @@ from api.controllers.actions import (
     Key,
     PutRoute,
     RemoveRoute,
+    Resolve,
     Update,
     UpdateStatus,
 )  # fmt: skip
@@ -38,7 +39,7 @@ class Simulation:
         self.world = observe.World(activators=activators)
         self.now = NOW
         self.events: list[Emit] = []
-        self.enqueued: list[Enqueue] = []
+        self.enqueued: list[Enqueue | Resolve] = []
         self.writes = 0
         self.acknowledged_versions: dict[str, int] = {}
         """What activators act on, by path: the truth that a status must not run ahead of."""
@@ -176,7 +177,7 @@ class Simulation:
                     jobs.RESOLUTIONS: self.world.resolutions, jobs.BUILDS: self.world.builds
                 }  # fmt: skip
                 del answers[table][path]
-            case Enqueue():
+            case Enqueue() | Resolve():
                 self.enqueued.append(action)
                 self.world.asked[action.uid] = self.now
             case Emit():

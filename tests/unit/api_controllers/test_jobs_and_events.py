@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from api.controllers import build, objects, recorder, revision
-from api.controllers.actions import Delete, Emit, Enqueue, UpdateStatus
+from api.controllers.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
 from knoll import jobs, kinds
 from knoll.jobs import BuildProgress, Resolution
 from knoll.memory_store import MemoryStore
@@ -19,7 +19,7 @@ BUILD = kinds.BUILD_KIND
 
 
 def asked(outcome_of: revision.Observed, now: float) -> bool:
-    return any(isinstance(action, Enqueue) for action in revision.reconcile(outcome_of, now).actions)
+    return any(isinstance(action, Resolve) for action in revision.reconcile(outcome_of, now).actions)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_new_revision_asks_for_its_digests_once() -> None:
     uid = world.service()["metadata"]["uid"]
     world.settle()
     revision_uid = world.get(kinds.REVISION, REV)["metadata"]["uid"]
-    assert world.enqueued == [Enqueue(jobs.RESOLVE_JOB, "default", REV, revision_uid)]
+    assert world.enqueued == [Resolve("default", REV, revision_uid)]
     assert revision_uid != uid
     world.ready(REV)
     assert len(world.enqueued) == 1
@@ -131,7 +131,7 @@ def test_a_builds_status_says_how_far_it_is(
     progress: BuildProgress | None, phase: str, ready: str, reason: str
 ) -> None:
     outcome = build.reconcile(build.Observed(a_build(), progress, asked=NOW), NOW)
-    (written,) = [action for action in outcome.actions if not isinstance(action, Enqueue | Emit)]
+    (written,) = [action for action in outcome.actions if not isinstance(action, Resolve | Emit)]
     after: Json = written.body  # type: ignore[union-attr]
     found = objects.condition(after) or {}
     assert (after["status"]["phase"], found["status"], found.get("reason", "")) == (phase, ready, reason)

@@ -12,7 +12,7 @@ from api.controllers.execute import born
 from api.controllers.loop import Controllers, Tables
 from knoll import jobs, kinds, scaling, traffic
 from knoll.errors import NotFoundError, StoreUnavailableError
-from knoll.jobs import BuildProgress, Resolution
+from knoll.jobs import BuildProgress, Resolution, Unresolved
 from knoll.memory_store import MemoryStore
 from knoll.memory_tables import MemoryTable
 from knoll.scaling import ScaleStatus
@@ -24,25 +24,25 @@ from tests.waiting import eventually
 ENTRY = RouteEntry(hosts={}, revisions={})
 
 
-class Builder:
-    """The far end of the job queue: away for as long as the test says."""
+class Builder(MemoryTable[Unresolved]):
+    """The table that the builder follows: away for as long as the test says."""
 
     def __init__(self) -> None:
+        super().__init__(jobs.UNRESOLVED, Unresolved)
         self.away = False
         self.asked: list[str] = []
 
-    async def resolve(self, namespace: str, name: str, uid: str) -> None:
+    async def put(self, field: str, value: Unresolved) -> int:
         if self.away:
-            raise StoreUnavailableError("the job queue does not answer")
-        self.asked.append(name)
-
-    async def build(self, namespace: str, name: str, uid: str) -> None:
-        self.asked.append(name)
+            raise StoreUnavailableError("Redis does not answer")
+        self.asked.append(value.name)
+        return await super().put(field, value)
 
 
-def tables() -> Tables:
+def tables(builder: Builder) -> Tables:
     return Tables(
         MemoryTable(traffic.ROUTING, RouteEntry),
+        builder,
         MemoryTable(jobs.RESOLUTIONS, Resolution),
         MemoryTable(jobs.BUILDS, BuildProgress),
         MemoryTable(scaling.SCALE, ScaleStatus),
@@ -51,7 +51,7 @@ def tables() -> Tables:
 
 @asynccontextmanager
 async def running(store: MemoryStore, builder: Builder) -> AsyncIterator[Controllers]:
-    controllers = Controllers(store, tables(), builder, clock=lambda: NOW)  # type: ignore[arg-type]
+    controllers = Controllers(store, tables(builder), None, clock=lambda: NOW)  # type: ignore[arg-type]
     task = asyncio.create_task(controllers.run())
     try:
         yield controllers
@@ -194,7 +194,7 @@ class Slow(MemoryStore):
 
 async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotten() -> None:
     store = Slow()
-    controllers = Controllers(store, tables(), Builder(), clock=lambda: NOW)  # type: ignore[arg-type]
+    controllers = Controllers(store, tables(Builder()), None, clock=lambda: NOW)  # type: ignore[arg-type]
     cache, resource = controllers.world.cache, kinds.CONFIGURATION.id
     cache.put(resource, await store.create(resource, a_configuration()))
     await store.delete(resource, "default", "app")

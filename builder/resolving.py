@@ -1,0 +1,129 @@
+"""Look-ups of digests: answers every Revision that the table `jobs.UNRESOLVED` names.
+
+An entry leaves the table when it is answered, so that whoever comes after a builder that died goes on where it was.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from redis.asyncio import Redis
+
+from builder.images import Images, engine_at
+from knoll import jobs, kinds, registry_secrets
+from knoll.config import deployment
+from knoll.config.deployment import DeploymentConfig
+from knoll.config.platform import NAMESPACE
+from knoll.connect import Backoff
+from knoll.errors import ImageError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
+from knoll.redis_tables import RedisTable
+from knoll.registry_auth import Credential
+from knoll.settings import BuilderSettings
+from knoll.store import Json, Store
+from knoll.tables import Reset, Table
+
+log = structlog.get_logger()
+
+AT_ONCE = 8
+"""Look-ups at once: a registry that is slow holds up those that ask it, and few others."""
+
+
+class Resolver:
+    """Looks up digests. One event loop only."""
+
+    def __init__(self, settings: BuilderSettings, redis: "Redis", store: Store) -> None:
+        """Args: redis, store: stay the caller's."""
+        self._settings = settings
+        self._store = store
+        self._unresolved: Table[jobs.Unresolved] = RedisTable(redis, jobs.UNRESOLVED, jobs.Unresolved)
+        self.answers: Table[jobs.Resolution] = RedisTable(redis, jobs.RESOLUTIONS, jobs.Resolution)
+        self._running: set[str] = set()
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Answer until cancelled; waits out a Redis or an engine that is away."""
+        async with asyncio.TaskGroup() as group:
+            async for news in self._unresolved.follow():
+                entries = news.entries if isinstance(news, Reset) else {news.field: news.value}
+                for uid, wanted in entries.items():
+                    if wanted and uid not in self._running:
+                        self._running.add(uid)
+                        group.create_task(self._answer_until_done(uid, wanted))
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is looked up meanwhile."""
+        taken = 0
+        try:
+            while taken < AT_ONCE:
+                await self._places.acquire()
+                taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._places.release()
+
+    async def _answer_until_done(self, uid: str, wanted: jobs.Unresolved) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._places:
+                    await self._answer(uid, wanted)
+                return
+            except (StoreUnavailableError, RuntimeUnavailableError) as error:
+                log.warning("look-up waits", revision=f"{wanted.namespace}/{wanted.name}", error=str(error))
+            await backoff.wait()
+
+    async def _answer(self, uid: str, wanted: jobs.Unresolved) -> None:
+        path = f"{wanted.namespace}/{wanted.name}"
+        try:
+            revision = await self._store.get(kinds.REVISION.id, wanted.namespace, wanted.name)
+        except NotFoundError:
+            revision = None
+        if revision and revision["metadata"]["uid"] == uid:
+            answer = await self._resolution(revision)
+            await self.answers.put(path, answer)
+            log.info("images resolved", revision=path, error=answer.error or None)
+        # Before it leaves the table: asked for again after that, it is looked up again.
+        self._running.discard(uid)
+        await self._unresolved.remove(uid)
+
+    async def _resolution(self, revision: Json) -> jobs.Resolution:
+        meta, spec = revision["metadata"], revision["spec"]
+        known = await registry_secrets.read(self._store, meta["namespace"], spec)
+        config = await self._config()
+        try:
+            images = await asyncio.to_thread(_look_up, self._settings, config, spec, known.credentials)
+        except ImageError as error:
+            return jobs.Resolution(meta["uid"], error=f"{error}{known.hint}")
+        except RuntimeUnavailableError:
+            raise
+        except Exception as error:
+            # One image that nobody thought of must not end the look-ups of all others, again and again.
+            log.exception("look-up failed", revision=f"{meta['namespace']}/{meta['name']}")
+            return jobs.Resolution(meta["uid"], error=f"the look-up failed, the builder's log says where: {error!r}")
+        return jobs.Resolution(meta["uid"], images=images)
+
+    async def _config(self) -> DeploymentConfig:
+        """As it is now. A ConfigMap was looked at when it was written, so that it can be read."""
+        try:
+            found = await self._store.get(kinds.CONFIG_MAP.id, NAMESPACE, deployment.NAME)
+        except NotFoundError:
+            return DeploymentConfig()
+        return deployment.parse(found.get("data") or {})
+
+
+def _look_up(
+    settings: BuilderSettings, config: DeploymentConfig, spec: Json, known: Sequence[Credential]
+) -> tuple[jobs.Resolved, ...]:
+    with engine_at(settings.docker_socket) as engine:
+        images = Images(engine, settings.platform, config)
+        return tuple(
+            jobs.Resolved(
+                container["name"],
+                container["image"],
+                images.resolve(container["image"], container.get("imagePullPolicy", ""), known),
+            )
+            for container in [*spec["containers"], *spec.get("initContainers", [])]
+        )
