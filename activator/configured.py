@@ -45,6 +45,7 @@ class Configured:
 
     def _configure(self, config: PlatformConfig) -> None:
         self._gateway.tag_header = config.features.tag_header_based_routing == "Enabled"
+        self._access_log.template = config.observability.request_log_template
         self._access_log.part = config.observability.request_log_sample_rate
         self._gateway.log_request = self._access_log.add if config.observability.enable_request_log else None
 

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from activator import replies, timing
-from activator.heads import RequestHead, ResponseHead, split
+from activator.heads import Peer, RequestHead, ResponseHead, split
+from activator.routing import normal
 from activator.websocket import GOING_AWAY, Frames
 from knoll.errors import QueueFullError
 
@@ -47,7 +48,7 @@ class Exchange(ABC):
     __slots__ = (
         "_cold", "_extra", "_first_refusal", "_retried", "_waited", "app", "arrived", "began", "body_done", "deadline",
         "frames", "head", "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision",
-        "stage", "started", "status", "touched", "trailers",
+        "size", "stage", "started", "status", "touched", "trailers",
     )  # fmt: skip
 
     head: RequestHead
@@ -78,6 +79,8 @@ class Exchange(ABC):
         self.touched = 0.0
         """When bytes came last, where there is an idle time-out."""
         self.status = 0
+        self.size = 0
+        """Bytes of the answer's body until now."""
         self.frames: Frames | None = None
         """Of a WebSocket, what the client gets."""
         self._waited = False
@@ -88,8 +91,13 @@ class Exchange(ABC):
 
     @property
     @abstractmethod
-    def client(self) -> str:
-        """The client's IP address."""
+    def peer(self) -> Peer:
+        """The client's address, and how it came here."""
+
+    @property
+    def protocol(self) -> str:
+        """As Go says it: `HTTP/1.1`."""
+        return f"HTTP/1.{self.head.version}"
 
     # --- the client's side writes
 
@@ -135,11 +143,15 @@ class Exchange(ABC):
         """Route and admit. `head`, `outgoing`, `body_done` and `pending` are set."""
         app = self.app
         now = self.began = app.now = app.time()
-        self.status = 0
+        self.status = self.size = 0
         route = app.route(self.head, self.local)
         if route is None:
             self.stage = SENT
             self._reply(*replies.unknown_host(self.head.authority))
+            return
+        if route.redirect and self.peer.scheme == b"http":
+            self.stage = SENT
+            self._reply(*replies.over_https(normal(self.head.authority), self.head.target, route.redirect))
             return
         if route.cookie:
             cookies = b";".join(value for name, value in split(self.head.block) if name.lower() == b"cookie")
@@ -252,6 +264,7 @@ class Exchange(ABC):
     def answer(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """The head of the answer came; `done` when that is all of it, and the connection is free again."""
         self.status = head.status
+        self.size = len(data)
         if self._cold or self._extra:
             head = self._with_more(head)
         if done:
@@ -266,6 +279,7 @@ class Exchange(ABC):
 
     def more(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """More of the answer's body came."""
+        self.size += len(data)
         if done:
             self.put_more(data, True, trailers)
             self._finish(self.status)
@@ -388,6 +402,7 @@ class Exchange(ABC):
         self.status = head.status
         if self.head.is_head:
             body = b""
+        self.size = len(body)
         self.put(head, body, True, b"")
         self._finish(head.status)
 

@@ -282,8 +282,12 @@ class Stream(Exchange):
         self._over = False
 
     @property
-    def client(self) -> str:
-        return self.session.peer.address.decode()
+    def peer(self) -> Peer:
+        return self.session.peer
+
+    @property
+    def protocol(self) -> str:
+        return "HTTP/2.0"
 
     # --- what the client sends
 

@@ -6,6 +6,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from activator.heads import ResponseHead
+from knoll.resources.names import url
 
 QUEUE_FULL = "pending request queue full"
 """Knative's words."""
@@ -37,3 +38,10 @@ def unknown_host(authority: bytes) -> tuple[ResponseHead, bytes]:
     if not host:
         return reply(404, "the request names no Host, so it cannot be routed to a service")
     return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are")
+
+
+def over_https(host: str, target: bytes, port: int) -> tuple[ResponseHead, bytes]:
+    """The same address over https, for good. Args: host: without port. port: of https."""
+    path = "" if target == b"*" else target.decode("latin-1")
+    location = url(host, "https", port) + path
+    return reply(301, f"moved to {location}", b"Location: " + location.encode("latin-1") + b"\r\n")

@@ -21,16 +21,20 @@ R = TypeVar("R")
 class HostRoute(Generic[R]):
     """Where the requests of one host go."""
 
-    __slots__ = ("_only", "_revisions", "cookie", "route", "shares", "tags")
+    __slots__ = ("_only", "_revisions", "cookie", "redirect", "route", "shares", "tags")
 
-    def __init__(self, route: str, shares: tuple[Share, ...], revisions: Mapping[str, R], sticky: bool) -> None:
+    def __init__(
+        self, route: str, shares: tuple[Share, ...], revisions: Mapping[str, R], sticky: bool, redirect: int = 0
+    ) -> None:
         """
         Args:
             route: `namespace/name`.
             sticky: a client stays with its revision.
+            redirect: port of https that plain http is sent on to; 0 is none.
             revisions: at least those that the shares name.
         """
         self.route = route
+        self.redirect = redirect
         self.shares = tuple(share for share in shares if share.percent)
         self.tags: dict[str, HostRoute[R]] = {}
         """Routes of the same Route's tags, for the tag header."""
@@ -124,9 +128,10 @@ class Routing(Generic[R]):
         self._entries[name] = entry
         revisions = {revision: self._revision(revision) for revision in entry.revisions}
         tags: dict[str, HostRoute[R]] = {}
-        for table, hosts in ((self._public, entry.hosts), (self._local, entry.local_hosts)):
+        kinds = ((self._public, entry.hosts, entry.redirect), (self._local, entry.local_hosts, 0))
+        for table, hosts, redirect in kinds:
             for host, shares in hosts.items():
-                made = HostRoute(name, shares, revisions, entry.sticky)
+                made = HostRoute(name, shares, revisions, entry.sticky, redirect)
                 if not made.shares:
                     continue
                 table[host] = made

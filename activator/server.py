@@ -74,8 +74,8 @@ class Client(Exchange, asyncio.Protocol):
         self._known = (b"\n", b"")
 
     @property
-    def client(self) -> str:
-        return self._peer.address.decode()
+    def peer(self) -> Peer:
+        return self._peer
 
     # --- the connection
 

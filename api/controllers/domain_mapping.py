@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from api.controllers import conditions, objects
 from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
-from api.controllers.hosts import Naming
+from api.controllers.hosts import Naming, public_url
 from knoll import kinds
 from knoll.resources import names
 from knoll.store import Json
@@ -64,7 +64,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     meta, spec = mapping["metadata"], mapping["spec"]
     host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
     own_certificate = bool((spec.get("tls") or {}).get("secretName"))
-    url = names.url(host, "https", naming.https_port) if own_certificate else names.url(host, port=naming.port)
+    url = public_url(host, naming, certificate=own_certificate)
     claimed = _claimed(observed)
     resolved = _resolved(observed)
     after_status: list[Action] = []
@@ -75,7 +75,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         if observed.programmed:
             after_status.append(RemoveRoute(path))
     else:
-        entry = _entry(observed, host)
+        entry = _entry(observed, host, naming.https_port if own_certificate and naming.network.http_redirected else 0)
         if entry is None:
             ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
         else:
@@ -132,7 +132,7 @@ def _resolved(observed: Observed) -> Verdict:
     )
 
 
-def _entry(observed: Observed, host: str) -> RouteEntry | None:
+def _entry(observed: Observed, host: str, redirect: int) -> RouteEntry | None:
     if observed.target is None or observed.target_entry is None:
         return None
     meta = observed.target["metadata"]
@@ -141,7 +141,7 @@ def _entry(observed: Observed, host: str) -> RouteEntry | None:
         return None
     named = {share.revision for share in shares}
     planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
-    return RouteEntry(hosts={host.lower(): shares}, revisions=planes, sticky=observed.target_entry.sticky)
+    return RouteEntry({host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect)
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

@@ -55,7 +55,13 @@ def url(route: Json, naming: Naming, tag: str = "", *, local: bool = False) -> s
     """
     if local or is_local(route, naming):
         return local_url(route, naming, tag)
-    return names.url(public_host(route, naming, tag), port=naming.port)
+    return public_url(public_host(route, naming, tag), naming)
+
+
+def public_url(host: str, naming: Naming, *, certificate: bool = False) -> str:
+    """The URL of a host that users reach. Args: certificate: the host has one, whatever the scheme of others."""
+    scheme = "https" if certificate else naming.network.default_external_scheme
+    return names.url(host, scheme, naming.https_port if scheme == "https" else naming.port)
 
 
 def tag_name(route: Json, tag: str, naming: Naming) -> str:

@@ -192,16 +192,16 @@ class Controllers:
         self.world.config, problems = PlatformConfig.from_config_maps(data, before)
         for problem in problems:
             log.warning("configuration not taken over", error=str(problem))
-        if self.world.config.gc != before.gc:
-            for namespace, name in self.world.cache.names(kinds.CONFIGURATION.id):
-                self.queue.add((kinds.CONFIGURATION.id, namespace, name))
         config = self.world.config
+        if config.gc != before.gc:
+            self._add_all_of(kinds.CONFIGURATION.id)
+        if config.observability.revision_url_template != before.observability.revision_url_template:
+            self._add_all_of(kinds.REVISION.id)
         naming = hosts.Naming(config.domain, config.network, self._port, self._https_port)
         if naming != self.world.naming:
             self.world.naming = naming
-            for resource in (kinds.ROUTE.id, kinds.DOMAIN_MAPPING.id):
-                for namespace, name in self.world.cache.names(resource):
-                    self.queue.add((resource, namespace, name))
+            self._add_all_of(kinds.ROUTE.id)
+            self._add_all_of(kinds.DOMAIN_MAPPING.id)
 
     def _start_following(
         self, group: asyncio.TaskGroup, table: Table[T], into: dict[str, T], resource: str
@@ -233,10 +233,13 @@ class Controllers:
         self.world.acknowledged[path] = version
         self.queue.add(observe.routing_key(path))
 
+    def _add_all_of(self, resource: str) -> None:
+        for namespace, name in self.world.cache.names(resource):
+            self.queue.add((resource, namespace, name))
+
     def _add_all(self) -> None:
         for resource in dependents.RECONCILED:
-            for namespace, name in self.world.cache.names(resource):
-                self.queue.add((resource, namespace, name))
+            self._add_all_of(resource)
         for path in self.world.routing:
             self.queue.add(observe.routing_key(path))
 

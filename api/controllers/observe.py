@@ -145,6 +145,7 @@ def _revision(body: Json, world: World) -> revision.Observed:
         routes=_by_name(cache, ROUTE, namespace, names),
         resolution=world.resolutions.get(path),
         scale=world.scale.get(path),
+        log_url=world.config.observability.revision_url_template,
         asked=world.asked.get(body["metadata"]["uid"], 0.0),
     )
 

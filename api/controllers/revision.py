@@ -32,6 +32,8 @@ class Observed:
     """By name, those that concern it (see `labeler.labelled`)."""
     resolution: Resolution | None = None
     scale: ScaleStatus | None = None
+    log_url: str = ""
+    """Where its log is shown; `${REVISION_UID}` stands for its uid."""
     asked: float = 0.0
     """Epoch seconds at which its digests were last asked for; 0 if not since this process leads."""
 
@@ -47,14 +49,13 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     uid = before["metadata"]["uid"]
     resolution = observed.resolution if observed.resolution and observed.resolution.uid == uid else None
     scale = observed.scale if observed.scale and observed.scale.uid == uid else None
-    old = objects.status(before)
     status: Json = {
         "observedGeneration": objects.generation(before),
         "actualReplicas": scale.actual if scale else 0,
         "desiredReplicas": scale.desired if scale else 0,
     }
-    if "logUrl" in old:
-        status["logUrl"] = old["logUrl"]
+    if observed.log_url:
+        status["logUrl"] = observed.log_url.replace("${REVISION_UID}", uid)
     if scale and scale.rollback:
         # Here its Route, which goes back by it, gets to know of it.
         status["annotations"] = {well_known.ROLLBACK: scale.rollback}

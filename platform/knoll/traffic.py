@@ -47,6 +47,8 @@ class RouteEntry(msgspec.Struct, frozen=True):
     """Cluster-local hosts (`name.ns.svc.cluster.local` and short forms), answered only at the internal gateway."""
     sticky: bool = False
     """A client stays with the revision that it was given first (annotation `knoll.dev/session-affinity`)."""
+    redirect: int = 0
+    """Port of https that plain http is sent on to at `hosts`; 0 is none."""
 
 
 def pick(shares: Sequence[Share], point: int) -> Share:

@@ -33,7 +33,6 @@ class FeaturesConfig:
     pod_spec_tolerations: Flag = "Disabled"
     pod_spec_dns_policy: Flag = "Disabled"
     pod_spec_dns_config: Flag = "Disabled"
-    pod_spec_dry_run: Flag = "Allowed"
     pod_spec_init_containers: Flag = "Disabled"
     pod_spec_empty_dir: Flag = "Enabled"
     pod_spec_host_path: Flag = "Disabled"
@@ -44,10 +43,7 @@ class FeaturesConfig:
     pod_spec_persistent_volume_write: Flag = "Disabled"
     container_spec_add_capabilities: Flag = "Disabled"
     tag_header_based_routing: Flag = "Disabled"
-    auto_detect_http2: Flag = "Disabled"
     secure_pod_defaults: Literal["Enabled", "AllowRootBounded", "Allowed", "Disabled"] = "Disabled"
-    queue_proxy_mount_pod_info: Flag = "Disabled"
-    queue_proxy_resource_defaults: Flag = "Disabled"
 
 
 KEYS = {
@@ -69,7 +65,6 @@ KEYS = {
     "pod_spec_tolerations": "kubernetes.podspec-tolerations",
     "pod_spec_dns_policy": "kubernetes.podspec-dnspolicy",
     "pod_spec_dns_config": "kubernetes.podspec-dnsconfig",
-    "pod_spec_dry_run": "kubernetes.podspec-dryrun",
     "pod_spec_init_containers": "kubernetes.podspec-init-containers",
     "pod_spec_empty_dir": "kubernetes.podspec-volumes-emptydir",
     "pod_spec_host_path": "kubernetes.podspec-volumes-hostpath",
@@ -80,10 +75,7 @@ KEYS = {
     "pod_spec_persistent_volume_write": "kubernetes.podspec-persistent-volume-write",
     "container_spec_add_capabilities": "kubernetes.containerspec-addcapabilities",
     "tag_header_based_routing": "tag-header-based-routing",
-    "auto_detect_http2": "autodetect-http2",
     "secure_pod_defaults": "secure-pod-defaults",
-    "queue_proxy_mount_pod_info": "queueproxy.mount-podinfo",
-    "queue_proxy_resource_defaults": "queueproxy.resource-defaults",
 }
 """Name of each flag here to its key in the ConfigMap."""
 
@@ -101,6 +93,8 @@ def parse(data: Data) -> FeaturesConfig:
         )
         for item in fields(FeaturesConfig)
     }
+    if read.choice("autodetect-http2", "Disabled", _CHOICES) == "Enabled":
+        read.refuse("autodetect-http2", "containers are not asked what they speak; name a port that speaks HTTP/2 h2c")
     read.finish()
     return FeaturesConfig(**found)  # type: ignore[arg-type]  # `choice` returns one of the choices
 
@@ -124,7 +118,6 @@ _WORDS = {
     "pod_spec_tolerations": "tolerations. Kept, no effect.",
     "pod_spec_dns_policy": "dnsPolicy.",
     "pod_spec_dns_config": "dnsConfig.",
-    "pod_spec_dry_run": "Trying a pod out before it is taken.",
     "pod_spec_init_containers": "Containers that run to their end first.",
     "pod_spec_empty_dir": "Volumes of kind emptyDir.",
     "pod_spec_host_path": "Volumes of kind hostPath. Opens the machine's files: think twice.",
@@ -135,12 +128,16 @@ _WORDS = {
     "pod_spec_persistent_volume_write": "Writing to them.",
     "container_spec_add_capabilities": "Adding Linux capabilities other than NET_BIND_SERVICE.",
     "tag_header_based_routing": "Choosing a tag by the header Knative-Serving-Tag.",
-    "auto_detect_http2": "Finding out whether a container speaks HTTP/2 when its port's name does not say.",
     "secure_pod_defaults": "Strict security settings where a container says nothing.",
-    "queue_proxy_mount_pod_info": "Knative's queue-proxy only: no effect.",
-    "queue_proxy_resource_defaults": "Knative's queue-proxy only: no effect.",
 }
 
-EXPLAINED = "# Each is enabled, allowed or disabled.\n" + "".join(
-    f'# {_WORDS[item.name]}\n{KEYS[item.name]}: "{str(item.default).lower()}"\n' for item in fields(FeaturesConfig)
+EXPLAINED = (
+    "# Each is enabled, allowed or disabled.\n"
+    + "".join(
+        f'# {_WORDS[item.name]}\n{KEYS[item.name]}: "{str(item.default).lower()}"\n' for item in fields(FeaturesConfig)
+    )
+    + """\
+# Finding out what a container speaks: always disabled. A port that speaks HTTP/2 is named h2c.
+autodetect-http2: "disabled"
+"""
 )

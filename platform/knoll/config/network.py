@@ -15,33 +15,29 @@ class NetworkConfig:
     domain_template: str = "{{.Name}}.{{.Namespace}}.{{.Domain}}"
     tag_template: str = "{{.Tag}}-{{.Name}}"
     default_external_scheme: str = "http"
-    external_domain_tls: bool = False
+    """Of addresses that users are shown; https where something in front of the gateway speaks it."""
     http_redirected: bool = False
-    """http is answered with a redirect to https."""
+    """http is answered with a redirect to https, for hosts that have a certificate."""
     rollout_duration_seconds: int = 0
     """Seconds over which traffic moves to a new latest Revision; 0 is at once."""
     autocreate_cluster_domain_claims: bool = True
-    ingress_class: str = "knoll.ingress.networking.knative.dev"
-    certificate_class: str = "knoll.certificate.networking.knative.dev"
 
 
 def parse(data: Data) -> NetworkConfig:
     """Raises: InvalidConfigError."""
     read = Reader(NAME, data)
     default = NetworkConfig()
-    switch = ("Enabled", "Disabled")
-    tls = read.choice("external-domain-tls", read.choice("auto-tls", "Disabled", switch), switch)
-    http = read.choice("http-protocol", "Enabled", ("Enabled", "Disabled", "Redirected"))
+    http = read.choice("http-protocol", "Enabled", ("Enabled", "Redirected"))
+    for key in ("external-domain-tls", "auto-tls"):
+        if read.choice(key, "Disabled", ("Enabled", "Disabled")) == "Enabled":
+            read.refuse(key, "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName")
     config = NetworkConfig(
         domain_template=_template(read, "domain-template", default.domain_template),
         tag_template=_template(read, "tag-template", default.tag_template),
         default_external_scheme=read.choice("default-external-scheme", "http", ("http", "https")),
-        external_domain_tls=tls == "Enabled",
         http_redirected=http == "Redirected",
         rollout_duration_seconds=read.whole("rollout-duration", 0),
         autocreate_cluster_domain_claims=read.flag("autocreate-cluster-domain-claims", True),
-        ingress_class=read.text("ingress-class", default.ingress_class),
-        certificate_class=read.text("certificate-class", default.certificate_class),
     )
     read.finish()
     return config
@@ -71,11 +67,11 @@ EXPLAINED = """\
 domain-template: "{{.Name}}.{{.Namespace}}.{{.Domain}}"
 # The name that a tag's host is made of, from .Tag and .Name.
 tag-template: "{{.Tag}}-{{.Name}}"
-# The scheme of addresses that users are shown: http or https.
+# The scheme of addresses that users are shown: http, or https where something in front of the gateway speaks it.
 default-external-scheme: "http"
-# Whether hosts get certificates of their own: enabled or disabled.
+# Whether hosts get certificates of their own: disabled. A DomainMapping's spec.tls.secretName names one.
 external-domain-tls: "disabled"
-# What becomes of plain http when there are certificates: enabled, or redirected to https.
+# What becomes of plain http at hosts that have a certificate: enabled, or redirected to https.
 http-protocol: "enabled"
 # Seconds over which traffic moves to a new latest Revision; 0 is at once.
 rollout-duration: "0"

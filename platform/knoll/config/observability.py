@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from knoll.config import request_log
 from knoll.config.reader import Data, Reader
 
 NAME = "config-observability"
@@ -13,10 +14,9 @@ class ObservabilityConfig:
 
     revision_url_template: str = ""
     """`${REVISION_UID}` stands for the Revision's uid; empty: no logUrl."""
-    request_log_template: str = ""
+    request_log_template: request_log.Template = ()
     """Empty: Knoll's own JSON line."""
     enable_request_log: bool = False
-    enable_probe_request_log: bool = False
     request_log_sample_rate: float = 1.0
     """Of all requests, those that are logged: 0 to 1; Knoll's own addition."""
 
@@ -28,11 +28,17 @@ def parse(data: Data) -> ObservabilityConfig:
     if not 0 <= rate <= 1:
         read.refuse("logging.request-log-sample-rate", f"must be between 0 and 1, not {rate:g}")
         rate = 1.0
+    template: request_log.Template = ()
+    try:
+        template = request_log.parse(read.text("logging.request-log-template", ""))
+    except ValueError as problem:
+        read.refuse("logging.request-log-template", str(problem))
+    if read.flag("logging.enable-probe-request-log", False):
+        read.refuse("logging.enable-probe-request-log", "probes do not pass the gateway, so that none are logged")
     config = ObservabilityConfig(
         revision_url_template=read.text("logging.revision-url-template", ""),
-        request_log_template=read.text("logging.request-log-template", ""),
+        request_log_template=template,
         enable_request_log=read.flag("logging.enable-request-log", False),
-        enable_probe_request_log=read.flag("logging.enable-probe-request-log", False),
         request_log_sample_rate=rate,
     )
     read.finish()
@@ -42,11 +48,11 @@ def parse(data: Data) -> ObservabilityConfig:
 EXPLAINED = """\
 # Address of a Revision's log; ${REVISION_UID} stands for its uid. Empty: none is shown.
 logging.revision-url-template: ""
-# A line of the log of requests as a template. Empty: one JSON object.
+# A line of the log of requests as a template, in the words of Knative's. Empty: one JSON object.
 logging.request-log-template: ""
 # Whether requests are logged.
 logging.enable-request-log: "false"
-# Whether probes are logged as well.
+# Whether probes are logged as well: they do not pass the gateway, so that none are.
 logging.enable-probe-request-log: "false"
 # The part of all requests that is logged, between 0 and 1, drawn by chance.
 logging.request-log-sample-rate: "1"

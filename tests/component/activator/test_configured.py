@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from activator.configured import Configured
 from activator.listeners import Listeners, bind
+from knoll.config.request_log import FIELDS
 from knoll.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 from knoll.memory_store import MemoryStore
 from knoll.traffic import DataPlane, RouteEntry, Share
@@ -115,6 +116,52 @@ async def test_a_mapped_domain_has_the_certificate_of_its_secret(stage: Stage, s
     assert app.requests[0].fields["x-forwarded-proto"] == "https"
 
 
+@pytest.mark.parametrize(
+    ("port", "target", "location"),
+    [
+        (443, "/a?b=c", f"https://{DOMAIN}/a?b=c"),
+        (8443, "/", f"https://{DOMAIN}:8443/"),
+        (443, "*", f"https://{DOMAIN}"),
+    ],
+)
+async def test_plain_http_is_sent_on_to_https(stage: Stage, port: int, target: str, location: str) -> None:
+    await stage.serving()
+    shares = (Share("default/app-00001", 100),)
+    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}, redirect=port)
+    stage.gateway.change_route("default/mapped", entry)
+    connection = await stage.connect()
+    for _ in range(2):
+        method = "OPTIONS" if target == "*" else "GET"
+        answer = await connection.get(target, host=f"{DOMAIN.upper()}:8080", method=method).answer()
+        assert (answer.status, answer.fields["location"]) == (301, location)
+    head = await connection.get("/", host=DOMAIN, method="HEAD").answer(head_only=True)
+    assert (head.status, head.body) == (301, b"")
+    assert (await connection.get("/").answer()).status == 200, "other hosts go on, on the same connection"
+
+
+async def test_over_https_nobody_is_sent_on(stage: Stage, store: MemoryStore) -> None:
+    await stage.serving()
+    shares = (Share("default/app-00001", 100),)
+    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}, redirect=443)
+    stage.gateway.change_route("default/mapped", entry)
+    pair = certificate(DOMAIN)
+    trust = ssl.create_default_context(cadata=pair[0].decode())
+    await store.create(SECRET.id, secret(pair))
+    await store.create(DOMAIN_MAPPING.id, mapping())
+    port: int = stage.tls_port  # type: ignore[attr-defined]
+
+    async def status() -> int:
+        async with httpx.AsyncClient(verify=trust) as client:
+            try:
+                extensions = {"sni_hostname": DOMAIN}
+                address = f"https://127.0.0.1:{port}/"
+                return (await client.get(address, headers={"Host": DOMAIN}, extensions=extensions)).status_code
+            except httpx.ConnectError:
+                return 0
+
+    assert await eventually(status) == 200
+
+
 async def test_the_tag_header_chooses_a_tag_only_with_the_feature_on(stage: Stage, store: MemoryStore) -> None:
     stable, canary = await stage.app(name="stable"), await stage.app(name="canary")
     entry = RouteEntry(
@@ -192,6 +239,41 @@ async def test_requests_are_logged_when_the_config_map_says_so(
     line = json.loads(seen[0])
     assert (line["method"], line["host"], line["path"], line["status"]) == ("GET", HOST, "/path?q=1", 200)
     assert (line["revision"], line["instance"], line["client"]) == ("default/app-00001", "app-1", "127.0.0.1")
+
+
+async def test_a_line_of_the_log_is_as_the_template_says(
+    stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await stage.serving()
+    maps = config_map("config-observability")
+    maps["data"] = {
+        "logging.enable-request-log": "true",
+        "logging.request-log-template": "|".join(
+            ["line", *(f"{{{{.{field}}}}}" for field in FIELDS), '{{js (.Request.Header.Get "x-odd")}}']
+        ),
+    }
+    await store.create(CONFIG_MAP.id, maps)
+    await eventually(lambda: stage.gateway.log_request)
+    await stage.get("/path?q=1", extra='User-Agent: ua\r\nX-Odd: "a"\r\nReferer: there\r\n')
+    seen: list[bytes] = []
+
+    def logged() -> bool:
+        seen.extend(line for line in capfdbinary.readouterr().out.splitlines() if line.startswith(b"line|"))
+        return bool(seen)
+
+    await eventually(logged)
+    _, *values, odd = seen[0].decode().split("|")
+    found = dict(zip(FIELDS, values, strict=True))
+    assert float(found.pop("Response.Latency")) >= 0
+    assert found == {
+        "Request.Method": "GET", "Request.RequestURI": "/path?q=1", "Request.Host": HOST, "Request.Proto": "HTTP/1.1",
+        "Request.ContentLength": "0", "Request.UserAgent": "ua", "Request.RemoteAddr": "127.0.0.1",
+        "Request.Referer": "there", "Response.Code": "200", "Response.Size": found["Response.Size"],
+        "Revision.Name": "app-00001", "Revision.Namespace": "default", "Revision.PodName": "app-1",
+        "Revision.PodIP": "127.0.0.1",
+    }  # fmt: skip
+    assert int(found["Response.Size"]) == len((await stage.get("/path?q=1")).body)
+    assert odd == '\\"a\\"'
 
 
 async def test_of_many_requests_a_part_is_logged(

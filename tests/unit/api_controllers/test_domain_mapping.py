@@ -113,6 +113,24 @@ def test_the_address_shows_the_port_that_users_reach_https_on(world: Simulation)
     assert world.get(DM, HOST)["status"]["url"] == f"https://{HOST}:8443"
 
 
+def test_plain_http_is_sent_on_to_https_where_there_is_a_certificate_and_the_platform_says_so(
+    world: Simulation,
+) -> None:
+    network = NetworkConfig(http_redirected=True)
+    world.world.naming = replace(world.world.naming, network=network, https_port=8443)
+    mapped(world)
+    assert world.world.routing[PATH][1].redirect == 0
+    mapped(world, tls={"secretName": "cert"})
+    assert world.world.routing[PATH][1].redirect == 8443
+
+
+def test_the_scheme_of_addresses_is_the_platforms(world: Simulation) -> None:
+    world.world.naming = replace(world.world.naming, network=NetworkConfig(default_external_scheme="https"))
+    mapped(world)
+    assert world.get(DM, HOST)["status"]["url"] == f"https://{HOST}"
+    assert world.world.routing[PATH][1].redirect == 0
+
+
 def test_deleting_the_service_ends_the_routing_of_the_host(world: Simulation) -> None:
     mapped(world)
     world.delete(kinds.SERVICE, "hello")

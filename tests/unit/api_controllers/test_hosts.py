@@ -9,6 +9,7 @@ from knoll.config.network import NetworkConfig
 from knoll.store import Json
 
 LOCAL = {"networking.knative.dev/visibility": "cluster-local"}
+SECURE = NetworkConfig(default_external_scheme="https")
 TWO = DomainConfig((("example.com", ()), ("shop.example.com", (("app", "shop"),))))
 
 
@@ -24,6 +25,9 @@ def route(labels: dict[str, str] | None = None, annotations: dict[str, str] | No
         ({}, Naming(port=8080), "", "http://hello.team.localhost:8080"),
         ({}, Naming(port=8080), "v1", "http://v1-hello.team.localhost:8080"),
         ({}, Naming(TWO), "", "http://hello.team.example.com"),
+        ({}, Naming(TWO, SECURE, port=8080), "v1", "https://v1-hello.team.example.com"),
+        ({}, Naming(TWO, SECURE, https_port=8443), "", "https://hello.team.example.com:8443"),
+        (LOCAL, Naming(TWO, SECURE), "", "http://hello.team.svc.cluster.local"),
         ({"app": "shop"}, Naming(TWO), "", "http://hello.team.shop.example.com"),
         ({"app": "other"}, Naming(TWO), "", "http://hello.team.example.com"),
         (LOCAL, Naming(TWO, port=8080), "", "http://hello.team.svc.cluster.local"),
@@ -35,7 +39,8 @@ def route(labels: dict[str, str] | None = None, annotations: dict[str, str] | No
         ({"sub": "eu"}, Naming(network=NetworkConfig(domain_template='{{.Name}}.{{index .Labels "sub"}}.{{.Domain}}')),
          "", "http://hello.eu.localhost"),
     ],
-    ids=["default", "port", "tag", "other domain", "by label", "label that does not match", "cluster-local",
+    ids=["default", "port", "tag", "other domain", "https", "port of https",
+         "cluster-local without https", "by label", "label that does not match", "cluster-local",
          "tag of a cluster-local", "cluster domain", "domain template", "tag template", "label in the template"],
 )  # fmt: skip
 def test_the_address_users_see(labels: dict[str, str], naming: Naming, tag: str, url: str) -> None:

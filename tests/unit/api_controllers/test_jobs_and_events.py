@@ -7,6 +7,8 @@ import pytest
 from api.controllers import build, objects, recorder, revision
 from api.controllers.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
 from knoll import jobs, kinds
+from knoll.config.observability import ObservabilityConfig
+from knoll.config.platform import PlatformConfig
 from knoll.jobs import BuildProgress, Resolution
 from knoll.memory_store import MemoryStore
 from knoll.resources.admission import timestamp
@@ -39,6 +41,19 @@ def test_a_new_revision_asks_for_its_digests_once() -> None:
     assert revision_uid != uid
     world.ready(REV)
     assert len(world.enqueued) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("", None), ("http://logs.example.com/?uid=${REVISION_UID}", "http://logs.example.com/?uid=")],
+)
+def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template: str, said: str | None) -> None:
+    world = Simulation()
+    world.world.config = PlatformConfig(observability=ObservabilityConfig(revision_url_template=template))
+    world.service()
+    world.settle()
+    found = world.get(kinds.REVISION, REV)
+    assert objects.status(found).get("logUrl") == (said and said + found["metadata"]["uid"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""The template of a request log's line: the part of Go's that such templates use. Pure.
+
+Source: Knative Serving, config-observability, `logging.request-log-template`.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+FIELDS = (
+    "Request.Method", "Request.RequestURI", "Request.Host", "Request.Proto", "Request.ContentLength",
+    "Request.UserAgent", "Request.RemoteAddr", "Request.Referer", "Response.Code", "Response.Size", "Response.Latency",
+    "Revision.Name", "Revision.Namespace", "Revision.PodName", "Revision.PodIP",
+)  # fmt: skip
+"""What a template may speak of, besides `index .Request.Header "Name"` and `.Request.Header.Get "Name"`."""
+
+_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_FIELD = re.compile(r"\.([A-Za-z.]+)")
+_HEADER = re.compile(r'(?:index \.Request\.Header|\.Request\.Header\.Get) "([^"]+)"')
+_JS = {"\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&": "\\u0026", "=": "\\u003D"}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A place in a line that each request fills."""
+
+    field: str
+    """One of `FIELDS`; empty for a header."""
+    header: str = ""
+    listed: bool = False
+    """As Go prints a list: `[a b]`."""
+    escaped: bool = False
+
+
+Template = tuple[str | Value, ...]
+
+
+def parse(text: str) -> Template:
+    """Raises: ValueError: it says something that is not known; names it, and what is."""
+    parts: list[str | Value] = []
+    end = 0
+    for action in _ACTION.finditer(text):
+        parts += [text[end : action.start()], _value(action[0], action[1])]
+        end = action.end()
+    parts.append(text[end:])
+    if any("{{" in part for part in parts if isinstance(part, str)):
+        raise ValueError("has braces that do not match")
+    return tuple(part for part in parts if part)
+
+
+def _value(whole: str, said: str) -> Value:
+    words = said.removeprefix("js ").removeprefix("(").removesuffix(")")
+    escaped = said.startswith("js ")
+    if (found := _FIELD.fullmatch(words)) and found[1] in FIELDS:
+        return Value(found[1], escaped=escaped)
+    if found := _HEADER.fullmatch(words):
+        return Value("", found[1], listed=words.startswith("index"), escaped=escaped)
+    known = ", ".join(f".{field}" for field in FIELDS)
+    raise ValueError(f'{whole!r} is not known; use {known}, index .Request.Header "Name", or js before one of them')
+
+
+def line(template: Template, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:
+    """A line about one request.
+
+    Args:
+        field: the value of one of `FIELDS`.
+        header: the values of a header, in any case of its name.
+    """
+    return "".join(part if isinstance(part, str) else _filled(part, field, header) for part in template)
+
+
+def _filled(part: Value, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:
+    if part.field:
+        text = field(part.field)
+    else:
+        values = header(part.header)
+        text = f"[{' '.join(values)}]" if part.listed else "".join(values[:1])
+    return "".join(map(_escaped, text)) if part.escaped else text
+
+
+def _escaped(one: str) -> str:
+    if one in _JS:
+        return _JS[one]
+    return one if one.isprintable() else f"\\u{ord(one):04X}"

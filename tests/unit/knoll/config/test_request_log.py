@@ -1,0 +1,86 @@
+"""Templates of the request log, in Go's words."""
+
+import contextlib
+import json
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knoll.config.request_log import FIELDS, Value, line, parse
+
+KNATIVES = (
+    '{"httpRequest": {"requestMethod": "{{.Request.Method}}", "requestUrl": "{{js .Request.RequestURI}}", '
+    '"requestSize": "{{.Request.ContentLength}}", "status": {{.Response.Code}}, "responseSize": "{{.Response.Size}}", '
+    '"userAgent": "{{js .Request.UserAgent}}", "remoteIp": "{{js .Request.RemoteAddr}}", '
+    '"serverIp": "{{.Revision.PodIP}}", "referer": "{{js .Request.Referer}}", "latency": "{{.Response.Latency}}s", '
+    '"protocol": "{{.Request.Proto}}"}, "traceId": "{{index .Request.Header "X-B3-Traceid"}}"}'
+)
+"""Every part of what Knative's own example speaks of."""
+
+
+def told(template: str, **values: str) -> str:
+    return line(parse(template), lambda field: values.get(field.rpartition(".")[2], field), lambda name: [name, "b"])
+
+
+def test_knatives_own_template_gives_json() -> None:
+    found = json.loads(told(KNATIVES, Code="200", UserAgent='o\'neill "x" <y>'.replace("'", "")))
+    assert found["httpRequest"]["status"] == 200
+    assert found["httpRequest"]["requestMethod"] == "Request.Method"
+    assert found["httpRequest"]["userAgent"] == 'oneill "x" <y>'
+    assert found["traceId"] == "[X-B3-Traceid b]"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("", ""),
+        ("plain }} text", "plain }} text"),
+        ("{{.Response.Code}}", "Response.Code"),
+        ("{{ .Response.Code }}|{{- .Request.Host -}}", "Response.Code|Request.Host"),
+        ('{{.Request.Header.Get "Via"}}', "Via"),
+        ('{{js (.Request.Header.Get "a=b")}}', "a\\u003Db"),
+        ('{{index .Request.Header "Via"}}', "[Via b]"),
+        ("{{js .Request.Proto}}", "Request.Proto"),
+    ],
+)
+def test_what_a_template_says(template: str, said: str) -> None:
+    assert told(template) == said
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{{.Request.Body}}", "'{{.Request.Body}}' is not known; use .Request.Method, "),
+        ("{{if true}}x{{end}}", "'{{if true}}' is not known"),
+        ("{{.Request.Method}", "has braces that do not match"),
+        ('{{index .Response.Header "a"}}', "is not known"),
+    ],
+)
+def test_what_is_not_known_is_named_with_what_is(template: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        parse(template)
+
+
+@given(st.lists(st.one_of(st.sampled_from(FIELDS), st.text(string.printable.replace("{", "")))))
+def test_text_stays_as_it_is_around_the_fields(parts: list[str]) -> None:
+    template = "".join(f"{{{{.{part}}}}}" if part in FIELDS else part for part in parts)
+    assert told(template) == "".join(parts)
+    assert [part.field for part in parse(template) if isinstance(part, Value)] == [
+        part for part in parts if part in FIELDS
+    ]
+
+
+@given(st.text())
+def test_escaped_text_ends_no_string_of_json(text: str) -> None:
+    escaped = line(parse('{"a": "{{js .Request.Host}}"}'), lambda _: text.replace("'", ""), lambda _: [])
+    if all(ord(one) < 0x10000 for one in text):
+        assert json.loads(escaped)["a"] == text.replace("'", "")
+
+
+@given(st.text())
+def test_any_text_is_a_template_or_a_problem(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert all(part in text for part in parse(text) if isinstance(part, str))
