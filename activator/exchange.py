@@ -159,6 +159,8 @@ class Exchange(ABC):
         else:
             revision = route.pick()
         self.revision = revision
+        if not revision.awake:
+            app.wake(revision)
         revision.stats.enter(now)
         app.live[self] = None
         try:

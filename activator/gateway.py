@@ -55,6 +55,8 @@ class Gateway:
         """Requests that have entered a revision and not left it."""
         self.connections: set[Connection] = set()
         self.revisions: dict[str, Revision] = {}
+        self.awake: dict[Revision, None] = {}
+        """Those that there may be something to do for, each second; a set that keeps its order."""
         self.routing: Routing[Revision] = Routing(self.revision)
         self.overload_status = 503
         self.tag_header = False
@@ -142,6 +144,10 @@ class Gateway:
 
     # --- see revision.Surroundings
 
+    def wake(self, revision: Revision) -> None:
+        revision.awake = True
+        self.awake[revision] = None
+
     def instance(self, id_: str, host: str, port: int, limit: int, h2c: bool) -> Instance:
         return self.make_instance(id_, host, port, limit, h2c)
 
@@ -169,7 +175,7 @@ class Gateway:
     def serve_again(self, name: str) -> None:
         """Slots of a revision (of any, when empty) may have become free in another process."""
         found = self.revisions.get(name)
-        for revision in [found] if found is not None else [] if name else list(self.revisions.values()):
+        for revision in [found] if found is not None else [] if name else list(self.awake):
             if revision.breaker.queue:
                 revision.serve()
 
@@ -215,7 +221,7 @@ class Gateway:
             now = self.time()
             for connection in list(self.connections):
                 connection.sweep(now)
-            for revision in self.revisions.values():
+            for revision in self.awake:
                 for instance in revision.instances.values():
                     instance.sweep(now)
 
@@ -227,15 +233,17 @@ class Gateway:
             period: seconds.
         """
         now, lines, draining, tunnels = self.time(), [], {}, {}
-        for name, revision in list(self.revisions.items()):
+        for revision in list(self.awake):
             if revision.stats.quiet and not revision.instances:
-                continue  # asleep, as most are
+                revision.awake = False
+                del self.awake[revision]
+                continue
             waiting = len(revision.breaker.queue)
-            line = revision.stats.report(name, now, period, revision.in_flight(), waiting, revision.held())
+            line = revision.stats.report(revision.name, now, period, revision.in_flight(), waiting, revision.held())
             if line is not None:
                 lines.append(line)
             if revision.breaker.queue:
-                self.poke(name, len(revision.breaker.queue))
+                self.poke(revision.name, len(revision.breaker.queue))
             for instance in revision.instances.values():
                 if instance.draining:
                     draining[instance.id] = instance.in_flight - instance.tunnels

@@ -27,6 +27,10 @@ class Surroundings(Protocol):
         """Call back after a while."""
         ...
 
+    def wake(self, revision: "Revision") -> None:
+        """Look at it from now on, until it has neither instances nor anything to report."""
+        ...
+
     def poke(self, revision: str, waiting: int) -> None:
         """Tell the autoscaler that requests wait."""
         ...
@@ -55,6 +59,8 @@ class Revision:
         self.breaker: Breaker[Exchange, Instance] = Breaker(0, QUEUE_DEPTH, random.random)
         self.answer_by = FOREVER
         """Seconds from the slot until the earliest time-out without a byte from the instance."""
+        self.awake = False
+        """Whether there may be something to do for it or to tell of it; most sleep, and cost nothing."""
         self._around = around
         self._interest = False
         self.wanted_elsewhere = False
@@ -92,6 +98,8 @@ class Revision:
         for gone in self.instances.values():
             gone.retire()
         self.instances = kept
+        if kept and not self.awake:
+            self._around.wake(self)
         self._resize()
 
     def _resize(self) -> None:

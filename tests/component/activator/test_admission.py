@@ -219,6 +219,32 @@ async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None
     assert (await client.answer()).status == 200
 
 
+async def test_a_revision_is_looked_at_only_while_there_is_something_to_tell_of_it(stage: Stage) -> None:
+    def told() -> list[str]:
+        report = stage.gateway.report(1.0, 1.0)
+        return [line.revision for line in report.revisions] if report else []
+
+    app = await stage.serving()
+    assert (await stage.get()).status == 200
+    assert told() == [REVISION]
+    assert told() == [REVISION], "silence is told once"
+    assert told() == []
+    assert list(stage.gateway.awake) == [stage.gateway.revision(REVISION)], "its connections are looked at"
+    stage.endpoints()
+    assert told() == []
+    assert not stage.gateway.awake
+    waits = (await stage.connect()).get()
+    await eventually(lambda: stage.gateway.awake)
+    assert told() == [REVISION], "a request wakes it"
+    stage.endpoints(app.endpoint())
+    assert (await waits.answer()).status == 200
+    stage.endpoints()
+    assert [told(), told(), told()] == [[REVISION], [REVISION], []]
+    assert not stage.gateway.awake
+    stage.endpoints(app.endpoint())
+    assert stage.gateway.awake, "and so does an instance"
+
+
 async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stage) -> None:
     gate = Gate()
     old = await stage.serving(gate.handler)
