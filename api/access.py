@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import authorization, options, paths, reviews, status
 from api.authorization import Attributes, Binding
 from api.identity import ANONYMOUS, AUTHENTICATED, LOCAL, Authenticator, User, service_account
-from knoll.errors import BadRequestError, KnollError, NotFoundError
+from api.origin import is_own_name
+from knoll.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError
 from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.store import Store
 
@@ -50,7 +51,15 @@ class Access:
     async def _user(self, request: Request) -> User:
         if header := request.headers.get("authorization", ""):
             return await self._authenticator.user(header)
-        return LOCAL if request.scope.get(_TRUSTED) else ANONYMOUS
+        if not request.scope.get(_TRUSTED):
+            return ANONYMOUS
+        host = request.headers.get("host", "")
+        if not is_own_name(host):
+            raise ForbiddenError(
+                f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
+                "use 127.0.0.1 or localhost, or https with a token"
+            )
+        return LOCAL
 
     async def _checked(self, request: Request, user: User) -> User:
         """The user, or the one that he acts as, who may do what is asked. Raises: ForbiddenError."""

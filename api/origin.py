@@ -1,9 +1,11 @@
 """Keeps web pages of others out: whoever reaches the plain http port administers the platform, a browser included.
 
 A page anywhere can make a browser POST plain text to a loopback address. Browsers say where such a request comes from;
-kubectl, curl and the like say nothing.
+kubectl, curl and the like say nothing. A page can also have its own name resolved to a loopback address (DNS
+rebinding): then it is of the same origin, but the request is for a name that is none of this machine's.
 """
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,3 +47,21 @@ def foreign(headers: list[tuple[bytes, bytes]]) -> bool:
         return urlsplit(origin.decode("latin-1")).netloc.lower() != host.decode("latin-1").lower()
     except ValueError:
         return True
+
+
+def is_own_name(host: str) -> bool:
+    """Whether nobody can have pointed a name of his own here: an address, `localhost`, or a name without a dot.
+
+    Args: host: as the Host header has it.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return False
+    if "." not in name or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -312,11 +312,12 @@ class Autoscaler:
         while True:
             await asyncio.sleep(self._tick_seconds)
             self._configured_once = self._configured_once or self._maps.get(*CONFIGURATION) is not None
-            sleeping = 0
+            sleeping, restless = 0, []
             for scaler in self.scalers.values():
                 if scaler.is_settled():
                     sleeping += asleep(scaler)
                     continue
+                restless.append(scaler)
                 before = scaler.spec.rollout_from
                 if before and scaler.compare(self._current.get(f"{scaler.key.partition('/')[0]}/{before}")):
                     self._mark(scaler.key)
@@ -324,16 +325,14 @@ class Autoscaler:
                     self._mark(scaler.key)
                 sleeping += asleep(scaler)
             self._runtime.expect(sleeping)
-            self._descend()
+            self._descend(restless)
             if self._ended >= ENDED_COLLECTED:
                 gc.collect()
                 self._ended = 0
 
-    def _descend(self) -> None:
+    def _descend(self, restless: Iterable[Scaler]) -> None:
         """Down the idle ladder with what rests for long enough, or takes too much memory."""
-        by_name = {
-            one.name: (scaler, one) for scaler in self.scalers.values() if scaler.members for one in scaler.resting()
-        }
+        by_name = {one.name: (scaler, one) for scaler in restless for one in scaler.resting()}
         capacity = self.room.capacity
         bound = int(capacity.memory_bytes * self._machine.paused_memory_fraction) if capacity else 0
         for step in descend([one for _, one in by_name.values()], bound, self._clock()):

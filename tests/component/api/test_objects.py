@@ -515,6 +515,15 @@ async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSett
             assert (await client.get("/healthz")).status_code == 200
 
 
+async def test_without_a_token_nobody_is_let_in_by_a_name_that_anybody_can_point_here(api: Running) -> None:
+    page = {"Host": "evil.example.com:8001", "Origin": "http://evil.example.com:8001"}
+    for method, path in (("GET", "/api/v1/secrets"), ("POST", SERVICES), ("DELETE", f"{SERVICES}/hello")):
+        answer = await api.client.request(method, path, headers=page)
+        assert reason(answer) == (403, "Forbidden")
+    assert "'evil.example.com:8001' is none of them: use 127.0.0.1 or localhost" in answer.json()["message"]
+    assert (await api.client.get(SERVICES, headers={"Host": "knoll.localhost"})).status_code == 200
+
+
 async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> None:
     class Broken(MemoryStore):
         async def get(self, resource: str, namespace: str, name: str) -> Json:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import metadata, negotiate, options, paths, protobuf, status, tables
+from api import metadata, negotiate, options, origin, paths, protobuf, status, tables
 from api.metadata import Place
 from knoll import kinds
 from knoll.errors import (
@@ -283,3 +283,34 @@ def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:
     for broken in (b"", b"k8s", b"k8s\x00\xff", b"k8s\x00\x0a\x7f", envelope("v1", "ConfigMap", b"\x0a\x01\x80")):
         with pytest.raises((BadRequestError, UnsupportedMediaTypeError)):
             protobuf.decode(broken)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1:8001", True),
+        ("127.0.0.1", True),
+        ("[::1]:8001", True),
+        ("[::1]", True),
+        ("192.168.1.2:8001", True),
+        ("localhost:8001", True),
+        ("LOCALHOST.", True),
+        ("knoll.localhost:8001", True),
+        ("api:8001", True),
+        ("", True),
+        ("evil.example.com:8001", False),
+        ("127.0.0.1.evil.example.com", False),
+        ("localhost.evil.example.com:8001", False),
+        ("notlocalhost.example", False),
+        ("127.0.0.1@evil.example.com", False),
+        ("[::1", False),
+        ("0x7f.1", False),
+    ],
+)
+def test_names_that_nobody_can_point_here(host: str, own: bool) -> None:
+    assert origin.is_own_name(host) is own
+
+
+@given(st.text())
+def test_any_host_is_an_own_name_or_none(host: str) -> None:
+    assert origin.is_own_name(host) in (True, False)
