@@ -152,13 +152,13 @@ def _delay(spec: ScalingSpec, memory: Memory, want: int, now: float, clamps: lis
 
 
 def _bounds(spec: ScalingSpec, seen: Seen, want: int, clamps: list[str]) -> int:
-    floors = (
-        (spec.min_scale, "min-scale"),
-        (seen.warm, "an open warm window keeps"),
-        (seen.rollout, "its share of the traffic, in a rollout, wants"),
-    )
-    least, why = max(floors, key=lambda one: one[0])
+    least = max(spec.min_scale, seen.warm, seen.rollout)
     if spec.reachable and want < least:
+        why = "its share of the traffic, in a rollout, wants"
+        if least == spec.min_scale:
+            why = "min-scale"
+        elif least == seen.warm:
+            why = "an open warm window keeps"
         clamps.append(f"{why} {least}")
         want = least
     if spec.max_scale and want > spec.max_scale:
@@ -175,7 +175,7 @@ def _to_zero(
     Knative's grace period bounds how long its activator may take to get into the path; ours is always there.
     """
     if want > 0:
-        return replace(memory, zero_since=None), want
+        return memory if memory.zero_since is None else replace(memory, zero_since=None), want
     if not spec.scale_to_zero and spec.reachable:
         clamps.append("scale to zero is off")
         return memory, 1

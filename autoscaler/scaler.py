@@ -13,7 +13,7 @@ from autoscaler.ladder import Descent, Resting, Rung, Timers, wake_order
 from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
 from autoscaler.outcomes import Outcome, Outcomes, judge
 from autoscaler.packed import Packed
-from autoscaler.plan import Candidate, plan
+from autoscaler.plan import Candidate, Plan, plan
 from autoscaler.runtime.protocol import Instance
 from autoscaler.window import Window
 from knoll.instances import InstanceRow
@@ -194,8 +194,9 @@ class Scaler:
         elif anew or not self.initial_reached:
             want = self._want(now)
         alive = self._alive()
-        there = [Candidate(one.name, one.stage == "ready", self._holds(one.name, now), one.created) for one in alive]
-        steps = plan(want, there)
+        steps = Plan(start=want - len(alive))
+        if steps.start < 0:
+            steps = plan(want, [self._candidate(one, now) for one in alive])
         for name in steps.let_go:
             self._let_go(self.members[name])
         waiting = wake_order(self.resting()) if steps.start else []
@@ -204,6 +205,9 @@ class Scaler:
         for _ in range(steps.start - len(waiting)):
             self._start(now)
         self._desired = want
+
+    def _candidate(self, one: Member, now: float) -> Candidate:
+        return Candidate(one.name, one.stage == "ready", self._holds(one.name, now), one.created)
 
     def _let_go(self, member: Member) -> None:
         rung = self._timers.first

@@ -1,7 +1,7 @@
 """Load over time: one-second buckets and their mean over a window. Pure: time comes in."""
 
 import math
-from collections import deque
+from array import array
 
 BUCKET_SECONDS = 1.0
 _PRECISION, _LEAST_SMOOTHING = 0.9999, 0.2
@@ -22,26 +22,32 @@ class Window:
         """
         self.seconds = seconds
         """May be changed; of a longer time only what is still there is known."""
-        self._buckets: deque[tuple[int, float]] = deque()
+        self._sums = array("d")
+        """Of one second after the other, the last of them one that something was recorded in."""
+        self._begins = 0
+        """The second of the first of them."""
         self._first: float | None = None
 
     def record(self, at: float, value: float) -> None:
         """Add to the bucket of a moment; several reporters of one second add up. Moments may come a little late."""
         if self._first is None or self._is_empty(at):
             self._first = at
-        second = math.floor(at / BUCKET_SECONDS)
-        for index in range(len(self._buckets) - 1, -1, -1):
-            bucket, held = self._buckets[index]
-            if bucket == second:
-                self._buckets[index] = (bucket, held + value)
-                return
-            if bucket < second:
-                self._buckets.insert(index + 1, (second, value))
-                break
-        else:
-            self._buckets.appendleft((second, value))
-        while self._buckets and self._buckets[0][0] < second - self.seconds:
-            self._buckets.popleft()
+        second, kept = math.floor(at / BUCKET_SECONDS), math.ceil(self.seconds) + 1
+        if not self._sums or second - self._newest >= kept:
+            self._sums, self._begins = array("d", (value,)), second
+            return
+        if second < self._begins:
+            if self._newest - second >= kept:
+                return  # later than anybody asks for
+            self._sums = array("d", bytes(8 * (self._begins - second))) + self._sums
+            self._begins = second
+        elif second > self._newest:
+            self._sums.frombytes(bytes(8 * (second - self._newest)))
+            old = len(self._sums) - kept
+            if old > 0:
+                del self._sums[:old]
+                self._begins += old
+        self._sums[second - self._begins] += value
 
     def mean(self, now: float, seconds: float, *, exponential: bool = False) -> float:
         """Mean over the last `seconds`, or over the time since the first record where that is shorter.
@@ -55,24 +61,25 @@ class Window:
         if self._first is None:
             return 0.0
         if self._is_empty(now):
-            self._buckets.clear()
+            self._sums = array("d")
             self._first = None
             return 0.0
         newest = math.floor(now / BUCKET_SECONDS)
-        if self._buckets[-1][0] == newest - 1:
+        if self._newest == newest - 1:
             newest -= 1  # nobody has reported this second yet
         length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
-        inside = []
-        for bucket, value in reversed(self._buckets):
-            age = newest - bucket
-            if age >= length:
-                break
-            if age >= 0:
-                inside.append((age, value))
+        inside = self._sums[max(0, newest - length + 1 - self._begins) : max(0, newest + 1 - self._begins)]
         if not exponential:
-            return round(sum(value for _, value in inside) / length, _DIGITS)
+            return round(sum(inside) / length, _DIGITS)
         smoothing = max(1 - (1 - _PRECISION) ** (1 / max(1, math.ceil(seconds))), _LEAST_SMOOTHING)
-        return round(math.fsum(value * smoothing * (1 - smoothing) ** age for age, value in inside), _DIGITS)
+        inside.reverse()
+        age = max(0, newest - self._newest)
+        weighted = (value * smoothing * (1 - smoothing) ** (age + back) for back, value in enumerate(inside))
+        return round(math.fsum(weighted), _DIGITS)
+
+    @property
+    def _newest(self) -> int:
+        return self._begins + len(self._sums) - 1
 
     def _is_empty(self, now: float) -> bool:
-        return not self._buckets or now / BUCKET_SECONDS - self._buckets[-1][0] > self.seconds + 1
+        return not self._sums or now / BUCKET_SECONDS - self._newest > self.seconds + 1

@@ -233,6 +233,8 @@ def main() -> None:
     options = parser.parse_args()
     asyncio.run(measure(options.services, options.rate, options.idle))
     print(f"RESULT scale.tick1000_ms {tick_ms(1000):.1f} ms")
+    if options.services != 1000:
+        print(f"a tick of {options.services} active Revisions takes {tick_ms(options.services):.1f} ms")
 
 
 if __name__ == "__main__":

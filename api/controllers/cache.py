@@ -12,8 +12,9 @@ from typing import TypeVar
 from api.controllers import objects
 from api.controllers.actions import Key
 from knoll import kinds
+from knoll.squeezing import expanded, squeezed
 from knoll.store import Json, PackedListing
-from knoll.store_rules import decode, encode, expanded, squeezed
+from knoll.store_rules import decode, encode
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -57,7 +58,7 @@ class Cache:
         kept = self._kept[resource].get((namespace, name))
         if kept is None:
             return None
-        unpacked = expanded(kept[1], kept[0])
+        unpacked = decode(expanded(key[0], kept[1]), kept[0])
         self._remember(key, unpacked)
         return unpacked
 
@@ -106,7 +107,7 @@ class Cache:
         before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        data = packed if packed is not None else squeezed(encode(body))
+        data = packed if packed is not None else squeezed(resource, encode(body))
         self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)
@@ -143,7 +144,7 @@ class Cache:
         for item in listing.items:
             kept = self._kept[resource].get(_name_of(item.key))
             if kept is None or kept[0] != item.version:
-                seen = self.put(resource, decode(item.data, item.version), packed=squeezed(item.data))
+                seen = self.put(resource, decode(item.data, item.version), packed=squeezed(resource, item.data))
                 if seen is not None:
                     yield seen
 

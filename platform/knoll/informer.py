@@ -14,8 +14,9 @@ import structlog
 
 from knoll.connect import Backoff
 from knoll.errors import ExpiredError, StoreUnavailableError
+from knoll.squeezing import expanded, squeezed
 from knoll.store import Event, Json, PackedListing, Store
-from knoll.store_rules import decode, decode_all, expanded, key_in, key_of, owners_in, sort_key, squeezed
+from knoll.store_rules import decode, decode_all, key_in, key_of, owners_in, sort_key
 
 log = structlog.get_logger()
 K = TypeVar("K")
@@ -53,11 +54,11 @@ class _Kept:
         self.version = version
         self.data = data
         self.uid: str = meta.get("uid") or ""
-        self.labels = [(name, own[name]) for name in labels if name in own]
+        self.labels = tuple((name, own[name]) for name in labels if name in own)
         self.owners = tuple(owners_in(body))
 
-    def body(self) -> Json:
-        return expanded(self.data, self.version)
+    def body(self, resource: str) -> Json:
+        return decode(expanded(resource, self.data), self.version)
 
 
 class Informer:
@@ -85,7 +86,7 @@ class Informer:
     def get(self, namespace: str, name: str) -> Json | None:
         """A copy of one object, None when there is none."""
         kept = self._kept.get(key_of(namespace, name))
-        return None if kept is None else kept.body()
+        return None if kept is None else kept.body(self.resource)
 
     def uid(self, namespace: str, name: str) -> str | None:
         """An object's uid, without unpacking it; None when there is no such object."""
@@ -102,7 +103,7 @@ class Informer:
             owner: uid that an ownerReference must name.
         """
         found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
-        return decode_all(((kept.version, kept.data) for kept in found), expanded)
+        return decode_all((kept.version, expanded(self.resource, kept.data)) for kept in found)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of what `list` would give."""
@@ -127,7 +128,7 @@ class Informer:
         Returns: a function that ends the subscription.
         """
         for key in self.keys() if existing else ():
-            subscriber(Notice("ADDED", self.resource, key, None, self._kept[key].body()))
+            subscriber(Notice("ADDED", self.resource, key, None, self._kept[key].body(self.resource)))
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
@@ -148,7 +149,7 @@ class Informer:
         for index, item in enumerate(items):
             old = self._kept.get(item.key)
             if old is None or old.version != item.version:
-                self._put(item.key, item.version, squeezed(item.data), decode(item.data, item.version))
+                self._put(item.key, item.version, squeezed(self.resource, item.data), decode(item.data, item.version))
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
         self._seen = listing.version
@@ -180,7 +181,7 @@ class Informer:
         for uid in new.owners:
             self._by_owner[uid] = (*self._by_owner.get(uid, ()), key)
         if self._subscribers:
-            before = None if old is None else old.body()
+            before = None if old is None else old.body(self.resource)
             self._tell(Notice("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
 
     def _drop(self, key: str, *, seen: bool = True) -> None:
@@ -189,7 +190,7 @@ class Informer:
             return
         self._unindex(key, old)
         if self._subscribers:
-            self._tell(Notice("DELETED", self.resource, key, old.body(), None, seen))
+            self._tell(Notice("DELETED", self.resource, key, old.body(self.resource), None, seen))
 
     def _unindex(self, key: str, old: _Kept) -> None:
         for pair in old.labels:
@@ -206,7 +207,7 @@ class Informer:
             subscriber(notice)
 
     def _has(self, key: str, labels: Iterable[tuple[str, str]]) -> bool:
-        own = self._kept[key].body()["metadata"].get("labels") or {}
+        own = self._kept[key].body(self.resource)["metadata"].get("labels") or {}
         return all(own.get(name) == value for name, value in labels)
 
 

@@ -6,7 +6,7 @@ change" is a comparison of bytes.
 
 import gc
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 import orjson
 
 from knoll.errors import BadRequestError, ConflictError
+from knoll.squeezing import squeezed
 from knoll.store import Event, Json
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -76,29 +77,19 @@ def compact(data: bytes) -> bytes:
     return bytes(memoryview(data))
 
 
-def squeezed(data: bytes) -> bytes:
-    """Stored JSON as it is kept in memory, for thousands of objects that are seldom looked at: half of its size."""
-    return zlib.compress(data, 1)
-
-
-def expanded(data: bytes, version: int) -> Json:
-    """The body of what was `squeezed`."""
-    return decode(zlib.decompress(data), version)
-
-
 def decode(data: bytes, version: int) -> Json:
     body: Json = orjson.loads(data)
     body["metadata"]["resourceVersion"] = str(version)
     return body
 
 
-def decode_all(stored: Iterable[tuple[int, bytes]], unpack: Callable[[bytes, int], Json] = decode) -> list[Json]:
+def decode_all(stored: Iterable[tuple[int, bytes]]) -> list[Json]:
     """Unpack many at once."""
     collecting = gc.isenabled()
     # What is unpacked has no cycles; looking for some again and again takes four times as long as unpacking.
     gc.disable()
     try:
-        return [unpack(data, version) for version, data in stored]
+        return [decode(data, version) for version, data in stored]
     finally:
         if collecting:
             gc.enable()
@@ -178,7 +169,8 @@ class Record:
         if self._event is None:
             at, before, data = zlib.decompress(self.packed).split(b"\n")
             old = decode(before, int(at)) if before else None
-            self._event = Event(self.type, self.resource, self.version, decode(data, self.version), old, squeezed(data))
+            body, kept = decode(data, self.version), squeezed(self.resource, data)
+            self._event = Event(self.type, self.resource, self.version, body, old, kept)
         return self._event
 
     def forget(self) -> None:

@@ -1,5 +1,7 @@
 """Load over time."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +72,28 @@ def test_the_mean_is_that_of_the_last_seconds(values: list[float], seconds: int)
     window, now = filled(values)
     last = values[-seconds:]
     assert window.mean(now, seconds) == round(sum(last) / len(last), 6)
+
+
+records = st.lists(st.tuples(st.integers(1000, 1050), st.integers(0, 1000)), min_size=1, max_size=60)
+
+
+@given(records, st.integers(1, 60), st.integers(0, 5), st.booleans())
+def test_whatever_the_order_a_mean_is_that_of_the_sums_of_each_second(
+    found: list[tuple[int, int]], seconds: int, later: int, exponential: bool
+) -> None:
+    window, sums = Window(60), Counter[int]()
+    for second, value in found:
+        window.record(second + 0.5, value)
+        sums[second] += value
+    now = max(sums) + later
+    newest = now - 1 if later == 1 else now
+    length = max(1, min(seconds, newest - found[0][0] + 1))
+    ages = range(length)
+    wanted = sum(sums[newest - age] for age in ages) / length
+    if exponential:
+        k = max(1 - 0.0001 ** (1 / seconds), 0.2)
+        wanted = sum(sums[newest - age] * k * (1 - k) ** age for age in ages)
+    assert window.mean(now + 0.5, seconds, exponential=exponential) == pytest.approx(wanted, abs=1e-5)
 
 
 @given(values=loads, seconds=st.integers(6, 120))

@@ -1,0 +1,34 @@
+"""What is squeezed is got back whole, whatever its like was, and what is alike takes little room."""
+
+import json
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knoll.squeezing import MOST, expanded, squeezed
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.binary(min_size=1)), max_size=20))
+def test_everything_comes_back(items: list[tuple[str, bytes]]) -> None:
+    kept = [(kind, squeezed(kind, data)) for kind, data in items]
+    assert [(kind, expanded(kind, data)) for kind, data in kept] == items
+
+
+@given(st.integers(MOST - 2, 10 * MOST), st.integers(1, 100_000))
+def test_large_ones_come_back_too(first: int, second: int) -> None:
+    kind = uuid.uuid4().hex
+    for size in (first, second):
+        data = bytes(place * place % 251 for place in range(size))
+        assert expanded(kind, squeezed(kind, data)) == data
+
+
+def test_the_second_of_a_kind_takes_a_fraction() -> None:
+    def revision() -> bytes:
+        meta = {"name": f"hello-{uuid.uuid4().hex[:5]}", "uid": str(uuid.uuid4()), "labels": {"app": "hello"}}
+        conditions = [{"type": name, "status": "True"} for name in ("Active", "ContainerHealthy", "Ready")]
+        return json.dumps({"kind": "Revision", "metadata": meta, "status": {"conditions": conditions}}).encode()
+
+    kind = uuid.uuid4().hex
+    squeezed(kind, revision())
+    assert len(squeezed(kind, revision())) < len(revision()) / 3
