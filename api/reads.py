@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from api import build_pods
 from api.options import ListOptions, make_token
 from api.paths import Target
 from api.status import FutureVersionError
 from knoll.errors import ExpiredError
+from knoll.kinds import BUILD_KIND, POD
 from knoll.store import Store
 
 Json = dict[str, Any]
@@ -38,7 +40,10 @@ class Reads:
     async def get(self, target: Target) -> Json:
         """Raises: NotFoundError."""
         place = target.place
-        return await self._store.get(place.kind.id, place.namespace, place.name)
+        if place.kind.id != POD.id:
+            return await self._store.get(place.kind.id, place.namespace, place.name)
+        found = await build_pods.pod_or_build(self._store, place.namespace, place.name)
+        return build_pods.pod_of(found) if found.get("kind") == BUILD_KIND.kind else found
 
     async def list(self, target: Target, options: ListOptions) -> Page:
         """The selected objects, or one page of them.

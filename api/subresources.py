@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from api.build_pods import pod_or_build
 from api.paths import Target
 from knoll import build_log
 from knoll.errors import BadRequestError, RuntimeUnavailableError
-from knoll.kinds import BUILD_KIND
+from knoll.kinds import BUILD_KIND, POD
 from knoll.store import Store
 
 if TYPE_CHECKING:
@@ -50,17 +51,21 @@ class Subresources:
     async def log(self, request: Request, target: Target) -> StreamingResponse:
         """Raises: NotFoundError (no such object), RuntimeUnavailableError (nobody who could tell answers)."""
         place = target.place
-        body = await self._store.get(place.kind.id, place.namespace, place.name)
-        if place.kind.id == BUILD_KIND.id:
+        if place.kind.id == POD.id:
+            body = await pod_or_build(self._store, place.namespace, place.name)
+        else:
+            body = await self._store.get(place.kind.id, place.namespace, place.name)
+        if body.get("kind") == BUILD_KIND.kind:
             return StreamingResponse(self._build_log(request, body), media_type=TEXT)
         return await self._instance_log(request, body)
 
     async def _build_log(self, request: Request, body: Json) -> AsyncIterator[bytes]:
         if self._redis is None:
             return
-        follow = request.query_params.get("follow", "false") == "true"
+        follow, tail = request.query_params.get("follow", "false") == "true", request.query_params.get("tailLines", "")
+        newest = int(tail) if tail.isdigit() else None
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
-        async for line in build_log.read(self._redis, namespace, name, follow=follow):
+        async for line in build_log.read(self._redis, namespace, name, follow=follow, newest=newest):
             if line is not None:
                 yield line.encode() + b"\n"
             elif self.closing.is_set() or await self._finished(namespace, name):

@@ -8,6 +8,7 @@ from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
 from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming, public_url
 from knoll import kinds
+from knoll.resources import labels as well_known
 from knoll.resources import names
 from knoll.store import Json
 from knoll.traffic import RouteEntry
@@ -75,7 +76,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         if observed.programmed:
             after_status.append(RemoveRoute(path))
     else:
-        entry = _entry(observed, host, naming.https_port if own_certificate and naming.network.http_redirected else 0)
+        entry = _entry(observed, host, naming.https_port if own_certificate and _redirected(mapping, naming) else 0)
         if entry is None:
             ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
         else:
@@ -97,6 +98,11 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     }
     after = objects.changed(mapping, new_status=status)
     return Outcome([*objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
+
+
+def _redirected(mapping: Json, naming: Naming) -> bool:
+    _, own = well_known.find(objects.annotations(mapping), well_known.HTTP_PROTOCOL)
+    return naming.network.http_redirected if own is None else own.lower() == "redirected"
 
 
 def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Outcome:

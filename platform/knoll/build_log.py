@@ -35,12 +35,17 @@ class BuildLogWriter:
         await self._redis.expire(self._key, KEEP_SECONDS)
 
 
-async def read(redis: "Redis", namespace: str, name: str, *, follow: bool) -> AsyncIterator[str | None]:
+async def read(
+    redis: "Redis", namespace: str, name: str, *, follow: bool, newest: int | None = None
+) -> AsyncIterator[str | None]:
     """Yield each line of a build's log; with `follow`, wait for more until the build has ended.
 
     Yields None each few seconds without a line, so that the reader can see whether anybody is still listening.
+
+    Args: newest: of the lines that there are, begin with so many at the end.
     """
-    key, last = keys.build_log(namespace, name), b"0-0"
+    key = keys.build_log(namespace, name)
+    last = b"0-0" if newest is None else await _before(redis, key, newest)
     while True:
         # redis-py types an answer as everything any command may give; an entry is (id, fields), all of it bytes.
         found: Any = await redis.xread({key: last}, count=500, block=BLOCK_MS if follow else None)
@@ -54,3 +59,10 @@ async def read(redis: "Redis", namespace: str, name: str, *, follow: bool) -> As
                 return
             last = entry_id
             yield fields[_LINE].decode(errors="replace")
+
+
+async def _before(redis: "Redis", key: str, newest: int) -> bytes:
+    """The entry after which the newest lines come, however many those are."""
+    found: Any = await redis.xrevrange(key, count=newest + 2)
+    lines = [entry_id for entry_id, fields in found if _LINE in fields]
+    return lines[newest] if len(lines) > newest else b"0-0"

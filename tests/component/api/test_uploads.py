@@ -4,22 +4,28 @@ import asyncio
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from msgspec.structs import replace
+from redis.asyncio import Redis
 
 from api.access import Trusting
 from api.app import create_app
+from knoll.admin import QuietServer
 from knoll.build_log import BuildLogWriter
 from knoll.connect import connected
+from knoll.kinds import BUILD_KIND
 from knoll.memory_store import MemoryStore
 from knoll.settings import ApiSettings
-from tests.component.api.conftest import Running
+from tests.component.api.conftest import Kubectl, Running
 from tests.conftest import need
 from tests.waiting import eventually
 
@@ -130,21 +136,30 @@ async def test_an_upload_that_breaks_off_leaves_nothing(api: Running) -> None:
     await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
 
 
-@pytest.mark.redis
-async def test_a_builds_log_streams_until_the_build_has_ended(redis_url: str, settings: ApiSettings) -> None:
-    import uvicorn
+@dataclass
+class Builds:
+    """An API with one Build, on a real socket."""
 
-    from knoll.admin import QuietServer
+    url: str
+    redis: "Redis"
+    store: MemoryStore
+    log: BuildLogWriter
 
+    async def phase(self, phase: str, **status: str) -> None:
+        body = await self.store.get(BUILD_KIND.id, "default", "b")
+        await self.store.update(BUILD_KIND.id, {**body, "status": {"phase": phase, **status}})
+
+
+@pytest.fixture
+async def builds(redis_url: str, settings: ApiSettings) -> AsyncIterator[Builds]:
     body = {
-        "apiVersion": "build.knoll.dev/v1alpha1",
+        "apiVersion": BUILD_KIND.api_version,
         "kind": "Build",
-        "metadata": {"name": "b", "namespace": "default", "uid": "u"},
-        "spec": {},
+        "metadata": {"name": "b", "namespace": "default", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"tag": "app:v1"},
     }
     store = MemoryStore()
-    await store.create("builds.build.knoll.dev", body)
-    path = "/apis/build.knoll.dev/v1alpha1/namespaces/default/builds/b/log"
+    await store.create(BUILD_KIND.id, body)
     async with connected(redis_url, "test") as redis:
         app = Trusting(create_app(store, settings, redis=redis))
         server = QuietServer(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
@@ -153,17 +168,58 @@ async def test_a_builds_log_streams_until_the_build_has_ended(redis_url: str, se
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         log = BuildLogWriter(redis, "default", "b")
         await log.begin()
-        await log.line("first")
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            assert (await client.get(path)).text == "first\n"
-            async with client.stream("GET", path, params={"follow": "true"}) as answer:
-                lines = answer.aiter_lines()
-                assert await anext(lines) == "first"
-                await log.line("second")
-                assert await anext(lines) == "second"
-                await log.end()
-                assert [line async for line in lines] == []
-            missing = await client.get(path.replace("/b/", "/c/"))
-            assert missing.status_code == 404
+        yield Builds(url, redis, store, log)
         server.should_exit = True
         await work
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize(
+    "path",
+    ["/apis/build.knoll.dev/v1alpha1/namespaces/default/builds/b/log", "/api/v1/namespaces/default/pods/b/log"],
+    ids=["of the Build", "of a Pod of its name"],
+)
+async def test_a_builds_log_streams_until_the_build_has_ended(builds: Builds, path: str) -> None:
+    await builds.log.line("first")
+    async with httpx.AsyncClient(base_url=builds.url, timeout=30) as client:
+        assert (await client.get(path)).text == "first\n"
+        async with client.stream("GET", path, params={"follow": "true"}) as answer:
+            lines = answer.aiter_lines()
+            assert await anext(lines) == "first"
+            await builds.log.line("second")
+            assert await anext(lines) == "second"
+            await builds.log.end()
+            assert [line async for line in lines] == []
+        for tail, said in (("0", ""), ("1", "second\n"), ("2", "first\nsecond\n"), ("9", "first\nsecond\n")):
+            assert (await client.get(path, params={"tailLines": tail})).text == said
+        missing = await client.get(path.replace("/b/", "/c/"))
+        assert missing.status_code == 404
+        assert missing.json()["details"] == {"name": "c", "kind": "pods" if "/pods/" in path else "builds"} | (
+            {} if "/pods/" in path else {"group": "build.knoll.dev"}
+        )
+
+
+@pytest.mark.redis
+@pytest.mark.kubectl
+async def test_kubectl_reads_a_builds_log(builds: Builds, tmp_path: Path) -> None:
+    need("KUBECTL", shutil.which("kubectl") is not None)
+    (tmp_path / "config").touch()
+    kubectl = Kubectl("kubectl", builds.url, tmp_path)
+    await builds.phase("Running", startTime="2026-01-01T00:00:01Z")
+    for line in ("#1 load", "#2 build", "#3 done"):
+        await builds.log.line(line)
+    assert await kubectl("logs", "b") == "#1 load\n#2 build\n#3 done\n"
+    assert await kubectl("logs", "b", "--tail=1", "-c", "build") == "#3 done\n"
+    following = await kubectl.start("logs", "-f", "b", "--tail=2")
+    assert following.stdout
+    assert await asyncio.wait_for(following.stdout.readline(), 20) == b"#2 build\n"
+    await builds.log.line("#4 more")
+    await builds.log.end()
+    assert await asyncio.wait_for(following.stdout.read(), 20) == b"#3 done\n#4 more\n"
+    assert await asyncio.wait_for(following.wait(), 20) == 0
+    assert "No resources found" in (await kubectl.run("get", "pods")).err
+    assert "Running" in await kubectl("get", "pod", "b")
+    await builds.phase("Failed", startTime="2026-01-01T00:00:01Z", completionTime="2026-01-01T00:00:09Z")
+    assert "Error" in await kubectl("get", "pod", "b")
+    gone = await kubectl.run("logs", "nobody")
+    assert 'pods "nobody" not found' in gone.err

@@ -124,6 +124,22 @@ def test_plain_http_is_sent_on_to_https_where_there_is_a_certificate_and_the_pla
     assert world.world.routing[PATH][1].redirect == 8443
 
 
+@pytest.mark.parametrize(
+    ("platforms", "own", "port"),
+    [(False, "Redirected", 443), (False, "enabled", 0), (True, "Enabled", 0), (True, "redirected", 443)],
+)
+def test_a_mapping_may_say_itself_what_becomes_of_plain_http(
+    world: Simulation, platforms: bool, own: str, port: int
+) -> None:
+    world.world.naming = replace(world.world.naming, network=NetworkConfig(http_redirected=platforms))
+    mapped(world, tls={"secretName": "cert"})
+    body = world.get(DM, HOST)
+    body["metadata"]["annotations"] = {"networking.knative.dev/http-protocol": own}
+    world.store(DM.id, body)
+    world.settle()
+    assert world.world.routing[PATH][1].redirect == port
+
+
 def test_the_scheme_of_addresses_is_the_platforms(world: Simulation) -> None:
     world.world.naming = replace(world.world.naming, network=NetworkConfig(default_external_scheme="https"))
     mapped(world)
