@@ -18,8 +18,6 @@ ROUTE = SERVING + "route"
 ROUTING_STATE = SERVING + "routingState"
 """Label of a Revision: one of the three below."""
 ACTIVE, RESERVE, PENDING = "active", "reserve", "pending"
-DOMAIN_MAPPING_UID = SERVING + "domainMappingUID"
-DOMAIN_MAPPING_NAMESPACE = SERVING + "domainMappingNamespace"
 VISIBILITY = _NETWORKING + "visibility"
 CLUSTER_LOCAL = "cluster-local"
 """Value of `VISIBILITY`: reachable from instances only."""
@@ -44,18 +42,11 @@ QUEUE_SIDECAR_AMOUNTS = tuple(
     for kind in ("request", "limit")
 )
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-INGRESS_CLASS = _NETWORKING + "ingress-class"
-CERTIFICATE_CLASS = _NETWORKING + "certificate-class"
-DISABLE_AUTO_TLS = _NETWORKING + "disable-auto-tls"
-DISABLE_EXTERNAL_DOMAIN_TLS = _NETWORKING + "disable-external-domain-tls"
 HTTP_PROTOCOL = _NETWORKING + "http-protocol"
 
 # Older spellings, read where the newer one is absent.
 ALIASES: dict[str, tuple[str, ...]] = {
     ROLLOUT_DURATION: (SERVING + "rolloutDuration",),
-    INGRESS_CLASS: (_NETWORKING + "ingress.class", _NETWORKING + "ingressClass"),
-    CERTIFICATE_CLASS: (_NETWORKING + "certificate.class", _NETWORKING + "certificateClass"),
-    DISABLE_EXTERNAL_DOMAIN_TLS: (DISABLE_AUTO_TLS, _NETWORKING + "disableAutoTLS"),
     HTTP_PROTOCOL: (_NETWORKING + "httpProtocol", _NETWORKING + "httpOption"),
 }
 
