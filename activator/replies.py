@@ -8,8 +8,6 @@ from http import HTTPStatus
 from activator.heads import ResponseHead
 from knoll.resources.names import url
 
-QUEUE_FULL = "pending request queue full"
-"""Knative's words."""
 REQUEST_TIMEOUT = "request timeout"
 QUEUE_TIMEOUT = "activator: context deadline exceeded: no instance became free in time"
 

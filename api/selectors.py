@@ -4,14 +4,13 @@ Source: Kubernetes `pkg/labels/selector.go` and `pkg/fields` for the grammar.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from knoll.errors import BadRequestError
 
 Json = dict[str, Any]
-Predicate = Callable[[Json], bool]
 
 _TOKEN = re.compile(r"\s*(?:(==|!=|=|,|\(|\)|!|>|<)|([^\s,()=!<>]+))")
 _KEY = re.compile(
@@ -201,14 +200,6 @@ class Selector:
     @property
     def everything(self) -> bool:
         return not self.labels and not self.fields
-
-    @property
-    def single_name(self) -> str:
-        """The object's name, when `metadata.name=X` is asked for; else empty."""
-        for term in self.fields:
-            if term.path == ("metadata", "name") and term.equal:
-                return term.value
-        return ""
 
     def matches(self, body: Json) -> bool:
         if self.labels:

@@ -9,14 +9,12 @@ import structlog
 from autoscaler.failures import BEFORE_A_CONTAINER, failure_of, failure_of_end
 from autoscaler.restarts import Restarts, ended
 from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, ContainerState, Runtime
+from autoscaler.runtime.words import last_words
 from knoll.errors import KnollError, NotFoundError
 from knoll.instances import ContainerEnd, ContainerRow
 from knoll.scaling import Failure
 
 log = structlog.get_logger()
-
-WORDS_BYTES = 2048
-"""Of a container's last output that go into a message."""
 
 
 class Containers:
@@ -96,11 +94,9 @@ class Containers:
         return failure_of_end(event, await self._last_words(event.container))
 
     async def _last_words(self, container: str) -> str:
-        said = b""
         with contextlib.suppress(KnollError):
-            async for chunk in self._runtime.logs(self._instance, container, tail=20):
-                said = (said + chunk.data)[-WORDS_BYTES:]
-        return said.decode(errors="replace").strip()
+            return await last_words(self._runtime, self._instance, container)
+        return ""
 
     def row(self, one: ContainerSpec, failure: Failure | None, *, stopped: bool, ready: bool) -> ContainerRow:
         """What users are shown of a container.

@@ -4,7 +4,7 @@ Source: Kubernetes, third_party/forked/golang/expansion: `$$` is one `$`, what n
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
@@ -18,11 +18,3 @@ def expand(text: str, known: Mapping[str, str]) -> str:
         return known.get(found[1], found[0])
 
     return _REFERENCE.sub(value, text)
-
-
-def expand_variables(variables: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Variables in their order: each may refer to those before it."""
-    known: dict[str, str] = {}
-    for name, text in variables:
-        known[name] = expand(text, known)
-    return known

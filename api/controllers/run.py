@@ -13,6 +13,7 @@ from api.controllers.quota_use import QuotaUse
 from api.controllers.showing import Showing
 from knoll import jobs, kinds, scaling, traffic
 from knoll.collector import Collector
+from knoll.connect import unsafe_settings
 from knoll.informer import Informer, Informers
 from knoll.instances import INSTANCES, RevisionInstances
 from knoll.job_queue import JobQueue
@@ -50,6 +51,8 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
     lease = Lease(redis, LEASE, f"{socket.gethostname()}/{os.getpid()}")
 
     async def lead() -> None:
+        for problem in await unsafe_settings(redis):
+            log.warning("redis may lose objects", problem=problem)
         # Made anew each time: what was true before another led is nothing to go by.
         tables = tables_on(redis)
         controllers = Controllers(store, tables, queue, settings.public_port, settings.public_https_port)

@@ -105,41 +105,6 @@ def answering() -> Iterator[None]:
         raise
 
 
-async def wait_for_redis(url: str, deadline: float = 30.0) -> None:
-    """Wait until Redis answers, then warn if it may lose objects.
-
-    Args:
-        deadline: seconds to wait at most.
-
-    Raises:
-        StoreUnavailableError: it did not answer in time; the message says where it was looked for.
-    """
-    async with connected(url, "knoll-start") as redis:
-        try:
-            async with asyncio.timeout(deadline):
-                await _until_it_answers(redis)
-        except TimeoutError as error:
-            raise StoreUnavailableError(f"Redis at {_public(url)} did not answer within {deadline:g} s") from error
-        for problem in await unsafe_settings(redis):
-            log.warning("redis may lose objects", problem=problem)
-
-
-def _public(url: str) -> str:
-    """The address without user and password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-async def _until_it_answers(redis: "Redis") -> None:
-    backoff = Backoff()
-    while True:
-        try:
-            await redis.ping()
-            return
-        except AWAY:
-            await backoff.wait()
-
-
 async def unsafe_settings(redis: "Redis") -> list[str]:
     """Say which settings of this Redis let it forget what it acknowledged; empty when none does or nobody may ask."""
     try:

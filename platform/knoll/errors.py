@@ -167,15 +167,3 @@ class QueueFullError(KnollError):
     """A revision's queue of waiting requests is full."""
 
     code, reason = 503, "ServiceUnavailable"
-
-
-class ActivationTimeoutError(KnollError):
-    """No instance became ready while a request waited."""
-
-    code, reason = 503, "ServiceUnavailable"
-
-
-class UpstreamError(KnollError):
-    """An instance broke the connection or answered something that is not HTTP."""
-
-    code, reason = 502, "BadGateway"

@@ -20,25 +20,13 @@ class FeaturesConfig:
     pod_spec_affinity: Flag = "Disabled"
     pod_spec_topology_spread_constraints: Flag = "Disabled"
     pod_spec_field_ref: Flag = "Disabled"
-    pod_spec_host_aliases: Flag = "Disabled"
     pod_spec_node_selector: Flag = "Disabled"
-    pod_spec_runtime_class_name: Flag = "Disabled"
     pod_spec_security_context: Flag = "Disabled"
-    pod_spec_share_process_namespace: Flag = "Disabled"
-    pod_spec_host_ipc: Flag = "Disabled"
-    pod_spec_host_pid: Flag = "Disabled"
-    pod_spec_host_network: Flag = "Disabled"
     pod_spec_priority_class_name: Flag = "Disabled"
     pod_spec_scheduler_name: Flag = "Disabled"
     pod_spec_tolerations: Flag = "Disabled"
-    pod_spec_dns_policy: Flag = "Disabled"
-    pod_spec_dns_config: Flag = "Disabled"
     pod_spec_init_containers: Flag = "Disabled"
     pod_spec_empty_dir: Flag = "Enabled"
-    pod_spec_host_path: Flag = "Disabled"
-    pod_spec_csi: Flag = "Disabled"
-    pod_spec_image_volume: Flag = "Disabled"
-    pod_spec_mount_propagation: Flag = "Disabled"
     pod_spec_persistent_volume_claim: Flag = "Disabled"
     pod_spec_persistent_volume_write: Flag = "Disabled"
     container_spec_add_capabilities: Flag = "Disabled"
@@ -52,25 +40,13 @@ KEYS = {
     "pod_spec_affinity": "kubernetes.podspec-affinity",
     "pod_spec_topology_spread_constraints": "kubernetes.podspec-topologyspreadconstraints",
     "pod_spec_field_ref": "kubernetes.podspec-fieldref",
-    "pod_spec_host_aliases": "kubernetes.podspec-hostaliases",
     "pod_spec_node_selector": "kubernetes.podspec-nodeselector",
-    "pod_spec_runtime_class_name": "kubernetes.podspec-runtimeclassname",
     "pod_spec_security_context": "kubernetes.podspec-securitycontext",
-    "pod_spec_share_process_namespace": "kubernetes.podspec-shareprocessnamespace",
-    "pod_spec_host_ipc": "kubernetes.podspec-hostipc",
-    "pod_spec_host_pid": "kubernetes.podspec-hostpid",
-    "pod_spec_host_network": "kubernetes.podspec-hostnetwork",
     "pod_spec_priority_class_name": "kubernetes.podspec-priorityclassname",
     "pod_spec_scheduler_name": "kubernetes.podspec-schedulername",
     "pod_spec_tolerations": "kubernetes.podspec-tolerations",
-    "pod_spec_dns_policy": "kubernetes.podspec-dnspolicy",
-    "pod_spec_dns_config": "kubernetes.podspec-dnsconfig",
     "pod_spec_init_containers": "kubernetes.podspec-init-containers",
     "pod_spec_empty_dir": "kubernetes.podspec-volumes-emptydir",
-    "pod_spec_host_path": "kubernetes.podspec-volumes-hostpath",
-    "pod_spec_csi": "kubernetes.podspec-volumes-csi",
-    "pod_spec_image_volume": "kubernetes.podspec-volumes-image",
-    "pod_spec_mount_propagation": "kubernetes.podspec-volumes-mount-propagation",
     "pod_spec_persistent_volume_claim": "kubernetes.podspec-persistent-volume-claim",
     "pod_spec_persistent_volume_write": "kubernetes.podspec-persistent-volume-write",
     "container_spec_add_capabilities": "kubernetes.containerspec-addcapabilities",
@@ -78,6 +54,23 @@ KEYS = {
     "secure_pod_defaults": "secure-pod-defaults",
 }
 """Name of each flag here to its key in the ConfigMap."""
+
+_NEVER = {
+    "autodetect-http2": "containers are not asked what they speak (name a port that speaks HTTP/2 h2c)",
+    "kubernetes.podspec-hostaliases": "instances have no hostAliases",
+    "kubernetes.podspec-hostipc": "instances do not share the machine's IPC",
+    "kubernetes.podspec-hostnetwork": "instances do not share the machine's network",
+    "kubernetes.podspec-hostpid": "instances do not share the machine's processes",
+    "kubernetes.podspec-runtimeclassname": "instances run in the engine's default runtime",
+    "kubernetes.podspec-dnspolicy": "instances ask the platform's DNS server",
+    "kubernetes.podspec-dnsconfig": "instances ask the platform's DNS server",
+    "kubernetes.podspec-shareprocessnamespace": "containers of an instance do not share processes",
+    "kubernetes.podspec-volumes-hostpath": "volumes do not reach the machine's files (a PersistentVolumeClaim lasts)",
+    "kubernetes.podspec-volumes-csi": "there are no volumes of kind csi",
+    "kubernetes.podspec-volumes-image": "there are no volumes of kind image",
+    "kubernetes.podspec-volumes-mount-propagation": "mounts are not passed on",
+}
+"""Keys of Knative's that nothing here could carry out, and why: taken as disabled alone."""
 
 _SECURE_CHOICES = ("Enabled", "AllowRootBounded", "Allowed", "Disabled")
 
@@ -93,8 +86,9 @@ def parse(data: Data) -> FeaturesConfig:
         )
         for item in fields(FeaturesConfig)
     }
-    if read.choice("autodetect-http2", "Disabled", _CHOICES) == "Enabled":
-        read.refuse("autodetect-http2", "containers are not asked what they speak; name a port that speaks HTTP/2 h2c")
+    for key, words in _NEVER.items():
+        if read.choice(key, "Disabled", _CHOICES) != "Disabled":
+            read.refuse(key, f"{words}, so that it cannot be turned on")
     read.finish()
     return FeaturesConfig(**found)  # type: ignore[arg-type]  # `choice` returns one of the choices
 
@@ -105,25 +99,13 @@ _WORDS = {
     "pod_spec_affinity": "affinity. Everything runs on one engine: it is kept and has no effect.",
     "pod_spec_topology_spread_constraints": "topologySpreadConstraints. Kept, no effect.",
     "pod_spec_field_ref": "fieldRef and resourceFieldRef in env.",
-    "pod_spec_host_aliases": "hostAliases.",
     "pod_spec_node_selector": "nodeSelector. Kept, no effect.",
-    "pod_spec_runtime_class_name": "runtimeClassName.",
     "pod_spec_security_context": "The securityContext of all containers together.",
-    "pod_spec_share_process_namespace": "shareProcessNamespace.",
-    "pod_spec_host_ipc": "hostIPC. Opens the machine to the container: think twice.",
-    "pod_spec_host_pid": "hostPID. Opens the machine to the container: think twice.",
-    "pod_spec_host_network": "hostNetwork. Opens the machine to the container: think twice.",
     "pod_spec_priority_class_name": "priorityClassName. Kept, no effect.",
     "pod_spec_scheduler_name": "schedulerName. Kept, no effect.",
     "pod_spec_tolerations": "tolerations. Kept, no effect.",
-    "pod_spec_dns_policy": "dnsPolicy.",
-    "pod_spec_dns_config": "dnsConfig.",
     "pod_spec_init_containers": "Containers that run to their end first.",
     "pod_spec_empty_dir": "Volumes of kind emptyDir.",
-    "pod_spec_host_path": "Volumes of kind hostPath. Opens the machine's files: think twice.",
-    "pod_spec_csi": "Volumes of kind csi.",
-    "pod_spec_image_volume": "Volumes of kind image.",
-    "pod_spec_mount_propagation": "mountPropagation of volume mounts.",
     "pod_spec_persistent_volume_claim": "Volumes of kind persistentVolumeClaim.",
     "pod_spec_persistent_volume_write": "Writing to them.",
     "container_spec_add_capabilities": "Adding Linux capabilities other than NET_BIND_SERVICE.",
@@ -136,8 +118,5 @@ EXPLAINED = (
     + "".join(
         f'# {_WORDS[item.name]}\n{KEYS[item.name]}: "{str(item.default).lower()}"\n' for item in fields(FeaturesConfig)
     )
-    + """\
-# Finding out what a container speaks: always disabled. A port that speaks HTTP/2 is named h2c.
-autodetect-http2: "disabled"
-"""
+    + "".join(f'# Cannot be turned on: {words}.\n{key}: "disabled"\n' for key, words in _NEVER.items())
 )

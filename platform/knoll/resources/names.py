@@ -151,14 +151,6 @@ def url(host: str, scheme: str = "http", port: int = 0) -> str:
     return f"{scheme}://{host}" if port in (0, usual) else f"{scheme}://{host}:{port}"
 
 
-def split_host(host: str) -> str:
-    """The host of a Host header, as hosts are matched: lower case, without port and without a final dot."""
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdigit() and not name.endswith(":"):
-        host = name
-    return host.rstrip(".").lower()
-
-
 def joined(problems: Sequence[str]) -> str:
     """Problems as Go prints a list of texts."""
     return f"[{' '.join(problems)}]"

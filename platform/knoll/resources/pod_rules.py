@@ -46,19 +46,11 @@ _MESSAGE_POLICIES = frozenset({"", "File", "FallbackToLogsOnError"})
 
 _POD_FEATURES = {
     "affinity": "pod_spec_affinity",
-    "host_aliases": "pod_spec_host_aliases",
-    "host_ipc": "pod_spec_host_ipc",
-    "host_network": "pod_spec_host_network",
-    "host_pid": "pod_spec_host_pid",
     "node_selector": "pod_spec_node_selector",
     "tolerations": "pod_spec_tolerations",
     "topology_spread_constraints": "pod_spec_topology_spread_constraints",
-    "runtime_class_name": "pod_spec_runtime_class_name",
     "scheduler_name": "pod_spec_scheduler_name",
     "priority_class_name": "pod_spec_priority_class_name",
-    "dns_policy": "pod_spec_dns_policy",
-    "dns_config": "pod_spec_dns_config",
-    "share_process_namespace": "pod_spec_share_process_namespace",
     "security_context": "pod_spec_security_context",
 }
 
@@ -303,11 +295,10 @@ def _seccomp(profile: SeccompProfile | None, path: str) -> Iterator[FieldError]:
 def _mounts(
     container: Container, path: str, volumes: Mapping[str, Volume], features: FeaturesConfig
 ) -> Iterator[FieldError]:
-    allowed = ("mount_propagation",) if features.pod_spec_mount_propagation != "Disabled" else ()
     seen: set[str] = set()
     for at, mount in enumerate(container.volume_mounts):
         here = f"{path}.volumeMounts[{at}]"
-        yield from refused(mount, here, allowed)
+        yield from refused(mount, here)
         volume = volumes.get(mount.name)
         if volume is None:
             yield FieldError("volumeMount has no matching volume", (f"{here}.name",))

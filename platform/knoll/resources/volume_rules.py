@@ -12,7 +12,8 @@ from knoll.resources.refused import refused
 
 MODE_MAX = 0o777
 
-_FEATURES = {"host_path": "pod_spec_host_path", "csi": "pod_spec_csi", "image": "pod_spec_image_volume"}
+_REFUSED = ("host_path", "csi", "image")
+"""Kinds of volumes that count as one, though none is taken."""
 
 
 def volume_problems(
@@ -32,9 +33,8 @@ def volume_problems(
         yield missing(f"{path}.name")
     elif dns_1123_problems(volume.name):
         yield invalid(volume.name, f"{path}.name")
-    allowed = [name for name, flag in _FEATURES.items() if getattr(features, flag) != "Disabled"]
-    yield from refused(volume, path, allowed)
-    yield from _kinds(volume, path, features, any(getattr(volume, name) is not None for name in _FEATURES))
+    yield from refused(volume, path)
+    yield from _kinds(volume, path, features, any(getattr(volume, name) is not None for name in _REFUSED))
     if volume.secret is not None:
         if not volume.secret.secret_name:
             yield missing(f"{path}.secret.secretName")

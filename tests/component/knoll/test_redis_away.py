@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from knoll.connect import connect, unsafe_settings, wait_for_redis
+from knoll.connect import connect, unsafe_settings
 from knoll.errors import ExpiredError, StoreUnavailableError
 from knoll.informer import Informer
 from knoll.redis_store import RedisStore
@@ -279,18 +279,6 @@ async def test_acknowledgements_are_told_again_after_a_restart(own_redis: RedisP
     await table.acknowledge("me", 2)
     await eventually(lambda: ("me", 2) in told)
     listening.cancel()
-
-
-async def test_waiting_for_redis_ends_when_it_answers_or_says_where_it_looked(own_redis: RedisProcess) -> None:
-    own_redis.kill()
-    with pytest.raises(StoreUnavailableError, match=rf"127\.0\.0\.1:{own_redis.port}/0 did not answer within 0.3 s"):
-        await wait_for_redis(own_redis.url, 0.3)
-    with pytest.raises(StoreUnavailableError) as said:
-        await wait_for_redis(own_redis.url.replace("//", "//me:secret@"), 0.1)
-    assert "secret" not in str(said.value)
-    waiting = asyncio.create_task(wait_for_redis(own_redis.url, 10))
-    await asyncio.to_thread(own_redis.start)
-    await waiting
 
 
 async def test_settings_that_lose_objects_are_named(client: "Redis") -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.expansion import expand, expand_variables
+from autoscaler.expansion import expand
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,6 @@ from autoscaler.expansion import expand, expand_variables
 )
 def test_references_are_replaced(text: str, expected: str) -> None:
     assert expand(text, {"A": "one", "B": "two"}) == expected
-
-
-def test_a_variable_refers_to_those_before_it() -> None:
-    assert expand_variables([("A", "1"), ("B", "$(A)2"), ("C", "$(D)"), ("D", "3")]) == {
-        "A": "1",
-        "B": "12",
-        "C": "$(D)",
-        "D": "3",
-    }
 
 
 @given(st.text().filter(lambda text: "$" not in text))

@@ -19,6 +19,7 @@ from knoll.config.request_log import Value
 from knoll.errors import InvalidConfigError
 
 MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability]
+NEVER = "so that it cannot be turned on"
 NO_CERTIFICATES = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
 LOCAL = "networking.knative.dev/visibility"
 
@@ -338,7 +339,12 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-features",
         {"autodetect-http2": "enabled"},
-        ["autodetect-http2: containers are not asked what they speak; name a port that speaks HTTP/2 h2c"],
+        [f"autodetect-http2: containers are not asked what they speak (name a port that speaks HTTP/2 h2c), {NEVER}"],
+    ),
+    (
+        "config-features",
+        {"kubernetes.podspec-hostnetwork": "allowed"},
+        [f"kubernetes.podspec-hostnetwork: instances do not share the machine's network, {NEVER}"],
     ),
     (
         "config-network",

@@ -115,11 +115,3 @@ def test_an_instance_reaches_a_route_by_three_hosts() -> None:
 )
 def test_an_address_shows_its_port_unless_it_is_the_usual(arguments: tuple[str, str, int], text: str) -> None:
     assert names.url(*arguments) == text
-
-
-@pytest.mark.parametrize(
-    ("header", "host"),
-    [("A.b:80", "a.b"), ("a.b.", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")],
-)
-def test_hosts_are_matched_without_port_and_case(header: str, host: str) -> None:
-    assert names.split_host(header) == host
