@@ -144,13 +144,14 @@ max-scale-up-rate: "1000.0"
 max-scale-down-rate: "2.0"
 # Whether services without requests go to no instances at all.
 enable-scale-to-zero: "true"
-# The longest time that the last instance is kept while the network is changed over; at least 6s.
+# The longest time that the last instance is kept while the network is changed over; at least 6s. The gateway is always
+# in the path here, so that nothing is changed over and nothing waits for it.
 scale-to-zero-grace-period: "30s"
 # The time that the last instance is kept after the decision to remove it.
 scale-to-zero-pod-retention-period: "0s"
 # The autoscaler of services that name none.
 pod-autoscaler-class: "kpa.autoscaling.knative.dev"
-# Requests at once that one activator is counted for.
+# Requests at once that one activator is counted for. No effect: all activators are in the path of all services.
 activator-capacity: "100.0"
 # Instances that a new Revision starts with.
 initial-scale: "1"

@@ -114,6 +114,7 @@ container-concurrency: "0"
 container-concurrency-max-limit: "1000"
 # Whether containerConcurrency may be 0.
 allow-container-concurrency-zero: "true"
-# Whether other services' addresses are put into the environment: true, false, or default to leave it open.
+# What enableServiceLinks is where a service says nothing: true, false, or default to leave it open. No effect: other
+# services' addresses are not put into the environment, they have names.
 enable-service-links: "false"
 """
