@@ -36,7 +36,7 @@ def test_each_name_leads_to_the_gateway_in_the_forms_that_no_other_server_is_ask
 
 
 def test_public_hosts_are_not_ours_to_answer_for() -> None:
-    mapping = RouteEntry(hosts={"pypi.org": (Share("default/r", 100),)}, revisions={"default/r": DataPlane()})
+    mapping = RouteEntry(hosts={"www.example.org": (Share("default/r", 100),)}, revisions={"default/r": DataPlane()})
     assert lines_of(mapping, GATEWAY) == ""
 
 
