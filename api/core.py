@@ -8,11 +8,11 @@ from typing import Any
 
 from api.authorization import RBAC, ROLES
 from api.core_models import MODELS
-from knoll.config.platform import NAMESPACE as CONFIG_NAMESPACE
 from knoll.config.platform import check_config_map
 from knoll.errors import FieldError, InvalidResourceError
 from knoll.kinds import Kind
 from knoll.resources import parsing
+from knoll.resources.labels import SYSTEM_NAMESPACE
 
 Json = dict[str, Any]
 Problems = list[FieldError]
@@ -53,7 +53,7 @@ def admit(body: Json, old: Json | None, kind: Kind) -> Json:
 
 
 def _config_map(body: Json, old: Json | None, problems: Problems) -> Json:
-    if body["metadata"].get("namespace") == CONFIG_NAMESPACE:
+    if body["metadata"].get("namespace") == SYSTEM_NAMESPACE:
         check_config_map(body["metadata"]["name"], body.get("data") or {})
     _keys_and_size(body, "data", problems, len)
     _keys_and_size(body, "binaryData", problems, _decoded)

@@ -11,7 +11,6 @@ import structlog
 
 from api import authorization, core, metadata
 from api.metadata import Place
-from knoll.config.platform import NAMESPACE as NAMESPACE_OF_CONFIG
 from knoll.config.platform import default_config_maps
 from knoll.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
 from knoll.kinds import (
@@ -24,6 +23,7 @@ from knoll.kinds import (
     Kind,
 )
 from knoll.kubeconfig import OWNER
+from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 Action = Callable[[], None]
 log = structlog.get_logger()
 
-NAMESPACES = ("default", "knative-serving", "istio-system", "kube-public", "kube-system")
+NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever it really is."""
 LAST = GATEWAY
@@ -77,7 +77,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             await create(store, CLUSTER_ROLE_BINDING, "", "knoll-owner", _owned())
             for body in default_config_maps():
                 name = body["metadata"]["name"]
-                await create(store, CONFIG_MAP, NAMESPACE_OF_CONFIG, name, body)
+                await create(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError, NotFoundError) as error:
             log.warning("first objects wait", error=str(error))

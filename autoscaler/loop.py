@@ -31,6 +31,7 @@ from knoll.informer import Informer, Informers, Notice
 from knoll.instances import InstanceRow, RevisionInstances
 from knoll.live import LiveConfig
 from knoll.reports import Poke, Report
+from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.resources.parsing import parse
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import scaling_spec
@@ -41,7 +42,7 @@ from knoll.tokens import shared_key
 
 log = structlog.get_logger()
 
-CONFIGURATION = ("knative-serving", "config-autoscaler")
+CONFIGURATION = (SYSTEM_NAMESPACE, "config-autoscaler")
 """Namespace and name of a ConfigMap that is there from a platform's first start on."""
 EMPTY_SECONDS = 30.0
 """How long instances are left alone that run beside a store without any Revision."""

@@ -14,11 +14,11 @@ from builder.images import Images, engine_at
 from knoll import jobs, kinds, registry_secrets
 from knoll.config import deployment
 from knoll.config.deployment import DeploymentConfig
-from knoll.config.platform import NAMESPACE
 from knoll.connect import Backoff
 from knoll.errors import ImageError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
 from knoll.redis_tables import RedisTable
 from knoll.registry_auth import Credential
+from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
 from knoll.tables import Reset, Table
@@ -108,7 +108,7 @@ class Resolver:
     async def _config(self) -> DeploymentConfig:
         """As it is now. A ConfigMap was looked at when it was written, so that it can be read."""
         try:
-            found = await self._store.get(kinds.CONFIG_MAP.id, NAMESPACE, deployment.NAME)
+            found = await self._store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, deployment.NAME)
         except NotFoundError:
             return DeploymentConfig()
         return deployment.parse(found.get("data") or {})

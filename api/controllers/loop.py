@@ -24,6 +24,7 @@ from knoll.config.platform import PlatformConfig
 from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollError, NotFoundError
 from knoll.job_queue import JobQueue
 from knoll.jobs import BuildProgress, Resolution, Unresolved
+from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.scaling import ScaleStatus
 from knoll.store import Event, PackedListing, Store
 from knoll.tables import Reset, Table
@@ -129,7 +130,7 @@ class Controllers:
         for resource in WATCHED:
             listing = await self._store.list_packed(resource)
             if resource == kinds.CONFIG_MAP.id:
-                own = [item for item in listing.items if item.key.startswith(f"{platform.NAMESPACE}/")]
+                own = [item for item in listing.items if item.key.startswith(f"{SYSTEM_NAMESPACE}/")]
                 listing = PackedListing(own, listing.version)
             self._floors[resource] = listing.version
             for index, seen in enumerate(self.world.cache.replace(resource, listing)):
@@ -165,7 +166,7 @@ class Controllers:
         if event.resource not in self._floors or event.version <= self._floors[event.resource]:
             return
         _, namespace, name = objects.key_of(event.resource, event.body)
-        if event.resource == kinds.CONFIG_MAP.id and namespace != platform.NAMESPACE:
+        if event.resource == kinds.CONFIG_MAP.id and namespace != SYSTEM_NAMESPACE:
             # Those of users may be many and large, and are nothing to the controllers.
             return
         if event.type == "DELETED":
@@ -184,9 +185,9 @@ class Controllers:
             self.queue.add(key)
 
     def _configured(self, seen: Seen) -> None:
-        if seen.key[1] != platform.NAMESPACE or seen.key[2] not in platform.NAMES:
+        if seen.key[1] != SYSTEM_NAMESPACE or seen.key[2] not in platform.NAMES:
             return
-        maps = {name: self.world.cache.get(kinds.CONFIG_MAP.id, platform.NAMESPACE, name) for name in platform.NAMES}
+        maps = {name: self.world.cache.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name) for name in platform.NAMES}
         data = {name: found.get("data") or {} for name, found in maps.items() if found}
         before = self.world.config
         self.world.config, problems = PlatformConfig.from_config_maps(data, before)

@@ -4,10 +4,12 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
+from knoll.resources.labels import SYSTEM_NAMESPACE
+
 Json = dict[str, Any]
 
 NAME = "knoll"
-OWNER = ("knative-serving", "owner")
+OWNER = (SYSTEM_NAMESPACE, "owner")
 """ServiceAccount of whoever set the platform up; it may do everything."""
 CLUSTER_INFO = ("kube-public", "cluster-info")
 """ConfigMap whose `kubeconfig` says to whoever may read it where the API is and whom to trust.

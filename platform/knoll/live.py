@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import structlog
 
-from knoll.config.platform import NAMES, NAMESPACE, PlatformConfig
+from knoll.config.platform import NAMES, PlatformConfig
 from knoll.informer import Informer, Notice
 from knoll.kinds import CONFIG_MAP
+from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.store import Store
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class LiveConfig:
 
     def _note(self, notice: Notice) -> None:
         namespace, _, name = notice.key.partition("/")
-        if namespace != NAMESPACE or name not in NAMES:
+        if namespace != SYSTEM_NAMESPACE or name not in NAMES:
             return
         if notice.new is None:
             self._maps.pop(name, None)

@@ -14,12 +14,13 @@ from typing import Any
 
 from knoll.errors import ImageError
 from knoll.resources.image_reference import DEFAULT_REGISTRY, parse_image
+from knoll.resources.labels import SYSTEM_NAMESPACE
 
 Json = dict[str, Any]
 
 TYPES = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 """Types of such Secrets, and the key that holds the credentials."""
-PLATFORM_SECRET = ("knative-serving", "registry")
+PLATFORM_SECRET = (SYSTEM_NAMESPACE, "registry")
 """Namespace and name of the Secret whose credentials count for everybody."""
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 

@@ -16,8 +16,7 @@ from knoll.config.observability import ObservabilityConfig
 from knoll.config.reader import Data
 from knoll.errors import InvalidConfigError
 from knoll.kinds import CONFIG_MAP
-
-NAMESPACE = "knative-serving"
+from knoll.resources.labels import SYSTEM_NAMESPACE
 
 _PARTS = {
     module.NAME: (part, module)
@@ -101,7 +100,7 @@ def default_config_maps() -> list[dict[str, Any]]:
             "kind": CONFIG_MAP.kind,
             "metadata": {
                 "name": name,
-                "namespace": NAMESPACE,
+                "namespace": SYSTEM_NAMESPACE,
                 "labels": {"app.kubernetes.io/name": "knative-serving", "app.kubernetes.io/component": "controller"},
             },
             "data": {"_example": f"{_HEAD}\n{module.EXPLAINED}"},

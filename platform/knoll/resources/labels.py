@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+SYSTEM_NAMESPACE = "knative-serving"
+"""Where the platform's own objects are: its configuration, its owner."""
+
 SERVING = "serving.knative.dev/"
 _AUTOSCALING = "autoscaling.knative.dev/"
 _NETWORKING = "networking.knative.dev/"
