@@ -65,14 +65,16 @@ class Resolver:
                 self._places.release()
 
     async def _answer_until_done(self, uid: str, wanted: jobs.Unresolved) -> None:
-        backoff = Backoff()
+        backoff, told = Backoff(), False
         while True:
             try:
                 async with self._places:
                     await self._answer(uid, wanted)
                 return
             except (StoreUnavailableError, RuntimeUnavailableError) as error:
-                log.warning("look-up waits", revision=f"{wanted.namespace}/{wanted.name}", error=str(error))
+                if not told:
+                    told = True
+                    log.warning("look-up waits", revision=f"{wanted.namespace}/{wanted.name}", error=str(error))
             await backoff.wait()
 
     async def _answer(self, uid: str, wanted: jobs.Unresolved) -> None:
