@@ -15,7 +15,7 @@ from knoll import jobs, kinds, registry_secrets
 from knoll.config import deployment
 from knoll.config.deployment import DeploymentConfig
 from knoll.connect import Backoff
-from knoll.errors import ImageError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
+from knoll.errors import ImageError, InvalidConfigError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
 from knoll.redis_tables import RedisTable
 from knoll.registry_auth import Credential
 from knoll.resources.labels import SYSTEM_NAMESPACE
@@ -108,12 +108,15 @@ class Resolver:
         return jobs.Resolution(meta["uid"], images=images)
 
     async def _config(self) -> DeploymentConfig:
-        """As it is now. A ConfigMap was looked at when it was written, so that it can be read."""
+        """As it is now; the defaults when it is missing or cannot be read (it was looked at when it was written)."""
         try:
             found = await self._store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, deployment.NAME)
+            return deployment.parse(found.get("data") or {})
         except NotFoundError:
             return DeploymentConfig()
-        return deployment.parse(found.get("data") or {})
+        except InvalidConfigError as error:
+            log.warning("configuration ignored", problem=str(error))
+            return DeploymentConfig()
 
 
 def _look_up(

@@ -81,6 +81,13 @@ async def test_the_registries_that_are_skipped_are_not_asked(yard: Yard) -> None
     assert "@sha256:" in other.digest
 
 
+async def test_a_configuration_that_cannot_be_read_ends_no_look_ups(yard: Yard) -> None:
+    yard.start()
+    await configure(yard, digest_resolution_timeout="soon")
+    await yard.ask("any", DEBIAN)
+    assert not (await yard.answered("any")).error
+
+
 async def test_a_name_that_no_engine_takes_is_an_answer(yard: Yard) -> None:
     yard.start()
     await yard.ask("odd", "UPPER/Case:v1")
