@@ -14,7 +14,7 @@ FIELDS = (
 )  # fmt: skip
 """What a template may speak of, besides `index .Request.Header "Name"` and `.Request.Header.Get "Name"`."""
 
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_ACTION = re.compile(r"\{\{([^{}]*)\}\}")
 _FIELD = re.compile(r"\.([A-Za-z.]+)")
 _HEADER = re.compile(r'(?:index \.Request\.Header|\.Request\.Header\.Get) "([^"]+)"')
 _JS = {"\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&": "\\u0026", "=": "\\u003D"}
@@ -40,7 +40,7 @@ def parse(text: str) -> Template:
     parts: list[str | Value] = []
     end = 0
     for action in _ACTION.finditer(text):
-        parts += [text[end : action.start()], _value(action[0], action[1])]
+        parts += [text[end : action.start()], _value(action[0], action[1].removeprefix("-").removesuffix("-").strip())]
         end = action.end()
     parts.append(text[end:])
     if any("{{" in part for part in parts if isinstance(part, str)):
@@ -56,7 +56,9 @@ def _value(whole: str, said: str) -> Value:
     if found := _HEADER.fullmatch(words):
         return Value("", found[1], listed=words.startswith("index"), escaped=escaped)
     known = ", ".join(f".{field}" for field in FIELDS)
-    raise ValueError(f'{whole!r} is not known; use {known}, index .Request.Header "Name", or js before one of them')
+    raise ValueError(
+        f'{whole[:100]!r} is not known; use {known}, index .Request.Header "Name", or js before one of them'
+    )
 
 
 def line(template: Template, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:

@@ -101,7 +101,7 @@ class Named:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-_ACTION = re.compile(r"{{-?\s*(.*?)\s*-?}}", re.DOTALL)
+_ACTION = re.compile(r"{{([^{}]*)}}")
 _FIELD = re.compile(r"\.(Name|Namespace|Domain|Tag)")
 _INDEX = re.compile(r"""(?:index\s+\.(Annotations|Labels)\s+["`]([^"`]+)["`]|\.(Annotations|Labels)\.(\w+))""")
 
@@ -117,16 +117,19 @@ def render(template: str, named: Named) -> str:
     """
 
     def value(action: re.Match[str]) -> str:
-        if found := _FIELD.fullmatch(action[1]):
+        said = action[1].removeprefix("-").removesuffix("-").strip()
+        if found := _FIELD.fullmatch(said):
             return str(getattr(named, found[1].lower()))
-        if found := _INDEX.fullmatch(action[1]):
+        if found := _INDEX.fullmatch(said):
             keys = named.annotations if "Annotations" in (found[1], found[3]) else named.labels
             return keys.get(found[2] or found[4], "")
-        raise ValueError(f"{action[0]!r} is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations")
+        raise ValueError(
+            f"{action[0][:100]!r} is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"
+        )
 
     result = _ACTION.sub(value, template)
     if "{{" in result or "}}" in result:
-        raise ValueError(f"the template {template!r} has braces that do not match")
+        raise ValueError(f"the template {template[:100]!r} has braces that do not match")
     return result
 
 

@@ -376,6 +376,22 @@ def test_values_that_cannot_be_are_refused_with_key_and_reason(
     )
 
 
+@pytest.mark.parametrize("text", ["{{" + " " * 300_000, "{{ " * 100_000, "{{js " * 60_000 + "}}", "{{-" * 100_000])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("config-network", "domain-template"),
+        ("config-network", "tag-template"),
+        ("config-observability", "logging.request-log-template"),
+        ("config-defaults", "container-name-template"),
+    ],
+)
+def test_a_template_of_any_length_is_read_in_one_go(name: str, key: str, text: str) -> None:
+    """Read again and again from each of its places, it would take hours."""
+    with pytest.raises(InvalidConfigError):
+        check_config_map(name, {key: text})
+
+
 def test_other_config_maps_may_say_anything() -> None:
     check_config_map("game.properties", {"stable-window": "x"})
 
