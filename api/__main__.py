@@ -15,7 +15,6 @@ import uvloop
 from starlette.types import ASGIApp
 
 from api import access, certificates, owner, seeds
-from api.admission import Admission
 from api.app import create_app
 from api.controllers.run import run as run_controllers
 from knoll import admin, logs
@@ -45,7 +44,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         following = asyncio.create_task(config_maps.run())
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
-        app = create_app(store, settings, admission=Admission(lambda: live.current), redis=redis, authority=authority)
+        app = create_app(store, settings, config=lambda: live.current, redis=redis, authority=authority)
         plain = access.Trusting(app) if settings.trusts_plain else app
         servers = [_server(plain, settings.api_host, settings.api_port)]
         if files:

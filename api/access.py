@@ -66,12 +66,14 @@ class Access:
         if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
             return user
         found = await bindings(self._store)
-        user = replace(user, unbounded=authorization.is_unbounded(user, found))
+        user = replace(user, roles=authorization.roles_of(user, found))
         for wanted in impersonated(request):
             if authorization.allowed(user, wanted, found) is None:
                 raise authorization.forbidden(user, wanted)
         if other := acted_as(request):
-            user = replace(other, unbounded=authorization.is_unbounded(other, found))
+            other = replace(other, roles=authorization.roles_of(other, found))
+            authorization.refuse_more(user, other, "use the rights")
+            user = other
         wanted = attributes(request)
         if authorization.allowed(user, wanted, found) is None:
             raise authorization.forbidden(user, wanted)

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from api import bodies, core, metadata
+from api import authorization, bodies, core, metadata
 from api.authorization import RBAC
 from api.core_models import MODELS as CORE
 from api.identity import User
 from api.metadata import Place
 from api.options import WriteOptions
 from knoll.config.platform import PlatformConfig
-from knoll.errors import BadRequestError, ConflictError, ForbiddenError
-from knoll.kinds import ROLE_BINDING
+from knoll.errors import BadRequestError, ConflictError
+from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.resources import admission, conversion, parsing
 
 Json = dict[str, Any]
@@ -81,7 +81,7 @@ class Admission:
         )
         if not admission.handles(place.kind):
             admitted = core.admit(fresh, None, place.kind)
-            self._no_escalation(admitted, place, user)
+            self._no_escalation(admitted, None, place, user)
             return admitted
         # A generated name is completed by the rules of the kind, which judge what the client wrote.
         asked = {**fresh["metadata"], "name": body["metadata"].get("name", "")}
@@ -96,16 +96,17 @@ class Admission:
         )
 
     @staticmethod
-    def _no_escalation(body: Json, place: Place, user: User) -> None:
-        # Whoever may write a RoleBinding holds `admin` there at least, and gives away no more than that.
-        if place.kind != ROLE_BINDING or user.unbounded:
+    def _no_escalation(body: Json, old: Json | None, place: Place, user: User) -> None:
+        """No one grants more rights than they have. Raises: ForbiddenError.
+
+        Source: Kubernetes, `pkg/registry/rbac/rolebinding/policybased/storage.go`.
+        """
+        if place.kind not in (ROLE_BINDING, CLUSTER_ROLE_BINDING):
             return
-        name, role = body["metadata"]["name"], body["roleRef"]["name"]
-        if role == "cluster-admin":
-            raise ForbiddenError(
-                f'rolebindings.{RBAC} "{name}" is forbidden: user "{user.name}" (groups={list(user.groups)}) is '
-                "attempting to grant RBAC permissions not currently held: those of cluster-admin"
-            )
+        if old is not None and (old["roleRef"], old.get("subjects")) == (body["roleRef"], body.get("subjects")):
+            return
+        what = f'{place.kind.plural}.{RBAC} "{body["metadata"]["name"]}"'
+        authorization.refuse_grant(user, body["roleRef"]["name"], place.namespace, what)
 
     def update(self, body: Json, old: Json, place: Place, user: User) -> Json:
         """The next state of an object, its generation counted.
@@ -125,7 +126,7 @@ class Admission:
                 admitted["status"] = old["status"]
             return admitted
         admitted = core.admit(body, old, place.kind)
-        self._no_escalation(admitted, place, user)
+        self._no_escalation(admitted, old, place, user)
         metadata.generation(admitted, old)
         return admitted
 

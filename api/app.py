@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,9 +16,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import access, discovery, openapi, paths, reviews, seeds, status, token_requests
+from api import access, authorization, discovery, openapi, paths, reviews, seeds, status, token_requests
 from api.admission import Admission
-from api.identity import Authenticator
+from api.identity import Authenticator, service_account
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
 from api.namespaces import Namespaces
@@ -28,6 +29,7 @@ from api.uploads import Uploads
 from api.watches import Watches
 from api.writes import Writes
 from knoll import tokens
+from knoll.config.platform import PlatformConfig
 from knoll.errors import (
     BadRequestError,
     KnollError,
@@ -51,7 +53,7 @@ def create_app(
     store: Store,
     settings: ApiSettings,
     *,
-    admission: Admission | None = None,
+    config: Callable[[], PlatformConfig] = PlatformConfig,
     redis: "Redis | None" = None,
     authority: str = "",
 ) -> Starlette:
@@ -60,7 +62,7 @@ def create_app(
     Args:
         store: the objects; stays the caller's.
         settings: ports are not its concern; uploads, the autoscaler's address and the like are.
-        admission: the rules of the kinds; the default ones read no configuration.
+        config: gives the platform's configuration as it is now.
         redis: where builds write their output and the platform's key lies; without it there is neither.
         authority: PEM of whom clients should trust over https.
 
@@ -73,7 +75,7 @@ def create_app(
     metrics.watches.set_function(lambda: len(watches))
     subresources = Subresources(store, redis, settings.autoscaler_url)
     uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics)
-    writes = Writes(store, admission or Admission())
+    writes = Writes(store, Admission(config))
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
     authenticator = Authenticator(store, redis)
 
@@ -98,7 +100,7 @@ def create_app(
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectrulesreviews", _rules_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/tokenreviews", _token_review(authenticator)),
-            _route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", _token(store, redis)),
+            _route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", _token(store, redis, config)),
             Route("/api/{path:path}", resources),
             Route("/apis/{path:path}", resources),
             Route("/{path:path}", _Guarded(_nothing_here)),
@@ -288,7 +290,7 @@ def _token_review(authenticator: Authenticator) -> Handler:
     return review
 
 
-def _token(store: Store, redis: "Redis | None") -> Handler:
+def _token(store: Store, redis: "Redis | None", config: Callable[[], PlatformConfig]) -> Handler:
     async def create(request: Request) -> Response:
         _only_post(request)
         if redis is None:
@@ -296,10 +298,19 @@ def _token(store: Store, redis: "Redis | None") -> Handler:
         parsed = await parsed_body(request, duplicates=False)
         found = request.path_params
         account = await store.get(SERVICE_ACCOUNT.id, found["namespace"], found["name"])
-        answer = token_requests.answer(parsed.value, account, await tokens.shared_key(redis), time.time())
+        await _refuse_more_rights(store, request, found["namespace"], found["name"])
+        key, most = await tokens.shared_key(redis), config().security.max_token_seconds
+        answer = token_requests.answer(parsed.value, account, key, time.time(), most)
         return _json(answer, 201)
 
     return create
+
+
+async def _refuse_more_rights(store: Store, request: Request, namespace: str, name: str) -> None:
+    user, bound = request.scope[access.USER], await access.bindings(store)
+    account = service_account(namespace, name)
+    account = replace(account, roles=authorization.roles_of(account, bound))
+    authorization.refuse_more(user, account, "get a token")
 
 
 def _only_post(request: Request) -> None:

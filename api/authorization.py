@@ -186,11 +186,84 @@ def _basic(user: User) -> tuple[Rule, ...]:
     return BASIC if AUTHENTICATED in user.groups else PUBLIC
 
 
-def is_unbounded(user: User, bindings: Iterable[Binding]) -> bool:
-    """Whether `user` may do everything everywhere."""
-    return MASTERS in user.groups or any(
-        found.role == "cluster-admin" and not found.namespace and found.names(user) for found in bindings
+def roles_of(user: User, bindings: Iterable[Binding]) -> frozenset[tuple[str, str]]:
+    """Namespace and name of each role that is bound to `user`; an empty namespace means all of them."""
+    return frozenset((found.namespace, found.role) for found in bindings if found.names(user))
+
+
+def exceeding(user: User, role: str, namespace: str) -> list[Rule]:
+    """The rules of a role in a namespace (everywhere, if that is empty) that `user` does not hold there.
+
+    Args: user: with `roles`.
+
+    Source: Kubernetes, `pkg/registry/rbac/validation/policy_comparator.go`, `Covers`.
+    """
+    if MASTERS in user.groups:
+        return []
+    held = [rule for place, name in user.roles if place in ("", namespace) for rule in ROLES.get(name, ())]
+    return [rule for rule in ROLES.get(role, ()) if not _covered(rule, held)]
+
+
+def _covered(rule: Rule, held: Sequence[Rule]) -> bool:
+    asked = [Attributes(verb, path=path) for verb in rule.verbs for path in rule.paths]
+    asked += [
+        Attributes(verb, group, resource) for verb in rule.verbs for group in rule.groups for resource in rule.resources
+    ]
+    return all(any(one.allows(attributes) for one in held) for attributes in asked)
+
+
+def refuse_more(user: User, other: User, action: str) -> None:
+    """Refuse to let `user` act as `other`, or get a token of `other`, when `other` has more rights.
+
+    Args: action: "get a token", for example. Both users: with `roles`.
+
+    Raises: ForbiddenError.
+    """
+    if user.name == other.name:
+        return
+    for namespace, role in sorted(other.roles):
+        if missing := exceeding(user, role, namespace):
+            where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+            raise ForbiddenError(
+                f'user "{user.name}" (groups={_listed(user.groups)}) is attempting to {action} of "{other.name}", '
+                f'which has RBAC permissions not currently held, those of ClusterRole "{role}" {where}:\n'
+                + described(missing)
+            )
+
+
+def refuse_grant(user: User, role: str, namespace: str, what: str) -> None:
+    """Refuse to let `user` bind a role with more rights than `user` has where it is bound.
+
+    Args: user: with `roles`. what: the binding, such as `rolebindings.rbac.authorization.k8s.io "mine"`.
+
+    Raises: ForbiddenError, in the API server's words.
+    """
+    if missing := exceeding(user, role, namespace):
+        raise ForbiddenError(
+            f'{what} is forbidden: user "{user.name}" (groups={_listed(user.groups)}) is attempting to grant RBAC '
+            f"permissions not currently held:\n{described(missing)}"
+        )
+
+
+def described(listed: Iterable[Rule]) -> str:
+    """Rules, one a line, as the API server writes them."""
+
+    def fields(rule: Rule) -> Iterable[tuple[str, Sequence[str]]]:
+        if rule.paths:
+            yield "NonResourceURLs", rule.paths
+        else:
+            yield "APIGroups", rule.groups
+            yield "Resources", rule.resources
+        yield "Verbs", rule.verbs
+
+    return "\n".join(
+        "{" + ", ".join(f"{name}:{_listed(values)}" for name, values in fields(rule)) + "}" for rule in listed
     )
+
+
+def _listed(values: Sequence[str]) -> str:
+    """As Go writes a slice of strings with `%q`."""
+    return "[" + " ".join(f'"{value}"' for value in values) + "]"
 
 
 def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]:

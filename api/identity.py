@@ -19,13 +19,13 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
-    unbounded: bool = False
-    """Whether he may do everything everywhere."""
+    roles: frozenset[tuple[str, str]] = frozenset()
+    """Namespace and name of each role that is bound to the user; an empty namespace means all of them."""
 
 
 AUTHENTICATED = "system:authenticated"
 """Group of everybody who is known."""
-LOCAL = User("admin", ("system:masters", AUTHENTICATED), unbounded=True)
+LOCAL = User("admin", ("system:masters", AUTHENTICATED))
 """Everybody who can reach the plain http port, when only this machine can."""
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 """Everybody else who says nothing."""

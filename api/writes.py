@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from api import bodies, managed, metadata, patches, seeds, strategic
+from api import bodies, managed, metadata, patches, pod_tokens, seeds, strategic
 from api.admission import Admission
 from api.identity import User
 from api.metadata import Place
@@ -77,6 +77,7 @@ class Writes:
             admitted = await _judged(
                 parsed.large, self._admission.create, body, place, user, uid=str(uuid.uuid4()), suffix=suffix
             )
+            await pod_tokens.check(self._store, place, admitted, None, user)
             try:
                 return Written(await self._insert(place, admitted, options), True, warnings)
             except AlreadyExistsError:
@@ -211,6 +212,7 @@ class Writes:
         await self._check_namespace(place)
         body = {**intent, "metadata": {**intent["metadata"], "name": place.name}}
         admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix="")
+        await pod_tokens.check(self._store, place, admitted, None, user)
         managed.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(self._now()))
         return Written(await self._insert(place, admitted, options), True, warnings)
 
@@ -257,6 +259,7 @@ class Writes:
         else:
             large = len(orjson.dumps(body)) > bodies.LARGE
             admitted = await _judged(large, self._admission.update, body, old, place, user)
+            await pod_tokens.check(self._store, place, admitted, old, user)
         record(admitted)
         written = Written(old, warnings=warnings)
         if metadata.same(admitted, old) and not managed.differs(admitted, old):

@@ -19,7 +19,7 @@ from autoscaler.service_tokens import ServiceTokens
 from autoscaler.sources import Find, MissingSourceError, Reference, references
 from autoscaler.sources_files import files, has_files, has_token
 from autoscaler.sources_volumes import engine_volumes, folders, pod_volume
-from knoll import kinds
+from knoll import kinds, tokens
 from knoll.errors import KnollError
 from knoll.informer import Informer, Notice
 from knoll.resources import pod
@@ -44,6 +44,7 @@ class Delivery:
         needed: Callable[[Volume], bool],
         changed: Callable[[str], None],
         key: Callable[[], Awaitable[SigningKey]],
+        longest_token: Callable[[], int] = lambda: tokens.MOST_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -52,11 +53,12 @@ class Delivery:
             needed: whether a volume's owner is still there.
             changed: told the uid of each Revision of whose sources one is another.
             key: what tokens are signed with.
+            longest_token: longest life of a token, in seconds.
             clock: epoch seconds.
         """
         self._runtime, self._informers = runtime, informers
         self._needed, self._changed = needed, changed
-        self._key, self._tokens = key, ServiceTokens(clock)
+        self._key, self._tokens = key, ServiceTokens(clock, longest_token)
         self._known: dict[str, Packed] = {}
         """By uid."""
         self._with_tokens: set[str] = set()

@@ -95,6 +95,7 @@ class Autoscaler:
             needed=self._needs,
             changed=self._sources_changed,
             key=partial(shared_key, redis),
+            longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=clock,
         )
         self._world = World(

@@ -27,12 +27,14 @@ class _Given:
 class ServiceTokens:
     """What was given out by this process; after a restart everybody gets new ones."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], most: Callable[[], int] = lambda: tokens.MOST_SECONDS) -> None:
         """
         Args:
             clock: epoch seconds.
+            most: longest life of a token, in seconds; one that is asked for with a longer life gets this one.
         """
         self._clock = clock
+        self._most = most
         self._key: SigningKey | None = None
         self._given: dict[tuple[str, str, str, int], _Given] = {}
         """By uids of Revision and account, audience and life."""
@@ -58,7 +60,7 @@ class ServiceTokens:
             name = account_of(revision.spec)
             account = lookup(find, kinds.SERVICE_ACCOUNT.id, name, optional=False)
             assert account is not None
-            seconds = wanted.expiration_seconds or tokens.DEFAULT_SECONDS
+            seconds = min(wanted.expiration_seconds or tokens.DEFAULT_SECONDS, self._most())
             key = (revision.metadata.uid, account["metadata"]["uid"], wanted.audience, seconds)
             now = self._clock()
             given = self._given.get(key)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability
+from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability, security
 from knoll.config.autoscaler import AutoscalerConfig
 from knoll.config.defaults import DefaultsConfig
 from knoll.config.deployment import DeploymentConfig
@@ -14,6 +14,7 @@ from knoll.config.gc import GCConfig
 from knoll.config.network import NetworkConfig
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.reader import Data
+from knoll.config.security import SecurityConfig
 from knoll.errors import InvalidConfigError
 from knoll.kinds import CONFIG_MAP
 from knoll.resources.labels import SYSTEM_NAMESPACE
@@ -29,6 +30,7 @@ _PARTS = {
         "gc": gc,
         "network": network,
         "observability": observability,
+        "security": security,
     }.items()
 }
 NAMES = frozenset(_PARTS)
@@ -47,6 +49,7 @@ class PlatformConfig:
     gc: GCConfig = field(default_factory=GCConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
 
     @classmethod
     def from_config_maps(

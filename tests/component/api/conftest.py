@@ -18,6 +18,7 @@ from api import seeds
 from api.access import Trusting
 from api.app import create_app
 from knoll.admin import QuietServer
+from knoll.config.platform import PlatformConfig
 from knoll.connect import connected
 from knoll.memory_store import MemoryStore
 from knoll.redis_store import RedisStore
@@ -60,10 +61,15 @@ def settings(tmp_path: Path) -> ApiSettings:
 
 
 @asynccontextmanager
-async def serving(store: Store, settings: ApiSettings, redis: "Redis | None" = None) -> AsyncIterator[Running]:
+async def serving(
+    store: Store,
+    settings: ApiSettings,
+    redis: "Redis | None" = None,
+    config: Callable[[], PlatformConfig] = PlatformConfig,
+) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""
     await seeds.plant(store, settings)
-    app = create_app(store, settings, redis=redis)
+    app = create_app(store, settings, redis=redis, config=config)
     config = uvicorn.Config(Trusting(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
     server = QuietServer(config)
     work = asyncio.create_task(server.serve())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from api import authorization
 from api.authorization import ROLES, Attributes, Binding
 from api.identity import ANONYMOUS, LOCAL, User
+from knoll.errors import ForbiddenError
 from knoll.kinds import KINDS
 
 SERVING = "serving.knative.dev"
@@ -99,12 +100,44 @@ def test_a_viewer_sees_every_kind_but_secrets() -> None:
     assert {"secrets"} <= hidden <= {"secrets", "rolebindings", "clusterrolebindings", "clusterroles"}
 
 
+def with_role(role: str, namespace: str = "team", user: User = ROBOT) -> User:
+    return replace(user, roles=frozenset({(namespace, role)}))
+
+
+@given(st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)), namespaces, namespaces)
+def test_a_role_can_be_given_away_by_those_who_hold_as_much_where_it_is_given(
+    held: str, given_away: str, here: str, there: str
+) -> None:
+    order = list(ROLES)
+    may = order.index(given_away) <= order.index(held) and here in ("", there)
+    assert (authorization.exceeding(with_role(held, here), given_away, there) == []) is may
+
+
+@given(wanted, st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)), namespaces, namespaces)
+def test_what_may_be_given_away_allows_nothing_that_its_giver_may_not_do(
+    asked: Attributes, held: str, given_away: str, here: str, there: str
+) -> None:
+    if authorization.exceeding(with_role(held, here), given_away, there) == []:
+        for scope in {there, asked.namespace} if not there else {there}:
+            attributes = replace(asked, namespace=scope)
+            if authorization.allowed(ROBOT, attributes, bound(given_away, there)) is not None:
+                assert authorization.allowed(ROBOT, attributes, bound(held, here)) is not None
+
+
 @pytest.mark.parametrize("role", list(ROLES))
-def test_only_cluster_admin_everywhere_may_do_everything(role: str) -> None:
-    assert authorization.is_unbounded(LOCAL, [])
-    assert not authorization.is_unbounded(ROBOT, bound(role))
-    everywhere = [replace(found, namespace="") for found in bound(role)]
-    assert authorization.is_unbounded(ROBOT, everywhere) is (role == "cluster-admin")
+def test_masters_give_away_everything(role: str) -> None:
+    assert authorization.exceeding(LOCAL, role, "") == []
+
+
+def test_a_refused_grant_names_the_rules_that_are_missing() -> None:
+    with pytest.raises(ForbiddenError) as caught:
+        authorization.refuse_grant(with_role("edit"), "admin", "team", f'rolebindings.{RBAC} "b"')
+    assert str(caught.value) == (
+        f'rolebindings.{RBAC} "b" is forbidden: user "{ROBOT.name}" '
+        '(groups=["system:serviceaccounts" "system:authenticated"]) is attempting to grant RBAC permissions not '
+        f'currently held:\n{{APIGroups:["{RBAC}"], Resources:["rolebindings"], '
+        'Verbs:["create" "delete" "deletecollection" "patch" "update" "get" "list" "watch"]}'
+    )
 
 
 @pytest.mark.parametrize("role", list(ROLES))

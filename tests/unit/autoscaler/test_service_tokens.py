@@ -81,3 +81,10 @@ def test_what_cannot_be_given_out_is_said(given: ServiceTokens, clock: Clock) ->
         given.of(revision(), account)(HOUR.model_copy(update={"expiration_seconds": 60}))
     with pytest.raises(MissingSourceError, match="not at hand"):
         ServiceTokens(clock).of(revision(), account)(HOUR)
+
+
+def test_no_token_lives_longer_than_the_maximum(clock: Clock) -> None:
+    given = ServiceTokens(clock, lambda: 1800)
+    given.sign_with(KEY)
+    claims = tokens.verify(KEY, given.of(revision(), account)(HOUR).decode(), NOW, "you")
+    assert claims.expires == NOW + 1800

@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability
+from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability, security
 from knoll.config.platform import NAMES, PlatformConfig, check_config_map, default_config_maps
 from knoll.config.request_log import Value
 from knoll.errors import InvalidConfigError
 
-MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability]
+MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability, security]
 NEVER = "so that it cannot be turned on"
 NO_CERTIFICATES = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
 LOCAL = "networking.knative.dev/visibility"
@@ -41,8 +41,8 @@ def test_the_explained_values_are_the_defaults(module: ModuleType) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
 def test_every_key_that_is_read_is_explained(module: ModuleType) -> None:
     source = inspect.getsource(module)
-    read = set(re.findall(r"read\.\w+\(\s*\"([a-z][a-z0-9.-]+)\"", source)) | set(getattr(module, "KEYS", {}).values())
-    explained = set(re.findall(r"^(?:# )?([a-z][a-z0-9.-]+):", module.EXPLAINED, re.MULTILINE))
+    read = set(re.findall(r"read\.\w+\(\s*\"([a-z][a-z0-9./-]+)\"", source)) | set(getattr(module, "KEYS", {}).values())
+    explained = set(re.findall(r"^(?:# )?([a-z][a-z0-9./-]+):", module.EXPLAINED, re.MULTILINE))
     assert read <= explained
 
 
@@ -86,6 +86,7 @@ def test_there_is_one_object_for_each_config_map() -> None:
 
 
 GOOD: list[tuple[str, dict[str, str], str, Any]] = [
+    ("config-security", {"knoll.dev/max-token-expiration": "24h"}, "security.max_token_seconds", 86400),
     (
         "config-autoscaler",
         {"container-concurrency-target-percentage": "50"},
@@ -451,7 +452,7 @@ def test_every_feature_has_a_key() -> None:
 
 @given(st.sampled_from(MODULES), st.data())
 def test_any_text_under_any_key_gives_values_or_a_reason(module: ModuleType, data: st.DataObject) -> None:
-    keys = re.findall(r"^(?:# )?([a-z][a-z0-9.-]+):", module.EXPLAINED, re.MULTILINE)
+    keys = re.findall(r"^(?:# )?([a-z][a-z0-9./-]+):", module.EXPLAINED, re.MULTILINE)
     odd = st.one_of(
         st.text(max_size=12),
         st.integers().map(str),
