@@ -83,6 +83,8 @@ class Certificates:
             if name != host:
                 continue
             mapping = self._mappings.get(namespace, name) or {}
+            if not _claimed(mapping):
+                continue  # another namespace owns the host, and chooses its certificate
             secret_name = ((mapping.get("spec") or {}).get("tls") or {}).get("secretName")
             secret = self._secrets.get(namespace, secret_name) if secret_name else None
             context = _with_certificate(secret) if secret is not None else None
@@ -90,6 +92,12 @@ class Certificates:
                 self._contexts[host] = context
                 return context
         return None
+
+
+def _claimed(mapping: Json) -> bool:
+    """Whether the host belongs to the DomainMapping's namespace, as the controllers found."""
+    conditions = (mapping.get("status") or {}).get("conditions") or ()
+    return any(found["type"] == "DomainClaimed" and found["status"] == "True" for found in conditions)
 
 
 def _context() -> ssl.SSLContext:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from knoll.hosts import Claim, Owners
 from knoll.traffic import RouteEntry, Share, pick
 
 SPELLINGS = 20_000
@@ -21,19 +22,19 @@ R = TypeVar("R")
 class HostRoute(Generic[R]):
     """Where the requests of one host go."""
 
-    __slots__ = ("_only", "_revisions", "cookie", "redirect", "route", "shares", "tags")
+    __slots__ = ("_only", "_revisions", "claim", "cookie", "redirect", "shares", "tags")
 
     def __init__(
-        self, route: str, shares: tuple[Share, ...], revisions: Mapping[str, R], sticky: bool, redirect: int = 0
+        self, claim: Claim, shares: tuple[Share, ...], revisions: Mapping[str, R], sticky: bool, redirect: int = 0
     ) -> None:
         """
         Args:
-            route: `namespace/name`.
+            claim: of the host; its path is `namespace/name` of the Route.
             sticky: a client stays with its revision.
             redirect: port of https that plain http is sent on to; 0 is none.
             revisions: at least those that the shares name.
         """
-        self.route = route
+        self.claim = claim
         self.redirect = redirect
         self.shares = tuple(share for share in shares if share.percent)
         self.tags: dict[str, HostRoute[R]] = {}
@@ -41,9 +42,14 @@ class HostRoute(Generic[R]):
         self.cookie = b""
         """Name of the cookie that says which revision a client was given; empty when all its requests are alike."""
         if sticky and len(self.shares) > 1:
-            self.cookie = b"knoll-affinity-" + _digest(route)
+            self.cookie = b"knoll-affinity-" + _digest(claim.path)
         self._revisions = [revisions[share.revision] for share in self.shares]
         self._only = self._revisions[0] if len(self._revisions) == 1 else None
+
+    @property
+    def route(self) -> str:
+        """`namespace/name`."""
+        return self.claim.path
 
     def pick(self) -> R:
         """Draw a revision by weight."""
@@ -92,8 +98,8 @@ class Routing(Generic[R]):
         """Args: revision: finds or makes the revision of a name."""
         self._revision = revision
         self._entries: dict[str, RouteEntry] = {}
-        self._public: dict[str, HostRoute[R]] = {}
-        self._local: dict[str, HostRoute[R]] = {}
+        self._public: Owners[HostRoute[R]] = Owners()
+        self._local: Owners[HostRoute[R]] = Owners()
         self.public: dict[bytes, HostRoute[R]] = {}
         """Spellings of hosts, as they came, to what they mean at the public gateway."""
         self.local: dict[bytes, HostRoute[R]] = {}
@@ -106,7 +112,7 @@ class Routing(Generic[R]):
 
     def replace(self, entries: Mapping[str, RouteEntry]) -> None:
         """Have exactly these."""
-        self._entries, self._public, self._local = {}, {}, {}
+        self._entries, self._public, self._local = {}, Owners(), Owners()
         for name, entry in entries.items():
             self._add(name, entry)
         self.public, self.local = {}, {}
@@ -117,9 +123,7 @@ class Routing(Generic[R]):
         if before is not None:
             for table, hosts in ((self._public, before.hosts), (self._local, before.local_hosts)):
                 for host in hosts:
-                    found = table.get(host)
-                    if found is not None and found.route == name:
-                        del table[host]
+                    table.remove(host, name)
         if entry is not None:
             self._add(name, entry)
         self.public, self.local = {}, {}
@@ -131,20 +135,23 @@ class Routing(Generic[R]):
         kinds = ((self._public, entry.hosts, entry.redirect), (self._local, entry.local_hosts, 0))
         for table, hosts, redirect in kinds:
             for host, shares in hosts.items():
-                made = HostRoute(name, shares, revisions, entry.sticky, redirect)
+                made = HostRoute(entry.claim(name, host), shares, revisions, entry.sticky, redirect)
                 if not made.shares:
                     continue
-                table[host] = made
+                table.put(host, made)
                 if len(shares) == 1 and shares[0].tag:
                     tags.setdefault(shares[0].tag, made)
                 made.tags = tags
 
     def find(self, authority: bytes, local: bool) -> HostRoute[R] | None:
-        """Look a host up by any spelling, and remember it."""
+        """Look a host up by any spelling, and remember it.
+
+        Inside, the name of a Service comes before a host that a DomainMapping may have under the same name.
+        """
         host = normal(authority)
-        found = self._public.get(host)
-        if found is None and local:
-            found = self._local.get(host)
+        found = self._local.owned.get(host) if local else None
+        if found is None:
+            found = self._public.owned.get(host)
         if found is not None:
             known = self.local if local else self.public
             if len(known) >= SPELLINGS:

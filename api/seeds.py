@@ -26,6 +26,7 @@ from knoll.kubeconfig import OWNER
 from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.settings import ApiSettings
 from knoll.store import Store
+from knoll.tenancy import OWNER_BINDING
 
 Json = dict[str, Any]
 Action = Callable[[], None]
@@ -74,7 +75,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             for role in authorization.cluster_roles():
                 await put(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
             await create(store, SERVICE_ACCOUNT, *OWNER, {})
-            await create(store, CLUSTER_ROLE_BINDING, "", "knoll-owner", _owned())
+            await create(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
             for body in default_config_maps():
                 name = body["metadata"]["name"]
                 await create(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)

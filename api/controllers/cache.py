@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from api.controllers import objects
 from api.controllers.actions import Key
+from api.controllers.conditions import INGRESS_READY, REFUSED
 from knoll import kinds
 from knoll.squeezing import expanded, squeezed
 from knoll.store import Json, PackedListing
@@ -46,6 +47,7 @@ class Cache:
         self._owned: dict[str, set[Key]] = defaultdict(set)
         self._routes_naming: dict[Named, set[str]] = defaultdict(set)
         self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._refused_routes: dict[str, set[str]] = defaultdict(set)
         self._mappings_of_host: dict[str, set[str]] = defaultdict(set)
         self._hosts_mapped_to: dict[tuple[str, str], set[str]] = defaultdict(set)
 
@@ -78,6 +80,14 @@ class Cache:
     def revisions_of_route(self, namespace: str, name: str) -> frozenset[str]:
         """Names of Revisions whose annotation names a Route."""
         return frozenset(self._revisions_of_route.get((namespace, name), ()))
+
+    def refused_routes(self, namespace: str) -> frozenset[str]:
+        """Names of Routes that say that one of their names or hosts belongs to another object."""
+        return frozenset(self._refused_routes.get(namespace, ()))
+
+    def all_refused_routes(self) -> list[tuple[str, str]]:
+        """Namespace and name of those of all namespaces."""
+        return [(namespace, name) for namespace, names in self._refused_routes.items() for name in names]
 
     def mappings_of_host(self, host: str) -> frozenset[str]:
         """Namespaces that have a DomainMapping of a host."""
@@ -161,6 +171,8 @@ class Cache:
         if key[0] == kinds.ROUTE.id:
             for named in named_by(body):
                 self._routes_naming[named].add(key[2])
+            if (objects.condition(body, INGRESS_READY) or {}).get("reason") in REFUSED:
+                self._refused_routes[key[1]].add(key[2])
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
                 self._revisions_of_route[key[1], route].add(key[2])
@@ -175,6 +187,7 @@ class Cache:
         if key[0] == kinds.ROUTE.id:
             for named in named_by(body):
                 _discard(self._routes_naming, named, key[2])
+            _discard(self._refused_routes, key[1], key[2])
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
                 _discard(self._revisions_of_route, (key[1], route), key[2])

@@ -10,6 +10,11 @@ from knoll.resources.conditions import FALSE, NEW_GENERATION, SETS, TRUE, UNKNOW
 from knoll.resources.meta import Condition
 from knoll.store import Json
 
+INGRESS_READY = "IngressReady"
+NOT_OWNED, DOMAIN_CONFLICT = "NotOwned", "DomainConflict"
+REFUSED = frozenset({NOT_OWNED, DOMAIN_CONFLICT})
+"""Reasons of a Route's IngressReady: another object has one of its names, or one of its hosts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -83,4 +88,7 @@ def _read(body: Json) -> tuple[Condition, ...]:
     return tuple(Condition.model_validate(item) for item in objects.status(body).get("conditions") or ())
 
 
-__all__ = ["FALSE", "TRUE", "UNKNOWN", "WAIT", "YES", "Verdict", "merged", "unobserved", "verdict_of"]
+__all__ = [
+    "DOMAIN_CONFLICT", "FALSE", "INGRESS_READY", "NOT_OWNED", "REFUSED", "TRUE", "UNKNOWN", "WAIT", "YES", "Verdict",
+    "merged", "unobserved", "verdict_of",
+]  # fmt: skip

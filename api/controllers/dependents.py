@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from api.controllers import objects
 from api.controllers.actions import Key
 from api.controllers.cache import Cache, Seen, named_by
+from api.controllers.programmed import Programmed
 from knoll import kinds
 from knoll.store import Json
 
@@ -12,7 +13,8 @@ SERVICE, CONFIGURATION, REVISION, ROUTE = (
     kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.REVISION.id, kinds.ROUTE.id,
 )  # fmt: skip
 MAPPING = kinds.DOMAIN_MAPPING.id
-RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, kinds.BUILD_KIND.id)
+CLAIM = kinds.CLUSTER_DOMAIN_CLAIM.id
+RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUILD_KIND.id)
 """Kinds that have a reconciler."""
 
 
@@ -32,9 +34,44 @@ def keys(seen: Seen, cache: Cache) -> set[Key]:
                 found.update(_of_route(seen.key, body, cache))
             case kinds.SERVICE.id:
                 found.update(mappings_to(seen.key[1], seen.key[2], cache))
-            case kinds.DOMAIN_MAPPING.id:
-                found.update((MAPPING, namespace, seen.key[2]) for namespace in cache.mappings_of_host(seen.key[2]))
+            case kinds.DOMAIN_MAPPING.id | kinds.CLUSTER_DOMAIN_CLAIM.id:
+                found.update(_of_host(seen.key[2], cache))
+            case kinds.CORE_SERVICE.id if seen.after is None:
+                found.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
+    if seen.key[0] in _DECIDE_CLAIMS and (seen.before is None or seen.after is None):
+        # A namespace gives names to hosts, and the first binding ends claims that make themselves: rare, and of all.
+        found.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
     return found
+
+
+_DECIDE_CLAIMS = frozenset({kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id})
+
+
+def _of_host(host: str, cache: Cache) -> Iterator[Key]:
+    for namespace in cache.mappings_of_host(host):
+        yield (MAPPING, namespace, host)
+    if cache.get(CLAIM, "", host) is not None:
+        yield (CLAIM, "", host)
+
+
+def contenders(path: str, before: frozenset[str], routing: Programmed, cache: Cache) -> Iterator[Key]:
+    """The Routes that must be looked at again once the entry of a Route was put or removed.
+
+    Args:
+        path: of the entry, `namespace/name` of the Route.
+        before: its hosts until now.
+    """
+    entry = routing.get(path)
+    now = frozenset(entry[1].hosts) if entry is not None else frozenset()
+    if now == before:
+        return
+    for other in routing.contenders(path):
+        namespace, _, name = other.partition("/")
+        if ":" not in name:
+            yield (ROUTE, namespace, name)
+    if before - now:
+        for namespace, name in cache.all_refused_routes():
+            yield (ROUTE, namespace, name)
 
 
 def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[Key]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.controllers import conditions, objects
+from api.controllers import conditions, domain_claim, objects
 from api.controllers.actions import Action, Outcome, PutRoute, RemoveRoute
-from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.conditions import FALSE, INGRESS_READY, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming, public_url
 from knoll import kinds
 from knoll.resources import labels as well_known
@@ -15,7 +15,6 @@ from knoll.traffic import RouteEntry
 
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 DOMAIN_CLAIMED = "DomainClaimed"
-INGRESS_READY = "IngressReady"
 REFERENCE_RESOLVED = "ReferenceResolved"
 
 _PREFIX = "domainmapping:"
@@ -32,6 +31,12 @@ class Observed:
     mapping: Json
     rivals: Sequence[Json] = ()
     """Other DomainMappings of the same host, in other namespaces."""
+    claim: Json | None = None
+    """The ClusterDomainClaim of the host."""
+    claims_itself: bool = True
+    """Whether a claim is made for it when there is none."""
+    unclaimable: str = ""
+    """Why no DomainMapping of this namespace can have the host; empty when one can."""
     target: Json | None = None
     """The Service or Route that it names."""
     target_entry: RouteEntry | None = None
@@ -66,7 +71,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
     own_certificate = bool((spec.get("tls") or {}).get("secretName"))
     url = public_url(host, naming, certificate=own_certificate)
-    claimed = _claimed(observed)
+    claimed, claims = _claimed(observed)
     resolved = _resolved(observed)
     after_status: list[Action] = []
     ingress = conditions.verdict_of(mapping, INGRESS_READY)
@@ -97,7 +102,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         "conditions": conditions.merged(kinds.DOMAIN_MAPPING, mapping, verdicts, now),
     }
     after = objects.changed(mapping, new_status=status)
-    return Outcome([*objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
+    return Outcome([*claims, *objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
 
 
 def _redirected(mapping: Json, naming: Naming) -> bool:
@@ -110,16 +115,29 @@ def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Outcome
     return Outcome([RemoveRoute(path_of(namespace, host))] if programmed else [])
 
 
-def _claimed(observed: Observed) -> Verdict:
-    host = observed.mapping["metadata"]["name"]
-    if not observed.naming.network.autocreate_cluster_domain_claims:
-        return Verdict(
-            FALSE, "DomainClaimNotOwned", f'Hosts are not given away by themselves, and nobody gave "{host}" away.'
+def _claimed(observed: Observed) -> tuple[Verdict, list[Action]]:
+    """Whether the namespace owns the host, and the claim to create for that.
+
+    Source: Knative Serving, pkg/reconciler/domainmapping, `reconcileDomainClaim`; reasons are Knative's.
+    """
+    meta = observed.mapping["metadata"]
+    host, namespace, claim = str(meta["name"]), str(meta["namespace"]), observed.claim
+    if observed.unclaimable:
+        return Verdict(FALSE, "DomainClaimFailed", f'invalid name "{host}": {observed.unclaimable}'), []
+    if claim is not None and not objects.deleting(claim):
+        return (YES if domain_claim.owner(claim) == namespace else _NOT_OWNED), []
+    if not observed.claims_itself:
+        message = (
+            f'no ClusterDomainClaim found for domain "{host}" '
+            "(and autocreate-cluster-domain-claims property is not true)"
         )
-    first = min((observed.mapping, *observed.rivals), key=_precedence)
-    if first is observed.mapping:
-        return YES
-    return Verdict(FALSE, "DomainAlreadyClaimed", f'The host "{host}" is mapped in another namespace already.')
+        return Verdict(FALSE, _NOT_OWNED.reason, message), []
+    if min((observed.mapping, *observed.rivals), key=_precedence) is not observed.mapping:
+        return _NOT_OWNED, []
+    return YES, [domain_claim.created(host, namespace)]
+
+
+_NOT_OWNED = Verdict(FALSE, "DomainAlreadyClaimed", "The domain name is already in use by another DomainMapping")
 
 
 def _precedence(mapping: Json) -> tuple[bool, str, str]:
@@ -147,7 +165,9 @@ def _entry(observed: Observed, host: str, redirect: int) -> RouteEntry | None:
         return None
     named = {share.revision for share in shares}
     planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
-    return RouteEntry({host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect)
+    return RouteEntry(
+        {host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect, mapping=True
+    )
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

@@ -20,6 +20,8 @@ class Naming:
     """Port that users reach the activator on; shown in URLs unless it is 80."""
     https_port: int = 443
     """The same for https; shown unless it is 443."""
+    reserved: frozenset[str] = frozenset()
+    """Hosts by which the platform itself is reached, lower case: no DomainMapping gets them."""
 
 
 def domain_of(route: Json, naming: Naming) -> str:

@@ -6,7 +6,7 @@ Decisions are `observe.decide`'s, writes `execute`'s. This module only knows who
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -41,7 +41,10 @@ AT_ONCE = 200
 RETRY_SECONDS = 0.5
 """Before the store is asked again after it was away."""
 
-WATCHED = (*dependents.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id)
+WATCHED = (
+    *dependents.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id,
+    kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Controllers:
         https_port: int = 443,
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
+        reserved: frozenset[str] = frozenset(),
     ) -> None:
         """Make the controllers.
 
@@ -75,13 +79,14 @@ class Controllers:
             https_port: the same for https.
             clock: gives epoch seconds.
             workers: keys that are reconciled at once.
+            reserved: hosts by which the platform itself is reached.
         """
         self._store = store
         self._tables = tables
-        self._port, self._https_port = port, https_port
+        self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
         self._clock = clock
         self._workers = workers
-        self.world = observe.World(naming=hosts.Naming(port=port, https_port=https_port))
+        self.world = observe.World(naming=self._own)
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[Key] = set()
@@ -198,7 +203,7 @@ class Controllers:
             self._add_all_of(kinds.CONFIGURATION.id)
         if config.observability.revision_url_template != before.observability.revision_url_template:
             self._add_all_of(kinds.REVISION.id)
-        naming = hosts.Naming(config.domain, config.network, self._port, self._https_port)
+        naming = replace(self._own, domain=config.domain, network=config.network)
         if naming != self.world.naming:
             self.world.naming = naming
             self._add_all_of(kinds.ROUTE.id)
@@ -257,6 +262,9 @@ class Controllers:
     async def _reconcile(self, key: Key) -> None:
         self.world.activators = self._acknowledgements.living
         outcome = observe.decide(key, self.world, self._clock())
+        path = observe.routing_path(key)
+        programmed = self.world.routing.get(path) if path is not None else None
+        before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
         for action in outcome.actions:
             try:
                 await self._executor.carry_out(action)
@@ -270,12 +278,13 @@ class Controllers:
         self.queue.succeeded(key)
         if outcome.requeue_after is not None:
             self.queue.add_after(key, outcome.requeue_after)
-        path = observe.routing_path(key)
         if path is not None:
             self._await_acknowledgement(path, outcome.waits)
         if key[0] == kinds.ROUTE.id and any(isinstance(action, PutRoute | RemoveRoute) for action in outcome.actions):
             for mapping in dependents.mappings_to(key[1], key[2], self.world.cache):
                 self.queue.add(mapping)
+            for contender in dependents.contenders(f"{key[1]}/{key[2]}", before, self.world.routing, self.world.cache):
+                self.queue.add(contender)
 
     def _await_acknowledgement(self, path: str, waits: bool) -> None:
         if waits and path in self.world.routing:

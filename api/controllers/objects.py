@@ -16,6 +16,12 @@ def epoch(stamp: str) -> float:
     return datetime.fromisoformat(stamp).timestamp()
 
 
+def created(body: Json) -> float:
+    """Epoch seconds at which an object was created; 0 when it does not say."""
+    stamp = body["metadata"].get("creationTimestamp")
+    return epoch(stamp) if stamp else 0.0
+
+
 def key_of(resource: str, body: Json) -> Key:
     meta = body["metadata"]
     return (resource, meta.get("namespace", ""), meta["name"])

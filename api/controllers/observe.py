@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from api.controllers import (
     build,
     configuration,
+    domain_claim,
     domain_mapping,
     hosts,
     objects,
@@ -18,18 +19,20 @@ from api.controllers import (
 from api.controllers.actions import Key, Outcome
 from api.controllers.cache import Cache
 from api.controllers.dependents import CONFIGURATION, REVISION, ROUTE, SERVICE
+from api.controllers.programmed import Programmed
 from api.controllers.readiness import Standing
 from knoll import kinds
 from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
 from knoll.errors import InvalidResourceError
 from knoll.jobs import BuildProgress, Resolution
+from knoll.resources import host_rules
 from knoll.resources.parsing import parse
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import scaling_spec
 from knoll.scaling import ScaleStatus
 from knoll.store import Json
-from knoll.traffic import RouteEntry
+from knoll.tenancy import has_tenants
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class World:
     """By `namespace/name` of the Revision."""
     scale: dict[str, ScaleStatus] = field(default_factory=dict)
     builds: dict[str, BuildProgress] = field(default_factory=dict)
-    routing: dict[str, tuple[int, RouteEntry]] = field(default_factory=dict)
+    routing: Programmed = field(default_factory=Programmed)
     """The routing table as this process wrote it: version and entry by `namespace/name` of the Route."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """Version of an entry that every living activator has acknowledged."""
@@ -75,6 +78,8 @@ def decide(key: Key, world: World, now: float) -> Outcome:
             return route.reconcile(_route(body, world), now)
         case kinds.DOMAIN_MAPPING.id:
             return domain_mapping.reconcile(_mapping(body, world), now)
+        case kinds.CLUSTER_DOMAIN_CLAIM.id:
+            return domain_claim.reconcile(_claim(body, world.cache))
         case kinds.BUILD_KIND.id:
             return build.reconcile(_build(body, world), now)
     raise AssertionError(f"{resource} has no reconciler")
@@ -166,6 +171,9 @@ def _route(body: Json, world: World) -> route.Observed:
     path = objects.path_of(body)
     version, entry = world.routing.get(path, (0, None))
     revisions = _by_name(cache, REVISION, namespace, names - {""})
+    own_hosts = {
+        hosts.public_host(body, world.naming, tag) for tag in placeholders.wanted_names(body, world.naming).values()
+    }
     return route.Observed(
         body,
         configurations=configurations,
@@ -174,6 +182,7 @@ def _route(body: Json, world: World) -> route.Observed:
         naming=world.naming,
         rollout_seconds=world.config.network.rollout_duration_seconds,
         programmed=entry,
+        rivals={host: claim for host in own_hosts if (claim := world.routing.rival(path, host))},
         followers=world.activators,
         standings=_standings(revisions, world) if len(revisions) > 1 else {},
         worse={name: found.rollback for name, each in revisions.items() if (found := _scale(each, world))},
@@ -228,12 +237,39 @@ def _mapping(body: Json, world: World) -> domain_mapping.Observed:
     return domain_mapping.Observed(
         body,
         rivals=[other for other in others if other is not None],
+        claim=cache.get(kinds.CLUSTER_DOMAIN_CLAIM.id, "", host),
+        claims_itself=_claims_are_made(world),
+        unclaimable=_unclaimable(host, namespace, world),
         target=cache.get(kind, namespace, ref.get("name", "")),
         target_entry=target_entry[1] if target_entry else None,
         naming=world.naming,
         programmed=entry,
         followers=world.activators,
         acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
+    mapping = cache.get(kinds.DOMAIN_MAPPING.id, domain_claim.owner(body), body["metadata"]["name"])
+    return domain_claim.Observed(body, mapping)
+
+
+def _claims_are_made(world: World) -> bool:
+    """Whether DomainMappings get claims by themselves: as config-network says, else while there are no tenants."""
+    said = world.naming.network.autocreate_cluster_domain_claims
+    if said is not None:
+        return said
+    cluster_wide = [name for _, name in world.cache.names(kinds.CLUSTER_ROLE_BINDING.id)]
+    return not has_tenants(world.cache.names(kinds.ROLE_BINDING.id), cluster_wide)
+
+
+def _unclaimable(host: str, namespace: str, world: World) -> str:
+    naming = world.naming
+    if host in naming.reserved:
+        return "must not be a host of the platform"
+    namespaces = {name for _, name in world.cache.names(kinds.NAMESPACE.id)}
+    return host_rules.unclaimable(host, naming.domain, naming.network) or host_rules.names_of_namespace(
+        host, namespace, namespaces
     )
 
 

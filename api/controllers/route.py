@@ -3,22 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from api.controllers import conditions, hosts, objects, placeholders, rollback, rollout, traffic
 from api.controllers.actions import Action, Emit, Outcome, PutRoute, RemoveRoute
-from api.controllers.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.conditions import DOMAIN_CONFLICT, FALSE, INGRESS_READY, NOT_OWNED, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
 from api.controllers.readiness import Standing
 from api.controllers.rollback import Watch
 from api.controllers.rollout import Progress
 from api.controllers.traffic import Assignment, Target
 from knoll import kinds
+from knoll.hosts import Claim
 from knoll.resources import labels as well_known
 from knoll.store import Json
 from knoll.traffic import RouteEntry
 
 ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
-INGRESS_READY = "IngressReady"
 
 _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
 _NOT_ACKNOWLEDGED = Verdict(
@@ -47,6 +49,8 @@ class Observed:
     """How long a gradual rollout takes unless the Route says it itself; 0 is none."""
     programmed: RouteEntry | None = None
     """The Route's entry in the routing table."""
+    rivals: Mapping[str, Claim] = field(default_factory=dict)
+    """Of its own hosts, those that other entries claim, with the best of their claims."""
     followers: int = 0
     """Living activators."""
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -85,7 +89,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     targets: tuple[Target, ...] = ()
     taken = placeholders.foreign(route, naming, observed.core_services)
     if taken:
-        ingress = Verdict(FALSE, "NotOwned", f'A Service "{taken}" exists already and does not belong to this Route.')
+        ingress = Verdict(FALSE, NOT_OWNED, f'A Service "{taken}" exists already and does not belong to this Route.')
     elif placeholders.leftover(route, naming, observed.core_services):
         ingress = _LEFTOVER
     elif assignment.targets:
@@ -96,10 +100,13 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         requeue_after = min(waits, default=None)
         after_status += _fallen(route, trial.fallen)
         after_status += placeholders.superfluous(route, naming, observed.core_services)
-        ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
-        waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
-        if entry != observed.programmed:
-            after_status.append(PutRoute(objects.path_of(route), entry))
+        if conflict := _conflict(observed, entry):
+            ingress = Verdict(FALSE, DOMAIN_CONFLICT, f"{_CONFLICT}: {conflict}")
+        else:
+            ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
+            waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
+            if entry != observed.programmed:
+                after_status.append(PutRoute(objects.path_of(route), entry))
         notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)} if progress.clocks else {}
         notes |= {well_known.ROLLBACK: rollback.written(trial.watches)} if trial.watches else {}
         if notes:
@@ -137,12 +144,40 @@ def _progress(
         found = rollout.advance(
             assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.standings
         )
-        return found, traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
+        entry = traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
+        return found, msgspec.structs.replace(entry, since=_since(observed, entry, now))
 
     progress, entry = at(acknowledged=False)
     if progress.clocks and observed.acknowledged and entry == observed.programmed:
         return at(acknowledged=True)
     return progress, entry
+
+
+def _since(observed: Observed, entry: RouteEntry, now: float) -> dict[str, float]:
+    """When each host was claimed: as long as it is in the table, as there; else when its placeholder was created."""
+    route, naming = observed.route, observed.naming
+    before = observed.programmed.since if observed.programmed else {}
+    result: dict[str, float] = {}
+    for name, tag in placeholders.wanted_names(route, naming).items():
+        host = hosts.public_host(route, naming, tag)
+        if host in entry.hosts:
+            made = objects.created(observed.core_services[name]) if name in observed.core_services else float(int(now))
+            result[host] = before.get(host, made)
+    return result
+
+
+def _conflict(observed: Observed, entry: RouteEntry) -> str:
+    """A host of the entry that another Route has; empty when there is none."""
+    path = objects.path_of(observed.route)
+    return next((host for host in entry.hosts if _loses(observed.rivals.get(host), entry.claim(path, host))), "")
+
+
+def _loses(rival: Claim | None, own: Claim) -> bool:
+    return rival is not None and rival < own
+
+
+_CONFLICT = "Ingress rejected as its domain conflicts with another ingress"
+"""As Knative's ingress controllers say it (net-kourier, pkg/reconciler/ingress)."""
 
 
 def _rolled_back(watches: Sequence[Watch]) -> Verdict | None:

@@ -40,6 +40,12 @@ def tables_on(redis: "Redis") -> Tables:
     )
 
 
+def own_hosts(settings: ApiSettings) -> frozenset[str]:
+    """Hosts by which the platform itself is reached."""
+    listed = (settings.gateway_address, *settings.api_tls_names.split(","))
+    return frozenset(host for name in listed if (host := name.strip().lower().rstrip(".")))
+
+
 async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio.Event) -> None:
     """Reconcile until `stop` is set.
 
@@ -55,7 +61,9 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
             log.warning("redis may lose objects", problem=problem)
         # Made anew each time: what was true before another led is nothing to go by.
         tables = tables_on(redis)
-        controllers = Controllers(store, tables, queue, settings.public_port, settings.public_https_port)
+        controllers = Controllers(
+            store, tables, queue, settings.public_port, settings.public_https_port, reserved=own_hosts(settings)
+        )
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         gateway = Gateway(settings.gateway_address, settings.public_port)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 SERVING = "serving.knative.dev"
 BUILD = "build.knoll.dev"
+NETWORKING = "networking.internal.knative.dev"
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 """What can be done with an ordinary kind, in discovery's words."""
@@ -110,13 +111,17 @@ POD_AUTOSCALER = Kind(
     "autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler", "podautoscalers", "podautoscaler",
     ("kpa", "pa"), ("knative-internal", "autoscaling"), verbs=_READ_ONLY,
 )  # fmt: skip
+CLUSTER_DOMAIN_CLAIM = Kind(
+    NETWORKING, "v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", "clusterdomainclaim",
+    ("cdc",), ("knative-internal", "networking"), namespaced=False,
+)  # fmt: skip
 SERVERLESS_SERVICE = Kind(
-    "networking.internal.knative.dev", "v1alpha1", "ServerlessService", "serverlessservices", "serverlessservice",
+    NETWORKING, "v1alpha1", "ServerlessService", "serverlessservices", "serverlessservice",
     ("sks",), ("knative-internal", "networking"), verbs=_READ_ONLY,
 )  # fmt: skip
 
 KINDS: tuple[Kind, ...] = (
-    SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, BUILD_KIND,
+    SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, CLUSTER_DOMAIN_CLAIM, BUILD_KIND,
     NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
     ROLE_BINDING, CLUSTER_ROLE_BINDING, CLUSTER_ROLE,
     POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, SERVERLESS_SERVICE,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from knoll.hosts import Claim
+
 ROUTING = "routing"
 """Name of the table. Field: `namespace/name` of the Route."""
 
@@ -49,6 +51,14 @@ class RouteEntry(msgspec.Struct, frozen=True):
     """A client stays with the revision that it was given first (annotation `knoll.dev/session-affinity`)."""
     redirect: int = 0
     """Port of https that plain http is sent on to at `hosts`; 0 is none."""
+    mapping: bool = False
+    """Whether it is the entry of a DomainMapping, which never owns a host that a Route has."""
+    since: dict[str, float] = {}
+    """Host of `hosts` to the epoch seconds at which it was claimed, which decides between Routes of one host."""
+
+    def claim(self, path: str, host: str) -> Claim:
+        """The claim of a host of `hosts` that the entry is. Args: path: the entry's field of the table."""
+        return Claim(self.mapping, self.since.get(host, 0.0), path)
 
 
 def pick(shares: Sequence[Share], point: int) -> Share:

@@ -7,6 +7,17 @@ from knoll.resources.names import Named, dns_1035_problems, render, subdomain_pr
 
 NAME = "config-network"
 
+_AUTOCREATE = "autocreate-cluster-domain-claims"
+_OWN = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
+_INSIDE = "no certificates are made for hosts inside, and requests between processes of the platform are plain http"
+_NEVER = {
+    "external-domain-tls": _OWN,
+    "auto-tls": _OWN,
+    "cluster-local-domain-tls": _INSIDE,
+    "system-internal-tls": _INSIDE,
+}
+"""Keys of Knative's that nothing here carries out, and why: taken as disabled alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
@@ -20,7 +31,8 @@ class NetworkConfig:
     """http is answered with a redirect to https, for hosts that have a certificate."""
     rollout_duration_seconds: int = 0
     """Seconds over which traffic moves to a new latest Revision; 0 is at once."""
-    autocreate_cluster_domain_claims: bool = True
+    autocreate_cluster_domain_claims: bool | None = None
+    """Whether a DomainMapping gets a ClusterDomainClaim by itself; None: as long as one user alone has rights."""
 
 
 def parse(data: Data) -> NetworkConfig:
@@ -28,16 +40,21 @@ def parse(data: Data) -> NetworkConfig:
     read = Reader(NAME, data)
     default = NetworkConfig()
     http = read.choice("http-protocol", "Enabled", ("Enabled", "Redirected"))
-    for key in ("external-domain-tls", "auto-tls"):
+    for key, reason in _NEVER.items():
         if read.choice(key, "Disabled", ("Enabled", "Disabled")) == "Enabled":
-            read.refuse(key, "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName")
+            read.refuse(key, reason)
+    for key in ("dataplane-trust", "controlplane-trust"):
+        if read.text(key, "disabled").strip().lower() != "disabled":
+            read.refuse(key, _INSIDE)
+    if read.flag("internal-encryption", False):
+        read.refuse("internal-encryption", _INSIDE)
     config = NetworkConfig(
         domain_template=_template(read, "domain-template", default.domain_template),
         tag_template=_template(read, "tag-template", default.tag_template),
         default_external_scheme=read.choice("default-external-scheme", "http", ("http", "https")),
         http_redirected=http == "Redirected",
         rollout_duration_seconds=read.whole("rollout-duration", 0),
-        autocreate_cluster_domain_claims=read.flag("autocreate-cluster-domain-claims", True),
+        autocreate_cluster_domain_claims=(read.flag(_AUTOCREATE, False) if data.get(_AUTOCREATE) is not None else None),
     )
     read.finish()
     return config
@@ -75,6 +92,16 @@ external-domain-tls: "disabled"
 http-protocol: "enabled"
 # Seconds over which traffic moves to a new latest Revision; 0 is at once.
 rollout-duration: "0"
-# Whether the first namespace that maps a host owns it.
-autocreate-cluster-domain-claims: "true"
+# Whether cluster-local hosts get certificates: disabled.
+cluster-local-domain-tls: "disabled"
+# Whether the platform's processes and instances speak TLS to each other: disabled.
+system-internal-tls: "disabled"
+# Older names of the same: false, disabled and disabled.
+# internal-encryption: "false"
+# dataplane-trust: "disabled"
+# controlplane-trust: "disabled"
+# Whether a DomainMapping gets the ClusterDomainClaim for its host by itself, so that the first namespace that maps a
+# host owns it: true, or false, and then an administrator creates the claims. Without this key they are created as long
+# as there is no RoleBinding and no ClusterRoleBinding other than the owner's.
+# autocreate-cluster-domain-claims: "false"
 """

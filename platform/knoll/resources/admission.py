@@ -10,13 +10,25 @@ from typing import Any
 
 from knoll.config.platform import PlatformConfig
 from knoll.errors import AdmissionError, FieldError, InvalidResourceError
-from knoll.kinds import BUILD_KIND, CONFIGURATION, DOMAIN_MAPPING, REVISION, ROUTE, SERVICE, SERVING, Kind
+from knoll.kinds import (
+    BUILD_KIND,
+    CLUSTER_DOMAIN_CLAIM,
+    CONFIGURATION,
+    DOMAIN_MAPPING,
+    NETWORKING,
+    REVISION,
+    ROUTE,
+    SERVICE,
+    SERVING,
+    Kind,
+)
 from knoll.resources import build_rules, kind_rules, revision_rules
 from knoll.resources import labels as known
 from knoll.resources.base import Json, Resource
 from knoll.resources.build import Build
 from knoll.resources.configuration import Configuration
 from knoll.resources.conversion import converted
+from knoll.resources.domainclaim import ClusterDomainClaim
 from knoll.resources.domainmapping import DomainMapping
 from knoll.resources.parsing import read
 from knoll.resources.problems import merged
@@ -45,6 +57,9 @@ _RULES: Mapping[str, _Rules] = {
     ROUTE.id: _Rules(Route, kind_rules.defaulted_route, kind_rules.validate_route),
     REVISION.id: _Rules(Revision, revision_rules.defaulted, revision_rules.validate, authored=False),
     DOMAIN_MAPPING.id: _Rules(DomainMapping, kind_rules.defaulted_domain_mapping, kind_rules.validate_domain_mapping),
+    CLUSTER_DOMAIN_CLAIM.id: _Rules(
+        ClusterDomainClaim, kind_rules.defaulted_domain_claim, kind_rules.validate_domain_claim, authored=False
+    ),
     BUILD_KIND.id: _Rules(Build, build_rules.defaulted, build_rules.validate, authored=False),
 }
 
@@ -192,4 +207,4 @@ def _with_status(found: Resource, old: Mapping[str, Any]) -> Json:
 
 def _refuse(kind: Kind, problems: list[FieldError]) -> None:
     if problems:
-        raise (AdmissionError if kind.group == SERVING else InvalidResourceError)(merged(problems))
+        raise (AdmissionError if kind.group in (SERVING, NETWORKING) else InvalidResourceError)(merged(problems))

@@ -13,9 +13,11 @@ from knoll.resources import labels as known
 from knoll.resources.annotation_rules import label_problems, metadata_problems, rollout_duration_problems
 from knoll.resources.base import Resource
 from knoll.resources.configuration import Configuration
+from knoll.resources.domainclaim import ClusterDomainClaim
 from knoll.resources.domainmapping import DomainMapping
+from knoll.resources.host_rules import route_host_problem, unclaimable
 from knoll.resources.meta import ObjectMeta
-from knoll.resources.names import CLUSTER_DOMAIN, subdomain_problems
+from knoll.resources.names import dns_1035_problems, dns_1123_problems, subdomain_problems
 from knoll.resources.problems import disallowed, invalid, missing
 from knoll.resources.revision import RevisionTemplate
 from knoll.resources.revision_rules import (
@@ -26,7 +28,7 @@ from knoll.resources.revision_rules import (
 )
 from knoll.resources.route import Route
 from knoll.resources.service import Service
-from knoll.resources.traffic_rules import defaulted_traffic, traffic_problems
+from knoll.resources.traffic_rules import Targets, defaulted_traffic, traffic_problems
 
 R = TypeVar("R", bound=Resource)
 
@@ -62,11 +64,22 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
         *label_problems(meta, frozenset(), _NO_OWNERS),
         *template_problems(service.spec.template, config, meta, _PATH),
         *traffic_problems(service.spec.traffic, "spec.traffic", in_service=True),
+        *_route_problems(meta, service.spec.traffic, config),
     ]
     if old is not None:
         problems += name_change_problems(service.spec.template, old.spec.template, _PATH)
         problems += author_problems(meta, old.metadata, changed=service.spec != old.spec)
     return problems
+
+
+def _route_problems(meta: ObjectMeta, traffic: Targets, config: PlatformConfig) -> Iterator[FieldError]:
+    """Tags whose hosts no DNS server could hold."""
+    for at, target in enumerate(traffic):
+        # Names and tags that are no labels are refused for that alone.
+        if not target.tag or dns_1035_problems(target.tag) or dns_1035_problems(meta.name):
+            continue
+        if problem := route_host_problem(meta, target.tag, config.domain, config.network):
+            yield FieldError(problem, (f"spec.traffic[{at}].tag",))
 
 
 def defaulted_configuration(
@@ -108,6 +121,7 @@ def validate_route(route: Route, old: Route | None, config: PlatformConfig) -> l
         *rollout_duration_problems(meta.annotations),
         *label_problems(meta, _ROUTE_LABELS, {known.SERVICE: "Service"}),
         *traffic_problems(route.spec.traffic, "spec.traffic", in_service=False),
+        *_route_problems(meta, route.spec.traffic, config),
     ]
     if old is not None and not meta.owner_references:
         problems += author_problems(meta, old.metadata, changed=route.spec != old.spec)
@@ -126,6 +140,8 @@ def validate_domain_mapping(
     mapping: DomainMapping, old: DomainMapping | None, config: PlatformConfig
 ) -> list[FieldError]:
     problems = [*_host_problems(mapping.metadata), *_ref_problems(mapping)]
+    if old is None and not problems and (reason := unclaimable(mapping.metadata.name, config.domain, config.network)):
+        problems.append(FieldError(f'invalid name "{mapping.metadata.name}": {reason}', ("metadata.name",)))
     if mapping.spec.tls is not None and not mapping.spec.tls.secret_name:
         problems.append(missing("spec.tls.secretName"))
     if old is not None:
@@ -133,10 +149,27 @@ def validate_domain_mapping(
     return problems
 
 
+def defaulted_domain_claim(
+    claim: ClusterDomainClaim, config: PlatformConfig, old: ClusterDomainClaim | None = None
+) -> ClusterDomainClaim:
+    return claim
+
+
+def validate_domain_claim(
+    claim: ClusterDomainClaim, old: ClusterDomainClaim | None, config: PlatformConfig
+) -> list[FieldError]:
+    problems = list(_host_problems(claim.metadata))
+    namespace = claim.spec.namespace
+    if not namespace:
+        problems.append(missing("spec.namespace"))
+    elif dns_1123_problems(namespace):
+        problems.append(invalid(namespace, "spec.namespace"))
+    return problems
+
+
 def _host_problems(meta: ObjectMeta) -> Iterator[FieldError]:
     if meta.generate_name:
         yield disallowed("metadata.generateName")
-    local = CLUSTER_DOMAIN.partition(".")[2]
     if not meta.name:
         yield FieldError("name or generateName is required", ("metadata.name",))
     elif found := subdomain_problems(meta.name):
@@ -146,9 +179,6 @@ def _host_problems(meta: ObjectMeta) -> Iterator[FieldError]:
             f'invalid name "{meta.name}": should be a domain with at least two segments separated by dots',
             ("metadata.name",),
         )
-    elif meta.name == local or meta.name.endswith(f".{local}"):
-        words = f'invalid name "{meta.name}": must not be a subdomain of cluster local domain "{local}"'
-        yield FieldError(words, ("metadata.name",))
 
 
 def _ref_problems(mapping: DomainMapping) -> Iterator[FieldError]:

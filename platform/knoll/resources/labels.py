@@ -47,6 +47,9 @@ QUEUE_SIDECAR_AMOUNTS = tuple(
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HTTP_PROTOCOL = _NETWORKING + "http-protocol"
 
+AUTOCREATED = "knoll.dev/autocreated"
+"""Of a ClusterDomainClaim that a DomainMapping made for itself: its namespace. It is deleted with the DomainMapping."""
+
 # Older spellings, read where the newer one is absent.
 ALIASES: dict[str, tuple[str, ...]] = {
     ROLLOUT_DURATION: (SERVING + "rolloutDuration",),

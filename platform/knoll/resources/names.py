@@ -133,6 +133,31 @@ def render(template: str, named: Named) -> str:
     return result
 
 
+def matching(template: str, domains: Sequence[str]) -> re.Pattern[str]:
+    """An expression for all hosts, in lower case, that `render` can make of a template.
+
+    Names, namespaces and tags are any labels; labels and annotations of objects are any text.
+
+    Args:
+        template: one that `render` accepts.
+        domains: that `.Domain` can be.
+    """
+    label = rf"(?:{_DNS_1123.pattern})"
+    parts = {
+        "Name": label,
+        "Namespace": label,
+        "Domain": f"(?:{'|'.join(map(re.escape, domains)) or '(?!)'})",
+        "Tag": f"{label}?",
+    }
+    pattern, end = "", 0
+    for action in _ACTION.finditer(template):
+        field_name = _FIELD.fullmatch(action[1].removeprefix("-").removesuffix("-").strip())
+        pattern += re.escape(template[end : action.start()].lower())
+        pattern += parts[field_name[1]] if field_name else "[^/]*"
+        end = action.end()
+    return re.compile(pattern + re.escape(template[end:].lower()))
+
+
 def local_host(name: str, namespace: str) -> str:
     """The host that instances reach a Route at: `name.namespace.svc.cluster.local`."""
     return f"{name}.{namespace}.{CLUSTER_DOMAIN}"

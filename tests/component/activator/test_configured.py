@@ -55,10 +55,11 @@ def secret(pair: tuple[bytes, bytes]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def mapping() -> dict[str, Any]:
+def mapping(namespace: str = "default", claimed: str = "True") -> dict[str, Any]:
     return {
         "apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping",
-        "metadata": {"name": DOMAIN, "namespace": "default"}, "spec": {"tls": {"secretName": "cert"}},
+        "metadata": {"name": DOMAIN, "namespace": namespace}, "spec": {"tls": {"secretName": "cert"}},
+        "status": {"conditions": [{"type": "DomainClaimed", "status": claimed}]},
     }  # fmt: skip
 
 
@@ -101,6 +102,10 @@ async def test_a_mapped_domain_has_the_certificate_of_its_secret(stage: Stage, s
 
     with pytest.raises(httpx.ConnectError):
         await get()
+    foreign = secret(certificate("attacker.example.com"))
+    foreign["metadata"]["namespace"] = "a"
+    await store.create(SECRET.id, foreign)
+    await store.create(DOMAIN_MAPPING.id, mapping("a", claimed="False"))
     await store.create(SECRET.id, secret(pair))
     await store.create(DOMAIN_MAPPING.id, mapping())
 

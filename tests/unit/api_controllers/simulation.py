@@ -55,7 +55,7 @@ class Simulation:
         if existing is None:
             body = {
                 "apiVersion": kind.api_version, "kind": kind.kind,
-                "metadata": {"name": name, "namespace": namespace, **meta}, "spec": spec,
+                "metadata": {"name": name, **({"namespace": namespace} if namespace else {}), **meta}, "spec": spec,
             }  # fmt: skip
             return self.store(kind.id, execute.born(body, self.now))
         body = {**existing, "metadata": {**existing["metadata"], **meta}, "spec": spec}
@@ -96,15 +96,16 @@ class Simulation:
         self._dirty[kinds.REVISION.id, namespace, revision] = None
 
     def scaled(self, revision: str, desired: int = 1, actual: int = 1, **more: Any) -> None:
-        body = self.get(kinds.REVISION, revision)
+        namespace = more.get("namespace", "default")
+        body = self.get(kinds.REVISION, revision, namespace)
         status = ScaleStatus(
             uid=body["metadata"]["uid"], desired=desired, actual=actual,
             initial_reached=more.get("reached", True), active=more.get("active", "True"),
             active_reason=more.get("reason", ""), failure=more.get("failure"),
             by_load=more.get("by_load", 0), rollback=more.get("rollback", ""),
         )  # fmt: skip
-        self.world.scale[f"default/{revision}"] = status
-        self._dirty[kinds.REVISION.id, "default", revision] = None
+        self.world.scale[f"{namespace}/{revision}"] = status
+        self._dirty[kinds.REVISION.id, namespace, revision] = None
 
     def fails(self, revision: str, condition: Any, reason: str, message: str, *, final: bool = True) -> None:
         # Later than what it follows, so that it is the most recent cause.
@@ -166,12 +167,14 @@ class Simulation:
             case Delete(resource, namespace, name, _):
                 self._gone(resource, namespace, name)
             case PutRoute(path, entry):
+                before = self._hosts_of(path)
                 self._table_version += 1
                 self.world.routing[path] = (self._table_version, entry)
-                self._routed(path)
+                self._routed(path, before)
             case RemoveRoute(path):
+                before = self._hosts_of(path)
                 del self.world.routing[path]
-                self._routed(path)
+                self._routed(path, before)
             case Forget(table, path):
                 answers: dict[str, Any] = {
                     jobs.RESOLUTIONS: self.world.resolutions, jobs.BUILDS: self.world.builds
@@ -222,11 +225,17 @@ class Simulation:
         shares = {**entry.local_hosts, **entry.hosts}[host]
         return {share.revision.removeprefix("default/"): share.percent for share in shares}
 
-    def _routed(self, path: str) -> None:
+    def _hosts_of(self, path: str) -> frozenset[str]:
+        entry = self.world.routing.get(path)
+        return frozenset(entry[1].hosts) if entry is not None else frozenset()
+
+    def _routed(self, path: str, before: frozenset[str]) -> None:
         resource, namespace, name = key = observe.routing_key(path)
         self._dirty[key] = None
         if resource == kinds.ROUTE.id:
             self._dirty.update(dict.fromkeys(dependents.mappings_to(namespace, name, self.world.cache)))
+            contenders = dependents.contenders(path, before, self.world.routing, self.world.cache)
+            self._dirty.update(dict.fromkeys(contenders))
 
     def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
         stored = self.world.cache.get(*objects.key_of(resource, before))

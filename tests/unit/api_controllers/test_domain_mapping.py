@@ -6,6 +6,7 @@ import pytest
 
 from api.controllers import objects
 from knoll import kinds
+from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
 from knoll.store import Json
 from tests.unit.api_controllers.simulation import Simulation
@@ -97,7 +98,8 @@ def test_a_host_that_was_claimed_stays_with_its_owner_though_a_rival_be_as_old(w
 def test_hosts_are_not_given_away_when_the_platform_says_so(world: Simulation) -> None:
     world.world.naming = replace(world.world.naming, network=NetworkConfig(autocreate_cluster_domain_claims=False))
     mapped(world)
-    assert world.conditions(DM, HOST)["DomainClaimed"] == ("False", "DomainClaimNotOwned")
+    assert world.conditions(DM, HOST)["DomainClaimed"] == ("False", "DomainAlreadyClaimed")
+    assert "no ClusterDomainClaim found" in world.message(DM, HOST, "DomainClaimed")
     assert not world.is_routed(PATH)
 
 
@@ -161,3 +163,112 @@ def test_a_deleted_mapping_leaves_nothing_in_the_routing_table(world: Simulation
     world.settle()
     assert not world.is_routed(PATH)
     assert world.is_routed("default/hello")
+
+
+CLAIM = kinds.CLUSTER_DOMAIN_CLAIM
+
+
+def binding(world: Simulation) -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
+    body = {"apiVersion": kinds.ROLE_BINDING.api_version, "kind": "RoleBinding", "roleRef": role,
+            "metadata": {"name": "ci", "namespace": "a", "uid": "b"}}  # fmt: skip
+    world.store(kinds.ROLE_BINDING.id, body)
+    world.settle()
+
+
+def namespace(world: Simulation, name: str) -> None:
+    world.store(kinds.NAMESPACE.id, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": name}})
+
+
+def claimed(world: Simulation, namespace: str, host: str = HOST) -> tuple[str, str]:
+    found = objects.condition(world.get(DM, host, namespace), "DomainClaimed")
+    assert found is not None
+    return found["status"], found.get("reason", "")
+
+
+def test_a_single_user_gets_a_claim_with_the_mapping_and_loses_it_with_the_mapping(world: Simulation) -> None:
+    mapped(world)
+    assert world.get(CLAIM, HOST, "")["spec"] == {"namespace": "default"}
+    world.delete(DM, HOST)
+    world.settle()
+    assert world.names(CLAIM) == []
+
+
+def test_once_there_are_tenants_hosts_are_claimed_by_administrators(world: Simulation) -> None:
+    binding(world)
+    mapped(world)
+    assert claimed(world, "default") == ("False", "DomainAlreadyClaimed")
+    assert "no ClusterDomainClaim found for domain" in world.message(DM, HOST, "DomainClaimed")
+    world.apply(CLAIM, HOST, {"namespace": "default"}, namespace="")
+    world.settle()
+    assert claimed(world, "default") == ("True", "")
+    assert world.is_routed(PATH)
+    world.delete(DM, HOST)
+    world.settle()
+    assert world.names(CLAIM) == [HOST]
+
+
+def test_a_claim_made_for_a_single_user_stays_when_tenants_come(world: Simulation) -> None:
+    mapped(world)
+    binding(world)
+    assert claimed(world, "default") == ("True", "")
+    mapped(world, "a")
+    assert claimed(world, "a") == ("False", "DomainAlreadyClaimed")
+
+
+def test_config_network_says_it_for_tenants_too(world: Simulation) -> None:
+    binding(world)
+    world.world.naming = replace(world.world.naming, network=NetworkConfig(autocreate_cluster_domain_claims=True))
+    mapped(world)
+    assert claimed(world, "default") == ("True", "")
+
+
+def test_the_claim_of_another_namespace_takes_the_host_away_and_its_removal_gives_it_back(world: Simulation) -> None:
+    mapped(world)
+    world.apply(CLAIM, HOST, {"namespace": "a"}, namespace="")
+    world.settle()
+    assert claimed(world, "default") == ("False", "DomainAlreadyClaimed")
+    assert world.message(DM, HOST, "DomainClaimed") == "The domain name is already in use by another DomainMapping"
+    assert not world.is_routed(PATH)
+    world.delete(CLAIM, HOST, "")
+    world.settle()
+    assert claimed(world, "default") == ("True", "")
+    assert world.is_routed(PATH)
+
+
+def test_the_name_of_a_service_inside_is_not_given_to_another_namespace(world: Simulation) -> None:
+    for name in ("sec-b", "default"):
+        world.store(
+            kinds.NAMESPACE.id, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": name}}
+        )
+    ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "hello", "namespace": "default"}
+    world.apply(DM, "vic.sec-b", {"ref": ref})
+    world.apply(DM, "vic.sec-c", {"ref": ref})
+    world.settle()
+    assert claimed(world, "default", "vic.sec-b") == ("False", "DomainClaimFailed")
+    assert not world.is_routed("default/domainmapping:vic.sec-b")
+    assert claimed(world, "default", "vic.sec-c") == ("True", "")
+    world.store(
+        kinds.NAMESPACE.id, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sec-c", "uid": "c"}}
+    )
+    world.settle()
+    assert not world.is_routed("default/domainmapping:vic.sec-c")
+
+
+def test_a_host_that_routes_get_by_a_new_domain_leaves_its_mapping(world: Simulation) -> None:
+    host = "shop.sec-b.example.org"
+    ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "hello", "namespace": "default"}
+    world.apply(DM, host, {"ref": ref})
+    world.settle()
+    assert world.is_routed(f"default/domainmapping:{host}")
+    world.world.naming = replace(world.world.naming, domain=DomainConfig((("example.org", ()),)))
+    world._dirty.update(dict.fromkeys(world.keys()))
+    world.settle()
+    assert claimed(world, "default", host) == ("False", "DomainClaimFailed")
+    assert not world.is_routed(f"default/domainmapping:{host}")
+
+
+def test_the_platforms_own_hosts_are_not_given_away(world: Simulation) -> None:
+    world.world.naming = replace(world.world.naming, reserved=frozenset({HOST}))
+    mapped(world)
+    assert claimed(world, "default") == ("False", "DomainClaimFailed")

@@ -20,6 +20,7 @@ from knoll.errors import InvalidConfigError
 
 MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability, security]
 NEVER = "so that it cannot be turned on"
+NOT_INSIDE = "no certificates are made for hosts inside, and requests between processes of the platform are plain http"
 NO_CERTIFICATES = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
 LOCAL = "networking.knative.dev/visibility"
 
@@ -337,6 +338,11 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         {"external-domain-tls": "enabled"},
         [f"external-domain-tls: {NO_CERTIFICATES}"],
     ),
+    ("config-network", {"cluster-local-domain-tls": "Enabled"}, [f"cluster-local-domain-tls: {NOT_INSIDE}"]),
+    ("config-network", {"system-internal-tls": "enabled"}, [f"system-internal-tls: {NOT_INSIDE}"]),
+    ("config-network", {"internal-encryption": "true"}, [f"internal-encryption: {NOT_INSIDE}"]),
+    ("config-network", {"dataplane-trust": "mutual"}, [f"dataplane-trust: {NOT_INSIDE}"]),
+    ("config-network", {"controlplane-trust": "minimal"}, [f"controlplane-trust: {NOT_INSIDE}"]),
     (
         "config-features",
         {"autodetect-http2": "enabled"},

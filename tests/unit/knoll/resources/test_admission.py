@@ -460,6 +460,32 @@ MAPPINGS: list[tuple[str, Json, Json, str]] = [
         {"name": "a.b.svc.cluster.local"},
         'invalid name "a.b.svc.cluster.local": must not be a subdomain of cluster local domain "cluster.local"',
     ),
+    (
+        "a short local domain",
+        {"ref": REF},
+        {"name": "a.b.svc"},
+        'invalid name "a.b.svc": must not be a subdomain of cluster local domain "svc"',
+    ),
+    (
+        "the API server",
+        {"ref": REF},
+        {"name": "kubernetes.default.svc"},
+        'invalid name "kubernetes.default.svc": must not be a subdomain',
+    ),
+    ("an address", {"ref": REF}, {"name": "127.0.0.1"}, 'invalid name "127.0.0.1": must not be an IP address'),
+    ("an address in hexadecimal", {"ref": REF}, {"name": "127.0x1"}, 'invalid name "127.0x1": must not be an IP'),
+    (
+        "the host of a Service",
+        {"ref": REF},
+        {"name": "shop.sec-b.localhost"},
+        'invalid name "shop.sec-b.localhost": must not be a host that a Route has or could have',
+    ),
+    (
+        "the host of a tag",
+        {"ref": REF},
+        {"name": "v1-shop.default.localhost"},
+        'invalid name "v1-shop.default.localhost": must not be a host that a Route has or could have',
+    ),
     ("a name that is no host", {"ref": REF}, {"name": "A.b"}, 'invalid name "A.b": a lowercase RFC 1123 subdomain'),
     (
         "a generated name",
@@ -475,6 +501,27 @@ MAPPINGS: list[tuple[str, Json, Json, str]] = [
 def test_domain_mappings_that_cannot_be(spec: Json, meta: Json, start: str) -> None:
     (found,) = _refused(_create, _object(kinds.DOMAIN_MAPPING, spec, **meta), kinds.DOMAIN_MAPPING)
     assert found.startswith(start)
+
+
+def test_a_claim_needs_a_namespace() -> None:
+    claim = {"metadata": {"name": "www.example.com"}, "spec": {}, "kind": "ClusterDomainClaim"}
+    body = {**claim, "apiVersion": kinds.CLUSTER_DOMAIN_CLAIM.api_version}
+    assert _refused(_create, body, kinds.CLUSTER_DOMAIN_CLAIM) == ["missing field(s): spec.namespace"]
+    stored = _create({**body, "spec": {"namespace": "default"}}, kinds.CLUSTER_DOMAIN_CLAIM)
+    assert stored["spec"] == {"namespace": "default"}
+
+
+LONG = "a" * 40
+
+
+def test_a_tag_whose_host_no_dns_server_could_hold_is_refused() -> None:
+    body = _service(traffic=[{"latestRevision": True, "percent": 100, "tag": "t" * 30}])
+    body["metadata"]["name"] = LONG
+    (found,) = _refused(_create, body)
+    assert found.startswith(f'invalid domain name "{"t" * 30}-{LONG}.default.localhost": url: Invalid value: ')
+    assert found.endswith("must be no more than 63 characters: spec.traffic[0].tag")
+    body["spec"]["traffic"][0]["tag"] = "t" * (63 - 41)
+    assert _create(body)["spec"]["traffic"][0]["tag"] == "t" * 22
 
 
 BUILD = {"source": {"upload": {"id": "u1", "sha256": "a" * 64}}, "tag": "app:v1"}
@@ -551,5 +598,5 @@ def test_repositories_of_every_usual_form_are_taken(url: str) -> None:
 
 def test_kinds_of_the_core_are_admitted_elsewhere() -> None:
     assert [kind.kind for kind in kinds.KINDS if handles(kind)] == [
-        "Service", "Configuration", "Revision", "Route", "DomainMapping", "Build",
+        "Service", "Configuration", "Revision", "Route", "DomainMapping", "ClusterDomainClaim", "Build",
     ]  # fmt: skip

@@ -70,6 +70,12 @@ metadata: {name: www.example.com, namespace: default}
 spec: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: hello, namespace: default}, tls: {secretName: t}}
 status: {url: "https://www.example.com", address: {url: "https://www.example.com"}}
 """
+CLAIM = """
+apiVersion: networking.internal.knative.dev/v1alpha1
+kind: ClusterDomainClaim
+metadata: {name: www.example.com}
+spec: {namespace: default}
+"""
 BUILD = """
 apiVersion: build.knoll.dev/v1alpha1
 kind: Build
@@ -80,7 +86,7 @@ status: {phase: Succeeded, digest: "app@sha256:...", size: 0, startTime: "2026-0
          completionTime: "2026-01-01T00:00:09Z", attempts: 1, logUrl: /x}
 """
 EXAMPLES = {"Service": HELLO, "Configuration": CONFIGURATION, "Revision": REVISION, "Route": ROUTE,
-            "DomainMapping": MAPPING, "Build": BUILD}  # fmt: skip
+            "DomainMapping": MAPPING, "ClusterDomainClaim": CLAIM, "Build": BUILD}  # fmt: skip
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.__name__)
