@@ -13,7 +13,7 @@ from typing import Any
 
 from api.identity import AUTHENTICATED, User
 from knoll.errors import ForbiddenError
-from knoll.kinds import BUILD, SERVING
+from knoll.kinds import BUILD, KINDS, SERVING
 
 Json = dict[str, Any]
 
@@ -76,6 +76,8 @@ _VIEWED = (
     "serviceaccounts", "services", "services/status",
 )  # fmt: skip
 _EDITED = ("configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services")
+_WRITTEN = tuple(sorted({kind.plural for kind in KINDS if kind.group in (*_KNATIVE, BUILD)}))
+"""Without `/status`: an instance runs the image that the status of its Revision names."""
 _VIEW = (
     Rule(_READ, ("",), _VIEWED),
     Rule(_READ, ("apps",), ("deployments", "deployments/status")),
@@ -87,7 +89,7 @@ _EDIT = (
     Rule(_READ, ("",), ("secrets",)),
     Rule(_WRITE, ("",), _EDITED),
     Rule(("create",), ("",), ("serviceaccounts/token",)),
-    Rule(_WRITE, (*_KNATIVE, BUILD), (ALL,)),
+    Rule(_WRITE, (*_KNATIVE, BUILD), _WRITTEN),
 )
 _ADMIN = (*_EDIT, Rule((*_WRITE, *_READ), (RBAC,), ("rolebindings",)))
 _EVERYTHING = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from knoll.resources.git_url import parse_git_url
 from knoll.supervise import end_with_parent
 
 MAX_LINE_BYTES = 16 * 1024
@@ -30,10 +31,8 @@ class Recipe:
 
 
 def git_context(url: str, revision: str) -> str:
-    """A Git repository as BuildKit takes it, which tells one by `.git` at the end; the revision follows `#`."""
-    bare = url.rstrip("/")
-    known = bare.endswith(".git") or not bare.startswith(("http://", "https://"))
-    return (bare if known else f"{bare}.git") + (f"#{revision}" if revision else "")
+    """A Git repository as BuildKit takes it; the revision follows `#`. Raises: ValueError: it is not one."""
+    return parse_git_url(url).context + (f"#{revision}" if revision else "")
 
 
 def command(recipe: Recipe) -> list[str]:

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 
 from knoll.config.platform import PlatformConfig
 from knoll.errors import FieldError
-from knoll.resources.build import Build, BuildSpec
+from knoll.resources.build import Build, BuildSpec, GitSource
+from knoll.resources.destinations import Destinations, host_problem
 from knoll.resources.diff import difference
+from knoll.resources.git_url import is_git_revision, parse_git_url
 from knoll.resources.image_reference import parse_image
 from knoll.resources.names import subdomain_problems
 from knoll.resources.problems import invalid, missing, missing_one_of, multiple_one_of
+from knoll.resources.reserved_images import reserved
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?")
-_GIT_URL = re.compile(r"(https?|ssh|git)://[^\s]+|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^\s]+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -27,21 +29,24 @@ def validate(build: Build, old: Build | None, config: PlatformConfig) -> list[Fi
     name = build.metadata.name
     problems = [invalid(name, "metadata.name", text) for text in subdomain_problems(name)] if name else []
     if old is None:
-        return [*problems, *_spec(build.spec)]
+        return [*problems, *_spec(build.spec, config)]
     if build.spec != old.spec:
         details = difference(old.spec.to_json(), build.spec.to_json(), "spec")
         problems.append(FieldError("Immutable fields changed (-old +new)", ("spec",), details))
     return problems
 
 
-def _spec(spec: BuildSpec) -> Iterator[FieldError]:
-    yield from _source(spec)
+def _spec(spec: BuildSpec, config: PlatformConfig) -> Iterator[FieldError]:
+    yield from _source(spec, config.security.build_destinations)
     if not spec.tag:
         yield missing("spec.tag")
     else:
         try:
-            if parse_image(spec.tag).digest:
+            image = parse_image(spec.tag)
+            if image.digest:
                 yield invalid(spec.tag, "spec.tag", "must be a name and a tag: the digest comes from the build")
+            if reserved(image):
+                yield invalid(spec.tag, "spec.tag", "the name is reserved for the platform and its base images")
         except ValueError as problem:
             yield FieldError(
                 "Failed to parse image reference", ("spec.tag",), f'image: "{spec.tag[:300]}", error: {problem}'
@@ -64,7 +69,7 @@ def _spec(spec: BuildSpec) -> Iterator[FieldError]:
             yield invalid(secret.id, f"spec.secrets[{at}].id", "letters, digits, '_', '.' and '-'")
 
 
-def _source(spec: BuildSpec) -> Iterator[FieldError]:
+def _source(spec: BuildSpec, destinations: Destinations) -> Iterator[FieldError]:
     source = spec.source
     kinds = {"upload": source.upload, "git": source.git, "image": source.image or None}
     present = [name for name, found in kinds.items() if found is not None]
@@ -78,12 +83,7 @@ def _source(spec: BuildSpec) -> Iterator[FieldError]:
         if source.upload.sha256 and not _SHA256.fullmatch(source.upload.sha256):
             yield invalid(source.upload.sha256, "spec.source.upload.sha256", "must be 64 hexadecimal digits")
     if source.git is not None:
-        if not source.git.url:
-            yield missing("spec.source.git.url")
-        elif not _GIT_URL.fullmatch(source.git.url):
-            yield invalid(source.git.url, "spec.source.git.url", "must be an https, ssh or git address")
-        if source.git.revision.startswith("-"):
-            yield invalid(source.git.revision, "spec.source.git.revision", "must be a branch, tag or commit")
+        yield from _git(source.git, destinations)
     if source.image:
         try:
             parse_image(source.image)
@@ -93,3 +93,17 @@ def _source(spec: BuildSpec) -> Iterator[FieldError]:
                 ("spec.source.image",),
                 f'image: "{source.image[:300]}", error: {problem}',
             )
+
+
+def _git(git: GitSource, destinations: Destinations) -> Iterator[FieldError]:
+    if not git.url:
+        yield missing("spec.source.git.url")
+    else:
+        try:
+            problem = host_problem(parse_git_url(git.url).host, destinations)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            yield invalid(git.url[:300], "spec.source.git.url", problem)
+    if git.revision and not is_git_revision(git.revision):
+        yield invalid(git.revision[:300], "spec.source.git.revision", "must be a branch, tag or commit")

@@ -10,7 +10,7 @@ from api import authorization
 from api.authorization import ROLES, Attributes, Binding
 from api.identity import ANONYMOUS, LOCAL, User
 from knoll.errors import ForbiddenError
-from knoll.kinds import KINDS
+from knoll.kinds import BUILD, KINDS
 
 SERVING = "serving.knative.dev"
 RBAC = authorization.RBAC
@@ -73,6 +73,11 @@ def test_the_list_of_rules_says_what_is_allowed(asked: Attributes, role: str, na
         ("view", "get", "", "secrets", "", False),
         ("view", "list", RBAC, "rolebindings", "", False),
         ("edit", "create", SERVING, "services", "", True),
+        ("edit", "update", SERVING, "revisions", "", True),
+        ("edit", "update", SERVING, "revisions", "status", False),
+        ("edit", "patch", BUILD, "builds", "status", False),
+        ("edit", "get", BUILD, "builds", "status", True),
+        ("cluster-admin", "update", SERVING, "revisions", "status", True),
         ("edit", "get", "", "secrets", "", True),
         ("edit", "create", "", "serviceaccounts", "token", True),
         ("edit", "list", RBAC, "rolebindings", "", False),

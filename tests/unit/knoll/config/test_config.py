@@ -17,6 +17,7 @@ from knoll.config import autoscaler, defaults, deployment, domain, features, gc,
 from knoll.config.platform import NAMES, PlatformConfig, check_config_map, default_config_maps
 from knoll.config.request_log import Value
 from knoll.errors import InvalidConfigError
+from knoll.resources.destinations import Destinations
 
 MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability, security]
 NEVER = "so that it cannot be turned on"
@@ -157,6 +158,12 @@ GOOD: list[tuple[str, dict[str, str], str, Any]] = [
     ("config-network", {"default-external-scheme": "HTTPS"}, "network.default_external_scheme", "https"),
     ("config-network", {"http-protocol": "redirected"}, "network.http_redirected", True),
     ("config-network", {"rollout-duration": "120"}, "network.rollout_duration_seconds", 120),
+    (
+        "config-security",
+        {"knoll.dev/build-destinations": "10.1.0.0/16, git.corp"},
+        "security.build_destinations",
+        Destinations.parse("10.1.0.0/16,git.corp"),
+    ),
     ("config-observability", {"logging.enable-request-log": "true"}, "observability.enable_request_log", True),
     (
         "config-observability",
@@ -177,6 +184,11 @@ def test_values_are_read_in_plain_units(name: str, data: dict[str, str], path: s
 
 
 BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
+    (
+        "config-security",
+        {"knoll.dev/build-destinations": "10.0.0.0/33"},
+        ["knoll.dev/build-destinations: '10.0.0.0/33' is neither an address, a range, nor a host name"],
+    ),
     ("config-autoscaler", {"stable-window": "5s"}, ["stable-window: must be between 6s and 1h0m0s, not 5s"]),
     ("config-autoscaler", {"stable-window": "6500ms"}, ["stable-window: must be in whole seconds, not 6500ms"]),
     (

@@ -572,6 +572,24 @@ BUILDS: list[tuple[str, Json, str]] = [
         {"source": {"git": {"url": "https://a/b", "revision": "-x"}}},
         "invalid value: -x: spec.source.git.revision",
     ),
+    (
+        "a query that ends as a repository",
+        {"source": {"git": {"url": "http://127.0.0.1:8001/api/v1/namespaces/sec-b/secrets/crown?x=.git"}}},
+        "invalid value: http://127.0.0.1:8001/api/v1/namespaces/sec-b/secrets/crown?x=.git: spec.source.git.url",
+    ),
+    (
+        "an option of ssh",
+        {"source": {"git": {"url": "ssh://-oProxyCommand=id/x"}}},
+        "invalid value: ssh://-oProxyCommand=id/x: spec.source.git.url",
+    ),
+    (
+        "a repository on this machine",
+        {"source": {"git": {"url": "git://127.0.0.1:8001/x"}}},
+        "invalid value: git://127.0.0.1:8001/x: spec.source.git.url\nmust not be an address of this machine",
+    ),
+    ("the platform's image as tag", {"tag": "knoll:latest"}, "invalid value: knoll:latest: spec.tag\nthe name is"),
+    ("the pause image as tag", {"tag": "knoll/pause:3"}, "invalid value: knoll/pause:3: spec.tag\nthe name is"),
+    ("a base image as tag", {"tag": "python:3.13-slim"}, "invalid value: python:3.13-slim: spec.tag\nthe name is"),
     ("an image that is none", {"source": {"image": "A B"}}, "Failed to parse image reference: spec.source.image"),
     ("no tag", {"tag": ""}, "missing field(s): spec.tag"),
     ("a tag that is none", {"tag": "A B"}, "Failed to parse image reference: spec.tag"),
@@ -594,6 +612,14 @@ def test_builds_that_cannot_be(spec: Json, start: str) -> None:
 def test_repositories_of_every_usual_form_are_taken(url: str) -> None:
     body = _object(kinds.BUILD_KIND, {"source": {"git": {"url": url}}, "tag": "app"})
     assert _create(body, kinds.BUILD_KIND)["spec"]["source"] == {"git": {"url": url}}
+
+
+def test_a_repository_on_a_private_network_is_taken_where_the_operator_allows_it() -> None:
+    body = _object(kinds.BUILD_KIND, {"source": {"git": {"url": "git://10.1.2.3/x"}}, "tag": "app"})
+    with pytest.raises(InvalidResourceError):
+        _create(body, kinds.BUILD_KIND)
+    config = PlatformConfig().with_config_map("config-security", {"knoll.dev/build-destinations": "10.1.0.0/16"})
+    assert _create(body, kinds.BUILD_KIND, config=config)["spec"]["tag"] == "app"
 
 
 def test_kinds_of_the_core_are_admitted_elsewhere() -> None:
