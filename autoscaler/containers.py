@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from enum import Enum
 
 import structlog
 
 from autoscaler.failures import BEFORE_A_CONTAINER, failure_of, failure_of_end
-from autoscaler.restarts import Restarts, ended
+from autoscaler.instance_events import InstanceEvents
+from autoscaler.restarts import Restarts, current_pause, ended
 from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, ContainerState, Runtime
 from autoscaler.runtime.words import last_words
 from knoll.errors import KnollError, NotFoundError
@@ -16,15 +18,41 @@ from knoll.scaling import Failure
 
 log = structlog.get_logger()
 
+KILLED = 137
+CRASH_LOOP = 3
+"""Starts again since it was steady last, after which a container is said to crash again and again."""
+
+
+class Phase(Enum):
+    """Where a container is on its way to the next start: STOPPING → WAITING → STARTING, or from WAITING on if it ended
+    by itself. It runs in the first."""
+
+    STOPPING = "told to end; its grace is running"
+    WAITING = "ended; the back-off is running"
+    STARTING = "ended; the engine is starting it"
+
 
 class Containers:
     """All containers of an instance. Owned by its member."""
 
     def __init__(
-        self, runtime: Runtime, clock: Callable[[], float], instance: str, adopted: Iterable[ContainerState]
+        self,
+        runtime: Runtime,
+        clock: Callable[[], float],
+        instance: str,
+        adopted: Iterable[ContainerState],
+        events: InstanceEvents,
+        pod: str,
     ) -> None:
-        """Args: adopted: those that are there already."""
+        """
+        Args:
+            adopted: those that are there already.
+            events: gets what happens to them.
+            pod: how messages name the Pod.
+        """
         self._runtime, self._clock, self._instance = runtime, clock, instance
+        self._events, self._pod = events, pod
+        self._phases: dict[str, Phase] = {}
         self._states: dict[str, ContainerState] = {}
         """As of their last start."""
         self.started(adopted)
@@ -53,12 +81,45 @@ class Containers:
         """Wait for the next one that ends by itself."""
         return await self._deaths.get()
 
-    async def mend(self, container: str, death: ContainerDied | None, failed: Callable[[Failure], None]) -> bool:
+    def crashing(self, container: str) -> bool:
+        """Whether it ended, or had to be ended, again and again."""
+        return self._restarts.get(container, Restarts()).count >= CRASH_LOOP
+
+    async def end(self, container: str, grace_seconds: float | None) -> bool:
+        """End one that runs and is to be started again; `mend` goes on from there.
+
+        Args:
+            grace_seconds: from SIGTERM to SIGKILL; None is the instance's.
+
+        Returns:
+            False when there is no such container any more.
+        """
+        self.down.add(container)
+        self._phases[container] = Phase.STOPPING
+        try:
+            state = await self._runtime.end(self._instance, container, grace_seconds)
+        except NotFoundError:
+            return False
+        except KnollError as error:
+            log.warning("container not ended yet", instance=self._instance, container=container, error=str(error))
+            return True  # `mend` tries again
+        code = KILLED if state.exit_code is None else state.exit_code
+        self._ends[container] = ContainerEnd(code, "Error" if code else "Completed", self._clock())
+        return True
+
+    async def mend(
+        self,
+        container: str,
+        death: ContainerDied | None,
+        failed: Callable[[Failure], None],
+        changed: Callable[[], None],
+    ) -> bool:
         """Start a container again, as often as it takes, with the pauses that are its due.
 
         Args:
-            death: how it ended; None for one that runs and is to be started again.
-            failed: told what stands in the way.
+            death: how it ended; None for one that was ended by `end`.
+            failed: called with what stands in the way.
+            changed: called when users are to be shown something else.
 
         Returns:
             False when there is no such container any more.
@@ -67,7 +128,12 @@ class Containers:
             if death:
                 failed(await self._note_death(death))
             pause, self._restarts[container] = ended(self._restarts.get(container, Restarts()), self._clock())
-            await asyncio.sleep(pause)
+            if pause:
+                self._phases[container] = Phase.WAITING
+                self._events.back_off(container, self._pod)
+                changed()
+                await asyncio.sleep(pause)
+            self._phases[container] = Phase.STARTING
             self._again[container] = None
             try:
                 async with self._engine:
@@ -76,6 +142,7 @@ class Containers:
                 return False
             except KnollError as error:
                 failed(failure_of(error, 1))
+                self._events.failed(str(error))
                 log.warning("container not started again", instance=self._instance, container=container,
                             error=str(error))  # fmt: skip
                 del self._again[container]
@@ -84,6 +151,7 @@ class Containers:
             death = self._again.pop(container)
             if death is None:
                 self.down.discard(container)
+                self._phases.pop(container, None)
                 return True
 
     async def _note_death(self, event: ContainerDied) -> Failure:
@@ -114,10 +182,21 @@ class Containers:
             return ContainerRow(
                 one.name, one.image, running=False, ready=False, restarts=state.restarts, reason="Stopped", last=last
             )
-        down = one.name in self.down
+        phase = self._phases.get(one.name) if one.name in self.down else None
+        if one.name not in self.down or phase is Phase.STOPPING:
+            return ContainerRow(
+                one.name, one.image, running=True, ready=ready and phase is None, restarts=state.restarts,
+                started=state.started_at, last=last,
+            )  # fmt: skip
+        # Without a pause there is no back-off: it has ended, and its next start is on its way.
+        reason, message = (last.reason, "") if last else ("ContainerCreating", "")
+        if phase is Phase.WAITING:
+            reason = "CrashLoopBackOff"
+            pause = current_pause(self._restarts[one.name])
+            message = f"back-off {pause:g}s restarting failed container={one.name} pod={self._pod}"
         return ContainerRow(
-            one.name, one.image, running=not down, ready=ready and not down, restarts=state.restarts,
-            started=state.started_at, reason="CrashLoopBackOff" if down else "", last=last,
+            one.name, one.image, running=False, ready=False, restarts=state.restarts, started=state.started_at,
+            reason=reason, message=message, last=last,
         )  # fmt: skip
 
 

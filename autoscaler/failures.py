@@ -9,6 +9,9 @@ UNSCHEDULABLE = "Unschedulable"
 FAILED_CREATE = "FailedCreate"
 """A ResourceQuota of the namespace does not allow the instance."""
 MISSING_SOURCE = MissingSourceError.reason
+UNHEALTHY = "Unhealthy"
+"""A probe fails."""
+DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 EXIT_PREFIX = "Container failed with: "
 BEFORE_A_CONTAINER = ("ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE)
 """Reasons of failures that keep the engine from being asked for a container at all."""
@@ -29,6 +32,33 @@ def failure_of(error: KnollError, tries: int) -> Failure:
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
         return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
     return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
+
+
+def unhealthy(message: str) -> Failure:
+    """A container that runs and does not pass its probe, as a condition of its Revision.
+
+    Args:
+        message: `Readiness probe failed: …`.
+    """
+    return Failure("ContainerHealthy", UNHEALTHY, message, final=False)
+
+
+def not_in_time(failure: Failure | None, ready: int, initial: int, seconds: float) -> Failure:
+    """A progress deadline that is over, as a condition of its Revision.
+
+    Args:
+        failure: of an instance that is not ready; None when nothing is known.
+        ready: instances that are ready.
+        initial: instances that were to be.
+        seconds: the deadline, from the start or from when an instance became ready last.
+    """
+    if failure and failure.reason != UNHEALTHY:
+        return Failure(failure.condition, failure.reason, failure.message, final=True)
+    message = f"no instance became ready within {seconds:g} s"
+    if ready:
+        message = f"{ready} of {initial} instances became ready within {seconds:g} s of the last progress"
+    why = f": {failure.message}" if failure else ""
+    return Failure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{why}", final=True)
 
 
 def failure_of_end(event: ContainerDied, words: str) -> Failure:

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from autoscaler.expansion import expand
+from autoscaler.probes.schedule import LATER_PERIOD
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
 from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec, Resources
 from autoscaler.sources import About, Find, account_of, references, variables
@@ -174,16 +176,19 @@ def probes(revision: Revision) -> dict[str, Probes]:
     spec, port = revision.spec, serving_port(revision)
     return {
         one.name: Probes(
-            startup=probe(one.startup_probe, port),
+            startup=_with_period(probe(one.startup_probe, port, eager=True)),
             readiness=probe(one.readiness_probe, port, eager=True),
-            liveness=probe(one.liveness_probe, port),
+            liveness=_with_period(probe(one.liveness_probe, port)),
         )
         for one in spec.containers
     }
 
 
 def probe(wanted: pod.Probe | None, port: int, *, eager: bool = False) -> Probe | None:
-    """A probe with Kubernetes' defaults; port 0 is the serving port. Readiness is asked for eagerly at the start."""
+    """A probe with Kubernetes' defaults; port 0 is the serving port.
+
+    Args: eager: see `Probe.eager`.
+    """
     if wanted is None:
         return None
     return Probe(
@@ -195,6 +200,11 @@ def probe(wanted: pod.Probe | None, port: int, *, eager: bool = False) -> Probe 
         failure_threshold=wanted.failure_threshold or 3,
         eager=eager,
     )
+
+
+def _with_period(one: Probe | None) -> Probe | None:
+    """No period means Kubernetes' default; for a readiness probe alone it means Knative's eager probing."""
+    return replace(one, period_seconds=LATER_PERIOD) if one and not one.period_seconds else one
 
 
 def check(wanted: pod.Probe, port: int) -> Check:

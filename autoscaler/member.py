@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import structlog
 
 from autoscaler.containers import Containers
-from autoscaler.failures import MISSING_SOURCE
+from autoscaler.failures import FAILED_CREATE, MISSING_SOURCE, UNSCHEDULABLE, unhealthy
+from autoscaler.instance_events import InstanceEvents
 from autoscaler.ladder import Rung
 from autoscaler.launch import Launch
-from autoscaler.probes.prober import Prober, Ready, RestartWanted, Unready
+from autoscaler.probes.prober import Failing, Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
 from autoscaler.room import Need, need_of
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec
@@ -33,6 +35,11 @@ DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
 LEAST_GRACE = 2.0
 """Seconds from SIGTERM to SIGKILL that are left when ending the requests took all of the grace."""
+NEVER_READY_GRACE = 2.0
+"""The same for a container that has to start again and answered no probe yet: no request is in it, and a program that
+has not come up may not have installed a handler for SIGTERM, which then has no effect on the first process."""
+STEADY_SECONDS = 30.0
+"""How long a container that crashed again and again must serve before nothing is said of that any more."""
 BUG_PAUSE = 5.0
 """Before an instance that failed by a mistake of ours is replaced."""
 
@@ -70,7 +77,7 @@ class Member:
         self.failure: Failure | None = None
         self.instance = adopted
         self._world, self._probes, self._wanted = world, probes, wanted
-        self._launch = Launch(world, spec, self.need, prepare, failed=self._failed, scheduled=self._is_scheduled)
+        self._launch = Launch(world, spec, self.need, prepare, failed=self._not_launched, scheduled=self._is_scheduled)
         self._scheduled = self._started = 0.0
         self._timing: StartTiming | None = None
         self._adopted = adopted
@@ -83,7 +90,10 @@ class Member:
         self._rung: Rung = rests[0] if rests else "paused"
         """Where it goes when it rests."""
         self._rest, self._wake, self._deeper = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._containers = Containers(world.runtime, world.clock, self.name, adopted.containers if adopted else ())
+        self._events = InstanceEvents(world.clock)
+        pod = f"{spec.name}_{spec.revision.partition('/')[0]}"
+        there = adopted.containers if adopted else ()
+        self._containers = Containers(world.runtime, world.clock, self.name, there, self._events, pod)
         self._leave, self._lost = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -106,6 +116,11 @@ class Member:
         state: Literal["ready", "draining"] = "ready" if self.stage == "ready" else "draining"
         return Endpoint(self.name, self.address, self.spec.port, state, self._timing)
 
+    @property
+    def served(self) -> bool:
+        """It was ready at some time."""
+        return self._served
+
     def row(self) -> InstanceRow:
         """What users are shown of it."""
         stopped, ready = self.stage == "stopped", self.stage == "ready" or (self.stage == "draining" and self._served)
@@ -113,8 +128,9 @@ class Member:
             self._containers.row(one, self.failure, stopped=stopped, ready=ready) for one in self.spec.containers
         )
         return InstanceRow(
-            self.name, self.address, self.spec.port, self._shown(), self.created, shown, self.since, self.kept_bytes
-        )
+            self.name, self.address, self.spec.port, self._shown(), self.created, shown, self.since, self.kept_bytes,
+            self._events.kept,
+        )  # fmt: skip
 
     def _shown(self) -> ShownStage:
         if self.stage == "gone":
@@ -343,42 +359,79 @@ class Member:
                 case Unready(container, message):
                     log.info("instance not ready", instance=self.name, container=container, why=message)
                     self._unready()
-                case RestartWanted(container, message) if container not in self._containers.down:
+                case Failing(_, message):
+                    self._unhealthy(message)
+                case RestartWanted(container, message, kind) if container not in self._containers.down:
                     log.info("container to start again", instance=self.name, container=container, why=message)
-                    self._containers.down.add(container)
-                    tasks.create_task(self._mend(container, None, prober))
+                    self._events.killing(container, kind)
+                    tasks.create_task(self._restart(container, prober))
                 case _:
                     pass
 
     async def _follow_deaths(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
         while True:
             event = await self._containers.death()
+            prober.stopped(event.container)
             tasks.create_task(self._mend(event.container, event, prober))
 
-    async def _mend(self, container: str, death: ContainerDied | None, prober: Prober) -> None:
-        """Start a container again; what it says until then is not asked for."""
+    async def _restart(self, container: str, prober: Prober) -> None:
+        """End a container that failed its startup or liveness probe, and start it again."""
+        grace = None if prober.passed(container) else min(NEVER_READY_GRACE, self.spec.grace_seconds)
+        prober.stopped(container)
         self._unready()
-        prober.suspend()  # what would fail now says nothing new
-        if not await self._containers.mend(container, death, self._failed):
+        ending = asyncio.ensure_future(self._containers.end(container, grace))
+        self._world.changed(self)
+        if await ending:
+            await self._mend(container, None, prober)
+        else:
+            self.lose()
+
+    async def _mend(self, container: str, death: ContainerDied | None, prober: Prober) -> None:
+        """Start a container again; nothing is asked of it until then."""
+        self._unready()
+        if not await self._containers.mend(container, death, self._failed, partial(self._world.changed, self)):
             self.lose()
             return
         self._world.changed(self)
         prober.restarted(container)
-        if not self._containers.down:
-            prober.resume()
+
+    def _unhealthy(self, message: str) -> None:
+        """A probe failed: that is why it is not ready, unless more is known."""
+        if not self._events.unhealthy(message):
+            return
+        if self.stage != "ready" and (self.failure is None or not self.failure.final):
+            self.failure = unhealthy(message)
+        self._world.changed(self)
 
     def _became_ready(self) -> None:
         now = self._world.clock()
         if self._timing is None and self._adopted is None:
             scheduled = self._scheduled or self._wanted
             self._timing = StartTiming(self._wanted, scheduled, self._started or scheduled, now)
-        self.failure = None
+        if not self._crashes:
+            self.failure = None
+        elif self.failure:
+            asyncio.get_running_loop().call_later(STEADY_SECONDS, self._steady, self.failure)
         self._served = self._worked = True
         self._set("ready")
+
+    @property
+    def _crashes(self) -> bool:
+        return any(self._containers.crashing(one.name) for one in self.spec.containers)
+
+    def _steady(self, failure: Failure) -> None:
+        """It has served for a while: what was said of its crashes is over, unless there was another."""
+        if self.failure is failure and self.stage == "ready":
+            self._failed(None)
 
     def _unready(self) -> None:
         if self.stage == "ready":
             self._set("unready")
+
+    def _not_launched(self, failure: Failure | None) -> None:
+        if failure and failure.reason not in (UNSCHEDULABLE, FAILED_CREATE):  # of these the Pod says it in other ways
+            self._events.failed(failure.message)
+        self._failed(failure)
 
     def _failed(self, failure: Failure | None) -> None:
         self.failure = failure

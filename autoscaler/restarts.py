@@ -33,3 +33,8 @@ def ended(before: Restarts, now: float) -> tuple[float, Restarts]:
     count = 0 if now - before.last >= STEADY_SECONDS else before.count
     pause = PAUSES[min(count, len(PAUSES) - 1)]
     return pause, Restarts(count + 1, now + pause)
+
+
+def current_pause(restarts: Restarts) -> float:
+    """Seconds of the pause that `ended` gave last; 0 before the first."""
+    return PAUSES[min(restarts.count - 1, len(PAUSES) - 1)] if restarts.count else 0.0

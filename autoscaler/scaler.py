@@ -4,10 +4,10 @@ import secrets
 from functools import partial
 from typing import Literal
 
-import msgspec
 import structlog
 
 from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
+from autoscaler.failures import not_in_time
 from autoscaler.instance_spec import instance_name, instance_spec, needs_delivery, probes
 from autoscaler.ladder import Descent, Resting, Rung, Timers, wake_order
 from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
@@ -71,6 +71,9 @@ class Scaler:
         self._load = Window(spec.window_seconds)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
+        """When it began to deploy, or made progress last."""
+        self._progress = before.actual if before else 0
+        """The most instances that were ready while it was deploying."""
         self._busy = world.clock()
         """When a request was last known of, or the Revision began to serve."""
         self._waiting: dict[str, tuple[float, int]] = {}
@@ -188,9 +191,11 @@ class Scaler:
         self._check_progress(now)
         want = self._desired
         if self.gave_up:
-            want = 0
-            if self._desired:
-                self._note(now, 0, f"0 wanted: {self._failure.message if self._failure else 'it did not become ready'}")
+            # As a Deployment: what is ready stays, and the others are still tried beside it.
+            want = self.spec.initial_scale if any(one.served for one in self._alive()) else 0
+            if self._desired != want:
+                why = self._failure.message if self._failure else "it did not become ready"
+                self._note(now, want, f"{want} wanted: {why}")
         elif anew or not self.initial_reached:
             want = self._want(now)
         alive = self._alive()
@@ -246,7 +251,7 @@ class Scaler:
             if want != self._desired or not self.changes:
                 self._note(now, want, f"{want} wanted: the initial scale of a new Revision")
             return want
-        ready = sum(member.stage == "ready" for member in self.members.values())
+        ready = self._ready()
         waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
         seen = Seen(
             ready,
@@ -296,20 +301,22 @@ class Scaler:
         member.begin()
 
     def _check_progress(self, now: float) -> None:
-        """Is the initial scale reached, or the time for it over?"""
-        ready = sum(member.stage == "ready" for member in self.members.values())
+        """Is the initial scale reached, or the time for it over? Each instance that becomes ready begins it anew."""
+        ready = self._ready()
         if not self.initial_reached and (ready >= self.spec.initial_scale):
             self.initial_reached = True
             self.gave_up = False
             self._failure = None
             self._busy = now
+        if ready > self._progress:
+            self._progress, self._since = ready, now
         if not self.initial_reached and not self.gave_up and now - self._since > self.spec.progress_deadline_seconds:
             self.gave_up = True
-            seconds = f"{self.spec.progress_deadline_seconds:g} s"
-            failure = self._first_failure() or Failure(
-                "ResourcesAvailable", "ProgressDeadlineExceeded", f"no instance became ready within {seconds}"
-            )
-            self._failure = msgspec.structs.replace(failure, final=True)
+            seconds = self.spec.progress_deadline_seconds
+            self._failure = not_in_time(self._first_failure(), ready, self.spec.initial_scale, seconds)
+
+    def _ready(self) -> int:
+        return sum(member.stage == "ready" for member in self.members.values())
 
     def _holds(self, instance: str, now: float) -> int:
         """Requests in an instance, as far as the last reports say."""
@@ -328,8 +335,10 @@ class Scaler:
         stages = [member.stage for member in self.members.values()]
         ready = stages.count("ready")
         failure = None
-        if not ready:
-            failure = self._first_failure() or (self._failure if self.gave_up else None)
+        if self.gave_up:
+            failure = self._failure
+        elif not self.initial_reached or not self._steady():
+            failure = self._first_failure()
         active: Literal["True", "False", "Unknown"] = "Unknown"
         reason = message = ""
         if ready and (self.initial_reached or ready >= self.spec.initial_scale):
@@ -356,6 +365,10 @@ class Scaler:
             changes=self.changes,
             by_load=self.decision.by_load if self.decision and self._desired else 0,
         )
+
+    def _steady(self) -> bool:
+        """Whether an instance serves of which nothing bad is known."""
+        return any(one.stage == "ready" and one.failure is None for one in self.members.values())
 
     def _first_failure(self) -> Failure | None:
         return next((member.failure for member in self._alive() if member.failure), None)

@@ -96,6 +96,8 @@ class Emit:
     """`Normal` or `Warning`."""
     reason: str
     message: str
+    count: int = 1
+    """How many times it happened since it was emitted last."""
 
 
 Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | Resolve | Enqueue | Emit

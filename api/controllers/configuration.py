@@ -11,6 +11,7 @@ from knoll.config.gc import GCConfig
 from knoll.resources import labels as well_known
 from knoll.resources import names
 from knoll.resources.admission import timestamp
+from knoll.resources.conditions import NEW_GENERATION
 from knoll.store import Json
 
 
@@ -182,7 +183,14 @@ def _verdict(latest: Json, ready: str) -> Verdict:
     found = objects.condition(latest)
     if found is not None and found["status"] == FALSE:
         return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {found.get("message", "")}')
+    if found is not None and found.get("message") and found.get("reason") not in _COMING_UP:
+        # What keeps it from coming up is shown at once, not when its progress deadline is over.
+        return Verdict(UNKNOWN, found["reason"], f'Revision "{name}" is not ready yet: {found["message"]}')
     return Verdict(UNKNOWN)
+
+
+_COMING_UP = ("Deploying", "ResolvingDigests", NEW_GENERATION)
+"""Reasons of every Revision that is on its way."""
 
 
 def _keep(old: Json, status: Json, *names: str) -> None:

@@ -116,14 +116,16 @@ def _status(row: InstanceRow, before: Json, now: float) -> Json:
 
 
 def _container(one: ContainerRow, row: InstanceRow) -> Json:
-    if one.running:
-        state: Json = {"running": {"startedAt": timestamp(one.started or row.created)}}
-    else:
-        state = {"waiting": {"reason": one.reason, **({"message": one.message} if one.message else {})}}
     last: Json = {}
     if one.last:
         end = one.last
         last = {"terminated": {"exitCode": end.exit_code, "reason": end.reason, "finishedAt": timestamp(end.at)}}
+    if one.running:
+        state: Json = {"running": {"startedAt": timestamp(one.started or row.created)}}
+    elif one.last and one.reason == one.last.reason:
+        state = last
+    else:
+        state = {"waiting": {"reason": one.reason, **({"message": one.message} if one.message else {})}}
     return {
         "name": one.name,
         "image": one.image,

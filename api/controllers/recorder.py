@@ -36,10 +36,10 @@ def name_of(emit: Emit) -> str:
 
 
 def event(emit: Emit, before: Json | None, now: float) -> Json:
-    """The Event to write: a new one, or the one before with one more in its count."""
+    """The Event to write: a new one, or the one before with a higher count."""
     stamp = timestamp(now)
     if before is not None:
-        return {**before, "count": int(before.get("count", 1)) + 1, "lastTimestamp": stamp}
+        return {**before, "count": int(before.get("count", 1)) + emit.count, "lastTimestamp": stamp}
     about, meta = emit.about, emit.about["metadata"]
     namespace = meta.get("namespace") or "default"
     return {
@@ -63,7 +63,7 @@ def event(emit: Emit, before: Json | None, now: float) -> Json:
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
         "eventTime": None,
-        "count": 1,
+        "count": emit.count,
     }
 
 

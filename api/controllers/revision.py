@@ -143,6 +143,9 @@ def _verdicts(
 def _active(scale: ScaleStatus | None, resolved: bool) -> Verdict:
     if scale is None:
         return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests")
+    if scale.active == TRUE and scale.initial_reached and scale.failure:
+        # It serves, and its containers end again and again.
+        return Verdict(UNKNOWN, scale.failure.reason, scale.failure.message)
     if scale.active == TRUE:
         return Verdict(TRUE)
     reason, message = scale.active_reason, scale.active_message

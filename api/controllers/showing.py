@@ -15,6 +15,7 @@ from api.controllers import backing, objects, pods
 from api.controllers.actions import Emit
 from api.controllers.backing import Gateway, Stand
 from api.controllers.execute import born
+from api.controllers.pod_events import PodEvents
 from api.controllers.recorder import Recorder
 from api.controllers.scale_events import ScaleEvents
 from knoll import kinds
@@ -61,6 +62,7 @@ class Showing:
         self._scale: dict[str, ScaleStatus] = {}
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
         """Revision to the names of its Pods that are in the store."""
+        self._pod_events = PodEvents()
         self._due: dict[str, None] = {}
         self._wake = asyncio.Event()
 
@@ -187,19 +189,30 @@ class Showing:
         for name in sorted(rows.keys() | self._pods.get(key, set())):
             row, before = rows.get(name), self._informers[kinds.POD.id].get(namespace, name)
             if row is None:
+                self._pod_events.forget(namespace, name)
                 if before is not None:
                     await self._end(before)
             elif before is not None:
                 await self._update(row, before, revision)
             elif revision is not None and name in ours and row.stage != "draining":
                 wanted = pods.pod(revision, row, None, self._clock())
-                self._tell(None, await self._store.create(kinds.POD.id, born(wanted, row.created)), row)
+                created = await self._store.create(kinds.POD.id, born(wanted, row.created))
+                self._pod_events.begin(namespace, name)
+                self._tell(None, created, row)
+                self._tell_events(created, revision, row)
 
     def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
         """An Event where a Pod begins to wait for room, as Kubernetes' scheduler writes it."""
         if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
             message = next((one.message for one in row.containers if one.message), "")
             self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
+
+    def _tell_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
+        """What happened to an instance, of its Pod; warnings also of its Revision, which users look at first."""
+        for event in self._pod_events.news(pod["metadata"]["namespace"], row):
+            self._recorder.emit(Emit(pod, event.type, event.reason, event.message, event.count))
+            if event.type == "Warning":
+                self._recorder.emit(Emit(revision, event.type, event.reason, event.message, event.count))
 
     async def _update(self, row: InstanceRow, before: Json, revision: Json | None) -> None:
         meta = before["metadata"]
@@ -208,6 +221,7 @@ class Showing:
             if after != before:
                 self._tell(before, after, row)
                 before = await self._store.update(kinds.POD.id, after, before=before)
+            self._tell_events(before, revision, row)
         if row.stage == "draining" and not objects.deleting(before):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
 

@@ -1,7 +1,13 @@
-"""Asking a container whether it is fine: over http, tcp, a command, gRPC. Every failure is an answer, not an error."""
+"""Asking a container whether it is fine: over http, tcp, a command, gRPC. Every failure is an answer, not an error.
+
+Messages are kubelet's, letter for letter where it has them.
+Source: Kubernetes, pkg/probe/{http,tcp,exec,grpc}; Go, net.OpError.
+"""
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +24,8 @@ from knoll.errors import KnollError
 USER_AGENT = "kube-probe/1.32"
 """By which applications know a probe, and leave it out of their own counts."""
 REDIRECTS = 10
-SAID_BYTES = 200
+OUTPUT_BYTES = 1024
+"""Of a command's output that a message quotes: its end."""
 
 Exec = Callable[[Sequence[str], float], Awaitable[ExecResult]]
 """Runs a command in the probed container, for at most so many seconds."""
@@ -30,7 +37,9 @@ class Result:
 
     ok: bool
     message: str = ""
-    """Why not, in kubelet's style; empty when ok."""
+    """Why not, in kubelet's words; empty when ok."""
+    refused: bool = False
+    """Nothing listens at the address and port that was asked."""
 
 
 class Checker:
@@ -75,17 +84,18 @@ class Checker:
                     case ExecCheck():
                         return _executed(await run(check.command, timeout_seconds))
         except TimeoutError:
-            return Result(False, f"no answer within {timeout_seconds:g} s")
+            return Result(False, _timed_out(check, address, timeout_seconds))
+        except ConnectionRefusedError as error:
+            return Result(False, _failed(check, address, error), refused=True)
         except (OSError, aiohttp.ClientError, GrpcHealthError, KnollError, ValueError) as error:
-            return Result(False, str(error) or type(error).__name__)
+            return Result(False, _failed(check, address, error))
 
     async def _get(self, check: HttpCheck, address: str) -> Result:
         assert self._http is not None, "used outside of its `async with`"
         host = check.host or address
         # Where nothing listens yet, a bare connection finds out at a tenth of the client's price.
         await connect(host, check.port)
-        path = check.path if check.path.startswith("/") else f"/{check.path}"
-        url = URL(f"{check.scheme.lower()}://{_bracketed(host)}:{check.port}{path}", encoded=True)
+        url = URL(_url(check, address), encoded=True)
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
         for name, value in check.headers:
             headers = {key: kept for key, kept in headers.items() if key.lower() != name.lower()} | {name: value}
@@ -114,15 +124,57 @@ async def connect(host: str, port: int) -> None:
 async def _answered(answer: aiohttp.ClientResponse) -> Result:
     if 200 <= answer.status < 400:
         return Result(True)
-    said = (await answer.content.read(SAID_BYTES)).decode(errors="replace").strip()
-    return Result(False, f"HTTP probe failed with statuscode: {answer.status}" + (f": {said}" if said else ""))
+    return Result(False, f"HTTP probe failed with statuscode: {answer.status}")
 
 
 def _executed(result: ExecResult) -> Result:
     if result.exit_code == 0:
         return Result(True)
-    said = result.output[-SAID_BYTES:].decode(errors="replace").strip()
-    return Result(False, f"command ended with exit code {result.exit_code}" + (f": {said}" if said else ""))
+    output = result.output[-OUTPUT_BYTES:].decode(errors="replace").strip()
+    return Result(False, output or f"command ended with exit code {result.exit_code}")
+
+
+def _timed_out(check: Check, address: str, seconds: float) -> str:
+    match check:
+        case TcpCheck():
+            return f"dial tcp {_endpoint(check.host or address, check.port)}: i/o timeout"
+        case HttpCheck():
+            reason = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            return f'Get "{_url(check, address)}": {reason}'
+        case GrpcCheck():
+            return f"timeout: health rpc did not complete within {seconds:g}s"
+        case ExecCheck():
+            return f'command timed out: "{" ".join(check.command)}" timed out after {seconds:g}s'
+
+
+def _failed(check: Check, address: str, error: Exception) -> str:
+    reason = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno and not isinstance(error, aiohttp.ClientError):
+        reason = f"connect: {os.strerror(error.errno).lower()}" if error.errno in _CONNECTING else reason
+    match check:
+        case TcpCheck():
+            return f"dial tcp {_endpoint(check.host or address, check.port)}: {reason}"
+        case HttpCheck():
+            dial = (
+                f"dial tcp {_endpoint(check.host or address, check.port)}: " if reason.startswith("connect: ") else ""
+            )
+            return f'Get "{_url(check, address)}": {dial}{reason}'
+        case GrpcCheck() if reason.startswith("connect: "):
+            return f'failed to connect service "{_endpoint(address, check.port)}": {reason.removeprefix("connect: ")}'
+        case _:
+            return reason
+
+
+_CONNECTING = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET, errno.ETIMEDOUT)
+
+
+def _url(check: HttpCheck, address: str) -> str:
+    path = check.path if check.path.startswith("/") else f"/{check.path}"
+    return f"{check.scheme.lower()}://{_endpoint(check.host or address, check.port)}{path}"
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"{_bracketed(host)}:{port}"
 
 
 def _is_address(host: str) -> bool:

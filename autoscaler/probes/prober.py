@@ -1,12 +1,26 @@
 """Following one instance: probes each of its containers and tells what changes."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from autoscaler.probes.checks import Checker, Result
-from autoscaler.probes.schedule import Effect, Health, Kind, active, begin, count, delay
+from autoscaler.probes.schedule import (
+    LATER_PERIOD,
+    Effect,
+    Health,
+    Kind,
+    Tally,
+    active,
+    begin,
+    count,
+    counts,
+    delay,
+    early_timeout,
+    reports,
+)
 from autoscaler.probes.spec import Probe, Probes
 from autoscaler.runtime.protocol import ExecResult, Runtime
 from knoll.errors import KnollError
@@ -31,9 +45,22 @@ class RestartWanted:
 
     container: str
     message: str
+    kind: Kind = "liveness"
 
 
-Change = Ready | Unready | RestartWanted
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A probe failed; see `schedule.reports` for how often that is reported."""
+
+    container: str
+    message: str
+    """In kubelet's words: `Readiness probe failed: HTTP probe failed with statuscode: 503`."""
+    kind: Kind
+    refused: bool = False
+    """Nothing listens where it asked."""
+
+
+Change = Ready | Unready | RestartWanted | Failing
 
 
 class ProbeFailedError(KnollError):
@@ -69,10 +96,8 @@ class Prober:
         self._ready = False
         self._tasks: dict[str, dict[Kind, asyncio.Task[None]]] = {container: {} for container in probes}
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
-        self._awake = asyncio.Event()
-        self._awake.set()
-        self.last_failure: dict[str, str] = {}
-        """Container to what its last failed probe said; for the message of a condition."""
+        self._began: dict[str, float] = {}
+        """Container to when it was last started, on the loop's clock."""
 
     async def __aenter__(self) -> "Prober":
         for container in self._probes:
@@ -110,22 +135,28 @@ class Prober:
                 case _:
                     pass
 
-    def restarted(self, container: str) -> None:
-        """The container was started again: its probes begin anew, and the instance is not ready until they say so."""
+    def stopped(self, container: str) -> None:
+        """The container ended, or is being stopped: it is not probed before `restarted`, and not ready meanwhile."""
         for task in self._tasks[container].values():
             task.cancel()
         self._tasks[container] = {}
-        self._became(container, ["unready"] if self._ready else [], "started again")
+        self._health[container] = Health()
+        self._became(container, ["unready"] if self._ready else [], "stopped")
+
+    def restarted(self, container: str) -> None:
+        """The container was started again: its probes begin anew."""
+        self.stopped(container)
         self._begin(container)
 
-    def suspend(self) -> None:
-        """Ask nothing more until `resume`: a paused instance would only fail."""
-        self._awake.clear()
-
-    def resume(self) -> None:
-        self._awake.set()
+    def passed(self, container: str) -> bool:
+        """Whether a probe of the container succeeded since it was started, or none has to: requests may be in it."""
+        probes, health = self._probes[container], self._health[container]
+        if probes.startup is None and probes.readiness is None:
+            return True
+        return health.startup.passed or health.readiness.passed or health.liveness.passed
 
     def _begin(self, container: str) -> None:
+        self._began[container] = asyncio.get_running_loop().time()
         self._health[container], effects = begin(self._probes[container])
         self._became(container, effects, "")
         self._run_active(container)
@@ -137,28 +168,41 @@ class Prober:
                 tasks[kind] = asyncio.create_task(self._follow(container, kind))
 
     async def _follow(self, container: str, kind: Kind) -> None:
-        probe = self._probe(container, kind)
-        if probe.initial_delay_seconds:
-            await asyncio.sleep(probe.initial_delay_seconds)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        probe, clock = self._probe(container, kind), asyncio.get_running_loop().time
+        due = max(clock(), self._began[container] + probe.initial_delay_seconds)
+        counted, report = None, _Report()
+        await asyncio.sleep(due - clock())
+        if not probe.eager:
+            await asyncio.sleep(probe.period_seconds or LATER_PERIOD)
         while kind in active(self._probes[container], self._health[container]):
-            await self._awake.wait()
-            result = await self._ask(container, probe)
-            if not self._awake.is_set():
-                continue  # it was paused under the probe: the answer says nothing
-            if self._took(container, kind, result):
+            elapsed = clock() - due
+            counting = counts(probe, self._tally(container, kind).passed, elapsed, counted)
+            seconds = probe.timeout_seconds if counting else early_timeout(probe, elapsed, counted)
+            result = await self._ask(container, probe, seconds)
+            if counting:
+                counted = elapsed
+            if not result.ok:
+                self._report(container, kind, result, report, elapsed, counting)
+            if self._took(container, kind, result, counting):
                 return
-            tally = getattr(self._health[container], kind)
-            await asyncio.sleep(delay(probe, tally, loop.time() - began))
+            took = clock() - due - elapsed
+            wait = delay(probe, self._tally(container, kind).passed, clock() - due, counted)
+            # A probe that takes long, a command most of all, is not a burden on a program that boots.
+            await asyncio.sleep(wait if counting else max(wait, min(took, probe.period_seconds or LATER_PERIOD)))
 
-    def _took(self, container: str, kind: Kind, result: Result) -> bool:
+    def _report(
+        self, container: str, kind: Kind, result: Result, report: "_Report", elapsed: float, counting: bool
+    ) -> None:
+        news = result.message != report.message
+        if reports(elapsed, counts=counting, news=news, reported=report.elapsed):
+            report.elapsed, report.message = elapsed, result.message
+            self._changes.put_nowait(Failing(container, _said(kind, result), kind, result.refused))
+
+    def _took(self, container: str, kind: Kind, result: Result, counting: bool) -> bool:
         """Count a result; True when the container is to be started again."""
-        if not result.ok:
-            self.last_failure[container] = result.message
-        health, effects = count(self._probes[container], self._health[container], kind, result.ok)
+        health, effects = count(self._probes[container], self._health[container], kind, result.ok, counts=counting)
         self._health[container] = health
-        self._became(container, effects, f"{kind} probe failed: {result.message}")
+        self._became(container, effects, _said(kind, result), kind)
         if "restart" in effects:
             self._end_others(container, kind)
             return True
@@ -170,9 +214,9 @@ class Prober:
             if other != kind:
                 task.cancel()
 
-    def _became(self, container: str, effects: Sequence[Effect], message: str) -> None:
+    def _became(self, container: str, effects: Sequence[Effect], message: str, kind: Kind = "liveness") -> None:
         if "restart" in effects:
-            self._changes.put_nowait(RestartWanted(container, message))
+            self._changes.put_nowait(RestartWanted(container, message, kind))
         ready = len(self._health) == len(self._probes) and all(one.ready for one in self._health.values())
         if "unready" in effects and self._ready:
             self._ready = False
@@ -181,16 +225,32 @@ class Prober:
             self._ready = True
             self._changes.put_nowait(Ready())
 
-    async def _ask(self, container: str, probe: Probe) -> Result:
-        async def run(command: Sequence[str], seconds: float) -> ExecResult:
-            return await self._runtime.exec(self._name, container, command, seconds)
+    async def _ask(self, container: str, probe: Probe, seconds: float) -> Result:
+        async def run(command: Sequence[str], timeout_seconds: float) -> ExecResult:
+            return await self._runtime.exec(self._name, container, command, timeout_seconds)
 
-        return await self._checker.check(probe.check, self._address, run, probe.timeout_seconds)
+        return await self._checker.check(probe.check, self._address, run, seconds)
+
+    def _tally(self, container: str, kind: Kind) -> Tally:
+        tally: Tally = getattr(self._health[container], kind)
+        return tally
 
     def _probe(self, container: str, kind: Kind) -> Probe:
         probe: Probe | None = getattr(self._probes[container], kind)
         assert probe is not None
         return probe
+
+
+@dataclass(slots=True)
+class _Report:
+    """What was last reported of one probe."""
+
+    message: str = ""
+    elapsed: float = -math.inf
+
+
+def _said(kind: Kind, result: Result) -> str:
+    return f"{kind.capitalize()} probe failed: {result.message}"
 
 
 async def until_ready(

@@ -1,9 +1,15 @@
 """When the next probe is due and what its result means. Pure.
 
+A probe of a container that has just started is tried every few milliseconds, beginning at `initialDelaySeconds`, so
+that a cold start takes no longer than the program does. Such an early try can only succeed. Failures count at the times
+at which Kubernetes probes, one period apart, and the first of them is one period after the initial delay: a container
+whose startup probe has `periodSeconds: 240, failureThreshold: 1`, as Cloud Run exports it, has 240 s to start.
+
 Source: Kubernetes, "Configure Liveness, Readiness and Startup Probes"; Knative's specification of the runtime
 (periodSeconds 0).
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,15 +19,21 @@ Kind = Literal["startup", "readiness", "liveness"]
 Effect = Literal["ready", "unready", "restart"]
 
 LATER_PERIOD, LATER_FAILURES = 10.0, 3
-"""What eager probing becomes after its first success: Kubernetes' defaults."""
+"""What a probe with a period of 0 becomes after its first success: Kubernetes' defaults."""
 EAGER_FIRST, EAGER_LONGEST = 0.001, 0.05
 EAGER_SHARE = 1 / 16
-"""Eager probing waits this share of the time so far: seen at most 6 % late, and cheap for an app that boots long."""
+"""Early tries wait this share of the time so far: a success is seen at most 6 % late."""
+SLOW_LONGEST, SLOW_SHARE = 1.0, 1 / 64
+"""A program that boots for longer than three seconds is tried less often: seen at most 2 % late, and one that needs a
+minute or more is tried once a second, so that a long period costs little."""
+
+REPORT_SECONDS = 1.0
+"""Failures of early tries are reported after this time, and not more often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Results of one probe in a row, up to now."""
+    """Results of one probe in a row, up to now. Early tries that failed are not among them."""
 
     successes: int = 0
     failures: int = 0
@@ -61,26 +73,82 @@ def active(probes: Probes, health: Health) -> list[Kind]:
     return kinds
 
 
-def delay(probe: Probe, tally: Tally, elapsed: float) -> float:
-    """Seconds from the last probe to the next.
+def counts(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> bool:
+    """Whether a failure of the probe that begins now counts.
 
     Args:
         probe: of which.
-        tally: its results so far.
-        elapsed: seconds since its first probe was due, >= 0.
+        passed: it succeeded since the container started, `Tally.passed`.
+        elapsed: seconds since the probe was first due (the container's start, plus the initial delay), >= 0.
+        counted: `elapsed` of the last probe whose failure counted; None before the first.
     """
-    if tally.passed or (probe.period_seconds > 0 and not probe.eager):
+    if passed:
+        return True
+    return elapsed >= _next_counted(probe, counted)
+
+
+def delay(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> float:
+    """Seconds from now to the beginning of the next try, > 0.
+
+    Args: as those of `counts`, at the end of a probe.
+    """
+    if passed:
         return probe.period_seconds or LATER_PERIOD
-    return min(EAGER_LONGEST, max(EAGER_FIRST, elapsed * EAGER_SHARE))
+    if not probe.eager and probe.period_seconds:
+        return max(EAGER_FIRST, _next_counted(probe, counted) - elapsed)
+    early = max(EAGER_FIRST, elapsed * EAGER_SHARE)
+    if early > EAGER_LONGEST:
+        early = min(SLOW_LONGEST, max(EAGER_LONGEST, elapsed * SLOW_SHARE))
+    # A try that counts is made when it is due, neither early nor late.
+    return max(EAGER_FIRST, min(early, _next_counted(probe, counted) - elapsed))
 
 
-def count(probes: Probes, health: Health, kind: Kind, ok: bool) -> tuple[Health, list[Effect]]:
+def early_timeout(probe: Probe, elapsed: float, counted: float | None) -> float:
+    """Seconds that an early try may take, > 0: it must not be in the way of the next one that counts.
+
+    Args: as those of `counts`.
+    """
+    return max(EAGER_FIRST, min(probe.timeout_seconds, _next_counted(probe, counted) - elapsed))
+
+
+def reports(elapsed: float, *, counts: bool, news: bool, reported: float) -> bool:
+    """Whether a failure is to be reported.
+
+    Kubernetes writes an Event for each failed probe. Early tries fail every few milliseconds and that is no news, but a
+    program that still fails after a second gets its reason at once and not a period later.
+
+    Args:
+        elapsed: seconds since the probe was first due.
+        counts: the failure counts.
+        news: its message differs from the last one that was reported.
+        reported: `elapsed` of that one; -inf before the first.
+    """
+    return counts or (news and elapsed >= REPORT_SECONDS and elapsed - reported >= REPORT_SECONDS)
+
+
+def _next_counted(probe: Probe, counted: float | None) -> float:
+    """`elapsed` at which a failure counts next: a multiple of the period, from the first on."""
+    if not probe.period_seconds:
+        return math.inf
+    # Rounded: the sum of waits is a little below or above a multiple of the period.
+    periods = 0 if counted is None else math.floor(counted / probe.period_seconds + 1e-6)
+    return (periods + 1) * probe.period_seconds
+
+
+def count(probes: Probes, health: Health, kind: Kind, ok: bool, *, counts: bool = True) -> tuple[Health, list[Effect]]:
     """Take one result.
+
+    Args:
+        counts: whether it counts if it is a failure; see the function `counts`.
 
     Returns:
         The new state, and what follows of it: `ready` and `unready` when readiness changed, `restart` when the
         container must be started again (a failure threshold of startup or liveness was reached).
     """
+    if not ok and not counts:
+        tally: Tally = getattr(health, kind)
+        # Thresholds speak of results in a row.
+        return _with(health, kind, replace(tally, successes=0)), []
     match kind:
         case "startup":
             return _startup(probes, health, ok)
@@ -88,6 +156,16 @@ def count(probes: Probes, health: Health, kind: Kind, ok: bool) -> tuple[Health,
             return _readiness(probes, health, ok)
         case "liveness":
             return _liveness(probes, health, ok)
+
+
+def _with(health: Health, kind: Kind, tally: Tally) -> Health:
+    match kind:
+        case "startup":
+            return replace(health, startup=tally)
+        case "readiness":
+            return replace(health, readiness=tally)
+        case "liveness":
+            return replace(health, liveness=tally)
 
 
 def _startup(probes: Probes, health: Health, ok: bool) -> tuple[Health, list[Effect]]:
@@ -123,7 +201,7 @@ def _tallied(tally: Tally, ok: bool, probe: Probe) -> Tally:
 
 
 def _failed(tally: Tally, probe: Probe) -> bool:
-    """Eager probing never gives up before its first success: the progress deadline does."""
+    """A probe with a period of 0 never gives up before its first success: the progress deadline does."""
     if probe.period_seconds > 0:
         return tally.failures >= probe.failure_threshold
     return tally.passed and tally.failures >= LATER_FAILURES

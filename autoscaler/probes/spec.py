@@ -56,8 +56,7 @@ class Probe:
     success_threshold: int = 1
     failure_threshold: int = 3
     eager: bool = False
-    """Ask every few milliseconds until the first success, and only then once a period: Knative's activator asks a pod
-    that nobody has seen ready yet so often, whatever its probe says."""
+    """Try early until the first success; see `schedule`. False for liveness: nothing waits for its success."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,16 @@ class DockerRuntime:
         finally:
             self._busy.discard(name)
 
+    async def end(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        one = await self._member(name, container)
+        grace = float(one.labels[labels.GRACE]) if grace_seconds is None else grace_seconds
+        self._watch.expect({one.id})
+        await self._end(one, grace)
+        state = ContainerState(
+            container, False, restarts=int(one.labels[labels.RESTARTS]), image=one.labels[labels.IMAGE]
+        )
+        return await inside.with_reason(self._engine, one.id, state)
+
     async def pause(self, name: str) -> None:
         group = await self._apps(name)
         await asyncio.gather(*(self._freeze(one, "pause") for one in group if one.state == "running"))

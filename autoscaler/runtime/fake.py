@@ -157,7 +157,7 @@ class FakeEngine:
         self.expected = 0
         """What `expect` said last."""
         self.graces: dict[str, float] = {}
-        """Instance that was stopped to the seconds that it had from SIGTERM on."""
+        """Seconds from SIGTERM to SIGKILL of each instance stopped, or `instance/container` ended."""
         self.memory_of_each = 8 * 1024**2
         self.away = False
         self.listeners: set[asyncio.Queue[RuntimeEvent]] = set()
@@ -363,6 +363,14 @@ class FakeRuntime:
         await self.engine.begin(again)
         one.instance.containers[container] = again
         return again.state()
+
+    async def end(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        self.engine.check("end")
+        one = self._member(name, container)
+        grace = one.instance.spec.grace_seconds if grace_seconds is None else grace_seconds
+        self.engine.graces[f"{name}/{container}"] = grace
+        await self._end(one, grace)
+        return one.state()
 
     async def pause(self, name: str) -> None:
         self._freeze("pause", name, True)

@@ -326,6 +326,19 @@ class Runtime(Protocol):
         """
         ...
 
+    async def end(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        """End one container of an instance as `stop` does, and keep it for `restart`; `events` do not report it.
+
+        One that has ended already stays as it is.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            NotFoundError: no such instance or container.
+        """
+        ...
+
     async def pause(self, name: str) -> None:
         """Freeze all processes of an instance; memory is kept. NotFoundError when there is none."""
         ...

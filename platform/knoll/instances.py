@@ -43,6 +43,17 @@ class ContainerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the run before this one ended."""
 
 
+class InstanceEvent(msgspec.Struct, frozen=True):
+    """Something that happened to an instance, for an Event of its Pod."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    """`Unhealthy`, `Killing`, `BackOff` or `Failed`, as kubelet's."""
+    message: str
+    count: int = 1
+    """How many times it happened."""
+
+
 class InstanceRow(msgspec.Struct, frozen=True):
     """One instance, from the decision to start it until it is gone."""
 
@@ -59,6 +70,8 @@ class InstanceRow(msgspec.Struct, frozen=True):
     """Epoch seconds since when it rests; 0 while it does not."""
     memory_bytes: int = 0
     """What it keeps while it is paused."""
+    events: tuple[InstanceEvent, ...] = ()
+    """The last ones, in the order in which they happened last."""
 
 
 class RevisionInstances(msgspec.Struct, frozen=True):

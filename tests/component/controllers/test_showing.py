@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api.controllers import backing
 from api.controllers.backing import Gateway
@@ -13,7 +14,7 @@ from knoll import kinds
 from knoll.connect import connected
 from knoll.errors import NotFoundError
 from knoll.informer import Informer, Informers
-from knoll.instances import FINALIZER, INSTANCES, ContainerRow, InstanceRow, RevisionInstances, Stage
+from knoll.instances import FINALIZER, INSTANCES, ContainerRow, InstanceEvent, InstanceRow, RevisionInstances, Stage
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.scaling import SCALE, ScaleStatus
@@ -63,9 +64,9 @@ class World:
         row = InstanceRow(NAME, "", 8080, "starting", 1_700_000_000.0, (one,))
         await self.instances.put(KEY, RevisionInstances("rev-uid", (row,)))
 
-    async def tell(self, stage: Stage, uid: str = "rev-uid") -> None:
+    async def tell(self, stage: Stage, uid: str = "rev-uid", events: tuple[InstanceEvent, ...] = ()) -> None:
         one = ContainerRow("user-container", "registry/hello@sha256:aa", running=True, ready=stage == "ready")
-        row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (one,))
+        row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (one,), events=events)
         await self.instances.put(KEY, RevisionInstances(uid, (row,)))
 
     async def pod(self) -> Any:
@@ -128,6 +129,41 @@ async def test_a_pod_that_finds_no_room_is_told_once(world: World) -> None:
 
     await eventually(is_ready, what="the Pod runs")
     assert len((await world.store.list(kinds.EVENT.id)).items) == 1
+
+
+async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_one_of_its_revision(
+    world: World,
+) -> None:
+    await apply(world)
+    unhealthy = InstanceEvent("Warning", "Unhealthy", "Liveness probe failed: command ended with exit code 1")
+    killing = InstanceEvent("Normal", "Killing", "Container user-container failed liveness probe, will be restarted")
+    await world.tell("ready", events=(unhealthy, killing))
+
+    async def told(count: int) -> set[tuple[str, str, str, int]]:
+        events = (await world.store.list(kinds.EVENT.id)).items
+        seen = {(one["involvedObject"]["kind"], one["reason"], one["type"], one["count"]) for one in events}
+        assert seen == {
+            ("Pod", "Unhealthy", "Warning", count),
+            ("Revision", "Unhealthy", "Warning", count),
+            ("Pod", "Killing", "Normal", 1),
+        }
+        return seen
+
+    await eventually(lambda: told(1), what="the events")
+    await world.tell("unready", events=(killing, replace(unhealthy, count=3)))
+    await eventually(lambda: told(3), what="the count")
+    # Another leader does not write again what is there.
+    await world.stop()
+    await world.start()
+    await world.tell("ready", events=(killing, replace(unhealthy, count=3)))
+
+    async def is_ready() -> bool:
+        conditions = (await world.pod())["status"]["conditions"]
+        return {one["type"]: one["status"] for one in conditions}["Ready"] == "True"
+
+    await eventually(is_ready, what="the new leader shows the Pod")
+    await world.tell("unready", events=(killing, replace(unhealthy, count=4)))
+    await eventually(lambda: told(4), what="what came after the change of leaders")
 
 
 async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> None:

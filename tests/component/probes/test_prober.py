@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from autoscaler.probes.checks import Checker
-from autoscaler.probes.prober import Change, ProbeFailedError, Prober, Ready, RestartWanted, Unready, until_ready
+from autoscaler.probes.prober import (
+    Change,
+    Failing,
+    ProbeFailedError,
+    Prober,
+    Ready,
+    RestartWanted,
+    Unready,
+    until_ready,
+)
 from autoscaler.probes.spec import ExecCheck, HttpCheck, Probe, Probes, TcpCheck
 from autoscaler.runtime.fake import FakeEngine, FakeProgram, FakeRuntime
 from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
@@ -17,7 +26,7 @@ from knoll.errors import NotFoundError
 from tests.waiting import eventually
 
 NAME, APP, PORT = "hello-1", "user-container", 8080
-EAGER = Probe(TcpCheck(PORT), period_seconds=0)
+EAGER = Probe(TcpCheck(PORT), period_seconds=0, eager=True)
 FAST: dict[str, Any] = {"period_seconds": 0.01, "timeout_seconds": 5.0}
 
 
@@ -59,8 +68,20 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def next_change(prober: Prober) -> Change:
+    """The next change of what the instance is; probes that fail on the way are left out."""
     async with asyncio.timeout(10):
-        return await anext(prober.changes())
+        async for change in prober.changes():
+            if not isinstance(change, Failing):
+                return change
+    raise AssertionError("changes never end")
+
+
+async def failing(prober: Prober, start: str) -> Failing:
+    async with asyncio.timeout(10):
+        async for change in prober.changes():
+            if isinstance(change, Failing) and change.message.startswith(start):
+                return change
+    raise AssertionError("changes never end")
 
 
 async def test_readiness_is_seen_when_the_app_listens(stage: Stage) -> None:
@@ -106,13 +127,14 @@ async def test_an_app_that_is_not_alive_is_to_be_restarted_and_not_asked_meanwhi
         stage.app.status = 500
         wanted = await next_change(prober)
         assert isinstance(wanted, RestartWanted)
-        assert wanted.message.startswith("liveness probe failed: HTTP probe failed with statuscode: 500")
+        assert wanted.message.startswith("Liveness probe failed: HTTP probe failed with statuscode: 500")
+        prober.stopped(APP)
+        assert isinstance(await next_change(prober), Unready)
         asked = stage.app.asked
         stage.app.status = 200
         await stage.runtime.restart(NAME, APP)
         assert stage.app.asked == asked
         prober.restarted(APP)
-        assert isinstance(await next_change(prober), Unready)
         assert await next_change(prober) == Ready()
         await eventually(lambda: stage.app.asked > asked)
 
@@ -121,7 +143,7 @@ async def test_a_startup_probe_that_fails_too_often_ends_the_wait(stage: Stage) 
     stage.app.status = 404
     one = await stage.start()
     startup = Probe(HttpCheck(PORT), **FAST)
-    with pytest.raises(ProbeFailedError, match=r"user-container: startup probe failed: .*404"):
+    with pytest.raises(ProbeFailedError, match=r"user-container: Startup probe failed: .*404"):
         async with asyncio.timeout(10):
             await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(startup=startup)})
 
@@ -146,26 +168,70 @@ async def test_every_container_must_be_ready(stage: Stage) -> None:
     stage.engine.fail("exec", NotFoundError("the sidecar still boots"), times=20)
     probes = {"user_container": Probes(readiness=EAGER), "sidecar": Probes(readiness=ready_when_asked)}
     async with stage.prober(one, **probes) as prober:
-        await eventually(lambda: "sidecar" in prober.last_failure)
-        assert prober.last_failure == {"sidecar": "the sidecar still boots"}
+        assert await failing(prober, "Readiness") == Failing(
+            "sidecar", "Readiness probe failed: the sidecar still boots", "readiness"
+        )
         assert not prober.ready
         stage.engine.behave = lambda _: FakeProgram(exits_after=0.0, exit_code=0)
         assert await next_change(prober) == Ready()
 
 
-async def test_a_paused_instance_is_not_asked_and_stays_what_it_was(stage: Stage) -> None:
-    one = await stage.start()
-    liveness = Probe(HttpCheck(PORT), failure_threshold=1, **FAST)
-    async with stage.prober(one, user_container=Probes(liveness=liveness)) as prober:
+async def test_what_cloud_run_exports_is_ready_when_its_program_listens(stage: Stage) -> None:
+    one = await stage.start(after=0.3)
+    startup = Probe(
+        TcpCheck(PORT), period_seconds=240, timeout_seconds=240, success_threshold=1, failure_threshold=1, eager=True
+    )
+    async with stage.prober(one, user_container=Probes(startup=startup, readiness=EAGER)) as prober:
         assert await next_change(prober) == Ready()
-        await eventually(lambda: stage.app.asked > 3)
-        prober.suspend()
-        await stage.runtime.pause(NAME)
-        await eventually(lambda: stage.engine.server(NAME).in_flight <= 1)
+
+
+@pytest.mark.parametrize("kind", ["startup", "readiness"])
+async def test_early_failures_are_reported_once_and_a_later_one_when_it_differs(stage: Stage, kind: str) -> None:
+    stage.app.status = 503
+    one = await stage.start()
+    probe = Probe(HttpCheck(PORT, "/healthz"), period_seconds=240, failure_threshold=1, eager=True)
+    async with stage.prober(one, user_container=Probes(**{kind: probe})) as prober:
+        first = await failing(prober, "")
+        assert first.message == f"{kind.capitalize()} probe failed: HTTP probe failed with statuscode: 503"
         stage.app.status = 500
-        asked = stage.app.asked
+        second = await failing(prober, "")
+        assert second.message == f"{kind.capitalize()} probe failed: HTTP probe failed with statuscode: 500"
+
+
+async def test_a_refused_connection_is_reported_as_such(stage: Stage) -> None:
+    one = await stage.start(after=None)
+    async with stage.prober(one, user_container=Probes(readiness=EAGER)) as prober:
+        change = await failing(prober, "Readiness")
+    assert change.refused
+    assert change.message == f"Readiness probe failed: dial tcp {one.address}:{PORT}: connect: connection refused"
+
+
+async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: Stage) -> None:
+    one = await stage.start(APP, "sidecar")
+    readiness = Probe(HttpCheck(PORT), **FAST)
+    probes = {"user_container": Probes(readiness=readiness), "sidecar": Probes(liveness=EAGER)}
+    stage.app.status = 503
+    async with stage.prober(one, **probes) as prober:
+        await failing(prober, "")
+        assert not prober.passed(APP)
+        assert prober.passed("sidecar"), "it is ready without a probe: requests may be in it"
         stage.app.status = 200
-        await stage.runtime.resume(NAME)
-        prober.resume()
+        assert await next_change(prober) == Ready()
+        assert prober.passed(APP)
+        prober.restarted(APP)
+        assert not prober.passed(APP)
+
+
+async def test_the_other_containers_are_asked_while_one_is_started_again(stage: Stage) -> None:
+    one = await stage.start(APP, "sidecar")
+    liveness = Probe(HttpCheck(PORT), **FAST)
+    probes = {"user_container": Probes(liveness=liveness), "sidecar": Probes()}
+    async with stage.prober(one, **probes) as prober:
+        assert await next_change(prober) == Ready()
+        prober.stopped("sidecar")
+        asked = stage.app.asked
         await eventually(lambda: stage.app.asked > asked + 3)
-        assert prober.ready
+        assert not prober.ready
+        prober.restarted("sidecar")
+        assert isinstance(await next_change(prober), Unready)
+        assert await next_change(prober) == Ready()

@@ -270,6 +270,26 @@ async def test_a_restart_leaves_the_other_containers_alone(runtime: Runtime) -> 
     assert again.containers[0] == one.containers[0]
 
 
+async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime: Runtime, harness: Harness) -> None:
+    async with aclosing(runtime.events()) as events:
+        assert isinstance(await anext(events), Resync)
+        sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
+        one = await runtime.start(spec("hello-1", container("serve"), sidecar))
+        state = await runtime.end("hello-1", "sidecar", 0)
+        assert (state.name, state.running, state.exit_code, state.restarts) == ("sidecar", False, 137, 0)
+        assert await runtime.end("hello-1", "sidecar") == state
+        assert [each.running for each in (await until_state(runtime, "exited")).containers] == [True, False]
+        again = await runtime.restart("hello-1", "sidecar")
+        assert (again.running, again.restarts) == (True, 1)
+        assert (await fetch(one.address)).strip() == "hello-1"
+        await harness.kill("hello-1")
+        died = await first(events, ContainerDied)
+    assert isinstance(died, ContainerDied)
+    assert died.container == "user-container", "what was ended is no news"
+    with pytest.raises(NotFoundError, match="nothing"):
+        await runtime.end("hello-1", "nothing")
+
+
 async def test_restarting_what_is_not_there_is_refused(runtime: Runtime) -> None:
     await runtime.start(spec())
     with pytest.raises(NotFoundError, match="nothing"):

@@ -129,7 +129,7 @@ SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, R
     "the pull failed and the progress deadline has not passed": (
         fails("ResourcesAvailable", "ErrImagePull", "cannot pull repo@sha256:12", final=False),
         {"ResourcesAvailable": ("Unknown", "ErrImagePull"), "Ready": ("Unknown", "ErrImagePull")},
-        UNKNOWN, MISSING_UNKNOWN, (UNKNOWN, MISSING_UNKNOWN),
+        ("Unknown", "ErrImagePull"), MISSING_UNKNOWN, (("Unknown", "ErrImagePull"), MISSING_UNKNOWN),
     ),
     "the process exits before it is ready": (
         fails("ContainerHealthy", "ExitCode5", "the container exited: no database"),

@@ -135,6 +135,14 @@ def test_a_probe_asks_what_the_revision_says(written: dict[str, object], expecte
     assert found.check == expected
 
 
+def test_a_startup_probe_without_a_period_has_kubernetes_default() -> None:
+    check = {"tcpSocket": {"port": 8080}}
+    one = container(startupProbe=check, livenessProbe=check)
+    found = probes(revision(spec={"containers": [one]}))["user-container"]
+    assert found.startup == Probe(TcpCheck(8080), period_seconds=10, eager=True)
+    assert found.liveness == Probe(TcpCheck(8080), period_seconds=10)
+
+
 def test_probes_have_kubernetes_defaults_and_readiness_is_eager_at_the_start() -> None:
     check = {"tcpSocket": {"port": 0}}
     one = container(readinessProbe=check, livenessProbe={**check, "periodSeconds": 3, "failureThreshold": 9})

@@ -1,0 +1,195 @@
+"""Instances that start and do not become ready, or stop being so: what is done, and what users are shown of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from autoscaler.runtime.fake import FakeProgram
+from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
+from knoll.instances import ContainerRow, InstanceEvent, InstanceRow
+from knoll.scaling import Failure
+from tests.component.autoscaler.conftest import World
+from tests.waiting import eventually
+
+GET = {"httpGet": {"port": 0, "path": "/healthz"}}
+CLOUD_RUN = {
+    "tcpSocket": {"port": 8080}, "periodSeconds": 240, "timeoutSeconds": 240, "failureThreshold": 1,
+}  # fmt: skip
+"""The startup probe of every file that Cloud Run exports."""
+
+
+def spec(**container: Any) -> dict[str, Any]:
+    probe = {"successThreshold": 1, "tcpSocket": {"port": 0}}
+    return {"containers": [{"name": "user-container", "image": "app", "readinessProbe": probe, **container}]}
+
+
+class App:
+    """A program that answers with a status."""
+
+    def __init__(self, status: int = 200, **more: Any) -> None:
+        self.status, self._more = status, more
+
+    def __call__(self, _: object) -> FakeProgram:
+        return FakeProgram(answer=self.answer, **self._more)
+
+    async def answer(self, _: FakeRequest) -> FakeAnswer:
+        return FakeAnswer(status=self.status)
+
+
+async def row_of(world: World, key: str) -> InstanceRow:
+    _, entries = await world.instances.snapshot()
+    assert key in entries
+    (row,) = entries[key][1].instances
+    return row
+
+
+async def shown(world: World, key: str, holds: Callable[[InstanceRow, ContainerRow], bool], what: str) -> InstanceRow:
+    """Wait until users are shown this of the only instance."""
+
+    async def is_shown() -> InstanceRow:
+        row = await row_of(world, key)
+        assert holds(row, row.containers[0]), row
+        return row
+
+    return await eventually(is_shown, what=what)
+
+
+async def failure_of(world: World, key: str, reason: str) -> Failure:
+    async def is_told() -> Failure:
+        status = await world.status(key)
+        assert status is not None
+        assert status.failure is not None
+        assert status.failure.reason == reason, status.failure
+        return status.failure
+
+    return await eventually(is_told, what=f"failure {reason}")
+
+
+def events(row: InstanceRow, reason: str) -> list[InstanceEvent]:
+    return [one for one in row.events if one.reason == reason]
+
+
+@pytest.mark.parametrize("threshold", [1, 3])
+async def test_what_cloud_run_exports_becomes_ready_with_its_program(world: World, threshold: int) -> None:
+    world.engine.behave = lambda _: FakeProgram(listens_after=0.5)
+    await world.start()
+    key = await world.apply(spec=spec(startupProbe={**CLOUD_RUN, "failureThreshold": threshold}))
+    await world.ready(key)
+    row = await shown(world, key, lambda row, _: row.stage == "ready", "a ready instance")
+    assert (row.containers[0].restarts, events(row, "Killing")) == (0, [])
+
+
+async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(world: World) -> None:
+    app = world.engine.behave = App(503)
+    await world.start()
+    key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}))
+    failure = await failure_of(world, key, "Unhealthy")
+    message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    assert failure == Failure("ContainerHealthy", "Unhealthy", message, final=False)
+    row = await shown(world, key, lambda row, _: bool(row.events), "an Event")
+    assert row.events == (InstanceEvent("Warning", "Unhealthy", message),)
+    app.status = 200
+    await world.ready(key)
+    await world.says(key, failure=None)
+
+
+async def test_the_progress_deadline_says_which_probe_failed(world: World) -> None:
+    world.engine.behave = App(503)
+    await world.start()
+    annotations = {"serving.knative.dev/progress-deadline": "2s"}
+    key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}), annotations=annotations)
+    failure = await failure_of(world, key, "ProgressDeadlineExceeded")
+    assert failure == Failure(
+        "ResourcesAvailable",
+        "ProgressDeadlineExceeded",
+        "no instance became ready within 2 s: Readiness probe failed: HTTP probe failed with statuscode: 503",
+    )
+    await world.gone()
+
+
+async def test_a_container_that_is_told_to_end_runs_until_it_does(world: World) -> None:
+    """Its liveness probe fails: `Killing`, and no word of a crash loop while its grace runs."""
+    app = world.engine.behave = App(ignores_term=True)
+    await world.start()
+    liveness = {**GET, "periodSeconds": 1, "failureThreshold": 1}
+    key = await world.apply(spec=spec(livenessProbe=liveness) | {"timeoutSeconds": 600})
+    (one,) = await world.ready(key)
+    app.status = 500
+    row = await shown(world, key, lambda row, _: bool(events(row, "Killing")), "Killing")
+    (killing,) = events(row, "Killing")
+    message = "Container user-container failed liveness probe, will be restarted"
+    assert (killing.type, killing.message) == ("Normal", message)
+    row = await shown(world, key, lambda row, _: row.stage == "unready", "an instance that is not ready")
+    assert (row.containers[0].running, row.containers[0].ready, row.containers[0].reason) == (True, False, "")
+    assert world.engine.graces[f"{one.id}/user-container"] == 600, "it had answered: requests may be in it"
+    assert events(row, "Unhealthy")[0].message == ("Liveness probe failed: HTTP probe failed with statuscode: 500")
+
+
+async def test_what_never_answered_a_probe_is_killed_without_its_grace(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(listens_after=None, ignores_term=True)
+    await world.start()
+    startup = {"tcpSocket": {"port": 0}, "periodSeconds": 1, "failureThreshold": 1}
+    key = await world.apply(spec=spec(startupProbe=startup))
+    row = await shown(world, key, lambda _, one: one.restarts == 1, "the restart")
+    assert world.engine.graces[f"{row.name}/user-container"] <= 2
+    assert row.containers[0].last is not None
+    assert (row.containers[0].last.exit_code, row.containers[0].last.reason) == (137, "Error")
+    (killing,) = events(row, "Killing")
+    assert killing.message == "Container user-container failed startup probe, will be restarted"
+    assert (await failure_of(world, key, "Unhealthy")).message.startswith("Startup probe failed: dial tcp ")
+
+
+async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(world: World) -> None:
+    await world.start()
+    key = await world.apply()
+    (one,) = await world.ready(key)
+    world.engine.kill(one.id, exit_code=3)
+    await shown(world, key, lambda row, each: row.stage == "ready" and each.restarts == 1, "it runs again")
+    world.engine.kill(one.id, exit_code=3)
+    row = await shown(world, key, lambda _, each: each.reason == "CrashLoopBackOff", "the back-off")
+    (container,) = row.containers
+    assert not container.running
+    assert container.message == f"back-off 10s restarting failed container=user-container pod={one.id}_default"
+    (back_off,) = events(row, "BackOff")
+    assert back_off.message == (f"Back-off restarting failed container user-container in pod {one.id}_default")
+
+
+async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(listens_after=None, exits_after=0.01, oom=True)
+    await world.start()
+    key = await world.apply()
+    failure = await failure_of(world, key, "OOMKilled")
+    assert failure.condition == "ContainerHealthy"
+    row = await shown(world, key, lambda _, one: one.last is not None, "how it ended")
+    assert row.containers[0].last is not None
+    assert row.containers[0].last.reason == "OOMKilled"
+
+
+async def test_each_instance_that_becomes_ready_begins_the_progress_deadline_anew(world: World) -> None:
+    delays = iter([0.0, 0.8, 1.6])
+    world.engine.behave = lambda _: FakeProgram(listens_after=next(delays))
+    await world.start()
+    annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "3"}
+    key = await world.apply(annotations=annotations)
+    await world.ready(key, 3)
+    assert (await world.says(key, initial_reached=True)).failure is None
+
+
+async def test_what_is_ready_is_not_ended_by_the_progress_deadline(world: World) -> None:
+    count = iter(range(10))
+    world.engine.behave = lambda _: FakeProgram(listens_after=None if next(count) else 0.0)
+    await world.start()
+    annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "2"}
+    key = await world.apply(annotations=annotations)
+    failure = await failure_of(world, key, "ProgressDeadlineExceeded")
+    assert failure.final
+    assert failure.message.startswith("1 of 2 instances became ready within 1 s of the last progress")
+    await world.ready(key)
+    status = await world.says(key, actual=1, desired=2)
+    assert not status.initial_reached
+    late = next(one for one in world.engine.instances.values() if one.containers["user-container"].server is None)
+    world.engine.kill(late.spec.name)  # its next run listens
+    world.engine.behave = lambda _: FakeProgram()
+    await world.ready(key, 2)
+    await world.says(key, initial_reached=True, failure=None, active="True")
