@@ -19,8 +19,8 @@ from api.controllers.actions import (
     UpdateStatus,
 )  # fmt: skip
 from api.controllers.cache import Seen
-from api.controllers.observe import World
-from knoll import jobs
+from api.controllers.observe import World, note_shown
+from knoll import jobs, kinds
 from knoll.errors import NotFoundError
 from knoll.job_queue import JobQueue
 from knoll.resources.admission import timestamp
@@ -92,6 +92,8 @@ class Executor:
                 self._emit(action)
 
     def _take(self, resource: str, body: Json) -> None:
+        if resource == kinds.SERVICE.id:
+            note_shown(body, self._world, self._clock())
         # A body on its way out may be gone already: the watch says when.
         if not objects.deleting(body):
             self._seen(self._world.cache.put(resource, body))

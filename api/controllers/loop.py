@@ -184,6 +184,7 @@ class Controllers:
             return
         if seen.after is None and seen.before is not None:
             self.world.asked.pop(seen.before["metadata"]["uid"], None)
+            self.world.shown.pop(seen.before["metadata"]["uid"], None)
         if seen.key[0] == kinds.CONFIG_MAP.id:
             self._configured(seen)
         for key in dependents.keys(seen, self.world.cache):

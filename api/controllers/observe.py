@@ -52,9 +52,24 @@ class World:
     """Living followers of the routing table."""
     asked: dict[str, float] = field(default_factory=dict)
     """By uid, epoch seconds at which the builder was last given a job."""
+    shown: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By uid of a Service, the last generation that was shown as not final, and the epoch seconds of that."""
     config: PlatformConfig = field(default_factory=PlatformConfig)
     naming: hosts.Naming = field(default_factory=hosts.Naming)
     """Of `config`, and where users reach the activator."""
+
+
+def note_shown(body: Json, world: World, now: float) -> None:
+    """Remember when a generation of a Service was first shown as not final. Mutates `world.shown`.
+
+    Args:
+        body: a Service as it was written just now.
+    """
+    uid, generation = body["metadata"]["uid"], objects.generation(body)
+    if objects.condition_status(body) != "Unknown":
+        world.shown.pop(uid, None)
+    elif objects.observed(body) and world.shown.get(uid, (0, 0.0))[0] != generation:
+        world.shown[uid] = (generation, now)
 
 
 def decide(key: Key, world: World, now: float) -> Outcome:
@@ -69,7 +84,7 @@ def decide(key: Key, world: World, now: float) -> Outcome:
         return _removed(key, world)
     match resource:
         case kinds.SERVICE.id:
-            return service.reconcile(_service(body, world.cache), now)
+            return service.reconcile(_service(body, world), now)
         case kinds.CONFIGURATION.id:
             return configuration.reconcile(_configuration(body, world.cache, world.config.gc), now)
         case kinds.REVISION.id:
@@ -102,7 +117,9 @@ def _removed(key: Key, world: World) -> Outcome:
     return Outcome()
 
 
-def _service(body: Json, cache: Cache) -> service.Observed:
+def _service(body: Json, world: World) -> service.Observed:
+    cache = world.cache
+    generation, since = world.shown.get(body["metadata"]["uid"], (0, 0.0))
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     own_name = (body["spec"]["template"].get("metadata") or {}).get("name")
     return service.Observed(
@@ -110,6 +127,7 @@ def _service(body: Json, cache: Cache) -> service.Observed:
         configuration=cache.get(CONFIGURATION, namespace, name),
         route=cache.get(ROUTE, namespace, name),
         named_revision=cache.get(REVISION, namespace, own_name) if own_name else None,
+        shown=since if generation == objects.generation(body) else None,
     )
 
 

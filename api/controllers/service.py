@@ -13,6 +13,11 @@ from knoll.store import Json
 CONFIGURATIONS_READY = "ConfigurationsReady"
 ROUTES_READY = "RoutesReady"
 
+SHOWN_SECONDS = 1.0
+"""How long a new generation is shown as not final before it is shown as failed. `kn` reads the Service after its write
+and then waits for the next event; a failure that it reads at once is followed by none, and it waits for 600 s.
+Source: knative/client, pkg/wait/wait_for_ready.go."""
+
 _NOT_TO_CONFIGURATION = {well_known.LAST_APPLIED, well_known.ROLLOUT_DURATION}
 _NOT_TO_ROUTE = {well_known.LAST_APPLIED}
 
@@ -28,6 +33,8 @@ class Observed:
     """Of the Service's name, whoever owns it."""
     named_revision: Json | None = None
     """The Revision that the template names, if it names one and it exists."""
+    shown: float | None = None
+    """Epoch seconds at which this process first showed the newest generation as not final; None when it did not."""
 
 
 def reconcile(observed: Observed, now: float) -> Outcome:
@@ -48,10 +55,30 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     configurations = _configuration(observed, status, actions)
     routes = _route(observed, status, actions, serialized=configurations.reason == "OutOfDate")
     verdicts = {CONFIGURATIONS_READY: configurations, ROUTES_READY: routes}
+    held = _held_seconds(observed, now) if FALSE in (configurations.status, routes.status) else 0.0
+    if held:
+        verdicts = {name: _not_final(verdict) for name, verdict in verdicts.items()}
     status["observedGeneration"] = objects.generation(service)
     status["conditions"] = conditions.merged(kinds.SERVICE, service, verdicts, now)
     after = objects.changed(service, new_status=status)
-    return Outcome([*actions, *objects.write(kinds.SERVICE.id, service, after)])
+    return Outcome([*actions, *objects.write(kinds.SERVICE.id, service, after)], held or None)
+
+
+def _held_seconds(observed: Observed, now: float) -> float:
+    """Seconds for which a failure of the newest generation is not final yet; 0 when it may be."""
+    service = observed.service
+    ready = objects.condition(service) if objects.observed(service) else None
+    if ready is None:
+        return SHOWN_SECONDS
+    if ready["status"] != UNKNOWN:
+        return 0.0
+    # Another process may have shown it: then the condition's own time, which is no later, says when.
+    shown = observed.shown if observed.shown is not None else objects.epoch(ready["lastTransitionTime"])
+    return max(0.0, shown + SHOWN_SECONDS - now)
+
+
+def _not_final(verdict: Verdict) -> Verdict:
+    return Verdict(UNKNOWN, verdict.reason, verdict.message) if verdict.status == FALSE else verdict
 
 
 def desired_configuration(service: Json, existing: Json | None = None) -> Json:

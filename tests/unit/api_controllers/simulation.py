@@ -5,7 +5,7 @@ The far edge (builder, autoscaler, activators) is scripted by the tests: they fi
 
 from typing import Any
 
-from api.controllers import dependents, execute, objects, observe
+from api.controllers import dependents, execute, objects, observe, service
 from api.controllers.actions import (
     Action,
     Create,
@@ -134,13 +134,21 @@ class Simulation:
 
     def settle(self) -> None:
         """Reconcile until nothing is left to do."""
+        held: set[Key] = set()
         for _ in range(2000):
+            if not self._dirty and held:
+                self.now += service.SHOWN_SECONDS
+                self._dirty.update(dict.fromkeys(held))
+                held.clear()
             if not self._dirty:
                 return
             key = next(iter(self._dirty))
             del self._dirty[key]
-            for action in observe.decide(key, self.world, self.now).actions:
+            outcome = observe.decide(key, self.world, self.now)
+            for action in outcome.actions:
                 self.carry_out(action)
+            if outcome.requeue_after and key[0] == kinds.SERVICE.id:
+                held.add(key)
         raise AssertionError(f"the controllers never come to rest; still waiting: {list(self._dirty)}")
 
     def everything_again(self) -> list[Action]:
@@ -190,6 +198,8 @@ class Simulation:
         self._version += 1
         self.writes += 1
         stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
+        if resource == kinds.SERVICE.id:
+            observe.note_shown(stored, self.world, self.now)
         self._seen(self.world.cache.put(resource, stored))
         return stored
 
