@@ -15,7 +15,7 @@ from knoll.config.platform import PlatformConfig
 from knoll.informer import Informer, Notice
 from knoll.kinds import DOMAIN_MAPPING, SECRET
 from knoll.live import LiveConfig
-from knoll.store import Json, Store
+from knoll.store import Json, Source
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 class Configured:
     """Keeps a gateway as ConfigMaps, DomainMappings and Secrets say."""
 
-    def __init__(self, gateway: Gateway, store: Store, *, tls: bool = False) -> None:
+    def __init__(self, gateway: Gateway, store: Source, *, tls: bool = False) -> None:
         """Args: tls: there are ports for it, so certificates are wanted."""
         self._gateway = gateway
         self._access_log = AccessLog(gateway)

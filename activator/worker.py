@@ -17,7 +17,7 @@ from activator.gateway import Gateway
 from activator.reporter import Reporter
 from knoll import admin
 from knoll.connect import connected
-from knoll.redis_store import SMALL_RING, RedisStore
+from knoll.gateway_objects import GATEWAY_OBJECTS, GatewayObject, GatewaySource
 from knoll.redis_tables import RedisTable
 from knoll.scaling import ENDPOINTS, RevisionEndpoints
 from knoll.settings import ActivatorSettings
@@ -74,8 +74,9 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
     async with connected(settings.redis_url, "knoll-activator") as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         followers = following.followers(gateway, routing, endpoints)
-        store = RedisStore(redis, ring=SMALL_RING)
-        configured = Configured(gateway, store, tls=bool(ports.tls))
+        published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
+        source = GatewaySource(published, settings.gateway_keyring)
+        configured = Configured(gateway, source, tls=bool(ports.tls))
         gateway.overload_status = settings.activator_overload_status
         listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()
 
@@ -105,7 +106,6 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
         await gateway.stop()
         ending.set()
         await _end(background, wait_for_last=parent is None)
-        await store.close()
 
 
 async def _open(

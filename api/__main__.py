@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from api import access, certificates, owner, seeds
 from api.app import create_app
 from api.controllers.run import run as run_controllers
-from knoll import admin, logs
+from knoll import admin, logs, resealing
 from knoll.admin import QuietServer
 from knoll.connect import connected
 from knoll.errors import KnollError
@@ -39,7 +39,7 @@ DAY = 24 * 3600.0
 async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve and reconcile until `stop` is set. Raises: OSError: a port is taken, or the state cannot be kept."""
     async with connected(settings.redis_url, "knoll-api") as redis:
-        store = RedisStore(redis)
+        store = RedisStore(redis, keyring=settings.keyring)
         live, config_maps = LiveConfig.of(store)
         following = asyncio.create_task(config_maps.run())
         files = _certificates(settings)[0] if settings.api_tls_port else None
@@ -57,6 +57,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         helpers = [
             following,
             asyncio.create_task(seeds.keep(store, settings, planted)),
+            asyncio.create_task(resealing.at_start(redis, settings.keyring)),
             asyncio.create_task(_end(stop, servers, app.state.watches.close)),
             *([asyncio.create_task(_renew(settings, servers[1], planted))] if files else []),
         ]

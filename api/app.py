@@ -39,6 +39,7 @@ from knoll.errors import (
     UnauthorizedError,
 )
 from knoll.kinds import CORE_SERVICE, SERVICE_ACCOUNT
+from knoll.sealing import Keyring
 from knoll.settings import ApiSettings
 from knoll.store import Store
 
@@ -77,7 +78,7 @@ def create_app(
     uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics)
     writes = Writes(store, Admission(config))
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
-    authenticator = Authenticator(store, redis)
+    authenticator = Authenticator(store, redis, keyring=settings.keyring)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -100,7 +101,10 @@ def create_app(
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectrulesreviews", _rules_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/tokenreviews", _token_review(authenticator)),
-            _route("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", _token(store, redis, config)),
+            _route(
+                "/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+                _token(store, redis, settings.keyring, config),
+            ),
             Route("/api/{path:path}", resources),
             Route("/apis/{path:path}", resources),
             Route("/{path:path}", _Guarded(_nothing_here)),
@@ -290,7 +294,7 @@ def _token_review(authenticator: Authenticator) -> Handler:
     return review
 
 
-def _token(store: Store, redis: "Redis | None", config: Callable[[], PlatformConfig]) -> Handler:
+def _token(store: Store, redis: "Redis | None", keyring: Keyring, config: Callable[[], PlatformConfig]) -> Handler:
     async def create(request: Request) -> Response:
         _only_post(request)
         if redis is None:
@@ -299,7 +303,7 @@ def _token(store: Store, redis: "Redis | None", config: Callable[[], PlatformCon
         found = request.path_params
         account = await store.get(SERVICE_ACCOUNT.id, found["namespace"], found["name"])
         await _refuse_more_rights(store, request, found["namespace"], found["name"])
-        key, most = await tokens.shared_key(redis), config().security.max_token_seconds
+        key, most = await tokens.shared_key(redis, keyring), config().security.max_token_seconds
         answer = token_requests.answer(parsed.value, account, key, time.time(), most)
         return _json(answer, 201)
 

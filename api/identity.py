@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from knoll import tokens
 from knoll.errors import NotFoundError, UnauthorizedError
 from knoll.kinds import SERVICE_ACCOUNT
+from knoll.sealing import PLAIN, Keyring
 from knoll.store import Store
 
 
@@ -44,14 +45,23 @@ _REMEMBERED = 1024
 class Authenticator:
     """Believes tokens of ServiceAccounts that still are there."""
 
-    def __init__(self, store: Store, redis: "Redis | None", now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        redis: "Redis | None",
+        now: Callable[[], float] = time.time,
+        *,
+        keyring: Keyring = PLAIN,
+    ) -> None:
         """
         Args:
             redis: where the platform's key lies; without it, no token is believed.
             now: gives epoch seconds.
+            keyring: what that key is sealed with.
         """
         self._store = store
         self._redis = redis
+        self._keyring = keyring
         self._now = now
         self._key: tokens.SigningKey | None = None
         self._known: dict[str, tokens.Claims] = {}
@@ -104,6 +114,6 @@ class Authenticator:
         wanted = tokens.key_id(token)
         # Another process made a new key when the store had lost the one that is held here.
         if self._key is None or self._key.id != wanted:
-            self._key = await tokens.shared_key(self._redis)
+            self._key = await tokens.shared_key(self._redis, self._keyring)
             self._known.clear()
         return self._key

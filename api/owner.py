@@ -40,7 +40,7 @@ async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: 
     public = yaml.safe_dump(kubeconfig.document(server, authority), sort_keys=False)
     await seeds.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
     account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
-    key = await tokens.shared_key(redis)
+    key = await tokens.shared_key(redis, settings.keyring)
     path, now, uid = settings.kubeconfig, time.time(), account["metadata"]["uid"]
     if _is_good(path, server, authority, key, uid, now):
         return

@@ -66,7 +66,8 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "autoscaler")
-    store = RedisStore(redis, ring=SMALL_RING)
+    keyring = settings.keyring
+    store = RedisStore(redis, ring=SMALL_RING, keyring=keyring)
     async with make(settings) as runtime, Checker() as checker:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)
@@ -84,6 +85,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
                 machine=Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction),
                 tick_seconds=settings.tick_seconds,
                 quiet_seconds=settings.quiet_seconds,
+                keyring=keyring,
             ),
         )
 

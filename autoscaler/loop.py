@@ -36,6 +36,7 @@ from knoll.resources.parsing import parse
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import scaling_spec
 from knoll.scaling import Endpoint, RevisionEndpoints, ScaleStatus
+from knoll.sealing import PLAIN, Keyring
 from knoll.store import Json, Store
 from knoll.tables import Table
 from knoll.tokens import shared_key
@@ -69,6 +70,7 @@ class Autoscaler:
         tick_seconds: float = 2.0,
         quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
+        keyring: Keyring = PLAIN,
     ) -> None:
         self._runtime, self._store = runtime, store
         self._endpoints, self._scale = endpoints, scale
@@ -94,7 +96,7 @@ class Autoscaler:
             self._sources,
             needed=self._needs,
             changed=self._sources_changed,
-            key=partial(shared_key, redis),
+            key=partial(shared_key, redis, keyring),
             longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=clock,
         )

@@ -2,7 +2,7 @@
 
 from knoll import lean
 
-lean.begin("cryptography")
+lean.begin()
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ async def serve(settings: BuilderSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "builder")
-    resolver = Resolver(settings, redis, RedisStore(redis))
+    resolver = Resolver(settings, redis, RedisStore(redis, keyring=settings.keyring))
 
     async def ready() -> str:
         try:
@@ -57,7 +57,7 @@ async def serve(settings: BuilderSettings) -> None:
 
 async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) -> None:
     """Tidy up every now and then."""
-    store = RedisStore(redis)
+    store = RedisStore(redis, keyring=settings.keyring)
     while True:
         try:
             # No look-up pins an image between the moment Revisions are read and the moment pins are dropped.

@@ -66,7 +66,7 @@ async def workshop() -> AsyncIterator[Workshop]:
     settings = _settings()
     redis = connect(settings.redis_url, "builder")
     try:
-        yield Workshop(settings, redis, RedisStore(redis))
+        yield Workshop(settings, redis, RedisStore(redis, keyring=settings.keyring))
     finally:
         await redis.aclose()
 

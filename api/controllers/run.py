@@ -8,12 +8,14 @@ import structlog
 from redis.asyncio import Redis
 
 from api.controllers.backing import Gateway
+from api.controllers.gateway_publisher import GatewayPublisher
 from api.controllers.loop import Controllers, Tables
 from api.controllers.quota_use import QuotaUse
 from api.controllers.showing import Showing
 from knoll import jobs, kinds, scaling, traffic
 from knoll.collector import Collector
 from knoll.connect import unsafe_settings
+from knoll.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.informer import Informer, Informers
 from knoll.instances import INSTANCES, RevisionInstances
 from knoll.job_queue import JobQueue
@@ -66,11 +68,13 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
         )
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
+        published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         gateway = Gateway(settings.gateway_address, settings.public_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
             group.create_task(Collector(store, list(informers)).run())
             group.create_task(controllers.run())
+            group.create_task(GatewayPublisher(informers, published, settings.gateway_keyring).run())
             group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())
             group.create_task(Showing(store, informers, shown, tables.scale, gateway).run())
 

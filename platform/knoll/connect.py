@@ -11,10 +11,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from knoll.errors import StoreUnavailableError
+from knoll.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -93,12 +93,19 @@ async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn "Redis is away" into ours. Raises: StoreUnavailableError."""
+    """Turn Redis' refusals into ours. Raises: StoreUnavailableError, StoreForbiddenError."""
     try:
         yield
     except AWAY as error:
         raise StoreUnavailableError(f"Redis does not answer: {error}") from error
+    except NoPermissionError as error:
+        raise StoreForbiddenError(
+            f"Redis refuses this to the user of this process: {error}; the users are made by `knoll up`, Compose or "
+            "`knoll redis-acl`"
+        ) from error
     except ResponseError as error:
+        if "NOPERM" in str(error):  # refused to a command of a script
+            raise StoreForbiddenError(f"Redis refuses this to the user of this process: {error}") from error
         # Its disk is full or broken, or its replicas are away: it refuses writes until that is mended.
         if any(code in str(error) for code in ("MISCONF", "NOREPLICAS")):
             raise StoreUnavailableError(f"Redis takes no writes: {error}") from error

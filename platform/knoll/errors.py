@@ -145,6 +145,10 @@ class StoreUnavailableError(KnollError):
     code, reason = 503, "ServiceUnavailable"
 
 
+class StoreForbiddenError(KnollError):
+    """Redis refuses a command, a key or a channel to the user that this process logs in as."""
+
+
 class RuntimeUnavailableError(KnollError):
     """The container engine does not answer; the caller may try again."""
 

@@ -15,7 +15,7 @@ import structlog
 from knoll.connect import Backoff
 from knoll.errors import ExpiredError, StoreUnavailableError
 from knoll.squeezing import expanded, squeezed
-from knoll.store import Event, Json, PackedListing, Store
+from knoll.store import Event, Json, PackedListing, Source
 from knoll.store_rules import decode, decode_all, key_in, key_of, owners_in, sort_key
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class _Kept:
 class Informer:
     """The objects of one kind."""
 
-    def __init__(self, store: Store, resource: str, *, labels: Sequence[str] = ()) -> None:
+    def __init__(self, store: Source, resource: str, *, labels: Sequence[str] = ()) -> None:
         """
         Args:
             labels: names of labels that `list` is asked for often: these have an index.
@@ -220,7 +220,7 @@ def _discard(index: defaultdict[K, set[str]], at: K, key: str) -> None:
 class Informers:
     """Several informers fed by one watch, so that all of them see the changes of all kinds in one order."""
 
-    def __init__(self, store: Store, informers: Sequence[Informer]) -> None:
+    def __init__(self, store: Source, informers: Sequence[Informer]) -> None:
         self._store = store
         self._informers = {informer.resource: informer for informer in informers}
 

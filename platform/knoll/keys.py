@@ -25,7 +25,7 @@ POKES = "knoll:pokes"
 """Channel: `reports.Poke`, at once when a request finds no free instance."""
 
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
-"""String: PEM of the key that signs the tokens of ServiceAccounts. Written once, by whoever needs it first."""
+"""String: PEM of the key that signs the tokens of ServiceAccounts, sealed (`sealing`). Made when it is first needed."""
 
 
 def objects(resource: str) -> str:

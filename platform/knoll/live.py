@@ -8,7 +8,7 @@ from knoll.config.platform import NAMES, PlatformConfig
 from knoll.informer import Informer, Notice
 from knoll.kinds import CONFIG_MAP
 from knoll.resources.labels import SYSTEM_NAMESPACE
-from knoll.store import Store
+from knoll.store import Source
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class LiveConfig:
         config_maps.subscribe(self._note)
 
     @classmethod
-    def of(cls, store: Store) -> "tuple[LiveConfig, Informer]":
+    def of(cls, store: Source) -> "tuple[LiveConfig, Informer]":
         """With an informer of its own, which the caller must run."""
         informer = Informer(store, CONFIG_MAP.id)
         return cls(informer), informer

@@ -3,6 +3,8 @@
 One script does each write: compare, count the version up, set, index owners, append the event. One reader in each
 process feeds all its watches, however many.
 
+Secrets and their events are sealed on the way to Redis and opened on the way back (`sealing`); nothing else is touched.
+
 A Redis that comes back without its data starts at a version above every one it ever gave out (the clock's milliseconds,
 which writes cannot overtake). Watches then end with ExpiredError, as they do when the history was trimmed past them.
 """
@@ -17,11 +19,12 @@ from redis.asyncio import Redis
 
 from knoll import keys
 from knoll import store_rules as rules
-from knoll.connect import AWAY, BLOCK_MS, Backoff, Entry, answering, read_stream, version_of
-from knoll.errors import AlreadyExistsError, ExpiredError, NotFoundError
-from knoll.ring import Ring
+from knoll.connect import answering
+from knoll.errors import AlreadyExistsError, NotFoundError, StoreForbiddenError, StoreUnavailableError
+from knoll.event_feed import Feed
+from knoll.sealing import PLAIN, SEALED_KINDS, Keyring, SealedError, event_subject, object_subject
 from knoll.store import Event, Json, Listing, Packed, PackedListing
-from knoll.store_rules import Record, Write, describe, key_of
+from knoll.store_rules import Write, describe, key_of
 
 log = structlog.get_logger()
 
@@ -31,11 +34,9 @@ RING = 1024
 """Events kept in memory for watches, at least (twice as many at most)."""
 SMALL_RING = 128
 """The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
-_BATCH = 256
 _DECODE_AT_ONCE = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
 """A version, and keys with what is stored under them."""
-_TYPES: dict[bytes, rules.EventType] = {b"A": "ADDED", b"M": "MODIFIED", b"D": "DELETED"}
 
 # A number of this size would turn into "1.76e+12" if Lua wrote it by itself.
 _VERSION = """
@@ -108,6 +109,7 @@ class RedisStore:
         history: int = HISTORY,
         ring: int = RING,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        keyring: Keyring = PLAIN,
     ) -> None:
         """
         Args:
@@ -115,14 +117,16 @@ class RedisStore:
             history: events kept in Redis.
             ring: events kept in memory for watches.
             clock: for deletionTimestamp.
+            keyring: seals and opens Secrets.
         """
         self._redis = redis
+        self._keyring = keyring
         self._history = history
         self._clock = clock
         self._newest = redis.register_script(_NEWEST)
         self._list = redis.register_script(_LIST)
         self._write = redis.register_script(_WRITE)
-        self._feed = _Feed(redis, ring)
+        self._feed = Feed(redis, ring, keyring)
 
     async def close(self) -> None:
         """Stop reading events; to be called once nobody watches any more."""
@@ -145,14 +149,23 @@ class RedisStore:
         found.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
         items: list[Json] = []
         for begin in range(0, len(found), _DECODE_AT_ONCE):
-            items += rules.decode_all(_parse(value) for _, value in found[begin : begin + _DECODE_AT_ONCE])
+            batch = found[begin : begin + _DECODE_AT_ONCE]
+            items += rules.decode_all(self._parse(resource, field.decode(), value) for field, value in batch)
             # A long list must not keep everybody else in this process waiting.
             await asyncio.sleep(0)
         return Listing(items, version)
 
     async def list_packed(self, resource: str) -> PackedListing:
         version, found = await self._read_all(resource)
-        return PackedListing([Packed(key.decode(), *_parse(value)) for key, value in found], version)
+        items = []
+        for field, value in found:
+            key = field.decode()
+            try:
+                items.append(Packed(key, *self._parse(resource, key, value)))
+            except SealedError as error:
+                # One that cannot be read must not keep all others from those who follow them.
+                log.error("object unreadable", resource=resource, key=key, error=str(error))
+        return PackedListing(items, version)
 
     async def create(self, resource: str, body: Json) -> Json:
         write = rules.plan_create(resource, body)
@@ -209,21 +222,39 @@ class RedisStore:
             value = await cast(Awaitable[bytes | None], self._redis.hget(keys.objects(resource), key))
         if value is None:
             raise NotFoundError(f"{describe(resource, key)} not found")
-        return _parse(value)
+        return self._parse(resource, key, value)
+
+    def _parse(self, resource: str, key: str, value: bytes) -> tuple[int, bytes]:
+        """Version and JSON of what is stored. Raises: SealedError."""
+        version, _, data = value.partition(b"\n")
+        if resource in SEALED_KINDS:
+            data = self._keyring.open(data, object_subject(resource, key))
+        return int(version), data
+
+    def _sealed(self, write: Write) -> tuple[bytes, bytes]:
+        """The object and its event as Redis is given them. Raises: SealedError."""
+        data, event = b"" if write.removes else write.data, rules.pack(write)
+        if write.resource not in SEALED_KINDS or not self._keyring.seals:
+            return data, event
+        # The key stands in front of the event's envelope, which is bound to it.
+        sealed = self._keyring.seal(event, event_subject(write.resource, write.key))
+        event = write.key.encode() + b"\n" + sealed
+        return data and self._keyring.seal(data, object_subject(write.resource, write.key)), event
 
     async def _try(self, write: Write) -> tuple[bool, int]:
         leave, join = write.owners_before - write.owners, write.owners - write.owners_before
         owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
+        data, event = self._sealed(write)
         with answering():
             done, version = await self._write(
                 keys=[keys.objects(write.resource), keys.REVISION, keys.EVENTS, *owner_sets],
                 args=[
                     write.key,
                     "" if write.at is None else write.at,
-                    b"" if write.removes else write.data,
+                    data,
                     write.type[0],
                     write.resource,
-                    rules.pack(write),
+                    event,
                     self._history,
                     len(leave),
                 ],
@@ -238,7 +269,10 @@ class RedisStore:
                 version, found = await both.execute()
             if version is None:
                 # An empty Redis gets its first version; what somebody wrote meanwhile must be in the listing.
-                await self._newest(keys=[keys.REVISION], args=[])
+                try:
+                    await self.version()
+                except StoreForbiddenError as error:
+                    raise StoreUnavailableError("Redis is empty, and the API has not written to it yet") from error
                 return await self._read_all(resource)
         return int(version), list(found.items())
 
@@ -246,138 +280,3 @@ class RedisStore:
         with answering():
             version, *flat = await self._list(keys=[keys.objects(resource), keys.REVISION], args=[prefix])
         return int(version), list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _parse(value: bytes) -> tuple[int, bytes]:
-    version, _, data = value.partition(b"\n")
-    return int(version), data
-
-
-def _record(entry: Entry) -> Record:
-    entry_id, fields = entry
-    return Record(version_of(entry_id), _TYPES[fields[b"t"]], fields[b"r"].decode(), fields[b"e"])
-
-
-class _Feed:
-    """One reader of the event stream for all watches of a process. It reads while there is a watch."""
-
-    def __init__(self, redis: "Redis", size: int) -> None:
-        self._redis = redis
-        self._ring = Ring(size)
-        self._reader: asyncio.Task[None] | None = None
-        self._watches = 0
-
-    async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-            self._reader = None
-
-    async def watch(self, since: int, resource: str | None) -> AsyncIterator[Event]:
-        ring, position, losses = self._ring, since, self._ring.losses
-        self._watches += 1
-        try:
-            if since > ring.tip:
-                # A version from the future: of a Redis that has lost its data since.
-                await self._patiently(since)
-            while True:
-                records = ring.after(position)
-                if ring.losses != losses:
-                    raise _expired(position, "Redis has lost data")
-                if records is None:
-                    records = await self._patiently(position)
-                    if not records:
-                        self._begin(position)
-                elif not records:
-                    await ring.news()
-                for record in records:
-                    position = record.version
-                    if resource is None or record.resource == resource:
-                        yield record.event()
-        finally:
-            self._watches -= 1
-            if not self._watches:
-                self._end()
-
-    async def _patiently(self, since: int) -> list[Record]:
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._past(since)
-            except AWAY:
-                await backoff.wait()
-
-    async def _past(self, since: int) -> list[Record]:
-        """The next events after `since` from Redis; empty when there is none yet. Raises: ExpiredError."""
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.REVISION)
-            both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
-            version, entries = await both.execute()
-        if version is None or int(version) < since:
-            raise _expired(since, f"the newest version is {int(version or 0)}")
-        if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
-            raise _expired(since, "the history no longer reaches back to it")
-        return [_record(entry) for entry in entries]
-
-    def _begin(self, position: int) -> None:
-        if self._reader is not None and self._reader.done() and not self._reader.cancelled():
-            self._reader.result()  # a bug shows in the watches, not only in a log
-        if self._reader is None or self._reader.done():
-            self._ring.start(position)
-            self._reader = asyncio.create_task(self._read(), name="store events")
-
-    def _end(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = None
-        self._ring.stop()
-
-    async def _read(self) -> None:
-        try:
-            await self._append_for_ever()
-        finally:
-            # Not when `_end` has cancelled this reader, and the ring may be another's by now.
-            if self._reader is asyncio.current_task():
-                self._ring.stop()
-
-    async def _append_for_ever(self) -> None:
-        """Returns when events are missing."""
-        ring, backoff, doubtful = self._ring, Backoff(), False
-        while True:
-            try:
-                if doubtful and not await self._still_there():
-                    log.warning("redis lost events", version=ring.tip)
-                    ring.stop(lost=True)
-                    return
-                entries = await read_stream(self._redis, keys.EVENTS, f"{ring.tip}-0", _BATCH, BLOCK_MS)
-            except AWAY as error:
-                if not doubtful:
-                    log.warning("event history interrupted", error=str(error))
-                doubtful = True
-                await backoff.wait()
-                continue
-            backoff.reset()
-            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
-            doubtful = not entries
-            if entries and not ring.append([_record(entry) for entry in entries]):
-                return
-
-    async def _still_there(self) -> bool:
-        """Whether Redis still has what it said last: it may have come back from an older file."""
-        tip, last = self._ring.tip, self._ring.last()
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.REVISION)
-            both.xrange(keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
-            version, entries = await both.execute()
-        if version is None or int(version) < tip:
-            return False
-        found = {version_of(entry[0]): entry[1] for entry in entries}
-        if tip in found:
-            return last is None or bool(found[tip][b"e"] == last.packed)
-        # Only what is older than the newest events is trimmed. Whoever reads an emptied Redis sets its version anew, to
-        # the clock, so a version beyond ours is no proof that ours is still there: its events are.
-        return tip + 1 in found or (last is None and int(version) == tip)
-
-
-def _expired(since: int, why: str) -> ExpiredError:
-    return ExpiredError(f"too old resource version: {since} ({why})")

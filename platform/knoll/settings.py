@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta
 
+from knoll import key_files
 from knoll.errors import KnollError
+from knoll.sealing import PLAIN, Keyring
 
 PREFIX = "KNOLL_"
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -33,7 +36,11 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every process needs."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis, as redis-py writes it (`redis://`, `rediss://`, `unix://`)."""
+    """Redis, as redis-py writes it (`redis://`, `rediss://`, `unix://`). With a user and without a password
+    (`redis://USER@…`) the password is read from `keys_dir`."""
+    keys_dir: Path | None = None
+    """Folder with this process's password for Redis and the keys that encrypt Secrets there; without it, Secrets are
+    kept as they are."""
     platform: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "knoll"
     """Name of this platform on its engine: label of all containers, so that several can share one engine."""
     log_level: str = "info"
@@ -55,7 +62,7 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         variables = {name: f"{PREFIX}{name.upper()}" for name in cls.__struct_fields__}
         given = {name: environment[key] for name, key in variables.items() if key in environment}
         try:
-            return msgspec.convert(given, cls, strict=False, dec_hook=_decode)
+            return msgspec.convert(given, cls, strict=False, dec_hook=_decode).logged_in()
         except msgspec.ValidationError as error:
             what, _, where = str(error).partition(" - at `$")
             found = re.match(r"\.(\w+)", where)
@@ -63,6 +70,29 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(what) from error
             key = variables[found[1]]
             raise SettingsError(f"{key}={environment[key]}: {what[0].lower()}{what[1:]}") from error
+
+    def logged_in(self) -> Self:
+        """With the password in the URL, when the URL asks for it. Raises: SettingsError."""
+        parts = urlsplit(self.redis_url)
+        if not parts.username or parts.password is not None or self.keys_dir is None:
+            return self
+        file = self.keys_dir / key_files.PASSWORD
+        try:
+            password = file.read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"{PREFIX}KEYS_DIR={self.keys_dir}: {file.name}: {error.strerror}") from error
+        place = f"{parts.username}:{password}@{parts.netloc.rpartition('@')[2]}"
+        return msgspec.structs.replace(self, redis_url=urlunsplit(parts._replace(netloc=place)))
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that Secrets are encrypted with in Redis; reads its file when it is used."""
+        return PLAIN if self.keys_dir is None else Keyring(self.keys_dir / key_files.SECRETS)
+
+    @property
+    def gateway_keyring(self) -> Keyring:
+        """The keys for what of Secrets the data path needs."""
+        return PLAIN if self.keys_dir is None else Keyring(self.keys_dir / key_files.GATEWAY)
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -59,7 +59,24 @@ class Event:
     """`body` as it is kept in memory (see `squeezing`), for those who keep it: one copy for all of them."""
 
 
-class Store(Protocol):
+class Source(Protocol):
+    """What an informer reads from: a store, or a part of one that another process publishes."""
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        """All objects of a kind as they are kept, with the version they were read at."""
+        ...
+
+    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+        """Every event after version `since`, of one kind or (None) of all, in order, for ever.
+
+        `since` is the version of a listing or an event; 0 is no such version. Waits while the store is away.
+
+        Raises: ExpiredError when the history no longer reaches back to `since`, or the store has lost data.
+        """
+        ...
+
+
+class Store(Source, Protocol):
     """Objects by resource id, namespace ("" for cluster-wide kinds) and name. Returned bodies belong to the caller."""
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:
@@ -68,10 +85,6 @@ class Store(Protocol):
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
         """All objects of a kind, of one namespace or (None) of all, with the version they were read at."""
-        ...
-
-    async def list_packed(self, resource: str) -> PackedListing:
-        """What `list` gives for all namespaces, as it is kept."""
         ...
 
     async def create(self, resource: str, body: Json) -> Json:
@@ -107,13 +120,4 @@ class Store(Protocol):
 
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
         """(resource, namespace, name) of every object whose ownerReferences name `uid`."""
-        ...
-
-    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
-        """Every event after version `since`, of one kind or (None) of all, in order, for ever.
-
-        `since` is the version of a listing or an event; 0 is no such version. Waits while the store is away.
-
-        Raises: ExpiredError when the history no longer reaches back to `since`, or the store has lost data.
-        """
         ...

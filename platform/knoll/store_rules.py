@@ -6,7 +6,7 @@ change" is a comparison of bytes.
 
 import gc
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -155,9 +155,18 @@ def _check(resource: str, key: str, old: Json, version: int, uid: str, wanted_ve
 class Record:
     """An event as it is kept: packed, and unpacked once for all who look at it."""
 
-    __slots__ = ("_event", "packed", "resource", "type", "version")
+    __slots__ = ("_event", "_opens", "packed", "resource", "type", "version")
 
-    def __init__(self, version: int, type_: EventType, resource: str, packed: bytes) -> None:
+    def __init__(
+        self,
+        version: int,
+        type_: EventType,
+        resource: str,
+        packed: bytes,
+        opens: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Args: packed: as it is stored. opens: makes of it what `pack` made, where it is stored otherwise."""
+        self._opens = opens
         self.version = version
         self.type: EventType = type_
         self.resource = resource
@@ -165,9 +174,10 @@ class Record:
         self._event: Event | None = None
 
     def event(self) -> Event:
-        """The same object for every watcher: it is to be read, not changed."""
+        """The same object for every watcher: it is to be read, not changed. Raises: what `opens` raises."""
         if self._event is None:
-            at, before, data = zlib.decompress(self.packed).split(b"\n")
+            packed = self.packed if self._opens is None else self._opens(self.packed)
+            at, before, data = zlib.decompress(packed).split(b"\n")
             old = decode(before, int(at)) if before else None
             body, kept = decode(data, self.version), squeezed(self.resource, data)
             self._event = Event(self.type, self.resource, self.version, body, old, kept)

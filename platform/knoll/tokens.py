@@ -1,7 +1,7 @@
 """Tokens of ServiceAccounts: JWTs (ES256) with the claims of Kubernetes' bound service account tokens.
 
-Minting and verifying are pure. One key signs for the whole platform; it lies in Redis, whoever needs it first makes it,
-and whoever reaches Redis administers the platform anyway.
+Minting and verifying are pure. One key signs for the whole platform; it lies in Redis, encrypted with the platform's
+keyring, and is made when it is first needed.
 
 Source: Kubernetes, `pkg/serviceaccount/claims.go`.
 """
@@ -24,10 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from knoll import keys
 from knoll.connect import answering
-from knoll.errors import UnauthorizedError
+from knoll.errors import StoreUnavailableError, UnauthorizedError
+from knoll.sealing import PLAIN, TOKEN_KEY_SUBJECT, Keyring
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """Who issues, and the audience of tokens for the API itself."""
@@ -179,16 +181,23 @@ def _claims(found: Mapping[str, Any]) -> tuple[Claims, int]:
     return claims, int(found["nbf"])
 
 
-async def shared_key(redis: "Redis") -> SigningKey:
+async def shared_key(redis: "Redis", keyring: Keyring = PLAIN) -> SigningKey:
     """The platform's key, made when there is none; whoever is first makes it for all.
 
-    Raises: StoreUnavailableError. ValueError when what lies there is no key.
+    Args: keyring: what it is sealed with in Redis.
+
+    Raises: StoreUnavailableError, SealedError. ValueError when what lies there is no key.
     """
     with answering():
         stored = await redis.get(keys.TOKEN_KEY)
         if stored is None:
-            await redis.set(keys.TOKEN_KEY, SigningKey.fresh().pem, nx=True)
+            fresh = keyring.seal(SigningKey.fresh().pem, TOKEN_KEY_SUBJECT)
+            try:
+                await redis.set(keys.TOKEN_KEY, fresh, nx=True)
+            except NoPermissionError as error:
+                raise StoreUnavailableError("the API has not made the platform's token key yet") from error
             stored = await redis.get(keys.TOKEN_KEY)
-    key = SigningKey(stored if isinstance(stored, bytes) else str(stored).encode())
+    found = stored if isinstance(stored, bytes) else str(stored).encode()
+    key = SigningKey(keyring.open(found, TOKEN_KEY_SUBJECT))
     _ = key.private
     return key

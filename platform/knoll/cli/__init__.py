@@ -12,7 +12,8 @@ from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
 COMMANDS = {
     "up": "up", "down": "down", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services",
     "describe": "describe", "explain": "explain", "traffic": "traffic", "rollback": "traffic", "logs": "services",
-    "export": "export", "doctor": "setup", "kubeconfig": "identity", "completion": "setup",
+    "export": "export", "doctor": "setup", "kubeconfig": "identity", "secrets": "keys",
+    "redis-acl": "keys", "completion": "setup",
 }  # fmt: skip
 """Each command and the module here that has it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}
@@ -34,7 +35,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"knoll.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> object:

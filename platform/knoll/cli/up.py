@@ -14,8 +14,8 @@ import structlog
 from rich.console import Console
 from rich.markup import escape
 
-from knoll import logs
-from knoll.cli import inside, running
+from knoll import key_files, logs
+from knoll.cli import inside, keys, running
 from knoll.cli.folder import data_option
 from knoll.errors import KnollError
 from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
@@ -35,6 +35,7 @@ class StartError(KnollError):
 
 @click.command()
 @click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Use this Redis instead of one of our own.")
+@click.option("--redis-users", is_flag=True, help="Log in to it as one user a process: see `knoll redis-acl`.")
 @data_option
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
 @click.option("--https-port", default=8443, show_default=True, help="The same for https; 0 for none.")
@@ -47,6 +48,7 @@ class StartError(KnollError):
 @click.option("--verbose", is_flag=True, help="Show what the processes log at level info.")
 def up(
     redis_url: str | None,
+    redis_users: bool,
     data: Path,
     port: int,
     https_port: int,
@@ -60,6 +62,8 @@ def up(
     logs.set_up("info", "console", "")
     data.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
+    users = redis_users or not redis_url
+    key_files.prepare(keys.folder_of(data))
     environment = {
         **admin_ports(),
         "KNOLL_REDIS_URL": redis_url or f"unix://{(data / 'redis.sock').resolve()}?db=0",
@@ -79,7 +83,10 @@ def up(
     }
     names = inside.make_folder(platform, data)
     with running.held(data, environment):
-        asyncio.run(_run(console, data, environment, names, own_redis=redis_url is None, keep_instances=keep_instances))
+        run = _run(
+            console, data, environment, names, own_redis=not redis_url, users=users, keep_instances=keep_instances
+        )
+        asyncio.run(run)
 
 
 def admin_ports() -> dict[str, str]:
@@ -104,8 +111,11 @@ def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def redis_command(data: Path) -> list[str]:
-    """A Redis of our own: reachable by a socket in our folder alone, with every write on disk before it is answered."""
+def redis_command(data: Path, users: Path | None = None) -> list[str]:
+    """A Redis of our own: reachable by a socket in our folder alone, with every write on disk before it is answered.
+
+    Args: users: file of those that may log in; without it, whoever reaches the socket may do everything.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
         raise StartError(
@@ -116,11 +126,19 @@ def redis_command(data: Path) -> list[str]:
     return [
         binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "600", "--dir", str(data.resolve()),
         "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning",
+        *(["--aclfile", str(users)] if users else []),
     ]  # fmt: skip
 
 
 async def _run(
-    console: Console, data: Path, environment: Mapping[str, str], names: Path, *, own_redis: bool, keep_instances: bool
+    console: Console,
+    data: Path,
+    environment: Mapping[str, str],
+    names: Path,
+    *,
+    own_redis: bool,
+    users: bool,
+    keep_instances: bool,
 ) -> None:
     stop_processes, stop_redis = asyncio.Event(), asyncio.Event()
     stopped = asyncio.Event()
@@ -135,12 +153,15 @@ async def _run(
 
     children = []
     redis = None
+    own_keys = keys.folder_of(data)
     try:
         if own_redis:
-            redis = asyncio.create_task(keep_running(Child("redis", redis_command(data), on_line=show), stop_redis))
+            command = redis_command(data, own_keys / key_files.ACL)
+            redis = asyncio.create_task(keep_running(Child("redis", command, on_line=show), stop_redis))
 
         def start(name: str, command: Sequence[str], more: Mapping[str, str]) -> None:
-            child = Child(name, command, {**environment, **more}, on_line=show)
+            own = keys.environment_of(own_keys, name, environment["KNOLL_REDIS_URL"], users=users)
+            child = Child(name, command, {**environment, **own, **more}, on_line=show)
             children.append(asyncio.create_task(keep_running(child, stop_processes)))
 
         for name in ("api", "builder"):

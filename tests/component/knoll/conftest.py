@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import pytest
+from redis import AuthenticationError
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
@@ -27,12 +28,14 @@ class RedisProcess:
         self.directory = directory
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.more: tuple[str, ...] = ()
+        """More arguments of its command."""
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
         durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        self._server = subprocess.Popen([*command, *durable], stdout=subprocess.DEVNULL)
+        self._server = subprocess.Popen([*command, *durable, *self.more], stdout=subprocess.DEVNULL)
         eventually_sync(self._answers, what="redis-server")
 
     def kill(self) -> None:
@@ -52,6 +55,8 @@ class RedisProcess:
         client = BlockingRedis.from_url(self.url)
         try:
             return bool(client.ping())
+        except AuthenticationError:
+            return True
         except RedisConnectionError:
             return False
         finally:

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from knoll import event_feed, redis_store
 from knoll.connect import connect
 from knoll.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
 from knoll.memory_store import MemoryStore
 from knoll.redis_store import RedisStore
+from knoll.sealing import PLAIN, Key, Keyring, dump
 from knoll.store_rules import decode
 from tests.component.knoll.conftest import take
 
@@ -21,17 +24,31 @@ AnyStore = MemoryStore | RedisStore
 MakeStore = Callable[..., AnyStore]
 
 
+@pytest.fixture(params=["memory", "redis", "sealed"])
+def form(request: pytest.FixtureRequest) -> str:
+    """`sealed`: on Redis, with every kind encrypted as Secrets are."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def make_store(form: str, request: pytest.FixtureRequest) -> AsyncIterator[MakeStore]:
+async def make_store(
+    form: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[MakeStore]:
     made: list[AnyStore] = []
-    redis = connect(request.getfixturevalue("redis_url")) if form == "redis" else None
+    redis = None if form == "memory" else connect(request.getfixturevalue("redis_url"))
+    keyring = PLAIN
+    if form == "sealed":
+        for module in (redis_store, event_feed):
+            monkeypatch.setattr(module, "SEALED_KINDS", frozenset({CM, SECRETS, "namespaces"}))
+        (tmp_path / "keys").write_bytes(dump([Key.fresh()]))
+        keyring = Keyring(tmp_path / "keys")
 
     def make(**options: Any) -> AnyStore:
         if redis is None:
             options.pop("ring", None)
             made.append(MemoryStore(clock=lambda: NOW, **options))
         else:
-            made.append(RedisStore(redis, clock=lambda: NOW, **options))
+            made.append(RedisStore(redis, clock=lambda: NOW, keyring=keyring, **options))
         return made[-1]
 
     yield make

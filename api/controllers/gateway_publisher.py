@@ -1,0 +1,85 @@
+"""Publishes what the data path needs of objects: see `knoll.gateway_objects`."""
+
+import asyncio
+
+import structlog
+
+from knoll import kinds
+from knoll.connect import Backoff
+from knoll.errors import KnollError
+from knoll.gateway_objects import KINDS, GatewayObject, field_of, holds, pack, wanted
+from knoll.informer import Informers, Notice
+from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.sealing import Keyring
+from knoll.store import Json
+from knoll.tables import Table
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 30.0
+"""The table is compared so often: nothing else puts back what a loss of Redis took from it."""
+
+
+class GatewayPublisher:
+    """Keeps the table as the objects are."""
+
+    def __init__(self, informers: Informers, table: Table[GatewayObject], keyring: Keyring) -> None:
+        """
+        Args:
+            informers: of all `KINDS`; something else runs them.
+            keyring: the gateway's.
+        """
+        self._informers = informers
+        self._table = table
+        self._keyring = keyring
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """For ever; waits out a Redis that is away."""
+        for kind in KINDS:
+            await self._informers[kind].synced()
+        ends = [self._informers[kind].subscribe(self._note, existing=False) for kind in KINDS]
+        backoff = Backoff()
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self._publish()
+                except KnollError as error:
+                    log.warning("gateway objects not published", error=str(error))
+                    await backoff.wait()
+                    continue
+                backoff.reset()
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for end in ends:
+                end()
+
+    def _note(self, _: Notice) -> None:
+        self._changed.set()
+
+    async def _publish(self) -> None:
+        _, entries = await self._table.snapshot()
+        chosen = self._wanted()
+        for field in entries.keys() - {field_of(*place) for place in chosen}:
+            await self._table.remove(field)
+        for place, body in chosen.items():
+            entry = entries.get(field_of(*place))
+            if entry is None or not holds(*place, entry[1], body, self._keyring):
+                await self._table.put(field_of(*place), pack(*place, body, self._keyring))
+
+    def _wanted(self) -> dict[tuple[str, str], Json]:
+        mappings = self._informers[kinds.DOMAIN_MAPPING.id].list()
+        named = {
+            (body["metadata"]["namespace"], name)
+            for body in mappings
+            if (name := ((body.get("spec") or {}).get("tls") or {}).get("secretName"))
+        }
+        secrets = self._informers[kinds.SECRET.id]
+        found = {f"{namespace}/{name}": secrets.get(namespace, name) for namespace, name in named}
+        config_maps = self._informers[kinds.CONFIG_MAP.id].list(SYSTEM_NAMESPACE)
+        return wanted(config_maps, mappings, {key: body for key, body in found.items() if body is not None})
