@@ -25,6 +25,8 @@ GATEWAY_OBJECTS = "gateway-objects"
 """Name of the table. Field: `<resource id> <namespace>/<name>`. Writer: api."""
 KINDS = (kinds.CONFIG_MAP.id, kinds.DOMAIN_MAPPING.id, kinds.SECRET.id)
 """Resource ids of the kinds that it holds."""
+_CLAIMED = "DomainClaimed"
+"""Condition that says whether the host belongs to the DomainMapping's namespace."""
 _CERTIFICATE = ("tls.crt", "tls.key")
 
 
@@ -63,8 +65,10 @@ def wanted(
         secret_name = ((body.get("spec") or {}).get("tls") or {}).get("secretName")
         if not secret_name:
             continue
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        claimed = [{"type": one["type"], "status": one["status"]} for one in conditions if one["type"] == _CLAIMED]
         chosen[kinds.DOMAIN_MAPPING.id, key_of(meta["namespace"], meta["name"])] = {
-            **_part(body), "spec": {"tls": {"secretName": secret_name}},
+            **_part(body), "spec": {"tls": {"secretName": secret_name}}, "status": {"conditions": claimed},
         }  # fmt: skip
         key = key_of(meta["namespace"], secret_name)
         if key in secrets:
