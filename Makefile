@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 COMPOSE := docker compose
 PYTEST_ARGS ?=
+# Processes that run tests side by side; 0 runs them in the order of their files, in one process.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
@@ -42,9 +44,9 @@ logs: ## follow the logs of the platform's processes
 demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
-test: setup redis dnsmasq registry images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some
+test: setup redis dnsmasq registry images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
 	@scripts/base-images.sh node:22-slim
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 check: setup ## what a change must pass before its tests: style, types, who may import whom
 	@.venv/bin/ruff check .

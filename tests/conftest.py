@@ -1,18 +1,26 @@
-"""Fixtures shared by all tests: a real Redis, and what must be there when the run says so."""
+"""What all tests share: groups that run side by side, a real Redis, free ports, and programs that must be there."""
 
 import asyncio
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.groups import group_of, rank_of
+from tests.images import remove_images
 from tests.waiting import eventually_sync
+
+if TYPE_CHECKING:
+    from tests.scheduling import GroupScheduling
 
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +36,22 @@ def pytest_unconfigure() -> None:
     _loop_between_tests.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank_of(group_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "GroupScheduling":
+    from tests.scheduling import GroupScheduling  # needs pytest-xdist, and no test does
+
+    return GroupScheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # this is not one of several worker processes
+        remove_images()
+
+
 def need(what: str, there: bool) -> None:
     """Skip at a desk, fail where the run said that `what` (REDIS, DOCKER, KUBECTL) must be there."""
     if there:
@@ -37,10 +61,18 @@ def need(what: str, there: bool) -> None:
     pytest.skip(f"{what.lower()} is not available")
 
 
+_PORTS = range(10_000, 30_000)
+"""Below the ports that kernels give to outgoing connections, which would take a free one before its server does."""
+_dice = random.SystemRandom()  # Hypothesis seeds the shared one alike in all workers
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback address on which nothing listens."""
+    while True:
+        port = _dice.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

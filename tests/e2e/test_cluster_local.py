@@ -1,5 +1,6 @@
 """Cluster-local names inside instances, and what of them is reached from outside; a host of one's own with TLS."""
 
+import functools
 import json
 import os
 import re
@@ -18,12 +19,13 @@ from knoll import names_server
 from tests.component.activator.test_configured import certificate
 from tests.conftest import need
 from tests.e2e.platform import Platform, http
+from tests.images import image_name
 from tests.waiting import eventually_sync
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 PROGRAM = Path(__file__).parent / "caller"
-IMAGE = "knoll-test/caller:1"
+IMAGE = image_name("caller")
 SERVICE = """
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -34,7 +36,7 @@ metadata:
 spec:
   template:
     metadata: {name: NAME-one, annotations: {autoscaling.knative.dev/window: 6s}}
-    spec: {containers: [{image: knoll-test/caller:1}]}
+    spec: {containers: [{image: IMAGE}]}
   traffic: [{revisionName: NAME-one, percent: 100, tag: v1}]
 ---
 """
@@ -43,11 +45,12 @@ DOMAIN = "shop.example.com"
 
 
 def service(name: str, namespace: str = "default", labels: str = "{}") -> str:
-    return SERVICE.replace("NAMESPACE", namespace).replace("NAME", name).replace("LABELS", labels)
+    values = {"IMAGE": IMAGE, "NAMESPACE": namespace, "NAME": name, "LABELS": labels}
+    return functools.reduce(lambda text, field: text.replace(field, values[field]), values, SERVICE)
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The program of tests/e2e/caller."""
     folder = tmp_path_factory.mktemp("caller")
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
@@ -59,8 +62,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run(build, cwd=PROGRAM, env=environment, check=True)
     (folder / "Dockerfile").write_text('FROM scratch\nCOPY caller /caller\nENTRYPOINT ["/caller"]\n')
     subprocess.run(["docker", "build", "-q", "-t", IMAGE, str(folder)], check=True, capture_output=True)
-    yield IMAGE
-    subprocess.run(["docker", "rmi", "-f", IMAGE], capture_output=True)
+    return IMAGE
 
 
 @pytest.fixture(scope="module")

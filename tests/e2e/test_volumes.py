@@ -10,11 +10,12 @@ import pytest
 
 from tests.component.runtime.harness import build_image
 from tests.e2e.platform import Platform, http
+from tests.images import image_name
 from tests.waiting import eventually_sync
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
-IMAGE = "knoll-e2e/volumes:1"
+IMAGE = image_name("volumes")
 SYSTEM = "knative-serving"
 FLAGS = (
     "kubernetes.podspec-fieldref",
@@ -122,7 +123,6 @@ def flags(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Itera
     _set_flags(platform, "enabled")
     yield
     _set_flags(platform, None)
-    subprocess.run(["docker", "image", "rm", "-f", IMAGE], capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,13 +72,11 @@ def server(port: int, command: list[str], *more: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """For the files of names, readable by nobody, whom the server runs as."""
-    for one in (tmp_path, *tmp_path.parents[:2]):
-        one.chmod(0o755)
-    made = tmp_path / "names"
-    made.mkdir(mode=0o755)
-    return made
+def folder() -> Iterator[Path]:
+    """For the files of names. Not in `tmp_path`, which the user `nobody`, as whom the server runs, cannot enter."""
+    with tempfile.TemporaryDirectory(prefix="knoll-test-names-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from knoll import jobs, kinds
-from tests.component.builder.conftest import DEBIAN, Yard, docker, tar_of
+from tests.component.builder.conftest import Yard, docker, tar_of
 from tests.registry import PASSWORD, USER, Registry, registry
 
-SOURCE = tar_of({"Dockerfile": f"FROM {DEBIAN}\nLABEL said=here\n"})
+
+def source(yard: Yard) -> bytes:
+    """A small image that no other test has, under no other name."""
+    return tar_of({"Dockerfile": f"FROM scratch\nCOPY name /\nLABEL test={yard.prefix}\n", "name": yard.prefix})
 
 
 def bridge_address() -> str:
@@ -41,7 +44,7 @@ async def test_what_was_pushed_is_resolved_by_its_registrys_digest_and_pulled_ag
     await add_secret(yard, place, PASSWORD)
     tag = place.image(f"{yard.prefix}/pushed:v1")
     wanted = [{"name": "pull"}]
-    await yard.submit("pushed", SOURCE, tag=tag, push=True, imagePullSecrets=wanted)
+    await yard.submit("pushed", source(yard), tag=tag, push=True, imagePullSecrets=wanted)
     ended = await yard.over("pushed")
     assert ended.phase == "Succeeded", ended
 
@@ -59,7 +62,7 @@ async def test_what_was_pushed_is_resolved_by_its_registrys_digest_and_pulled_ag
 async def test_a_registry_that_wants_a_password_is_not_asked_without_one_in_vain(yard: Yard, guarded: Registry) -> None:
     yard.start()
     tag = guarded.image(f"{yard.prefix}/closed:v1")
-    await yard.submit("closed", SOURCE, tag=tag, push=True)
+    await yard.submit("closed", source(yard), tag=tag, push=True)
     ended = await yard.over("closed")
     assert (ended.phase, ended.reason) == ("Failed", "PushFailed")
     assert f'"{tag}" could not be pushed' in ended.message
@@ -74,7 +77,7 @@ async def test_a_wrong_password_is_told_and_a_right_one_from_elsewhere_is_taken(
     yard.start()
     tag = guarded.image(f"{yard.prefix}/wrong:v1")
     await add_secret(yard, guarded, "another")
-    await yard.submit("wrong", SOURCE, tag=tag, push=True, imagePullSecrets=[{"name": "pull"}])
+    await yard.submit("wrong", source(yard), tag=tag, push=True, imagePullSecrets=[{"name": "pull"}])
     ended = await yard.over("wrong")
     assert (ended.phase, ended.reason) == ("Failed", "PushFailed")
     assert "unauthorized" in ended.message.lower()
@@ -82,7 +85,7 @@ async def test_a_wrong_password_is_told_and_a_right_one_from_elsewhere_is_taken(
     account = {"metadata": {"namespace": "default", "name": "ci"}, "imagePullSecrets": [{"name": "right"}]}
     await yard.store.create(kinds.SERVICE_ACCOUNT.id, account)
     await add_secret(yard, guarded, PASSWORD, name="right")
-    await yard.submit("right", SOURCE, tag=tag, push=True, serviceAccountName="ci")
+    await yard.submit("right", source(yard), tag=tag, push=True, serviceAccountName="ci")
     assert (await yard.over("right")).phase == "Succeeded"
 
 
@@ -90,7 +93,7 @@ async def test_the_platforms_own_credential_counts_for_everybody(yard: Yard, gua
     yard.start()
     await add_secret(yard, guarded, PASSWORD, namespace="knative-serving", name="registry")
     tag = guarded.image(f"{yard.prefix}/default:v1")
-    await yard.submit("default", SOURCE, tag=tag, push=True)
+    await yard.submit("default", source(yard), tag=tag, push=True)
     assert (await yard.over("default")).phase == "Succeeded"
 
 

@@ -1,22 +1,20 @@
 """The fixtures of the runtime's tests: one engine each, fake and real."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
-from tests.component.runtime.harness import DockerHarness, FakeHarness, Harness, build_image, docker_runs, remove_images
+from tests.component.runtime.harness import DockerHarness, FakeHarness, Harness, build_image, docker_runs
 from tests.conftest import need
 
 
 @pytest.fixture(scope="session")
-def test_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def test_image(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The image of program/main.go is on the engine."""
     need("DOCKER", docker_runs())
     build_image(tmp_path_factory.mktemp("program"))
-    yield
-    remove_images()
 
 
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])

@@ -14,11 +14,12 @@ import aiohttp
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.fake import FakeEngine, FakeProgram, FakeRuntime
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Runtime
+from tests.images import build_once, image_name
 from tests.waiting import eventually
 
 SOCKET = Path("/var/run/docker.sock")
 PROGRAM = Path(__file__).parent / "program"
-IMAGE = "knoll-test/runtime-program:1"
+IMAGE = image_name("runtime-program")
 PORT = 8080
 
 
@@ -166,8 +167,12 @@ def docker_runs() -> bool:
     )
 
 
-def build_image(directory: Path, image: str = IMAGE) -> None:
-    """The test program as an image from nothing: this machine's Go, or else that of an image."""
+def build_image(directory: Path, reference: str = IMAGE) -> None:
+    """The test program as an image from nothing, built once a run: by this machine's Go, or else that of an image."""
+    build_once(reference, lambda: _build_image(directory, reference))
+
+
+def _build_image(directory: Path, reference: str) -> None:
     binary = directory / "program"
     if shutil.which("go"):
         environment = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
@@ -177,14 +182,7 @@ def build_image(directory: Path, image: str = IMAGE) -> None:
         _run("docker", "run", "--rm", *mounts, "golang:1.24", "go", "build", "-o", "/out/program", ".")
     archive = directory / "program.tar"
     _run("tar", "-C", str(directory), "-cf", str(archive), "program")
-    _run("docker", "import", "--change", 'ENTRYPOINT ["/program"]', str(archive), image)
-
-
-def remove_images() -> None:
-    """The test program's image, and those that tests made of it."""
-    listed = set(_run("docker", "images", "-q", "--filter", "reference=knoll-test/*").split())
-    if listed:
-        _run("docker", "rmi", "-f", *listed)
+    _run("docker", "import", "--change", 'ENTRYPOINT ["/program"]', str(archive), reference)
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:

@@ -19,7 +19,7 @@ from autoscaler.runtime.protocol import (
 )
 from autoscaler.runtime.words import last_words
 from knoll.errors import AlreadyExistsError, ImageError, NotFoundError
-from tests.component.runtime.harness import Harness, container, fetch, spec
+from tests.component.runtime.harness import IMAGE, Harness, container, fetch, spec
 from tests.waiting import eventually
 
 
@@ -166,7 +166,7 @@ async def test_an_image_that_cannot_be_pulled_is_named(runtime: Runtime) -> None
 
 
 async def test_an_image_that_is_there_needs_no_pull(runtime: Runtime) -> None:
-    assert (await runtime.ensure_image("knoll-test/runtime-program:1")).startswith("sha256:")
+    assert (await runtime.ensure_image(IMAGE)).startswith("sha256:")
 
 
 async def test_a_cancelled_start_leaves_nothing(runtime: Runtime, harness: Harness) -> None:

@@ -16,6 +16,7 @@ from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
 from knoll.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
+from tests.images import image_name
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
@@ -93,8 +94,8 @@ async def test_an_image_without_tmp_gets_a_writable_one(docker_runtime: DockerRu
 
 async def test_an_image_with_tmp_keeps_its_own(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nWORKDIR /tmp\n")
-    await docker("build", "-q", "-t", "knoll-test/with-tmp:1", str(tmp_path))
-    told = await facts(docker_runtime, image="knoll-test/with-tmp:1")
+    await docker("build", "-q", "-t", image_name("with-tmp"), str(tmp_path))
+    told = await facts(docker_runtime, image=image_name("with-tmp"))
     assert "tmpfs /tmp" not in told["mounts"]
 
 
@@ -126,7 +127,7 @@ async def test_a_pinned_image_may_be_named_by_the_engines_own_id(docker_runtime:
 
 async def test_a_pinned_image_that_was_removed_is_noticed(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL only-of-this-test={tmp_path.name}\n")
-    image_id = (await docker("build", "-q", "-t", "knoll-test/removed:1", str(tmp_path))).strip()
+    image_id = (await docker("build", "-q", "-t", image_name("removed"), str(tmp_path))).strip()
     pinned = f"hello@{image_id}"
     await facts(docker_runtime, image=pinned)
     await docker_runtime.stop("hello-1", grace_seconds=0)
@@ -186,8 +187,11 @@ async def spares(harness: DockerHarness) -> list[str]:
     return [name for name in await harness.names() if ".spare-" in name]
 
 
-async def until_spares(harness: DockerHarness, count: int) -> list[str]:
+async def until_spares(harness: DockerHarness, count: int, runtime: DockerRuntime | None = None) -> list[str]:
+    """Wait until so many sandboxes run, and until the runtime has finished with them; it removes a half-made one."""
+
     async def found() -> list[str]:
+        assert runtime is None or runtime.spare_sandboxes == count
         names = await spares(harness)
         assert len(names) == count, names
         states = await docker("inspect", "-f", "{{.State.Status}}", *names) if names else ""
@@ -228,7 +232,7 @@ async def test_spare_sandboxes_are_removed_at_the_end(docker_harness: DockerHarn
 async def test_what_a_killed_process_left_is_adopted_or_removed(docker_harness: DockerHarness) -> None:
     killed = docker_harness.runtime()
     await killed.__aenter__()
-    before = await until_spares(docker_harness, 2)
+    before = await until_spares(docker_harness, 2, killed)
     await killed._stop_keepers()  # as kill -9 does: nothing is tidied up
     await killed._engine.close()
     network = docker_harness.network
@@ -245,7 +249,7 @@ async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docke
     killed = docker_harness.runtime()
     await killed.__aenter__()
     await asyncio.gather(*(killed.start(spec(f"hello-{number}")) for number in range(4)))
-    before = await until_spares(docker_harness, 4)
+    before = await until_spares(docker_harness, 4, killed)
     await killed._stop_keepers()
     await killed._engine.close()
     async with docker_harness.runtime() as runtime:
@@ -271,7 +275,7 @@ async def test_who_may_be_woken_finds_a_sandbox_the_first_time(docker_harness: D
 async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> None:
     first = docker_harness.runtime()
     await first.__aenter__()
-    await until_spares(docker_harness, 2)
+    await until_spares(docker_harness, 2, first)
     await first._stop_keepers()
     await first._engine.close()
     docker_harness.warm_sandboxes = 1

@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from tests.e2e.platform import Platform, http
+from tests.images import image_name
 from tests.waiting import eventually_sync
 
 PROGRAMS = Path(__file__).parent / "programs"
-RUNTIME_IMAGE, READINESS_IMAGE = "knoll-test/conformance-runtime:1", "knoll-test/conformance-readiness:1"
+RUNTIME_IMAGE, READINESS_IMAGE = image_name("conformance-runtime"), image_name("conformance-readiness")
 DOCKERFILE = 'FROM scratch\nCOPY program /program\nUSER 65532\nENTRYPOINT ["/program"]\nCMD ["of", "the image"]\n'
 
 
@@ -84,7 +85,7 @@ def service(
 
 
 @pytest.fixture(scope="session")
-def conformance_images(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def conformance_images(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The Go programs of this folder, each on an empty image with nothing else in it."""
     out = tmp_path_factory.mktemp("programs")
     if shutil.which("go"):
@@ -100,9 +101,6 @@ def conformance_images(platform: Platform, tmp_path_factory: pytest.TempPathFact
         shutil.move(out / program, folder / "program")
         (folder / "Dockerfile").write_text(DOCKERFILE)
         subprocess.run(["docker", "build", "-q", "-t", image, str(folder)], check=True, capture_output=True)
-    yield
-    for image in (RUNTIME_IMAGE, READINESS_IMAGE):
-        subprocess.run(["docker", "rmi", "-f", image], capture_output=True)
 
 
 @contextlib.contextmanager

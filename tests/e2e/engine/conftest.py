@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.runtime.harness import IMAGE, build_image, docker_runs, remove_images
+from tests.component.runtime.harness import IMAGE, build_image, docker_runs
 from tests.conftest import need
 from tests.e2e.platform import Platform, running
 from tests.own_engine import OwnEngine, own_engine
@@ -22,7 +22,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
     with own_engine(Path(tempfile.mkdtemp(prefix="knoll-e"))) as one:
         one.copy_image(IMAGE)
         yield one
-    remove_images()
 
 
 @pytest.fixture(scope="package")

@@ -1,0 +1,28 @@
+"""Which tests may run side by side, in the worker processes of pytest-xdist. Pure.
+
+The tests of a group run one after the other in one worker; groups run side by side in any combination. tests/README.md
+says what a test may rely on.
+"""
+
+from pathlib import PurePosixPath
+
+PLATFORM = "e2e"
+"""Everything on the platform that end-to-end tests share."""
+ENGINE = "e2e/engine"
+"""Everything on the second container engine, which takes a while to start."""
+ORDER = (PLATFORM, ENGINE, "component/runtime", "component/builder", "component", "unit")
+"""Starts of groups' names, those that take longest first, so that all workers end at about the same time."""
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test, such as `component/api/test_watches` or `e2e`."""
+    file = PurePosixPath(nodeid.partition("::")[0]).relative_to("tests").with_suffix("")
+    if file.is_relative_to(ENGINE):
+        return ENGINE
+    return PLATFORM if file.is_relative_to(PLATFORM) else str(file)
+
+
+def rank_of(group: str) -> int:
+    """Return when a group starts: those with a lower rank start earlier."""
+    starts = [start for start in ORDER if PurePosixPath(group).is_relative_to(start)]
+    return ORDER.index(max(starts, key=len)) if starts else len(ORDER)
