@@ -11,7 +11,7 @@ from api.identity import User
 from api.metadata import Place
 from api.options import WriteOptions
 from knoll.config.platform import PlatformConfig
-from knoll.errors import BadRequestError, ConflictError
+from knoll.errors import BadRequestError
 from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.resources import admission, conversion, parsing
 
@@ -115,7 +115,7 @@ class Admission:
             body: as `decode` gave it; its metadata is changed.
             old: as it is stored.
 
-        Raises: as `create`; ConflictError: the body is about an earlier object of that name.
+        Raises: as `create`; PreconditionError: the body is about an earlier object of that name.
         """
         metadata.for_update(body, old, place)
         if admission.handles(place.kind):
@@ -132,9 +132,7 @@ class Admission:
 
     def status(self, body: Json, old: Json, place: Place) -> Json:
         """The object with another status: all that a write to `/status` may change. Raises: as `create`."""
-        uid = body["metadata"].get("uid")
-        if uid and uid != old["metadata"].get("uid"):
-            raise ConflictError(f'{place.kind.id} "{place.name}" is another object by now: its uid is not {uid}')
+        metadata.same_object(body["metadata"], old["metadata"], place)
         if admission.handles(place.kind):
             admitted = admission.admit_status(place.kind, old, body)
             return {**old, "status": admitted.get("status", {})}

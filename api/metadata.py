@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from knoll.errors import BadRequestError, ConflictError, FieldError, InvalidResourceError
+from knoll.errors import BadRequestError, FieldError, InvalidResourceError, PreconditionError
 from knoll.kinds import Kind
 
 Json = dict[str, Any]
@@ -121,19 +121,14 @@ def for_create(body: Json, place: Place, *, now: float, uid: str, suffix: str) -
 def for_update(body: Json, old: Json, place: Place) -> Json:
     """The metadata of a replaced object: what clients cannot change is as it was.
 
-    Raises: as `for_create`; ConflictError: the body is about an earlier object of the same name.
+    Raises: as `for_create`; PreconditionError: the body is about an earlier object of the same name.
     """
     metadata: Json = body["metadata"]
     was: Json = old["metadata"]
     _place(metadata, place)
     if not metadata.get("name"):
         metadata["name"] = was["name"]
-    uid = metadata.get("uid")
-    if uid and uid != was.get("uid"):
-        raise ConflictError(
-            f'Operation cannot be fulfilled on {place.kind.id} "{was["name"]}": '
-            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {was.get('uid')}"
-        )
+    same_object(metadata, was, place)
     metadata.pop("selfLink", None)
     for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
         metadata.pop(field, None)
@@ -158,6 +153,23 @@ def for_update(body: Json, old: Json, place: Place) -> Json:
                 ]
             )
     return body
+
+
+def same_object(metadata: Json, was: Json, place: Place) -> None:
+    """Refuse a body that names the uid of another object.
+
+    Args:
+        metadata: of the body.
+        was: the metadata of the stored object.
+
+    Raises: PreconditionError.
+    """
+    uid = metadata.get("uid")
+    if uid and uid != was.get("uid"):
+        raise PreconditionError(
+            f'Operation cannot be fulfilled on {place.kind.id} "{was["name"]}": '
+            f"Precondition failed: UID in precondition: {str(uid)[:80]}, UID in object meta: {was.get('uid')}"
+        )
 
 
 def _place(metadata: Json, place: Place) -> None:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from api.metadata import Place
-from knoll.errors import NotFoundError
-from knoll.kinds import KINDS, Kind
+from api.status import Subject, UnknownPathError, UnknownResourceError
+from knoll.kinds import KINDS, NAMESPACE, Kind
 
 _BY_PATH: dict[tuple[str, str, str], Kind] = {
     (kind.group, version, kind.plural): kind for kind in KINDS for version in kind.versions
@@ -29,7 +29,8 @@ def parse(path: str) -> Target:
     """Parse `/api/v1/…` or `/apis/GROUP/VERSION/…` down to a resource.
 
     Raises:
-        NotFoundError: no such resource or subresource.
+        UnknownPathError: no such group, version, or resource of a group of custom resources.
+        UnknownResourceError: a group of Kubernetes' own has no such resource, or the resource no such subresource.
     """
     parts = path.strip("/").split("/")
     if parts[0] == "api":
@@ -39,24 +40,28 @@ def parse(path: str) -> Target:
     if not rest or (parts[0] != "api" and not group) or (group, rest[0]) not in _GROUP_VERSIONS or "" in rest:
         raise unknown()
     version, rest = rest[0], rest[1:]
+    missing = UnknownResourceError() if "." not in group or group.endswith(".k8s.io") else unknown()
     namespace = ""
     # namespaces/NS/RESOURCE is about the resource; namespaces/NAME and namespaces/NAME/status are about the namespace.
     if len(rest) > 2 and rest[0] == "namespaces" and (group, version, rest[2]) in _BY_PATH:
         namespace, rest = rest[1], rest[2:]
     elif len(rest) > 2 and rest[0] == "namespaces" and group:
-        raise unknown()
+        raise missing
     if not rest or len(rest) > 3:
-        raise unknown()
+        raise missing
     kind = _BY_PATH.get((group, version, rest[0]))
     if kind is None or (namespace and not kind.namespaced):
-        raise unknown()
+        raise missing
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
-    if (name and kind.namespaced and not namespace) or (subresource and subresource not in kind.subresources):
-        raise unknown()
+    if name and kind.namespaced and not namespace:
+        raise missing
+    if subresource and subresource not in kind.subresources:
+        # `namespaces/NAME/things` is a resource that there is not, in a namespace.
+        raise missing if kind is NAMESPACE else UnknownResourceError(Subject(kind, name))
     return Target(Place(kind, version, namespace, name), subresource)
 
 
-def unknown() -> NotFoundError:
-    """The error for a path that leads nowhere, in the API server's words."""
-    return NotFoundError("the server could not find the requested resource")
+def unknown() -> UnknownPathError:
+    """The error for a path that leads nowhere."""
+    return UnknownPathError("404 page not found")

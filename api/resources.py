@@ -28,6 +28,8 @@ from knoll.store import Store
 Json = dict[str, Any]
 log = structlog.get_logger()
 
+_NAME = "knoll.name"
+"""Where the scope of a request holds the name that its body gives a new object."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 
 
@@ -62,6 +64,8 @@ class ResourceEndpoint:
             verb = _verb(request, target)
             response = await self._answer(request, target, verb)
         except KnollError as error:
+            if subject is not None and not subject.name:
+                subject = status.Subject(subject.kind, scope.get(_NAME, ""))
             response = status.respond(error, subject)
         code = response.status_code if isinstance(response, Response) else 200
         resource = subject.kind.id if subject else ""
@@ -104,6 +108,7 @@ class ResourceEndpoint:
         wanted = options.write_options(request.query_params, agent)
         parsed = await intake.parsed_body(request, duplicates=wanted.validation != "Ignore")
         if verb == "create":
+            request.scope[_NAME] = _named(parsed.value)
             return await self._writes.create(target, parsed, wanted, user)
         return await self._writes.replace(target, parsed, wanted, user)
 
@@ -125,6 +130,13 @@ class ResourceEndpoint:
         page = await self._reads.list(target, options.list_options(request.query_params, target.place.kind.id))
         gone = await self._writes.delete_all(target, page.items, wanted)
         return await _collection(Page(gone, page.version), target, form, "Metadata")
+
+
+def _named(value: Any) -> str:
+    """The name that a body gives its object; empty when there is none."""
+    found = value.get("metadata") if isinstance(value, dict) else None
+    name = found.get("name") if isinstance(found, dict) else None
+    return name[:253] if isinstance(name, str) else ""
 
 
 def _delete_body(raw: bytes, content_type: str) -> Any:

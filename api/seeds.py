@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from api import authorization, core, metadata
+from api.controllers import backing
 from api.metadata import Place
 from knoll.config.platform import default_config_maps
 from knoll.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
@@ -18,6 +19,7 @@ from knoll.kinds import (
     CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     CORE_SERVICE,
+    ENDPOINT_SLICE,
     NAMESPACE,
     SERVICE_ACCOUNT,
     Kind,
@@ -35,6 +37,7 @@ log = structlog.get_logger()
 NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever it really is."""
+ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
 LAST = GATEWAY
 """A core Service that comes after everything else."""
 _RETRY_SECONDS = 0.5
@@ -79,6 +82,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             for body in default_config_maps():
                 name = body["metadata"]["name"]
                 await create(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
+            await _activator(store, settings)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError, NotFoundError) as error:
             log.warning("first objects wait", error=str(error))
@@ -118,19 +122,24 @@ def _owned() -> Json:
 
 async def _gateway(store: Store, settings: ApiSettings) -> None:
     namespace, name = GATEWAY
+    ports = [_port("http2", 80, settings.public_port)]
+    if settings.public_https_port:
+        ports.append(_port("https", 443, settings.public_https_port))
     content = {
-        "spec": {
-            "type": "LoadBalancer",
-            "ports": [
-                {
-                    "name": "http2",
-                    "port": 80,
-                    "targetPort": settings.public_port,
-                    "nodePort": settings.public_port,
-                    "protocol": "TCP",
-                }
-            ],
-        },
+        "spec": {"type": "LoadBalancer", "ports": ports},
         "status": {"loadBalancer": {"ingress": [{"ip": settings.gateway_address}]}},
     }
     await put(store, CORE_SERVICE, namespace, name, content)
+
+
+def _port(name: str, port: int, published: int) -> Json:
+    return {"name": name, "port": port, "targetPort": published, "nodePort": published, "protocol": "TCP"}
+
+
+async def _activator(store: Store, settings: ApiSettings) -> None:
+    """Where clients of Knative look for the activator, to tell whether it is in the path."""
+    namespace, name = ACTIVATOR
+    await put(store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}})
+    found = backing.activator_slice(backing.Gateway(settings.gateway_address, settings.public_port))
+    labels = {backing.SERVICE_NAME: name}
+    await put(store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **found})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from knoll import errors
 from knoll.kinds import Kind
@@ -25,6 +25,20 @@ class FutureVersionError(errors.KnollError):
     """The wanted resource version is newer than any that exists: the client talks to another incarnation."""
 
     code, reason = 504, "Timeout"
+
+
+class UnknownPathError(errors.NotFoundError):
+    """No such path or API group. Answered as kube-apiserver does, not with a Status: clients tell by that whether a
+    group is not installed (kn: "no or newer Knative Eventing API found")."""
+
+
+class UnknownResourceError(errors.NotFoundError):
+    """A group that is served has no such resource or subresource."""
+
+    def __init__(self, subject: "Subject | None" = None) -> None:
+        """Args: subject: the object whose subresource it is."""
+        self.subject = subject
+        super().__init__("the server could not find the requested resource")
 
 
 class ApplyConflictError(errors.KnollError):
@@ -72,6 +86,10 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
         "code": error.code,
     }
     details: Json = {}
+    if isinstance(error, UnknownResourceError):
+        # Clients read the details of such an answer without looking whether there are any (`kubectl debug`).
+        subject = subject or error.subject
+        status["details"] = {}
     if subject is not None:
         details = {"name": subject.name, "group": subject.kind.group, "kind": subject.kind.plural}
         if error.code == 422 and isinstance(error, errors.InvalidResourceError):
@@ -134,6 +152,8 @@ def success(kind: Kind, name: str, uid: str) -> Json:
 
 def respond(error: errors.KnollError, subject: Subject | None = None) -> Response:
     """The HTTP answer for `error`."""
+    if isinstance(error, UnknownPathError):
+        return PlainTextResponse("404 page not found\n", 404, {"X-Content-Type-Options": "nosniff"})
     return Response(orjson.dumps(failure(error, subject)), error.code, _HEADERS.get(error.code), JSON_TYPE)
 
 

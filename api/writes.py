@@ -25,6 +25,7 @@ from knoll.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    PreconditionError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
@@ -192,6 +193,7 @@ class Writes:
                     return await self._apply_new(target, intent, warnings, options, user)
                 except AlreadyExistsError:
                     continue
+            metadata.same_object(intent["metadata"], old["metadata"], place)
             merged = managed.apply(old, intent, options.manager, options.force, place.api_version, target.subresource)
 
             def record(body: Json, merged: managed.Applied = merged) -> None:
@@ -199,6 +201,8 @@ class Writes:
 
             try:
                 return await self._commit(target, old, (merged.body, warnings), options, user, record)
+            except PreconditionError:
+                raise
             except ConflictError:
                 if intent["metadata"].get("resourceVersion"):
                     raise
@@ -239,6 +243,8 @@ class Writes:
 
             try:
                 return await self._commit(target, old, changed, options, user, record)
+            except PreconditionError:
+                raise
             except ConflictError:
                 continue
         raise _busy(place)

@@ -80,7 +80,7 @@ def wanted(
     makers = (
         _deployment(stand),
         {"addressType": "IPv4", "endpoints": [_endpoint(row, stand) for row in stand.ready], "ports": _ports(stand)},
-        _public(gateway),
+        activator_slice(gateway),
         _serverless_service(stand),
         _autoscaler(stand),
     )
@@ -156,8 +156,8 @@ def _ports(stand: Stand) -> list[Json]:
     return [{"name": stand.protocol, "port": ports[0].get("containerPort") or 8080, "protocol": "TCP"}]
 
 
-def _public(gateway: Gateway) -> Json:
-    """The activator stands before the instances always."""
+def activator_slice(gateway: Gateway) -> Json:
+    """Address and ports of an EndpointSlice that leads to the activator, which is before the instances always."""
     try:
         type_ = _ADDRESS_TYPES[ipaddress.ip_address(gateway.address).version]
     except ValueError:

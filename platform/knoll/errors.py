@@ -59,6 +59,10 @@ class ConflictError(KnollError):
     code, reason = 409, "Conflict"
 
 
+class PreconditionError(ConflictError):
+    """The request is about another object than the one that has the name now: trying again does not help."""
+
+
 class ExpiredError(KnollError):
     """The wanted resource version is older than the event history: list again, then watch from there."""
 

@@ -132,8 +132,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     """Bound of one uploaded source, in bytes."""
     public_port: PublicPort = 8080
     """Port of the activator as users reach it: shown in URLs unless it is 80."""
-    public_https_port: PublicPort = 443
-    """Port of the activator for https as users reach it: shown in URLs unless it is 443."""
+    public_https_port: Port = 443
+    """Port of the activator for https as users reach it: shown in URLs unless it is 443; 0 is none."""
     gateway_address: str = "127.0.0.1"
     """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
     autoscaler_url: str = "http://127.0.0.1:8082"

@@ -76,7 +76,7 @@ def up(
         "KNOLL_ACTIVATOR_PORTS": str(port),
         "KNOLL_PUBLIC_PORT": str(port),
         "KNOLL_ACTIVATOR_TLS_PORTS": str(https_port or ""),
-        "KNOLL_PUBLIC_HTTPS_PORT": str(https_port or 443),
+        "KNOLL_PUBLIC_HTTPS_PORT": str(https_port),
         "KNOLL_LOG_FORMAT": "console",
         "KNOLL_LOG_LEVEL": "info" if verbose else "warning",
         "PYTHONUNBUFFERED": "1",

@@ -222,13 +222,58 @@ async def test_unknown_subresources_resources_and_methods_are_refused(api: Runni
         404,
         "NotFound",
     )
-    assert reason(await api.client.get("/apis/serving.knative.dev/v7/services")) == (404, "NotFound")
-    assert reason(await api.client.get("/apis/nobody.example/v1/things")) == (404, "NotFound")
-    assert reason(await api.client.get("/nowhere")) == (404, "NotFound")
+    missing = await api.client.get(f"{SERVICES}/hello/scale")
+    assert missing.json()["details"] == {"name": "hello", "group": "serving.knative.dev", "kind": "services"}
+    unknown = await api.client.get("/api/v1/namespaces/default/things")
+    assert (unknown.status_code, unknown.json()["details"]) == (404, {})
     assert reason(await api.client.post(f"{SERVICES}/hello", json=service())) == (405, "MethodNotAllowed")
     assert reason(await api.client.post("/api/v1/namespaces/default/pods", json={})) == (405, "MethodNotAllowed")
     assert reason(await api.client.put(SERVICES, json=service())) == (405, "MethodNotAllowed")
     assert (await api.client.get(f"{SERVICES}/hello")).json()["metadata"]["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/apis/serving.knative.dev/v7/services", "/apis/eventing.knative.dev/v1/namespaces/default/brokers", "/nowhere",
+     "/apis/eventing.knative.dev", "/apis/eventing.knative.dev/v1", "/apis/serving.knative.dev/v1/things", "/api/v2",
+     "/openapi/v3/apis/nobody/v1"],
+)  # fmt: skip
+async def test_unknown_paths_and_groups_are_answered_as_kube_apiserver_does(api: Running, path: str) -> None:
+    answer = await api.client.get(path)
+    assert (answer.status_code, answer.text) == (404, "404 page not found\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_an_invalid_or_existing_object_is_named_in_the_details(api: Running, service: Make) -> None:
+    answer = await api.client.post("/api/v1/namespaces", json={"metadata": {"name": "a_b"}})
+    assert reason(answer) == (422, "Invalid")
+    assert answer.json()["details"]["name"] == "a_b"
+    assert answer.json()["message"].startswith('Namespace "a_b" is invalid: ')
+    await api.client.post(SERVICES, json=service())
+    twice = await api.client.post(SERVICES, json=service())
+    assert reason(twice) == (409, "AlreadyExists")
+    assert twice.json()["details"] == {"name": "hello", "group": "serving.knative.dev", "kind": "services"}
+
+
+@pytest.mark.parametrize("path", [f"{SERVICES}/hello", f"{SERVICES}/hello/status"])
+@pytest.mark.parametrize("form", ["put", "merge", "apply"])
+async def test_a_foreign_uid_is_refused_at_once(api: Running, service: Make, path: str, form: str) -> None:
+    made = (await api.client.post(SERVICES, json=service())).json()
+    body = {**made, "metadata": {"name": "hello", "uid": "foreign"}}
+    if form == "put":
+        answer = await api.client.put(path, json=body)
+    else:
+        kind = "application/merge-patch+json" if form == "merge" else "application/apply-patch+yaml"
+        body.pop("status", None)
+        answer = await api.client.patch(
+            path, params={"fieldManager": "me", "force": "true"} if form == "apply" else {}, json=body,
+            headers={"Content-Type": kind},
+        )  # fmt: skip
+    assert reason(answer) == (409, "Conflict")
+    assert answer.json()["message"] == (
+        'Operation cannot be fulfilled on services.serving.knative.dev "hello": Precondition failed: UID in '
+        f"precondition: foreign, UID in object meta: {made['metadata']['uid']}"
+    )
 
 
 async def test_a_namespace_that_does_not_exist_takes_no_objects(api: Running, config_map: Make) -> None:
@@ -485,6 +530,18 @@ async def test_the_gateway_can_be_looked_up(api: Running) -> None:
     assert gateway["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.7"
     assert gateway["spec"]["ports"][0]["port"] == 80
     assert gateway["spec"]["ports"][0]["targetPort"] == api.settings.public_port
+    secure = gateway["spec"]["ports"][1]
+    assert (secure["port"], secure["nodePort"]) == (443, api.settings.public_https_port)
+
+
+async def test_the_activator_can_be_looked_up(api: Running) -> None:
+    slices = "/apis/discovery.k8s.io/v1/namespaces/knative-serving/endpointslices"
+    selector = {"labelSelector": "kubernetes.io/service-name=activator-service"}
+    (found,) = (await api.client.get(slices, params=selector)).json()["items"]
+    assert found["endpoints"][0]["addresses"] == ["192.0.2.7"]
+    assert found["ports"] == [{"name": "http", "port": api.settings.public_port, "protocol": "TCP"}]
+    service = (await api.client.get("/api/v1/namespaces/knative-serving/services/activator-service")).json()
+    assert service["spec"]["ports"][0]["port"] == 80
 
 
 async def test_health_and_metrics_are_there(api: Running) -> None:
