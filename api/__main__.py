@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 import structlog
 import uvloop
-from starlette.types import ASGIApp
 
-from api import access, certificates, owner, seeds
+from api import access, certificates, owner, seeds, server
 from api.app import create_app
 from api.controllers.run import run as run_controllers
-from knoll import admin, logs, resealing
-from knoll.admin import QuietServer
+from api.peers import Peers
+from api.server import ApiServer
+from knoll import logs, resealing
 from knoll.connect import connected
 from knoll.errors import KnollError
 from knoll.live import LiveConfig
@@ -26,12 +26,6 @@ from knoll.redis_store import RedisStore
 from knoll.settings import ApiSettings
 
 log = structlog.get_logger()
-
-GRACE_SECONDS = 10
-"""How long open requests may take to end when the process is asked to stop."""
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays: longer than clients keep theirs, so that none is closed under a request."""
-
 
 DAY = 24 * 3600.0
 
@@ -45,10 +39,16 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
         app = create_app(store, settings, config=lambda: live.current, redis=redis, authority=authority)
-        plain = access.Trusting(app) if settings.trusts_plain else app
-        servers = [_server(plain, settings.api_host, settings.api_port)]
+        connections = server.held(lambda: live.current.security.max_connections_per_address)
+        trusting = access.Trusting(app, Peers(gateway=settings.api_trusts_plain is True))
+        plain = trusting if settings.trusts_plain else app
+        servers = [server.server(plain, connections, host=settings.api_host, port=settings.api_port, first=True)]
         if files:
-            servers.append(_server(app, settings.api_tls_host, settings.api_tls_port, files))
+            host, port = settings.api_tls_host, settings.api_tls_port
+            secure = server.server(app, connections, host=host, port=port, files=files)
+            servers.append(secure)
+        if settings.api_socket:
+            servers.append(server.server(trusting, connections, unix=settings.api_socket))
 
         async def planted() -> None:
             if files:
@@ -59,7 +59,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             asyncio.create_task(seeds.keep(store, settings, planted)),
             asyncio.create_task(resealing.at_start(redis, settings.keyring)),
             asyncio.create_task(_end(stop, servers, app.state.watches.close)),
-            *([asyncio.create_task(_renew(settings, servers[1], planted))] if files else []),
+            *([asyncio.create_task(_renew(settings, secure, planted))] if files else []),
         ]
         controllers = asyncio.create_task(run_controllers(store, redis, settings, stop))
         # A bug that ends the controllers ends the process: its supervisor starts it again.
@@ -79,55 +79,40 @@ def _certificates(settings: ApiSettings) -> tuple[certificates.Files, bool]:
     return certificates.kept(settings.state_dir, settings.tls_names, datetime.now(UTC))
 
 
-def _server(app: ASGIApp, host: str, port: int, files: certificates.Files | None = None) -> QuietServer:
-    config = admin.config(
-        app,
-        host,
-        port,
-        lifespan="off" if files else "on",  # one application: it begins and ends once
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        ssl_certfile=files.certificate if files else None,
-        ssl_keyfile=files.key if files else None,
-    )
-    return QuietServer(config)
-
-
-async def _serve(servers: Sequence[QuietServer], stop: asyncio.Event) -> None:
-    async def one(server: QuietServer) -> None:
+async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
+    async def one(listener: ApiServer) -> None:
         try:
-            await server.serve()
-        except SystemExit:  # uvicorn's way to say that it could not bind
-            where = f"{server.config.host}:{server.config.port}"
-            raise OSError(f"cannot listen on {where}; is the port taken?") from None
+            await listener.serve()
+        except OSError as error:
+            raise OSError(f"cannot listen on {listener.address}; is the port taken? ({error.strerror})") from None
         finally:
             stop.set()
 
-    ends = await asyncio.gather(*(one(server) for server in servers), return_exceptions=True)
+    ends = await asyncio.gather(*(one(listener) for listener in servers), return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):
             raise end
 
 
-async def _renew(settings: ApiSettings, server: QuietServer, planted: Callable[[], Awaitable[None]]) -> None:
+async def _renew(settings: ApiSettings, secure: ApiServer, planted: Callable[[], Awaitable[None]]) -> None:
     """Certificate and kubeconfig are renewed before they end, however long the process runs."""
     while True:
         await asyncio.sleep(DAY)
         try:
             files, fresh = await asyncio.to_thread(_certificates, settings)
-            if fresh and server.config.ssl:
-                server.config.ssl.load_cert_chain(files.certificate, files.key)
+            if fresh and secure.config.ssl:
+                secure.config.ssl.load_cert_chain(files.certificate, files.key)
             await planted()
         except (OSError, KnollError) as error:
             log.warning("certificate not renewed; tried again tomorrow", error=str(error))
 
 
-async def _end(stop: asyncio.Event, servers: Sequence[QuietServer], close_watches: "seeds.Action") -> None:
+async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: "seeds.Action") -> None:
     await stop.wait()
     log.info("api stops")
     close_watches()
-    for server in servers:
-        server.should_exit = True
+    for listener in servers:
+        listener.should_exit = True
 
 
 async def main() -> int:

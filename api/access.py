@@ -1,5 +1,6 @@
 """Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
@@ -7,46 +8,99 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import authorization, options, paths, reviews, status
 from api.authorization import Attributes, Binding
+from api.connections import HEALTH
+from api.fair_use import FairUse
 from api.identity import ANONYMOUS, AUTHENTICATED, LOCAL, Authenticator, User, service_account
 from api.origin import is_own_name
-from knoll.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError
+from api.peers import Peers
+from api.streams import Streams, Sweep
+from knoll.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError, UnauthorizedError
 from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.store import Store
 
 USER = "knoll.user"
 """Where the scope of a request holds its User."""
 _TRUSTED = "knoll.trusted"
+_PEERS = "knoll.peers"
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class Trusting:
-    """ASGI application in front of a port that only this machine reaches: whoever says nothing is LOCAL."""
+    """ASGI application in front of a port on which LOCAL needs no token."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, peers: Peers | None = None) -> None:
+        """Args: peers: tells who is LOCAL; without it, everyone is who sends no token."""
         self._app = app
+        self._peers = peers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, _TRUSTED: True}, receive, send)
+        await self._app({**scope, _TRUSTED: True, _PEERS: self._peers}, receive, send)
 
 
 class Access:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, store: Store, authenticator: Authenticator) -> None:
+    def __init__(
+        self, app: ASGIApp, store: Store, authenticator: Authenticator, fair_use: FairUse, streams: Streams
+    ) -> None:
         self._app = app
         self._store = store
         self._authenticator = authenticator
+        self._fair_use = fair_use
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            request = Request(scope)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        if scope["path"] in HEALTH and "authorization" not in request.headers:
+            scope[USER] = ANONYMOUS
+            await self._app(scope, receive, send)
+            return
+        answered = False
+        try:
+            user = await self._user(request)
+            stream = is_stream(request)
+            with self._fair_use.taking(user, stream=stream):
+                if stream:
+                    await self._stream(request, user, receive, send)
+                else:
+                    scope[USER] = await self._checked(request, user)
+                    answered = True
+                    await self._app(scope, receive, send)
+        except KnollError as error:
+            if answered:
+                raise
+            await status.respond(error, _subject(request))(scope, receive, send)
+
+    async def _stream(self, request: Request, user: User, receive: Receive, send: Send) -> None:
+        """Answer with something that goes on, as long as the user may have it. Raises: KnollError: before it begins."""
+        scope = request.scope
+
+        async def check(sweep: Sweep) -> None:
+            await self._again(request, sweep)
+
+        with self._streams.opened(check) as stream:
+            scope[USER] = await self._checked(request, user)
+            await self._streams.serve(stream, user.expires, self._app, scope, receive, send)
+
+    async def _again(self, request: Request, sweep: Sweep) -> None:
+        """Look at the rights to an open stream. Raises: KnollError: there are none any more."""
+        header = request.headers.get("authorization", "")
+        if not header:
+            return
+        if header not in sweep.users:
             try:
-                user = await self._user(request)
-                scope[USER] = await self._checked(request, user)
-            except KnollError as error:
-                await status.respond(error, _subject(request))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+                sweep.users[header] = await self._authenticator.user(header)
+            except UnauthorizedError as error:
+                sweep.users[header] = error
+        user = sweep.users[header]
+        if isinstance(user, KnollError):
+            raise user
+        if sweep.bindings is None:
+            sweep.bindings = await bindings(self._store)
+        _judged(request, user, sweep.bindings)
 
     async def _user(self, request: Request) -> User:
         if header := request.headers.get("authorization", ""):
@@ -59,25 +113,43 @@ class Access:
                 f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
                 "use 127.0.0.1 or localhost, or https with a token"
             )
+        if peers := request.scope.get(_PEERS):
+            await peers.check(request.scope)
         return LOCAL
 
     async def _checked(self, request: Request, user: User) -> User:
         """The user, or the one that he acts as, who may do what is asked. Raises: ForbiddenError."""
         if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
             return user
-        found = await bindings(self._store)
-        user = replace(user, roles=authorization.roles_of(user, found))
-        for wanted in impersonated(request):
-            if authorization.allowed(user, wanted, found) is None:
-                raise authorization.forbidden(user, wanted)
-        if other := acted_as(request):
-            other = replace(other, roles=authorization.roles_of(other, found))
-            authorization.refuse_more(user, other, "use the rights")
-            user = other
-        wanted = attributes(request)
-        if authorization.allowed(user, wanted, found) is None:
+        return _judged(request, user, await bindings(self._store))
+
+
+def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
+    user = replace(user, roles=authorization.roles_of(user, bound))
+    for wanted in impersonated(request):
+        if authorization.allowed(user, wanted, bound) is None:
             raise authorization.forbidden(user, wanted)
-        return user
+    if other := acted_as(request):
+        other = replace(other, roles=authorization.roles_of(other, bound))
+        authorization.refuse_more(user, other, "use the rights")
+        user = other
+    wanted = attributes(request)
+    if authorization.allowed(user, wanted, bound) is None:
+        raise authorization.forbidden(user, wanted)
+    return user
+
+
+def is_stream(request: Request) -> bool:
+    """Whether the answer goes on for as long as the client likes: a watch, or a log that is followed."""
+    if request.method != "GET":
+        return False
+    try:
+        target = paths.parse(request.scope["path"])
+        if target.subresource == "log":
+            return request.query_params.get("follow", "").lower() in ("true", "1")
+        return not target.subresource and options.is_watch(request.query_params)
+    except (BadRequestError, NotFoundError):
+        return False
 
 
 _AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "impersonate-uid"
@@ -131,7 +203,7 @@ def _account(name: str) -> tuple[str, str] | None:
 
 def _subject(request: Request) -> status.Subject | None:
     try:
-        place = paths.parse(request.url.path).place
+        place = paths.parse(request.scope["path"]).place
     except NotFoundError:
         return None
     return status.Subject(place.kind, place.name)
@@ -145,7 +217,7 @@ async def bindings(store: Store) -> list[Binding]:
 
 def attributes(request: Request) -> Attributes:
     """What a request wants to do."""
-    path, verb = request.url.path, _VERBS.get(request.method, request.method.lower())
+    path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
     for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
         prefix = f"/apis/{group}/v1/"
         if path.startswith(prefix):

@@ -18,12 +18,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import access, authorization, discovery, openapi, paths, reviews, seeds, status, token_requests
 from api.admission import Admission
+from api.fair_use import FairUse
+from api.headers import AnswerHeaders
 from api.identity import Authenticator, service_account
 from api.intake import parsed_body
 from api.metrics import CONTENT_TYPE, Metrics
 from api.namespaces import Namespaces
 from api.origin import SameOriginOnly
 from api.resources import ResourceEndpoint
+from api.streams import Streams
 from api.subresources import Subresources
 from api.uploads import Uploads
 from api.watches import Watches
@@ -79,16 +82,21 @@ def create_app(
     writes = Writes(store, Admission(config))
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
     authenticator = Authenticator(store, redis, keyring=settings.keyring)
+    fair_use, streams = FairUse(lambda: config().security), Streams(store)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         with contextlib.suppress(OSError):
             # A folder that cannot be made is told to whoever uploads; everything else works without it.
             await asyncio.to_thread(uploads.prepare)
-        ending = asyncio.create_task(Namespaces(store, authority).run(), name="namespaces")
+        tasks = [
+            asyncio.create_task(Namespaces(store, authority).run(), name="namespaces"),
+            asyncio.create_task(streams.run(), name="rights of streams"),
+        ]
         yield
-        ending.cancel()
-        await asyncio.gather(ending, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         watches.close()
         await subresources.close()
 
@@ -111,8 +119,9 @@ def create_app(
         ],
         lifespan=lifespan,
         middleware=[
+            Middleware(AnswerHeaders),
             Middleware(SameOriginOnly),
-            Middleware(access.Access, store=store, authenticator=authenticator),
+            Middleware(access.Access, store=store, authenticator=authenticator, fair_use=fair_use, streams=streams),
         ],
         exception_handlers={Exception: _bug},
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 
@@ -22,6 +22,8 @@ class User:
     uid: str = ""
     roles: frozenset[tuple[str, str]] = frozenset()
     """Namespace and name of each role that is bound to the user; an empty namespace means all of them."""
+    expires: float = 0.0
+    """Epoch seconds at which the token ends that names the user; 0 for never."""
 
 
 AUTHENTICATED = "system:authenticated"
@@ -93,7 +95,7 @@ class Authenticator:
             raise UnauthorizedError("Unauthorized") from None
         if account["metadata"].get("uid") != claims.uid or account["metadata"].get("deletionTimestamp"):
             raise UnauthorizedError("Unauthorized")
-        return service_account(claims.namespace, claims.name, claims.uid)
+        return replace(service_account(claims.namespace, claims.name, claims.uid), expires=claims.expires)
 
     async def _claims(self, token: str) -> tokens.Claims:
         known = self._known.get(token)

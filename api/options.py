@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,10 @@ Validation = Literal["Strict", "Warn", "Ignore"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
+"""Longest time of a watch that can be asked for."""
+MIN_WATCH_SECONDS = 1800
+"""A watch that asks for no time gets this, and up to as much again by chance, so that not all end at once. Source:
+kube-apiserver, `--min-request-timeout`."""
 _MAX_MANAGER = 128
 
 
@@ -69,8 +73,8 @@ class WatchOptions:
     bookmarks: bool
     announce: bool
     """Say with a bookmark that the initial events are over (`sendInitialEvents`)."""
-    timeout: float | None
-    """Seconds; None is for ever."""
+    timeout: float
+    """Seconds."""
 
 
 def write_options(query: Query, user_agent: str = "", *, apply: bool = False) -> WriteOptions:
@@ -168,8 +172,16 @@ def list_options(query: Query, resource: str) -> ListOptions:
     return ListOptions(selector, limit, "", version, exact=match == "Exact")
 
 
-def watch_options(query: Query, resource: str, name: str = "") -> WatchOptions:
-    """Args: name: the object's, on a path that names one. Raises: BadRequestError."""
+def watch_options(
+    query: Query, resource: str, name: str = "", *, chance: Callable[[], float] = lambda: 0.0
+) -> WatchOptions:
+    """
+    Args:
+        name: the object's, on a path that names one.
+        chance: gives a number from 0 to 1, for the time of a watch that asks for none.
+
+    Raises: BadRequestError.
+    """
     fields = query.get("fieldSelector", "")
     if name:
         fields = f"{fields},metadata.name={name}" if fields else f"metadata.name={name}"
@@ -178,13 +190,15 @@ def watch_options(query: Query, resource: str, name: str = "") -> WatchOptions:
     initial = query.get("sendInitialEvents", "")
     announce = initial == "true"
     timeout = _integer(query, "timeoutSeconds")
+    if timeout > MAX_TIMEOUT_SECONDS:
+        raise BadRequestError(f"timeoutSeconds must be at most {MAX_TIMEOUT_SECONDS}, not {timeout}")
     return WatchOptions(
         selector=selector,
         since=0 if announce else since,
         initial=announce or (since == 0 and initial != "false"),
         bookmarks=_boolean(query, "allowWatchBookmarks"),
         announce=announce,
-        timeout=float(min(timeout, MAX_TIMEOUT_SECONDS)) or None,
+        timeout=float(timeout) or MIN_WATCH_SECONDS * (1 + chance()),
     )
 
 

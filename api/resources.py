@@ -1,6 +1,7 @@
 """The REST endpoint of every kind: a request is parsed, handed to reads, writes or a watch, and answered."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +89,7 @@ class ResourceEndpoint:
                 page = await self._reads.list(target, options.list_options(query, target.place.kind.id))
                 return await _collection(page, target, form, query.get("includeObject", "Metadata"))
             case "watch":
-                wanted = options.watch_options(query, target.place.kind.id, target.place.name)
+                wanted = options.watch_options(query, target.place.kind.id, target.place.name, chance=random.random)
                 view = View(target, form, query.get("includeObject", "Metadata"))
                 return Watch(self._watches, view, wanted)
             case "create" | "update" | "patch":

@@ -13,6 +13,8 @@ from knoll.kinds import Kind
 Json = dict[str, Any]
 
 JSON_TYPE = "application/json"
+RETRY_SECONDS = 1
+"""After which a client that was refused for the sake of others may ask again. Source: Kubernetes, `tooManyRequests`."""
 
 
 class PatchError(errors.KnollError):
@@ -99,6 +101,8 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
     causes = _causes(error)[:_MAX_CAUSES]
     if causes:
         details["causes"] = causes
+    if error.code == 429:
+        details["retryAfterSeconds"] = RETRY_SECONDS
     if details:
         status["details"] = details
     return status
@@ -161,5 +165,6 @@ _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     # Otherwise the rest of a body that nobody wants would still be read, however long it is.
     413: {"Connection": "close"},
+    429: {"Retry-After": str(RETRY_SECONDS)},
     503: {"Retry-After": "1"},
 }

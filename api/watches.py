@@ -154,12 +154,12 @@ class Watch:
 
     async def _send_all(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
-        end = clock() + self._options.timeout if self._options.timeout else None
+        end = clock() + self._options.timeout
         mark = clock() + BOOKMARK_SECONDS if self._options.bookmarks else None
         while not self._gone:
-            await _set_by(self._something, min((at for at in (end, mark) if at is not None), default=None))
+            await _set_by(self._something, end if mark is None else min(end, mark))
             self._something.clear()
-            stop = self._ended or self._watches.closing or (end is not None and clock() >= end)
+            stop = self._ended or self._watches.closing or clock() >= end
             lines, self._lines, self._size = self._lines, [], 0
             self._room.set()
             if mark is not None and (stop or clock() >= mark) and not self._ended and self._version:
@@ -251,7 +251,7 @@ class Watch:
         return orjson.dumps({"type": "BOOKMARK", "object": self._view.bookmark(self._version, annotations)}) + b"\n"
 
 
-async def _set_by(event: asyncio.Event, deadline: float | None) -> None:
+async def _set_by(event: asyncio.Event, deadline: float) -> None:
     """Wait until the event is set, or the deadline (of the event loop's clock) has passed."""
     try:
         async with asyncio.timeout_at(deadline):

@@ -71,9 +71,19 @@ class QuietServer(uvicorn.Server):
 
 
 def config(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config:
-    """Settings of a server: none of ours logs by itself, speaks WebSocket, or has a proxy in front to be believed."""
+    """Settings of a server: none of ours logs by itself, speaks WebSocket, says what it runs on, or has a proxy in
+    front to be believed."""
     return uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, proxy_headers=False, ws="none", **options
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
+        ws="none",
+        **options,
     )
 
 

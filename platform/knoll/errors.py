@@ -69,6 +69,24 @@ class ExpiredError(KnollError):
     code, reason = 410, "Expired"
 
 
+class RequestTimeoutError(KnollError):
+    """A request did not arrive in time."""
+
+    code, reason = 408, "Timeout"
+
+
+class TooManyRequestsError(KnollError):
+    """The caller has more requests or connections open than one may have; later there may be room again."""
+
+    code, reason = 429, "TooManyRequests"
+
+
+class HeadTooLargeError(KnollError):
+    """The request line and the header fields are over their bound."""
+
+    code, reason = 431, "RequestHeaderFieldsTooLarge"
+
+
 class TooLargeError(KnollError):
     """A body or an upload is over its bound."""
 

@@ -116,8 +116,11 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     api_port: Port = 8001
     """Port of the API over plain http; 0 picks a free one."""
     api_trusts_plain: bool | None = None
-    """Whether requests over plain http that say nothing of their sender may do everything: only where no other machine
-    reaches the port. By default they may when `api_host` is a loopback address."""
+    """Whether the plain port takes requests without a token: from processes of the user who runs the API, and of root,
+    as administrator. By default it does when `api_host` is a loopback address. `true` is for a container whose port
+    is published for its machine alone: there, all clients that come by the network's gateway are administrators."""
+    api_socket: Path | None = None
+    """Unix socket (mode 0600) on which the same user needs no token, whatever the plain port takes."""
     api_tls_host: str = "127.0.0.1"
     """Address that the API listens on over https, where everybody needs a token."""
     api_tls_port: Port = 0

@@ -20,14 +20,25 @@ class Client:
     """One API server. Raises KnollError with the server's own words for what it refuses."""
 
     def __init__(self, server: str = DEFAULT_SERVER, token: str = "", verify: ssl.SSLContext | bool = True) -> None:
-        """Args: token: sent as a bearer token unless it is empty. verify: whom to trust over https."""
+        """
+        Args:
+            server: `http://…`, `https://…`, or `unix:PATH` for a Unix socket.
+            token: sent as a bearer token unless it is empty.
+            verify: whom to trust over https.
+        """
         self.server = server.rstrip("/")
+        address, transport = self.server, None
+        if self.server.startswith("unix:"):
+            path = self.server.removeprefix("unix:").removeprefix("//")
+            address, transport = "http://localhost", httpx.HTTPTransport(uds=path, verify=False)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30, read=None)
-        if verify is True and self.server.startswith("http://"):
+        if verify is True and address.startswith("http://"):
             # Reading the machine's certificates takes longer than most commands, and nobody would look at them.
             verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._http = httpx.Client(base_url=self.server, timeout=timeout, headers=headers, verify=verify)
+        self._http = httpx.Client(
+            base_url=address, timeout=timeout, headers=headers, verify=verify, transport=transport
+        )
 
     def close(self) -> None:
         self._http.close()

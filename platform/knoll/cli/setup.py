@@ -1,9 +1,11 @@
 """Commands about this machine: doctor, completion."""
 
+import os
+import pwd
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 
 from knoll import names_server
+from knoll.cli import running
 from knoll.cli.client import DEFAULT_SERVER
+from knoll.cli.folder import data_folder
 from knoll.cli.output import output_option, show
 from knoll.errors import BadRequestError
 from knoll.settings import BuilderSettings
+from knoll.tenancy import OWNER_BINDING
 
 LEAST_FREE_BYTES = 5 * 1024**3
 """Images and their caches need room; below this builds begin to fail."""
@@ -139,7 +144,65 @@ def platform(server: str) -> Iterator[Finding]:
     yield Finding("platform", answer.is_success, f"{server} answers {answer.text.strip()[:200]}", mend)
 
 
-CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (engine, buildx, redis, dnsmasq, disk, names, ports, platform)
+def access(server: str) -> Iterator[Finding]:
+    """Whether others than the administrator could use a port that asks for no token."""
+    listed: list[str] = []
+    try:
+        with httpx.Client(base_url=server, timeout=_SECONDS) as client:
+            for resource in ("rolebindings", "clusterrolebindings"):
+                answer = client.get(f"/apis/rbac.authorization.k8s.io/v1/{resource}")
+                if answer.status_code in (401, 403):
+                    yield Finding("access", True, f"{server} asks for a token")
+                    return
+                listed += [body["metadata"]["name"] for body in answer.raise_for_status().json()["items"]]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
+        return  # `platform` has said so
+    bound = sorted(set(listed) - {OWNER_BINDING})
+    run = running.find(data_folder())
+    users = [] if run is not None and run.alive else login_users(pwd.getpwall(), os.getuid())
+    # Not bad: it is so by default, and right for a machine with one user.
+    if bound:
+        some = ", ".join(bound[:3])
+        text = f"{server} asks you for no token, and others have rights here ({some}{', …' if bound[3:] else ''})"
+        yield Finding("access", True, text, _CLOSE)
+    if users:
+        some = ", ".join(users[:3]) + (", …" if users[3:] else "")
+        text = f"{server} asks for no token, and with Compose every user of this machine may use it ({some})"
+        yield Finding("access", True, text, _CLOSE)
+    if not bound and not users:
+        yield Finding("access", True, f"{server} asks you for no token; no one else uses it")
+
+
+_CLOSE = "close it: KNOLL_API_TRUSTS_PLAIN=false, for Compose in .env; then use the kubeconfig of `knoll kubeconfig`"
+_NO_SHELLS = ("", "/bin/false", "/usr/bin/false", "/bin/sync")
+
+
+def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
+    """Names of the people among a machine's users, without root and the user of number `own`.
+
+    Source: login.defs(5), UID_MIN and UID_MAX.
+    """
+    return [
+        entry.pw_name
+        for entry in entries
+        if 1000 <= entry.pw_uid <= 60000
+        and entry.pw_uid != own
+        and entry.pw_shell not in _NO_SHELLS
+        and not entry.pw_shell.endswith("/nologin")
+    ]
+
+
+CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
+    engine,
+    buildx,
+    redis,
+    dnsmasq,
+    disk,
+    names,
+    ports,
+    platform,
+    access,
+)
 
 
 @click.command()

@@ -73,6 +73,7 @@ def up(
         "KNOLL_STATE_DIR": str((data / "state").resolve()),
         "KNOLL_API_PORT": str(api_port),
         "KNOLL_API_TLS_PORT": str(api_tls_port),
+        "KNOLL_API_SOCKET": str(ApiSettings.read().api_socket or (data / "api.sock").resolve()),
         "KNOLL_ACTIVATOR_PORTS": str(port),
         "KNOLL_PUBLIC_PORT": str(port),
         "KNOLL_ACTIVATOR_TLS_PORTS": str(https_port or ""),
@@ -207,17 +208,18 @@ async def _until_ready(console: Console, environment: Mapping[str, str], stopped
                 raise StartError(f"not ready within {START_SECONDS} s: {parts}")
             await asyncio.sleep(0.1)
     if not stopped.is_set():
-        api, port = environment["KNOLL_API_PORT"], environment["KNOLL_PUBLIC_PORT"]
-        tls = ""
-        if environment["KNOLL_API_TLS_PORT"] != "0":
-            tls = f"\n            over TLS, with a token: export KUBECONFIG={environment['KNOLL_STATE_DIR']}/kubeconfig"
-        console.print(
-            f"[bold green]Knoll is up[/]  API http://127.0.0.1:{api}   Services http://NAME.NAMESPACE.localhost:{port}\n"
-            f"            kubectl --server http://127.0.0.1:{api} apply -f service.yaml      Ctrl-C ends everything"
-            f"{tls}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(summary(environment), highlight=False, soft_wrap=True)
+
+
+def summary(environment: Mapping[str, str]) -> str:
+    """What a user needs to know of a platform that is up, in rich's markup."""
+    api, port = environment["KNOLL_API_PORT"], environment["KNOLL_PUBLIC_PORT"]
+    lines = [f"[bold green]Knoll is up[/]  Services http://NAME.NAMESPACE.localhost:{port}      Ctrl-C ends everything"]
+    if ApiSettings.read().trusts_plain:
+        lines.append(f"API for you alone: kubectl --server http://127.0.0.1:{api} apply -f service.yaml")
+    if environment["KNOLL_API_TLS_PORT"] != "0":
+        lines.append(f"API with a token: export KUBECONFIG={environment['KNOLL_STATE_DIR']}/kubeconfig")
+    return "\n            ".join(lines)
 
 
 async def _remove_instances(environment: Mapping[str, str]) -> None:

@@ -18,6 +18,12 @@ class SecurityConfig:
     """Longest life of a token that the API gives out, in seconds."""
     build_destinations: Destinations = field(default_factory=Destinations)
     """What builds may reach of this machine and of the networks around it."""
+    max_connections_per_address: int = 1000
+    """To the API; an IPv6 network of 64 bits counts as one address."""
+    max_requests_per_user: int = 400
+    """Requests to the API that are being answered at a time, streams apart."""
+    max_streams_per_user: int = 500
+    """Watches and logs that are followed, at a time."""
 
 
 def parse(data: Data) -> SecurityConfig:
@@ -26,6 +32,9 @@ def parse(data: Data) -> SecurityConfig:
     config = SecurityConfig(
         max_token_seconds=int(read.seconds("knoll.dev/max-token-expiration", YEAR, HOUR, 1 << 32, whole=True)),
         build_destinations=_destinations(read, "knoll.dev/build-destinations", ""),
+        max_connections_per_address=read.whole("knoll.dev/max-connections-per-address", 1000, 16),
+        max_requests_per_user=read.whole("knoll.dev/max-requests-per-user", 400, 16),
+        max_streams_per_user=read.whole("knoll.dev/max-streams-per-user", 500, 16),
     )
     read.finish()
     return config
@@ -47,4 +56,12 @@ knoll.dev/max-token-expiration: "8760h"
 # separated by commas. A host name counts for Git repositories and registries; for what the steps of a Dockerfile reach
 # by themselves, name the address. The Internet is always reached.
 knoll.dev/build-destinations: ""
+# Connections to the API from one address (IPv6: from one network of 64 bits); at least 16. Those without a request
+# make room for new ones first.
+knoll.dev/max-connections-per-address: "1000"
+# Requests to the API of one user that are answered at a time; more get 429 with Retry-After. At least 16. The
+# administrator on the plain port has no such bound.
+knoll.dev/max-requests-per-user: "400"
+# Watches and followed logs of one user at a time, likewise.
+knoll.dev/max-streams-per-user: "500"
 """

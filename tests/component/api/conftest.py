@@ -11,13 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from redis.asyncio import Redis
 
 from api import seeds
+from api import server as servers
 from api.access import Trusting
 from api.app import create_app
-from knoll.admin import QuietServer
+from api.connections import Connections
+from api.peers import Peers
 from knoll.config.platform import PlatformConfig
 from knoll.connect import connected
 from knoll.memory_store import MemoryStore
@@ -70,8 +71,8 @@ async def serving(
     """The API on a free port, with the objects that are there from the first start."""
     await seeds.plant(store, settings)
     app = create_app(store, settings, redis=redis, config=config)
-    config = uvicorn.Config(Trusting(app), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
-    server = QuietServer(config)
+    connections = Connections(4096, lambda: config().security.max_connections_per_address)
+    server = servers.server(Trusting(app, Peers()), connections, host="127.0.0.1", first=True)
     work = asyncio.create_task(server.serve())
     await eventually(lambda: server.started or work.done(), what="the API")
     port = server.servers[0].sockets[0].getsockname()[1]

@@ -227,3 +227,30 @@ async def test_whoever_may_review_tokens_hears_whose_they_are(api: Process) -> N
     assert good["user"]["username"] == "system:serviceaccount:default:default"
     bad = yaml.safe_load(await api.kubectl("create", "-o", "yaml", "-f", "-", stdin=review % "x"))["status"]
     assert bad["authenticated"] is False
+
+
+async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_without_a_token_nothing_does(
+    redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "api.sock"
+    closed = {"KNOLL_API_TRUSTS_PLAIN": "false", "KNOLL_API_SOCKET": str(path)}
+    async with running(redis_url, tmp_path, **closed) as api:
+        own = {**os.environ, "KNOLL_STATE_DIR": str(api.state), "KNOLL_DATA": str(tmp_path)}
+        command = (sys.executable, "-m", "knoll.cli")
+        assert "no Services" in await _run(*command, "status", environment=own)
+        printed = await _run(*command, "kubeconfig", environment=own)
+        assert yaml.safe_load(printed)["clusters"][0]["cluster"]["server"] == api.tls
+        assert "is forbidden" in await api.knoll("status")
+        checked = await _run(*command, "doctor", "--server", api.plain, "-o", "json", environment=own)
+        assert f"{api.plain} asks for a token" in checked
+        assert "no Services" in await _run(*command, "status", "--server", f"unix:{path}", environment=own)
+
+
+async def test_the_doctor_says_when_others_have_rights_while_the_plain_port_is_open(api: Process) -> None:
+    assert "no one else uses it" in await api.knoll("doctor", "--server", api.plain, "-o", "json") or os.listdir(
+        "/home"
+    )
+    await api.kubectl("create", "rolebinding", "ci", "--clusterrole=edit", "--serviceaccount=default:ci")
+    checked = await api.knoll("doctor", "--server", api.plain, "-o", "json")
+    assert "others have rights here (ci)" in checked
+    assert "KNOLL_API_TRUSTS_PLAIN=false" in checked

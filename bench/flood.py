@@ -1,0 +1,192 @@
+"""What a write to the API takes, and whether `/readyz` answers, while it is flooded: watches, and heads without an end.
+
+A real API process and a real Redis; watches of ten users from ten addresses, as many each as one user may have, and
+half heads from other addresses. Each write is an event for every watch.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import httptools
+import httpx
+
+from bench.watchers import redis
+from tests.component.api.processes import ApiProcess
+
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+USERS = 10
+AT_ONCE = 100
+"""Connections that are being opened at a time."""
+
+
+class Watch(asyncio.Protocol):
+    """A watch that counts the bytes of its events."""
+
+    def __init__(self, path: str, token: str) -> None:
+        self.status = 0
+        self.received = 0
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        self._parser = httptools.HttpResponseParser(self)
+        self.open = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._head)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if not self.begun.done():
+            self.begun.set_result(None)
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.begun.set_result(None)
+
+    def on_body(self, body: bytes) -> None:
+        self.received += len(body)
+
+
+class HalfHead(asyncio.Protocol):
+    """A connection that never ends its head."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"GET /api HTTP/1.1\r\nHost: loc")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+
+
+async def accounts(client: httpx.AsyncClient) -> list[str]:
+    """Tokens of ServiceAccounts that may watch."""
+    found = []
+    for number in range(USERS):
+        name = f"watcher-{number}"
+        (await client.post(ACCOUNTS, json={"metadata": {"name": name}})).raise_for_status()
+        subject = {"kind": "ServiceAccount", "namespace": "default", "name": name}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+        binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+        (await client.post(BINDINGS, json=binding)).raise_for_status()
+        answer = await client.post(f"{ACCOUNTS}/{name}/token", json={})
+        found.append(answer.raise_for_status().json()["status"]["token"])
+    return found
+
+
+async def open_watches(port: int, tokens: Sequence[str], count: int) -> list[Watch]:
+    """Each user's from an address of its own."""
+    loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
+
+    async def begin(number: int) -> Watch:
+        user = number % len(tokens)
+        async with gate:
+            _, watch = await loop.create_connection(
+                lambda: Watch(f"{CONFIG_MAPS}?watch=true", tokens[user]),
+                "127.0.0.1",
+                port,
+                local_addr=(f"127.0.1.{user + 1}", 0),
+            )
+            await watch.begun
+        return watch
+
+    return await asyncio.gather(*(begin(number) for number in range(count)))
+
+
+async def open_halves(port: int, count: int) -> list[HalfHead]:
+    loop = asyncio.get_running_loop()
+    opened = []
+    for number in range(count):
+        source = (f"127.0.2.{number % 5 + 1}", 0)
+        opened.append((await loop.create_connection(HalfHead, "127.0.0.1", port, local_addr=source))[1])
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def probing(url: str) -> AsyncIterator[list[float]]:
+    """Ask `/readyz` on a new connection again and again; the seconds that each answer took."""
+    seconds: list[float] = []
+
+    async def probe() -> None:
+        while True:
+            async with httpx.AsyncClient(timeout=60) as client:
+                begun = time.perf_counter()
+                (await client.get(f"{url}/readyz")).raise_for_status()
+                seconds.append(time.perf_counter() - begun)
+            await asyncio.sleep(0.1)
+
+    probe_task = asyncio.create_task(probe())
+    try:
+        yield seconds
+        if probe_task.done():
+            await probe_task
+    finally:
+        probe_task.cancel()
+
+
+async def writes(url: str, count: int) -> list[float]:
+    """Seconds that each write took, one after another."""
+    seconds = []
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        for number in range(count):
+            body = {"metadata": {"name": f"written-{number}-{time.time_ns()}"}}
+            begun = time.perf_counter()
+            (await client.post(CONFIG_MAPS, json=body)).raise_for_status()
+            seconds.append(time.perf_counter() - begun)
+            await asyncio.sleep(0.2)
+    return seconds
+
+
+async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> None:
+    """Prints the figures. Raises: an error when the API refuses a write or does not answer."""
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
+        tokens = await accounts(client)
+    quiet = await writes(api.url, count)
+    begun = time.perf_counter()
+    opened = await open_watches(api.port, tokens, watches)
+    took = time.perf_counter() - begun
+    half = await open_halves(api.port, halves)
+    async with probing(api.url) as probes:
+        flooded = await writes(api.url, count)
+    held = sum(watch.open and watch.status == 200 for watch in opened)
+    print(f"{held} of {watches} watches after {took:.0f} s, {sum(one.open for one in half)} of {halves} half heads")
+    print(f"RESULT flood.watches {held} connections")
+    print(f"RESULT flood.write_quiet_p50 {statistics.median(quiet) * 1000:.0f} ms")
+    print(f"RESULT flood.write_p50 {statistics.median(flooded) * 1000:.0f} ms")
+    print(f"RESULT flood.write_max {max(flooded) * 1000:.0f} ms")
+    print(f"RESULT flood.readyz_max {max(probes) * 1000:.0f} ms")
+    print(f"RESULT flood.rss {api.rss_mib():.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.flood", description=__doc__)
+    parser.add_argument("--watches", type=int, default=5000)
+    parser.add_argument("--half-heads", type=int, default=3000)
+    parser.add_argument("--writes", type=int, default=20)
+    options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with (
+        tempfile.TemporaryDirectory(prefix="knoll-bench-") as directory,
+        redis(Path(directory)) as url,
+        ApiProcess(url, Path(directory)) as api,
+    ):
+        asyncio.run(measure(api, options.watches, options.half_heads, options.writes))
+
+
+if __name__ == "__main__":
+    main()
