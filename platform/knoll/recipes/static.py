@@ -53,7 +53,8 @@ func main() {{
 	log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), nil))
 }}
 END
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /serve main.go
+RUN --mount=type=cache,target=/root/.cache/go-build \\
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /serve main.go
 
 FROM scratch
 COPY --from=build /serve /serve
