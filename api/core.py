@@ -13,12 +13,13 @@ from knoll.errors import FieldError, InvalidResourceError
 from knoll.kinds import Kind
 from knoll.resources import parsing
 from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.resources.names import shown
 
 Json = dict[str, Any]
 Problems = list[FieldError]
 
 MAX_DATA_BYTES = 1024 * 1024
-_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 
 
 def read(body: Json, kind: Kind) -> tuple[Json, list[str]]:
@@ -173,12 +174,27 @@ def _decoded(value: str) -> int:
     return len(base64.b64decode(value, validate=True))
 
 
+def _key_problem(key: str) -> str:
+    """Why a key of a ConfigMap or Secret cannot be; empty when it can. Source: Kubernetes, `IsConfigMapKey`."""
+    if len(key) > 253:
+        return "must be no more than 253 characters"
+    if not _KEY.fullmatch(key):
+        return (
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+        )
+    if key == ".":
+        return "must not be '.'"
+    return "must not be '..'" if key == ".." else "must not start with '..'" if key.startswith("..") else ""
+
+
 def _keys_and_size(body: Json, field: str, problems: Problems, size_of: Callable[[str], int]) -> None:
     size = 0
     for key, value in (body.get(field) or {}).items():
-        if not _KEY.fullmatch(key) or key in (".", ".."):
-            words = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
-            problems.append(FieldError(f"Invalid value: {key[:100]!r}: {words}", (f"{field}[{key[:100]}]",)))
+        if words := _key_problem(key):
+            problems.append(
+                FieldError(f'Invalid value: "{shown(key[:253])}": {words}', (f"{field}[{shown(key[:253])}]",))
+            )
         try:
             size += len(key) + size_of(value)
         except (binascii.Error, ValueError):

@@ -77,8 +77,8 @@ def instance_spec(
         ours = {**identity, "PORT": str(port)} if one is serving else identity
         env = variables(one if find else _without_sources(one), ours, itself, find or _nothing)
         mounts = (mount(each, volumes[each.name], own) for each in one.volume_mounts)
-        security = one.security_context
-        capabilities = security.capabilities if security else None
+        security, together = one.security_context or _NO_CONTEXT, spec.security_context or _NO_POD_CONTEXT
+        capabilities = security.capabilities or pod.Capabilities()
         return ContainerSpec(
             name=one.name,
             image=digests[one.name],
@@ -87,13 +87,14 @@ def instance_spec(
             env=env,
             resources=resources(one.resources or pod.ResourceRequirements()),
             mounts=tuple(each for each in mounts if each is not None),
-            user=security.run_as_user if security else None,
-            group=security.run_as_group if security else None,
-            non_root=bool(security and security.run_as_non_root),
+            user=_first(security.run_as_user, together.run_as_user),
+            group=_first(security.run_as_group, together.run_as_group),
+            groups=together.supplemental_groups,
+            non_root=bool(_first(security.run_as_non_root, together.run_as_non_root)),
             working_dir=one.working_dir,
-            read_only_root=bool(security and security.read_only_root_filesystem),
-            add_capabilities=capabilities.add if capabilities else (),
-            drop_capabilities=capabilities.drop if capabilities else (),
+            read_only_root=bool(security.read_only_root_filesystem),
+            add_capabilities=capabilities.add,
+            drop_capabilities=capabilities.drop,
         )
 
     return InstanceSpec(
@@ -106,6 +107,14 @@ def instance_spec(
         labels=instance_labels(revision),
         grace_seconds=float(spec.timeout_seconds or 300),
     )
+
+
+_NO_CONTEXT, _NO_POD_CONTEXT = pod.SecurityContext(), pod.PodSecurityContext()
+
+
+def _first(own: int | None, together: int | None) -> int | None:
+    """What a container says for itself, else what is said for all."""
+    return own if own is not None else together
 
 
 def needs_delivery(spec: pod.PodSpec) -> bool:
@@ -208,18 +217,18 @@ def _with_period(one: Probe | None) -> Probe | None:
 
 
 def check(wanted: pod.Probe, port: int) -> Check:
-    """What a probe asks."""
+    """What a probe asks: the instance, whatever host it names, for the prober reaches more than a tenant may."""
     if wanted.http_get:
         get = wanted.http_get
         headers = tuple((header.name, header.value) for header in get.http_headers)
         where = _port(get.port, port)
-        return HttpCheck(where, get.path or "/", get.scheme or "http", get.host, headers)
+        return HttpCheck(where, get.path or "/", get.scheme or "http", headers=headers)
     if wanted.exec:
         return ExecCheck(wanted.exec.command)
     if wanted.grpc:
         return GrpcCheck(wanted.grpc.port or port, wanted.grpc.service or "")
     socket = wanted.tcp_socket or pod.TCPSocketAction()
-    return TcpCheck(_port(socket.port, port), socket.host)
+    return TcpCheck(_port(socket.port, port))
 
 
 def _port(wanted: int | str | None, port: int) -> int:

@@ -16,6 +16,7 @@ from autoscaler.runtime.protocol import ADDRESS
 from knoll import kinds
 from knoll.errors import KnollError
 from knoll.resources import pod
+from knoll.resources.names import VARIABLE
 from knoll.resources.quantity import parse_quantity
 from knoll.store import Json
 
@@ -28,7 +29,6 @@ _WORDS = {kinds.CONFIG_MAP.id: "ConfigMap", kinds.SECRET.id: "Secret"}
 _SINGULAR = {
     kind.id: kind.singular for kind in (kinds.CONFIG_MAP, kinds.SECRET, kinds.VOLUME_CLAIM, kinds.SERVICE_ACCOUNT)
 }
-_VARIABLE = re.compile(r"[ -<>-~]+")
 _KEYED = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
 
 
@@ -208,7 +208,7 @@ def _from_whole_objects(one: pod.Container, about: About, find: Find) -> Iterato
             continue
         binary = set((body.get("binaryData") or {}) if resource == kinds.CONFIG_MAP.id else ())
         for key, value in content(resource, body).items():
-            if key not in binary and _VARIABLE.fullmatch(source.prefix + key):
+            if key not in binary and VARIABLE.fullmatch(source.prefix + key):
                 yield source.prefix + key, _text(value, key, whole.name)
 
 

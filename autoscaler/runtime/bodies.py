@@ -114,6 +114,7 @@ def container(
     image_id: str,
     image_has_tmp: bool,
     now: float,
+    image_user: str = "",
 ) -> Json:
     """One container of an instance, joined to a sandbox.
 
@@ -128,6 +129,7 @@ def container(
         image_id: engine's id of the image.
         image_has_tmp: False has a tmpfs put at /tmp, which every process may expect.
         now: epoch seconds.
+        image_user: as `Image.user`.
     """
     body: Json = {
         "Image": image_id,
@@ -147,6 +149,8 @@ def container(
         body["Cmd"] = [part.replace(ADDRESS, address) for part in one.args]
     if one.user is not None:
         body["User"] = f"{one.user}:{one.group or 0}"
+    elif one.group is not None:
+        body["User"] = f"{image_user.partition(':')[0] or 0}:{one.group}"
     if one.working_dir:
         body["WorkingDir"] = one.working_dir
     return body
@@ -228,6 +232,7 @@ def _host_config(one: ContainerSpec, platform: str, sandbox_id: str, group: str,
         "SecurityOpt": ["no-new-privileges"],
         "CapDrop": ["ALL"],
         "CapAdd": _capabilities(one),
+        "GroupAdd": [str(group) for group in one.groups],
         "PidsLimit": PIDS_LIMIT,
         "ReadonlyRootfs": one.read_only_root,
         "LogConfig": LOG_CONFIG,

@@ -106,7 +106,9 @@ class ContainerSpec:
     mounts: Sequence[Mount] = ()
     user: int | None = None
     group: int | None = None
-    """Numeric; used with `user` only. None leaves the image's user, or group 0 beside a given user."""
+    """Numeric. None leaves the image's user, and the image's group or group 0 beside a given user."""
+    groups: Sequence[int] = ()
+    """Further groups of its processes."""
     non_root: bool = False
     """Refuse to run as user 0, whether that is asked for or the image's."""
     working_dir: str = ""

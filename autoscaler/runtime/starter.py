@@ -131,6 +131,7 @@ class Starter:
             image_id=image.id,
             image_has_tmp=image.has_tmp,
             now=now,
+            image_user=image.user,
         )
         name = labels.container_name(self._platform, spec.name, one.name)
         try:

@@ -13,6 +13,10 @@ _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_DNS_1123.pattern}(\.{_DNS_1123.pattern})*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+VARIABLE = re.compile(r"[ -<>-~]+")
+"""A name of an environment variable. Source: Kubernetes, apimachinery validation, `IsRelaxedEnvVarName`."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Control characters (C0, DEL and C1)."""
 _HEAD = MAX_LABEL - 32
 """What an md5 in hexadecimal leaves of a name."""
 
@@ -65,6 +69,11 @@ def _problems(name: str, form: re.Pattern[str], words: str, longest: int, prefix
     tried = name[:-1] + "a" if prefix and name.endswith("-") else name
     problems = [f"must be no more than {longest} characters"] if len(name) > longest else []
     return problems if form.fullmatch(tried) else [*problems, words]
+
+
+def shown(text: str) -> str:
+    """Text for a message: its control characters are written out, and do nothing to a terminal."""
+    return CONTROL.sub(lambda character: f"\\x{ord(character[0]):02x}", text)
 
 
 def child_name(parent: str, suffix: str) -> str:

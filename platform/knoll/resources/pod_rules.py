@@ -8,24 +8,21 @@ from collections.abc import Iterator, Mapping
 
 from knoll.config.features import FeaturesConfig
 from knoll.errors import FieldError
-from knoll.resources.base import INT32_MAX
 from knoll.resources.image_reference import parse_image
-from knoll.resources.names import dns_1123_problems, subdomain_problems
+from knoll.resources.names import CONTROL, VARIABLE, dns_1123_problems, shown, subdomain_problems
 from knoll.resources.pod import (
     Container,
     ContainerPort,
     EnvFromSource,
     EnvVar,
-    PodSecurityContext,
     PodSpec,
-    SeccompProfile,
-    SecurityContext,
     Volume,
 )
 from knoll.resources.probe_rules import probe_problems, readiness_problems
 from knoll.resources.problems import (
     disallowed,
     invalid,
+    invalid_key,
     missing,
     missing_one_of,
     multiple_one_of,
@@ -33,12 +30,20 @@ from knoll.resources.problems import (
 )
 from knoll.resources.quantity import parse_quantity
 from knoll.resources.refused import refused
+from knoll.resources.security_rules import pod_security_problems, security_problems
 from knoll.resources.volume_rules import volume_problems
 
 RESERVED_CONTAINER_NAMES = frozenset({"queue-proxy"})
 RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 RESERVED_PORTS = frozenset({8008, 8012, 8013, 8022, 9090, 9091})
-RESERVED_PATHS = frozenset({"/", "/dev", "/dev/log"})
+RESERVED_PATHS = frozenset({"/"})
+RESERVED_TREES = ("/dev", "/proc", "/sys")
+"""Of the kernel: nothing is mounted on or below them."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
+"""The exception, which browsers and databases want larger."""
+RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
+TERMINATION_LOG = "/dev/termination-log"
+_VARIABLE_WORDS = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 PORT_NAMES = frozenset({"", "h2c", "http1"})
 DEFAULT_PORT = 8080
 _PULL_POLICIES = frozenset({"", "Always", "IfNotPresent", "Never"})
@@ -62,7 +67,7 @@ def pod_problems(spec: PodSpec, features: FeaturesConfig, path: str) -> list[Fie
     if spec.automount_service_account_token:
         problems.append(disallowed(f"{path}.automountServiceAccountToken"))
     if spec.security_context is not None:
-        problems += _pod_security(spec.security_context, f"{path}.securityContext")
+        problems += pod_security_problems(spec.security_context, f"{path}.securityContext")
     volumes: dict[str, Volume] = {}
     mounted = frozenset(
         mount.name for item in (*spec.init_containers, *spec.containers) for mount in item.volume_mounts
@@ -156,11 +161,14 @@ def _container(
         yield from _port(port, f"{path}.ports", role)
     yield from _resources(container, f"{path}.resources")
     if container.security_context is not None:
-        yield from _security(container.security_context, f"{path}.securityContext", features)
+        yield from security_problems(container.security_context, f"{path}.securityContext", features)
     if container.image_pull_policy not in _PULL_POLICIES:
         yield invalid(container.image_pull_policy, f"{path}.imagePullPolicy")
     if container.termination_message_policy not in _MESSAGE_POLICIES:
         yield invalid(container.termination_message_policy, f"{path}.terminationMessagePolicy")
+    if container.termination_message_path not in ("", TERMINATION_LOG):
+        details = f"an exit is explained by the end of the log: use {TERMINATION_LOG}, or leave the field out"
+        yield invalid(shown(container.termination_message_path), f"{path}.terminationMessagePath", details)
     yield from _mounts(container, path, volumes, features)
 
 
@@ -178,9 +186,10 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
         yield missing(f"{path}.name")
     elif variable.name in reserved:
         yield FieldError(f'"{variable.name}" is a reserved environment variable', (f"{path}.name",))
-    elif "=" in variable.name or "\0" in variable.name + variable.value:
-        shown = variable.name.replace("\0", "\\0")
-        yield invalid(shown, f"{path}.name", "a variable's name may not have '=', and nothing a zero byte")
+    elif not VARIABLE.fullmatch(variable.name):
+        yield invalid(shown(variable.name), f"{path}.name", _VARIABLE_WORDS)
+    if "\0" in variable.value:
+        yield invalid(shown(variable.value), f"{path}.value", "must not have a zero byte")
     source = variable.value_from
     if source is None:
         return
@@ -203,6 +212,8 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
 
 
 def _env_from(source: EnvFromSource, path: str) -> Iterator[FieldError]:
+    if source.prefix and not VARIABLE.fullmatch(source.prefix):
+        yield invalid(shown(source.prefix), f"{path}.prefix", _VARIABLE_WORDS)
     found = {"configMapRef": source.config_map_ref, "secretRef": source.secret_ref}
     present = [name for name, ref in found.items() if ref is not None]
     if len(present) != 1:
@@ -251,6 +262,9 @@ def _port(port: ContainerPort, path: str, role: str) -> Iterator[FieldError]:
         )
 
 
+_LISTED = ", ".join(sorted(RESOURCES))
+
+
 def _resources(container: Container, path: str) -> Iterator[FieldError]:
     resources = container.resources
     if resources is None:
@@ -258,6 +272,8 @@ def _resources(container: Container, path: str) -> Iterator[FieldError]:
     yield from refused(resources, path)
     for name, amounts in (("limits", resources.limits), ("requests", resources.requests)):
         for key, amount in amounts.items():
+            if key not in RESOURCES:
+                yield invalid_key(key, f"{path}.{name}", f"there is no such resource here: use {_LISTED}")
             if parse_quantity(amount) < 0:
                 yield invalid(amount, f"{path}.{name}[{key}]", "must not be negative")
     for key in resources.limits.keys() & resources.requests.keys():
@@ -266,30 +282,11 @@ def _resources(container: Container, path: str) -> Iterator[FieldError]:
             yield invalid(resources.requests[key], f"{path}.requests[{key}]", details)
 
 
-def _security(context: SecurityContext, path: str, features: FeaturesConfig) -> Iterator[FieldError]:
-    yield from refused(context, path)
-    added = context.capabilities.add if context.capabilities else ()
-    if features.container_spec_add_capabilities == "Disabled" and set(added) - {"NET_BIND_SERVICE"}:
-        yield disallowed(f"{path}.capabilities.add")
-    for name, value in (("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)):
-        if value is not None and not 0 <= value <= INT32_MAX:
-            yield out_of_bounds(value, 0, INT32_MAX, f"{path}.{name}")
-    yield from _seccomp(context.seccomp_profile, f"{path}.seccompProfile.type")
-
-
-def _pod_security(context: PodSecurityContext, path: str) -> Iterator[FieldError]:
-    yield from refused(context, path)
-    numbers = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), ("fsGroup", context.fs_group)]
-    numbers += [(f"supplementalGroups[{at}]", group) for at, group in enumerate(context.supplemental_groups)]
-    for name, value in numbers:
-        if value is not None and not 0 <= value <= INT32_MAX:
-            yield out_of_bounds(value, 0, INT32_MAX, f"{path}.{name}")
-    yield from _seccomp(context.seccomp_profile, f"{path}.seccompProfile.type")
-
-
-def _seccomp(profile: SeccompProfile | None, path: str) -> Iterator[FieldError]:
-    if profile is not None and profile.type not in ("RuntimeDefault", "Unconfined", "Localhost"):
-        yield invalid(profile.type, path, "RuntimeDefault, Unconfined or Localhost")
+def _reserved(path: str) -> bool:
+    """Whether nothing may be mounted there."""
+    return path in RESERVED_PATHS or (
+        path != SHARED_MEMORY and any(path == tree or path.startswith(f"{tree}/") for tree in RESERVED_TREES)
+    )
 
 
 def _mounts(
@@ -305,15 +302,19 @@ def _mounts(
         clean = posixpath.normpath(mount.mount_path).replace("//", "/")
         if not mount.mount_path:
             yield missing(f"{here}.mountPath")
-        elif clean in RESERVED_PATHS:
+        elif _reserved(clean):
             yield FieldError(f'mountPath "{clean}" is a reserved path', (f"{here}.mountPath",))
         elif not mount.mount_path.startswith("/"):
             yield invalid(mount.mount_path, f"{here}.mountPath")
+        elif ":" in clean or ".." in mount.mount_path.split("/") or CONTROL.search(clean):
+            words = "must not contain ':', '..' or control characters"
+            yield invalid(shown(mount.mount_path), f"{here}.mountPath", words)
         elif clean in seen:
             yield invalid(f'"{mount.mount_path}" must be unique', f"{here}.mountPath")
         seen.add(clean)
-        if mount.sub_path.startswith("/") or ".." in mount.sub_path.split("/"):
-            yield invalid(mount.sub_path, f"{here}.subPath", "must be a relative path without '..'")
+        if mount.sub_path.startswith("/") or ".." in mount.sub_path.split("/") or CONTROL.search(mount.sub_path):
+            words = "must be a relative path without '..' and control characters"
+            yield invalid(shown(mount.sub_path), f"{here}.subPath", words)
         if volume is None:
             continue
         claim = volume.persistent_volume_claim

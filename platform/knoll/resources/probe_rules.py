@@ -1,15 +1,20 @@
 """What probes may be. Pure."""
 
+import re
 from collections.abc import Iterator
 
 from knoll.errors import FieldError
 from knoll.resources.base import INT32_MAX
+from knoll.resources.names import CONTROL, shown
 from knoll.resources.pod import Probe
 from knoll.resources.problems import invalid, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.refused import refused
 
 _SCHEMES = frozenset({"", "HTTP", "HTTPS"})
 _MAX_PORT = 65535
+_OWN_HOSTS = frozenset({"localhost", "127.0.0.1"})
+"""What Knative's queue-proxy takes for the instance itself, in whose network it runs."""
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 def probe_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[FieldError]:
@@ -33,6 +38,7 @@ def probe_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[F
             yield from _port(getattr(action, "port", None), f"{path}.{name}.port", port_name)
     if probe.http_get is not None and probe.http_get.scheme.upper() not in _SCHEMES:
         yield invalid(probe.http_get.scheme, f"{path}.httpGet.scheme", "must be HTTP or HTTPS")
+    yield from _targets(probe, path)
     if probe.exec is not None and not probe.exec.command:
         yield FieldError("missing field(s)", (f"{path}.exec.command",))
     for name, value in (
@@ -43,6 +49,24 @@ def probe_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[F
     ):
         if value < 0:
             yield out_of_bounds(value, 0, INT32_MAX, f"{path}.{name}")
+
+
+def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
+    """A probe asks the instance, and its request is one request."""
+    for name, action in (("httpGet", probe.http_get), ("tcpSocket", probe.tcp_socket)):
+        if action is not None and action.host not in ("", *_OWN_HOSTS):
+            yield invalid(shown(action.host), f"{path}.{name}.host", "probes ask the instance itself: leave it out")
+    if probe.http_get is None:
+        return
+    if CONTROL.search(probe.http_get.path) or " " in probe.http_get.path:
+        words = "must not contain spaces and control characters"
+        yield invalid(shown(probe.http_get.path), f"{path}.httpGet.path", words)
+    for at, header in enumerate(probe.http_get.http_headers):
+        here = f"{path}.httpGet.httpHeaders[{at}]"
+        if not _TOKEN.fullmatch(header.name):
+            yield invalid(shown(header.name), f"{here}.name", "is not the name of an HTTP header (RFC 9110, 5.1)")
+        if CONTROL.search(header.value.replace("\t", " ")):
+            yield invalid(shown(header.value), f"{here}.value", "must not contain control characters")
 
 
 def readiness_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[FieldError]:

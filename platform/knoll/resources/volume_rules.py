@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from knoll.config.features import FeaturesConfig
 from knoll.errors import FieldError
-from knoll.resources.names import dns_1123_problems
+from knoll.resources.names import CONTROL, dns_1123_problems, shown
 from knoll.resources.pod import DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection
 from knoll.resources.problems import invalid, missing, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.quantity import parse_quantity
@@ -149,8 +149,9 @@ def _items(items: tuple[KeyToPath, ...], path: str) -> Iterator[FieldError]:
 def _path(name: str, path: str) -> Iterator[FieldError]:
     if not name:
         yield missing(path)
-    elif name.startswith("/") or ".." in name.split("/") or "\0" in name:
-        yield invalid(name, path, "must be a relative path without '..'")
+    elif name.startswith(("/", "..")) or ".." in name.split("/") or CONTROL.search(name):
+        words = "must be a relative path that does not start with '..', without '..' and control characters"
+        yield invalid(shown(name), path, words)
 
 
 def _mode(mode: int | None, path: str) -> Iterator[FieldError]:

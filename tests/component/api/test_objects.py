@@ -255,6 +255,15 @@ async def test_an_invalid_or_existing_object_is_named_in_the_details(api: Runnin
     assert twice.json()["details"] == {"name": "hello", "group": "serving.knative.dev", "kind": "services"}
 
 
+@pytest.mark.parametrize("key", [".", "..", "..data", "..2026", "a/b", "a\nb", "", "a" * 254, "ä"])
+@pytest.mark.parametrize("plural", ["configmaps", "secrets"])
+async def test_keys_that_can_be_no_files_are_refused(api: Running, plural: str, key: str) -> None:
+    body = {"metadata": {"name": "settings"}, "data": {key: "eA=="}}
+    answer = await api.client.post(f"/api/v1/namespaces/default/{plural}", json=body)
+    assert reason(answer) == (422, "Invalid")
+    assert "Invalid value: " in answer.json()["message"]
+
+
 @pytest.mark.parametrize("path", [f"{SERVICES}/hello", f"{SERVICES}/hello/status"])
 @pytest.mark.parametrize("form", ["put", "merge", "apply"])
 async def test_a_foreign_uid_is_refused_at_once(api: Running, service: Make, path: str, form: str) -> None:

@@ -78,6 +78,26 @@ def test_the_security_context_is_taken_over() -> None:
     assert (tuple(made.add_capabilities), tuple(made.drop_capabilities)) == (("NET_BIND_SERVICE",), ("ALL",))
 
 
+def test_what_is_said_for_all_containers_holds_where_one_says_nothing() -> None:
+    together = {"runAsUser": 7, "runAsGroup": 8, "runAsNonRoot": True, "supplementalGroups": [9]}
+    own = {"runAsUser": 1, "runAsNonRoot": False}
+    both = [container(ports=[{"containerPort": 8080}]), {"name": "other", "image": "b", "securityContext": own}]
+    made = instance_spec(revision(spec={"containers": both, "securityContext": together}), NAME).containers
+    assert [(one.user, one.group, tuple(one.groups), one.non_root) for one in made] == [
+        (7, 8, (9,), True), (1, 8, (9,), False)
+    ]  # fmt: skip
+
+
+def test_a_probe_asks_the_instance_whatever_host_a_stored_revision_names() -> None:
+    one = container(livenessProbe={"httpGet": {"host": "169.254.169.254", "port": 80}},
+                    startupProbe={"tcpSocket": {"host": "redis", "port": 6379}})  # fmt: skip
+    made = probes(revision(spec={"containers": [one]}))["user-container"]
+    assert made.liveness is not None
+    assert made.startup is not None
+    assert made.liveness.check == HttpCheck(80, "/", "http")
+    assert made.startup.check == TcpCheck(6379)
+
+
 def test_the_grace_is_the_request_timeout() -> None:
     assert instance_spec(revision(spec={"timeoutSeconds": 7}), NAME).grace_seconds == 7
 

@@ -14,7 +14,9 @@ ONE = ContainerSpec("user-container", "hello:1")
 SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", (ONE,), 8080)
 
 
-def made(one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True) -> dict[str, Any]:
+def made(
+    one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True, image_user: str = ""
+) -> dict[str, Any]:
     return bodies.container(
         spec,
         one,
@@ -26,6 +28,7 @@ def made(one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: boo
         image_id="sha256:1",
         image_has_tmp=image_has_tmp,
         now=12.5,
+        image_user=image_user,
     )
 
 
@@ -90,6 +93,15 @@ def test_tmp_is_there_once(mounts: tuple[Mount, ...], has_tmp: bool, tmpfs: set[
 )
 def test_a_user_without_group_gets_group_zero(user: int | None, group: int | None, written: str | None) -> None:
     assert made(replace(ONE, user=user, group=group)).get("User") == written
+
+
+@pytest.mark.parametrize(("image_user", "written"), [("", "0:6"), ("65532:65532", "65532:6"), ("nonroot", "nonroot:6")])
+def test_a_group_without_user_leaves_the_images_user(image_user: str, written: str) -> None:
+    assert made(replace(ONE, group=6), image_user=image_user)["User"] == written
+
+
+def test_further_groups_are_given() -> None:
+    assert made(replace(ONE, groups=(7, 8)))["HostConfig"]["GroupAdd"] == ["7", "8"]
 
 
 def test_labels_of_the_spec_cannot_replace_ours() -> None:

@@ -34,4 +34,5 @@ def container(**fields: object) -> Json:
     return {"containers": [{"image": "a", **fields}]}
 
 
-RELATIVE = "must be a relative path without '..'"
+RELATIVE = "must be a relative path without '..' and control characters"
+OWN_FILE = "must be a relative path that does not start with '..', without '..' and control characters"

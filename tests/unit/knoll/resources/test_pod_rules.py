@@ -11,6 +11,9 @@ from tests.strategies import Json, pod_specs
 from tests.unit.knoll.resources.revision_specs import CONFIG, C, container, problems_of, with_features
 
 DNS_LABEL = dns_1123_problems("_")[0]
+SECCOMP = "instances run under the engine's default profile: use RuntimeDefault, or leave the field out"
+ESCALATION = "programs of an instance never gain privileges: use false, or leave the field out"
+VARIABLE = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 PORTS = "Name must be empty, or one of: 'h2c', 'http1'"
 
 CONTAINERS: list[tuple[str, Json, list[str]]] = [
@@ -76,7 +79,7 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
     (
         "env with =",
         container(env=[{"name": "A=B"}]),
-        [f"invalid value: A=B: {C}.env[0].name\na variable's name may not have '=', and nothing a zero byte"],
+        [f"invalid value: A=B: {C}.env[0].name\n{VARIABLE}"],
     ),
     (
         "env twice over",
@@ -156,7 +159,99 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
     (
         "an unknown seccomp profile",
         container(securityContext={"seccompProfile": {"type": "Mine"}}),
-        [f"invalid value: Mine: {C}.securityContext.seccompProfile.type\nRuntimeDefault, Unconfined or Localhost"],
+        [f"invalid value: Mine: {C}.securityContext.seccompProfile.type\n{SECCOMP}"],
+    ),
+    (
+        "seccomp off",
+        container(securityContext={"seccompProfile": {"type": "Unconfined"}}),
+        [f"invalid value: Unconfined: {C}.securityContext.seccompProfile.type\n{SECCOMP}"],
+    ),
+    (
+        "a profile of one's own",
+        container(securityContext={"seccompProfile": {"type": "RuntimeDefault", "localhostProfile": "x"}}),
+        [f"must not set the field(s): {C}.securityContext.seccompProfile.localhostProfile"],
+    ),
+    ("the default profile", container(securityContext={"seccompProfile": {"type": "RuntimeDefault"}}), []),
+    (
+        "gaining privileges",
+        container(securityContext={"allowPrivilegeEscalation": True}),
+        [f"invalid value: true: {C}.securityContext.allowPrivilegeEscalation\n{ESCALATION}"],
+    ),
+    ("gaining none", container(securityContext={"allowPrivilegeEscalation": False}), []),
+    (
+        "a capability that is none",
+        container(securityContext={"capabilities": {"drop": ["NET_ROW", "CAP_NET_RAW", "all"]}}),
+        [f"invalid value: NET_ROW: {C}.securityContext.capabilities.drop[0]\nis not a Linux capability"],
+    ),
+    (
+        "devices",
+        container(resources={"limits": {"nvidia.com/gpu": "1"}}),
+        [
+            f'invalid key name "nvidia.com/gpu": {C}.resources.limits\n'
+            "there is no such resource here: use cpu, ephemeral-storage, memory"
+        ],
+    ),
+    (
+        "a variable with a line break",
+        container(env=[{"name": "A\nB", "value": "x"}]),
+        [f"invalid value: A\\x0aB: {C}.env[0].name\n{VARIABLE}"],
+    ),
+    (
+        "a variable that is not ASCII",
+        container(env=[{"name": "É"}]),
+        [f"invalid value: É: {C}.env[0].name\n{VARIABLE}"],
+    ),
+    ("a value with line breaks", container(env=[{"name": "A", "value": "a\nb\x1b"}]), []),
+    (
+        "a value with a zero byte",
+        container(env=[{"name": "A", "value": "a\0"}]),
+        [f"invalid value: a\\x00: {C}.env[0].value\nmust not have a zero byte"],
+    ),
+    (
+        "a prefix that is none",
+        container(envFrom=[{"prefix": "A\r", "configMapRef": {"name": "c"}}]),
+        [f"invalid value: A\\x0d: {C}.envFrom[0].prefix\n{VARIABLE}"],
+    ),
+    (
+        "a message elsewhere",
+        container(terminationMessagePath="/tmp/message"),
+        [
+            f"invalid value: /tmp/message: {C}.terminationMessagePath\nan exit is explained by the end of the log: use "
+            "/dev/termination-log, or leave the field out"
+        ],
+    ),
+    (
+        "the usual message",
+        container(terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File"),
+        [],
+    ),
+    (
+        "a probe of another host",
+        container(livenessProbe={"tcpSocket": {"port": 1, "host": "169.254.169.254"}}),
+        [
+            f"invalid value: 169.254.169.254: {C}.livenessProbe.tcpSocket.host\n"
+            "probes ask the instance itself: leave it out"
+        ],
+    ),
+    ("a probe of the instance", container(livenessProbe={"httpGet": {"path": "/a?b=c", "host": "127.0.0.1"}}), []),
+    (
+        "a probe with two requests",
+        container(
+            readinessProbe={
+                "httpGet": {
+                    "path": "/ HTTP/1.1\r\n\r\nGET /",
+                    "httpHeaders": [{"name": "A:\r\nB", "value": "x"}, {"name": "A", "value": "\n"}],
+                }
+            }
+        ),
+        [
+            f"invalid value: / HTTP/1.1\\x0d\\x0a\\x0d\\x0aGET /: {C}.readinessProbe.httpGet.path\n"
+            "must not contain spaces and control characters",
+            f"invalid value: A:\\x0d\\x0aB: {C}.readinessProbe.httpGet.httpHeaders[0].name\n"
+            "is not the name of an HTTP header (RFC 9110, 5.1)",
+            f"invalid value: \\x0a: {C}.readinessProbe.httpGet.httpHeaders[1].value\n"
+            "must not contain control characters",
+        ],
     ),
     (
         "an unknown pull policy",
@@ -189,6 +284,40 @@ def test_variables_of_the_platform_are_reserved(name: str) -> None:
     assert problems_of(container(env=[{"name": name, "value": "x"}])) == [
         f'"{name}" is a reserved environment variable: {C}.env[0].name'
     ]
+
+
+MOUNTS = "must not contain ':', '..' or control characters"
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        *((path, f'mountPath "{path}" is a reserved path') for path in
+          ("/", "/dev", "/dev/log", "/dev/null", "/proc", "/proc/1", "/sys", "/sys/fs/cgroup")),
+        ("//proc/", 'mountPath "/proc" is a reserved path'),
+        ("/x/../sys", 'mountPath "/sys" is a reserved path'),
+        ("/x:/y", "invalid value: /x:/y"),
+        ("/x/../y", "invalid value: /x/../y"),
+        ("/x\ny", "invalid value: /x\\x0ay"),
+        ("x", "invalid value: x"),
+        ("/dev/shm", ""), ("/processes", ""), ("/devices/a..b", ""), ("/etc/hosts", ""), ("/x y", ""),
+    ],
+)  # fmt: skip
+def test_where_volumes_may_be_mounted(path: str, problem: str) -> None:
+    volumes = [{"name": "v", "emptyDir": {}}]
+    found = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": path}]), "volumes": volumes})
+    if problem:
+        (text,) = found
+        assert text.startswith(f"{problem}: {C}.volumeMounts[0].mountPath")
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize("path", ["..data", "..", "../x", "/x", "a/../b", "a\x1b", "a\0"])
+def test_files_of_a_volume_stay_in_it(path: str) -> None:
+    volumes = [{"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": path}]}}]
+    (text,) = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "volumes": volumes})
+    assert "volumes[0].secret.items[0].path" in text
 
 
 POD_FIELDS = {
@@ -254,7 +383,18 @@ def test_the_token_of_the_account_can_only_be_left_out() -> None:
 
 
 POD_SECURITY: list[tuple[object, list[str]]] = [
-    ({"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4], "runAsNonRoot": True}, []),
+    ({"runAsUser": 1, "runAsGroup": 2, "supplementalGroups": [4], "runAsNonRoot": True}, []),
+    (
+        {"fsGroup": 3},
+        [
+            "must not set the field(s): spec.securityContext.fsGroup\n"
+            "files of volumes keep their owner and group: use supplementalGroups"
+        ],
+    ),
+    (
+        {"seccompProfile": {"type": "Unconfined"}},
+        [f"invalid value: Unconfined: spec.securityContext.seccompProfile.type\n{SECCOMP}"],
+    ),
     ({"runAsUser": -1}, ["expected 0 <= -1 <= 2147483647: spec.securityContext.runAsUser"]),
     ({"supplementalGroups": [1, -2]}, ["expected 0 <= -2 <= 2147483647: spec.securityContext.supplementalGroups[1]"]),
     ({"sysctls": [{"name": "a"}]}, ["must not set the field(s): spec.securityContext.sysctls"]),

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.strategies import Json
-from tests.unit.knoll.resources.revision_specs import RELATIVE, C, container, problems_of, with_features
+from tests.unit.knoll.resources.revision_specs import OWN_FILE, RELATIVE, C, container, problems_of, with_features
 
 V = "spec.volumes[0]"
 M = f"{C}.volumeMounts[0]"
@@ -41,12 +41,12 @@ VOLUMES: list[tuple[str, Json, list[str]]] = [
     (
         "a path out of it",
         {"configMap": {"name": "c", "items": [{"key": "k", "path": "../x"}]}},
-        [f"invalid value: ../x: {V}.configMap.items[0].path\n{RELATIVE}"],
+        [f"invalid value: ../x: {V}.configMap.items[0].path\n{OWN_FILE}"],
     ),
     (
         "an absolute path",
         {"secret": {"secretName": "c", "items": [{"key": "k", "path": "/x"}]}},
-        [f"invalid value: /x: {V}.secret.items[0].path\n{RELATIVE}"],
+        [f"invalid value: /x: {V}.secret.items[0].path\n{OWN_FILE}"],
     ),
     (
         "a mode that is none",
