@@ -26,6 +26,7 @@ from api.metrics import CONTENT_TYPE, Metrics
 from api.namespaces import Namespaces
 from api.origin import SameOriginOnly
 from api.resources import ResourceEndpoint
+from api.space import Space
 from api.streams import Streams
 from api.subresources import Subresources
 from api.uploads import Uploads
@@ -78,8 +79,9 @@ def create_app(
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
     subresources = Subresources(store, redis, settings.autoscaler_url)
-    uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics)
-    writes = Writes(store, Admission(config))
+    space = Space(settings, config)
+    uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics, space.check_upload)
+    writes = Writes(store, Admission(config), space=space)
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
     authenticator = Authenticator(store, redis, keyring=settings.keyring)
     fair_use, streams = FairUse(lambda: config().security), Streams(store)

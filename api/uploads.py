@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,13 @@ class Upload:
 class Uploads:
     """The folder of uploaded archives; the builder reads it too."""
 
-    def __init__(self, folder: Path, limit: int, metrics: Metrics) -> None:
-        """Args: limit: bytes of one archive."""
+    def __init__(self, folder: Path, limit: int, metrics: Metrics, check: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            limit: bytes of one archive.
+            check: raises StorageFullError while no upload is to be taken.
+        """
+        self._check = check
         self._folder = folder
         self._limit = limit
         self._metrics = metrics
@@ -76,10 +81,11 @@ class Uploads:
 
         Raises:
             TooLargeError: it is over the limit. BadRequestError: it is empty or cut short.
-            StorageFullError: the disk is full. In each case nothing of it is kept.
+            StorageFullError: the disk is full, or nearly. In each case nothing of it is kept.
         """
         if declared is not None and declared > self._limit:
             raise self._too_large(str(declared))
+        self._check()
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         handle, name = await asyncio.to_thread(tempfile.mkstemp, suffix=_PART, dir=self._folder)
         part = Path(name)

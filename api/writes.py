@@ -18,6 +18,7 @@ from api.namespaces import CONTENTS
 from api.options import DeleteOptions, Propagation, WriteOptions
 from api.paths import Target
 from api.quotas import Quotas
+from api.space import Space
 from knoll.collector import FOREGROUND, ORPHAN
 from knoll.errors import (
     AlreadyExistsError,
@@ -61,8 +62,17 @@ class Written:
 class Writes:
     """All writes of clients."""
 
-    def __init__(self, store: Store, admission: Admission, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        admission: Admission,
+        now: Callable[[], float] = time.time,
+        *,
+        space: Space | None = None,
+    ) -> None:
+        """Args: space: refuses objects while a disk is nearly full; None refuses none."""
         self._store = store
+        self._space = space
         self._admission = admission
         self._now = now
         self._quotas = Quotas(store)
@@ -88,6 +98,8 @@ class Writes:
 
     async def _insert(self, place: Place, body: Json, options: WriteOptions) -> Json:
         _check_size(body)
+        if self._space:
+            self._space.check_object(place.kind, new=True)
         async with self._quotas.allowing(place, body):
             return await self._new(place, body, options)
 
@@ -272,6 +284,8 @@ class Writes:
             return written
         admitted["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         _check_size(admitted)
+        if self._space and not admitted["metadata"].get("deletionTimestamp"):
+            self._space.check_object(place.kind, new=False)
         written.body = admitted if options.dry_run else await self._store.update(place.kind.id, admitted)
         return written
 

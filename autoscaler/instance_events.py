@@ -44,6 +44,10 @@ class InstanceEvents:
         """Args: pod: `name_namespace(uid)`, as far as it is known."""
         self._add("Warning", "BackOff", f"Back-off restarting failed container {container} in pod {pod}")
 
+    def evicted(self, message: str) -> None:
+        """Args: message: what it used too much of."""
+        self._add("Warning", "Evicted", message)
+
     def failed(self, message: str) -> None:
         """Args: message: why a container could not be started."""
         self._add("Warning", "Failed", f"Error: {message}")

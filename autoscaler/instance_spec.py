@@ -177,6 +177,8 @@ def resources(wanted: pod.ResourceRequirements) -> Resources:
         cpu_limit=read(wanted.limits, "cpu"),
         memory_request=whole(wanted.requests, "memory"),
         memory_limit=whole(wanted.limits, "memory"),
+        storage_request=whole(wanted.requests, "ephemeral-storage"),
+        storage_limit=whole(wanted.limits, "ephemeral-storage"),
     )
 
 

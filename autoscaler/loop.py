@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio import Redis
 
 from autoscaler.delivery import Delivery
+from autoscaler.disk_watch import LOOK_SECONDS, DiskWatch
 from autoscaler.draining import QUIET_SECONDS, Draining
 from autoscaler.ladder import descend
 from autoscaler.listening import Listening
@@ -71,6 +72,7 @@ class Autoscaler:
         quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
         keyring: Keyring = PLAIN,
+        disk_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._runtime, self._store = runtime, store
         self._endpoints, self._scale = endpoints, scale
@@ -116,6 +118,7 @@ class Autoscaler:
         self._showing = Showing(instances, self._of)
         self._listening = Listening(redis, poked=self._poked, reported=self._report, heard=self._hears)
         self._watching = Watching(runtime, self._members, self._member, lambda one: self._adopt(one, None), clock)
+        self._disk = DiskWatch(runtime, self._members, lambda: self._config.current.security, look_seconds=disk_seconds)
         self._due: dict[str, bool] = {}
         self._ended = 0
         """Instances, since the collector was last asked for what they left."""
@@ -144,6 +147,7 @@ class Autoscaler:
                     self._republish,
                     self._showing.run,
                     self._delivery.run,
+                    self._disk.run,
                 )
                 for duty in duties:
                     tasks.create_task(duty())

@@ -40,6 +40,8 @@ NEVER_READY_GRACE = 2.0
 has not come up may not have installed a handler for SIGTERM, which then has no effect on the first process."""
 STEADY_SECONDS = 30.0
 """How long a container that crashed again and again must serve before nothing is said of that any more."""
+EVICTED_SHOWN_SECONDS = 1.0
+"""An evicted instance is still shown for so long, so that its Event reaches the API before its Pod goes."""
 BUG_PAUSE = 5.0
 """Before an instance that failed by a mistake of ours is replaced."""
 
@@ -94,7 +96,7 @@ class Member:
         pod = f"{spec.name}_{spec.revision.partition('/')[0]}"
         there = adopted.containers if adopted else ()
         self._containers = Containers(world.runtime, world.clock, self.name, there, self._events, pod)
-        self._leave, self._lost = asyncio.Event(), asyncio.Event()
+        self._leave, self._lost, self._evicted = asyncio.Event(), asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -176,6 +178,15 @@ class Member:
         self._world.changed(self)
         self.drain()
 
+    def evict(self, message: str) -> None:
+        """End it at once, for what it uses too much of; its requests are lost, as on Kubernetes."""
+        if self._evicted or self.stage == "gone":
+            return
+        log.warning("instance evicted", instance=self.name, revision=self.revision, why=message.strip())
+        self._evicted = True
+        self._events.evicted(message)
+        self.lose()
+
     def died(self, event: ContainerDied) -> None:
         """A container ended by itself; being told twice changes nothing."""
         self._containers.died(event)
@@ -201,6 +212,8 @@ class Member:
             if self._served and not self._waited_since:
                 await _first(self._world.drained(self), self._lost.wait())
             await self._stop(self._grace_left(began))
+            if self._evicted:
+                await asyncio.sleep(EVICTED_SHOWN_SECONDS)
         finally:
             # Also when it is abandoned: who takes over counts anew.
             self._world.room.free(self.name)

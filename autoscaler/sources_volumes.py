@@ -52,12 +52,19 @@ def mount(where: pod.VolumeMount, volume: pod.Volume, known: Mapping[str, Volume
     if own is not None:
         claim = volume.persistent_volume_claim
         read_only = where.read_only or has_files(volume) or bool(claim and claim.read_only)
-        return Mount(where.mount_path, "own", own.name, read_only=read_only, sub_path=where.sub_path)
+        return Mount(
+            where.mount_path, "own", own.name, read_only=read_only, sub_path=where.sub_path, size_bytes=_size(volume)
+        )
     if volume.empty_dir is None:
         return None
-    limit = volume.empty_dir.size_limit
-    size = int(parse_quantity(str(limit))) if limit else None
+    size = _size(volume)
     return Mount(where.mount_path, "tmpfs", size_bytes=size, read_only=where.read_only)
+
+
+def _size(volume: pod.Volume) -> int | None:
+    """`sizeLimit` of an emptyDir in bytes; 0 is none, as on Kubernetes."""
+    limit = volume.empty_dir.size_limit if volume.empty_dir else None
+    return (int(parse_quantity(str(limit))) or None) if limit else None
 
 
 def _claim(source: pod.PersistentVolumeClaimVolumeSource, namespace: str, find: Find) -> Volume:

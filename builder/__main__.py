@@ -8,11 +8,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from builder import forks, jobs, pruning, worker
+from builder import forks, jobs, pressure, pruning, worker
 from builder.resolving import Resolver
 from knoll import admin, logs
 from knoll.connect import connect
@@ -57,15 +58,17 @@ async def serve(settings: BuilderSettings) -> None:
 
 async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) -> None:
     """Tidy up every now and then."""
-    store = RedisStore(redis, keyring=settings.keyring)
+    store, pressed = RedisStore(redis, keyring=settings.keyring), False
     while True:
         try:
             # No look-up pins an image between the moment Revisions are read and the moment pins are dropped.
             async with resolver.paused():
-                await pruning.prune(settings, redis, store, resolver.answers)
+                # While the disk is nearly full, the caches of builds go as well: they come again by themselves.
+                now = msgspec.structs.replace(settings, build_cache_bytes=1) if pressed else settings
+                await pruning.prune(now, redis, store, resolver.answers)
         except (StoreUnavailableError, RuntimeUnavailableError) as error:
             log.warning("nothing is taken away", error=str(error))
-        await asyncio.sleep(settings.prune_seconds)
+        pressed = await pressure.wait(settings, store)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from autoscaler.runtime.protocol import (
 from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
 from autoscaler.runtime.volumes import Volumes
 from autoscaler.runtime.watch import Watch
+from knoll import disk
 from knoll.errors import AlreadyExistsError, KnollError, NotFoundError, RuntimeUnavailableError
 from knoll.registry_secrets import Known
 
@@ -226,6 +227,19 @@ class DockerRuntime:
     async def memory_bytes(self, name: str) -> int:
         group = [one for one in await self._apps(name) if one.alive]
         return sum(await asyncio.gather(*(inside.memory_in_use(self._engine, one.id) for one in group)))
+
+    async def disk_bytes(self, name: str) -> Mapping[str, int]:
+        sizes = {}
+        for one in await self._apps(name):
+            sizes[one.labels[labels.CONTAINER]] = await inside.written_bytes(self._engine, one.id)
+        return sizes
+
+    async def scratch_bytes(self) -> Mapping[str, int]:
+        return await self._volumes.scratch_bytes()
+
+    async def free_disk_bytes(self) -> int:
+        root = str((await self._engine.get("/info")).get("DockerRootDir") or "")
+        return await asyncio.to_thread(lambda: disk.free_bytes(disk.of_engine(root)))
 
     # --- volumes
 

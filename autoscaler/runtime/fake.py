@@ -151,6 +151,11 @@ class FakeEngine:
         self.registry: set[str] = set()
         """References that can be pulled."""
         self.volumes: dict[str, FakeVolume] = {}
+        self.written: dict[tuple[str, str], int] = {}
+        """Bytes that a container of an instance has written."""
+        self.filled: dict[str, int] = {}
+        """Bytes in a scratch volume."""
+        self.free_disk = 1 << 40
         """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
@@ -232,9 +237,7 @@ class FakeEngine:
         for mount in one.spec.mounts:
             if mount.kind == "own" and mount.sub_path:
                 one.parts[mount.target] = self._part(one, mount)
-        for path, data in one.program.writes.items():
-            if held := self._held(one, path):
-                held[0][held[1]] = File(data)
+        self.wrote(one, one.program)
         self.say(one, one.program.output)
         if one.program.listens_after == 0:
             await self._listen(one)
@@ -260,6 +263,19 @@ class FakeEngine:
                 files = one.parts[mount.target] if mount.sub_path else self.volumes[mount.source].files
                 return files, path[len(mount.target) + 1 :]
         return None
+
+    def in_volume(self, name: str) -> int:
+        """Bytes in a volume."""
+        return self.filled.get(name, 0) + sum(len(file.data) for file in self.volumes[name].files.values())
+
+    def wrote(self, one: _Container, program: FakeProgram) -> None:
+        """A program has left its files, in a volume or in the container's own file system."""
+        for path, data in program.writes.items():
+            if held := self._held(one, path):
+                held[0][held[1]] = File(data)
+            else:
+                place = (one.instance.spec.name, one.spec.name)
+                self.written[place] = self.written.get(place, 0) + len(data)
 
     def say(self, one: _Container, data: bytes) -> None:
         one.output += [(time.time(), line) for line in data.splitlines(keepends=True)]
@@ -415,6 +431,7 @@ class FakeRuntime:
         program = self.engine.behave(replace(one.spec, command=(), args=tuple(command[1:])))
         if program.refusal:
             return ExecResult(126, program.refusal.encode())
+        self.engine.wrote(one, program)
         async with asyncio.timeout(timeout_seconds):
             await asyncio.Event().wait() if program.exits_after is None else await asyncio.sleep(program.exits_after)
         return ExecResult(program.exit_code, program.output)
@@ -489,6 +506,21 @@ class FakeRuntime:
     async def memory_bytes(self, name: str) -> int:
         self.engine.check("memory_bytes")
         return self.engine.memory_of_each * len(self._instance(name).containers)
+
+    async def disk_bytes(self, name: str) -> Mapping[str, int]:
+        self.engine.check("disk_bytes")
+        return {
+            container: self.engine.written.get((name, container), 0) for container in self._instance(name).containers
+        }
+
+    async def scratch_bytes(self) -> Mapping[str, int]:
+        self.engine.check("scratch_bytes")
+        kept = (each.volume for each in self.engine.volumes.values())
+        return {volume.name: self.engine.in_volume(volume.name) for volume in kept if volume.kind == "scratch"}
+
+    async def free_disk_bytes(self) -> int:
+        self.engine.check("free_disk_bytes")
+        return self.engine.free_disk
 
     async def capacity(self) -> Capacity:
         self.engine.check("capacity")

@@ -59,6 +59,15 @@ async def memory_in_use(engine: Engine, container_id: str) -> int:
     return _working_set((told or {}).get("memory_stats") or {})
 
 
+async def written_bytes(engine: Engine, container_id: str) -> int:
+    """Bytes that a container has written into its own file system; 0 when it has gone."""
+    try:
+        told = await engine.get(f"/containers/{container_id}/json", {"size": 1})
+    except EngineError:
+        return 0
+    return int(told.get("SizeRw") or 0)
+
+
 def _working_set(stats: Mapping[str, Any]) -> int:
     """Usage less the file cache that can go at once: `total_inactive_file` in cgroup v1, `inactive_file` in v2."""
     detail = stats.get("stats") or {}

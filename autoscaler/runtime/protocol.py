@@ -47,6 +47,10 @@ class Resources:
     """Bytes, > 0."""
     memory_limit: int | None = None
     """Bytes, > 0. Swap is not on top of it."""
+    storage_request: int | None = None
+    """Bytes of the disk."""
+    storage_limit: int | None = None
+    """Bytes of the disk; the runtime enforces it only where the engine can, see `Runtime.disk_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Mount:
     sub_path: str = ""
     """One file or folder of an own volume instead of its root."""
     size_bytes: int | None = None
-    """Bound of a tmpfs; None is half of the memory."""
+    """Bound of a tmpfs, None is half of the memory; of an own volume its limit, which the runtime does not enforce."""
     mode: int = 0o1777
     """Permission bits of a tmpfs."""
 
@@ -456,6 +460,27 @@ class Runtime(Protocol):
 
     async def remove_volume(self, name: str) -> bool:
         """Remove a volume with what is in it; False while a container has it mounted. One that is gone is fine."""
+        ...
+
+    async def disk_bytes(self, name: str) -> Mapping[str, int]:
+        """What each container of an instance has written into its own file system, by name, in bytes.
+
+        Costs the engine a walk through all of it.
+
+        Raises:
+            NotFoundError: no such instance.
+        """
+        ...
+
+    async def scratch_bytes(self) -> Mapping[str, int]:
+        """What is in each `scratch` volume of the platform, by name, in bytes.
+
+        Costs the engine a walk through every volume that it has.
+        """
+        ...
+
+    async def free_disk_bytes(self) -> int:
+        """What is free on the disk of the engine's files."""
         ...
 
     async def memory_bytes(self, name: str) -> int:

@@ -76,6 +76,16 @@ class Volumes:
         wanted = (f"{labels.PLATFORM}={self._platform}", f"{labels.OWNER}={instance}")
         return await self._listed(*wanted)
 
+    async def scratch_bytes(self) -> dict[str, int]:
+        """See `Runtime.scratch_bytes`."""
+        answer = await self._engine.get("/system/df", {"type": "volume"})
+        sizes = {}
+        for one in answer.get("Volumes") or ():
+            told = one.get("Labels") or {}
+            if told.get(labels.PLATFORM) == self._platform and told.get(labels.VOLUME_KIND) == "scratch":
+                sizes[str(told[labels.VOLUME])] = max(0, int((one.get("UsageData") or {}).get("Size", 0)))
+        return sizes
+
     async def remove(self, name: str) -> bool:
         """See `Runtime.remove_volume`."""
         async with self._locks[name]:

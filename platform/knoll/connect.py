@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from knoll.errors import StoreForbiddenError, StoreUnavailableError
+from knoll.errors import StoreForbiddenError, StoreFullError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -96,6 +96,11 @@ def answering() -> Iterator[None]:
     """Turn Redis' refusals into ours. Raises: StoreUnavailableError, StoreForbiddenError."""
     try:
         yield
+    except OutOfMemoryError as error:
+        raise StoreFullError(
+            "Redis takes no writes: it holds as much as it may (maxmemory; KNOLL_REDIS_MEMORY with Compose): delete "
+            "objects, or give it more"
+        ) from error
     except AWAY as error:
         raise StoreUnavailableError(f"Redis does not answer: {error}") from error
     except NoPermissionError as error:
@@ -106,8 +111,10 @@ def answering() -> Iterator[None]:
     except ResponseError as error:
         if "NOPERM" in str(error):  # refused to a command of a script
             raise StoreForbiddenError(f"Redis refuses this to the user of this process: {error}") from error
-        # Its disk is full or broken, or its replicas are away: it refuses writes until that is mended.
-        if any(code in str(error) for code in ("MISCONF", "NOREPLICAS")):
+        # Its disk is full or broken, or its replicas are away: it refuses writes until that has changed.
+        if "MISCONF" in str(error):
+            raise StoreFullError(f"Redis takes no writes, because it cannot write its file: {error}") from error
+        if "NOREPLICAS" in str(error):
             raise StoreUnavailableError(f"Redis takes no writes: {error}") from error
         raise
 

@@ -167,6 +167,12 @@ class StoreUnavailableError(KnollError):
     code, reason = 503, "ServiceUnavailable"
 
 
+class StoreFullError(StoreUnavailableError):
+    """Redis takes no writes, because its disk or its memory is full; it still answers reads."""
+
+    code, reason = 507, "InsufficientStorage"
+
+
 class StoreForbiddenError(KnollError):
     """Redis refuses a command, a key or a channel to the user that this process logs in as."""
 

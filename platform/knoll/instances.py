@@ -48,7 +48,7 @@ class InstanceEvent(msgspec.Struct, frozen=True):
 
     type: Literal["Normal", "Warning"]
     reason: str
-    """`Unhealthy`, `Killing`, `BackOff` or `Failed`, as kubelet's."""
+    """`Unhealthy`, `Killing`, `BackOff`, `Evicted` or `Failed`, as kubelet's."""
     message: str
     count: int = 1
     """How many times it happened."""

@@ -17,6 +17,7 @@ from knoll import keys
 from knoll.connect import Backoff, answering, version_of
 from knoll.errors import KnollError, StoreUnavailableError
 from knoll.sealing import SEALED_KINDS, TOKEN_KEY_SUBJECT, Keyring, is_sealed, key_id, object_subject
+from knoll.tokens import shared_key
 
 log = structlog.get_logger()
 
@@ -55,15 +56,20 @@ async def reseal(redis: "Redis", keyring: Keyring) -> int:
 
 
 async def at_start(redis: "Redis", keyring: Keyring) -> None:
-    """Encrypt what an earlier release, or a start without keys, left plain; waits out a Redis that is away."""
+    """Encrypt what an earlier release, or a start without keys, left plain, and make sure of the token key.
+
+    Waits out a Redis that is away.
+    """
     backoff = Backoff()
     while True:
         try:
             await reseal(redis, keyring)
+            # Others read it, and none but the API may make it.
+            await shared_key(redis, keyring)
             return
         except StoreUnavailableError:
             await backoff.wait()
-        except KnollError as error:
+        except (KnollError, ValueError) as error:
             log.error("secrets not encrypted", error=str(error))
             return
 

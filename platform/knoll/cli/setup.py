@@ -19,6 +19,7 @@ from knoll.cli import running
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.cli.folder import data_folder
 from knoll.cli.output import output_option, show
+from knoll.disk import free_bytes, of_engine
 from knoll.errors import BadRequestError
 from knoll.settings import BuilderSettings
 from knoll.tenancy import OWNER_BINDING
@@ -100,11 +101,16 @@ def dnsmasq(_: str) -> Iterator[Finding]:
 
 
 def disk(_: str) -> Iterator[Finding]:
-    folder = next(path for path in (Path("/var/lib/docker"), Path("/")) if path.exists())
-    free = shutil.disk_usage(folder).free
-    good = free >= LEAST_FREE_BYTES
-    mend = "" if good else "make room: `docker builder prune` drops the cache of builds"
-    yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", mend)
+    """That of the engine, and that of Redis and the uploads of `knoll up`."""
+    folders = (of_engine("/var/lib/docker"), Path.home() / ".local/share/knoll")
+    for folder in folders:
+        free = free_bytes(folder)
+        good = free >= LEAST_FREE_BYTES
+        mend = (
+            "make room: `docker builder prune` drops the cache of builds; below knoll.dev/disk-pressure-free "
+            "(config-security) builds and uploads are refused and the largest users of the disk evicted"
+        )
+        yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", "" if good else mend)
 
 
 def names(_: str) -> Iterator[Finding]:

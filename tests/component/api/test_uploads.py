@@ -21,6 +21,8 @@ from api.access import Trusting
 from api.app import create_app
 from knoll.admin import QuietServer
 from knoll.build_log import BuildLogWriter
+from knoll.config.platform import PlatformConfig
+from knoll.config.security import SecurityConfig
 from knoll.connect import connected
 from knoll.kinds import BUILD_KIND
 from knoll.memory_store import MemoryStore
@@ -99,7 +101,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
     settings = replace(settings, uploads_dir=small_disk, max_upload_bytes=64 * 1024**2)
-    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings)))
+    unbound = PlatformConfig(security=SecurityConfig(disk_pressure_free=0))
+    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings, config=lambda: unbound)))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
         assert answer.status_code == 507
@@ -107,6 +110,48 @@ async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings:
         assert f"make room on the disk of {small_disk}" in answer.json()["message"]
         assert os.listdir(small_disk) == []
         assert (await client.post("/uploads", content=archive())).status_code == 201
+
+
+async def test_before_the_disk_is_full_uploads_and_builds_are_refused(settings: ApiSettings, small_disk: Path) -> None:
+    settings = replace(settings, uploads_dir=small_disk)
+    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings)))
+    builds = "/apis/build.knoll.dev/v1alpha1/namespaces/default/builds"
+    build = {
+        "apiVersion": "build.knoll.dev/v1alpha1", "kind": "Build", "metadata": {"name": "b"},
+        "spec": {"tag": "app:v1", "source": {"image": "redis:8"}},
+    }  # fmt: skip
+    maps = "/api/v1/namespaces/default/configmaps"
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        await client.post("/api/v1/namespaces", json={"metadata": {"name": "default"}})
+        for answer in (await client.post("/uploads", content=archive()), await client.post(builds, json=build)):
+            assert (answer.status_code, answer.json()["reason"]) == (507, "InsufficientStorage"), answer.text
+            assert "DiskPressure: " in answer.json()["message"]
+            assert "less than 2Gi (config-security, knoll.dev/disk-pressure-free)" in answer.json()["message"]
+        assert os.listdir(small_disk) == []
+        assert (await client.post(maps, json=config_map)).status_code == 201
+
+
+async def test_before_the_disk_of_redis_is_full_objects_are_refused_and_deleting_goes_on(
+    settings: ApiSettings, small_disk: Path, tmp_path: Path
+) -> None:
+    store = MemoryStore()
+    maps = "/api/v1/namespaces/default/configmaps"
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}}
+    plenty, full = (replace(settings, state_dir=folder) for folder in (tmp_path, small_disk))
+    for state, made in ((plenty, 201), (full, 507)):
+        transport = httpx.ASGITransport(Trusting(create_app(store, state)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            if made == 201:
+                await client.post("/api/v1/namespaces", json={"metadata": {"name": "default"}})
+            answer = await client.post(maps, json={**config_map, "metadata": {"name": f"m-{made}"}})
+            assert answer.status_code == made, answer.text
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        assert f"the disk of {small_disk}, where Redis keeps its file, is nearly full" in answer.json()["message"]
+        assert (await client.get(f"{maps}/m-201")).status_code == 200
+        changed = {**config_map, "metadata": {"name": "m-201"}, "data": {"k": "w"}}
+        assert (await client.put(f"{maps}/m-201", json=changed)).status_code == 507
+        assert (await client.delete(f"{maps}/m-201")).status_code == 200
 
 
 async def test_twenty_gigabytes_are_refused_before_a_byte_of_them_is_read(api: Running) -> None:

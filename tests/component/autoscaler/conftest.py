@@ -63,6 +63,7 @@ class World:
                     machine=self.machine,
                     tick_seconds=0.1,
                     quiet_seconds=self.quiet_seconds,
+                    disk_seconds=0.1,
                 )
                 began.set()
                 await self.autoscaler.run()

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from knoll.connect import connect, unsafe_settings
-from knoll.errors import ExpiredError, StoreUnavailableError
+from knoll.connect import connect, connected, unsafe_settings
+from knoll.errors import ExpiredError, StoreFullError, StoreUnavailableError
 from knoll.informer import Informer
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
@@ -289,3 +289,14 @@ async def test_settings_that_lose_objects_are_named(client: "Redis") -> None:
         "maxmemory-policy is allkeys-lru: set it to noeviction",
         "appendfsync is everysec: set it to always",
     ]
+
+
+async def test_a_redis_that_is_full_refuses_writes_and_says_so(own_redis: RedisProcess) -> None:
+    async with connected(own_redis.url) as client:
+        store = RedisStore(client)
+        made = await store.create("configmaps", {"metadata": {"namespace": "a", "name": "x"}})
+        await client.config_set("maxmemory", "1mb")
+        with pytest.raises(StoreFullError, match="holds as much as it may") as refused:
+            await store.create("configmaps", {"metadata": {"namespace": "a", "name": "y"}})
+        assert (refused.value.code, refused.value.reason) == (507, "InsufficientStorage")
+        assert await store.get("configmaps", "a", "x") == made, "reading goes on"

@@ -376,10 +376,24 @@ async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harn
     assert died.exit_code == 137
 
 
-@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "halt", "unhalt"])
+@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "disk_bytes", "halt", "unhalt"])
 async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
     with pytest.raises(NotFoundError, match="nobody"):
         await getattr(runtime, method)("nobody")
+
+
+# --- the disk
+
+
+async def test_what_a_container_writes_is_measured(runtime: Runtime) -> None:
+    await runtime.start(spec("hello-1", container("serve"), container("sleep", name="sidecar")))
+    before = await runtime.disk_bytes("hello-1")
+    await runtime.exec("hello-1", "user-container", ["/program", "leave", "/large", "x" * 100_000], 10)
+    after = await runtime.disk_bytes("hello-1")
+    assert before.keys() == after.keys() == {"user-container", "sidecar"}
+    assert 100_000 <= after["user-container"] - before["user-container"] < 200_000
+    assert after["sidecar"] == before["sidecar"]
+    assert await runtime.free_disk_bytes() > 0
 
 
 # --- looking inside

@@ -81,6 +81,7 @@ async def test_containers_of_an_instance_share_its_scratch_volume_and_it_goes_wi
     before = container("leave", "/work/ready", "prepared", name="before", user=65532, mounts=shared)
     await runtime.start(spec("hello-1", container("serve", mounts=shared), init_containers=(before,)))
     assert await harness.read("hello-1", "/work/ready") == "prepared"
+    assert len("prepared") <= (await runtime.scratch_bytes())[SCRATCH.name] < 100_000
     await runtime.stop("hello-1")
     assert await runtime.volumes() == []
 

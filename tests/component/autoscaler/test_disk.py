@@ -1,0 +1,81 @@
+"""Instances that write too much to the disk, on a real Redis and a fake engine."""
+
+from typing import Any
+
+from knoll import kinds
+from knoll.instances import InstanceEvent
+from tests.component.autoscaler.conftest import Activator, World
+from tests.unit.autoscaler.revisions import body
+from tests.waiting import eventually
+
+GI = 1024**3
+
+
+def limited(limit: str) -> dict[str, Any]:
+    (container,) = body()["spec"]["containers"]
+    return {"containers": [{**container, "resources": {"limits": {"ephemeral-storage": limit}}}]}
+
+
+async def security(world: World, **data: str) -> None:
+    keys = {f"knoll.dev/{name.replace('_', '-')}": value for name, value in data.items()}
+    meta = {"name": "config-security", "namespace": "knative-serving", "uid": "config-security"}
+    await world.store.create(kinds.CONFIG_MAP.id, {"metadata": meta, "data": keys})
+
+
+async def evicted(world: World, key: str, instance: str) -> InstanceEvent:
+    """The Event of an instance that is evicted, as the API is told of it."""
+    async for change in world.instances.follow():
+        entries = getattr(change, "entries", None)
+        entry = entries.get(key) if entries is not None else getattr(change, "value", None)
+        for row in entry.instances if entry else ():
+            for event in row.events:
+                if row.name == instance and event.reason == "Evicted":
+                    return event
+    raise AssertionError("the table has ended")
+
+
+async def test_an_instance_over_its_limit_is_evicted_and_replaced(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(spec=limited("1Gi"))
+    (endpoint,) = await world.ready(key)
+    world.engine.written[endpoint.id, "user-container"] = 2 * GI
+    event = await evicted(world, key, endpoint.id)
+    assert (event.type, event.message) == (
+        "Warning", 'Container user-container exceeded its local ephemeral storage limit "1Gi". ',
+    )  # fmt: skip
+    await eventually(lambda: endpoint.id not in world.engine.instances, what="it is gone")
+    (other,) = await world.ready(key)
+    assert other.id != endpoint.id
+
+
+async def test_the_default_limit_is_the_config_maps(world: World, activator: Activator) -> None:
+    await security(world, ephemeral_storage_limit="100Mi")
+    await world.start()
+    key = await world.apply()
+    (endpoint,) = await world.ready(key)
+    world.engine.written[endpoint.id, "user-container"] = GI
+    event = await evicted(world, key, endpoint.id)
+    assert '"100Mi"' in event.message
+
+
+async def test_on_a_nearly_full_disk_the_largest_user_goes_and_others_stay(world: World, activator: Activator) -> None:
+    await world.start()
+    small, large = await world.apply("small-00001"), await world.apply("large-00001")
+    (stays,), (goes,) = await world.ready(small), await world.ready(large)
+    world.engine.written |= {(stays.id, "user-container"): GI // 100, (goes.id, "user-container"): GI}
+    world.engine.free_disk = GI
+    event = await evicted(world, large, goes.id)
+    assert event.message.startswith("The node was low on resource: ephemeral-storage. Threshold quantity: 2Gi, ")
+    await eventually(lambda: goes.id not in world.engine.instances)
+    assert stays.id in world.engine.instances
+
+
+async def test_an_engine_that_cannot_measure_now_ends_nothing(world: World, activator: Activator) -> None:
+    await world.start()
+    key = await world.apply(spec=limited("1Gi"))
+    (endpoint,) = await world.ready(key)
+    world.engine.away = True
+    world.engine.written[endpoint.id, "user-container"] = 2 * GI
+    assert endpoint.id in world.engine.instances
+    world.engine.away = False
+    await evicted(world, key, endpoint.id)
