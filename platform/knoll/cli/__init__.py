@@ -42,7 +42,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KnollError as error:
-            click.echo(f"error: {error}", err=True)
+            importlib.import_module("knoll.cli.terminal").echo(f"error: {error}", err=True)
             sys.exit(EXIT_CODES.get(type(error), 1))
 
 

@@ -18,6 +18,7 @@ from knoll.cli.client import Client, chunks
 from knoll.cli.output import output_option, show
 from knoll.cli.pack import NEVER_SOURCE, files, pack
 from knoll.cli.target import client_options
+from knoll.cli.terminal import clean, echo, write
 from knoll.errors import KnollError, SourceError
 from knoll.recipes import Recipe, Tree, detect
 
@@ -64,7 +65,7 @@ def build(
     """
     generated = recipe_for(source, dockerfile)
     if only_print:
-        click.echo(generated.dockerfile if generated else (source / dockerfile).read_text(), nl=False)
+        echo(generated.dockerfile if generated else (source / dockerfile).read_text(), nl=False)
         return None
     if not tag:
         raise click.UsageError("Missing option '-t' / '--tag': the image needs a name.")
@@ -80,7 +81,7 @@ def build(
         return show(
             {"tag": tag, **{key: status.get(key) for key in ("digest", "size", "startTime", "completionTime")}}, output
         )
-    click.echo(f"{tag} {status['digest'].rpartition('@')[2]} {status.get('size', 0) / 1e6:.1f} MB")
+    echo(f"{tag} {status['digest'].rpartition('@')[2]} {status.get('size', 0) / 1e6:.1f} MB")
     return None
 
 
@@ -116,7 +117,9 @@ def run(
             if not quiet:
                 _show_line(console, line)
             if steps.read(line):
-                progress.update(task, description=steps.words[:80], completed=steps.done, total=steps.total or None)
+                progress.update(
+                    task, description=clean(steps.words[:80]), completed=steps.done, total=steps.total or None
+                )
         try:
             status = ended(client, namespace, name)
         except BuildFailedError:
@@ -131,7 +134,7 @@ def run(
 
 
 def _show_line(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
+    write(console, line, style="dim")
 
 
 def upload(client: Client, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None) -> str:

@@ -14,6 +14,7 @@ from knoll.cli.client import Client
 from knoll.cli.output import output_option, show
 from knoll.cli.services import percents, summary
 from knoll.cli.target import client_options
+from knoll.cli.terminal import echo
 from knoll.cli.writes import until_ready, write
 from knoll.errors import BadRequestError
 
@@ -90,7 +91,7 @@ def deploy(
     found = summary(wanted.serve(wanted.upload()))
     if output != "text":
         return show(found, output)
-    click.echo(f"{found['url']}")
+    echo(f"{found['url']}")
     say(wanted.console, found)
     return None
 

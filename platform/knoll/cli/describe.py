@@ -10,6 +10,7 @@ from knoll.cli.client import Client
 from knoll.cli.output import age, one_line, output_option
 from knoll.cli.services import summary
 from knoll.cli.target import client_options
+from knoll.cli.terminal import echo
 from knoll.cli.writes import ready
 from knoll.resources import labels
 
@@ -102,7 +103,7 @@ def _print(found: Body) -> None:
     facts.add_row("Age", " by ".join(filter(None, (age(found["created"]), found["creator"]))))
     printed.print_table(facts)
 
-    click.echo("\nRevisions")
+    echo("\nRevisions")
     table = printed.table("  NAME", "TRAFFIC", "TAGS", "READY", "INSTANCES", "AGE", "IMAGE")
     for one in found["revisions"]:
         instances = f"{one['instances']}" + (f" of {one['wanted']}" if one["wanted"] != one["instances"] else "")
@@ -112,7 +113,7 @@ def _print(found: Body) -> None:
         table.add_row(f"  {one['name']}", f"{one['traffic']} %", tags, why, instances, age(one["created"]), image)
     printed.print_table(table)
 
-    click.echo("\nConditions")
+    echo("\nConditions")
     table = printed.table("  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE")
     for one in found["conditions"]:
         since = age(one["lastTransitionTime"])
@@ -120,7 +121,7 @@ def _print(found: Body) -> None:
     printed.print_table(table)
 
     if found["events"]:
-        click.echo("\nEvents")
+        echo("\nEvents")
         table = printed.table("  AGE", "TYPE", "REASON", "OBJECT", "MESSAGE")
         for one in found["events"]:
             table.add_row(f"  {age(one['time'])}", one["type"], one["reason"], one["object"], one_line(one["message"]))

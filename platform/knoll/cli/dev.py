@@ -16,6 +16,7 @@ from knoll.cli.follow import Follower
 from knoll.cli.pack import NEVER_SOURCE, files
 from knoll.cli.services import summary
 from knoll.cli.target import client_options
+from knoll.cli.terminal import write
 from knoll.errors import KnollError, StoreUnavailableError
 
 QUIET_MS = 200
@@ -47,7 +48,7 @@ def dev(
 
     def line(pod: str, text: str) -> None:
         console.print(f"[cyan]{_short(pod)}[/] ", end="")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        write(console, text)
 
     Follower(client, namespace, wanted.name, line).start(tail=10)
     last = ""
@@ -97,7 +98,7 @@ def _serve(wanted: Deployment, last: str) -> str:
         if not last and isinstance(error, StoreUnavailableError):
             raise
         console.print("[bold red]failed[/]   ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        write(console, str(error))
         console.print("waiting for the next change")
         return upload_id or last
     console.print(f"[bold green]serving[/]  {found['url']}  after {time.monotonic() - begun:.1f} s", soft_wrap=True)

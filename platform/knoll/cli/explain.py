@@ -10,6 +10,7 @@ from knoll.cli import output as printed
 from knoll.cli.client import Client
 from knoll.cli.output import age, output_option
 from knoll.cli.target import client_options
+from knoll.cli.terminal import echo
 from knoll.resources import labels
 
 Body = dict[str, Any]
@@ -68,11 +69,11 @@ def _is_of_scaling(key: str) -> bool:
 def _print(found: list[Body]) -> None:
     for index, one in enumerate(found):
         of = f" of {one['wanted']}" if one["wanted"] != one["instances"] else ""
-        click.echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")
+        echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")
         for key, value in one["scaling"].items():
-            click.echo(f"  {key}: {value}")
+            echo(f"  {key}: {value}")
         for decision in one["decisions"]:
             clock = datetime.fromisoformat(decision["time"]).astimezone().strftime("%H:%M:%S")
-            click.echo(f"  {clock} ({age(decision['time'])} ago)  {decision['message']}")
+            echo(f"  {clock} ({age(decision['time'])} ago)  {decision['message']}")
         if not one["decisions"]:
-            click.echo("  Nothing was decided yet: its images are not resolved, or no autoscaler runs.")
+            echo("  Nothing was decided yet: its images are not resolved, or no autoscaler runs.")

@@ -10,6 +10,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from knoll.cli.terminal import echo
+
 R = TypeVar("R")
 
 _WIDE = 1000
@@ -26,9 +28,9 @@ def output_option(command: Callable[..., R]) -> Callable[..., R]:
 def show(found: Any, output: str) -> None:
     """Print for scripts."""
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
-        click.echo(yaml.safe_dump(found, sort_keys=False), nl=False)
+        echo(yaml.safe_dump(found, sort_keys=False), nl=False)
 
 
 def table(*columns: str) -> Table:
@@ -41,7 +43,7 @@ def print_table(found: Table) -> None:
     console = Console(width=_WIDE, highlight=False, markup=False)
     with console.capture() as captured:
         console.print(found)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def one_line(text: str) -> str:

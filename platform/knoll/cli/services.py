@@ -12,6 +12,7 @@ from knoll.cli.client import Client
 from knoll.cli.follow import APP, Follower
 from knoll.cli.output import one_line, output_option
 from knoll.cli.target import client_options
+from knoll.cli.terminal import echo
 from knoll.cli.writes import ready
 from knoll.resources import labels
 
@@ -27,7 +28,7 @@ def status(output: str, client: Client, namespace: str) -> None:
     if output != "text":
         return printed.show(rows, output)
     if not rows:
-        click.echo(f"no Services in {namespace}; `knoll deploy PATH` makes one", err=True)
+        echo(f"no Services in {namespace}; `knoll deploy PATH` makes one", err=True)
         return None
     table = printed.table("NAME", "READY", "URL", "TRAFFIC", "WHY NOT")
     for row in rows:
@@ -64,16 +65,16 @@ def logs(name: str, follow: bool, tail: int, client: Client, namespace: str) -> 
     """Show what the instances of a Service write."""
     client.get(kinds.SERVICE, namespace, name)
     if follow:
-        Follower(client, namespace, name, lambda pod, line: click.echo(f"{pod} {line}")).run(tail)
+        Follower(client, namespace, name, lambda pod, line: echo(f"{pod} {line}")).run(tail)
         return
     pods = [pod["metadata"]["name"] for pod in client.list(kinds.POD, namespace, f"{labels.SERVICE}={name}")]
     if not pods:
-        click.echo(f"{name} has no instance just now; a request starts one, and `knoll logs -f {name}` waits", err=True)
+        echo(f"{name} has no instance just now; a request starts one, and `knoll logs -f {name}` waits", err=True)
         return
 
     def one(pod: str) -> None:
         for line in client.pod_log(namespace, pod, APP, follow=False, tail=tail):
-            click.echo(f"{pod} {line}" if len(pods) > 1 else line)
+            echo(f"{pod} {line}" if len(pods) > 1 else line)
 
     threads = [threading.Thread(target=one, args=[pod], daemon=True) for pod in pods]
     for thread in threads:

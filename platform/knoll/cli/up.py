@@ -17,6 +17,7 @@ from rich.markup import escape
 from knoll import key_files, logs
 from knoll.cli import inside, keys, running
 from knoll.cli.folder import data_option
+from knoll.cli.terminal import write
 from knoll.errors import KnollError
 from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
 from knoll.supervise import Child, keep_running
@@ -150,7 +151,7 @@ async def _run(
         if name == "names" and environment["KNOLL_LOG_LEVEL"] != "info" and line.startswith("dnsmasq["):
             return  # it tells each name that it reads; what it cannot do it says without its number
         console.print(f"[{_COLOURS[name]}]{name:>10}[/] ", end="")
-        console.print(line, markup=False, highlight=False)
+        write(console, line)
 
     children = []
     redis = None
