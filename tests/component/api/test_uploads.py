@@ -103,7 +103,7 @@ async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings:
     settings = replace(settings, uploads_dir=small_disk, max_upload_bytes=64 * 1024**2)
     unbound = PlatformConfig(security=SecurityConfig(disk_pressure_free=0))
     transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings, config=lambda: unbound)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
         assert answer.status_code == 507
         assert answer.json()["reason"] == "InsufficientStorage"
