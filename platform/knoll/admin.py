@@ -81,9 +81,8 @@ def config(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        headers=[("X-Content-Type-Options", "nosniff")],
         ws="none",
-        **options,
+        **{"headers": [("X-Content-Type-Options", "nosniff")], **options},
     )
 
 

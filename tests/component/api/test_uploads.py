@@ -156,7 +156,7 @@ async def test_before_the_disk_of_redis_is_full_objects_are_refused_and_deleting
 
 async def test_twenty_gigabytes_are_refused_before_a_byte_of_them_is_read(api: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
-    writer.write(b"POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000000\r\n\r\n")
+    writer.write(b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000000\r\n\r\n")
     await writer.drain()
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413")
@@ -173,7 +173,7 @@ async def test_an_empty_upload_is_refused(api: Running) -> None:
 
 async def test_an_upload_that_breaks_off_leaves_nothing(api: Running) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
-    writer.write(b"POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+    writer.write(b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
     await writer.drain()
     await eventually(lambda: list(api.settings.uploads_dir.glob("*.part")), what="the upload to begin")
     writer.close()
