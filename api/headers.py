@@ -3,7 +3,6 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-
 ALWAYS = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
 """As kube-apiserver has them."""
 

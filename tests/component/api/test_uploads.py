@@ -122,7 +122,7 @@ async def test_before_the_disk_is_full_uploads_and_builds_are_refused(settings: 
     }  # fmt: skip
     maps = "/api/v1/namespaces/default/configmaps"
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         await client.post("/api/v1/namespaces", json={"metadata": {"name": "default"}})
         for answer in (await client.post("/uploads", content=archive()), await client.post(builds, json=build)):
             assert (answer.status_code, answer.json()["reason"]) == (507, "InsufficientStorage"), answer.text
@@ -141,12 +141,12 @@ async def test_before_the_disk_of_redis_is_full_objects_are_refused_and_deleting
     plenty, full = (replace(settings, state_dir=folder) for folder in (tmp_path, small_disk))
     for state, made in ((plenty, 201), (full, 507)):
         transport = httpx.ASGITransport(Trusting(create_app(store, state)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             if made == 201:
                 await client.post("/api/v1/namespaces", json={"metadata": {"name": "default"}})
             answer = await client.post(maps, json={**config_map, "metadata": {"name": f"m-{made}"}})
             assert answer.status_code == made, answer.text
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert f"the disk of {small_disk}, where Redis keeps its file, is nearly full" in answer.json()["message"]
         assert (await client.get(f"{maps}/m-201")).status_code == 200
         changed = {**config_map, "metadata": {"name": "m-201"}, "data": {"k": "w"}}
