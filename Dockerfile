@@ -27,9 +27,9 @@ RUN pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-iso
 
 FROM python:3.13-slim
 # The builder builds with BuildKit through the engine's socket: it needs the client and its plugin, no engine.
-# dnsmasq answers for cluster-local names.
+# dnsmasq answers for cluster-local names, nftables filters packets.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base \
+ && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base nftables \
  && rm -rf /var/lib/apt/lists/*
 # 65532 is what unprivileged apps run as; the platform itself is somebody else.
 RUN groupadd --gid 10001 knoll \

@@ -126,7 +126,7 @@ class ApiProtocol(HttpToolsProtocol):
         if error is None and self._over_bound and path not in HEALTH:
             error = TooManyRequestsError(
                 "too many open connections from this address: close some, or try again later "
-                "(knoll.dev/max-connections-per-address in the ConfigMap config-security)"
+                "(max-connections-per-address in the ConfigMap config-security)"
             )
         self.app = self._application if error is None else _answering(error)
         super().on_headers_complete()

@@ -92,4 +92,7 @@ class Launch:
             await self._world.pull(self.spec.revision, container.image)
         if self._prepare:
             self.spec = await self._prepare()
-        return await self._world.runtime.start(self.spec, scheduled=self._scheduled)
+        return await self._world.runtime.start(self.spec, scheduled=self._scheduled, admit=self._admit)
+
+    async def _admit(self, address: str) -> None:
+        await self._world.admit(self.spec.name, self.spec.revision.partition("/")[0], address)

@@ -16,6 +16,9 @@ remove_instances() {
   [ "${#instances[@]}" -eq 0 ] || docker rm --force --volumes "${instances[@]}"
 }
 
+# By the process that made them, which is stopped by now.
+remove_rules() { docker compose run --rm --no-deps --quiet-pull firewall python -m knoll.firewall --remove; }
+
 remove_networks() {
   local networks
   mapfile -t networks < <(docker network ls --quiet --filter label=knoll.dev/platform=knoll)
@@ -25,5 +28,6 @@ remove_networks() {
 say 'Stopping the platform'
 timed 'processes' docker compose stop
 timed 'instances' remove_instances
+timed 'firewall rules' remove_rules
 timed 'docker compose down' docker compose down --volumes --remove-orphans
 timed 'networks' remove_networks

@@ -29,8 +29,8 @@ def cpu_shares(cores: float) -> int:
 
 
 def network(name: str, platform: str) -> Json:
-    """The instance network. Instances reach each other, as Pods do, and so does an activator in a container of its own;
-    Redis, the API and the engine are on no network of theirs."""
+    """The instance network. An activator in a container of its own reaches instances there; that they do not reach
+    each other is the firewall's affair. Redis, the API and the engine are on no network of theirs."""
     return {
         "Name": name,
         "Driver": "bridge",

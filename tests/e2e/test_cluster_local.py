@@ -1,15 +1,12 @@
 """Cluster-local names inside instances, and what of them is reached from outside; a host of one's own with TLS."""
 
-import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,55 +15,17 @@ import yaml
 from knoll import names_server
 from tests.component.activator.test_configured import certificate
 from tests.conftest import need
+from tests.e2e.calling import LOCAL, Caller, image, service  # noqa: F401 - a fixture
 from tests.e2e.platform import Platform, http
-from tests.images import image_name
 from tests.waiting import eventually_sync
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
-PROGRAM = Path(__file__).parent / "caller"
-IMAGE = image_name("caller")
-SERVICE = """
-apiVersion: serving.knative.dev/v1
-kind: Service
-metadata:
-  name: NAME
-  namespace: NAMESPACE
-  labels: LABELS
-spec:
-  template:
-    metadata: {name: NAME-one, annotations: {autoscaling.knative.dev/window: 6s}}
-    spec: {containers: [{image: IMAGE}]}
-  traffic: [{revisionName: NAME-one, percent: 100, tag: v1}]
----
-"""
-LOCAL = "{networking.knative.dev/visibility: cluster-local}"
 DOMAIN = "shop.example.com"
 
 
-def service(name: str, namespace: str = "default", labels: str = "{}") -> str:
-    values = {"IMAGE": IMAGE, "NAMESPACE": namespace, "NAME": name, "LABELS": labels}
-    return functools.reduce(lambda text, field: text.replace(field, values[field]), values, SERVICE)
-
-
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program of tests/e2e/caller."""
-    folder = tmp_path_factory.mktemp("caller")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-    if shutil.which("go"):
-        build = ["go", "build", "-ldflags=-s -w", "-o", str(folder / "caller"), "."]
-    else:
-        build = ["docker", "run", "--rm", "-v", f"{PROGRAM}:/src:ro", "-v", f"{folder}:/out", "-w", "/src",
-                 "-e", "CGO_ENABLED=0", "golang:1.24", "go", "build", "-o", "/out/caller", "."]  # fmt: skip
-    subprocess.run(build, cwd=PROGRAM, env=environment, check=True)
-    (folder / "Dockerfile").write_text('FROM scratch\nCOPY caller /caller\nENTRYPOINT ["/caller"]\n')
-    subprocess.run(["docker", "build", "-q", "-t", IMAGE, str(folder)], check=True, capture_output=True)
-    return IMAGE
-
-
-@pytest.fixture(scope="module")
-def services(platform: Platform, image: str) -> Iterator[None]:
+def services(platform: Platform, image: str) -> Iterator[None]:  # noqa: F811
     """A public caller, a cluster-local Service beside it, one in another namespace."""
     need("DNSMASQ", names_server.program() is not None)
     platform.kubectl("create", "namespace", "team")
@@ -82,23 +41,6 @@ def services(platform: Platform, image: str) -> Iterator[None]:
 @pytest.fixture
 def inside(platform: Platform, services: None) -> "Caller":
     return Caller(platform)
-
-
-class Caller:
-    """An instance that asks others."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    def ask(self, path: str, /, **query: str) -> httpx.Response:
-        with http(self._platform) as client:
-            return client.get(path, params=query, headers={"Host": "caller.default.localhost"})
-
-    def get(self, url: str, **query: str) -> Any:
-        return self.ask("/get", url=url, **query).json()
-
-    def lookup(self, name: str) -> Any:
-        return self.ask("/lookup", name=name).json()
 
 
 def outside(platform: Platform, host: str) -> int:

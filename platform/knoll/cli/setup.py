@@ -21,6 +21,7 @@ from knoll.cli.folder import data_folder
 from knoll.cli.output import output_option, show
 from knoll.disk import free_bytes, of_engine
 from knoll.errors import BadRequestError
+from knoll.firewall import nft
 from knoll.settings import BuilderSettings
 from knoll.tenancy import OWNER_BINDING
 
@@ -100,6 +101,15 @@ def dnsmasq(_: str) -> Iterator[Finding]:
     yield Finding("dnsmasq", True, found or "dnsmasq is not installed", "" if found else mend)
 
 
+def firewall(_: str) -> Iterator[Finding]:
+    problem = nft.obstacle()
+    mend = "`knoll up` keeps instances and builds from each other and from this machine only so; Compose always does"
+    # Not bad: it is a choice where one person runs what they wrote.
+    yield Finding(
+        "firewall", True, problem or f"{nft.program()}, and the right to filter packets", mend * bool(problem)
+    )
+
+
 def disk(_: str) -> Iterator[Finding]:
     """That of the engine, and that of Redis and the uploads of `knoll up`."""
     folders = (of_engine("/var/lib/docker"), Path.home() / ".local/share/knoll")
@@ -107,7 +117,7 @@ def disk(_: str) -> Iterator[Finding]:
         free = free_bytes(folder)
         good = free >= LEAST_FREE_BYTES
         mend = (
-            "make room: `docker builder prune` drops the cache of builds; below knoll.dev/disk-pressure-free "
+            "make room: `docker builder prune` drops the cache of builds; below disk-pressure-free "
             "(config-security) builds and uploads are refused and the largest users of the disk evicted"
         )
         yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", "" if good else mend)
@@ -203,6 +213,7 @@ CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     buildx,
     redis,
     dnsmasq,
+    firewall,
     disk,
     names,
     ports,

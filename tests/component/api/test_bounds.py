@@ -40,7 +40,7 @@ async def api(settings: ApiSettings, config: dict[str, str]) -> AsyncIterator[Ru
 
 def bounded(**keys: int) -> Callable[..., Any]:
     """Sets keys of config-security."""
-    data = {f"knoll.dev/{key.replace('_', '-')}": str(value) for key, value in keys.items()}
+    data = {f"{key.replace('_', '-')}": str(value) for key, value in keys.items()}
     return pytest.mark.parametrize("config", [data], ids=[",".join(keys)])
 
 

@@ -38,7 +38,7 @@ async def redis(redis_url: str) -> AsyncIterator["Redis"]:
 @pytest.fixture
 async def api(redis: "Redis", settings: ApiSettings) -> AsyncIterator[Running]:
     config = PlatformConfig().with_config_map(
-        "config-security", {"knoll.dev/max-streams-per-user": "16", "knoll.dev/max-requests-per-user": "16"}
+        "config-security", {"max-streams-per-user": "16", "max-requests-per-user": "16"}
     )
     store = RedisStore(redis)
     async with serving(store, settings, redis, config=lambda: config) as running:

@@ -127,7 +127,7 @@ async def test_before_the_disk_is_full_uploads_and_builds_are_refused(settings: 
         for answer in (await client.post("/uploads", content=archive()), await client.post(builds, json=build)):
             assert (answer.status_code, answer.json()["reason"]) == (507, "InsufficientStorage"), answer.text
             assert "DiskPressure: " in answer.json()["message"]
-            assert "less than 2Gi (config-security, knoll.dev/disk-pressure-free)" in answer.json()["message"]
+            assert "less than 2Gi (config-security, disk-pressure-free)" in answer.json()["message"]
         assert os.listdir(small_disk) == []
         assert (await client.post(maps, json=config_map)).status_code == 201
 
