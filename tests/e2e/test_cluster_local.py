@@ -171,6 +171,59 @@ def test_a_host_of_ones_own_serves_https_at_the_address_that_it_says(
     platform.kubectl("delete", "secret", "shop")
 
 
+def mapping(host: str, namespace: str, target: str = "inner") -> str:
+    ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": target}
+    meta = {"name": host, "namespace": namespace}
+    kind = {"apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping"}
+    return json.dumps({**kind, "metadata": meta, "spec": {"ref": ref}})
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["caller.default.localhost", "v1-caller.default.localhost", "inner.default.svc", "inner.default", "127.0.0.1"],
+)
+def test_no_namespace_maps_the_host_of_another_ones_service(platform: Platform, inside: Caller, host: str) -> None:
+    refused = platform.kubectl("apply", "-f", "-", stdin=mapping(host, "team"), check=False)
+    if refused.returncode == 0:  # only the controllers know which namespaces there are
+        words = '{.status.conditions[?(@.type=="DomainClaimed")].reason}'
+        reason = ("get", "domainmapping", host, "-n", "team", "-o", f"jsonpath={words}")
+        eventually_sync(lambda: platform.kubectl(*reason).stdout == "DomainClaimFailed", within=30)
+        platform.kubectl("delete", "domainmapping", host, "-n", "team")
+    else:
+        assert f'invalid name "{host}"' in refused.stderr
+    assert inside.get("http://inner.default/")["body"] == "inner was asked as inner.default"
+    assert outside(platform, "caller.default.localhost") == 200
+
+
+def test_with_tenants_an_administrator_gives_hosts_away_and_takes_them_back(platform: Platform, inside: Caller) -> None:
+    host = "team.example.com"
+    platform.kubectl("create", "serviceaccount", "ci", "-n", "team")
+    platform.kubectl("create", "rolebinding", "ci", "-n", "team", "--clusterrole=edit", "--serviceaccount=team:ci")
+    try:
+        tenant = ("--as", "system:serviceaccount:team:ci")
+        platform.kubectl("apply", "-f", "-", *tenant, stdin=mapping(host, "team", "hello"))
+        platform.kubectl("apply", "-f", "-", stdin=service("hello", "team"))
+        wait = ("wait", f"domainmapping/{host}", "-n", "team", "--timeout=60s")
+        platform.kubectl(*wait, "--for=condition=DomainClaimed=False")
+        assert outside(platform, host) == 404
+        claim = json.dumps({
+            "apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "ClusterDomainClaim",
+            "metadata": {"name": host}, "spec": {"namespace": "team"},
+        })  # fmt: skip
+        refused = platform.kubectl("apply", "-f", "-", *tenant, stdin=claim, check=False)
+        assert "forbidden" in refused.stderr
+        platform.kubectl("apply", "-f", "-", stdin=claim)
+        platform.kubectl(*wait, "--for=condition=Ready")
+        assert outside(platform, host) == 200
+        platform.kubectl("delete", "cdc", host)
+        platform.kubectl(*wait, "--for=condition=Ready=False")
+        eventually_sync(lambda: outside(platform, host) == 404, within=30)
+    finally:
+        platform.kubectl("delete", "rolebinding", "ci", "-n", "team")
+        platform.kubectl("delete", "domainmapping", host, "-n", "team", "--ignore-not-found")
+        platform.kubectl("delete", "ksvc", "hello", "-n", "team", "--ignore-not-found")
+
+
 @pytest.mark.parametrize("part", ["names", "activator"])
 def test_names_lead_where_they_did_after_a_part_was_killed(platform: Platform, inside: Caller, part: str) -> None:
     (before,) = platform.pids(part)
