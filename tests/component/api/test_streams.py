@@ -149,7 +149,7 @@ async def test_a_followed_log_ends_with_the_right_to_it(api: Running, redis: "Re
     ):
         lines = answer.aiter_lines()
         await unbind(api)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             text = [line async for line in lines]
         assert text[-1].startswith("the log ends: ")
         assert "cannot get resource" in text[-1]

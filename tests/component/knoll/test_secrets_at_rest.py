@@ -105,7 +105,7 @@ async def test_without_the_key_an_object_is_an_error_and_a_watch_begins_anew(cli
         await take(blind.watch(since, SECRETS), 1)
     informer = Informer(blind, SECRETS)
     running = asyncio.create_task(informer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await informer.synced()
     assert informer.get("bank", "crown") is None
     running.cancel()

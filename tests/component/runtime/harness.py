@@ -191,7 +191,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 10.0) -> str:
+async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 30.0) -> str:
     """The body of a GET, once the instance listens."""
 
     async def ask() -> str:
