@@ -103,11 +103,11 @@ def _resolvers() -> tuple[str, ...]:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket for processes of the same user alone: who writes to it opens the network."""
+    """A socket for processes of the same user or group alone: who writes to it opens the network."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    before = os.umask(0o117)
     try:
         listener.bind(str(path))
     finally:

@@ -264,5 +264,5 @@ class TestRepair:
         assert not machine["first"].reaches(SECOND, 8000)
 
 
-def test_the_socket_is_for_its_owner_alone(firewall: Firewall) -> None:
-    assert firewall.socket.stat().st_mode & 0o777 == 0o600
+def test_the_socket_is_for_its_user_and_group_alone(firewall: Firewall) -> None:
+    assert firewall.socket.stat().st_mode & 0o777 == 0o660
