@@ -102,6 +102,18 @@ def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[s
     }
 
 
+def look(platform: str, image_id: str) -> Json:
+    """A container that is never started: its file system is an image's, and can be asked."""
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/knoll-never-runs"],
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "look"},
+        "HostConfig": {
+            "NetworkMode": "none", "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"], "PidsLimit": 16,
+        },
+    }  # fmt: skip
+
+
 def container(
     spec: InstanceSpec,
     one: ContainerSpec,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.runtime import pause_image
+from autoscaler.runtime import bodies, pause_image
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
@@ -112,8 +112,7 @@ class Images:
 
     async def _look_for_tmp(self, image_id: str) -> bool:
         """Only a container's file system can be asked; this one is never started."""
-        body = {"Image": image_id, "Entrypoint": ["/knoll-never-runs"], "HostConfig": {"NetworkMode": "none"}}
-        body["Labels"] = {"knoll.dev/platform": self._platform, "knoll.dev/role": "look"}
+        body = bodies.look(self._platform, image_id)
         try:
             made = await self._engine.create(body)
         except EngineError as error:

@@ -271,6 +271,19 @@ class FirewallSettings(CommonSettings, frozen=True, kw_only=True):
         return tuple(str(IPv4Network(each.strip())) for each in self.firewall_own_networks.split(",") if each.strip())
 
 
+class EngineProxySettings(CommonSettings, frozen=True, kw_only=True):
+    """The filter in front of the engine's socket (`python -m knoll.engine_proxy`)."""
+
+    docker_socket: Path = Path("/var/run/docker.sock")
+    """The container engine's socket."""
+    engine_sockets_dir: Path = Path("/run/knoll-engine")
+    """Folder where the engine proxy listens: `autoscaler/docker.sock` and `builder/docker.sock`."""
+    instance_network: str = "knoll-instances"
+    """Docker network that instances and activators share; made when missing."""
+    engine_capabilities: str = ""
+    """Capabilities that containers may be given beyond Docker's default ones; separated by commas."""
+
+
 class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """The builder process."""
 

@@ -103,10 +103,11 @@ class DockerHarness:
         self.platform = f"test-{uuid.uuid4().hex[:8]}"
         self.network = f"knoll-{self.platform}"
         self.warm_sandboxes = warm_sandboxes
+        self.socket = SOCKET
 
     def runtime(self, standby: bool = False) -> DockerRuntime:
         return DockerRuntime(
-            SOCKET,
+            self.socket,
             platform=self.platform,
             network=self.network,
             warm_sandboxes=self.warm_sandboxes,
