@@ -15,7 +15,7 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 
 from knoll import names_server
-from knoll.cli import running
+from knoll.cli import isolation, running
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.cli.folder import data_folder
 from knoll.cli.output import output_option, show
@@ -75,6 +75,20 @@ def engine(_: str) -> Iterator[Finding]:
         yield Finding("engine", False, f"{path}: {error}", mend)
         return
     yield Finding("engine", True, f"Docker {version} at {path}")
+
+
+def shared_limits(_: str) -> Iterator[Finding]:
+    """What instances share of the machine. Never bad: the platform works either way."""
+    path = BuilderSettings.read().docker_socket
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
+            info = client.get("http://engine/info").raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return  # said by `engine`
+    found, mend = isolation.user_namespaces(info)
+    yield Finding("user namespaces", True, found, mend)
+    found, mend = isolation.inotify(isolation.inotify_limit(), mapped=not mend)
+    yield Finding("inotify", True, found, mend)
 
 
 def buildx(_: str) -> Iterator[Finding]:
@@ -210,6 +224,7 @@ def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
 
 CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     engine,
+    shared_limits,
     buildx,
     redis,
     dnsmasq,
