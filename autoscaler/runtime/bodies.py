@@ -15,6 +15,8 @@ PIDS_LIMIT = 4096
 """Processes and threads of one container: room for large thread pools, not for a fork bomb."""
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}}
 """20 MB a container; compressing would take the CPU of requests."""
+QUOTA_MARGIN = 16 * 1024**2
+"""Bytes that a quota is above the limit, at least: the engine's file systems count in blocks."""
 CPU_PERIOD = 100_000
 SUB_PATHS = (1, 45)
 """First API that mounts parts of volumes; older ones would mount all of it without a word."""
@@ -100,6 +102,15 @@ def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[s
             "Mounts": [{"Type": "volume", "Source": volume, "Target": target, "VolumeOptions": {"NoCopy": True}}],
         },
     }
+
+
+def quota(limit: int) -> Json:
+    """Where the engine can bound a container's file system: a little above the limit, so that the instance is evicted
+    with its reason and the disk is safe in the meantime.
+
+    Args: limit: bytes.
+    """
+    return {"StorageOpt": {"size": str(limit + max(limit // 10, QUOTA_MARGIN))}}
 
 
 def look(platform: str, image_id: str) -> Json:

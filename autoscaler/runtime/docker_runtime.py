@@ -424,6 +424,7 @@ class DockerRuntime:
     async def _prepare(self) -> None:
         """Make what is missing on an engine that is seen for the first time."""
         await self._images.ensure_pause()
+        self._starter.quotas = await self._images.has_quotas()
         await self._ensure_network()
         await self._adopt()
         self._limiter.resize(limit_for((await self.capacity()).cores))

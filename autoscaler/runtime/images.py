@@ -110,6 +110,17 @@ class Images:
             raise ImageError(f"image {image_id} cannot be looked up: {error}") from error
         return str((told.get("Config") or {}).get("User") or "")
 
+    async def has_quotas(self) -> bool:
+        """Whether this engine bounds a container's file system (overlay2 on XFS with pquota, btrfs, zfs)."""
+        body = bodies.look(self._platform, pause_image.REFERENCE)
+        body["HostConfig"] |= bodies.quota(0)
+        try:
+            made = await self._engine.create(body)
+        except EngineError:
+            return False
+        await self._engine.remove(made)
+        return True
+
     async def _look_for_tmp(self, image_id: str) -> bool:
         """Only a container's file system can be asked; this one is never started."""
         body = bodies.look(self._platform, image_id)

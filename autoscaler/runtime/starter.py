@@ -37,6 +37,8 @@ class Starter:
 
     def __init__(self, engine: Engine, images: Images, watch: Watch, platform: str) -> None:
         self._engine, self._images, self._watch, self._platform = engine, images, watch, platform
+        self.quotas = False
+        """The engine bounds the file systems of containers."""
 
     async def start(
         self, spec: InstanceSpec, sandbox: Sandbox, scheduled: Scheduled | None, admit: Admit | None
@@ -138,6 +140,8 @@ class Starter:
             now=now,
             image_user=image.user,
         )
+        if self.quotas and one.resources.storage_limit is not None:
+            body["HostConfig"] |= bodies.quota(one.resources.storage_limit)
         name = labels.container_name(self._platform, spec.name, one.name)
         try:
             return await self._engine.create(body, name)
