@@ -36,7 +36,7 @@ RUN groupadd --gid 10001 knoll \
  && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
  && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads /var/lib/knoll/state \
  && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names /var/lib/knoll/keys /var/lib/knoll/keys/redis \
- && for process in api builder autoscaler activator firewall; do \
+ && for process in api builder autoscaler activator; do \
       install -d -o knoll -g knoll -m 0700 "/var/lib/knoll/keys/$process"; \
     done
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
