@@ -53,7 +53,9 @@ class Request:
     method: str
     target: str
     fields: Mapping[str, str]
-    """Lower-case names; none came twice."""
+    """By lower-case name; none came twice."""
+    session: tuple[str, ...]
+    """Lines that say what a client of BuildKit offers it; these may repeat."""
     length: int | None
     """Of the body in bytes; None when it comes in chunks."""
 
@@ -61,9 +63,10 @@ class Request:
         """What the engine is sent in its place."""
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: engine"]
         for name, value in self.fields.items():
-            session = upgrade and (name == "upgrade" or name.startswith(_SESSION))
-            if name in _PASSED or session:
+            if name in _PASSED or (upgrade and name == "upgrade"):
                 lines.append(f"{name}: {value}")
+        if upgrade:
+            lines += self.session
         if length is None:
             lines.append("Transfer-Encoding: chunked")
         elif length or self.method in ("POST", "PUT"):
@@ -78,11 +81,15 @@ def parse(head: bytes) -> Request:
     if found is None:
         raise RefusedError("this is not a request of HTTP/1.1")
     fields: dict[str, str] = {}
+    session = []
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise RefusedError("a field of the request's head cannot be read")
         name = field["name"].decode().lower()
+        if name.startswith(_SESSION):
+            session.append(f"{name}: {field['value'].decode('latin-1')}")
+            continue
         if name in fields:
             raise RefusedError(f"the field {name} is there twice")
         fields[name] = field["value"].decode("latin-1")
@@ -94,7 +101,7 @@ def parse(head: bytes) -> Request:
     if "form" in fields.get("content-type", "").lower():
         raise RefusedError("a form is no body of the engine's API: it would stand in for the query")
     size = None if coding else int(length or 0)
-    return Request(found["method"].decode(), found["target"].decode(), fields, size)
+    return Request(found["method"].decode(), found["target"].decode(), fields, tuple(session), size)
 
 
 class Gate:

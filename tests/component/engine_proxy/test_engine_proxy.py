@@ -246,7 +246,8 @@ async def test_a_connection_that_was_not_upgraded_carries_nothing_more(engine: R
 
 async def test_an_upgraded_connection_is_passed_on_both_ways(engine: RecordingEngine, tmp_path: Path) -> None:
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / BUILDER))
-    writer.write(b"POST /session HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    offers = b"".join(b"X-Docker-Expose-Session-Grpc-Method: %b\r\n" % method for method in (b"/a/b", b"/c/d"))
+    writer.write(b"POST /session HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + offers + b"\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"HELLO"
