@@ -85,8 +85,13 @@ class Containers:
         """Whether it ended, or had to be ended, again and again."""
         return self._restarts.get(container, Restarts()).count >= CRASH_LOOP
 
+    def stopping(self, container: str) -> None:
+        """It is about to be ended, to be started again."""
+        self.down.add(container)
+        self._phases[container] = Phase.STOPPING
+
     async def end(self, container: str, grace_seconds: float | None) -> bool:
-        """End one that runs and is to be started again; `mend` goes on from there.
+        """End one that is `stopping`; `mend` goes on from there.
 
         Args:
             grace_seconds: from SIGTERM to SIGKILL; None is the instance's.
@@ -94,8 +99,6 @@ class Containers:
         Returns:
             False when there is no such container any more.
         """
-        self.down.add(container)
-        self._phases[container] = Phase.STOPPING
         try:
             state = await self._runtime.end(self._instance, container, grace_seconds)
         except NotFoundError:

@@ -1,6 +1,5 @@
 """What went wrong with an instance, as a condition of its Revision. Pure."""
 
-from autoscaler.isolation import IsolationError
 from autoscaler.runtime.protocol import ContainerDied, InstanceStartError
 from autoscaler.sources import MissingSourceError
 from knoll.errors import ImageError, KnollError
@@ -13,9 +12,15 @@ MISSING_SOURCE = MissingSourceError.reason
 UNHEALTHY = "Unhealthy"
 """A probe fails."""
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+PULLING, CREATING, INITIALIZING = "PullingImage", "ContainerCreating", "PodInitializing"
+"""What a start that takes long waits for; nothing is wrong yet."""
 EXIT_PREFIX = "Container failed with: "
-BEFORE_A_CONTAINER = ("ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE)
+BEFORE_A_CONTAINER = (
+    "ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE, PULLING, CREATING, INITIALIZING,
+)  # fmt: skip
 """Reasons of failures that keep the engine from being asked for a container at all."""
+NOT_OF_A_CONTAINER = (FAILED_CREATE, UNSCHEDULABLE, PULLING, CREATING, INITIALIZING)
+"""Reasons for which kubelet writes no Event `Failed`."""
 
 
 def failure_of(error: KnollError, tries: int) -> Failure:
@@ -32,8 +37,6 @@ def failure_of(error: KnollError, tries: int) -> Failure:
     if isinstance(error, InstanceStartError):
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
         return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
-    if isinstance(error, IsolationError):
-        return Failure("ResourcesAvailable", IsolationError.reason, str(error), final=False)
     return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
 
 
@@ -55,7 +58,7 @@ def not_in_time(failure: Failure | None, ready: int, initial: int, seconds: floa
         initial: instances that were to be.
         seconds: the deadline, from the start or from when an instance became ready last.
     """
-    if failure and failure.reason != UNHEALTHY:
+    if failure and failure.reason not in (UNHEALTHY, PULLING, CREATING, INITIALIZING):
         return Failure(failure.condition, failure.reason, failure.message, final=True)
     message = f"no instance became ready within {seconds:g} s"
     if ready:

@@ -104,6 +104,7 @@ def instance_spec(
         containers=tuple(container(one) for one in spec.containers),
         init_containers=tuple(container(one) for one in spec.init_containers),
         port=port,
+        serving=serving.name,
         labels=instance_labels(revision),
         grace_seconds=float(spec.timeout_seconds or 300),
     )

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
-from autoscaler.failures import FAILED_CREATE, UNSCHEDULABLE, failure_of
+from autoscaler.failures import CREATING, FAILED_CREATE, INITIALIZING, PULLING, UNSCHEDULABLE, failure_of
 from autoscaler.room import Need
 from autoscaler.runtime.protocol import Instance, InstanceSpec
 from autoscaler.world import World
@@ -14,11 +15,14 @@ from knoll.errors import KnollError
 from knoll.scaling import Failure
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to start an instance that the engine refused."""
 ROOM_SECONDS = 0.2
 """Between two looks whether an instance fits now."""
+SLOW_SECONDS = 3.0
+"""A step of a start that takes longer is reported: a cold start takes a tenth of a second."""
 
 
 class Launch:
@@ -89,10 +93,25 @@ class Launch:
 
     async def _start(self) -> Instance:
         for container in (*self.spec.containers, *self.spec.init_containers):
-            await self._world.pull(self.spec.revision, container.image)
+            pulling = Failure("ResourcesAvailable", PULLING, f'pulling image "{container.image}"', final=False)
+            await self._reported(pulling, self._world.pull(self.spec.revision, container.image))
         if self._prepare:
-            self.spec = await self._prepare()
-        return await self._world.runtime.start(self.spec, scheduled=self._scheduled, admit=self._admit)
+            creating = Failure("ResourcesAvailable", CREATING, "its volumes are being made", final=False)
+            self.spec = await self._reported(creating, self._prepare())
+        starting = Failure("ResourcesAvailable", CREATING, "the engine is starting its containers", final=False)
+        if self.spec.init_containers:
+            names = " ".join(one.name for one in self.spec.init_containers)
+            message = f"containers with incomplete status: [{names}]: init containers have to end with exit code 0"
+            starting = Failure("ResourcesAvailable", INITIALIZING, message, final=False)
+        return await self._reported(starting, self._world.runtime.start(self.spec, scheduled=self._scheduled))
 
-    async def _admit(self, address: str) -> None:
-        await self._world.admit(self.spec.name, self.spec.revision.partition("/")[0], address)
+    async def _reported(self, step: Failure, work: Awaitable[T]) -> T:
+        """Wait for a step of the start, and say what is waited for when that takes long."""
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._failed, step)
+        try:
+            result = await work
+        finally:
+            timer.cancel()
+        if timer.when() <= asyncio.get_running_loop().time():
+            self._failed(None)
+        return result

@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from autoscaler.delivery import Delivery
 from autoscaler.disk_watch import LOOK_SECONDS, DiskWatch
 from autoscaler.draining import QUIET_SECONDS, Draining
-from autoscaler.isolation import Firewall, Isolation
 from autoscaler.ladder import descend
 from autoscaler.listening import Listening
 from autoscaler.member import Member, World
@@ -68,7 +67,6 @@ class Autoscaler:
         scale: Table[ScaleStatus],
         instances: Table[RevisionInstances],
         *,
-        firewall: Firewall | None = None,
         machine: Machine = Machine(),  # noqa: B008
         tick_seconds: float = 2.0,
         quiet_seconds: float = QUIET_SECONDS,
@@ -104,11 +102,6 @@ class Autoscaler:
             longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=clock,
         )
-        self._config = LiveConfig(self._maps)
-        self._namespaces = Informer(store, kinds.NAMESPACE.id)
-        self.isolation = Isolation(
-            firewall, self._namespaces, lambda: self._config.current.security, self._runtime.network
-        )
         self._world = World(
             runtime,
             checker,
@@ -117,11 +110,11 @@ class Autoscaler:
             self.room,
             self._is_crowded,
             pull=Pulling(runtime, store, redis).ensure,
-            admit=self.isolation.admit,
             prepare=self._delivery.prepare,
             clock=clock,
         )
         self._pods = Informer(store, kinds.POD.id)
+        self._config = LiveConfig(self._maps)
         self._showing = Showing(instances, self._of)
         self._listening = Listening(redis, poked=self._poked, reported=self._report, heard=self._hears)
         self._watching = Watching(runtime, self._members, self._member, lambda one: self._adopt(one, None), clock)
@@ -139,8 +132,7 @@ class Autoscaler:
         """Lead until cancelled; instances run on."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                followed = [self._revisions, self._pods, self._quotas, self._namespaces, *self._sources.values()]
-                informers = Informers(self._store, followed)
+                informers = Informers(self._store, [self._revisions, self._pods, self._quotas, *self._sources.values()])
                 tasks.create_task(informers.run())
                 await informers.synced()
                 await self._config.synced()
@@ -156,7 +148,6 @@ class Autoscaler:
                     self._showing.run,
                     self._delivery.run,
                     self._disk.run,
-                    self.isolation.run,
                 )
                 for duty in duties:
                     tasks.create_task(duty())
@@ -187,7 +178,6 @@ class Autoscaler:
             await patiently(partial(self._publishing.remove, key))
 
     def _adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
-        self.isolation.know(instance.name, instance.revision.partition("/")[0], instance.address)
         scaler = self.scalers.get(instance.uid)
         # What is `starting` was begun by nobody who is left to end it.
         if scaler is not None and instance.state in ("running", "exited", "paused"):
@@ -214,7 +204,6 @@ class Autoscaler:
                 return
         log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
         await patiently(partial(self._runtime.stop, instance.name))
-        self.isolation.forget(instance.name)
 
     # Revisions
 
@@ -298,7 +287,6 @@ class Autoscaler:
             member.drain()
 
     def _configured(self) -> None:
-        self.isolation.configured()
         for scaler in self.scalers.values():
             revision = scaler.revision
             scaler.change(revision, scaling_spec(revision, self._config.current))
@@ -311,9 +299,7 @@ class Autoscaler:
         self._wake.set()
 
     def _member_changed(self, member: Member) -> None:
-        if member.stage == "gone":
-            self._ended += 1
-            self.isolation.forget(member.name)
+        self._ended += member.stage == "gone"
         self._mark(member.revision, anew=False)
 
     async def _work(self) -> None:
@@ -378,6 +364,7 @@ class Autoscaler:
         for scaler in list(self._of(key)):
             if scaler.deleted and not scaler.members:
                 del self.scalers[scaler.uid]
+                self._world.on_loopback.discard(scaler.uid)
                 self._delivery.forget(scaler.revision)
                 self._by_key[key].remove(scaler)
                 if self._current.get(key) is scaler:

@@ -3,20 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import structlog
 
 from autoscaler.containers import Containers
-from autoscaler.failures import FAILED_CREATE, MISSING_SOURCE, UNSCHEDULABLE, unhealthy
+from autoscaler.failures import MISSING_SOURCE, NOT_OF_A_CONTAINER, unhealthy
 from autoscaler.instance_events import InstanceEvents
 from autoscaler.ladder import Rung
 from autoscaler.launch import Launch
-from autoscaler.probes.prober import Failing, Prober, Ready, RestartWanted, Unready
 from autoscaler.probes.spec import Probes
 from autoscaler.room import Need, need_of
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec
+from autoscaler.upkeep import Upkeep
 from autoscaler.world import World
 from knoll.errors import KnollError
 from knoll.instances import InstanceRow
@@ -35,9 +34,6 @@ DOUBT_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that says so again."""
 LEAST_GRACE = 2.0
 """Seconds from SIGTERM to SIGKILL that are left when ending the requests took all of the grace."""
-NEVER_READY_GRACE = 2.0
-"""The same for a container that has to start again and answered no probe yet: no request is in it, and a program that
-has not come up may not have installed a handler for SIGTERM, which then has no effect on the first process."""
 STEADY_SECONDS = 30.0
 """How long a container that crashed again and again must serve before nothing is said of that any more."""
 EVICTED_SHOWN_SECONDS = 1.0
@@ -245,6 +241,7 @@ class Member:
         self._served = False
         try:
             if self._rung == "stopped":
+                await self._world.runtime.unforward(self.name)
                 await self._world.runtime.halt(self.name, self.spec.grace_seconds)
             else:
                 await self._world.runtime.pause(self.name)
@@ -265,6 +262,7 @@ class Member:
             if self._wake.is_set():
                 return await self._woken(rung)
             try:
+                await self._world.runtime.unforward(self.name)
                 await self._world.runtime.halt(self.name)
             except KnollError as error:
                 log.warning("instance ends instead of resting", instance=self.name, error=str(error))
@@ -349,104 +347,58 @@ class Member:
                 await asyncio.sleep(1)
 
     async def _look_after(self) -> None:
-        """Probe it, and start its containers again, until it is lost."""
-        async with Prober(self._world.checker, self._world.runtime, self.name, self.address, self._probes) as prober:
-            doubt = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt, prober)
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._follow_probes(prober, tasks))
-                    tasks.create_task(self._follow_deaths(prober, tasks))
-            finally:
-                doubt.cancel()
+        """Keep it in service until it is lost."""
+        upkeep = Upkeep(self._world, self.spec, self._probes, self._containers, self._events, self)
+        doubt = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt, upkeep)
+        try:
+            await upkeep.run(self.address)
+        finally:
+            doubt.cancel()
 
-    def _doubt(self, prober: Prober) -> None:
-        if self.stage == "ready" and not prober.ready:
+    def _doubt(self, upkeep: Upkeep) -> None:
+        if self.stage == "ready" and not upkeep.ready:
             log.warning("instance does not answer since it was taken over", instance=self.name)
-            self._unready()
+            self.became_unready()
 
-    async def _follow_probes(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
-        async for change in prober.changes():
-            match change:
-                case Ready() if not self._containers.down:
-                    self._became_ready()
-                case Unready(container, message):
-                    log.info("instance not ready", instance=self.name, container=container, why=message)
-                    self._unready()
-                case Failing(_, message):
-                    self._unhealthy(message)
-                case RestartWanted(container, message, kind) if container not in self._containers.down:
-                    log.info("container to start again", instance=self.name, container=container, why=message)
-                    self._events.killing(container, kind)
-                    tasks.create_task(self._restart(container, prober))
-                case _:
-                    pass
+    # For its upkeep
 
-    async def _follow_deaths(self, prober: Prober, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            event = await self._containers.death()
-            prober.stopped(event.container)
-            tasks.create_task(self._mend(event.container, event, prober))
-
-    async def _restart(self, container: str, prober: Prober) -> None:
-        """End a container that failed its startup or liveness probe, and start it again."""
-        grace = None if prober.passed(container) else min(NEVER_READY_GRACE, self.spec.grace_seconds)
-        prober.stopped(container)
-        self._unready()
-        ending = asyncio.ensure_future(self._containers.end(container, grace))
-        self._world.changed(self)
-        if await ending:
-            await self._mend(container, None, prober)
-        else:
-            self.lose()
-
-    async def _mend(self, container: str, death: ContainerDied | None, prober: Prober) -> None:
-        """Start a container again; nothing is asked of it until then."""
-        self._unready()
-        if not await self._containers.mend(container, death, self._failed, partial(self._world.changed, self)):
-            self.lose()
-            return
-        self._world.changed(self)
-        prober.restarted(container)
-
-    def _unhealthy(self, message: str) -> None:
-        """A probe failed: that is why it is not ready, unless more is known."""
-        if not self._events.unhealthy(message):
-            return
-        if self.stage != "ready" and (self.failure is None or not self.failure.final):
-            self.failure = unhealthy(message)
-        self._world.changed(self)
-
-    def _became_ready(self) -> None:
+    def became_ready(self) -> None:
         now = self._world.clock()
         if self._timing is None and self._adopted is None:
             scheduled = self._scheduled or self._wanted
             self._timing = StartTiming(self._wanted, scheduled, self._started or scheduled, now)
-        if not self._crashes:
+        if not any(self._containers.crashing(one.name) for one in self.spec.containers):
             self.failure = None
         elif self.failure:
             asyncio.get_running_loop().call_later(STEADY_SECONDS, self._steady, self.failure)
         self._served = self._worked = True
         self._set("ready")
 
-    @property
-    def _crashes(self) -> bool:
-        return any(self._containers.crashing(one.name) for one in self.spec.containers)
-
     def _steady(self, failure: Failure) -> None:
         """It has served for a while: what was said of its crashes is over, unless there was another."""
         if self.failure is failure and self.stage == "ready":
-            self._failed(None)
+            self.failed(None)
 
-    def _unready(self) -> None:
+    def became_unready(self) -> None:
         if self.stage == "ready":
             self._set("unready")
 
-    def _not_launched(self, failure: Failure | None) -> None:
-        if failure and failure.reason not in (UNSCHEDULABLE, FAILED_CREATE):  # of these the Pod says it in other ways
-            self._events.failed(failure.message)
-        self._failed(failure)
+    def failing(self, message: str) -> None:
+        """A probe fails: that is why it is not ready, unless more is known."""
+        if self.stage != "ready" and (self.failure is None or not self.failure.final):
+            self.failure = unhealthy(message)
+        self._world.changed(self)
 
-    def _failed(self, failure: Failure | None) -> None:
+    def changed(self) -> None:
+        """Users are to be shown something else."""
+        self._world.changed(self)
+
+    def _not_launched(self, failure: Failure | None) -> None:
+        if failure and failure.reason not in NOT_OF_A_CONTAINER:
+            self._events.failed(failure.message)
+        self.failed(failure)
+
+    def failed(self, failure: Failure | None) -> None:
         self.failure = failure
         self._world.changed(self)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autoscaler.probes.checks import Checker
@@ -30,8 +30,8 @@ class World:
     """Told when a member does not fit: what rests may make room."""
     pull: Callable[[str, str], Awaitable[None]]
     """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
-    admit: Callable[[str, str, str], Awaitable[None]]
-    """Has the network policy in force for an instance (name, namespace, address); see `Isolation.admit`."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
     """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
     clock: Callable[[], float] = time.time
+    on_loopback: set[str] = field(default_factory=set)
+    """uids of Revisions whose program was found to listen on loopback alone."""

@@ -15,22 +15,24 @@ from autoscaler.runtime import bodies, inside, labels
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.images import Images
 from autoscaler.runtime.limiter import Limiter, limit_for
-from autoscaler.runtime.listing import Found, Listed, listed, network_of, sort_out
+from autoscaler.runtime.listing import Found, Listed, listed, sort_out
+from autoscaler.runtime.net import Net
 from autoscaler.runtime.pool import Pool
 from autoscaler.runtime.protocol import (
     Capacity,
     ContainerState,
     ExecResult,
+    Family,
     File,
     Instance,
     InstanceSpec,
+    Listener,
     LogChunk,
-    Network,
     PullProgress,
     RuntimeEvent,
     Volume,
 )
-from autoscaler.runtime.starter import Admit, SandboxGoneError, Scheduled, Starter
+from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
 from autoscaler.runtime.volumes import Volumes
 from autoscaler.runtime.watch import Watch
 from knoll import disk
@@ -78,11 +80,11 @@ class DockerRuntime:
         self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._starter = Starter(self._engine, self._images, self._watch, platform)
         self._volumes = Volumes(self._engine, platform)
+        self._net = Net(self._engine)
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._leads, self._prepared = not standby, False
-        self._seen_network = Network()
         self._watching: asyncio.Task[None] | None = None
         self._pooling: asyncio.Task[None] | None = None
 
@@ -127,16 +129,14 @@ class DockerRuntime:
 
     # --- life of an instance
 
-    async def start(
-        self, spec: InstanceSpec, *, scheduled: Scheduled | None = None, admit: Admit | None = None
-    ) -> Instance:
+    async def start(self, spec: InstanceSpec, *, scheduled: Scheduled | None = None) -> Instance:
         if spec.name in self._busy:
             raise AlreadyExistsError(f"instance {spec.name} is being started")
         self._busy.add(spec.name)
         self._pool.asked()
         try:
             async with self._limiter.slot():
-                return await self._start(spec, scheduled, admit)
+                return await self._start(spec, scheduled)
         finally:
             self._busy.discard(spec.name)
 
@@ -216,9 +216,6 @@ class DockerRuntime:
         told = await self._engine.get("/info")
         return Capacity(cores=float(told["NCPU"]), memory_bytes=int(told["MemTotal"]))
 
-    def network(self) -> Network:
-        return self._seen_network
-
     async def gateway(self) -> str:
         """This machine's address on the instance network, where instances reach what runs beside the engine.
 
@@ -271,6 +268,15 @@ class DockerRuntime:
                 return await inside.run(self._engine, one.id, command)
         except EngineError as error:
             raise NotFoundError(f"container {container} of instance {name} does not run: {error}") from error
+
+    async def listening(self, name: str) -> tuple[Listener, ...]:
+        return await self._net.listening((await self._sandbox(name))[0])
+
+    async def forward(self, name: str, port: int, family: Family) -> None:
+        await self._net.forward(*await self._sandbox(name), port, family)
+
+    async def unforward(self, name: str) -> None:
+        await self._net.stop((await self._sandbox(name))[0])
 
     async def logs(
         self,
@@ -326,11 +332,11 @@ class DockerRuntime:
             log.warning("spare sandboxes are left behind; the next start adopts them", error=str(error))
         await self._engine.close()
 
-    async def _start(self, spec: InstanceSpec, scheduled: Scheduled | None, admit: Admit | None) -> Instance:
+    async def _start(self, spec: InstanceSpec, scheduled: Scheduled | None) -> Instance:
         for _ in range(_SANDBOX_TRIES):
             sandbox = await self._pool.take(spec.name)
             try:
-                instance = await self._starter.start(spec, sandbox, scheduled, admit)
+                instance = await self._starter.start(spec, sandbox, scheduled)
             except SandboxGoneError as error:
                 log.warning("a sandbox was gone, taking another", instance=spec.name, error=str(error))
                 continue
@@ -383,6 +389,11 @@ class DockerRuntime:
             raise NotFoundError(f"there is no instance {name}")
         return [one for one in group if one.labels[labels.ROLE] == "app"]
 
+    async def _sandbox(self, name: str) -> tuple[str, str]:
+        """The engine's id of an instance's sandbox, and its address."""
+        one = (await self._apps(name))[0]
+        return one.labels[labels.SANDBOX], one.labels[labels.ADDRESS]
+
     async def _member(self, name: str, container: str) -> Listed:
         for one in (await self._found(name)).members.get(name, []):
             if one.labels[labels.CONTAINER] == container:
@@ -424,7 +435,6 @@ class DockerRuntime:
     async def _prepare(self) -> None:
         """Make what is missing on an engine that is seen for the first time."""
         await self._images.ensure_pause()
-        self._starter.quotas = await self._images.has_quotas()
         await self._ensure_network()
         await self._adopt()
         self._limiter.resize(limit_for((await self.capacity()).cores))
@@ -432,7 +442,7 @@ class DockerRuntime:
 
     async def _ensure_network(self) -> None:
         try:
-            found = await self._engine.get(f"/networks/{self._network}")
+            await self._engine.get(f"/networks/{self._network}")
         except EngineError as error:
             if error.status != 404:
                 raise RuntimeUnavailableError(f"network {self._network} cannot be looked up: {error}") from error
@@ -441,8 +451,6 @@ class DockerRuntime:
             except EngineError as refused:
                 if refused.status != 409:  # somebody else made it meanwhile
                     raise RuntimeUnavailableError(f"network {self._network} cannot be made: {refused}") from refused
-            found = await self._engine.get(f"/networks/{self._network}")
-        self._seen_network = network_of(found)
 
     def _sandbox_died(self, sandbox_id: str) -> None:
         if self._pool.forget(sandbox_id):

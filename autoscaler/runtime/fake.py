@@ -19,15 +19,16 @@ from autoscaler.runtime.protocol import (
     ContainerSpec,
     ContainerState,
     ExecResult,
+    Family,
     File,
     Instance,
     InstanceLost,
     InstanceSpec,
     InstanceStartError,
     InstanceState,
+    Listener,
     LogChunk,
     Mount,
-    Network,
     PullProgress,
     Resync,
     RuntimeEvent,
@@ -38,7 +39,6 @@ from knoll.errors import AlreadyExistsError, ImageError, KnollError, NotFoundErr
 from knoll.registry_secrets import Known
 
 KILLED, TERMINATED = 137, 143
-NETWORK = Network("br-fake", ("127.0.0.0/8",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class FakeProgram:
 
     listens_after: float | None = 0.0
     """Seconds until it listens on the instance's port; None is never."""
+    port: int | None = None
+    """Where it listens instead."""
+    loopback: bool = False
+    """It listens on the instance's loopback address alone."""
     exits_after: float | None = None
     """Seconds until it ends by itself; None is never."""
     exit_code: int = 0
@@ -306,9 +310,13 @@ class FakeEngine:
         if not serving or one.spec.name in one.instance.inits:
             return
         server = FakeServer(one.program.answer or _answer_of(one.instance.spec.name))
-        port = int(one.spec.env.get("PORT", one.instance.spec.port))
-        await server.listen(one.instance.address, port)
+        if not one.program.loopback:
+            await server.listen(one.instance.address, self.port(one))
         one.server = server
+
+    def port(self, one: _Container) -> int:
+        """Where a container listens."""
+        return one.program.port or int(one.spec.env.get("PORT", one.instance.spec.port))
 
     async def _end_later(self, one: _Container, after: float) -> None:
         await asyncio.sleep(after)
@@ -334,13 +342,7 @@ class FakeRuntime:
     async def step_down(self) -> None:
         self.engine.check("step_down")
 
-    async def start(
-        self,
-        spec: InstanceSpec,
-        *,
-        scheduled: Callable[[Instance], None] | None = None,
-        admit: Callable[[str], Awaitable[None]] | None = None,
-    ) -> Instance:
+    async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
         self.engine.check("start")
         if spec.name in self.engine.instances:
             raise AlreadyExistsError(f"instance {spec.name} is there already")
@@ -349,8 +351,6 @@ class FakeRuntime:
         try:
             if scheduled:
                 scheduled(_seen(one))
-            if admit:
-                await admit(one.address)
             for each in spec.init_containers:
                 await self._run_init(one, each)
             for each in spec.containers:
@@ -472,6 +472,25 @@ class FakeRuntime:
                 yield LogChunk("stdout", written(at, line))
             read = len(one.output)
 
+    async def listening(self, name: str) -> tuple[Listener, ...]:
+        self.engine.check("listening")
+        found = [one for one in self._instance(name).containers.values() if one.running and one.server]
+        places = {("127.0.0.1" if one.program.loopback else "0.0.0.0", self.engine.port(one)) for one in found}  # noqa: S104
+        return tuple(Listener(*place) for place in sorted(places, key=lambda place: (place[1], place[0])))
+
+    async def forward(self, name: str, port: int, family: Family) -> None:
+        self.engine.check("forward")
+        one = self._instance(name)
+        for container in one.containers.values():
+            if container.server and container.program.loopback and self.engine.port(container) == port:
+                await container.server.listen(one.address, port)
+
+    async def unforward(self, name: str) -> None:
+        self.engine.check("unforward")
+        for container in self._instance(name).containers.values():
+            if container.server and container.program.loopback:
+                container.server.stop_listening()
+
     async def ensure_image(
         self,
         reference: str,
@@ -535,9 +554,6 @@ class FakeRuntime:
     async def capacity(self) -> Capacity:
         self.engine.check("capacity")
         return self.engine.capacity
-
-    def network(self) -> Network:
-        return NETWORK
 
     async def destroy(self) -> None:
         self.engine.check("destroy")

@@ -36,7 +36,7 @@ class FakeServer:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: set[_Connection] = set()
         self.in_flight = 0
         self.most_in_flight = 0
@@ -48,19 +48,24 @@ class FakeServer:
         self._idle.set()
 
     async def listen(self, address: str, port: int) -> None:
+        """Accept connections at an address, beside those at which it does already."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), address, port)
+        self._servers.append(await loop.create_server(lambda: _Connection(self), address, port))
+
+    def stop_listening(self) -> None:
+        """Accept no connections any more; those that are open stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     async def drain(self) -> None:
         """Accept nothing more, and wait until every request was answered."""
-        if self._server:
-            self._server.close()
+        self.stop_listening()
         await self._idle.wait()
 
     def kill(self) -> None:
         """Close everything at once, as the end of a process does."""
-        if self._server:
-            self._server.close()
+        self.stop_listening()
         for one in list(self._connections):
             one.abort()
 

@@ -1,19 +1,23 @@
 """The sandbox's image, made here byte by byte: no registry, no build, no compiler is asked for it. Pure.
 
-It holds two static ELF programs of under 300 bytes. `/pause` sleeps for ever in the kernel.
+It holds three static ELF programs, two of under 300 bytes and one of 2 000. `/pause` sleeps for ever in the kernel.
 `/swap [FROM TO]... "" [PATH]...` renames, then removes files and empty folders: what no call of the engine can do to a
 volume. It ends with the error number of the first renaming that fails, and 0 otherwise.
+`/net` looks at and forwards to what listens in the sandbox's network namespace; its source is net_program.c.
 """
 
+import base64
 import io
 import struct
 import tarfile
 
-VERSION = "3"
+from autoscaler.runtime import net_program
+
+VERSION = "4"
 REFERENCE = f"knoll/pause:{VERSION}"
 """Raise `VERSION` with any change to what is in the image."""
 
-SWAP = "/swap"
+SWAP, NET = "/swap", "/net"
 
 _BASE = 0x400000
 _X86_64 = bytes.fromhex(
@@ -99,6 +103,7 @@ _MACHINES = {"amd64": 62, "arm64": 183}
 _PROGRAMS = {
     "pause": {"amd64": _X86_64, "arm64": _AARCH64},
     "swap": {"amd64": _SWAP_X86_64, "arm64": _SWAP_AARCH64},
+    "net": {architecture: base64.b64decode(code) for architecture, code in net_program.CODE.items()},
 }
 
 
@@ -107,7 +112,7 @@ def program(architecture: str, name: str = "pause") -> bytes:
 
     Args:
         architecture: `amd64` or `arm64`.
-        name: `pause` or `swap`.
+        name: `pause`, `swap` or `net`.
 
     Raises:
         KeyError: another architecture.
@@ -121,7 +126,7 @@ def program(architecture: str, name: str = "pause") -> bytes:
 
 
 def layer(architecture: str) -> bytes:
-    """The image's only layer as a tar archive: `/pause` and `/swap`, the same bytes each time."""
+    """The image's only layer as a tar archive: the programs, the same bytes each time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name in _PROGRAMS:

@@ -15,18 +15,11 @@ ADDRESS = "\0address\0"
 """Stands in a container's variables, command and arguments for the instance's IP address, which is known once it has a
 sandbox. No value that a user writes can hold it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The instances' network as it is on the machine."""
-
-    bridge: str = ""
-    """Linux bridge; empty when it is of another kind, whose packets cannot be filtered here."""
-    subnets: tuple[str, ...] = ()
-    """IPv4, in CIDR form."""
-
-
 LogStream = Literal["stdout", "stderr"]
+
+
+Family = Literal["4", "6"]
+"""Of IP addresses."""
 
 
 class InstanceStartError(KnollError):
@@ -154,6 +147,8 @@ class InstanceSpec:
     """Kept with the instance; keys under `knoll.dev/` that the runtime uses itself win over these."""
     grace_seconds: float = 300.0
     """From SIGTERM to SIGKILL where `stop` is not told otherwise."""
+    serving: str = ""
+    """Name of the container that listens on `port`; empty is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +240,15 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """A TCP socket that accepts connections in an instance."""
+
+    address: str
+    """IP address; `0.0.0.0` and `::` are all of them."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogChunk:
     """Some bytes that a container wrote, in its order."""
 
@@ -293,13 +297,7 @@ class Runtime(Protocol):
         """Another process may lead from now on: leave the spare sandboxes to it, go on looking."""
         ...
 
-    async def start(
-        self,
-        spec: InstanceSpec,
-        *,
-        scheduled: Callable[[Instance], None] | None = None,
-        admit: Callable[[str], Awaitable[None]] | None = None,
-    ) -> Instance:
+    async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
         """Start an instance: take a sandbox, run the init containers, start the containers.
 
         Returns when every process runs, which says nothing of readiness; a process that ends at once is told by
@@ -309,7 +307,6 @@ class Runtime(Protocol):
             spec: what to start.
             scheduled: called once when a sandbox is in hand, before the engine is asked for a container: the address
                 is known from here on (state `starting`), so probing may begin before `start` returns.
-            admit: called with the address before any container runs, and waited for; what it raises ends the start.
 
         Raises:
             AlreadyExistsError: an instance of that name is there.
@@ -405,6 +402,31 @@ class Runtime(Protocol):
             NotFoundError: no such instance or container, or it does not run.
             TimeoutError: it did not end in time; it may still run.
         """
+        ...
+
+    async def listening(self, name: str) -> tuple[Listener, ...]:
+        """The TCP sockets that accept connections in an instance, its loopback addresses included.
+
+        Empty when the engine cannot look. NotFoundError when there is no such instance.
+        """
+        ...
+
+    async def forward(self, name: str, port: int, family: Family) -> None:
+        """Accept connections at the instance's address and a port, and forward them to the same port of loopback.
+
+        It ends by itself when nothing listens there any more, and with the instance.
+
+        Args:
+            port: something listens on, on loopback alone.
+            family: which loopback address: `4` is 127.0.0.1, `6` is ::1.
+
+        Raises:
+            NotFoundError: there is no such instance.
+        """
+        ...
+
+    async def unforward(self, name: str) -> None:
+        """Undo `forward`, also of an earlier process of ours; does nothing when there is nothing to undo."""
         ...
 
     def logs(
@@ -503,10 +525,6 @@ class Runtime(Protocol):
 
     async def memory_bytes(self, name: str) -> int:
         """Memory in use by an instance now, file cache that can be dropped left out. NotFoundError when none."""
-        ...
-
-    def network(self) -> Network:
-        """The network of instances, as the engine told of it last."""
         ...
 
     async def capacity(self) -> Capacity:

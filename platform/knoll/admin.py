@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -82,23 +81,14 @@ def config(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
         ws="none",
-        **{"headers": [("X-Content-Type-Options", "nosniff")], **options},
+        **options,
     )
 
 
-async def serve(
-    app: ASGIApp,
-    host: str,
-    port: int,
-    stop: asyncio.Event,
-    grace_seconds: int = 5,
-    *,
-    listener: socket.socket | None = None,
-) -> None:
+async def serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event, grace_seconds: int = 5) -> None:
     """Serve until `stop` is set; open requests then have `grace_seconds` to end.
-
-    Args: listener: socket to serve on instead of one for `host` and `port`.
 
     Raises: OSError when the port is taken.
     """
@@ -106,7 +96,7 @@ async def serve(
     stopping = asyncio.create_task(stop.wait())
     stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
-        await server.serve(sockets=[listener] if listener else None)
+        await server.serve()
     except SystemExit as error:  # uvicorn's way to say that it could not bind
         raise OSError(f"cannot listen on {host}:{port}; is the port taken?") from error
     finally:

@@ -50,11 +50,26 @@ def explained(revisions: list[Body], autoscalers: list[Body], last: int) -> list
                 "revision": name,
                 "instances": state.get("actualReplicas", 0),
                 "wanted": state.get("desiredReplicas", 0),
+                "notReady": _why_not_ready(revision),
                 "scaling": {key: value for key, value in sorted(annotations.items()) if _is_of_scaling(key)},
                 "decisions": told[-last:],
             }
         )
     return result
+
+
+def _why_not_ready(revision: Body) -> str:
+    """What a Revision's condition says while it is not ready, or an instance of it fails; empty otherwise."""
+    conditions = {one["type"]: one for one in revision.get("status", {}).get("conditions", [])}
+    for type_ in ("Ready", "Active"):
+        one = conditions.get(type_, {})
+        if one.get("status") != "True" and one.get("message") and one.get("reason") not in _ORDINARY:
+            return f"{one.get('reason', '')}: {one['message']}"
+    return ""
+
+
+_ORDINARY = ("NoTraffic", "Queued", "Deploying", "ResolvingDigests")
+"""Reasons of Revisions with which nothing is wrong."""
 
 
 def _created(revision: Body) -> tuple[str, str]:
@@ -72,6 +87,8 @@ def _print(found: list[Body]) -> None:
         echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")
         for key, value in one["scaling"].items():
             echo(f"  {key}: {value}")
+        if one["notReady"]:
+            echo(f"  not ready: {one['notReady']}")
         for decision in one["decisions"]:
             clock = datetime.fromisoformat(decision["time"]).astimezone().strftime("%H:%M:%S")
             echo(f"  {clock} ({age(decision['time'])} ago)  {decision['message']}")

@@ -112,9 +112,9 @@ class Conditions:
         for wanted in (FALSE, UNKNOWN):
             same = [item for item in feeding if item.status == wanted]
             if same:
-                # The one that changed last; among equals one that gives a reason, then the first of the set, where
-                # causes stand before what they cause.
-                worst = max(same, key=lambda item: (item.last_transition_time, bool(item.reason)))
+                # The one that changed last; among equals one that gives a reason, and one that explains it, then the
+                # first of the set, where causes stand before what they cause.
+                worst = max(same, key=lambda item: (item.last_transition_time, bool(item.reason), bool(item.message)))
                 return self._with([worst.changed(type=self.kinds.happy)])
         if len(feeding) < len(self.kinds.feeding):
             return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])

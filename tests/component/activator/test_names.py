@@ -68,7 +68,7 @@ def server(port: int, command: list[str], *more: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(10)
 
 
 @pytest.fixture

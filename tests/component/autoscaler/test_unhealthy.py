@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
+from autoscaler.probes.checks import connect
 from autoscaler.runtime.fake import FakeProgram
 from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
+from knoll import kinds
 from knoll.instances import ContainerRow, InstanceEvent, InstanceRow
 from knoll.scaling import Failure
 from tests.component.autoscaler.conftest import World
@@ -193,3 +196,98 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(world: World)
     world.engine.behave = lambda _: FakeProgram()
     await world.ready(key, 2)
     await world.says(key, initial_reached=True, failure=None, active="True")
+
+
+async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(loopback=True)
+    await world.start()
+    key = await world.apply()
+    (one,) = await world.ready(key)
+    async with aiohttp.ClientSession() as client, client.get(f"http://{one.host}:{one.port}/") as answer:
+        assert (await answer.text()).strip() == one.id
+    assert world.autoscaler is not None
+    assert world.autoscaler._world.on_loopback == {"uid-hello-00001"}
+    # A forwarder that outlived the program would be taken for it.
+    world.engine.behave = lambda _: FakeProgram(listens_after=None)
+    world.engine.kill(one.id)
+    await shown(world, key, lambda row, each: row.stage == "unready" and each.restarts == 1, "it runs again")
+    assert not await reached(one.host, one.port)
+    world.engine.behave = lambda _: FakeProgram(loopback=True)
+    world.engine.kill(one.id)
+    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await world.gone()
+    await eventually(lambda: not world.autoscaler or not world.autoscaler._world.on_loopback, what="it is forgotten")
+
+
+async def reached(host: str, port: int) -> bool:
+    try:
+        await connect(host, port)
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(world: World) -> None:
+    world.engine.behave = lambda _: FakeProgram(port=3000)
+    await world.start()
+    key = await world.apply()
+    failure = await failure_of(world, key, "Unhealthy")
+    hint = "nothing listens on 8080; the container listens on 3000; set ports[0].containerPort or read $PORT"
+
+    async def is_told() -> bool:
+        status = await world.status(key)
+        assert status is not None
+        assert status.failure is not None
+        assert status.failure.message.startswith(f"{hint} (Readiness probe failed: dial tcp "), status.failure
+        return not status.failure.final
+
+    await eventually(is_told, what="the hint")
+    assert not failure.final
+    await shown(world, key, lambda row, _: hint in [one.message for one in row.events], "an Event")
+
+
+async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reached(world: World) -> None:
+    world.engine.behave = lambda spec: FakeProgram(loopback=True, exits_after=0.0 if spec.args == ("check",) else None)
+    await world.start()
+    readiness = {"successThreshold": 1, "exec": {"command": ["true", "check"]}}
+    key = await world.apply(spec=spec(readinessProbe=readiness))
+    (one,) = await world.ready(key)
+    await eventually(lambda: reached(one.host, one.port), what="the port is reached")
+
+
+async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(world: World) -> None:
+    world.engine.behave = lambda one: FakeProgram(exits_after=8.0 if one.name == "migrate" else None)
+    await world.start()
+    init = {"name": "migrate", "image": "app"}
+    key = await world.apply(spec=spec() | {"initContainers": [init]})
+    failure = await failure_of(world, key, "PodInitializing")
+    assert failure.message.startswith("containers with incomplete status: [migrate]")
+    assert not failure.final
+    row = await shown(world, key, lambda _, one: one.reason == "PodInitializing", "the Pod")
+    assert row.events == ()
+    await world.ready(key)
+    await world.says(key, failure=None)
+
+
+@pytest.mark.parametrize("kind", ["init", "refused", "image"])
+async def test_what_keeps_a_container_from_starting_is_an_event(world: World, kind: str) -> None:
+    refused = 'exec: "/app": permission denied'
+    world.engine.behave = lambda one: (
+        FakeProgram(exits_after=0.0, exit_code=4, output=b"no schema")
+        if one.name == "migrate"
+        else FakeProgram(refusal=refused if kind == "refused" else "")
+    )
+    if kind == "image":
+        world.engine.images = set()
+    await world.start()
+    more = {"initContainers": [{"name": "migrate", "image": "app"}]} if kind == "init" else {}
+    key = await world.apply(spec=spec() | more)
+    row = await shown(world, key, lambda row, _: bool(row.events), "an Event")
+    said = {"init": "ended with exit code 4: no schema", "refused": refused, "image": "cannot be pulled"}[kind]
+    assert (row.events[0].type, row.events[0].reason) == ("Warning", "Failed")
+    assert row.events[0].message.startswith("Error: ")
+    assert said in row.events[0].message
+    status = await world.status(key)
+    assert status is not None
+    assert status.failure is not None
+    assert said in status.failure.message

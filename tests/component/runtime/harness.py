@@ -29,7 +29,7 @@ def behave(spec: ContainerSpec) -> FakeProgram:
         return FakeProgram(refusal=f"exec: {spec.command[0]!r}: no such file or directory")
     match list(spec.args) or ["serve"]:
         case ["serve"]:
-            return FakeProgram(output=b"serving on 8080\n")
+            return FakeProgram(output=b"serving on 8080\n", loopback=spec.env.get("HOST") == "127.0.0.1")
         case ["exit", code, *message]:
             said = f"{' '.join(message)}\n".encode() if message else b""
             return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=said)
@@ -103,11 +103,10 @@ class DockerHarness:
         self.platform = f"test-{uuid.uuid4().hex[:8]}"
         self.network = f"knoll-{self.platform}"
         self.warm_sandboxes = warm_sandboxes
-        self.socket = SOCKET
 
     def runtime(self, standby: bool = False) -> DockerRuntime:
         return DockerRuntime(
-            self.socket,
+            SOCKET,
             platform=self.platform,
             network=self.network,
             warm_sandboxes=self.warm_sandboxes,
@@ -192,7 +191,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 30.0) -> str:
+async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 10.0) -> str:
     """The body of a GET, once the instance listens."""
 
     async def ask() -> str:

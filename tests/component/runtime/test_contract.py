@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from autoscaler.probes.checks import connect
 from autoscaler.runtime.protocol import (
     ContainerDied,
     Instance,
@@ -19,7 +20,7 @@ from autoscaler.runtime.protocol import (
 )
 from autoscaler.runtime.words import last_words
 from knoll.errors import AlreadyExistsError, ImageError, NotFoundError
-from tests.component.runtime.harness import IMAGE, Harness, container, fetch, spec
+from tests.component.runtime.harness import IMAGE, PORT, Harness, container, fetch, spec
 from tests.waiting import eventually
 
 
@@ -38,7 +39,7 @@ async def until_state(runtime: Runtime, state: str) -> Instance:
 
 
 async def first(events: AsyncIterator[RuntimeEvent], kind: type[RuntimeEvent]) -> RuntimeEvent:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         async for event in events:
             if isinstance(event, kind):
                 return event
@@ -290,6 +291,52 @@ async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime
         await runtime.end("hello-1", "nothing")
 
 
+async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
+    sidecar = container("serve", name="sidecar", env={"PORT": "9090", "HOST": "127.0.0.1"})
+    one = await runtime.start(spec("hello-1", container("serve", env={"PORT": "3000"}), sidecar))
+    await fetch(one.address, port=3000)
+
+    async def listens() -> list[tuple[str, int]]:
+        found = await runtime.listening("hello-1")
+        assert len(found) == 2
+        return [("" if each.address in ("::", "0.0.0.0") else each.address, each.port) for each in found]
+
+    assert await eventually(listens, what="both listen") == [("", 3000), ("127.0.0.1", 9090)]
+    with pytest.raises(NotFoundError):
+        await runtime.listening("nobody")
+
+
+async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
+    runtime: Runtime, harness: Harness
+) -> None:
+    one = await runtime.start(spec("hello-1", container("serve", env={"HOST": "127.0.0.1"})))
+
+    async def listens() -> bool:
+        return [(each.address, each.port) for each in await runtime.listening("hello-1")] == [("127.0.0.1", PORT)]
+
+    async def refused() -> bool:
+        with pytest.raises(ConnectionRefusedError):
+            await connect(one.address, PORT)
+        return True
+
+    await eventually(listens, what="it listens")
+    assert await refused()
+    await runtime.unforward("hello-1")
+    await runtime.forward("hello-1", PORT, "4")
+    assert (await fetch(one.address)).strip() == "hello-1"
+    await runtime.unforward("hello-1")
+    await eventually(refused, what="the forwarder ends")
+    await runtime.forward("hello-1", PORT, "4")
+    assert (await fetch(one.address)).strip() == "hello-1"
+    # What looks whether the program listens must not find the forwarder in its place.
+    await harness.kill("hello-1")
+    await until_state(runtime, "exited")
+    await runtime.unforward("hello-1")
+    assert await refused()
+    with pytest.raises(NotFoundError):
+        await runtime.forward("nobody", PORT, "4")
+
+
 async def test_restarting_what_is_not_there_is_refused(runtime: Runtime) -> None:
     await runtime.start(spec())
     with pytest.raises(NotFoundError, match="nothing"):
@@ -438,7 +485,7 @@ async def test_followed_logs_end_with_the_container(runtime: Runtime, harness: H
     following = asyncio.create_task(text(runtime, "hello-1", follow=True))
     await asyncio.wait({following}, timeout=0.2)
     await harness.kill("hello-1")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         assert await following == "serving on 8080\n"
 
 

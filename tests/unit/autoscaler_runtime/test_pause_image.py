@@ -39,8 +39,8 @@ def test_the_arm64_loop_goes_back_to_its_first_instruction() -> None:
 def test_the_layer_is_the_same_bytes_each_time_and_holds_the_programs() -> None:
     assert layer("amd64") == layer("amd64")
     with tarfile.open(fileobj=io.BytesIO(layer("amd64"))) as archive:
-        assert [(one.name, one.mode) for one in archive] == [("pause", 0o755), ("swap", 0o755)]
-        for name in ("pause", "swap"):
+        assert [(one.name, one.mode) for one in archive] == [("pause", 0o755), ("swap", 0o755), ("net", 0o755)]
+        for name in ("pause", "swap", "net"):
             assert archive.extractfile(name).read() == program("amd64", name)  # type: ignore[union-attr]
 
 

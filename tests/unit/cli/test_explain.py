@@ -36,3 +36,25 @@ def test_it_reads_as_sentences_with_times(capsys: Any) -> None:
     assert lines[1].endswith("ago)  0 wanted (stable)")
     assert lines[2:4] == ["", "a-00001: 1 of 3 instances"]
     assert "Nothing was decided yet" in lines[4]
+
+
+def test_what_keeps_a_revision_from_being_ready_is_said(capsys: Any) -> None:
+    one = revision("a-00001", 0)
+    message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    one["status"]["conditions"] = [
+        {"type": "Active", "status": "Unknown", "reason": "Deploying"},
+        {"type": "Ready", "status": "Unknown", "reason": "Unhealthy", "message": message},
+    ]
+    _print(explained([one], [autoscaler("a-00001", 1)], 3))
+    assert f"  not ready: Unhealthy: {message}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_revision_at_zero_is_not_said_to_be_broken(capsys: Any) -> None:
+    one = revision("a-00001", 0)
+    idle = "The target is not receiving traffic."
+    one["status"]["conditions"] = [
+        {"type": "Active", "status": "False", "reason": "NoTraffic", "message": idle},
+        {"type": "Ready", "status": "True"},
+    ]
+    _print(explained([one], [autoscaler("a-00001", 1)], 3))
+    assert "not ready" not in capsys.readouterr().out

@@ -12,12 +12,11 @@ from knoll.settings import (
     AutoscalerSettings,
     BuilderSettings,
     CommonSettings,
-    EngineProxySettings,
     NamesSettings,
     SettingsError,
 )
 
-ALL = (ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings, EngineProxySettings, NamesSettings)
+ALL = (ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings, NamesSettings)
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -106,7 +106,7 @@ func serve() {
 		connection.Close()
 		fmt.Fprintln(w, "open")
 	})
-	server := http.Server{Addr: ":" + port}
+	server := http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), port)} // HOST: empty is every address
 	asked, ended := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(asked, syscall.SIGTERM)
 	go func() {

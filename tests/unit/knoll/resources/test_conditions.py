@@ -54,6 +54,14 @@ def test_of_several_false_the_one_that_changed_last_speaks() -> None:
     assert _shown(found)["Ready"] == "False First"
 
 
+def test_of_several_unknown_since_the_same_second_the_one_that_explains_it_speaks() -> None:
+    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying")
+    found = found.mark_unknown("ResourcesAvailable", "CreateContainerConfigError", 'configmap "absent" not found')
+    assert _shown(found)["Ready"] == "Unknown CreateContainerConfigError"
+    found = _at(found, 3).mark_unknown("ContainerHealthy", "Unhealthy", "Readiness probe failed: …")
+    assert _shown(found)["Ready"] == "Unknown Unhealthy"
+
+
 def test_what_only_informs_has_severity_info_and_leaves_ready_alone() -> None:
     found = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
     found = _at(found, 5).mark_false("Active", "NoTraffic", "idle")
