@@ -9,7 +9,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 :
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-coldstart bench-build bench-scale lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench: setup redis dnsmasq images ## all of the following
 bench-dataplane: setup redis ## the data path alone; BENCH_ARGS='--only small,latency'
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench.dataplane $(BENCH_ARGS)
+
+bench-floods: setup redis ## what floods of HTTP/2 frames cost, and other clients; BENCH_ARGS='--only ping,settings'
+	@scripts/tools.sh bench
+	@$(PYTHON) -m bench.floods $(BENCH_ARGS)
 
 bench-coldstart: setup redis dnsmasq images ## from zero, beside docker run; BENCH_ARGS='--rounds 30'
 	@$(PYTHON) -m bench.coldstart $(BENCH_ARGS)

@@ -10,6 +10,8 @@ from pathlib import Path
 import structlog
 
 from activator.access_log import AccessLog
+from activator.crowds import bounded
+from activator.forwarding import Proxies
 from activator.gateway import Gateway
 from knoll.config.platform import PlatformConfig
 from knoll.informer import Informer, Notice
@@ -30,6 +32,7 @@ class Configured:
         live, config_maps = LiveConfig.of(store)
         self._informers = [config_maps]
         live.subscribe(self._configure)
+        self._configure(live.current)
         self.tls: ssl.SSLContext | None = None
         if tls:
             mappings, secrets = Informer(store, DOMAIN_MAPPING.id), Informer(store, SECRET.id)
@@ -45,6 +48,9 @@ class Configured:
 
     def _configure(self, config: PlatformConfig) -> None:
         self._gateway.tag_header = config.features.tag_header_based_routing == "Enabled"
+        network = config.network
+        self._gateway.trust(Proxies(network.trusted_proxies), network.headers_with_underscores)
+        self._gateway.crowds.most = bounded(network.max_connections_per_address)
         self._access_log.template = config.observability.request_log_template
         self._access_log.part = config.observability.request_log_sample_rate
         self._gateway.log_request = self._access_log.add if config.observability.enable_request_log else None

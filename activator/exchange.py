@@ -9,8 +9,11 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from activator import replies, timing
-from activator.heads import Peer, RequestHead, ResponseHead, split
+from activator.forwarding import Peer
+from activator.heads import RequestHead, ResponseHead, split
 from activator.routing import normal
 from activator.websocket import GOING_AWAY, Frames
 from knoll.errors import QueueFullError
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from activator.gateway import Gateway
     from activator.revision import Revision
     from activator.upstream import Instance
+
+log = structlog.get_logger()
 
 RETRY_CONNECT_SECONDS = 10.0
 """How long an instance of the table may refuse connections before its requests are answered with 502."""
@@ -126,6 +131,10 @@ class Exchange(ABC):
         """Break the answer off so that the client sees it is not whole."""
 
     @abstractmethod
+    def put_abort(self) -> None:
+        """End it whatever its state: a bug showed."""
+
+    @abstractmethod
     def pause_body(self) -> None:
         """Read no more from the client."""
 
@@ -149,7 +158,7 @@ class Exchange(ABC):
             self.stage = SENT
             self._reply(*replies.unknown_host(self.head.authority))
             return
-        if route.redirect and self.peer.scheme == b"http":
+        if route.redirect and app.proxies.scheme(self.peer, self.head) == b"http":
             self.stage = SENT
             self._reply(*replies.over_https(normal(self.head.authority), self.head.target, route.redirect))
             return
@@ -351,6 +360,20 @@ class Exchange(ABC):
         else:
             self.put_reset()
             self._finish(self.status)
+
+    def crashed(self, error: Exception) -> None:
+        """A bug of ours showed while this was carried: end it, and nothing else. Called in an `except`."""
+        log.exception("bug in a request", stage=self.stage, error=repr(error))
+        try:
+            if self.stage in (QUEUED, SENT):
+                self.reject(500, "internal error")
+            elif self.stage != IDLE:
+                self._drop_origin()
+                self.put_reset()
+                self._finish(self.status)
+        except Exception as again:
+            log.exception("bug while ending a request", error=repr(again))
+            self.put_abort()
 
     def _replayable(self) -> bool:
         return self.body_done and self.pending_size <= MAX_REPLAY

@@ -100,7 +100,7 @@ class Chunks:
             if not valid_fields(self.trailers):
                 self.error = "the trailers cannot be read"
                 return at
-            self.trailers = _allowed(self.trailers)
+            self.trailers = allowed_trailers(self.trailers)
         self.done = True
         self.rest = data[end + 2 :]
         return end + 2
@@ -112,7 +112,7 @@ _forbidden_trailer = re.compile(
 ).match
 
 
-def _allowed(trailers: bytes) -> bytes:
+def allowed_trailers(trailers: bytes) -> bytes:
     """Without fields that mean something only in a head (RFC 9110 §6.5.1)."""
     return b"".join(line + b"\r\n" for line in trailers.split(b"\r\n") if line and not _forbidden_trailer(line))
 

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from activator.contained import failed
+from activator.crowds import Crowds
+from activator.forwarding import Proxies
 from activator.heads import RequestHead
 from activator.revision import Revision
 from activator.routing import HostRoute, Routing
+from activator.turns import Turns
 from activator.upstream import Instance
+from knoll.config.network import Underscores
 from knoll.reports import Poke, Report
 from knoll.scaling import RevisionEndpoints
 from knoll.traffic import RouteEntry
@@ -37,6 +42,8 @@ class Connection(Protocol):
     def sweep(self, now: float) -> None: ...
     def retire(self) -> None: ...
     def abort(self) -> None: ...
+    def fault(self) -> None: ...
+    def reread(self) -> None: ...
 
 
 class Gateway:
@@ -59,6 +66,12 @@ class Gateway:
         """Those that there may be something to do for, each second; a set that keeps its order."""
         self.routing: Routing[Revision] = Routing(self.revision)
         self.overload_status = 503
+        self.turns = Turns(loop.call_soon)
+        self.crowds = Crowds()
+        self.proxies = Proxies()
+        """Clients whose word of where a request came from counts."""
+        self.underscores: Underscores = "drop"
+        """What becomes of header fields with an underscore in their name."""
         self.tag_header = False
         """`Knative-Serving-Tag` chooses a tag (feature tag-header-based-routing)."""
         self.log_request: Callable[[Exchange, int, float], None] | None = None
@@ -85,6 +98,13 @@ class Gateway:
         if self.tag_header and head.tag and found is not None:
             found = found.tags.get(head.tag.decode("latin-1"), found)
         return found
+
+    def trust(self, proxies: Proxies, underscores: Underscores) -> None:
+        """Go by other rules for what a client says of itself."""
+        self.proxies = self.crowds.proxies = proxies
+        self.underscores = underscores
+        for connection in self.connections:
+            connection.reread()
 
     # --- what the tables say
 
@@ -211,7 +231,10 @@ class Gateway:
             now = self.now = self.time()
             for exchange in [each for each in self.live if each.deadline <= now]:
                 if exchange in self.live:
-                    exchange.check(now)
+                    try:
+                        exchange.check(now)
+                    except Exception as error:
+                        exchange.crashed(error)
             if self.shared:
                 self.serve_again("")
 
@@ -220,7 +243,10 @@ class Gateway:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.time()
             for connection in list(self.connections):
-                connection.sweep(now)
+                try:
+                    connection.sweep(now)
+                except Exception as error:
+                    failed(connection, "sweep", error)
             for revision in self.awake:
                 for instance in revision.instances.values():
                     instance.sweep(now)

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-import h2.connection
 import h2.exceptions
 
+from activator.h2_codec import DATA_SENT, Codec
 from activator.heads import split
 
 FULL = 131_072
@@ -20,7 +20,7 @@ megabytes may arrive from an instance, and only a write tells that the peer take
 class Line(Protocol):
     """A connection."""
 
-    connection: h2.connection.H2Connection
+    codec: Codec
     stuck: bool
     """The transport's own buffer is full."""
     unwritten: int
@@ -53,6 +53,11 @@ class Outbox:
         self._held_back = False
         self._trailers = b""
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait for the peer's windows."""
+        return self._size
+
     def add(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """More to send."""
         if data:
@@ -69,7 +74,8 @@ class Outbox:
 
     def pump(self) -> None:
         """Hand to the library what the peer's windows allow."""
-        connection = self._line.connection
+        codec = self._line.codec
+        connection = codec.connection
         try:
             while self._parts and not self._line.stuck:
                 room = min(connection.local_flow_control_window(self._stream), connection.max_outbound_frame_size)
@@ -82,6 +88,7 @@ class Outbox:
                 self._size -= len(part)
                 last = self._done and not self._parts and not self._trailers
                 connection.send_data(self._stream, part, end_stream=last)
+                codec.budget.earn(DATA_SENT)
                 self._line.unwritten += len(part)
                 if self._line.unwritten < AT_ONCE:
                     self._line.flush_soon()
@@ -91,18 +98,18 @@ class Outbox:
                     self._finish()
                     return
             if self._done and not self._parts:
-                self._end(connection)
+                self._end(codec)
         except h2.exceptions.ProtocolError:
             self.drop()  # the stream was closed by the peer in the same batch of frames; its event follows
             return
         self._hold_back()
 
-    def _end(self, connection: h2.connection.H2Connection) -> None:
+    def _end(self, codec: Codec) -> None:
         if self._trailers:
             fields = [(name.lower(), value) for name, value in split(self._trailers)]
-            connection.send_headers(self._stream, fields, end_stream=True)
+            codec.connection.send_headers(self._stream, fields, end_stream=True)
         else:
-            connection.send_data(self._stream, b"", end_stream=True)
+            codec.connection.send_data(self._stream, b"", end_stream=True)
         self._line.flush_soon()
         self._finish()
 

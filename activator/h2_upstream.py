@@ -1,22 +1,23 @@
 """HTTP/2 connections to instances whose port is named `h2c`: prior knowledge, many exchanges on one connection."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import h2.config
-import h2.connection
-import h2.errors
-import h2.events
 import h2.exceptions
-import h2.settings
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
+from activator.contained import contained
+from activator.h2_codec import ANSWERED, MAX_HEADER_LIST, Codec
+from activator.h2_fields import NOT_IN_HTTP2, Fields, response_head
 from activator.h2_flow import Outbox
-from activator.heads import CHUNKED, ResponseHead, split, valid_fields
+from activator.heads import split
 
 if TYPE_CHECKING:
     from activator.exchange import Exchange
+    from activator.turns import Turns
     from activator.upstream import Instance
 
 STREAM_WINDOW = 262_144
@@ -24,9 +25,7 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_STREAMS = 100
 """Streams on one connection before another one is opened; an instance may allow fewer."""
 
-_NOT_IN_HTTP2 = frozenset(
-    (b"host", b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection")
-)
+FOREVER = float("inf")
 
 
 class Link:
@@ -57,7 +56,10 @@ class Link:
             waiting, self._waiting = self._waiting, deque()
             for exchange, number in waiting:
                 if exchange.number == number:
-                    exchange.unreachable(error)
+                    try:
+                        exchange.unreachable(error)
+                    except Exception as bug:
+                        exchange.crashed(bug)
             return
         self._connecting = None
         self._instance.failures = 0
@@ -65,7 +67,10 @@ class Link:
         waiting, self._waiting = self._waiting, deque()
         for exchange, number in waiting:
             if exchange.number == number:
-                self.carry(exchange)
+                try:
+                    self.carry(exchange)
+                except Exception as bug:
+                    exchange.crashed(bug)
 
     def lost(self, channel: "Channel") -> None:
         """A connection ended, or takes no more streams."""
@@ -84,84 +89,81 @@ class Channel(asyncio.Protocol):
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        # What we send was checked when it was read; what an instance sends is checked by `_head` and `valid_fields`.
-        config = h2.config.H2Configuration(
-            client_side=True, header_encoding=None, normalize_inbound_headers=False, validate_inbound_headers=False,
-            validate_outbound_headers=False, normalize_outbound_headers=False,
-        )  # fmt: skip
-        self.connection = h2.connection.H2Connection(config)
+        codes = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
+        self.codec = Codec(self, time.perf_counter, client=True, settings=codes, window=CONNECTION_WINDOW)
         self.streams: dict[int, OriginStream] = {}
         self.stuck = False
         self.unwritten = 0
+        self._turns: Turns | None = None
+        self._waits = False
+        """Bytes of it wait in the codec for their turn."""
         self._flushing = False
         self._leaving = False
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            h2.events.ResponseReceived: self._response,
-            h2.events.InformationalResponseReceived: self._interim,
-            h2.events.DataReceived: self._data,
-            h2.events.TrailersReceived: self._trailers,
-            h2.events.StreamReset: self._reset,
-            h2.events.WindowUpdated: self._window,
-            h2.events.RemoteSettingsChanged: self._settings,
-            h2.events.ConnectionTerminated: self._terminated,
-        }
 
     def room(self) -> bool:
         """Whether one more stream may be started."""
-        allowed = min(MAX_STREAMS, self.connection.remote_settings.max_concurrent_streams)
+        allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
     def start(self, exchange: "Exchange") -> None:
         """Send a request."""
-        stream = OriginStream(self, self.connection.get_next_available_stream_id(), exchange)
-        self.streams[stream.id] = stream
-        stream.start()
+        self._turns = exchange.app.turns
+        OriginStream(self, exchange).start()
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        codes = h2.settings.SettingCodes
-        self.connection.local_settings = h2.settings.Settings(
-            client=True, initial_values={codes.ENABLE_PUSH: 0, codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
-        )
-        self.connection.initiate_connection()
-        self.connection.increment_flow_control_window(CONNECTION_WINDOW)
         self.flush()
 
+    @contained
     def connection_lost(self, error: Exception | None) -> None:
-        self._link.lost(self)
-        for stream in list(self.streams.values()):
-            stream.broken("it closed the connection", unsent=False)
-        self.streams.clear()
+        self.codec.ended = True
+        self._end("it closed the connection")
 
+    def _end(self, why: str) -> None:
+        """No more comes on any stream."""
+        self._leaving = True
+        self._link.lost(self)
+        streams, self.streams = list(self.streams.values()), {}
+        for stream in streams:
+            stream.broken(why, unsent=False)
+
+    @contained
     def pause_writing(self) -> None:
         self.stuck = True
 
+    @contained
     def resume_writing(self) -> None:
         self.stuck = False
-        self._pump()
+        self.window(0)
         self.flush()
 
+    @contained
     def data_received(self, data: bytes) -> None:
-        try:
-            events = self.connection.receive_data(data)
-        except h2.exceptions.ProtocolError as error:
-            self.flush()
-            self.transport.close()
-            for stream in list(self.streams.values()):
-                stream.broken(f"it broke HTTP/2: {error}", unsent=False)
-            self.streams.clear()
+        self.codec.feed(data)
+        if self._waits:
             return
-        for event in events:
-            handler = self._handlers.get(type(event))
-            if handler is not None:
-                handler(event)
+        if self._turns is None:
+            self.codec.work(FOREVER)
+            self.flush()
+        elif self._turns.run(self._work):
+            self._waits = True
+            self.transport.pause_reading()
+
+    def _work(self, until: float) -> bool:
+        more = self.codec.work(until)
         self.flush()
+        if not more and self._waits:
+            self._waits = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+        return more
 
     def flush(self) -> None:
-        """Write what the library has made."""
+        """Write what the codec has made."""
         self._flushing = False
         self.unwritten = 0
-        data = self.connection.data_to_send()
+        data = self.codec.output()
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
@@ -184,78 +186,83 @@ class Channel(asyncio.Protocol):
         if not self.streams:
             self.transport.close()
 
-    def _pump(self) -> None:
-        for stream in list(self.streams.values()):
-            stream.outbox.pump()
+    # --- see h2_codec.Owner
 
-    def _response(self, event: h2.events.ResponseReceived) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            stream.answered(cast("list[tuple[bytes, bytes]]", event.headers or []), event.stream_ended is not None)
+    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+        made = self.streams.get(stream)
+        if made is not None:
+            made.answered(fields, done, size)
 
-    def _interim(self, event: h2.events.InformationalResponseReceived) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            stream.informed(cast("list[tuple[bytes, bytes]]", event.headers or []))
-
-    def _data(self, event: h2.events.DataReceived) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        size = event.flow_controlled_length or 0
-        if stream is None:
-            self.connection.acknowledge_received_data(size, event.stream_id or 0)
+    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
+        made = self.streams.get(stream)
+        if made is None:
+            self.codec.acknowledge(size, stream)
         else:
-            stream.take(event.data or b"", size, event.stream_ended is not None)
+            made.take(data, size, done)
 
-    def _trailers(self, event: h2.events.TrailersReceived) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            stream.take_trailers(cast("list[tuple[bytes, bytes]]", event.headers or []))
+    def trailers(self, stream: int, lines: bytes) -> None:
+        made = self.streams.get(stream)
+        if made is not None:
+            made.take_trailers(lines)
 
-    def _reset(self, event: h2.events.StreamReset) -> None:
-        stream = self.streams.pop(event.stream_id or 0, None)
-        if stream is not None:
-            refused = event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
-            stream.broken("it reset the stream", unsent=refused)
+    def reset(self, stream: int, code: int, fault: str) -> None:
+        made = self.streams.pop(stream, None)
+        if made is not None:
+            made.broken(fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
+            self.forget(made)
 
-    def _window(self, event: h2.events.WindowUpdated) -> None:
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            stream.outbox.pump()
-        elif not event.stream_id:
-            self._pump()
+    def window(self, stream: int) -> None:
+        for made in [self.streams.get(stream)] if stream else list(self.streams.values()):
+            if made is not None:
+                made.outbox.pump()
 
-    def _settings(self, event: h2.events.RemoteSettingsChanged) -> None:
-        self._pump()
-
-    def _terminated(self, event: h2.events.ConnectionTerminated) -> None:
+    def leaving(self, last: int) -> None:
         """RFC 9113 §6.8: streams above the last one were not looked at, so they may be sent again."""
         self.retire()
-        last = event.last_stream_id or 0
         for stream in [each for each in self.streams.values() if each.id > last]:
             self.streams.pop(stream.id, None)
             stream.broken("it goes away", unsent=True)
         if not self.streams:
             self.transport.close()
 
+    def failed(self, text: str) -> None:
+        self.flush()
+        self.transport.close()
+        self._end(f"it broke HTTP/2: {text}")
+
+    def broke(self, stream: int) -> None:
+        made = self.streams.pop(stream, None)
+        if made is None:
+            self.fault()
+        else:
+            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
+            made.broken("internal error", unsent=False)
+            self.forget(made)
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection."""
+        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+
 
 class OriginStream:
     """One exchange's part of a connection; see `exchange.OriginSide`."""
 
-    __slots__ = ("_body_sent", "_channel", "_exchange", "_held", "_paused", "_started", "id", "outbox")
+    __slots__ = ("_body_sent", "_channel", "_exchange", "_held", "_left", "_paused", "_started", "id", "outbox")
 
-    def __init__(self, channel: Channel, id_: int, exchange: "Exchange") -> None:
-        self.id = id_
-        self.outbox = Outbox(channel, id_, self._full, self._free, self._sent)
+    def __init__(self, channel: Channel, exchange: "Exchange") -> None:
+        self.id = 0
         self._channel = channel
         self._exchange: Exchange | None = exchange
         self._held = 0
+        self._left = -1
+        """Bytes of the answer's body that are still to come, where its head says how many there are."""
         self._paused = False
         self._started = False
         self._body_sent = False
 
     def start(self) -> None:
         """Send the head and what there is of the body."""
-        exchange = self._exchange
+        exchange, channel = self._exchange, self._channel
         assert exchange is not None
         exchange.origin = self
         head = exchange.head
@@ -263,15 +270,17 @@ class OriginStream:
             (b":method", head.method), (b":scheme", b"http"), (b":authority", head.authority), (b":path", head.target)
         ]  # fmt: skip
         lines = exchange.outgoing.partition(b"\r\n")[2]
-        fields += [(n, v) for n, v in ((n.lower(), v) for n, v in split(lines)) if n not in _NOT_IN_HTTP2]
+        fields += [(n, v) for n, v in ((n.lower(), v) for n, v in split(lines)) if n not in NOT_IN_HTTP2]
         empty = exchange.body_done and not exchange.pending and not exchange.trailers
         try:
-            self._channel.connection.send_headers(self.id, fields, end_stream=empty)
+            self.id = channel.codec.request(fields, empty)
         except h2.exceptions.ProtocolError as error:
-            self._channel.streams.pop(self.id, None)
+            channel.retire()
             self.broken(f"the request cannot be said in HTTP/2: {error}", unsent=False)
             return
-        self._channel.flush_soon()
+        channel.streams[self.id] = self
+        self.outbox = Outbox(channel, self.id, self._full, self._free, self._sent)
+        channel.flush_soon()
         if empty:
             self._body_sent = True
         else:
@@ -288,10 +297,7 @@ class OriginStream:
 
     def cancel(self) -> None:
         self._exchange = None
-        self.outbox.drop()
-        self._acknowledge()
-        self._stop(h2.errors.ErrorCodes.CANCEL)
-        self._channel.forget(self)
+        self._stop(ErrorCodes.CANCEL)
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -312,90 +318,102 @@ class OriginStream:
     def _sent(self) -> None:
         self._body_sent = True
 
-    def _stop(self, code: h2.errors.ErrorCodes) -> None:
-        try:
-            self._channel.connection.reset_stream(self.id, code)
-        except h2.exceptions.ProtocolError:
-            return  # closed already
+    def _stop(self, code: ErrorCodes) -> None:
+        """Neither send nor take any more."""
+        self.outbox.drop()
+        self._acknowledge()
+        self._channel.codec.reset(self.id, code)
         self._channel.flush_soon()
+        self._channel.forget(self)
 
     def _acknowledge(self) -> None:
         held, self._held = self._held, 0
-        if held and not self._channel.transport.is_closing():
-            self._channel.connection.acknowledge_received_data(held, self.id)
+        if held:
+            self._channel.codec.acknowledge(held, self.id)
 
     # --- what the instance sends
 
-    def answered(self, fields: list[tuple[bytes, bytes]], done: bool) -> None:
+    def answered(self, fields: Fields, done: bool, size: int) -> None:
+        """A head came; of an answer, or a 1xx. Args: size: of the header list, in bytes."""
         exchange = self._exchange
-        head = _head(fields)
         if exchange is None:
             return
+        head = response_head(fields) if size <= MAX_HEADER_LIST else None
         if head is None:
-            self._channel.streams.pop(self.id, None)
-            self._stop(h2.errors.ErrorCodes.PROTOCOL_ERROR)
-            self.broken("the head of its answer cannot be read", unsent=False)
+            long = f"the head of its answer is longer than {MAX_HEADER_LIST} bytes"
+            self._refuse(long if size > MAX_HEADER_LIST else "the head of its answer cannot be read")
             return
+        if head.status < 200:
+            if head.status == 101:
+                self._refuse("it changed the protocol, which HTTP/2 cannot")
+            else:
+                self._channel.codec.budget.spend(1)
+                exchange.interim(head)
+            return
+        self._channel.codec.budget.earn(ANSWERED)
         self._started = True
+        if exchange.head.is_head or head.status in (204, 304):
+            self._left = 0
+        elif head.length >= 0:
+            self._left = head.length
         if done:
+            if self._left > 0:
+                self._refuse("its answer is not as long as it says")
+                return
             self._end()
         exchange.answer(head, b"", done)
 
-    def informed(self, fields: list[tuple[bytes, bytes]]) -> None:
-        head = _head(fields)
-        if self._exchange is not None and head is not None and head.status != 101:
-            self._exchange.interim(head)
-
     def take(self, data: bytes, size: int, done: bool) -> None:
+        """Part of the answer's body came."""
         self._held += size
         if not self._paused:
             self._acknowledge()
         exchange = self._exchange
         if exchange is None:
             return
+        if self._left >= 0:
+            self._left -= len(data)
+            if self._left < 0 or (done and self._left):
+                self._refuse("its answer is not as long as it says")
+                return
         if done:
             self._end()
             exchange.more(data, True)
         elif data:
             exchange.more(data, False)
 
-    def take_trailers(self, fields: list[tuple[bytes, bytes]]) -> None:
+    def take_trailers(self, lines: bytes) -> None:
+        """Trailer fields came, and the end with them."""
         exchange = self._exchange
-        block = b"".join(b"%b: %b\r\n" % field for field in fields)
-        if exchange is not None:
-            self._end()
-            exchange.more(b"", True, block if valid_fields(block) else b"")
+        if exchange is None:
+            return
+        if self._left > 0:
+            self._refuse("its answer is not as long as it says")
+            return
+        self._end()
+        exchange.more(b"", True, lines)
 
     def _end(self) -> None:
         """The answer is whole."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.origin = None
-        self._acknowledge()
-        if not self._body_sent:
-            self.outbox.drop()
-            self._stop(h2.errors.ErrorCodes.NO_ERROR)
-        self._channel.forget(self)
+        if self._body_sent:
+            self._acknowledge()
+            self._channel.forget(self)
+        else:
+            self._stop(ErrorCodes.NO_ERROR)
+
+    def _refuse(self, why: str) -> None:
+        """What came cannot be passed on."""
+        exchange, self._exchange = self._exchange, None
+        self._stop(ErrorCodes.PROTOCOL_ERROR)
+        if exchange is not None:
+            exchange.broken(why, reused=False)
 
     def broken(self, why: str, unsent: bool) -> None:
+        """The stream or its connection is gone."""
         exchange, self._exchange = self._exchange, None
+        self._acknowledge()
         if exchange is not None:
             exchange.broken(why, reused=False, unsent=unsent)
-
-
-def _head(fields: list[tuple[bytes, bytes]]) -> ResponseHead | None:
-    """Fields of a response as a head; None when they cannot be passed on."""
-    status, length, lines = 0, CHUNKED, []
-    for name, value in fields:
-        if name == b":status":
-            status = int(value) if value.isdigit() else 0
-        elif name == b"content-length":
-            if not value.isdigit() or len(value) > 18:
-                return None
-            length = int(value)
-        elif name not in _NOT_IN_HTTP2:
-            lines.append(b"%b: %b\r\n" % (name, value))
-    block = b"".join(lines)
-    if not 100 <= status <= 599 or not valid_fields(block):
-        return None
-    return ResponseHead(status, b"", block, length)

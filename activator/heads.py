@@ -6,8 +6,8 @@ fields that a proxy must understand; all others are passed on as the bytes they 
 """
 
 import re
-from dataclasses import dataclass
 
+from knoll.config.network import Underscores
 from knoll.errors import BadRequestError
 
 MAX_HEAD = 65_536
@@ -25,29 +25,42 @@ UNTIL_CLOSE = -2
 """Length of a response's body that ends with the connection."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_FIELDS = rb"((?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
-_request = re.compile(rb"(" + _TOKEN + rb"{1,64}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d\.\d)\r\n" + _FIELDS).fullmatch
+_WITHOUT_UNDERSCORE = rb"[!#$%&'*+\-.^`|~0-9A-Za-z]"
+_VALUE = rb":[\t\x20-\x7e\x80-\xff]*+\r\n"
+_FIELDS = rb"((?:" + _TOKEN + rb"++" + _VALUE + rb")*+)\r\n"
+_REQUEST_LINE = rb"(" + _TOKEN + rb"{1,64}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d\.\d)\r\n"
+_request = re.compile(_REQUEST_LINE + rb"((?:" + _WITHOUT_UNDERSCORE + rb"++" + _VALUE + rb")*+)\r\n").fullmatch
+_request_with_underscores = re.compile(_REQUEST_LINE + _FIELDS).fullmatch
+_strip_underscores = re.compile(rb"\n[^:\r\n_]*+_[^:\r\n]*+:[^\r]*+\r(?=\n)").sub
 _response = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n" + _FIELDS).fullmatch
 _fields_only = re.compile(_FIELDS).fullmatch
+_blank_line = re.compile(rb"\n\r?+\n").search
+_line_end = re.compile(rb"\r?+\n").sub
 
 _STRIPPED_NAMES = (
     rb"connection|keep-alive|proxy-connection|transfer-encoding|upgrade|te|trailer|http2-settings|proxy-authenticate"
-    # Fields that steer Knative's own hops must not come from outside; the forwarding fields are written anew.
-    rb"|proxy-authorization|x-forwarded-for|x-forwarded-proto|x-forwarded-host|k-proxy-request|k-original-host"
-    rb"|k-network-probe|k-network-hash|k-passthrough-lb|knative-serving-tag|knative-serving-default-route"
+    rb"|proxy-authorization"
+    # CGI programs take `Proxy` for their own configuration (CVE-2016-5385).
+    rb"|proxy"
+    # Fields that steer Knative's own hops must not come from outside.
+    rb"|k-proxy-request|k-original-host|k-network-probe|k-network-hash|k-passthrough-lb|knative-serving-[^:\r\n]*+"
+    # What says where a request came from is written anew: see `forwarding`.
+    rb"|forwarded|x-forwarded-[^:\r\n]*+|x-real-ip"
 )
 # Each expression begins with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
 _request_fields = re.compile(
-    rb"\n(?=[cefhkptuxCEFHKPTUX])(?i:(host|content-length|expect|forwarded|" + _STRIPPED_NAMES + rb"))"
+    rb"\n(?=[cefhkptuxCEFHKPTUX])(?i:(host|content-length|expect|" + _STRIPPED_NAMES + rb"))"
     rb":[ \t]*+([^\r]*)"
 ).findall
 _strip_request = re.compile(rb"\n(?i:" + _STRIPPED_NAMES + rb"):[^\r]*+\r(?=\n)").sub
 _response_fields = re.compile(
-    rb"\n(?=[cktupCKTUP])(?i:(content-length|connection|keep-alive|proxy-connection|transfer-encoding|upgrade))"
+    rb"\n(?=[cktupCKTUP])(?i:(content-length|connection|keep-alive|proxy-connection|transfer-encoding|upgrade|te"
+    rb"|proxy-authenticate))"
     rb":[ \t]*+([^\r]*)"
 ).findall
 _strip_response = re.compile(
-    rb"\n(?i:connection|keep-alive|proxy-connection|transfer-encoding|upgrade|content-length):[^\r]*+\r(?=\n)"
+    rb"\n(?i:connection|keep-alive|proxy-connection|transfer-encoding|upgrade|content-length|te|proxy-authenticate)"
+    rb":[^\r]*+\r(?=\n)"
 ).sub
 _split_fields = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r]*)\r\n").findall
 _host = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::\d{0,5}+)?").fullmatch
@@ -68,6 +81,7 @@ _NEVER_NOMINATED = frozenset(
         b"expect",
     )
 )
+_ORIGIN_NAMES = (b"forwarded", b"x-forwarded-", b"x-real-ip")
 _HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""))
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods that may be sent again when nothing came back (RFC 9110 §9.2.2)."""
@@ -85,7 +99,7 @@ class RequestHead:
     """What is known of a request once its head was read. Never changed afterwards."""
 
     __slots__ = (
-        "authority", "block", "expects", "forwarded", "has_forwarded", "idempotent", "is_head", "keep_alive", "length",
+        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length",
         "method", "tag", "target", "trailers", "upgrade", "version", "wire",
     )  # fmt: skip
 
@@ -110,10 +124,8 @@ class RequestHead:
         """The client waits for 100 Continue before it sends the body."""
         self.trailers = False
         """The client said `TE: trailers`."""
-        self.forwarded: tuple[bytes, bytes, bytes] | None = None
-        """X-Forwarded-For, -Proto and -Host as they came, joined."""
-        self.has_forwarded = False
-        """A Forwarded field came."""
+        self.forwarded: dict[bytes, bytes] | None = None
+        """What it says of where it came from (Forwarded, X-Forwarded-*, X-Real-IP), by name in lower case, joined."""
         self.tag = b""
         """Knative-Serving-Tag."""
         self.idempotent = True
@@ -148,18 +160,25 @@ class ResponseHead:
         return ResponseHead(self.status, self.reason, self.block + lines, self.length)
 
 
-def read_request(wire: bytes) -> RequestHead:
+def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
     """Read a request's head.
 
     Args:
         wire: from the request line to the empty line.
+        underscores: what becomes of fields with one in their name. To programs that get fields as CGI variables,
+            `X_Real_IP` is `X-Real-IP`, so they could pass for fields that this gateway writes.
 
     Raises:
         HeadError: with the status to answer; the connection must be closed after it.
     """
     match = _request(wire)
+    plain = match is not None
     if match is None:
-        raise _refusal(wire)
+        match = _request_with_underscores(wire)
+        if match is None:
+            raise _refusal(wire)
+        if underscores == "reject":
+            raise HeadError(400, "the name of a header field has an underscore")
     head = RequestHead()
     head.wire = wire
     head.method, head.target, version, head.block = match.groups()
@@ -174,6 +193,8 @@ def read_request(wire: bytes) -> RequestHead:
     elif head.method == b"HEAD":
         head.is_head = True
     _understand(head, _request_fields(wire))
+    if not plain and underscores == "drop":
+        head.block = _strip_underscores(b"", b"\r\n" + head.block)[2:]
     return head
 
 
@@ -188,8 +209,7 @@ def _understand(head: RequestHead, fields: list[tuple[bytes, bytes]]) -> None:
         _read_fields(head, found)
     if not _host(head.authority) and (head.authority or head.version):
         raise HeadError(400, "the request must have one valid Host")
-    first = head.target[:1]
-    if first != b"/":
+    if head.target[:1] != b"/" or head.method == b"CONNECT":
         _read_target(head)
     if head.block.count(b"\n") > MAX_FIELDS:
         raise HeadError(431, f"the request has more than {MAX_FIELDS} header fields")
@@ -215,15 +235,11 @@ def _read_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
     if upgrade and b"upgrade" in options and head.version and head.length == 0 and upgrade[0].lower() != b"h2c":
         head.upgrade = upgrade[0]
     head.trailers = b"trailers" in _options(found.get(b"te", []))
-    if b"x-forwarded-for" in found or b"x-forwarded-proto" in found or b"x-forwarded-host" in found:
-        head.forwarded = (
-            b", ".join(found.get(b"x-forwarded-for", ())),
-            b", ".join(found.get(b"x-forwarded-proto", ())),
-            b", ".join(found.get(b"x-forwarded-host", ())),
-        )
+    came = {name: b", ".join(values) for name, values in found.items() if name.startswith(_ORIGIN_NAMES)}
+    if came:
+        head.forwarded = came
     head.tag = found.get(b"knative-serving-tag", [b""])[0]
-    head.has_forwarded = b"forwarded" in found
-    kept = (b"host" in found) + (b"content-length" in found) + (b"expect" in found) + head.has_forwarded
+    kept = (b"host" in found) + (b"content-length" in found) + (b"expect" in found)
     if len(found) > kept:
         head.block = _strip_request(b"", b"\r\n" + head.block)[2:]
     nominated = options - _HARMLESS_OPTIONS
@@ -290,11 +306,21 @@ def _refusal(wire: bytes) -> HeadError:
     return HeadError(400, "the header fields cannot be read")
 
 
+def response_end(data: bytes) -> int:
+    """Bytes of the head that a response begins with, also where its lines end with LF alone; 0 when it is not whole."""
+    end = _blank_line(data)
+    return end.end() if end is not None else 0
+
+
 def read_response(wire: bytes) -> ResponseHead | None:
-    """Read a response's head; None when it is not HTTP/1."""
-    match = _response(wire)
+    """Read a response's head; None when it is not HTTP/1.
+
+    Lines may end with LF alone, as for Go and nginx (RFC 9112 §2.2): an instance's head is never passed on as it came.
+    """
+    match = _response(wire) or _response(_line_end(b"\r\n", wire))
     if match is None:
         return None
+    wire = match[0]
     minor, code, reason, block = match.groups()
     status, length, keep_alive, patience, upgrade = int(code), UNTIL_CLOSE, minor == b"1", 0, b""
     lengths: set[bytes] = set()
@@ -315,8 +341,7 @@ def read_response(wire: bytes) -> ResponseHead | None:
                 return None
             length = CHUNKED
         elif name == b"keep-alive":
-            said = _keep_alive_timeout(value)
-            patience = int(said[1]) if said else 0
+            patience = _patience(value)
         elif name == b"upgrade":
             upgrade = value
     if lengths:
@@ -334,6 +359,11 @@ def read_response(wire: bytes) -> ResponseHead | None:
     return head
 
 
+def _patience(value: bytes) -> int:
+    timeout = _keep_alive_timeout(value)
+    return int(timeout[1]) if timeout else 0
+
+
 def valid_fields(block: bytes) -> bool:
     """Whether a block of field lines may be passed on: used for trailers and for fields that came by HTTP/2."""
     return _fields_only(block + b"\r\n") is not None
@@ -342,43 +372,6 @@ def valid_fields(block: bytes) -> bool:
 def split(block: bytes) -> list[tuple[bytes, bytes]]:
     """A valid block as (name, value) pairs, values without blanks around them."""
     return [(name, value.rstrip(b" \t")) for name, value in _split_fields(block)]
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who a request came from, as far as the forwarding fields are concerned."""
-
-    address: bytes
-    """IP address without brackets."""
-    scheme: bytes = b"http"
-
-
-def forwarding(peer: Peer, head: RequestHead) -> bytes:
-    """The forwarding fields that an instance gets (RFC 7239, and the X- fields before it).
-
-    X-Forwarded-For is appended to, X-Forwarded-Proto and -Host are kept when they came. `Forwarded` is built from them
-    when none came, as Knative does: `for=` of the first node with host and proto, then the further nodes.
-    """
-    came_for, proto, host = head.forwarded or (b"", b"", b"")
-    nodes = came_for + b", " + peer.address if came_for else peer.address
-    proto = proto or peer.scheme
-    host = host or head.authority
-    lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (nodes, proto)
-    if host:
-        lines += b"X-Forwarded-Host: %b\r\n" % host
-    if head.has_forwarded:
-        return lines
-    first, *further = [_node(node) for node in nodes.split(b",")]
-    element = b"for=%b" % first
-    if host:
-        element += b";host=%b" % (host if _is_token(host) else b'"%b"' % host.replace(b'"', b""))
-    element += b";proto=%b" % proto.split(b",")[0].strip()
-    return lines + b"Forwarded: %b\r\n" % b", ".join([element, *(b"for=%b" % node for node in further)])
-
-
-def _node(address: bytes) -> bytes:
-    address = address.strip(b' \t"')
-    return b'"[%b]"' % address.strip(b"[]") if b":" in address else address
 
 
 def compose(head: RequestHead, forwarded: bytes) -> bytes:

@@ -7,10 +7,18 @@ import socket
 import ssl
 from collections.abc import Sequence
 
+import structlog
+
 from activator.gateway import Gateway
-from activator.server import Client
+from activator.server import Client, address_of
+
+log = structlog.get_logger()
 
 BACKLOG = 4096
+HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take."""
+PAUSE_SECONDS = 0.2
+"""How long nothing is accepted after the system refused a connection, which it does when files run out."""
 
 
 def more_files() -> None:
@@ -58,12 +66,15 @@ class Listeners:
     """Accepts connections and gives each to a `Client`.
 
     The loop's own server, not uvicorn's: nothing of an ASGI server would be used, and uvicorn's shutdown waits for
-    connections on terms that are not ours (tunnels, long answers).
+    connections on terms that are not ours (tunnels, long answers). Connections for TLS are accepted here, so that they
+    are counted by address before the handshake.
     """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     async def open(
         self, sockets: Sequence[socket.socket], *, local: bool = False, tls: ssl.SSLContext | None = None
@@ -75,11 +86,48 @@ class Listeners:
         """
         loop = asyncio.get_running_loop()
         for each in sockets:
-            server = await loop.create_server(lambda: Client(self._gateway, local), sock=each, ssl=tls, backlog=BACKLOG)
+            if tls is not None:
+                self._accepting.append(loop.create_task(self._accept(each, tls)))
+                continue
+            server = await loop.create_server(lambda: Client(self._gateway, local), sock=each, backlog=BACKLOG)
             self._servers.append(server)
+
+    async def _accept(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
+        loop, crowds = asyncio.get_running_loop(), self._gateway.crowds
+        with listener:
+            while True:
+                try:
+                    connection, peer = await loop.sock_accept(listener)
+                except OSError as error:
+                    log.warning("connections cannot be accepted", error=str(error))
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                address = address_of(peer)
+                if not crowds.enter(address):
+                    connection.close()
+                    continue
+                handshake = loop.create_task(self._shake_hands(connection, address, tls))
+                self._handshakes.add(handshake)
+                handshake.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, connection: socket.socket, address: bytes, tls: ssl.SSLContext) -> None:
+        client = Client(self._gateway, counted=True)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: client, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError as error:  # also what TLS says, and the time-out
+            log.debug("TLS handshake failed", client=address.decode(), error=repr(error))
+        finally:
+            if not client.connected:
+                connection.close()
+                self._gateway.crowds.leave(address)
 
     def close(self) -> None:
         """Accept nothing more; connections that are there stay."""
         for server in self._servers:
             server.close()
+        for task in (*self._accepting, *self._handshakes):
+            task.cancel()
         self._servers.clear()
+        self._accepting.clear()

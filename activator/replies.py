@@ -30,6 +30,12 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode() + b"\r\n"
 
 
+def too_many_connections() -> tuple[ResponseHead, bytes]:
+    """For a connection that is one too many of its address; it is closed after it."""
+    extra = b"Connection: close\r\nRetry-After: 1\r\n"
+    return reply(429, "too many connections from this address: close some, or use them for several requests", extra)
+
+
 def unknown_host(authority: bytes) -> tuple[ResponseHead, bytes]:
     """No Route has this host."""
     host = authority.decode("latin-1")

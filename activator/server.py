@@ -5,20 +5,12 @@ import select
 from typing import TYPE_CHECKING, cast
 
 from activator import exchange, replies
+from activator.contained import contained, failed
 from activator.exchange import Exchange
+from activator.forwarding import Peer
 from activator.framing import Chunks, chunk, last_chunk
-from activator.heads import (
-    CHUNKED,
-    MAX_HEAD,
-    MEMORABLE,
-    HeadError,
-    Peer,
-    RequestHead,
-    ResponseHead,
-    compose,
-    forwarding,
-    read_request,
-)
+from activator.h2_frames import PREFACE
+from activator.heads import CHUNKED, MAX_HEAD, MEMORABLE, HeadError, RequestHead, ResponseHead, compose, read_request
 
 if TYPE_CHECKING:
     from activator.gateway import Gateway
@@ -34,7 +26,8 @@ LINGER_SECONDS = 5.0
 LINGER_BYTES = 16 * 1024 * 1024
 MAX_AHEAD = 65_536
 """Bytes read ahead of pipelined requests."""
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SEND_SECONDS = 60.0
+"""How long a client may read nothing of what is still to be sent after its request is over, as nginx's send_timeout."""
 
 _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
 _BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
@@ -52,14 +45,19 @@ class Client(Exchange, asyncio.Protocol):
     """One connection; it is also the exchange of the request that it carries just now."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_closing", "_framing", "_known", "_left", "_memo", "_memo_outgoing", "_mode", "_paused",
-        "_peer", "_since", "_stuck", "_transport", "_write",
+        "_buffer", "_chunks", "_closing", "_counted", "_framing", "_known", "_left", "_memo", "_memo_outgoing", "_mode",
+        "_paused", "_peer", "_sent", "_since", "_stuck", "_transport", "_unsent", "_write",
     )  # fmt: skip
 
-    def __init__(self, app: "Gateway", local: bool = False) -> None:
-        """Args: local: it belongs to the gateway for cluster-local hosts."""
+    def __init__(self, app: "Gateway", local: bool = False, *, counted: bool = False) -> None:
+        """
+        Args:
+            local: it belongs to the gateway for cluster-local hosts.
+            counted: it was counted among those of its address when it was accepted.
+        """
         super().__init__(app)
         self.local = local
+        self._counted = counted
         self._mode = _HEAD
         self._buffer = b""
         self._memo: RequestHead | None = None
@@ -70,7 +68,8 @@ class Client(Exchange, asyncio.Protocol):
         self._closing = False
         self._paused = False
         self._stuck = False
-        self._since = 0.0
+        self._since = self._sent = 0.0
+        self._unsent = 0
         self._known = (b"\n", b"")
 
     @property
@@ -79,20 +78,37 @@ class Client(Exchange, asyncio.Protocol):
 
     # --- the connection
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection was ready for requests once: it counts itself out of its address."""
+        return self._since > 0
+
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
-        peer = transport.get_extra_info("peername")
-        address = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
+        address = address_of(transport.get_extra_info("peername"))
         tls = transport.get_extra_info("ssl_object")
         self._peer = Peer(address, b"https" if tls else b"http")
-        self._since = self.app.time()
+        self._since = self._sent = self.app.time()
         self.app.connections.add(self)
+        if not self._counted:
+            self._counted = self.app.crowds.enter(address)
+            if not self._counted:
+                head, body = replies.too_many_connections()
+                self._write(head.plain + body)
+                self._closing = True
+                self._transport.close()
+                return
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             self._become_h2(b"")
 
+    @contained
     def connection_lost(self, error: Exception | None) -> None:
         self.app.connections.discard(self)
+        if self._counted:
+            self._counted = False
+            self.app.crowds.leave(self._peer.address)
         self._closing = True
         if self.stage != exchange.IDLE:
             self.gone()
@@ -101,11 +117,13 @@ class Client(Exchange, asyncio.Protocol):
         # A client that has shut down its side is taken for gone, as in Go and nginx: it must not hold a slot.
         return None
 
+    @contained
     def pause_writing(self) -> None:
         self._stuck = True
         if self.origin is not None:
             self.origin.pause_reading()
 
+    @contained
     def resume_writing(self) -> None:
         self._stuck = False
         if self.origin is not None:
@@ -114,35 +132,38 @@ class Client(Exchange, asyncio.Protocol):
             self.app.call_soon(self._next)
 
     def data_received(self, data: bytes) -> None:
-        mode = self._mode
-        if mode == _HEAD:
-            memo = self._memo
-            if memo is not None and not self._buffer and data.startswith(memo.wire):
-                self.head = memo
-                self.outgoing = self._memo_outgoing
-                if len(data) == len(memo.wire) and not memo.length:
-                    self.body_done = True
-                    self._mode = _BUSY
-                    self.begin()
+        try:
+            mode = self._mode
+            if mode == _HEAD:
+                memo = self._memo
+                if memo is not None and not self._buffer and data.startswith(memo.wire):
+                    self.head = memo
+                    self.outgoing = self._memo_outgoing
+                    if len(data) == len(memo.wire) and not memo.length:
+                        self.body_done = True
+                        self._mode = _BUSY
+                        self.begin()
+                    else:
+                        self._start(memo, data[len(memo.wire) :])
                 else:
-                    self._start(memo, data[len(memo.wire) :])
+                    self._read_head(data)
+            elif mode == _LENGTH:
+                self._read_length(data)
+            elif mode == _CHUNKS:
+                self._read_chunks(data)
+            elif mode == _TUNNEL:
+                if self.origin is not None:
+                    self.origin.tunnel(data)
+            elif mode == _BUSY:
+                self._buffer += data
+                if len(self._buffer) > MAX_AHEAD:
+                    self.pause_body()
             else:
-                self._read_head(data)
-        elif mode == _LENGTH:
-            self._read_length(data)
-        elif mode == _CHUNKS:
-            self._read_chunks(data)
-        elif mode == _TUNNEL:
-            if self.origin is not None:
-                self.origin.tunnel(data)
-        elif mode == _BUSY:
-            self._buffer += data
-            if len(self._buffer) > MAX_AHEAD:
-                self.pause_body()
-        else:
-            self._left -= len(data)
-            if self._left < 0:
-                self._transport.abort()
+                self._left -= len(data)
+                if self._left < 0:
+                    self._transport.abort()
+        except Exception as error:
+            failed(self, "Client.data_received", error)
 
     # --- reading requests
 
@@ -151,7 +172,7 @@ class Client(Exchange, asyncio.Protocol):
             data, self._buffer = self._buffer + data, b""
         else:
             self._since = self.app.time()
-        if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request is left over from the last one
+        while data[:2] == b"\r\n":  # RFC 9112 §2.2: empty lines before a request are left over from the last one
             data = data[2:]
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0:
@@ -162,7 +183,7 @@ class Client(Exchange, asyncio.Protocol):
             self._become_h2(data)
             return
         try:
-            head = read_request(wire)
+            head = read_request(wire, self.app.underscores)
         except HeadError as error:
             self._refuse(error.status, str(error))
             return
@@ -173,12 +194,16 @@ class Client(Exchange, asyncio.Protocol):
         self._start(head, data[end + 4 :])
 
     def _forwarding(self, head: RequestHead) -> bytes:
-        """The forwarding fields; the same for all requests of a client that is not a proxy itself."""
-        if head.forwarded is not None or head.has_forwarded:
-            return forwarding(self._peer, head)
+        """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
+        if head.forwarded is not None:
+            return self.app.proxies.fields(self._peer, head)
         if self._known[0] != head.authority:
-            self._known = (head.authority, forwarding(self._peer, head))
+            self._known = (head.authority, self.app.proxies.fields(self._peer, head))
         return self._known[1]
+
+    def reread(self) -> None:
+        """The rules for what an instance is told are other ones: read every head anew."""
+        self._memo, self._known = None, (b"\n", b"")
 
     def _read_part(self, data: bytes) -> None:
         """The head is not whole yet; say at once what can be said."""
@@ -263,6 +288,7 @@ class Client(Exchange, asyncio.Protocol):
         else:
             self._transport.close()
 
+    @contained
     def _next(self) -> None:
         """Take up a pipelined request."""
         if self._mode == _HEAD and self._buffer and not self._stuck and not self._closing:
@@ -274,6 +300,7 @@ class Client(Exchange, asyncio.Protocol):
         from activator.h2_server import Session  # loaded when somebody speaks it
 
         self.app.connections.discard(self)
+        self._counted = False
         session = Session(self.app, self._peer, self.local)
         self._transport.set_protocol(session)
         session.connection_made(self._transport)
@@ -282,6 +309,9 @@ class Client(Exchange, asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Once a second: end what takes too long."""
+        if self._unread(now):
+            self._transport.abort()
+            return
         if self._mode == _HEAD:
             if self._buffer:
                 if now - self._since > HEAD_SECONDS:
@@ -296,6 +326,13 @@ class Client(Exchange, asyncio.Protocol):
         lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE)
         if lingers and now - self._since > LINGER_SECONDS:
             self._transport.abort()
+
+    def _unread(self, now: float) -> bool:
+        """Whether the client reads nothing of what there is for it, though its request is over."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent or self.stage != exchange.IDLE:
+            self._unsent, self._sent = unsent, now
+        return now - self._sent > SEND_SECONDS
 
     def retire(self) -> None:
         """The process wants to end: close when idle, otherwise after the next answer. May be called again."""
@@ -312,7 +349,15 @@ class Client(Exchange, asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection."""
+        self._closing = True
+        self._transport.abort()
+
     # --- what the exchange says
+
+    def put_abort(self) -> None:
+        self.fault()
 
     def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         request = self.head
@@ -411,3 +456,8 @@ class Client(Exchange, asyncio.Protocol):
         else:
             self._since = self.app.now
             self.resume_body()
+
+
+def address_of(peer: object) -> bytes:
+    """The IP address in what a socket says of its peer."""
+    return str(peer[0]).encode() if isinstance(peer, tuple) and peer else b"unknown"

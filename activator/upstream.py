@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from activator.contained import contained, failed
 from activator.framing import Chunks, chunk, last_chunk
-from activator.heads import CHUNKED, MAX_HEAD, MEMORABLE, UNTIL_CLOSE, ResponseHead, read_response
+from activator.heads import CHUNKED, MAX_HEAD, MEMORABLE, UNTIL_CLOSE, ResponseHead, read_response, response_end
 from knoll.scaling import StartTiming
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ MAX_IDLE = 1024
 """Idle connections kept for one instance."""
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept, where the instance did not say less."""
+
+MAX_INTERIM = 100
+"""1xx answers to one request."""
 
 _HEAD, _LENGTH, _CHUNKS, _CLOSE, _TUNNEL, _IDLE = range(6)
 
@@ -108,12 +112,18 @@ class Instance:
             self._connecting -= 1
             self._next()
             if exchange.number == number:
-                exchange.unreachable(error)
+                try:
+                    exchange.unreachable(error)
+                except Exception as bug:
+                    exchange.crashed(bug)
             return
         self._connecting -= 1
         self.failures = 0
         if exchange.number == number:
-            origin.start(exchange)
+            try:
+                origin.start(exchange)
+            except Exception as bug:
+                exchange.crashed(bug)
             self._next()
         else:
             self.free(origin)
@@ -165,8 +175,8 @@ class Origin(asyncio.Protocol):
     """One HTTP/1.1 connection to an instance."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_chunks", "_instance", "_keep", "_left", "_memo", "_sent", "_stage", "_transport",
-        "_used", "_write", "exchange", "idle_since", "patience",
+        "_buffer", "_chunked", "_chunks", "_instance", "_interim", "_keep", "_left", "_memo", "_sent", "_stage",
+        "_transport", "_used", "_write", "exchange", "idle_since", "patience",
     )  # fmt: skip
 
     def __init__(self, instance: Instance) -> None:
@@ -177,6 +187,7 @@ class Origin(asyncio.Protocol):
         self.idle_since = 0.0
         self.patience = IDLE_SECONDS
         self._stage = _IDLE
+        self._interim = 0
         self._buffer = b""
         self._memo: ResponseHead | None = None
         self._left = 0
@@ -193,7 +204,8 @@ class Origin(asyncio.Protocol):
         self.exchange = exchange
         exchange.origin = self
         self._stage = _HEAD
-        if exchange.body_done and not exchange.pending:
+        self._interim = 0
+        if exchange.body_done and not exchange.pending and exchange.head.length >= 0:
             self._sent = True
             self._write(exchange.outgoing)
             return
@@ -239,65 +251,91 @@ class Origin(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
 
+    @contained
     def pause_writing(self) -> None:
         if self.exchange is not None:
             self.exchange.pause_body()
 
+    @contained
     def resume_writing(self) -> None:
         if self.exchange is not None:
             self.exchange.resume_body()
 
     def data_received(self, data: bytes) -> None:
         exchange, stage = self.exchange, self._stage
-        if exchange is None:
-            self._transport.abort()  # an answer to nothing
-        elif stage == _HEAD:
-            memo = self._memo
-            if memo is not None and not self._buffer and data.startswith(memo.wire):
-                self._answer(exchange, memo, data[len(memo.wire) :])
+        try:
+            if exchange is None:
+                self._transport.abort()  # an answer to nothing
+            elif stage == _HEAD:
+                memo = self._memo
+                if memo is not None and not self._buffer and data.startswith(memo.wire):
+                    self._answer(exchange, memo, data[len(memo.wire) :])
+                else:
+                    self._read_head(exchange, data)
+            elif stage == _LENGTH:
+                self._read_length(exchange, data)
+            elif stage == _CHUNKS:
+                self._read_chunks(exchange, data)
+            elif stage == _CLOSE:
+                exchange.more(data, False)
             else:
-                self._read_head(exchange, data)
-        elif stage == _LENGTH:
-            self._read_length(exchange, data)
-        elif stage == _CHUNKS:
-            self._read_chunks(exchange, data)
-        elif stage == _CLOSE:
-            exchange.more(data, False)
-        else:
-            exchange.tunnelled(data)
+                exchange.tunnelled(data)
+        except Exception as error:
+            self.exchange = self.exchange or exchange
+            failed(self, "Origin.data_received", error)
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection, and with it what it carries."""
+        self._break("internal error")
 
     def _read_head(self, exchange: "Exchange", data: bytes) -> None:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > MAX_HEAD or not b"HTTP/1.".startswith(data[:7]):
-                self._break("its answer is not HTTP/1.1")
-            else:
-                self._buffer = data
-            return
-        head = read_response(data[: end + 4])
-        if head is None:
-            self._break("the head of its answer cannot be read")
-            return
-        if head.status < 200:
-            self._read_interim(exchange, head, data[end + 4 :])
-            return
-        if end <= MEMORABLE:
-            self._memo = head
-        self._answer(exchange, head, data[end + 4 :])
+        while self.exchange is exchange:
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+            head = read_response(data[:end]) if end > 3 else None
+            if head is None:  # perhaps its lines end with LF alone
+                end = response_end(data[:MAX_HEAD])
+                head = read_response(data[:end]) if end else None
+            if not end:
+                self._read_part(data)
+                return
+            if head is None:
+                self._break("the head of its answer cannot be read")
+                return
+            if head.status >= 200:
+                if end <= MEMORABLE:
+                    self._memo = head
+                self._answer(exchange, head, data[end:])
+                return
+            data = data[end:]
+            if not self._take_interim(exchange, head, data) or not data:
+                return
 
-    def _read_interim(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+    def _read_part(self, data: bytes) -> None:
+        """The head is not whole yet."""
+        if not b"HTTP/1.".startswith(data[:7]):
+            self._break("its answer is not HTTP/1.1")
+        elif len(data) >= MAX_HEAD:
+            self._break(f"the head of its answer is longer than {MAX_HEAD} bytes")
+        else:
+            self._buffer = data
+
+    def _take_interim(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> bool:
+        """Pass a 1xx on; says whether the answer is still to come."""
         if head.status == 101:
             if not exchange.head.upgrade or not head.upgrade:
-                self._break("it changed the protocol, which nobody asked for")
-                return
+                self._break("it changed the protocol, which was not asked for")
+                return False
             self._stage, self._keep = _TUNNEL, False
             exchange.switched(head, rest)
-            return
+            return False
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            self._break(f"it sent more than {MAX_INTERIM} answers of status 1xx")
+            return False
         exchange.interim(head)
-        if rest and self.exchange is exchange:
-            self._read_head(exchange, rest)
+        return True
 
     def _answer(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
         length = head.length
@@ -379,6 +417,7 @@ class Origin(asyncio.Protocol):
     def eof_received(self) -> None:
         return None
 
+    @contained
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         if exchange is None:

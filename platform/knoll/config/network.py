@@ -1,6 +1,8 @@
 """`config-network`: hosts, addresses and how traffic moves from one Revision to the next."""
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Literal, cast
 
 from knoll.config.reader import Data, Reader
 from knoll.resources.names import Named, dns_1035_problems, render, subdomain_problems
@@ -19,6 +21,10 @@ _NEVER = {
 """Keys of Knative's that nothing here carries out, and why: taken as disabled alone."""
 
 
+Networks = tuple[IPv4Network | IPv6Network, ...]
+Underscores = Literal["drop", "allow", "reject"]
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """Hosts and addresses."""
@@ -33,6 +39,12 @@ class NetworkConfig:
     """Seconds over which traffic moves to a new latest Revision; 0 is at once."""
     autocreate_cluster_domain_claims: bool | None = None
     """Whether a DomainMapping gets a ClusterDomainClaim by itself; None: as long as one user alone has rights."""
+    trusted_proxies: Networks = ()
+    """Clients of the gateway whose Forwarded and X-Forwarded fields count."""
+    headers_with_underscores: Underscores = "drop"
+    """What becomes of a request's header fields whose name has an underscore."""
+    max_connections_per_address: int = 10_000
+    """To the gateway, in each of its processes; 0 is no bound."""
 
 
 def parse(data: Data) -> NetworkConfig:
@@ -55,9 +67,24 @@ def parse(data: Data) -> NetworkConfig:
         http_redirected=http == "Redirected",
         rollout_duration_seconds=read.whole("rollout-duration", 0),
         autocreate_cluster_domain_claims=(read.flag(_AUTOCREATE, False) if data.get(_AUTOCREATE) is not None else None),
+        trusted_proxies=_networks(read, "knoll.dev/trusted-proxies"),
+        headers_with_underscores=cast(
+            Underscores, read.choice("knoll.dev/headers-with-underscores", "drop", ("drop", "allow", "reject"))
+        ),
+        max_connections_per_address=read.whole("knoll.dev/max-connections-per-address", 10_000),
     )
     read.finish()
     return config
+
+
+def _networks(read: Reader, key: str) -> Networks:
+    networks: list[IPv4Network | IPv6Network] = []
+    for text in filter(None, (part.strip() for part in read.text(key, "").split(","))):
+        try:
+            networks.append(ip_network(text))
+        except ValueError as problem:
+            read.refuse(key, f"must be addresses or CIDRs separated by commas, such as 10.0.0.0/8: {problem}")
+    return tuple(networks)
 
 
 def _template(read: Reader, key: str, default: str) -> str:
@@ -104,4 +131,13 @@ system-internal-tls: "disabled"
 # host owns it: true, or false, and then an administrator creates the claims. Without this key they are created as long
 # as there is no RoleBinding and no ClusterRoleBinding other than the owner's.
 # autocreate-cluster-domain-claims: "false"
+# Proxies in front of the gateway, as addresses or CIDRs separated by commas ("10.0.0.0/8,192.0.2.7"). What they say of
+# where a request came from (Forwarded, X-Forwarded-*, X-Real-IP) reaches the program; what others say is overwritten.
+knoll.dev/trusted-proxies: ""
+# What becomes of a request's header fields with an underscore in their name, which CGI, WSGI and PHP programs take for
+# fields with a hyphen: drop, allow, or reject the request.
+knoll.dev/headers-with-underscores: "drop"
+# Connections that one address may have to each process of the gateway, beside trusted proxies, but never more than a
+# quarter of the files that the process may open. 0 is no bound.
+knoll.dev/max-connections-per-address: "10000"
 """

@@ -8,6 +8,7 @@ import pytest
 from activator.websocket import GOING_AWAY
 from knoll.scaling import Endpoint, StartTiming
 from knoll.traffic import DataPlane, Share
+from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
 from tests.conftest import free_port
 from tests.waiting import eventually
@@ -379,3 +380,46 @@ async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(sta
     inside = await stage.connect(stage.local_port)
     assert (await inside.get(host="app.default").answer()).status == 200
     assert (await inside.get(host=HOST).answer()).status == 200
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage: Stage, http2: bool) -> None:
+    await stage.serving()
+    stage.gateway.crowds.most = 2
+    wires = [Wire(await stage.connect()) for _ in range(2)] if http2 else []
+    for wire in wires:
+        assert (await wire.send(wire.open(1)).until(1)).heads[1][":status"] == "200"
+    first, second = [wire.client for wire in wires] or [await stage.connect(), await stage.connect()]
+    await eventually(lambda: len(stage.gateway.connections) == 2)
+    third = await stage.connect()
+    answer = await third.answer()
+    assert (answer.status, answer.fields["connection"]) == (429, "close")
+    assert "too many connections from this address" in answer.text
+    first.close()
+    await eventually(lambda: len(stage.gateway.connections) == 1)
+    assert (await stage.get()).status == 200
+    second.close()
+    await eventually(lambda: stage.gateway.crowds._counts == {b"127.0.0.1": 1}, what="what is left is the last one")
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_after_a_while(stage: Stage, http2: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n"
+    await stage.serving(answers(head, b"x" * 30_000_000), DataPlane(timeout=0.5))
+    client = await stage.connect()
+    if http2:
+        wire = Wire(client)
+        wire.send(wire.open(1))
+    else:
+        client.get()
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await eventually(lambda: stage.gateway.live)
+    await eventually(lambda: not stage.gateway.live, what="the revision's time-out ends the request")
+    (connection,) = stage.gateway.connections
+    now = stage.gateway.time()
+    connection.sweep(now)
+    connection.sweep(now + 30)
+    assert stage.gateway.connections, "for now it may be slow"
+    connection.sweep(now + 65)
+    connection.sweep(now + 400)
+    await eventually(lambda: not stage.gateway.connections)

@@ -301,3 +301,41 @@ async def test_of_many_requests_a_part_is_logged(
 
     await eventually(logged)
     assert [json.loads(line)["path"] for line in seen] == ["/0", "/2", "/4", "/5", "/7", "/9"]
+
+
+async def test_what_clients_may_say_of_themselves_follows_config_network(stage: Stage, store: MemoryStore) -> None:
+    app = await stage.serving()
+    client = await stage.connect()
+    extra = "X-Forwarded-For: 10.0.0.1\r\napi_key: 1\r\n"
+    await client.get(extra=extra).answer()
+    maps = config_map("config-network")
+    maps["data"] = {
+        "knoll.dev/trusted-proxies": "127.0.0.0/8",
+        "knoll.dev/headers-with-underscores": "allow",
+        "knoll.dev/max-connections-per-address": "0",
+    }
+    before = stage.gateway.crowds.most
+    await store.create(CONFIG_MAP.id, maps)
+    await eventually(lambda: stage.gateway.underscores == "allow")
+    await client.get(extra=extra).answer()
+    fields = [request.fields for request in app.requests]
+    assert [each["x-forwarded-for"] for each in fields] == ["127.0.0.1", "10.0.0.1, 127.0.0.1"]
+    assert ["api_key" in each for each in fields] == [False, True]
+    assert before > 0
+    assert stage.gateway.crowds.most == 0
+
+
+@pytest.mark.parametrize("most", [0, 2])
+async def test_a_tls_handshake_that_does_not_end_is_ended_and_counted_until_then(
+    stage: Stage, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("activator.listeners.HANDSHAKE_SECONDS", 0.5)
+    stage.gateway.crowds.most = most
+    port: int = stage.tls_port  # type: ignore[attr-defined]
+    silent = [await stage.connect(port) for _ in range(2)]
+    third = await stage.connect(port)
+    if most:
+        assert await third.closed() == b"", "it is one too many, and told so at once"
+        assert stage.gateway.crowds._counts == {b"127.0.0.1": 2}
+    assert [await each.closed() for each in silent] == [b"", b""]
+    await eventually(lambda: not stage.gateway.crowds._counts)

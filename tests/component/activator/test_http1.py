@@ -3,9 +3,12 @@
 import asyncio
 import time
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_network
 
 import pytest
 
+from activator.forwarding import Proxies
+from activator.heads import MAX_HEAD
 from knoll.traffic import DataPlane
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually
@@ -51,10 +54,99 @@ async def test_the_instance_gets_the_forwarding_fields_and_the_host_unchanged(st
     await stage.get(host=f"{HOST.upper()}:8080", extra="X-Forwarded-For: 10.0.0.1\r\nK-Original-Host: evil\r\n")
     fields = app.requests[0].fields
     assert fields["host"] == f"{HOST.upper()}:8080"
-    assert fields["x-forwarded-for"] == "10.0.0.1, 127.0.0.1"
+    assert fields["x-forwarded-for"] == "127.0.0.1"
     assert fields["x-forwarded-proto"] == "http"
-    assert fields["forwarded"] == f'for=10.0.0.1;host="{HOST.upper()}:8080";proto=http, for=127.0.0.1'
+    assert fields["forwarded"] == f'for=127.0.0.1;host="{HOST.upper()}:8080";proto=http'
     assert "k-original-host" not in fields
+
+
+async def test_the_word_of_a_trusted_proxy_reaches_the_instance(stage: Stage) -> None:
+    app = await stage.serving()
+    client = await stage.connect()
+    for trusted in (False, True, False):
+        stage.gateway.trust(Proxies([ip_network("127.0.0.0/8")] if trusted else []), "drop")
+        await client.get(extra="X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n").answer()
+    assert [r.fields["x-forwarded-for"] for r in app.requests] == ["127.0.0.1", "10.0.0.1, 127.0.0.1", "127.0.0.1"]
+    assert [r.fields.get("x-real-ip") for r in app.requests] == [None, "10.0.0.1", None]
+
+
+async def test_fields_with_underscores_reach_the_instance_where_they_are_allowed(stage: Stage) -> None:
+    app = await stage.serving()
+    client = await stage.connect()
+    await client.get(extra="api_key: 1\r\n").answer()
+    stage.gateway.trust(Proxies(), "allow")
+    await client.get(extra="api_key: 1\r\n").answer()
+    assert ["api_key" in request.fields for request in app.requests] == [False, True]
+    stage.gateway.trust(Proxies(), "reject")
+    assert (await client.get(extra="api_key: 1\r\n").answer()).status == 400
+
+
+@pytest.mark.parametrize("before", ["\r\n", "\r\n\r\n", "\r"])
+async def test_empty_lines_before_a_request_are_ignored(stage: Stage, before: str) -> None:
+    await stage.serving()
+    client = await stage.connect()
+    for _ in range(2):  # before the first request, and before one that is the same again
+        client.send(before)
+        await client.writer.drain()
+        if before == "\r":
+            await eventually(lambda: any(one._buffer for one in stage.gateway.connections))  # type: ignore[attr-defined]
+            client.send("\n")
+        assert (await client.get().answer()).status == 200
+    assert (await client.send("\r\n" * 2).get(host="unknown").answer()).status == 404
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\nX-A: b\n\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX-A: b\r\n\nok",
+        b"HTTP/1.1 103 Early\n\nHTTP/1.1 200 OK\nContent-Length: 2\nX-A: b\n\nok",
+    ],
+)
+async def test_an_answer_whose_lines_end_with_lf_alone_is_understood(stage: Stage, head: bytes) -> None:
+    async def handler(reader: Reader, writer: Writer) -> None:
+        while True:
+            request = await read_request(reader)
+            for part in [head[at : at + 1] for at in range(len(head))] if "slow" in request.line else [head]:
+                writer.write(part)
+                await writer.drain()
+
+    await stage.serving(handler)
+    client = await stage.connect()
+    for path in ("/", "/", "/slow"):
+        client.get(path)
+        answer = await client.answer()
+        if answer.status == 103:
+            answer = await client.answer()
+        assert (answer.status, answer.text, answer.fields["x-a"]) == (200, "ok", "b")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_answer_with_too_long_a_head_is_a_502_that_says_so(stage: Stage, whole: bool) -> None:
+    async def handler(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD + b"\r\n\r\n" * whole)
+        await reader.read()
+
+    await stage.serving(handler)
+    answer = await stage.get()
+    assert (answer.status, answer.text) == (
+        502, "the instance broke off: the head of its answer is longer than 65536 bytes\n",
+    )  # fmt: skip
+
+
+async def test_an_instance_that_only_sends_interim_answers_is_a_502(stage: Stage) -> None:
+    async def handler(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 102 \r\n\r\n" * 3000)
+        await reader.read()
+
+    await stage.serving(handler)
+    client = (await stage.connect()).get()
+    while (answer := await client.answer()).status == 102:
+        pass
+    assert answer.status == 502
+    assert "1xx" in answer.text
 
 
 async def test_hop_by_hop_fields_are_not_passed_on(stage: Stage) -> None:
@@ -83,6 +175,15 @@ async def test_chunks_and_trailers_pass_in_both_directions(stage: Stage) -> None
     client.send("4\r\nsome\r\n5\r\nthing\r\n0\r\nX-Sum: 7\r\nContent-Length: 3\r\n\r\n")
     answer = await client.answer()
     assert (answer.text, answer.trailers) == ("something", {"x-sum": "7"})
+
+
+@pytest.mark.parametrize("trailers", ["", "X-Sum: 0\r\n"])
+async def test_an_empty_body_in_chunks_that_comes_with_its_head_is_ended(stage: Stage, trailers: str) -> None:
+    app = await stage.serving()
+    client = await stage.connect()
+    client.get(method="POST", extra=f"Transfer-Encoding: chunked\r\n\r\n0\r\n{trailers}")
+    assert (await client.answer()).status == 200
+    assert (app.requests[0].body, len(app.requests[0].trailers)) == (b"", len(trailers[:1]))
 
 
 async def test_an_answer_that_ends_with_the_connection_is_passed_on_in_chunks(stage: Stage) -> None:
@@ -236,7 +337,7 @@ async def test_a_large_upload_is_echoed_whole(stage: Stage) -> None:
         (b"", "closes without a word"),
         (b"HTTP/1.1 200 OK\r\nContent-Le", "closes in the head"),
         (b"SSH-2.0-OpenSSH\r\n", "speaks another protocol"),
-        (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", "ends lines with LF"),
+        (b"HTTP/1.1 200 OK\rContent-Length: 0\r\r\n\r\n", "ends lines with CR"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "has two lengths"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "changes the protocol unasked"),
     ],

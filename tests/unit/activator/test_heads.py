@@ -10,12 +10,10 @@ from activator.heads import (
     MAX_TARGET,
     UNTIL_CLOSE,
     HeadError,
-    Peer,
     compose,
-    forwarding,
     read_request,
     read_response,
-    split,
+    response_end,
     valid_fields,
 )
 
@@ -78,6 +76,8 @@ REFUSED = {
     "chunked with a vertical tab": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", 400),
     "quoted coding": (b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "chunked"\r\n\r\n', 400),
     "coding in HTTP/1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "CONNECT of a path": (b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "CONNECT of a URL": (b"CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     "authority-form": (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 405),
     "authority-form of GET": (b"GET a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 400),
     "asterisk-form of GET": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -166,23 +166,6 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "for_", "forwarded"),
-    [
-        (b"", b"10.1.1.1", b"for=10.1.1.1;host=a;proto=http"),
-        (b"X-Forwarded-For: 1.1.1.1, ::1\r\n", b"1.1.1.1, ::1, 10.1.1.1",
-         b'for=1.1.1.1;host=a;proto=http, for="[::1]", for=10.1.1.1'),
-        (b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n", b"10.1.1.1", b"for=10.1.1.1;host=b;proto=https"),
-        (b"Forwarded: for=7.7.7.7\r\n", b"10.1.1.1", b"for=7.7.7.7"),
-    ],
-)  # fmt: skip
-def test_forwarding_fields(lines: bytes, for_: bytes, forwarded: bytes) -> None:
-    head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
-    fields = split(compose(head, forwarding(Peer(b"10.1.1.1"), head)).partition(b"\r\n")[2])
-    assert [value for name, value in fields if name == b"X-Forwarded-For"] == [for_]
-    assert [value for name, value in fields if name == b"Forwarded"] == [forwarded]
-
-
-@pytest.mark.parametrize(
     ("wire", "length", "keep_alive"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", 3, True),
@@ -217,6 +200,71 @@ def test_responses(wire: bytes, length: int, keep_alive: bool) -> None:
 )
 def test_broken_responses_are_none(wire: bytes) -> None:
     assert read_response(wire) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Proxy: http://evil/",
+        b"PROXY: http://evil/",
+        b"Proxy-Connection: close",
+        b"Knative-Serving-Revision: other",
+        b"knative-serving-namespace: other",
+        b"Knative-Serving-Default-Route: true",
+        b"X-Forwarded-For: 1.2.3.4",
+        b"x-forwarded-port: 1",
+        b"X-Forwarded-Anything: 1",
+        b"X-Real-IP: 1.2.3.4",
+        b"Forwarded: for=1.2.3.4",
+        b"Keep-Alive: timeout=5",
+        b"TE: gzip",
+        b"Trailer: X",
+        b"Proxy-Authorization: Basic eDp5",
+        b"X_Forwarded_For: 1.2.3.4",
+        b"Content_Length: 3",
+        b"_: 1",
+        b"A_B: 1\r\nC_D: 2",
+    ],
+)
+def test_fields_that_are_not_the_clients_to_say_do_not_pass(lines: bytes) -> None:
+    wire = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\n" + lines + b"\r\nX-B: 1\r\n\r\n"
+    outgoing = compose(read_request(wire), b"")
+    assert outgoing == b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\nX-B: 1\r\n\r\n"
+
+
+def test_names_with_underscores_pass_or_are_refused_where_it_is_configured() -> None:
+    wire = b"GET / HTTP/1.1\r\nHost: a\r\napi_key: x\r\n\r\n"
+    assert compose(read_request(wire, "allow"), b"") == wire
+    with pytest.raises(HeadError, match="underscore") as error:
+        read_request(wire, "reject")
+    assert error.value.status == 400
+    plain = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a_b=c_d\r\n\r\n"
+    assert compose(read_request(plain, "reject"), b"") == plain
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\nX: 1\n\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\nX: 1\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\n",
+    ],
+)
+def test_lines_of_a_response_may_end_with_lf_alone(wire: bytes) -> None:
+    assert response_end(wire + b"ab\r\n\r\n") == len(wire)
+    head = read_response(wire)
+    assert head is not None
+    assert head.plain == b"HTTP/1.1 200 OK\r\nX: 1\r\nContent-Length: 2\r\n\r\n"
+
+
+@given(st.binary(max_size=200))
+def test_a_response_that_is_passed_on_has_whole_lines(data: bytes) -> None:
+    head = read_response(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+    if head is not None:
+        assert head.plain.endswith(b"\r\n\r\n")
+        assert head.plain.count(b"\r\n\r\n") == 1
+        assert head.plain.count(b"\n") == head.plain.count(b"\r\n") == head.plain.count(b"\r")
 
 
 def test_fields_of_trailers_are_checked() -> None:

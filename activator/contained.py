@@ -1,0 +1,43 @@
+"""No exception leaves a protocol's callback: a bug ends what it concerns, and says so in the log."""
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Faulty(Protocol):
+    """A protocol of asyncio's that can be ended."""
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection."""
+        ...
+
+
+S = TypeVar("S", bound=Faulty)
+P = ParamSpec("P")
+
+
+def contained(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+    """Decorate a callback of a protocol."""
+
+    @functools.wraps(callback)
+    def guarded(self: S, /, *args: P.args, **options: P.kwargs) -> None:
+        try:
+            callback(self, *args, **options)
+        except Exception as error:
+            failed(self, callback.__qualname__, error)
+
+    return guarded
+
+
+def failed(protocol: Faulty, place: str, error: Exception) -> None:
+    """End a connection that a bug showed on. Called in an `except`."""
+    log.exception("bug in a connection", place=place, error=repr(error))
+    try:
+        protocol.fault()
+    except Exception as again:
+        log.exception("bug while ending a connection", place=place, error=repr(again))

@@ -1,0 +1,97 @@
+"""An HTTP/2 client that sends whatever frames a test wants and reads frames."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import hpack
+
+from activator.h2_frames import ACK, DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, Frame
+from tests.component.activator.stage import HOST, Connection
+
+GET = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", HOST)]
+POST = [(":method", "POST"), *GET[1:]]
+Fields = list[tuple[str, str]]
+END_STREAM, END_HEADERS = 0x1, 0x4
+
+
+def frame(kind: int, payload: bytes = b"", stream: int = 0, flags: int = 0) -> bytes:
+    return Frame(kind, flags, stream, payload).wire()
+
+
+def with_field(name: str, value: str, base: Fields = GET) -> Fields:
+    """A request with another value of one pseudo-header field."""
+    return [(name, value) if each == name else (each, old) for each, old in base]
+
+
+@dataclass
+class Seen:
+    """What came from the gateway."""
+
+    resets: dict[int, int] = field(default_factory=dict)
+    """Stream to the code of its RST_STREAM."""
+    goaway: int | None = None
+    """The code of a GOAWAY."""
+    heads: dict[int, dict[str, str]] = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    whole: set[int] = field(default_factory=set)
+    """Streams that ended without a reset."""
+    closed: bool = False
+
+
+class Wire:
+    """The client."""
+
+    def __init__(self, client: Connection, *, settings: bytes = b"") -> None:
+        self.client = client
+        self.encoder = hpack.Encoder()
+        self._decoder = hpack.Decoder()
+        self.seen = Seen()
+        client.send(PREFACE + frame(SETTINGS, settings))
+
+    def block(self, fields: Fields) -> bytes:
+        return bytes(self.encoder.encode(fields, huffman=False))
+
+    def open(self, stream: int, fields: Fields = GET, *, done: bool = True) -> bytes:
+        """HEADERS, as bytes; they must be sent in the order in which they are made."""
+        return frame(HEADERS, self.block(fields), stream, END_HEADERS | (END_STREAM if done else 0))
+
+    def send(self, *frames: bytes) -> "Wire":
+        self.client.send(b"".join(frames))
+        return self
+
+    async def read(self) -> Frame | None:
+        """The next frame; None at the end of the connection."""
+        try:
+            async with asyncio.timeout(10):
+                head = await self.client.reader.readexactly(9)
+                size = int.from_bytes(head[:3])
+                payload = await self.client.reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return Frame(head[3], head[4], int.from_bytes(head[5:9]), payload)
+
+    async def until(self, *streams: int) -> Seen:
+        """Read until these streams ended or the connection did."""
+        seen = self.seen
+        while not all(stream in seen.whole or stream in seen.resets for stream in streams) or not streams:
+            got = await self.read()
+            if got is None:
+                seen.closed = True
+                return seen
+            self._take(got)
+        return seen
+
+    def _take(self, got: Frame) -> None:
+        seen = self.seen
+        if got.kind == RST_STREAM:
+            seen.resets[got.stream] = int.from_bytes(got.payload)
+        elif got.kind == GOAWAY:
+            seen.goaway = int.from_bytes(got.payload[4:8])
+        elif got.kind == HEADERS:
+            seen.heads.setdefault(got.stream, {}).update(dict(self._decoder.decode(got.payload)))
+        elif got.kind == DATA:
+            seen.bodies[got.stream] = seen.bodies.get(got.stream, b"") + got.payload
+        elif got.kind == SETTINGS and not got.flags & ACK:
+            self.send(frame(SETTINGS, b"", 0, ACK))
+        if got.kind in (HEADERS, DATA) and got.flags & END_STREAM:
+            seen.whole.add(got.stream)

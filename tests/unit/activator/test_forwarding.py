@@ -1,0 +1,93 @@
+"""What an instance is told of where a request came from."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from activator.crowds import Crowds
+from activator.forwarding import Peer, Proxies
+from activator.heads import read_request, split
+
+PEER = Peer(b"10.1.1.1")
+LIES = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n"
+
+
+def told(lines: bytes, proxies: Proxies, peer: Peer = PEER) -> dict[bytes, bytes]:
+    head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    fields = split(proxies.fields(peer, head))
+    assert len(dict(fields)) == len(fields), "each field comes once"
+    return dict(fields)
+
+
+def trusting(*networks: str) -> Proxies:
+    return Proxies([ip_network(network) for network in networks])
+
+
+@pytest.mark.parametrize("proxies", [Proxies(), trusting("10.2.0.0/16", "::/0")], ids=["none", "others"])
+def test_what_a_client_says_of_itself_does_not_count(proxies: Proxies) -> None:
+    assert (
+        told(LIES, proxies)
+        == told(b"", proxies)
+        == {
+            b"X-Forwarded-For": b"10.1.1.1",
+            b"X-Forwarded-Proto": b"http",
+            b"X-Forwarded-Host": b"a",
+            b"Forwarded": b"for=10.1.1.1;host=a;proto=http",
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "for_", "forwarded"),
+    [
+        (b"", b"10.1.1.1", b"for=10.1.1.1;host=a;proto=http"),
+        (b"X-Forwarded-For: 1.1.1.1, ::1\r\n", b"1.1.1.1, ::1, 10.1.1.1",
+         b'for=1.1.1.1;host=a;proto=http, for="[::1]", for=10.1.1.1'),
+        (b"X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n", b"1.1.1.1, 2.2.2.2, 10.1.1.1",
+         b"for=1.1.1.1;host=a;proto=http, for=2.2.2.2, for=10.1.1.1"),
+        (b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n", b"10.1.1.1", b"for=10.1.1.1;host=b;proto=https"),
+        (b"Forwarded: for=7.7.7.7\r\n", b"10.1.1.1", b"for=7.7.7.7"),
+    ],
+)  # fmt: skip
+def test_what_a_trusted_proxy_says_is_kept(lines: bytes, for_: bytes, forwarded: bytes) -> None:
+    fields = told(lines, trusting("10.0.0.0/8"))
+    assert (fields[b"X-Forwarded-For"], fields[b"Forwarded"]) == (for_, forwarded)
+
+
+def test_further_fields_of_a_trusted_proxy_are_kept() -> None:
+    fields = told(b"X-Real-IP: 1.1.1.1\r\nX-Forwarded-Port: 443\r\n", trusting("10.1.1.1/32"))
+    assert (fields[b"X-Real-Ip"], fields[b"X-Forwarded-Port"]) == (b"1.1.1.1", b"443")
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [(b"10.1.1.1", True), (b"::ffff:10.1.1.1", True), (b"10.2.1.1", False), (b"fd00::1", True), (b"unknown", False)],
+)
+def test_networks_hold_addresses_of_both_kinds(address: bytes, trusted: bool) -> None:
+    proxies = trusting("10.1.0.0/16", "fd00::/8")
+    assert [proxies.trusts(address) for _ in range(2)] == [trusted, trusted]
+
+
+def test_the_scheme_is_the_proxys_word_only_if_it_is_trusted() -> None:
+    head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: HTTPS, http\r\n\r\n")
+    assert Proxies().scheme(PEER, head) == b"http"
+    assert trusting("10.1.1.1").scheme(PEER, head) == b"https"
+
+
+def test_an_address_has_so_many_connections_and_no_more() -> None:
+    crowds = Crowds(2)
+    assert [crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"b")] == [True, True, False, True]
+    crowds.leave(b"a")
+    assert [crowds.enter(b"a"), crowds.enter(b"a")] == [True, False]
+
+
+def test_a_trusted_proxy_has_as_many_connections_as_it_needs() -> None:
+    crowds = Crowds(1)
+    crowds.proxies = trusting("10.0.0.0/8")
+    assert [crowds.enter(b"10.1.1.1") for _ in range(3)] == [True] * 3
+    assert [crowds.enter(b"11.1.1.1") for _ in range(2)] == [True, False]
+
+
+def test_no_bound_is_no_bound() -> None:
+    crowds = Crowds()
+    assert all(crowds.enter(b"a") for _ in range(1000))
