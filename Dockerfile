@@ -27,16 +27,16 @@ RUN pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-iso
 
 FROM python:3.13-slim
 # The builder builds with BuildKit through the engine's socket: it needs the client and its plugin, no engine.
-# dnsmasq answers for cluster-local names.
+# dnsmasq answers for cluster-local names, nftables filters packets.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base \
+ && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base nftables \
  && rm -rf /var/lib/apt/lists/*
 # 65532 is what unprivileged apps run as; the platform itself is somebody else.
 RUN groupadd --gid 10001 knoll \
  && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
  && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads /var/lib/knoll/state \
  && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names /var/lib/knoll/keys /var/lib/knoll/keys/redis \
- && for process in api builder autoscaler activator firewall; do \
+ && for process in api builder autoscaler activator; do \
       install -d -o knoll -g knoll -m 0700 "/var/lib/knoll/keys/$process"; \
     done
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz

@@ -26,7 +26,7 @@ engine: ## a running Docker Engine with Compose and Buildx; installed and starte
 images: engine ## the base images, or stand-ins for them where no registry answers
 	@scripts/base-images.sh
 
-redis dnsmasq kubectl registry:
+redis dnsmasq nftables kubectl registry chromium:
 	@scripts/tools.sh $@
 
 build: images ## the image `knoll`, which all processes run from
@@ -44,7 +44,7 @@ logs: ## follow the logs of the platform's processes
 demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
-test: setup redis dnsmasq registry images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
+test: setup redis dnsmasq nftables registry chromium images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
 	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
@@ -59,7 +59,7 @@ format: setup ## put the code into the style that `check` asks for
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-bench: setup redis dnsmasq images ## all of the following
+bench: setup redis dnsmasq nftables images ## all of the following
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
@@ -71,7 +71,7 @@ bench-floods: setup redis ## what floods of HTTP/2 frames cost, and other client
 	@scripts/tools.sh bench
 	@$(PYTHON) -m bench.floods $(BENCH_ARGS)
 
-bench-coldstart: setup redis dnsmasq images ## from zero, beside docker run; BENCH_ARGS='--rounds 30'
+bench-coldstart: setup redis dnsmasq nftables images ## from zero, beside docker run; BENCH_ARGS='--rounds 30'
 	@$(PYTHON) -m bench.coldstart $(BENCH_ARGS)
 
 bench-build: setup redis dnsmasq images ## a second build, beside docker buildx build; memory of a large upload

@@ -1,5 +1,6 @@
 """Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -108,7 +109,7 @@ class Access:
         if not request.scope.get(_TRUSTED):
             return ANONYMOUS
         host = request.headers.get("host", "")
-        if not is_own_name(host):
+        if not is_own_name(host, socket.gethostname()):
             raise ForbiddenError(
                 f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
                 "use 127.0.0.1 or localhost, or https with a token"

@@ -8,7 +8,9 @@ from typing import Any
 
 from api.authorization import RBAC, ROLES
 from api.core_models import MODELS
+from knoll.config.egress import parse_egress
 from knoll.config.platform import check_config_map
+from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, VERDICTS
 from knoll.errors import FieldError, InvalidResourceError
 from knoll.kinds import Kind
 from knoll.resources import parsing
@@ -81,12 +83,26 @@ def _secret(body: Json, old: Json | None, problems: Problems) -> Json:
 
 def _namespace(body: Json, old: Json | None, problems: Problems) -> Json:
     name = body["metadata"]["name"]
+    problems += _egress_problems(body["metadata"].get("annotations") or {})
     labels = body["metadata"].get("labels") or {}
     body["metadata"] = {**body["metadata"], "labels": {**labels, "kubernetes.io/metadata.name": name}}
     body["spec"] = {"finalizers": ["kubernetes"]}
     phase = "Terminating" if body["metadata"].get("deletionTimestamp") else "Active"
     body["status"] = {**(body.get("status") or {}), "phase": phase}
     return body
+
+
+def _egress_problems(annotations: Mapping[str, str]) -> Problems:
+    problems = []
+    egress = annotations.get(EGRESS_ANNOTATION)
+    if egress is not None and egress not in VERDICTS:
+        where = f"metadata.annotations[{EGRESS_ANNOTATION}]"
+        problems.append(FieldError(f"Unsupported value: {egress!r}: supported values: {', '.join(VERDICTS)}", (where,)))
+    try:
+        parse_egress(annotations.get(EGRESS_ALLOW_ANNOTATION, ""))
+    except ValueError as error:
+        problems.append(FieldError(f"Invalid value: {error}", (f"metadata.annotations[{EGRESS_ALLOW_ANNOTATION}]",)))
+    return problems
 
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")

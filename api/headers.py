@@ -3,9 +3,12 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+ALWAYS = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+"""As kube-apiserver has them."""
+
 
 class AnswerHeaders:
-    """ASGI middleware: no cache keeps an answer, as kube-apiserver says it of all that it answers."""
+    """ASGI middleware: no cache keeps an answer, and no browser takes it for another type than it says."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -13,7 +16,9 @@ class AnswerHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_fields(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).setdefault("Cache-Control", "no-cache, private")
+                fields = MutableHeaders(scope=message)
+                for name, value in ALWAYS.items():
+                    fields.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, with_fields)

@@ -33,32 +33,39 @@ def foreign(headers: list[tuple[bytes, bytes]]) -> bool:
 
     Source: Fetch Standard, `Origin`; W3C Fetch Metadata, `Sec-Fetch-Site`.
     """
-    origin = host = b""
+    origins: list[bytes] = []
+    host = b""
     for name, value in headers:
         if name == b"sec-fetch-site" and value in (b"cross-site", b"same-site"):
             return True
         if name == b"origin":
-            origin = value
+            origins.append(value)
         elif name == b"host":
             host = value
-    if not origin:
-        return False
+    return any(_netloc(origin) != host.decode("latin-1").lower() for origin in origins)
+
+
+def _netloc(origin: bytes) -> str | None:
     try:
-        return urlsplit(origin.decode("latin-1")).netloc.lower() != host.decode("latin-1").lower()
+        return urlsplit(origin.decode("latin-1")).netloc.lower()
     except ValueError:
-        return True
+        return None
 
 
-def is_own_name(host: str) -> bool:
-    """Whether nobody can have pointed a name of his own here: an address, `localhost`, or a name without a dot.
+def is_own_name(host: str, machine: str = "") -> bool:
+    """Whether no one can have pointed a name of theirs here: an address, `localhost`, or the machine's own name.
 
-    Args: host: as the Host header has it.
+    Another name without a dot is none: a network may complete it, and answer for it, as it likes.
+
+    Args:
+        host: as the Host header has it.
+        machine: the name of this machine.
     """
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return False
-    if "." not in name or name.endswith(".localhost"):
+    if name in ("", "localhost", machine.lower()) or name.endswith(".localhost"):
         return True
     try:
         ip_address(name)

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from api import status
 from api.connections import HEALTH, Connections
+from api.headers import ALWAYS
 from knoll.errors import (
     BadRequestError,
     HeadTooLargeError,
@@ -125,7 +126,7 @@ class ApiProtocol(HttpToolsProtocol):
         if error is None and self._over_bound and path not in HEALTH:
             error = TooManyRequestsError(
                 "too many open connections from this address: close some, or try again later "
-                "(knoll.dev/max-connections-per-address in the ConfigMap config-security)"
+                "(max-connections-per-address in the ConfigMap config-security)"
             )
         self.app = self._application if error is None else _answering(error)
         super().on_headers_complete()
@@ -199,6 +200,7 @@ class ApiProtocol(HttpToolsProtocol):
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(body)).encode()),
                 (b"connection", b"close"),
+                *((name.lower().encode(), value.encode()) for name, value in ALWAYS.items()),
                 *self.server_state.default_headers,
             ]
             head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)

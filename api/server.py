@@ -96,6 +96,7 @@ def server(
         host,
         port,
         http=protocol.protocol(connections),
+        headers=[],  # `api.headers` adds those of every answer
         lifespan="on" if first else "off",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -22,6 +22,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from autoscaler import metrics, views
+from autoscaler.isolation import FirewallSocket, Isolation
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.room import Machine
@@ -82,6 +83,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
                 endpoints,
                 scale,
                 instances,
+                firewall=FirewallSocket(settings.firewall_socket) if settings.firewall_socket else None,
                 machine=Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction),
                 tick_seconds=settings.tick_seconds,
                 quiet_seconds=settings.quiet_seconds,
@@ -95,7 +97,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
                 await runtime.capacity()
             except (RedisError, KnollError) as error:
                 return str(error)
-            return ""
+            return holder.problem
 
         lease = Lease(redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
         leading = loop.create_task(lease.lead(holder.duty))
@@ -120,15 +122,21 @@ class Leader:
     def __init__(self, runtime: Runtime, make: Callable[[], Autoscaler]) -> None:
         self._runtime, self._make = runtime, make
         self.scalers: dict[str, Scaler] = {}
+        self._isolation: Isolation | None = None
+
+    @property
+    def problem(self) -> str:
+        """What keeps instances from being started; empty for nothing."""
+        return self._isolation.problem if self._isolation else ""
 
     async def duty(self) -> None:
         autoscaler = self._make()
-        self.scalers = autoscaler.scalers
+        self.scalers, self._isolation = autoscaler.scalers, autoscaler.isolation
         try:
             await self._take_over()
             await autoscaler.run()
         finally:
-            self.scalers = {}
+            self.scalers, self._isolation = {}, None
             await self._runtime.step_down()
 
     async def _take_over(self) -> None:

@@ -1,5 +1,6 @@
 """What went wrong with an instance, as a condition of its Revision. Pure."""
 
+from autoscaler.isolation import IsolationError
 from autoscaler.runtime.protocol import ContainerDied, InstanceStartError
 from autoscaler.sources import MissingSourceError
 from knoll.errors import ImageError, KnollError
@@ -37,6 +38,8 @@ def failure_of(error: KnollError, tries: int) -> Failure:
     if isinstance(error, InstanceStartError):
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
         return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
+    if isinstance(error, IsolationError):
+        return Failure("ResourcesAvailable", IsolationError.reason, str(error), final=False)
     return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
 
 

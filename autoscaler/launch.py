@@ -103,7 +103,11 @@ class Launch:
             names = " ".join(one.name for one in self.spec.init_containers)
             message = f"containers with incomplete status: [{names}]: init containers have to end with exit code 0"
             starting = Failure("ResourcesAvailable", INITIALIZING, message, final=False)
-        return await self._reported(starting, self._world.runtime.start(self.spec, scheduled=self._scheduled))
+        start = self._world.runtime.start(self.spec, scheduled=self._scheduled, admit=self._admit)
+        return await self._reported(starting, start)
+
+    async def _admit(self, address: str) -> None:
+        await self._world.admit(self.spec.name, self.spec.revision.partition("/")[0], address)
 
     async def _reported(self, step: Failure, work: Awaitable[T]) -> T:
         """Wait for a step of the start, and say what is waited for when that takes long."""

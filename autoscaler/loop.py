@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from autoscaler.delivery import Delivery
 from autoscaler.disk_watch import LOOK_SECONDS, DiskWatch
 from autoscaler.draining import QUIET_SECONDS, Draining
+from autoscaler.isolation import Firewall, Isolation
 from autoscaler.ladder import descend
 from autoscaler.listening import Listening
 from autoscaler.member import Member, World
@@ -67,6 +68,7 @@ class Autoscaler:
         scale: Table[ScaleStatus],
         instances: Table[RevisionInstances],
         *,
+        firewall: Firewall | None = None,
         machine: Machine = Machine(),  # noqa: B008
         tick_seconds: float = 2.0,
         quiet_seconds: float = QUIET_SECONDS,
@@ -102,6 +104,11 @@ class Autoscaler:
             longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=clock,
         )
+        self._config = LiveConfig(self._maps)
+        self._namespaces = Informer(store, kinds.NAMESPACE.id)
+        self.isolation = Isolation(
+            firewall, self._namespaces, lambda: self._config.current.security, self._runtime.network
+        )
         self._world = World(
             runtime,
             checker,
@@ -110,11 +117,11 @@ class Autoscaler:
             self.room,
             self._is_crowded,
             pull=Pulling(runtime, store, redis).ensure,
+            admit=self.isolation.admit,
             prepare=self._delivery.prepare,
             clock=clock,
         )
         self._pods = Informer(store, kinds.POD.id)
-        self._config = LiveConfig(self._maps)
         self._showing = Showing(instances, self._of)
         self._listening = Listening(redis, poked=self._poked, reported=self._report, heard=self._hears)
         self._watching = Watching(runtime, self._members, self._member, lambda one: self._adopt(one, None), clock)
@@ -132,7 +139,8 @@ class Autoscaler:
         """Lead until cancelled; instances run on."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                informers = Informers(self._store, [self._revisions, self._pods, self._quotas, *self._sources.values()])
+                followed = [self._revisions, self._pods, self._quotas, self._namespaces, *self._sources.values()]
+                informers = Informers(self._store, followed)
                 tasks.create_task(informers.run())
                 await informers.synced()
                 await self._config.synced()
@@ -148,6 +156,7 @@ class Autoscaler:
                     self._showing.run,
                     self._delivery.run,
                     self._disk.run,
+                    self.isolation.run,
                 )
                 for duty in duties:
                     tasks.create_task(duty())
@@ -178,6 +187,7 @@ class Autoscaler:
             await patiently(partial(self._publishing.remove, key))
 
     def _adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
+        self.isolation.know(instance.name, instance.revision.partition("/")[0], instance.address)
         scaler = self.scalers.get(instance.uid)
         # What is `starting` was begun by nobody who is left to end it.
         if scaler is not None and instance.state in ("running", "exited", "paused"):
@@ -204,6 +214,7 @@ class Autoscaler:
                 return
         log.info("instance removed", instance=instance.name, revision=instance.revision, why=why)
         await patiently(partial(self._runtime.stop, instance.name))
+        self.isolation.forget(instance.name)
 
     # Revisions
 
@@ -287,6 +298,7 @@ class Autoscaler:
             member.drain()
 
     def _configured(self) -> None:
+        self.isolation.configured()
         for scaler in self.scalers.values():
             revision = scaler.revision
             scaler.change(revision, scaling_spec(revision, self._config.current))
@@ -299,7 +311,9 @@ class Autoscaler:
         self._wake.set()
 
     def _member_changed(self, member: Member) -> None:
-        self._ended += member.stage == "gone"
+        if member.stage == "gone":
+            self._ended += 1
+            self.isolation.forget(member.name)
         self._mark(member.revision, anew=False)
 
     async def _work(self) -> None:

@@ -30,6 +30,8 @@ class World:
     """Told when a member does not fit: what rests may make room."""
     pull: Callable[[str, str], Awaitable[None]]
     """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
+    admit: Callable[[str, str, str], Awaitable[None]]
+    """Has the network policy in force for an instance (name, namespace, address); see `Isolation.admit`."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
     """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
     clock: Callable[[], float] = time.time

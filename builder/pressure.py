@@ -33,7 +33,7 @@ async def wait(settings: BuilderSettings, store: Store) -> bool:
 
 
 async def is_pressed(settings: BuilderSettings, store: Store) -> bool:
-    """Whether less is free than `knoll.dev/disk-pressure-free` says; False when that cannot be found out."""
+    """Whether less is free than `disk-pressure-free` says; False when that cannot be found out."""
     try:
         data = (await store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, security.NAME)).get("data") or {}
         threshold = security.parse(data).disk_pressure_free

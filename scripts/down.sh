@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+PLATFORM=${KNOLL_PLATFORM:-knoll}
+
 if ! docker info >/dev/null 2>&1; then
   note 'Docker does not answer: nothing runs'
   exit 0
@@ -12,18 +14,22 @@ fi
 # The processes end first, or the autoscaler would start again what is removed here.
 remove_instances() {
   local instances
-  mapfile -t instances < <(docker ps --all --quiet --filter label=knoll.dev/platform=knoll)
+  mapfile -t instances < <(docker ps --all --quiet --filter "label=knoll.dev/platform=$PLATFORM")
   [ "${#instances[@]}" -eq 0 ] || docker rm --force --volumes "${instances[@]}"
 }
 
+# By the process that made them, which is stopped by now.
+remove_rules() { docker compose run --rm --no-deps --quiet-pull firewall python -m knoll.firewall --remove; }
+
 remove_networks() {
   local networks
-  mapfile -t networks < <(docker network ls --quiet --filter label=knoll.dev/platform=knoll)
+  mapfile -t networks < <(docker network ls --quiet --filter "label=knoll.dev/platform=$PLATFORM")
   [ "${#networks[@]}" -eq 0 ] || docker network rm "${networks[@]}"
 }
 
 say 'Stopping the platform'
 timed 'processes' docker compose stop
 timed 'instances' remove_instances
+timed 'firewall rules' remove_rules
 timed 'docker compose down' docker compose down --volumes --remove-orphans
 timed 'networks' remove_networks

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Programs that Knoll's processes, tests and benchmarks run on the host. Does nothing for what is there already.
-# usage: scripts/tools.sh [redis|dnsmasq|python|kubectl|registry|bench]...
+# usage: scripts/tools.sh [redis|dnsmasq|nftables|python|kubectl|registry|chromium|bench]...
 #   redis     redis-server: the embedded Redis of `knoll up`, and the tests
 #   dnsmasq   dnsmasq: cluster-local names in the instances of `knoll up`, and the tests
+#   nftables  nft: keeps the instances of `knoll up` apart, and the tests
 #   python    Python 3.11 or later that can make virtual environments
 #   kubectl   the tests with a real kubectl
 #   registry  docker-registry: the tests with a real registry
+#   chromium  the tests with a real browser
 #   bench     nginx, wrk and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
 set -euo pipefail
@@ -30,6 +32,8 @@ tool() {
     redis) need redis-server 'The embedded Redis' apt_install redis-server ;;
     registry) need docker-registry 'Testing with a real registry' apt_install docker-registry ;;
     dnsmasq) need dnsmasq 'Names inside instances' apt_install dnsmasq-base ;;
+    nftables) need nft 'Keeping instances apart' apt_install nftables ;;
+    chromium) need chromium 'Testing with a real browser' apt_install chromium ;;
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
@@ -46,7 +50,7 @@ tool() {
       if ! have kubectl && [ "$(distribution)" = ubuntu ]; then die 'kubectl is missing; Ubuntu has it as a snap: snap install kubectl --classic'; fi
       need kubectl 'Testing with the real client' apt_install_newer kubectl
       ;;
-    *) die "no such tool: $1 (redis, dnsmasq, python, kubectl, registry, bench)" ;;
+    *) die "no such tool: $1 (redis, dnsmasq, nftables, python, kubectl, registry, chromium, bench)" ;;
   esac
 }
 

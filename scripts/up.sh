@@ -4,13 +4,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-NETWORK=knoll-instances
+PLATFORM=${KNOLL_PLATFORM:-knoll}
+NETWORK=$PLATFORM-instances
 
 # A network of that name which Compose did not make (the same platform ran on the host before) would stop Compose.
 remove_foreign_network() {
   local owner
   owner=$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}}' "$NETWORK" 2>/dev/null) || return 0
-  [ "$owner" != knoll ] || return 0
+  [ "$owner" != "$PLATFORM" ] || return 0
   note "removing the network $NETWORK, which Compose did not make"
   docker network rm "$NETWORK" >/dev/null || die "$NETWORK is in use by something else: end \`knoll up\` first"
 }
@@ -23,7 +24,7 @@ remake_network_of_other_addresses() {
   [ "$subnet" != "$wanted" ] || return 0
   note "$NETWORK has the addresses $subnet and not $wanted: making it anew, instances start again"
   docker compose down --remove-orphans >/dev/null 2>&1
-  mapfile -t instances < <(docker ps --all --quiet --filter label=knoll.dev/platform=knoll)
+  mapfile -t instances < <(docker ps --all --quiet --filter "label=knoll.dev/platform=$PLATFORM")
   [ "${#instances[@]}" -eq 0 ] || docker rm --force --volumes "${instances[@]}" >/dev/null
   docker network rm "$NETWORK" >/dev/null 2>&1 || ! docker network inspect "$NETWORK" >/dev/null 2>&1 ||
     die "$NETWORK is in use by something else: see \`docker network inspect $NETWORK\`"

@@ -98,7 +98,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         client.close()
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 @pytest.fixture

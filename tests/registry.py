@@ -82,7 +82,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
             yield Registry(host)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(30)
 
 
 def certificate(folder: Path, address: str) -> Path:

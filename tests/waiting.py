@@ -9,7 +9,7 @@ T = TypeVar("T")
 _PAUSE = 0.02
 
 
-async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 10.0, what: str = "the condition") -> T:
+async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 30.0, what: str = "the condition") -> T:
     """Call `check` until it returns something truthy without raising AssertionError; return that.
 
     Args:
@@ -32,7 +32,7 @@ async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 10.0
         await asyncio.sleep(_PAUSE)
 
 
-def eventually_sync(check: Callable[[], T], within: float = 10.0, what: str = "the condition") -> T:
+def eventually_sync(check: Callable[[], T], within: float = 30.0, what: str = "the condition") -> T:
     """The same for tests without an event loop."""
     deadline = time.monotonic() + within
     while True:

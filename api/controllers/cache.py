@@ -69,8 +69,13 @@ class Cache:
         return list(self._kept[resource])
 
     def owned(self, owner: Json, resource: str) -> list[Json]:
-        """Objects of a kind whose controller is `owner`, by name."""
-        keys = sorted(key for key in self._owned.get(owner["metadata"]["uid"], ()) if key[0] == resource)
+        """Objects of a kind, in the namespace of `owner`, whose controller it is; by name.
+
+        What names it from another namespace is not its own: anyone may write an owner reference there.
+        """
+        meta = owner["metadata"]
+        place = (resource, meta.get("namespace", ""))
+        keys = sorted(key for key in self._owned.get(meta["uid"], ()) if key[:2] == place)
         return [body for key in keys if (body := self.get(*key)) is not None]
 
     def routes_naming(self, namespace: str, what: str, name: str) -> frozenset[str]:

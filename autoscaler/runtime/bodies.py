@@ -15,6 +15,8 @@ PIDS_LIMIT = 4096
 """Processes and threads of one container: room for large thread pools, not for a fork bomb."""
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}}
 """20 MB a container; compressing would take the CPU of requests."""
+QUOTA_MARGIN = 16 * 1024**2
+"""Bytes that a quota is above the limit, at least: the engine's file systems count in blocks."""
 CPU_PERIOD = 100_000
 SUB_PATHS = (1, 45)
 """First API that mounts parts of volumes; older ones would mount all of it without a word."""
@@ -29,8 +31,8 @@ def cpu_shares(cores: float) -> int:
 
 
 def network(name: str, platform: str) -> Json:
-    """The instance network. Instances reach each other, as Pods do, and so does an activator in a container of its own;
-    Redis, the API and the engine are on no network of theirs."""
+    """The instance network. An activator in a container of its own reaches instances there; that they do not reach
+    each other is the firewall's affair. Redis, the API and the engine are on no network of theirs."""
     return {
         "Name": name,
         "Driver": "bridge",
@@ -100,6 +102,27 @@ def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[s
             "Mounts": [{"Type": "volume", "Source": volume, "Target": target, "VolumeOptions": {"NoCopy": True}}],
         },
     }
+
+
+def quota(limit: int) -> Json:
+    """Where the engine can bound a container's file system: a little above the limit, so that the instance is evicted
+    with its reason and the disk is safe in the meantime.
+
+    Args: limit: bytes.
+    """
+    return {"StorageOpt": {"size": str(limit + max(limit // 10, QUOTA_MARGIN))}}
+
+
+def look(platform: str, image_id: str) -> Json:
+    """A container that is never started: its file system is an image's, and can be asked."""
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/knoll-never-runs"],
+        "Labels": {labels.PLATFORM: platform, labels.ROLE: "look"},
+        "HostConfig": {
+            "NetworkMode": "none", "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"], "PidsLimit": 16,
+        },
+    }  # fmt: skip
 
 
 def container(

@@ -15,7 +15,7 @@ from autoscaler.runtime import bodies, inside, labels
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.images import Images
 from autoscaler.runtime.limiter import Limiter, limit_for
-from autoscaler.runtime.listing import Found, Listed, listed, sort_out
+from autoscaler.runtime.listing import Found, Listed, listed, network_of, sort_out
 from autoscaler.runtime.net import Net
 from autoscaler.runtime.pool import Pool
 from autoscaler.runtime.protocol import (
@@ -28,11 +28,12 @@ from autoscaler.runtime.protocol import (
     InstanceSpec,
     Listener,
     LogChunk,
+    Network,
     PullProgress,
     RuntimeEvent,
     Volume,
 )
-from autoscaler.runtime.starter import SandboxGoneError, Scheduled, Starter
+from autoscaler.runtime.starter import Admit, SandboxGoneError, Scheduled, Starter
 from autoscaler.runtime.volumes import Volumes
 from autoscaler.runtime.watch import Watch
 from knoll import disk
@@ -85,6 +86,7 @@ class DockerRuntime:
         self._busy: set[str] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._leads, self._prepared = not standby, False
+        self._seen_network = Network()
         self._watching: asyncio.Task[None] | None = None
         self._pooling: asyncio.Task[None] | None = None
 
@@ -129,14 +131,16 @@ class DockerRuntime:
 
     # --- life of an instance
 
-    async def start(self, spec: InstanceSpec, *, scheduled: Scheduled | None = None) -> Instance:
+    async def start(
+        self, spec: InstanceSpec, *, scheduled: Scheduled | None = None, admit: Admit | None = None
+    ) -> Instance:
         if spec.name in self._busy:
             raise AlreadyExistsError(f"instance {spec.name} is being started")
         self._busy.add(spec.name)
         self._pool.asked()
         try:
             async with self._limiter.slot():
-                return await self._start(spec, scheduled)
+                return await self._start(spec, scheduled, admit)
         finally:
             self._busy.discard(spec.name)
 
@@ -215,6 +219,9 @@ class DockerRuntime:
     async def capacity(self) -> Capacity:
         told = await self._engine.get("/info")
         return Capacity(cores=float(told["NCPU"]), memory_bytes=int(told["MemTotal"]))
+
+    def network(self) -> Network:
+        return self._seen_network
 
     async def gateway(self) -> str:
         """This machine's address on the instance network, where instances reach what runs beside the engine.
@@ -332,11 +339,11 @@ class DockerRuntime:
             log.warning("spare sandboxes are left behind; the next start adopts them", error=str(error))
         await self._engine.close()
 
-    async def _start(self, spec: InstanceSpec, scheduled: Scheduled | None) -> Instance:
+    async def _start(self, spec: InstanceSpec, scheduled: Scheduled | None, admit: Admit | None) -> Instance:
         for _ in range(_SANDBOX_TRIES):
             sandbox = await self._pool.take(spec.name)
             try:
-                instance = await self._starter.start(spec, sandbox, scheduled)
+                instance = await self._starter.start(spec, sandbox, scheduled, admit)
             except SandboxGoneError as error:
                 log.warning("a sandbox was gone, taking another", instance=spec.name, error=str(error))
                 continue
@@ -435,6 +442,7 @@ class DockerRuntime:
     async def _prepare(self) -> None:
         """Make what is missing on an engine that is seen for the first time."""
         await self._images.ensure_pause()
+        self._starter.quotas = await self._images.has_quotas()
         await self._ensure_network()
         await self._adopt()
         self._limiter.resize(limit_for((await self.capacity()).cores))
@@ -442,7 +450,7 @@ class DockerRuntime:
 
     async def _ensure_network(self) -> None:
         try:
-            await self._engine.get(f"/networks/{self._network}")
+            found = await self._engine.get(f"/networks/{self._network}")
         except EngineError as error:
             if error.status != 404:
                 raise RuntimeUnavailableError(f"network {self._network} cannot be looked up: {error}") from error
@@ -451,6 +459,8 @@ class DockerRuntime:
             except EngineError as refused:
                 if refused.status != 409:  # somebody else made it meanwhile
                     raise RuntimeUnavailableError(f"network {self._network} cannot be made: {refused}") from refused
+            found = await self._engine.get(f"/networks/{self._network}")
+        self._seen_network = network_of(found)
 
     def _sandbox_died(self, sandbox_id: str) -> None:
         if self._pool.forget(sandbox_id):

@@ -29,6 +29,7 @@ from autoscaler.runtime.protocol import (
     Listener,
     LogChunk,
     Mount,
+    Network,
     PullProgress,
     Resync,
     RuntimeEvent,
@@ -39,6 +40,7 @@ from knoll.errors import AlreadyExistsError, ImageError, KnollError, NotFoundErr
 from knoll.registry_secrets import Known
 
 KILLED, TERMINATED = 137, 143
+NETWORK = Network("br-fake", ("127.0.0.0/8",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +344,13 @@ class FakeRuntime:
     async def step_down(self) -> None:
         self.engine.check("step_down")
 
-    async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
+    async def start(
+        self,
+        spec: InstanceSpec,
+        *,
+        scheduled: Callable[[Instance], None] | None = None,
+        admit: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Instance:
         self.engine.check("start")
         if spec.name in self.engine.instances:
             raise AlreadyExistsError(f"instance {spec.name} is there already")
@@ -351,6 +359,8 @@ class FakeRuntime:
         try:
             if scheduled:
                 scheduled(_seen(one))
+            if admit:
+                await admit(one.address)
             for each in spec.init_containers:
                 await self._run_init(one, each)
             for each in spec.containers:
@@ -554,6 +564,9 @@ class FakeRuntime:
     async def capacity(self) -> Capacity:
         self.engine.check("capacity")
         return self.engine.capacity
+
+    def network(self) -> Network:
+        return NETWORK
 
     async def destroy(self) -> None:
         self.engine.check("destroy")

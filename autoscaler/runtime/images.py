@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.runtime import pause_image
+from autoscaler.runtime import bodies, pause_image
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
@@ -110,10 +110,20 @@ class Images:
             raise ImageError(f"image {image_id} cannot be looked up: {error}") from error
         return str((told.get("Config") or {}).get("User") or "")
 
+    async def has_quotas(self) -> bool:
+        """Whether this engine bounds a container's file system (overlay2 on XFS with pquota, btrfs, zfs)."""
+        body = bodies.look(self._platform, pause_image.REFERENCE)
+        body["HostConfig"] |= bodies.quota(0)
+        try:
+            made = await self._engine.create(body)
+        except EngineError:
+            return False
+        await self._engine.remove(made)
+        return True
+
     async def _look_for_tmp(self, image_id: str) -> bool:
         """Only a container's file system can be asked; this one is never started."""
-        body = {"Image": image_id, "Entrypoint": ["/knoll-never-runs"], "HostConfig": {"NetworkMode": "none"}}
-        body["Labels"] = {"knoll.dev/platform": self._platform, "knoll.dev/role": "look"}
+        body = bodies.look(self._platform, image_id)
         try:
             made = await self._engine.create(body)
         except EngineError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.runtime import labels
-from autoscaler.runtime.protocol import ContainerState, Instance, InstanceState
+from autoscaler.runtime.protocol import ContainerState, Instance, InstanceState, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,19 @@ def listed(item: Mapping[str, Any]) -> Listed:
         address=next(filter(None, addresses), ""),
         network=(item.get("HostConfig") or {}).get("NetworkMode") or "",
     )
+
+
+def network_of(inspected: Mapping[str, Any]) -> Network:
+    """What the engine says of a network.
+
+    Args: inspected: body of its `GET /networks/NAME`.
+    """
+    if inspected.get("Driver") != "bridge":
+        return Network()
+    own = (inspected.get("Options") or {}).get("com.docker.network.bridge.name")
+    configs = (inspected.get("IPAM") or {}).get("Config") or ()
+    subnets = (str(config.get("Subnet") or "") for config in configs)
+    return Network(own or f"br-{inspected['Id'][:12]}", tuple(each for each in subnets if each and ":" not in each))
 
 
 def sort_out(

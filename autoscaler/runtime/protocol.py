@@ -15,6 +15,17 @@ ADDRESS = "\0address\0"
 """Stands in a container's variables, command and arguments for the instance's IP address, which is known once it has a
 sandbox. No value that a user writes can hold it."""
 
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The instances' network as it is on the machine."""
+
+    bridge: str = ""
+    """Linux bridge; empty when it is of another kind, whose packets cannot be filtered here."""
+    subnets: tuple[str, ...] = ()
+    """IPv4, in CIDR form."""
+
+
 LogStream = Literal["stdout", "stderr"]
 
 
@@ -297,7 +308,13 @@ class Runtime(Protocol):
         """Another process may lead from now on: leave the spare sandboxes to it, go on looking."""
         ...
 
-    async def start(self, spec: InstanceSpec, *, scheduled: Callable[[Instance], None] | None = None) -> Instance:
+    async def start(
+        self,
+        spec: InstanceSpec,
+        *,
+        scheduled: Callable[[Instance], None] | None = None,
+        admit: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Instance:
         """Start an instance: take a sandbox, run the init containers, start the containers.
 
         Returns when every process runs, which says nothing of readiness; a process that ends at once is told by
@@ -307,6 +324,7 @@ class Runtime(Protocol):
             spec: what to start.
             scheduled: called once when a sandbox is in hand, before the engine is asked for a container: the address
                 is known from here on (state `starting`), so probing may begin before `start` returns.
+            admit: called with the address before any container runs, and waited for; what it raises ends the start.
 
         Raises:
             AlreadyExistsError: an instance of that name is there.
@@ -525,6 +543,10 @@ class Runtime(Protocol):
 
     async def memory_bytes(self, name: str) -> int:
         """Memory in use by an instance now, file cache that can be dropped left out. NotFoundError when none."""
+        ...
+
+    def network(self) -> Network:
+        """The network of instances, as the engine told of it last."""
         ...
 
     async def capacity(self) -> Capacity:

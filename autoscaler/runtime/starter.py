@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -25,6 +25,7 @@ RUNS_ALREADY = 304
 _NO_SANDBOX = ("cannot join network", "failed to join IPC", "joining network namespace")
 
 Scheduled = Callable[[Instance], None]
+Admit = Callable[[str], Awaitable[None]]
 
 
 class SandboxGoneError(KnollError):
@@ -36,8 +37,12 @@ class Starter:
 
     def __init__(self, engine: Engine, images: Images, watch: Watch, platform: str) -> None:
         self._engine, self._images, self._watch, self._platform = engine, images, watch, platform
+        self.quotas = False
+        """The engine bounds the file systems of containers."""
 
-    async def start(self, spec: InstanceSpec, sandbox: Sandbox, scheduled: Scheduled | None) -> Instance:
+    async def start(
+        self, spec: InstanceSpec, sandbox: Sandbox, scheduled: Scheduled | None, admit: Admit | None
+    ) -> Instance:
         """Run an instance in a sandbox; see `Runtime.start`. When it fails, sandbox included nothing is left.
 
         Raises:
@@ -48,6 +53,8 @@ class Starter:
         if scheduled:
             scheduled(_instance(spec, sandbox, now, running=False))
         try:
+            if admit:
+                await admit(sandbox.address)
             for one in spec.init_containers:
                 await self._run_init(spec, one, sandbox, made, now)
             for one in spec.containers:
@@ -133,6 +140,8 @@ class Starter:
             now=now,
             image_user=image.user,
         )
+        if self.quotas and one.resources.storage_limit is not None:
+            body["HostConfig"] |= bodies.quota(one.resources.storage_limit)
         name = labels.container_name(self._platform, spec.name, one.name)
         try:
             return await self._engine.create(body, name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,14 +82,23 @@ def config(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        headers=[("X-Content-Type-Options", "nosniff")],
         ws="none",
-        **options,
+        **{"headers": [("X-Content-Type-Options", "nosniff")], **options},
     )
 
 
-async def serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event, grace_seconds: int = 5) -> None:
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    grace_seconds: int = 5,
+    *,
+    listener: socket.socket | None = None,
+) -> None:
     """Serve until `stop` is set; open requests then have `grace_seconds` to end.
+
+    Args: listener: socket to serve on instead of one for `host` and `port`.
 
     Raises: OSError when the port is taken.
     """
@@ -96,7 +106,7 @@ async def serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event, grace_s
     stopping = asyncio.create_task(stop.wait())
     stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
-        await server.serve()
+        await server.serve(sockets=[listener] if listener else None)
     except SystemExit as error:  # uvicorn's way to say that it could not bind
         raise OSError(f"cannot listen on {host}:{port}; is the port taken?") from error
     finally:

@@ -250,10 +250,12 @@ class Collector:
         return None if informer is None else informer.get(namespace, name)
 
     def _dependents(self, body: Json) -> list[_Key]:
-        uid = body["metadata"].get("uid") or ""
+        """Objects that name it as an owner, where they may: in its namespace, or anywhere when it is in none."""
+        uid, namespace = body["metadata"].get("uid") or "", body["metadata"].get("namespace")
         if not uid:
             return []
-        return [(informer.resource, key) for informer in self._informers.values() for key in informer.keys(owner=uid)]
+        found = [(informer.resource, key) for informer in self._informers.values() for key in informer.keys(owner=uid)]
+        return [(resource, key) for resource, key in found if not namespace or key.startswith(f"{namespace}/")]
 
     def _place(self, ref: Json, dependent: Json) -> _Key | None:
         group = ref["apiVersion"].rpartition("/")[0]

@@ -58,7 +58,7 @@ def check_pressure(path: Path, least: int, what: str) -> None:
     if least and (free := free_bytes(path)) < least:
         raise StorageFullError(
             f"DiskPressure: {what} is refused while less than {quantity(least)} (config-security, "
-            f"knoll.dev/disk-pressure-free) is free on the disk of {path}: {in_words(free)} is; make room there, "
+            f"disk-pressure-free) is free on the disk of {path}: {in_words(free)} is; make room there, "
             "`docker system df` shows what takes it"
         )
 

@@ -117,7 +117,8 @@ def main() -> None:
 def _load_users(url: str, passwords: Mapping[str, str]) -> None:
     """Tell a Redis that runs already of another release's users; one that is started later reads them by itself."""
     from redis import Redis
-    from redis.exceptions import RedisError
+    from redis.exceptions import AuthenticationError, RedisError
+    from redis.exceptions import ConnectionError as RedisConnectionError
 
     from knoll import redis_rights
 
@@ -128,6 +129,10 @@ def _load_users(url: str, passwords: Mapping[str, str]) -> None:
     try:
         with Redis(parts.hostname, parts.port or 6379, username=user, password=password, socket_timeout=5) as redis:
             redis.acl_load()
+    except RedisConnectionError as error:
+        if isinstance(error, AuthenticationError):
+            print(f"Redis is to be restarted, so that it knows its users: {error}", file=sys.stderr)  # noqa: T201
+        # It does not run, and reads the file when it is started.
     except (RedisError, OSError) as error:
         print(f"Redis is to be restarted, so that it reads {ACL}: {error}", file=sys.stderr)  # noqa: T201
 

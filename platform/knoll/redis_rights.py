@@ -16,8 +16,8 @@ from knoll.instances import INSTANCES
 from knoll.scaling import ENDPOINTS, SCALE
 from knoll.traffic import ROUTING
 
-API, BUILDER, AUTOSCALER, ACTIVATOR, FIREWALL = "api", "builder", "autoscaler", "activator", "firewall"
-PROCESSES = (API, BUILDER, AUTOSCALER, ACTIVATOR, FIREWALL)
+API, BUILDER, AUTOSCALER, ACTIVATOR = "api", "builder", "autoscaler", "activator"
+PROCESSES = (API, BUILDER, AUTOSCALER, ACTIVATOR)
 LOADER = "keys"
 """User that may only make Redis read the file of users again."""
 HEALTH = "health"
@@ -71,7 +71,7 @@ RIGHTS: tuple[Right, ...] = (
         BUILDER: (kinds.BUILD_KIND, kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT),
         AUTOSCALER: (
             kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.VOLUME_CLAIM, kinds.POD,
-            kinds.RESOURCE_QUOTA,
+            kinds.RESOURCE_QUOTA, kinds.NAMESPACE,
         ),
     }),
     _key(keys.owned("*"), {API}),
@@ -83,8 +83,8 @@ RIGHTS: tuple[Right, ...] = (
     *_table(ROUTING, {API}, {ACTIVATOR}),
     *_table(ENDPOINTS, {AUTOSCALER}, {ACTIVATOR}),
     *_table(SCALE, {AUTOSCALER}, {API}),
-    *_table(INSTANCES, {AUTOSCALER}, {API, FIREWALL}),
-    *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR, FIREWALL}),
+    *_table(INSTANCES, {AUTOSCALER}, {API}),
+    *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR}),
     *_table(jobs.UNRESOLVED, {API, BUILDER}, {BUILDER}),
     *_table(jobs.RESOLUTIONS, {API, BUILDER}, {API}),
     *_table(jobs.BUILDS, {API, BUILDER}, {API}),
@@ -120,7 +120,6 @@ COMMANDS: Mapping[str, frozenset[str]] = {
     BUILDER: frozenset(_CONNECTION | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
     AUTOSCALER: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "info"}),
     ACTIVATOR: frozenset(_CONNECTION | _TABLES),
-    FIREWALL: frozenset(_CONNECTION | _TABLES),
 }
 """Commands of each process. Redis checks keys and channels of each of them, also within scripts."""
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -218,6 +218,8 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """Memory that instances may request together, in bytes; without it, what the engine's machine has."""
     paused_memory_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.25
     """Part of that memory that paused instances may keep; beyond it the longest paused go first."""
+    firewall_socket: Path | None = None
+    """Unix socket of the firewall; without it no packet of instances and builds is filtered."""
 
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)
@@ -233,6 +235,53 @@ class NamesSettings(CommonSettings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_address("names_host", self.names_host)
+
+
+class FirewallSettings(CommonSettings, frozen=True, kw_only=True):
+    """The firewall process (`python -m knoll.firewall`)."""
+
+    firewall_socket: Path | None = None
+    """Unix socket of the firewall; without it no packet of instances and builds is filtered."""
+    firewall_gateways: str = ""
+    """Gateways that instances reach, each as `address:port`; separated by commas."""
+    firewall_own_networks: str = ""
+    """Part of the instance network that the platform's own containers have, such as `10.201.0.0/17`; separated by
+    commas."""
+    instance_dns: str | None = None
+    """Address of the DNS server that instances ask, which knows cluster-local names; without it, the engine's."""
+    build_bridge: Annotated[str, Meta(max_length=15)] = ""
+    """Linux bridge of the network of builds; without it they are not filtered."""
+
+    def __post_init__(self) -> None:
+        _check_address("instance_dns", self.instance_dns)
+        try:
+            self.gateways, self.own_networks  # noqa: B018
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}FIREWALL_GATEWAYS or {PREFIX}FIREWALL_OWN_NETWORKS: {error}") from None
+
+    @property
+    def gateways(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each gateway. Raises: ValueError."""
+        pairs = [each.strip().rpartition(":") for each in self.firewall_gateways.split(",") if each.strip()]
+        return tuple((str(IPv4Address(address)), int(port)) for address, _, port in pairs)
+
+    @property
+    def own_networks(self) -> tuple[str, ...]:
+        """Networks in CIDR form. Raises: ValueError."""
+        return tuple(str(IPv4Network(each.strip())) for each in self.firewall_own_networks.split(",") if each.strip())
+
+
+class EngineProxySettings(CommonSettings, frozen=True, kw_only=True):
+    """The filter in front of the engine's socket (`python -m knoll.engine_proxy`)."""
+
+    docker_socket: Path = Path("/var/run/docker.sock")
+    """The container engine's socket."""
+    engine_sockets_dir: Path = Path("/run/knoll-engine")
+    """Folder where the engine proxy listens: `autoscaler/docker.sock` and `builder/docker.sock`."""
+    instance_network: str = "knoll-instances"
+    """Docker network that instances and activators share; made when missing."""
+    engine_capabilities: str = ""
+    """Capabilities that containers may be given beyond Docker's default ones; separated by commas."""
 
 
 class BuilderSettings(CommonSettings, frozen=True, kw_only=True):

@@ -111,7 +111,7 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reader.join(10)
+        reader.join(30)
         process.stdout.close()
         _unpin(name)
         shutil.rmtree(Path("/run/knoll") / name, ignore_errors=True)  # of a platform that was killed

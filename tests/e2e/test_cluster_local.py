@@ -1,15 +1,12 @@
 """Cluster-local names inside instances, and what of them is reached from outside; a host of one's own with TLS."""
 
-import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,55 +15,17 @@ import yaml
 from knoll import names_server
 from tests.component.activator.test_configured import certificate
 from tests.conftest import need
+from tests.e2e.calling import LOCAL, Caller, image, service  # noqa: F401 - a fixture
 from tests.e2e.platform import Platform, http
-from tests.images import image_name
 from tests.waiting import eventually_sync
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
-PROGRAM = Path(__file__).parent / "caller"
-IMAGE = image_name("caller")
-SERVICE = """
-apiVersion: serving.knative.dev/v1
-kind: Service
-metadata:
-  name: NAME
-  namespace: NAMESPACE
-  labels: LABELS
-spec:
-  template:
-    metadata: {name: NAME-one, annotations: {autoscaling.knative.dev/window: 6s}}
-    spec: {containers: [{image: IMAGE}]}
-  traffic: [{revisionName: NAME-one, percent: 100, tag: v1}]
----
-"""
-LOCAL = "{networking.knative.dev/visibility: cluster-local}"
 DOMAIN = "shop.example.com"
 
 
-def service(name: str, namespace: str = "default", labels: str = "{}") -> str:
-    values = {"IMAGE": IMAGE, "NAMESPACE": namespace, "NAME": name, "LABELS": labels}
-    return functools.reduce(lambda text, field: text.replace(field, values[field]), values, SERVICE)
-
-
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program of tests/e2e/caller."""
-    folder = tmp_path_factory.mktemp("caller")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-    if shutil.which("go"):
-        build = ["go", "build", "-ldflags=-s -w", "-o", str(folder / "caller"), "."]
-    else:
-        build = ["docker", "run", "--rm", "-v", f"{PROGRAM}:/src:ro", "-v", f"{folder}:/out", "-w", "/src",
-                 "-e", "CGO_ENABLED=0", "golang:1.24", "go", "build", "-o", "/out/caller", "."]  # fmt: skip
-    subprocess.run(build, cwd=PROGRAM, env=environment, check=True)
-    (folder / "Dockerfile").write_text('FROM scratch\nCOPY caller /caller\nENTRYPOINT ["/caller"]\n')
-    subprocess.run(["docker", "build", "-q", "-t", IMAGE, str(folder)], check=True, capture_output=True)
-    return IMAGE
-
-
-@pytest.fixture(scope="module")
-def services(platform: Platform, image: str) -> Iterator[None]:
+def services(platform: Platform, image: str) -> Iterator[None]:  # noqa: F811
     """A public caller, a cluster-local Service beside it, one in another namespace."""
     need("DNSMASQ", names_server.program() is not None)
     platform.kubectl("create", "namespace", "team")
@@ -82,23 +41,6 @@ def services(platform: Platform, image: str) -> Iterator[None]:
 @pytest.fixture
 def inside(platform: Platform, services: None) -> "Caller":
     return Caller(platform)
-
-
-class Caller:
-    """An instance that asks others."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    def ask(self, path: str, /, **query: str) -> httpx.Response:
-        with http(self._platform) as client:
-            return client.get(path, params=query, headers={"Host": "caller.default.localhost"})
-
-    def get(self, url: str, **query: str) -> Any:
-        return self.ask("/get", url=url, **query).json()
-
-    def lookup(self, name: str) -> Any:
-        return self.ask("/lookup", name=name).json()
 
 
 def outside(platform: Platform, host: str) -> int:
@@ -227,6 +169,59 @@ def test_a_host_of_ones_own_serves_https_at_the_address_that_it_says(
         assert re.fullmatch(rf"caller was asked as {DOMAIN}:\d+", curl(version).stdout)
     platform.kubectl("delete", "domainmapping", DOMAIN)
     platform.kubectl("delete", "secret", "shop")
+
+
+def mapping(host: str, namespace: str, target: str = "inner") -> str:
+    ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": target}
+    meta = {"name": host, "namespace": namespace}
+    kind = {"apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping"}
+    return json.dumps({**kind, "metadata": meta, "spec": {"ref": ref}})
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["caller.default.localhost", "v1-caller.default.localhost", "inner.default.svc", "inner.default", "127.0.0.1"],
+)
+def test_no_namespace_maps_the_host_of_another_ones_service(platform: Platform, inside: Caller, host: str) -> None:
+    refused = platform.kubectl("apply", "-f", "-", stdin=mapping(host, "team"), check=False)
+    if refused.returncode == 0:  # only the controllers know which namespaces there are
+        words = '{.status.conditions[?(@.type=="DomainClaimed")].reason}'
+        reason = ("get", "domainmapping", host, "-n", "team", "-o", f"jsonpath={words}")
+        eventually_sync(lambda: platform.kubectl(*reason).stdout == "DomainClaimFailed", within=30)
+        platform.kubectl("delete", "domainmapping", host, "-n", "team")
+    else:
+        assert f'invalid name "{host}"' in refused.stderr
+    assert inside.get("http://inner.default/")["body"] == "inner was asked as inner.default"
+    assert outside(platform, "caller.default.localhost") == 200
+
+
+def test_with_tenants_an_administrator_gives_hosts_away_and_takes_them_back(platform: Platform, inside: Caller) -> None:
+    host = "team.example.com"
+    platform.kubectl("create", "serviceaccount", "ci", "-n", "team")
+    platform.kubectl("create", "rolebinding", "ci", "-n", "team", "--clusterrole=edit", "--serviceaccount=team:ci")
+    try:
+        tenant = ("--as", "system:serviceaccount:team:ci")
+        platform.kubectl("apply", "-f", "-", *tenant, stdin=mapping(host, "team", "hello"))
+        platform.kubectl("apply", "-f", "-", stdin=service("hello", "team"))
+        wait = ("wait", f"domainmapping/{host}", "-n", "team", "--timeout=60s")
+        platform.kubectl(*wait, "--for=condition=DomainClaimed=False")
+        assert outside(platform, host) == 404
+        claim = json.dumps({
+            "apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "ClusterDomainClaim",
+            "metadata": {"name": host}, "spec": {"namespace": "team"},
+        })  # fmt: skip
+        refused = platform.kubectl("apply", "-f", "-", *tenant, stdin=claim, check=False)
+        assert "forbidden" in refused.stderr
+        platform.kubectl("apply", "-f", "-", stdin=claim)
+        platform.kubectl(*wait, "--for=condition=Ready")
+        assert outside(platform, host) == 200
+        platform.kubectl("delete", "cdc", host)
+        platform.kubectl(*wait, "--for=condition=Ready=False")
+        eventually_sync(lambda: outside(platform, host) == 404, within=30)
+    finally:
+        platform.kubectl("delete", "rolebinding", "ci", "-n", "team")
+        platform.kubectl("delete", "domainmapping", host, "-n", "team", "--ignore-not-found")
+        platform.kubectl("delete", "ksvc", "hello", "-n", "team", "--ignore-not-found")
 
 
 @pytest.mark.parametrize("part", ["names", "activator"])

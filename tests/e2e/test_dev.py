@@ -84,7 +84,7 @@ def dev(platform: Platform, folder: Path) -> Iterator[list[str]]:
     finally:
         process.kill()
         process.wait()
-        reader.join(10)
+        reader.join(30)
         lines.close()
         platform.kubectl("delete", "ksvc", NAME, "--ignore-not-found")
         listed = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={NAME}"]

@@ -57,7 +57,7 @@ def awake(platform: Platform) -> Any:
     """Wake the service; its one Pod that is ready."""
     with http(platform) as client:
         assert client.get("/", headers=HOST).status_code == 200
-    words = ("wait", "--for=condition=Ready", "pod", "-l", f"serving.knative.dev/revision={REVISION}", "--timeout=20s")
+    words = ("wait", "--for=condition=Ready", "pod", "-l", f"serving.knative.dev/revision={REVISION}", "--timeout=60s")
     eventually_sync(lambda: pods(platform), what="a Pod")
     platform.kubectl(*words)
     return next(pod for pod in pods(platform) if "deletionTimestamp" not in pod["metadata"])
@@ -84,7 +84,7 @@ class Following:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        self._reader.join(10)
+        self._reader.join(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
 

@@ -62,7 +62,7 @@ def test_one_platform_has_a_folder_until_it_is_ended_from_elsewhere(tmp_path: Pa
         assert second.returncode == 1
         assert f"`knoll up` runs already with {short.data} (process {short.process.pid})" in second.stderr
         ended = down(short)
-        assert (ended.returncode, short.process.wait(10)) == (0, 0), ended.stderr
+        assert (ended.returncode, short.process.wait(30)) == (0, 0), ended.stderr
         assert left(short) == []
         assert "no `knoll up` runs" in down(short, "--delete-data").stderr
         assert not short.data.exists()

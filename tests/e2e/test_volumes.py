@@ -185,7 +185,7 @@ def test_variables_come_from_objects_and_from_the_instance_itself(platform: Plat
     def shown_address() -> str:
         return platform.kubectl("get", "pod", told["env POD"], "-o", "jsonpath={.status.podIP}").stdout
 
-    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=10, what="the Pod shows that address")
+    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=30, what="the Pod shows that address")
     assert "env ABSENT" not in told
 
 

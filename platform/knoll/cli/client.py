@@ -158,6 +158,11 @@ def _refused(answer: httpx.Response) -> KnollError:
         message = str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
         message = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:500]}".strip()
+    if answer.status_code in (401, 403) and "authorization" not in answer.request.headers:
+        message += (
+            "\nThis request had no token: give a kubeconfig, with --kubeconfig or as KUBECONFIG "
+            "(with Compose: `docker compose exec api knoll kubeconfig > knoll.yaml`)"
+        )
     kind = {404: NotFoundError, 409: ConflictError}.get(answer.status_code, BadRequestError)
     return kind(message)
 

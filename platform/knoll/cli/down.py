@@ -60,8 +60,14 @@ def _end(data: Path, found: running.Run) -> None:
 
 def _sweep(found: running.Run) -> None:
     command = [sys.executable, "-m", "autoscaler", "--remove-all"]
-    done = subprocess.run(command, env={**os.environ, **found.environment}, capture_output=True, text=True)
+    environment = {**os.environ, **found.environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise StopError(
             f"containers are left, see `docker ps --filter label=knoll.dev/platform`: {done.stderr[-1000:]}"
         )
+    if "KNOLL_FIREWALL_SOCKET" in found.environment:
+        command = [sys.executable, "-m", "knoll.firewall", "--remove"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise StopError(f"firewall rules are left, see `nft list tables`: {done.stderr[-1000:]}")

@@ -29,6 +29,8 @@ class Inside:
 
     environment: Mapping[str, str]
     """Added to that of all processes."""
+    gateways: tuple[str, ...] = ()
+    """`address:port` of the gateways, as instances reach them."""
     names_server: tuple[str, ...] = ()
     """Command of the DNS server; empty for none."""
     warning: str = ""
@@ -48,20 +50,23 @@ async def look(environment: Mapping[str, str], folder: Path) -> Inside:
     ports = [int(port) for port in environment["KNOLL_ACTIVATOR_PORTS"].split(",")]
     ports += [int(port) for port in environment["KNOLL_ACTIVATOR_TLS_PORTS"].split(",") if port]
     hosts = ActivatorSettings.read().activator_host
-    found = {}
+    found, gateways = {}, []
     if not any(host in _ANY for host in hosts.split(",")) and not any(_cannot(address, port) for port in ports):
         found["KNOLL_ACTIVATOR_HOST"] = f"{hosts},{address}"
+    if any(host in (*_ANY, address) for host in found.get("KNOLL_ACTIVATOR_HOST", hosts).split(",")):
+        gateways = [f"{address}:{port}" for port in ports]
     problem = names_server.MISSING if names_server.program() is None else ""
     problem = problem or _cannot(address, GATEWAY_PORT) or _cannot(address, names_server.PORT, udp=True)
     if problem:
-        return Inside(found, warning=_without(problem))
+        return Inside(found, tuple(gateways), warning=_without(problem))
     found |= {
         "KNOLL_ACTIVATOR_LOCAL_HOST": address,
         "KNOLL_ACTIVATOR_LOCAL_PORTS": str(GATEWAY_PORT),
         "KNOLL_NAMES_DIR": str(folder),
         "KNOLL_INSTANCE_DNS": address,
     }
-    return Inside(found, names_server=(*_as_nobody(), *names_server.command(folder, address)))
+    gateways.append(f"{address}:{GATEWAY_PORT}")
+    return Inside(found, tuple(gateways), (*_as_nobody(), *names_server.command(folder, address)))
 
 
 def make_folder(platform: str, data: Path) -> Path:

@@ -15,12 +15,13 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 
 from knoll import names_server
-from knoll.cli import running
+from knoll.cli import isolation, running
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.cli.folder import data_folder
 from knoll.cli.output import output_option, show
 from knoll.disk import free_bytes, of_engine
 from knoll.errors import BadRequestError
+from knoll.firewall import nft
 from knoll.settings import BuilderSettings
 from knoll.tenancy import OWNER_BINDING
 
@@ -76,6 +77,20 @@ def engine(_: str) -> Iterator[Finding]:
     yield Finding("engine", True, f"Docker {version} at {path}")
 
 
+def shared_limits(_: str) -> Iterator[Finding]:
+    """What instances share of the machine. Never bad: the platform works either way."""
+    path = BuilderSettings.read().docker_socket
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
+            info = client.get("http://engine/info").raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return  # said by `engine`
+    found, mend = isolation.user_namespaces(info)
+    yield Finding("user namespaces", True, found, mend)
+    found, mend = isolation.inotify(isolation.inotify_limit(), mapped=not mend)
+    yield Finding("inotify", True, found, mend)
+
+
 def buildx(_: str) -> Iterator[Finding]:
     try:
         done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, timeout=_SECONDS)
@@ -100,6 +115,15 @@ def dnsmasq(_: str) -> Iterator[Finding]:
     yield Finding("dnsmasq", True, found or "dnsmasq is not installed", "" if found else mend)
 
 
+def firewall(_: str) -> Iterator[Finding]:
+    problem = nft.obstacle()
+    mend = "`knoll up` keeps instances and builds from each other and from this machine only so; Compose always does"
+    # Not bad: it is a choice where one person runs what they wrote.
+    yield Finding(
+        "firewall", True, problem or f"{nft.program()}, and the right to filter packets", mend * bool(problem)
+    )
+
+
 def disk(_: str) -> Iterator[Finding]:
     """That of the engine, and that of Redis and the uploads of `knoll up`."""
     folders = (of_engine("/var/lib/docker"), Path.home() / ".local/share/knoll")
@@ -107,7 +131,7 @@ def disk(_: str) -> Iterator[Finding]:
         free = free_bytes(folder)
         good = free >= LEAST_FREE_BYTES
         mend = (
-            "make room: `docker builder prune` drops the cache of builds; below knoll.dev/disk-pressure-free "
+            "make room: `docker builder prune` drops the cache of builds; below disk-pressure-free "
             "(config-security) builds and uploads are refused and the largest users of the disk evicted"
         )
         yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", "" if good else mend)
@@ -200,9 +224,11 @@ def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
 
 CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     engine,
+    shared_limits,
     buildx,
     redis,
     dnsmasq,
+    firewall,
     disk,
     names,
     ports,

@@ -19,6 +19,7 @@ from knoll.cli import inside, keys, running
 from knoll.cli.folder import data_option
 from knoll.cli.terminal import write
 from knoll.errors import KnollError
+from knoll.firewall import nft
 from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
 from knoll.supervise import Child, keep_running
 
@@ -26,7 +27,8 @@ log = structlog.get_logger()
 
 START_SECONDS = 60
 _COLOURS = {
-    "redis": "red", "api": "cyan", "builder": "magenta", "autoscaler": "yellow", "activator": "green", "names": "blue"
+    "redis": "red", "api": "cyan", "builder": "magenta", "autoscaler": "yellow", "activator": "green", "names": "blue",
+    "firewall": "white",
 }  # fmt: skip
 
 
@@ -83,6 +85,8 @@ def up(
         "KNOLL_LOG_LEVEL": "info" if verbose else "warning",
         "PYTHONUNBUFFERED": "1",
     }
+    if not nft.obstacle():
+        environment["KNOLL_FIREWALL_SOCKET"] = str((data / "firewall.sock").resolve())
     names = inside.make_folder(platform, data)
     with running.held(data, environment):
         run = _run(
@@ -171,6 +175,12 @@ async def _run(
         found = await inside.look(environment, names)
         if found.warning:
             console.print(f"[bold yellow]warning[/] {escape(found.warning)}", highlight=False)
+        if "KNOLL_FIREWALL_SOCKET" in environment:
+            settings = {"KNOLL_FIREWALL_GATEWAYS": ",".join(found.gateways), **found.environment}
+            start("firewall", [sys.executable, "-m", "knoll.firewall"], settings)
+        else:
+            text = f"instances and builds reach each other and this machine by address: {nft.obstacle()}"
+            console.print(f"[bold yellow]warning[/] {escape(text)}", highlight=False)
         if found.names_server:
             start("names", found.names_server, {})
         for name in ("autoscaler", "activator"):
@@ -183,6 +193,8 @@ async def _run(
         await asyncio.gather(*children)
         if not keep_instances:
             await _remove_instances(environment)
+            if "KNOLL_FIREWALL_SOCKET" in environment:
+                await _remove_rules(environment)
             shutil.rmtree(names, ignore_errors=True)
         stop_redis.set()
         if redis:
@@ -230,3 +242,11 @@ async def _remove_instances(environment: Mapping[str, str]) -> None:
     )
     if await process.wait():
         log.warning("containers of this platform are left; see `docker ps --filter label=knoll.dev/platform`")
+
+
+async def _remove_rules(environment: Mapping[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "knoll.firewall", "--remove", env={**os.environ, **environment}
+    )
+    if await process.wait():
+        log.warning("firewall rules of this platform are left; see `nft list tables`")

@@ -129,14 +129,14 @@ class Connection:
         return self.send(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n")
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *lines = head.rstrip("\r\n").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
         return int(line.split(" ")[1]), fields
 
     async def answer(self, head_only: bool = False) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             status, fields = await self.head()
             trailers: dict[str, str] = {}
             body = b""
@@ -151,7 +151,7 @@ class Connection:
 
     async def closed(self) -> bytes:
         """What still comes until the end of the connection."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             try:
                 return await self.reader.read()
             except ConnectionError:

@@ -131,7 +131,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_instance(
     call = channel.unary_unary("/test/Hang")(b"")
     await eventually(lambda: stage.gateway.revision(REVISION).in_flight() == 1)
     call.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await shouts.cancelled.wait()
     await eventually(lambda: not stage.gateway.live)
 

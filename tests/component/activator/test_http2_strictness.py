@@ -33,7 +33,7 @@ class Peer:
 
     async def outcome(self) -> str:
         """The status of the answer, or how it was refused."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 data = await self.client.reader.read(65536)
                 if not data:

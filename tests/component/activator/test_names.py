@@ -68,7 +68,7 @@ def server(port: int, command: list[str], *more: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
 
 
 @pytest.fixture

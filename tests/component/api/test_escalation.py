@@ -260,7 +260,7 @@ async def test_what_the_defences_stand_on_is_planted(api: Running, kind: Kind, n
 
 
 async def test_the_maximum_is_read_from_its_config_map(redis_url: str, settings: ApiSettings) -> None:
-    config = PlatformConfig().with_config_map("config-security", {"knoll.dev/max-token-expiration": "1h"})
+    config = PlatformConfig().with_config_map("config-security", {"max-token-expiration": "1h"})
     async with connected(redis_url, "test") as redis:
         store = RedisStore(redis)
         async with serving(store, settings, redis, config=lambda: config) as running:

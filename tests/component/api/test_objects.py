@@ -573,7 +573,7 @@ async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSett
     async with connected(f"redis://127.0.0.1:{free_port()}/0", "test") as redis:
         app = Trusting(create_app(RedisStore(redis), settings))
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for path in (SERVICES, f"{SERVICES}/hello", "/readyz"):
                 answer = await client.get(path)
                 assert reason(answer) == (503, "ServiceUnavailable")
@@ -596,7 +596,7 @@ async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> Non
             raise ZeroDivisionError
 
     transport = httpx.ASGITransport(app=Trusting(create_app(Broken(), settings)), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get(f"{SERVICES}/hello")
     assert reason(answer) == (500, "InternalError")
     assert "ZeroDivisionError" in answer.json()["message"]

@@ -38,7 +38,7 @@ async def redis(redis_url: str) -> AsyncIterator["Redis"]:
 @pytest.fixture
 async def api(redis: "Redis", settings: ApiSettings) -> AsyncIterator[Running]:
     config = PlatformConfig().with_config_map(
-        "config-security", {"knoll.dev/max-streams-per-user": "16", "knoll.dev/max-requests-per-user": "16"}
+        "config-security", {"max-streams-per-user": "16", "max-requests-per-user": "16"}
     )
     store = RedisStore(redis)
     async with serving(store, settings, redis, config=lambda: config) as running:
@@ -149,7 +149,7 @@ async def test_a_followed_log_ends_with_the_right_to_it(api: Running, redis: "Re
     ):
         lines = answer.aiter_lines()
         await unbind(api)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             text = [line async for line in lines]
         assert text[-1].startswith("the log ends: ")
         assert "cannot get resource" in text[-1]

@@ -240,7 +240,9 @@ async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_withou
         assert "no Services" in await _run(*command, "status", environment=own)
         printed = await _run(*command, "kubeconfig", environment=own)
         assert yaml.safe_load(printed)["clusters"][0]["cluster"]["server"] == api.tls
-        assert "is forbidden" in await api.knoll("status")
+        refused = await api.knoll("status")
+        assert "is forbidden" in refused
+        assert "This request had no token: give a kubeconfig" in refused
         checked = await _run(*command, "doctor", "--server", api.plain, "-o", "json", environment=own)
         assert f"{api.plain} asks for a token" in checked
         assert "no Services" in await _run(*command, "status", "--server", f"unix:{path}", environment=own)

@@ -224,7 +224,9 @@ async def test_a_slow_reader_misses_nothing(api: Running, config_map: Make) -> N
     big = {"text": "x" * 100_000}
     since = await version(api)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
-    request = f"GET {CONFIG_MAPS}?watch=true&resourceVersion={since} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = (
+        f"GET {CONFIG_MAPS}?watch=true&resourceVersion={since} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
     writer.write(request.encode())
     await reader.readuntil(b"\r\n\r\n")
     for number in range(120):

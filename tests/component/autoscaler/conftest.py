@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from autoscaler.isolation import Firewall
 from autoscaler.loop import Autoscaler
 from autoscaler.probes.checks import Checker
 from autoscaler.room import Machine
@@ -37,6 +38,8 @@ class World:
         self.engine = FakeEngine()
         self.machine = Machine()
         """What the next autoscaler is told of the machine."""
+        self.firewall: Firewall | None = None
+        """Of the next autoscaler."""
         self.quiet_seconds = 30.0
         """How long the next autoscaler leaves WebSockets alone."""
         self.store = RedisStore(redis)
@@ -60,6 +63,7 @@ class World:
                     self.endpoints,
                     self.scale,
                     self.instances,
+                    firewall=self.firewall,
                     machine=self.machine,
                     tick_seconds=0.1,
                     quiet_seconds=self.quiet_seconds,

@@ -17,7 +17,7 @@ def limited(limit: str) -> dict[str, Any]:
 
 
 async def security(world: World, **data: str) -> None:
-    keys = {f"knoll.dev/{name.replace('_', '-')}": value for name, value in data.items()}
+    keys = {f"{name.replace('_', '-')}": value for name, value in data.items()}
     meta = {"name": "config-security", "namespace": "knative-serving", "uid": "config-security"}
     await world.store.create(kinds.CONFIG_MAP.id, {"metadata": meta, "data": keys})
 

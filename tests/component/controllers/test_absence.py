@@ -34,7 +34,7 @@ class Server:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(30)
 
     def _answers(self) -> bool:
         with redis.Redis.from_url(self.url) as client:
@@ -65,7 +65,7 @@ async def test_controllers_go_on_when_redis_is_back(server: Server) -> None:
         await edge.stop()
         edge.start()
         await platform.apply(name="after")
-        await eventually(lambda: platform.is_ready("after"), within=20)
+        await eventually(lambda: platform.is_ready("after"), within=60)
         assert await platform.is_ready()
         assert platform.task is not None
         assert not platform.task.done()

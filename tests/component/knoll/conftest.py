@@ -45,7 +45,7 @@ class RedisProcess:
         assert self._server is not None
         self._server.send_signal(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
-            self._server.wait(10)
+            self._server.wait(30)
 
     def lose_data(self) -> None:
         """While it is down."""

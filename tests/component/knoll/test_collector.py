@@ -112,3 +112,14 @@ async def test_an_owner_of_a_kind_that_nobody_knows_is_taken_to_live(store: Memo
         return await left(store) == {("Route", "kept")}
 
     await eventually(gone)
+
+
+async def test_an_object_of_another_namespace_does_not_hold_a_deletion(store: MemoryStore) -> None:
+    owner = await service(store, finalizers=[FOREGROUND])
+    await create(store, CONFIGURATION, "foreign", owner, namespace="b", finalizers=["b.example.com/held"])
+    await store.delete(SERVICE.id, "a", "s")
+
+    async def gone() -> bool:
+        return await left(store) <= {("Configuration", "foreign")}
+
+    await eventually(gone)

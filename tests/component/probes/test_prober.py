@@ -69,7 +69,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 async def next_change(prober: Prober) -> Change:
     """The next change of what the instance is; probes that fail on the way are left out."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for change in prober.changes():
             if not isinstance(change, Failing):
                 return change
@@ -77,7 +77,7 @@ async def next_change(prober: Prober) -> Change:
 
 
 async def failing(prober: Prober, start: str) -> Failing:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for change in prober.changes():
             if isinstance(change, Failing) and change.message.startswith(start):
                 return change
@@ -86,7 +86,7 @@ async def failing(prober: Prober, start: str) -> Failing:
 
 async def test_readiness_is_seen_when_the_app_listens(stage: Stage) -> None:
     one = await stage.start(after=0.05)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(readiness=EAGER)})
     assert stage.engine.server(NAME).in_flight == 0
 
@@ -144,7 +144,7 @@ async def test_a_startup_probe_that_fails_too_often_ends_the_wait(stage: Stage) 
     one = await stage.start()
     startup = Probe(HttpCheck(PORT), **FAST)
     with pytest.raises(ProbeFailedError, match=r"user-container: Startup probe failed: .*404"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(startup=startup)})
 
 

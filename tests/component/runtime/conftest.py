@@ -1,12 +1,15 @@
 """The fixtures of the runtime's tests: one engine each, fake and real."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from autoscaler.runtime.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
-from tests.component.runtime.harness import DockerHarness, FakeHarness, Harness, build_image, docker_runs
+from knoll.engine_proxy import Gate, serve
+from knoll.engine_rules import AUTOSCALER, Policy
+from tests.component.runtime.harness import SOCKET, DockerHarness, FakeHarness, Harness, build_image, docker_runs
 from tests.conftest import need
 
 
@@ -18,13 +21,20 @@ def test_image(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
-async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
-    """An engine with a platform of its own."""
-    if request.param == "docker":
-        request.getfixturevalue("test_image")
-    made: Harness = FakeHarness() if request.param == "fake" else DockerHarness()
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
+    """An engine with a platform of its own. Docker is asked through the engine proxy, as with Compose."""
+    if request.param == "fake":
+        fake = FakeHarness()
+        yield fake
+        await fake.clean()
+        return
+    request.getfixturevalue("test_image")
+    made = DockerHarness()
+    proxy = await serve(Gate(Policy(AUTOSCALER, made.platform, made.network), SOCKET), tmp_path / "docker.sock")
+    made.socket = tmp_path / "docker.sock"
     yield made
     await made.clean()
+    proxy.close()
 
 
 @pytest.fixture

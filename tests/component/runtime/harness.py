@@ -103,10 +103,11 @@ class DockerHarness:
         self.platform = f"test-{uuid.uuid4().hex[:8]}"
         self.network = f"knoll-{self.platform}"
         self.warm_sandboxes = warm_sandboxes
+        self.socket = SOCKET
 
     def runtime(self, standby: bool = False) -> DockerRuntime:
         return DockerRuntime(
-            SOCKET,
+            self.socket,
             platform=self.platform,
             network=self.network,
             warm_sandboxes=self.warm_sandboxes,
@@ -191,7 +192,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 10.0) -> str:
+async def fetch(address: str, path: str = "/", port: int = PORT, within: float = 30.0) -> str:
     """The body of a GET, once the instance listens."""
 
     async def ask() -> str:

@@ -39,7 +39,7 @@ async def until_state(runtime: Runtime, state: str) -> Instance:
 
 
 async def first(events: AsyncIterator[RuntimeEvent], kind: type[RuntimeEvent]) -> RuntimeEvent:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for event in events:
             if isinstance(event, kind):
                 return event
@@ -485,7 +485,7 @@ async def test_followed_logs_end_with_the_container(runtime: Runtime, harness: H
     following = asyncio.create_task(text(runtime, "hello-1", follow=True))
     await asyncio.wait({following}, timeout=0.2)
     await harness.kill("hello-1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await following == "serving on 8080\n"
 
 

@@ -27,6 +27,8 @@ func main() {
 	})
 	http.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(get(r)) })
 	http.HandleFunc("/lookup", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(lookup(r)) })
+	http.HandleFunc("/dial", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(dial(r)) })
+	http.HandleFunc("/addresses", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(addresses()) })
 	http.HandleFunc("/mode", func(w http.ResponseWriter, r *http.Request) {
 		found, err := os.Stat(r.URL.Query().Get("path"))
 		if err != nil {
@@ -69,6 +71,29 @@ func lookup(r *http.Request) told {
 		return told{NotFound: notFound(err), Error: err.Error()}
 	}
 	return told{Addresses: found}
+}
+
+// dial opens a TCP connection to ?address and says whether somebody accepts it.
+func dial(r *http.Request) told {
+	connection, err := net.DialTimeout("tcp", r.URL.Query().Get("address"), 2*time.Second)
+	if err != nil {
+		return told{Error: err.Error()}
+	}
+	connection.Close()
+	return told{Status: http.StatusOK}
+}
+
+// addresses tells those of this instance, of every interface.
+func addresses() told {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return told{Error: err.Error()}
+	}
+	texts := []string{}
+	for _, one := range found {
+		texts = append(texts, one.String())
+	}
+	return told{Addresses: texts}
 }
 
 // notFound says whether there is no such name, as against a server that does not answer.

@@ -21,7 +21,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "exec": {"exec": {"command": ["/program", "probe"]}},
 }
 STARTING = [f"{kind}-{period}" for kind in KINDS for period in (0, 1)]
-LIVENESS = {**HTTP, "periodSeconds": 1, "failureThreshold": 2}
+# A slow answer is no failed probe on a busy machine.
+LIVENESS = {**HTTP, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 2}
 
 
 def starting(name: str) -> dict[str, Any]:
@@ -34,10 +35,9 @@ def starting(name: str) -> dict[str, Any]:
 
 
 def failing(name: str) -> dict[str, Any]:
-    """One instance at most: nobody else can answer when it turns unready."""
-    period = int(name.partition("-")[2])
-    one = {"autoscaling.knative.dev/max-scale": "1"}
-    return service(name, READINESS_IMAGE, one, readinessProbe={**HTTP, "periodSeconds": period})
+    """One instance at most: no other can answer when it turns unready, after one failed probe; period 0 is 10 s."""
+    probe = {**HTTP, "periodSeconds": int(name.partition("-")[2]), "failureThreshold": 1}
+    return service(name, READINESS_IMAGE, {"autoscaling.knative.dev/max-scale": "1"}, readinessProbe=probe)
 
 
 @pytest.fixture(scope="module")

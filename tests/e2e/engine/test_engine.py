@@ -81,7 +81,7 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
 
     def health() -> httpx.Response | None:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=10)
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30)
         except httpx.HTTPError:
             return None
 
@@ -90,7 +90,7 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
     try:
         eventually_sync(lambda: health() is not None, within=60, what="the admin port")
         eventually_sync(lambda: "cannot look after instances yet" in log.read_text(), within=60, what="a word of it")
-        told = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10)
+        told = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
         assert told.status_code == 503
         assert str(link) in told.text
         link.symlink_to(engine.socket)
@@ -100,7 +100,7 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
             return bool(engine.docker("ps", "-q", filters).stdout.split())
 
         eventually_sync(prepared, within=60, what="sandboxes")
-        assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
         assert process.poll() is None
     finally:
         process.terminate()

@@ -204,3 +204,11 @@ def test_a_stored_binding_names_users_groups_and_service_accounts() -> None:
     assert not found.covers(User("bo"), "team")
     assert not found.covers(User("crew"), "team")
     assert found.reason == 'RBAC: allowed by RoleBinding "b/team" of ClusterRole "edit"'
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+@pytest.mark.parametrize("verb", ["create", "update", "delete"])
+def test_hosts_are_given_away_by_those_alone_who_have_rights_everywhere(role: str, verb: str) -> None:
+    asked = Attributes(verb, "networking.internal.knative.dev", "clusterdomainclaims", name="www.example.com")
+    assert authorization.allowed(ROBOT, asked, bound(role)) is None
+    assert (authorization.allowed(ROBOT, asked, bound(role, "")) is not None) == (role != "view")

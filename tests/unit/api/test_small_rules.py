@@ -296,7 +296,10 @@ def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:
         ("localhost:8001", True),
         ("LOCALHOST.", True),
         ("knoll.localhost:8001", True),
-        ("api:8001", True),
+        ("mybox:8001", True),
+        ("MyBox", True),
+        ("api:8001", False),
+        ("wpad", False),
         ("", True),
         ("evil.example.com:8001", False),
         ("127.0.0.1.evil.example.com", False),
@@ -308,7 +311,7 @@ def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:
     ],
 )
 def test_names_that_nobody_can_point_here(host: str, own: bool) -> None:
-    assert origin.is_own_name(host) is own
+    assert origin.is_own_name(host, "MyBox") is own
 
 
 @given(st.text())

@@ -106,3 +106,13 @@ def test_any_order_of_arrival_ends_at_the_newest(order: list[int], removed_at: i
     else:
         assert found is not None
         assert found["metadata"]["resourceVersion"] == "8"
+
+
+def test_what_another_namespace_says_belongs_to_an_object_does_not() -> None:
+    cache = Cache()
+    owner = body("a", 1, meta={"uid": "u"})
+    reference = {"kind": "Configuration", "apiVersion": "serving.knative.dev/v1", "name": "a", "uid": "u"}
+    references = [{**reference, "controller": True}]
+    cache.put(REVISION, body("own", 2, meta={"uid": "1", "ownerReferences": references}))
+    cache.put(REVISION, body("foreign", 3, meta={"uid": "2", "namespace": "other", "ownerReferences": references}))
+    assert [found["metadata"]["name"] for found in cache.owned(owner, REVISION)] == ["own"]

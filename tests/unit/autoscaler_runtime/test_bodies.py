@@ -175,3 +175,8 @@ def test_an_own_volume_is_mounted_by_the_platforms_name_for_it_and_hides_what_th
         {**common, "Target": "/a", "ReadOnly": True, "VolumeOptions": {"NoCopy": True}},
         {**common, "Target": "/b", "ReadOnly": False, "VolumeOptions": {"NoCopy": True, "Subpath": "k"}},
     ]
+
+
+def test_a_quota_is_a_little_above_the_limit() -> None:
+    assert bodies.quota(1024**3) == {"StorageOpt": {"size": str(1024**3 + 1024**3 // 10)}}
+    assert bodies.quota(0) == {"StorageOpt": {"size": str(16 * 1024**2)}}

@@ -8,7 +8,7 @@ import pytest
 from knoll import jobs, keys, kinds, redis_rights
 from knoll.gateway_objects import GATEWAY_OBJECTS
 from knoll.instances import INSTANCES
-from knoll.redis_rights import ACTIVATOR, API, AUTOSCALER, BUILDER, FIREWALL, PROCESSES, RIGHTS
+from knoll.redis_rights import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
 from knoll.scaling import ENDPOINTS, SCALE
 from knoll.traffic import ROUTING
 
@@ -60,7 +60,7 @@ def test_every_key_and_channel_is_granted_once(key: str) -> None:
         (keys.TOKEN_KEY, {API}, {AUTOSCALER}),
         (keys.table(ROUTING), {API}, {ACTIVATOR}),
         (keys.table(ENDPOINTS), {AUTOSCALER}, {ACTIVATOR}),
-        (keys.table(GATEWAY_OBJECTS), {API}, {ACTIVATOR, FIREWALL}),
+        (keys.table(GATEWAY_OBJECTS), {API}, {ACTIVATOR}),
         (keys.table_followers(ROUTING), {API, ACTIVATOR}, set()),
         (keys.lease("autoscaler"), {AUTOSCALER}, set()),
         ("rq:job:build-1", {API, BUILDER}, set()),

@@ -12,11 +12,12 @@ from knoll.settings import (
     AutoscalerSettings,
     BuilderSettings,
     CommonSettings,
+    EngineProxySettings,
     NamesSettings,
     SettingsError,
 )
 
-ALL = (ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings, NamesSettings)
+ALL = (ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings, EngineProxySettings, NamesSettings)
 
 
 @pytest.mark.parametrize("kind", ALL)

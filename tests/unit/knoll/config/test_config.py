@@ -14,6 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api import core
+from knoll import kinds
 from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability, security
 from knoll.config.platform import NAMES, PlatformConfig, check_config_map, default_config_maps
 from knoll.config.request_log import Value
@@ -79,6 +81,13 @@ def test_every_explained_key_has_a_comment_above_it(module: ModuleType) -> None:
             assert before.startswith("# "), line
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
+def test_every_explained_key_can_be_written_through_the_api(module: ModuleType) -> None:
+    """Keys of ConfigMaps have no slash, as on Kubernetes: `knoll.dev/` is for annotations and labels."""
+    body = {"metadata": {"name": module.NAME, "namespace": "knative-serving"}, "data": yaml.safe_load(module.EXPLAINED)}
+    core.admit(body, None, kinds.CONFIG_MAP)
+
+
 def test_there_is_one_object_for_each_config_map() -> None:
     maps = default_config_maps()
     assert {body["metadata"]["name"] for body in maps} == NAMES
@@ -89,7 +98,7 @@ def test_there_is_one_object_for_each_config_map() -> None:
 
 
 GOOD: list[tuple[str, dict[str, str], str, Any]] = [
-    ("config-security", {"knoll.dev/max-token-expiration": "24h"}, "security.max_token_seconds", 86400),
+    ("config-security", {"max-token-expiration": "24h"}, "security.max_token_seconds", 86400),
     (
         "config-autoscaler",
         {"container-concurrency-target-percentage": "50"},
@@ -179,7 +188,7 @@ GOOD: list[tuple[str, dict[str, str], str, Any]] = [
     ),
     (
         "config-security",
-        {"knoll.dev/build-destinations": "10.1.0.0/16, git.corp"},
+        {"build-destinations": "10.1.0.0/16, git.corp"},
         "security.build_destinations",
         Destinations.parse("10.1.0.0/16,git.corp"),
     ),
@@ -205,8 +214,8 @@ def test_values_are_read_in_plain_units(name: str, data: dict[str, str], path: s
 BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-security",
-        {"knoll.dev/build-destinations": "10.0.0.0/33"},
-        ["knoll.dev/build-destinations: '10.0.0.0/33' is neither an address, a range, nor a host name"],
+        {"build-destinations": "10.0.0.0/33"},
+        ["build-destinations: '10.0.0.0/33' is neither an address, a range, nor a host name"],
     ),
     ("config-autoscaler", {"stable-window": "5s"}, ["stable-window: must be between 6s and 1h0m0s, not 5s"]),
     ("config-autoscaler", {"stable-window": "6500ms"}, ["stable-window: must be in whole seconds, not 6500ms"]),

@@ -618,7 +618,7 @@ def test_a_repository_on_a_private_network_is_taken_where_the_operator_allows_it
     body = _object(kinds.BUILD_KIND, {"source": {"git": {"url": "git://10.1.2.3/x"}}, "tag": "app"})
     with pytest.raises(InvalidResourceError):
         _create(body, kinds.BUILD_KIND)
-    config = PlatformConfig().with_config_map("config-security", {"knoll.dev/build-destinations": "10.1.0.0/16"})
+    config = PlatformConfig().with_config_map("config-security", {"build-destinations": "10.1.0.0/16"})
     assert _create(body, kinds.BUILD_KIND, config=config)["spec"]["tag"] == "app"
 
 

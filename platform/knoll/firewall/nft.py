@@ -1,0 +1,125 @@
+"""Rulesets to and from the kernel, by the program `nft`, and the news that something changed them."""
+
+import asyncio
+import errno
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from knoll.errors import KnollError
+
+MISSING = "nft is not installed: install it (Debian: apt-get install nftables)"
+SECONDS = 20.0
+"""For one run of nft; the kernel needs milliseconds."""
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where nft is looked for when it is not on PATH, which on Debian has none of these for users other than root."""
+_CAP_NET_ADMIN = 12
+_NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
+"""linux/netlink.h, linux/netfilter/nfnetlink.h."""
+_SETTLE_SECONDS = 0.05
+"""One change is told in several messages."""
+
+
+class FirewallError(KnollError):
+    """The kernel does not take the rules; the message says why."""
+
+    code, reason = 503, "FirewallUnavailable"
+
+
+def program() -> str | None:
+    """Path of nft; None when it is not installed."""
+    return shutil.which("nft") or shutil.which("nft", path=_SBIN)
+
+
+def obstacle() -> str:
+    """Why this process cannot filter packets; empty when it can."""
+    if not may_filter():
+        return "filtering packets needs the right NET_ADMIN: run it as root"
+    return MISSING if program() is None else ""
+
+
+def may_filter() -> bool:
+    """Whether this process has the right NET_ADMIN."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_NET_ADMIN & 1)
+
+
+async def apply(text: str) -> None:
+    """Have the kernel take a whole ruleset, or nothing of it. Raises: FirewallError."""
+    await _run("-f", "-", stdin=text)
+
+
+async def listing(table: str) -> str:
+    """Both tables of that name as the kernel has them; empty for one that is not there. Raises: FirewallError."""
+    texts = []
+    for family in ("inet", "bridge"):
+        try:
+            texts.append(await _run("--stateless", "list", "table", family, table))
+        except FirewallError as error:
+            if "No such file or directory" not in str(error):
+                raise
+            texts.append("")
+    return "".join(texts)
+
+
+async def changes() -> AsyncIterator[None]:
+    """Yields each time that something, this process included, changed rules of the machine."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER) as news:
+        news.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+        while True:
+            await _readable(news)
+            await asyncio.sleep(_SETTLE_SECONDS)
+            _drain(news)
+            yield
+
+
+def _drain(news: socket.socket) -> None:
+    while True:
+        try:
+            news.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # there were more messages than the socket holds: news all the same
+                raise
+
+
+async def _readable(news: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(news, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(news)
+
+
+async def _run(*arguments: str, stdin: str = "") -> str:
+    binary = program()
+    if binary is None:
+        raise FirewallError(MISSING)
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, complaint = await process.communicate(stdin.encode())
+    except TimeoutError as error:
+        raise FirewallError(f"nft has not ended after {SECONDS:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        raise FirewallError(f"nft: {complaint.decode(errors='replace').strip()[:1000]}")
+    return output.decode()

@@ -1,0 +1,216 @@
+"""From a policy to the text of a ruleset for `nft -f`. Pure.
+
+Two tables for a platform, named after it. `inet` holds the law for whatever passes the machine's IP layer: what comes
+from the bridge of instances or of builds to this machine (hook input) or through it (hook forward), and what comes to
+instances from elsewhere. `bridge` holds it for what goes from one instance to another on their bridge, which passes the
+IP layer on engines with br_netfilter alone; where it does, `inet` answers it with a reset before `bridge` drops it.
+
+Rules of `bridge` know instances by their subnet and not by the bridge: not every kernel has `meta ibrname`. Instances
+cannot take another address or send as another: they have neither NET_ADMIN nor NET_RAW.
+
+Connections that something else opened are let answer (`ct direction reply`); packets in the direction in which an
+instance opened one are judged each, so that a policy holds for open connections too.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, collapse_addresses
+
+from knoll.config.egress import EgressRule
+from knoll.firewall.policy import Policy, Verdict
+
+PRIVATE = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+)  # fmt: skip
+"""What is not the Internet. Source: IANA IPv4 Special-Purpose Address Registry, without documentation networks, which
+lead nowhere, and with multicast."""
+DNS_PORT = 53
+PRIORITY = -10
+"""Before the rules of Docker and of most hosts; packets that pass here still have to pass theirs."""
+BRIDGE_PRIORITY = 10
+"""After br_netfilter, which has `inet` answer first."""
+_SYN = "tcp flags & (fin | syn | rst | ack) == syn"
+
+Resolved = Mapping[str, tuple[str, ...]]
+"""Host name to its IPv4 addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What does not change while the process runs."""
+
+    platform: str
+    """Name of the platform: that of its tables, too."""
+    gateways: tuple[tuple[str, int], ...] = ()
+    """Addresses and TCP ports of the gateways, as instances reach them."""
+    dns: str = ""
+    """Address of the DNS server of instances; empty when they ask the engine's."""
+    own: tuple[str, ...] = ()
+    """Networks in CIDR form, within that of the instances: addresses of the platform's own containers."""
+    resolvers: tuple[str, ...] = ()
+    """Addresses of the machine's DNS servers, which the engine's own asks as the container that asks it."""
+    build_bridge: str = ""
+    """Linux bridge of the network of builds."""
+
+    @property
+    def table(self) -> str:
+        return f"knoll-{self.platform}"
+
+
+def removal(wiring: Wiring) -> str:
+    """Text that takes both tables away, whether they are there or not."""
+    return "".join(
+        f"add table {family} {wiring.table}\ndelete table {family} {wiring.table}\n" for family in ("inet", "bridge")
+    )
+
+
+def ruleset(wiring: Wiring, policy: Policy, resolved: Resolved) -> str:
+    """The whole text: the tables as they were go, and come as they are to be, in one transaction.
+
+    Args:
+        wiring: see there.
+        policy: see there.
+        resolved: of each host name that the policy names; one that is missing opens nothing.
+    """
+    text = removal(wiring)
+    if not policy.isolated:
+        return text
+    text += _table("inet", wiring.table, [*_inet(wiring, policy, resolved)])
+    if policy.bridge and policy.subnets:
+        text += _table("bridge", wiring.table, [*_bridge(wiring, policy)])
+    return text
+
+
+def _inet(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
+    instances, builds = policy.bridge, wiring.build_bridge
+    yield _set("private", "ipv4_addr", PRIVATE)
+    from_bridges, to_bridges, to_host = [], [], []
+    if instances:
+        from_bridges += [f'iifname "{instances}" oifname "{instances}" goto between_instances']
+        from_bridges += [f'iifname "{instances}" goto from_instances']
+        to_bridges += [f'oifname "{instances}" goto to_instances']
+        to_host += [f'iifname "{instances}" goto instances_to_host']
+    if builds:
+        from_bridges += [f'iifname "{builds}" goto from_builds']
+        to_bridges += [f'oifname "{builds}" goto answers_only']
+        to_host += [f'iifname "{builds}" goto builds_to_host']
+    forward = [*from_bridges, *to_bridges]
+    yield _chain("forward", [f"type filter hook forward priority {PRIORITY}; policy accept;", *forward])
+    yield _chain("input", [f"type filter hook input priority {PRIORITY}; policy accept;", *to_host])
+    if instances:
+        yield from _instances(wiring, policy, resolved)
+    if builds:
+        yield _chain("builds_listed", _listed(policy.build_allow, resolved))
+        opened = ["jump builds_listed", *_dns(wiring.resolvers)]
+        yield _chain("from_builds", [*_ANSWERS, *opened, *_INTERNET])
+        yield _chain("builds_to_host", [*_ANSWERS, *opened, "goto refused"])
+    yield _chain("answers_only", ["ct state established,related accept", "drop"])
+    yield _chain("refused", ["meta l4proto tcp reject with tcp reset", "reject with icmpx type admin-prohibited"])
+
+
+_ANSWERS = ("ct state related accept", "ct direction reply ct state established accept")
+_INTERNET = ("meta nfproto ipv6 goto refused", "ip daddr @private goto refused", "accept")
+
+
+def _instances(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
+    yield _set("instances", "ipv4_addr", policy.subnets)
+    yield _set("own", "ipv4_addr", wiring.own)
+    names = sorted(policy.namespaces)
+    for number, name in enumerate(names):
+        namespace = policy.namespaces[name]
+        yield _chain(f"listed_{number}", _listed(namespace.allow, resolved))
+        yield _chain(f"egress_{number}", _egress(f"listed_{number}", namespace.egress))
+    for chain in ("egress", "listed"):
+        targets = [
+            f"{address} : goto {chain}_{number}"
+            for number, name in enumerate(names)
+            for address in policy.namespaces[name].addresses
+        ]
+        yield _elements(f"map {chain}_of_namespaces", "ipv4_addr : verdict", targets, interval=False)
+    yield _chain("listed", ["ip saddr vmap @listed_of_namespaces", *_listed(policy.allow, resolved)])
+    yield _chain("egress", ["ip saddr vmap @egress_of_namespaces", *_egress("listed", policy.egress)])
+    platform = [*_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else wiring.resolvers)]
+    # Of IPv6 there are link-local addresses at most; nothing of theirs leaves.
+    own_address = ["meta nfproto ipv6 goto refused", "ip saddr != @instances drop"]
+    yield _chain("between_instances", [*_between(wiring), "goto refused"])
+    # Ports that the engine publishes for the platform's own containers are for all.
+    yield _chain("to_instances", ["ct state established,related accept", "ct status dnat ip daddr @own accept", "drop"])
+    yield _chain("from_instances", [*own_address, *_ANSWERS, *platform, "goto egress"])
+    yield _chain("instances_to_host", [*own_address, *_ANSWERS, *platform, "jump listed", "goto refused"])
+
+
+def _bridge(wiring: Wiring, policy: Policy) -> Iterable[str]:
+    yield _set("instances", "ipv4_addr", policy.subnets)
+    yield _set("own", "ipv4_addr", wiring.own)
+    yield _chain(
+        "forward",
+        [
+            f"type filter hook forward priority {BRIDGE_PRIORITY}; policy accept;",
+            "ether type arp arp daddr ip @instances goto arp_between",
+            "ether type ip ip daddr @instances goto between",
+            "ether type ip ip saddr @instances goto between",  # broadcast and multicast too
+        ],
+    )
+    yield _chain("arp_between", ["arp saddr ip @own accept", "arp daddr ip @own accept", "drop"])
+    yield _chain("between", [*_between(wiring), "drop"])
+
+
+def _between(wiring: Wiring) -> list[str]:
+    """What passes from one address of the instances' network to another."""
+    # Without state, so that no kernel needs to track connections on bridges: who answers sends no first packet.
+    answers = f"ip daddr @own meta l4proto tcp {_SYN.replace('==', '!=')} accept"
+    return ["ip saddr @own accept", *_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else ()), answers]
+
+
+def _egress(listed: str, verdict: Verdict) -> list[str]:
+    return [f"jump {listed}", *(_INTERNET if verdict == "allow" else ("goto refused",))]
+
+
+def _listed(destinations: Iterable[EgressRule], resolved: Resolved) -> list[str]:
+    """Rules that let destinations pass, as their sender names them: before the engine translates the address and port
+    of a published one."""
+    by_port: dict[int, list[IPv4Network]] = {}
+    for destination in destinations:
+        network = destination.network
+        networks = [network] if network else [IPv4Network(one) for one in resolved.get(destination.host, ())]
+        if networks:
+            by_port.setdefault(destination.port or 0, []).extend(networks)
+    return [
+        f"ct original ip daddr {{ {', '.join(map(str, collapse_addresses(networks)))} }} "
+        + (f"meta l4proto {{ tcp, udp }} ct original proto-dst {port} accept" if port else "accept")
+        for port, networks in sorted(by_port.items())
+    ]
+
+
+def _gateways(wiring: Wiring) -> list[str]:
+    return [f"ip daddr {address} tcp dport {port} accept" for address, port in wiring.gateways]
+
+
+def _dns(addresses: Iterable[str]) -> list[str]:
+    return [f"ip daddr {address} meta l4proto {{ tcp, udp }} th dport {DNS_PORT} accept" for address in addresses]
+
+
+def _set(name: str, kind: str, networks: Iterable[str]) -> str:
+    collapsed = collapse_addresses(IPv4Network(one) for one in networks)
+    return _elements(f"set {name}", kind, [str(network) for network in collapsed], interval=True)
+
+
+def _elements(head: str, kind: str, elements: list[str], *, interval: bool) -> str:
+    lines = [f"type {kind}", *(["flags interval"] if interval else [])]
+    if elements:
+        lines.append(f"elements = {{ {', '.join(elements)} }}")
+    return _block(head, lines)
+
+
+def _chain(name: str, rules: Iterable[str]) -> str:
+    return _block(f"chain {name}", rules)
+
+
+def _table(family: str, name: str, blocks: Iterable[str]) -> str:
+    return _block(f"table {family} {name}", blocks)
+
+
+def _block(head: str, lines: Iterable[str]) -> str:
+    inner = "".join(f"{line.rstrip()}\n" for line in lines)
+    return f"{head} {{\n{inner}}}\n"

@@ -1,0 +1,28 @@
+"""The kernel takes every policy, whole, and shows it the same each time."""
+
+import subprocess
+
+from hypothesis import HealthCheck, given, settings
+
+from knoll.firewall.policy import Policy
+from knoll.firewall.ruleset import Wiring, ruleset
+from tests.component.firewall import hosts
+from tests.component.firewall.hosts import Machine
+from tests.firewall_policies import policies, resolutions
+
+WIRING = Wiring(
+    "taken",
+    gateways=(("10.201.0.2", 80), ("10.201.0.2", 8080)),
+    dns="10.201.0.3",
+    own=("10.201.0.0/17",),
+    resolvers=("192.168.1.1", "192.168.1.2"),
+    build_bridge=hosts.BUILD_BRIDGE,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(policies(), resolutions())
+def test_every_policy_is_taken(machine: Machine, policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+    command = ["ip", "netns", "exec", machine["machine"].namespace, "nft", "-f", "-"]
+    done = subprocess.run(command, input=ruleset(WIRING, policy, resolved), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

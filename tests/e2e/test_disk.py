@@ -1,0 +1,59 @@
+"""An instance that writes more to the disk than it may is evicted, says why, and is replaced."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.component.runtime.harness import build_image
+from tests.e2e.platform import Platform, http
+from tests.images import image_name
+from tests.waiting import eventually_sync
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
+
+IMAGE = image_name("disk")
+SERVICE = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: writer}
+spec:
+  template:
+    metadata: {annotations: {autoscaling.knative.dev/min-scale: "1"}}
+    spec:
+      containers:
+        - image: IMAGE
+          resources: {requests: {ephemeral-storage: 1Mi}, limits: {ephemeral-storage: 8Mi}}
+"""
+
+
+def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words(
+    platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    build_image(tmp_path_factory.mktemp("program"), IMAGE)
+    platform.kubectl("apply", "-f-", stdin=SERVICE.replace("IMAGE", IMAGE))
+    try:
+        platform.kubectl("wait", "ksvc/writer", "--for=condition=Ready", "--timeout=60s")
+        (pod,) = json.loads(platform.kubectl("get", "pods", "-lserving.knative.dev/service=writer", "-ojson").stdout)[
+            "items"
+        ]
+        shown = pod["spec"]["containers"][0]["resources"]
+        assert shown["limits"]["ephemeral-storage"] == "8Mi"
+        (container,) = platform.containers("label=serving.knative.dev/service=writer", "label=knoll.dev/role=app")
+        copied = subprocess.run(["head", "-c", str(16 * 1024**2), "/dev/zero"], capture_output=True, check=True).stdout
+        (tmp_path_factory.getbasetemp() / "large").write_bytes(copied)
+        command = ["docker", "cp", str(tmp_path_factory.getbasetemp() / "large"), f"{container}:/large"]
+        subprocess.run(command, check=True, capture_output=True)
+
+        def told() -> str:
+            name = pod["metadata"]["name"]
+            return platform.kubectl("get", "events", f"--field-selector=involvedObject.name={name}").stdout
+
+        eventually_sync(lambda: "Evicted" in told(), within=60, what="the Event")
+        assert 'Container user-container exceeded its local ephemeral storage limit "8Mi".' in told()
+        eventually_sync(lambda: container not in platform.containers(), within=30, what="it is gone")
+        with http(platform) as client:
+            answer = client.get("/", headers={"Host": "writer.default.localhost"})
+        assert answer.status_code == 200, "another one serves"
+    finally:
+        platform.kubectl("delete", "ksvc", "writer", "--ignore-not-found")
