@@ -109,7 +109,8 @@ class Access:
         if not request.scope.get(_TRUSTED):
             return ANONYMOUS
         host = request.headers.get("host", "")
-        if not is_own_name(host, socket.gethostname()):
+        # No page reaches a Unix socket, whose clients have no address.
+        if request.scope["client"] and not is_own_name(host, socket.gethostname()):
             raise ForbiddenError(
                 f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
                 "use 127.0.0.1 or localhost, or https with a token"
