@@ -78,7 +78,7 @@ def create_app(
     metrics = Metrics()
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
-    subresources = Subresources(store, redis, settings.autoscaler_url)
+    subresources = Subresources(store, redis, settings.autoscaler_url, settings.keyring)
     space = Space(settings, config)
     uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics, space.check_upload)
     writes = Writes(store, Admission(config), space=space)

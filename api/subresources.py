@@ -1,6 +1,7 @@
 """Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from starlette.responses import StreamingResponse
 
 from api.build_pods import pod_or_build
 from api.paths import Target
-from knoll import build_log
+from knoll import build_log, process_tokens, tokens
 from knoll.errors import BadRequestError, RuntimeUnavailableError
 from knoll.kinds import BUILD_KIND, POD
+from knoll.sealing import PLAIN, Keyring
 from knoll.store import Store
 
 if TYPE_CHECKING:
@@ -27,10 +29,11 @@ TEXT = "text/plain; charset=utf-8"
 class Subresources:
     """Streams of text below an object."""
 
-    def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str) -> None:
+    def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
         self._store = store
         self._redis = redis
         self._autoscaler_url = autoscaler_url
+        self._keyring = keyring
         self.closing = asyncio.Event()
 
     @cached_property
@@ -81,9 +84,14 @@ class Subresources:
         path = f"/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
         import httpx
 
+        headers = {}
+        if self._redis is not None:
+            key = await tokens.shared_key(self._redis, self._keyring)
+            headers["Authorization"] = f"Bearer {process_tokens.mint(key, time.time())}"
         try:
             answer = await self._client.send(
-                self._client.build_request("GET", path, params=dict(request.query_params)), stream=True
+                self._client.build_request("GET", path, params=dict(request.query_params), headers=headers),
+                stream=True,
             )
         except httpx.HTTPError as error:
             raise RuntimeUnavailableError(f"the logs of instances cannot be read now: {error}") from None

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import msgspec
 import structlog
@@ -38,6 +39,7 @@ from knoll.redis_store import SMALL_RING, RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
 from knoll.settings import AutoscalerSettings
+from knoll.tokens import shared_key
 
 log = structlog.get_logger()
 
@@ -101,7 +103,12 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
 
         lease = Lease(redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
         leading = loop.create_task(lease.lead(holder.duty))
-        application = admin.app(ready, views.routes(runtime, holder), metrics.exposition(lambda: holder.scalers))
+        shown = views.routes(runtime, holder, partial(shared_key, redis, keyring))
+        application = admin.app(
+            ready,
+            shown,
+            metrics.exposition(lambda: holder.scalers),
+        )
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
         lean.settle()
         gc.set_threshold(10_000, 20, 100)  # seldom by itself, in the middle of a start: the loop has its own times

@@ -2,13 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from autoscaler.runtime.protocol import Instance, Runtime
 from knoll.errors import BadRequestError, KnollError, NotFoundError
@@ -91,8 +90,11 @@ def container_of(instance: Instance, container: str) -> str:
     return container or names[0]
 
 
-def route(runtime: Runtime) -> Route:
-    """GET /namespaces/NAMESPACE/pods/NAME/log."""
+PATH = "/namespaces/{namespace}/pods/{name}/log"
+
+
+def handler(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
+    """Answers GET /namespaces/NAMESPACE/pods/NAME/log."""
 
     async def log(request: Request) -> Response:
         key, name = f"{request.path_params['namespace']}/", request.path_params["name"]
@@ -106,7 +108,7 @@ def route(runtime: Runtime) -> Route:
             return PlainTextResponse(str(error), error.code)
         return StreamingResponse(_lines(runtime, name, container, want), media_type="text/plain")
 
-    return Route("/namespaces/{namespace}/pods/{name}/log", log)
+    return log
 
 
 async def _lines(runtime: Runtime, name: str, container: str, want: Wanted) -> AsyncIterator[bytes]:

@@ -1,5 +1,7 @@
 """What the autoscaler shows over HTTP: instances, their logs, and why it decided as it did."""
 
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Protocol
 
@@ -12,7 +14,11 @@ from autoscaler import instance_logs
 from autoscaler.decider import explain
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
-from knoll.errors import KnollError
+from knoll import process_tokens
+from knoll.errors import KnollError, UnauthorizedError
+from knoll.tokens import SigningKey
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Looker(Protocol):
@@ -21,8 +27,18 @@ class Looker(Protocol):
     scalers: dict[str, Scaler]
 
 
-def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
-    """GET /instances, /namespaces/NAMESPACE/pods/NAME/log, /explain/NAMESPACE/REVISION."""
+def routes(
+    runtime: Runtime,
+    autoscaler: Looker,
+    key: Callable[[], Awaitable[SigningKey]],
+    clock: Callable[[], float] = time.time,
+) -> list[BaseRoute]:
+    """GET /instances, /namespaces/NAMESPACE/pods/NAME/log, /explain/NAMESPACE/REVISION, for the API alone.
+
+    Args:
+        key: gives the platform's key, which signs the API's tokens.
+        clock: epoch seconds.
+    """
 
     async def instances(_: Request) -> Response:
         try:
@@ -45,10 +61,22 @@ def routes(runtime: Runtime, autoscaler: Looker) -> list[BaseRoute]:
             return PlainTextResponse(f"no Revision {key} is looked after here", 404)
         return JSONResponse({"revisions": [_explained(scaler) for scaler in found]})
 
+    def guarded(path: str, handler: Handler) -> Route:
+        async def answer(request: Request) -> Response:
+            try:
+                process_tokens.check(await key(), request.headers.get("authorization", ""), clock())
+            except UnauthorizedError:
+                return PlainTextResponse("this is for the API alone, which knows who may see it", 401)
+            except KnollError as error:
+                return PlainTextResponse(str(error), error.code)
+            return await handler(request)
+
+        return Route(path, answer)
+
     return [
-        Route("/instances", instances),
-        instance_logs.route(runtime),
-        Route("/explain/{namespace}/{name}", explanation),
+        guarded("/instances", instances),
+        guarded(instance_logs.PATH, instance_logs.handler(runtime)),
+        guarded("/explain/{namespace}/{name}", explanation),
     ]
 
 

@@ -1,13 +1,19 @@
 """What the autoscaler shows over HTTP."""
 
+import time
 from types import SimpleNamespace
 
 import httpx
+import pytest
 
 from autoscaler import metrics, views
 from autoscaler.runtime.fake import FakeProgram, FakeRuntime
-from knoll import admin
+from knoll import admin, process_tokens, tokens
+from knoll.tokens import SigningKey
 from tests.component.autoscaler.conftest import World
+
+KEY = SigningKey.fresh()
+SYSTEM = {"namespace": "knative-serving", "name": "api", "now": time.time()}
 
 
 def client(world: World) -> httpx.AsyncClient:
@@ -17,8 +23,16 @@ def client(world: World) -> httpx.AsyncClient:
     async def ready() -> str:
         return ""
 
-    app = admin.app(ready, views.routes(FakeRuntime(world.engine), looker), metrics.exposition(lambda: looker.scalers))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://autoscaler")
+    async def key() -> SigningKey:
+        return KEY
+
+    routes = views.routes(FakeRuntime(world.engine), looker, key)
+    app = admin.app(ready, routes, metrics.exposition(lambda: looker.scalers))
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://autoscaler",
+        headers={"Authorization": f"Bearer {process_tokens.mint(KEY, time.time())}"},
+    )
 
 
 async def test_instances_are_listed(world: World) -> None:
@@ -87,3 +101,46 @@ async def test_metrics_tell_each_revisions_scale(world: World) -> None:
         f'knoll_instance_starts_total{{revision="{key}"}} 1.0',
     ):
         assert line in text
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer x",
+        f"Basic {process_tokens.mint(KEY, time.time())}",
+        f"Bearer {process_tokens.mint(SigningKey.fresh(), time.time())}",
+        f"Bearer {process_tokens.mint(KEY, time.time() - 3600)}",
+        f"Bearer {tokens.mint(KEY, uid='knoll.dev/processes', **SYSTEM)}",
+        f"Bearer {tokens.mint(KEY, uid='1b1f', audiences=[process_tokens.AUDIENCE], **SYSTEM)}",
+        "Bearer "
+        + tokens.mint(
+            KEY,
+            namespace="default",
+            name="me",
+            uid="knoll.dev/processes",
+            now=time.time(),
+            audiences=[process_tokens.AUDIENCE],
+        ),
+    ],
+    ids=[
+        "nothing",
+        "no token",
+        "no JWT",
+        "another scheme",
+        "another key",
+        "expired",
+        "for the API",
+        "a tenant's account of that name",
+        "another account",
+    ],
+)
+async def test_what_tells_of_tenants_is_for_the_api_alone(world: World, header: str) -> None:
+    await world.start()
+    (one,) = await world.ready(await world.apply())
+    async with client(world) as http:
+        for path in ("/instances", f"/namespaces/default/pods/{one.id}/log", "/explain/default/hello-00001"):
+            assert (await http.get(path)).status_code == 200
+            assert (await http.get(path, headers={"Authorization": header})).status_code == 401
+        assert (await http.get("/metrics", headers={"Authorization": header})).status_code == 200
