@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -48,6 +49,7 @@ from knoll.settings import ApiSettings
 from knoll.store import Store
 
 Json = dict[str, Any]
+log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
 
 READY_SECONDS = 2.0
@@ -95,6 +97,8 @@ def create_app(
             asyncio.create_task(Namespaces(store, authority).run(), name="namespaces"),
             asyncio.create_task(streams.run(), name="rights of streams"),
         ]
+        for task in tasks:
+            task.add_done_callback(_report)
         yield
         for task in tasks:
             task.cancel()
@@ -130,6 +134,12 @@ def create_app(
     app.state.watches = watches
     app.state.subresources = subresources
     return app
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """A bug that ends a task shows when it happens."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("task failed", task=task.get_name(), exc_info=error)
 
 
 class _Guarded:

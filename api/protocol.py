@@ -34,6 +34,8 @@ HEAD_SECONDS = 32.0
 BODY_SECONDS = 60.0
 """A body has to be complete after so long; for an upload, the longest pause in it. kube-apiserver:
 `--request-timeout`, 60 s; nginx: `client_body_timeout`, 60 s between two reads."""
+SEND_SECONDS = 60.0
+"""A client that reads nothing for so long of an answer that waits for it is left. nginx: `send_timeout`, 60 s."""
 OVER_BOUND_SECONDS = 5.0
 """As HEAD_SECONDS, for a connection over the bound."""
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
@@ -59,6 +61,7 @@ class ApiProtocol(HttpToolsProtocol):
         """Why the client is not the administrator of a port that asks for no token; None before this was looked at."""
         self._over_bound = False
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._error: KnollError | None = None
         """Why the request that is being read is refused."""
         self._refused = False
@@ -76,6 +79,7 @@ class ApiProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
         self._stop_timer()
+        self._stop_stall()
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -143,6 +147,32 @@ class ApiProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_body = self._has_sent = False
         self._stop_timer()
+
+    # Called by the transport.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        self._stop_stall()
+        super().resume_writing()
+
+    def _watch_stall(self) -> None:
+        self._stop_stall()
+        self._stall = self.loop.call_later(SEND_SECONDS, self._stalled, self.transport.get_write_buffer_size())
+
+    def _stalled(self, left: int) -> None:
+        """Args: left: bytes that waited for the client when this was last looked at."""
+        if self.transport.get_write_buffer_size() < left:
+            self._watch_stall()
+        else:
+            self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     # Called by uvicorn.
 

@@ -1,7 +1,8 @@
 """What a write to the API takes, and whether `/readyz` answers, while it is flooded: watches, and heads without an end.
 
 A real API process and a real Redis; watches of ten users from ten addresses, as many each as one user may have, and
-half heads from other addresses. Each write is an event for every watch.
+half heads from other addresses. The watches are idle while Secrets are written, and every write of a ConfigMap is an
+event for each of them.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from bench.watchers import redis
 from tests.component.api.processes import ApiProcess
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+SECRETS = "/api/v1/namespaces/default/secrets"
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 USERS = 10
@@ -138,14 +140,14 @@ async def probing(url: str) -> AsyncIterator[list[float]]:
         probe_task.cancel()
 
 
-async def writes(url: str, count: int) -> list[float]:
+async def writes(url: str, path: str, count: int) -> list[float]:
     """Seconds that each write took, one after another."""
     seconds = []
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         for number in range(count):
             body = {"metadata": {"name": f"written-{number}-{time.time_ns()}"}}
             begun = time.perf_counter()
-            (await client.post(CONFIG_MAPS, json=body)).raise_for_status()
+            (await client.post(path, json=body)).raise_for_status()
             seconds.append(time.perf_counter() - begun)
             await asyncio.sleep(0.2)
     return seconds
@@ -155,19 +157,21 @@ async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> Non
     """Prints the figures. Raises: an error when the API refuses a write or does not answer."""
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         tokens = await accounts(client)
-    quiet = await writes(api.url, count)
+    quiet = await writes(api.url, SECRETS, count)
     begun = time.perf_counter()
     opened = await open_watches(api.port, tokens, watches)
     took = time.perf_counter() - begun
     half = await open_halves(api.port, halves)
     async with probing(api.url) as probes:
-        flooded = await writes(api.url, count)
+        idle = await writes(api.url, SECRETS, count)
+        flooded = await writes(api.url, CONFIG_MAPS, count)
     held = sum(watch.open and watch.status == 200 for watch in opened)
     print(f"{held} of {watches} watches after {took:.0f} s, {sum(one.open for one in half)} of {halves} half heads")
     print(f"RESULT flood.watches {held} connections")
     print(f"RESULT flood.write_quiet_p50 {statistics.median(quiet) * 1000:.0f} ms")
-    print(f"RESULT flood.write_p50 {statistics.median(flooded) * 1000:.0f} ms")
-    print(f"RESULT flood.write_max {max(flooded) * 1000:.0f} ms")
+    for name, seconds in (("idle", idle), ("watched", flooded)):
+        print(f"RESULT flood.write_{name}_p50 {statistics.median(seconds) * 1000:.0f} ms")
+        print(f"RESULT flood.write_{name}_max {max(seconds) * 1000:.0f} ms")
     print(f"RESULT flood.readyz_max {max(probes) * 1000:.0f} ms")
     print(f"RESULT flood.rss {api.rss_mib():.0f} MiB")
 

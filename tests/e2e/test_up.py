@@ -27,6 +27,24 @@ def left(platform: Platform) -> list[str]:
     return [one for words in found for one in subprocess.run(words, capture_output=True, text=True).stdout.split()]
 
 
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def knoll_without_a_server(platform: Platform, *words: str) -> str:
+    """What the command prints that is told no address, only the folder of the platform."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("KNOLL_SERVER", "KUBECONFIG")}
+    command = [sys.executable, "-m", "knoll.cli", *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**environment, "KNOLL_DATA": str(platform.data)}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def curl(*words: str, before: tuple[str, ...] = ()) -> str:
+    return subprocess.run([*before, "curl", "-s", *words], capture_output=True, text=True, timeout=60).stdout
+
+
 @pytest.mark.kubectl
 @pytest.mark.timeout(200)
 def test_ctrl_c_takes_everything_away_and_objects_are_there_at_the_next_start(
@@ -36,6 +54,18 @@ def test_ctrl_c_takes_everything_away_and_objects_are_there_at_the_next_start(
         platform.kubectl("apply", "-f", "-", stdin=MANIFEST)
         platform.kubectl("wait", "ksvc/short", "--for=condition=Ready", "--timeout=60s")
         assert platform.containers("label=knoll.dev/role=app")
+        assert "short" in knoll_without_a_server(platform, "status")
+        assert "https://127.0.0.1:" in knoll_without_a_server(platform, "kubeconfig")
+        secrets = "api/v1/namespaces/default/secrets"
+        assert '"items"' in curl(f"{platform.api}/{secrets}")
+        socket = ("--unix-socket", str(platform.data / "api.sock"))
+        assert '"items"' in curl(f"http://localhost/{secrets}", *socket)
+        if os.geteuid() == 0:
+            refused = curl(f"{platform.api}/{secrets}", before=AS_NOBODY)
+            assert '"code":401' in refused
+            assert curl(f"http://localhost/{secrets}", *socket, before=AS_NOBODY) == ""
+            log = f"http://127.0.0.1:{platform.environment['KNOLL_AUTOSCALER_ADMIN_PORT']}/instances"
+            assert "for the API alone" in curl(log, before=AS_NOBODY)
     assert platform.process.returncode == 0
     assert left(platform) == []
     with running(tmp_path, home=tmp_path_factory.mktemp("home")) as again:

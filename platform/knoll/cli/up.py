@@ -63,7 +63,8 @@ def up(
 ) -> None:
     """Run the whole platform here until Ctrl-C, or `knoll down` elsewhere."""
     logs.set_up("info", "console", "")
-    data.mkdir(parents=True, exist_ok=True)
+    # Sources and the state of all tenants are in it.
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
     console = Console(stderr=True)
     users = redis_users or not redis_url
     key_files.prepare(keys.folder_of(data))

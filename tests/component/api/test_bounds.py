@@ -139,6 +139,27 @@ async def test_a_body_is_waited_for_so_long(api: Running, monkeypatch: pytest.Mo
         assert await raw.ended() == b""
 
 
+async def test_a_client_that_does_not_read_is_left_and_one_that_reads_slowly_is_not(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        body = {"metadata": {"name": f"m{number}"}, "data": {"text": "x" * 900_000}}
+        assert (await api.client.post(CONFIG_MAPS, json=body)).status_code == 201
+    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.3)
+    head = f"GET {CONFIG_MAPS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    async with connected(api.url) as slow, connected(api.url) as silent:
+        await slow.send(head)
+        await silent.send(head)
+        received = 0
+        begun = asyncio.get_running_loop().time()
+        while data := await slow.reader.read(256 * 1024):
+            received += len(data)
+            await asyncio.sleep(0.02)
+        assert received > 20 * 900_000
+        assert asyncio.get_running_loop().time() > begun + 0.6
+        assert len(await silent.ended()) < received
+
+
 async def test_an_upload_may_take_longer_as_long_as_it_goes_on(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 1.0)
     async with connected(api.url) as raw:
