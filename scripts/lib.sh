@@ -98,8 +98,9 @@ wait_for() {
 # The first Debian release with Compose v2, Redis 8 and kubectl. Older ones get it as a second source: their own
 # one with another suite, pinned so low that nothing but what is asked for by name ever comes from it.
 NEWER_SUITE=trixie
+NEWER_SOURCE=/etc/apt/sources.list.d/knoll-$NEWER_SUITE.sources
 add_newer_suite() {
-  local uri source=/etc/apt/sources.list.d/knoll-$NEWER_SUITE.sources pin=/etc/apt/preferences.d/knoll-$NEWER_SUITE
+  local uri source=$NEWER_SOURCE pin=/etc/apt/preferences.d/knoll-$NEWER_SUITE
   [ ! -e "$source" ] || return 0
   uri=$(debian_uri)
   [ -n "$uri" ] || die 'no Debian source for this release found in the configuration of apt (see apt-get indextargets)'
@@ -113,10 +114,12 @@ add_newer_suite() {
 # apt_install_newer PACKAGE...: from this release where it is trixie or later, else from trixie.
 apt_install_newer() {
   case $(distribution)-$(release_codename) in
-    debian-buster | debian-bullseye | debian-bookworm)
-      add_newer_suite
-      apt_install -t "$NEWER_SUITE" "$@"
-      ;;
-    *) apt_install "$@" ;;
+    debian-buster | debian-bullseye | debian-bookworm) add_newer_suite ;;
   esac
+  # The source says it, not the release: what comes from the newer suite may bring that suite's name along (base-files).
+  if [ -e "$NEWER_SOURCE" ]; then
+    apt_install -t "$NEWER_SUITE" "$@"
+  else
+    apt_install "$@"
+  fi
 }
