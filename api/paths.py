@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from api.metadata import Place
 from api.status import Subject, UnknownPathError, UnknownResourceError
-from knoll.kinds import KINDS, NAMESPACE, Kind
+from knoll.kinds import KINDS, Kind, is_builtin
 
 _BY_PATH: dict[tuple[str, str, str], Kind] = {
     (kind.group, version, kind.plural): kind for kind in KINDS for version in kind.versions
@@ -40,7 +40,7 @@ def parse(path: str) -> Target:
     if not rest or (parts[0] != "api" and not group) or (group, rest[0]) not in _GROUP_VERSIONS or "" in rest:
         raise unknown()
     version, rest = rest[0], rest[1:]
-    missing = UnknownResourceError() if "." not in group or group.endswith(".k8s.io") else unknown()
+    missing = UnknownResourceError() if is_builtin(group) else unknown()
     namespace = ""
     # namespaces/NS/RESOURCE is about the resource; namespaces/NAME and namespaces/NAME/status are about the namespace.
     if len(rest) > 2 and rest[0] == "namespaces" and (group, version, rest[2]) in _BY_PATH:
@@ -57,8 +57,8 @@ def parse(path: str) -> Target:
     if name and kind.namespaced and not namespace:
         raise missing
     if subresource and subresource not in kind.subresources:
-        # `namespaces/NAME/things` is a resource that there is not, in a namespace.
-        raise missing if kind is NAMESPACE else UnknownResourceError(Subject(kind, name))
+        # kube-apiserver names the object for custom resources alone: kubectl debug goes by that.
+        raise missing if kind.builtin else UnknownResourceError(Subject(kind, name))
     return Target(Place(kind, version, namespace, name), subresource)
 
 

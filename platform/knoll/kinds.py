@@ -16,6 +16,11 @@ _READ_ONLY = ("get", "list", "watch")
 _READ_AND_DELETE = ("delete", "deletecollection", *_READ_ONLY)
 
 
+def is_builtin(group: str) -> bool:
+    """Whether an API group is one of Kubernetes' own."""
+    return "." not in group or group.endswith(".k8s.io")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of object."""
@@ -46,7 +51,7 @@ class Kind:
     @property
     def builtin(self) -> bool:
         """Whether it is one of Kubernetes' own, whose typed clients have habits of their own."""
-        return "." not in self.group or self.group.endswith(".k8s.io")
+        return is_builtin(self.group)
 
     @property
     def id(self) -> str:

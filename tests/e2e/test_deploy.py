@@ -111,6 +111,15 @@ def test_traffic_moves_back_and_forth_with_a_table(platform: Platform, tmp_path:
     shares = next(row["traffic"] for row in found if row["name"] == name)
     assert shares == {f"{name}-00001": 50, f"{name}-00002": 50}
 
+    assert knoll(platform, "export", name, "--dir", str(tmp_path / "out")).returncode == 0
+    platform.kubectl("delete", "ksvc", name)
+    for file in sorted((tmp_path / "out").iterdir()):
+        platform.kubectl("apply", "-f", str(file))
+        platform.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
+    found = json.loads(knoll(platform, "status", "-o", "json").stdout)
+    assert next(row["traffic"] for row in found if row["name"] == name) == shares
+    assert {get(platform, name).text for _ in range(30)} == {"go one", "go two"}
+
     assert knoll(platform, "traffic", name, "--to-latest").returncode == 0
     assert {get(platform, name).text for _ in range(10)} == {"go two"}
 

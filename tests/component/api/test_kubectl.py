@@ -386,3 +386,25 @@ async def test_bad_manifests_are_refused_with_the_field(kubectl: Kubectl, manife
     same_name = await kubectl.run("apply", "-f", manifest(MANIFEST.replace("value: v1", "value: v2")))
     assert same_name.code == 1
     assert "Saw the following changes without a name change" in same_name.err
+
+
+async def test_what_is_not_offered_is_refused_without_a_panic(api: Running, kubectl: Kubectl) -> None:
+    pod: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default", "uid": "u"}}
+    pod |= {"spec": {"containers": [{"name": "user-container", "image": "i"}]}, "status": {"phase": "Running"}}
+    await api.store.create("pods", pod)
+    done = await kubectl.run("debug", "pod/p", "--image=busybox", "--attach=false")
+    assert done.code == 1
+    assert "panic" not in done.err
+    assert "ephemeral containers are disabled for this cluster" in done.err
+
+
+async def test_refusals_name_the_object(api: Running, kubectl: Kubectl, tmp_path: Path) -> None:
+    done = await kubectl.run("create", "namespace", "a_b")
+    assert done.err.startswith('The Namespace "a_b" is invalid: metadata.name: Invalid value: "a_b"')
+    (tmp_path / "hello.yaml").write_text(MANIFEST)
+    await kubectl("apply", "-f", str(tmp_path / "hello.yaml"))
+    again = await kubectl.run("create", "-f", str(tmp_path / "hello.yaml"))
+    assert 'services.serving.knative.dev "hello" already exists' in again.err
+    (tmp_path / "other.yaml").write_text(MANIFEST.replace("name: hello\n", "name: hello\n  uid: foreign\n", 1))
+    foreign = await kubectl.run("apply", "-f", str(tmp_path / "other.yaml"))
+    assert "Precondition failed: UID in precondition: foreign, UID in object meta: " in foreign.err

@@ -93,6 +93,17 @@ def test_a_new_tag_does_not_take_the_host_of_a_service_and_gets_it_when_the_serv
     assert (owner(world, host), ingress(world, "shop")) == ("default/shop", "True")
 
 
+def test_a_service_gets_its_name_when_the_core_service_that_had_it_goes() -> None:
+    world = Simulation()
+    core = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "default", "uid": "u"}}
+    world.store(kinds.CORE_SERVICE.id, {**core, "spec": {"type": "ClusterIP"}})
+    deploy(world, "shop")
+    assert ingress(world, "shop") == "NotOwned"
+    world.delete(kinds.CORE_SERVICE, "shop")
+    serve(world)
+    assert (owner(world, "shop.default.localhost"), ingress(world, "shop")) == ("default/shop", "True")
+
+
 def test_services_of_two_namespaces_with_one_host_are_served_in_the_order_they_came() -> None:
     world = Simulation()
     world.world.naming = replace(world.world.naming, network=FLAT)
