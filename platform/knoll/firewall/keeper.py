@@ -68,10 +68,10 @@ class Keeper:
         Raises: FirewallError: it does not, and holds what it held before.
         """
         hosts = _hosts(policy)
-        if self._policy is None or hosts != _hosts(self._policy):
-            self._renew.set()  # not waited for: a start of an instance waits for this answer
         async with self._turn:
-            self._policy = policy
+            before, self._policy = self._policy, policy
+            if before is None or hosts != _hosts(before):
+                self._renew.set()  # not waited for: a start of an instance waits for this answer
             await self._put()
         return Applied(unresolved=tuple(sorted(hosts - self._resolved.keys())))
 

@@ -120,6 +120,8 @@ async def _run(*arguments: str, stdin: str = "") -> str:
     finally:
         if process.returncode is None:
             process.kill()
+    if process.returncode and process.returncode < 0:
+        raise FirewallError(f"nft was ended by signal {-process.returncode}: a newer one may do (Debian: nftables)")
     if process.returncode:
         raise FirewallError(f"nft: {complaint.decode(errors='replace').strip()[:1000]}")
     return output.decode()

@@ -8,6 +8,9 @@ IP layer on engines with br_netfilter alone; where it does, `inet` answers it wi
 Rules of `bridge` know instances by their subnet and not by the bridge: not every kernel has `meta ibrname`. Instances
 cannot take another address or send as another: they have neither NET_ADMIN nor NET_RAW.
 
+Sets have no names and there are no maps: nft 1.0 (Debian 12) ends with a segmentation fault when it lists those that
+nft 1.1 made, as it does with a platform in containers on such a machine, whoever's the table is that it was asked for.
+
 Connections that something else opened are let answer (`ct direction reply`); packets in the direction in which an
 instance opened one are judged each, so that a policy holds for open connections too.
 """
@@ -84,7 +87,6 @@ def ruleset(wiring: Wiring, policy: Policy, resolved: Resolved) -> str:
 
 def _inet(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
     instances, builds = policy.bridge, wiring.build_bridge
-    yield _set("private", "ipv4_addr", PRIVATE)
     from_bridges, to_bridges, to_host = [], [], []
     if instances:
         from_bridges += [f'iifname "{instances}" oifname "{instances}" goto between_instances']
@@ -110,57 +112,57 @@ def _inet(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
 
 
 _ANSWERS = ("ct state related accept", "ct direction reply ct state established accept")
-_INTERNET = ("meta nfproto ipv6 goto refused", "ip daddr @private goto refused", "accept")
+_INTERNET = ("meta nfproto ipv6 goto refused", f"ip daddr {{ {', '.join(PRIVATE)} }} goto refused", "accept")
 
 
 def _instances(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
-    yield _set("instances", "ipv4_addr", policy.subnets)
-    yield _set("own", "ipv4_addr", wiring.own)
     names = sorted(policy.namespaces)
     for number, name in enumerate(names):
         namespace = policy.namespaces[name]
         yield _chain(f"listed_{number}", _listed(namespace.allow, resolved))
         yield _chain(f"egress_{number}", _egress(f"listed_{number}", namespace.egress))
-    for chain in ("egress", "listed"):
-        targets = [
-            f"{address} : goto {chain}_{number}"
+    for chain, rest in (("listed", _listed(policy.allow, resolved)), ("egress", _egress("listed", policy.egress))):
+        own = [
+            f"ip saddr {{ {', '.join(policy.namespaces[name].addresses)} }} goto {chain}_{number}"
             for number, name in enumerate(names)
-            for address in policy.namespaces[name].addresses
+            if policy.namespaces[name].addresses
         ]
-        yield _elements(f"map {chain}_of_namespaces", "ipv4_addr : verdict", targets, interval=False)
-    yield _chain("listed", ["ip saddr vmap @listed_of_namespaces", *_listed(policy.allow, resolved)])
-    yield _chain("egress", ["ip saddr vmap @egress_of_namespaces", *_egress("listed", policy.egress)])
+        yield _chain(chain, [*own, *rest])
     platform = [*_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else wiring.resolvers)]
     # Of IPv6 there are link-local addresses at most; nothing of theirs leaves.
-    own_address = ["meta nfproto ipv6 goto refused", "ip saddr != @instances drop"]
+    own_address = ["meta nfproto ipv6 goto refused", f"ip saddr != {_networks(policy.subnets)} drop"]
     yield _chain("between_instances", [*_between(wiring), "goto refused"])
     # Ports that the engine publishes for the platform's own containers are for all.
-    yield _chain("to_instances", ["ct state established,related accept", "ct status dnat ip daddr @own accept", "drop"])
+    published = [f"ct status dnat ip daddr {_networks(wiring.own)} accept"] if wiring.own else []
+    yield _chain("to_instances", ["ct state established,related accept", *published, "drop"])
     yield _chain("from_instances", [*own_address, *_ANSWERS, *platform, "goto egress"])
     yield _chain("instances_to_host", [*own_address, *_ANSWERS, *platform, "jump listed", "goto refused"])
 
 
 def _bridge(wiring: Wiring, policy: Policy) -> Iterable[str]:
-    yield _set("instances", "ipv4_addr", policy.subnets)
-    yield _set("own", "ipv4_addr", wiring.own)
+    instances, own = _networks(policy.subnets), _networks(wiring.own)
     yield _chain(
         "forward",
         [
             f"type filter hook forward priority {BRIDGE_PRIORITY}; policy accept;",
-            "ether type arp arp daddr ip @instances goto arp_between",
-            "ether type ip ip daddr @instances goto between",
-            "ether type ip ip saddr @instances goto between",  # broadcast and multicast too
+            f"ether type arp arp daddr ip {instances} goto arp_between",
+            f"ether type ip ip daddr {instances} goto between",
+            f"ether type ip ip saddr {instances} goto between",  # broadcast and multicast too
         ],
     )
-    yield _chain("arp_between", ["arp saddr ip @own accept", "arp daddr ip @own accept", "drop"])
+    arp = [f"arp saddr ip {own} accept", f"arp daddr ip {own} accept"] if wiring.own else []
+    yield _chain("arp_between", [*arp, "drop"])
     yield _chain("between", [*_between(wiring), "drop"])
 
 
 def _between(wiring: Wiring) -> list[str]:
     """What passes from one address of the instances' network to another."""
+    passed = [*_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else ())]
+    if not wiring.own:
+        return passed
+    own = _networks(wiring.own)
     # Without state, so that no kernel needs to track connections on bridges: who answers sends no first packet.
-    answers = f"ip daddr @own meta l4proto tcp {_SYN.replace('==', '!=')} accept"
-    return ["ip saddr @own accept", *_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else ()), answers]
+    return [f"ip saddr {own} accept", *passed, f"ip daddr {own} meta l4proto tcp {_SYN.replace('==', '!=')} accept"]
 
 
 def _egress(listed: str, verdict: Verdict) -> list[str]:
@@ -191,16 +193,9 @@ def _dns(addresses: Iterable[str]) -> list[str]:
     return [f"ip daddr {address} meta l4proto {{ tcp, udp }} th dport {DNS_PORT} accept" for address in addresses]
 
 
-def _set(name: str, kind: str, networks: Iterable[str]) -> str:
-    collapsed = collapse_addresses(IPv4Network(one) for one in networks)
-    return _elements(f"set {name}", kind, [str(network) for network in collapsed], interval=True)
-
-
-def _elements(head: str, kind: str, elements: list[str], *, interval: bool) -> str:
-    lines = [f"type {kind}", *(["flags interval"] if interval else [])]
-    if elements:
-        lines.append(f"elements = {{ {', '.join(elements)} }}")
-    return _block(head, lines)
+def _networks(networks: Iterable[str]) -> str:
+    """A set without a name."""
+    return f"{{ {', '.join(map(str, collapse_addresses(IPv4Network(one) for one in networks)))} }}"
 
 
 def _chain(name: str, rules: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from knoll.config.egress import EgressRule
 from knoll.firewall.policy import NamespaceEgress, Policy
-from knoll.firewall.ruleset import Wiring, removal, ruleset
+from knoll.firewall.ruleset import PRIVATE, Wiring, removal, ruleset
 from tests.firewall_policies import policies, resolutions
 
 WIRING = Wiring(
@@ -66,7 +66,7 @@ def test_private_addresses_are_refused_wherever_the_internet_is_open(
 ) -> None:
     for rules in chains(ruleset(WIRING, policy, resolved)).values():
         if rules[-1:] == ["accept"]:
-            assert rules[-2] == "ip daddr @private goto refused"
+            assert rules[-2] == f"ip daddr {{ {', '.join(PRIVATE)} }} goto refused"
 
 
 @given(policies(), resolutions())
@@ -80,7 +80,7 @@ def test_each_address_has_the_egress_of_its_namespace(policy: Policy, resolved: 
     read = chains(text)
     for namespace in policy.namespaces.values():
         for address in namespace.addresses:
-            targets = re.findall(rf"\b{re.escape(address)} : goto (egress_\d+)", text)
+            targets = re.findall(rf"^ip saddr {{[^}}]*\b{re.escape(address)}\b[^}}]*}} goto (egress_\d+)$", text, re.M)
             assert len(targets) == 1
             assert read[targets[0]][-1] == ("accept" if namespace.egress == "allow" else "goto refused")
 
@@ -103,3 +103,9 @@ def test_platforms_have_tables_of_their_own() -> None:
     assert names == {"knoll-other"}
     assert '"b"' in ruleset(Wiring("other"), policy, {})
     assert "knoll-builds" not in ruleset(Wiring("other"), policy, {})
+
+
+@given(policies(), resolutions())
+def test_nothing_is_made_that_an_older_nft_cannot_list(policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+    """Named sets, and maps."""
+    assert not re.search(r"^(set|map) |vmap|@", ruleset(WIRING, policy, resolved), re.M)
