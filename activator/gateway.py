@@ -83,6 +83,8 @@ class Gateway:
         self.shared = False
         """Slots are shared with other workers."""
         self.make_instance: Callable[..., Instance] = Instance
+        self._reported = loop.time()
+        """When it was last reported."""
         self._endpoints: dict[str, RevisionEndpoints] = {}
         self._poked: dict[str, tuple[float, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -251,14 +253,15 @@ class Gateway:
                 for instance in revision.instances.values():
                     instance.sweep(now)
 
-    def report(self, at: float, period: float) -> Report | None:
-        """What to tell the autoscaler of the last period; None when there is nothing to say.
+    def report(self, at: float) -> Report | None:
+        """What to tell the autoscaler of the time since the last report; None when there is nothing to say.
 
         Args:
             at: epoch seconds, now.
-            period: seconds.
         """
         now, lines, draining, tunnels = self.time(), [], {}, {}
+        # By the same clock as what was counted, or a mean could be more than there ever was.
+        period, self._reported = max(now - self._reported, 1e-3), now
         for revision in list(self.awake):
             if revision.stats.quiet and not revision.instances:
                 revision.awake = False

@@ -14,6 +14,9 @@ from knoll.reports import Poke
 
 log = structlog.get_logger()
 
+LATE_SECONDS = 0.005
+"""Behind the turn of a period, so that a timer that is a little early does not report before it."""
+
 
 class Reporter:
     """Publishes reports each period and pokes at once."""
@@ -38,13 +41,9 @@ class Reporter:
             tasks.create_task(self._send_pokes())
 
     async def _report(self) -> None:
-        loop = asyncio.get_running_loop()
-        last = loop.time()
         while True:
-            await asyncio.sleep(self._period)
-            now = loop.time()
-            report = self._gateway.report(time.time(), now - last)
-            last = now
+            await asyncio.sleep(until_next(time.time(), self._period))
+            report = self._gateway.report(time.time())
             if report is not None:
                 await self._publish(keys.REPORTS, msgspec.json.encode(report))
 
@@ -61,3 +60,13 @@ class Reporter:
             await self._redis.publish(channel, message)
         except AWAY as error:
             log.debug("report lost", channel=channel, error=str(error))
+
+
+def until_next(now: float, period: float) -> float:
+    """Seconds until the next report.
+
+    All activators report at the turn of a period of the wall clock, so that their means are of the same time and may be
+    added. A report that was late is followed by the next one in time, but never by one of less than half a period.
+    """
+    wait = period - now % period + LATE_SECONDS
+    return wait if wait >= period / 2 else wait + period

@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 CONFIGURATION = (SYSTEM_NAMESPACE, "config-autoscaler")
 """Namespace and name of a ConfigMap that is there from a platform's first start on."""
+SKEW_SECONDS = 2.0
+"""Difference between when an activator says that it counted and when its report comes, up to which it is believed."""
 EMPTY_SECONDS = 30.0
 """How long instances are left alone that run beside a store without any Revision."""
 REPUBLISH_SECONDS = 30.0
@@ -422,10 +424,12 @@ class Autoscaler:
 
     def _report(self, report: Report) -> None:
         now = self._clock()
+        # An activator whose clock is another one than ours counted until its report came.
+        counted = min(report.at, now) if abs(now - report.at) <= SKEW_SECONDS else now
         for row in report.revisions:
             scaler = self._current.get(row.revision)
             if scaler:
-                scaler.report(report.activator, row, now, report.period)
+                scaler.report(report.activator, row, now, report.period, counted)
         self._draining.heard(report, now)
 
     def _members(self) -> list[Member]:

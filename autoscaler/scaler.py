@@ -15,7 +15,7 @@ from autoscaler.outcomes import Outcome, Outcomes, judge
 from autoscaler.packed import Packed
 from autoscaler.plan import Candidate, Plan, plan
 from autoscaler.runtime.protocol import Instance
-from autoscaler.window import Window
+from autoscaler.window import Load
 from knoll.instances import InstanceRow
 from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
@@ -68,7 +68,7 @@ class Scaler:
         self._rolled_out = (0, 0.0)
         """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
         self._settled = False
-        self._load = Window(spec.window_seconds)
+        self._load = Load(spec.window_seconds)
         self._memory = Memory()
         self._since = (before.deploying_since if before else 0.0) or world.clock()
         """When it began to deploy, or made progress last."""
@@ -114,10 +114,18 @@ class Scaler:
         self._waiting[activator] = (at, waiting)
         self._busy = max(self._busy, at)
 
-    def report(self, activator: str, row: RevisionReport, at: float, period: float) -> None:
-        # Seconds of concurrency, or requests: what buckets of a second hold whatever the period of the report.
-        value = row.concurrency * period if self.spec.metric == "concurrency" else float(row.requests)
-        self._load.record(at, value)
+    def report(
+        self, activator: str, row: RevisionReport, at: float, period: float, counted: float | None = None
+    ) -> None:
+        """Take in what an activator counted.
+
+        Args:
+            at: when it came.
+            period: seconds that it speaks of.
+            counted: end of that time; without it, when it came.
+        """
+        mean = row.concurrency if self.spec.metric == "concurrency" else row.requests / period
+        self._load.report(activator, at if counted is None else counted, period, mean)
         self._held[activator] = (at, row.held)
         self._waiting.pop(activator, None)
         if row.queued:
@@ -139,7 +147,7 @@ class Scaler:
         if spec.rollout_from != self.spec.rollout_from:
             self.worse, self._baseline = "", Outcome()
         self.packed, self.spec = Packed(revision), spec
-        self._load.seconds = spec.window_seconds
+        self._load.window.seconds = spec.window_seconds
         self._warmth = Warmth(0, 0.0)
 
     def compare(self, before: "Scaler | None") -> bool:
@@ -255,8 +263,8 @@ class Scaler:
         waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
         seen = Seen(
             ready,
-            self._load.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
-            self._load.mean(now, self.spec.panic_window_seconds),
+            self._load.window.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
+            self._load.window.mean(now, self.spec.panic_window_seconds),
             waiting,
             now - self._busy,
             # One that was taken away (its Pod was deleted) is as good as starting: it is about to be replaced.

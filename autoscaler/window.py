@@ -1,10 +1,12 @@
-"""Load over time: one-second buckets and their mean over a window. Pure: time comes in."""
+"""Load over time: one-second buckets and their mean over a window; reports of activators to buckets. Pure."""
 
 import math
 from array import array
 
 BUCKET_SECONDS = 1.0
 _PRECISION, _LEAST_SMOOTHING = 0.9999, 0.2
+KEPT_SECONDS = 4
+"""How late a report may come, and the longest time that one report fills."""
 _DIGITS = 6
 """A sum of floats a hair above a target must not want one instance more."""
 
@@ -83,3 +85,46 @@ class Window:
 
     def _is_empty(self, now: float) -> bool:
         return not self._sums or now / BUCKET_SECONDS - self._newest > self.seconds + 1
+
+
+class Load:
+    """Reports of several activators, as a load in each second.
+
+    Reports come early and late, their periods are not quite a second, and some are lost or come twice. In each second
+    an activator's part is the mean of what it reported of that second, weighted by time, however many reports that
+    were: so no mean over a window is ever larger than the sum of the largest means that the activators reported.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Args: seconds: as `Window`."""
+        self.window = Window(seconds)
+        self._recent: dict[int, dict[str, tuple[float, float]]] = {}
+        """Second to activator to the area and the time that it reported of that second; of the last seconds."""
+        self._newest = 0
+
+    def report(self, activator: str, at: float, period: float, mean: float) -> None:
+        """Take a report in.
+
+        Args:
+            activator: who counted.
+            at: end of the period that it speaks of, epoch seconds.
+            period: seconds, > 0.
+            mean: load in that period, over time.
+        """
+        last = math.floor(at / BUCKET_SECONDS)
+        self._newest = max(self._newest, last)
+        oldest = self._newest - KEPT_SECONDS
+        if last <= oldest:
+            return
+        first = max(min(last, math.floor((at - period) / BUCKET_SECONDS) + 1), oldest + 1)
+        for second in range(first, last + 1):
+            self._weigh(activator, second, period / (last - first + 1), mean)
+        for second in [second for second in self._recent if second <= oldest]:
+            del self._recent[second]
+
+    def _weigh(self, activator: str, second: int, time: float, mean: float) -> None:
+        parts = self._recent.setdefault(second, {})
+        area, before = parts.get(activator, (0.0, 0.0))
+        parts[activator] = (area + mean * time, before + time)
+        old = area / before if before else 0.0
+        self.window.record(second * BUCKET_SECONDS, (area + mean * time) / (before + time) - old)

@@ -222,7 +222,7 @@ async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None
 
 async def test_a_revision_is_looked_at_only_while_there_is_something_to_tell_of_it(stage: Stage) -> None:
     def told() -> list[str]:
-        report = stage.gateway.report(1.0, 1.0)
+        report = stage.gateway.report(1.0)
         return [line.revision for line in report.revisions] if report else []
 
     app = await stage.serving()
@@ -253,14 +253,14 @@ async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stag
     await eventually(lambda: gate.inside == 1)
     new = await stage.app(name="app-2")
     stage.endpoints(old.endpoint("draining"), new.endpoint())
-    report = stage.gateway.report(1.0, 1.0)
+    report = stage.gateway.report(1.0)
     assert report is not None
     assert report.draining == {"app-1": 1}
     for _ in range(20):
         assert (await stage.get()).fields["x-app"] == "app-2"
     gate.open.set()
     assert (await held.answer()).status == 200
-    report = stage.gateway.report(2.0, 1.0)
+    report = stage.gateway.report(2.0)
     assert report is not None
     assert report.draining == {"app-1": 0}
     await eventually(lambda: old.open == 0, what="its idle connections are closed")
@@ -280,12 +280,12 @@ async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage
     (await stage.connect()).get()
     await eventually(lambda: app.open == 3)
     stage.endpoints(app.endpoint("draining"))
-    report = stage.gateway.report(1.0, 1.0)
+    report = stage.gateway.report(1.0)
     assert report is not None
     assert (report.draining, report.tunnels) == ({"app-1": 1}, {"app-1": 2})
     proceed.set()
     await eventually(lambda: not stage.gateway.live)
-    report = stage.gateway.report(2.0, 1.0)
+    report = stage.gateway.report(2.0)
     assert report is not None
     assert (report.draining, report.tunnels) == ({"app-1": 0}, {})
 

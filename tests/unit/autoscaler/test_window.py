@@ -1,13 +1,17 @@
 """Load over time."""
 
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.window import Window
+from activator.stats import Stats
+from autoscaler.window import KEPT_SECONDS, Load, Window
 
+Sent = tuple[str, float, float, float]
+"""One report: activator, end, period, mean."""
 loads = st.lists(st.floats(0, 1000), min_size=1, max_size=90)
 
 
@@ -117,3 +121,109 @@ def test_an_exponential_mean_weighs_as_knatives_does(seconds: int, mean: float) 
 def test_an_exponential_mean_follows_a_change_sooner() -> None:
     window, now = filled([0.0] * 50 + [100.0] * 10)
     assert window.mean(now, 60, exponential=True) > window.mean(now, 60)
+
+
+def counted(requests: list[tuple[int, int]], ends: list[float], name: str) -> list[Sent]:
+    """What an activator's `Stats` say of requests (begin and end in hundredths of a second), reported at `ends`."""
+    stats, sent, begun = Stats(0.0), [], 0.0
+    events = [(begin / 100, 1) for begin, _ in requests] + [(end / 100, -1) for _, end in requests]
+    moments = sorted([*events, *((end, 0) for end in ends)], key=lambda event: (event[0], event[1]))
+    for at, change in moments:
+        if change > 0:
+            stats.enter(at)
+        elif change < 0:
+            stats.leave(at, at, 200)
+        else:
+            report = stats.report("r", at, at - begun, 0, 0)
+            sent.append((name, at, at - begun, report.concurrency if report else 0.0))
+            begun = at
+    return sent
+
+
+def most_at_once(requests: list[tuple[int, int]]) -> int:
+    events = sorted([(begin, 1) for begin, _ in requests] + [(end, -1) for _, end in requests])
+    active = most = 0
+    for _, change in events:
+        active += change
+        most = max(most, active)
+    return most
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 1900), st.integers(1, 800)).map(lambda span: (span[0], span[0] + span[1])),
+    min_size=1, max_size=30,
+)  # fmt: skip
+fates = st.lists(st.tuples(st.sampled_from(["comes", "comes", "comes", "lost", "twice"]), st.integers(0, 3)))
+
+
+def arrive(load: Load, sent: list[Sent], fates_: list[tuple[str, int]]) -> None:
+    """Reports come late, in another order, twice or not at all."""
+    coming = []
+    for number, report in enumerate(sent):
+        fate, late = fates_[number % len(fates_)] if fates_ else ("comes", 0)
+        if fate != "lost":
+            coming.append((number + late, report))
+        if fate == "twice":
+            coming.append((number + late + 1, report))
+    for _, report in sorted(coming, key=lambda each: each[0]):
+        load.report(*report)
+
+
+def largest_mean(load: Load) -> float:
+    window = load.window
+    return max(
+        window.mean(now / 2, seconds, exponential=exponential)
+        for now in range(70) for seconds in (1, 3, 6, 60) for exponential in (False, True)
+    )  # fmt: skip
+
+
+@given(requests=spans, gaps=st.lists(st.floats(0.05, 3.5), min_size=8, max_size=40), fates_=fates)
+def test_a_mean_is_never_more_than_the_requests_that_there_were_at_one_time(
+    requests: list[tuple[int, int]], gaps: list[float], fates_: list[tuple[str, int]]
+) -> None:
+    load, ends = Load(60), list(accumulate(gaps))
+    arrive(load, counted(requests, ends, "a"), fates_)
+    assert largest_mean(load) <= most_at_once(requests) + 1e-5
+
+
+@given(first=spans, second=spans, fates_=fates)
+def test_nor_are_the_means_of_several_activators_together(
+    first: list[tuple[int, int]], second: list[tuple[int, int]], fates_: list[tuple[str, int]]
+) -> None:
+    load, ends = Load(60), [float(end) for end in range(1, 30)]
+    reports = zip(counted(first, ends, "a"), counted(second, ends, "b"), strict=True)
+    arrive(load, [report for both in reports for report in both], fates_)
+    assert largest_mean(load) <= most_at_once(first + second) + 1e-5
+
+
+@given(requests=spans, late=st.floats(0, 0.3))
+def test_what_comes_in_time_is_counted_in_full(requests: list[tuple[int, int]], late: float) -> None:
+    load, ends = Load(60), [float(end) + late for end in range(1, 31)]
+    for report in counted(requests, ends, "a"):
+        load.report(*report)
+    area = sum(end - begin for begin, end in requests) / 100
+    assert load.window.mean(30.5, 30) == pytest.approx(area / 30, abs=2 * len(requests) * late / 30 + 1e-5)
+
+
+def test_a_report_over_several_seconds_fills_them() -> None:
+    load = Load(60)
+    load.report("a", 1001.0, 1.0, 10.0)
+    load.report("a", 1004.2, 3.2, 10.0)
+    assert load.window.mean(1004.5, 4) == 10
+
+
+def test_a_report_that_comes_too_late_is_left_out() -> None:
+    load = Load(60)
+    load.report("a", 1020.0, 1.0, 10.0)
+    load.report("a", 1020.0 - KEPT_SECONDS, 1.0, 10.0)
+    assert load.window.mean(1020.5, 30) == 10
+
+
+def test_two_hundred_requests_on_a_slow_machine_are_two_hundred() -> None:
+    """31 instances were started instead of 29: each report came late and was counted for more than a second."""
+    load, at = Load(60), 1000.0
+    for period in (1.02, 1.21, 1.0557, 1.4, 1.0, 1.1):
+        at += period
+        load.report("a", at, period, 200.0)
+        assert load.window.mean(at, 6) <= 200
+        assert load.window.mean(at, 60) <= 200
