@@ -188,6 +188,9 @@ class Exchange(ABC):
 
     def _wait(self, now: float) -> None:
         self.stage = QUEUED
+        if self.revision.gone:
+            self.forsaken(self.revision.gone)
+            return
         self._waited = True
         self._cold = self.revision.cold
         self.arrived = time.time()
@@ -221,6 +224,10 @@ class Exchange(ABC):
         if self.pending_size > MAX_PENDING and not done:
             self.resume_body()
         self.pending_size = MAX_REPLAY + 1
+
+    def forsaken(self, reason: str) -> None:
+        """What it waits for was deleted, so no instance will come."""
+        self.reject(404, reason)
 
     def gone(self) -> None:
         """The client has gone: leave the queue or the instance."""
@@ -267,7 +274,9 @@ class Exchange(ABC):
         revision.breaker.put_first(self)
         revision.suspend(instance)
         revision.leave(instance)
-        if self.stage == QUEUED:
+        if self.stage == QUEUED and revision.gone:
+            self.forsaken(revision.gone)
+        elif self.stage == QUEUED:
             revision.waits()
 
     # --- the instance's side calls

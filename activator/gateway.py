@@ -120,22 +120,32 @@ class Gateway:
 
     def replace_routes(self, entries: dict[str, RouteEntry]) -> None:
         """The whole routing table."""
+        gone = self.routing.entries.keys() - entries.keys()
         self.routing.replace(entries)
-        for entry in entries.values():
-            self._configure(entry)
+        for name, entry in entries.items():
+            self._configure(name, entry)
+        for name in gone:
+            self._unroute(name)
         self._forget()
 
     def change_route(self, name: str, entry: RouteEntry | None) -> None:
         """One Route's entry."""
         self.routing.change(name, entry)
         if entry is not None:
-            self._configure(entry)
+            self._configure(name, entry)
         else:
+            self._unroute(name)
             self._forget()
 
-    def _configure(self, entry: RouteEntry) -> None:
+    def _configure(self, route: str, entry: RouteEntry) -> None:
         for name, plane in entry.revisions.items():
-            self.revision(name).configure(plane)
+            revision = self.revision(name)
+            revision.configure(plane)
+            revision.named(route, name in entry.missing)
+
+    def _unroute(self, route: str) -> None:
+        for revision in self.revisions.values():
+            revision.unrouted(route)
 
     def replace_endpoints(self, entries: dict[str, RevisionEndpoints]) -> None:
         """The whole table of endpoints."""

@@ -66,6 +66,39 @@ class Revision:
         self.wanted_elsewhere = False
         """Requests of other worker processes wait for slots of this revision."""
         self._others_turn = False
+        self.routes: set[str] = set()
+        """Entries of the routing table that led here and still are."""
+        self._missing: set[str] = set()
+        """Those of them that say that the Revision was deleted."""
+
+    @property
+    def gone(self) -> str:
+        """Why no request is to wait for it; empty while it is there."""
+        if self._missing:
+            return f"revision {self.name} was deleted"
+        return ""
+
+    def named(self, route: str, missing: bool) -> None:
+        """An entry of the routing table leads here. Args: missing: it says that the Revision was deleted."""
+        self.routes.add(route)
+        if missing:
+            self._missing.add(route)
+            self._let_go(self.gone)
+        else:
+            self._missing.discard(route)
+
+    def unrouted(self, route: str) -> None:
+        """An entry was removed; when it was the last one, what waits would wait for ever."""
+        if route in self.routes:
+            self.routes.discard(route)
+            self._missing.discard(route)
+            if not self.routes:
+                self._let_go("the service was deleted")
+
+    def _let_go(self, reason: str) -> None:
+        """Answer all that wait."""
+        for exchange in list(self.breaker.queue):
+            exchange.forsaken(reason)
 
     def configure(self, plane: DataPlane) -> None:
         """Take over what the routing table says."""

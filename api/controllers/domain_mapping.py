@@ -165,9 +165,11 @@ def _entry(observed: Observed, host: str, redirect: int) -> RouteEntry | None:
         return None
     named = {share.revision for share in shares}
     planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
+    missing = tuple(path for path in observed.target_entry.missing if path in named)
     return RouteEntry(
-        {host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect, mapping=True
-    )
+        {host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect, mapping=True,
+        missing=missing,
+    )  # fmt: skip
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

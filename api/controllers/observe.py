@@ -188,6 +188,7 @@ def _route(body: Json, world: World) -> route.Observed:
     core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholders.wanted_names(body, world.naming))
     path = objects.path_of(body)
     version, entry = world.routing.get(path, (0, None))
+    names |= {revision.partition("/")[2] for revision in entry.revisions} if entry else set()
     revisions = _by_name(cache, REVISION, namespace, names - {""})
     own_hosts = {
         hosts.public_host(body, world.naming, tag) for tag in placeholders.wanted_names(body, world.naming).values()

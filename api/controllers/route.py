@@ -111,6 +111,10 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         notes |= {well_known.ROLLBACK: rollback.written(trial.watches)} if trial.watches else {}
         if notes:
             status["annotations"] = notes
+    elif observed.programmed:
+        stays = traffic.with_missing(observed.programmed, observed.revisions)
+        if stays != observed.programmed:
+            after_status.append(PutRoute(objects.path_of(route), stays))
     if targets:
         status["traffic"] = traffic.status_of(targets, route, naming, local_tags)
     else:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from api.controllers import hosts, objects
 from api.controllers.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.hosts import Naming
@@ -124,6 +126,13 @@ def entry_of(
     planes = {f"{namespace}/{name}": data_plane(revisions[name]) for name in sorted(named)}
     sticky = objects.annotations(route).get(SESSION_AFFINITY, "").lower() == "true"
     return RouteEntry(hosts=public, revisions=planes, local_hosts=local, sticky=sticky)
+
+
+def with_missing(entry: RouteEntry, revisions: Mapping[str, Json]) -> RouteEntry:
+    """An entry that stays though its Route cannot be carried out: it says which of its Revisions are gone."""
+    there = {name for name, revision in revisions.items() if not objects.deleting(revision)}
+    missing = tuple(path for path in sorted(entry.revisions) if path.partition("/")[2] not in there)
+    return msgspec.structs.replace(entry, missing=missing)
 
 
 def is_servable(revision: Json) -> bool:

@@ -55,6 +55,8 @@ class RouteEntry(msgspec.Struct, frozen=True):
     """Whether it is the entry of a DomainMapping, which never owns a host that a Route has."""
     since: dict[str, float] = {}
     """Host of `hosts` to the epoch seconds at which it was claimed, which decides between Routes of one host."""
+    missing: tuple[str, ...] = ()
+    """Those of `revisions` that were deleted since: their requests are answered with 404 at once."""
 
     def claim(self, path: str, host: str) -> Claim:
         """The claim of a host of `hosts` that the entry is. Args: path: the entry's field of the table."""

@@ -3,11 +3,12 @@
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from activator.websocket import GOING_AWAY
 from knoll.scaling import Endpoint, StartTiming
-from knoll.traffic import DataPlane, Share
+from knoll.traffic import DataPlane, RouteEntry, Share
 from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
 from tests.conftest import free_port
@@ -423,3 +424,60 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_after_a_whil
     connection.sweep(now + 65)
     connection.sweep(now + 400)
     await eventually(lambda: not stage.gateway.connections)
+
+
+async def test_requests_that_wait_for_a_deleted_service_are_answered_at_once(stage: Stage) -> None:
+    stage.route()
+    client = (await stage.connect()).get()
+    wire = Wire(await stage.connect())
+    wire.send(wire.open(1))
+    await eventually(lambda: waiting(stage) == 2)
+    stage.gateway.change_route("default/app", None)
+    answer = await client.answer()
+    assert (answer.status, answer.text) == (404, "the service was deleted\n")
+    assert (await wire.until(1)).heads[1][":status"] == "404"
+    assert (await stage.get()).status == 404
+    await eventually(lambda: not stage.gateway.revisions or not stage.gateway.live)
+
+
+async def test_requests_for_a_deleted_revision_are_answered_at_once(stage: Stage) -> None:
+    app = await stage.app()
+    shares = (Share(REVISION, 50), Share("default/other", 50))
+    planes = {REVISION: DataPlane(timeout=300), "default/other": DataPlane(timeout=300)}
+    entry = RouteEntry({HOST: shares, "tag.localhost": (Share("default/other", 100, "tag"),)}, planes)
+    stage.gateway.change_route("default/app", entry)
+    stage.gateway.change_route("default/mapped", RouteEntry({"m.example.com": shares}, planes))
+    stage.endpoints(app.endpoint())
+    client = (await stage.connect()).get(host="tag.localhost")
+    await eventually(lambda: len(stage.gateway.revision("default/other").breaker.queue) == 1)
+    stage.gateway.change_route("default/app", msgspec.structs.replace(entry, missing=("default/other",)))
+    answer = await client.answer()
+    assert (answer.status, answer.text) == (404, "revision default/other was deleted\n")
+    assert (await stage.get(host="tag.localhost")).status == 404
+    assert {(await stage.get()).status for _ in range(40)} == {200, 404}
+    # It comes back: a new Revision of that name.
+    stage.gateway.change_route("default/app", entry)
+    again = (await stage.connect()).get(host="tag.localhost")
+    await eventually(lambda: len(stage.gateway.revision("default/other").breaker.queue) == 1)
+    stage.endpoints(app.endpoint(), revision="default/other")
+    assert (await again.answer()).status == 200
+
+
+async def test_requests_that_wait_stay_when_traffic_moves_or_another_service_is_deleted(stage: Stage) -> None:
+    stage.route()
+    client = (await stage.connect()).get()
+    await eventually(lambda: waiting(stage) == 1)
+    stage.gateway.change_route("default/another", RouteEntry({"x.localhost": ()}, {}))
+    stage.route(**{HOST.replace(".", "_"): (Share("default/other", 100),)})
+    stage.gateway.change_route("default/another", None)
+    assert waiting(stage) == 1
+    stage.endpoints((await stage.app()).endpoint())
+    assert (await client.answer()).status == 200
+
+
+async def test_a_table_that_is_read_anew_without_a_service_lets_go_of_what_waits_for_it(stage: Stage) -> None:
+    stage.route()
+    client = (await stage.connect()).get()
+    await eventually(lambda: waiting(stage) == 1)
+    stage.gateway.replace_routes({})
+    assert (await client.answer()).status == 404

@@ -253,6 +253,30 @@ def test_traffic_that_cannot_be_sent_stays_where_it_is(situation: str) -> None:
     assert world.traffic() == [{"revisionName": REV, "latestRevision": True, "percent": 100}]
 
 
+def test_a_deleted_revision_is_said_to_be_missing_until_traffic_can_go_elsewhere() -> None:
+    world = Simulation()
+    serving(world)
+    world.service(
+        image="v2",
+        traffic=[{"revisionName": REV, "percent": 50, "tag": "old"}, {"revisionName": "hello-00002", "percent": 50}],
+    )
+    world.ready("hello-00002")
+    world.settle()
+    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert entry.missing == ()
+    world.delete(REVISION, REV)
+    world.settle()
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert entry.missing == (f"default/{REV}",)
+    assert world.conditions(ROUTE)["Ready"] == ("False", "RevisionMissing")
+    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}, "shares stay as they were"
+    world.service(image="v2", traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    world.settle()
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert (entry.missing, list(entry.revisions)) == ((), ["default/hello-00002"])
+
+
 def test_a_route_to_a_missing_configuration(world: Simulation) -> None:
     world.apply(ROUTE, "alone", {"traffic": [{"configurationName": "nothing", "percent": 100, "latestRevision": True}]})
     world.settle()
