@@ -143,7 +143,7 @@ def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
 
 def is_stream(request: Request) -> bool:
     """Whether the answer goes on for as long as the client likes: a watch, or a log that is followed."""
-    if request.method != "GET":
+    if request.method not in ("GET", "HEAD"):
         return False
     try:
         target = paths.parse(request.scope["path"])

@@ -153,6 +153,7 @@ def list_options(query: Query, resource: str) -> ListOptions:
     """Raises: BadRequestError."""
     selector = _selector(query, resource)
     limit = _integer(query, "limit")
+    _integer(query, "timeoutSeconds")  # a list takes no time that it could exceed
     token = query.get("continue", "")
     if token:
         version, after = _read_token(token)

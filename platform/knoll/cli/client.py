@@ -10,7 +10,15 @@ import httpx
 import msgspec
 
 from knoll import kinds
-from knoll.errors import BadRequestError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
+from knoll.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    KnollError,
+    NotFoundError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
 
 DEFAULT_SERVER = "http://127.0.0.1:8001"
 CHUNK = 256 * 1024
@@ -71,7 +79,8 @@ class Client:
         for line in self._lines(_path(kind, namespace), words):
             event: dict[str, Any] = msgspec.json.decode(line)
             if event["type"] == "ERROR":
-                raise KnollError(str(event["object"].get("message", "the watch was ended")))
+                error = _KINDS.get(event["object"].get("code"), KnollError)
+                raise error(str(event["object"].get("message", "the watch was ended")))
             yield event
 
     def replace(self, kind: kinds.Kind, body: dict[str, Any]) -> dict[str, Any]:
@@ -163,8 +172,15 @@ def _refused(answer: httpx.Response) -> KnollError:
             "\nThis request had no token: give a kubeconfig, with --kubeconfig or as KUBECONFIG "
             "(with Compose: `docker compose exec api knoll kubeconfig > knoll.yaml`)"
         )
-    kind = {404: NotFoundError, 409: ConflictError}.get(answer.status_code, BadRequestError)
-    return kind(message)
+    return _KINDS.get(answer.status_code, BadRequestError)(message)
+
+
+_KINDS: dict[int, type[KnollError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+}
 
 
 def chunks(archive: Path) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from knoll import kinds
 from knoll.cli.client import Client
-from knoll.errors import KnollError
+from knoll.errors import ForbiddenError, KnollError, UnauthorizedError
 from knoll.resources import labels
 
 APP = "user-container"
@@ -28,18 +28,31 @@ class Follower:
 
     def start(self, tail: int) -> None:
         """Begin, in the background. Args: tail: lines of what each instance wrote before."""
-        threading.Thread(target=self._watch, args=[tail], daemon=True).start()
+        threading.Thread(target=self._in_background, args=[tail], daemon=True).start()
 
     def run(self, tail: int) -> None:
-        """The same in this thread, until it is interrupted."""
+        """The same in this thread, until it is interrupted.
+
+        Raises: UnauthorizedError, ForbiddenError: the user may not see Pods here (any more).
+        """
         self._watch(tail)
+
+    def _in_background(self, tail: int) -> None:
+        try:
+            self._watch(tail)
+        except KnollError as error:
+            self._on_line("logs", f"cannot be followed: {error}")
 
     def _watch(self, tail: int) -> None:
         pause = threading.Event()
         while True:
-            with suppress(KnollError):  # the API starts again: so do we
+            try:
                 for event in self._client.watch(kinds.POD, self._namespace, self._selector):
                     self._see(event["object"], tail)
+            except (ForbiddenError, UnauthorizedError):
+                raise
+            except KnollError:
+                pass  # the API starts again: so do we
             pause.wait(RETRY_SECONDS)
 
     def _see(self, pod: dict[str, Any], tail: int) -> None:

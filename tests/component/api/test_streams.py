@@ -178,6 +178,11 @@ async def test_a_time_that_is_none_is_refused(api: Running, seconds: str) -> Non
     assert "timeoutSeconds" in answer.json()["message"]
 
 
+async def test_a_time_that_is_none_is_refused_for_a_list_too(api: Running) -> None:
+    assert (await api.client.get(CONFIG_MAPS, params={"timeoutSeconds": "x"})).status_code == 400
+    assert (await api.client.get(CONFIG_MAPS, params={"timeoutSeconds": "30"})).status_code == 200
+
+
 @pytest.mark.parametrize(("asked", "least", "most"), [("", 1800, 3600), ("0", 1800, 3600), ("7", 7, 7)])
 def test_every_watch_has_an_end(asked: str, least: int, most: int) -> None:
     found = options.watch_options({"timeoutSeconds": asked}, "configmaps", chance=lambda: 0.25)

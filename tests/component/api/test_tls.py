@@ -256,3 +256,31 @@ async def test_the_doctor_says_when_others_have_rights_while_the_plain_port_is_o
     checked = await api.knoll("doctor", "--server", api.plain, "-o", "json")
     assert "others have rights here (ci)" in checked
     assert "KNOLL_API_TRUSTS_PLAIN=false" in checked
+
+
+async def test_following_logs_ends_with_a_reason_when_the_right_to_them_ends(api: Process, tmp_path: Path) -> None:
+    await api.kubectl("create", "serviceaccount", "ci")
+    await api.kubectl("create", "rolebinding", "ci", "--clusterrole=view", "--serviceaccount=default:ci")
+    config = tmp_path / "ci.yaml"
+    config.write_text(await api.knoll("kubeconfig", "--service-account", "ci"))
+    manifest = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: app}
+spec: {template: {spec: {containers: [{image: example/app}]}}}
+"""
+    assert "created" in await api.kubectl("apply", "-f", "-", stdin=manifest)
+    environment = {name: value for name, value in os.environ.items() if name != "KNOLL_SERVER"}
+    command = [sys.executable, "-m", "knoll.cli", "logs", "-f", "app", "--kubeconfig", str(config)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environment)
+
+    async def watched() -> bool:
+        async with httpx.AsyncClient(base_url=api.plain) as client:
+            shown = (await client.get("/metrics")).text
+        return any(line.startswith("knoll_api_watches 1") for line in shown.splitlines())
+
+    await eventually(watched, what="the watch of Pods")
+    await api.kubectl("delete", "rolebinding", "ci")
+    _, complaint = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b"cannot watch resource" in complaint
