@@ -94,6 +94,13 @@ def test_the_parts_of_a_wait_add_up_to_it(platform: Platform, sample: str, servi
     services.append("waiter")
     apply(platform, "waiter", sample, QUICK)
     platform.kubectl("wait", "ksvc/waiter", "--for=condition=Ready", "--timeout=60s")
+    # The client's clock sees its connection and the app's answer on top: a few milliseconds, which a busy machine may
+    # stretch now and then, but parts that do not add up are missing each time.
+    assert any(_adds_up(platform) for _ in range(3))
+
+
+def _adds_up(platform: Platform) -> bool:
+    """Ask once from zero and once more; whether what the parts leave out is no more than a request takes anyway."""
     ask(platform, "waiter")
     eventually_sync(lambda: not platform.containers("label=serving.knative.dev/service=waiter"), within=90, what="zero")
     began = time.perf_counter()
@@ -102,9 +109,8 @@ def test_the_parts_of_a_wait_add_up_to_it(platform: Platform, sample: str, servi
     parts = {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"])}
     assert set(parts) == {"queue", "schedule", "start", "ready"}
     assert parts["start"] > 0
-    # The client's clock sees its connection and the app's answer on top: a few milliseconds.
-    told = sum(parts.values())
-    assert told <= took
+    total = sum(parts.values())
+    assert total <= took
     hot = time.perf_counter()
     ask(platform, "waiter")
-    assert took - told <= 0.05 * took + 2 * (time.perf_counter() - hot) * 1000
+    return took - total <= 0.05 * took + 2 * (time.perf_counter() - hot) * 1000
