@@ -8,18 +8,17 @@ from pathlib import PurePosixPath
 
 PLATFORM = "e2e"
 """Everything on the platform that end-to-end tests share."""
-ENGINE = "e2e/engine"
-"""Everything on the second container engine, which takes a while to start."""
-ORDER = (PLATFORM, ENGINE, "component/runtime", "component/builder", "component", "unit")
+OWN_PLATFORMS = ("e2e/engine", "e2e/attacks")
+"""Folders whose tests share a platform of their own."""
+ORDER = (PLATFORM, *OWN_PLATFORMS, "component/runtime", "component/builder", "component", "unit")
 """Starts of groups' names, those that take longest first, so that all workers end at about the same time."""
 
 
 def group_of(nodeid: str) -> str:
     """Return the group of a test, such as `component/api/test_watches` or `e2e`."""
     file = PurePosixPath(nodeid.partition("::")[0]).relative_to("tests").with_suffix("")
-    if file.is_relative_to(ENGINE):
-        return ENGINE
-    return PLATFORM if file.is_relative_to(PLATFORM) else str(file)
+    platforms = (*OWN_PLATFORMS, PLATFORM)
+    return next((platform for platform in platforms if file.is_relative_to(platform)), str(file))
 
 
 def rank_of(group: str) -> int:
