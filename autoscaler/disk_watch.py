@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
+from prometheus_client import Gauge
 
 from autoscaler import disk
 from autoscaler.disk import Usage
@@ -17,6 +18,9 @@ from knoll.config.security import SecurityConfig
 from knoll.errors import KnollError, NotFoundError
 
 log = structlog.get_logger()
+
+FREE = Gauge("knoll_disk_free_bytes", "What is free on the disk of the engine's files.")
+PRESSURE = Gauge("knoll_disk_pressure", "1 while less is free there than knoll.dev/disk-pressure-free says.")
 
 LOOK_SECONDS = 10.0
 IDLE_PART = 20
@@ -77,6 +81,8 @@ class DiskWatch:
         least = self._config().disk_pressure_free
         free = await self._runtime.free_disk_bytes()
         pressure = bool(least) and free < least
+        FREE.set(free)
+        PRESSURE.set(pressure)
         if pressure != self._under_pressure:
             self._under_pressure = pressure
             if pressure:

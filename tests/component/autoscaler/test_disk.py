@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoscaler import disk_watch
 from knoll import kinds
 from knoll.instances import InstanceEvent
 from tests.component.autoscaler.conftest import Activator, World
@@ -68,6 +69,7 @@ async def test_on_a_nearly_full_disk_the_largest_user_goes_and_others_stay(world
     assert event.message.startswith("The node was low on resource: ephemeral-storage. Threshold quantity: 2Gi, ")
     await eventually(lambda: goes.id not in world.engine.instances)
     assert stays.id in world.engine.instances
+    assert (disk_watch.PRESSURE.collect()[0].samples[0].value, disk_watch.FREE.collect()[0].samples[0].value) == (1, GI)
 
 
 async def test_an_engine_that_cannot_measure_now_ends_nothing(world: World, activator: Activator) -> None:
