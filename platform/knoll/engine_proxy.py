@@ -363,7 +363,9 @@ async def serve(gate: Gate, path: Path) -> asyncio.Server:
     """Listen for one role on a socket that only its container, or its user, reaches."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Connection(gate, reader, writer).run()
+        # At the end of the process the loop cancels it, and would tell of that as of an error.
+        with contextlib.suppress(asyncio.CancelledError):
+            await Connection(gate, reader, writer).run()
 
     return await asyncio.start_unix_server(connected, sock=_listening(path), limit=HEAD_BYTES)
 
