@@ -434,7 +434,6 @@ CALLS: tuple[Call, ...] = (
     _autoscaler("DELETE", r"/networks/(?P<name>[^/]+)", Target.NETWORK),
     _builder("GET", r"/images/json"),
     _builder("GET", rf"/distribution/(?P<name>{_REFERENCE})/json"),
-    _builder("GET", rf"/images/(?P<name>{_REFERENCE})/get"),
     _builder("POST", rf"/images/(?P<name>{_REFERENCE})/tag"),
     _builder("POST", rf"/images/(?P<name>{_REFERENCE})/push", has_body=True),
     _builder("POST", r"/images/load", has_body=True),
