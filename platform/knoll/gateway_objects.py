@@ -15,7 +15,7 @@ from knoll import kinds
 from knoll.config.platform import NAMES
 from knoll.errors import ExpiredError
 from knoll.resources.labels import SYSTEM_NAMESPACE
-from knoll.sealing import SEALED_KINDS, Keyring, key_id, object_subject
+from knoll.sealing import SEALED_KINDS, Keyring, SealedError, key_id, object_subject
 from knoll.squeezing import squeezed
 from knoll.store import Event, Json, Packed, PackedListing
 from knoll.store_rules import decode, key_of, sort_key
@@ -98,12 +98,13 @@ def unpack(resource: str, key: str, entry: GatewayObject, keyring: Keyring) -> b
 def holds(resource: str, key: str, entry: GatewayObject, body: Json, keyring: Keyring) -> bool:
     """Whether an entry has this content, sealed with the key that seals now. Raises: SealedError (no keyring)."""
     plain = entry.body.startswith("{")
-    if resource in SEALED_KINDS and keyring.seals:
-        if plain or key_id(base64.b64decode(entry.body)) != keyring.current:
-            return False
-    elif not plain:
+    seals = resource in SEALED_KINDS and keyring.seals
+    if plain is seals or (seals and key_id(base64.b64decode(entry.body)) != keyring.current):
         return False
-    return unpack(resource, key, entry, keyring) == orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    try:
+        return unpack(resource, key, entry, keyring) == orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except SealedError:
+        return False  # it was changed or moved
 
 
 class GatewaySource:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from knoll import keys
 from knoll.connect import Backoff, answering, version_of
 from knoll.errors import KnollError, StoreUnavailableError
-from knoll.sealing import SEALED_KINDS, TOKEN_KEY_SUBJECT, Keyring, is_sealed, key_id, object_subject
+from knoll.sealing import SEALED_KINDS, TOKEN_KEY_SUBJECT, Keyring, SealedError, is_sealed, key_id, object_subject
 from knoll.tokens import shared_key
 
 log = structlog.get_logger()
@@ -29,6 +29,8 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
+# KEYS: objects. ARGV: field, value that was read.
+_DISCARD_FIELD = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end"
 # KEYS: string. ARGV: value that was read, its replacement. Returns 1 when it was replaced.
 _EXCHANGE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -53,6 +55,37 @@ async def reseal(redis: "Redis", keyring: Keyring) -> int:
             log.info("secrets encrypted", values=changed, events_cut=cut, key=keyring.current)
             await _rewrite_file(redis)
     return changed
+
+
+async def discard_unreadable(redis: "Redis", keyring: Keyring) -> list[str]:
+    """Give up what no key of the keyring opens; returns what it was.
+
+    No event is made: what cannot be read was in no listing that anything follows.
+
+    Raises: StoreUnavailableError.
+    """
+    discarded = []
+    with answering():
+        for resource in sorted(SEALED_KINDS):
+            found = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
+            for field, value in found.items():
+                subject = object_subject(resource, field.decode())
+                if not _opens(keyring, value.partition(b"\n")[2], subject):
+                    await redis.register_script(_DISCARD_FIELD)(keys=[keys.objects(resource)], args=[field, value])
+                    discarded.append(subject)
+        stored = cast(bytes | None, await redis.get(keys.TOKEN_KEY))
+        if stored is not None and not _opens(keyring, stored, TOKEN_KEY_SUBJECT):
+            await redis.delete(keys.TOKEN_KEY)
+            discarded.append(TOKEN_KEY_SUBJECT)
+    return discarded
+
+
+def _opens(keyring: Keyring, data: bytes, subject: str) -> bool:
+    try:
+        keyring.open(data, subject)
+    except SealedError:
+        return False
+    return True
 
 
 async def at_start(redis: "Redis", keyring: Keyring) -> None:

@@ -118,7 +118,8 @@ def unseal(keys: Sequence[Key], envelope: bytes, subject: str) -> bytes:
                 raise SealedError(f"the {subject} in Redis was changed or moved: it does not decrypt") from error
     raise SealedError(
         f"the {subject} in Redis is encrypted with the key {wanted}, which is not in this process's keyring: "
-        "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR)"
+        "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR), or give up what is lost with "
+        "`knoll secrets discard-unreadable`"
     )
 
 

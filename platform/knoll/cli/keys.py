@@ -59,10 +59,35 @@ def rotate(data: Path, keys: Path | None, redis_url: str | None) -> None:
     The key before it is kept, for what is under way, until the next rotation; older ones are deleted.
     """
     folder = keys or folder_of(data)
-    url = redis_url or as_user(f"unix://{(data / 'redis.sock').resolve()}?db=0", redis_rights.API)
-    settings = CommonSettings(redis_url=url, keys_dir=folder / redis_rights.API).logged_in()
+    settings = _settings(data, folder, redis_url)
     changed = asyncio.run(_rotate(folder, settings))
     click.echo(f"new key {settings.keyring.current}: {changed} values encrypted again")
+
+
+@secrets.command("discard-unreadable")
+@data_option
+@keys_option
+@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Redis; by default that of `knoll up` with --data.")
+def discard_unreadable(data: Path, keys: Path | None, redis_url: str | None) -> None:
+    """Delete the Secrets that cannot be decrypted, when the keys they were encrypted with are lost for good.
+
+    While there is one, listing Secrets fails. If the key that signs tokens is among them, all tokens end.
+    """
+    settings = _settings(data, keys or folder_of(data), redis_url)
+    discarded = asyncio.run(_discard(settings))
+    for each in discarded:
+        click.echo(f"deleted {each}")
+    click.echo(f"{len(discarded)} values could not be decrypted")
+
+
+def _settings(data: Path, folder: Path, redis_url: str | None) -> CommonSettings:
+    url = redis_url or as_user(f"unix://{(data / 'redis.sock').resolve()}?db=0", redis_rights.API)
+    return CommonSettings(redis_url=url, keys_dir=folder / redis_rights.API).logged_in()
+
+
+async def _discard(settings: CommonSettings) -> list[str]:
+    async with connected(settings.redis_url, "knoll-secrets") as redis:
+        return await resealing.discard_unreadable(redis, settings.keyring)
 
 
 async def _rotate(folder: Path, settings: CommonSettings) -> int:

@@ -183,3 +183,20 @@ async def test_without_a_keyring_nothing_is_touched(client: "Redis") -> None:
     assert await resealing.reseal(client, PLAIN) == 0
     assert b"jewels" not in b"".join((await objects(client)).values())
     assert VALUE.encode() in b"".join((await objects(client)).values())
+
+
+async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Redis", file: Path) -> None:
+    keyring = Keyring(file)
+    store = RedisStore(client, keyring=keyring)
+    await store.create(SECRETS, secret("lost"))
+    await tokens.shared_key(client, keyring)
+    keep(file, Key.fresh())
+    kept = await store.create(SECRETS, secret("kept"))
+    with pytest.raises(SealedError, match="discard-unreadable"):
+        await store.list(SECRETS)
+    discarded = await resealing.discard_unreadable(client, keyring)
+    assert discarded == ["object secrets bank/lost", "token-key"]
+    assert (await store.list(SECRETS)).items == [kept]
+    assert (await tokens.shared_key(client, keyring)).pem
+    assert await resealing.discard_unreadable(client, keyring) == []
+    await store.close()
