@@ -137,6 +137,10 @@ def response_head(fields: Fields) -> ResponseHead | None:
             length = int(value)
         elif name not in NOT_IN_HTTP2:
             lines.append(b"%b: %b\r\n" % (name, value))
+    regular = [name for name, _ in fields if name != b":status"]
+    names = b"\n".join(regular)
+    if regular and (not _names(names) or names.count(b"\n") != len(regular) - 1):
+        return None
     block = b"".join(lines)
     if not 100 <= status <= 599 or not valid_fields(block):
         return None

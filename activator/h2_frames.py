@@ -20,7 +20,7 @@ MAX_FRAME = 16_384
 """Bytes of a frame's payload: what RFC 9113 §6.5.2 begins with; we do not announce more."""
 MAX_BLOCK = 131_072
 """Bytes of a header block before decompression."""
-MAX_TOGETHER = 1024
+MAX_TOGETHER = 16_384
 """DATA frames that are put together at most, so that the loop gets a turn."""
 SMALL_PAYLOAD = 64
 """Bytes of a padded DATA frame's payload below which it is charged for: padded frames are not put together."""

@@ -67,11 +67,11 @@ def parse(data: Data) -> NetworkConfig:
         http_redirected=http == "Redirected",
         rollout_duration_seconds=read.whole("rollout-duration", 0),
         autocreate_cluster_domain_claims=(read.flag(_AUTOCREATE, False) if data.get(_AUTOCREATE) is not None else None),
-        trusted_proxies=_networks(read, "knoll.dev/trusted-proxies"),
+        trusted_proxies=_networks(read, "trusted-proxies"),
         headers_with_underscores=cast(
-            Underscores, read.choice("knoll.dev/headers-with-underscores", "drop", ("drop", "allow", "reject"))
+            Underscores, read.choice("headers-with-underscores", "drop", ("drop", "allow", "reject"))
         ),
-        max_connections_per_address=read.whole("knoll.dev/max-connections-per-address", 10_000),
+        max_connections_per_address=read.whole("max-connections-per-address", 10_000),
     )
     read.finish()
     return config
@@ -133,11 +133,11 @@ system-internal-tls: "disabled"
 # autocreate-cluster-domain-claims: "false"
 # Proxies in front of the gateway, as addresses or CIDRs separated by commas ("10.0.0.0/8,192.0.2.7"). What they say of
 # where a request came from (Forwarded, X-Forwarded-*, X-Real-IP) reaches the program; what others say is overwritten.
-knoll.dev/trusted-proxies: ""
+trusted-proxies: ""
 # What becomes of a request's header fields with an underscore in their name, which CGI, WSGI and PHP programs take for
 # fields with a hyphen: drop, allow, or reject the request.
-knoll.dev/headers-with-underscores: "drop"
+headers-with-underscores: "drop"
 # Connections that one address may have to each process of the gateway, beside trusted proxies, but never more than a
 # quarter of the files that the process may open. 0 is no bound.
-knoll.dev/max-connections-per-address: "10000"
+max-connections-per-address: "10000"
 """

@@ -310,9 +310,9 @@ async def test_what_clients_may_say_of_themselves_follows_config_network(stage: 
     await client.get(extra=extra).answer()
     maps = config_map("config-network")
     maps["data"] = {
-        "knoll.dev/trusted-proxies": "127.0.0.0/8",
-        "knoll.dev/headers-with-underscores": "allow",
-        "knoll.dev/max-connections-per-address": "0",
+        "trusted-proxies": "127.0.0.0/8",
+        "headers-with-underscores": "allow",
+        "max-connections-per-address": "0",
     }
     before = stage.gateway.crowds.most
     await store.create(CONFIG_MAP.id, maps)

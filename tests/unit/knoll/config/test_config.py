@@ -170,19 +170,19 @@ GOOD: list[tuple[str, dict[str, str], str, Any]] = [
     ("config-network", {"rollout-duration": "120"}, "network.rollout_duration_seconds", 120),
     (
         "config-network",
-        {"knoll.dev/trusted-proxies": "10.0.0.0/8, fd00::/8,192.0.2.7"},
+        {"trusted-proxies": "10.0.0.0/8, fd00::/8,192.0.2.7"},
         "network.trusted_proxies",
         (ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.7/32")),
     ),
     (
         "config-network",
-        {"knoll.dev/headers-with-underscores": "Allow"},
+        {"headers-with-underscores": "Allow"},
         "network.headers_with_underscores",
         "allow",
     ),
     (
         "config-network",
-        {"knoll.dev/max-connections-per-address": "0"},
+        {"max-connections-per-address": "0"},
         "network.max_connections_per_address",
         0,
     ),
@@ -364,16 +364,16 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     ),
     (
         "config-network",
-        {"knoll.dev/trusted-proxies": "10.0.0.1/8"},
+        {"trusted-proxies": "10.0.0.1/8"},
         [
-            "knoll.dev/trusted-proxies: must be addresses or CIDRs separated by commas, such as 10.0.0.0/8: "
+            "trusted-proxies: must be addresses or CIDRs separated by commas, such as 10.0.0.0/8: "
             "10.0.0.1/8 has host bits set"
         ],
     ),
     (
         "config-network",
-        {"knoll.dev/headers-with-underscores": "keep"},
-        ["knoll.dev/headers-with-underscores: must be one of drop, allow, reject, not 'keep'"],
+        {"headers-with-underscores": "keep"},
+        ["headers-with-underscores: must be one of drop, allow, reject, not 'keep'"],
     ),
     ("config-network", {"rollout-duration": "-1"}, ["rollout-duration: must be between 0 and 2147483647, not -1"]),
     (

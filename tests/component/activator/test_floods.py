@@ -1,0 +1,110 @@
+"""Floods of HTTP/2 frames: each costs little before its connection ends, and nobody else feels it (bench/floods.py)."""
+
+import asyncio
+
+import pytest
+
+from activator.h2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
+from activator.h2_server import Session
+from activator.server import HEAD_SECONDS
+from bench.floods import FLOODS, Requests
+from tests.component.activator.h2_wire import END_STREAM, Wire, frame
+from tests.component.activator.pipes import Scene, turns
+from tests.component.activator.stage import HOST, Stage
+from tests.waiting import eventually
+
+TAKEN = {"data_one_byte", "data_one_byte_200_streams", "data_closed_stream", "headers_huffman"}
+"""Floods that need not end their connection: what they ask for is put together, or is mostly what they send."""
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_megabyte_of_frames_is_bounded_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    flood = PREFACE + frame(SETTINGS) + FLOODS[name](Requests(HOST if "data" in name else "nowhere.example"))
+    scene.client.arrive(flood[:1000])
+    session = scene.client.protocol
+    assert isinstance(session, Session)
+    taken = 0
+    receive = session.codec.connection.receive_data
+
+    def counted(data: bytes) -> list[object]:
+        nonlocal taken
+        taken += 1
+        return receive(data)  # type: ignore[return-value]
+
+    monkeypatch.setattr(session.codec.connection, "receive_data", counted)
+    for at in range(1000, len(flood), 65_536):
+        scene.client.arrive(flood[at : at + 65_536])
+        while session._waits:
+            await turns(1)
+    assert session.codec.ended or name in TAKEN
+    # Frames that reach the library cost the most; of 1 MB of the smallest there are more than a hundred thousand.
+    assert taken < 12 * BURST
+    assert len(scene.client.written) < 2_000_000
+    await scene.end()
+
+
+async def test_a_flood_is_read_in_turns_with_others(stage: Stage) -> None:
+    await stage.serving()
+    wires = [Wire(await stage.connect()) for _ in range(20)]
+    for wire in wires:
+        wire.send(*(wire.open(number) for number in range(1, 400, 2)))
+    assert (await stage.get()).status == 200
+    for wire in wires:
+        seen = await wire.until(399)
+        assert (seen.goaway, seen.heads[1][":status"]) == (None, "200")
+
+
+async def test_a_client_that_works_is_never_charged_out(stage: Stage) -> None:
+    """Many more requests, windows and resets than one account holds, each paid for by useful work."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    await stage.serving(handler)
+    wire = Wire(await stage.connect())
+    for start in range(1, 6 * BURST, 200):
+        numbers = range(start, start + 200, 2)
+        wire.send(*(wire.open(number) for number in numbers))
+        seen = await wire.until(*numbers)
+        assert seen.goaway is None
+        wire.send(*(frame(8, b"\0\0\0\5") for _ in numbers), *(frame(8, b"\0\0\0\5", number) for number in numbers))
+    assert len(wire.seen.whole) > 3 * BURST - 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        PREFACE[:10],
+        PREFACE,
+        PREFACE + frame(SETTINGS) + frame(HEADERS, b"\x82", 1, END_STREAM),
+        PREFACE + frame(SETTINGS) + frame(HEADERS, b"\x82", 1, END_STREAM) + frame(CONTINUATION, b"\x84", 1),
+    ],
+    ids=["half a preface", "no SETTINGS", "half a header block", "more of it"],
+)
+async def test_a_slow_beginning_or_header_block_ends_the_connection(stage: Stage, begun: bytes) -> None:
+    client = await stage.connect()
+    client.send(begun)
+    http2 = len(begun) >= len(PREFACE)
+    await eventually(
+        lambda: any(isinstance(one, Session) == http2 and (http2 or one._buffer) for one in stage.gateway.connections)  # type: ignore[attr-defined]
+    )
+    (connection,) = stage.gateway.connections
+    connection.sweep(stage.gateway.time() + HEAD_SECONDS - 5)
+    assert not client.reader.at_eof()
+    connection.sweep(stage.gateway.time() + HEAD_SECONDS + 5)
+    await client.closed()
+    client.close()
+    await eventually(lambda: not stage.gateway.connections)
+
+
+async def test_a_half_frame_of_a_working_connection_is_waited_for(stage: Stage) -> None:
+    await stage.serving()
+    wire = Wire(await stage.connect())
+    request = wire.open(1)
+    wire.send(request[:5])
+    await eventually(lambda: stage.gateway.connections)
+    wire.send(request[5:])
+    assert (await wire.until(1)).heads[1][":status"] == "200"
