@@ -17,8 +17,8 @@ NAMES = [
 ]  # fmt: skip
 VALUES = [
     "chunked", "Chunked", " chunked ", "\tchunked", "\x0bchunked", "chunked\x0b", "chunked;q=1", '"chunked"',
-    "xchunked", "chunked, identity", "identity, chunked", "gzip, chunked", "chunked, chunked", "chunked,", ",chunked", "",
-    "cow", "\r\n chunked", "chunked\0", "c hunked", "identity",
+    "xchunked", "chunked, identity", "identity, chunked", "gzip, chunked", "chunked, chunked", "chunked,", ",chunked",
+    "", "cow", "\r\n chunked", "chunked\0", "c hunked", "identity",
 ]  # fmt: skip
 LENGTHS = [
     "+5", "-5", "0x5", "5 5", "5, 5", "5,6", "05", "5\t", " 5", "5.0", "1e1", "5\x0b", "5\0", "",
