@@ -142,6 +142,9 @@ def _volume_claim(body: Json, old: Json | None, problems: Problems) -> Json:
         )
     if "storage" not in ((spec.get("resources") or {}).get("requests") or {}):
         problems.append(FieldError("Required value", ("spec.resources.requests.storage",)))
+    if spec["volumeMode"] != "Filesystem":
+        words = "Unsupported value: supported values: Filesystem (instances have no block devices)"
+        problems.append(FieldError(words, ("spec.volumeMode",)))
     free = {"resources": None, "volumeName": None}
     if old is not None and {**old.get("spec", {}), **free} != {**spec, **free}:
         problems.append(FieldError("Forbidden: spec is immutable after creation except resources.requests", ("spec",)))

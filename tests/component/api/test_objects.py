@@ -264,6 +264,14 @@ async def test_keys_that_can_be_no_files_are_refused(api: Running, plural: str, 
     assert "Invalid value: " in answer.json()["message"]
 
 
+async def test_a_claim_of_a_block_device_is_refused(api: Running) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Block"}
+    body = {"metadata": {"name": "kept"}, "spec": spec}
+    answer = await api.client.post("/api/v1/namespaces/default/persistentvolumeclaims", json=body)
+    assert reason(answer) == (422, "Invalid")
+    assert "instances have no block devices" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("path", [f"{SERVICES}/hello", f"{SERVICES}/hello/status"])
 @pytest.mark.parametrize("form", ["put", "merge", "apply"])
 async def test_a_foreign_uid_is_refused_at_once(api: Running, service: Make, path: str, form: str) -> None:
