@@ -16,6 +16,10 @@ MAX_TRAILERS = 16_384
 _size = re.compile(rb"([0-9A-Fa-f]{1,15}+)[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?").fullmatch
 
 
+_SMALL = {text: size for size in range(1, 256) for text in (b"%x\r\n" % size, b"%X\r\n" % size)}
+"""First lines of small chunks to their sizes: thousands of them in one read must not hold up the loop."""
+
+
 class Chunks:
     """Reads a body in chunks, cut anywhere."""
 
@@ -43,6 +47,13 @@ class Chunks:
         pieces: list[bytes] = []
         at, size = 0, len(data)
         while not self.done and not self.error:
+            while self._stage == 0:
+                line = data.find(b"\n", at, at + 4) + 1
+                small = _SMALL.get(data[at:line]) if line else None
+                if small is None or data[line + small : line + small + 2] != b"\r\n":
+                    break
+                pieces.append(data[line : line + small])
+                at = line + small + 2
             if self._stage == 1:
                 piece = data[at : at + self._left]
                 at += len(piece)

@@ -25,6 +25,12 @@ class Frames:
         """Take note of the next bytes."""
         at, size = 0, len(data)
         while at < size:
+            if not self._left and not self._head and at + 1 < size and data[at + 1] < 126:
+                # A whole head of a short frame: thousands of them in one read must not hold up the loop.
+                self.closed = self.closed or data[at] & 0x0F == _CLOSE
+                at += 2 + data[at + 1]
+                self._left = max(0, at - size)
+                continue
             if self._left:
                 step = min(self._left, size - at)
                 self._left -= step
