@@ -64,7 +64,7 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
         *label_problems(meta, frozenset(), _NO_OWNERS),
         *template_problems(service.spec.template, config, meta, _PATH),
         *traffic_problems(service.spec.traffic, "spec.traffic", in_service=True),
-        *_route_problems(meta, service.spec.traffic, config),
+        *_route_problems(meta, service.spec.traffic, config, new=old is None),
     ]
     if old is not None:
         problems += name_change_problems(service.spec.template, old.spec.template, _PATH)
@@ -72,14 +72,21 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
     return problems
 
 
-def _route_problems(meta: ObjectMeta, traffic: Targets, config: PlatformConfig) -> Iterator[FieldError]:
-    """Tags whose hosts no DNS server could hold."""
-    for at, target in enumerate(traffic):
-        # Names and tags that are no labels are refused for that alone.
-        if not target.tag or dns_1035_problems(target.tag) or dns_1035_problems(meta.name):
+def _route_problems(meta: ObjectMeta, traffic: Targets, config: PlatformConfig, *, new: bool) -> Iterator[FieldError]:
+    """Names and tags whose hosts no DNS server could hold.
+
+    Args:
+        new: whether the name itself is judged; a template that is changed later does not keep an object from changing.
+    """
+    # Names and tags that are no labels are refused for that alone.
+    if dns_1035_problems(meta.name):
+        return
+    tags = {f"spec.traffic[{at}].tag": target.tag for at, target in enumerate(traffic) if target.tag}
+    for path, tag in {**({"metadata.name": ""} if new else {}), **tags}.items():
+        if tag and dns_1035_problems(tag):
             continue
-        if problem := route_host_problem(meta, target.tag, config.domain, config.network):
-            yield FieldError(problem, (f"spec.traffic[{at}].tag",))
+        if problem := route_host_problem(meta, tag, config.domain, config.network):
+            yield FieldError(problem, (path,))
 
 
 def defaulted_configuration(
@@ -121,7 +128,7 @@ def validate_route(route: Route, old: Route | None, config: PlatformConfig) -> l
         *rollout_duration_problems(meta.annotations),
         *label_problems(meta, _ROUTE_LABELS, {known.SERVICE: "Service"}),
         *traffic_problems(route.spec.traffic, "spec.traffic", in_service=False),
-        *_route_problems(meta, route.spec.traffic, config),
+        *_route_problems(meta, route.spec.traffic, config, new=old is None),
     ]
     if old is not None and not meta.owner_references:
         problems += author_problems(meta, old.metadata, changed=route.spec != old.spec)

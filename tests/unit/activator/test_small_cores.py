@@ -91,3 +91,31 @@ def test_a_host_that_moved_to_another_route_stays_when_the_old_one_goes() -> Non
     found = routing.find(b"host", False)
     assert found is not None
     assert found.pick() == "r2"
+
+
+PATHS = ("a/shop", "b/shop", "a/domainmapping:h", "b/domainmapping:h")
+entries = st.builds(
+    lambda hosts, since: (hosts, since), st.sets(st.sampled_from(["h", "g"]), min_size=1), st.sampled_from([1.0, 2.0])
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(PATHS), st.one_of(st.none(), entries)), max_size=25))
+def test_hosts_have_the_same_owners_whatever_came_and_went_before(
+    steps: list[tuple[str, tuple[set[str], float] | None]],
+) -> None:
+    changed: Routing[str] = Routing(lambda name: name)
+    live: dict[str, RouteEntry] = {}
+    for path, wanted in steps:
+        live.pop(path, None)
+        if wanted is not None:
+            hosts, since = wanted
+            shares = (Share(f"{path[0]}/r", 100),)
+            live[path] = RouteEntry(
+                dict.fromkeys(hosts, shares), {f"{path[0]}/r": DataPlane()}, mapping=":" in path,
+                since=dict.fromkeys(hosts, since),
+            )  # fmt: skip
+        changed.change(path, live.get(path))
+        for host in ("h", "g"):
+            claims = [(":" in name, entry.since[host], name) for name, entry in live.items() if host in entry.hosts]
+            found = changed.find(host.encode(), local=False)
+            assert (found.route if found else None) == (min(claims)[2] if claims else None)

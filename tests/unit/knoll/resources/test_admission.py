@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -522,6 +523,18 @@ def test_a_tag_whose_host_no_dns_server_could_hold_is_refused() -> None:
     assert found.endswith("must be no more than 63 characters: spec.traffic[0].tag")
     body["spec"]["traffic"][0]["tag"] = "t" * (63 - 41)
     assert _create(body)["spec"]["traffic"][0]["tag"] == "t" * 22
+
+
+def test_a_name_that_the_template_makes_no_host_of_is_refused_when_it_is_new() -> None:
+    network = replace(CONFIG.network, domain_template="{{.Name}}-{{.Namespace}}.{{.Domain}}")
+    other = replace(CONFIG, network=network)
+    body = _service()
+    body["metadata"] |= {"name": LONG, "namespace": "n" * 30}
+    (found,) = _refused(_create, body, config=other)
+    assert found.startswith(f'invalid domain name "{LONG}-{"n" * 30}.localhost": url: Invalid value: ')
+    assert found.endswith("must be no more than 63 characters: metadata.name")
+    stored = _create(body)
+    assert _update(stored, {**stored, "spec": _service("app:v2")["spec"]}, config=other)["metadata"]["generation"] == 2
 
 
 BUILD = {"source": {"upload": {"id": "u1", "sha256": "a" * 64}}, "tag": "app:v1"}
