@@ -1,4 +1,4 @@
-"""No exception leaves a protocol's callback: a bug ends what it concerns, and says so in the log."""
+"""No exception leaves a protocol's callback: a bug ends the connection or stream that it concerns, and is logged."""
 
 import functools
 from collections.abc import Callable

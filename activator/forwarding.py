@@ -1,7 +1,7 @@
-"""What an instance is told of where a request came from: Forwarded (RFC 7239) and the X-Forwarded fields. Pure.
+"""Fields that tell an instance where a request came from: Forwarded (RFC 7239) and the X-Forwarded fields. Pure.
 
-What a client says of itself there counts only when it is a proxy that config-network names; otherwise the fields say
-what this gateway sees, and nothing else of the kind reaches an instance.
+What a client sends in these fields counts only when it is a proxy that config-network names. Otherwise they say what
+this gateway sees, and no other field of the kind reaches an instance.
 """
 
 import re
@@ -47,12 +47,12 @@ class Proxies:
 
     def _is_inside(self, address: bytes) -> bool:
         try:
-            found = ip_address(address.decode("latin-1"))
+            parsed = ip_address(address.decode("latin-1"))
         except ValueError:
             return False
-        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        return any(found in network for network in self._networks)
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        return any(parsed in network for network in self._networks)
 
     def scheme(self, peer: Peer, head: RequestHead) -> bytes:
         """The scheme that the first client used, as far as we may believe it."""

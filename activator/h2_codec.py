@@ -3,7 +3,7 @@
 The library keeps the states of streams, the windows and the compression; `h2_frames` reads the frames for it and
 `h2_fields` looks at header lists, because the library takes each malformed message for the end of the connection, and
 RFC 9113 §5.4.2 for the end of its stream. It sees one frame at a time, none that it would not take, and of header lists
-nothing: so whatever it refuses concerns the connection.
+nothing: so all that it refuses concerns the connection.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ FAR = 2**31 - 1
 
 
 class Owner(Protocol):
-    """Whoever has the connection's streams."""
+    """Receives what comes on a connection: a client's `Session`, an instance's `Channel`."""
 
     def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         """The head of a message: a request's, or an answer's (also 1xx). Args: size: of the list, in bytes."""
@@ -133,7 +133,7 @@ class Codec:
         connection.local_settings = h2.settings.Settings(client=client, initial_values=settings)
         connection.initiate_connection()
         connection.increment_flow_control_window(window)
-        # The library would take one stream too many for the end of the connection, and of frames it sees none too long.
+        # The library would end the connection for a stream too many; the length of frames was checked by `h2_frames`.
         connection.local_settings = h2.settings.Settings(
             client=client, initial_values={**settings, h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: FAR}
         )
@@ -261,7 +261,7 @@ class Codec:
                 self._owner.window(0)
 
     def _idle(self, stream: int) -> bool:
-        """Whether nothing was ever said on a stream."""
+        """Whether a stream was never opened."""
         connection = self.connection
         ours = stream % 2 == int(self._client)
         return stream > (connection.highest_outbound_stream_id if ours else connection.highest_inbound_stream_id)
@@ -283,7 +283,7 @@ class Codec:
         self._awaited.discard(stream)
 
     def fail(self, code: int, text: str) -> None:
-        """End the connection because of what came, or of what we are."""
+        """End the connection. Args: code: of GOAWAY. text: the reason, for the log."""
         if not self.ended:
             self.goodbye(code)
             self.ended = True

@@ -25,6 +25,8 @@ MAX_STREAMS = 250
 STREAM_WINDOW = 262_144
 """Bytes of a body that a client may send before we take them."""
 CONNECTION_WINDOW = 16 * 1024 * 1024
+REFUSED = 3
+"""Charges for a stream beyond `MAX_STREAMS`: it costs a whole request's reading, and clients know the limit."""
 IDLE_SECONDS = 300.0
 GOAWAY_SECONDS = 5.0
 LINGER_SECONDS = 2.0
@@ -90,7 +92,7 @@ class Session(asyncio.Protocol):
 
     @contained
     def pause_writing(self) -> None:
-        """The client does not read: what it sends is not read either, or answers would pile up here."""
+        """The client does not read. Nothing is read from it either, or answers would pile up here."""
         self.stuck = True
         self._hold(reading=False)
 
@@ -139,7 +141,7 @@ class Session(asyncio.Protocol):
                 self.transport.pause_reading()
 
     def reread(self) -> None:
-        """The rules for what an instance is told are other ones."""
+        """Called when the rules for forwarding fields change."""
         self._known = (b"\n", b"")
 
     def forwarding(self, head: RequestHead) -> bytes:
@@ -172,7 +174,7 @@ class Session(asyncio.Protocol):
             self._linger(LINGER_SECONDS)
 
     def _linger(self, seconds: float) -> None:
-        """Everything is said: let the client close, which has seen the GOAWAY by then.
+        """Nothing more is to be sent: let the client close, which has seen the GOAWAY by then.
 
         Had it sent something just now, closing here would reset the connection, and it might lose answers that it has
         not read yet.
@@ -225,7 +227,7 @@ class Session(asyncio.Protocol):
     def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         if self._retired or len(self.streams) >= MAX_STREAMS:
             self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
-            self.codec.budget.spend(1)
+            self.codec.budget.spend(REFUSED)
             return
         made = self.streams[stream] = Stream(self, stream)
         made.arrive(fields, done, size)
@@ -289,5 +291,5 @@ class Session(asyncio.Protocol):
     def _lost(self, stream: Stream) -> None:
         try:
             stream.lost()
-        except Exception as error:  # the others must be told too
+        except Exception as error:  # the other streams must end too
             log.exception("bug in HTTP/2", stream=stream.id, error=repr(error))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from activator.gateway import Gateway
 
 
-class Session(Protocol):
+class Carrier(Protocol):
     """The connection, as a stream sees it."""
 
     app: "Gateway"
@@ -43,7 +43,7 @@ class Stream(Exchange):
 
     __slots__ = ("_counted", "_held", "_left", "_over", "_paused", "_sent", "_unsent", "id", "outbox", "session")
 
-    def __init__(self, session: Session, id_: int) -> None:
+    def __init__(self, session: Carrier, id_: int) -> None:
         super().__init__(session.app)
         self.session = session
         self.local = session.local

@@ -202,7 +202,7 @@ class Client(Exchange, asyncio.Protocol):
         return self._known[1]
 
     def reread(self) -> None:
-        """The rules for what an instance is told are other ones: read every head anew."""
+        """Called when the rules for forwarding fields change: every head is read anew."""
         self._memo, self._known = None, (b"\n", b"")
 
     def _read_part(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """Turns of the event loop, shared by connections that have more to read than one turn may take.
 
-HTTP/2 lets a client send, in a few bytes, what costs us much to read. Whatever a connection sends, all of them together
-read for `SLICE_SECONDS` in one turn of the loop; then other clients have theirs, and the readers take turns.
+A few bytes of HTTP/2 may take long to read. All HTTP/2 connections together read for `SLICE_SECONDS` in one turn of the
+loop; the rest waits for the next turns, in which the connections are read one after the other.
 """
 
 import time

@@ -106,7 +106,7 @@ class Load:
         """Take a report in.
 
         Args:
-            activator: who counted.
+            activator: id of the activator that counted.
             at: end of the period that it speaks of, epoch seconds.
             period: seconds, > 0.
             mean: load in that period, over time.

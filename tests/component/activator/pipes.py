@@ -102,8 +102,8 @@ class Scene:
         """Above the number of the last stream that the client opened."""
 
     def endpoints(self, *names: str) -> None:
-        found = tuple(Endpoint(name, "127.0.0.1", 1) for name in names)
-        self.gateway.change_endpoints(REVISION, RevisionEndpoints(found))
+        endpoints = tuple(Endpoint(name, "127.0.0.1", 1) for name in names)
+        self.gateway.change_endpoints(REVISION, RevisionEndpoints(endpoints))
 
     def origin(self) -> Pipe | None:
         """The newest connection to the instance that is open."""

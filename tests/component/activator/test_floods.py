@@ -1,4 +1,4 @@
-"""Floods of HTTP/2 frames: each costs little before its connection ends, and nobody else feels it (bench/floods.py)."""
+"""Floods of HTTP/2 frames: each costs little before its connection ends (bench/floods.py has the time it takes)."""
 
 import asyncio
 

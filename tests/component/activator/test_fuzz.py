@@ -110,7 +110,7 @@ def http2_client() -> st.SearchStrategy[Step]:
         return step
 
     opening = st.builds(opens, st.sampled_from(REQUEST_HEADS), st.sampled_from([4, 5]))
-    going_on = st.builds(lambda number, what: goes_on(number, *what), st.integers(0, 2), st.sampled_from(OF_STREAM))
+    going_on = st.builds(lambda number, parts: goes_on(number, *parts), st.integers(0, 2), st.sampled_from(OF_STREAM))
     return mostly(opening, going_on, OF_CONNECTION.map(to_client), junk(99).map(to_client))
 
 
@@ -122,7 +122,7 @@ def http2_origin() -> st.SearchStrategy[Step]:
         st.sampled_from(ANSWER_HEADS), streams, st.sampled_from([4, 4, 5]),
     )  # fmt: skip
     going_on = st.builds(
-        lambda stream, what: Frame(what[0], what[1], stream, what[2]).wire(), streams, st.sampled_from(OF_STREAM)
+        lambda stream, parts: Frame(parts[0], parts[1], stream, parts[2]).wire(), streams, st.sampled_from(OF_STREAM)
     )
     return mostly(heads.map(to_origin), going_on.map(to_origin), OF_CONNECTION.map(to_origin), junk(2).map(to_origin))
 

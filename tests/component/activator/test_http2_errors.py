@@ -306,7 +306,7 @@ async def test_a_client_that_says_goaway_still_gets_its_answers(stage: Stage) ->
     assert (await wire.until(1)).bodies == {1: b"ok"}
 
 
-async def test_bodies_that_nobody_waits_for_do_not_use_up_the_connection(stage: Stage) -> None:
+async def test_bodies_of_reset_streams_do_not_use_up_the_connection(stage: Stage) -> None:
     """What was held for a reset stream counts as read."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What an instance is told of where a request came from."""
+"""Fields that tell an instance where a request came from."""
 
 from ipaddress import ip_network
 
@@ -12,7 +12,7 @@ PEER = Peer(b"10.1.1.1")
 LIES = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n"
 
 
-def told(lines: bytes, proxies: Proxies, peer: Peer = PEER) -> dict[bytes, bytes]:
+def fields_for(lines: bytes, proxies: Proxies, peer: Peer = PEER) -> dict[bytes, bytes]:
     head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
     fields = split(proxies.fields(peer, head))
     assert len(dict(fields)) == len(fields), "each field comes once"
@@ -26,8 +26,8 @@ def trusting(*networks: str) -> Proxies:
 @pytest.mark.parametrize("proxies", [Proxies(), trusting("10.2.0.0/16", "::/0")], ids=["none", "others"])
 def test_what_a_client_says_of_itself_does_not_count(proxies: Proxies) -> None:
     assert (
-        told(LIES, proxies)
-        == told(b"", proxies)
+        fields_for(LIES, proxies)
+        == fields_for(b"", proxies)
         == {
             b"X-Forwarded-For": b"10.1.1.1",
             b"X-Forwarded-Proto": b"http",
@@ -50,12 +50,12 @@ def test_what_a_client_says_of_itself_does_not_count(proxies: Proxies) -> None:
     ],
 )  # fmt: skip
 def test_what_a_trusted_proxy_says_is_kept(lines: bytes, for_: bytes, forwarded: bytes) -> None:
-    fields = told(lines, trusting("10.0.0.0/8"))
+    fields = fields_for(lines, trusting("10.0.0.0/8"))
     assert (fields[b"X-Forwarded-For"], fields[b"Forwarded"]) == (for_, forwarded)
 
 
 def test_further_fields_of_a_trusted_proxy_are_kept() -> None:
-    fields = told(b"X-Real-IP: 1.1.1.1\r\nX-Forwarded-Port: 443\r\n", trusting("10.1.1.1/32"))
+    fields = fields_for(b"X-Real-IP: 1.1.1.1\r\nX-Forwarded-Port: 443\r\n", trusting("10.1.1.1/32"))
     assert (fields[b"X-Real-Ip"], fields[b"X-Forwarded-Port"]) == (b"1.1.1.1", b"443")
 
 
