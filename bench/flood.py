@@ -8,8 +8,10 @@ event for each of them.
 import argparse
 import asyncio
 import contextlib
+import json
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -140,6 +142,24 @@ async def probing(url: str) -> AsyncIterator[list[float]]:
         probe_task.cancel()
 
 
+async def write_and_probe(url: str, path: str, count: int) -> dict[str, list[float]]:
+    """Seconds of writes, and of `/readyz` meanwhile."""
+    async with probing(url) as probes:
+        written = await writes(url, path, count)
+    return {"writes": written, "probes": probes}
+
+
+async def elsewhere(url: str, path: str, count: int) -> dict[str, list[float]]:
+    """The same in another process: this one is busy with the events of its watches."""
+    command = [sys.executable, "-m", "bench.flood", "--write-to", url, path, "--writes", str(count)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError("the writer failed")
+    found: dict[str, list[float]] = json.loads(out)
+    return found
+
+
 async def writes(url: str, path: str, count: int) -> list[float]:
     """Seconds that each write took, one after another."""
     seconds = []
@@ -157,22 +177,20 @@ async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> Non
     """Prints the figures. Raises: an error when the API refuses a write or does not answer."""
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         tokens = await accounts(client)
-    quiet = await writes(api.url, SECRETS, count)
+    quiet = await elsewhere(api.url, SECRETS, count)
     begun = time.perf_counter()
     opened = await open_watches(api.port, tokens, watches)
     took = time.perf_counter() - begun
     half = await open_halves(api.port, halves)
-    async with probing(api.url) as probes:
-        idle = await writes(api.url, SECRETS, count)
-        flooded = await writes(api.url, CONFIG_MAPS, count)
+    idle = await elsewhere(api.url, SECRETS, count)
+    flooded = await elsewhere(api.url, CONFIG_MAPS, count)
     held = sum(watch.open and watch.status == 200 for watch in opened)
     print(f"{held} of {watches} watches after {took:.0f} s, {sum(one.open for one in half)} of {halves} half heads")
     print(f"RESULT flood.watches {held} connections")
-    print(f"RESULT flood.write_quiet_p50 {statistics.median(quiet) * 1000:.0f} ms")
-    for name, seconds in (("idle", idle), ("watched", flooded)):
-        print(f"RESULT flood.write_{name}_p50 {statistics.median(seconds) * 1000:.0f} ms")
-        print(f"RESULT flood.write_{name}_max {max(seconds) * 1000:.0f} ms")
-    print(f"RESULT flood.readyz_max {max(probes) * 1000:.0f} ms")
+    for name, found in (("quiet", quiet), ("idle", idle), ("watched", flooded)):
+        print(f"RESULT flood.write_{name}_p50 {statistics.median(found['writes']) * 1000:.0f} ms")
+        print(f"RESULT flood.write_{name}_max {max(found['writes']) * 1000:.0f} ms")
+        print(f"RESULT flood.readyz_{name}_max {max(found['probes']) * 1000:.0f} ms")
     print(f"RESULT flood.rss {api.rss_mib():.0f} MiB")
 
 
@@ -181,7 +199,11 @@ def main() -> None:
     parser.add_argument("--watches", type=int, default=5000)
     parser.add_argument("--half-heads", type=int, default=3000)
     parser.add_argument("--writes", type=int, default=20)
+    parser.add_argument("--write-to", nargs=2, metavar=("URL", "PATH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write_to:
+        print(json.dumps(asyncio.run(write_and_probe(*options.write_to, options.writes))))
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with (

@@ -10,6 +10,9 @@ from knoll.store_rules import Record
 
 UNPACKED = 64
 """Newest records that are kept unpacked."""
+WOKEN_AT_ONCE = 128
+"""Watchers that are woken before others in this process get their turn: an event of thousands of watches takes most of
+a second."""
 
 
 class Ring:
@@ -24,7 +27,7 @@ class Ring:
         self._size = size
         self._limit = limit or 2 * size
         self._records: list[Record] = []
-        self._changed = asyncio.Event()
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self.floor = 0
         self.tip = 0
         self.running = False
@@ -66,11 +69,24 @@ class Ring:
 
     async def news(self) -> None:
         """Wait until anything changed."""
-        await self._changed.wait()
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[change] = None
+        try:
+            await change
+        finally:
+            self._waiting.pop(change, None)
 
     def last(self) -> Record | None:
         return self._records[-1] if self._records else None
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        waiting, self._waiting = list(self._waiting), {}
+        _wake(waiting)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for change in waiting[:WOKEN_AT_ONCE]:
+        if not change.done():
+            change.set_result(None)
+    if rest := waiting[WOKEN_AT_ONCE:]:
+        asyncio.get_running_loop().call_soon(_wake, rest)

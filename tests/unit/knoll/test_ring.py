@@ -1,0 +1,66 @@
+"""Waking the watchers of recent events: all of them, a bounded number in each turn of the loop."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from knoll import ring
+from knoll.ring import Ring
+from knoll.store_rules import Record
+
+
+def record(version: int) -> Record:
+    return Record(version, "ADDED", "configmaps", b"{}")
+
+
+async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "WOKEN_AT_ONCE", 10)
+    events = Ring(100)
+    events.start(0)
+    woken: list[int] = []
+
+    async def watch(number: int) -> None:
+        await events.news()
+        woken.append(number)
+
+    watchers = [asyncio.create_task(watch(number)) for number in range(95)]
+    await asyncio.sleep(0)
+    events.append([record(1)])
+    seen = []
+    while len(woken) < 95:
+        await asyncio.sleep(0)
+        seen.append(len(woken))
+    assert woken == list(range(95))
+    assert max(after - before for before, after in pairwise(seen)) <= 10
+    await asyncio.gather(*watchers)
+
+
+async def test_a_watcher_that_comes_while_others_are_woken_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "WOKEN_AT_ONCE", 1)
+    events = Ring(100)
+    events.start(0)
+    positions = dict.fromkeys(range(20), 0)
+
+    async def watch(number: int) -> None:
+        while positions[number] < 5:
+            if not events.after(positions[number]):
+                await events.news()
+            for one in events.after(positions[number]) or ():
+                assert one.version == positions[number] + 1
+                positions[number] = one.version
+
+    watchers = [asyncio.create_task(watch(number)) for number in positions]
+    for version in range(1, 6):
+        await asyncio.sleep(0)
+        events.append([record(version)])
+    await asyncio.wait_for(asyncio.gather(*watchers), 10)
+
+
+async def test_a_watcher_that_leaves_is_forgotten() -> None:
+    events = Ring(100)
+    waiting = asyncio.create_task(events.news())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not events._waiting
