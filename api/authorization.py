@@ -82,6 +82,7 @@ _VIEW = (
     Rule(_READ, ("",), _VIEWED),
     Rule(_READ, ("apps",), ("deployments", "deployments/status")),
     Rule(_READ, ("discovery.k8s.io",), ("endpointslices",)),
+    Rule(_READ, ("autoscaling",), ("horizontalpodautoscalers", "horizontalpodautoscalers/status")),
     Rule(_READ, (*_KNATIVE, BUILD), (ALL,)),
 )
 _EDIT = (

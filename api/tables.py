@@ -174,6 +174,25 @@ _URL = Column("URL", _at("status", "url"))
 _CREATED = Column("LatestCreated", _at("status", "latestCreatedRevisionName"))
 _LATEST = Column("LatestReady", _at("status", "latestReadyRevisionName"))
 
+
+def _scaled(body: Json, _: float) -> str:
+    target = body.get("spec", {}).get("scaleTargetRef", {})
+    return f"{target.get('kind', '')}/{target.get('name', '')}"
+
+
+def _metric_targets(body: Json, _: float) -> str:
+    """`cpu: 30%/50%`, as kubectl's printer writes it."""
+    measured = body.get("status", {}).get("currentMetrics", ())
+    current = {one["resource"]["name"]: one["resource"]["current"] for one in measured}
+
+    def shown(amount: Json) -> str:
+        percent = amount.get("averageUtilization")
+        return f"{percent}%" if percent is not None else str(amount.get("averageValue", "<unknown>"))
+
+    wanted = [one["resource"] for one in body.get("spec", {}).get("metrics", ())]
+    return ", ".join(f"{one['name']}: {shown(current.get(one['name'], {}))}/{shown(one['target'])}" for one in wanted)
+
+
 _COLUMNS: Mapping[str, Sequence[Column]] = {
     "services.serving.knative.dev": (_NAME, _URL, _CREATED, _LATEST, _READY, _REASON),
     "configurations.serving.knative.dev": (_NAME, _CREATED, _LATEST, _READY, _REASON),
@@ -254,6 +273,15 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         Column("ActualScale", _at("status", "actualScale"), "integer"),
         _READY,
         _REASON,
+    ),
+    "horizontalpodautoscalers.autoscaling": (
+        _NAME,
+        Column("Reference", _scaled),
+        Column("Targets", _metric_targets),
+        Column("MinPods", _at("spec", "minReplicas"), "integer"),
+        Column("MaxPods", _at("spec", "maxReplicas"), "integer"),
+        Column("Replicas", _at("status", "currentReplicas"), "integer"),
+        _AGE,
     ),
     "serverlessservices.networking.internal.knative.dev": (
         _NAME,

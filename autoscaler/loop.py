@@ -26,6 +26,7 @@ from autoscaler.room import Machine, Room
 from autoscaler.runtime.protocol import Instance, Runtime, Volume
 from autoscaler.scaler import Scaler
 from autoscaler.showing import Showing
+from autoscaler.usage import SYNC_SECONDS, Measuring
 from autoscaler.watching import Watching
 from knoll import kinds
 from knoll.errors import InvalidResourceError, NotFoundError, StoreUnavailableError
@@ -73,6 +74,7 @@ class Autoscaler:
         firewall: Firewall | None = None,
         machine: Machine = Machine(),  # noqa: B008
         tick_seconds: float = 2.0,
+        measure_seconds: float = SYNC_SECONDS,
         quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
         keyring: Keyring = PLAIN,
@@ -125,6 +127,7 @@ class Autoscaler:
         )
         self._pods = Informer(store, kinds.POD.id)
         self._showing = Showing(instances, self._of)
+        self._measuring = Measuring(runtime, self.scalers.values, self._mark, measure_seconds)
         self._listening = Listening(redis, poked=self._poked, reported=self._report, heard=self._hears)
         self._watching = Watching(runtime, self._members, self._member, lambda one: self._adopt(one, None), clock)
         self._disk = DiskWatch(runtime, self._members, lambda: self._config.current.security, look_seconds=disk_seconds)
@@ -156,6 +159,7 @@ class Autoscaler:
                     self._watching.sweep,
                     self._republish,
                     self._showing.run,
+                    self._measuring.run,
                     self._delivery.run,
                     self._disk.run,
                     self.isolation.run,

@@ -1,11 +1,13 @@
 """One Revision's scale: keeps its windows, asks `decide`, carries out the plan, says how it stands."""
 
 import secrets
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
 import structlog
 
+from autoscaler import hpa
 from autoscaler.decider import Decision, Memory, Seen, decide, explain, starting_memory
 from autoscaler.failures import not_in_time
 from autoscaler.instance_spec import instance_name, instance_spec, needs_delivery, probes
@@ -14,14 +16,15 @@ from autoscaler.member import MISSING_SOURCE, RUNGS, Member, World
 from autoscaler.outcomes import Outcome, Outcomes, judge
 from autoscaler.packed import Packed
 from autoscaler.plan import Candidate, Plan, plan
-from autoscaler.runtime.protocol import Instance
+from autoscaler.runtime.protocol import Instance, Usage
+from autoscaler.usage import ResourceScale, cpu_request
 from autoscaler.window import Load
 from knoll.instances import InstanceRow
 from knoll.reports import RevisionReport
 from knoll.resources.revision import Revision
 from knoll.resources.scaling import ScalingSpec
 from knoll.resources.warm import FAR, Warmth, warmth
-from knoll.scaling import Change, Endpoint, Failure, RevisionEndpoints, ScaleStatus
+from knoll.scaling import Change, Endpoint, Failure, RevisionEndpoints, ScaleStatus, UsageStatus
 
 log = structlog.get_logger()
 
@@ -80,6 +83,8 @@ class Scaler:
         self._held: dict[str, tuple[float, dict[str, int]]] = {}
         """Activator to when it said so, and the requests it has in each instance."""
         self._desired = before.desired if before else 0
+        self._by_usage = ResourceScale()
+        """What is wanted by CPU or memory, where the class asks for that."""
 
     @property
     def revision(self) -> Revision:
@@ -172,6 +177,20 @@ class Scaler:
             log.warning("new revision does worse", revision=self.key, why=self.worse)
         return bool(self.worse)
 
+    def to_measure(self) -> list[str]:
+        """Instances whose usage decides; none where requests do."""
+        if not self.spec.by_resources or not self.initial_reached or self.deleted or self.gave_up:
+            return []
+        return [one.name for one in self._alive() if one.stage == "ready"]
+
+    def measured(self, usage: Mapping[str, Usage]) -> None:
+        """Take what instances use, by name, and decide by it."""
+        now = self._world.clock()
+        instances = {one.name: (one.stage == "ready", cpu_request(one.spec)) for one in self._alive()}
+        decision = self._by_usage.decide(self.spec, instances, usage, self._desired, now)
+        if decision.want != self._desired:
+            self._note(now, decision.want, hpa.explain(self.spec, decision))
+
     def sources_changed(self) -> None:
         """An object that its containers take something from is another: what waits for it tries again."""
         for member in self.members.values():
@@ -259,6 +278,11 @@ class Scaler:
             if want != self._desired or not self.changes:
                 self._note(now, want, f"{want} wanted: the initial scale of a new Revision")
             return want
+        if self.spec.by_resources:
+            # Never to zero: nothing would be measured there.
+            least = max(1, self.spec.min_scale)
+            want = max(least, self._by_usage.decision.want if self._by_usage.decision else self._desired)
+            return min(want, self.spec.max_scale or want)
         ready = self._ready()
         waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
         seen = Seen(
@@ -371,8 +395,30 @@ class Scaler:
             deploying_since=0.0 if self.initial_reached else self._since,
             rollback=self.worse,
             changes=self.changes,
-            by_load=self.decision.by_load if self.decision and self._desired else 0,
+            by_load=self._by_load(),
+            usage=self._usage(),
         )
+
+    def explained(self) -> str:
+        """The newest decision in a sentence; empty when there is none."""
+        if self.spec.by_resources:
+            return hpa.explain(self.spec, self._by_usage.decision) if self._by_usage.decision else ""
+        return explain(self.decision) if self.decision else ""
+
+    def _by_load(self) -> int:
+        if self.spec.by_resources:
+            return self._desired
+        return self.decision.by_load if self.decision and self._desired else 0
+
+    def _usage(self) -> UsageStatus | None:
+        decision = self._by_usage.decision
+        if not self.spec.by_resources:
+            return None
+        average, problem = (decision.average, decision.problem) if decision else (None, "")
+        return UsageStatus(
+            self.spec.metric, self.spec.target, None if average is None else round(average), problem,
+            max(1, self.spec.min_scale), self.spec.max_scale,
+        )  # fmt: skip
 
     def _steady(self) -> bool:
         """Whether an instance serves of which nothing bad is known."""

@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from autoscaler import instance_logs
-from autoscaler.decider import explain
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.scaler import Scaler
 from knoll import process_tokens
@@ -81,7 +80,6 @@ def routes(
 
 
 def _explained(scaler: Scaler) -> dict[str, object]:
-    newest = scaler.decision
     return {
         "uid": scaler.uid,
         "scaling": asdict(scaler.spec),
@@ -95,6 +93,6 @@ def _explained(scaler: Scaler) -> dict[str, object]:
             }
             for one in scaler.members.values()
         ],
-        "now": explain(newest) if newest else "deploying: nothing was decided by load yet",
+        "now": scaler.explained() or "deploying: nothing was decided by load yet",
         "changes": [{"at": one.at, "want": one.want, "decision": one.why} for one in scaler.changes],
     }

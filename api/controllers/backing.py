@@ -1,5 +1,5 @@
 """What stands behind a Revision, in the objects that Knative's tools look at: Deployment, EndpointSlices,
-ServerlessService, PodAutoscaler. Pure.
+ServerlessService, PodAutoscaler, and HorizontalPodAutoscaler for the class that is named after it. Pure.
 
 They are kept in the store like all others, not made up when somebody reads: reads, lists, selectors and watches with
 their versions need nothing special then. Those of a Revision that nothing happens to cost no work at all, and 8 KB.
@@ -17,11 +17,16 @@ from knoll.kinds import Kind
 from knoll.resources import labels as well_known
 from knoll.resources.admission import timestamp
 from knoll.resources.names import child_name
-from knoll.scaling import ScaleStatus
+from knoll.scaling import ScaleStatus, UsageStatus
 from knoll.store import Json
 
 SERVICE_NAME = "kubernetes.io/service-name"
-KINDS = (kinds.DEPLOYMENT, kinds.ENDPOINT_SLICE, kinds.SERVERLESS_SERVICE, kinds.POD_AUTOSCALER)
+KINDS = (
+    kinds.DEPLOYMENT, kinds.ENDPOINT_SLICE, kinds.SERVERLESS_SERVICE, kinds.POD_AUTOSCALER,
+    kinds.HORIZONTAL_POD_AUTOSCALER,
+)  # fmt: skip
+NO_LIMIT = 2**31 - 1
+"""What Knative writes as the most replicas where there is no max-scale."""
 _ADDRESS_TYPES = {4: "IPv4", 6: "IPv6"}
 _AUTOSCALING = "autoscaling.knative.dev/"
 
@@ -65,6 +70,7 @@ def names(revision: str) -> list[tuple[Kind, str]]:
         (kinds.ENDPOINT_SLICE, revision),
         (kinds.SERVERLESS_SERVICE, revision),
         (kinds.POD_AUTOSCALER, revision),
+        (kinds.HORIZONTAL_POD_AUTOSCALER, revision),
     ]
 
 
@@ -83,9 +89,12 @@ def wanted(
         activator_slice(gateway),
         _serverless_service(stand),
         _autoscaler(stand),
+        _horizontal(stand, stand.scale.usage) if stand.scale and stand.scale.usage else None,
     )
     result = []
     for (kind, name), parts in zip(names(stand.name), makers, strict=True):
+        if parts is None:
+            continue
         there = before.get((kind.id, name))
         result.append((kind, _object(kind, name, parts, stand, there, now)))
     return result
@@ -227,3 +236,38 @@ def _autoscaler(stand: Stand) -> Json:
             ],
         },
     }
+
+
+def _horizontal(stand: Stand, usage: UsageStatus) -> Json:
+    scale = stand.scale
+    desired = scale.desired if scale else 0
+    known = usage.average is not None
+    reason = "ValidMetricFound" if known else "FailedGetResourceMetric" if usage.problem else "SucceededGetScale"
+    limited = bool(usage.most and desired >= usage.most) or desired <= usage.least
+    why = "DesiredWithinRange" if not limited else "TooFewReplicas" if desired <= usage.least else "TooManyReplicas"
+    return {
+        "spec": {
+            "minReplicas": usage.least,
+            "maxReplicas": usage.most or NO_LIMIT,
+            "scaleTargetRef": _reference(stand),
+            "metrics": [_metric(usage.metric, "target", usage.target)],
+        },
+        "status": {
+            "currentReplicas": scale.actual if scale else 0,
+            "desiredReplicas": desired,
+            "currentMetrics": [] if usage.average is None else [_metric(usage.metric, "current", usage.average)],
+            "conditions": [
+                ("AbleToScale", True, "ReadyForNewScale"),
+                ("ScalingActive", known if known or usage.problem else None, reason),
+                ("ScalingLimited", limited, why),
+            ],
+        },
+    }
+
+
+def _metric(name: str, of: str, value: float) -> Json:
+    """Args: of: `target` or `current`."""
+    amount: Json = {"averageUtilization": round(value)} if name == "cpu" else {"averageValue": str(round(value))}
+    if of == "target":
+        amount = {"type": "Utilization" if name == "cpu" else "AverageValue", **amount}
+    return {"type": "Resource", "resource": {"name": name, of: amount}}

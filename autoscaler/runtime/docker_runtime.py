@@ -31,6 +31,7 @@ from autoscaler.runtime.protocol import (
     Network,
     PullProgress,
     RuntimeEvent,
+    Usage,
     Volume,
 )
 from autoscaler.runtime.starter import Admit, SandboxGoneError, Scheduled, Starter
@@ -236,8 +237,12 @@ class DockerRuntime:
         raise RuntimeUnavailableError(f"network {self._network} has no gateway; remove it, and a new one is made")
 
     async def memory_bytes(self, name: str) -> int:
+        return (await self.usage(name)).memory_bytes
+
+    async def usage(self, name: str) -> Usage:
         group = [one for one in await self._apps(name) if one.alive]
-        return sum(await asyncio.gather(*(inside.memory_in_use(self._engine, one.id) for one in group)))
+        each = await asyncio.gather(*(inside.usage(self._engine, one.id) for one in group))
+        return Usage(sum(one.cpu_seconds for one in each), sum(one.memory_bytes for one in each))
 
     async def disk_bytes(self, name: str) -> Mapping[str, int]:
         sizes = {}

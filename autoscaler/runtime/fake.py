@@ -33,6 +33,7 @@ from autoscaler.runtime.protocol import (
     PullProgress,
     Resync,
     RuntimeEvent,
+    Usage,
     Volume,
 )
 from autoscaler.runtime.words import LINES, tail_of
@@ -172,6 +173,8 @@ class FakeEngine:
         self.graces: dict[str, float] = {}
         """Seconds from SIGTERM to SIGKILL of each instance stopped, or `instance/container` ended."""
         self.memory_of_each = 8 * 1024**2
+        self.cores_of_each = 0.0
+        """Cores that each container keeps busy, since it was started."""
         self.away = False
         self.listeners: set[asyncio.Queue[RuntimeEvent]] = set()
         self._failures: dict[str, list[KnollError]] = defaultdict(list)
@@ -560,6 +563,12 @@ class FakeRuntime:
     async def free_disk_bytes(self) -> int:
         self.engine.check("free_disk_bytes")
         return self.engine.free_disk
+
+    async def usage(self, name: str) -> Usage:
+        self.engine.check("usage")
+        containers = self._instance(name).containers.values()
+        seconds = sum(time.time() - one.started_at for one in containers if one.running)
+        return Usage(self.engine.cores_of_each * seconds, self.engine.memory_of_each * len(containers))
 
     async def capacity(self) -> Capacity:
         self.engine.check("capacity")

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoscaler.runtime.demux import Demux
 from autoscaler.runtime.engine import Engine, EngineError, Query
-from autoscaler.runtime.protocol import ContainerState, ExecResult, LogChunk
+from autoscaler.runtime.protocol import ContainerState, ExecResult, LogChunk, Usage
 
 OUTPUT_BYTES = 64 * 1024
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -50,13 +50,14 @@ async def with_reason(engine: Engine, container_id: str, state: ContainerState) 
     return replace(state, exit_code=code, oom_killed=bool(told["OOMKilled"]), message=str(told.get("Error") or ""))
 
 
-async def memory_in_use(engine: Engine, container_id: str) -> int:
-    """Bytes in use by a container; 0 when it has gone."""
+async def usage(engine: Engine, container_id: str) -> Usage:
+    """What a container uses; nothing when it has gone."""
     try:
-        told = await engine.get(f"/containers/{container_id}/stats", {"stream": "false", "one-shot": "true"})
+        stats = await engine.get(f"/containers/{container_id}/stats", {"stream": "false", "one-shot": "true"}) or {}
     except EngineError:
-        return 0
-    return _working_set((told or {}).get("memory_stats") or {})
+        return Usage(0.0, 0)
+    nanoseconds = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0
+    return Usage(int(nanoseconds) / 1e9, _working_set(stats.get("memory_stats") or {}))
 
 
 async def written_bytes(engine: Engine, container_id: str) -> int:

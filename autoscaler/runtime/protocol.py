@@ -286,6 +286,16 @@ class Capacity:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the containers of an instance use of the machine."""
+
+    cpu_seconds: float
+    """Of processor time since they were started; less than before when one was started again."""
+    memory_bytes: int
+    """As `Runtime.memory_bytes`."""
+
+
 class Runtime(Protocol):
     """A container engine. All methods but `close` raise RuntimeUnavailableError when it does not answer in time.
 
@@ -547,6 +557,10 @@ class Runtime(Protocol):
 
     def network(self) -> Network:
         """The network of instances, as the engine told of it last."""
+        ...
+
+    async def usage(self, name: str) -> Usage:
+        """What an instance uses now. NotFoundError when there is none."""
         ...
 
     async def capacity(self) -> Capacity:

@@ -116,6 +116,10 @@ POD_AUTOSCALER = Kind(
     "autoscaling.internal.knative.dev", "v1alpha1", "PodAutoscaler", "podautoscalers", "podautoscaler",
     ("kpa", "pa"), ("knative-internal", "autoscaling"), verbs=_READ_ONLY,
 )  # fmt: skip
+HORIZONTAL_POD_AUTOSCALER = Kind(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "horizontalpodautoscaler",
+    ("hpa",), ("all",), verbs=_READ_ONLY,
+)  # fmt: skip
 CLUSTER_DOMAIN_CLAIM = Kind(
     NETWORKING, "v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", "clusterdomainclaim",
     ("cdc",), ("knative-internal", "networking"), namespaced=False,
@@ -129,7 +133,7 @@ KINDS: tuple[Kind, ...] = (
     SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, CLUSTER_DOMAIN_CLAIM, BUILD_KIND,
     NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
     ROLE_BINDING, CLUSTER_ROLE_BINDING, CLUSTER_ROLE,
-    POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, SERVERLESS_SERVICE,
+    POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, HORIZONTAL_POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip
 """Every kind. ClusterRoles are the built-in ones, written at the start; the last line are views of real state: objects
 that only the controllers write."""

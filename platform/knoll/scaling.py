@@ -65,6 +65,22 @@ class Change(msgspec.Struct, frozen=True):
     """In words."""
 
 
+class UsageStatus(msgspec.Struct, frozen=True):
+    """How a Revision stands that is scaled by CPU or memory, for its HorizontalPodAutoscaler."""
+
+    metric: str
+    """`cpu` or `memory`."""
+    target: float
+    """Percent of the requested CPU, or bytes in one instance."""
+    average: int | None
+    """The same; None while it is not known."""
+    problem: str
+    """Why it is not known; empty when it is, and before the first look."""
+    least: int
+    most: int
+    """0 is no limit."""
+
+
 class ScaleStatus(msgspec.Struct, frozen=True):
     """What a revision's scale is, for its conditions and `actualReplicas`/`desiredReplicas`."""
 
@@ -88,3 +104,5 @@ class ScaleStatus(msgspec.Struct, frozen=True):
     """Why it does worse than the Revision before it, by its `knoll.dev/rollback-on`; empty when it does not."""
     changes: tuple[Change, ...] = ()
     """The last changes of `desired`, oldest first; at most ten."""
+    usage: UsageStatus | None = None
+    """With the class `hpa.autoscaling.knative.dev` alone."""

@@ -22,6 +22,7 @@ from knoll.resources.warm import parse_windows
 Annotations = Mapping[str, str]
 
 CONCURRENCY, RPS = "concurrency", "rps"
+CPU, MEMORY = "cpu", "memory"
 ALGORITHMS = ("linear", "weightedExponential", "weighted-exponential")
 
 _ALLOWED = frozenset(
@@ -301,9 +302,11 @@ def _metric(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
     value, path = found.get(known.METRIC)
     if value is None:
         return
-    class_ = found.get(known.CLASS)[0] or KPA
-    if (class_ == KPA and value not in (CONCURRENCY, RPS)) or (class_ == HPA and not value):
+    class_ = found.get(known.CLASS)[0] or config.pod_autoscaler_class
+    if class_ == KPA and value not in (CONCURRENCY, RPS):
         yield invalid(value, path)
+    elif class_ == HPA and value not in (CPU, MEMORY):
+        yield invalid(value, path, f"class {HPA} scales by cpu or memory here; there are no custom metrics")
 
 
 def _algorithm(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from knoll.config.autoscaler import TARGET_MIN
+from knoll.config.autoscaler import HPA, TARGET_MIN
 from knoll.config.platform import PlatformConfig
 from knoll.resources import labels as known
-from knoll.resources.annotation_rules import RPS
+from knoll.resources.annotation_rules import CPU, MEMORY, RPS
 from knoll.resources.duration import parse_duration
 from knoll.resources.numbers import parse_number
 from knoll.resources.revision import Revision
@@ -19,6 +19,10 @@ from knoll.resources.warm import WarmWindow, parse_windows
 
 T = TypeVar("T")
 
+Metric = Literal["concurrency", "rps", "cpu", "memory"]
+"""The last two with the class `hpa` alone."""
+CPU_PERCENT = 80.0
+"""What Kubernetes aims for where a HorizontalPodAutoscaler names no metric."""
 EXPONENTIAL = frozenset({"weightedExponential", "weighted-exponential"})
 
 
@@ -28,9 +32,9 @@ class ScalingSpec:
 
     class_: str
     """Which autoscaler decides; `kpa.autoscaling.knative.dev` unless another is named."""
-    metric: Literal["concurrency", "rps"]
+    metric: Metric
     total: float
-    """What one instance can take: requests at once, or per second."""
+    """What one instance can take: requests at once, or per second; percent of the requested CPU; bytes."""
     utilization: float
     """Fraction of `total` that is aimed for, above 0 and at most 1."""
     target: float
@@ -79,6 +83,14 @@ class ScalingSpec:
     """Name of the Revision that it is compared with while it is on trial."""
     rollback: RollbackPolicy | None = None
     """When it is worse than that one."""
+    down_stabilization_seconds: float = 300.0
+    up_stabilization_seconds: float = 0.0
+    """With the class `hpa`: how long fewer, or more, instances must have been recommended."""
+
+    @property
+    def by_resources(self) -> bool:
+        """Whether CPU or memory decide, and not requests."""
+        return self.metric in ("cpu", "memory")
 
     @property
     def panic_window_seconds(self) -> float:
@@ -92,8 +104,11 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
     """
     scaler = config.autoscaler
     read = _Annotations(revision.metadata.annotations)
-    metric: Literal["concurrency", "rps"] = "rps" if read.text(known.METRIC, "") == RPS else "concurrency"
+    class_ = read.text(known.CLASS, scaler.pod_autoscaler_class)
+    metric = _metric(read, class_)
     utilization = read.number(known.TARGET_UTILIZATION, scaler.container_concurrency_target_fraction * 100) / 100
+    if metric in (CPU, MEMORY):
+        utilization = 1.0
     total = _total(read, revision, metric, config)
     most = read.whole(known.MAX_SCALE, scaler.max_scale)
     least = read.whole(known.MIN_SCALE, scaler.min_scale)
@@ -106,7 +121,7 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
     algorithm = read.text(known.AGGREGATION_ALGORITHM, "linear")
     deadline = config.deployment.progress_deadline_seconds
     return ScalingSpec(
-        class_=read.text(known.CLASS, scaler.pod_autoscaler_class),
+        class_=class_,
         metric=metric,
         total=total,
         utilization=utilization,
@@ -135,11 +150,25 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         rollout_scale=read.whole(known.ROLLOUT_SCALE, 0),
         rollout_from=read.text(known.ROLLOUT_FROM, ""),
         rollback=read.policy(known.ROLLBACK_ON),
+        down_stabilization_seconds=read.seconds(known.WINDOW, 300.0),
+        up_stabilization_seconds=read.seconds(known.WINDOW, 0.0),
     )
+
+
+def _metric(read: "_Annotations", class_: str) -> Metric:
+    named = read.text(known.METRIC, "")
+    if class_ == HPA:
+        # As Kubernetes: without a target it is CPU, whatever the metric says.
+        return "memory" if named == MEMORY and read.text(known.TARGET, "") else "cpu"
+    return "rps" if named == RPS else "concurrency"
 
 
 def _total(read: "_Annotations", revision: Revision, metric: str, config: PlatformConfig) -> float:
     scaler, limit = config.autoscaler, revision.spec.container_concurrency or 0
+    if metric == CPU:
+        return read.number(known.TARGET, CPU_PERCENT) if read.text(known.METRIC, CPU) == CPU else CPU_PERCENT
+    if metric == MEMORY:
+        return read.number(known.TARGET, 0.0) * 1024**2
     if metric == RPS:
         return read.number(known.TARGET, scaler.requests_per_second_target_default)
     wanted = read.number(known.TARGET, limit or scaler.container_concurrency_target_default)

@@ -40,6 +40,8 @@ class World:
         """What the next autoscaler is told of the machine."""
         self.firewall: Firewall | None = None
         """Of the next autoscaler."""
+        self.measure_seconds = 15.0
+        """How often the next autoscaler measures what instances use."""
         self.quiet_seconds = 30.0
         """How long the next autoscaler leaves WebSockets alone."""
         self.store = RedisStore(redis)
@@ -66,6 +68,7 @@ class World:
                     firewall=self.firewall,
                     machine=self.machine,
                     tick_seconds=0.1,
+                    measure_seconds=self.measure_seconds,
                     quiet_seconds=self.quiet_seconds,
                     disk_seconds=0.1,
                 )

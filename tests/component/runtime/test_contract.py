@@ -423,7 +423,7 @@ async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harn
     assert died.exit_code == 137
 
 
-@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "disk_bytes", "halt", "unhalt"])
+@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "usage", "disk_bytes", "halt", "unhalt"])
 async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
     with pytest.raises(NotFoundError, match="nobody"):
         await getattr(runtime, method)("nobody")
@@ -499,3 +499,6 @@ async def test_the_machine_and_an_instance_have_memory(runtime: Runtime) -> None
     assert capacity.cores >= 1
     await runtime.start(spec())
     assert 0 < await runtime.memory_bytes("hello-1") < capacity.memory_bytes
+    usage = await runtime.usage("hello-1")
+    assert 0 < usage.memory_bytes < capacity.memory_bytes
+    assert 0 <= usage.cpu_seconds < 60

@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from api import tables
 from api.controllers import backing, pods
 from api.controllers.backing import Gateway, Stand
 from knoll import kinds
 from knoll.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
 from knoll.resources import labels as well_known
-from knoll.scaling import ScaleStatus
+from knoll.scaling import ScaleStatus, UsageStatus
 
 NOW, LATER = 1_700_000_000.0, 1_700_000_060.0
 STARTED = "2023-11-14T22:13:20Z"
@@ -195,6 +196,38 @@ def test_what_stands_behind_a_revision_follows_its_instances(
     scaler = made["PodAutoscaler/hello-00001"]["status"]
     assert {one["type"]: one["status"] for one in scaler["conditions"]}["Active"] == active
     assert scaler["desiredScale"] == replicas
+
+
+@pytest.mark.parametrize(
+    ("usage", "target", "current", "active", "shown"),
+    [
+        (UsageStatus("cpu", 50.0, 30, "", 1, 3), {"type": "Utilization", "averageUtilization": 50},
+         {"averageUtilization": 30}, ("True", "ValidMetricFound"), "cpu: 30%/50%"),
+        (UsageStatus("memory", 2.0**20, 4096, "", 1, 0), {"type": "AverageValue", "averageValue": "1048576"},
+         {"averageValue": "4096"}, ("True", "ValidMetricFound"), "memory: 4096/1048576"),
+        (UsageStatus("cpu", 50.0, None, "missing request", 1, 0), {"type": "Utilization", "averageUtilization": 50},
+         None, ("False", "FailedGetResourceMetric"), "cpu: <unknown>/50%"),
+    ],
+    ids=["cpu", "memory", "unknown"],
+)  # fmt: skip
+def test_a_revision_that_is_scaled_by_its_usage_has_a_horizontal_pod_autoscaler(
+    usage: UsageStatus, target: Any, current: Any, active: tuple[str, str], shown: str
+) -> None:
+    made = stood(row(), status=msgspec.structs.replace(scale(1, 1), usage=usage))
+    hpa = made["HorizontalPodAutoscaler/hello-00001"]
+    assert hpa["spec"]["scaleTargetRef"]["name"] == "hello-00001-deployment"
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, usage.most or 2**31 - 1)
+    assert hpa["spec"]["metrics"] == [{"type": "Resource", "resource": {"name": usage.metric, "target": target}}]
+    seen = [one["resource"]["current"] for one in hpa["status"]["currentMetrics"]]
+    assert seen == ([] if current is None else [current])
+    found = {one["type"]: one for one in hpa["status"]["conditions"]}["ScalingActive"]
+    assert (found["status"], found["reason"]) == active
+    columns = {one.name: one.cell(hpa, NOW) for one in tables.columns(kinds.HORIZONTAL_POD_AUTOSCALER)}
+    assert (columns["Reference"], columns["Targets"]) == ("Deployment/hello-00001-deployment", shown)
+
+
+def test_other_revisions_have_none() -> None:
+    assert not [name for name in stood(row(), status=scale(1, 1)) if name.startswith("Horizontal")]
 
 
 def test_the_gateway_stands_before_the_instances() -> None:

@@ -20,6 +20,7 @@ from tests.strategies import autoscaling_annotations
 
 CONFIG = AutoscalerConfig()
 A = "autoscaling.knative.dev/"
+CUSTOM = "class hpa.autoscaling.knative.dev scales by cpu or memory here; there are no custom metrics"
 
 
 def _problems(annotations: dict[str, str], config: AutoscalerConfig = CONFIG) -> list[str]:
@@ -35,8 +36,11 @@ ROWS: list[tuple[dict[str, str], list[str]]] = [
     ({"class": "foo.autoscaling.knative.dev"}, ["invalid value: foo.autoscaling.knative.dev: class"]),
     ({"metric": "concurrency"}, []),
     ({"metric": "rps"}, []),
+    ({"class": "hpa.autoscaling.knative.dev", "metric": "memory", "target": "100"}, []),
+    ({"class": "hpa.autoscaling.knative.dev", "metric": ""}, [f"invalid value: : metric\n{CUSTOM}"]),
+    ({"class": "hpa.autoscaling.knative.dev", "metric": "rps"}, [f"invalid value: rps: metric\n{CUSTOM}"]),
+    ({"class": "hpa.autoscaling.knative.dev", "metric": "queue"}, [f"invalid value: queue: metric\n{CUSTOM}"]),
     ({"metric": "cpu"}, ["invalid value: cpu: metric"]),
-    ({"class": "hpa.autoscaling.knative.dev", "metric": ""}, ["invalid value: : metric"]),
     ({"min-scale": "0", "max-scale": "0"}, []),
     ({"min-scale": "2", "max-scale": "2"}, []),
     ({"min-scale": "5"}, []),
@@ -115,6 +119,12 @@ ROWS: list[tuple[dict[str, str], list[str]]] = [
 @pytest.mark.parametrize(("annotations", "problems"), ROWS, ids=[str(row[0]) for row in ROWS])
 def test_autoscaling_annotations(annotations: dict[str, str], problems: list[str]) -> None:
     assert _problems(annotations) == problems
+
+
+def test_the_metric_is_held_against_the_class_of_the_configuration() -> None:
+    config = replace(CONFIG, pod_autoscaler_class="hpa.autoscaling.knative.dev")
+    assert _problems({"metric": "memory", "target": "100"}, config) == []
+    assert _problems({"metric": "concurrency"}, config) == [f"invalid value: concurrency: metric\n{CUSTOM}"]
 
 
 def test_a_new_revision_may_start_at_zero_where_that_is_allowed() -> None:
