@@ -269,7 +269,7 @@ class Session(asyncio.Protocol):
         streams, self.streams = list(self.streams.values()), {}
         for stream in streams:
             self._lost(stream)
-        if self.transport.can_write_eof():
+        if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             self._linger(LINGER_SECONDS)
         else:

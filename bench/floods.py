@@ -35,10 +35,12 @@ def frame(kind: int, payload: bytes = b"", stream: int = 0, flags: int = 0) -> b
 
 
 class Requests:
-    """Header blocks of one connection."""
+    """Requests of one connection, and what is made of them."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, size: int = MEGABYTE) -> None:
+        """Args: size: bytes of a flood."""
         self._encoder = hpack.Encoder()
+        self.size = size
         self.host = host
         self.next = 1
 
@@ -51,26 +53,24 @@ class Requests:
     def post(self) -> bytes:
         return self.open(0x4, method="POST")
 
+    def repeated(self, unit: bytes, first: bytes = b"") -> bytes:
+        return first + unit * (self.size // len(unit))
+
+    def made(self, unit: Callable[[], bytes], first: bytes = b"") -> bytes:
+        parts, size = [first], 0
+        while size < self.size:
+            parts.append(unit())
+            size += len(parts[-1])
+        return b"".join(parts)
+
 
 Flood = Callable[[Requests], bytes]
-
-
-def repeated(unit: bytes, first: bytes = b"") -> bytes:
-    return first + unit * (MEGABYTE // len(unit))
-
-
-def made(unit: Callable[[], bytes], first: bytes = b"") -> bytes:
-    parts, size = [first], 0
-    while size < MEGABYTE:
-        parts.append(unit())
-        size += len(parts[-1])
-    return b"".join(parts)
 
 
 def interleaved(requests: Requests) -> bytes:
     opened = b"".join(requests.post() for _ in range(200))
     turns = b"".join(frame(DATA, b"x", stream) for stream in range(1, 400, 2))
-    return repeated(turns, opened)
+    return requests.repeated(turns, opened)
 
 
 def big_fields(requests: Requests) -> bytes:
@@ -82,12 +82,12 @@ def big_fields(requests: Requests) -> bytes:
         number, requests.next = requests.next, requests.next + 2
         return frame(HEADERS, head + more, number, 0x5)
 
-    return made(unit, unit(field))
+    return requests.made(unit, unit(field))
 
 
 def continuations(requests: Requests) -> bytes:
     number, requests.next = requests.next, requests.next + 2
-    return frame(HEADERS, b"\x82", number, 0x1) + repeated(frame(CONTINUATION, b"", number))
+    return frame(HEADERS, b"\x82", number, 0x1) + requests.repeated(frame(CONTINUATION, b"", number))
 
 
 def small_fields(requests: Requests) -> bytes:
@@ -95,35 +95,35 @@ def small_fields(requests: Requests) -> bytes:
         number, requests.next = requests.next, requests.next + 2
         return frame(HEADERS, b"\x40\x00\x00" * 2000, number, 0x5)
 
-    return made(unit)
+    return requests.made(unit)
 
 
 FLOODS: dict[str, Flood] = {
-    "data_empty": lambda r: repeated(frame(DATA, b"", 1), r.post()),
-    "data_one_byte": lambda r: repeated(frame(DATA, b"x", 1), r.post()),
+    "data_empty": lambda r: r.repeated(frame(DATA, b"", 1), r.post()),
+    "data_one_byte": lambda r: r.repeated(frame(DATA, b"x", 1), r.post()),
     "data_one_byte_200_streams": interleaved,
-    "data_padded": lambda r: repeated(frame(DATA, b"\x01x\0", 1, 0x8), r.post()),
-    "data_closed_stream": lambda r: repeated(frame(DATA, b"x", 1), r.open()),
-    "headers": lambda r: made(r.open),
+    "data_padded": lambda r: r.repeated(frame(DATA, b"\x01x\0", 1, 0x8), r.post()),
+    "data_closed_stream": lambda r: r.repeated(frame(DATA, b"x", 1), r.open()),
+    "headers": lambda r: r.made(r.open),
     "headers_big_indexed_fields": big_fields,
     "headers_small_fields": small_fields,
-    "headers_malformed": lambda r: made(lambda: r.open(more=[("connection", "close")])),
-    "headers_huffman": lambda r: made(lambda: r.open(more=[("x", "~" * 4000)])),
-    "trailers_closed_stream": lambda r: made(lambda: frame(HEADERS, b"\x82", 1, 0x5), r.open()),
-    "priority": lambda r: repeated(frame(PRIORITY, b"\0\0\0\0\x10", 1)),
-    "rst_of_open_streams": lambda r: made(lambda: r.open() + frame(RST, b"\0\0\0\x08", r.next - 2)),
-    "rst_of_closed_stream": lambda r: repeated(frame(RST, b"\0\0\0\x08", 1), r.open()),
-    "settings": lambda r: repeated(frame(SETTINGS, b"\0\x04\0\x01\0\0")),
-    "settings_large": lambda r: repeated(frame(SETTINGS, b"\0\x04\0\x01\0\0" * 2700)),
-    "settings_empty": lambda r: repeated(frame(SETTINGS)),
-    "settings_ack": lambda r: repeated(frame(SETTINGS, b"", 0, 0x1)),
-    "ping": lambda r: repeated(frame(PING, b"12345678")),
-    "ping_ack": lambda r: repeated(frame(PING, b"12345678", 0, 0x1)),
-    "goaway": lambda r: repeated(frame(GOAWAY, bytes(8))),
-    "window_update": lambda r: repeated(frame(WINDOW, b"\0\0\0\x01")),
-    "window_update_stream": lambda r: repeated(frame(WINDOW, b"\0\0\0\x01", 1), r.post()),
+    "headers_malformed": lambda r: r.made(lambda: r.open(more=[("connection", "close")])),
+    "headers_huffman": lambda r: r.made(lambda: r.open(more=[("x", "~" * 4000)])),
+    "trailers_closed_stream": lambda r: r.made(lambda: frame(HEADERS, b"\x82", 1, 0x5), r.open()),
+    "priority": lambda r: r.repeated(frame(PRIORITY, b"\0\0\0\0\x10", 1)),
+    "rst_of_open_streams": lambda r: r.made(lambda: r.open() + frame(RST, b"\0\0\0\x08", r.next - 2)),
+    "rst_of_closed_stream": lambda r: r.repeated(frame(RST, b"\0\0\0\x08", 1), r.open()),
+    "settings": lambda r: r.repeated(frame(SETTINGS, b"\0\x04\0\x01\0\0")),
+    "settings_large": lambda r: r.repeated(frame(SETTINGS, b"\0\x04\0\x01\0\0" * 2700)),
+    "settings_empty": lambda r: r.repeated(frame(SETTINGS)),
+    "settings_ack": lambda r: r.repeated(frame(SETTINGS, b"", 0, 0x1)),
+    "ping": lambda r: r.repeated(frame(PING, b"12345678")),
+    "ping_ack": lambda r: r.repeated(frame(PING, b"12345678", 0, 0x1)),
+    "goaway": lambda r: r.repeated(frame(GOAWAY, bytes(8))),
+    "window_update": lambda r: r.repeated(frame(WINDOW, b"\0\0\0\x01")),
+    "window_update_stream": lambda r: r.repeated(frame(WINDOW, b"\0\0\0\x01", 1), r.post()),
     "continuation": continuations,
-    "unknown": lambda r: repeated(frame(0xBE)),
+    "unknown": lambda r: r.repeated(frame(0xBE)),
 }
 
 
