@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from activator.gateway import Gateway
 
 FLUSH_SECONDS = 0.25
+TRACE_ID_LENGTH = 32
+"""Hexadecimal digits; W3C Trace Context, 3.2.2.3."""
+PROBE = b"kube-probe/"
 MOST = 20_000
 """Lines kept until the next flush; what comes beyond is counted, not kept."""
 
@@ -32,9 +35,13 @@ class AccessLog:
         """Of all requests, those that are logged: 0 to 1, drawn by chance."""
         self.template: request_log.Template = ()
         """Of a line; empty: one JSON object."""
+        self.requests, self.probes = True, False
+        """Which are logged: requests, and those that say they are probes."""
 
     def add(self, exchange: "Exchange", status: int, now: float) -> None:
         """A request ended. Args: status: 499 when the client went away. now: on the loop's clock."""
+        if not (self.probes if _is_probe(exchange) else self.requests):
+            return
         if self.part < 1 and random.random() >= self.part:  # noqa: S311 - a sample, not a secret
             return
         if len(self._lines) >= MOST:
@@ -60,6 +67,11 @@ class AccessLog:
         if lines:
             sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
             sys.stdout.buffer.flush()
+
+
+def _is_probe(exchange: "Exchange") -> bool:
+    """As Knative's queue-proxy takes it: the client says it is one of Kubernetes' probes."""
+    return PROBE in exchange.head.block and _first(_header(exchange, "User-Agent")).startswith(PROBE.decode())
 
 
 def _as_json(exchange: "Exchange", status: int, now: float) -> bytes:
@@ -94,6 +106,14 @@ def _header(exchange: "Exchange", name: str) -> list[str]:
     return [value.decode("latin-1") for found, value in split(exchange.head.block) if found.lower() == key]
 
 
+def _trace_id(exchange: "Exchange") -> str:
+    """Of the trace that the request belongs to: from W3C's header, or else from Zipkin's; empty without either."""
+    parts = _first(_header(exchange, "traceparent")).split("-")
+    if len(parts) >= 4 and len(parts[1]) == TRACE_ID_LENGTH:
+        return parts[1]
+    return _first(_header(exchange, "X-B3-TraceId"))
+
+
 def _first(values: list[str]) -> str:
     return values[0] if values else ""
 
@@ -114,5 +134,6 @@ _FIELDS: dict[str, Callable[["Exchange", int, float], str]] = {
     "Revision.Namespace": lambda exchange, *_: exchange.revision.name.partition("/")[0],
     "Revision.PodName": lambda exchange, *_: exchange.instance.id if exchange.instance else "",
     "Revision.PodIP": lambda exchange, *_: exchange.instance.host if exchange.instance else "",
+    "TraceID": lambda exchange, *_: _trace_id(exchange),
 }
 """How to tell each of `request_log.FIELDS`."""

@@ -53,7 +53,10 @@ class Configured:
         self._gateway.crowds.most = bounded(network.max_connections_per_address)
         self._access_log.template = config.observability.request_log_template
         self._access_log.part = config.observability.request_log_sample_rate
-        self._gateway.log_request = self._access_log.add if config.observability.enable_request_log else None
+        self._access_log.requests = config.observability.enable_request_log
+        self._access_log.probes = config.observability.enable_probe_request_log
+        logs = self._access_log.requests or self._access_log.probes
+        self._gateway.log_request = self._access_log.add if logs else None
 
 
 class Certificates:

@@ -304,6 +304,7 @@ class Autoscaler:
             member.drain()
 
     def _configured(self) -> None:
+        self._world.checker.logs = self._config.current.observability.enable_probe_request_log
         self.isolation.configured()
         for scaler in self.scalers.values():
             revision = scaler.revision

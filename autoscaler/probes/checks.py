@@ -14,12 +14,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from autoscaler.probes.grpc_health import GrpcHealthError, serving
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
 from autoscaler.runtime.protocol import ExecResult
 from knoll.errors import KnollError
+
+log = structlog.get_logger()
 
 USER_AGENT = "kube-probe/1.32"
 """By which applications know a probe, and leave it out of their own counts."""
@@ -46,6 +49,8 @@ class Checker:
     """Carries out checks. Holds the HTTP client; use as `async with`."""
 
     def __init__(self) -> None:
+        self.logs = False
+        """Whether each probe is logged."""
         self._http: aiohttp.ClientSession | None = None
         # kubelet does not verify the certificate of a container either: nobody can have issued one for its address.
         self._tls = ssl.create_default_context()
@@ -70,6 +75,13 @@ class Checker:
             run: for commands.
             timeout_seconds: > 0; a later answer is a failure.
         """
+        result = await self._checked(check, address, run, timeout_seconds)
+        if self.logs:
+            kind = type(check).__name__.removesuffix("Check").lower()
+            log.info("probe", kind=kind, address=address, ok=result.ok, message=result.message)
+        return result
+
+    async def _checked(self, check: Check, address: str, run: Exec, timeout_seconds: float) -> Result:
         try:
             async with asyncio.timeout(timeout_seconds):
                 match check:

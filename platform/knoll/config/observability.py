@@ -19,6 +19,8 @@ class ObservabilityConfig:
     enable_request_log: bool = False
     request_log_sample_rate: float = 1.0
     """Of all requests, those that are logged: 0 to 1; Knoll's own addition."""
+    enable_probe_request_log: bool = False
+    """Probes are logged too: the platform's own, and requests that say they are one (`User-Agent: kube-probe/…`)."""
 
 
 def parse(data: Data) -> ObservabilityConfig:
@@ -33,13 +35,12 @@ def parse(data: Data) -> ObservabilityConfig:
         template = request_log.parse(read.text("logging.request-log-template", ""))
     except ValueError as problem:
         read.refuse("logging.request-log-template", str(problem))
-    if read.flag("logging.enable-probe-request-log", False):
-        read.refuse("logging.enable-probe-request-log", "probes do not pass the gateway, so that none are logged")
     config = ObservabilityConfig(
         revision_url_template=read.text("logging.revision-url-template", ""),
         request_log_template=template,
         enable_request_log=read.flag("logging.enable-request-log", False),
         request_log_sample_rate=rate,
+        enable_probe_request_log=read.flag("logging.enable-probe-request-log", False),
     )
     read.finish()
     return config
@@ -52,7 +53,7 @@ logging.revision-url-template: ""
 logging.request-log-template: ""
 # Whether requests are logged.
 logging.enable-request-log: "false"
-# Whether probes are logged as well: they do not pass the gateway, so that none are.
+# Whether probes are logged: those of instances by the autoscaler, and requests from outside that say they are one.
 logging.enable-probe-request-log: "false"
 # The part of all requests that is logged, between 0 and 1, drawn by chance.
 logging.request-log-sample-rate: "1"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 FIELDS = (
     "Request.Method", "Request.RequestURI", "Request.Host", "Request.Proto", "Request.ContentLength",
     "Request.UserAgent", "Request.RemoteAddr", "Request.Referer", "Response.Code", "Response.Size", "Response.Latency",
-    "Revision.Name", "Revision.Namespace", "Revision.PodName", "Revision.PodIP",
+    "Revision.Name", "Revision.Namespace", "Revision.PodName", "Revision.PodIP", "TraceID",
 )  # fmt: skip
 """What a template may speak of, besides `index .Request.Header "Name"` and `.Request.Header.Get "Name"`."""
 

@@ -259,7 +259,8 @@ async def test_a_line_of_the_log_is_as_the_template_says(
     }
     await store.create(CONFIG_MAP.id, maps)
     await eventually(lambda: stage.gateway.log_request)
-    await stage.get("/path?q=1", extra='User-Agent: ua\r\nX-Odd: "a"\r\nReferer: there\r\n')
+    trace = f"traceparent: 00-{'ab' * 16}-{'cd' * 8}-01"
+    await stage.get("/path?q=1", extra=f'User-Agent: ua\r\nX-Odd: "a"\r\nReferer: there\r\n{trace}\r\n')
     seen: list[bytes] = []
 
     def logged() -> bool:
@@ -275,10 +276,45 @@ async def test_a_line_of_the_log_is_as_the_template_says(
         "Request.ContentLength": "0", "Request.UserAgent": "ua", "Request.RemoteAddr": "127.0.0.1",
         "Request.Referer": "there", "Response.Code": "200", "Response.Size": found["Response.Size"],
         "Revision.Name": "app-00001", "Revision.Namespace": "default", "Revision.PodName": "app-1",
-        "Revision.PodIP": "127.0.0.1",
+        "Revision.PodIP": "127.0.0.1", "TraceID": "ab" * 16,
     }  # fmt: skip
     assert int(found["Response.Size"]) == len((await stage.get("/path?q=1")).body)
     assert odd == '\\"a\\"'
+
+
+@pytest.mark.parametrize(
+    ("data", "paths"),
+    [
+        ({"logging.enable-request-log": "true"}, ["/user", "/end"]),
+        ({"logging.enable-probe-request-log": "true"}, ["/probe", "/last"]),
+        (
+            {"logging.enable-request-log": "true", "logging.enable-probe-request-log": "true"},
+            ["/probe", "/user", "/last", "/end"],
+        ),
+    ],
+    ids=["requests", "probes", "both"],
+)
+async def test_requests_that_say_they_are_probes_are_logged_when_that_is_asked_for(
+    stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes], data: dict[str, str], paths: list[str]
+) -> None:
+    await stage.serving()
+    maps = config_map("config-observability")
+    maps["data"] = data | {"logging.request-log-template": "line {{.Request.RequestURI}} {{.TraceID}}"}
+    await store.create(CONFIG_MAP.id, maps)
+    await eventually(lambda: stage.gateway.log_request)
+    probe = "User-Agent: kube-probe/1.32\r\nX-B3-TraceId: 80f198ee56343ba8\r\n"
+    await stage.get("/probe", extra=probe)
+    await stage.get("/user", extra="User-Agent: not-kube-probe/1\r\nX-B3-TraceId: 80f198ee56343ba8\r\n")
+    await stage.get("/last", extra=probe)
+    await stage.get("/end", extra="X-B3-TraceId: 80f198ee56343ba8\r\n")
+    seen: list[str] = []
+
+    def logged() -> bool:
+        seen.extend(line.decode() for line in capfdbinary.readouterr().out.splitlines() if line.startswith(b"line "))
+        return len(seen) >= len(paths)
+
+    await eventually(logged)
+    assert seen == [f"line {path} 80f198ee56343ba8" for path in paths]
 
 
 async def test_of_many_requests_a_part_is_logged(

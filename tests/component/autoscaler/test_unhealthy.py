@@ -291,3 +291,21 @@ async def test_what_keeps_a_container_from_starting_is_an_event(world: World, ki
     assert status is not None
     assert status.failure is not None
     assert said in status.failure.message
+
+
+async def test_probes_are_logged_when_the_configuration_says_so(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.start()
+    key = await world.apply()
+    await world.ready(key)
+    assert " probe " not in capsys.readouterr().out
+    maps = {"metadata": {"name": "config-observability", "namespace": "knative-serving"}}
+    data = {"logging.enable-probe-request-log": "true"}
+    await world.store.create(kinds.CONFIG_MAP.id, {**maps, "data": data})
+    assert world.autoscaler is not None
+    checker = world.autoscaler._world.checker
+    await eventually(lambda: checker.logs, what="the configuration is followed")
+    await world.ready(await world.apply("other-00001"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if " probe " in line]
+    assert any("kind=tcp" in line and "ok=True" in line for line in lines)

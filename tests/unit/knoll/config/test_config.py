@@ -195,6 +195,12 @@ GOOD: list[tuple[str, dict[str, str], str, Any]] = [
     ("config-observability", {"logging.enable-request-log": "true"}, "observability.enable_request_log", True),
     (
         "config-observability",
+        {"logging.enable-probe-request-log": "true"},
+        "observability.enable_probe_request_log",
+        True,
+    ),
+    (
+        "config-observability",
         {"logging.request-log-template": "{{.Response.Code}} to {{js .Request.UserAgent}}"},
         "observability.request_log_template",
         (Value("Response.Code"), " to ", Value("Request.UserAgent", escaped=True)),
@@ -410,11 +416,6 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         "config-network",
         {"http-protocol": "disabled"},
         ["http-protocol: must be one of Enabled, Redirected, not 'disabled'"],
-    ),
-    (
-        "config-observability",
-        {"logging.enable-probe-request-log": "true"},
-        ["logging.enable-probe-request-log: probes do not pass the gateway, so that none are logged"],
     ),
     ("config-observability", {"logging.request-log-template": "{{.Request.Method}"}, None),
     ("config-observability", {"logging.request-log-template": "{{.Nobody}}"}, None),
