@@ -200,7 +200,8 @@ class Codec:
                 raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "a body comes before its head")
             self.budget.spend(1)
         for event in self.connection.receive_data(frame.wire()):
-            self._tell(event, frame)
+            if type(event) is not h2.events.StreamEnded:
+                self._tell(event, frame)
 
     def _headers(self, frame: Frame) -> None:
         stream, done = frame.stream, bool(frame.flags & h2_frames.END_STREAM)
@@ -218,16 +219,8 @@ class Codec:
         if charges:
             self.budget.spend(charges)
         for event in events:
-            if isinstance(event, h2.events.TrailersReceived):
-                lines = h2_fields.trailers(fields)
-                if fault or lines is None:
-                    self._heads.discard(stream)
-                    raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, fault or "malformed trailers")
-                self._heads.discard(stream)
-                self._owner.trailers(stream, lines)
-            elif isinstance(event, h2.events.InformationalResponseReceived):
-                self._owner.began(stream, fields, False, size)
-            elif isinstance(event, h2.events.RequestReceived | h2.events.ResponseReceived):
+            kind = type(event)
+            if kind is h2.events.RequestReceived or kind is h2.events.ResponseReceived:
                 self._awaited.discard(stream)
                 if self._client:
                     fault = "a 1xx ends the stream" if _is_interim(fields) else ""
@@ -238,7 +231,15 @@ class Codec:
                 if not done:
                     self._heads.add(stream)
                 self._owner.began(stream, fields, done, size)
-            else:
+            elif kind is h2.events.TrailersReceived:
+                lines = h2_fields.trailers(fields)
+                self._heads.discard(stream)
+                if fault or lines is None:
+                    raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, fault or "malformed trailers")
+                self._owner.trailers(stream, lines)
+            elif kind is h2.events.InformationalResponseReceived:
+                self._owner.began(stream, fields, False, size)
+            elif kind is not h2.events.StreamEnded:
                 self._tell(event, frame)
 
     def _tell(self, event: h2.events.Event, frame: Frame) -> None:
