@@ -16,7 +16,7 @@ def egress_of(annotations: Annotations, config: SecurityConfig) -> NamespaceEgre
     """What the instances of one namespace reach, without their addresses; None when that is what all others do.
 
     Args:
-        annotations: of the Namespace. One that cannot be read closes what it speaks of.
+        annotations: of the Namespace. A value that cannot be read opens nothing.
     """
     if not {EGRESS_ANNOTATION, EGRESS_ALLOW_ANNOTATION} & annotations.keys():
         return None

@@ -1,7 +1,7 @@
 """Sees to it that the firewall holds the policy before user code runs.
 
 An instance of a namespace that is like all others costs nothing: the rules know instances by their bridge. For one of a
-namespace with an egress of its own the firewall is told its address first, and the start waits for the answer.
+namespace with an egress of its own its address is sent to the firewall first, and the start waits for the answer.
 """
 
 import asyncio
@@ -79,9 +79,9 @@ class Isolation:
         """
         Args:
             firewall: None when this platform has none.
-            namespaces: somebody else runs it.
+            namespaces: run by the caller.
             config: the newest.
-            network: of the instances, as the engine told of it last.
+            network: of the instances, as the engine described it last.
         """
         self._firewall, self._config, self._network = firewall, config, network
         self._special: dict[str, NamespaceEgress] = {}
@@ -92,7 +92,7 @@ class Isolation:
         self._applied: Policy | None = None
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
         self._asked = self._answered = 0
-        self.problem = "" if firewall is None else "the firewall was not told its policy yet"
+        self.problem = "" if firewall is None else "the firewall has not received its policy yet"
         """Why the policy is not in force; empty when it is, or when there is nothing to enforce it."""
         namespaces.subscribe(self._namespace_changed)
 
@@ -181,7 +181,7 @@ class Isolation:
         if policy.isolated and not (policy.bridge and policy.subnets):
             raise IsolationError(
                 "the network of instances is no IPv4 bridge of the engine, so that it cannot be filtered: "
-                "remove it, and a new one is made"
+                "remove it with `docker network rm`, and the platform makes a new one"
             )
         return policy
 

@@ -19,7 +19,10 @@ remove_instances() {
 }
 
 # By the process that made them, which is stopped by now.
-remove_rules() { docker compose run --rm --no-deps --quiet-pull firewall python -m knoll.firewall --remove; }
+remove_rules() {
+  docker image inspect "${KNOLL_IMAGE:-knoll}" >/dev/null 2>&1 || return 0
+  docker compose run --rm --no-deps --quiet-pull firewall python -m knoll.firewall --remove
+}
 
 remove_networks() {
   local networks

@@ -556,7 +556,7 @@ class Runtime(Protocol):
         ...
 
     def network(self) -> Network:
-        """The network of instances, as the engine told of it last."""
+        """The network of instances, as the engine described it last."""
         ...
 
     async def usage(self, name: str) -> Usage:

@@ -59,8 +59,8 @@ def routes(keeper: Keeper) -> list[BaseRoute]:
 
     async def put(request: Request) -> Response:
         try:
-            wanted = msgspec.json.decode(await request.body(), type=policy.Policy)
-            applied = await keeper.apply(wanted)
+            requested = msgspec.json.decode(await request.body(), type=policy.Policy)
+            applied = await keeper.apply(requested)
         except msgspec.ValidationError as error:
             return PlainTextResponse(str(error), 400)
         except KnollError as error:

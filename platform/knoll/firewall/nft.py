@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,14 @@ SECONDS = 20.0
 """For one run of nft; the kernel needs milliseconds."""
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where nft is looked for when it is not on PATH, which on Debian has none of these for users other than root."""
+_TRIAL = """add table inet knoll-trial
+add chain inet knoll-trial input { type filter hook input priority 0 ; }
+add rule inet knoll-trial input ct direction reply ct state established accept
+add rule inet knoll-trial input reject with icmpx type admin-prohibited
+add table bridge knoll-trial
+add chain bridge knoll-trial forward { type filter hook forward priority 0 ; }
+"""
+"""What rulesets need of the kernel; it is checked and not kept."""
 _CAP_NET_ADMIN = 12
 _NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
 """linux/netlink.h, linux/netfilter/nfnetlink.h."""
@@ -37,7 +46,15 @@ def obstacle() -> str:
     """Why this process cannot filter packets; empty when it can."""
     if not may_filter():
         return "filtering packets needs the right NET_ADMIN: run it as root"
-    return MISSING if program() is None else ""
+    binary = program()
+    if binary is None:
+        return MISSING
+    checked = subprocess.run(
+        [binary, "--check", "--file", "-"], input=_TRIAL, capture_output=True, text=True, timeout=SECONDS
+    )
+    if checked.returncode:
+        return f"the kernel cannot filter packets with nftables: {checked.stderr.strip()[:300]}"
+    return ""
 
 
 def may_filter() -> bool:
@@ -121,7 +138,7 @@ async def _run(*arguments: str, stdin: str = "") -> str:
         if process.returncode is None:
             process.kill()
     if process.returncode and process.returncode < 0:
-        raise FirewallError(f"nft was ended by signal {-process.returncode}: a newer one may do (Debian: nftables)")
+        raise FirewallError(f"nft was ended by signal {-process.returncode}: update it (Debian: nftables)")
     if process.returncode:
         raise FirewallError(f"nft: {complaint.decode(errors='replace').strip()[:1000]}")
     return output.decode()

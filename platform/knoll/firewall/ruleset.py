@@ -9,7 +9,7 @@ Rules of `bridge` know instances by their subnet and not by the bridge: not ever
 cannot take another address or send as another: they have neither NET_ADMIN nor NET_RAW.
 
 Sets have no names and there are no maps: nft 1.0 (Debian 12) ends with a segmentation fault when it lists those that
-nft 1.1 made, as it does with a platform in containers on such a machine, whoever's the table is that it was asked for.
+nft 1.1 made, whichever table it was asked for: with a platform in containers on such a machine that would be always.
 
 Connections that something else opened are let answer (`ct direction reply`); packets in the direction in which an
 instance opened one are judged each, so that a policy holds for open connections too.
@@ -175,7 +175,7 @@ def _listed(destinations: Iterable[EgressRule], resolved: Resolved) -> list[str]
     by_port: dict[int, list[IPv4Network]] = {}
     for destination in destinations:
         network = destination.network
-        networks = [network] if network else [IPv4Network(one) for one in resolved.get(destination.host, ())]
+        networks = [network] if network else [IPv4Network(address) for address in resolved.get(destination.host, ())]
         if networks:
             by_port.setdefault(destination.port or 0, []).extend(networks)
     return [
@@ -195,7 +195,7 @@ def _dns(addresses: Iterable[str]) -> list[str]:
 
 def _networks(networks: Iterable[str]) -> str:
     """A set without a name."""
-    return f"{{ {', '.join(map(str, collapse_addresses(IPv4Network(one) for one in networks)))} }}"
+    return f"{{ {', '.join(map(str, collapse_addresses(IPv4Network(text) for text in networks)))} }}"
 
 
 def _chain(name: str, rules: Iterable[str]) -> str:

@@ -52,14 +52,14 @@ def broadcast(port: int) -> bool:
     return True
 
 
-def answer(kind: str, *words: str) -> str:
+def answer(kind: str, *arguments: str) -> str:
     if kind == "received":
         return str(received)
     try:
         if kind == "broadcast":
-            good = broadcast(int(words[0]))
+            good = broadcast(int(arguments[0]))
         else:
-            good = {"tcp": tcp, "udp": udp}[kind](words[0], int(words[1]))
+            good = {"tcp": tcp, "udp": udp}[kind](arguments[0], int(arguments[1]))
     except OSError:
         good = False
     return "yes" if good else "no"

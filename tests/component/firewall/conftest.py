@@ -72,9 +72,9 @@ class Firewall:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def _command(self, *words: str) -> list[str]:
+    def _command(self, *arguments: str) -> list[str]:
         inside = ["ip", "netns", "exec", self.machine["machine"].namespace]
-        return [*inside, sys.executable, "-m", "knoll.firewall", *words]
+        return [*inside, sys.executable, "-m", "knoll.firewall", *arguments]
 
     def _settings(self) -> dict[str, str]:
         return {
@@ -101,9 +101,9 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def firewall(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firewall]:
-    one = Firewall(machine, tmp_path_factory.mktemp("firewall") / "socket", Path())
+    process = Firewall(machine, tmp_path_factory.mktemp("firewall") / "socket", Path())
     try:
-        one.start()
-        yield one
+        process.start()
+        yield process
     finally:
-        one.kill()
+        process.kill()

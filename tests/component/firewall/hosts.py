@@ -34,18 +34,18 @@ class Host:
         """Whether a connection is answered, or a datagram."""
         return self.ask(kind, address, str(port)) == "yes"
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *arguments: str) -> str:
         assert self.process
         assert self.process.stdin
-        self.process.stdin.write(" ".join(words) + "\n")
+        self.process.stdin.write(" ".join(arguments) + "\n")
         self.process.stdin.flush()
         return self._read()
 
-    def ip(self, *words: str) -> None:
-        run("ip", "-n", self.namespace, *words)
+    def ip(self, *arguments: str) -> None:
+        run("ip", "-n", self.namespace, *arguments)
 
-    def nft(self, *words: str) -> str:
-        return run("ip", "netns", "exec", self.namespace, "nft", *words)
+    def nft(self, *arguments: str) -> str:
+        return run("ip", "netns", "exec", self.namespace, "nft", *arguments)
 
     def _read(self) -> str:
         assert self.process

@@ -1,9 +1,11 @@
 """The kernel takes every policy, whole, and shows it the same each time."""
 
 import subprocess
+import sys
 
 from hypothesis import HealthCheck, given, settings
 
+from knoll.firewall import nft
 from knoll.firewall.policy import Policy
 from knoll.firewall.ruleset import Wiring, ruleset
 from tests.component.firewall import hosts
@@ -26,3 +28,15 @@ def test_every_policy_is_taken(machine: Machine, policy: Policy, resolved: dict[
     command = ["ip", "netns", "exec", machine["machine"].namespace, "nft", "-f", "-"]
     done = subprocess.run(command, input=ruleset(WIRING, policy, resolved), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_this_machine_says_that_it_can_filter(machine: Machine) -> None:
+    assert nft.obstacle() == ""
+    assert "knoll-trial" not in machine["machine"].nft("list", "tables")
+
+
+def test_without_the_right_it_says_what_is_missing() -> None:
+    code = "from knoll.firewall import nft; print(nft.obstacle())"
+    command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "NET_ADMIN" in done.stdout

@@ -22,6 +22,10 @@ type told struct {
 }
 
 func main() {
+	if len(os.Args) > 2 {
+		step(os.Args[1], os.Args[2:])
+		return
+	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s was asked as %s", os.Getenv("K_SERVICE"), r.Host)
 	})
@@ -81,6 +85,41 @@ func dial(r *http.Request) told {
 	}
 	connection.Close()
 	return told{Status: http.StatusOK}
+}
+
+// step does one thing as a step of a build, and prints what came of it.
+func step(verb string, words []string) {
+	switch verb {
+	case "dial":
+		dialAll(words)
+	case "print":
+		content, err := os.ReadFile(words[0])
+		fmt.Println(string(content), err)
+	case "write":
+		if err := os.WriteFile(words[0], nil, 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	case "exists":
+		if _, err := os.Stat(words[0]); err != nil {
+			fmt.Println(words[0], "is missing")
+			return
+		}
+		fmt.Println(words[0], "is there")
+	}
+}
+
+// dialAll says of each address whether somebody accepts a connection there.
+func dialAll(addresses []string) {
+	for _, address := range addresses {
+		connection, err := net.DialTimeout("tcp", address, 2*time.Second)
+		if err != nil {
+			fmt.Printf("%s closed\n", address)
+			continue
+		}
+		connection.Close()
+		fmt.Printf("%s open\n", address)
+	}
 }
 
 // addresses tells those of this instance, of every interface.
