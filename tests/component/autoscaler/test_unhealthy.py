@@ -309,3 +309,27 @@ async def test_probes_are_logged_when_the_configuration_says_so(
     await world.ready(await world.apply("other-00001"))
     lines = [line for line in capsys.readouterr().out.splitlines() if " probe " in line]
     assert any("kind=tcp" in line and "ok=True" in line for line in lines)
+
+
+async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it_serves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.restarts.PAUSES", (0.0,) * 7)
+    monkeypatch.setattr("autoscaler.member.STEADY_SECONDS", 1.0)
+    world.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
+    await world.start()
+    key = await world.apply()
+    (one,) = await world.ready(key)
+    for restarts in (1, 2):
+        world.engine.kill(one.id, exit_code=3)
+        await shown(world, key, runs_after(restarts), f"restart {restarts}")
+    await world.says(key, actual=1, failure=None)
+    world.engine.kill(one.id, exit_code=3)
+    await shown(world, key, runs_after(3), "restart 3")
+    message = "Container failed with: no module named app"
+    await world.says(key, actual=1, failure=Failure("ContainerHealthy", "ExitCode3", message))
+    await world.says(key, actual=1, failure=None)  # after it was steady for a while
+
+
+def runs_after(restarts: int) -> Callable[[InstanceRow, ContainerRow], bool]:
+    return lambda row, container: row.stage == "ready" and container.restarts == restarts

@@ -7,6 +7,7 @@ import pytest
 
 from api.controllers import failure, objects, observe, service
 from knoll import kinds
+from knoll.scaling import Failure
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE
@@ -54,6 +55,11 @@ def fails(*what: Any, final: bool = True) -> Callable[[Simulation], None]:
 def serving(world: Simulation) -> None:
     world.service()
     world.ready(REV)
+
+
+def crashing(world: Simulation) -> None:
+    serving(world)
+    world.scaled(REV, failure=Failure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app"))
 
 
 def idle(world: Simulation) -> None:
@@ -162,6 +168,11 @@ SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, R
     "it serves": (
         serving,
         {"Active": TRUE, "ContainerHealthy": TRUE, "ResourcesAvailable": TRUE, "Ready": TRUE},
+        TRUE, TRUE, (TRUE, TRUE),
+    ),
+    "it serves, and its container ends again and again": (
+        crashing,
+        {"Active": ("Unknown", "ExitCode3"), "ContainerHealthy": TRUE, "ResourcesAvailable": TRUE, "Ready": TRUE},
         TRUE, TRUE, (TRUE, TRUE),
     ),
     "it is idle at zero": (

@@ -1,0 +1,42 @@
+"""So many requests and streams of one user at a time."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from api.fair_use import FairUse
+from api.identity import ANONYMOUS, LOCAL, User, service_account
+from knoll.config.security import SecurityConfig
+from knoll.errors import TooManyRequestsError
+
+FAIR = SecurityConfig(max_requests_per_user=2, max_streams_per_user=1)
+
+
+@pytest.mark.parametrize("user", [ANONYMOUS, service_account("team", "robot"), User("ann")])
+def test_requests_and_streams_of_a_user_are_counted_apart_and_given_back(user: User) -> None:
+    fair = FairUse(lambda: FAIR)
+    with ExitStack() as stack:
+        for stream in (False, False, True):
+            stack.enter_context(fair.taking(user, stream=stream))
+        for stream, key in ((False, "max-requests-per-user"), (True, "max-streams-per-user")):
+            with pytest.raises(TooManyRequestsError, match=key), fair.taking(user, stream=stream):
+                pass
+        with fair.taking(User("other"), stream=True):
+            pass
+    with fair.taking(user, stream=True), fair.taking(user, stream=False):
+        pass
+    assert not fair._open
+
+
+def test_a_request_that_fails_is_given_back() -> None:
+    fair = FairUse(lambda: FAIR)
+    for _ in range(5):
+        with pytest.raises(ValueError, match="bad"), fair.taking(ANONYMOUS, stream=True):
+            raise ValueError("bad")
+
+
+def test_the_administrator_of_the_plain_port_has_no_bound() -> None:
+    fair = FairUse(lambda: FAIR)
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(fair.taking(LOCAL, stream=True))
