@@ -28,8 +28,8 @@ MAX_HEADER_LIST = 65_536
 """Bytes of a header list after decompression, counted as in RFC 9113 §6.5.2; a longer request is answered with 431."""
 HARD_HEADER_LIST = 2 * MAX_HEADER_LIST
 """Beyond this it is not decompressed to its end, so the connection ends."""
-FREE_HEADER_LIST = 16_384
-"""Bytes of a header list that cost no charge."""
+FREE_HEADER_LIST, BYTES_A_CHARGE = 16_384, 8192
+"""Bytes of a header list that cost no charge, and further ones that cost one."""
 FIELDS_A_CHARGE = 32
 """Fields of a header list that cost a charge."""
 DATA_SENT, ANSWERED = 2, 2
@@ -215,7 +215,7 @@ class Codec:
         events = self.connection.receive_data(frame.wire())
         fields = decoder.fields
         size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
-        charges = max(0, size - 1) // FREE_HEADER_LIST + len(fields) // FIELDS_A_CHARGE
+        charges = max(0, size - FREE_HEADER_LIST) // BYTES_A_CHARGE + len(fields) // FIELDS_A_CHARGE
         if charges:
             self.budget.spend(charges)
         for event in events:

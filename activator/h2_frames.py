@@ -20,7 +20,7 @@ MAX_FRAME = 16_384
 """Bytes of a frame's payload: what RFC 9113 §6.5.2 begins with; we do not announce more."""
 MAX_BLOCK = 131_072
 """Bytes of a header block before decompression."""
-MAX_TOGETHER = 16_384
+MAX_TOGETHER = 8192
 """DATA frames that are put together at most, so that the loop gets a turn."""
 SMALL_PAYLOAD = 64
 """Bytes of a padded DATA frame's payload below which it is charged for: padded frames are not put together."""
@@ -112,7 +112,6 @@ class FrameReader:
         self._block: list[bytes] = []
         self._block_size = 0
         self._block_of = Frame(HEADERS, 0, 0, b"")
-        self._together: dict[int, tuple[int, list[bytes]]] = {}
         self._ready: deque[Frame] = deque()
 
     @property
@@ -142,30 +141,37 @@ class FrameReader:
             return self._ready.popleft()
         if self._preface and not self._read_preface():
             return None
-        for _ in range(MAX_TOGETHER):
-            frame = self._cut()
-            if frame is None:
-                break
-            if frame.kind != DATA or frame.flags & PADDED:
-                if not self._together:
-                    return frame
-                self._release(frame)
-                return self._ready.popleft()
-            flags, parts = self._together.setdefault(frame.stream, (0, []))
-            if flags & END_STREAM:  # nothing may follow: the stream's state decides what that is
-                self._release(frame)
-                return self._ready.popleft()
-            parts.append(frame.payload)
-            self._together[frame.stream] = (frame.flags & END_STREAM, parts)
-        self._release(None)
-        return self._ready.popleft() if self._ready else None
+        if self._settled and not self._block:
+            self._put_together()
+        return self._ready.popleft() if self._ready else self._cut()
 
-    def _release(self, last: Frame | None) -> None:
-        for stream, (flags, parts) in self._together.items():
-            self._ready.append(Frame(DATA, flags, stream, parts[0] if len(parts) == 1 else b"".join(parts)))
-        self._together.clear()
-        if last is not None:
-            self._ready.append(last)
+    def _put_together(self) -> None:
+        """Take DATA frames from the front of what came, and make one of those of each stream."""
+        buffer, at, end = self._buffer, self._at, len(self._buffer)
+        bodies: dict[int, bytearray] = {}
+        ended: set[int] = set()
+        for _ in range(MAX_TOGETHER):
+            if end - at < 9:
+                break
+            high, low, kind, flags, stream = _head.unpack_from(buffer, at)
+            size = high << 8 | low
+            # What is to be charged for or refused is left to `_cut`; so is what follows the end of a stream.
+            if kind != DATA or flags & PADDED or not size or size > MAX_FRAME or end - at - 9 < size:
+                break
+            if stream in ended or not stream & 0x7FFF_FFFF:
+                break
+            body = bodies.get(stream)
+            if body is None:
+                bodies[stream] = buffer[at + 9 : at + 9 + size]
+            else:
+                body += buffer[at + 9 : at + 9 + size]
+            if flags & END_STREAM:
+                ended.add(stream)
+            at += 9 + size
+        self._at = at
+        for stream, body in bodies.items():
+            flags = END_STREAM if stream in ended else 0
+            self._ready.append(Frame(DATA, flags, stream & 0x7FFF_FFFF, bytes(body)))
 
     def _read_preface(self) -> bool:
         size = min(len(self._preface), self.buffered)

@@ -127,6 +127,10 @@ FLOODS: dict[str, Flood] = {
 }
 
 
+SERVED = {"headers", "headers_huffman"}
+"""Floods of requests that a host which there is answers: that is load, and its CPU time is not counted as a flood's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Felt:
     """What came of a flood."""
@@ -203,7 +207,8 @@ def main() -> None:
                         added = max(0.0, felt.p99_ms - quiet.p99_ms)
                         spent = max(0.0, felt.cpu_seconds - quiet.cpu_seconds)
                         worst["added_p99_ms"] = max(worst["added_p99_ms"], added)
-                        worst["cpu_seconds"] = max(worst["cpu_seconds"], spent)
+                        if kind != "host" or name not in SERVED:
+                            worst["cpu_seconds"] = max(worst["cpu_seconds"], spent)
                         result(f"floods.{name}.{kind}.added_p99_ms", added, "ms")
                         result(f"floods.{name}.{kind}.cpu_seconds", spent, "s")
         finally:
