@@ -44,7 +44,7 @@ def proxy(folder: Path, platform: str, network: str) -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def bench(platform: str, network: str, socket: Path, checker: Checker) -> AsyncIterator[Bench]:
     """A runtime on a platform of its own, which is gone afterwards."""
-    async with DockerRuntime(socket, platform=platform, network=network, warm_sandboxes=2) as runtime:
+    async with DockerRuntime(socket, platform=platform, network=network, warm_sandboxes=32) as runtime:
         await runtime.ensure_image(IMAGE)
         yield Bench(runtime, Engine(SOCKET), checker, platform, network)
         await runtime.destroy()
@@ -67,7 +67,7 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
                 kinds = [("direct", direct), ("proxied", proxied)]
                 for number in range(rounds + 1):
                     for kind, each in kinds if number % 2 else reversed(kinds):
-                        await each.calm(2)
+                        await each.calm(1)
                         samples[kind].append((await each.from_zero())[0])
     finally:
         for network in networks:
