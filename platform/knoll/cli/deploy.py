@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from knoll.cli import terminal
 from knoll.cli.build import recipe_for, run, upload, verbose_option
 from knoll.cli.client import Client
 from knoll.cli.output import output_option, show
@@ -57,7 +58,12 @@ class Deployment:
 
         written = write(self.client, self.namespace, self.name, with_image)
         with self.console.status(f"waiting until {self.name} is ready"):
-            return until_ready(self.client, self.namespace, self.name, written["metadata"]["generation"])
+            generation = written["metadata"]["generation"]
+
+            def waiting(obstacle: str) -> None:
+                terminal.write(self.console, f"not ready yet: {obstacle}")
+
+            return until_ready(self.client, self.namespace, self.name, generation, waiting)
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:

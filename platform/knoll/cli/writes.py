@@ -31,12 +31,25 @@ def write(client: Client, namespace: str, name: str, change: Callable[[Body], No
             continue
 
 
-def until_ready(client: Client, namespace: str, name: str, generation: int) -> Body:
-    """The Service, once it is Ready at this generation. Raises: NotReadyError."""
-    deadline = time.monotonic() + READY_SECONDS
+def until_ready(
+    client: Client, namespace: str, name: str, generation: int, waiting: Callable[[str], None] = lambda _: None
+) -> Body:
+    """The Service, once it is Ready at this generation.
+
+    Args:
+        waiting: called with what keeps it from being ready, each time that is something else.
+
+    Raises:
+        NotReadyError: it failed, or it took too long.
+    """
+    deadline, told = time.monotonic() + READY_SECONDS, ""
     while True:
         service = client.get(kinds.SERVICE, namespace, name)
         found = ready(service)
+        obstacle = obstacle_of(service)
+        if obstacle and obstacle != told:
+            told = obstacle
+            waiting(obstacle)
         if service.get("status", {}).get("observedGeneration", 0) >= generation:
             if found.get("status") == "True":
                 return service
@@ -47,10 +60,19 @@ def until_ready(client: Client, namespace: str, name: str, generation: int) -> B
                 )
         if time.monotonic() > deadline:
             raise NotReadyError(
-                f"{name} is not ready after {READY_SECONDS} s: {found.get('message', 'no reason given')}; "
+                f"{name} is not ready after {READY_SECONDS} s: {told or found.get('message', 'no reason given')}; "
                 f"see `knoll describe {name}`"
             )
         time.sleep(0.1)
+
+
+def obstacle_of(service: Body) -> str:
+    """What an instance of the newest Revision has run into, while it may still come up; empty when nothing is known."""
+    conditions = {condition["type"]: condition for condition in service.get("status", {}).get("conditions", [])}
+    found = conditions.get("ConfigurationsReady", {})
+    if found.get("status") != "Unknown" or found.get("reason") in (None, "", "OutOfDate"):
+        return ""
+    return str(found.get("message", ""))
 
 
 def ready(resource: Body) -> Body:

@@ -1,0 +1,45 @@
+"""Waiting until a Service is ready, and what is said meanwhile."""
+
+from typing import Any, cast
+
+import pytest
+
+from knoll.cli.client import Client
+from knoll.cli.writes import NotReadyError, until_ready
+
+HINT = 'Revision "a-00001" is not ready yet: nothing listens on 8080; the container listens on 3000'
+COMING = ("Unknown", "OutOfDate", "The Configuration does not reflect the newest spec yet.")
+STUCK = ("Unknown", "Unhealthy", HINT)
+
+
+class Answers:
+    """A client whose Service goes from one state to the next."""
+
+    def __init__(self, *states: tuple[str, str, str]) -> None:
+        self._states = list(states)
+
+    def get(self, *_: Any) -> dict[str, Any]:
+        status, reason, message = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        each = {"status": status, "reason": reason, "message": message}
+        conditions = [{"type": type_, **each} for type_ in ("ConfigurationsReady", "Ready")]
+        return {"status": {"observedGeneration": 1, "conditions": conditions}}
+
+
+def wait(*states: tuple[str, str, str]) -> list[str]:
+    told: list[str] = []
+    until_ready(cast(Client, Answers(*states)), "default", "a", 1, told.append)
+    return told
+
+
+def test_what_keeps_it_from_being_ready_is_told_once() -> None:
+    assert wait(COMING, ("Unknown", "", ""), STUCK, STUCK, ("True", "", "")) == [HINT]
+
+
+def test_nothing_is_told_of_one_that_comes_up() -> None:
+    assert wait(COMING, ("Unknown", "", ""), ("True", "", "")) == []
+
+
+def test_a_time_out_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knoll.cli.writes.READY_SECONDS", 0)
+    with pytest.raises(NotReadyError, match="the container listens on 3000"):
+        wait(STUCK)
