@@ -17,6 +17,7 @@ from autoscaler.runtime.images import Images
 from autoscaler.runtime.limiter import Limiter, limit_for
 from autoscaler.runtime.listing import Found, Listed, listed, network_of, sort_out
 from autoscaler.runtime.net import Net
+from autoscaler.runtime.own_image import OwnImage
 from autoscaler.runtime.pool import Pool
 from autoscaler.runtime.protocol import (
     Capacity,
@@ -78,10 +79,11 @@ class DockerRuntime:
         self._engine = engine or Engine(socket)
         self._platform, self._network, self._dns = platform, network, dns
         self._images = Images(self._engine, platform)
-        self._pool = Pool(self._engine, platform, network, warm_sandboxes, dns)
+        self._own_image = OwnImage(self._engine)
+        self._pool = Pool(self._engine, self._own_image, platform, network, warm_sandboxes, dns)
         self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._starter = Starter(self._engine, self._images, self._watch, platform)
-        self._volumes = Volumes(self._engine, platform)
+        self._volumes = Volumes(self._engine, self._own_image, platform)
         self._net = Net(self._engine)
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
@@ -446,8 +448,8 @@ class DockerRuntime:
 
     async def _prepare(self) -> None:
         """Make what is missing on an engine that is seen for the first time."""
-        await self._images.ensure_pause()
-        self._starter.quotas = await self._images.has_quotas()
+        self._own_image.forget()
+        self._starter.quotas = await self._images.has_quotas(await self._own_image.id())
         await self._ensure_network()
         await self._adopt()
         self._limiter.resize(limit_for((await self.capacity()).cores))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.runtime import bodies, pause_image
+from autoscaler.runtime import bodies
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.protocol import PullProgress
 from knoll.errors import ImageError
@@ -16,7 +16,6 @@ from knoll.registry_auth import matching
 from knoll.registry_secrets import Known
 
 _DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 Progress = Callable[[PullProgress], None]
 
@@ -69,23 +68,6 @@ class Images:
             await self._pull_once(reference, progress, credentials)
         return (await self.get(reference)).id
 
-    async def ensure_pause(self) -> None:
-        """Make the sandbox's image unless it is there.
-
-        Raises:
-            ImageError: the engine's architecture is neither amd64 nor arm64.
-        """
-        if await self._id_of(pause_image.REFERENCE):
-            return
-        told = str((await self._engine.get("/version"))["Arch"])
-        architecture = _ARCHITECTURES.get(told)
-        if architecture is None:
-            raise ImageError(f"no sandbox image for the engine's architecture {told}; there is one for amd64 and arm64")
-        repository, _, tag = pause_image.REFERENCE.partition(":")
-        query = {"fromSrc": "-", "repo": repository, "tag": tag, "platform": f"linux/{architecture}"}
-        content = pause_image.layer(architecture)
-        await self._engine.post("/images/create", content, {**query, "changes": pause_image.CHANGES})
-
     async def _find(self, reference: str) -> str | None:
         """Id of an image; the digest of a pinned one may be the repository's or the engine's own."""
         found = await self._id_of(reference)
@@ -110,9 +92,12 @@ class Images:
             raise ImageError(f"image {image_id} cannot be looked up: {error}") from error
         return str((told.get("Config") or {}).get("User") or "")
 
-    async def has_quotas(self) -> bool:
-        """Whether this engine bounds a container's file system (overlay2 on XFS with pquota, btrfs, zfs)."""
-        body = bodies.look(self._platform, pause_image.REFERENCE)
+    async def has_quotas(self, image_id: str) -> bool:
+        """Whether this engine bounds a container's file system (overlay2 on XFS with pquota, btrfs, zfs).
+
+        Args: image_id: of any image that is on the engine.
+        """
+        body = bodies.look(self._platform, image_id)
         body["HostConfig"] |= bodies.quota(0)
         try:
             made = await self._engine.create(body)

@@ -137,5 +137,7 @@ def layer(architecture: str) -> bytes:
     return buffer.getvalue()
 
 
-CHANGES = ('ENTRYPOINT ["/pause"]', "USER 65535:65535", f"LABEL knoll.dev/pause={VERSION}")
+USER = "65535:65535"
+LABEL = "knoll.dev/pause"
+CHANGES = ('ENTRYPOINT ["/pause"]', f"USER {USER}", f"LABEL {LABEL}={VERSION}")
 """The image's configuration, as lines of a Dockerfile, which an import takes."""

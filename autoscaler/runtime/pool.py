@@ -19,10 +19,11 @@ from typing import Literal
 
 import structlog
 
-from autoscaler.runtime import bodies, labels, pause_image
+from autoscaler.runtime import bodies, labels
 from autoscaler.runtime.engine import Engine, EngineError
 from autoscaler.runtime.listing import Listed
-from knoll.errors import KnollError, RuntimeUnavailableError
+from autoscaler.runtime.own_image import OwnImage
+from knoll.errors import ImageError, KnollError, RuntimeUnavailableError
 
 log = structlog.get_logger()
 
@@ -94,8 +95,9 @@ class Sandbox:
 class Pool:
     """The spare sandboxes of one platform. Owned by the driver, which runs `keep`."""
 
-    def __init__(self, engine: Engine, platform: str, network: str, bound: int, dns: str = "") -> None:
+    def __init__(self, engine: Engine, image: OwnImage, platform: str, network: str, bound: int, dns: str = "") -> None:
         self._engine, self._platform, self._network, self._bound = engine, platform, network, bound
+        self._image = image
         self._dns = dns
         self._spare: deque[Sandbox] = deque()
         self._starts: deque[float] = deque()
@@ -222,15 +224,17 @@ class Pool:
 
     async def _make(self, name: str, hostname: str) -> Sandbox:
         group = f"knoll-{secrets.token_hex(8)}"
-        body = bodies.sandbox(self._platform, self._network, pause_image.REFERENCE, hostname, group, self._dns)
         made: str | None = None
         try:
+            body = bodies.sandbox(self._platform, self._network, await self._image.id(), hostname, group, self._dns)
             made = await self._engine.create(body, name)
             await self._engine.post(f"/containers/{made}/start")
             seen = await self._engine.get(f"/containers/{made}/json")
             address = seen["NetworkSettings"]["Networks"][self._network]["IPAddress"]
             return Sandbox(made, name, address, group)
-        except EngineError as error:
+        except (EngineError, ImageError) as error:
+            if made is None:
+                self._image.forget()
             await self._discard(made)
             raise RuntimeUnavailableError(f"the engine cannot make a sandbox: {error}") from error
         except BaseException:

@@ -13,9 +13,10 @@ from typing import Any
 
 import structlog
 
-from autoscaler.runtime import bodies, labels, pause_image
+from autoscaler.runtime import bodies, labels
 from autoscaler.runtime import volume_layout as layout
 from autoscaler.runtime.engine import Engine, EngineError
+from autoscaler.runtime.own_image import OwnImage
 from autoscaler.runtime.protocol import File, Volume
 from knoll.errors import KnollError, RuntimeUnavailableError
 
@@ -27,8 +28,8 @@ SWAP_SECONDS = 60.0
 class Volumes:
     """The volumes of one platform."""
 
-    def __init__(self, engine: Engine, platform: str) -> None:
-        self._engine, self._platform = engine, platform
+    def __init__(self, engine: Engine, image: OwnImage, platform: str) -> None:
+        self._engine, self._image, self._platform = engine, image, platform
         self._holds: dict[str, str] = {}
         """Name to the folder that a volume shows, or to the folders that it was given."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -137,7 +138,7 @@ class Volumes:
     async def _helper(self, name: str, swap: Sequence[str] = ()) -> AsyncIterator[str]:
         """A container, not started, that has a volume at `layout.ROOT`; gone afterwards."""
         body = bodies.helper(
-            self._platform, pause_image.REFERENCE, labels.volume_name(self._platform, name), layout.ROOT, swap
+            self._platform, await self._image.id(), labels.volume_name(self._platform, name), layout.ROOT, swap
         )
         helper = await self._engine.create(body)
         try:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from autoscaler.runtime import pause_image
 from autoscaler.runtime.bodies import CAPABILITIES
 from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.own_image import is_ours
 from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
 from knoll.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
@@ -44,6 +46,28 @@ async def test_an_app_has_few_capabilities_and_gets_no_more(docker_runtime: Dock
     assert int(told["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
     assert told["NoNewPrivs"] == "1"
     assert told["Seccomp"] == "2"
+
+
+async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
+    docker_harness: DockerHarness, test_image: None
+) -> None:
+    reference = pause_image.REFERENCE
+    async with docker_harness.runtime():
+        ours = json.loads(await docker("image", "inspect", reference))[0]["Id"]
+        await docker("tag", IMAGE, reference)
+    try:
+        async with docker_harness.runtime() as runtime:
+            await runtime.start(spec("hello-1", container("serve")))
+            label = f"--filter=label=knoll.dev/platform={docker_harness.platform}"
+            names = await docker("ps", "-a", "--format={{.Names}}", label)
+            sandboxes = [name for name in names.split() if not name.endswith(".user-container")]
+            assert sandboxes
+            for name in sandboxes:
+                sandbox = json.loads(await docker("inspect", name))[0]
+                image = json.loads(await docker("image", "inspect", sandbox["Image"]))[0]
+                assert is_ours(image, pause_image.layer(image["Architecture"])), name
+    finally:
+        await docker("tag", ours, reference)
 
 
 async def test_capabilities_can_be_dropped_and_added(docker_runtime: DockerRuntime) -> None:
