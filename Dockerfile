@@ -26,7 +26,7 @@ COPY builder /src/builder
 RUN pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src
 
 FROM python:3.13-slim
-# The builder builds with BuildKit through the engine's socket: it needs the client and its plugin, no engine.
+# The builder hands builds to BuildKit and images to the engine: it needs the client and its plugin, no engine.
 # dnsmasq answers for cluster-local names, nftables filters packets.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends docker-cli docker-buildx dnsmasq-base nftables \
@@ -38,7 +38,8 @@ RUN groupadd --gid 10001 knoll \
  && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names /var/lib/knoll/keys /var/lib/knoll/keys/redis \
  && for process in api builder autoscaler activator; do \
       install -d -o knoll -g knoll -m 0700 "/var/lib/knoll/keys/$process"; \
-    done
+    done \
+ && install -d -o knoll -g knoll -m 0700 /var/lib/knoll/layers
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
 COPY --from=dependencies /opt/knoll /opt/knoll
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

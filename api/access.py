@@ -1,5 +1,6 @@
 """Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
 
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +17,15 @@ from api.origin import is_own_name
 from api.peers import Peers
 from api.streams import Streams, Sweep
 from knoll.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError, UnauthorizedError
-from knoll.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
+from knoll.kinds import BUILD_KIND, CLUSTER_ROLE_BINDING, ROLE_BINDING
 from knoll.store import Store
 
 USER = "knoll.user"
 """Where the scope of a request holds its User."""
 _TRUSTED = "knoll.trusted"
 _PEERS = "knoll.peers"
+DEFAULT_NAMESPACE = "default"
+"""Of uploads whose path names none."""
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -154,6 +157,7 @@ def is_stream(request: Request) -> bool:
         return False
 
 
+_UPLOADS = re.compile(r"(?:/namespaces/([a-z0-9-]{1,63}))?/uploads(?:/[^/]+)?")
 _AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "impersonate-uid"
 
 
@@ -217,9 +221,18 @@ async def bindings(store: Store) -> list[Binding]:
     return [authorization.binding(body) for listed in found for body in listed.items]
 
 
+def upload_namespace(path: str) -> str:
+    """The namespace that a path of uploads is about: `default` where it names none; empty for other paths."""
+    match = _UPLOADS.fullmatch(path)
+    return (match[1] or DEFAULT_NAMESPACE) if match else ""
+
+
 def attributes(request: Request) -> Attributes:
     """What a request wants to do."""
     path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
+    if namespace := upload_namespace(path):
+        # Whoever may build may send the source for it, and ask whether it is there.
+        return Attributes("create", BUILD_KIND.group, BUILD_KIND.plural, "", namespace)
     for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
         prefix = f"/apis/{group}/v1/"
         if path.startswith(prefix):

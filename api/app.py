@@ -43,7 +43,7 @@ from knoll.errors import (
     StoreUnavailableError,
     UnauthorizedError,
 )
-from knoll.kinds import CORE_SERVICE, SERVICE_ACCOUNT
+from knoll.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT
 from knoll.sealing import Keyring
 from knoll.settings import ApiSettings
 from knoll.store import Store
@@ -82,7 +82,13 @@ def create_app(
     metrics.watches.set_function(lambda: len(watches))
     subresources = Subresources(store, redis, settings.autoscaler_url, settings.keyring)
     space = Space(settings, config)
-    uploads = Uploads(settings.uploads_dir, settings.max_upload_bytes, metrics, space.check_upload)
+    uploads = Uploads(
+        settings.uploads_dir,
+        settings.max_upload_bytes,
+        metrics,
+        space.check_upload,
+        lambda: config().security.upload_quota,
+    )
     writes = Writes(store, Admission(config), space=space)
     resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
     authenticator = Authenticator(store, redis, keyring=settings.keyring)
@@ -110,7 +116,7 @@ def create_app(
         routes=[
             *_health_routes(store, metrics),
             *_discovery_routes(),
-            *_upload_routes(uploads),
+            *_upload_routes(uploads, store),
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review(store)),
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectrulesreviews", _rules_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
@@ -264,23 +270,31 @@ def _discovery_routes() -> list[Route]:
     ]
 
 
-def _upload_routes(uploads: Uploads) -> list[Route]:
+def _upload_routes(uploads: Uploads, store: Store) -> list[Route]:
     async def take(request: Request) -> Response:
         if request.method != "POST":
             raise MethodNotAllowedError("sources are sent with POST")
+        namespace = access.upload_namespace(request.scope["path"])
+        if namespace != access.DEFAULT_NAMESPACE:  # which cannot be deleted
+            await store.get(NAMESPACE.id, "", namespace)
         declared = request.headers.get("content-length", "")
         try:
-            found = await uploads.take(request.stream(), int(declared) if declared.isdigit() else None)
+            found = await uploads.take(namespace, request.stream(), int(declared) if declared.isdigit() else None)
         except ClientDisconnect:
             raise BadRequestError("the client left before its upload was complete") from None
         return _json({"id": found.id, "size": found.size}, 201)
 
     async def look(request: Request) -> Response:
         _only_get(request)
-        found = await asyncio.to_thread(uploads.find, request.path_params["id"])
+        namespace = access.upload_namespace(request.scope["path"])
+        found = await asyncio.to_thread(uploads.find, namespace, request.path_params["id"])
         return _json({"id": found.id, "size": found.size})
 
-    return [_route("/uploads", take), _route("/uploads/{id}", look)]
+    return [
+        _route(f"{prefix}/uploads{suffix}", handler)
+        for prefix in ("", "/namespaces/{namespace}")
+        for suffix, handler in (("", take), ("/{id}", look))
+    ]
 
 
 def _access_review(store: Store) -> Handler:

@@ -110,9 +110,6 @@ BASIC = (
     Rule(("get",), paths=("/", "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")),
 )
 """What everybody may who is known: to look around, and to ask about themselves."""
-_UPLOADS = "/uploads"
-_BUILDING = Attributes("create", BUILD, "builds")
-"""Whoever may do this anywhere may also send the source for it, which lies in no namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +173,8 @@ def allowed(user: User, wanted: Attributes, bindings: Iterable[Binding]) -> str 
         return ""
     if any(rule.allows(wanted) for rule in _basic(user)):
         return ""
-    sends = wanted.path == _UPLOADS or wanted.path.startswith(f"{_UPLOADS}/")
     for found in bindings:
-        covers = found.names(user) if sends else found.covers(user, wanted.namespace)
-        asked = _BUILDING if sends else wanted
-        if covers and any(rule.allows(asked) for rule in ROLES.get(found.role, ())):
+        if found.covers(user, wanted.namespace) and any(rule.allows(wanted) for rule in ROLES.get(found.role, ())):
             return found.reason
     return None
 

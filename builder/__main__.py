@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from builder import forks, jobs, pressure, pruning, worker
+from builder import buildkit, forks, jobs, pressure, pruning, worker
 from builder.resolving import Resolver
 from knoll import admin, logs
 from knoll.connect import connect
@@ -49,6 +49,8 @@ async def serve(settings: BuilderSettings) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(resolver.run()), tasks.create_task(_prune(settings, redis, resolver))]
+            if settings.buildkit_image:
+                work.append(tasks.create_task(buildkit.Daemon(settings).keep_running()))
             await admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop)
             for task in work:
                 task.cancel()
@@ -66,6 +68,8 @@ async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) 
                 # While the disk is nearly full, the caches of builds go as well: they come again by themselves.
                 now = msgspec.structs.replace(settings, build_cache_bytes=1) if pressed else settings
                 await pruning.prune(now, redis, store, resolver.answers)
+            if pressed:
+                await asyncio.to_thread(buildkit.drop_cache, settings)
         except (StoreUnavailableError, RuntimeUnavailableError) as error:
             log.warning("nothing is taken away", error=str(error))
         pressed = await pressure.wait(settings, store)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,15 +13,17 @@ from knoll.resources.git_url import parse_git_url
 from knoll.supervise import end_with_parent
 
 MAX_LINE_BYTES = 16 * 1024
+_BUILD = ("buildx", "build", "--builder=knoll", "--progress=plain")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What to build."""
 
-    tag: str
+    namespace: str
+    """Whose caches it has."""
     dockerfile: str = "Dockerfile"
-    """Path in the source."""
+    """Path in the source; `-` is standard input."""
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
@@ -28,6 +31,8 @@ class Recipe:
     """Where the source comes from: `-` is a tar on standard input, else an address of a Git repository."""
     secrets: Mapping[str, Path] = field(default_factory=dict)
     """Files that the build may read, by the id that the Dockerfile mounts them by."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Images that BuildKit gets from here and not from a registry: name in the Dockerfile to source."""
 
 
 def git_context(url: str, revision: str) -> str:
@@ -35,18 +40,46 @@ def git_context(url: str, revision: str) -> str:
     return parse_git_url(url).context + (f"#{revision}" if revision else "")
 
 
-def command(recipe: Recipe) -> list[str]:
-    """Arguments of `docker`; the image goes into the engine."""
-    words = ["buildx", "build", "--progress=plain", "--load", "--tag", recipe.tag, "--file", recipe.dockerfile]
+def command(recipe: Recipe, layers: Path, metadata: Path) -> list[str]:
+    """Arguments of `docker`.
+
+    Args:
+        layers: folder that the image is written to, an OCI layout.
+        metadata: file that is told its digest.
+    """
+    output = f"type=oci,tar=false,dest={layers},compression=uncompressed"
+    words = [*_BUILD, f"--output={output}", f"--metadata-file={metadata}", "--file", recipe.dockerfile]
     if recipe.target:
         words += ["--target", recipe.target]
     if recipe.platform:
         words += ["--platform", recipe.platform]
-    for name, value in sorted(recipe.args.items()):
+    # The first names the caches of `RUN --mount=type=cache`. The second is the steps' host name and, as part of what
+    # BuildKit remembers a step by, keeps one namespace from getting what a step of another left: it may have read
+    # secrets, which are no part of that.
+    own = {"BUILDKIT_CACHE_MOUNT_NS": recipe.namespace, "BUILDKIT_SANDBOX_HOSTNAME": recipe.namespace}
+    for name, value in sorted({**recipe.args, **own}.items()):
         words += ["--build-arg", f"{name}={value}"]
     for name, path in sorted(recipe.secrets.items()):
         words += ["--secret", f"id={name},src={path}"]
+    for name, source in sorted(recipe.images.items()):
+        words += ["--build-context", f"{name}={source}"]
     return [*words, recipe.context]
+
+
+def fetch_command(context: str, folder: Path, secrets: Mapping[str, Path]) -> list[str]:
+    """Arguments of `docker` that bring one file of a Git repository to `folder`; the Dockerfile is on standard input.
+
+    BuildKit fetches, so that it is not the builder who speaks to the repository.
+    """
+    words = [*_BUILD, f"--output=type=local,dest={folder}", "--file", "-", "--build-context", f"source={context}"]
+    for name, path in sorted(secrets.items()):
+        words += ["--secret", f"id={name},src={path}"]
+    return [*words, str(folder)]
+
+
+def fetch_dockerfile(path: str) -> str:
+    """The Dockerfile for `fetch_command`."""
+    return f"FROM scratch\nCOPY --from=source {json.dumps([path, '/Dockerfile'])}\n"
 
 
 def reason(lines: list[str]) -> str:

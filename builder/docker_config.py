@@ -25,8 +25,7 @@ def folder(known: Sequence[Credential]) -> Iterator[Mapping[str, str]]:
         before = {}
     with scratch.folder() as path:
         (path / "config.json").write_text(json.dumps(merged(before, known)))
-        # What buildx keeps between builds stays where it is.
-        yield {"DOCKER_CONFIG": str(path), "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(usual / "buildx")}
+        yield {"DOCKER_CONFIG": str(path)}
 
 
 def merged(before: dict[str, Any], known: Sequence[Credential]) -> dict[str, Any]:

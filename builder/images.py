@@ -14,21 +14,25 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 from requests.exceptions import ReadTimeout, RequestException
 
-from knoll.config.deployment import DeploymentConfig
+from builder.access import Access
 from knoll.errors import ImageError, RuntimeUnavailableError
 from knoll.registry_auth import Credential, matching
 from knoll.resources.image_reference import DEFAULT_REGISTRY, parse_image
+from knoll.resources.reserved_images import PINNED_PREFIX
 
 ENGINE_SECONDS = 20
 """For one answer of the engine by itself."""
-DEFAULTS = DeploymentConfig()
+ARCHIVE_SECONDS = 600
+"""For the engine to begin or to end with an archive of an image."""
+OWNERS = Access()
+"""What the single user of an installation may use: everything."""
 
 PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
 
 
 def pin_repository(platform: str) -> str:
     """Every local image that a Revision resolved to is tagged in this repository, so that no prune takes it away."""
-    return f"knoll-pinned/{platform}"
+    return f"{PINNED_PREFIX}/{platform}"
 
 
 def pin_of(platform: str, image_id: str) -> str:
@@ -85,10 +89,10 @@ def _familiar(repository: str) -> str:
 
 
 @contextlib.contextmanager
-def engine_at(docker_socket: Path) -> Iterator[docker.DockerClient]:
+def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[docker.DockerClient]:
     """The engine's client, closed at the end. Raises: RuntimeUnavailableError."""
     try:
-        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=ENGINE_SECONDS)
+        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=seconds)
     except DockerException as error:
         raise RuntimeUnavailableError(f"the container engine does not answer at {docker_socket}: {error}") from error
     try:
@@ -98,18 +102,19 @@ def engine_at(docker_socket: Path) -> Iterator[docker.DockerClient]:
 
 
 class Images:
-    """The engine's images, by the Docker SDK (which blocks)."""
+    """The engine's images as one namespace sees them, by the Docker SDK (which blocks)."""
 
-    def __init__(self, client: docker.DockerClient, platform: str, config: DeploymentConfig = DEFAULTS) -> None:
+    def __init__(self, client: docker.DockerClient, platform: str, access: Access = OWNERS) -> None:
         self._client = client
         self._platform = platform
-        self._config = config
+        self._access = access
+        self._config = access.deployment
 
     def resolve(self, reference: str, policy: PullPolicy = "", known: Sequence[Credential] = ()) -> str:
         """Find the digest of an image and pin it if it is here.
 
         Args:
-            reference: `repo[:tag]` or `repo@sha256:…` (which is kept as it is).
+            reference: `repo[:tag]` or `repo@sha256:…`, which is kept as it is, if the namespace may use it.
             policy: the container's imagePullPolicy.
             known: credentials; those that fit are shown to the registry, one after the other.
 
@@ -118,21 +123,31 @@ class Images:
 
         Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not answer.
         """
+        try:
+            parse_image(reference)
+        except ValueError as error:
+            raise ImageError(f'Unable to fetch image "{reference}": {error}') from error
         repository, tag = parse_repository_tag(reference)
-        if tag and tag.startswith("sha256:"):
+        pinned = bool(tag and tag.startswith("sha256:"))
+        if pinned and not self._access.tenants:
             return reference
         try:
-            local = self._local(reference)
+            local = self.find(reference)
+            if pinned and local:
+                return reference
             problem = "the local engine has no such image"
-            for place in order(policy, repository, tag or "", local):
+            for place in ("registry",) if pinned else order(policy, repository, tag or "", local):
                 if place == "local" and local:
                     self._pin(local)
                     return local_digest(repository, local)
                 if place == "registry":
-                    if self._skips(reference):
+                    if self._skips(reference) and not pinned:
+                        self._check_unresolved(reference)
                         return reference
+                    self._access.check_registry(reference)
                     try:
-                        return f"{repository}@{self._asked(reference, known)}"
+                        digest = self._asked(reference, known)
+                        return reference if pinned else f"{repository}@{digest}"
                     except APIError as error:
                         problem = str(error.explanation or error)
                     except ReadTimeout:
@@ -170,11 +185,39 @@ class Images:
             raise ImageError(f"the engine has no image {reference}") from error
         return LocalImage(found.attrs["Id"], tuple(found.attrs.get("RepoDigests") or ())), int(found.attrs["Size"])
 
+    def find(self, reference: str) -> LocalImage | None:
+        """The image on the engine that a name stands for: what a Build of the namespace made, else what is allowed."""
+        _, _, digest = reference.partition("@")
+        if digest:
+            image = self._local(digest) or self._local(reference)
+            own = image is not None and self._access.built.has(image.id)
+        else:
+            built = self._access.built.newest(reference)
+            image = self._local(built.id) if built else None
+            own = image is not None
+            image = image or self._local(reference)
+        if image is None or own or (self._access.may_use_local(reference) and self._access.may_use_id(image.id)):
+            return image
+        return None
+
+    def _check_unresolved(self, reference: str) -> None:
+        """A name whose digest is not looked up stands for whatever the engine has, which may be another tenant's."""
+        if not self._access.may_use_local(reference):
+            raise ImageError(
+                f'image "{reference}": its registry is one of registries-skipping-tag-resolving, so its name must be '
+                "allowed by local-images in config-security"
+            )
+
     def _local(self, reference: str) -> LocalImage | None:
         try:
             return self.describe(reference)[0]
         except ImageError:
             return None
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Give an image a name on the engine."""
+        repository, tag = parse_repository_tag(name)
+        self._client.api.tag(image_id, repository, tag or "latest")
 
     def _pin(self, image: LocalImage) -> None:
         repository, _, tag = pin_of(self._platform, image.id).partition(":")

@@ -8,24 +8,24 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
-from docker.utils import parse_repository_tag
 from redis.asyncio import Redis
 
-from builder import buildx, docker_config
-from builder.images import Images, engine_at
+from builder import buildkit, buildx, docker_config
+from builder.access import access_of
+from builder.built import BuiltImages
+from builder.making import Failure, Made, Maker
 from builder.output import Output
-from builder.preparation import prepared
 from knoll import jobs, keys, kinds, registry_secrets
 from knoll.build_log import BuildLogWriter
-from knoll.connect import connect
-from knoll.errors import ImageError, KnollError, NotFoundError, SourceError
+from knoll.connect import answering, connect
+from knoll.errors import BuildKitUnavailableError, ImageError, KnollError, NotFoundError, SourceError
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
 from knoll.settings import BuilderSettings
@@ -97,7 +97,8 @@ async def _build(namespace: str, name: str) -> None:
             await progress.put(field, _over(running, shop, "Failed", "BuilderDied", died))
             return
         await progress.put(field, running)
-        await shop.redis.sadd(keys.BUILT_IMAGES, wanted["spec"]["tag"])
+        with answering():
+            await shop.redis.hset(keys.BUILD_TURNS, namespace, running.started)
         result = await _carry_out(shop, wanted, running)
         if result is None:
             await progress.remove(field)
@@ -128,80 +129,41 @@ async def _carry_out(shop: Workshop, wanted: Json, running: jobs.BuildProgress) 
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
                     return None
-                why = work.result()
+                result = work.result()
             finally:
                 for task in (work, gone):
                     task.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
-        if why:
-            return _over(running, shop, "Failed", why.reason, f"{why.message}{known.hint}")
-        return await asyncio.to_thread(_describe, shop, spec["tag"], running)
+        if isinstance(result, Failure):
+            return _over(running, shop, "Failed", result.reason, f"{result.message}{known.hint}")
+        return _over(running, shop, "Succeeded", digest=result.digest, size=result.size)
     except SourceError as error:
         await output.line(str(error))
         return _over(running, shop, "Failed", "InvalidSource", str(error))
+    except (ImageError, BuildKitUnavailableError) as error:
+        await output.line(str(error))
+        return _over(running, shop, "Failed", "BuildFailed", str(error))
     except TimeoutError:
         return _over(running, shop, "Failed", "TimedOut", f"the build took longer than {seconds} s")
     finally:
         await output.end()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why there is no image, or why nobody else has it."""
-
-    reason: str
-    message: str
-
-
 async def _make(
     shop: Workshop, namespace: str, spec: Json, known: registry_secrets.Known, output: Output
-) -> Failure | None:
-    """The image under its tag, and in its registry if the Build says so."""
-    socket, image = shop.settings.docker_socket, spec["source"].get("image")
+) -> Made | Failure:
+    """The image, for its namespace, and in its registry if the Build says so."""
+    settings = shop.settings
+    await asyncio.to_thread(buildkit.prepare_client, settings)
+    access = await access_of(shop.store, BuiltImages(shop.redis), namespace)
     with docker_config.folder(known.credentials) as environment:
+        environment = {**environment, "BUILDX_CONFIG": str(buildkit.client_folder(settings))}
 
-        async def docker_command(*words: str, archive: Path | None = None) -> str:
-            code, why = await buildx.run(words, archive, socket, output.line, environment)
+        async def docker(*words: str, archive: Path | None = None) -> str:
+            code, why = await buildx.run(words, archive, settings.docker_socket, output.line, environment)
             return why if code else ""
 
-        if image:
-            why = await _mirror(docker_command, shop.settings, image, spec)
-        else:
-            async with prepared(shop.store, shop.settings.uploads_dir, namespace, spec) as work:
-                why = await docker_command(*work.words, archive=work.archive)
-        if why:
-            return Failure("BuildFailed", why)
-        if spec.get("push") and (why := await docker_command("push", spec["tag"])):
-            return Failure("PushFailed", f'the image was built, but "{spec["tag"]}" could not be pushed: {why}')
-    return None
-
-
-async def _mirror(
-    docker_command: Callable[..., Awaitable[str]], settings: BuilderSettings, image: str, spec: Json
-) -> str:
-    """An image that exists gets the tag; returns what failed, empty when nothing did."""
-    if not await asyncio.to_thread(_is_ours, settings, image):
-        platform = ["--platform", spec["platform"]] if spec.get("platform") else []
-        if why := await docker_command("pull", *platform, image):
-            return why
-    return await docker_command("tag", image, spec["tag"])
-
-
-def _is_ours(settings: BuilderSettings, image: str) -> bool:
-    """Whether an image is here and its registry, as far as we know, does not have it: it was built here."""
-    with engine_at(settings.docker_socket) as engine:
-        try:
-            found = Images(engine, settings.platform).describe(image)[0]
-            return not found.digest_in(parse_repository_tag(image)[0])
-        except ImageError:
-            return False
-
-
-def _describe(shop: Workshop, tag: str, running: jobs.BuildProgress) -> jobs.BuildProgress:
-    with engine_at(shop.settings.docker_socket) as engine:
-        images = Images(engine, shop.settings.platform)
-        size = images.describe(tag)[1]
-        return _over(running, shop, "Succeeded", digest=images.resolve(tag, "Never"), size=size)
+        return await Maker(settings, shop.redis, shop.store, access, docker, output, namespace, spec).make()
 
 
 async def _deleted(store: Store, since: int, uid: str) -> None:

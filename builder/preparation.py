@@ -1,54 +1,101 @@
-"""What a Build asks for, made ready to run: source checked, secrets in files, the words for `docker`."""
+"""What a Build asks for, made ready to run: source checked, secrets and the Dockerfile in files."""
 
 import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from builder import buildx, scratch, source
+from builder import buildx, dockerfile, scratch, source
+from builder.access import Access, refusal
 from knoll import kinds
 from knoll.errors import NotFoundError, SourceError
+from knoll.resources.git_url import parse_git_url
+from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
+
+Docker = Callable[..., Awaitable[str]]
+"""Runs `docker` with arguments, `archive` on its standard input; returns why it failed, empty when it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One run of `docker`."""
+    """A build from source, but for the images that it starts from."""
 
-    words: tuple[str, ...]
-    archive: Path | None = None
+    recipe: buildx.Recipe
+    archive: Path | None
     """Read from standard input."""
+    images: tuple[str, ...]
+    """Names of images in the Dockerfile."""
+    folder: Path
+    """For files of this build; gone afterwards."""
 
 
 @contextlib.asynccontextmanager
-async def prepared(store: Store, uploads: Path, namespace: str, spec: Json) -> AsyncIterator[Work]:
+async def prepared(
+    docker: Docker, store: Store, settings: BuilderSettings, access: Access, namespace: str, spec: Json
+) -> AsyncIterator[Work]:
     """Everything that a build from source needs; secrets are gone afterwards.
 
     Raises: SourceError.
     """
     with scratch.folder() as folder:
-        more: dict[str, Any] = {"secrets": await _secrets(store, namespace, spec.get("secrets", []), folder)}
-        archive = None
-        dockerfile = spec.get("dockerfile") or "Dockerfile"
-        git = spec["source"].get("git")
+        secrets = await _secrets(store, namespace, spec.get("secrets", []), folder)
+        path, git = spec.get("dockerfile") or "Dockerfile", spec["source"].get("git")
+        keep_frontend = bool(settings.build_frontends)
         if git:
-            more["context"] = buildx.git_context(git["url"], git.get("revision", ""))
+            context, text = await _fetched(docker, access, git, path, folder, secrets)
+            archive, path = (folder / "Dockerfile", "-") if text else (None, path)
+            if archive:
+                archive.write_text(text if keep_frontend else dockerfile.without_syntax(text))
         else:
-            archive = _archive(uploads, spec["source"])
-            await asyncio.to_thread(source.check, archive, dockerfile)
+            context, archive = "-", _archive(settings.uploads_dir / namespace, spec["source"])
+            text = await asyncio.to_thread(source.check, archive, path)
+            builtin = text if keep_frontend else dockerfile.without_syntax(text)
+            if builtin != text:
+                rewritten = folder / "source.tar"
+                await asyncio.to_thread(source.with_dockerfile, archive, rewritten, path, builtin)
+                archive = rewritten
         recipe = buildx.Recipe(
-            tag=spec["tag"],
-            dockerfile=dockerfile,
+            namespace,
+            dockerfile=path,
             target=spec.get("target", ""),
             args=spec.get("args", {}),
             platform=spec.get("platform", ""),
-            **more,
+            context=context,
+            secrets=secrets,
         )
-        yield Work(tuple(buildx.command(recipe)), archive)
+        yield Work(recipe, archive, dockerfile.images(text, recipe.args), folder)
+
+
+async def _fetched(
+    docker: Docker, access: Access, git: Json, path: str, folder: Path, secrets: Mapping[str, Path]
+) -> tuple[str, str]:
+    """A repository as BuildKit takes it and the text of its Dockerfile, empty when BuildKit alone can get that."""
+    try:
+        url = parse_git_url(git["url"])
+    except ValueError as error:
+        raise SourceError(f'the repository "{git["url"][:300]}" {error}') from error
+    # BuildKit resolves the name anew; what it must not reach, the packet filter of its network drops.
+    problem = await asyncio.to_thread(refusal, url.host, access.security.build_destinations)
+    if problem:
+        raise SourceError(
+            f'the repository "{url.text}" {problem}, unless build-destinations in config-security allows it'
+        )
+    context = buildx.git_context(url.text, git.get("revision", ""))
+    if url.scheme == "ssh":
+        return context, ""
+    fetched, asked = folder / "fetched", folder / "fetch.Dockerfile"
+    fetched.mkdir()
+    asked.write_text(buildx.fetch_dockerfile(path))
+    if why := await docker(*buildx.fetch_command(context, fetched, secrets), archive=asked):
+        raise SourceError(f'{path} cannot be fetched from "{context}": {why}')
+    file = fetched / "Dockerfile"
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > source.MAX_DOCKERFILE_BYTES:
+        raise SourceError(f'"{context}" has no file {path} of at most {source.MAX_DOCKERFILE_BYTES} bytes')
+    return context, file.read_text(errors="replace")
 
 
 def _archive(uploads: Path, wanted: Json) -> Path:

@@ -10,15 +10,14 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
+from builder.access import Access, access_of
+from builder.built import BuiltImages
 from builder.images import Images, engine_at
 from knoll import jobs, kinds, registry_secrets
-from knoll.config import deployment
-from knoll.config.deployment import DeploymentConfig
 from knoll.connect import Backoff
-from knoll.errors import ImageError, InvalidConfigError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
+from knoll.errors import ImageError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
 from knoll.redis_tables import RedisTable
 from knoll.registry_auth import Credential
-from knoll.resources.labels import SYSTEM_NAMESPACE
 from knoll.settings import BuilderSettings
 from knoll.store import Json, Store
 from knoll.tables import Reset, Table
@@ -36,6 +35,7 @@ class Resolver:
         """Args: redis, store: stay the caller's."""
         self._settings = settings
         self._store = store
+        self._built = BuiltImages(redis)
         self._unresolved: Table[jobs.Unresolved] = RedisTable(redis, jobs.UNRESOLVED, jobs.Unresolved)
         self.answers: Table[jobs.Resolution] = RedisTable(redis, jobs.RESOLUTIONS, jobs.Resolution)
         self._running: set[str] = set()
@@ -94,9 +94,9 @@ class Resolver:
     async def _resolution(self, revision: Json) -> jobs.Resolution:
         meta, spec = revision["metadata"], revision["spec"]
         known = await registry_secrets.read(self._store, meta["namespace"], spec)
-        config = await self._config()
+        access = await access_of(self._store, self._built, meta["namespace"])
         try:
-            images = await asyncio.to_thread(_look_up, self._settings, config, spec, known.credentials)
+            images = await asyncio.to_thread(_look_up, self._settings, access, spec, known.credentials)
         except ImageError as error:
             return jobs.Resolution(meta["uid"], error=f"{error}{known.hint}")
         except RuntimeUnavailableError:
@@ -107,23 +107,12 @@ class Resolver:
             return jobs.Resolution(meta["uid"], error=f"the look-up failed, the builder's log says where: {error!r}")
         return jobs.Resolution(meta["uid"], images=images)
 
-    async def _config(self) -> DeploymentConfig:
-        """As it is now; the defaults when it is missing or cannot be read (it was looked at when it was written)."""
-        try:
-            found = await self._store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, deployment.NAME)
-            return deployment.parse(found.get("data") or {})
-        except NotFoundError:
-            return DeploymentConfig()
-        except InvalidConfigError as error:
-            log.warning("configuration ignored", problem=str(error))
-            return DeploymentConfig()
-
 
 def _look_up(
-    settings: BuilderSettings, config: DeploymentConfig, spec: Json, known: Sequence[Credential]
+    settings: BuilderSettings, access: Access, spec: Json, known: Sequence[Credential]
 ) -> tuple[jobs.Resolved, ...]:
     with engine_at(settings.docker_socket) as engine:
-        images = Images(engine, settings.platform, config)
+        images = Images(engine, settings.platform, access)
         return tuple(
             jobs.Resolved(
                 container["name"],

@@ -1,50 +1,71 @@
 """Uploaded source: is this archive one that may be built? Reads it once, as a stream; unpacks nothing."""
 
+import io
 import posixpath
 import tarfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from knoll.errors import SourceError
 
 MAX_FILES = 200_000
+MAX_DOCKERFILE_BYTES = 1024 * 1024
 MAX_UNPACKED_BYTES = 16 * 1024**3
 """A small archive must not fill the disk when it is unpacked."""
 
 
-def check(archive: Path, dockerfile: str) -> None:
+def check(archive: Path, dockerfile: str) -> str:
     """Refuse an archive that is broken, reaches outside of itself, or has no Dockerfile.
 
     Args:
         archive: a tar file, plain or compressed with gzip, bzip2 or xz.
         dockerfile: path in the archive.
 
+    Returns: the Dockerfile's text; empty when it is a link or too long to be read here.
+
     Raises: SourceError that names the entry and says what is wrong with it.
     """
+    wanted = posixpath.normpath(dockerfile)
     try:
         with tarfile.open(archive, "r|*") as entries:
-            names = _names(entries)
+            names, text = _read(entries, wanted)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise SourceError(f"the uploaded source is not a readable tar archive: {error}") from error
-    if posixpath.normpath(dockerfile) not in names:
+    if wanted not in names:
         seen = ", ".join(sorted(name for name in names if "/" not in name)[:20]) or "nothing"
         raise SourceError(f"the source has no {dockerfile}; at its top level it has: {seen}")
+    return text
 
 
-def _names(entries: Iterable[tarfile.TarInfo]) -> set[str]:
+def _read(entries: tarfile.TarFile, dockerfile: str) -> tuple[set[str], str]:
     names: set[str] = set()
-    size = 0
+    size, text = 0, ""
     for entry in entries:
         problem = refuse(entry)
         if problem:
             raise SourceError(f"the source may not hold {entry.name!r}: {problem}")
         size += entry.size
-        names.add(posixpath.normpath(entry.name))
+        name = posixpath.normpath(entry.name)
+        names.add(name)
         if len(names) > MAX_FILES:
             raise SourceError(f"the source has more than {MAX_FILES} files; leave out what the build does not need")
         if size > MAX_UNPACKED_BYTES:
             raise SourceError(f"the source is larger than {MAX_UNPACKED_BYTES // 1024**3} GiB when it is unpacked")
-    return names
+        if name == dockerfile and entry.isfile() and entry.size <= MAX_DOCKERFILE_BYTES:
+            content = entries.extractfile(entry)
+            text = content.read().decode(errors="replace") if content else ""
+    return names, text
+
+
+def with_dockerfile(archive: Path, target: Path, dockerfile: str, text: str) -> None:
+    """Write the same archive, uncompressed, with another Dockerfile."""
+    content = text.encode()
+    with tarfile.open(archive, "r|*") as entries, tarfile.open(target, "w|") as copy:
+        for entry in entries:
+            if posixpath.normpath(entry.name) == posixpath.normpath(dockerfile):
+                entry.size = len(content)
+                copy.addfile(entry, io.BytesIO(content))
+            else:
+                copy.addfile(entry, entries.extractfile(entry) if entry.isfile() else None)
 
 
 def refuse(entry: tarfile.TarInfo) -> str:

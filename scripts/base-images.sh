@@ -113,8 +113,14 @@ stand_in() {
   recipe=$RECIPES/${name##*/}.Dockerfile
   [ -f "$recipe" ] || die "$image cannot be pulled, and there is no recipe $recipe to make a stand-in from"
   make_debian
+  local other others version=${image##*:}
+  mapfile -t others < <(awk 'toupper($1) == "FROM" && $2 !~ /\$/ { print $2 }' "$recipe")
+  for other in "${others[@]}"; do
+    present "$other" || pull "$other" || (stand_in "$other")
+  done
   timed "$image from $(basename "$recipe")" \
-    docker buildx build --quiet --build-arg "BASE=$DEBIAN" --tag "$image" --load --file "$recipe" "$RECIPES"
+    docker buildx build --quiet --build-arg "BASE=$DEBIAN" --build-arg "VERSION=${version%-rootless}" --tag "$image" \
+    --load --file "$recipe" "$RECIPES"
 }
 
 docker info >/dev/null 2>&1 || die 'Docker does not answer here: run scripts/engine.sh first'

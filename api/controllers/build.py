@@ -1,6 +1,6 @@
 """Build: handed to the builder once, its progress mirrored into the status. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.controllers import conditions, objects
@@ -30,7 +30,7 @@ class Observed:
     asked: float = 0.0
     """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
     position: int = 1
-    """Among the Builds that nobody has begun, oldest first."""
+    """Among the Builds that nobody has begun, the next one first."""
     siblings: Sequence[Json] = ()
     """Builds of the same repository in its namespace, itself among them or not."""
     most_finished: int | None = None
@@ -86,11 +86,6 @@ def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:
     over = {found["metadata"]["uid"]: found for found in builds if is_over(found)}
     newest = sorted(over.values(), key=_age, reverse=True)
     return [found for found in newest[most:] if not objects.deleting(found)]
-
-
-def waiting(builds: Iterable[Json]) -> list[Json]:
-    """Builds that nobody has begun, oldest first."""
-    return sorted((found for found in builds if objects.status(found).get("phase", "Queued") == "Queued"), key=_age)
 
 
 def _age(build: Json) -> tuple[str, int]:

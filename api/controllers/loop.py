@@ -4,6 +4,7 @@ Decisions are `observe.decide`'s, writes `execute`'s. This module only knows who
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +22,14 @@ from api.controllers.work_queue import WorkQueue
 from knoll import jobs, kinds
 from knoll.config import platform
 from knoll.config.platform import PlatformConfig
-from knoll.errors import AlreadyExistsError, ConflictError, ExpiredError, KnollError, NotFoundError
+from knoll.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ExpiredError,
+    KnollError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from knoll.job_queue import JobQueue
 from knoll.jobs import BuildProgress, Resolution, Unresolved
 from knoll.resources.labels import SYSTEM_NAMESPACE
@@ -83,6 +91,7 @@ class Controllers:
         """
         self._store = store
         self._tables = tables
+        self._jobs = queue
         self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
         self._clock = clock
         self._workers = workers
@@ -262,6 +271,9 @@ class Controllers:
 
     async def _reconcile(self, key: Key) -> None:
         self.world.activators = self._acknowledgements.living
+        if key[0] == kinds.BUILD_KIND.id:
+            with contextlib.suppress(StoreUnavailableError):  # the place that is shown may be late
+                self.world.build_order = await self._jobs.order()
         outcome = observe.decide(key, self.world, self._clock())
         path = observe.routing_path(key)
         programmed = self.world.routing.get(path) if path is not None else None

@@ -1,6 +1,6 @@
 """From the cache and the tables to what each reconciler wants to know, and its decision. No I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.controllers import (
@@ -50,6 +50,8 @@ class World:
     """Version of an entry that every living activator has acknowledged."""
     activators: int = 0
     """Living followers of the routing table."""
+    build_order: Sequence[str] = ()
+    """Uids of the Builds in the builder's queue, the next one first."""
     asked: dict[str, float] = field(default_factory=dict)
     """By uid, epoch seconds at which the builder was last given a job."""
     shown: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -230,19 +232,24 @@ def _standings(revisions: Mapping[str, Json], world: World) -> dict[str, Standin
 
 def _build(body: Json, world: World) -> build.Observed:
     uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
-    places = world.cache.names(kinds.BUILD_KIND.id)
+    places = [place for place in world.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
     known = [found for place in places if (found := world.cache.get(kinds.BUILD_KIND.id, *place))]
-    queue = [found["metadata"]["uid"] for found in build.waiting(known)]
-    repository = build.repository(body)
-    near = [found for found in known if found["metadata"]["namespace"] == namespace]
+    queue, repository = world.build_order, build.repository(body)
     return build.Observed(
         body,
         progress=world.builds.get(objects.path_of(body)),
         asked=world.asked.get(uid, 0.0),
-        position=queue.index(uid) + 1 if uid in queue else 1,
-        siblings=[found for found in near if build.repository(found) == repository],
+        position=_position(uid, queue, asked=uid in world.asked),
+        siblings=[found for found in known if build.repository(found) == repository],
         most_finished=world.config.gc.max_finished_builds,
     )
+
+
+def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
+    """Place of a Build that nobody has begun: 1 for one that a builder is taking, last for one not handed over yet."""
+    if uid in queue:
+        return queue.index(uid) + 1
+    return 1 if asked else len(queue) + 1
 
 
 def _mapping(body: Json, world: World) -> domain_mapping.Observed:

@@ -2,7 +2,7 @@
 
 The autoscaler and the builder each get a socket of their own that passes the calls of `engine_rules` and no others, so
 that they run without root and without the engine's socket. What passes is streamed as it comes. Where an answer decides
-about rights (which id was made, whether a connection was upgraded) the call has a connection to the engine for itself,
+about rights (which id was made) the call has a connection to the engine for itself,
 so that nothing that a client or a container wrote can be taken for that answer.
 """
 
@@ -43,7 +43,6 @@ _PASSED = frozenset({
     "accept", "connection", "content-type", "user-agent", "x-registry-auth", "x-registry-config",
 })  # fmt: skip
 """Fields of a request that go on; its length is written anew."""
-_SESSION = "x-docker-expose-session-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +53,13 @@ class Request:
     target: str
     fields: Mapping[str, str]
     """By lower-case name; none came twice."""
-    session: tuple[str, ...]
-    """Lines that say what a client of BuildKit offers it; these may repeat."""
     length: int | None
     """Of the body in bytes; None when it comes in chunks."""
 
-    def head(self, length: int | None, *, upgrade: bool = False) -> bytes:
+    def head(self, length: int | None) -> bytes:
         """What the engine is sent in its place."""
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: engine"]
-        for name, value in self.fields.items():
-            if name in _PASSED or (upgrade and name == "upgrade"):
-                lines.append(f"{name}: {value}")
-        if upgrade:
-            lines += self.session
+        lines += [f"{name}: {value}" for name, value in self.fields.items() if name in _PASSED]
         if length is None:
             lines.append("Transfer-Encoding: chunked")
         elif length or self.method in ("POST", "PUT"):
@@ -81,15 +74,11 @@ def parse(head: bytes) -> Request:
     if found is None:
         raise RefusedError("this is not a request of HTTP/1.1")
     fields: dict[str, str] = {}
-    session = []
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise RefusedError("a field of the request's head cannot be read")
         name = field["name"].decode().lower()
-        if name.startswith(_SESSION):
-            session.append(f"{name}: {field['value'].decode('latin-1')}")
-            continue
         if name in fields:
             raise RefusedError(f"the field {name} is there twice")
         fields[name] = field["value"].decode("latin-1")
@@ -101,7 +90,7 @@ def parse(head: bytes) -> Request:
     if "form" in fields.get("content-type", "").lower():
         raise RefusedError("a form is no body of the engine's API: it would stand in for the query")
     size = None if coding else int(length or 0)
-    return Request(found["method"].decode(), found["target"].decode(), fields, tuple(session), size)
+    return Request(found["method"].decode(), found["target"].decode(), fields, size)
 
 
 class Gate:
@@ -248,9 +237,6 @@ class Connection:
         policy = self._gate.policy
         asked = rules.judge(policy, request.method, request.target)
         call = asked.call
-        if call.upgrades:
-            await self._upgrade(request)
-            return False
         if call.body is None:
             if not call.has_body and request.length != 0:
                 raise RefusedError(f"{request.method} {request.target.partition('?')[0][:100]} has no body")
@@ -324,23 +310,6 @@ class Connection:
             body += (await self._reader.readexactly(int(line, 16) + 2))[:-2]
             if int(line, 16) == 0:
                 return body
-
-    async def _upgrade(self, request: Request) -> None:
-        """Pass both directions on once the engine has agreed to another protocol."""
-        if request.length != 0:
-            raise RefusedError("a request that changes the protocol has no body")
-        reader, engine = await self._gate.connect()
-        try:
-            engine.write(request.head(0, upgrade=True))
-            head = await reader.readuntil(b"\r\n\r\n")
-            self._writer.write(head)
-            if head.startswith(b"HTTP/1.1 101 "):
-                pumps = (self._pump(self._reader, engine), self._pump(reader, self._writer))
-                await asyncio.gather(*pumps)
-            else:
-                await self._pump(reader, self._writer)
-        finally:
-            engine.close()
 
     async def _refuse(self, why: RefusedError) -> None:
         if not isinstance(why, MissingError):

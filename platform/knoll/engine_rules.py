@@ -83,8 +83,6 @@ class Call:
     has_body: bool = False
     makes: Target = Target.NONE
     """The id in the answer is of one."""
-    upgrades: bool = False
-    """The connection becomes another protocol's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,10 +436,7 @@ CALLS: tuple[Call, ...] = (
     _builder("POST", rf"/images/(?P<name>{_REFERENCE})/push", has_body=True),
     _builder("POST", r"/images/load", has_body=True),
     _builder("DELETE", rf"/images/(?P<name>{_REFERENCE})"),
-    _builder("POST", r"/build/prune"),
-    # BuildKit of the engine: what a build may do there is its own list of entitlements.
-    _builder("POST", r"/session", upgrades=True),
-    _builder("POST", r"/grpc", upgrades=True),
+    _builder("GET", rf"/images/(?P<name>{_REFERENCE})/get"),
 )
 _VERSION = re.compile(r"/v1\.\d{1,3}(?=/)")
 _PATH = re.compile(r"/[A-Za-z0-9._~:@/%+-]*")

@@ -183,6 +183,12 @@ class RuntimeUnavailableError(KnollError):
     code, reason = 503, "ServiceUnavailable"
 
 
+class BuildKitUnavailableError(KnollError):
+    """The BuildKit daemon does not answer; the message says where it should."""
+
+    code, reason = 503, "ServiceUnavailable"
+
+
 class ImageError(KnollError):
     """An image is missing, cannot be pulled or cannot be resolved; the message names it and says why."""
 

@@ -12,8 +12,11 @@ EVENTS = "knoll:events"
 BUILD_JOBS = "knoll-builds"
 """RQ queue: image builds."""
 
-BUILT_IMAGES = "knoll:built-images"
-"""Set: every tag that a build was begun for, until the image was taken off the engine again."""
+BUILD_TURNS = "knoll:build-turns"
+"""Hash: namespace to epoch seconds at which one of its builds was begun last."""
+
+NAMESPACES_WITH_IMAGES = "knoll:namespaces-with-images"
+"""Set: every namespace that has `built_images`."""
 
 PULLED_IMAGES = "knoll:pulled-images"
 """Set: every reference that an instance's image was pulled by, until it was taken off the engine again."""
@@ -76,3 +79,8 @@ def table_acks(name: str) -> str:
 def build_log(namespace: str, name: str) -> str:
     """Stream: a build's output, one entry a line; expires with the build."""
     return f"knoll:build-log:{namespace}/{name}"
+
+
+def built_images(namespace: str) -> str:
+    """Hash: what Builds of a namespace made and the engine has, `<tag> <image id>` to `BuiltImage` as JSON."""
+    return f"knoll:built-images:{namespace}"

@@ -68,7 +68,10 @@ RIGHTS: tuple[Right, ...] = (
     _key(keys.REVISION, {API}, {BUILDER, AUTOSCALER}),
     _key(keys.EVENTS, {API}, {BUILDER, AUTOSCALER}),
     *_objects({
-        BUILDER: (kinds.BUILD_KIND, kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT),
+        BUILDER: (
+            kinds.BUILD_KIND, kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.ROLE_BINDING,
+            kinds.CLUSTER_ROLE_BINDING,
+        ),
         AUTOSCALER: (
             kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.VOLUME_CLAIM, kinds.POD,
             kinds.RESOURCE_QUOTA, kinds.NAMESPACE,
@@ -90,7 +93,9 @@ RIGHTS: tuple[Right, ...] = (
     *_table(jobs.BUILDS, {API, BUILDER}, {API}),
     _channel(keys.REPORTS, {ACTIVATOR, AUTOSCALER}),
     _channel(keys.POKES, {ACTIVATOR, AUTOSCALER}),
-    _key(keys.BUILT_IMAGES, {BUILDER}),
+    _key(keys.BUILD_TURNS, {BUILDER}, {API}),
+    _key(keys.NAMESPACES_WITH_IMAGES, {BUILDER}),
+    _key(keys.built_images("*"), {BUILDER}),
     _key(keys.PULLED_IMAGES, {BUILDER, AUTOSCALER}),
     _key(keys.build_log("*", "*"), {BUILDER}, {API}),
     _key("rq:*", {API, BUILDER}),

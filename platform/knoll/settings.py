@@ -27,6 +27,9 @@ Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
+BUILDKIT_IMAGE = "moby/buildkit:v0.26.3-rootless"
+"""What `knoll up` runs builds with; compose.yaml has the same."""
+
 
 class SettingsError(KnollError):
     """An environment variable has a value that cannot be; the message names it."""
@@ -295,8 +298,26 @@ class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """Builds at once."""
     build_timeout_seconds: Count = 1800
     """Seconds after which a build is failed."""
+    buildkit_socket: Path = Path("/run/buildkit/buildkitd.sock")
+    """Socket of the BuildKit daemon that carries out builds, on which nothing but builds of this platform runs."""
+    buildkit_image: str = ""
+    """Image that the builder runs that daemon from by itself; empty where something else runs it, as Compose does."""
+    build_network: str = "knoll-builds"
+    """Docker network of the BuildKit daemon and of the steps of builds."""
+    build_bridge: Annotated[str, Meta(max_length=15)] = ""
+    """Linux bridge of the network of builds; without it they are not filtered."""
+    build_frontends: str = ""
+    """Repositories of images that `# syntax=` in a Dockerfile may name, separated by commas; others are not run."""
     build_cache_bytes: Bytes = 20 * 1024**3
-    """Bound of BuildKit's cache on the engine, in bytes, least recently used first; 0 leaves it alone."""
+    """Bound of BuildKit's cache, in bytes, least recently used first; 0 is none. Read when the daemon starts."""
+    build_memory_bytes: Count = 4 * 1024**3
+    """Memory of the BuildKit daemon and all steps of builds together, in bytes."""
+    build_cpu: Seconds | None = None
+    """Cores of the BuildKit daemon and all steps of builds together; without it, instances only go before them."""
+    build_pids: Count = 4096
+    """Processes and threads of the BuildKit daemon and all steps of builds together."""
+    layers_dir: Path = Path("/var/lib/knoll/layers")
+    """Where layers of images lie on their way between the engine and BuildKit."""
     prune_seconds: Seconds = 600.0
     """Seconds between two times that images and uploads that nobody needs are taken away."""
     builder_admin_port: Port = 8083

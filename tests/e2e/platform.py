@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.buildkit import shared
 from tests.conftest import free_port
 from tests.waiting import eventually_sync
 
@@ -87,6 +88,8 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
     command = [sys.executable, "-m", "knoll.cli", "up", "--data", str(data), "--platform", name, "--verbose",
                "--api-port", str(api_port), "--port", str(port), "--https-port", str(https_port), "--api-tls-port",
                str(tls_port)]  # fmt: skip
+    if "KNOLL_BUILDKIT_IMAGE" not in environment:
+        environment = {**shared(), **environment}
     ports = {f"KNOLL_{part}_ADMIN_PORT": str(free_port()) for part in ("ACTIVATOR", "AUTOSCALER", "BUILDER")}
     process = subprocess.Popen(
         command,
@@ -118,8 +121,9 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
 
 
 def _unpin(name: str) -> None:
-    """A platform that ends may come back, so it keeps its pins of images; this one does not."""
-    words = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference=knoll-pinned/{name}"]
+    """A platform that ends may come back, so it keeps its images; this one does not."""
+    filters = [f"--filter=reference={reference}" for reference in (f"knoll-pinned/{name}", f"knoll-built/{name}/*")]
+    words = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", *filters]
     for pin in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
         subprocess.run(["docker", "image", "rm", pin], capture_output=True)
 

@@ -75,7 +75,7 @@ def build(
     if arguments:
         spec["args"] = dict(_argument(text) for text in arguments)
     console = Console(stderr=True)
-    upload_id = upload(client, source, dockerfile, console, generated)
+    upload_id = upload(client, namespace, source, dockerfile, console, generated)
     status = run(client, namespace, tag, {**spec, "source": {"upload": {"id": upload_id}}}, console, verbose=verbose)
     if output != "text":
         return show(
@@ -137,7 +137,9 @@ def _show_line(console: Console, line: str) -> None:
     write(console, line, style="dim")
 
 
-def upload(client: Client, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None) -> str:
+def upload(
+    client: Client, namespace: str, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None
+) -> str:
     """Pack and send a folder, unless the platform has these very bytes; returns the upload's id."""
     if generated:
         console.print(f"[bold]recipe[/] {generated.kind} ({generated.because}); see it with `knoll build --print`")
@@ -148,7 +150,7 @@ def upload(client: Client, folder: Path, dockerfile: str, console: Console, gene
         size = archive.stat().st_size
         with archive.open("rb") as packed:
             upload_id = f"sha256-{hashlib.file_digest(packed, 'sha256').hexdigest()}"
-        if client.has_upload(upload_id):
+        if client.has_upload(namespace, upload_id):
             console.print(f"[bold]source[/] {count} entries, {size / 1e6:.1f} MB: the platform has it already")
             return upload_id
         columns = (TextColumn("[bold]upload[/]"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -160,7 +162,7 @@ def upload(client: Client, folder: Path, dockerfile: str, console: Console, gene
                     yield piece
                     progress.advance(task, len(piece))
 
-            return client.upload(watched(), size)
+            return client.upload(namespace, watched(), size)
 
 
 def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:

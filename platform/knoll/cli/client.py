@@ -101,18 +101,18 @@ class Client:
         answer = self._json("POST", f"{_path(kinds.SERVICE_ACCOUNT, namespace)}/{name}/token", json=body)
         return str(answer["status"]["token"])
 
-    def has_upload(self, upload_id: str) -> bool:
+    def has_upload(self, namespace: str, upload_id: str) -> bool:
         try:
-            self._send("HEAD", f"/uploads/{upload_id}")
+            self._send("HEAD", f"/namespaces/{namespace}/uploads/{upload_id}")
         except NotFoundError:
             return False
         return True
 
-    def upload(self, chunks: Iterator[bytes], size: int) -> str:
-        """Send an archive; returns its id."""
+    def upload(self, namespace: str, chunks: Iterator[bytes], size: int) -> str:
+        """Send an archive for builds of a namespace; returns its id."""
         answer = self._json(
             "POST",
-            "/uploads",
+            f"/namespaces/{namespace}/uploads",
             content=chunks,
             headers={"Content-Type": "application/x-tar", "Content-Length": str(size)},
         )

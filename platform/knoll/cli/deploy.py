@@ -38,7 +38,7 @@ class Deployment:
     def upload(self) -> str:
         """Send the folder as it is now; the same bytes give the same id."""
         recipe = recipe_for(self.source, self.dockerfile)
-        return upload(self.client, self.source, self.dockerfile, self.console, recipe)
+        return upload(self.client, self.namespace, self.source, self.dockerfile, self.console, recipe)
 
     def serve(self, upload_id: str, change: Callable[[Body], None] | None = None) -> Body:
         """Build what was uploaded and wait until a revision of it is ready; returns the Service.

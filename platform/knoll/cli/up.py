@@ -1,6 +1,7 @@
 """`knoll up`: the whole platform on this machine under one supervisor, for development and tests."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from knoll.cli.folder import data_option
 from knoll.cli.terminal import write
 from knoll.errors import KnollError
 from knoll.firewall import nft
-from knoll.settings import ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
+from knoll.settings import BUILDKIT_IMAGE, ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
 from knoll.supervise import Child, keep_running
 
 log = structlog.get_logger()
@@ -75,6 +76,7 @@ def up(
         "KNOLL_INSTANCE_NETWORK": os.environ.get("KNOLL_INSTANCE_NETWORK", f"{platform}-instances"),
         "KNOLL_UPLOADS_DIR": str((data / "uploads").resolve()),
         "KNOLL_STATE_DIR": str((data / "state").resolve()),
+        **build_settings(platform, data),
         "KNOLL_API_PORT": str(api_port),
         "KNOLL_API_TLS_PORT": str(api_tls_port),
         "KNOLL_API_SOCKET": str(ApiSettings.read().api_socket or (data / "api.sock").resolve()),
@@ -105,6 +107,20 @@ def admin_ports() -> dict[str, str]:
         "KNOLL_BUILDER_ADMIN_PORT": str(BuilderSettings.read().builder_admin_port),
         "KNOLL_AUTOSCALER_URL": f"http://127.0.0.1:{autoscaler}",
     }
+
+
+def build_settings(platform: str, data: Path) -> dict[str, str]:
+    """Where builds run: in a BuildKit daemon that the builder starts, unless the environment names one that runs."""
+    settings = {
+        "KNOLL_LAYERS_DIR": os.environ.get("KNOLL_LAYERS_DIR", str((data / "layers").resolve())),
+        "KNOLL_BUILD_NETWORK": os.environ.get("KNOLL_BUILD_NETWORK", f"{platform}-builds"),
+    }
+    if "KNOLL_BUILDKIT_SOCKET" not in os.environ:
+        settings["KNOLL_BUILDKIT_SOCKET"] = str((data / "buildkit" / "run" / "buildkit" / "buildkitd.sock").resolve())
+        settings["KNOLL_BUILDKIT_IMAGE"] = os.environ.get("KNOLL_BUILDKIT_IMAGE", BUILDKIT_IMAGE)
+        # Known beforehand, so that the firewall closes it before the first build; 15 letters at most.
+        settings["KNOLL_BUILD_BRIDGE"] = f"knoll-b{hashlib.sha256(platform.encode()).hexdigest()[:8]}"
+    return settings
 
 
 def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """`config-security`: what users of the API may take, and what their code may reach. Not one of Knative's ConfigMaps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from knoll.config.egress import EgressRule, parse_egress
 from knoll.config.reader import Data, Reader
@@ -15,6 +17,9 @@ EGRESS_ALLOW_ANNOTATION = "knoll.dev/egress-allow"
 VERDICTS = ("allow", "deny")
 HOUR = 3600
 YEAR = 365 * 24 * HOUR
+AUTO = "auto"
+Value = TypeVar("Value")
+_REGISTRIES, _LOCAL = "registry-destinations", "local-images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,12 @@ class SecurityConfig:
     """Bytes that are to be free on the disks of the engine and of Redis; 0 is off."""
     build_destinations: Destinations = field(default_factory=Destinations)
     """What builds may reach of this machine and of the networks around it."""
+    registry_destinations: Destinations | None = None
+    """The same for registries that the engine asks; None is everything until there are tenants, then nothing."""
+    local_images: tuple[str, ...] | None = None
+    """Patterns of images of the engine that no Build made and every namespace may use; None is as above."""
+    upload_quota: int = 20 * 1024**3
+    """Bytes of uploaded sources that a namespace may have; 0 is no bound."""
     max_connections_per_address: int = 1000
     """To the API; an IPv6 network of 64 bits counts as one address."""
     max_requests_per_user: int = 400
@@ -51,6 +62,9 @@ def parse(data: Data) -> SecurityConfig:
         ephemeral_storage_limit=_bytes(read, "ephemeral-storage-limit", "10Gi") or None,
         disk_pressure_free=_bytes(read, "disk-pressure-free", "2Gi"),
         build_destinations=_destinations(read, "build-destinations", ""),
+        registry_destinations=_unless_auto(read, _REGISTRIES, lambda: _destinations(read, _REGISTRIES, "")),
+        local_images=_unless_auto(read, _LOCAL, lambda: _patterns(read.text(_LOCAL, ""))),
+        upload_quota=_bytes(read, "upload-quota", "20Gi"),
         max_connections_per_address=read.whole("max-connections-per-address", 1000, 16),
         max_requests_per_user=read.whole("max-requests-per-user", 400, 16),
         max_streams_per_user=read.whole("max-streams-per-user", 500, 16),
@@ -71,6 +85,14 @@ def _bytes(read: Reader, key: str, default: str) -> int:
     if size < 0:
         read.refuse(key, "must not be negative")
     return int(size)
+
+
+def _unless_auto(read: Reader, key: str, value: Callable[[], Value]) -> Value | None:
+    return None if read.text(key, AUTO).strip() == AUTO else value()
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _destinations(read: Reader, key: str, default: str) -> Destinations:
@@ -104,6 +126,16 @@ disk-pressure-free: "2Gi"
 # what the steps of a Dockerfile reach by themselves is opened by address, range or full name. The Internet is always
 # reached.
 build-destinations: ""
+# The same for registries that images are looked up at, pulled from and pushed to. "auto" allows everything ("*") as
+# long as the owner is the only user, and nothing from the first RoleBinding on.
+registry-destinations: "auto"
+# Images that the engine has and no Build made, such as those of `docker build` and ko: names with * in them, separated
+# by commas, which Services and Dockerfiles of every namespace may use. "auto" allows all ("*") as long as the owner is
+# the only user, and none from the first RoleBinding on.
+local-images: "auto"
+# Uploaded sources that a namespace may have on the disk; more is refused. They go a day after they were used. 0 is no
+# bound.
+upload-quota: "20Gi"
 # Connections to the API from one address (IPv6: from one network of 64 bits); at least 16. Those without a request
 # make room for new ones first.
 max-connections-per-address: "1000"

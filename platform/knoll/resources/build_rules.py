@@ -16,6 +16,7 @@ from knoll.resources.reserved_images import reserved
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?")
+_OWN_ARGUMENTS = ("BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_SYNTAX")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -38,19 +39,7 @@ def validate(build: Build, old: Build | None, config: PlatformConfig) -> list[Fi
 
 def _spec(spec: BuildSpec, config: PlatformConfig) -> Iterator[FieldError]:
     yield from _source(spec, config.security.build_destinations)
-    if not spec.tag:
-        yield missing("spec.tag")
-    else:
-        try:
-            image = parse_image(spec.tag)
-            if image.digest:
-                yield invalid(spec.tag, "spec.tag", "must be a name and a tag: the digest comes from the build")
-            if reserved(image):
-                yield invalid(spec.tag, "spec.tag", "the name is reserved for the platform and its base images")
-        except ValueError as problem:
-            yield FieldError(
-                "Failed to parse image reference", ("spec.tag",), f'image: "{spec.tag[:300]}", error: {problem}'
-            )
+    yield from _tag(spec.tag)
     path = spec.dockerfile
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         yield invalid(path, "spec.dockerfile", "must be a relative path without '..'")
@@ -61,12 +50,30 @@ def _spec(spec: BuildSpec, config: PlatformConfig) -> Iterator[FieldError]:
     for name in spec.args:
         if not name or "=" in name or name.startswith("-"):
             yield invalid(name, "spec.args", "must be the name of a build argument")
+        elif name in _OWN_ARGUMENTS:
+            yield invalid(name, "spec.args", "the argument is set by the platform")
     for at, secret in enumerate(spec.secrets):
         for part in ("id", "name", "key"):
             if not getattr(secret, part):
                 yield missing(f"spec.secrets[{at}].{part}")
         if secret.id and not _ID.fullmatch(secret.id):
             yield invalid(secret.id, f"spec.secrets[{at}].id", "letters, digits, '_', '.' and '-'")
+
+
+def _tag(tag: str) -> Iterator[FieldError]:
+    if not tag:
+        yield missing("spec.tag")
+    else:
+        try:
+            image = parse_image(tag)
+            if image.digest:
+                yield invalid(tag, "spec.tag", "must be a name and a tag: the digest comes from the build")
+            if reserved(image):
+                yield invalid(tag, "spec.tag", "the name is reserved for the platform and its base images")
+        except ValueError as problem:
+            yield FieldError(
+                "Failed to parse image reference", ("spec.tag",), f'image: "{tag[:300]}", error: {problem}'
+            )
 
 
 def _source(spec: BuildSpec, destinations: Destinations) -> Iterator[FieldError]:

@@ -46,16 +46,50 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+def files(api: Running) -> list[Path]:
+    return [path for path in api.settings.uploads_dir.rglob("*") if path.is_file()]
+
+
 async def test_an_upload_is_addressed_by_what_it_holds(api: Running) -> None:
     content = archive()
     answer = await api.client.post("/uploads", content=content)
     assert answer.status_code == 201
     found = answer.json()
     assert found == {"id": f"sha256-{hashlib.sha256(content).hexdigest()}", "size": len(content)}
-    assert (api.settings.uploads_dir / found["id"]).read_bytes() == content
+    assert (api.settings.uploads_dir / "default" / found["id"]).read_bytes() == content
     assert (await api.client.head(f"/uploads/{found['id']}")).status_code == 200
     assert (await api.client.post("/uploads", content=content)).json() == found
-    assert [path.name for path in api.settings.uploads_dir.iterdir()] == [found["id"]]
+    assert [path.name for path in files(api)] == [found["id"]]
+
+
+async def test_an_upload_belongs_to_its_namespace(api: Running, store: MemoryStore) -> None:
+    for name in ("team", "other"):
+        assert (await api.client.post("/api/v1/namespaces", json={"metadata": {"name": name}})).status_code == 201
+    sent = await api.client.post("/namespaces/team/uploads", content=archive())
+    assert sent.status_code == 201
+    upload = sent.json()["id"]
+    assert (await api.client.head(f"/namespaces/team/uploads/{upload}")).status_code == 200
+    for path in (f"/namespaces/other/uploads/{upload}", f"/uploads/{upload}", f"/namespaces/default/uploads/{upload}"):
+        assert (await api.client.head(path)).status_code == 404, path
+    missing = await api.client.post("/namespaces/nowhere/uploads", content=archive())
+    assert (missing.status_code, missing.json()["message"]) == (404, 'namespaces "nowhere" not found')
+
+
+async def test_a_namespace_has_a_quota_of_uploads(settings: ApiSettings) -> None:
+    config = PlatformConfig(security=SecurityConfig(upload_quota=150_000))
+    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings, config=lambda: config)))
+
+    async def undeclared() -> AsyncIterator[bytes]:
+        yield b"z" * 100_000
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.post("/uploads", content=b"x" * 100_000)).status_code == 201
+        for content in (b"y" * 100_000, undeclared()):
+            answer = await client.post("/uploads", content=content)
+            assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+            assert "exceeded quota: upload-quota" in answer.json()["message"]
+            assert "used: 100000 bytes, limited: 150000 bytes" in answer.json()["message"]
+        assert (await client.post("/uploads", content=b"x" * 40_000)).status_code == 201
 
 
 @pytest.mark.parametrize("name", ["sha256-" + "0" * 64, "..%2F..%2Fetc%2Fpasswd", "x"])
@@ -83,7 +117,7 @@ async def test_a_stream_over_the_bound_is_refused_and_leaves_nothing(api: Runnin
         assert str(api.settings.max_upload_bytes) in answer.json()["message"]
     except (httpx.WriteError, httpx.ReadError):
         pass  # the server may close while the client still sends
-    await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
+    await eventually(lambda: files(api) == [], what="an empty folder")
 
 
 @pytest.fixture
@@ -108,7 +142,7 @@ async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings:
         assert answer.status_code == 507
         assert answer.json()["reason"] == "InsufficientStorage"
         assert f"make room on the disk of {small_disk}" in answer.json()["message"]
-        assert os.listdir(small_disk) == []
+        assert os.listdir(small_disk / "default") == []
         assert (await client.post("/uploads", content=archive())).status_code == 201
 
 
@@ -162,7 +196,7 @@ async def test_twenty_gigabytes_are_refused_before_a_byte_of_them_is_read(api: R
     assert head.startswith(b"HTTP/1.1 413")
     writer.close()
     await writer.wait_closed()
-    assert list(api.settings.uploads_dir.glob("*")) == []
+    assert files(api) == []
 
 
 async def test_an_empty_upload_is_refused(api: Running) -> None:
@@ -175,10 +209,10 @@ async def test_an_upload_that_breaks_off_leaves_nothing(api: Running) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
     writer.write(b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
     await writer.drain()
-    await eventually(lambda: list(api.settings.uploads_dir.glob("*.part")), what="the upload to begin")
+    await eventually(lambda: list(api.settings.uploads_dir.glob("*/*.part")), what="the upload to begin")
     writer.close()
     await writer.wait_closed()
-    await eventually(lambda: list(api.settings.uploads_dir.iterdir()) == [], what="an empty folder")
+    await eventually(lambda: files(api) == [], what="an empty folder")
 
 
 @dataclass

@@ -23,11 +23,19 @@ from knoll.connect import connect
 from knoll.job_queue import JobQueue
 from knoll.redis_store import RedisStore
 from knoll.redis_tables import RedisTable
+from knoll.resources.labels import SYSTEM_NAMESPACE
+from tests.buildkit import NETWORK, shared
 from tests.conftest import free_port, need
 from tests.waiting import eventually
 
 BUILD_SECONDS = 120.0
 DEBIAN = "python:3.13-slim"
+
+
+def address_on_the_build_network() -> str:
+    """This machine's address on the network that builds have."""
+    words = ["network", "inspect", NETWORK, "--format={{(index .IPAM.Config 0).Gateway}}"]
+    return docker(*words).stdout.strip()
 
 
 def docker(*words: str) -> subprocess.CompletedProcess[str]:
@@ -65,34 +73,35 @@ class Yard:
         self.builders.append(one)
         return one
 
-    def upload(self, archive: bytes) -> str:
+    def upload(self, archive: bytes, namespace: str = "default") -> str:
         name = f"sha256-{hashlib.sha256(archive).hexdigest()}"
-        (self.uploads / name).write_bytes(archive)
+        (self.uploads / namespace).mkdir(exist_ok=True)
+        (self.uploads / namespace / name).write_bytes(archive)
         return name
 
-    async def ask(self, name: str, *images: str, **spec: Any) -> str:
+    async def ask(self, name: str, *images: str, namespace: str = "default", **spec: Any) -> str:
         """Store a Revision and ask for its digests as the controllers do; returns its uid."""
         uid = uuid.uuid4().hex
         body = {
-            "metadata": {"namespace": "default", "name": name, "uid": uid},
+            "metadata": {"namespace": namespace, "name": name, "uid": uid},
             "spec": {
                 "containers": [{"name": f"c{place}", "image": image} for place, image in enumerate(images)],
                 **spec,
             },
         }
         await self.store.create(kinds.REVISION.id, body)
-        await self.unresolved.put(uid, jobs.Unresolved("default", name))
+        await self.unresolved.put(uid, jobs.Unresolved(namespace, name))
         return uid
 
-    async def answer(self, name: str) -> jobs.Resolution | None:
+    async def answer(self, name: str, namespace: str = "default") -> jobs.Resolution | None:
         """What was answered about a Revision until now."""
         table: RedisTable[jobs.Resolution] = RedisTable(self.redis, jobs.RESOLUTIONS, jobs.Resolution)
         _, entries = await table.snapshot()
-        found = entries.get(f"default/{name}")
+        found = entries.get(f"{namespace}/{name}")
         return found[1] if found else None
 
-    async def answered(self, name: str) -> jobs.Resolution:
-        found = await eventually(lambda: self.answer(name), 60, f"the answer about {name}")
+    async def answered(self, name: str, namespace: str = "default") -> jobs.Resolution:
+        found = await eventually(lambda: self.answer(name, namespace), 60, f"the answer about {name}")
         assert found
         return found
 
@@ -112,40 +121,50 @@ class Yard:
     def unresolved(self) -> RedisTable[jobs.Unresolved]:
         return RedisTable(self.redis, jobs.UNRESOLVED, jobs.Unresolved)
 
-    async def submit(self, name: str, archive: bytes | None = None, **spec: Any) -> str:
+    async def submit(self, name: str, archive: bytes | None = None, namespace: str = "default", **spec: Any) -> str:
         """Store a Build and hand it over as the controllers do; returns its uid."""
         if archive is not None:
-            spec["source"] = {"upload": {"id": self.upload(archive)}}
+            spec["source"] = {"upload": {"id": self.upload(archive, namespace)}}
         uid = uuid.uuid4().hex
         body = {
             "apiVersion": kinds.BUILD_KIND.api_version,
             "kind": "Build",
-            "metadata": {"namespace": "default", "name": name, "uid": uid},
+            "metadata": {"namespace": namespace, "name": name, "uid": uid},
             "spec": {"tag": f"{self.prefix}/{name}:v1", **spec},
         }
         await self.store.create(kinds.BUILD_KIND.id, body)
-        await self.queue.build("default", name, uid)
+        await self.queue.build(namespace, name, uid)
         return uid
 
-    async def progress(self, name: str) -> jobs.BuildProgress | None:
+    async def progress(self, name: str, namespace: str = "default") -> jobs.BuildProgress | None:
         table: RedisTable[jobs.BuildProgress] = RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
         _, entries = await table.snapshot()
-        found = entries.get(f"default/{name}")
+        found = entries.get(f"{namespace}/{name}")
         return found[1] if found else None
 
-    async def over(self, name: str) -> jobs.BuildProgress:
+    async def over(self, name: str, namespace: str = "default") -> jobs.BuildProgress:
         """How the build ended, once it has."""
 
         async def ended() -> jobs.BuildProgress | None:
-            found = await self.progress(name)
+            found = await self.progress(name, namespace)
             return found if found and found.phase in ("Succeeded", "Failed") else None
 
         found = await eventually(ended, BUILD_SECONDS, f"the end of build {name}")
         assert found
         return found
 
-    async def log(self, name: str) -> list[str]:
-        return [line async for line in build_log.read(self.redis, "default", name, follow=False) if line is not None]
+    async def log(self, name: str, namespace: str = "default") -> list[str]:
+        return [line async for line in build_log.read(self.redis, namespace, name, follow=False) if line is not None]
+
+    async def configure(self, **keys: str) -> None:
+        """Set keys of config-security."""
+        data = {key.replace("_", "-"): value for key, value in keys.items()}
+        meta = {"namespace": SYSTEM_NAMESPACE, "name": "config-security"}
+        await self.store.create(kinds.CONFIG_MAP.id, {"metadata": meta, "data": data})
+
+    async def add_tenant(self, namespace: str) -> None:
+        """Give a user rights beside the owner's."""
+        await self.store.create(kinds.ROLE_BINDING.id, {"metadata": {"namespace": namespace, "name": "tenant"}})
 
     async def until_logged(self, name: str, text: str) -> None:
         async def logged() -> bool:
@@ -159,10 +178,12 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
     need("DOCKER", docker("info").returncode == 0)
     if docker("image", "inspect", DEBIAN).returncode:
         need("DOCKER", docker("pull", "-q", DEBIAN).returncode == 0)
+    buildkit = shared()
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     prefix = f"knoll-test-{uuid.uuid4().hex[:8]}"
     environment = {
+        **buildkit,
         "KNOLL_REDIS_URL": redis_url,
         "KNOLL_PLATFORM": prefix,
         "KNOLL_UPLOADS_DIR": str(uploads),
@@ -202,7 +223,7 @@ def images_of(*references: str) -> list[str]:
 
 def remove_images(prefix: str) -> None:
     """The test's tags and pins. Never by id: an image may have names of others."""
-    for tag in images_of(f"{prefix}/*", f"*/{prefix}/*", f"knoll-pinned/{prefix}"):
+    for tag in images_of(f"{prefix}/*", f"*/{prefix}/*", f"knoll-pinned/{prefix}", f"knoll-built/{prefix}/*"):
         docker("image", "rm", tag)
 
 

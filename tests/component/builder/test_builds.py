@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from knoll import kinds
-from tests.component.builder.conftest import DEBIAN, Yard, descendants, docker, tar_of
+from tests.component.builder.conftest import (
+    DEBIAN,
+    Yard,
+    address_on_the_build_network,
+    descendants,
+    docker,
+    tar_of,
+)
 from tests.conftest import free_port
 from tests.waiting import eventually, eventually_sync
 
@@ -128,13 +136,14 @@ async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, t
         git("add", ".")
         git("commit", "-m", word)
         git("tag", word)
-    port = free_port()
-    command = ["git", "daemon", "--export-all", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}"]
+    host, port = address_on_the_build_network(), free_port()
+    await yard.configure(build_destinations=host)
+    command = ["git", "daemon", "--export-all", f"--listen={host}", f"--port={port}", f"--base-path={tmp_path}"]
     daemon = await asyncio.create_subprocess_exec(*command, process_group=0, stderr=subprocess.DEVNULL)
     try:
-        eventually_sync(lambda: listening(port), what="git daemon")
+        eventually_sync(lambda: listening(host, port), what="git daemon")
         yard.start()
-        await yard.submit("fetched", source={"git": {"url": f"git://127.0.0.1:{port}/app.git", "revision": "one"}})
+        await yard.submit("fetched", source={"git": {"url": f"git://{host}:{port}/app.git", "revision": "one"}})
         ended = await yard.over("fetched")
     finally:
         os.killpg(daemon.pid, signal.SIGTERM)
@@ -145,11 +154,21 @@ async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, t
 
 
 async def test_an_unreachable_repository_fails_the_build_with_its_address(yard: Yard) -> None:
+    host = address_on_the_build_network()
+    await yard.configure(build_destinations=host)
     yard.start()
-    await yard.submit("nowhere", source={"git": {"url": "https://127.0.0.1:9/a/b", "revision": "main"}})
+    await yard.submit("nowhere", source={"git": {"url": f"http://{host}:9/a/b", "revision": "main"}})
     ended = await yard.over("nowhere")
-    assert (ended.phase, ended.reason) == ("Failed", "BuildFailed")
-    assert "127.0.0.1:9/a/b.git" in ended.message + " ".join(await yard.log("nowhere"))
+    assert (ended.phase, ended.reason) == ("Failed", "InvalidSource")
+    assert f"http://{host}:9/a/b.git" in ended.message
+
+
+async def test_a_host_that_resolves_to_this_machine_is_refused_when_the_build_begins(yard: Yard) -> None:
+    yard.start()
+    await yard.submit("inside", source={"git": {"url": f"https://{socket.gethostname()}/a/b"}})
+    ended = await yard.over("inside")
+    assert (ended.phase, ended.reason) == ("Failed", "InvalidSource")
+    assert "must not be an address of this machine or of a private or link-local network" in ended.message
 
 
 async def test_deleting_a_running_build_ends_it_and_all_that_it_started(yard: Yard) -> None:
@@ -228,7 +247,8 @@ async def test_a_killed_builder_leaves_no_secret_once_another_works(yard: Yard) 
 
     assert left()
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ends with its parent
+            os.kill(pid, signal.SIGKILL)
     first.kill()
     first.wait()
     yard.builders.remove(first)
@@ -237,9 +257,9 @@ async def test_a_killed_builder_leaves_no_secret_once_another_works(yard: Yard) 
     eventually_sync(lambda: not left(), 30, "no file of the dead worker")
 
 
-def listening(port: int) -> bool:
+def listening(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def clients(builder: subprocess.Popen[bytes]) -> list[int]:

@@ -5,8 +5,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from builder.pruning import KEEP_UPLOAD_SECONDS, images_of, remove_uploads, uploads_of
-from knoll import jobs, keys, kinds
+import msgspec
+import pytest
+
+from builder.built import BuiltImage, BuiltImages
+from builder.pruning import (
+    GRACE_SECONDS,
+    KEEP_UPLOAD_SECONDS,
+    images_of,
+    names_of,
+    remove_uploads,
+    superfluous,
+    uploads_of,
+)
+from knoll import jobs, kinds
 from knoll.redis_tables import RedisTable
 from tests.component.builder.conftest import DEBIAN, Yard, docker, tar_of
 from tests.component.builder.conftest import images_of as tags_on_the_engine
@@ -25,21 +37,57 @@ async def test_images_go_with_the_last_build_and_revision_that_need_them(yard: Y
         assert (await yard.over(word)).phase == "Succeeded"
     await yard.ask("served", tags["served"])
     await yard.answered("served")
-    pins = set(tags_on_the_engine(f"knoll-pinned/{yard.prefix}"))
-    assert len(pins) == 3
+    await age(yard)
     for word in ("served", "dropped"):
         await yard.store.delete(kinds.BUILD_KIND.id, "default", word)
 
     await eventually(lambda: tags["dropped"] not in there(yard), 60)
     assert there(yard) == {tags["kept"], tags["served"]}
     assert len(tags_on_the_engine(f"knoll-pinned/{yard.prefix}")) == 1
-    assert {member.decode() for member in await yard.redis.smembers(keys.BUILT_IMAGES)} >= {tags["kept"]}
 
+    async def recorded() -> bool:
+        return {found.tag for found in await record(yard)} == {tags["kept"], tags["served"]}
+
+    await eventually(recorded, 60)
     await yard.store.delete(kinds.REVISION.id, "default", "served")
     table: RedisTable[jobs.Resolution] = RedisTable(yard.redis, jobs.RESOLUTIONS, jobs.Resolution)
     await table.remove("default/served")
-    await eventually(lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"), 60)
-    assert tags["kept"] in there(yard)
+    await eventually(lambda: there(yard) == {tags["kept"]}, 60)
+    assert not tags_on_the_engine(f"knoll-pinned/{yard.prefix}")
+    assert len(tags_on_the_engine(f"knoll-built/{yard.prefix}/default")) == 1
+
+
+async def test_a_fresh_image_stays_for_the_revision_that_is_about_to_name_it(yard: Yard) -> None:
+    yard.start()
+    for number in (1, 2):
+        await yard.submit(f"b{number}", source(f"{number}-{yard.prefix}"), tag=f"{yard.prefix}/fresh:v1")
+        assert (await yard.over(f"b{number}")).phase == "Succeeded"
+        await yard.store.delete(kinds.BUILD_KIND.id, "default", f"b{number}")
+    await yard.submit("old", source(f"old-{yard.prefix}"), tag=f"{yard.prefix}/old:v1")
+    assert (await yard.over("old")).phase == "Succeeded"
+    await age(yard, f"{yard.prefix}/old:v1")
+    await yard.store.delete(kinds.BUILD_KIND.id, "default", "old")
+
+    async def recorded() -> bool:
+        return {found.tag for found in await record(yard)} == {f"{yard.prefix}/fresh:v1"}
+
+    await eventually(recorded, 60)
+    assert len(await record(yard)) == 2
+    assert len(tags_on_the_engine(f"knoll-built/{yard.prefix}/default")) == 2
+
+
+async def test_a_build_that_fails_costs_no_image_its_name(yard: Yard) -> None:
+    tag = f"{yard.prefix}/mine:v1"
+    assert docker("tag", DEBIAN, tag).returncode == 0
+    yard.start()
+    await yard.submit("fails", tar_of({"Dockerfile": f"FROM {DEBIAN}\nRUN exit 3\n"}), tag=tag)
+    assert (await yard.over("fails")).phase == "Failed"
+    await yard.submit("other", source(f"other-{yard.prefix}"))
+    assert (await yard.over("other")).phase == "Succeeded"
+    await age(yard)
+    for name in ("fails", "other"):
+        await yard.store.delete(kinds.BUILD_KIND.id, "default", name)
+    await eventually(lambda: there(yard) == {tag}, 60)
 
 
 async def test_an_image_in_use_stays_until_it_is_not(yard: Yard) -> None:
@@ -47,32 +95,88 @@ async def test_an_image_in_use_stays_until_it_is_not(yard: Yard) -> None:
     tag = f"{yard.prefix}/busy:v1"
     await yard.submit("busy", source(f"busy-{yard.prefix}"), tag=tag)
     assert (await yard.over("busy")).phase == "Succeeded"
+    await age(yard)
+    image = docker("image", "inspect", "--format={{.Id}}", tag).stdout.strip()
     container = docker("create", "--name", f"{yard.prefix}-busy", tag, "true").stdout.strip()
     try:
         await yard.store.delete(kinds.BUILD_KIND.id, "default", "busy")
-        await eventually(lambda: not tags_on_the_engine(f"knoll-pinned/{yard.prefix}"), 60)
-        assert docker("inspect", "--format={{.Id}}", container).stdout.strip() == container
+        await eventually(lambda: tag not in there(yard), 60)
+        assert docker("inspect", "--format={{.Image}}", container).stdout.strip() == image
+        assert docker("image", "inspect", image).returncode == 0
     finally:
         docker("rm", "--force", container)
-    await eventually(lambda: tag not in there(yard), 60)
+    await eventually(lambda: docker("image", "inspect", image).returncode == 1, 60)
+
+
+NOW = 1_000_000.0
+OLD = NOW - GRACE_SECONDS - 1
+
+
+def image(tag: str, image_id: str, made: float = OLD) -> BuiltImage:
+    return BuiltImage(tag, image_id, made)
+
+
+@pytest.mark.parametrize(
+    ("listed", "named", "ids", "gone"),
+    [
+        ([image("a:1", "x")], [], [], ["x"]),
+        ([image("a:1", "x", NOW - GRACE_SECONDS)], [], [], []),
+        ([image("a:1", "x")], [("ns", "a:1")], [], []),
+        ([image("a:1", "x")], [("other", "a:1")], [], ["x"]),
+        ([image("a:1", "x")], [], ["x"], []),
+        ([image("a:1", "x"), image("a:1", "y", OLD + 0.5)], [("ns", "a:1")], [], ["x"]),
+        ([image("a:1", "x"), image("a:1", "y", NOW)], [], [], ["x"]),
+    ],
+    ids=["old", "fresh", "a build has the name", "another namespace has it", "a Revision runs it", "replaced",
+         "replaced just now"],
+)  # fmt: skip
+def test_what_nothing_needs(
+    listed: list[BuiltImage], named: list[tuple[str, str]], ids: list[str], gone: list[str]
+) -> None:
+    assert [found.id for _, found in superfluous({"ns": listed}, named, ids, NOW)] == gone
+
+
+def test_builds_and_revisions_name_images_in_their_namespace() -> None:
+    builds = [{"metadata": {"namespace": "a"}, "spec": {"tag": "docker.io/library/shop"}}]
+    spec = {"containers": [{"image": "x:1"}, {"image": "NOT AN IMAGE"}], "initContainers": [{"image": "r.example/y"}]}
+    revisions = [{"metadata": {"namespace": "b"}, "spec": spec}]
+    assert names_of(builds, revisions) == {("a", "shop:latest"), ("b", "x:1"), ("b", "r.example/y:latest")}
+
+
+async def record(yard: Yard) -> tuple[BuiltImage, ...]:
+    return (await BuiltImages(yard.redis).all()).get("default", ())
+
+
+async def age(yard: Yard, *tags: str) -> None:
+    """Let images be older than the time that fresh ones are kept for: those of some names, else all."""
+    for found in await record(yard):
+        if not tags or found.tag in tags:
+            await BuiltImages(yard.redis).record("default", msgspec.structs.replace(found, made=0.0))
 
 
 def test_uploads_stay_while_a_build_may_read_them_and_a_day_after(tmp_path: Path) -> None:
     now = time.time()
-    for name, age in (("sha256-old", 2), ("sha256-new", 0), ("sha256-wanted", 2), ("x.part", 2)):
+    for name, age in (("a/sha256-old", 2), ("a/sha256-new", 0), ("a/sha256-wanted", 2), ("b/sha256-wanted", 2),
+                      ("a/x.part", 2)):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
         os.utime(tmp_path / name, (now - age * KEEP_UPLOAD_SECONDS, now - age * KEEP_UPLOAD_SECONDS))
-    remove_uploads(tmp_path, {"sha256-wanted"}, now)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sha256-new", "sha256-wanted", "x.part"]
+    remove_uploads(tmp_path, {"a/sha256-wanted"}, now)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["a/sha256-new", "a/sha256-wanted", "a/x.part"]
 
 
 def test_only_builds_that_are_not_over_need_their_upload() -> None:
-    def build(upload: str, phase: str) -> dict[str, Any]:
-        return {"spec": {"source": {"upload": {"id": upload}}}, "status": {"phase": phase}}
+    def build(upload: str, phase: str, namespace: str = "ns") -> dict[str, Any]:
+        return {
+            "metadata": {"namespace": namespace},
+            "spec": {"source": {"upload": {"id": upload}}},
+            "status": {"phase": phase},
+        }
 
     builds = [build("a", "Queued"), build("b", "Running"), build("c", "Succeeded"), build("d", "Failed")]
-    builds += [{"spec": {"source": {"git": {}}}}, {"spec": {"source": {"upload": {"id": "e"}}}}]
-    assert uploads_of(builds) == {"a", "b", "e"}
+    builds += [{"metadata": {"namespace": "ns"}, "spec": {"source": {"git": {}}}}, build("a", "", "other")]
+    assert uploads_of(builds) == {"ns/a", "ns/b", "other/a"}
 
 
 def test_a_revision_needs_what_it_names_and_what_it_was_pinned_to() -> None:

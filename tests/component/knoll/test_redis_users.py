@@ -172,7 +172,7 @@ async def test_readers_of_objects_read_and_watch_what_they_need_and_write_nothin
         with pytest.raises(StoreForbiddenError):
             await reader.create(kinds.SECRET.id, secret("forged"))
         with pytest.raises(StoreForbiddenError):
-            await reader.list(kinds.ROLE_BINDING.id)
+            await reader.list(kinds.ROUTE.id)
 
 
 async def test_leases_are_those_of_their_processes(guarded: Guarded) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import authorization
+from api.access import upload_namespace
 from api.authorization import ROLES, Attributes, Binding
 from api.identity import ANONYMOUS, LOCAL, User
 from knoll.errors import ForbiddenError
@@ -145,11 +146,21 @@ def test_a_refused_grant_names_the_rules_that_are_missing() -> None:
     )
 
 
-@pytest.mark.parametrize("role", list(ROLES))
-def test_whoever_may_build_somewhere_may_send_the_source(role: str) -> None:
-    may = authorization.allowed(ROBOT, Attributes("create", path="/uploads"), bound(role)) is not None
-    assert may is (role != "view")
-    assert authorization.allowed(ROBOT, Attributes("create", path="/uploadsx"), bound("admin")) is None
+@pytest.mark.parametrize(
+    ("path", "namespace"),
+    [
+        ("/uploads", "default"),
+        ("/uploads/sha256-0", "default"),
+        ("/namespaces/team/uploads", "team"),
+        ("/namespaces/team/uploads/sha256-0", "team"),
+        ("/namespaces/../uploads", ""),
+        ("/namespaces/a/b/uploads", ""),
+        ("/uploadsx", ""),
+        ("/uploads/a/b", ""),
+    ],
+)
+def test_uploads_are_about_a_namespace(path: str, namespace: str) -> None:
+    assert upload_namespace(path) == namespace
 
 
 def test_nobody_known_sees_health_and_version_alone() -> None:

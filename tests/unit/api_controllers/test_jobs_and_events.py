@@ -189,11 +189,6 @@ def test_builds_are_kept_when_there_is_no_bound_and_while_one_is_not_over() -> N
         assert not any(isinstance(action, Delete) for action in build.reconcile(observed, NOW).actions)
 
 
-def test_the_queue_is_in_the_order_of_creation_and_has_nobody_who_began() -> None:
-    builds = [old_build(2, "Queued"), old_build(1, "Running"), old_build(0, "Queued"), {**a_build(), "status": {}}]
-    assert [found["metadata"]["name"] for found in build.waiting(builds)] == ["b0", "b2", "b"]
-
-
 def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
     def handed_over(progress: BuildProgress | None, asked_at: float, now: float) -> bool:
         actions = build.reconcile(build.Observed(a_build(), progress, asked_at), now).actions

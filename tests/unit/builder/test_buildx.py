@@ -4,21 +4,31 @@ import pytest
 
 from builder.buildx import Recipe, command, git_context, reason
 
+LAYERS, TOLD = Path("/layers"), Path("/told")
+
 
 def test_the_command_reads_the_source_from_standard_input() -> None:
-    words = command(Recipe("app:v1"))
-    assert words[:2] == ["buildx", "build"]
+    words = command(Recipe("team"), LAYERS, TOLD)
+    assert words[:3] == ["buildx", "build", "--builder=knoll"]
     assert words[-1] == "-"
-    assert words[words.index("--tag") + 1] == "app:v1"
     assert words[words.index("--file") + 1] == "Dockerfile"
+    assert "--output=type=oci,tar=false,dest=/layers,compression=uncompressed" in words
+    assert not [word for word in words if word.startswith(("--allow", "--network", "--ssh"))]
 
 
 def test_arguments_target_and_platform_are_passed() -> None:
-    words = command(Recipe("app:v1", "d/File", "test", {"B": "2", "A": "1 x"}, "linux/amd64"))
+    recipe = Recipe("team", "d/File", "test", {"B": "2", "A": "1 x"}, "linux/amd64", images={"a:1": "oci-layout://x"})
+    words = command(recipe, LAYERS, TOLD)
     assert "--target" in words
-    assert words.count("--build-arg") == 2
     assert words.index("A=1 x") < words.index("B=2")
     assert words[words.index("--platform") + 1] == "linux/amd64"
+    assert words[words.index("--build-context") + 1] == "a:1=oci-layout://x"
+
+
+def test_caches_and_steps_carry_the_namespace_whatever_the_arguments_say() -> None:
+    words = command(Recipe("team", args={"BUILDKIT_CACHE_MOUNT_NS": "other"}), LAYERS, TOLD)
+    given = [words[at + 1] for at, word in enumerate(words) if word == "--build-arg"]
+    assert given == ["BUILDKIT_CACHE_MOUNT_NS=team", "BUILDKIT_SANDBOX_HOSTNAME=team"]
 
 
 def test_the_reason_is_the_builders_own_last_error() -> None:
@@ -35,7 +45,7 @@ def test_silence_has_a_reason_too() -> None:
 
 
 def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
-    words = command(Recipe("app:v1", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}))
+    words = command(Recipe("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, TOLD)
     assert words[words.index("--secret") + 1] == "id=token,src=/s/0"
     assert words[-1] == "https://x/y.git#v1"
 

@@ -54,7 +54,7 @@ def test_every_key_and_channel_is_granted_once(key: str) -> None:
     ("key", "writers", "readers"),
     [
         (keys.objects(kinds.SECRET.id), {API}, {BUILDER, AUTOSCALER}),
-        (keys.objects(kinds.ROLE_BINDING.id), {API}, set()),
+        (keys.objects(kinds.ROLE_BINDING.id), {API}, {BUILDER}),
         (keys.objects(kinds.POD.id), {API}, {AUTOSCALER}),
         (keys.EVENTS, {API}, {BUILDER, AUTOSCALER}),
         (keys.TOKEN_KEY, {API}, {AUTOSCALER}),

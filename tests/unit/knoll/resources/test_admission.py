@@ -611,6 +611,16 @@ BUILDS: list[tuple[str, Json, str]] = [
     ("a platform that is none", {"platform": "amd64"}, "invalid value: amd64: spec.platform"),
     ("a stage that is none", {"target": "--x"}, "invalid value: --x: spec.target"),
     ("an argument that is none", {"args": {"A=b": "c"}}, "invalid value: A=b: spec.args"),
+    (
+        "another namespace's caches",
+        {"args": {"BUILDKIT_CACHE_MOUNT_NS": "sec-b"}},
+        "invalid value: BUILDKIT_CACHE_MOUNT_NS: spec.args\nthe argument is set by the platform",
+    ),
+    (
+        "another frontend",
+        {"args": {"BUILDKIT_SYNTAX": "evil/frontend"}},
+        "invalid value: BUILDKIT_SYNTAX: spec.args\nthe argument is set by the platform",
+    ),
     ("half a secret", {"secrets": [{"id": "a"}]}, "missing field(s): spec.secrets[0].key, spec.secrets[0].name"),
 ]
 
