@@ -70,13 +70,15 @@ def shop(site: Site, program: Path) -> str:
     return f"shop.{VICTIM}.localhost"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def shop_address(site: Site, shop: str) -> str:
-    """Address of B's instance."""
+    """Address of B's newest instance."""
 
     def address() -> str:
         pods = json.loads(site.victim.kubectl("get", "pods", "-o", "json").stdout)["items"]
-        return next((str(pod["status"]["podIP"]) for pod in pods if "podIP" in pod["status"]), "")
+        pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        statuses = [pod["status"] for pod in pods if "shop" in pod["metadata"]["name"] and "podIP" in pod["status"]]
+        return str(statuses[-1]["podIP"]) if statuses else ""
 
     return eventually_sync(address, within=20, what="the address of B's instance")
 

@@ -10,7 +10,7 @@ from tests.waiting import eventually_sync
 pytestmark = [pytest.mark.docker, pytest.mark.kubectl]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def guarded(site: Site, world: Outside, shop_address: str, host_port: int) -> dict[str, tuple[str, int]]:
     """What the platform's packet filter alone keeps instances from."""
     return {
