@@ -66,7 +66,9 @@ def build(namespace: str, source: str, tag: str) -> dict[str, object]:
 
 
 def service(namespace: str, image: str, name: str, secrets: list[str]) -> dict[str, object]:
-    spec = {"containers": [{"image": image}], "imagePullSecrets": [{"name": secret} for secret in secrets]}
+    # Always: what a Build of the namespace made would be used without asking the registry.
+    container = {"image": image, "imagePullPolicy": "Always"}
+    spec = {"containers": [container], "imagePullSecrets": [{"name": secret} for secret in secrets]}
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",

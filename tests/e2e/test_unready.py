@@ -174,11 +174,12 @@ def test_a_failing_probe_is_shown_wherever_users_look(apply: Any, platform: Plat
         ("describe", "revision", f"{name}-00001"),
         ("describe", "ksvc", name),
     ):
-        assert message in platform.kubectl(*words).stdout, words
+        # The Event is written after the condition.
+        eventually_sync(lambda words=words: message in platform.kubectl(*words).stdout, within=SECONDS, what=str(words))
     events = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
     kinds = {one["involvedObject"]["kind"] for one in events if one["message"] == message}
     assert kinds == {"Pod", "Revision"}
-    assert message in knoll(platform, "explain", name)
+    eventually_sync(lambda: message in knoll(platform, "explain", name), within=SECONDS, what="explain")
     assert message[:40] in knoll(platform, "describe", name)
 
 
