@@ -231,7 +231,7 @@ def attributes(request: Request) -> Attributes:
     """What a request wants to do."""
     path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
     if namespace := upload_namespace(path):
-        # Whoever may build may send the source for it, and ask whether it is there.
+        # A user who may build may send the source for it, and ask whether it is there.
         return Attributes("create", BUILD_KIND.group, BUILD_KIND.plural, "", namespace)
     for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
         prefix = f"/apis/{group}/v1/"

@@ -4,12 +4,12 @@ The plain port asks for no token, so what it can see of a client has to do. A cl
 own here, which the kernel knows the owner of: the administrator is the user that runs this process, and root. Two more
 things are looked at, because the owner alone is not enough:
 
-- A socket that its process has closed already belongs to nobody, and the kernel says 0, which is root: such a socket
+- A socket that its process has closed already has no owner, and the kernel says 0, which is root: such a socket
   has no inode.
 - A container that shares this machine's network has users of the same numbers, root among them. Its processes have
-  another PID namespace, so the process that holds the socket must be in ours. Processes of others cannot be looked at
-  without being root; whoever's process cannot be seen is not the administrator, which also holds for root when this
-  process is not root's.
+  another PID namespace, so the process that holds the socket must be in ours. Only root sees the processes of other
+  users; a client whose process cannot be seen is not the administrator, and neither is root when this process is not
+  root's.
 
 In a container (Compose) clients of the machine come through the engine, which gives them the address of the network's
 gateway. There nothing more can be seen, and `KNOLL_API_TRUSTS_PLAIN=true` says that this address is believed. It is no

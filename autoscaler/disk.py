@@ -58,7 +58,7 @@ def requested(spec: InstanceSpec) -> int:
 
 
 def to_evict(used: Mapping[str, tuple[InstanceSpec, Usage]]) -> str | None:
-    """Who goes first while the disk is nearly full: who is furthest above what it asked for; None when nobody is.
+    """The instance to evict first when the disk is nearly full: the one furthest above its request; None if none is.
 
     Args: used: by instance.
     """

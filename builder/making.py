@@ -24,7 +24,7 @@ from knoll.store import Json, Store
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no image, or why nobody else has it."""
+    """Why there is no image, or why it was not pushed."""
 
     reason: str
     message: str

@@ -1,4 +1,4 @@
-"""What nobody needs any more is taken off the disk: images built or pulled for us, pins, uploads, layers."""
+"""Removes from the disk what is no longer needed: images built or pulled for us, pins, uploads, layers."""
 
 import asyncio
 import contextlib
@@ -148,7 +148,7 @@ def _take_away(
 
 
 def remove_uploads(folder: Path, wanted: set[str], now: float) -> None:
-    """Remove archives that no Build will read and nobody has asked for in a day. Args: wanted: `namespace/id`."""
+    """Remove archives that no Build will read and that were not used for a day. Args: wanted: `namespace/id`."""
     for path in folder.rglob("sha256-*"):
         if path.suffix or str(path.relative_to(folder)) in wanted:
             continue

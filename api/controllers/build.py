@@ -30,7 +30,7 @@ class Observed:
     asked: float = 0.0
     """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
     position: int = 1
-    """Among the Builds that nobody has begun, the next one first."""
+    """Among the Builds that wait, the next one first."""
     siblings: Sequence[Json] = ()
     """Builds of the same repository in its namespace, itself among them or not."""
     most_finished: int | None = None

@@ -246,7 +246,7 @@ def _build(body: Json, world: World) -> build.Observed:
 
 
 def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
-    """Place of a Build that nobody has begun: 1 for one that a builder is taking, last for one not handed over yet."""
+    """Place of a waiting Build: 1 for one that a builder is taking, last for one that is not queued yet."""
     if uid in queue:
         return queue.index(uid) + 1
     return 1 if asked else len(queue) + 1

@@ -1,6 +1,6 @@
 """The sandbox's image on the engine: made when it is missing, looked into before it is used, used by its id.
 
-Its name is for people. Whoever may tag images on the engine may let the name stand for another image.
+Its name is for people. A user who may tag images on the engine can make the name stand for another image.
 """
 
 import hashlib

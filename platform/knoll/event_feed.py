@@ -158,7 +158,7 @@ class Feed:
         found = {version_of(entry[0]): entry[1] for entry in entries}
         if tip in found:
             return last is None or bool(found[tip][b"e"] == last.packed)
-        # Only what is older than the newest events is trimmed. Whoever reads an emptied Redis sets its version anew, to
+        # Only what is older than the newest events is trimmed. A reader of an emptied Redis sets its version anew, to
         # the clock, so a version beyond ours is no proof that ours is still there: its events are.
         return tip + 1 in found or (last is None and int(version) == tip)
 

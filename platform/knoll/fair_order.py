@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 
 def fair_order(waiting: Iterable[tuple[str, str]], turns: Mapping[str, float]) -> list[str]:
-    """Arrange what waits so that namespaces take turns, whoever has how much waiting.
+    """Arrange what waits so that namespaces take turns, however much each has waiting.
 
     Within a namespace the order stays. Its n-th build has at most n of each other namespace before it.
 

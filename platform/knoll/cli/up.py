@@ -137,7 +137,7 @@ def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
 def redis_command(data: Path, users: Path | None = None) -> list[str]:
     """A Redis of our own: reachable by a socket in our folder alone, with every write on disk before it is answered.
 
-    Args: users: file of those that may log in; without it, whoever reaches the socket may do everything.
+    Args: users: file of those that may log in; without it, every client of the socket may do everything.
     """
     binary = shutil.which("redis-server")
     if binary is None:

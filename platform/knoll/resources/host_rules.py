@@ -1,7 +1,7 @@
 """Which hosts Routes have, and which no DomainMapping can have. Pure.
 
 A host that a Route has, or would have if it existed, belongs to the platform: with the default template every
-`NAME.NAMESPACE.localhost`. A DomainMapping of such a host would take the requests of whoever deploys that Route.
+`NAME.NAMESPACE.localhost`. A DomainMapping of such a host would take the requests for that Route.
 """
 
 import re
