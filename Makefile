@@ -26,7 +26,7 @@ engine: ## a running Docker Engine with Compose and Buildx; installed and starte
 images: engine ## the base images, or stand-ins for them where no registry answers
 	@scripts/base-images.sh
 
-redis dnsmasq nftables kubectl registry chromium:
+redis dnsmasq nftables kubectl registry chromium qemu:
 	@scripts/tools.sh $@
 
 build: images ## the image `knoll`, which all processes run from
@@ -44,7 +44,7 @@ logs: ## follow the logs of the platform's processes
 demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
-test: setup redis dnsmasq nftables registry chromium images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
+test: setup redis dnsmasq nftables registry chromium qemu images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
 	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs that Knoll's processes, tests and benchmarks run on the host. Does nothing for what is there already.
-# usage: scripts/tools.sh [redis|dnsmasq|nftables|python|kubectl|registry|chromium|bench]...
+# usage: scripts/tools.sh [redis|dnsmasq|nftables|python|kubectl|registry|chromium|qemu|bench]...
 #   redis     redis-server: the embedded Redis of `knoll up`, and the tests
 #   dnsmasq   dnsmasq: cluster-local names in the instances of `knoll up`, and the tests
 #   nftables  nft: keeps the instances of `knoll up` apart, and the tests
@@ -8,6 +8,7 @@
 #   kubectl   the tests with a real kubectl
 #   registry  docker-registry: the tests with a real registry
 #   chromium  the tests with a real browser
+#   qemu      an emulator of the other architecture: the tests of the sandbox's programs
 #   bench     nginx, wrk and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
 set -euo pipefail
@@ -49,6 +50,12 @@ tool() {
       nft_works || die '`nft list tables` does not run after nftables was installed'
       ;;
     chromium) need chromium 'Testing with a real browser' apt_install chromium ;;
+    qemu)
+      case $(uname -m) in
+        aarch64) need qemu-x86_64-static "Testing the sandbox's programs" apt_install qemu-user-static ;;
+        *) need qemu-aarch64-static "Testing the sandbox's programs" apt_install qemu-user-static ;;
+      esac
+      ;;
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
@@ -65,7 +72,7 @@ tool() {
       if ! have kubectl && [ "$(distribution)" = ubuntu ]; then die 'kubectl is missing; Ubuntu has it as a snap: snap install kubectl --classic'; fi
       need kubectl 'Testing with the real client' apt_install_newer kubectl
       ;;
-    *) die "no such tool: $1 (redis, dnsmasq, nftables, python, kubectl, registry, chromium, bench)" ;;
+    *) die "no such tool: $1 (redis, dnsmasq, nftables, python, kubectl, registry, chromium, qemu, bench)" ;;
   esac
 }
 

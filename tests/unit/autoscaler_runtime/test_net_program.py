@@ -14,6 +14,7 @@ import pytest
 
 from autoscaler.runtime.pause_image import program
 from autoscaler.runtime.sockets import parse
+from tests.conftest import need
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the program speaks to the Linux kernel")
@@ -28,8 +29,7 @@ EMULATORS = {"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}
 def net(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """The command; of another architecture than this machine's where an emulator is installed."""
     emulator = [] if request.param == NATIVE else [shutil.which(EMULATORS[request.param])]
-    if emulator == [None]:
-        pytest.skip(f"{EMULATORS[request.param]} is not installed")
+    need("QEMU", emulator != [None])
     path = tmp_path / "net"
     path.write_bytes(program(request.param, "net"))
     path.chmod(0o755)
