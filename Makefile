@@ -35,7 +35,7 @@ build: images ## the image `knoll`, which all processes run from
 up: build ## the platform, in containers, and wait until it is healthy
 	@scripts/up.sh
 
-down: ## stop the platform and remove what it made: containers, networks, volumes
+down: ## stop the platform and remove what it made: containers, networks, volumes; the build cache stays
 	@scripts/down.sh
 
 logs: ## follow the logs of the platform's processes
@@ -83,6 +83,7 @@ bench-scale: setup redis images ## many Services at zero: readiness, idle CPU, m
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
 	@scripts/lock.sh $(LOCK_ARGS)
 
-clean: down ## `down`, and the image and the Python environment too
+clean: ## `down`, and the build cache, the image and the Python environment too
+	@scripts/down.sh --build-cache
 	@docker image rm --force knoll >/dev/null 2>&1 || true
 	@rm -rf .venv

@@ -26,7 +26,7 @@ from bench.coldstart_parts import (
     until,
 )
 
-PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_seconds=0))}
+PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_seconds=0, eager=True))}
 
 
 spent: ContextVar[list[float]] = ContextVar("spent")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stop the platform and remove everything it made: processes, instances, networks and volumes. Images stay.
+# Stop the platform and remove everything it made: processes, instances, networks and volumes. Images stay, and so does
+# the build cache, which takes minutes to fill on a slow connection; `--build-cache` removes it too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -30,9 +31,19 @@ remove_networks() {
   [ "${#networks[@]}" -eq 0 ] || docker network rm "${networks[@]}"
 }
 
+remove_volumes() {
+  local project volumes
+  project=$(docker compose config --format json | python3 -c 'import json, sys; print(json.load(sys.stdin)["name"])')
+  mapfile -t volumes < <(docker volume ls --filter "label=com.docker.compose.project=$project" \
+    --format '{{.Name}} {{.Label "com.docker.compose.volume"}}' |
+    awk -v cache="${1:-}" '$2 != "buildkit" || cache == "--build-cache" { print $1 }')
+  [ "${#volumes[@]}" -eq 0 ] || docker volume rm "${volumes[@]}"
+}
+
 say 'Stopping the platform'
 timed 'processes' docker compose stop
 timed 'instances' remove_instances
 timed 'firewall rules' remove_rules
-timed 'docker compose down' docker compose down --volumes --remove-orphans
+timed 'docker compose down' docker compose down --remove-orphans
+timed 'volumes' remove_volumes "$@"
 timed 'networks' remove_networks
