@@ -24,9 +24,19 @@ from knoll.tenancy import has_tenants
 log = structlog.get_logger()
 
 Config = TypeVar("Config")
+Resolve = Callable[[str], Collection[Address]]
+"""Gives all addresses of a name."""
 
 EVERYTHING = Destinations(everything=True)
 NOTHING = Destinations()
+
+
+def resolved(host: str) -> Collection[Address]:
+    """All addresses of a name; none when it has none. Blocks."""
+    try:
+        return {ip_address(str(entry[4][0]).partition("%")[0]) for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +68,13 @@ class Access:
             return allowed
         return NOTHING if self.tenants else EVERYTHING
 
-    def check_registry(self, reference: str) -> None:
+    def check_registry(self, reference: str, resolve: Resolve = resolved) -> None:
         """Refuse a registry that must not be asked. Blocks: the host is resolved.
 
         Raises: ImageError.
         """
         host = registry_host(reference)
-        problem = refusal(host, self.registries) if host else ""
+        problem = refusal(host, self.registries, resolve) if host else ""
         if problem:
             raise ImageError(
                 f'image "{reference}": the registry {problem}, '
@@ -72,12 +82,12 @@ class Access:
             )
 
 
-def refusal(host: str, allowed: Destinations) -> str:
+def refusal(host: str, allowed: Destinations, resolve: Resolve = resolved) -> str:
     """Why a host must not be asked, as it is written and as it resolves now; empty when it may be. Blocks."""
     problem = host_problem(host, allowed)
-    if problem or allowed.allow_name(host):
+    if problem or literal(host) is not None or allowed.allow_name(host):
         return problem
-    addresses = resolved(host)
+    addresses = resolve(host)
     if not addresses:
         return "must have an address"
     return "" if allowed.allow_all(host, addresses) else INTERNAL_ADDRESS
@@ -99,17 +109,6 @@ def registry_host(reference: str) -> str:
     registry = parse_image(reference).registry
     host, colon, port = registry.rpartition(":")
     return host if colon and port.isdigit() else registry
-
-
-def resolved(host: str) -> Collection[Address]:
-    """All addresses of a host; none when it has none. Blocks."""
-    address = literal(host)
-    if address is not None:
-        return (address,)
-    try:
-        return {ip_address(str(entry[4][0]).partition("%")[0]) for entry in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return ()
 
 
 async def access_of(store: Store, built: BuiltImages, namespace: str) -> Access:
