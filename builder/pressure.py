@@ -1,6 +1,7 @@
 """Whether the engine's disk is nearly full, so that images and caches are to be removed now."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 from docker.errors import DockerException
@@ -24,28 +25,41 @@ LEAST_SECONDS = 60.0
 async def wait(settings: BuilderSettings, store: Store) -> bool:
     """Wait until the next clean-up is due; returns whether that is because the disk is nearly full."""
     clock = asyncio.get_running_loop().time
-    due, least = clock() + settings.prune_seconds, clock() + LEAST_SECONDS
-    while (now := clock()) < due:
-        await asyncio.sleep(min(LOOK_SECONDS, due - now))
-        if clock() >= least and await is_pressed(settings, store):
+    began = clock()
+    while pause := until_next_look(clock() - began, settings.prune_seconds):
+        await asyncio.sleep(pause)
+        if clock() - began >= LEAST_SECONDS and await is_pressed(store, lambda: _free(settings)):
             return True
     return False
 
 
-async def is_pressed(settings: BuilderSettings, store: Store) -> bool:
-    """Whether less is free than `disk-pressure-free` says; False when that cannot be found out."""
+def until_next_look(elapsed: float, period: float) -> float:
+    """Seconds until free space is compared again, or the clean-up is due in any case; 0 when it is due now. Pure.
+
+    Args:
+        elapsed: seconds since the last clean-up.
+        period: seconds from one clean-up to the next while there is no pressure.
+    """
+    return max(0.0, min(max(LEAST_SECONDS, elapsed + LOOK_SECONDS), period) - elapsed)
+
+
+async def is_pressed(store: Store, measure: Callable[[], int | None]) -> bool:
+    """Whether less is free than `disk-pressure-free` says; False when that cannot be found out.
+
+    Args: measure: bytes free on the engine's disk, None when that is not known; blocks.
+    """
     try:
         data = (await store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, security.NAME)).get("data") or {}
-        threshold = security.parse(data).disk_pressure_free
+        least = security.parse(data).disk_pressure_free
     except NotFoundError:
-        threshold = security.SecurityConfig().disk_pressure_free
+        least = security.SecurityConfig().disk_pressure_free
     except KnollError as error:
         log.warning("free space not compared", error=str(error))
         return False
-    free = await asyncio.to_thread(_free, settings)
-    if free is None or not threshold or free >= threshold:
+    free = await asyncio.to_thread(measure)
+    if free is None or not least or free >= least:
         return False
-    log.warning("disk pressure", free_bytes=free, least_bytes=threshold)
+    log.warning("disk pressure", free_bytes=free, least_bytes=least)
     return True
 
 
