@@ -1,8 +1,8 @@
 """The activator process: settings, logs, ports, and either the data path itself or the workers that carry it."""
 
-from knoll import lean
+from knoll.process import footprint
 
-lean.begin()
+footprint.begin()
 
 import argparse
 import asyncio
@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 import uvloop
 
-from activator import listeners
-from activator.worker import Inherited, Ports, run
-from activator.workers import Workers
-from knoll import logs
-from knoll.settings import ActivatorSettings
+from activator.frontend import listeners
+from activator.process.worker import Inherited, Ports, run
+from activator.process.workers import Workers
+from knoll.process import logs
+from knoll.process.settings import ActivatorSettings
 
 log = structlog.get_logger()
 

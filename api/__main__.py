@@ -1,8 +1,8 @@
 """The API process: settings, logs, Redis, store, HTTP servers, controllers, and a graceful end."""
 
-from knoll import lean
+from knoll.process import footprint
 
-lean.begin()
+footprint.begin()
 
 import asyncio
 import signal
@@ -13,17 +13,21 @@ from datetime import UTC, datetime
 import structlog
 import uvloop
 
-from api import access, certificates, owner, seeds, server
+from api import owner
 from api.app import create_app
+from api.auth import access
 from api.controllers.run import run as run_controllers
-from api.peers import Peers
-from api.server import ApiServer
-from knoll import logs, resealing
-from knoll.connect import connected
-from knoll.errors import KnollError
-from knoll.live import LiveConfig
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from api.http import certificates, server
+from api.http.peers import Peers
+from api.http.server import ApiServer
+from api.resource import bootstrap
+from knoll.auth import reencryption
+from knoll.process import logs
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.config_watcher import LiveConfig
+from knoll.store.redis_store import RedisStore
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
@@ -56,8 +60,8 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
 
         helpers = [
             following,
-            asyncio.create_task(seeds.keep(store, settings, planted)),
-            asyncio.create_task(resealing.at_start(redis, settings.keyring)),
+            asyncio.create_task(bootstrap.keep(store, settings, planted)),
+            asyncio.create_task(reencryption.at_start(redis, settings.keyring)),
             asyncio.create_task(_end(stop, servers, app.state.watches.close)),
             *([asyncio.create_task(_renew(settings, secure, planted))] if files else []),
         ]
@@ -107,7 +111,7 @@ async def _renew(settings: ApiSettings, secure: ApiServer, planted: Callable[[],
             log.warning("certificate not renewed; tried again tomorrow", error=str(error))
 
 
-async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: "seeds.Action") -> None:
+async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: "bootstrap.Action") -> None:
     await stop.wait()
     log.info("api stops")
     close_watches()
@@ -133,6 +137,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    lean.settle()
+    footprint.settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main()))

@@ -17,25 +17,31 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import access, authorization, discovery, openapi, paths, reviews, seeds, status, token_requests
-from api.admission import Admission
-from api.fair_use import FairUse
-from api.headers import AnswerHeaders
-from api.identity import Authenticator, service_account
-from api.intake import parsed_body
-from api.metrics import CONTENT_TYPE, Metrics
-from api.namespaces import Namespaces
-from api.origin import SameOriginOnly
-from api.resources import ResourceEndpoint
-from api.space import Space
-from api.streams import Streams
-from api.subresources import Subresources
-from api.uploads import Uploads
-from api.watches import Watches
-from api.writes import Writes
-from knoll import tokens
+from api.auth import access, authorization, reviews, token_requests
+from api.auth.fair_use import FairUse
+from api.auth.identity import Authenticator, service_account
+from api.auth.streams import Streams
+from api.http.body_reader import parsed_body
+from api.http.csrf_guard import SameOriginOnly
+from api.http.headers import AnswerHeaders
+from api.http.metrics import CONTENT_TYPE, Metrics
+from api.resource import bootstrap
+from api.resource.admission import Admission
+from api.resource.disk_guard import Space
+from api.resource.endpoint import ResourceEndpoint
+from api.resource.logs import Subresources
+from api.resource.namespaces import Namespaces
+from api.resource.uploads import Uploads
+from api.resource.watch import Watches
+from api.resource.write import Writes
+from api.schema import discovery, openapi
+from api.wire import paths, status
+from knoll.auth import tokens
 from knoll.config.platform import PlatformConfig
-from knoll.errors import (
+from knoll.process.settings import ApiSettings
+from knoll.redis.encryption import Keyring
+from knoll.store.protocol import Store
+from knoll.values.errors import (
     BadRequestError,
     KnollError,
     MethodNotAllowedError,
@@ -43,10 +49,7 @@ from knoll.errors import (
     StoreUnavailableError,
     UnauthorizedError,
 )
-from knoll.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT
-from knoll.sealing import Keyring
-from knoll.settings import ApiSettings
-from knoll.store import Store
+from knoll.values.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -196,7 +199,7 @@ def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
     async def ready(request: Request) -> Response:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await store.get(CORE_SERVICE.id, *seeds.LAST)
+                await store.get(CORE_SERVICE.id, *bootstrap.LAST)
         except TimeoutError:
             raise StoreUnavailableError(f"Redis did not answer within {READY_SECONDS:g} s") from None
         except NotFoundError:

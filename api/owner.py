@@ -13,13 +13,13 @@ import structlog
 import yaml
 from redis.asyncio import Redis
 
-from api import seeds
-from api.certificates import write_private
-from knoll import kubeconfig, tokens
-from knoll.errors import UnauthorizedError
-from knoll.kinds import CONFIG_MAP, SERVICE_ACCOUNT
-from knoll.settings import ApiSettings
-from knoll.store import Store
+from api.http.certificates import write_private
+from api.resource import bootstrap
+from knoll.auth import kubeconfig, tokens
+from knoll.process.settings import ApiSettings
+from knoll.store.protocol import Store
+from knoll.values.errors import UnauthorizedError
+from knoll.values.kinds import CONFIG_MAP, SERVICE_ACCOUNT
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: 
     namespace, name = kubeconfig.CLUSTER_INFO
     server = f"https://{settings.gateway_address}:{settings.api_tls_port}"
     public = yaml.safe_dump(kubeconfig.document(server, authority), sort_keys=False)
-    await seeds.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
+    await bootstrap.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
     account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
     key = await tokens.shared_key(redis, settings.keyring)
     path, now, uid = settings.kubeconfig, time.time(), account["metadata"]["uid"]

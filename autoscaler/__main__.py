@@ -4,9 +4,9 @@ Two words make it do something else: `--remove-all` takes the platform's contain
 instance network and prints this machine's address on it.
 """
 
-from knoll import lean
+from knoll.process import footprint
 
-lean.begin()
+footprint.begin()
 
 import asyncio
 import gc
@@ -22,24 +22,24 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from autoscaler import metrics, views
-from autoscaler.isolation import FirewallSocket, Isolation
-from autoscaler.loop import Autoscaler
+from autoscaler.decision.capacity import Machine
+from autoscaler.io import metrics, views
+from autoscaler.leader.leader import Autoscaler
+from autoscaler.node.isolation import FirewallSocket, Isolation
 from autoscaler.probes.checks import Checker
-from autoscaler.room import Machine
-from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.revisions.revision_scaler import Scaler
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
-from autoscaler.scaler import Scaler
-from knoll import admin, logs
-from knoll.connect import Backoff, connect
-from knoll.errors import KnollError
-from knoll.instances import INSTANCES, RevisionInstances
-from knoll.lease import Lease
-from knoll.redis_store import SMALL_RING, RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
-from knoll.settings import AutoscalerSettings
-from knoll.tokens import shared_key
+from knoll.auth.tokens import shared_key
+from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.messages.scale import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
+from knoll.process import admin, logs
+from knoll.process.settings import AutoscalerSettings
+from knoll.redis.client import Backoff, connect
+from knoll.redis.lease import Lease
+from knoll.store.redis_store import SMALL_RING, RedisStore
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
             metrics.exposition(lambda: holder.scalers),
         )
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
-        lean.settle()
+        footprint.settle()
         gc.set_threshold(10_000, 20, 100)  # seldom by itself, in the middle of a start: the loop has its own times
         await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import coldstart_platform, coldstart_runtime
 from bench.coldstart_parts import AT_ONCE, Samples, build_image, remove_image, report
-from knoll.settings import AutoscalerSettings
+from knoll.process.settings import AutoscalerSettings
 from tests.e2e.platform import running
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import until_ready
 from autoscaler.probes.spec import Probe, Probes, TcpCheck
-from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.engine import Engine, Query
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker.engine import Engine, Query
 from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
 from bench.coldstart_parts import (
     AT_ONCE,

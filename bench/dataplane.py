@@ -15,8 +15,8 @@ from bench.lib import load
 from bench.lib.load import result
 from bench.lib.quota import bounded
 from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port, wait_for_port
-from knoll.scaling import Endpoint
-from knoll.traffic import DataPlane
+from knoll.messages.routing import DataPlane
+from knoll.messages.scale import Endpoint
 
 GIB = 1024**3
 WORKER_PART = 0.15
@@ -214,7 +214,7 @@ def _all(stage: Stage, rounds: int, only: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    from activator.listeners import more_files
+    from activator.frontend.listeners import more_files
 
     more_files()
     main()

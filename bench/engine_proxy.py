@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from autoscaler.probes.checks import Checker
-from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.engine import Engine
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker.engine import Engine
 from bench.coldstart_parts import IMAGE, SOCKET, build_image, command, remove_image
 from bench.coldstart_runtime import Bench
 from tests.waiting import eventually_sync

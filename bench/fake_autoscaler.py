@@ -3,10 +3,10 @@
 import asyncio
 
 from autoscaler.__main__ import OpenRuntime, serve
-from autoscaler.runtime.fake import FakeEngine, FakeRuntime
 from autoscaler.runtime.protocol import Capacity
-from knoll import logs
-from knoll.settings import AutoscalerSettings
+from knoll.process import logs
+from knoll.process.settings import AutoscalerSettings
+from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
 
 ENDLESS = Capacity(10_000.0, 1 << 50)
 

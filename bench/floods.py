@@ -16,11 +16,11 @@ from pathlib import Path
 import hpack
 import uvloop
 
-from activator.h2_frames import PREFACE, Frame
+from activator.wire.http2_frames import PREFACE, Frame
 from bench.lib import load
 from bench.lib.load import result
 from bench.lib.stage import HOST, Activator, Stage
-from knoll.scaling import Endpoint
+from knoll.messages.scale import Endpoint
 
 MEGABYTE = 1_000_000
 SECONDS = 2.0

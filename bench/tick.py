@@ -7,9 +7,9 @@ from typing import Any
 
 import structlog
 
-from autoscaler.scaler import Scaler
+from autoscaler.revisions.revision_scaler import Scaler
 from knoll.config.platform import PlatformConfig
-from knoll.reports import RevisionReport
+from knoll.messages.reports import RevisionReport
 from knoll.resources.scaling import scaling_spec
 from tests.unit.autoscaler.revisions import revision
 

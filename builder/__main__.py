@@ -1,8 +1,8 @@
 """The builder process: keeps its workers running and says how it is."""
 
-from knoll import lean
+from knoll.process import footprint
 
-lean.begin()
+footprint.begin()
 
 import asyncio
 import signal
@@ -13,13 +13,15 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from builder import buildkit, forks, jobs, pressure, pruning, worker
-from builder.resolving import Resolver
-from knoll import admin, logs
-from knoll.connect import connect
-from knoll.errors import RuntimeUnavailableError, StoreUnavailableError
-from knoll.redis_store import RedisStore
-from knoll.settings import BuilderSettings
+from builder.build import buildkit
+from builder.images.resolving import Resolver
+from builder.maintenance import pressure, pruning
+from builder.process import jobs, prefork, worker
+from knoll.process import admin, logs
+from knoll.process.settings import BuilderSettings
+from knoll.redis.client import connect
+from knoll.store.redis_store import RedisStore
+from knoll.values.errors import RuntimeUnavailableError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -78,7 +80,7 @@ async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) 
 def main() -> None:
     settings = jobs.load()
     logs.set_up(settings.log_level, settings.log_format, "builder")
-    forks.keep_running(processes(settings))
+    prefork.keep_running(processes(settings))
 
 
 if __name__ == "__main__":

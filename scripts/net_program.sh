@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compile autoscaler/runtime/net_program.c for both architectures into autoscaler/runtime/net_program.py.
+# Compile autoscaler/runtime/docker/net_program.c for both architectures into autoscaler/runtime/docker/net_program.py.
 # Needed after a change of the C source alone; what it writes is committed.
 # usage: scripts/net_program.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-source=autoscaler/runtime/net_program.c target=autoscaler/runtime/net_program.py
+source=autoscaler/runtime/docker/net_program.c target=autoscaler/runtime/docker/net_program.py
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

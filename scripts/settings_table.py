@@ -1,4 +1,4 @@
-"""Write the README's table of settings anew from `knoll.settings`: `python scripts/settings_table.py`."""
+"""Write the README's table of settings anew from `knoll.process.settings`: `python scripts/settings_table.py`."""
 
 import ast
 import inspect
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from knoll import settings
+from knoll.process import settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 HEAD = "| variable | default | meaning |\n|---|---|---|\n"

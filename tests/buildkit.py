@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.buildkit import Daemon
-from knoll.settings import BUILDKIT_IMAGE, BuilderSettings
+from builder.build.buildkit import Daemon
+from knoll.process.settings import BUILDKIT_IMAGE, BuilderSettings
 from tests.conftest import need
 from tests.waiting import eventually_sync
 

@@ -1,18 +1,18 @@
-"""Publishes what the data path needs of objects: see `knoll.gateway_objects`."""
+"""Publishes what the data path needs of objects: see `knoll.tables.gateway_objects`."""
 
 import asyncio
 
 import structlog
 
-from knoll import kinds
-from knoll.connect import Backoff
-from knoll.errors import KnollError
-from knoll.gateway_objects import KINDS, GatewayObject, field_of, holds, pack, wanted
-from knoll.informer import Informers, Notice
-from knoll.resources.labels import SYSTEM_NAMESPACE
-from knoll.sealing import Keyring
-from knoll.store import Json
-from knoll.tables import Table
+from knoll.redis.client import Backoff
+from knoll.redis.encryption import Keyring
+from knoll.store.informer import Informers, Notice
+from knoll.store.protocol import Json
+from knoll.tables.gateway_objects import KINDS, GatewayObject, field_of, holds, pack, wanted
+from knoll.tables.protocol import Table
+from knoll.values import kinds
+from knoll.values.errors import KnollError
+from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 

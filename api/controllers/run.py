@@ -7,22 +7,23 @@ import socket
 import structlog
 from redis.asyncio import Redis
 
-from api.controllers.backing import Gateway
+from api.controllers.engine.loop import Controllers, Tables
 from api.controllers.gateway_publisher import GatewayPublisher
-from api.controllers.loop import Controllers, Tables
-from api.controllers.quota_use import QuotaUse
-from api.controllers.showing import Showing
-from knoll import jobs, kinds, scaling, traffic
-from knoll.collector import Collector
-from knoll.connect import unsafe_settings
-from knoll.gateway_objects import GATEWAY_OBJECTS, GatewayObject
-from knoll.informer import Informer, Informers
-from knoll.instances import INSTANCES, RevisionInstances
-from knoll.job_queue import JobQueue
-from knoll.lease import Lease
-from knoll.redis_tables import RedisTable
-from knoll.settings import ApiSettings
-from knoll.store import Store
+from api.controllers.pods.knative_objects import Gateway
+from api.controllers.pods.pod_sync import Showing
+from api.controllers.pods.quota_use import QuotaUse
+from knoll.builds.queue import JobQueue
+from knoll.messages import builds, routing, scale
+from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import unsafe_settings
+from knoll.redis.lease import Lease
+from knoll.store.informer import Informer, Informers
+from knoll.store.owner_gc import Collector
+from knoll.store.protocol import Store
+from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
 
 log = structlog.get_logger()
 
@@ -34,11 +35,11 @@ OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.
 def tables_on(redis: "Redis") -> Tables:
     """The tables that the controllers write or follow."""
     return Tables(
-        routing=RedisTable(redis, traffic.ROUTING, traffic.RouteEntry),
-        unresolved=RedisTable(redis, jobs.UNRESOLVED, jobs.Unresolved),
-        resolutions=RedisTable(redis, jobs.RESOLUTIONS, jobs.Resolution),
-        builds=RedisTable(redis, jobs.BUILDS, jobs.BuildProgress),
-        scale=RedisTable(redis, scaling.SCALE, scaling.ScaleStatus),
+        routing=RedisTable(redis, routing.ROUTING, routing.RouteEntry),
+        unresolved=RedisTable(redis, builds.UNRESOLVED, builds.Unresolved),
+        resolutions=RedisTable(redis, builds.RESOLUTIONS, builds.Resolution),
+        builds=RedisTable(redis, builds.BUILDS, builds.BuildProgress),
+        scale=RedisTable(redis, scale.SCALE, scale.ScaleStatus),
     )
 
 

@@ -20,7 +20,7 @@ from yarl import URL
 from autoscaler.probes.grpc_health import GrpcHealthError, serving
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
 from autoscaler.runtime.protocol import ExecResult
-from knoll.errors import KnollError
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 

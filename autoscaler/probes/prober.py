@@ -23,7 +23,7 @@ from autoscaler.probes.schedule import (
 )
 from autoscaler.probes.spec import Probe, Probes
 from autoscaler.runtime.protocol import ExecResult, Runtime
-from knoll.errors import KnollError
+from knoll.values.errors import KnollError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from knoll.errors import KnollError
-from knoll.registry_secrets import Known
+from knoll.auth.registry_secrets import Known
+from knoll.values.errors import KnollError
 
 ADDRESS = "\0address\0"
 """Stands in a container's variables, command and arguments for the instance's IP address, which is known once it has a

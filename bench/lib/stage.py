@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from knoll.connect import connected
-from knoll.redis_tables import RedisTable
-from knoll.scaling import ENDPOINTS, Endpoint, RevisionEndpoints
-from knoll.traffic import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
+from knoll.redis.client import connected
+from knoll.tables.redis_tables import RedisTable
 
 PROXY_CORE, LOAD_CORE = "0", "1"
 HOST = "127.0.0.1"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from knoll import names_server
+from knoll.process import dns_server
 from tests.component.activator.test_configured import certificate
 from tests.conftest import need
 from tests.e2e.calling import LOCAL, Caller, image, service  # noqa: F401 - a fixture
@@ -27,7 +27,7 @@ DOMAIN = "shop.example.com"
 @pytest.fixture(scope="module")
 def services(platform: Platform, image: str) -> Iterator[None]:  # noqa: F811
     """A public caller, a cluster-local Service beside it, one in another namespace."""
-    need("DNSMASQ", names_server.program() is not None)
+    need("DNSMASQ", dns_server.program() is not None)
     platform.kubectl("create", "namespace", "team")
     manifest = service("caller") + service("inner", labels=LOCAL) + service("inner", "team", LOCAL)
     platform.kubectl("apply", "-f", "-", stdin=manifest)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from knoll.firewall import nft
-from knoll.settings import BUILDKIT_IMAGE
+from knoll.process.settings import BUILDKIT_IMAGE
 from tests.conftest import need
 from tests.e2e.platform import Platform, running
 from tests.waiting import eventually_sync

@@ -7,13 +7,13 @@ import sys
 
 import click
 
-from knoll.errors import KnollError, NotFoundError, StoreUnavailableError
+from knoll.values.errors import KnollError, NotFoundError, StoreUnavailableError
 
 COMMANDS = {
     "up": "up", "down": "down", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services",
     "describe": "describe", "explain": "explain", "traffic": "traffic", "rollback": "traffic", "logs": "services",
-    "export": "export", "doctor": "setup", "kubeconfig": "identity", "secrets": "keys",
-    "redis-acl": "keys", "completion": "setup",
+    "export": "export", "doctor": "doctor", "kubeconfig": "identity", "secrets": "keys",
+    "redis-acl": "keys", "completion": "doctor",
 }  # fmt: skip
 """Each command and the module here that has it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}

@@ -1,11 +1,11 @@
 """Where the command begins: `knoll`, or `python -m knoll.cli`."""
 
-from knoll import lean
+from knoll.process import footprint
 
 
 def run() -> None:
     # httpx would load them for HTTP/2 and for a command of its own: a tenth of what a short command takes.
-    lean.hide("h2", "pygments")
+    footprint.hide("h2", "pygments")
     from knoll.cli import main
 
     main(prog_name="knoll")

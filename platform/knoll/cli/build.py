@@ -12,15 +12,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from knoll import kinds
-from knoll.build_steps import Steps
+from knoll.builds.progress import Steps
+from knoll.builds.recipes import Recipe, Tree, detect
 from knoll.cli.client import Client, chunks
+from knoll.cli.connection import client_options
 from knoll.cli.output import output_option, show
 from knoll.cli.pack import NEVER_SOURCE, files, pack
-from knoll.cli.target import client_options
 from knoll.cli.terminal import clean, echo, write
-from knoll.errors import KnollError, SourceError
-from knoll.recipes import Recipe, Tree, detect
+from knoll.values import kinds
+from knoll.values.errors import KnollError, SourceError
 
 SHOWN_LINES = 100
 """Of a failed build's output, the last so many."""

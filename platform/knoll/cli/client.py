@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import msgspec
 
-from knoll import kinds
-from knoll.errors import (
+from knoll.values import kinds
+from knoll.values.errors import (
     BadRequestError,
     ConflictError,
     ForbiddenError,

@@ -12,12 +12,12 @@ from rich.console import Console
 from knoll.cli import terminal
 from knoll.cli.build import recipe_for, run, upload, verbose_option
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.output import output_option, show
+from knoll.cli.service_update import until_ready, write
 from knoll.cli.services import percents, summary
-from knoll.cli.target import client_options
 from knoll.cli.terminal import echo
-from knoll.cli.writes import until_ready, write
-from knoll.errors import BadRequestError
+from knoll.values.errors import BadRequestError
 
 Body = dict[str, Any]
 

@@ -4,15 +4,14 @@ from typing import Any
 
 import click
 
-from knoll import kinds
 from knoll.cli import output as printed
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.output import age, one_line, output_option
+from knoll.cli.service_update import ready
 from knoll.cli.services import summary
-from knoll.cli.target import client_options
 from knoll.cli.terminal import echo
-from knoll.cli.writes import ready
-from knoll.resources import labels
+from knoll.values import kinds, labels
 
 LAST_EVENTS = 10
 Body = dict[str, Any]

@@ -8,16 +8,16 @@ from typing import Any
 import click
 from watchfiles import DefaultFilter, watch
 
-from knoll import kinds
-from knoll.cli import shares
+from knoll.cli import traffic_split
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.deploy import Deployment, name_of, say, source_options, variables
-from knoll.cli.follow import Follower
+from knoll.cli.log_follower import Follower
 from knoll.cli.pack import NEVER_SOURCE, files
 from knoll.cli.services import summary
-from knoll.cli.target import client_options
 from knoll.cli.terminal import write
-from knoll.errors import KnollError, StoreUnavailableError
+from knoll.values import kinds
+from knoll.values.errors import KnollError, StoreUnavailableError
 
 QUIET_MS = 200
 """An editor writes a file in several steps, a checkout writes many: a change counts once it is over this long."""
@@ -110,7 +110,7 @@ def _serve(wanted: Deployment, last: str) -> str:
 def _to_latest(service: dict[str, Any]) -> None:
     if service["spec"].get("traffic"):
         before = service["spec"]["traffic"]
-        service["spec"]["traffic"] = shares.split(service["metadata"]["name"], {"latest": 100}, [], before)
+        service["spec"]["traffic"] = traffic_split.split(service["metadata"]["name"], {"latest": 100}, [], before)
 
 
 def _short(pod: str) -> str:

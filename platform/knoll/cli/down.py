@@ -12,8 +12,8 @@ import click
 from rich.console import Console
 
 from knoll.cli import running
-from knoll.cli.folder import data_option
-from knoll.errors import KnollError
+from knoll.cli.state_folder import data_option
+from knoll.values.errors import KnollError
 
 STOP_SECONDS = 120
 """Requests in flight may take their time."""

@@ -5,13 +5,12 @@ from typing import Any
 
 import click
 
-from knoll import kinds
 from knoll.cli import output as printed
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.output import age, output_option
-from knoll.cli.target import client_options
 from knoll.cli.terminal import echo
-from knoll.resources import labels
+from knoll.values import kinds, labels
 
 Body = dict[str, Any]
 

@@ -8,13 +8,12 @@ import click
 import msgspec
 import yaml
 
-from knoll import kinds
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.output import show
-from knoll.cli.target import client_options
 from knoll.cli.terminal import echo
-from knoll.errors import KnollError
-from knoll.resources import labels, names
+from knoll.values import kinds, labels, names
+from knoll.values.errors import KnollError
 
 Body = dict[str, Any]
 

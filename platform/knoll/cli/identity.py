@@ -4,11 +4,11 @@ import re
 
 import click
 
-from knoll import kubeconfig as files
+from knoll.auth import kubeconfig as files
 from knoll.cli.client import Client
-from knoll.cli.target import client_options
-from knoll.errors import BadRequestError
-from knoll.kinds import CONFIG_MAP
+from knoll.cli.connection import client_options
+from knoll.values.errors import BadRequestError
+from knoll.values.kinds import CONFIG_MAP
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

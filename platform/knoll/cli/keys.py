@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
-from knoll import key_files, redis_rights, resealing, sealing
-from knoll.cli.folder import data_option
-from knoll.connect import connected
-from knoll.errors import BadRequestError
-from knoll.settings import CommonSettings
+from knoll.auth import key_files, reencryption
+from knoll.auth import redis_acl as redis_rights
+from knoll.cli.state_folder import data_option
+from knoll.process.settings import CommonSettings
+from knoll.redis import encryption
+from knoll.redis.client import connected
+from knoll.values.errors import BadRequestError
 
 _FOLDER = Path("state", "keys")
 
@@ -87,18 +89,18 @@ def _settings(data: Path, folder: Path, redis_url: str | None) -> CommonSettings
 
 async def _discard(settings: CommonSettings) -> list[str]:
     async with connected(settings.redis_url, "knoll-secrets") as redis:
-        return await resealing.discard_unreadable(redis, settings.keyring)
+        return await reencryption.discard_unreadable(redis, settings.keyring)
 
 
 async def _rotate(folder: Path, settings: CommonSettings) -> int:
     for name in key_files.HOLDERS:
         before = key_files.keyring(folder, name)[:1]
-        fresh = sealing.Key.fresh()
+        fresh = encryption.Key.fresh()
         # Every process can read what is sealed with the new key before one of them uses it.
         key_files.keep(folder, name, (*before, fresh))
         key_files.keep(folder, name, (fresh, *before))
     async with connected(settings.redis_url, "knoll-secrets") as redis:
-        return await resealing.reseal(redis, settings.keyring)
+        return await reencryption.reseal(redis, settings.keyring)
 
 
 @click.command("redis-acl")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from knoll.errors import SourceError
+from knoll.values.errors import SourceError
 
 NEVER_SOURCE = (".git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.env")
 """Left out of a folder whose Dockerfile is ours, unless it has a .dockerignore of its own."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from knoll.errors import KnollError
+from knoll.values.errors import KnollError
 
 _FILE = "up.json"
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import click
 
-from knoll import kinds
 from knoll.cli import output as printed
-from knoll.cli import shares
+from knoll.cli import traffic_split
 from knoll.cli.client import Client
-from knoll.cli.follow import APP, Follower
+from knoll.cli.connection import client_options
+from knoll.cli.log_follower import APP, Follower
 from knoll.cli.output import one_line, output_option
-from knoll.cli.target import client_options
+from knoll.cli.service_update import ready
 from knoll.cli.terminal import echo
-from knoll.cli.writes import ready
-from knoll.resources import labels
+from knoll.values import kinds, labels
 
 Body = dict[str, Any]
 
@@ -46,7 +45,7 @@ def summary(service: Body) -> Body:
         "ready": condition.get("status", "Unknown"),
         "url": found.get("url", ""),
         "latestReadyRevision": found.get("latestReadyRevisionName", ""),
-        "traffic": shares.by_revision(found.get("traffic", [])),
+        "traffic": traffic_split.by_revision(found.get("traffic", [])),
         "message": "" if condition.get("status") == "True" else condition.get("message", ""),
     }
 

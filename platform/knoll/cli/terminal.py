@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from knoll.resources.names import shown
+from knoll.values.names import shown
 
 if TYPE_CHECKING:
     from rich.console import Console  # takes long to load, and most commands print nothing with it

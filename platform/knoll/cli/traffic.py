@@ -5,14 +5,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from knoll import kinds
 from knoll.cli import output as printed
-from knoll.cli import shares
+from knoll.cli import traffic_split
 from knoll.cli.client import Client
+from knoll.cli.connection import client_options
 from knoll.cli.output import output_option
-from knoll.cli.target import client_options
-from knoll.cli.writes import until_ready, write
-from knoll.resources import labels
+from knoll.cli.service_update import until_ready, write
+from knoll.values import kinds, labels
 
 Body = dict[str, Any]
 
@@ -33,7 +32,7 @@ def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, cli
     if not to_latest and not split:
         _show(client.get(kinds.SERVICE, namespace, name), None, output)
         return
-    _shift(client, namespace, name, {"latest": 100} if to_latest else shares.parsed(split), output)
+    _shift(client, namespace, name, {"latest": 100} if to_latest else traffic_split.parsed(split), output)
 
 
 @click.command()
@@ -44,8 +43,10 @@ def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, cli
 def rollback(name: str, revision: str | None, output: str, client: Client, namespace: str) -> None:
     """Give all requests of a Service to an earlier revision."""
     if revision is None:
-        serving = shares.most(client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", []))
-        revision = shares.before_that(client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}"), serving)
+        serving = traffic_split.most(client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", []))
+        revision = traffic_split.before_that(
+            client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}"), serving
+        )
     _shift(client, namespace, name, {revision: 100}, output)
 
 
@@ -55,7 +56,7 @@ def _shift(client: Client, namespace: str, name: str, wanted: dict[str, int], ou
 
     def change(service: Body) -> None:
         old = service["spec"].get("traffic", [])
-        service["spec"]["traffic"] = shares.split(name, wanted, revisions, old)
+        service["spec"]["traffic"] = traffic_split.split(name, wanted, revisions, old)
 
     written = write(client, namespace, name, change)
     with Console(stderr=True).status("waiting until every proxy knows"):
@@ -64,8 +65,8 @@ def _shift(client: Client, namespace: str, name: str, wanted: dict[str, int], ou
 
 
 def _show(before: Body, after: Body | None, output: str) -> None:
-    first = shares.by_revision(before.get("status", {}).get("traffic", []))
-    second = shares.by_revision(after.get("status", {}).get("traffic", [])) if after else {}
+    first = traffic_split.by_revision(before.get("status", {}).get("traffic", []))
+    second = traffic_split.by_revision(after.get("status", {}).get("traffic", [])) if after else {}
     if output != "text":
         printed.show({"before": first, "after": second} if after else first, output)
         return

@@ -15,14 +15,15 @@ import structlog
 from rich.console import Console
 from rich.markup import escape
 
-from knoll import key_files, logs
-from knoll.cli import inside, keys, running
-from knoll.cli.folder import data_option
+from knoll.auth import key_files
+from knoll.cli import instance_network, keys, running
+from knoll.cli.state_folder import data_option
 from knoll.cli.terminal import write
-from knoll.errors import KnollError
 from knoll.firewall import nft
-from knoll.settings import BUILDKIT_IMAGE, ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
-from knoll.supervise import Child, keep_running
+from knoll.process import logs
+from knoll.process.settings import BUILDKIT_IMAGE, ActivatorSettings, ApiSettings, AutoscalerSettings, BuilderSettings
+from knoll.process.supervise import Child, keep_running
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
@@ -90,7 +91,7 @@ def up(
     }
     if not nft.obstacle():
         environment["KNOLL_FIREWALL_SOCKET"] = str((data / "firewall.sock").resolve())
-    names = inside.make_folder(platform, data)
+    names = instance_network.make_folder(platform, data)
     with running.held(data, environment):
         run = _run(
             console, data, environment, names, own_redis=not redis_url, users=users, keep_instances=keep_instances
@@ -189,7 +190,7 @@ async def _run(
 
         for name in ("api", "builder"):
             start(name, [sys.executable, "-m", name], {})
-        found = await inside.look(environment, names)
+        found = await instance_network.look(environment, names)
         if found.warning:
             console.print(f"[bold yellow]warning[/] {escape(found.warning)}", highlight=False)
         if "KNOLL_FIREWALL_SOCKET" in environment:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from knoll.config.reader import Data, Reader
-from knoll.resources.names import Named, render
+from knoll.values.names import Named, render
 
 NAME = "config-defaults"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import yaml
 
 from knoll.config.reader import Data, Reader
-from knoll.resources import labels as well_known
-from knoll.resources.names import CLUSTER_DOMAIN, subdomain_problems
+from knoll.values import labels as well_known
+from knoll.values.names import CLUSTER_DOMAIN, subdomain_problems
 
 NAME = "config-domain"
 DEFAULT_DOMAIN = "localhost"

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, cast
 
 from knoll.config.reader import Data, Reader
-from knoll.resources.names import Named, dns_1035_problems, render, subdomain_problems
+from knoll.values.names import Named, dns_1035_problems, render, subdomain_problems
 
 NAME = "config-network"
 

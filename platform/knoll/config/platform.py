@@ -15,9 +15,9 @@ from knoll.config.network import NetworkConfig
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.reader import Data
 from knoll.config.security import SecurityConfig
-from knoll.errors import InvalidConfigError
-from knoll.kinds import CONFIG_MAP
-from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.values.errors import InvalidConfigError
+from knoll.values.kinds import CONFIG_MAP
+from knoll.values.labels import SYSTEM_NAMESPACE
 
 _PARTS = {
     module.NAME: (part, module)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from knoll.errors import InvalidConfigError
-from knoll.resources.duration import format_duration, parse_duration
-from knoll.resources.numbers import WHOLE, parse_number
-from knoll.resources.quantity import canonical
+from knoll.values.duration import format_duration, parse_duration
+from knoll.values.errors import InvalidConfigError
+from knoll.values.numbers import WHOLE, parse_number
+from knoll.values.quantity import canonical
 
 Data = Mapping[str, str]
 

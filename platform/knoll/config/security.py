@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from knoll.config.egress import EgressRule, parse_egress
 from knoll.config.reader import Data, Reader
-from knoll.resources.destinations import Destinations
-from knoll.resources.quantity import parse_quantity
+from knoll.values.destinations import Destinations
+from knoll.values.quantity import parse_quantity
 
 NAME = "config-security"
 EGRESS_ANNOTATION = "knoll.dev/egress"

@@ -1,8 +1,8 @@
 """The firewall process: `python -m knoll.firewall`; with `--remove` it takes the platform's rules away and ends."""
 
-from knoll import lean
+from knoll.process import footprint
 
-lean.begin()
+footprint.begin()
 
 import asyncio
 import os
@@ -18,12 +18,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from knoll import admin, logs
-from knoll.errors import KnollError
 from knoll.firewall import nft, policy
 from knoll.firewall.keeper import Keeper
 from knoll.firewall.ruleset import Wiring
-from knoll.settings import FirewallSettings
+from knoll.process import admin, logs
+from knoll.process.settings import FirewallSettings
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
@@ -87,7 +87,7 @@ async def serve(settings: FirewallSettings, path: Path) -> None:
     listener = _listen(path)
     keeping = asyncio.create_task(keeper.run())
     serving = asyncio.create_task(admin.serve(admin.app(ready, routes(keeper)), str(path), 0, stop, listener=listener))
-    lean.settle()
+    footprint.settle()
     try:
         await asyncio.wait({keeping, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from knoll.errors import KnollError
+from knoll.values.errors import KnollError
 
 MISSING = "nft is not installed: install it (Debian: apt-get install nftables)"
 SECONDS = 20.0

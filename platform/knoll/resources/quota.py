@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from knoll.resources.quantity import canonical, parse_quantity
+from knoll.values.quantity import canonical, parse_quantity
 
 Json = dict[str, Any]
 Amounts = Mapping[str, Fraction]

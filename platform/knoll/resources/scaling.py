@@ -9,13 +9,13 @@ from typing import Literal, TypeVar
 
 from knoll.config.autoscaler import HPA, TARGET_MIN
 from knoll.config.platform import PlatformConfig
-from knoll.resources import labels as known
-from knoll.resources.annotation_rules import CPU, MEMORY, RPS
-from knoll.resources.duration import parse_duration
-from knoll.resources.numbers import parse_number
-from knoll.resources.revision import Revision
-from knoll.resources.rollback import RollbackPolicy, parse_policy
-from knoll.resources.warm import WarmWindow, parse_windows
+from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
+from knoll.resources.annotations.warm_schedule import WarmWindow, parse_windows
+from knoll.resources.models.revision import Revision
+from knoll.resources.validation.annotation_rules import CPU, MEMORY, RPS
+from knoll.values import labels as known
+from knoll.values.duration import parse_duration
+from knoll.values.numbers import parse_number
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from knoll.connect import connect
+from knoll.redis.client import connect
 from tests.component.activator.stage import Stage, staged
 from tests.component.knoll.conftest import own_redis
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from activator.h2_frames import ACK, DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, Frame
+from activator.wire.http2_frames import ACK, DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, Frame
 from tests.component.activator.stage import HOST, Connection
 
 GET = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", HOST)]

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from activator.gateway import Gateway
-from activator.server import Client
-from activator.upstream import Instance
-from knoll.scaling import Endpoint, RevisionEndpoints
-from knoll.traffic import DataPlane, RouteEntry, Share
+from activator.backend.upstream import Instance
+from activator.frontend.http1_server import Client
+from activator.routing.gateway import Gateway
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.scale import Endpoint, RevisionEndpoints
 from tests.component.activator.stage import HOST, REVISION
 
 

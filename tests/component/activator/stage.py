@@ -6,10 +6,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from activator.gateway import Gateway
-from activator.listeners import Listeners, bind
-from knoll.scaling import Endpoint, RevisionEndpoints, StartTiming
-from knoll.traffic import DataPlane, RouteEntry, Share
+from activator.frontend.listeners import Listeners, bind
+from activator.routing.gateway import Gateway
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.scale import Endpoint, RevisionEndpoints, StartTiming
 
 HOST = "app.default.localhost"
 REVISION = "default/app-00001"

@@ -6,9 +6,9 @@ import time
 import msgspec
 import pytest
 
-from activator.websocket import GOING_AWAY
-from knoll.scaling import Endpoint, StartTiming
-from knoll.traffic import DataPlane, RouteEntry, Share
+from activator.wire.websocket import GOING_AWAY
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.scale import Endpoint, StartTiming
 from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
 from tests.conftest import free_port
@@ -370,7 +370,7 @@ async def test_an_unknown_host_is_told_so(stage: Stage) -> None:
 
 
 async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(stage: Stage) -> None:
-    from knoll.traffic import RouteEntry
+    from knoll.messages.routing import RouteEntry
 
     app = await stage.app()
     shares = (Share(REVISION, 100),)

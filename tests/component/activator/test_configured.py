@@ -14,13 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from activator.configured import Configured
-from activator.listeners import Listeners, bind
+from activator.frontend.listeners import Listeners, bind
+from activator.sync.config_watch import Configured
 from knoll.config.request_log import FIELDS
-from knoll.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
-from knoll.memory_store import MemoryStore
-from knoll.traffic import DataPlane, RouteEntry, Share
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 from tests.component.activator.stage import HOST, App, Stage
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 DOMAIN = "shop.example.com"
@@ -321,7 +321,7 @@ async def test_of_many_requests_a_part_is_logged(
     stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = iter([0.1, 0.9, 0.2, 0.3, 0.24] * 2)
-    monkeypatch.setattr("activator.access_log.random.random", lambda: next(drawn))
+    monkeypatch.setattr("activator.sync.access_log.random.random", lambda: next(drawn))
     await stage.serving()
     maps = config_map("config-observability")
     maps["data"] = {"logging.enable-request-log": "true", "logging.request-log-sample-rate": "0.25"}
@@ -365,7 +365,7 @@ async def test_what_clients_may_say_of_themselves_follows_config_network(stage: 
 async def test_a_tls_handshake_that_does_not_end_is_ended_and_counted_until_then(
     stage: Stage, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr("activator.listeners.HANDSHAKE_SECONDS", 0.5)
+    monkeypatch.setattr("activator.frontend.listeners.HANDSHAKE_SECONDS", 0.5)
     stage.gateway.crowds.most = most
     port: int = stage.tls_port  # type: ignore[attr-defined]
     silent = [await stage.connect(port) for _ in range(2)]

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from activator.contained import contained
-from activator.h2_frames import PREFACE, Frame
+from activator.wire.contained import contained
+from activator.wire.http2_frames import PREFACE, Frame
 from tests.component.activator.pipes import Pipe, Scene, turns
 from tests.component.activator.stage import HOST
 

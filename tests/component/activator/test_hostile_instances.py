@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from activator.h2_frames import (
+from activator.wire.http2_frames import (
     ACK,
     DATA,
     GOAWAY,
@@ -16,7 +16,7 @@ from activator.h2_frames import (
     SETTINGS,
     WINDOW_UPDATE,
 )
-from knoll.traffic import DataPlane
+from knoll.messages.routing import DataPlane
 from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, frame
 from tests.component.activator.stage import Stage, read_request
 from tests.waiting import eventually

@@ -7,9 +7,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from activator.forwarding import Proxies
-from activator.heads import MAX_HEAD
-from knoll.traffic import DataPlane
+from activator.wire.forwarding import Proxies
+from activator.wire.http1_parser import MAX_HEAD
+from knoll.messages.routing import DataPlane
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually
 

@@ -9,9 +9,9 @@ import grpc.aio
 import httpx
 import pytest
 
-from activator.h2_server import Session
-from knoll.scaling import Endpoint
-from knoll.traffic import DataPlane
+from activator.frontend.http2_server import Session
+from knoll.messages.routing import DataPlane
+from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from h2.errors import ErrorCodes
 
-from activator.h2_frames import (
+from activator.frontend.http2_server import MAX_STREAMS
+from activator.wire.http2_frames import (
     CONTINUATION,
     DATA,
     GOAWAY,
@@ -18,7 +19,6 @@ from activator.h2_frames import (
     SETTINGS,
     WINDOW_UPDATE,
 )
-from activator.h2_server import MAX_STREAMS
 from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, GET, POST, Fields, Wire, frame, with_field
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually

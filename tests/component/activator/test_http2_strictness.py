@@ -7,7 +7,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from knoll.traffic import DataPlane
+from knoll.messages.routing import DataPlane
 from tests.component.activator.stage import HOST, Connection, Stage, read_request
 from tests.waiting import eventually
 
@@ -106,7 +106,7 @@ async def test_streams_end_before_a_drained_connection_does(
     stage: Stage, busy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if busy:
-        monkeypatch.setattr("activator.h2_server.GOAWAY_SECONDS", 0.0)
+        monkeypatch.setattr("activator.frontend.http2_server.GOAWAY_SECONDS", 0.0)
     proceed, inside = asyncio.Event(), asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import httpx
 
-from knoll.scaling import Endpoint
-from knoll.traffic import DataPlane
+from knoll.messages.routing import DataPlane
+from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, Answer, App, Connection, Stage, read_request
 from tests.waiting import eventually
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from knoll import names_server
-from knoll.connect import connect
-from knoll.redis_tables import RedisTable
-from knoll.resources.names import local_hosts
-from knoll.traffic import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.process import dns_server
+from knoll.redis.client import connect
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.names import local_hosts
 from tests.component.activator.test_process import running, until_heard
 from tests.conftest import free_port, need
 from tests.waiting import eventually, eventually_sync
@@ -53,7 +53,7 @@ def ask(port: int, name: str, kind: int = A) -> tuple[int, list[str]]:
 @contextmanager
 def server(port: int, command: list[str], *more: str) -> Iterator[None]:
     """A dnsmasq that answers."""
-    need("DNSMASQ", names_server.program() is not None)
+    need("DNSMASQ", dns_server.program() is not None)
     process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
 
     def answers() -> bool:
@@ -94,7 +94,7 @@ def world() -> Iterator[int]:
 def names(folder: Path, world: int) -> Iterator[int]:
     """The port of the server that instances ask."""
     port = free_port()
-    with server(port, names_server.command(folder, "127.0.0.1", port), "--no-resolv", f"--server=127.0.0.1#{world}"):
+    with server(port, dns_server.command(folder, "127.0.0.1", port), "--no-resolv", f"--server=127.0.0.1#{world}"):
         yield port
 
 
@@ -167,7 +167,7 @@ def test_a_server_that_starts_again_knows_the_names_at_once(folder: Path) -> Non
     (folder / "default.shop").write_text(f"{GATEWAY} shop.default.svc.cluster.local\n")
     port = free_port()
     for _ in range(2):
-        with server(port, names_server.command(folder, "127.0.0.1", port)):
+        with server(port, dns_server.command(folder, "127.0.0.1", port)):
             assert ask(port, "shop.default.svc.cluster.local") == (NO_ERROR, [GATEWAY])
 
 
@@ -183,7 +183,7 @@ async def test_an_activator_that_starts_again_takes_away_what_is_gone(
 
 
 def test_the_server_says_what_it_lacks() -> None:
-    command = [sys.executable, "-m", "knoll.names_server"]
+    command = [sys.executable, "-m", "knoll.process.dns_server"]
     plain = {key: value for key, value in os.environ.items() if key != "KNOLL_NAMES_DIR"}
     done = subprocess.run(command, capture_output=True, text=True, env=plain)
     assert done.returncode
@@ -193,6 +193,6 @@ def test_the_server_says_what_it_lacks() -> None:
 def test_the_server_says_so_when_dnsmasq_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("KNOLL_NAMES_DIR", str(tmp_path))
-    monkeypatch.setattr(names_server, "PLACES", "")
+    monkeypatch.setattr(dns_server, "PLACES", "")
     with pytest.raises(SystemExit, match="dnsmasq-base"):
-        names_server.main()
+        dns_server.main()

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from knoll import keys
-from knoll.connect import connect
-from knoll.redis_tables import RedisTable
-from knoll.scaling import ENDPOINTS, Endpoint, RevisionEndpoints
-from knoll.traffic import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
+from knoll.redis import keys
+from knoll.redis.client import connect
+from knoll.tables.redis_tables import RedisTable
 from tests.component.activator.stage import HOST, REVISION, App, Connection, read_request
 from tests.component.knoll.conftest import RedisProcess
 from tests.conftest import free_port

@@ -20,11 +20,11 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from knoll import keys
-from knoll.redis_tables import RedisTable
-from knoll.reports import Report
-from knoll.scaling import ENDPOINTS, Endpoint, RevisionEndpoints
-from knoll.traffic import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.reports import Report
+from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
+from knoll.redis import keys
+from knoll.tables.redis_tables import RedisTable
 from tests.component.activator import test_mixed_load as mixed
 from tests.component.activator.stage import HOST, Answer, App, Connection
 from tests.component.activator.test_process import Process, running

@@ -11,7 +11,7 @@ import h2.settings
 import pytest
 from redis.asyncio import Redis
 
-from knoll.traffic import ROUTING
+from knoll.messages.routing import ROUTING
 from tests.component.activator.stage import HOST, App, read_request
 from tests.component.activator.test_process import Process, running, tell, until_heard
 from tests.waiting import eventually

@@ -13,19 +13,19 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api import seeds
-from api import server as servers
-from api.access import Trusting
 from api.app import create_app
-from api.connections import Connections
-from api.peers import Peers
+from api.auth.access import Trusting
+from api.http import server as servers
+from api.http.connections import Connections
+from api.http.peers import Peers
+from api.resource import bootstrap
 from knoll.config.platform import PlatformConfig
-from knoll.connect import connected
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
-from knoll.store import Store
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.protocol import Store
+from knoll.store.redis_store import RedisStore
 from tests.conftest import need
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 Json = dict[str, Any]
@@ -69,7 +69,7 @@ async def serving(
     config: Callable[[], PlatformConfig] = PlatformConfig,
 ) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""
-    await seeds.plant(store, settings)
+    await bootstrap.plant(store, settings)
     app = create_app(store, settings, redis=redis, config=config)
     connections = Connections(4096, lambda: config().security.max_connections_per_address)
     server = servers.server(Trusting(app, Peers()), connections, host="127.0.0.1", first=True)

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from knoll import tokens
-from knoll.connect import connected
-from knoll.kinds import SERVICE_ACCOUNT
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from knoll.auth import tokens
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import CONFIG_MAPS, Kubectl, Running, serving
 from tests.conftest import need
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from api import certificates, protocol, server
 from api.app import create_app
-from api.connections import Connections
+from api.http import certificates, protocol, server
+from api.http.connections import Connections
 from knoll.config.platform import PlatformConfig
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
 from tests.component.api.conftest import CONFIG_MAPS, Running, serving
 from tests.component.api.lines import watching
 from tests.component.api.raw import Raw, connected
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 Json = dict[str, Any]

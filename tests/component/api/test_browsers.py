@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from knoll.kinds import CONFIG_MAP
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
+from knoll.values.kinds import CONFIG_MAP
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected
+from tests.doubles.memory_store import MemoryStore
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 BODY = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"planted"}}'

@@ -12,17 +12,17 @@ import pytest
 import urllib3
 import uvicorn
 
-from api import seeds
-from api.access import Trusting
 from api.app import create_app
-from knoll.admin import QuietServer
-from knoll.connect import connected
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
-from knoll.store import Store
+from api.auth.access import Trusting
+from api.resource import bootstrap
+from knoll.process.admin import QuietServer
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.protocol import Store
+from knoll.store.redis_store import RedisStore
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
 from tests.conftest import free_port
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 Json = dict[str, Any]
@@ -42,7 +42,7 @@ class Serving:
         self.port = port
 
     async def start(self, store: Store) -> None:
-        await seeds.plant(store, self._settings)
+        await bootstrap.plant(store, self._settings)
         self._app = create_app(store, self._settings)
         config = uvicorn.Config(Trusting(self._app), host="127.0.0.1", port=self.port, log_config=None)
         self._server = QuietServer(config)

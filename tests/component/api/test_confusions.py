@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from knoll.connect import connected
-from knoll.kinds import CONFIG_MAP
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.values.kinds import CONFIG_MAP
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected as raw_connection
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from knoll.kinds import KINDS
-from knoll.memory_store import MemoryStore
+from knoll.values.kinds import KINDS
 from tests.component.api.conftest import Running
+from tests.doubles.memory_store import MemoryStore
 
 Json = dict[str, Any]
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"

@@ -7,10 +7,10 @@ import jwt
 import pytest
 
 from knoll.config.platform import PlatformConfig
-from knoll.connect import connected
-from knoll.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP, ROLE_BINDING, SERVICE_ACCOUNT, Kind
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.values.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP, ROLE_BINDING, SERVICE_ACCOUNT, Kind
 from tests.component.api.conftest import SERVICES, Running, serving
 
 Json = dict[str, Any]

@@ -13,12 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from knoll import tokens
-from knoll.connect import connected
-from knoll.kinds import SERVICE_ACCOUNT
-from knoll.kubeconfig import OWNER
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from knoll.auth import tokens
+from knoll.auth.kubeconfig import OWNER
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected as raw_connection
 

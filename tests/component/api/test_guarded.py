@@ -13,10 +13,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from knoll import key_files, keys
+from knoll.auth import key_files
 from knoll.cli.keys import rotate
-from knoll.connect import connected
-from knoll.sealing import is_sealed, key_id
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.redis.encryption import is_sealed, key_id
 from tests.component.activator.test_configured import DOMAIN, certificate, mapping, secret
 from tests.component.activator.test_process import running
 from tests.component.api.processes import ApiProcess

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from knoll.connect import connected
-from knoll.redis_store import RedisStore
-from knoll.store import Store
+from knoll.redis.client import connected
+from knoll.store.protocol import Store
+from knoll.store.redis_store import RedisStore
 from tests.component.api.conftest import SERVICES, Kubectl, Running
 from tests.waiting import eventually
 

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from knoll.admin import QuietServer
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from knoll.process.admin import QuietServer
+from knoll.process.settings import ApiSettings
 from tests.component.api.conftest import serving
 from tests.conftest import free_port
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 LOG = "/api/v1/namespaces/default/pods/hello-1/log"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from api import seeds
-from api.namespaces import CONTENTS
-from knoll.connect import connected
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from api.resource import bootstrap
+from api.resource.namespaces import CONTENTS
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
 from tests.component.api.conftest import Running
 from tests.waiting import eventually
 
@@ -73,13 +73,13 @@ async def test_the_platforms_own_namespaces_stay(api: Running, name: str) -> Non
 async def test_what_must_be_there_comes_back_when_redis_has_lost_it(redis_url: str, settings: ApiSettings) -> None:
     async with connected(redis_url, "test") as redis:
         store = RedisStore(redis)
-        keeping = asyncio.create_task(seeds.keep(store, settings))
+        keeping = asyncio.create_task(bootstrap.keep(store, settings))
 
         async def complete() -> bool:
             names = [body["metadata"]["name"] for body in (await store.list("namespaces")).items]
             gateways = (await store.list("services", "istio-system")).items
             configs = (await store.list("configmaps", "knative-serving")).items
-            return names == sorted(seeds.NAMESPACES) and len(gateways) == 1 and len(configs) >= 8
+            return names == sorted(bootstrap.NAMESPACES) and len(gateways) == 1 and len(configs) >= 8
 
         await eventually(complete, what="the first objects")
         await redis.flushall()

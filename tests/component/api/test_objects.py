@@ -7,14 +7,14 @@ from typing import Any
 import httpx
 import pytest
 
-from api.access import Trusting
 from api.app import create_app
-from knoll.connect import connected
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from api.auth.access import Trusting
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
 from tests.conftest import free_port
+from tests.doubles.memory_store import MemoryStore
 
 Json = dict[str, Any]
 Make = Callable[..., Json]

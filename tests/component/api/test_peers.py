@@ -16,14 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api import access, peers, server
 from api.app import create_app
-from api.connections import Connections
-from api.peers import Owner, Peers
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from api.auth import access
+from api.http import peers, server
+from api.http.connections import Connections
+from api.http.peers import Owner, Peers
+from knoll.process.settings import ApiSettings
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 NOBODY = 65534

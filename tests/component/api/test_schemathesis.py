@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
-from api import openapi
+from api.schema import openapi
 from tests.component.api.processes import ApiProcess
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]

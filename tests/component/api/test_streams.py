@@ -10,13 +10,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api import options
-from knoll import keys, tokens
+from api.wire import options
+from knoll.auth import tokens
 from knoll.config.platform import PlatformConfig
-from knoll.connect import connected
-from knoll.kinds import SERVICE_ACCOUNT
-from knoll.redis_store import RedisStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import CONFIG_MAPS, Running, serving
 from tests.component.api.lines import Lines, watching
 

@@ -17,18 +17,18 @@ import uvicorn
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from api.access import Trusting
 from api.app import create_app
-from knoll.admin import QuietServer
-from knoll.build_log import BuildLogWriter
+from api.auth.access import Trusting
+from knoll.builds.build_log import BuildLogWriter
 from knoll.config.platform import PlatformConfig
 from knoll.config.security import SecurityConfig
-from knoll.connect import connected
-from knoll.kinds import BUILD_KIND
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from knoll.process.admin import QuietServer
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connected
+from knoll.values.kinds import BUILD_KIND
 from tests.component.api.conftest import Kubectl, Running
 from tests.conftest import need
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 

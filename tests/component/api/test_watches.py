@@ -8,10 +8,10 @@ import httpx
 import orjson
 import pytest
 
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from knoll.process.settings import ApiSettings
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running, serving
 from tests.component.api.lines import watching
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 Json = dict[str, Any]

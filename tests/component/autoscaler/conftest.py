@@ -10,19 +10,20 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from autoscaler.isolation import Firewall
-from autoscaler.loop import Autoscaler
+from autoscaler.decision.capacity import Machine
+from autoscaler.leader.leader import Autoscaler
+from autoscaler.node.isolation import Firewall
 from autoscaler.probes.checks import Checker
-from autoscaler.room import Machine
-from autoscaler.runtime.fake import FakeEngine, FakeRuntime
-from knoll import keys, kinds
-from knoll.connect import connected
-from knoll.instances import INSTANCES, RevisionInstances
-from knoll.redis_store import RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.reports import Poke, Report, RevisionReport
-from knoll.scaling import ENDPOINTS, SCALE, Endpoint, RevisionEndpoints, ScaleStatus
-from knoll.tables import Change, Reset
+from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.messages.reports import Poke, Report, RevisionReport
+from knoll.messages.scale import ENDPOINTS, SCALE, Endpoint, RevisionEndpoints, ScaleStatus
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.store.redis_store import RedisStore
+from knoll.tables.protocol import Change, Reset
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
+from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.loop import Autoscaler
+from autoscaler.leader.leader import Autoscaler
 from autoscaler.probes.checks import Checker
-from autoscaler.runtime.fake import FakeProgram, FakeRuntime
 from autoscaler.runtime.protocol import ContainerSpec
-from knoll import keys, kinds
-from knoll.connect import connected
-from knoll.lease import Lease
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.redis.lease import Lease
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import Activator, World
 from tests.component.knoll.conftest import RedisProcess
+from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 from tests.waiting import eventually
 
 
@@ -178,8 +179,8 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
 async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.loop.EMPTY_SECONDS", 1.0)
-    monkeypatch.setattr("autoscaler.loop.REPUBLISH_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.leader.leader.EMPTY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.leader.leader.REPUBLISH_SECONDS", 1.0)
     await world.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
     await world.store.create(kinds.CONFIG_MAP.id, config)

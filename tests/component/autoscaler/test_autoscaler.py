@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.runtime.fake import FakeProgram, FakeRuntime
 from autoscaler.runtime.protocol import InstanceSpec
-from knoll import kinds
-from knoll.errors import RuntimeUnavailableError
+from knoll.values import kinds
+from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 from tests.unit.autoscaler.revisions import DIGEST, body
 from tests.waiting import eventually
 

@@ -1,6 +1,6 @@
 """Revisions of the class that scales by CPU or memory, on a fake engine."""
 
-from knoll.scaling import UsageStatus
+from knoll.messages.scale import UsageStatus
 from tests.component.autoscaler.conftest import QUICK, World
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually

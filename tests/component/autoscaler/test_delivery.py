@@ -4,11 +4,12 @@ import base64
 import time
 from typing import Any
 
-from autoscaler.runtime.fake import FakeVolume
 from autoscaler.runtime.protocol import File, Volume
-from knoll import kinds, tokens
-from knoll.errors import RuntimeUnavailableError
+from knoll.auth import tokens
+from knoll.values import kinds
+from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import World
+from tests.doubles.fake_runtime import FakeVolume
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from autoscaler import disk_watch
-from knoll import kinds
-from knoll.instances import InstanceEvent
+from autoscaler.leader import disk_watch
+from knoll.messages.instances import InstanceEvent
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import Activator, World
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually

@@ -1,7 +1,7 @@
 """Nothing is stopped while a request may be in it."""
 
-from autoscaler.member import LEAST_GRACE
-from knoll import kinds
+from autoscaler.instances.instance import LEAST_GRACE
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.waiting import eventually
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from autoscaler.isolation import IsolationError
-from knoll import kinds
+from autoscaler.node.isolation import IsolationError
 from knoll.firewall.policy import Applied, Policy
-from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.values import kinds
+from knoll.values.labels import SYSTEM_NAMESPACE
 from tests.component.autoscaler.conftest import World
 from tests.waiting import eventually
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from autoscaler.room import Machine
-from autoscaler.runtime.fake import FakeRuntime
-from knoll import kinds
-from knoll.instances import InstanceRow
+from autoscaler.decision.capacity import Machine
+from knoll.messages.instances import InstanceRow
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.waiting import eventually
 
 PAUSED, STOPPED = "knoll.dev/paused-retention-period", "knoll.dev/stopped-retention-period"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from knoll import kinds
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.waiting import eventually
 

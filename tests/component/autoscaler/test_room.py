@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from autoscaler.room import Machine
-from knoll import kinds
+from autoscaler.decision.capacity import Machine
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.unit.autoscaler.revisions import body
 from tests.waiting import eventually

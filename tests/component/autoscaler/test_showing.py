@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from knoll import kinds
-from knoll.instances import FINALIZER, RevisionInstances
+from knoll.messages.instances import FINALIZER, RevisionInstances
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import World
 from tests.waiting import eventually
 

@@ -7,12 +7,12 @@ import aiohttp
 import pytest
 
 from autoscaler.probes.checks import connect
-from autoscaler.runtime.fake import FakeProgram
-from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
-from knoll import kinds
-from knoll.instances import ContainerRow, InstanceEvent, InstanceRow
-from knoll.scaling import Failure
+from knoll.messages.instances import ContainerRow, InstanceEvent, InstanceRow
+from knoll.messages.scale import Failure
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import World
+from tests.doubles.fake_runtime import FakeProgram
+from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 
 GET = {"httpGet": {"port": 0, "path": "/healthz"}}
@@ -314,8 +314,8 @@ async def test_probes_are_logged_when_the_configuration_says_so(
 async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it_serves(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.restarts.PAUSES", (0.0,) * 7)
-    monkeypatch.setattr("autoscaler.member.STEADY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.instances.restart_backoff.PAUSES", (0.0,) * 7)
+    monkeypatch.setattr("autoscaler.instances.instance.STEADY_SECONDS", 1.0)
     world.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
     await world.start()
     key = await world.apply()

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from autoscaler import metrics, views
-from autoscaler.runtime.fake import FakeProgram, FakeRuntime
-from knoll import admin, process_tokens, tokens
-from knoll.tokens import SigningKey
+from autoscaler.io import metrics, views
+from knoll.auth import process_tokens, tokens
+from knoll.auth.tokens import SigningKey
+from knoll.process import admin
 from tests.component.autoscaler.conftest import World
+from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 
 KEY = SigningKey.fresh()
 SYSTEM = {"namespace": "knative-serving", "name": "api", "now": time.time()}

@@ -1,6 +1,6 @@
 """Warm windows keep instances, and let them go, without a request."""
 
-from knoll import kinds
+from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.waiting import eventually
 

@@ -18,12 +18,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from knoll import build_log, jobs, kinds
-from knoll.connect import connect
-from knoll.job_queue import JobQueue
-from knoll.redis_store import RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.builds import build_log
+from knoll.builds.queue import JobQueue
+from knoll.messages import builds
+from knoll.redis.client import connect
+from knoll.store.redis_store import RedisStore
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
+from knoll.values.labels import SYSTEM_NAMESPACE
 from tests.buildkit import NETWORK, shared
 from tests.conftest import free_port, need
 from tests.waiting import eventually
@@ -90,17 +92,17 @@ class Yard:
             },
         }
         await self.store.create(kinds.REVISION.id, body)
-        await self.unresolved.put(uid, jobs.Unresolved(namespace, name))
+        await self.unresolved.put(uid, builds.Unresolved(namespace, name))
         return uid
 
-    async def answer(self, name: str, namespace: str = "default") -> jobs.Resolution | None:
+    async def answer(self, name: str, namespace: str = "default") -> builds.Resolution | None:
         """What was answered about a Revision until now."""
-        table: RedisTable[jobs.Resolution] = RedisTable(self.redis, jobs.RESOLUTIONS, jobs.Resolution)
+        table: RedisTable[builds.Resolution] = RedisTable(self.redis, builds.RESOLUTIONS, builds.Resolution)
         _, entries = await table.snapshot()
         found = entries.get(f"{namespace}/{name}")
         return found[1] if found else None
 
-    async def answered(self, name: str, namespace: str = "default") -> jobs.Resolution:
+    async def answered(self, name: str, namespace: str = "default") -> builds.Resolution:
         found = await eventually(lambda: self.answer(name, namespace), 60, f"the answer about {name}")
         assert found
         return found
@@ -118,8 +120,8 @@ class Yard:
         await eventually(answers, 30, "a builder that is ready")
 
     @property
-    def unresolved(self) -> RedisTable[jobs.Unresolved]:
-        return RedisTable(self.redis, jobs.UNRESOLVED, jobs.Unresolved)
+    def unresolved(self) -> RedisTable[builds.Unresolved]:
+        return RedisTable(self.redis, builds.UNRESOLVED, builds.Unresolved)
 
     async def submit(self, name: str, archive: bytes | None = None, namespace: str = "default", **spec: Any) -> str:
         """Store a Build and hand it over as the controllers do; returns its uid."""
@@ -136,16 +138,16 @@ class Yard:
         await self.queue.build(namespace, name, uid)
         return uid
 
-    async def progress(self, name: str, namespace: str = "default") -> jobs.BuildProgress | None:
-        table: RedisTable[jobs.BuildProgress] = RedisTable(self.redis, jobs.BUILDS, jobs.BuildProgress)
+    async def progress(self, name: str, namespace: str = "default") -> builds.BuildProgress | None:
+        table: RedisTable[builds.BuildProgress] = RedisTable(self.redis, builds.BUILDS, builds.BuildProgress)
         _, entries = await table.snapshot()
         found = entries.get(f"{namespace}/{name}")
         return found[1] if found else None
 
-    async def over(self, name: str, namespace: str = "default") -> jobs.BuildProgress:
+    async def over(self, name: str, namespace: str = "default") -> builds.BuildProgress:
         """How the build ended, once it has."""
 
-        async def ended() -> jobs.BuildProgress | None:
+        async def ended() -> builds.BuildProgress | None:
             found = await self.progress(name, namespace)
             return found if found and found.phase in ("Succeeded", "Failed") else None
 

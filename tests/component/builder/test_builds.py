@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from knoll import kinds
+from knoll.values import kinds
 from tests.component.builder.conftest import (
     DEBIAN,
     Yard,

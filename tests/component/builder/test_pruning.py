@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from builder.built import BuiltImage, BuiltImages
-from builder.pruning import (
+from builder.images.built import BuiltImage, BuiltImages
+from builder.maintenance.pruning import (
     GRACE_SECONDS,
     KEEP_UPLOAD_SECONDS,
     images_of,
@@ -18,8 +18,9 @@ from builder.pruning import (
     superfluous,
     uploads_of,
 )
-from knoll import jobs, kinds
-from knoll.redis_tables import RedisTable
+from knoll.messages import builds as jobs
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
 from tests.component.builder.conftest import DEBIAN, Yard, docker, tar_of
 from tests.component.builder.conftest import images_of as tags_on_the_engine
 from tests.waiting import eventually

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from knoll import jobs, kinds
+from knoll.messages import builds
+from knoll.values import kinds
 from tests.component.builder.conftest import Yard, docker, tar_of
 from tests.registry import PASSWORD, USER, Registry, registry
 
@@ -116,7 +117,7 @@ async def add_secret(
     await yard.store.create(kinds.SECRET.id, body)
 
 
-async def resolution(yard: Yard, image: str, **spec: Any) -> jobs.Resolution:
+async def resolution(yard: Yard, image: str, **spec: Any) -> builds.Resolution:
     """What the builder answers when a Revision's image is asked for."""
     await yard.ask("asks", image, **spec)
     return await yard.answered("asks")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from knoll import jobs, kinds
+from knoll.messages import builds
+from knoll.values import kinds
 from tests.component.builder.conftest import DEBIAN, Yard, descendants
 from tests.waiting import eventually
 
@@ -63,7 +64,7 @@ async def test_a_failed_look_up_can_be_asked_for_again(yard: Yard) -> None:
     await eventually(lambda: is_empty(yard), 10, "an empty table")
     await yard.submit("later", source={"image": DEBIAN}, tag=image)
     await yard.over("later")
-    await yard.unresolved.put(uid, jobs.Unresolved("default", "later"))
+    await yard.unresolved.put(uid, builds.Unresolved("default", "later"))
 
     async def found() -> bool:
         answer = await yard.answer("later")
@@ -97,7 +98,7 @@ async def test_a_name_that_no_engine_takes_is_an_answer(yard: Yard) -> None:
 async def test_what_was_deleted_meanwhile_leaves_the_table_without_an_answer(yard: Yard) -> None:
     await yard.ask("gone", DEBIAN)
     await yard.store.delete(kinds.REVISION.id, "default", "gone")
-    await yard.unresolved.put("uid-of-another", jobs.Unresolved("default", "never-there"))
+    await yard.unresolved.put("uid-of-another", builds.Unresolved("default", "never-there"))
     yard.start()
     await eventually(lambda: is_empty(yard), 30, "an empty table")
     assert await yard.answer("gone") is None

@@ -10,16 +10,18 @@ from redis.asyncio import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from api.controllers.loop import Tables
+from api.controllers.engine.loop import Tables
 from api.controllers.run import tables_on
-from knoll import jobs, keys, kinds
-from knoll.connect import connect
-from knoll.errors import StoreUnavailableError
-from knoll.jobs import BuildProgress, Resolution, Resolved
-from knoll.redis_store import RedisStore
-from knoll.scaling import Failure, ScaleStatus
-from knoll.store import Json
-from knoll.tables import Reset
+from knoll.messages import builds
+from knoll.messages.builds import BuildProgress, Resolution, Resolved
+from knoll.messages.scale import Failure, ScaleStatus
+from knoll.redis import keys
+from knoll.redis.client import connect
+from knoll.store.protocol import Json
+from knoll.store.redis_store import RedisStore
+from knoll.tables.protocol import Reset
+from knoll.values import kinds
+from knoll.values.errors import StoreUnavailableError
 
 SHA = "sha256:" + "b" * 64
 
@@ -70,7 +72,7 @@ class Edge:
     def _job(self, job_id: str) -> tuple[str, str]:
         with Blocking.from_url(self._url) as client:
             job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
-            assert job.func_name == jobs.BUILD_JOB
+            assert job.func_name == builds.BUILD_JOB
             return tuple(job.args)
 
     async def _look_up(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from knoll.connect import connected
+from knoll.redis.client import connected
 
 pytestmark = pytest.mark.redis
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from api import controllers
-from api.controllers import objects
-from api.controllers.execute import aged, born
-from knoll import kinds
-from knoll.connect import connect
-from knoll.errors import ConflictError, NotFoundError
-from knoll.redis_store import RedisStore
-from knoll.resources import labels as well_known
-from knoll.settings import ApiSettings
-from knoll.store import Json
+from api.controllers.common import objects
+from api.controllers.engine.executor import aged, born
+from knoll.process.settings import ApiSettings
+from knoll.redis.client import connect
+from knoll.store.protocol import Json
+from knoll.store.redis_store import RedisStore
+from knoll.values import kinds
+from knoll.values import labels as well_known
+from knoll.values.errors import ConflictError, NotFoundError
 from tests.component.controllers.edge import Edge, open_edge
 from tests.waiting import eventually
 

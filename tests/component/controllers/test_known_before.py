@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from knoll.connect import connected
-from knoll.errors import ConflictError, NotFoundError
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
-from knoll.store import Json, Store
+from knoll.redis.client import connected
+from knoll.store.protocol import Json, Store
+from knoll.store.redis_store import RedisStore
+from knoll.values.errors import ConflictError, NotFoundError
+from tests.doubles.memory_store import MemoryStore
 
 pytestmark = pytest.mark.redis
 

@@ -7,24 +7,32 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from api.controllers import backing
-from api.controllers.backing import Gateway
-from api.controllers.showing import Showing
-from knoll import kinds
-from knoll.connect import connected
-from knoll.errors import NotFoundError
-from knoll.informer import Informer, Informers
-from knoll.instances import FINALIZER, INSTANCES, ContainerRow, InstanceEvent, InstanceRow, RevisionInstances, Stage
-from knoll.redis_store import RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.scaling import SCALE, ScaleStatus
+from api.controllers.pods import knative_objects
+from api.controllers.pods.knative_objects import Gateway
+from api.controllers.pods.pod_sync import Showing
+from knoll.messages.instances import (
+    FINALIZER,
+    INSTANCES,
+    ContainerRow,
+    InstanceEvent,
+    InstanceRow,
+    RevisionInstances,
+    Stage,
+)
+from knoll.messages.scale import SCALE, ScaleStatus
+from knoll.redis.client import connected
+from knoll.store.informer import Informer, Informers
+from knoll.store.redis_store import RedisStore
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
+from knoll.values.errors import NotFoundError
 from tests.unit.api_controllers.test_pods import revision
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis
 
 KEY, NAME = "default/hello-00001", "hello-00001-deployment-aa-bbbbb"
-WATCHED = (kinds.REVISION, kinds.POD, *backing.KINDS)
+WATCHED = (kinds.REVISION, kinds.POD, *knative_objects.KINDS)
 
 
 class World:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from api.controllers import objects
-from knoll import kinds
-from knoll.redis_store import RedisStore
-from knoll.store import Json
+from api.controllers.common import objects
+from knoll.store.protocol import Json
+from knoll.store.redis_store import RedisStore
+from knoll.values import kinds
 from tests.component.controllers.test_controllers import Platform, platform
 
 pytestmark = pytest.mark.redis

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from autoscaler.runtime import bodies
-from autoscaler.runtime.engine import Engine, EngineError
-from knoll.engine_proxy import Gate, serve
-from knoll.engine_rules import AUTOSCALER, BUILDER, Policy
+from autoscaler.runtime.docker import payloads
+from autoscaler.runtime.docker.engine import Engine, EngineError
+from knoll.engine_proxy.proxy import Gate, serve
+from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, Policy
 
 OURS, FOREIGN, FRESH = "a" * 64, "b" * 64, "c" * 64
 LABELS = {"knoll.dev/platform": "knoll"}
@@ -132,7 +132,7 @@ async def raw(path: Path, data: bytes, *, more: bytes = b"") -> bytes:
     return received
 
 
-SANDBOX = bodies.sandbox("knoll", "knoll-instances", "knoll/pause:3", "h", "g")
+SANDBOX = payloads.sandbox("knoll", "knoll-instances", "knoll/pause:3", "h", "g")
 
 
 async def test_a_container_is_made_and_is_known_from_then_on(engine: RecordingEngine, client: Engine) -> None:

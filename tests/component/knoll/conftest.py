@@ -14,7 +14,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from knoll.connect import connect
+from knoll.redis.client import connect
 from tests.conftest import free_port, need
 from tests.waiting import eventually_sync
 

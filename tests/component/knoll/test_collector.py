@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from knoll import kinds
-from knoll.collector import FOREGROUND, ORPHAN, Collector
-from knoll.informer import Informer, Informers
-from knoll.memory_store import MemoryStore
-from knoll.store import Json
+from knoll.store.informer import Informer, Informers
+from knoll.store.owner_gc import FOREGROUND, ORPHAN, Collector
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.informer import Informer, Informers, Notice
-from knoll.live import LiveConfig
-from knoll.memory_store import MemoryStore
-from knoll.store import Packed, PackedListing
-from knoll.store_rules import encode
+from knoll.store.config_watcher import LiveConfig
+from knoll.store.informer import Informer, Informers, Notice
+from knoll.store.protocol import Packed, PackedListing
+from knoll.store.rules import encode
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 CM, SECRETS = "configmaps", "secrets"

@@ -4,9 +4,9 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from knoll import keys
-from knoll.connect import connected
-from knoll.job_queue import JobQueue
+from knoll.builds.queue import JobQueue
+from knoll.redis import keys
+from knoll.redis.client import connected
 
 
 async def taken(redis: "Redis") -> str:

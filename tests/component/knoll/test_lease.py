@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from knoll.connect import connect
-from knoll.lease import Lease
+from knoll.redis.client import connect
+from knoll.redis.lease import Lease
 from tests.component.knoll.conftest import RedisProcess
 from tests.waiting import eventually
 

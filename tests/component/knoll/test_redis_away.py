@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from knoll.connect import connect, connected, unsafe_settings
-from knoll.errors import ExpiredError, StoreFullError, StoreUnavailableError
-from knoll.informer import Informer
-from knoll.redis_store import RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.store import Event
-from knoll.tables import Change, Reset
+from knoll.redis.client import connect, connected, unsafe_settings
+from knoll.store.informer import Informer
+from knoll.store.protocol import Event
+from knoll.store.redis_store import RedisStore
+from knoll.tables.protocol import Change, Reset
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import ExpiredError, StoreFullError, StoreUnavailableError
 from tests.component.knoll.conftest import RedisProcess, take
 from tests.waiting import eventually
 

@@ -14,21 +14,24 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Queue, SimpleWorker
 
-from autoscaler.listening import Listening
-from builder import recovery
-from knoll import jobs, key_files, keys, kinds, resealing, tokens
-from knoll.build_log import BuildLogWriter, read
-from knoll.connect import connected
-from knoll.errors import StoreForbiddenError, StoreUnavailableError
-from knoll.gateway_objects import GATEWAY_OBJECTS, GatewayObject
-from knoll.instances import INSTANCES, RevisionInstances
-from knoll.job_queue import SERIALIZER, JobQueue
-from knoll.lease import Lease
-from knoll.redis_store import RedisStore
-from knoll.redis_tables import RedisTable
-from knoll.scaling import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
-from knoll.settings import CommonSettings
-from knoll.traffic import ROUTING, RouteEntry
+from autoscaler.io.report_subscriber import Listening
+from builder.maintenance import recovery
+from knoll.auth import key_files, reencryption, tokens
+from knoll.builds.build_log import BuildLogWriter, read
+from knoll.builds.queue import SERIALIZER, JobQueue
+from knoll.messages import builds
+from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.messages.routing import ROUTING, RouteEntry
+from knoll.messages.scale import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
+from knoll.process.settings import CommonSettings
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.redis.lease import Lease
+from knoll.store.redis_store import RedisStore
+from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 from tests.component.knoll.conftest import RedisProcess, take
 from tests.waiting import eventually
 
@@ -39,9 +42,9 @@ TABLES: dict[str, tuple[type[Any], Any, str, str]] = {
     SCALE: (ScaleStatus, ScaleStatus("u", 1, 1, True, "True"), "autoscaler", "api"),
     INSTANCES: (RevisionInstances, RevisionInstances("u", ()), "autoscaler", "api"),
     GATEWAY_OBJECTS: (GatewayObject, GatewayObject("{}"), "api", "activator"),
-    jobs.UNRESOLVED: (jobs.Unresolved, jobs.Unresolved("a", "x"), "api", "builder"),
-    jobs.RESOLUTIONS: (jobs.Resolution, jobs.Resolution("u"), "builder", "api"),
-    jobs.BUILDS: (jobs.BuildProgress, jobs.BuildProgress("u", "Queued"), "builder", "api"),
+    builds.UNRESOLVED: (builds.Unresolved, builds.Unresolved("a", "x"), "api", "builder"),
+    builds.RESOLUTIONS: (builds.Resolution, builds.Resolution("u"), "builder", "api"),
+    builds.BUILDS: (builds.BuildProgress, builds.BuildProgress("u", "Queued"), "builder", "api"),
 }
 
 
@@ -114,7 +117,7 @@ async def test_nobody_but_its_writers_changes_a_table(guarded: Guarded) -> None:
     async with connected(guarded.settings("activator").redis_url) as redis:
         with pytest.raises(StoreForbiddenError, match=r"NOPERM|permission"):
             await RedisTable(redis, ROUTING, RouteEntry).put("default/app", RouteEntry({}, {}))
-        for name in (SCALE, INSTANCES, jobs.UNRESOLVED, jobs.BUILDS):
+        for name in (SCALE, INSTANCES, builds.UNRESOLVED, builds.BUILDS):
             with pytest.raises(StoreForbiddenError):
                 await RedisTable(redis, name, TABLES[name][0]).snapshot()
 
@@ -225,7 +228,7 @@ async def test_builds_are_queued_by_the_api_and_done_by_the_builder(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SimpleWorker, "_install_signal_handlers", lambda _: None)  # this thread may have none
-    monkeypatch.setattr(jobs, "BUILD_JOB", f"{__name__}.{work.__name__}")
+    monkeypatch.setattr(builds, "BUILD_JOB", f"{__name__}.{work.__name__}")
     queue = JobQueue(guarded.settings("api").redis_url)
     await queue.build("a", "x", "uid")
     await queue.build("a", "x", "uid")
@@ -296,12 +299,12 @@ async def test_a_redis_with_plain_data_and_no_users_is_taken_over(guarded: Guard
         guarded.store("builder") as reader,
     ):
         assert await store.get(kinds.SECRET.id, "bank", "crown") == before
-        await resealing.at_start(redis, settings.keyring)
+        await reencryption.at_start(redis, settings.keyring)
         for each in (store, reader):
             assert await each.get(kinds.SECRET.id, "bank", "crown") == before, "content and version stay"
             assert await each.get(kinds.CONFIG_MAP.id, "bank", "settings") == other
         assert await tokens.shared_key(redis, settings.keyring) == key
-        assert await resealing.reseal(redis, settings.keyring) == 0
+        assert await reencryption.reseal(redis, settings.keyring) == 0
 
     def is_clean() -> bool:
         content = _file(guarded.server)

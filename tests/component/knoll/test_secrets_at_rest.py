@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from knoll import key_files, keys, kinds, resealing, tokens
-from knoll.connect import connected
-from knoll.errors import ExpiredError
-from knoll.informer import Informer
-from knoll.redis_store import RedisStore
-from knoll.sealing import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load
+from knoll.auth import key_files, reencryption, tokens
+from knoll.redis import keys
+from knoll.redis.client import connected
+from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load
+from knoll.store.informer import Informer
+from knoll.store.redis_store import RedisStore
+from knoll.values import kinds
+from knoll.values.errors import ExpiredError
 from tests.component.knoll.conftest import RedisProcess, take
 from tests.waiting import eventually
 
@@ -125,7 +127,7 @@ async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
     key = await tokens.shared_key(client)
     assert VALUE.encode() in on_disk(own_redis)
     keyring = Keyring(file)
-    assert await resealing.reseal(client, keyring) == 3
+    assert await reencryption.reseal(client, keyring) == 3
     store = RedisStore(client, keyring=keyring)
     listing = await store.list(SECRETS)
     assert (listing.items, listing.version) == (made, last), "neither content nor version changes"
@@ -137,7 +139,7 @@ async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
     assert event.body == other
     await eventually(lambda: VALUE.encode() not in on_disk(own_redis), what="the file is written anew")
     assert b"PRIVATE KEY" not in on_disk(own_redis)
-    assert await resealing.reseal(client, keyring) == 0
+    assert await reencryption.reseal(client, keyring) == 0
     await store.close()
 
 
@@ -149,14 +151,14 @@ async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(clien
     signing = await tokens.shared_key(client, keyring)
     old, new = only_key(file), Key.fresh()
     keep(file, new, old)
-    assert await resealing.reseal(client, keyring) == 3
+    assert await reencryption.reseal(client, keyring) == 3
     stored = await objects(client)
     assert {key_id(value.partition(b"\n")[2]) for value in stored.values()} == {new.id}
     assert [event.body for event in await take(store.watch(since), 2)] == made, "the history is still read"
     assert await tokens.shared_key(client, keyring) == signing
     # The next rotation drops the old key, and with it the events that only this key opens.
     keep(file, Key.fresh(), new)
-    await resealing.reseal(client, keyring)
+    await reencryption.reseal(client, keyring)
     with pytest.raises(ExpiredError):
         await take(store.watch(since), 1)
     assert (await store.list(SECRETS)).items == made
@@ -173,14 +175,14 @@ async def test_a_write_meanwhile_is_not_undone(client: "Redis", file: Path) -> N
         body = await store.get(SECRETS, "bank", f"s-{number}")
         await store.update(SECRETS, {**body, "data": {"key": "bmV3"}})
 
-    await asyncio.gather(resealing.reseal(client, keyring), *(write(number) for number in range(50)))
+    await asyncio.gather(reencryption.reseal(client, keyring), *(write(number) for number in range(50)))
     assert {item["data"]["key"] for item in (await store.list(SECRETS)).items} == {"bmV3"}
     assert all(is_sealed(value.partition(b"\n")[2]) for value in (await objects(client)).values())
 
 
 async def test_without_a_keyring_nothing_is_touched(client: "Redis") -> None:
     await RedisStore(client).create(SECRETS, secret("crown"))
-    assert await resealing.reseal(client, PLAIN) == 0
+    assert await reencryption.reseal(client, PLAIN) == 0
     assert b"jewels" not in b"".join((await objects(client)).values())
     assert VALUE.encode() in b"".join((await objects(client)).values())
 
@@ -194,9 +196,9 @@ async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Red
     kept = await store.create(SECRETS, secret("kept"))
     with pytest.raises(SealedError, match="discard-unreadable"):
         await store.list(SECRETS)
-    discarded = await resealing.discard_unreadable(client, keyring)
+    discarded = await reencryption.discard_unreadable(client, keyring)
     assert discarded == ["object secrets bank/lost", "token-key"]
     assert (await store.list(SECRETS)).items == [kept]
     assert (await tokens.shared_key(client, keyring)).pem
-    assert await resealing.discard_unreadable(client, keyring) == []
+    assert await reencryption.discard_unreadable(client, keyring) == []
     await store.close()

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from knoll import event_feed, redis_store
-from knoll.connect import connect
-from knoll.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
-from knoll.sealing import PLAIN, Key, Keyring, dump
-from knoll.store_rules import decode
+from knoll.redis.client import connect
+from knoll.redis.encryption import PLAIN, Key, Keyring, dump
+from knoll.store import event_feed, redis_store
+from knoll.store.redis_store import RedisStore
+from knoll.store.rules import decode
+from knoll.values.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
 from tests.component.knoll.conftest import take
+from tests.doubles.memory_store import MemoryStore
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC)
 CM, SECRETS = "configmaps", "secrets"

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from knoll.connect import connect
-from knoll.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError
-from knoll.memory_store import MemoryStore
-from knoll.redis_store import RedisStore
+from knoll.redis.client import connect
+from knoll.store.redis_store import RedisStore
+from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError
 from tests.component.knoll.conftest import take
+from tests.doubles.memory_store import MemoryStore
 
 T = TypeVar("T")
 Body = dict[str, Any]

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from knoll.connect import connect
-from knoll.memory_tables import MemoryTable
-from knoll.redis_tables import RedisTable
-from knoll.tables import Change, Reset
+from knoll.redis.client import connect
+from knoll.tables.protocol import Change, Reset
+from knoll.tables.redis_tables import RedisTable
 from tests.component.knoll.conftest import take
+from tests.doubles.memory_tables import MemoryTable
 
 
 class Entry(msgspec.Struct, frozen=True):

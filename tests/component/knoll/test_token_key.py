@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from knoll import keys, tokens
-from knoll.connect import connected
+from knoll.auth import tokens
+from knoll.redis import keys
+from knoll.redis.client import connected
 
 
 @pytest.mark.redis

@@ -19,10 +19,10 @@ from autoscaler.probes.prober import (
     until_ready,
 )
 from autoscaler.probes.spec import ExecCheck, HttpCheck, Probe, Probes, TcpCheck
-from autoscaler.runtime.fake import FakeEngine, FakeProgram, FakeRuntime
-from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
 from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
-from knoll.errors import NotFoundError
+from knoll.values.errors import NotFoundError
+from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
+from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 
 NAME, APP, PORT = "hello-1", "user-container", 8080

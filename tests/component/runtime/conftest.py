@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
-from knoll.engine_proxy import Gate, serve
-from knoll.engine_rules import AUTOSCALER, Policy
+from knoll.engine_proxy.proxy import Gate, serve
+from knoll.engine_proxy.rules import AUTOSCALER, Policy
 from tests.component.runtime.harness import SOCKET, DockerHarness, FakeHarness, Harness, build_image, docker_runs
 from tests.conftest import need
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.fake import FakeEngine, FakeProgram, FakeRuntime
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Runtime
+from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
 from tests.images import build_once, image_name
 from tests.waiting import eventually
 

@@ -18,8 +18,8 @@ from autoscaler.runtime.protocol import (
     Runtime,
     RuntimeEvent,
 )
-from autoscaler.runtime.words import last_words
-from knoll.errors import AlreadyExistsError, ImageError, NotFoundError
+from autoscaler.runtime.termination_message import last_words
+from knoll.values.errors import AlreadyExistsError, ImageError, NotFoundError
 from tests.component.runtime.harness import IMAGE, PORT, Harness, container, fetch, spec
 from tests.waiting import eventually
 

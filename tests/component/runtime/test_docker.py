@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from autoscaler.runtime import pause_image
-from autoscaler.runtime.bodies import CAPABILITIES
-from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.own_image import is_ours
+from autoscaler.runtime.docker import pause_image
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker.own_image import is_ours
+from autoscaler.runtime.docker.payloads import CAPABILITIES
 from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
-from knoll.errors import ImageError, RuntimeUnavailableError
+from knoll.values.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
 from tests.images import image_name
 from tests.waiting import eventually

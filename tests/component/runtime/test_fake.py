@@ -7,11 +7,11 @@ from contextlib import aclosing
 import aiohttp
 import pytest
 
-from autoscaler.runtime.fake import FakeEngine, FakeProgram, FakeRuntime
-from autoscaler.runtime.fake_server import FakeAnswer, FakeRequest
 from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, InstanceSpec, Resync
-from knoll.errors import ImageError, RuntimeUnavailableError
+from knoll.values.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import fetch
+from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
+from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 
 SPEC = InstanceSpec("hello-1", "default/hello", "uid", (ContainerSpec("user-container", "hello:1"),), 8080)

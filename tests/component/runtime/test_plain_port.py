@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from api import server
-from api.access import Trusting
 from api.app import create_app
-from api.connections import Connections
-from api.peers import Peers
-from knoll.memory_store import MemoryStore
-from knoll.settings import ApiSettings
+from api.auth.access import Trusting
+from api.http import server
+from api.http.connections import Connections
+from api.http.peers import Peers
+from knoll.process.settings import ApiSettings
 from tests.component.runtime.harness import docker_runs
 from tests.conftest import need
+from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from autoscaler.runtime.docker_runtime import DockerRuntime
-from autoscaler.runtime.pause_image import program
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker.pause_image import program
 from autoscaler.runtime.protocol import PullProgress
-from knoll.errors import ImageError
-from knoll.registry_auth import Credential, docker_config
-from knoll.registry_secrets import Known
+from knoll.auth.registry_auth import Credential, docker_config
+from knoll.auth.registry_secrets import Known
+from knoll.values.errors import ImageError
 from tests.component.runtime.harness import IMAGE, container, docker, spec
 from tests.registry import PASSWORD, USER
 from tests.registry import registry as guarded_registry

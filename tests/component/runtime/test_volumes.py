@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from autoscaler.runtime import pause_image
-from autoscaler.runtime.docker_runtime import DockerRuntime
+from autoscaler.runtime.docker import pause_image
+from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import ADDRESS, File, InstanceStartError, Mount, Runtime, Volume
 from tests.component.runtime.harness import DockerHarness, Harness, container, docker, fetch, spec
 from tests.waiting import eventually

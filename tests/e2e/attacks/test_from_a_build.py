@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from knoll import kinds
+from knoll.values import kinds
 from tests.e2e.attacks.conftest import SERVICE
 from tests.e2e.attacks.site import ATTACKER, CANARY, VICTIM, Site, User
 from tests.e2e.outside import PORT, Outside

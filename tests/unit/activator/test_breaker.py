@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from activator.balance import first_free, least_of_two, round_robin
-from activator.breaker import Breaker
-from knoll.errors import QueueFullError
+from activator.backend.breaker import Breaker
+from activator.backend.load_balancer import first_free, least_of_two, round_robin
+from knoll.values.errors import QueueFullError
 
 DEPTH = 5
 

@@ -4,9 +4,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from activator.crowds import Crowds
-from activator.forwarding import Peer, Proxies
-from activator.heads import read_request, split
+from activator.wire.crowds import Crowds
+from activator.wire.forwarding import Peer, Proxies
+from activator.wire.http1_parser import read_request, split
 
 PEER = Peer(b"10.1.1.1")
 LIES = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.framing import Chunks, chunk, last_chunk
+from activator.wire.chunked import Chunks, chunk, last_chunk
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

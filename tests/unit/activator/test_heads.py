@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.heads import (
+from activator.wire.http1_parser import (
     CHUNKED,
     MAX_FIELDS,
     MAX_TARGET,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.names import NameFiles, file_of, lines_of
-from knoll.resources.names import local_hosts
-from knoll.traffic import DataPlane, RouteEntry, Share
+from activator.sync.dns_hosts import NameFiles, file_of, lines_of
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.values.names import local_hosts
 
 GATEWAY = "10.201.0.2"
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.stats import Stats
-from knoll.reports import latency_bucket
+from activator.backend.stats import Stats
+from knoll.messages.reports import latency_bucket
 
 ENDED = st.lists(st.tuples(st.sampled_from([0, 101, 200, 204, 404, 500, 503, 599]), st.floats(0.0, 100.0)), max_size=50)
 

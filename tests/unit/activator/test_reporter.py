@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.reporter import LATE_SECONDS, until_next
+from activator.sync.reporter import LATE_SECONDS, until_next
 
 
 @given(now=st.floats(1.7e9, 1.9e9), period=st.sampled_from([0.1, 0.5, 1.0, 2.0]))

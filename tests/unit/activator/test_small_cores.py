@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.routing import Routing, normal
-from activator.stats import Stats
-from activator.timing import field, parts
-from knoll.scaling import StartTiming
-from knoll.traffic import DataPlane, RouteEntry, Share
+from activator.backend.stats import Stats
+from activator.request.timing import field, parts
+from activator.routing.routing import Routing, normal
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.scale import StartTiming
 
 times = st.floats(0, 1000)
 

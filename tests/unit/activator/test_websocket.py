@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.websocket import GOING_AWAY, Frames
+from activator.wire.websocket import GOING_AWAY, Frames
 
 Frame = tuple[int, bytes, bool]
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import authorization
-from api.access import upload_namespace
-from api.authorization import ROLES, Attributes, Binding
-from api.identity import ANONYMOUS, LOCAL, User
-from knoll.errors import ForbiddenError
-from knoll.kinds import BUILD, KINDS
+from api.auth import authorization
+from api.auth.access import upload_namespace
+from api.auth.authorization import ROLES, Attributes, Binding
+from api.auth.identity import ANONYMOUS, LOCAL, User
+from knoll.values.errors import ForbiddenError
+from knoll.values.kinds import BUILD, KINDS
 
 SERVING = "serving.knative.dev"
 RBAC = authorization.RBAC

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import bodies, protobuf
-from knoll.errors import BadRequestError, UnsupportedMediaTypeError
+from api.wire import bodies, protobuf
+from knoll.values.errors import BadRequestError, UnsupportedMediaTypeError
 
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=20)
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api import certificates
-from api.certificates import Files, kept
+from api.http import certificates
+from api.http.certificates import Files, kept
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ["localhost", "127.0.0.1", "::1", "knoll.example.com"]

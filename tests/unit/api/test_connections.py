@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.connections import MAX_OVER, Connections, group_of
+from api.http.connections import MAX_OVER, Connections, group_of
 
 
 class Held:

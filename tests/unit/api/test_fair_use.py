@@ -4,10 +4,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.fair_use import FairUse
-from api.identity import ANONYMOUS, LOCAL, User, service_account
+from api.auth.fair_use import FairUse
+from api.auth.identity import ANONYMOUS, LOCAL, User, service_account
 from knoll.config.security import SecurityConfig
-from knoll.errors import TooManyRequestsError
+from knoll.values.errors import TooManyRequestsError
 
 FAIR = SecurityConfig(max_requests_per_user=2, max_streams_per_user=1)
 

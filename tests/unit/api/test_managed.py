@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import managed
-from api.status import ApplyConflictError
+from api.patch import server_side_apply
+from api.wire.status import ApplyConflictError
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ def stored(values: Json) -> Json:
 
 
 def apply(old: Json, values: Json, manager: str, *, force: bool = False) -> Json:
-    applied = managed.apply(old, config(values), manager, force, "v1", "")
+    applied = server_side_apply.apply(old, config(values), manager, force, "v1", "")
     body = {**applied.body, "metadata": dict(applied.body["metadata"])}
     applied.record(body, "t1")
     return body
@@ -31,7 +31,7 @@ def apply(old: Json, values: Json, manager: str, *, force: bool = False) -> Json
 
 def first(values: Json, manager: str) -> Json:
     body = stored(values)
-    managed.first(body, config(values), manager, "v1", "t0")
+    server_side_apply.first(body, config(values), manager, "v1", "t0")
     return body
 
 
@@ -47,7 +47,7 @@ def test_applying_again_changes_nothing(one: Json, two: Json) -> None:
     body = apply(first(one, "a"), two, "b", force=True)
     again = apply(body, two, "b")
     assert again == body
-    assert not managed.differs(again, body)
+    assert not server_side_apply.differs(again, body)
 
 
 @given(data, data)
@@ -71,33 +71,35 @@ def test_a_sole_applier_gets_exactly_what_it_says(one: Json, two: Json) -> None:
 def test_every_field_written_through_an_update_has_its_last_writer(one: Json, two: Json) -> None:
     old = first(one, "a")
     body = {**config(two, resourceVersion="1"), "metadata": {"name": "c", "resourceVersion": "1"}}
-    managed.update(body, old, "editor", "v1", "", "t2")
+    server_side_apply.update(body, old, "editor", "v1", "", "t2")
     if not one:
         return
     changed = {("data", key) for key in two if one.get(key) != two[key]}
-    entries = managed.read(body)
-    mine = entries.get(managed.Manager("editor", "Update"))
+    entries = server_side_apply.read(body)
+    mine = entries.get(server_side_apply.Manager("editor", "Update"))
     assert (mine.paths if mine else set()) - {("data",)} == changed
 
 
 def test_lists_are_owned_whole() -> None:
     body = {"metadata": {"name": "x"}, "spec": {"containers": [{"image": "a"}], "empty": {}, "n": 1}}
-    assert managed.paths(body) == {("spec", "containers"), ("spec", "n")}
+    assert server_side_apply.paths(body) == {("spec", "containers"), ("spec", "n")}
 
 
 def test_what_the_server_sets_is_nobodys() -> None:
     body = config({"a": "x"}, uid="u", resourceVersion="1", generation=2, labels={"l": "m"})
-    assert managed.paths(body) == {("data", "a"), ("metadata", "labels", "l")}
+    assert server_side_apply.paths(body) == {("data", "a"), ("metadata", "labels", "l")}
 
 
 def test_written_ownership_reads_back() -> None:
     body = config({"a": "x"})
     entries = {
-        managed.Manager("m", "Apply"): managed.Entry({("data", "a"), ("metadata", "labels", "x.y/z")}, "v1", "t"),
-        managed.Manager("n", "Update", "status"): managed.Entry({("status", "url")}, "v1", "t"),
+        server_side_apply.Manager("m", "Apply"): server_side_apply.Entry(
+            {("data", "a"), ("metadata", "labels", "x.y/z")}, "v1", "t"
+        ),
+        server_side_apply.Manager("n", "Update", "status"): server_side_apply.Entry({("status", "url")}, "v1", "t"),
     }
-    managed.write(body, entries)
-    assert managed.read(body) == entries
+    server_side_apply.write(body, entries)
+    assert server_side_apply.read(body) == entries
 
 
 def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
@@ -117,4 +119,4 @@ def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
 )
 def test_entries_that_cannot_be_read_do_no_harm(entries: Any) -> None:
     body = config({"a": "x"}, managedFields=entries)
-    assert all(not entry.paths for entry in managed.read(body).values())
+    assert all(not entry.paths for entry in server_side_apply.read(body).values())

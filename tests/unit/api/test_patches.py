@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import patches
-from api.status import PatchError
-from knoll.errors import BadRequestError
+from api.patch import patches
+from api.wire.status import PatchError
+from knoll.values.errors import BadRequestError
 
 keys = st.sampled_from(["a", "b", "c", "d/e", "f~g", "0", "-"])
 scalars = st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["x", "y"])

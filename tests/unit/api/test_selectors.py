@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import selectors
-from knoll.errors import BadRequestError
+from api.wire import selectors
+from knoll.values.errors import BadRequestError
 
 LABELS = {"app": "web", "tier": "front", "empty": "", "n": "5"}
 

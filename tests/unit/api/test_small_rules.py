@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import metadata, negotiate, options, origin, paths, protobuf, status, tables
-from api.metadata import Place
-from knoll import kinds
-from knoll.errors import (
+from api.http import csrf_guard
+from api.wire import content_negotiation, metadata, options, paths, protobuf, status, tables
+from api.wire.metadata import Place
+from knoll.values import kinds
+from knoll.values.errors import (
     AdmissionError,
     BadRequestError,
     ConflictError,
@@ -90,7 +91,7 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
     ],
 )  # fmt: skip
 def test_the_first_form_that_is_served_is_taken(accept: str, shape: str, version: str) -> None:
-    form = negotiate.form(accept)
+    form = content_negotiation.form(accept)
     assert (form.shape, form.version) == (shape, version)
 
 
@@ -100,9 +101,9 @@ def test_forms_that_are_not_served_are_refused() -> None:
         "application/vnd.kubernetes.protobuf",
         "application/json;as=Nothing;v=v1;g=meta.k8s.io",
     ):
-        with pytest.raises(negotiate.NotAcceptableError):
-            negotiate.form(accept)
-    assert negotiate.form("application/yaml").yaml
+        with pytest.raises(content_negotiation.NotAcceptableError):
+            content_negotiation.form(accept)
+    assert content_negotiation.form("application/yaml").yaml
 
 
 @pytest.mark.parametrize(
@@ -311,9 +312,9 @@ def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:
     ],
 )
 def test_names_that_nobody_can_point_here(host: str, own: bool) -> None:
-    assert origin.is_own_name(host, "MyBox") is own
+    assert csrf_guard.is_own_name(host, "MyBox") is own
 
 
 @given(st.text())
 def test_any_host_is_an_own_name_or_none(host: str) -> None:
-    assert origin.is_own_name(host) in (True, False)
+    assert csrf_guard.is_own_name(host) in (True, False)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from api import strategic
-from knoll.errors import BadRequestError
+from api.patch import strategic
+from knoll.values.errors import BadRequestError
 
 SERVICE = {
     "spec": {

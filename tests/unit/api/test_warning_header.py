@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.warning_header import LONGEST, MOST, headers
+from api.wire.warning_header import LONGEST, MOST, headers
 
 ONE = re.compile(r'299 - "((?:[^"\\]|\\.)*)"(?:, |$)', re.S)
 

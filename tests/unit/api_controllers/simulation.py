@@ -5,8 +5,8 @@ The far edge (builder, autoscaler, activators) is scripted by the tests: they fi
 
 from typing import Any
 
-from api.controllers import dependents, execute, objects, observe, service
-from api.controllers.actions import (
+from api.controllers.common import objects
+from api.controllers.common.actions import (  # fmt: skip
     Action,
     Create,
     Delete,
@@ -19,14 +19,17 @@ from api.controllers.actions import (
     Resolve,
     Update,
     UpdateStatus,
-)  # fmt: skip
-from api.controllers.cache import Seen
-from knoll import jobs, kinds
-from knoll.jobs import Resolution, Resolved
-from knoll.resources import labels as well_known
-from knoll.resources.admission import timestamp
-from knoll.scaling import Failure, ScaleStatus
-from knoll.store import Json
+)
+from api.controllers.engine import executor, observe, watch_mappings
+from api.controllers.engine.cache import Seen
+from api.controllers.service import service
+from knoll.messages import builds
+from knoll.messages.builds import Resolution, Resolved
+from knoll.messages.scale import Failure, ScaleStatus
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 
 NOW = 1_780_000_000.0
 SHA = "sha256:" + "a" * 64
@@ -57,9 +60,9 @@ class Simulation:
                 "apiVersion": kind.api_version, "kind": kind.kind,
                 "metadata": {"name": name, **({"namespace": namespace} if namespace else {}), **meta}, "spec": spec,
             }  # fmt: skip
-            return self.store(kind.id, execute.born(body, self.now))
+            return self.store(kind.id, executor.born(body, self.now))
         body = {**existing, "metadata": {**existing["metadata"], **meta}, "spec": spec}
-        return self.store(kind.id, execute.aged(existing, body))
+        return self.store(kind.id, executor.aged(existing, body))
 
     def service(self, name: str = "hello", image: str = "img:v1", traffic: Any = None, **options: Any) -> Json:
         """Apply a Service. Options: revision (its own name), labels, annotations, template_annotations."""
@@ -157,7 +160,9 @@ class Simulation:
 
     def keys(self) -> list[Key]:
         return [
-            (resource, *name) for resource in dependents.RECONCILED for name in sorted(self.world.cache.names(resource))
+            (resource, *name)
+            for resource in watch_mappings.RECONCILED
+            for name in sorted(self.world.cache.names(resource))
         ]
 
     def carry_out(self, action: Action) -> None:
@@ -165,9 +170,9 @@ class Simulation:
             case Create(resource, body):
                 key = objects.key_of(resource, body)
                 assert self.world.cache.get(*key) is None, f"{key} is there already"
-                self.store(resource, execute.born(body, self.now))
+                self.store(resource, executor.born(body, self.now))
             case Update(resource, before, body):
-                self._compare_and_set(resource, before, execute.aged(before, body))
+                self._compare_and_set(resource, before, executor.aged(before, body))
             case UpdateStatus(resource, before, body):
                 assert before["spec"] == body["spec"]
                 assert before["metadata"] == body["metadata"]
@@ -185,7 +190,7 @@ class Simulation:
                 self._routed(path, before)
             case Forget(table, path):
                 answers: dict[str, Any] = {
-                    jobs.RESOLUTIONS: self.world.resolutions, jobs.BUILDS: self.world.builds
+                    builds.RESOLUTIONS: self.world.resolutions, builds.BUILDS: self.world.builds
                 }  # fmt: skip
                 del answers[table][path]
             case Enqueue() | Resolve():
@@ -243,8 +248,8 @@ class Simulation:
         resource, namespace, name = key = observe.routing_key(path)
         self._dirty[key] = None
         if resource == kinds.ROUTE.id:
-            self._dirty.update(dict.fromkeys(dependents.mappings_to(namespace, name, self.world.cache)))
-            contenders = dependents.contenders(path, before, self.world.routing, self.world.cache)
+            self._dirty.update(dict.fromkeys(watch_mappings.mappings_to(namespace, name, self.world.cache)))
+            contenders = watch_mappings.contenders(path, before, self.world.routing, self.world.cache)
             self._dirty.update(dict.fromkeys(contenders))
 
     def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
@@ -271,5 +276,5 @@ class Simulation:
 
     def _seen(self, seen: Seen | None) -> None:
         if seen is not None:
-            for key in dependents.keys(seen, self.world.cache):
+            for key in watch_mappings.keys(seen, self.world.cache):
                 self._dirty[key] = None

@@ -5,10 +5,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.cache import Cache
-from knoll import kinds
-from knoll.store import Json, Packed, PackedListing
-from knoll.store_rules import encode
+from api.controllers.engine.cache import Cache
+from knoll.store.protocol import Json, Packed, PackedListing
+from knoll.store.rules import encode
+from knoll.values import kinds
 
 ROUTE, REVISION = kinds.ROUTE.id, kinds.REVISION.id
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.controllers import objects
-from knoll import kinds
-from knoll.resources import labels as well_known
+from api.controllers.common import objects
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import SHA, Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE

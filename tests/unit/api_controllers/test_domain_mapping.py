@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from api.controllers import objects
-from knoll import kinds
+from api.controllers.common import objects
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.store import Json
+from knoll.store.protocol import Json
+from knoll.values import kinds
 from tests.unit.api_controllers.simulation import Simulation
 
 DM, HOST = kinds.DOMAIN_MAPPING, "www.example.org"

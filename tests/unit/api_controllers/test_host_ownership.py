@@ -6,12 +6,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from activator.routing import Routing
-from api.controllers import hosts, objects
-from api.controllers.conditions import REFUSED
-from knoll import kinds
+from activator.routing.routing import Routing
+from api.controllers.common import objects
+from api.controllers.common.conditions import REFUSED
+from api.controllers.route import hosts
 from knoll.config.network import NetworkConfig
-from knoll.store import Json
+from knoll.store.protocol import Json
+from knoll.values import kinds
 from tests.unit.api_controllers.simulation import Simulation
 
 FLAT = NetworkConfig(domain_template="{{.Name}}-{{.Namespace}}.{{.Domain}}")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from api.controllers import hosts
-from api.controllers.hosts import Naming
+from api.controllers.route import hosts
+from api.controllers.route.hosts import Naming
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.store import Json
+from knoll.store.protocol import Json
 
 LOCAL = {"networking.knative.dev/visibility": "cluster-local"}
 SECURE = NetworkConfig(default_external_scheme="https")

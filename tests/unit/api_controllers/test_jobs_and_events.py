@@ -4,15 +4,19 @@ import asyncio
 
 import pytest
 
-from api.controllers import build, objects, recorder, revision
-from api.controllers.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
-from knoll import jobs, kinds
+from api.controllers.build import build
+from api.controllers.common import objects
+from api.controllers.common.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
+from api.controllers.engine import recorder
+from api.controllers.revision import revision
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.platform import PlatformConfig
-from knoll.jobs import BuildProgress, Resolution
-from knoll.memory_store import MemoryStore
-from knoll.resources.admission import timestamp
-from knoll.store import Json
+from knoll.messages import builds
+from knoll.messages.builds import BuildProgress, Resolution
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from tests.doubles.memory_store import MemoryStore
 from tests.unit.api_controllers.simulation import NOW, SHA, Simulation
 from tests.waiting import eventually
 
@@ -114,7 +118,7 @@ def test_statuses_are_in_the_order_of_the_containers() -> None:
     world.apply(kinds.CONFIGURATION, "two", spec)
     world.settle()
     body = world.get(kinds.REVISION, "two-00001")
-    images = tuple(jobs.Resolved(name, "img", f"r/{name}@{SHA}") for name in ("a", "b", "i"))
+    images = tuple(builds.Resolved(name, "img", f"r/{name}@{SHA}") for name in ("a", "b", "i"))
     world.world.resolutions["default/two-00001"] = Resolution(body["metadata"]["uid"], images)
     world._dirty[kinds.REVISION.id, "default", "two-00001"] = None
     world.settle()

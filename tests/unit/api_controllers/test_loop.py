@@ -6,18 +6,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from api.controllers import acknowledgements, objects
-from api.controllers.acknowledgements import Acknowledgements
-from api.controllers.execute import born
-from api.controllers.loop import Controllers, Tables
-from knoll import jobs, kinds, scaling, traffic
-from knoll.errors import NotFoundError, StoreUnavailableError
-from knoll.jobs import BuildProgress, Resolution, Unresolved
-from knoll.memory_store import MemoryStore
-from knoll.memory_tables import MemoryTable
-from knoll.scaling import ScaleStatus
-from knoll.store import Json
-from knoll.traffic import RouteEntry
+from api.controllers.common import objects
+from api.controllers.engine import acknowledgements
+from api.controllers.engine.acknowledgements import Acknowledgements
+from api.controllers.engine.executor import born
+from api.controllers.engine.loop import Controllers, Tables
+from knoll.messages import builds, routing, scale
+from knoll.messages.builds import BuildProgress, Resolution, Unresolved
+from knoll.messages.routing import RouteEntry
+from knoll.messages.scale import ScaleStatus
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values.errors import NotFoundError, StoreUnavailableError
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_tables import MemoryTable
 from tests.unit.api_controllers.simulation import NOW
 from tests.waiting import eventually
 
@@ -28,7 +30,7 @@ class Builder(MemoryTable[Unresolved]):
     """The table that the builder follows: away for as long as the test says."""
 
     def __init__(self) -> None:
-        super().__init__(jobs.UNRESOLVED, Unresolved)
+        super().__init__(builds.UNRESOLVED, Unresolved)
         self.away = False
         self.asked: list[str] = []
 
@@ -41,11 +43,11 @@ class Builder(MemoryTable[Unresolved]):
 
 def tables(builder: Builder) -> Tables:
     return Tables(
-        MemoryTable(traffic.ROUTING, RouteEntry),
+        MemoryTable(routing.ROUTING, RouteEntry),
         builder,
-        MemoryTable(jobs.RESOLUTIONS, Resolution),
-        MemoryTable(jobs.BUILDS, BuildProgress),
-        MemoryTable(scaling.SCALE, ScaleStatus),
+        MemoryTable(builds.RESOLUTIONS, Resolution),
+        MemoryTable(builds.BUILDS, BuildProgress),
+        MemoryTable(scale.SCALE, ScaleStatus),
     )
 
 
@@ -118,7 +120,7 @@ class Reached:
 
 
 async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
-    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
     version = await table.put("default/a", ENTRY)
     waiting.expect("default/a", version)
@@ -137,7 +139,7 @@ async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
 
 async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acknowledgements, "LOOK_SECONDS", 0.01)
-    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
     version = await table.put("default/a", ENTRY)
     await table.acknowledge("good", version)
@@ -151,7 +153,7 @@ async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_version() -> None:
-    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
     first = await table.put("default/a", ENTRY)
     await table.acknowledge("one", first)
@@ -166,7 +168,7 @@ async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_versi
 
 
 async def test_what_is_forgotten_is_not_waited_for() -> None:
-    table, reached = MemoryTable(traffic.ROUTING, RouteEntry), Reached()
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
     version = await table.put("default/a", ENTRY)
     waiting.expect("default/a", version)

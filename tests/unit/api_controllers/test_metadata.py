@@ -2,11 +2,11 @@
 
 import pytest
 
-from api.controllers import objects
-from api.controllers.traffic import data_plane
-from knoll import kinds
-from knoll.resources import labels as well_known
-from knoll.store import Json
+from api.controllers.common import objects
+from api.controllers.route.traffic import data_plane
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE, CORE = (

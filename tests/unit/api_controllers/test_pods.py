@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from api import tables
-from api.controllers import backing, pods
-from api.controllers.backing import Gateway, Stand
-from knoll import kinds
-from knoll.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
-from knoll.resources import labels as well_known
-from knoll.scaling import ScaleStatus, UsageStatus
+from api.controllers.pods import knative_objects, pods
+from api.controllers.pods.knative_objects import Gateway, Stand
+from api.wire import tables
+from knoll.messages.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
+from knoll.messages.scale import ScaleStatus, UsageStatus
+from knoll.values import kinds
+from knoll.values import labels as well_known
 
 NOW, LATER = 1_700_000_000.0, 1_700_000_060.0
 STARTED = "2023-11-14T22:13:20Z"
@@ -165,7 +165,7 @@ ZERO = scale(0, 0, "False", "NoTraffic")
 
 
 def stood(*rows: InstanceRow, status: ScaleStatus | None) -> dict[str, Any]:
-    made = backing.wanted(Stand(revision(), rows, status), GATEWAY, {}, NOW)
+    made = knative_objects.wanted(Stand(revision(), rows, status), GATEWAY, {}, NOW)
     return {f"{kind.kind}/{body['metadata']['name']}": body for kind, body in made}
 
 
@@ -245,7 +245,7 @@ def test_the_gateway_stands_before_the_instances() -> None:
     ("address", "type_"), [("10.0.0.1", "IPv4"), ("fd00::1", "IPv6"), ("gateway.example.com", "FQDN")]
 )
 def test_the_gateways_address_has_its_type(address: str, type_: str) -> None:
-    made = backing.wanted(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
+    made = knative_objects.wanted(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
     public = next(body for _, body in made if body["metadata"]["name"] == "hello-00001" and "addressType" in body)
     assert public["addressType"] == type_
 
@@ -256,8 +256,8 @@ def test_a_deployments_generation_follows_its_replicas_and_nothing_else() -> Non
             body["metadata"].setdefault("generation", generation)
         return {(kind.id, body["metadata"]["name"]): body for kind, body in made}
 
-    first = there(backing.wanted(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
-    again = backing.wanted(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
+    first = there(knative_objects.wanted(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
+    again = knative_objects.wanted(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
     assert {(kind.id, body["metadata"]["name"]): body for kind, body in again} == first
-    _, deployment = backing.wanted(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
+    _, deployment = knative_objects.wanted(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
     assert deployment["metadata"]["generation"] == deployment["status"]["observedGeneration"] == 2

@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from api.controllers import objects, observe, rollback, traffic
-from api.controllers.hosts import Naming
-from api.controllers.traffic import Target
-from knoll import kinds
-from knoll.resources import labels as well_known
-from knoll.store import Json
+from api.controllers.common import objects
+from api.controllers.engine import observe
+from api.controllers.route import rollback, traffic
+from api.controllers.route.hosts import Naming
+from api.controllers.route.traffic import Target
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import Simulation
 
 VERSIONS = ("v1", "v2", "v3")

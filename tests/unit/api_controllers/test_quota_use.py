@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.controllers.quota_use import of_pod
+from api.controllers.pods.quota_use import of_pod
 
 SPEC: dict[str, Any] = {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}]}
 

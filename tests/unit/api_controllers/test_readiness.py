@@ -5,10 +5,11 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers import objects, rollout
-from api.controllers.readiness import WAIT_SECONDS, Standing, wanted
-from knoll import kinds
-from knoll.resources import labels as well_known
+from api.controllers.common import objects
+from api.controllers.route import rollout
+from api.controllers.route.readiness import WAIT_SECONDS, Standing, wanted
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import Simulation
 
 HOST = "hello.default.localhost"

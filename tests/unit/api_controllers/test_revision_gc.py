@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.revision_gc import superfluous
-from knoll import kinds
+from api.controllers.revision.revision_gc import superfluous
 from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
-from knoll.resources import labels as well_known
-from knoll.resources.admission import timestamp
-from knoll.store import Json
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
 HOUR = 3600.0

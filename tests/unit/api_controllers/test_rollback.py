@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers import objects
-from api.controllers.rollback import judged, policy_of, watches_of, written
-from api.controllers.traffic import Target
-from knoll import kinds
-from knoll.resources import labels as well_known
-from knoll.store import Json
+from api.controllers.common import objects
+from api.controllers.route.rollback import judged, policy_of, watches_of, written
+from api.controllers.route.traffic import Target
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
 HOST = "hello.default.localhost"

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers import objects
-from api.controllers.hosts import Naming
-from api.controllers.rollout import Clock, advance, duration_of, written
-from api.controllers.traffic import Target, status_of
-from knoll import kinds
-from knoll.resources import labels as well_known
-from knoll.store import Json
+from api.controllers.common import objects
+from api.controllers.route.hosts import Naming
+from api.controllers.route.rollout import Clock, advance, duration_of, written
+from api.controllers.route.traffic import Target, status_of
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
 HOST = "hello.default.localhost"

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.scale_events import BURST, REFILL_SECONDS, ScaleEvents
-from knoll.scaling import Change, ScaleStatus
+from api.controllers.pods.scale_events import BURST, REFILL_SECONDS, ScaleEvents
+from knoll.messages.scale import Change, ScaleStatus
 
 KEY = "default/hello-00001"
 

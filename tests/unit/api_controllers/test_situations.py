@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from api.controllers import failure, objects, observe, service
-from knoll import kinds
-from knoll.scaling import Failure
+from api.controllers.common import failure, objects
+from api.controllers.engine import observe
+from api.controllers.service import service
+from knoll.messages.scale import Failure
+from knoll.values import kinds
 from tests.unit.api_controllers.simulation import NOW, Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE

@@ -5,7 +5,7 @@ import asyncio
 import looptime  # noqa: F401 (its plugin gives the marker)
 import pytest
 
-from api.controllers.work_queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
+from api.controllers.engine.work_queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
 
 A, B = ("services", "default", "a"), ("services", "default", "b")
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from knoll.resources.parsing import parse
-from knoll.resources.revision import Revision
+from knoll.resources.admission.parsing import parse
+from knoll.resources.models.revision import Revision
 
 DIGEST = "registry.example/app@sha256:" + "a" * 64
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decider import Memory, Seen, decide, explain, starting_memory
+from autoscaler.decision.kpa import Memory, Seen, decide, explain, starting_memory
 from knoll.config.platform import PlatformConfig
-from knoll.resources.revision import Revision
+from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import ScalingSpec, scaling_spec
 
 SPEC = scaling_spec(Revision(), PlatformConfig())

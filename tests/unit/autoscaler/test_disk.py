@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.disk import Usage, measures_volumes, overrun, pressure_message, requested, to_evict
-from autoscaler.instance_spec import instance_spec
+from autoscaler.decision.disk_eviction import Usage, measures_volumes, overrun, pressure_message, requested, to_evict
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
-from knoll import disk
+from autoscaler.spec.instance_spec import instance_spec
+from knoll.process import disk
 from tests.unit.autoscaler.revisions import revision
 
 MI, GI = 1024**2, 1024**3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoscaler.egress import egress_of, policy_of, restricts
+from autoscaler.node.egress import egress_of, policy_of, restricts
 from autoscaler.runtime.protocol import Network
 from knoll.config.egress import EgressRule
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, SecurityConfig

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.expansion import expand
+from autoscaler.spec.expansion import expand
 
 
 @pytest.mark.parametrize(

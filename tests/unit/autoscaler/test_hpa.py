@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.hpa import STEP_UP, TOLERANCE, Memory, Sample, decide, explain
+from autoscaler.decision.hpa import STEP_UP, TOLERANCE, Memory, Sample, decide, explain
+from autoscaler.revisions.usage import ResourceScale
 from autoscaler.runtime.protocol import Usage
-from autoscaler.usage import ResourceScale
 from knoll.config.platform import PlatformConfig
 from knoll.resources.scaling import ScalingSpec, scaling_spec
 from tests.unit.autoscaler.revisions import revision

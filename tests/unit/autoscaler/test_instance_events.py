@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instance_events import BURST, MOST_KEPT, REFILL_SECONDS, InstanceEvents
-from knoll.instances import InstanceEvent
+from autoscaler.instances.events import BURST, MOST_KEPT, REFILL_SECONDS, InstanceEvents
+from knoll.messages.instances import InstanceEvent
 
 
 class Clock:

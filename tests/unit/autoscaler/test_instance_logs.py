@@ -2,9 +2,9 @@
 
 import pytest
 
-from autoscaler.instance_logs import Wanted, container_of, wanted
+from autoscaler.io.instance_logs import Wanted, container_of, wanted
 from autoscaler.runtime.protocol import ContainerState, Instance
-from knoll.errors import BadRequestError
+from knoll.values.errors import BadRequestError
 
 NOW = 1_000_000.0
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instance_spec import instance_name, instance_spec, probes
 from autoscaler.probes.spec import ExecCheck, GrpcCheck, HttpCheck, Probe, TcpCheck
 from autoscaler.runtime.protocol import Mount, Resources
+from autoscaler.spec.instance_spec import instance_name, instance_spec, probes
 from tests.unit.autoscaler.revisions import DIGEST, revision
 
 NAME = "hello-00001-deployment-0123456789-abcde"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.ladder import Descent, Resting, Timers, descend, wake_order
+from autoscaler.decision.idle_policy import Descent, Resting, Timers, descend, wake_order
 
 HOUR = Timers(3600.0, 3600.0)
 MIB = 1024**2

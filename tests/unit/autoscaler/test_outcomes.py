@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.outcomes import Outcome, Outcomes, judge
-from knoll.reports import latency_bounds, latency_bucket
-from knoll.resources.rollback import RollbackPolicy, parse_policy
+from autoscaler.decision.rollback_judge import Outcome, Outcomes, judge
+from knoll.messages.reports import latency_bounds, latency_bucket
+from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
 
 POLICY = parse_policy("error-rate>5%, p95>2x")
 TIMES = st.lists(st.floats(1e-5, 1000), min_size=1, max_size=200)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.plan import Candidate, Plan, plan
+from autoscaler.decision.plan import Candidate, Plan, plan
 
 candidates = st.lists(
     st.builds(Candidate, st.uuids().map(str), st.booleans(), st.integers(0, 9), st.floats(0, 100)),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.restarts import PAUSES, STEADY_SECONDS, Restarts, ended
+from autoscaler.instances.restart_backoff import PAUSES, STEADY_SECONDS, Restarts, ended
 
 
 def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minutes() -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from autoscaler.decider import Memory, Seen, decide
-from autoscaler.window import Window
+from autoscaler.decision.kpa import Memory, Seen, decide
+from autoscaler.decision.window import Window
 from knoll.config.platform import PlatformConfig
-from knoll.resources.revision import Revision
+from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import ScalingSpec, scaling_spec
 
 SPEC = replace(scaling_spec(Revision(), PlatformConfig()), total=10.0, target=7.0, utilization=0.7)

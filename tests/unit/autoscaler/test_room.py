@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.room import Need, Room, need_of
+from autoscaler.decision.capacity import Need, Room, need_of
 from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec, Resources
 
 GIB = 1024**3

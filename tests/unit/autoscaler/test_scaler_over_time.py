@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from autoscaler.scaler import Scaler
+from autoscaler.revisions.revision_scaler import Scaler
 from knoll.config.platform import PlatformConfig
-from knoll.reports import RevisionReport, latency_bucket
+from knoll.messages.reports import RevisionReport, latency_bucket
+from knoll.messages.scale import ScaleStatus
 from knoll.resources.scaling import scaling_spec
-from knoll.scaling import ScaleStatus
 from tests.unit.autoscaler.revisions import revision
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC).timestamp()

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from autoscaler.service_tokens import ServiceTokens
-from autoscaler.sources import MissingSourceError
-from knoll import tokens
-from knoll.resources import pod
-from knoll.tokens import SigningKey
+from autoscaler.spec.env_sources import MissingSourceError
+from autoscaler.spec.service_tokens import ServiceTokens
+from knoll.auth import tokens
+from knoll.auth.tokens import SigningKey
+from knoll.resources.models import pod
 from tests.unit.autoscaler.revisions import revision
 
 KEY = SigningKey.fresh()

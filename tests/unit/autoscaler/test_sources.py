@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instance_spec import instance_spec, needs_delivery
 from autoscaler.runtime.protocol import ADDRESS, Capacity, ContainerSpec, File, Mount
-from autoscaler.sources import About, Find, MissingSourceError, references
-from autoscaler.sources_files import files, has_token, is_of_one_instance
-from autoscaler.sources_volumes import engine_volumes, folders, pod_volume
-from knoll.resources import pod
-from knoll.resources.parsing import parse
+from autoscaler.spec.engine_volumes import engine_volumes, folders, pod_volume
+from autoscaler.spec.env_sources import About, Find, MissingSourceError, references
+from autoscaler.spec.instance_spec import instance_spec, needs_delivery
+from autoscaler.spec.volume_files import files, has_token, is_of_one_instance
+from knoll.resources.admission.parsing import parse
+from knoll.resources.models import pod
 from tests.unit.autoscaler.revisions import revision
 
 NAME = "hello-00001-deployment-0123456789-abcde"

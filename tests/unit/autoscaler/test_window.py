@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.stats import Stats
-from autoscaler.window import KEPT_SECONDS, Load, Window
+from activator.backend.stats import Stats
+from autoscaler.decision.window import KEPT_SECONDS, Load, Window
 
 Sent = tuple[str, float, float, float]
 """One report: activator, end, period, mean."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime import bodies, labels
+from autoscaler.runtime.docker import labels, payloads
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
 
 ONE = ContainerSpec("user-container", "hello:1")
@@ -17,7 +17,7 @@ SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", (ONE,), 8080)
 def made(
     one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True, image_user: str = ""
 ) -> dict[str, Any]:
-    return bodies.container(
+    return payloads.container(
         spec,
         one,
         platform="knoll",
@@ -36,12 +36,12 @@ def made(
     ("cores", "shares"), [(0.001, 2), (0.002, 2), (0.003, 3), (0.1, 102), (0.25, 256), (1.0, 1024), (2.5, 2560)]
 )
 def test_shares_follow_kubernetes_formula(cores: float, shares: int) -> None:
-    assert bodies.cpu_shares(cores) == shares
+    assert payloads.cpu_shares(cores) == shares
 
 
 @given(st.floats(0.001, 512))
 def test_more_cores_never_get_fewer_shares(cores: float) -> None:
-    assert 2 <= bodies.cpu_shares(cores) <= bodies.cpu_shares(cores + 0.01)
+    assert 2 <= payloads.cpu_shares(cores) <= payloads.cpu_shares(cores + 0.01)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
         "Config": {**made(), "Hostname": "x", "Domainname": "", "ExposedPorts": {"80/tcp": {}}, "Image": "hello:1"},
         "HostConfig": made()["HostConfig"],
     }
-    body = bodies.again(inspected, restarts=3, now=99.0)
+    body = payloads.again(inspected, restarts=3, now=99.0)
     assert not {"Hostname", "Domainname", "ExposedPorts"} & set(body)
     assert body["Image"] == "sha256:1"
     assert (body["Labels"][labels.RESTARTS], body["Labels"][labels.STARTED]) == ("3", "99.0")
@@ -128,7 +128,7 @@ def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
 
 
 def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_short_ones() -> None:
-    body = bodies.sandbox("knoll", "net", "pause", "host", "g", "10.201.0.3")
+    body = payloads.sandbox("knoll", "net", "pause", "host", "g", "10.201.0.3")
     config = body["HostConfig"]
     assert (config["Dns"], config["DnsSearch"]) == (["10.201.0.3"], ["svc.cluster.local"])
     assert config["DnsOptions"] == ["ndots:2"]
@@ -136,7 +136,7 @@ def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_
 
 
 def test_without_such_a_server_names_are_the_engines_affair() -> None:
-    body = bodies.sandbox("knoll", "net", "pause", "host", "g")
+    body = payloads.sandbox("knoll", "net", "pause", "host", "g")
     assert not {"Dns", "DnsSearch", "DnsOptions"} & set(body["HostConfig"])
 
 
@@ -155,16 +155,16 @@ def test_a_container_that_must_not_be_root_is_refused_when_it_would_be(
     user: int | None, image_user: str, words: str
 ) -> None:
     one = ContainerSpec("app", "image", user=user, non_root=True)
-    found = bodies.refusal(one, image_user, (1, 45))
+    found = payloads.refusal(one, image_user, (1, 45))
     assert words in found if words else not found
-    assert not bodies.refusal(replace(one, non_root=False), image_user, (1, 45))
+    assert not payloads.refusal(replace(one, non_root=False), image_user, (1, 45))
 
 
 def test_a_part_of_a_volume_is_refused_where_the_engine_would_mount_all_of_it() -> None:
     one = ContainerSpec("app", "image", mounts=(Mount("/a", "own", "files.x.v", sub_path="a"),))
-    assert "Docker 26" in bodies.refusal(one, "", (1, 44))
-    assert not bodies.refusal(one, "", (1, 45))
-    assert not bodies.refusal(replace(one, mounts=(Mount("/a", "own", "files.x.v"),)), "", (1, 44))
+    assert "Docker 26" in payloads.refusal(one, "", (1, 44))
+    assert not payloads.refusal(one, "", (1, 45))
+    assert not payloads.refusal(replace(one, mounts=(Mount("/a", "own", "files.x.v"),)), "", (1, 44))
 
 
 def test_an_own_volume_is_mounted_by_the_platforms_name_for_it_and_hides_what_the_image_has() -> None:
@@ -178,5 +178,5 @@ def test_an_own_volume_is_mounted_by_the_platforms_name_for_it_and_hides_what_th
 
 
 def test_a_quota_is_a_little_above_the_limit() -> None:
-    assert bodies.quota(1024**3) == {"StorageOpt": {"size": str(1024**3 + 1024**3 // 10)}}
-    assert bodies.quota(0) == {"StorageOpt": {"size": str(16 * 1024**2)}}
+    assert payloads.quota(1024**3) == {"StorageOpt": {"size": str(1024**3 + 1024**3 // 10)}}
+    assert payloads.quota(0) == {"StorageOpt": {"size": str(16 * 1024**2)}}

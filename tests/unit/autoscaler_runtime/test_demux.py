@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime.demux import Demux
+from autoscaler.runtime.docker.stream_demux import Demux
 
 frames = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=50)), max_size=12)
 

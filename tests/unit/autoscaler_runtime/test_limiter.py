@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime.limiter import Limiter, limit_for
+from autoscaler.runtime.docker.limiter import Limiter, limit_for
 
 
 class Crowd:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime import bodies, labels
-from autoscaler.runtime.listing import Listed, listed, sort_out
+from autoscaler.runtime.docker import labels, payloads
+from autoscaler.runtime.docker.listing import Listed, listed, sort_out
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec
 
 CONTAINERS = (ContainerSpec("user-container", "hello:1"), ContainerSpec("sidecar", "side:1"))
@@ -16,7 +16,7 @@ SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", CONTAINERS, 8080, label
 
 def app(container: str = "user-container", state: str = "running", status: str = "", restarts: int = 0) -> Listed:
     one = next(each for each in CONTAINERS if each.name == container)
-    body = bodies.container(
+    body = payloads.container(
         SPEC,
         one,
         platform="knoll",

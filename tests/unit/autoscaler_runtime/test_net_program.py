@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.runtime.pause_image import program
+from autoscaler.runtime.docker.pause_image import program
 from autoscaler.runtime.sockets import parse
 from tests.conftest import need
 from tests.waiting import eventually

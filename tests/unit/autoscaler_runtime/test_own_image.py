@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.runtime import pause_image
-from autoscaler.runtime.own_image import is_ours
+from autoscaler.runtime.docker import pause_image
+from autoscaler.runtime.docker.own_image import is_ours
 
 LAYER = pause_image.layer("amd64")
 OURS: dict[str, Any] = {

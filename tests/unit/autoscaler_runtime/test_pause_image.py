@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.runtime.pause_image import layer, program
+from autoscaler.runtime.docker.pause_image import layer, program
 
 
 @pytest.mark.parametrize(("architecture", "machine"), [("amd64", 62), ("arm64", 183)])

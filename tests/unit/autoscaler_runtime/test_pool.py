@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime.pool import BASE, BURST_SECONDS, HUNGRY_SECONDS, MEMORY_SECONDS, QUIET_SECONDS, step, wanted
+from autoscaler.runtime.docker.pool import (
+    BASE,
+    BURST_SECONDS,
+    HUNGRY_SECONDS,
+    MEMORY_SECONDS,
+    QUIET_SECONDS,
+    step,
+    wanted,
+)
 
 starts = st.lists(st.floats(0, 1000), max_size=60).map(sorted)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime import volume_layout as layout
+from autoscaler.runtime.docker import volume_layout as layout
 from autoscaler.runtime.protocol import File
 from tests.unit.autoscaler_runtime.test_pause_image import on_linux, written
 

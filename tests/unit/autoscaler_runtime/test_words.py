@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.protocol import LogChunk
-from autoscaler.runtime.words import BYTES, tail_of
+from autoscaler.runtime.termination_message import BYTES, tail_of
 
 
 async def chunks(parts: list[bytes]) -> AsyncIterator[LogChunk]:

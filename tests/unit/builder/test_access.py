@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.access import Access, registry_host
+from builder.images.access import Access, registry_host
 from knoll.config.security import SecurityConfig
-from knoll.errors import ImageError
-from knoll.resources.destinations import Address, Destinations, is_internal
+from knoll.values.destinations import Address, Destinations, is_internal
+from knoll.values.errors import ImageError
 
 PRIVATE = "must not be an address of this machine or of a private or link-local network"
 IN_FULL = "must be a host name or an address written in full"

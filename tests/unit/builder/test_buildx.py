@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.buildx import Recipe, command, git_context, reason
+from builder.build.buildx import Recipe, command, git_context, reason
 
 LAYERS, TOLD = Path("/layers"), Path("/told")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.dockerfile import directives, images, instructions, without_syntax
+from builder.build.dockerfile import directives, images, instructions, without_syntax
 
 CASES: list[tuple[str, str, dict[str, str], tuple[str, ...]]] = [
     ("one stage", "FROM alpine", {}, ("alpine",)),

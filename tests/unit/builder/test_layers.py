@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from builder.layers import KEEP_SECONDS, Layers
+from builder.images.layers import KEEP_SECONDS, Layers
 
 NOW = 2_000_000.0
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.pressure import LEAST_SECONDS, LOOK_SECONDS, is_pressed, until_next_look
-from knoll import kinds
+from builder.maintenance.pressure import LEAST_SECONDS, LOOK_SECONDS, is_pressed, until_next_look
 from knoll.config import security
-from knoll.memory_store import MemoryStore
-from knoll.resources.labels import SYSTEM_NAMESPACE
+from knoll.values import kinds
+from knoll.values.labels import SYSTEM_NAMESPACE
+from tests.doubles.memory_store import MemoryStore
 
 GI = 1024**3
 periods = st.floats(0, 10_000) | st.sampled_from([0.0, LEAST_SECONDS, LEAST_SECONDS + LOOK_SECONDS, 600.0])

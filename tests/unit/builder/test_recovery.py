@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from builder.recovery import Process, is_dead, process, worker_name
+from builder.maintenance.recovery import Process, is_dead, process, worker_name
 from tests.waiting import eventually_sync
 
 SEVEN = (7, 100)

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from knoll import kubeconfig
+from knoll.auth import kubeconfig
 from knoll.cli import main
+from knoll.cli.connection import from_kubeconfig
 from knoll.cli.export import portable
 from knoll.cli.identity import duration
-from knoll.cli.target import from_kubeconfig
-from knoll.errors import BadRequestError
+from knoll.values.errors import BadRequestError
 from tests.conftest import free_port
 
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from api.controllers import objects
-from knoll import kinds
+from api.controllers.common import objects
 from knoll.cli import main
 from knoll.cli.client import Client
 from knoll.cli.export import ExportError, replay
 from knoll.config.platform import PlatformConfig
-from knoll.resources.admission import admit_create, admit_update
+from knoll.resources.admission.admit import admit_create, admit_update
+from knoll.values import kinds
 from tests.unit.api_controllers.simulation import Simulation
 
 Body = dict[str, Any]

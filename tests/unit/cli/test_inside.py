@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from knoll import names_server
-from knoll.cli import inside
+from knoll.cli import instance_network
+from knoll.process import dns_server
 
 ENVIRONMENT = {"KNOLL_ACTIVATOR_PORTS": "8080", "KNOLL_ACTIVATOR_TLS_PORTS": "8443"}
 
@@ -25,7 +25,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> str:
     async def found(_: object) -> tuple[str, str]:
         return "127.0.0.9", ""
 
-    monkeypatch.setattr(inside, "_address", found)
+    monkeypatch.setattr(instance_network, "_address", found)
     return "127.0.0.9"
 
 
@@ -37,7 +37,7 @@ def listener(address: str) -> Iterator[socket.socket]:
 
 async def test_without_an_engine_there_is_a_warning_that_names_it(tmp_path: Path) -> None:
     missing = {**ENVIRONMENT, "KNOLL_DOCKER_SOCKET": str(tmp_path / "none.sock")}
-    found = await inside.look(missing, tmp_path)
+    found = await instance_network.look(missing, tmp_path)
     assert not found.environment
     assert not found.names_server
     assert "none.sock" in found.warning
@@ -47,8 +47,8 @@ async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(names_server, "PLACES", "")
-    found = await inside.look(ENVIRONMENT, tmp_path)
+    monkeypatch.setattr(dns_server, "PLACES", "")
+    found = await instance_network.look(ENVIRONMENT, tmp_path)
     assert found.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
     assert not found.names_server
     assert "dnsmasq-base" in found.warning
@@ -58,8 +58,8 @@ async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the
 async def test_dnsmasq_is_found_where_only_root_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "dnsmasq", "exit 0")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(names_server, "PLACES", str(tmp_path))
-    assert names_server.command(tmp_path, "127.0.0.9")[0] == str(tmp_path / "dnsmasq")
+    monkeypatch.setattr(dns_server, "PLACES", str(tmp_path))
+    assert dns_server.command(tmp_path, "127.0.0.9")[0] == str(tmp_path / "dnsmasq")
 
 
 async def test_a_port_that_somebody_has_is_named(
@@ -70,8 +70,8 @@ async def test_a_port_that_somebody_has_is_named(
     listener.bind((address, 0))
     listener.listen()
     port = listener.getsockname()[1]
-    monkeypatch.setattr(inside, "GATEWAY_PORT", port)
-    found = await inside.look(ENVIRONMENT, tmp_path)
+    monkeypatch.setattr(instance_network, "GATEWAY_PORT", port)
+    found = await instance_network.look(ENVIRONMENT, tmp_path)
     assert f"{address}:{port}" in found.warning
     assert "Address already in use" in found.warning
     assert "KNOLL_INSTANCE_DNS" not in found.environment
@@ -81,9 +81,9 @@ async def test_who_listens_everywhere_listens_there_too(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(names_server, "PLACES", "")
+    monkeypatch.setattr(dns_server, "PLACES", "")
     monkeypatch.setenv("KNOLL_ACTIVATOR_HOST", "0.0.0.0")
-    assert not (await inside.look(ENVIRONMENT, tmp_path)).environment
+    assert not (await instance_network.look(ENVIRONMENT, tmp_path)).environment
 
 
 async def test_with_all_that_is_needed_every_process_is_told(
@@ -91,8 +91,8 @@ async def test_with_all_that_is_needed_every_process_is_told(
 ) -> None:
     program(tmp_path, "dnsmasq", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(inside, "_cannot", lambda *_, **__: "")
-    found = await inside.look(ENVIRONMENT, tmp_path / "names")
+    monkeypatch.setattr(instance_network, "_cannot", lambda *_, **__: "")
+    found = await instance_network.look(ENVIRONMENT, tmp_path / "names")
     assert found.environment == {
         "KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}",
         "KNOLL_ACTIVATOR_LOCAL_HOST": address,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knoll.cli.pack import files, pack
-from knoll.errors import SourceError
+from knoll.values.errors import SourceError
 
 NAME = st.from_regex(r"[a-c.]{1,3}", fullmatch=True).filter(lambda name: name.strip("."))
 

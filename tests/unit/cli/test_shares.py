@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.cli.shares import before_that, by_revision, most, parsed, split
-from knoll.errors import BadRequestError
+from knoll.cli.traffic_split import before_that, by_revision, most, parsed, split
+from knoll.values.errors import BadRequestError
 
 REVISIONS = ["shop-v1", "shop-v2", "shop-00003"]
 

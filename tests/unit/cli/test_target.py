@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from knoll import kubeconfig
-from knoll.cli import running, setup, target, up
+from knoll.auth import kubeconfig
+from knoll.cli import connection, doctor, running, up
 from knoll.cli.client import DEFAULT_SERVER
 
 
@@ -39,24 +39,24 @@ def up_there(folders: Path) -> Iterator[None]:
 
 
 def test_without_anything_it_is_the_plain_port_of_this_machine() -> None:
-    assert target.found(None).server == DEFAULT_SERVER
+    assert connection.found(None).server == DEFAULT_SERVER
 
 
 @pytest.mark.usefixtures("up_there")
 def test_the_platform_that_runs_here_is_asked_over_https_with_its_owner_s_token() -> None:
-    client = target.found(None)
+    client = connection.found(None)
     assert client.server == "https://127.0.0.1:9444"
     assert client._http.headers["Authorization"] == "Bearer t"
 
 
 def test_a_platform_that_has_ended_is_not_asked(folders: Path) -> None:
     (folders / "data" / "up.json").write_text('{"pid": 1, "environment": {"KNOLL_STATE_DIR": "/nowhere"}}')
-    assert target.found(None).server == DEFAULT_SERVER
+    assert connection.found(None).server == DEFAULT_SERVER
 
 
 def test_in_the_api_s_container_its_own_kubeconfig_is_used(folders: Path) -> None:
     write(folders / "state" / "kubeconfig", "https://192.0.2.7:8444")
-    assert target.found(None).server == "https://127.0.0.1:8444"
+    assert connection.found(None).server == "https://127.0.0.1:8444"
 
 
 @pytest.mark.usefixtures("up_there")
@@ -66,13 +66,13 @@ def test_an_exported_kubeconfig_is_used_when_knoll_wrote_it(
 ) -> None:
     path = write(folders / "exported", "https://knoll.example:8444", context)
     monkeypatch.setenv("KUBECONFIG", str(path))
-    assert target.found(None).server == ("https://knoll.example:8444" if used else "https://127.0.0.1:9444")
+    assert connection.found(None).server == ("https://knoll.example:8444" if used else "https://127.0.0.1:9444")
 
 
 @pytest.mark.usefixtures("up_there")
 def test_a_kubeconfig_that_is_named_comes_first(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write(folders / "exported", "https://knoll.example:8444")))
-    assert target.found(write(folders / "named", "https://named.example:1")).server == "https://named.example:1"
+    assert connection.found(write(folders / "named", "https://named.example:1")).server == "https://named.example:1"
 
 
 @pytest.mark.parametrize(("closed", "shown"), [("true", True), ("false", False)])
@@ -105,4 +105,4 @@ def test_the_doctor_counts_people_and_no_services() -> None:
         entry("ci", 1003, "/bin/false"),
         entry("nobody", 65534),
     ]
-    assert setup.login_users(entries, 1000) == ["ann"]
+    assert doctor.login_users(entries, 1000) == ["ann"]

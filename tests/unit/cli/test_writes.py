@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from knoll.cli.client import Client
-from knoll.cli.writes import NotReadyError, until_ready
+from knoll.cli.service_update import NotReadyError, until_ready
 
 HINT = 'Revision "a-00001" is not ready yet: nothing listens on 8080; the container listens on 3000'
 COMING = ("Unknown", "OutOfDate", "The Configuration does not reflect the newest spec yet.")
@@ -40,6 +40,6 @@ def test_nothing_is_told_of_one_that_comes_up() -> None:
 
 
 def test_a_time_out_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knoll.cli.writes.READY_SECONDS", 0)
+    monkeypatch.setattr("knoll.cli.service_update.READY_SECONDS", 0)
     with pytest.raises(NotReadyError, match="the container listens on 3000"):
         wait(STUCK)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.build_steps import Steps
+from knoll.builds.progress import Steps
 
 OUTPUT = """#0 building with "default" instance using docker driver
 

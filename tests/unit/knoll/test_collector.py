@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from knoll.collector import Delete, Update, decide
+from knoll.store.owner_gc import Delete, Update, decide
 
 NOW = "2026-01-02T03:04:05Z"
 Body = dict[str, Any]

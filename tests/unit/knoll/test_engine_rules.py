@@ -8,19 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime import bodies
+from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
-from knoll.engine_rules import (
-    AUTOSCALER,
-    BUILDER,
-    CALLS,
-    Policy,
-    RefusedError,
-    Target,
-    is_ours,
-    judge,
-    rewritten,
-)
+from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, CALLS, Policy, RefusedError, Target, is_ours, judge, rewritten
 
 POLICY = Policy(AUTOSCALER, "knoll", "knoll-instances")
 FOR_BUILDER = Policy(BUILDER, "knoll", "knoll-instances")
@@ -33,15 +23,15 @@ SPEC = ContainerSpec(
     mounts=(Mount("/tmp", "tmpfs"), Mount("/c", "own", "files.uid.c", read_only=True, sub_path="part")),
     command=("/run",), args=("x",),
 )  # fmt: skip
-APP = bodies.container(
+APP = payloads.container(
     InstanceSpec("app-1", "default/app", "uid", (SPEC,), 8080), SPEC, platform="knoll", role="app", sandbox_id=ID,
     group="g", address="10.0.0.1", image_id="sha256:1", image_has_tmp=False, now=1.0,
 )  # fmt: skip
 SHAPES = {
-    "sandbox": bodies.sandbox("knoll", "knoll-instances", "knoll/pause:3", "host", "g", "10.0.0.3"),
+    "sandbox": payloads.sandbox("knoll", "knoll-instances", "knoll/pause:3", "host", "g", "10.0.0.3"),
     "app": APP,
-    "helper": bodies.helper("knoll", "knoll/pause:3", "knoll.files.x", "/v", ["a"]),
-    "look": bodies.look("knoll", "sha256:1"),
+    "helper": payloads.helper("knoll", "knoll/pause:3", "knoll.files.x", "/v", ["a"]),
+    "look": payloads.look("knoll", "sha256:1"),
 }
 
 
@@ -74,7 +64,7 @@ def test_a_container_is_made_again_of_what_the_engine_tells_of_it() -> None:
     told = {"Config": {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False},
             "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}  # fmt: skip
     told["Config"].pop("HostConfig")
-    body, _ = create(bodies.again(told, restarts=1, now=2.0))
+    body, _ = create(payloads.again(told, restarts=1, now=2.0))
     assert body["HostConfig"].keys() == {*APP["HostConfig"], "RestartPolicy"}
     assert not {"MaskedPaths", "ReadonlyPaths", "CgroupnsMode"} & body["HostConfig"].keys(), (
         "the engine's default holds"
@@ -279,7 +269,7 @@ def test_other_bodies_are_as_strict(path: str, body: Any) -> None:
 
 
 def test_the_network_of_the_platform_is_made() -> None:
-    body = bodies.network("knoll-instances", "knoll")
+    body = payloads.network("knoll-instances", "knoll")
     data, _ = rewritten(POLICY, judge(POLICY, "POST", "/networks/create").call, json.dumps(body).encode())
     assert json.loads(data) == body
 

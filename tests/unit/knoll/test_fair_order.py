@@ -5,7 +5,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.fair_order import fair_order
+from knoll.builds.fair_order import fair_order
 
 NAMESPACES = st.sampled_from("abcd")
 WAITING = st.lists(NAMESPACES, max_size=30).map(lambda names: [(name, f"{name}{at}") for at, name in enumerate(names)])

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from knoll.gateway_objects import field_of, holds, pack, parse_field, unpack, wanted
-from knoll.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
-from knoll.sealing import PLAIN, Key, Keyring, SealedError, dump
+from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump
+from knoll.tables.gateway_objects import field_of, holds, pack, parse_field, unpack, wanted
+from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 
 
 def body(name: str, namespace: str = "bank", **more: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.hosts import Claim, Owners
-from knoll.tenancy import OWNER_BINDING, has_tenants
+from knoll.auth.tenancy import OWNER_BINDING, has_tenants
+from knoll.messages.hosts import Claim, Owners
 
 HOSTS = ("a.example.org", "b.example.org")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from knoll import key_files, redis_rights, sealing
-from knoll.settings import ActivatorSettings, ApiSettings, SettingsError
+from knoll.auth import key_files, redis_acl
+from knoll.process.settings import ActivatorSettings, ApiSettings, SettingsError
+from knoll.redis import encryption
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -18,7 +19,7 @@ def test_what_is_missing_is_made_and_what_is_there_is_kept(tmp_path: Path) -> No
     made = files(tmp_path)
     assert key_files.prepare(tmp_path) == passwords
     assert files(tmp_path) == made
-    assert len(set(passwords.values())) == len(redis_rights.PROCESSES) + 1
+    assert len(set(passwords.values())) == len(redis_acl.PROCESSES) + 1
 
 
 def test_each_process_has_its_own_and_no_more(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_keys_and_passwords_are_their_owners_alone(tmp_path: Path) -> None:
     key_files.prepare(tmp_path)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {"redis-password": 0o600, "secrets.keys": 0o600, "gateway.keys": 0o600, "users.acl": 0o644}
-    assert {stat.S_IMODE((tmp_path / process).stat().st_mode) for process in redis_rights.PROCESSES} == {0o700}
+    assert {stat.S_IMODE((tmp_path / process).stat().st_mode) for process in redis_acl.PROCESSES} == {0o700}
 
 
 def test_a_keyring_that_one_process_has_lost_comes_back_from_another(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_a_keyring_that_one_process_has_lost_comes_back_from_another(tmp_path: P
     before = key_files.keyring(tmp_path, key_files.SECRETS)
     (tmp_path / "api" / key_files.SECRETS).unlink()
     key_files.prepare(tmp_path)
-    assert sealing.load((tmp_path / "api" / key_files.SECRETS).read_bytes()) == before
+    assert encryption.load((tmp_path / "api" / key_files.SECRETS).read_bytes()) == before
 
 
 def test_a_keyring_that_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:

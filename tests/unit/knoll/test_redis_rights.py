@@ -5,14 +5,17 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from knoll import jobs, keys, kinds, redis_rights
-from knoll.gateway_objects import GATEWAY_OBJECTS
-from knoll.instances import INSTANCES
-from knoll.redis_rights import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
-from knoll.scaling import ENDPOINTS, SCALE
-from knoll.traffic import ROUTING
+from knoll.auth import redis_acl
+from knoll.auth.redis_acl import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
+from knoll.messages import builds
+from knoll.messages.instances import INSTANCES
+from knoll.messages.routing import ROUTING
+from knoll.messages.scale import ENDPOINTS, SCALE
+from knoll.redis import keys
+from knoll.tables.gateway_objects import GATEWAY_OBJECTS
+from knoll.values import kinds
 
-TABLES = (ROUTING, ENDPOINTS, SCALE, INSTANCES, GATEWAY_OBJECTS, jobs.UNRESOLVED, jobs.RESOLUTIONS, jobs.BUILDS)
+TABLES = (ROUTING, ENDPOINTS, SCALE, INSTANCES, GATEWAY_OBJECTS, builds.UNRESOLVED, builds.RESOLUTIONS, builds.BUILDS)
 PASSWORDS = {process: f"secret of {process}" for process in (*PROCESSES, "keys")}
 
 
@@ -41,7 +44,7 @@ def every_key() -> list[str]:
     return made
 
 
-def rights_of(key: str) -> list[redis_rights.Right]:
+def rights_of(key: str) -> list[redis_acl.Right]:
     return [right for right in RIGHTS if fnmatchcase(key, right.pattern)]
 
 
@@ -82,12 +85,12 @@ def test_no_process_may_administer_redis(process: str) -> None:
         "acl", "config", "config|set", "flushall", "flushdb", "keys", "scan", "shutdown", "debug", "monitor",
         "client|kill", "module", "replicaof", "slaveof", "migrate", "restore", "dump", "function", "swapdb",
     }  # fmt: skip
-    assert not redis_rights.COMMANDS[process] & forbidden
-    assert not [word for word in redis_rights.rules(process) if word.startswith("+@")]
+    assert not redis_acl.COMMANDS[process] & forbidden
+    assert not [word for word in redis_acl.rules(process) if word.startswith("+@")]
 
 
 def test_the_file_of_users_holds_no_password_and_no_open_user() -> None:
-    text = redis_rights.acl_file(PASSWORDS)
+    text = redis_acl.acl_file(PASSWORDS)
     assert "secret of" not in text
     users = {line.split()[1]: line.split()[2:] for line in text.splitlines()}
     assert users.keys() == {"default", "health", "keys", *PROCESSES}
@@ -96,11 +99,11 @@ def test_the_file_of_users_holds_no_password_and_no_open_user() -> None:
     assert [word for word in users["health"] if word[0] in "+~%&"] == ["+ping", "+client|setname"]
     assert [word for word in users["keys"] if word[0] in "+~%&"] == ["+client|setname", "+acl|load"]
     for process in PROCESSES:
-        assert f"#{redis_rights.password_hash(PASSWORDS[process])}" in users[process]
+        assert f"#{redis_acl.password_hash(PASSWORDS[process])}" in users[process]
         assert "nopass" not in users[process]
 
 
 def test_for_a_foreign_redis_its_default_user_is_left_alone() -> None:
-    lines = redis_rights.commands(PASSWORDS)
+    lines = redis_acl.commands(PASSWORDS)
     assert {line.split()[2] for line in lines} == {"health", *PROCESSES}
     assert all(line.startswith("ACL SETUSER ") and " reset " in line for line in lines)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.errors import ImageError
-from knoll.registry_auth import Credential, credentials, docker_config, matching, secret_names
+from knoll.auth.registry_auth import Credential, credentials, docker_config, matching, secret_names
+from knoll.values.errors import ImageError
 
 
 def secret(auths: Any, type_: str = "kubernetes.io/dockerconfigjson", key: str = ".dockerconfigjson") -> dict[str, Any]:

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from knoll import ring
-from knoll.ring import Ring
-from knoll.store_rules import Record
+from knoll.store import event_buffer
+from knoll.store.event_buffer import Ring
+from knoll.store.rules import Record
 
 
 def record(version: int) -> Record:
@@ -15,7 +15,7 @@ def record(version: int) -> Record:
 
 
 async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "WOKEN_AT_ONCE", 10)
+    monkeypatch.setattr(event_buffer, "WOKEN_AT_ONCE", 10)
     events = Ring(100)
     events.start(0)
     woken: list[int] = []
@@ -37,7 +37,7 @@ async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypa
 
 
 async def test_a_watcher_that_comes_while_others_are_woken_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "WOKEN_AT_ONCE", 1)
+    monkeypatch.setattr(event_buffer, "WOKEN_AT_ONCE", 1)
     events = Ring(100)
     events.start(0)
     positions = dict.fromkeys(range(20), 0)

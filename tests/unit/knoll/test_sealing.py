@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.sealing import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load, seal, unseal
+from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load, seal, unseal
 
 KEY, OTHER = Key(b"k" * 32), Key(b"o" * 32)
 

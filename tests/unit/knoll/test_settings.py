@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knoll.settings import (
+from knoll.process.settings import (
     ActivatorSettings,
     ApiSettings,
     AutoscalerSettings,

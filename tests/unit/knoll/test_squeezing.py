@@ -6,7 +6,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.squeezing import MOST, expanded, squeezed
+from knoll.store.compression import MOST, expanded, squeezed
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.binary(min_size=1)), max_size=20))

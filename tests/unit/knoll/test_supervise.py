@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.supervise import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Child, keep_running, next_pause
+from knoll.process.supervise import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, Child, keep_running, next_pause
 from tests.waiting import eventually
 
 
@@ -90,7 +90,7 @@ async def test_a_child_that_dies_is_started_again_though_its_own_child_holds_the
 
 async def test_a_child_ends_when_its_supervisor_is_killed() -> None:
     script = (
-        "import asyncio, sys\nfrom knoll.supervise import Child, keep_running\n"
+        "import asyncio, sys\nfrom knoll.process.supervise import Child, keep_running\n"
         "print_pid = 'import os, signal; print(os.getpid(), flush=True); signal.pause()'\n"
         "asyncio.run(keep_running(Child('one', [sys.executable, '-c', print_pid]), asyncio.Event()))"
     )

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll import tokens
-from knoll.errors import UnauthorizedError
-from knoll.tokens import SigningKey
+from knoll.auth import tokens
+from knoll.auth.tokens import SigningKey
+from knoll.values.errors import UnauthorizedError
 
 KEY = SigningKey.fresh()
 NOW = 1_800_000_000.5

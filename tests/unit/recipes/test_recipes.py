@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.errors import SourceError
-from knoll.recipes import Recipe, Tree, detect
+from knoll.builds.recipes import Recipe, Tree, detect
+from knoll.values.errors import SourceError
 
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 FLASK = "import flask\nsite: flask.Flask = flask.Flask(__name__)\n"

@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import core
-from knoll import kinds
+from api.resource import core_rules
 from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability, security
 from knoll.config.platform import NAMES, PlatformConfig, check_config_map, default_config_maps
 from knoll.config.request_log import Value
-from knoll.errors import InvalidConfigError
-from knoll.resources.destinations import Destinations
+from knoll.values import kinds
+from knoll.values.destinations import Destinations
+from knoll.values.errors import InvalidConfigError
 
 MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability, security]
 NEVER = "so that it cannot be turned on"
@@ -85,7 +85,7 @@ def test_every_explained_key_has_a_comment_above_it(module: ModuleType) -> None:
 def test_every_explained_key_can_be_written_through_the_api(module: ModuleType) -> None:
     """Keys of ConfigMaps have no slash, as on Kubernetes: `knoll.dev/` is for annotations and labels."""
     body = {"metadata": {"name": module.NAME, "namespace": "knative-serving"}, "data": yaml.safe_load(module.EXPLAINED)}
-    core.admit(body, None, kinds.CONFIG_MAP)
+    core_rules.admit(body, None, kinds.CONFIG_MAP)
 
 
 def test_there_is_one_object_for_each_config_map() -> None:

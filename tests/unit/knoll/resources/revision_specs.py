@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from knoll.config.features import FeaturesConfig
 from knoll.config.platform import PlatformConfig
-from knoll.resources.meta import ObjectMeta
-from knoll.resources.parsing import parse
-from knoll.resources.pod_defaults import defaulted_spec
-from knoll.resources.problems import merged
-from knoll.resources.revision import RevisionSpec
-from knoll.resources.revision_rules import spec_problems
+from knoll.resources.admission.parsing import parse
+from knoll.resources.admission.pod_defaults import defaulted_spec
+from knoll.resources.admission.revision_rules import spec_problems
+from knoll.resources.models.meta import ObjectMeta
+from knoll.resources.models.revision import RevisionSpec
+from knoll.resources.validation.problems import merged
 from tests.strategies import Json
 
 CONFIG = PlatformConfig()

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll import kinds
 from knoll.config.defaults import DefaultsConfig
 from knoll.config.platform import PlatformConfig
-from knoll.errors import AdmissionError, BadRequestError, InvalidResourceError
-from knoll.kinds import Kind
-from knoll.resources.admission import admit_create, admit_status, admit_update, handles, unknown_fields
+from knoll.resources.admission.admit import admit_create, admit_status, admit_update, handles, unknown_fields
+from knoll.values import kinds
+from knoll.values.errors import AdmissionError, BadRequestError, InvalidResourceError
+from knoll.values.kinds import Kind
 from tests.strategies import Json, services
 
 CONFIG = PlatformConfig()

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 
 from knoll.config.autoscaler import AutoscalerConfig
-from knoll.resources.annotation_rules import (
+from knoll.resources.models.meta import ObjectMeta, OwnerReference
+from knoll.resources.validation.annotation_rules import (
     autoscaling_problems,
     knative_key_problems,
     label_problems,
@@ -13,9 +14,8 @@ from knoll.resources.annotation_rules import (
     queue_sidecar_problems,
     rollout_duration_problems,
 )
-from knoll.resources.meta import ObjectMeta, OwnerReference
-from knoll.resources.names import dns_1035_problems
-from knoll.resources.problems import merged
+from knoll.resources.validation.problems import merged
+from knoll.values.names import dns_1035_problems
 from tests.strategies import autoscaling_annotations
 
 CONFIG = AutoscalerConfig()

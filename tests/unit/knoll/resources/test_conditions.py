@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll import kinds
 from knoll.resources.conditions import SETS, Conditions, Verdict, conditions_of
-from knoll.resources.meta import Condition
-from knoll.resources.revision import RevisionStatus
+from knoll.resources.models.meta import Condition
+from knoll.resources.models.revision import RevisionStatus
+from knoll.values import kinds
 
 REVISION = SETS[kinds.REVISION.id]
 ROUTE = SETS[kinds.ROUTE.id]

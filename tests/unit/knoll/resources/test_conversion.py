@@ -3,9 +3,9 @@ import copy
 import pytest
 from hypothesis import given
 
-from knoll import kinds
-from knoll.errors import BadRequestError
-from knoll.resources.conversion import converted
+from knoll.resources.admission.conversion import converted
+from knoll.values import kinds
+from knoll.values.errors import BadRequestError
 from tests.strategies import Json, services
 
 

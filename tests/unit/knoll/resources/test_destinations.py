@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.destinations import INTERNAL_ADDRESS, Destinations, host_problem, is_internal
+from knoll.values.destinations import INTERNAL_ADDRESS, Destinations, host_problem, is_internal
 
 NOTHING = Destinations()
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from knoll.resources.diff import difference
+from knoll.values.json_diff import difference
 from tests.strategies import json_values
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.duration import format_duration, parse_duration
+from knoll.values.duration import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.git_url import is_git_revision, parse_git_url
+from knoll.values.git_url import is_git_revision, parse_git_url
 
 GOOD = [
     ("https://example.com/team/a", "https", "example.com", "https://example.com/team/a.git"),

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.resources import names
-from knoll.resources.host_rules import host_problem, names_of_namespace, route_host_problem, unclaimable
-from knoll.resources.meta import ObjectMeta
-from knoll.resources.names import Named
+from knoll.resources.models.meta import ObjectMeta
+from knoll.resources.validation.host_rules import host_problem, names_of_namespace, route_host_problem, unclaimable
+from knoll.values import names
+from knoll.values.names import Named
 
 TEMPLATES = (
     "{{.Name}}.{{.Namespace}}.{{.Domain}}",

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 
-from knoll.resources.image_reference import parse_image
+from knoll.values.image_reference import parse_image
 from tests.strategies import images
 
 SHA = "a" * 64

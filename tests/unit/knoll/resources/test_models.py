@@ -7,14 +7,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from knoll.resources.admission import MODELS
-from knoll.resources.base import REFUSED, Resource
-from knoll.resources.configuration import Configuration
-from knoll.resources.domainmapping import DomainMapping
-from knoll.resources.parsing import parse
-from knoll.resources.revision import Revision
-from knoll.resources.route import Route
-from knoll.resources.service import Service
+from knoll.resources.admission.admit import MODELS
+from knoll.resources.admission.parsing import parse
+from knoll.resources.models.base import REFUSED, Resource
+from knoll.resources.models.configuration import Configuration
+from knoll.resources.models.domain_mapping import DomainMapping
+from knoll.resources.models.revision import Revision
+from knoll.resources.models.route import Route
+from knoll.resources.models.service import Service
 
 HELLO = """
 apiVersion: serving.knative.dev/v1

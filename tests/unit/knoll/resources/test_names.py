@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources import names
-from knoll.resources.names import Named, render
+from knoll.values import names
+from knoll.values.names import Named, render
 from tests.strategies import dns_labels
 
 

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.errors import InvalidResourceError
-from knoll.resources.base import Resource
-from knoll.resources.build import Build
-from knoll.resources.parsing import parse, read
-from knoll.resources.revision import Revision
-from knoll.resources.service import Service
+from knoll.resources.admission.parsing import parse, read
+from knoll.resources.models.base import Resource
+from knoll.resources.models.build import Build
+from knoll.resources.models.revision import Revision
+from knoll.resources.models.service import Service
+from knoll.values.errors import InvalidResourceError
 from tests.strategies import Json, json_values, services
 
 

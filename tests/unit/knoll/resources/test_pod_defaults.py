@@ -6,10 +6,10 @@ from hypothesis import given
 from knoll.config.defaults import DefaultsConfig
 from knoll.config.features import FeaturesConfig
 from knoll.config.platform import PlatformConfig
-from knoll.resources.meta import ObjectMeta
-from knoll.resources.parsing import parse
-from knoll.resources.pod_defaults import defaulted_spec
-from knoll.resources.revision import RevisionSpec
+from knoll.resources.admission.parsing import parse
+from knoll.resources.admission.pod_defaults import defaulted_spec
+from knoll.resources.models.meta import ObjectMeta
+from knoll.resources.models.revision import RevisionSpec
 from tests.strategies import Json, pod_specs
 
 PARENT = ObjectMeta(name="hello", namespace="default")

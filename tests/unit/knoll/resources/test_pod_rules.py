@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from knoll.resources.names import dns_1123_problems
+from knoll.values.names import dns_1123_problems
 from tests.strategies import Json, pod_specs
 from tests.unit.knoll.resources.revision_specs import CONFIG, C, container, problems_of, with_features
 

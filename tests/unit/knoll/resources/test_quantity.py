@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 
-from knoll.resources.quantity import canonical, parse_quantity
+from knoll.values.quantity import canonical, parse_quantity
 from tests.strategies import quantities
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from knoll.resources.image_reference import parse_image
-from knoll.resources.reserved_images import reserved
+from knoll.resources.validation.reserved_images import reserved
+from knoll.values.image_reference import parse_image
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from hypothesis import given
 from knoll.config.autoscaler import AutoscalerConfig
 from knoll.config.deployment import DeploymentConfig
 from knoll.config.platform import PlatformConfig
-from knoll.resources.annotation_rules import autoscaling_problems
-from knoll.resources.meta import ObjectMeta
-from knoll.resources.revision import Revision, RevisionSpec
+from knoll.resources.models.meta import ObjectMeta
+from knoll.resources.models.revision import Revision, RevisionSpec
 from knoll.resources.scaling import ScalingSpec, scaling_spec
+from knoll.resources.validation.annotation_rules import autoscaling_problems
 from tests.strategies import autoscaling_annotations
 
 A = "autoscaling.knative.dev/"

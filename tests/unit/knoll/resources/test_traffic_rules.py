@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.meta import TrafficTarget
-from knoll.resources.names import dns_1035_problems
-from knoll.resources.parsing import parse
-from knoll.resources.problems import merged
-from knoll.resources.route import RouteSpec
-from knoll.resources.traffic_rules import defaulted_traffic, traffic_problems
+from knoll.resources.admission.parsing import parse
+from knoll.resources.models.meta import TrafficTarget
+from knoll.resources.models.route import RouteSpec
+from knoll.resources.validation.problems import merged
+from knoll.resources.validation.traffic_rules import defaulted_traffic, traffic_problems
+from knoll.values.names import dns_1035_problems
 from tests.strategies import Json, percents, traffic
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knoll.config.autoscaler import AutoscalerConfig
-from knoll.resources.annotation_rules import autoscaling_problems
-from knoll.resources.warm import FAR, parse_windows, warmth
+from knoll.resources.annotations.warm_schedule import FAR, parse_windows, warmth
+from knoll.resources.validation.annotation_rules import autoscaling_problems
 
 WORKDAYS = "0 8 * * mon-fri Europe/Berlin 10h min-scale=2"
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -1,0 +1,1 @@
+"""Revisions and the connections to their instances."""

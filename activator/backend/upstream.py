@@ -1,0 +1,444 @@
+"""Connections to instances: HTTP/1.1, kept alive and used by one exchange at a time."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from activator.wire.chunked import Chunks, chunk, last_chunk
+from activator.wire.contained import contained, failed
+from activator.wire.http1_parser import (
+    CHUNKED,
+    MAX_HEAD,
+    MEMORABLE,
+    UNTIL_CLOSE,
+    ResponseHead,
+    read_response,
+    response_end,
+)
+from knoll.messages.scale import StartTiming
+
+if TYPE_CHECKING:
+    from activator.request.exchange import Exchange
+
+log = structlog.get_logger()
+
+CONNECT_SECONDS = 2.0
+MAX_CONNECTING = 64
+"""Connections being made to one instance at once; its listen queue is not endless."""
+MAX_IDLE = 1024
+"""Idle connections kept for one instance."""
+IDLE_SECONDS = 50.0
+"""How long an idle connection is kept, where the instance did not say less."""
+
+MAX_INTERIM = 100
+"""1xx answers to one request."""
+
+_HEAD, _LENGTH, _CHUNKS, _CLOSE, _TUNNEL, _IDLE = range(6)
+
+
+class Instance:
+    """An endpoint with its slots and its connections."""
+
+    __slots__ = (
+        "_connecting", "_tasks", "_waiting", "draining", "failures", "h2", "h2c", "host", "id", "idle", "in_flight",
+        "limit", "port", "retired", "suspended", "timing", "tunnels",
+    )  # fmt: skip
+
+    def __init__(self, id_: str, host: str, port: int, limit: int, h2c: bool = False) -> None:
+        self.id = id_
+        self.host = host
+        self.port = port
+        self.limit = limit
+        self.h2c = h2c
+        self.in_flight = 0
+        """Requests in it, of all kinds."""
+        self.tunnels = 0
+        """How many of them are upgraded connections."""
+        self.timing: StartTiming | None = None
+        self.draining = False
+        self.retired = False
+        self.suspended = False
+        self.failures = 0
+        self.idle: list[Origin] = []
+        self.h2: Any = None
+        self._connecting = 0
+        self._waiting: deque[tuple[Exchange, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self) -> bool:
+        """See `balance.Slots`."""
+        if self.limit and self.in_flight >= self.limit:
+            return False
+        self.in_flight += 1
+        return True
+
+    def give(self) -> None:
+        """Count one request out."""
+        self.in_flight -= 1
+
+    def carry(self, exchange: "Exchange", fresh: bool = False) -> None:
+        """Send an exchange that has a slot here over a connection, an idle one if there is one.
+
+        Args:
+            fresh: use no connection that carried something before.
+        """
+        if self.h2c:
+            self._carry_h2(exchange)
+            return
+        idle = self.idle
+        if idle and not fresh:
+            idle.pop().start(exchange)
+            return
+        self._queue(exchange)
+
+    def _queue(self, exchange: "Exchange") -> None:
+        if self._connecting >= MAX_CONNECTING:
+            self._waiting.append((exchange, exchange.number))
+        else:
+            self._spawn(exchange, exchange.number)
+
+    def _carry_h2(self, exchange: "Exchange") -> None:
+        if self.h2 is None or not self.h2.usable:
+            from activator.backend.http2_upstream import (
+                Link,  # the library takes a moment to load; few services speak h2c
+            )
+
+            self.h2 = Link(self)
+        self.h2.carry(exchange)
+
+    def _spawn(self, exchange: "Exchange", number: int) -> None:
+        self._connecting += 1
+        task = asyncio.get_running_loop().create_task(self._connect(exchange, number))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, exchange: "Exchange", number: int) -> None:
+        try:
+            origin = await self.dial(lambda: Origin(self))
+        except (OSError, TimeoutError) as error:
+            self._connecting -= 1
+            self._next()
+            if exchange.number == number:
+                try:
+                    exchange.unreachable(error)
+                except Exception as bug:
+                    exchange.crashed(bug)
+            return
+        self._connecting -= 1
+        self.failures = 0
+        if exchange.number == number:
+            try:
+                origin.start(exchange)
+            except Exception as bug:
+                exchange.crashed(bug)
+            self._next()
+        else:
+            self.free(origin)
+
+    async def dial(self, factory: "Callable[[], asyncio.Protocol]") -> Any:
+        """Connect. Raises: OSError or TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return (await loop.create_connection(factory, self.host, self.port))[1]
+
+    def _next(self) -> None:
+        while self._waiting and self._connecting < MAX_CONNECTING:
+            exchange, number = self._waiting.popleft()
+            if exchange.number == number:
+                self._spawn(exchange, number)
+
+    def free(self, origin: "Origin") -> None:
+        """Take back a connection that can be used again."""
+        while self._waiting:
+            exchange, number = self._waiting.popleft()
+            if exchange.number == number:
+                origin.start(exchange)
+                return
+        if self.retired or len(self.idle) >= MAX_IDLE:
+            origin.close()
+            return
+        origin.idle_since = asyncio.get_running_loop().time()
+        self.idle.append(origin)
+
+    def retire(self) -> None:
+        """Nothing new will come: close what is idle. What is in flight goes on."""
+        self.retired = True
+        idle, self.idle = self.idle, []
+        for origin in idle:
+            origin.close()
+        if self.h2 is not None:
+            self.h2.retire()
+
+    def sweep(self, now: float) -> None:
+        """Close connections that were idle for too long."""
+        stale = [o for o in self.idle if now - o.idle_since > o.patience]
+        if stale:
+            self.idle = [o for o in self.idle if now - o.idle_since <= o.patience]
+            for origin in stale:
+                origin.close()
+
+
+class Origin(asyncio.Protocol):
+    """One HTTP/1.1 connection to an instance."""
+
+    __slots__ = (
+        "_buffer", "_chunked", "_chunks", "_instance", "_interim", "_keep", "_left", "_memo", "_sent", "_stage",
+        "_transport", "_used", "_write", "exchange", "idle_since", "patience",
+    )  # fmt: skip
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._write: Callable[[bytes], None]
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.patience = IDLE_SECONDS
+        self._stage = _IDLE
+        self._interim = 0
+        self._buffer = b""
+        self._memo: ResponseHead | None = None
+        self._left = 0
+        self._chunks = Chunks()
+        self._chunked = False
+        self._keep = False
+        self._sent = False
+        self._used = False
+
+    # --- what an exchange does
+
+    def start(self, exchange: "Exchange") -> None:
+        """Send the request's head and what there is of its body."""
+        self.exchange = exchange
+        exchange.origin = self
+        self._stage = _HEAD
+        self._interim = 0
+        if exchange.body_done and not exchange.pending and exchange.head.length >= 0:
+            self._sent = True
+            self._write(exchange.outgoing)
+            return
+        self._sent = False
+        self._chunked = exchange.head.length == CHUNKED
+        self._write(exchange.outgoing)
+        exchange.flush(self)
+
+    def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        """Send more of the request's body."""
+        if self._chunked:
+            data = chunk(data) if data else b""
+            if done:
+                data += last_chunk(trailers)
+        if data:
+            self._write(data)
+        if done:
+            self._sent = True
+
+    def tunnel(self, data: bytes) -> None:
+        """Send bytes of the protocol that was changed to."""
+        self._write(data)
+
+    def cancel(self) -> None:
+        """The exchange wants no more of it."""
+        self.exchange = None
+        self._transport.abort()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- what the connection does
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
+
+    @contained
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_body()
+
+    @contained
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_body()
+
+    def data_received(self, data: bytes) -> None:
+        exchange, stage = self.exchange, self._stage
+        try:
+            if exchange is None:
+                self._transport.abort()  # an answer to nothing
+            elif stage == _HEAD:
+                memo = self._memo
+                if memo is not None and not self._buffer and data.startswith(memo.wire):
+                    self._answer(exchange, memo, data[len(memo.wire) :])
+                else:
+                    self._read_head(exchange, data)
+            elif stage == _LENGTH:
+                self._read_length(exchange, data)
+            elif stage == _CHUNKS:
+                self._read_chunks(exchange, data)
+            elif stage == _CLOSE:
+                exchange.more(data, False)
+            else:
+                exchange.tunnelled(data)
+        except Exception as error:
+            self.exchange = self.exchange or exchange
+            failed(self, "Origin.data_received", error)
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection, and with it what it carries."""
+        self._break("internal error")
+
+    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        while self.exchange is exchange:
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+            head = read_response(data[:end]) if end > 3 else None
+            if head is None:  # perhaps its lines end with LF alone
+                end = response_end(data[:MAX_HEAD])
+                head = read_response(data[:end]) if end else None
+            if not end:
+                self._read_part(data)
+                return
+            if head is None:
+                self._break("the head of its answer cannot be read")
+                return
+            if head.status >= 200:
+                if end <= MEMORABLE:
+                    self._memo = head
+                self._answer(exchange, head, data[end:])
+                return
+            data = data[end:]
+            if not self._take_interim(exchange, head, data) or not data:
+                return
+
+    def _read_part(self, data: bytes) -> None:
+        """The head is not whole yet."""
+        if not b"HTTP/1.".startswith(data[:7]):
+            self._break("its answer is not HTTP/1.1")
+        elif len(data) >= MAX_HEAD:
+            self._break(f"the head of its answer is longer than {MAX_HEAD} bytes")
+        else:
+            self._buffer = data
+
+    def _take_interim(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> bool:
+        """Pass a 1xx on; says whether the answer is still to come."""
+        if head.status == 101:
+            if not exchange.head.upgrade or not head.upgrade:
+                self._break("it changed the protocol, which was not asked for")
+                return False
+            self._stage, self._keep = _TUNNEL, False
+            exchange.switched(head, rest)
+            return False
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            self._break(f"it sent more than {MAX_INTERIM} answers of status 1xx")
+            return False
+        exchange.interim(head)
+        return True
+
+    def _answer(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+        length = head.length
+        self._keep = head.keep_alive
+        if head.patience:
+            self.patience = max(0.0, head.patience - 1.0)
+        if length != len(rest) or exchange.head.is_head or head.status in (204, 304):
+            if exchange.head.is_head or head.status in (204, 304):
+                self._end(exchange, rest)
+                exchange.answer(head, b"", True)
+            else:
+                self._begin_body(exchange, head, rest)
+            return
+        self._end(exchange, b"")
+        exchange.answer(head, rest, True)
+
+    def _begin_body(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+        length = head.length
+        if length == CHUNKED:
+            self._stage, self._chunks = _CHUNKS, Chunks()
+            body = self._chunks.feed(rest) if rest else b""
+            if self._chunks.error:
+                self._break(self._chunks.error)
+                return
+            done = self._chunks.done
+            if done:
+                self._end(exchange, self._chunks.rest)
+            exchange.answer(head, body, done, self._chunks.trailers)
+        elif length == UNTIL_CLOSE:
+            self._stage, self._keep = _CLOSE, False
+            exchange.answer(head, rest, False)
+        elif len(rest) > length:
+            self._end(exchange, rest[length:])
+            exchange.answer(head, rest[:length], True)
+        else:
+            self._stage, self._left = _LENGTH, length - len(rest)
+            exchange.answer(head, rest, False)
+
+    def _read_length(self, exchange: "Exchange", data: bytes) -> None:
+        left = self._left = self._left - len(data)
+        if left > 0:
+            exchange.more(data, False)
+            return
+        self._end(exchange, data[left:] if left else b"")
+        exchange.more(data[:left] if left else data, True)
+
+    def _read_chunks(self, exchange: "Exchange", data: bytes) -> None:
+        chunks = self._chunks
+        body = chunks.feed(data)
+        if chunks.error:
+            self._break(chunks.error)
+        elif chunks.done:
+            self._end(exchange, chunks.rest)
+            exchange.more(body, True, chunks.trailers)
+        elif body:
+            exchange.more(body, False)
+
+    def _end(self, exchange: "Exchange", rest: bytes) -> None:
+        """The answer is complete: let the connection go before its exchange does."""
+        self.exchange = exchange.origin = None
+        self._stage = _IDLE
+        if self._keep and self._sent and not rest:
+            self._used = True
+            instance = self._instance
+            if instance.retired or instance._waiting:
+                instance.free(self)
+            else:
+                self.idle_since = exchange.app.now
+                instance.idle.append(self)
+        else:
+            self._transport.close()
+
+    def _break(self, why: str) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._transport.abort()
+        if exchange is not None:
+            exchange.broken(why, reused=False)
+
+    def eof_received(self) -> None:
+        return None
+
+    @contained
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            if self in self._instance.idle:
+                self._instance.idle.remove(self)
+            return
+        if self._stage == _CLOSE and error is None:
+            exchange.origin = None
+            exchange.more(b"", True)
+        elif self._stage == _TUNNEL:
+            exchange.tunnel_closed()
+        else:
+            nothing_came = self._stage == _HEAD and not self._buffer
+            exchange.broken("it closed the connection", reused=self._used and nothing_came)

@@ -1,0 +1,472 @@
+"""HTTP/1.1 connections of clients: bytes to an exchange, and its answer to bytes."""
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, cast
+
+from activator.request import exchange, local_responses
+from activator.request.exchange import Exchange
+from activator.wire.chunked import Chunks, chunk, last_chunk
+from activator.wire.contained import contained, failed
+from activator.wire.forwarding import Peer
+from activator.wire.http1_parser import (
+    CHUNKED,
+    MAX_HEAD,
+    MEMORABLE,
+    HeadError,
+    RequestHead,
+    ResponseHead,
+    compose,
+    read_request,
+)
+from activator.wire.http2_frames import PREFACE
+
+if TYPE_CHECKING:
+    from activator.routing.gateway import Gateway
+
+HEAD_SECONDS = 30.0
+"""How long a head may take to arrive."""
+KEEP_ALIVE_SECONDS = 180.0
+"""How long an idle connection stays open."""
+QUIET_SECONDS = 1.0
+"""How long a connection was idle before we close it of our own accord: its client may be sending just now."""
+LINGER_SECONDS = 5.0
+"""How long what a client still sends after its answer is read and thrown away, so that it gets to see the answer."""
+LINGER_BYTES = 16 * 1024 * 1024
+MAX_AHEAD = 65_536
+"""Bytes read ahead of pipelined requests."""
+SEND_SECONDS = 60.0
+"""How long a client may read nothing of what is still to be sent after its request is over, as nginx's send_timeout."""
+
+_HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
+_BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
+
+
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the peer has shut down its side, also behind bytes that were not read."""
+    connection = transport.get_extra_info("socket")
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP)
+    return bool(look.poll(0))
+
+
+class Client(Exchange, asyncio.Protocol):
+    """One connection; it is also the exchange of the request that it carries just now."""
+
+    __slots__ = (
+        "_buffer", "_chunks", "_closing", "_counted", "_framing", "_known", "_left", "_memo", "_memo_outgoing", "_mode",
+        "_paused", "_peer", "_sent", "_since", "_stuck", "_transport", "_unsent", "_write",
+    )  # fmt: skip
+
+    def __init__(self, app: "Gateway", local: bool = False, *, counted: bool = False) -> None:
+        """
+        Args:
+            local: it belongs to the gateway for cluster-local hosts.
+            counted: it was counted among those of its address when it was accepted.
+        """
+        super().__init__(app)
+        self.local = local
+        self._counted = counted
+        self._mode = _HEAD
+        self._buffer = b""
+        self._memo: RequestHead | None = None
+        self._memo_outgoing = b""
+        self._left = 0
+        self._chunks = Chunks()
+        self._framing = _BY_LENGTH
+        self._closing = False
+        self._paused = False
+        self._stuck = False
+        self._since = self._sent = 0.0
+        self._unsent = 0
+        self._known = (b"\n", b"")
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    # --- the connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection was ready for requests once: it counts itself out of its address."""
+        return self._since > 0
+
+    @contained
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
+        address = address_of(transport.get_extra_info("peername"))
+        tls = transport.get_extra_info("ssl_object")
+        self._peer = Peer(address, b"https" if tls else b"http")
+        self._since = self._sent = self.app.time()
+        self.app.connections.add(self)
+        if not self._counted:
+            self._counted = self.app.crowds.enter(address)
+            if not self._counted:
+                head, body = local_responses.too_many_connections()
+                self._write(head.plain + body)
+                self._closing = True
+                self._transport.close()
+                return
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._become_h2(b"")
+
+    @contained
+    def connection_lost(self, error: Exception | None) -> None:
+        self.app.connections.discard(self)
+        if self._counted:
+            self._counted = False
+            self.app.crowds.leave(self._peer.address)
+        self._closing = True
+        if self.stage != exchange.IDLE:
+            self.gone()
+
+    def eof_received(self) -> None:
+        # A client that has shut down its side is taken for gone, as in Go and nginx: it must not hold a slot.
+        return None
+
+    @contained
+    def pause_writing(self) -> None:
+        self._stuck = True
+        if self.origin is not None:
+            self.origin.pause_reading()
+
+    @contained
+    def resume_writing(self) -> None:
+        self._stuck = False
+        if self.origin is not None:
+            self.origin.resume_reading()
+        elif self._mode == _HEAD and self._buffer:
+            self.app.call_soon(self._next)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            mode = self._mode
+            if mode == _HEAD:
+                memo = self._memo
+                if memo is not None and not self._buffer and data.startswith(memo.wire):
+                    self.head = memo
+                    self.outgoing = self._memo_outgoing
+                    if len(data) == len(memo.wire) and not memo.length:
+                        self.body_done = True
+                        self._mode = _BUSY
+                        self.begin()
+                    else:
+                        self._start(memo, data[len(memo.wire) :])
+                else:
+                    self._read_head(data)
+            elif mode == _LENGTH:
+                self._read_length(data)
+            elif mode == _CHUNKS:
+                self._read_chunks(data)
+            elif mode == _TUNNEL:
+                if self.origin is not None:
+                    self.origin.tunnel(data)
+            elif mode == _BUSY:
+                self._buffer += data
+                if len(self._buffer) > MAX_AHEAD:
+                    self.pause_body()
+            else:
+                self._left -= len(data)
+                if self._left < 0:
+                    self._transport.abort()
+        except Exception as error:
+            failed(self, "Client.data_received", error)
+
+    # --- reading requests
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        else:
+            self._since = self.app.time()
+        while data[:2] == b"\r\n":  # RFC 9112 §2.2: empty lines before a request are left over from the last one
+            data = data[2:]
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+        if end < 0:
+            self._read_part(data)
+            return
+        wire = data[: end + 4]
+        if wire == PREFACE[:18]:
+            self._become_h2(data)
+            return
+        try:
+            head = read_request(wire, self.app.underscores)
+        except HeadError as error:
+            self._refuse(error.status, str(error))
+            return
+        self.head = head
+        self.outgoing = compose(head, self._forwarding(head))
+        if len(wire) <= MEMORABLE:
+            self._memo, self._memo_outgoing = head, self.outgoing
+        self._start(head, data[end + 4 :])
+
+    def _forwarding(self, head: RequestHead) -> bytes:
+        """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
+        if head.forwarded is not None:
+            return self.app.proxies.fields(self._peer, head)
+        if self._known[0] != head.authority:
+            self._known = (head.authority, self.app.proxies.fields(self._peer, head))
+        return self._known[1]
+
+    def reread(self) -> None:
+        """Called when the rules for forwarding fields change: every head is read anew."""
+        self._memo, self._known = None, (b"\n", b"")
+
+    def _read_part(self, data: bytes) -> None:
+        """The head is not whole yet; say at once what can be said."""
+        if len(data) >= MAX_HEAD:
+            long_target = b"\r\n" not in data[:MAX_HEAD]
+            self._refuse(414 if long_target else 431, f"the head is longer than {MAX_HEAD} bytes")
+        elif data.count(b"\n") != data.count(b"\r\n") or b"\0" in data:
+            self._refuse(400, "a line of the head does not end with CRLF")
+        else:
+            self._buffer = data
+
+    def _start(self, head: RequestHead, rest: bytes) -> None:
+        """The head is whole; `rest` came with it."""
+        length = head.length
+        body = b""
+        if length == CHUNKED:
+            chunks = self._chunks = Chunks()
+            body = chunks.feed(rest)
+            if chunks.error:
+                self._refuse(400, chunks.error)
+                return
+            self.body_done, self.trailers = chunks.done, chunks.trailers
+            self._mode = _BUSY if chunks.done else _CHUNKS
+            self._buffer = chunks.rest
+        elif len(rest) >= length:
+            self.body_done, self._mode = True, _BUSY
+            body, self._buffer = (rest[:length], rest[length:]) if length else (b"", rest)
+        else:
+            self.body_done, self._mode = False, _LENGTH
+            body, self._left = rest, length - len(rest)
+        if body:
+            self.pending = [body]
+            self.pending_size = len(body)
+        elif not self.body_done:
+            self.pending_size = 1  # not to be forgotten when the exchange ends
+        self.begin()
+
+    def _read_length(self, data: bytes) -> None:
+        left = self._left - len(data)
+        if left <= 0:
+            self._mode = _BUSY
+            if left:
+                data, self._buffer = data[:left], data[left:]
+        self._left = left
+        self._pass_on(data, left <= 0)
+
+    def _read_chunks(self, data: bytes) -> None:
+        chunks = self._chunks
+        body = chunks.feed(data)
+        if chunks.error:
+            if self.stage == exchange.SENT or self.stage == exchange.QUEUED:
+                self._closing = True
+                self.reject(400, chunks.error)
+            else:
+                self._transport.abort()
+            return
+        if chunks.done:
+            self._mode, self._buffer = _BUSY, chunks.rest
+        if body or chunks.done:
+            self._pass_on(body, chunks.done, chunks.trailers)
+
+    def _pass_on(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        if self.stage != exchange.IDLE:
+            self.body(data, done, trailers)
+        elif done:
+            self.ended()  # the answer was there before; now the connection can take the next request
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer what is not a request, and end the connection: nobody knows where the next one would begin."""
+        head, body = local_responses.reply(status, text, b"Connection: close\r\n")
+        self._write(head.plain + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close, but let the client read what was written: unread bytes would make the kernel throw it away."""
+        self._mode, self._left, self._buffer = _LINGER, LINGER_BYTES, b""
+        self._closing = True
+        self._since = self.app.time()
+        self.resume_body()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    @contained
+    def _next(self) -> None:
+        """Take up a pipelined request."""
+        if self._mode == _HEAD and self._buffer and not self._stuck and not self._closing:
+            data, self._buffer = self._buffer, b""
+            self.resume_body()
+            self._read_head(data)
+
+    def _become_h2(self, data: bytes) -> None:
+        from activator.frontend.http2_server import Session  # loaded when somebody speaks it
+
+        self.app.connections.discard(self)
+        self._counted = False
+        session = Session(self.app, self._peer, self.local)
+        self._transport.set_protocol(session)
+        session.connection_made(self._transport)
+        if data:
+            session.data_received(data)
+
+    def sweep(self, now: float) -> None:
+        """Once a second: end what takes too long."""
+        if self._unread(now):
+            self._transport.abort()
+            return
+        if self._mode == _HEAD:
+            if self._buffer:
+                if now - self._since > HEAD_SECONDS:
+                    self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
+            elif now - self._since > KEEP_ALIVE_SECONDS:
+                self._transport.close()
+            return
+        # While a body waits unread, the loop does not see that the client hung up; the kernel knows.
+        if self._paused and self.stage == exchange.QUEUED and _hung_up(self._transport):
+            self._transport.abort()
+            return
+        lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE)
+        if lingers and now - self._since > LINGER_SECONDS:
+            self._transport.abort()
+
+    def _unread(self, now: float) -> bool:
+        """Whether the client reads nothing of what there is for it, though its request is over."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent or self.stage != exchange.IDLE:
+            self._unsent, self._sent = unsent, now
+        return now - self._sent > SEND_SECONDS
+
+    def retire(self) -> None:
+        """The process wants to end: close when idle, otherwise after the next answer. May be called again."""
+        quiet = self._mode == _HEAD and not self._buffer
+        if quiet and self.app.time() - self._since > QUIET_SECONDS:
+            self._transport.close()
+        else:
+            self._closing = True
+
+    def abort(self) -> None:
+        if self.stage == exchange.TUNNEL:
+            self.say_goodbye()
+            self._transport.close()  # what was written goes out first, as far as the client reads
+        else:
+            self._transport.abort()
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection."""
+        self._closing = True
+        self._transport.abort()
+
+    # --- what the exchange says
+
+    def put_abort(self) -> None:
+        self.fault()
+
+    def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
+        request = self.head
+        wire = head.plain if request.keep_alive and request.version and not self._closing else self._plain_close(head)
+        if request.is_head or head.status == 204 or head.status == 304:
+            self._framing = _BY_LENGTH
+            self._write(wire)
+        elif head.length >= 0:
+            self._framing = _BY_LENGTH
+            self._write(wire + data if data else wire)
+        elif request.version:
+            self._framing = _BY_CHUNKS
+            if data:
+                wire += chunk(data)
+            self._write(wire + last_chunk(trailers) if done else wire)
+        else:
+            self._framing = _BY_CLOSE
+            self._closing = True
+            self._write(wire + data)
+
+    def _plain_close(self, head: ResponseHead) -> bytes:
+        """The head for HTTP/1.0 (whose clients know no chunks), or for a connection that ends with this answer."""
+        request = self.head
+        if not request.version:
+            if request.keep_alive and head.length >= 0 and not self._closing:
+                return head.plain[:-2] + b"Connection: keep-alive\r\n\r\n"
+            self._closing = True
+            if head.length < 0:
+                return b"HTTP/1.1 %d %b\r\n%bConnection: close\r\n\r\n" % (head.status, head.reason, head.block)
+        self._closing = True
+        return head.plain[:-2] + b"Connection: close\r\n\r\n"
+
+    def put_more(self, data: bytes, done: bool, trailers: bytes) -> None:
+        if self._framing == _BY_CHUNKS:
+            if data:
+                data = chunk(data)
+            if done:
+                data += last_chunk(trailers)
+        if data:
+            self._write(data)
+
+    def put_interim(self, head: ResponseHead) -> None:
+        if not self.head.version:
+            return
+        if head.status == 101:
+            upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+            self._write(head.plain[:-2] + upgrade + b"\r\n")
+            self._mode, self._closing = _TUNNEL, True
+            early, self._buffer = self._buffer, b""
+            if early and self.origin is not None:
+                self.origin.tunnel(early)
+            return
+        self._write(head.plain)
+
+    def put_tunnel(self, data: bytes) -> None:
+        self._write(data)
+
+    def put_cut(self) -> None:
+        if self._framing == _BY_CHUNKS:
+            self._write(last_chunk(b""))
+        else:
+            self._closing = True
+
+    def put_reset(self) -> None:
+        self._closing = True
+        if self._framing == _BY_CLOSE and self._mode != _TUNNEL:
+            self._transport.abort()  # a plain close would look like the end of the body
+
+    def pause_body(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_body(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def ended(self) -> None:
+        mode = self._mode
+        if mode in (_BUSY, _TUNNEL):
+            if self._closing:
+                self._transport.close()
+                return
+            self._mode = _HEAD
+            self._since = self.app.now
+            if self._paused:
+                self.resume_body()
+            if self._buffer:
+                self.app.call_soon(self._next)
+        elif self._transport.is_closing():
+            pass
+        elif self._closing or self.head.expects:
+            # Whether the body will still come is the client's guess; the connection cannot be understood any more.
+            self._linger()
+        else:
+            self._since = self.app.now
+            self.resume_body()
+
+
+def address_of(peer: object) -> bytes:
+    """The IP address in what a socket says of its peer."""
+    return str(peer[0]).encode() if isinstance(peer, tuple) and peer else b"unknown"

@@ -1,0 +1,295 @@
+"""HTTP/2 connections of clients: what the codec tells of streams to exchanges, time-outs, and a graceful end."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+
+from activator.frontend.http1_server import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
+from activator.frontend.http2_stream import Stream
+from activator.wire.contained import contained
+from activator.wire.forwarding import Peer
+from activator.wire.http1_parser import RequestHead
+from activator.wire.http2_codec import MAX_HEADER_LIST, Codec
+from activator.wire.http2_fields import Fields
+
+if TYPE_CHECKING:
+    from activator.routing.gateway import Gateway
+
+log = structlog.get_logger()
+
+MAX_STREAMS = 250
+STREAM_WINDOW = 262_144
+"""Bytes of a body that a client may send before we take them."""
+CONNECTION_WINDOW = 16 * 1024 * 1024
+REFUSED = 3
+"""Charges for a stream beyond `MAX_STREAMS`: it costs a whole request's reading, and clients know the limit."""
+IDLE_SECONDS = 300.0
+GOAWAY_SECONDS = 5.0
+LINGER_SECONDS = 2.0
+
+
+class Session(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, app: "Gateway", peer: Peer, local: bool) -> None:
+        self.app = app
+        self.peer = peer
+        self.local = local
+        self.codec = Codec(
+            self,
+            time.perf_counter,
+            client=False,
+            settings={
+                SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+                SettingCodes.ENABLE_PUSH: 0,
+            },
+            window=CONNECTION_WINDOW,
+        )
+        self.streams: dict[int, Stream] = {}
+        self.stuck = False
+        self.unwritten = 0
+        self._reading = True
+        self._waits = False
+        """Bytes of it wait in the codec for their turn."""
+        self._flushing = False
+        self._retired = False
+        self._retiring = 0.0
+        self._lingering: asyncio.TimerHandle | None = None
+        self._left = 0
+        """Of an ended connection: bytes that are still read and thrown away."""
+        self._known = (b"\n", b"")
+        self._since = self._whole = self._sent = app.time()
+        """When anything came or a stream ended; when the last header block was whole; when bytes went out."""
+        self._unsent = 0
+
+    # --- the connection
+
+    @contained
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.app.connections.add(self)
+        self.flush()
+
+    @contained
+    def connection_lost(self, error: Exception | None) -> None:
+        self.app.connections.discard(self)
+        self.app.crowds.leave(self.peer.address)
+        self.codec.ended = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+        streams, self.streams = list(self.streams.values()), {}
+        for stream in streams:
+            self._lost(stream)
+
+    def eof_received(self) -> None:
+        return None
+
+    @contained
+    def pause_writing(self) -> None:
+        """The client does not read. Nothing is read from it either, or answers would pile up here."""
+        self.stuck = True
+        self._hold(reading=False)
+
+    @contained
+    def resume_writing(self) -> None:
+        self.stuck = False
+        for stream in list(self.streams.values()):
+            stream.outbox.pump()
+        self.flush()
+        self._read()
+
+    @contained
+    def data_received(self, data: bytes) -> None:
+        if self.codec.ended:
+            self._left -= len(data)
+            if self._left < 0:
+                self.transport.abort()
+            return
+        self._since = self.app.time()
+        self.codec.feed(data)
+        self._read()
+
+    def _read(self) -> None:
+        if not self._waits and not self.stuck:
+            self._waits = self.app.turns.run(self._work)
+            self._hold(reading=not self._waits)
+
+    def _work(self, until: float) -> bool:
+        """Read what came until a moment; says whether there is more."""
+        more = not self.stuck and self.codec.work(until)
+        if not self.codec.mid_block:
+            self._whole = self._since
+        self.flush()
+        if not more and self._waits:
+            self._waits = False
+            self._hold(reading=True)
+        return more
+
+    def _hold(self, *, reading: bool) -> None:
+        reading = reading and not self.stuck
+        if reading != self._reading and not self.transport.is_closing():
+            self._reading = reading
+            if reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def reread(self) -> None:
+        """Called when the rules for forwarding fields change."""
+        self._known = (b"\n", b"")
+
+    def forwarding(self, head: RequestHead) -> bytes:
+        """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
+        if head.forwarded is not None:
+            return self.app.proxies.fields(self.peer, head)
+        if self._known[0] != head.authority:
+            self._known = (head.authority, self.app.proxies.fields(self.peer, head))
+        return self._known[1]
+
+    def flush(self) -> None:
+        """Write what the codec has made."""
+        self._flushing = False
+        self.unwritten = 0
+        data = self.codec.output()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def flush_soon(self) -> None:
+        """Write in this turn of the loop, with whatever else is made in it."""
+        if not self._flushing:
+            self._flushing = True
+            self.app.call_soon(self.flush)
+
+    def forget(self, stream: Stream) -> None:
+        """A stream is over in both directions."""
+        self.streams.pop(stream.id, None)
+        self._since = self.app.time()
+        if self._retired and not self.streams:
+            self._linger(LINGER_SECONDS)
+
+    def _linger(self, seconds: float) -> None:
+        """Nothing more is to be sent: let the client close, which has seen the GOAWAY by then.
+
+        Had it sent something just now, closing here would reset the connection, and it might lose answers that it has
+        not read yet.
+        """
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(seconds, self.transport.close)
+
+    def sweep(self, now: float) -> None:
+        """Once a second: end what takes too long."""
+        if self.codec.ended:
+            return
+        if self.codec.mid_block and now - self._whole > HEAD_SECONDS:
+            self.codec.fail(ErrorCodes.ENHANCE_YOUR_CALM, f"a header block took more than {HEAD_SECONDS:g} s")
+        elif not self.streams and now - self._since > IDLE_SECONDS:
+            self.codec.fail(ErrorCodes.NO_ERROR, "it was idle")
+        elif self._unread(now):
+            self.transport.abort()
+        else:
+            for stream in list(self.streams.values()):
+                stream.sweep(now)
+
+    def _unread(self, now: float) -> bool:
+        """Whether the client has read nothing for a long time though there is something for it."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._sent = unsent, now
+        return now - self._sent > SEND_SECONDS
+
+    def retire(self) -> None:
+        """The process wants to end. May be called again.
+
+        Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent once
+        no stream was open for a while, or when there was no such while for `GOAWAY_SECONDS`.
+        """
+        now = self.app.time()
+        self._retiring = self._retiring or now
+        quiet = not self.streams and now - self._since > QUIET_SECONDS
+        if not self._retired and not self.codec.ended and (quiet or now - self._retiring > GOAWAY_SECONDS):
+            self._retired = True
+            self.codec.goodbye(ErrorCodes.NO_ERROR)
+            self.flush()
+            if not self.streams:
+                self._linger(LINGER_SECONDS)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    # --- see h2_codec.Owner
+
+    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+        if self._retired or len(self.streams) >= MAX_STREAMS:
+            self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
+            self.codec.budget.spend(REFUSED)
+            return
+        made = self.streams[stream] = Stream(self, stream)
+        made.arrive(fields, done, size)
+
+    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
+        made = self.streams.get(stream)
+        if made is None:
+            self.codec.acknowledge(size, stream)
+        else:
+            made.take(data, size, done)
+
+    def trailers(self, stream: int, lines: bytes) -> None:
+        made = self.streams.get(stream)
+        if made is not None:
+            made.take_trailers(lines)
+
+    def reset(self, stream: int, code: int, fault: str) -> None:
+        made = self.streams.pop(stream, None)
+        if made is not None:
+            self._lost(made)
+            self.forget(made)
+
+    def window(self, stream: int) -> None:
+        for made in [self.streams.get(stream)] if stream else list(self.streams.values()):
+            if made is not None:
+                made.outbox.pump()
+
+    def leaving(self, last: int) -> None:
+        self._retired = True
+        if not self.streams:
+            self.flush()
+            self.transport.close()
+
+    def failed(self, text: str) -> None:
+        """Send GOAWAY and end. What comes is read for a moment more, so that the client gets to see it."""
+        log.debug("HTTP/2 connection ended", client=self.peer.address.decode(), reason=text)
+        self.flush()
+        self._left = LINGER_BYTES
+        streams, self.streams = list(self.streams.values()), {}
+        for stream in streams:
+            self._lost(stream)
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+            self._linger(LINGER_SECONDS)
+        else:
+            self.transport.close()
+
+    def broke(self, stream: int) -> None:
+        made = self.streams.pop(stream, None)
+        if made is None:
+            self.fault()
+        else:
+            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
+            self._lost(made)
+            self.forget(made)
+
+    def fault(self) -> None:
+        """A bug of ours showed: end the connection."""
+        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+
+    def _lost(self, stream: Stream) -> None:
+        try:
+            stream.lost()
+        except Exception as error:  # the other streams must end too
+            log.exception("bug in HTTP/2", stream=stream.id, error=repr(error))

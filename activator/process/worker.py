@@ -1,0 +1,143 @@
+"""One process of the data path: tables, reports, ports, and a graceful end."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+
+from activator.frontend import listeners
+from activator.process import metrics
+from activator.process.worker_channel import Control
+from activator.routing.gateway import Gateway
+from activator.sync import table_followers
+from activator.sync.config_watch import Configured
+from activator.sync.reporter import Reporter
+from knoll.messages.routing import ROUTING, RouteEntry
+from knoll.messages.scale import ENDPOINTS, RevisionEndpoints
+from knoll.process import admin
+from knoll.process.settings import ActivatorSettings
+from knoll.redis.client import connected
+from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject, GatewaySource
+from knoll.tables.redis_tables import RedisTable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Listening sockets, by what is answered there."""
+
+    public: list[socket.socket]
+    local: list[socket.socket]
+    """Of the gateway for cluster-local hosts."""
+    tls: list[socket.socket]
+
+    @property
+    def all(self) -> list[socket.socket]:
+        return [*self.public, *self.local, *self.tls]
+
+    def beside(self) -> "Ports":
+        """More sockets on the same ports, for another process."""
+        return Ports(*([listeners.bind_beside(each) for each in kind] for kind in (self.public, self.local, self.tls)))
+
+    def numbers(self) -> str:
+        """Their descriptors, for `inherited`."""
+        return ";".join(",".join(str(each.fileno()) for each in kind) for kind in (self.public, self.local, self.tls))
+
+    @classmethod
+    def inherited(cls, numbers: str) -> Self:
+        """Sockets that the parent process opened."""
+        return cls(*(
+            [socket.socket(fileno=int(number)) for number in kind.split(",") if number] for kind in numbers.split(";")
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker has from its parent."""
+
+    line: socket.socket
+    slots: int
+    """Descriptor of the shared slots."""
+
+
+async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, parent: Inherited | None = None) -> None:
+    """Carry requests until `stop` is set, then let those that are there end.
+
+    Args:
+        parent: None for a process that works alone and has the admin port itself.
+    """
+    gateway = Gateway(f"{socket.gethostname()}-{os.getpid()}")
+    async with connected(settings.redis_url, "knoll-activator") as redis:
+        routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
+        followers = table_followers.followers(gateway, routing, endpoints)
+        published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
+        source = GatewaySource(published, settings.gateway_keyring)
+        configured = Configured(gateway, source, tls=bool(ports.tls))
+        gateway.overload_status = settings.activator_overload_status
+        listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()
+
+        async def missing() -> str:
+            return "" if ready.is_set() else "waiting for the tables in Redis"
+
+        works = [*(follower.run() for follower in followers), Reporter(gateway, redis, settings.report_seconds).run()]
+        works.append(configured.run())
+        if parent is None:
+            if (names := table_followers.names_follower(settings, routing)) is not None:
+                works.append(names.run())
+            app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(gateway)))
+            last = admin.serve(app, settings.admin_host, settings.activator_admin_port, ending)
+        else:
+            last = Control(gateway, parent.line, parent.slots, stop.set).run(ready)
+        background = [asyncio.create_task(work) for work in (*works, last)]
+        for task in background:  # a bug that ends one of them ends the process: its supervisor starts it again
+            task.add_done_callback(lambda _: stop.set())
+        gateway.start()
+        opening = asyncio.create_task(_open(followers, listening, ports, configured, ready))
+        await stop.wait()
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        listening.close()
+        if not await gateway.drain(settings.drain_seconds):
+            log.warning("requests broken off", connections=len(gateway.connections))
+        await gateway.stop()
+        ending.set()
+        await _end(background, wait_for_last=parent is None)
+
+
+async def _open(
+    followers: list[table_followers.Follower],
+    listening: listeners.Listeners,
+    ports: Ports,
+    configured: Configured,
+    ready: asyncio.Event,
+) -> None:
+    """Accept requests once the tables are there: an early one waits in the kernel instead of being told 404."""
+    numbers = [each.getsockname()[1] for each in ports.all]
+    for follower in followers:
+        await follower.synced.wait()
+    await listening.open(ports.public)
+    await listening.open(ports.local, local=True)
+    if ports.tls:
+        await listening.open(ports.tls, tls=configured.tls)
+    log.info("activator ready", ports=numbers)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    ready.set()
+
+
+async def _end(tasks: list[asyncio.Task[None]], wait_for_last: bool) -> None:
+    if wait_for_last:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(tasks[-1]), 6)
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

@@ -1,0 +1,31 @@
+"""The parts of a cold start, for the response's Server-Timing. Pure."""
+
+from knoll.messages.scale import StartTiming
+
+
+def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float]:
+    """Split a wait.
+
+    Args:
+        arrived: when the request arrived, epoch seconds.
+        served: when it got its instance.
+        timing: of the instance.
+
+    Returns:
+        Seconds that sum to the wait: `queue` (until the start was wanted, and from ready to served), `schedule`
+        (until a sandbox was in hand), `start` (until the app's process ran), `ready` (until the probe succeeded).
+        What happened before the request arrived counts for nothing.
+    """
+    total = max(0.0, served - arrived)
+    marks = [timing.wanted, timing.scheduled, timing.started, timing.ready]
+    inside = [min(max(mark, arrived), arrived + total) for mark in marks]
+    for index in range(1, len(inside)):
+        inside[index] = max(inside[index], inside[index - 1])
+    schedule, start, ready = (inside[index + 1] - inside[index] for index in range(3))
+    return {"queue": total - schedule - start - ready, "schedule": schedule, "start": start, "ready": ready}
+
+
+def field(durations: dict[str, float]) -> bytes:
+    """The field line; durations in milliseconds, as Server-Timing has them."""
+    shown = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items())
+    return f"Server-Timing: {shown}\r\n".encode()

@@ -1,0 +1,1 @@
+"""From a host to a Revision, and the state that all connections of a worker share."""

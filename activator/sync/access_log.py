@@ -1,0 +1,139 @@
+"""The log of requests: one JSON object a line, or what a template says. In batches; costs nothing while it is off."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from activator.wire.http1_parser import split
+from knoll.config import request_log
+
+if TYPE_CHECKING:
+    from activator.request.exchange import Exchange
+    from activator.routing.gateway import Gateway
+
+FLUSH_SECONDS = 0.25
+TRACE_ID_LENGTH = 32
+"""Hexadecimal digits; W3C Trace Context, 3.2.2.3."""
+PROBE = b"kube-probe/"
+MOST = 20_000
+"""Lines kept until the next flush; what comes beyond is counted, not kept."""
+
+
+class AccessLog:
+    """Collects lines; `run` writes them."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._lines: list[bytes] = []
+        self._dropped = 0
+        self.part = 1.0
+        """Of all requests, those that are logged: 0 to 1, drawn by chance."""
+        self.template: request_log.Template = ()
+        """Of a line; empty: one JSON object."""
+        self.requests, self.probes = True, False
+        """Which are logged: requests, and those that say they are probes."""
+
+    def add(self, exchange: "Exchange", status: int, now: float) -> None:
+        """A request ended. Args: status: 499 when the client went away. now: on the loop's clock."""
+        if not (self.probes if _is_probe(exchange) else self.requests):
+            return
+        if self.part < 1 and random.random() >= self.part:  # noqa: S311 - a sample, not a secret
+            return
+        if len(self._lines) >= MOST:
+            self._dropped += 1
+            return
+        if self.template:
+            self._lines.append(_templated(self.template, exchange, status, now))
+        else:
+            self._lines.append(_as_json(exchange, status, now))
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is."""
+        lines, self._lines = self._lines, []
+        if self._dropped:
+            lines.append(msgspec.json.encode({"event": "requests not logged", "count": self._dropped}))
+            self._dropped = 0
+        if lines:
+            sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def _is_probe(exchange: "Exchange") -> bool:
+    """As Knative's queue-proxy takes it: the client says it is one of Kubernetes' probes."""
+    return PROBE in exchange.head.block and _first(_header(exchange, "User-Agent")).startswith(PROBE.decode())
+
+
+def _as_json(exchange: "Exchange", status: int, now: float) -> bytes:
+    head, instance = exchange.head, exchange.instance
+    return msgspec.json.encode(
+        {
+            "event": "request",
+            "time": round(time.time(), 3),
+            "method": head.method.decode(),
+            "host": head.authority.decode("latin-1"),
+            "path": head.target.decode("latin-1"),
+            "status": status,
+            "size": exchange.size,
+            "seconds": round(now - exchange.began, 6),
+            "waited": round(max(0.0, exchange.started - exchange.began), 6),
+            "revision": exchange.revision.name,
+            "instance": instance.id if instance is not None else "",
+            "client": exchange.peer.address.decode(),
+        }
+    )
+
+
+def _templated(template: request_log.Template, exchange: "Exchange", status: int, now: float) -> bytes:
+    line = request_log.line(
+        template, lambda field: _FIELDS[field](exchange, status, now), lambda name: _header(exchange, name)
+    )
+    return line.encode()
+
+
+def _header(exchange: "Exchange", name: str) -> list[str]:
+    key = name.lower().encode()
+    return [value.decode("latin-1") for found, value in split(exchange.head.block) if found.lower() == key]
+
+
+def _trace_id(exchange: "Exchange") -> str:
+    """Of the trace that the request belongs to: from W3C's header, or else from Zipkin's; empty without either."""
+    parts = _first(_header(exchange, "traceparent")).split("-")
+    if len(parts) >= 4 and len(parts[1]) == TRACE_ID_LENGTH:
+        return parts[1]
+    return _first(_header(exchange, "X-B3-TraceId"))
+
+
+def _first(values: list[str]) -> str:
+    return values[0] if values else ""
+
+
+_FIELDS: dict[str, Callable[["Exchange", int, float], str]] = {
+    "Request.Method": lambda exchange, *_: exchange.head.method.decode(),
+    "Request.RequestURI": lambda exchange, *_: exchange.head.target.decode("latin-1"),
+    "Request.Host": lambda exchange, *_: exchange.head.authority.decode("latin-1"),
+    "Request.Proto": lambda exchange, *_: exchange.protocol,
+    "Request.ContentLength": lambda exchange, *_: str(exchange.head.length),
+    "Request.UserAgent": lambda exchange, *_: _first(_header(exchange, "User-Agent")),
+    "Request.RemoteAddr": lambda exchange, *_: exchange.peer.address.decode(),
+    "Request.Referer": lambda exchange, *_: _first(_header(exchange, "Referer")),
+    "Response.Code": lambda _, status, __: str(status),
+    "Response.Size": lambda exchange, *_: str(exchange.size),
+    "Response.Latency": lambda exchange, _, now: f"{now - exchange.began:.6f}",
+    "Revision.Name": lambda exchange, *_: exchange.revision.name.partition("/")[2],
+    "Revision.Namespace": lambda exchange, *_: exchange.revision.name.partition("/")[0],
+    "Revision.PodName": lambda exchange, *_: exchange.instance.id if exchange.instance else "",
+    "Revision.PodIP": lambda exchange, *_: exchange.instance.host if exchange.instance else "",
+    "TraceID": lambda exchange, *_: _trace_id(exchange),
+}
+"""How to tell each of `request_log.FIELDS`."""

@@ -1,0 +1,72 @@
+"""Tells the autoscaler what the gateway counted. What Redis does not take is lost: the next second says it anew."""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from activator.routing.gateway import Gateway
+from knoll.messages.reports import Poke
+from knoll.redis import keys
+from knoll.redis.client import AWAY
+
+log = structlog.get_logger()
+
+LATE_SECONDS = 0.005
+"""Behind the turn of a period, so that a timer that is a little early does not report before it."""
+
+
+class Reporter:
+    """Publishes reports each period and pokes at once."""
+
+    def __init__(self, gateway: Gateway, redis: "Redis", period: float) -> None:
+        """Args: period: seconds between two reports."""
+        self._gateway = gateway
+        self._redis = redis
+        self._period = period
+        self._pokes: dict[str, Poke] = {}
+        self._poked = asyncio.Event()
+        gateway.send_poke = self._poke
+
+    def _poke(self, poke: Poke) -> None:
+        self._pokes[poke.revision] = poke
+        self._poked.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._report())
+            tasks.create_task(self._send_pokes())
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(until_next(time.time(), self._period))
+            report = self._gateway.report(time.time())
+            if report is not None:
+                await self._publish(keys.REPORTS, msgspec.json.encode(report))
+
+    async def _send_pokes(self) -> None:
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            pokes, self._pokes = self._pokes, {}
+            for poke in pokes.values():
+                await self._publish(keys.POKES, msgspec.json.encode(poke))
+
+    async def _publish(self, channel: str, message: bytes) -> None:
+        try:
+            await self._redis.publish(channel, message)
+        except AWAY as error:
+            log.debug("report lost", channel=channel, error=str(error))
+
+
+def until_next(now: float, period: float) -> float:
+    """Seconds until the next report.
+
+    All activators report at the turn of a period of the wall clock, so that their means are of the same time and may be
+    added. A report that was late is followed by the next one in time, but never by one of less than half a period.
+    """
+    wait = period - now % period + LATE_SECONDS
+    return wait if wait >= period / 2 else wait + period

@@ -1,0 +1,386 @@
+"""Heads of HTTP/1 messages: strict reading, and what of a head is passed on. Pure.
+
+One compiled expression with possessive quantifiers reads a whole head: it is linear, runs in C, and refuses whatever
+RFC 9112 does not allow (bare CR or LF, obs-fold, blanks before the colon, control bytes). A second one finds the few
+fields that a proxy must understand; all others are passed on as the bytes they are.
+"""
+
+import re
+
+from knoll.config.network import Underscores
+from knoll.values.errors import BadRequestError
+
+MAX_HEAD = 65_536
+"""Bytes of a head; more is answered with 431."""
+MEMORABLE = 4096
+"""Bytes of a head that a connection remembers, to know the next by; longer ones would cost more than they save."""
+MAX_TARGET = 16_384
+"""Bytes of a request target; more is answered with 414."""
+MAX_FIELDS = 256
+"""Lines of a head; more is answered with 431."""
+
+CHUNKED = -1
+"""Length of a body in chunks."""
+UNTIL_CLOSE = -2
+"""Length of a response's body that ends with the connection."""
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_WITHOUT_UNDERSCORE = rb"[!#$%&'*+\-.^`|~0-9A-Za-z]"
+_VALUE = rb":[\t\x20-\x7e\x80-\xff]*+\r\n"
+_FIELDS = rb"((?:" + _TOKEN + rb"++" + _VALUE + rb")*+)\r\n"
+_REQUEST_LINE = rb"(" + _TOKEN + rb"{1,64}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d\.\d)\r\n"
+_request = re.compile(_REQUEST_LINE + rb"((?:" + _WITHOUT_UNDERSCORE + rb"++" + _VALUE + rb")*+)\r\n").fullmatch
+_request_with_underscores = re.compile(_REQUEST_LINE + _FIELDS).fullmatch
+_strip_underscores = re.compile(rb"\n[^:\r\n_]*+_[^:\r\n]*+:[^\r]*+\r(?=\n)").sub
+_response = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n" + _FIELDS).fullmatch
+_fields_only = re.compile(_FIELDS).fullmatch
+_blank_line = re.compile(rb"\n\r?+\n").search
+_line_end = re.compile(rb"\r?+\n").sub
+
+_STRIPPED_NAMES = (
+    rb"connection|keep-alive|proxy-connection|transfer-encoding|upgrade|te|trailer|http2-settings|proxy-authenticate"
+    rb"|proxy-authorization"
+    # CGI programs take `Proxy` for their own configuration (CVE-2016-5385).
+    rb"|proxy"
+    # Fields that steer Knative's own hops must not come from outside.
+    rb"|k-proxy-request|k-original-host|k-network-probe|k-network-hash|k-passthrough-lb|knative-serving-[^:\r\n]*+"
+    # What says where a request came from is written anew: see `forwarding`.
+    rb"|forwarded|x-forwarded-[^:\r\n]*+|x-real-ip"
+)
+# Each expression begins with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
+_request_fields = re.compile(
+    rb"\n(?=[cefhkptuxCEFHKPTUX])(?i:(host|content-length|expect|" + _STRIPPED_NAMES + rb"))"
+    rb":[ \t]*+([^\r]*)"
+).findall
+_strip_request = re.compile(rb"\n(?i:" + _STRIPPED_NAMES + rb"):[^\r]*+\r(?=\n)").sub
+_response_fields = re.compile(
+    rb"\n(?=[cktupCKTUP])(?i:(content-length|connection|keep-alive|proxy-connection|transfer-encoding|upgrade|te"
+    rb"|proxy-authenticate))"
+    rb":[ \t]*+([^\r]*)"
+).findall
+_strip_response = re.compile(
+    rb"\n(?i:connection|keep-alive|proxy-connection|transfer-encoding|upgrade|content-length|te|proxy-authenticate)"
+    rb":[^\r]*+\r(?=\n)"
+).sub
+_split_fields = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r]*)\r\n").findall
+_host = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::\d{0,5}+)?").fullmatch
+_absolute = re.compile(rb"(?i:https?)://([^/?#@]++)([/?][^#]*+)?").fullmatch
+_is_token = re.compile(_TOKEN + rb"+").fullmatch
+_digits = re.compile(rb"\d{1,18}").fullmatch
+_keep_alive_timeout = re.compile(rb"(?i:timeout)=(\d{1,6})").search
+
+_NEVER_NOMINATED = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"expect",
+    )
+)
+_ORIGIN_NAMES = (b"forwarded", b"x-forwarded-", b"x-real-ip")
+_HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""))
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+"""Methods that may be sent again when nothing came back (RFC 9110 §9.2.2)."""
+
+
+class HeadError(BadRequestError):
+    """A head that is not answered by an instance, with the status it is answered with."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        super().__init__(text)
+
+
+class RequestHead:
+    """What is known of a request once its head was read. Never changed afterwards."""
+
+    __slots__ = (
+        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length",
+        "method", "tag", "target", "trailers", "upgrade", "version", "wire",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.wire = b""
+        """The head as it came."""
+        self.method = b""
+        self.target = b""
+        """Origin-form, or `*`."""
+        self.version = 1
+        """Minor version: 0 or 1."""
+        self.authority = b""
+        """Host as it came, with its port; empty only in HTTP/1.0."""
+        self.block = b""
+        """Field lines to pass on, each with its CRLF."""
+        self.length = 0
+        """Bytes of the body, or CHUNKED."""
+        self.keep_alive = True
+        self.upgrade = b""
+        """The protocol to change to; empty when none is asked for."""
+        self.expects = False
+        """The client waits for 100 Continue before it sends the body."""
+        self.trailers = False
+        """The client said `TE: trailers`."""
+        self.forwarded: dict[bytes, bytes] | None = None
+        """What it says of where it came from (Forwarded, X-Forwarded-*, X-Real-IP), by name in lower case, joined."""
+        self.tag = b""
+        """Knative-Serving-Tag."""
+        self.idempotent = True
+        self.is_head = False
+
+
+class ResponseHead:
+    """What is known of a response once its head was read."""
+
+    __slots__ = ("block", "keep_alive", "length", "patience", "plain", "reason", "status", "upgrade", "wire")
+
+    def __init__(self, status: int, reason: bytes, block: bytes, length: int) -> None:
+        self.wire = b""
+        self.status = status
+        self.reason = reason
+        self.block = block
+        """Field lines to pass on, without any that frame the body."""
+        self.length = length
+        """Bytes of the body, CHUNKED or UNTIL_CLOSE; what the head says, also for HEAD and 304."""
+        self.keep_alive = True
+        self.patience = 0
+        """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 when it did not say."""
+        self.upgrade = b""
+        framing = b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
+        if status < 200 or status == 204 or (status == 304 and length < 0):
+            framing = b""
+        self.plain = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, block, framing)
+        """The head for an HTTP/1.1 client on a connection that stays."""
+
+    def with_fields(self, lines: bytes) -> "ResponseHead":
+        """A copy with more field lines."""
+        return ResponseHead(self.status, self.reason, self.block + lines, self.length)
+
+
+def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
+    """Read a request's head.
+
+    Args:
+        wire: from the request line to the empty line.
+        underscores: what becomes of fields with one in their name. To programs that get fields as CGI variables,
+            `X_Real_IP` is `X-Real-IP`, so they could pass for fields that this gateway writes.
+
+    Raises:
+        HeadError: with the status to answer; the connection must be closed after it.
+    """
+    match = _request(wire)
+    plain = match is not None
+    if match is None:
+        match = _request_with_underscores(wire)
+        if match is None:
+            raise _refusal(wire)
+        if underscores == "reject":
+            raise HeadError(400, "the name of a header field has an underscore")
+    head = RequestHead()
+    head.wire = wire
+    head.method, head.target, version, head.block = match.groups()
+    if version == b"1.0":
+        head.version, head.keep_alive = 0, False
+    elif version != b"1.1":
+        raise HeadError(505, "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2")
+    if len(head.target) > MAX_TARGET:
+        raise HeadError(414, f"the request target is longer than {MAX_TARGET} bytes")
+    if head.method not in IDEMPOTENT:
+        head.idempotent = False
+    elif head.method == b"HEAD":
+        head.is_head = True
+    _understand(head, _request_fields(wire))
+    if not plain and underscores == "drop":
+        head.block = _strip_underscores(b"", b"\r\n" + head.block)[2:]
+    return head
+
+
+def _understand(head: RequestHead, fields: list[tuple[bytes, bytes]]) -> None:
+    """Read the fields that concern a proxy, and take out those that it must not pass on."""
+    if len(fields) == 1 and fields[0][0] in (b"Host", b"host"):
+        head.authority = fields[0][1].rstrip(b" \t")
+    else:
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in fields:
+            found.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+        _read_fields(head, found)
+    if not _host(head.authority) and (head.authority or head.version):
+        raise HeadError(400, "the request must have one valid Host")
+    if head.target[:1] != b"/" or head.method == b"CONNECT":
+        _read_target(head)
+    if head.block.count(b"\n") > MAX_FIELDS:
+        raise HeadError(431, f"the request has more than {MAX_FIELDS} header fields")
+
+
+def _read_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
+    hosts = found.get(b"host", ())
+    if len(hosts) > 1:
+        raise HeadError(400, "the request has more than one Host")
+    head.authority = hosts[0] if hosts else b""
+    head.length = _request_length(found, head.version)
+    options = _options(found.get(b"connection", []))
+    if b"close" in options:
+        head.keep_alive = False
+    elif b"keep-alive" in options:
+        head.keep_alive = True
+    if b"expect" in found:
+        if [value.lower() for value in found[b"expect"]] != [b"100-continue"]:
+            raise HeadError(417, "only Expect: 100-continue is understood")
+        head.expects = head.version == 1 and head.length != 0
+    upgrade = found.get(b"upgrade")
+    # A change to h2c is not taken up (RFC 9113 §3.1 retired it), nor any in a request with a body or in HTTP/1.0.
+    if upgrade and b"upgrade" in options and head.version and head.length == 0 and upgrade[0].lower() != b"h2c":
+        head.upgrade = upgrade[0]
+    head.trailers = b"trailers" in _options(found.get(b"te", []))
+    came = {name: b", ".join(values) for name, values in found.items() if name.startswith(_ORIGIN_NAMES)}
+    if came:
+        head.forwarded = came
+    head.tag = found.get(b"knative-serving-tag", [b""])[0]
+    kept = (b"host" in found) + (b"content-length" in found) + (b"expect" in found)
+    if len(found) > kept:
+        head.block = _strip_request(b"", b"\r\n" + head.block)[2:]
+    nominated = options - _HARMLESS_OPTIONS
+    if nominated:
+        # RFC 9110 §7.6.1: what Connection names is for this hop alone; nobody may name away what requests are made of.
+        if len(nominated) > 32 or not nominated.isdisjoint(_NEVER_NOMINATED):
+            raise HeadError(400, "Connection names a field that is not for one hop alone")
+        head.block = _without(head.block, nominated)
+
+
+def _request_length(found: dict[bytes, list[bytes]], version: int) -> int:
+    """RFC 9112 §6.3: whatever two readers could understand differently is refused."""
+    lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths is not None:
+            raise HeadError(400, "a request must not have both Content-Length and Transfer-Encoding")
+        if not version:
+            raise HeadError(400, "HTTP/1.0 knows no Transfer-Encoding")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            if b"chunked" in codings[-1].lower() and len(codings) == 1 and b"," not in codings[0]:
+                raise HeadError(400, "the Transfer-Encoding cannot be read")
+            raise HeadError(501, "the only Transfer-Encoding understood is chunked")
+        return CHUNKED
+    if lengths is None:
+        return 0
+    if len(lengths) != 1 or not _digits(lengths[0]):
+        raise HeadError(400, "the Content-Length must be one number")
+    return int(lengths[0])
+
+
+def _read_target(head: RequestHead) -> None:
+    """RFC 9112 §3.2: origin-form is usual; absolute-form must be understood; the rest means something else."""
+    if head.target == b"*" and head.method == b"OPTIONS":
+        return
+    if head.method == b"CONNECT":
+        raise HeadError(405, "CONNECT is not served here")
+    match = _absolute(head.target)
+    if match is None or not _host(match[1]):
+        raise HeadError(400, "the request target must begin with a slash")
+    # §3.2.2: the target's authority replaces Host.
+    authority, path = match.groups()
+    path = path or b"/"
+    head.target = path if path[:1] == b"/" else b"/" + path
+    if authority != head.authority:
+        head.block = b"Host: " + authority + b"\r\n" + _without(head.block, {b"host"})
+        head.authority = authority
+
+
+def _options(values: list[bytes]) -> set[bytes]:
+    return {option.strip(b" \t").lower() for value in values for option in value.split(b",")}
+
+
+def _without(block: bytes, names: set[bytes]) -> bytes:
+    return b"".join(
+        line + b"\r\n" for line in block.split(b"\r\n") if line and line.partition(b":")[0].lower() not in names
+    )
+
+
+def _refusal(wire: bytes) -> HeadError:
+    """Say what is wrong with a head that the expression refused."""
+    line = wire.partition(b"\r\n")[0]
+    if not re.fullmatch(rb"(" + _TOKEN + rb"+) ([\x21-\x7e\x80-\xff]+) HTTP/\d\.\d", line):
+        return HeadError(400, "the request line cannot be read")
+    return HeadError(400, "the header fields cannot be read")
+
+
+def response_end(data: bytes) -> int:
+    """Bytes of the head that a response begins with, also where its lines end with LF alone; 0 when it is not whole."""
+    end = _blank_line(data)
+    return end.end() if end is not None else 0
+
+
+def read_response(wire: bytes) -> ResponseHead | None:
+    """Read a response's head; None when it is not HTTP/1.
+
+    Lines may end with LF alone, as for Go and nginx (RFC 9112 §2.2): an instance's head is never passed on as it came.
+    """
+    match = _response(wire) or _response(_line_end(b"\r\n", wire))
+    if match is None:
+        return None
+    wire = match[0]
+    minor, code, reason, block = match.groups()
+    status, length, keep_alive, patience, upgrade = int(code), UNTIL_CLOSE, minor == b"1", 0, b""
+    lengths: set[bytes] = set()
+    fields = _response_fields(wire)
+    for name, value in fields:
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        if name == b"content-length":
+            lengths.add(value)
+        elif name == b"connection":
+            options = _options([value])
+            keep_alive = b"close" not in options and (keep_alive or b"keep-alive" in options)
+            nominated = options - _HARMLESS_OPTIONS - _NEVER_NOMINATED
+            if nominated:
+                block = _without(block, nominated)
+        elif name == b"transfer-encoding":
+            if value.lower() != b"chunked" or length == CHUNKED:
+                return None
+            length = CHUNKED
+        elif name == b"keep-alive":
+            patience = _patience(value)
+        elif name == b"upgrade":
+            upgrade = value
+    if lengths:
+        only = lengths.pop()
+        if lengths or not _digits(only):
+            return None
+        if length == CHUNKED:
+            keep_alive = False  # RFC 9112 §6.3: chunked decides, and the peer is not to be trusted
+        else:
+            length = int(only)
+    if fields:
+        block = _strip_response(b"", b"\r\n" + block)[2:]
+    head = ResponseHead(status, reason or b"", block, length)
+    head.wire, head.keep_alive, head.patience, head.upgrade = wire, keep_alive, patience, upgrade
+    return head
+
+
+def _patience(value: bytes) -> int:
+    timeout = _keep_alive_timeout(value)
+    return int(timeout[1]) if timeout else 0
+
+
+def valid_fields(block: bytes) -> bool:
+    """Whether a block of field lines may be passed on: used for trailers and for fields that came by HTTP/2."""
+    return _fields_only(block + b"\r\n") is not None
+
+
+def split(block: bytes) -> list[tuple[bytes, bytes]]:
+    """A valid block as (name, value) pairs, values without blanks around them."""
+    return [(name, value.rstrip(b" \t")) for name, value in _split_fields(block)]
+
+
+def compose(head: RequestHead, forwarded: bytes) -> bytes:
+    """The head that an instance gets."""
+    extra = b""
+    if head.length == CHUNKED:
+        extra = b"Transfer-Encoding: chunked\r\n"
+    if head.upgrade:
+        extra += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+    if head.trailers:
+        extra += b"TE: trailers\r\n" if head.upgrade else b"Connection: TE\r\nTE: trailers\r\n"
+    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (head.method, head.target, head.block, forwarded, extra)

@@ -1,0 +1,151 @@
+"""Header lists of HTTP/2: what makes a message malformed (RFC 9113 §8.1.1), and the same message in HTTP/1. Pure."""
+
+import re
+
+from activator.wire.chunked import allowed_trailers
+from activator.wire.http1_parser import CHUNKED, HeadError, ResponseHead, valid_fields
+
+Fields = list[tuple[bytes, bytes]]
+
+_names = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++(?:\n[!#$%&'*+\-.^_`|~0-9a-z]++)*+").fullmatch
+_length = re.compile(rb"[0-9]{1,18}").fullmatch
+_OF_HTTP1 = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+"""§8.2.2: fields of a connection, which HTTP/2 does not have."""
+NOT_IN_HTTP2 = _OF_HTTP1 | {b"host"}
+"""Fields that are not passed on to HTTP/2."""
+_PSEUDO = (b":method", b":path", b":authority", b":scheme")
+
+
+def request_fault(fields: Fields, done: bool) -> str:
+    """Why a request is malformed; empty when it is not.
+
+    Args:
+        done: it has no body.
+    """
+    pseudo, hosts, length, at = {}, [], b"", 0
+    for name, value in fields:
+        if name[:1] != b":":
+            break
+        if name not in _PSEUDO:
+            return "an unknown pseudo-header field"
+        if name in pseudo:
+            return "a pseudo-header field comes twice"
+        pseudo[name] = value
+        at += 1
+    names = [name for name, _ in fields[at:]]
+    fault = _fields_fault(fields, names)
+    if fault:
+        return fault
+    if b"host" in names or b"content-length" in names:
+        for name, value in fields[at:]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                if not _length(value) or (length and value != length):
+                    return "the content-length is not one number"
+                length = value
+        if length and done and int(length):
+            return "there is no body, but a content-length"
+    authority = pseudo.get(b":authority")
+    if len(hosts) > 1 or (hosts and authority is not None and hosts[0].lower() != authority.lower()):
+        return "host is not what :authority is"
+    return _target_fault(pseudo)
+
+
+def _target_fault(pseudo: dict[bytes, bytes]) -> str:
+    """§8.3.1, and §8.5 for CONNECT."""
+    method = pseudo.get(b":method")
+    if not method:
+        return "there is no :method"
+    if method == b"CONNECT":
+        if b":path" in pseudo or b":scheme" in pseudo or not pseudo.get(b":authority"):
+            return "CONNECT has an :authority alone"
+        return ""
+    if not pseudo.get(b":scheme"):
+        return "there is no :scheme"
+    path = pseudo.get(b":path", b"")
+    if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
+        return "the :path must begin with a slash"
+    return ""
+
+
+def _fields_fault(fields: Fields, names: list[bytes]) -> str:
+    """Of all values, and of names that are no pseudo-header fields'."""
+    if not fields:
+        return ""
+    # All of them at once: a call for each costs more than its bytes.
+    if not _valid_names(names):
+        return "the name of a field cannot be"
+    values = b"\0" + b"\0".join([value for _, value in fields]) + b"\0"
+    if values.count(b"\0") != len(fields) + 1 or b"\r" in values or b"\n" in values:
+        return "the value of a field cannot be"
+    if b"\0 " in values or b" \0" in values or b"\0\t" in values or b"\t\0" in values:
+        return "the value of a field has blanks around it"
+    if not _OF_HTTP1.isdisjoint(names):
+        return "a field of HTTP/1 connections"
+    if b"te" in names and any(name == b"te" and value.lower() != b"trailers" for name, value in fields):
+        return "te may say trailers only"
+    return ""
+
+
+def _valid_names(names: list[bytes]) -> bool:
+    joined = b"\n".join(names)
+    return not names or (_names(joined) is not None and joined.count(b"\n") == len(names) - 1)
+
+
+def trailers(fields: Fields) -> bytes | None:
+    """Trailer fields as lines, without those that mean something in a head only; None when they are malformed."""
+    if _fields_fault(fields, [name for name, _ in fields]):
+        return None
+    block = b"".join([b"%b: %b\r\n" % field for field in fields])
+    return allowed_trailers(block) if valid_fields(block) else None
+
+
+def as_http1(fields: Fields, done: bool) -> bytes:
+    """A request that is not malformed as an HTTP/1.1 head. Raises: HeadError."""
+    pseudo: dict[bytes, bytes] = {}
+    lines, cookies, lengths, length = [b""], [], 0, b""
+    for name, value in fields:
+        if name[:1] == b":":
+            pseudo[name] = value
+        elif name == b"cookie":
+            cookies.append(value)  # RFC 9113 §8.2.3: HTTP/1.1 wants them in one field
+        elif name == b"content-length":
+            length, lengths = value, lengths + 1
+        elif name != b"host" or b":authority" not in pseudo:
+            lines.append(b"%b: %b" % (name, value))
+    method = pseudo[b":method"]
+    if method == b"CONNECT":
+        raise HeadError(405, "CONNECT is not served here")
+    lines[0] = b"%b %b HTTP/1.1" % (method, pseudo[b":path"])
+    if b":authority" in pseudo:
+        lines.insert(1, b"Host: " + pseudo[b":authority"])
+    if cookies:
+        lines.append(b"cookie: " + b"; ".join(cookies))
+    if lengths:
+        lines.append(b"content-length: " + length)
+    elif not done:
+        lines.append(b"Transfer-Encoding: chunked")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def response_head(fields: Fields) -> ResponseHead | None:
+    """An instance's answer as a head; None when it is malformed."""
+    status, length, lines = 0, CHUNKED, []
+    for name, value in fields:
+        if name == b":status":
+            if status or len(value) != 3 or not value.isdigit():
+                return None
+            status = int(value)
+        elif name == b"content-length":
+            if not _length(value) or length not in (CHUNKED, int(value)):
+                return None
+            length = int(value)
+        elif name not in NOT_IN_HTTP2:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if not _valid_names([name for name, _ in fields if name != b":status"]):
+        return None
+    block = b"".join(lines)
+    if not 100 <= status <= 599 or not valid_fields(block):
+        return None
+    return ResponseHead(status, b"", block, length)

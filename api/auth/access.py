@@ -1,0 +1,252 @@
+"""Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
+
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.auth import authorization, reviews
+from api.auth.authorization import Attributes, Binding
+from api.auth.fair_use import FairUse
+from api.auth.identity import ANONYMOUS, AUTHENTICATED, LOCAL, Authenticator, User, service_account
+from api.auth.streams import Streams, Sweep
+from api.http.connections import HEALTH
+from api.http.csrf_guard import is_own_name
+from api.http.peers import Peers
+from api.wire import options, paths, status
+from knoll.store.protocol import Store
+from knoll.values.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError, UnauthorizedError
+from knoll.values.kinds import BUILD_KIND, CLUSTER_ROLE_BINDING, ROLE_BINDING
+
+USER = "knoll.user"
+"""Where the scope of a request holds its User."""
+_TRUSTED = "knoll.trusted"
+_PEERS = "knoll.peers"
+DEFAULT_NAMESPACE = "default"
+"""Of uploads whose path names none."""
+_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Trusting:
+    """ASGI application in front of a port on which LOCAL needs no token."""
+
+    def __init__(self, app: ASGIApp, peers: Peers | None = None) -> None:
+        """Args: peers: tells who is LOCAL; without it, everyone is who sends no token."""
+        self._app = app
+        self._peers = peers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, _TRUSTED: True, _PEERS: self._peers}, receive, send)
+
+
+class Access:
+    """ASGI middleware."""
+
+    def __init__(
+        self, app: ASGIApp, store: Store, authenticator: Authenticator, fair_use: FairUse, streams: Streams
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._authenticator = authenticator
+        self._fair_use = fair_use
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        if scope["path"] in HEALTH and "authorization" not in request.headers:
+            scope[USER] = ANONYMOUS
+            await self._app(scope, receive, send)
+            return
+        answered = False
+        try:
+            user = await self._user(request)
+            stream = is_stream(request)
+            with self._fair_use.taking(user, stream=stream):
+                if stream:
+                    await self._stream(request, user, receive, send)
+                else:
+                    scope[USER] = await self._checked(request, user)
+                    answered = True
+                    await self._app(scope, receive, send)
+        except KnollError as error:
+            if answered:
+                raise
+            await status.respond(error, _subject(request))(scope, receive, send)
+
+    async def _stream(self, request: Request, user: User, receive: Receive, send: Send) -> None:
+        """Answer with something that goes on, as long as the user may have it. Raises: KnollError: before it begins."""
+        scope = request.scope
+
+        async def check(sweep: Sweep) -> None:
+            await self._again(request, sweep)
+
+        with self._streams.opened(check) as stream:
+            scope[USER] = await self._checked(request, user)
+            await self._streams.serve(stream, user.expires, self._app, scope, receive, send)
+
+    async def _again(self, request: Request, sweep: Sweep) -> None:
+        """Look at the rights to an open stream. Raises: KnollError: there are none any more."""
+        header = request.headers.get("authorization", "")
+        if not header:
+            return
+        if header not in sweep.users:
+            try:
+                sweep.users[header] = await self._authenticator.user(header)
+            except UnauthorizedError as error:
+                sweep.users[header] = error
+        user = sweep.users[header]
+        if isinstance(user, KnollError):
+            raise user
+        if sweep.bindings is None:
+            sweep.bindings = await bindings(self._store)
+        _judged(request, user, sweep.bindings)
+
+    async def _user(self, request: Request) -> User:
+        if header := request.headers.get("authorization", ""):
+            return await self._authenticator.user(header)
+        if not request.scope.get(_TRUSTED):
+            return ANONYMOUS
+        host = request.headers.get("host", "")
+        # No page reaches a Unix socket, whose clients have no address.
+        if request.scope["client"] and not is_own_name(host, socket.gethostname()):
+            raise ForbiddenError(
+                f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
+                "use 127.0.0.1 or localhost, or https with a token"
+            )
+        if peers := request.scope.get(_PEERS):
+            await peers.check(request.scope)
+        return LOCAL
+
+    async def _checked(self, request: Request, user: User) -> User:
+        """The user, or the one that he acts as, who may do what is asked. Raises: ForbiddenError."""
+        if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
+            return user
+        return _judged(request, user, await bindings(self._store))
+
+
+def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
+    user = replace(user, roles=authorization.roles_of(user, bound))
+    for wanted in impersonated(request):
+        if authorization.allowed(user, wanted, bound) is None:
+            raise authorization.forbidden(user, wanted)
+    if other := acted_as(request):
+        other = replace(other, roles=authorization.roles_of(other, bound))
+        authorization.refuse_more(user, other, "use the rights")
+        user = other
+    wanted = attributes(request)
+    if authorization.allowed(user, wanted, bound) is None:
+        raise authorization.forbidden(user, wanted)
+    return user
+
+
+def is_stream(request: Request) -> bool:
+    """Whether the answer goes on for as long as the client likes: a watch, or a log that is followed."""
+    if request.method not in ("GET", "HEAD"):
+        return False
+    try:
+        target = paths.parse(request.scope["path"])
+        if target.subresource == "log":
+            return request.query_params.get("follow", "").lower() in ("true", "1")
+        return not target.subresource and options.is_watch(request.query_params)
+    except (BadRequestError, NotFoundError):
+        return False
+
+
+_UPLOADS = re.compile(r"(?:/namespaces/([a-z0-9-]{1,63}))?/uploads(?:/[^/]+)?")
+_AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "impersonate-uid"
+
+
+def impersonated(request: Request) -> list[Attributes]:
+    """What a request must be allowed to do that is made as somebody else (`kubectl --as`)."""
+    asked = [(name, value) for name, value in request.headers.items() if name.startswith("impersonate-")]
+    found = []
+    for name, value in asked:
+        if name == _AS_USER:
+            account = _account(value)
+            if account:
+                found.append(Attributes("impersonate", "", "serviceaccounts", "", account[0], account[1]))
+            else:
+                found.append(Attributes("impersonate", "", "users", name=value))
+        elif name == _AS_GROUP:
+            found.append(Attributes("impersonate", "", "groups", name=value))
+        elif name == _AS_UID:
+            found.append(Attributes("impersonate", "authentication.k8s.io", "uids", name=value))
+        elif name.startswith("impersonate-extra-"):
+            field = name.removeprefix("impersonate-extra-")
+            found.append(Attributes("impersonate", "authentication.k8s.io", "userextras", field, name=value))
+    return found
+
+
+def acted_as(request: Request) -> User | None:
+    """Who a request is made as, when not as its sender.
+
+    Raises: BadRequestError: groups and the like without a user.
+    """
+    headers = request.headers
+    name, groups, uid = headers.get(_AS_USER, ""), headers.getlist(_AS_GROUP), headers.get(_AS_UID, "")
+    if not name:
+        if any(found.startswith("impersonate-") for found in headers):
+            raise BadRequestError("requested impersonation without impersonating a user: send Impersonate-User")
+        return None
+    if name == ANONYMOUS.name:
+        return ANONYMOUS
+    account = _account(name)
+    if account and not groups:
+        return service_account(*account, uid)
+    return User(name, tuple(dict.fromkeys([*groups, AUTHENTICATED])), uid)
+
+
+def _account(name: str) -> tuple[str, str] | None:
+    """Namespace and name of the ServiceAccount that a user is."""
+    parts = name.split(":")
+    return (parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
+
+
+def _subject(request: Request) -> status.Subject | None:
+    try:
+        place = paths.parse(request.scope["path"]).place
+    except NotFoundError:
+        return None
+    return status.Subject(place.kind, place.name)
+
+
+async def bindings(store: Store) -> list[Binding]:
+    """Every binding that there is."""
+    found = [await store.list(kind.id) for kind in (ROLE_BINDING, CLUSTER_ROLE_BINDING)]
+    return [authorization.binding(body) for listed in found for body in listed.items]
+
+
+def upload_namespace(path: str) -> str:
+    """The namespace that a path of uploads is about: `default` where it names none; empty for other paths."""
+    match = _UPLOADS.fullmatch(path)
+    return (match[1] or DEFAULT_NAMESPACE) if match else ""
+
+
+def attributes(request: Request) -> Attributes:
+    """What a request wants to do."""
+    path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
+    if namespace := upload_namespace(path):
+        # A user who may build may send the source for it, and ask whether it is there.
+        return Attributes("create", BUILD_KIND.group, BUILD_KIND.plural, "", namespace)
+    for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
+        prefix = f"/apis/{group}/v1/"
+        if path.startswith(prefix):
+            return Attributes(verb, group, path.removeprefix(prefix))
+    try:
+        target = paths.parse(path)
+    except NotFoundError:
+        return Attributes(verb, path=path)
+    place = target.place
+    if verb == "get" and not target.subresource and options.is_watch(request.query_params):
+        verb = "watch"
+    elif verb == "get" and not place.name:
+        verb = "list"
+    elif verb == "delete" and not place.name:
+        verb = "deletecollection"
+    return Attributes(verb, place.kind.group, place.kind.plural, target.subresource, place.namespace, place.name)

@@ -1,0 +1,286 @@
+"""Who may do what: Kubernetes' built-in roles, bound to users for a namespace or everywhere. Pure.
+
+There are no other roles than these. `view` sees everything but Secrets, RoleBindings and the rights of others; `edit`
+changes what lies in a namespace; `admin` also manages its RoleBindings; `cluster-admin` may do everything.
+
+Source: Kubernetes, `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`; Knative's aggregated roles
+`knative-serving-namespaced-{view,edit,admin}`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from api.auth.identity import AUTHENTICATED, User
+from knoll.values.errors import ForbiddenError
+from knoll.values.kinds import BUILD, KINDS, SERVING
+
+Json = dict[str, Any]
+
+RBAC = "rbac.authorization.k8s.io"
+MASTERS = "system:masters"
+"""Group whose members may do everything, whatever is bound."""
+ALL = "*"
+_READ = ("get", "list", "watch")
+_WRITE = ("create", "delete", "deletecollection", "patch", "update")
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What somebody wants to do: with a resource, or with a `path` that is none."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is allowed: verbs on resources (`pods/log` is one of its own) of groups, or on paths."""
+
+    verbs: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    """A `*` at the end stands for whatever follows."""
+
+    def allows(self, wanted: Attributes) -> bool:
+        if not _has(self.verbs, wanted.verb):
+            return False
+        if wanted.path:
+            return any(
+                wanted.path.startswith(path[:-1]) if path.endswith(ALL) else wanted.path == path for path in self.paths
+            )
+        full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
+        return _has(self.groups, wanted.group) and _has(self.resources, full)
+
+    def document(self) -> Json:
+        """As in a ClusterRole."""
+        if self.paths:
+            return {"verbs": list(self.verbs), "nonResourceURLs": list(self.paths)}
+        return {"verbs": list(self.verbs), "apiGroups": list(self.groups), "resources": list(self.resources)}
+
+
+def _has(listed: Sequence[str], wanted: str) -> bool:
+    return wanted in listed or ALL in listed
+
+
+_KNATIVE = (SERVING, "networking.internal.knative.dev", "autoscaling.internal.knative.dev")
+_VIEWED = (
+    "configmaps", "events", "namespaces", "namespaces/status", "persistentvolumeclaims",
+    "persistentvolumeclaims/status", "pods", "pods/log", "pods/status", "resourcequotas", "resourcequotas/status",
+    "serviceaccounts", "services", "services/status",
+)  # fmt: skip
+_EDITED = ("configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services")
+_WRITTEN = tuple(sorted({kind.plural for kind in KINDS if kind.group in (*_KNATIVE, BUILD)}))
+"""Without `/status`: an instance runs the image that the status of its Revision names."""
+_VIEW = (
+    Rule(_READ, ("",), _VIEWED),
+    Rule(_READ, ("apps",), ("deployments", "deployments/status")),
+    Rule(_READ, ("discovery.k8s.io",), ("endpointslices",)),
+    Rule(_READ, ("autoscaling",), ("horizontalpodautoscalers", "horizontalpodautoscalers/status")),
+    Rule(_READ, (*_KNATIVE, BUILD), (ALL,)),
+)
+_EDIT = (
+    *_VIEW,
+    Rule(_READ, ("",), ("secrets",)),
+    Rule(_WRITE, ("",), _EDITED),
+    Rule(("create",), ("",), ("serviceaccounts/token",)),
+    Rule(_WRITE, (*_KNATIVE, BUILD), _WRITTEN),
+)
+_ADMIN = (*_EDIT, Rule((*_WRITE, *_READ), (RBAC,), ("rolebindings",)))
+_EVERYTHING = (Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), paths=(ALL,)))
+
+ROLES: Mapping[str, tuple[Rule, ...]] = {"view": _VIEW, "edit": _EDIT, "admin": _ADMIN, "cluster-admin": _EVERYTHING}
+"""The built-in ClusterRoles, each containing those before it."""
+
+PUBLIC = (Rule(("get",), paths=("/healthz", "/livez", "/readyz", "/version", "/version/")),)
+"""What everybody may, known or not."""
+BASIC = (
+    *PUBLIC,
+    Rule(
+        ("create",),
+        ("authorization.k8s.io", "authentication.k8s.io"),
+        ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"),
+    ),
+    Rule(("get",), paths=("/", "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")),
+)
+"""What everybody may who is known: to look around, and to ask about themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A RoleBinding, or a ClusterRoleBinding when it has no namespace."""
+
+    role: str
+    name: str
+    namespace: str = ""
+    users: frozenset[str] = frozenset()
+    """ServiceAccounts as the users that they are."""
+    groups: frozenset[str] = frozenset()
+
+    def covers(self, user: User, namespace: str) -> bool:
+        """Whether it gives `user` its role in `namespace`; in all of them when that is empty."""
+        return self.namespace in ("", namespace) and self.names(user)
+
+    def names(self, user: User) -> bool:
+        """Whether `user` is among those who get the role."""
+        return user.name in self.users or not self.groups.isdisjoint(user.groups)
+
+    @property
+    def reason(self) -> str:
+        """Why something is allowed, in Kubernetes' words."""
+        kind, named = (
+            ("RoleBinding", f"{self.name}/{self.namespace}") if self.namespace else ("ClusterRoleBinding", self.name)
+        )
+        return f'RBAC: allowed by {kind} "{named}" of ClusterRole "{self.role}"'
+
+
+def cluster_roles() -> list[Json]:
+    """The roles as ClusterRoles."""
+    return [
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "rules": [rule.document() for rule in granted],
+        }
+        for name, granted in ROLES.items()
+    ]
+
+
+def binding(body: Json) -> Binding:
+    """What a stored RoleBinding or ClusterRoleBinding says."""
+    users, groups = set(), set()
+    meta = body["metadata"]
+    for subject in body.get("subjects") or ():
+        if subject["kind"] == "ServiceAccount":
+            users.add(f"system:serviceaccount:{subject['namespace']}:{subject['name']}")
+        elif subject["kind"] == "User":
+            users.add(subject["name"])
+        else:
+            groups.add(subject["name"])
+    return Binding(
+        body["roleRef"]["name"], meta["name"], meta.get("namespace", ""), frozenset(users), frozenset(groups)
+    )
+
+
+def allowed(user: User, wanted: Attributes, bindings: Iterable[Binding]) -> str | None:
+    """Why `user` may do this; None when nothing allows it. The reason may be empty."""
+    if MASTERS in user.groups:
+        return ""
+    if any(rule.allows(wanted) for rule in _basic(user)):
+        return ""
+    for found in bindings:
+        if found.covers(user, wanted.namespace) and any(rule.allows(wanted) for rule in ROLES.get(found.role, ())):
+            return found.reason
+    return None
+
+
+def _basic(user: User) -> tuple[Rule, ...]:
+    return BASIC if AUTHENTICATED in user.groups else PUBLIC
+
+
+def roles_of(user: User, bindings: Iterable[Binding]) -> frozenset[tuple[str, str]]:
+    """Namespace and name of each role that is bound to `user`; an empty namespace means all of them."""
+    return frozenset((found.namespace, found.role) for found in bindings if found.names(user))
+
+
+def exceeding(user: User, role: str, namespace: str) -> list[Rule]:
+    """The rules of a role in a namespace (everywhere, if that is empty) that `user` does not hold there.
+
+    Args: user: with `roles`.
+
+    Source: Kubernetes, `pkg/registry/rbac/validation/policy_comparator.go`, `Covers`.
+    """
+    if MASTERS in user.groups:
+        return []
+    held = [rule for place, name in user.roles if place in ("", namespace) for rule in ROLES.get(name, ())]
+    return [rule for rule in ROLES.get(role, ()) if not _covered(rule, held)]
+
+
+def _covered(rule: Rule, held: Sequence[Rule]) -> bool:
+    asked = [Attributes(verb, path=path) for verb in rule.verbs for path in rule.paths]
+    asked += [
+        Attributes(verb, group, resource) for verb in rule.verbs for group in rule.groups for resource in rule.resources
+    ]
+    return all(any(one.allows(attributes) for one in held) for attributes in asked)
+
+
+def refuse_more(user: User, other: User, action: str) -> None:
+    """Refuse to let `user` act as `other`, or get a token of `other`, when `other` has more rights.
+
+    Args: action: "get a token", for example. Both users: with `roles`.
+
+    Raises: ForbiddenError.
+    """
+    if user.name == other.name:
+        return
+    for namespace, role in sorted(other.roles):
+        if missing := exceeding(user, role, namespace):
+            where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+            raise ForbiddenError(
+                f'user "{user.name}" (groups={_listed(user.groups)}) is attempting to {action} of "{other.name}", '
+                f'which has RBAC permissions not currently held, those of ClusterRole "{role}" {where}:\n'
+                + described(missing)
+            )
+
+
+def refuse_grant(user: User, role: str, namespace: str, what: str) -> None:
+    """Refuse to let `user` bind a role with more rights than `user` has where it is bound.
+
+    Args: user: with `roles`. what: the binding, such as `rolebindings.rbac.authorization.k8s.io "mine"`.
+
+    Raises: ForbiddenError, in the API server's words.
+    """
+    if missing := exceeding(user, role, namespace):
+        raise ForbiddenError(
+            f'{what} is forbidden: user "{user.name}" (groups={_listed(user.groups)}) is attempting to grant RBAC '
+            f"permissions not currently held:\n{described(missing)}"
+        )
+
+
+def described(listed: Iterable[Rule]) -> str:
+    """Rules, one a line, as the API server writes them."""
+
+    def fields(rule: Rule) -> Iterable[tuple[str, Sequence[str]]]:
+        if rule.paths:
+            yield "NonResourceURLs", rule.paths
+        else:
+            yield "APIGroups", rule.groups
+            yield "Resources", rule.resources
+        yield "Verbs", rule.verbs
+
+    return "\n".join(
+        "{" + ", ".join(f"{name}:{_listed(values)}" for name, values in fields(rule)) + "}" for rule in listed
+    )
+
+
+def _listed(values: Sequence[str]) -> str:
+    """As Go writes a slice of strings with `%q`."""
+    return "[" + " ".join(f'"{value}"' for value in values) + "]"
+
+
+def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]:
+    """Everything that `user` may do in `namespace`."""
+    names = {found.role for found in bindings if found.covers(user, namespace)}
+    if MASTERS in user.groups:
+        names.add("cluster-admin")
+    granted = [rule for name in ROLES if name in names for rule in ROLES[name]]
+    return list(dict.fromkeys([*_basic(user), *granted]))
+
+
+def forbidden(user: User, wanted: Attributes) -> ForbiddenError:
+    """The refusal, in the API server's words."""
+    if wanted.path:
+        return ForbiddenError(f'forbidden: User "{user.name}" cannot {wanted.verb} path "{wanted.path}"')
+    what = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
+    named = f'{what} "{wanted.name}"' if wanted.name else what
+    full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
+    where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
+    return ForbiddenError(
+        f'{named} is forbidden: User "{user.name}" cannot {wanted.verb} resource "{full}" '
+        f'in API group "{wanted.group}" {where}'
+    )

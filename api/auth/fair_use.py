@@ -1,0 +1,49 @@
+"""So many requests and streams of one user at a time, so that one client does not keep all others waiting.
+
+kube-apiserver has API Priority and Fairness for this, with exempt requests of `system:masters`; bounds of a kind, in
+place of shares, are its `--max-requests-inflight` (400).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from api.auth.authorization import MASTERS
+from api.auth.identity import User
+from knoll.config.security import SecurityConfig
+from knoll.values.errors import TooManyRequestsError
+
+
+class FairUse:
+    """What each user has open in this process."""
+
+    def __init__(self, config: Callable[[], SecurityConfig] = SecurityConfig) -> None:
+        self._config = config
+        self._open: Counter[tuple[str, bool]] = Counter()
+
+    @contextmanager
+    def taking(self, user: User, *, stream: bool) -> Iterator[None]:
+        """Count a request while it is answered.
+
+        Args: stream: a watch, or a log that is followed.
+
+        Raises: TooManyRequestsError.
+        """
+        if MASTERS in user.groups:
+            yield
+            return
+        key = (user.name, stream)
+        most = self._config().max_streams_per_user if stream else self._config().max_requests_per_user
+        if self._open[key] >= most:
+            kind, name = ("watches and followed logs", "streams") if stream else ("requests", "requests")
+            raise TooManyRequestsError(
+                f'user "{user.name}" has {most} {kind} open and may have no more '
+                f"(knoll.dev/max-{name}-per-user in the ConfigMap config-security): try again later"
+            )
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]

@@ -1,0 +1,53 @@
+"""Answers to TokenRequests: `kubectl create token`. Pure but for the token's random id."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from knoll.auth import tokens
+from knoll.values.errors import BadRequestError, FieldError, InvalidResourceError
+
+Json = dict[str, Any]
+
+
+def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: int = tokens.MOST_SECONDS) -> Json:
+    """The request with a token of the ServiceAccount `account`.
+
+    Args:
+        now: epoch seconds.
+        most: longest life, in seconds. A token that is asked for with a longer one gets this one, and
+            `expirationTimestamp` says so, as with kube-apiserver's `--service-account-max-token-expiration`.
+
+    Raises: BadRequestError. InvalidResourceError: a life out of range.
+    """
+    spec = (body.get("spec") or {}) if isinstance(body, dict) else None
+    if not isinstance(spec, dict):
+        raise BadRequestError("the body must be a TokenRequest of authentication.k8s.io/v1")
+    audiences, seconds = spec.get("audiences") or [], spec.get("expirationSeconds") or tokens.DEFAULT_SECONDS
+    if not isinstance(audiences, list) or not all(isinstance(one, str) and one for one in audiences):
+        raise BadRequestError("spec.audiences of a TokenRequest must be a list of texts")
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        raise BadRequestError("spec.expirationSeconds of a TokenRequest must be a whole number")
+    if not tokens.LEAST_SECONDS <= seconds <= tokens.MOST_SECONDS:
+        words = f"Invalid value: {seconds}: must be from {tokens.LEAST_SECONDS} to {tokens.MOST_SECONDS}"
+        raise InvalidResourceError([FieldError(words, ("spec.expirationSeconds",))])
+    if spec.get("boundObjectRef"):
+        raise BadRequestError("spec.boundObjectRef is not supported here: tokens are bound to their ServiceAccount")
+    seconds = min(seconds, most)
+    meta = account["metadata"]
+    token = tokens.mint(
+        key,
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        now=now,
+        seconds=seconds,
+        audiences=audiences,
+    )
+    expires = datetime.fromtimestamp(int(now) + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": None},
+        "spec": {"audiences": audiences or [tokens.ISSUER], "expirationSeconds": seconds},
+        "status": {"token": token, "expirationTimestamp": expires},
+    }

@@ -1,0 +1,136 @@
+"""Build: handed to the builder once, its progress mirrored into the status. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Delete, Emit, Enqueue, Forget, Outcome
+from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
+from knoll.messages import builds as jobs
+from knoll.messages.builds import BuildProgress
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values.image_reference import parse_image
+
+SUCCEEDED = "Succeeded"
+
+QUEUE_SECONDS = 2.0
+"""After which a build that waits is looked at again: those before it have moved on."""
+
+LOST_SECONDS = 60.0
+"""After which a build that nobody has begun is handed over again (the queue keeps it from running twice)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Build and what the builder says of it."""
+
+    build: Json
+    progress: BuildProgress | None = None
+    asked: float = 0.0
+    """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
+    position: int = 1
+    """Among the Builds that wait, the next one first."""
+    siblings: Sequence[Json] = ()
+    """Builds of the same repository in its namespace, itself among them or not."""
+    most_finished: int | None = None
+    """How many of those may be kept once they are over; None is all."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the status of a Build right, and whether it must be handed over."""
+    before = observed.build
+    if objects.deleting(before):
+        return Outcome()
+    meta = before["metadata"]
+    progress = observed.progress if observed.progress and observed.progress.uid == meta["uid"] else None
+    if progress is None and is_over(before):
+        return Outcome()
+    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress, observed.position)}
+    status["logUrl"] = f"/apis/{kinds.BUILD_KIND.api_version}/namespaces/{meta['namespace']}/builds/{meta['name']}/log"
+    status["conditions"] = conditions.merged(
+        kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress, observed.position)}, now
+    )
+    after = objects.changed(before, new_status=status)
+    actions: list[Action] = []
+    requeue_after = None
+    if not is_over(after):
+        # A running build is asked for again too: should its worker have died, the queue knows that it did.
+        due = observed.asked + LOST_SECONDS if observed.asked else 0.0
+        requeue_after = LOST_SECONDS if due <= now else due - now
+        if due <= now:
+            actions.append(Enqueue(meta["namespace"], meta["name"], meta["uid"]))
+        if status["phase"] == "Queued":
+            requeue_after = min(requeue_after, QUEUE_SECONDS)
+    actions += objects.write(kinds.BUILD_KIND.id, before, after)
+    if is_over(after) and not is_over(before):
+        found = objects.condition(after, SUCCEEDED) or {}
+        type_ = "Normal" if found["status"] == TRUE else "Warning"
+        actions.append(Emit(before, type_, found.get("reason") or "BuildSucceeded", found.get("message", "")))
+        actions += [
+            Delete(kinds.BUILD_KIND.id, meta["namespace"], old["metadata"]["name"], old["metadata"]["uid"])
+            for old in superfluous([*observed.siblings, after], observed.most_finished)
+        ]
+    return Outcome(actions, requeue_after)
+
+
+def removed(namespace: str, name: str, progress: BuildProgress | None) -> Outcome:
+    """What is left to do once a Build is gone."""
+    return Outcome([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
+
+
+def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:
+    """Builds that are over and older than the `most` newest of these; one may be among them twice."""
+    if most is None:
+        return []
+    over = {found["metadata"]["uid"]: found for found in builds if is_over(found)}
+    newest = sorted(over.values(), key=_age, reverse=True)
+    return [found for found in newest[most:] if not objects.deleting(found)]
+
+
+def _age(build: Json) -> tuple[str, int]:
+    meta = build["metadata"]
+    return meta["creationTimestamp"], int(meta.get("resourceVersion", 0))
+
+
+def repository(build: Json) -> str:
+    """The name of its image without the tag."""
+    return parse_image(build["spec"]["tag"]).repository
+
+
+def is_over(build: Json) -> bool:
+    return objects.condition_status(build, SUCCEEDED) != UNKNOWN
+
+
+def _mirrored(progress: BuildProgress | None, position: int) -> Json:
+    if progress is None:
+        return {"phase": "Queued", "queuePosition": position}
+    found: Json = {"phase": progress.phase}
+    if progress.step and progress.phase == "Running":
+        found["step"] = progress.step
+    if progress.digest:
+        found["digest"] = progress.digest
+    if progress.size:
+        found["size"] = progress.size
+    if progress.started:
+        found["startTime"] = timestamp(progress.started)
+    if progress.finished:
+        found["completionTime"] = timestamp(progress.finished)
+    if progress.attempts:
+        found["attempts"] = progress.attempts
+    return found
+
+
+def _verdict(progress: BuildProgress | None, position: int) -> Verdict:
+    match progress.phase if progress else "Queued":
+        case "Succeeded":
+            return Verdict(TRUE)
+        case "Failed":
+            reason, message = (progress.reason, progress.message) if progress else ("", "")
+            return Verdict(FALSE, reason or "BuildFailed", message or "The build failed.")
+        case "Running":
+            return Verdict(UNKNOWN, "Running", "The image is being built.")
+        case _:
+            before = "" if position == 1 else f", as number {position} in the queue"
+            return Verdict(UNKNOWN, "Queued", f"The build waits for a free builder{before}.")

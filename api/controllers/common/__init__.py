@@ -1,0 +1,1 @@
+"""What all reconcilers use: actions, conditions, JSON objects. Pure."""

@@ -1,0 +1,166 @@
+"""Reading and making JSON objects as the reconcilers need them. Pure; nothing given is ever changed."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from api.controllers.common.actions import Action, Key, Update, UpdateStatus
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+
+
+def epoch(stamp: str) -> float:
+    """Epoch seconds of an RFC 3339 time."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def created(body: Json) -> float:
+    """Epoch seconds at which an object was created; 0 when it does not say."""
+    stamp = body["metadata"].get("creationTimestamp")
+    return epoch(stamp) if stamp else 0.0
+
+
+def key_of(resource: str, body: Json) -> Key:
+    meta = body["metadata"]
+    return (resource, meta.get("namespace", ""), meta["name"])
+
+
+def path_of(body: Json) -> str:
+    """`namespace/name`, as tables name objects."""
+    return f"{body['metadata'].get('namespace', '')}/{body['metadata']['name']}"
+
+
+def labels(body: Json) -> Mapping[str, str]:
+    found: Mapping[str, str] = body["metadata"].get("labels") or {}
+    return found
+
+
+def annotations(body: Json) -> Mapping[str, str]:
+    found: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    return found
+
+
+def status(body: Json) -> Json:
+    found: Json = body.get("status") or {}
+    return found
+
+
+def generation(body: Json) -> int:
+    return int(body["metadata"].get("generation") or 0)
+
+
+def observed(body: Json) -> bool:
+    """Whether its controller has acted on the newest generation."""
+    return int(status(body).get("observedGeneration") or 0) == generation(body)
+
+
+def deleting(body: Json) -> bool:
+    return bool(body["metadata"].get("deletionTimestamp"))
+
+
+def condition(body: Json, type_: str = "Ready") -> Json | None:
+    return next((found for found in status(body).get("conditions") or () if found["type"] == type_), None)
+
+
+def condition_status(body: Json, type_: str = "Ready") -> str:
+    """`True`, `False`, or `Unknown` also when there is no such condition."""
+    found = condition(body, type_)
+    return str(found["status"]) if found else "Unknown"
+
+
+def is_ready(body: Json) -> bool:
+    return observed(body) and condition_status(body) == "True"
+
+
+def controller_of(body: Json) -> Json | None:
+    """The owner reference with `controller: true`."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def is_controlled_by(body: Json, owner: Json) -> bool:
+    found = controller_of(body)
+    return found is not None and found.get("uid") == owner["metadata"]["uid"]
+
+
+def is_leftover(body: Json, owner: Json) -> bool:
+    """Whether it belongs to an earlier owner of the same kind and name, and will be gone in a moment."""
+    found = controller_of(body)
+    meta = owner["metadata"]
+    return (
+        found is not None
+        and found.get("kind") == owner["kind"]
+        and found.get("name") == meta["name"]
+        and found.get("uid") != meta["uid"]
+    )
+
+
+def owner_reference(kind: kinds.Kind, owner: Json) -> Json:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def routes_named(body: Json) -> frozenset[str]:
+    """Names in the annotation `serving.knative.dev/routes`."""
+    return frozenset(filter(None, annotations(body).get(well_known.ROUTES, "").split(",")))
+
+
+def routes_text(names: Iterable[str]) -> str:
+    return ",".join(sorted(set(names)))
+
+
+def make(kind: kinds.Kind, owner_kind: kinds.Kind, owner: Json, name: str, **parts: Any) -> Json:
+    """A new child of `owner`, in its namespace.
+
+    Args:
+        parts: `labels`, `annotations`, `finalizers` (each left out when empty) and `spec`.
+    """
+    meta: Json = {
+        "name": name,
+        "namespace": owner["metadata"]["namespace"],
+        "ownerReferences": [owner_reference(owner_kind, owner)],
+    }
+    for part in ("labels", "annotations", "finalizers"):
+        if parts.get(part):
+            meta[part] = parts[part]
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, "spec": parts["spec"]}
+
+
+def changed(
+    body: Json,
+    *,
+    new_labels: Mapping[str, str] | None = None,
+    new_annotations: Mapping[str, str] | None = None,
+    finalizers: list[str] | None = None,
+    spec: Json | None = None,
+    new_status: Json | None = None,
+) -> Json:
+    """The object with those parts replaced; None leaves a part as it is, an empty one removes it."""
+    result = {**body, "metadata": dict(body["metadata"])}
+    for name, value in (("labels", new_labels), ("annotations", new_annotations), ("finalizers", finalizers)):
+        if value:
+            result["metadata"][name] = value if isinstance(value, list) else dict(value)
+        elif value is not None:
+            result["metadata"].pop(name, None)
+    if spec is not None:
+        result["spec"] = copy.deepcopy(spec)
+    if new_status is not None:
+        result["status"] = new_status
+    return result
+
+
+def write(resource: str, before: Json, after: Json) -> list[Action]:
+    """The one write that makes `before` into `after`; none when they are equal."""
+    if before == after:
+        return []
+    if {**before, "status": None} == {**after, "status": None}:
+        return [UpdateStatus(resource, before, after)]
+    return [Update(resource, before, after)]

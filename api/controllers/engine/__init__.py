@@ -1,0 +1,1 @@
+"""The loop that runs the reconcilers: cache, queue, execution of their actions."""

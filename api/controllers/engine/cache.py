@@ -1,0 +1,227 @@
+"""Every object the controllers look at, in memory, with the indexes they look things up by. No I/O.
+
+Writes of our own go in as they are answered, before the watch brings them: the version decides which is newer. Bodies
+are kept squeezed, and those that were looked at lately unpacked as well: thousands of idle Services cost little.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from api.controllers.common import objects
+from api.controllers.common.actions import Key
+from api.controllers.common.conditions import INGRESS_READY, REFUSED
+from knoll.store.compression import expanded, squeezed
+from knoll.store.protocol import Json, PackedListing
+from knoll.store.rules import decode, encode
+from knoll.values import kinds
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_REMEMBERED_REMOVALS = 10_000
+_UNPACKED = 250
+"""Bodies kept unpacked, of those looked at last: what some dozen Services consist of that are being changed at once."""
+
+Named = tuple[str, str, str]
+"""(namespace, `configuration` or `revision`, name) that a Route's traffic names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One difference that the cache has taken in."""
+
+    key: Key
+    before: Json | None
+    after: Json | None
+
+
+class Cache:
+    """Bodies are shared: nobody may change one that was read here."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[tuple[str, str], tuple[int, bytes]]] = defaultdict(dict)
+        self._unpacked: OrderedDict[Key, Json] = OrderedDict()
+        self._removed: dict[Key, int] = {}
+        self._owned: dict[str, set[Key]] = defaultdict(set)
+        self._routes_naming: dict[Named, set[str]] = defaultdict(set)
+        self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._refused_routes: dict[str, set[str]] = defaultdict(set)
+        self._mappings_of_host: dict[str, set[str]] = defaultdict(set)
+        self._hosts_mapped_to: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def get(self, resource: str, namespace: str, name: str) -> Json | None:
+        key = (resource, namespace, name)
+        body = self._unpacked.get(key)
+        if body is not None:
+            self._unpacked.move_to_end(key)
+            return body
+        kept = self._kept[resource].get((namespace, name))
+        if kept is None:
+            return None
+        unpacked = decode(expanded(key[0], kept[1]), kept[0])
+        self._remember(key, unpacked)
+        return unpacked
+
+    def names(self, resource: str) -> list[tuple[str, str]]:
+        """Namespace and name of every object of a kind."""
+        return list(self._kept[resource])
+
+    def owned(self, owner: Json, resource: str) -> list[Json]:
+        """Objects of a kind, in the namespace of `owner`, whose controller it is; by name.
+
+        What names it from another namespace is not its own: anyone may write an owner reference there.
+        """
+        meta = owner["metadata"]
+        place = (resource, meta.get("namespace", ""))
+        keys = sorted(key for key in self._owned.get(meta["uid"], ()) if key[:2] == place)
+        return [body for key in keys if (body := self.get(*key)) is not None]
+
+    def routes_naming(self, namespace: str, what: str, name: str) -> frozenset[str]:
+        """Names of Routes whose spec or status names a `configuration` or a `revision`."""
+        return frozenset(self._routes_naming.get((namespace, what, name), ()))
+
+    def revisions_of_route(self, namespace: str, name: str) -> frozenset[str]:
+        """Names of Revisions whose annotation names a Route."""
+        return frozenset(self._revisions_of_route.get((namespace, name), ()))
+
+    def refused_routes(self, namespace: str) -> frozenset[str]:
+        """Names of Routes that say that one of their names or hosts belongs to another object."""
+        return frozenset(self._refused_routes.get(namespace, ()))
+
+    def all_refused_routes(self) -> list[tuple[str, str]]:
+        """Namespace and name of those of all namespaces."""
+        return [(namespace, name) for namespace, names in self._refused_routes.items() for name in names]
+
+    def mappings_of_host(self, host: str) -> frozenset[str]:
+        """Namespaces that have a DomainMapping of a host."""
+        return frozenset(self._mappings_of_host.get(host, ()))
+
+    def hosts_mapped_to(self, namespace: str, name: str) -> frozenset[str]:
+        """Names of the DomainMappings that lead to a Service or Route."""
+        return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
+
+    def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> Seen | None:
+        """Take in an object; None when it is not newer than what is known.
+
+        Args:
+            force: it was read just now, because what is known proved wrong: take it in even if older (a Redis that
+                came back from an older file).
+            packed: the body as events bring it, if that is at hand.
+        """
+        key = objects.key_of(resource, body)
+        version = int(body["metadata"]["resourceVersion"])
+        kept = self._kept[resource].get(key[1:])
+        known = kept[0] if kept is not None else self._removed.get(key, 0)
+        if known == version and kept is not None and packed is not None:
+            # Our own write comes by: from now on its bytes are the same as everybody's.
+            self._kept[resource][key[1:]] = (version, packed)
+        if (known == version and (kept is not None or not force)) or (known > version and not force):
+            return None
+        before = self.get(*key)
+        if before is not None:
+            self._unindex(key, before)
+        data = packed if packed is not None else squeezed(resource, encode(body))
+        self._kept[resource][key[1:]] = (version, data)
+        self._remember(key, body)
+        self._index(key, body)
+        return Seen(key, before, body)
+
+    def remove(self, resource: str, namespace: str, name: str, version: int) -> Seen | None:
+        """Take in a removal; None when a newer object of that name is known, or none at all."""
+        key = (resource, namespace, name)
+        kept = self._kept[resource].get(key[1:])
+        if kept is not None and kept[0] > version:
+            return None
+        before = self.get(*key)
+        self._removed.pop(key, None)
+        self._removed[key] = version
+        if len(self._removed) > _REMEMBERED_REMOVALS:
+            del self._removed[next(iter(self._removed))]
+        if before is None:
+            return None
+        self._unindex(key, before)
+        del self._kept[resource][key[1:]]
+        self._unpacked.pop(key, None)
+        return Seen(key, before, None)
+
+    def replace(self, resource: str, listing: PackedListing) -> Iterator[Seen]:
+        """Take in all objects of a kind as they were at one version; yields what differs from what was known.
+
+        Nothing is taken in that was not asked for: the caller must go to the end.
+        """
+        listed = {_name_of(item.key) for item in listing.items}
+        for namespace, name in [known for known in self._kept[resource] if known not in listed]:
+            seen = self.remove(resource, namespace, name, listing.version)
+            if seen is not None:
+                yield seen
+        for item in listing.items:
+            kept = self._kept[resource].get(_name_of(item.key))
+            if kept is None or kept[0] != item.version:
+                seen = self.put(resource, decode(item.data, item.version), packed=squeezed(resource, item.data))
+                if seen is not None:
+                    yield seen
+
+    def _remember(self, key: Key, body: Json) -> None:
+        self._unpacked[key] = body
+        self._unpacked.move_to_end(key)
+        if len(self._unpacked) > _UNPACKED:
+            self._unpacked.popitem(last=False)
+
+    def _index(self, key: Key, body: Json) -> None:
+        owner = objects.controller_of(body)
+        if owner:
+            self._owned[owner["uid"]].add(key)
+        if key[0] == kinds.ROUTE.id:
+            for named in named_by(body):
+                self._routes_naming[named].add(key[2])
+            if (objects.condition(body, INGRESS_READY) or {}).get("reason") in REFUSED:
+                self._refused_routes[key[1]].add(key[2])
+        elif key[0] == kinds.REVISION.id:
+            for route in objects.routes_named(body):
+                self._revisions_of_route[key[1], route].add(key[2])
+        elif key[0] == kinds.DOMAIN_MAPPING.id:
+            self._mappings_of_host[key[2]].add(key[1])
+            self._hosts_mapped_to[key[1], body["spec"]["ref"].get("name", "")].add(key[2])
+
+    def _unindex(self, key: Key, body: Json) -> None:
+        owner = objects.controller_of(body)
+        if owner:
+            _discard(self._owned, owner["uid"], key)
+        if key[0] == kinds.ROUTE.id:
+            for named in named_by(body):
+                _discard(self._routes_naming, named, key[2])
+            _discard(self._refused_routes, key[1], key[2])
+        elif key[0] == kinds.REVISION.id:
+            for route in objects.routes_named(body):
+                _discard(self._revisions_of_route, (key[1], route), key[2])
+        elif key[0] == kinds.DOMAIN_MAPPING.id:
+            _discard(self._mappings_of_host, key[2], key[1])
+            _discard(self._hosts_mapped_to, (key[1], body["spec"]["ref"].get("name", "")), key[2])
+
+
+def _name_of(key: str) -> tuple[str, str]:
+    namespace, _, name = key.partition("/")
+    return namespace, name
+
+
+def named_by(route: Json) -> set[Named]:
+    """What the traffic of a Route names, in its spec and its status."""
+    namespace = route["metadata"]["namespace"]
+    targets = [*(route["spec"].get("traffic") or ()), *(objects.status(route).get("traffic") or ())]
+    found: set[Named] = set()
+    for target in targets:
+        if target.get("configurationName"):
+            found.add((namespace, "configuration", target["configurationName"]))
+        if target.get("revisionName"):
+            found.add((namespace, "revision", target["revisionName"]))
+    return found
+
+
+def _discard(index: dict[_K, set[_V]], key: _K, value: _V) -> None:
+    values = index.get(key)
+    if values is not None:
+        values.discard(value)
+        if not values:
+            del index[key]

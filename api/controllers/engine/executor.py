@@ -1,0 +1,124 @@
+"""Carrying out what reconcilers want, and taking the answers into the world at once. Decides nothing."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from api.controllers.common import objects
+from api.controllers.common.actions import (  # fmt: skip
+    Action,
+    Create,
+    Delete,
+    Emit,
+    Enqueue,
+    Forget,
+    PutRoute,
+    RemoveRoute,
+    Resolve,
+    Update,
+    UpdateStatus,
+)
+from api.controllers.engine.cache import Seen
+from api.controllers.engine.observe import World, note_shown
+from knoll.builds.queue import JobQueue
+from knoll.messages import builds
+from knoll.messages.routing import RouteEntry
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json, Store
+from knoll.tables.protocol import Table
+from knoll.values import kinds
+from knoll.values.errors import NotFoundError
+
+
+class Executor:
+    """Writes to the store, the routing table and the job queue."""
+
+    def __init__(
+        self,
+        store: Store,
+        routing: Table[RouteEntry],
+        answers: dict[str, Table[Any]],
+        unresolved: Table[builds.Unresolved],
+        queue: JobQueue,
+        world: World,
+        emit: Callable[[Emit], None],
+        seen: Callable[[Seen | None], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Make an executor.
+
+        Args:
+            answers: the builder's tables by name, from which answers about removed objects are taken.
+            unresolved: tells the builder whose digests are wanted.
+            emit: takes Events; must not block.
+            seen: told what each write changed in the world's cache.
+            clock: gives epoch seconds.
+        """
+        self._store = store
+        self._routing = routing
+        self._answers = answers
+        self._unresolved = unresolved
+        self._queue = queue
+        self._world = world
+        self._emit = emit
+        self._seen = seen
+        self._clock = clock
+
+    async def carry_out(self, action: Action) -> None:
+        """Carry out one action. Raises: ConflictError, AlreadyExistsError, NotFoundError, StoreUnavailableError."""
+        match action:
+            case Create(resource, body):
+                self._take(resource, await self._store.create(resource, born(body, self._clock())))
+            case Update(resource, before, body):
+                self._take(resource, await self._store.update(resource, aged(before, body), before=before))
+            case UpdateStatus(resource, before, body):
+                self._take(resource, await self._store.update(resource, body, before=before))
+            case Delete(resource, namespace, name, uid):
+                await self._delete(resource, namespace, name, uid)
+            case PutRoute(path, entry):
+                self._world.routing[path] = (await self._routing.put(path, entry), entry)
+            case RemoveRoute(path):
+                await self._routing.remove(path)
+                self._world.routing.pop(path, None)
+                self._world.acknowledged.pop(path, None)
+            case Forget(table, path):
+                await self._answers[table].remove(path)
+            case Resolve(namespace, name, uid):
+                await self._unresolved.put(uid, builds.Unresolved(namespace, name))
+                self._world.asked[uid] = self._clock()
+            case Enqueue(namespace, name, uid):
+                await self._queue.build(namespace, name, uid)
+                self._world.asked[uid] = self._clock()
+            case Emit():
+                self._emit(action)
+
+    def _take(self, resource: str, body: Json) -> None:
+        if resource == kinds.SERVICE.id:
+            note_shown(body, self._world, self._clock())
+        # A body on its way out may be gone already: the watch says when.
+        if not objects.deleting(body):
+            self._seen(self._world.cache.put(resource, body))
+
+    async def _delete(self, resource: str, namespace: str, name: str, uid: str) -> None:
+        try:
+            await self._store.delete(resource, namespace, name, uid=uid)
+        except NotFoundError:
+            return
+
+
+def born(body: Json, now: float) -> Json:
+    """A new object with what every object has from its first moment."""
+    meta = {
+        **body["metadata"],
+        "uid": str(uuid.uuid4()),
+        "creationTimestamp": timestamp(now),
+        "generation": 1,
+    }
+    return {**body, "metadata": meta}
+
+
+def aged(before: Json, body: Json) -> Json:
+    """An object whose generation has followed its spec."""
+    if before.get("spec") == body.get("spec"):
+        return body
+    return {**body, "metadata": {**body["metadata"], "generation": objects.generation(before) + 1}}

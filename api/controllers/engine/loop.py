@@ -1,0 +1,357 @@
+"""The controllers' loop: changes fill a queue of keys, workers reconcile them. Everything is pushed, nothing polled.
+
+Decisions are `observe.decide`'s, writes `execute`'s. This module only knows who must be told what.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from api.controllers.common import failure, objects
+from api.controllers.common.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
+from api.controllers.engine import observe, watch_mappings
+from api.controllers.engine.acknowledgements import Acknowledgements
+from api.controllers.engine.cache import Seen
+from api.controllers.engine.executor import Executor
+from api.controllers.engine.recorder import Recorder
+from api.controllers.engine.work_queue import WorkQueue
+from api.controllers.route import hosts
+from knoll.builds.queue import JobQueue
+from knoll.config import platform
+from knoll.config.platform import PlatformConfig
+from knoll.messages import builds as jobs
+from knoll.messages.builds import BuildProgress, Resolution, Unresolved
+from knoll.messages.routing import RouteEntry
+from knoll.messages.scale import ScaleStatus
+from knoll.store.protocol import Event, PackedListing, Store
+from knoll.tables.protocol import Reset, Table
+from knoll.values import kinds
+from knoll.values.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ExpiredError,
+    KnollError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+WORKERS = 16
+"""Keys reconciled at once: enough that nobody waits for another's round trips to Redis."""
+AT_ONCE = 200
+"""Objects of a listing that are taken in before others have their turn."""
+RETRY_SECONDS = 0.5
+"""Before the store is asked again after it was away."""
+
+WATCHED = (
+    *watch_mappings.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id,
+    kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables that the controllers write (`routing`) or follow."""
+
+    routing: Table[RouteEntry]
+    unresolved: Table[Unresolved]
+    resolutions: Table[Resolution]
+    builds: Table[BuildProgress]
+    scale: Table[ScaleStatus]
+
+
+class Controllers:
+    """Reconciles every object. One process may run it at a time; `run` ends only by being cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        tables: Tables,
+        queue: JobQueue,
+        port: int = 80,
+        https_port: int = 443,
+        clock: Callable[[], float] = time.time,
+        workers: int = WORKERS,
+        reserved: frozenset[str] = frozenset(),
+    ) -> None:
+        """Make the controllers.
+
+        Args:
+            port: on which users reach the activator.
+            https_port: the same for https.
+            clock: gives epoch seconds.
+            workers: keys that are reconciled at once.
+            reserved: hosts by which the platform itself is reached.
+        """
+        self._store = store
+        self._tables = tables
+        self._jobs = queue
+        self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
+        self._clock = clock
+        self._workers = workers
+        self.world = observe.World(naming=self._own)
+        self.queue = WorkQueue()
+        self._floors: dict[str, int] = {}
+        self._conflicted: set[Key] = set()
+        self._recorder = Recorder(store, clock)
+        self._acknowledgements = Acknowledgements(tables.routing, self._reached)
+        answers: dict[str, Table[Any]] = {jobs.RESOLUTIONS: tables.resolutions, jobs.BUILDS: tables.builds}
+        self._executor = Executor(
+            store, tables.routing, answers, tables.unresolved, queue, self.world, self._recorder.emit, self._seen, clock
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled; waits out a Redis that is away."""
+        await self._persist(self._load)
+        try:
+            async with asyncio.TaskGroup() as group:
+                ready = [
+                    self._start_following(group, self._tables.resolutions, self.world.resolutions, kinds.REVISION.id),
+                    self._start_following(group, self._tables.scale, self.world.scale, kinds.REVISION.id),
+                    self._start_following(group, self._tables.builds, self.world.builds, kinds.BUILD_KIND.id),
+                ]
+                group.create_task(self._feed())
+                group.create_task(self._acknowledgements.run())
+                group.create_task(self._recorder.run())
+                for event in ready:
+                    await event.wait()
+                self._add_all()
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+        finally:
+            self.queue.close()
+
+    async def _persist(self, step: Callable[[], Any]) -> None:
+        """Do a step again until the store lets it succeed."""
+        while True:
+            try:
+                await step()
+                return
+            except KnollError as error:
+                log.warning("the store does not answer", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # What changes
+
+    async def _load(self) -> None:
+        """Take in every object and the routing table, as they are now."""
+        for resource in WATCHED:
+            listing = await self._store.list_packed(resource)
+            if resource == kinds.CONFIG_MAP.id:
+                own = [item for item in listing.items if item.key.startswith(f"{SYSTEM_NAMESPACE}/")]
+                listing = PackedListing(own, listing.version)
+            self._floors[resource] = listing.version
+            for index, seen in enumerate(self.world.cache.replace(resource, listing)):
+                self._seen(seen)
+                if index % AT_ONCE == AT_ONCE - 1:
+                    # A long list must not keep everybody else in this process waiting.
+                    await asyncio.sleep(0)
+        _, entries = await self._tables.routing.snapshot()
+        lost = [path for path, known in self.world.routing.items() if entries.get(path) != known]
+        self.world.routing.clear()
+        self.world.routing.update(entries)
+        for path in lost:
+            # A Redis that lost the table is given it again.
+            self.queue.add(observe.routing_key(path))
+        await self._acknowledgements.look()
+        self.world.activators = self._acknowledgements.living
+
+    async def _feed(self) -> None:
+        version = min(self._floors.values())
+        while True:
+            try:
+                async for event in self._store.watch(version):
+                    version = event.version
+                    self._take(event)
+            except ExpiredError:
+                await self._persist(self._load)
+                version = min(self._floors.values())
+            except KnollError as error:
+                log.warning("the store cannot be watched", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _take(self, event: Event) -> None:
+        if event.resource not in self._floors or event.version <= self._floors[event.resource]:
+            return
+        _, namespace, name = objects.key_of(event.resource, event.body)
+        if event.resource == kinds.CONFIG_MAP.id and namespace != SYSTEM_NAMESPACE:
+            # Those of users may be many and large, and are nothing to the controllers.
+            return
+        if event.type == "DELETED":
+            self._seen(self.world.cache.remove(event.resource, namespace, name, event.version))
+        else:
+            self._seen(self.world.cache.put(event.resource, event.body, packed=event.data))
+
+    def _seen(self, seen: Seen | None) -> None:
+        if seen is None:
+            return
+        if seen.after is None and seen.before is not None:
+            self.world.asked.pop(seen.before["metadata"]["uid"], None)
+            self.world.shown.pop(seen.before["metadata"]["uid"], None)
+        if seen.key[0] == kinds.CONFIG_MAP.id:
+            self._configured(seen)
+        for key in watch_mappings.keys(seen, self.world.cache):
+            self.queue.add(key)
+
+    def _configured(self, seen: Seen) -> None:
+        if seen.key[1] != SYSTEM_NAMESPACE or seen.key[2] not in platform.NAMES:
+            return
+        maps = {name: self.world.cache.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name) for name in platform.NAMES}
+        data = {name: found.get("data") or {} for name, found in maps.items() if found}
+        before = self.world.config
+        self.world.config, problems = PlatformConfig.from_config_maps(data, before)
+        for problem in problems:
+            log.warning("configuration not taken over", error=str(problem))
+        config = self.world.config
+        if config.gc != before.gc:
+            self._add_all_of(kinds.CONFIGURATION.id)
+        if config.observability.revision_url_template != before.observability.revision_url_template:
+            self._add_all_of(kinds.REVISION.id)
+        naming = replace(self._own, domain=config.domain, network=config.network)
+        if naming != self.world.naming:
+            self.world.naming = naming
+            self._add_all_of(kinds.ROUTE.id)
+            self._add_all_of(kinds.DOMAIN_MAPPING.id)
+
+    def _start_following(
+        self, group: asyncio.TaskGroup, table: Table[T], into: dict[str, T], resource: str
+    ) -> asyncio.Event:
+        ready = asyncio.Event()
+        group.create_task(self._follow(table, into, resource, ready))
+        return ready
+
+    async def _follow(self, table: Table[T], into: dict[str, T], resource: str, ready: asyncio.Event) -> None:
+        async for change in table.follow():
+            if isinstance(change, Reset):
+                fields = {
+                    field for field in into.keys() | change.entries if into.get(field) != change.entries.get(field)
+                }
+                into.clear()
+                into.update(change.entries)
+            else:
+                fields = {change.field}
+                if change.value is None:
+                    into.pop(change.field, None)
+                else:
+                    into[change.field] = change.value
+            for field in fields:
+                namespace, _, name = field.partition("/")
+                self.queue.add((resource, namespace, name))
+            ready.set()
+
+    def _reached(self, path: str, version: int) -> None:
+        self.world.acknowledged[path] = version
+        self.queue.add(observe.routing_key(path))
+
+    def _add_all_of(self, resource: str) -> None:
+        for namespace, name in self.world.cache.names(resource):
+            self.queue.add((resource, namespace, name))
+
+    def _add_all(self) -> None:
+        for resource in watch_mappings.RECONCILED:
+            self._add_all_of(resource)
+        for path in self.world.routing:
+            self.queue.add(observe.routing_key(path))
+
+    # Who acts on it
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._reconcile(key)
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        self.world.activators = self._acknowledgements.living
+        if key[0] == kinds.BUILD_KIND.id:
+            with contextlib.suppress(StoreUnavailableError):  # the place that is shown may be late
+                self.world.build_order = await self._jobs.order()
+        outcome = observe.decide(key, self.world, self._clock())
+        path = observe.routing_path(key)
+        programmed = self.world.routing.get(path) if path is not None else None
+        before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
+        for action in outcome.actions:
+            try:
+                await self._executor.carry_out(action)
+            except (ConflictError, AlreadyExistsError, NotFoundError) as error:
+                await self._read_again(key, action, error)
+                return
+            except KnollError as error:
+                await self._failed(key, error)
+                return
+        self._conflicted.discard(key)
+        self.queue.succeeded(key)
+        if outcome.requeue_after is not None:
+            self.queue.add_after(key, outcome.requeue_after)
+        if path is not None:
+            self._await_acknowledgement(path, outcome.waits)
+        if key[0] == kinds.ROUTE.id and any(isinstance(action, PutRoute | RemoveRoute) for action in outcome.actions):
+            for mapping in watch_mappings.mappings_to(key[1], key[2], self.world.cache):
+                self.queue.add(mapping)
+            for contender in watch_mappings.contenders(
+                f"{key[1]}/{key[2]}", before, self.world.routing, self.world.cache
+            ):
+                self.queue.add(contender)
+
+    def _await_acknowledgement(self, path: str, waits: bool) -> None:
+        if waits and path in self.world.routing:
+            self._acknowledgements.expect(path, self.world.routing[path][0])
+        else:
+            self._acknowledgements.forget(path)
+
+    async def _read_again(self, key: Key, action: Action, error: KnollError) -> None:
+        """Somebody else was quicker: look at what there is now, then decide anew; at once the first time."""
+        log.debug("object changed meanwhile", key=key, error=str(error))
+        try:
+            await self._refresh(_object_of(action))
+        except KnollError as failed:
+            await self._failed(key, failed)
+            return
+        if key in self._conflicted:
+            self.queue.retry(key)
+        else:
+            self._conflicted.add(key)
+            self.queue.add(key)
+
+    async def _refresh(self, key: Key | None) -> None:
+        if key is None:
+            return
+        # What was known before the question: while it is answered, another object of that name may come.
+        known = self.world.cache.get(*key)
+        try:
+            self._seen(self.world.cache.put(key[0], await self._store.get(*key), force=True))
+        except NotFoundError:
+            if known:
+                self._seen(self.world.cache.remove(*key, int(known["metadata"]["resourceVersion"])))
+
+    async def _failed(self, key: Key, error: KnollError) -> None:
+        seconds = self.queue.retry(key)
+        log.warning("not reconciled", key="/".join(key), error=str(error), again_in=round(seconds, 3))
+        body = self.world.cache.get(*key)
+        unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock()) if body else None
+        if body and unobserved:
+            try:
+                await self._executor.carry_out(UpdateStatus(key[0], body, unobserved))
+            except KnollError:
+                # What went wrong was said above; that this cannot be said either is no news.
+                return
+
+
+def _object_of(action: Action) -> Key | None:
+    match action:
+        case Create(resource, body) | Update(resource, _, body) | UpdateStatus(resource, _, body):
+            return objects.key_of(resource, body)
+        case Delete(resource, namespace, name, _):
+            return (resource, namespace, name)
+    return None

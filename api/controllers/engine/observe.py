@@ -1,0 +1,314 @@
+"""From the cache and the tables to what each reconciler wants to know, and its decision. No I/O."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.controllers.build import build
+from api.controllers.common import objects
+from api.controllers.common.actions import Key, Outcome
+from api.controllers.engine.cache import Cache
+from api.controllers.engine.programmed import Programmed
+from api.controllers.engine.watch_mappings import CONFIGURATION, REVISION, ROUTE, SERVICE
+from api.controllers.revision import revision
+from api.controllers.route import domain_claim, domain_mapping, hosts, placeholder_services, rollback, route
+from api.controllers.route.readiness import Standing
+from api.controllers.service import configuration, service
+from knoll.auth.tenancy import has_tenants
+from knoll.config.gc import GCConfig
+from knoll.config.platform import PlatformConfig
+from knoll.messages.builds import BuildProgress, Resolution
+from knoll.messages.scale import ScaleStatus
+from knoll.resources.admission.parsing import parse
+from knoll.resources.models.revision import Revision
+from knoll.resources.scaling import scaling_spec
+from knoll.resources.validation import host_rules
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values.errors import InvalidResourceError
+
+
+@dataclass(slots=True)
+class World:
+    """All that decisions are made from. The loop keeps it up to date."""
+
+    cache: Cache = field(default_factory=Cache)
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    """By `namespace/name` of the Revision."""
+    scale: dict[str, ScaleStatus] = field(default_factory=dict)
+    builds: dict[str, BuildProgress] = field(default_factory=dict)
+    routing: Programmed = field(default_factory=Programmed)
+    """The routing table as this process wrote it: version and entry by `namespace/name` of the Route."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Version of an entry that every living activator has acknowledged."""
+    activators: int = 0
+    """Living followers of the routing table."""
+    build_order: Sequence[str] = ()
+    """Uids of the Builds in the builder's queue, the next one first."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """By uid, epoch seconds at which the builder was last given a job."""
+    shown: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By uid of a Service, the last generation that was shown as not final, and the epoch seconds of that."""
+    config: PlatformConfig = field(default_factory=PlatformConfig)
+    naming: hosts.Naming = field(default_factory=hosts.Naming)
+    """Of `config`, and where users reach the activator."""
+
+
+def note_shown(body: Json, world: World, now: float) -> None:
+    """Remember when a generation of a Service was first shown as not final. Mutates `world.shown`.
+
+    Args:
+        body: a Service as it was written just now.
+    """
+    uid, generation = body["metadata"]["uid"], objects.generation(body)
+    if objects.condition_status(body) != "Unknown":
+        world.shown.pop(uid, None)
+    elif objects.observed(body) and world.shown.get(uid, (0, 0.0))[0] != generation:
+        world.shown[uid] = (generation, now)
+
+
+def decide(key: Key, world: World, now: float) -> Outcome:
+    """What is to be done about one object.
+
+    Args:
+        now: epoch seconds.
+    """
+    resource = key[0]
+    body = world.cache.get(*key)
+    if body is None:
+        return _removed(key, world)
+    match resource:
+        case kinds.SERVICE.id:
+            return service.reconcile(_service(body, world), now)
+        case kinds.CONFIGURATION.id:
+            return configuration.reconcile(_configuration(body, world.cache, world.config.gc), now)
+        case kinds.REVISION.id:
+            return revision.reconcile(_revision(body, world), now)
+        case kinds.ROUTE.id:
+            return route.reconcile(_route(body, world), now)
+        case kinds.DOMAIN_MAPPING.id:
+            return domain_mapping.reconcile(_mapping(body, world), now)
+        case kinds.CLUSTER_DOMAIN_CLAIM.id:
+            return domain_claim.reconcile(_claim(body, world.cache))
+        case kinds.BUILD_KIND.id:
+            return build.reconcile(_build(body, world), now)
+    raise AssertionError(f"{resource} has no reconciler")
+
+
+def _removed(key: Key, world: World) -> Outcome:
+    resource, namespace, name = key
+    path = f"{namespace}/{name}"
+    match resource:
+        case kinds.REVISION.id:
+            return revision.removed(namespace, name, world.resolutions.get(path))
+        case kinds.ROUTE.id:
+            programmed = world.routing.get(path)
+            return route.removed(namespace, name, programmed[1] if programmed else None)
+        case kinds.DOMAIN_MAPPING.id:
+            programmed = world.routing.get(domain_mapping.path_of(namespace, name))
+            return domain_mapping.removed(namespace, name, programmed[1] if programmed else None)
+        case kinds.BUILD_KIND.id:
+            return build.removed(namespace, name, world.builds.get(path))
+    return Outcome()
+
+
+def _service(body: Json, world: World) -> service.Observed:
+    cache = world.cache
+    generation, since = world.shown.get(body["metadata"]["uid"], (0, 0.0))
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    own_name = (body["spec"]["template"].get("metadata") or {}).get("name")
+    return service.Observed(
+        body,
+        configuration=cache.get(CONFIGURATION, namespace, name),
+        route=cache.get(ROUTE, namespace, name),
+        named_revision=cache.get(REVISION, namespace, own_name) if own_name else None,
+        shown=since if generation == objects.generation(body) else None,
+    )
+
+
+def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.Observed:
+    namespace = body["metadata"]["namespace"]
+    return configuration.Observed(
+        body,
+        revisions=cache.owned(body, REVISION),
+        namesake=cache.get(REVISION, namespace, configuration.revision_name(body)),
+        routes=_routes_to(body, cache),
+        gc=gc,
+    )
+
+
+def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
+    """Routes that name a Configuration, or a Revision of its own."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    found = set(cache.routes_naming(namespace, "configuration", name))
+    for child in cache.owned(body, REVISION):
+        found |= cache.routes_naming(namespace, "revision", child["metadata"]["name"])
+    routes = ((name, cache.get(ROUTE, namespace, name)) for name in found)
+    return frozenset(name for name, route in routes if route and not objects.deleting(route))
+
+
+def _revision(body: Json, world: World) -> revision.Observed:
+    cache, namespace, name = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+    owner = objects.controller_of(body)
+    parent = cache.get(CONFIGURATION, namespace, owner["name"]) if owner else None
+    if owner and parent and parent["metadata"]["uid"] != owner["uid"]:
+        parent = None
+    names = cache.routes_naming(namespace, "revision", name) | objects.routes_named(body)
+    if parent:
+        names |= cache.routes_naming(namespace, "configuration", parent["metadata"]["name"])
+    path = f"{namespace}/{name}"
+    return revision.Observed(
+        body,
+        configuration=parent,
+        routes=_by_name(cache, ROUTE, namespace, names),
+        resolution=world.resolutions.get(path),
+        scale=world.scale.get(path),
+        log_url=world.config.observability.revision_url_template,
+        asked=world.asked.get(body["metadata"]["uid"], 0.0),
+    )
+
+
+def _route(body: Json, world: World) -> route.Observed:
+    cache, namespace = world.cache, body["metadata"]["namespace"]
+    targets = body["spec"].get("traffic") or ()
+    configurations = _by_name(
+        cache, CONFIGURATION, namespace,
+        {target["configurationName"] for target in targets if target.get("configurationName")},
+    )  # fmt: skip
+    names = {target["revisionName"] for target in targets if target.get("revisionName")}
+    names |= {objects.status(found).get("latestReadyRevisionName") or "" for found in configurations.values()}
+    names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
+    names |= {watch.good for watch in rollback.watches_of(body)}
+    core = {found["metadata"]["name"]: found for found in cache.owned(body, kinds.CORE_SERVICE.id)}
+    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.wanted_names(body, world.naming))
+    path = objects.path_of(body)
+    version, entry = world.routing.get(path, (0, None))
+    names |= {revision.partition("/")[2] for revision in entry.revisions} if entry else set()
+    revisions = _by_name(cache, REVISION, namespace, names - {""})
+    own_hosts = {
+        hosts.public_host(body, world.naming, tag)
+        for tag in placeholder_services.wanted_names(body, world.naming).values()
+    }
+    return route.Observed(
+        body,
+        configurations=configurations,
+        revisions=revisions,
+        core_services=core,
+        naming=world.naming,
+        rollout_seconds=world.config.network.rollout_duration_seconds,
+        programmed=entry,
+        rivals={host: claim for host in own_hosts if (claim := world.routing.rival(path, host))},
+        followers=world.activators,
+        standings=_standings(revisions, world) if len(revisions) > 1 else {},
+        worse={name: found.rollback for name, each in revisions.items() if (found := _scale(each, world))},
+        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def _scale(body: Json, world: World) -> ScaleStatus | None:
+    """What the autoscaler says of this very Revision."""
+    scale = world.scale.get(objects.path_of(body))
+    return scale if scale is not None and scale.uid == body["metadata"]["uid"] else None
+
+
+def _standings(revisions: Mapping[str, Json], world: World) -> dict[str, Standing]:
+    found = {}
+    for name, body in revisions.items():
+        scale = _scale(body, world)
+        if scale is not None:
+            try:
+                spec = scaling_spec(parse(Revision, body)[0], world.config)
+            except InvalidResourceError:
+                continue  # nothing of ours wrote it; its traffic must move all the same
+            found[name] = Standing(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
+    return found
+
+
+def _build(body: Json, world: World) -> build.Observed:
+    uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
+    places = [place for place in world.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
+    known = [found for place in places if (found := world.cache.get(kinds.BUILD_KIND.id, *place))]
+    queue, repository = world.build_order, build.repository(body)
+    return build.Observed(
+        body,
+        progress=world.builds.get(objects.path_of(body)),
+        asked=world.asked.get(uid, 0.0),
+        position=_position(uid, queue, asked=uid in world.asked),
+        siblings=[found for found in known if build.repository(found) == repository],
+        most_finished=world.config.gc.max_finished_builds,
+    )
+
+
+def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
+    """Place of a waiting Build: 1 for one that a builder is taking, last for one that is not queued yet."""
+    if uid in queue:
+        return queue.index(uid) + 1
+    return 1 if asked else len(queue) + 1
+
+
+def _mapping(body: Json, world: World) -> domain_mapping.Observed:
+    cache, namespace, host = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+    ref = body["spec"]["ref"]
+    kind = ROUTE if ref.get("kind") == "Route" else SERVICE
+    others = (cache.get(kinds.DOMAIN_MAPPING.id, other, host) for other in cache.mappings_of_host(host) - {namespace})
+    path = domain_mapping.path_of(namespace, host)
+    version, entry = world.routing.get(path, (0, None))
+    target_entry = world.routing.get(f"{namespace}/{ref.get('name', '')}")
+    return domain_mapping.Observed(
+        body,
+        rivals=[other for other in others if other is not None],
+        claim=cache.get(kinds.CLUSTER_DOMAIN_CLAIM.id, "", host),
+        claims_itself=_claims_are_made(world),
+        unclaimable=_unclaimable(host, namespace, world),
+        target=cache.get(kind, namespace, ref.get("name", "")),
+        target_entry=target_entry[1] if target_entry else None,
+        naming=world.naming,
+        programmed=entry,
+        followers=world.activators,
+        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+    )
+
+
+def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
+    mapping = cache.get(kinds.DOMAIN_MAPPING.id, domain_claim.owner(body), body["metadata"]["name"])
+    return domain_claim.Observed(body, mapping)
+
+
+def _claims_are_made(world: World) -> bool:
+    """Whether DomainMappings get claims by themselves: as config-network says, else while there are no tenants."""
+    said = world.naming.network.autocreate_cluster_domain_claims
+    if said is not None:
+        return said
+    cluster_wide = [name for _, name in world.cache.names(kinds.CLUSTER_ROLE_BINDING.id)]
+    return not has_tenants(world.cache.names(kinds.ROLE_BINDING.id), cluster_wide)
+
+
+def _unclaimable(host: str, namespace: str, world: World) -> str:
+    naming = world.naming
+    if host in naming.reserved:
+        return "must not be a host of the platform"
+    namespaces = {name for _, name in world.cache.names(kinds.NAMESPACE.id)}
+    return host_rules.unclaimable(host, naming.domain, naming.network) or host_rules.names_of_namespace(
+        host, namespace, namespaces
+    )
+
+
+def routing_path(key: Key) -> str | None:
+    """The field of the routing table that belongs to an object; None for kinds that have none."""
+    match key:
+        case (kinds.ROUTE.id, namespace, name):
+            return f"{namespace}/{name}"
+        case (kinds.DOMAIN_MAPPING.id, namespace, host):
+            return domain_mapping.path_of(namespace, host)
+    return None
+
+
+def routing_key(path: str) -> Key:
+    """The object that a field of the routing table belongs to."""
+    namespace, _, name = path.partition("/")
+    host = domain_mapping.host_in(name)
+    return (ROUTE, namespace, name) if host is None else (kinds.DOMAIN_MAPPING.id, namespace, host)
+
+
+def _by_name(cache: Cache, resource: str, namespace: str, names: Iterable[str]) -> dict[str, Json]:
+    found = ((name, cache.get(resource, namespace, name)) for name in names)
+    return {name: body for name, body in found if body is not None}

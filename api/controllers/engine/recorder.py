@@ -1,0 +1,133 @@
+"""Events as core/v1 objects: repeated ones are counted, old ones go. Never in the way of a reconciliation."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+import structlog
+
+from api.controllers.common import objects
+from api.controllers.common.actions import Emit
+from api.controllers.engine.executor import born
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json, Store
+from knoll.values import kinds
+from knoll.values.errors import AlreadyExistsError, KnollError, NotFoundError
+
+log = structlog.get_logger()
+
+SOURCE = "knoll-controller"
+MOST_KEPT = 5_000
+"""Events kept in all; the oldest go first."""
+MOST_WAITING = 10_000
+"""Events that wait to be written; more than that are dropped, and that is logged."""
+MESSAGE_LENGTH = 1024
+"""Characters of a message that are kept."""
+BEHIND_SECONDS = 0.1
+"""How long Events are held back."""
+
+
+def name_of(emit: Emit) -> str:
+    """The name of an Event: the same for the same thing happening to the same object again."""
+    meta = emit.about["metadata"]
+    same = "\n".join((emit.about["kind"], meta["uid"], emit.type, emit.reason, emit.message))
+    return f"{meta['name']}.{hashlib.sha256(same.encode()).hexdigest()[:16]}"
+
+
+def event(emit: Emit, before: Json | None, now: float) -> Json:
+    """The Event to write: a new one, or the one before with a higher count."""
+    stamp = timestamp(now)
+    if before is not None:
+        return {**before, "count": int(before.get("count", 1)) + emit.count, "lastTimestamp": stamp}
+    about, meta = emit.about, emit.about["metadata"]
+    namespace = meta.get("namespace") or "default"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name_of(emit), "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "namespace": meta.get("namespace", ""),
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "resourceVersion": meta.get("resourceVersion", ""),
+        },
+        "type": emit.type,
+        "reason": emit.reason,
+        "message": emit.message[:MESSAGE_LENGTH],
+        "source": {"component": SOURCE},
+        "reportingComponent": SOURCE,
+        "reportingInstance": "",
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "eventTime": None,
+        "count": emit.count,
+    }
+
+
+class Recorder:
+    """Writes Events one after the other, behind everything else."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._waiting: deque[Emit] = deque()
+        self._more = asyncio.Event()
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def emit(self, emit: Emit) -> None:
+        """Take in an Event."""
+        if len(self._waiting) >= MOST_WAITING:
+            log.warning("event dropped: too many wait", reason=emit.reason, name=emit.about["metadata"]["name"])
+            return
+        self._waiting.append(emit)
+        self._more.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            listing = await self._store.list(kinds.EVENT.id)
+            for body in sorted(listing.items, key=lambda item: str(item.get("lastTimestamp") or "")):
+                self._known[objects.key_of(kinds.EVENT.id, body)[1:]] = None
+        except KnollError as error:
+            log.warning("events cannot be listed", error=str(error))
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            # What happens to a Service in its first moments is more urgent than to tell of it.
+            await asyncio.sleep(BEHIND_SECONDS)
+            while self._waiting:
+                emit = self._waiting.popleft()
+                try:
+                    await self._write(emit)
+                except KnollError as error:
+                    log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))
+
+    async def _write(self, emit: Emit) -> None:
+        namespace = emit.about["metadata"].get("namespace") or "default"
+        key = (namespace, name_of(emit))
+        before: Json | None = None
+        if key in self._known:
+            try:
+                before = await self._store.get(kinds.EVENT.id, *key)
+            except NotFoundError:
+                before = None
+        body = event(emit, before, self._clock())
+        try:
+            if before is not None:
+                await self._store.update(kinds.EVENT.id, body)
+            else:
+                await self._store.create(kinds.EVENT.id, born(body, self._clock()))
+        except AlreadyExistsError:
+            # Another leader wrote it: the next time it is counted.
+            pass
+        self._known[key] = None
+        self._known.move_to_end(key)
+        while len(self._known) > MOST_KEPT:
+            oldest, _ = self._known.popitem(last=False)
+            try:
+                await self._store.delete(kinds.EVENT.id, *oldest)
+            except NotFoundError:
+                continue

@@ -1,0 +1,124 @@
+"""Who must be looked at again when an object changed. Look-ups in the cache's indexes only. No I/O."""
+
+from collections.abc import Iterator
+
+from api.controllers.common import objects
+from api.controllers.common.actions import Key
+from api.controllers.engine.cache import Cache, Seen, named_by
+from api.controllers.engine.programmed import Programmed
+from knoll.store.protocol import Json
+from knoll.values import kinds
+
+SERVICE, CONFIGURATION, REVISION, ROUTE = (
+    kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.REVISION.id, kinds.ROUTE.id,
+)  # fmt: skip
+MAPPING = kinds.DOMAIN_MAPPING.id
+CLAIM = kinds.CLUSTER_DOMAIN_CLAIM.id
+RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUILD_KIND.id)
+"""Kinds that have a reconciler."""
+
+
+def keys(seen: Seen, cache: Cache) -> set[Key]:
+    """The keys that a difference concerns, its own among them if its kind has a reconciler."""
+    found = {seen.key} if seen.key[0] in RECONCILED else set()
+    for body in (seen.before, seen.after):
+        if body is None:
+            continue
+        found.update(_owner(seen.key, body))
+        match seen.key[0]:
+            case kinds.CONFIGURATION.id:
+                found.update(_of_configuration(seen.key, body, cache))
+            case kinds.REVISION.id:
+                found.update(_of_revision(seen.key, body, cache))
+            case kinds.ROUTE.id:
+                found.update(_of_route(seen.key, body, cache))
+            case kinds.SERVICE.id:
+                found.update(mappings_to(seen.key[1], seen.key[2], cache))
+            case kinds.DOMAIN_MAPPING.id | kinds.CLUSTER_DOMAIN_CLAIM.id:
+                found.update(_of_host(seen.key[2], cache))
+            case kinds.CORE_SERVICE.id if seen.after is None:
+                found.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
+    if seen.key[0] in _DECIDE_CLAIMS and (seen.before is None or seen.after is None):
+        # A namespace gives names to hosts, and the first binding ends claims that make themselves: rare, and of all.
+        found.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
+    return found
+
+
+_DECIDE_CLAIMS = frozenset({kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id})
+
+
+def _of_host(host: str, cache: Cache) -> Iterator[Key]:
+    for namespace in cache.mappings_of_host(host):
+        yield (MAPPING, namespace, host)
+    if cache.get(CLAIM, "", host) is not None:
+        yield (CLAIM, "", host)
+
+
+def contenders(path: str, before: frozenset[str], routing: Programmed, cache: Cache) -> Iterator[Key]:
+    """The Routes that must be looked at again once the entry of a Route was put or removed.
+
+    Args:
+        path: of the entry, `namespace/name` of the Route.
+        before: its hosts until now.
+    """
+    entry = routing.get(path)
+    now = frozenset(entry[1].hosts) if entry is not None else frozenset()
+    if now == before:
+        return
+    for other in routing.contenders(path):
+        namespace, _, name = other.partition("/")
+        if ":" not in name:
+            yield (ROUTE, namespace, name)
+    if before - now:
+        for namespace, name in cache.all_refused_routes():
+            yield (ROUTE, namespace, name)
+
+
+def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[Key]:
+    """The DomainMappings that lead to a Service or Route."""
+    for host in cache.hosts_mapped_to(namespace, name):
+        yield (MAPPING, namespace, host)
+
+
+def _owner(key: Key, body: Json) -> Iterator[Key]:
+    owner = objects.controller_of(body)
+    resource = _OWNERS.get((owner["kind"], owner["apiVersion"])) if owner else None
+    if owner and resource:
+        yield (resource, key[1], owner["name"])
+    elif key[0] in (CONFIGURATION, ROUTE):
+        # One that a Service finds in its place without owning it.
+        yield (SERVICE, *key[1:])
+
+
+def _of_configuration(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+    _, namespace, name = key
+    for route in cache.routes_naming(namespace, "configuration", name):
+        yield (ROUTE, namespace, route)
+    latest = objects.status(body).get("latestCreatedRevisionName")
+    if latest:
+        yield (REVISION, namespace, latest)
+
+
+def _of_revision(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+    _, namespace, name = key
+    # A Route that waits for its instances does not name it yet.
+    for route in cache.routes_naming(namespace, "revision", name) | objects.routes_named(body):
+        yield (ROUTE, namespace, route)
+
+
+def _of_route(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+    _, namespace, name = key
+    for _, what, target in named_by(body):
+        yield (CONFIGURATION if what == "configuration" else REVISION, namespace, target)
+        if what == "revision":
+            yield from _owner((REVISION, namespace, target), cache.get(REVISION, namespace, target) or _NOTHING)
+        else:
+            latest = objects.status(cache.get(CONFIGURATION, namespace, target) or {}).get("latestCreatedRevisionName")
+            if latest:
+                yield (REVISION, namespace, latest)
+    for revision in cache.revisions_of_route(namespace, name):
+        yield (REVISION, namespace, revision)
+
+
+_NOTHING: Json = {"metadata": {}}
+_OWNERS = {(kind.kind, kind.api_version): kind.id for kind in kinds.KINDS if kind.id in RECONCILED}

@@ -1,0 +1,120 @@
+"""The queue of keys to reconcile: each key once, one worker a key, retries that back off. No I/O, no decisions."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+
+from api.controllers.common.actions import Key
+
+FIRST_BACKOFF = 0.02
+LONGEST_BACKOFF = 60.0
+
+
+class WorkQueue:
+    """A key that is added while a worker has it is given out again afterwards; one that waits already is not doubled.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        """Args: jitter: gives 0 to 1; a wait is stretched by up to half of itself, so that retries spread."""
+        self._ready: deque[Key] = deque()
+        self._queued: set[Key] = set()
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._wake: deque[asyncio.Future[None]] = deque()
+        self._jitter = jitter
+
+    def __len__(self) -> int:
+        """Keys that wait for a worker now."""
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nobody works; timers may run."""
+        return not self._ready and not self._working
+
+    def add(self, key: Key) -> None:
+        """Have a key reconciled as soon as a worker is free."""
+        self._cancel_timer(key)
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.append(key)
+            self._wake_one()
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Have a key reconciled later, unless it is sooner for another reason; an earlier wish stays."""
+        if key in self._queued:
+            return
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None and timer.when() <= loop.time() + seconds:
+            return
+        self._cancel_timer(key)
+        self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    def retry(self, key: Key) -> float:
+        """Have a key reconciled again after a failure; returns the seconds it waits."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        seconds = min(FIRST_BACKOFF * 2.0 ** min(failures, 20), LONGEST_BACKOFF) * (1 + self._jitter() / 2)
+        self.add_after(key, seconds)
+        return seconds
+
+    def succeeded(self, key: Key) -> None:
+        """Forget a key's failures."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> Key:
+        """Wait for a key; `done` must follow."""
+        while not self._ready:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._wake.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                # Whoever was to be woken by this must not be lost with the worker that goes.
+                if waiter.done() and not waiter.cancelled():
+                    self._wake_one()
+                raise
+        key = self._ready.popleft()
+        self._queued.discard(key)
+        self._working.add(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        """Say that a worker has finished with a key, whatever came of it."""
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def close(self) -> None:
+        """Drop what waits, timers included."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._ready.clear()
+        self._queued.clear()
+        self._again.clear()
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    def _cancel_timer(self, key: Key) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _wake_one(self) -> None:
+        while self._wake:
+            waiter = self._wake.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

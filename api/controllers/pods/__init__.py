@@ -1,0 +1,1 @@
+"""Pods and Knative's internal objects, kept like what the autoscaler reports."""

@@ -1,0 +1,256 @@
+"""Keeping Pods, and what else stands behind a Revision, like what the autoscaler says of it. Decides little itself.
+
+Only a change of a Revision, of its instances or of its scale is looked at; changes that come together are one look.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from api.controllers.common import objects
+from api.controllers.common.actions import Emit
+from api.controllers.engine.executor import born
+from api.controllers.engine.recorder import Recorder
+from api.controllers.pods import knative_objects, pods
+from api.controllers.pods.knative_objects import Gateway, Stand
+from api.controllers.pods.pod_events import PodEvents
+from api.controllers.pods.scale_events import ScaleEvents
+from knoll.messages.instances import FINALIZER, InstanceRow, RevisionInstances
+from knoll.messages.scale import ScaleStatus
+from knoll.redis.client import Backoff
+from knoll.store.informer import Informers, Notice
+from knoll.store.protocol import Json, Store
+from knoll.tables.protocol import Reset, Table
+from knoll.values import kinds
+from knoll.values import labels as well_known
+from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+GATHER_SECONDS = 0.1
+"""Changes are gathered for so long before they are looked at."""
+AT_ONCE = 16
+"""Revisions looked at together."""
+
+
+class Showing:
+    """Of all Revisions, while this process leads; `run` ends only by being cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        informers: Informers,
+        instances: Table[RevisionInstances],
+        scale: Table[ScaleStatus],
+        gateway: Gateway,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            informers: run by the caller; Revisions, Pods and the kinds of `backing` must be among them.
+            clock: gives epoch seconds.
+        """
+        self._store, self._informers, self._gateway, self._clock = store, informers, gateway, clock
+        self._tables = (instances, scale)
+        self._recorder = Recorder(store, clock)
+        self._scale_events = ScaleEvents()
+        self._instances: dict[str, RevisionInstances] = {}
+        self._scale: dict[str, ScaleStatus] = {}
+        self._pods: defaultdict[str, set[str]] = defaultdict(set)
+        """Revision to the names of its Pods that are in the store."""
+        self._pod_events = PodEvents()
+        self._due: dict[str, None] = {}
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        await self._informers.synced()
+        instances, scale = self._tables
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._recorder.run())
+            ready = (asyncio.Event(), asyncio.Event())
+            tasks.create_task(self._follow(instances, self._instances, ready[0]))
+            tasks.create_task(self._follow(scale, self._scale, ready[1]))
+            for event in ready:
+                await event.wait()
+            for key, status in self._scale.items():
+                self._scale_events.known(key, status, self._clock())
+            self._informers[kinds.POD.id].subscribe(self._pod_changed)
+            for kind in knative_objects.KINDS:
+                self._informers[kind.id].subscribe(self._backing_changed, existing=False)
+            self._informers[kinds.REVISION.id].subscribe(lambda notice: self._mark(notice.key))
+            await self._work()
+
+    # What changes
+
+    def _mark(self, key: str) -> None:
+        self._due[key] = None
+        self._wake.set()
+
+    def _pod_changed(self, notice: Notice) -> None:
+        body = notice.new or notice.old
+        assert body is not None
+        revision = objects.labels(body).get(well_known.REVISION)
+        if revision is None:
+            return
+        key = f"{body['metadata']['namespace']}/{revision}"
+        if notice.new is None:
+            self._pods[key].discard(body["metadata"]["name"])
+            if not self._pods[key]:
+                del self._pods[key]
+        else:
+            self._pods[key].add(body["metadata"]["name"])
+        if notice.new is None or notice.old is None or objects.deleting(notice.new):
+            self._mark(key)
+
+    def _backing_changed(self, notice: Notice) -> None:
+        """What goes away while its Revision stays is made again."""
+        owner = objects.controller_of(notice.old) if notice.new is None and notice.old else None
+        if notice.old and owner and owner["kind"] == kinds.REVISION.kind:
+            self._mark(f"{notice.old['metadata']['namespace']}/{owner['name']}")
+
+    async def _follow(self, table: Table[T], into: dict[str, T], ready: asyncio.Event) -> None:
+        async for change in table.follow():
+            if isinstance(change, Reset):
+                marked = {key for key in into.keys() | change.entries if into.get(key) != change.entries.get(key)}
+                into.clear()
+                into.update(change.entries)
+            else:
+                marked = {change.field}
+                if change.value is None:
+                    into.pop(change.field, None)
+                else:
+                    into[change.field] = change.value
+            for key in marked:
+                self._mark(key)
+            ready.set()
+
+    # What is done
+
+    async def _work(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            self._wake.clear()
+            due, self._due = list(self._due), {}
+            for start in range(0, len(due), AT_ONCE):
+                try:
+                    await asyncio.gather(*(self._look(key) for key in due[start : start + AT_ONCE]))
+                    backoff.reset()
+                except StoreUnavailableError as error:
+                    log.warning("instances not shown yet", error=str(error))
+                    for key in due[start:]:
+                        self._mark(key)
+                    await backoff.wait()
+                    break
+                # A long list must not keep everybody else in this process waiting.
+                await asyncio.sleep(0)
+
+    async def _look(self, key: str) -> None:
+        namespace, _, name = key.partition("/")
+        revision = self._informers[kinds.REVISION.id].get(namespace, name)
+        if revision is not None and objects.deleting(revision):
+            revision = None
+        try:
+            await self._show_pods(key, namespace, revision)
+            if revision is None:
+                self._scale_events.forget(key)
+            else:
+                self._tell_scale(key, revision)
+                await self._show_backing(namespace, revision)
+        except StoreUnavailableError:
+            raise
+        except (ConflictError, AlreadyExistsError, NotFoundError):
+            # What was read here is older than the store: the watch brings what is newer in a moment.
+            self._mark(key)
+        except KnollError as error:
+            log.error("a Revision's instances cannot be shown", revision=key, error=str(error))
+
+    def _tell_scale(self, key: str, revision: Json) -> None:
+        status = self._scale.get(key)
+        if status is not None and status.uid == revision["metadata"]["uid"]:
+            news = self._scale_events.news(key, status, self._clock())
+            if news:
+                self._recorder.emit(Emit(revision, "Normal", "Scaled", news))
+
+    def _rows(self, key: str, uid: str | None) -> dict[str, InstanceRow]:
+        entry = self._instances.get(key)
+        if entry is None or (uid is not None and entry.uid != uid):
+            return {}
+        return {row.name: row for row in entry.instances}
+
+    async def _show_pods(self, key: str, namespace: str, revision: Json | None) -> None:
+        rows = self._rows(key, None)
+        ours = self._rows(key, revision["metadata"]["uid"]) if revision else {}
+        for name in sorted(rows.keys() | self._pods.get(key, set())):
+            row, before = rows.get(name), self._informers[kinds.POD.id].get(namespace, name)
+            if row is None:
+                self._pod_events.forget(namespace, name)
+                if before is not None:
+                    await self._end(before)
+            elif before is not None:
+                await self._update(row, before, revision)
+            elif revision is not None and name in ours and row.stage != "draining":
+                wanted = pods.pod(revision, row, None, self._clock())
+                created = await self._store.create(kinds.POD.id, born(wanted, row.created))
+                self._pod_events.begin(namespace, name)
+                self._tell(None, created, row)
+                self._tell_events(created, revision, row)
+
+    def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
+        """An Event where a Pod begins to wait for room, as Kubernetes' scheduler writes it."""
+        if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
+            message = next((one.message for one in row.containers if one.message), "")
+            self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
+
+    def _tell_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
+        """What happened to an instance, of its Pod; warnings also of its Revision, which users look at first."""
+        for event in self._pod_events.news(pod["metadata"]["namespace"], row):
+            self._recorder.emit(Emit(pod, event.type, event.reason, event.message, event.count))
+            if event.type == "Warning":
+                self._recorder.emit(Emit(revision, event.type, event.reason, event.message, event.count))
+
+    async def _update(self, row: InstanceRow, before: Json, revision: Json | None) -> None:
+        meta = before["metadata"]
+        if revision is not None and objects.is_controlled_by(before, revision):
+            after = pods.pod(revision, row, before, self._clock())
+            if after != before:
+                self._tell(before, after, row)
+                before = await self._store.update(kinds.POD.id, after, before=before)
+            self._tell_events(before, revision, row)
+        if row.stage == "draining" and not objects.deleting(before):
+            await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
+
+    async def _end(self, pod: Json) -> None:
+        """Its instance is gone: so is the Pod."""
+        meta = pod["metadata"]
+        if FINALIZER in (meta.get("finalizers") or ()):
+            finalizers = [one for one in meta["finalizers"] if one != FINALIZER]
+            await self._store.update(kinds.POD.id, objects.changed(pod, finalizers=finalizers), before=pod)
+        if not objects.deleting(pod):
+            await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
+
+    async def _show_backing(self, namespace: str, revision: Json) -> None:
+        key = objects.path_of(revision)
+        uid = revision["metadata"]["uid"]
+        scale = self._scale.get(key)
+        if scale is not None and scale.uid != uid:
+            scale = None
+        stand = Stand(revision, list(self._rows(key, uid).values()), scale)
+        before = {}
+        for kind, name in knative_objects.names(stand.name):
+            found = self._informers[kind.id].get(namespace, name)
+            if found is not None:
+                before[kind.id, name] = found
+        for kind, wanted in knative_objects.wanted(stand, self._gateway, before, self._clock()):
+            there = before.get((kind.id, wanted["metadata"]["name"]))
+            if there is None:
+                await self._store.create(kind.id, born(wanted, self._clock()))
+            elif objects.is_controlled_by(there, revision) and there != wanted:
+                # One of an earlier Revision of this name goes by itself; then it is made again.
+                await self._store.update(kind.id, wanted, before=there)

@@ -1,0 +1,94 @@
+"""Keeping `status.used` of ResourceQuotas like what is there."""
+
+import asyncio
+from collections.abc import Iterable
+from fractions import Fraction
+
+import structlog
+
+from api.controllers.pods.pods import RESTING
+from knoll.resources import quota
+from knoll.store.informer import Informers, Notice
+from knoll.store.protocol import Json, Store
+from knoll.values import kinds
+from knoll.values.errors import ConflictError, NotFoundError
+from knoll.values.kinds import Kind
+
+log = structlog.get_logger()
+
+GATHER_SECONDS = 0.2
+"""Changes are gathered for so long before they are counted."""
+WAITS = "FailedCreate"
+"""Why an instance waits that a quota does not allow yet: on a cluster, it would have no Pod."""
+
+
+def of_pod(pod: Json) -> quota.Amounts:
+    """What a Pod counts for: nothing while it rests, or waits for a quota."""
+    status = pod.get("status", {})
+    reasons = {one.get("reason") for one in status.get("conditions") or ()}
+    waiting = {one.get("state", {}).get("waiting", {}).get("reason") for one in status.get("containerStatuses") or ()}
+    if WAITS in waiting or not reasons.isdisjoint(RESTING.values()):
+        return {}
+    return quota.of_pod(pod["spec"])
+
+
+class QuotaUse:
+    """Of all namespaces, while this process leads; `run` ends only by being cancelled."""
+
+    def __init__(self, store: Store, informers: Informers, counted: Iterable[Kind]) -> None:
+        """
+        Args:
+            informers: run by the caller; ResourceQuotas and `counted` must be among them.
+        """
+        self._store, self._informers = store, informers
+        self._counted = [kind for kind in counted if kind.namespaced]
+        self._due: set[str] = set()
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        await self._informers.synced()
+        for kind in self._counted:
+            self._informers[kind.id].subscribe(self._changed)
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            self._wake.clear()
+            due, self._due = self._due, set()
+            for namespace in due:
+                await self._count(namespace)
+
+    def _changed(self, notice: Notice) -> None:
+        namespace = notice.key.partition("/")[0]
+        if self._informers[kinds.RESOURCE_QUOTA.id].keys(namespace):
+            self._due.add(namespace)
+            self._wake.set()
+
+    async def _count(self, namespace: str) -> None:
+        found = self._informers[kinds.RESOURCE_QUOTA.id].list(namespace)
+        bounded = {quota.resource(name) for one in found for name in quota.hard(one)}
+        used = self._used(namespace, bounded)
+        for one in found:
+            status = {"hard": dict(quota.hard(one)), "used": quota.used(one, used)}
+            if one.get("status") != status:
+                await self._write({**one, "status": status})
+
+    def _used(self, namespace: str, bounded: set[str]) -> dict[str, Fraction]:
+        """What is used of what anybody bounds."""
+        found: list[quota.Amounts] = []
+        if bounded.intersection(("pods", *quota.COMPUTE)):
+            found += [of_pod(pod) for pod in self._informers[kinds.POD.id].list(namespace)]
+        for kind in self._counted:
+            if f"count/{kind.id}" in bounded:
+                found.append({f"count/{kind.id}": Fraction(len(self._informers[kind.id].keys(namespace)))})
+        if "requests.storage" in bounded:
+            claims = self._informers[kinds.VOLUME_CLAIM.id].list(namespace)
+            storage = [quota.of_object(kinds.VOLUME_CLAIM.id, claim)["requests.storage"] for claim in claims]
+            found.append({"requests.storage": sum(storage, Fraction(0))})
+        return quota.total(found)
+
+    async def _write(self, body: Json) -> None:
+        try:
+            await self._store.update(kinds.RESOURCE_QUOTA.id, body)
+        except (ConflictError, NotFoundError):
+            # Somebody changed it: that change is counted next.
+            log.debug("quota changed meanwhile", quota=body["metadata"]["name"])

@@ -1,0 +1,1 @@
+"""The reconciler of Revisions, and which of them may be deleted. Pure."""

@@ -1,0 +1,170 @@
+"""Revision: has its images resolved, and says how its instances fare. Starting them is the autoscaler's. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Emit, Forget, Outcome, Resolve
+from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.route import route_labeler
+from knoll.messages import builds
+from knoll.messages.builds import Resolution
+from knoll.messages.scale import ScaleStatus
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+
+ACTIVE = "Active"
+CONTAINER_HEALTHY = "ContainerHealthy"
+RESOURCES_AVAILABLE = "ResourcesAvailable"
+
+LOST_SECONDS = 120.0
+"""After which a look-up that nobody answered is asked for again, should the table of them have been lost."""
+RETRY_SECONDS = (10.0, 600.0)
+"""Shortest and longest wait before a failed look-up is tried again; it doubles, as the Revision gets older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Revision and what the other processes say of it."""
+
+    revision: Json
+    configuration: Json | None = None
+    routes: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that concern it (see `labeler.labelled`)."""
+    resolution: Resolution | None = None
+    scale: ScaleStatus | None = None
+    log_url: str = ""
+    """Where its log is shown; `${REVISION_UID}` stands for its uid."""
+    asked: float = 0.0
+    """Epoch seconds at which its digests were last asked for; 0 if not since this process leads."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the labels and the status of a Revision right.
+
+    Source: Knative Serving, pkg/reconciler/revision and pkg/reconciler/labeler (behaviour).
+    """
+    before = observed.revision
+    if objects.deleting(before):
+        return Outcome()
+    uid = before["metadata"]["uid"]
+    resolution = observed.resolution if observed.resolution and observed.resolution.uid == uid else None
+    scale = observed.scale if observed.scale and observed.scale.uid == uid else None
+    status: Json = {
+        "observedGeneration": objects.generation(before),
+        "actualReplicas": scale.actual if scale else 0,
+        "desiredReplicas": scale.desired if scale else 0,
+    }
+    if observed.log_url:
+        status["logUrl"] = observed.log_url.replace("${REVISION_UID}", uid)
+    if scale and scale.rollback:
+        # Here its Route, which goes back by it, gets to know of it.
+        status["annotations"] = {well_known.ROLLBACK: scale.rollback}
+    resolved = _container_statuses(before, resolution)
+    status.update(resolved)
+    actions, requeue_after = _ask(observed, resolution, bool(resolved), now)
+    verdicts = _verdicts(before, bool(resolved), resolution, scale)
+    status["conditions"] = conditions.merged(kinds.REVISION, before, verdicts, now)
+    after = route_labeler.labelled(before, observed.routes, observed.configuration, now)
+    after = objects.changed(after, new_status=status)
+    actions += objects.write(kinds.REVISION.id, before, after)
+    actions += _events(before, after)
+    return Outcome(actions, requeue_after)
+
+
+def removed(namespace: str, name: str, resolution: Resolution | None) -> Outcome:
+    """What is left to do once a Revision is gone."""
+    return Outcome([Forget(builds.RESOLUTIONS, f"{namespace}/{name}")] if resolution else [])
+
+
+def _container_statuses(revision: Json, resolution: Resolution | None) -> Json:
+    """`containerStatuses` and `initContainerStatuses`: as they are once they are there, else from the answer."""
+    old = objects.status(revision)
+    if old.get("containerStatuses"):
+        return {name: old[name] for name in ("containerStatuses", "initContainerStatuses") if name in old}
+    if resolution is None or resolution.error:
+        return {}
+    digests = {image.container: image.digest for image in resolution.images}
+    spec = revision["spec"]
+    result: Json = {"containerStatuses": _digests(spec["containers"], digests)}
+    if spec.get("initContainers"):
+        result["initContainerStatuses"] = _digests(spec["initContainers"], digests)
+    return result
+
+
+def _digests(containers: Sequence[Json], digests: Mapping[str, str]) -> list[Json]:
+    return [
+        {"name": container["name"], "imageDigest": digests[container["name"]]}
+        for container in containers
+        if container["name"] in digests
+    ]
+
+
+def _ask(
+    observed: Observed, resolution: Resolution | None, resolved: bool, now: float
+) -> tuple[list[Action], float | None]:
+    """Ask for the digests when nobody was asked, when no answer came, or when a failed look-up is due again."""
+    if resolved:
+        return [], None
+    meta = observed.revision["metadata"]
+    if resolution is None:
+        wait = LOST_SECONDS
+        due = 0.0 if not observed.asked else observed.asked + wait
+    else:
+        created = objects.epoch(meta["creationTimestamp"])
+        last = max(observed.asked, created)
+        wait = min(max(last - created, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        due = last + wait
+    if due > now:
+        return [], due - now
+    return [Resolve(meta["namespace"], meta["name"], meta["uid"])], wait
+
+
+def _verdicts(
+    revision: Json, resolved: bool, resolution: Resolution | None, scale: ScaleStatus | None
+) -> dict[str, Verdict]:
+    active = _active(scale, resolved)
+    if (scale and scale.initial_reached) or _was_ready(revision):
+        # Once ready it stays so: what is started later on request is told by Active.
+        return {ACTIVE: active, CONTAINER_HEALTHY: YES, RESOURCES_AVAILABLE: YES}
+    if not resolved:
+        looking = Verdict(UNKNOWN, "ResolvingDigests", "The digests of the images are being looked up.")
+        healthy = looking
+        if resolution is not None and resolution.error:
+            healthy = Verdict(FALSE, "ContainerMissing", resolution.error)
+        return {ACTIVE: active, CONTAINER_HEALTHY: healthy, RESOURCES_AVAILABLE: looking}
+    deploying = Verdict(UNKNOWN, "Deploying")
+    result = {ACTIVE: active, CONTAINER_HEALTHY: deploying, RESOURCES_AVAILABLE: deploying}
+    if scale and scale.failure:
+        failure = scale.failure
+        result[failure.condition] = Verdict(FALSE if failure.final else UNKNOWN, failure.reason, failure.message)
+    return result
+
+
+def _active(scale: ScaleStatus | None, resolved: bool) -> Verdict:
+    if scale is None:
+        return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests")
+    if scale.active == TRUE and scale.initial_reached and scale.failure:
+        # It serves, and its containers end again and again.
+        return Verdict(UNKNOWN, scale.failure.reason, scale.failure.message)
+    if scale.active == TRUE:
+        return Verdict(TRUE)
+    reason, message = scale.active_reason, scale.active_message
+    if scale.initial_reached and scale.failure and scale.failure.final:
+        reason, message = scale.failure.reason, scale.failure.message
+    return Verdict(scale.active, reason, message)
+
+
+def _was_ready(revision: Json) -> bool:
+    return objects.is_ready(revision)
+
+
+def _events(before: Json, after: Json) -> list[Action]:
+    was, now_is = objects.condition_status(before), objects.condition_status(after)
+    if now_is == TRUE and was != TRUE:
+        return [Emit(before, "Normal", "RevisionReady", "The initial scale was reached: the Revision is ready")]
+    if now_is == FALSE and was != FALSE:
+        found = objects.condition(after) or {}
+        return [Emit(before, "Warning", found.get("reason", "Failed"), found.get("message", ""))]
+    return []

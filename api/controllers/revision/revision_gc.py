@@ -1,0 +1,71 @@
+"""Which Revisions of a Configuration may go: old ones that nothing is routed to. Pure."""
+
+from collections.abc import Sequence
+
+from api.controllers.common import objects
+from knoll.config.gc import GCConfig
+from knoll.store.protocol import Json
+from knoll.values import labels as well_known
+
+
+def superfluous(
+    configuration: Json, revisions: Sequence[Json], config: GCConfig, now: float
+) -> tuple[list[Json], float | None]:
+    """Say which Revisions to delete.
+
+    Args:
+        configuration: with its newest status.
+        revisions: those it owns.
+        now: epoch seconds.
+
+    Returns:
+        The Revisions, and the seconds after which another may be due (None: not before something changes).
+
+    Source: Knative Serving, pkg/reconciler/gc, `collect`.
+    """
+    idle = sorted((found for found in revisions if not _is_kept(found, configuration)), key=_last_active)
+    spare = len(idle) - config.min_non_active_revisions
+    if spare <= 0:
+        return [], None
+    due = {found["metadata"]["name"]: _stale_at(found, config) for found in idle}
+    stale = [found for found in idle if _at(due, found) is not None and (_at(due, found) or 0.0) <= now][:spare]
+    gone = {found["metadata"]["name"] for found in stale}
+    left = [found for found in idle if found["metadata"]["name"] not in gone]
+    most = config.max_non_active_revisions
+    extra = left[: len(left) - most] if most is not None and len(left) > most else []
+    left = left[len(extra) :]
+    later = [at for found in left if (at := _at(due, found)) is not None and at > now]
+    wait = min(later) - now if later and len(left) > config.min_non_active_revisions else None
+    return [*stale, *extra], wait
+
+
+def _is_kept(revision: Json, configuration: Json) -> bool:
+    status = objects.status(configuration)
+    name = revision["metadata"]["name"]
+    return (
+        name in (status.get("latestReadyRevisionName"), status.get("latestCreatedRevisionName"))
+        or objects.annotations(revision).get(well_known.REVISION_PRESERVED, "").lower() == "true"
+        or objects.labels(revision).get(well_known.ROUTING_STATE) != well_known.RESERVE
+        or objects.deleting(revision)
+    )
+
+
+def _last_active(revision: Json) -> tuple[float, str]:
+    meta = revision["metadata"]
+    stamp = objects.annotations(revision).get(well_known.ROUTING_STATE_MODIFIED) or meta["creationTimestamp"]
+    return objects.epoch(stamp), meta["name"]
+
+
+def _stale_at(revision: Json, config: GCConfig) -> float | None:
+    """When both ages are reached, epoch seconds; None when age deletes nothing."""
+    since_create, since_active = config.retain_since_create_seconds, config.retain_since_last_active_seconds
+    ends = []
+    if since_create is not None:
+        ends.append(objects.epoch(revision["metadata"]["creationTimestamp"]) + since_create)
+    if since_active is not None:
+        ends.append(_last_active(revision)[0] + since_active)
+    return max(ends) if ends else None
+
+
+def _at(due: dict[str, float | None], revision: Json) -> float | None:
+    return due[revision["metadata"]["name"]]

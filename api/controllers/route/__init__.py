@@ -1,0 +1,1 @@
+"""Reconcilers of Routes and DomainMappings: traffic, rollouts, rollbacks, hosts. Pure."""

@@ -1,0 +1,180 @@
+"""DomainMapping: one more host for a Service, which gets what the Service's Route gives its own host. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Outcome, PutRoute, RemoveRoute
+from api.controllers.common.conditions import FALSE, INGRESS_READY, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.route import domain_claim
+from api.controllers.route.hosts import Naming, public_url
+from knoll.messages.routing import RouteEntry
+from knoll.store.protocol import Json
+from knoll.values import kinds, names
+from knoll.values import labels as well_known
+
+CERTIFICATE_PROVISIONED = "CertificateProvisioned"
+DOMAIN_CLAIMED = "DomainClaimed"
+REFERENCE_RESOLVED = "ReferenceResolved"
+
+_PREFIX = "domainmapping:"
+"""Keeps the entries of hosts apart from those of Routes in the routing table: no Route has a colon in its name."""
+
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
+_OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certificate is the one in spec.tls.secretName.")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A DomainMapping and where it leads."""
+
+    mapping: Json
+    rivals: Sequence[Json] = ()
+    """Other DomainMappings of the same host, in other namespaces."""
+    claim: Json | None = None
+    """The ClusterDomainClaim of the host."""
+    claims_itself: bool = True
+    """Whether a claim is made for it when there is none."""
+    unclaimable: str = ""
+    """Why no DomainMapping of this namespace can have the host; empty when one can."""
+    target: Json | None = None
+    """The Service or Route that it names."""
+    target_entry: RouteEntry | None = None
+    """The routing entry of the target's Route."""
+    naming: Naming = field(default_factory=Naming)
+    programmed: RouteEntry | None = None
+    """Its own entry in the routing table."""
+    followers: int = 0
+    acknowledged: bool = False
+    """Whether all living activators act on `programmed`."""
+
+
+def path_of(namespace: str, host: str) -> str:
+    """The field of the routing table."""
+    return f"{namespace}/{_PREFIX}{host}"
+
+
+def host_in(name: str) -> str | None:
+    """The host, if the last part of a field of the routing table is a DomainMapping's."""
+    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the routing entry and the status of a DomainMapping right.
+
+    Source: Knative Serving, pkg/reconciler/domainmapping (behaviour).
+    """
+    mapping, naming = observed.mapping, observed.naming
+    if objects.deleting(mapping):
+        return Outcome()
+    meta, spec = mapping["metadata"], mapping["spec"]
+    host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
+    own_certificate = bool((spec.get("tls") or {}).get("secretName"))
+    url = public_url(host, naming, certificate=own_certificate)
+    claimed, claims = _claimed(observed)
+    resolved = _resolved(observed)
+    after_status: list[Action] = []
+    ingress = conditions.verdict_of(mapping, INGRESS_READY)
+    waits = False
+    if claimed.status != TRUE or resolved.status == FALSE:
+        ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The host is not routed.")
+        if observed.programmed:
+            after_status.append(RemoveRoute(path))
+    else:
+        entry = _entry(observed, host, naming.https_port if own_certificate and _redirected(mapping, naming) else 0)
+        if entry is None:
+            ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
+        else:
+            ingress = _ingress(observed, entry, ingress)
+            waits = ingress.status != TRUE
+            if entry != observed.programmed:
+                after_status.append(PutRoute(path, entry))
+    verdicts = {
+        CERTIFICATE_PROVISIONED: _OWN_CERTIFICATE if own_certificate else _NO_TLS,
+        DOMAIN_CLAIMED: claimed,
+        INGRESS_READY: ingress,
+        REFERENCE_RESOLVED: resolved,
+    }
+    status: Json = {
+        "observedGeneration": objects.generation(mapping),
+        "url": url,
+        "address": {"url": url},
+        "conditions": conditions.merged(kinds.DOMAIN_MAPPING, mapping, verdicts, now),
+    }
+    after = objects.changed(mapping, new_status=status)
+    return Outcome([*claims, *objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
+
+
+def _redirected(mapping: Json, naming: Naming) -> bool:
+    _, own = well_known.find(objects.annotations(mapping), well_known.HTTP_PROTOCOL)
+    return naming.network.http_redirected if own is None else own.lower() == "redirected"
+
+
+def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Outcome:
+    """What is left to do once a DomainMapping is gone."""
+    return Outcome([RemoveRoute(path_of(namespace, host))] if programmed else [])
+
+
+def _claimed(observed: Observed) -> tuple[Verdict, list[Action]]:
+    """Whether the namespace owns the host, and the claim to create for that.
+
+    Source: Knative Serving, pkg/reconciler/domainmapping, `reconcileDomainClaim`; reasons are Knative's.
+    """
+    meta = observed.mapping["metadata"]
+    host, namespace, claim = str(meta["name"]), str(meta["namespace"]), observed.claim
+    if observed.unclaimable:
+        return Verdict(FALSE, "DomainClaimFailed", f'invalid name "{host}": {observed.unclaimable}'), []
+    if claim is not None and not objects.deleting(claim):
+        return (YES if domain_claim.owner(claim) == namespace else _NOT_OWNED), []
+    if not observed.claims_itself:
+        message = (
+            f'no ClusterDomainClaim found for domain "{host}" '
+            "(and autocreate-cluster-domain-claims property is not true)"
+        )
+        return Verdict(FALSE, _NOT_OWNED.reason, message), []
+    if min((observed.mapping, *observed.rivals), key=_precedence) is not observed.mapping:
+        return _NOT_OWNED, []
+    return YES, [domain_claim.created(host, namespace)]
+
+
+_NOT_OWNED = Verdict(FALSE, "DomainAlreadyClaimed", "The domain name is already in use by another DomainMapping")
+
+
+def _precedence(mapping: Json) -> tuple[bool, str, str]:
+    """Who has it keeps it; else the first to ask."""
+    meta = mapping["metadata"]
+    has_it = objects.condition_status(mapping, DOMAIN_CLAIMED) == TRUE and not objects.deleting(mapping)
+    return (not has_it, meta["creationTimestamp"], meta["namespace"])
+
+
+def _resolved(observed: Observed) -> Verdict:
+    if observed.target is not None and not objects.deleting(observed.target):
+        return YES
+    ref = observed.mapping["spec"]["ref"]
+    return Verdict(
+        FALSE, "ResolveFailed", f'There is no {ref.get("kind", "")} "{ref.get("name", "")}", which the host leads to.'
+    )
+
+
+def _entry(observed: Observed, host: str, redirect: int) -> RouteEntry | None:
+    if observed.target is None or observed.target_entry is None:
+        return None
+    meta = observed.target["metadata"]
+    shares = observed.target_entry.local_hosts.get(names.local_host(meta["name"], meta["namespace"]))
+    if shares is None:
+        return None
+    named = {share.revision for share in shares}
+    planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
+    missing = tuple(path for path in observed.target_entry.missing if path in named)
+    return RouteEntry(
+        {host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect, mapping=True,
+        missing=missing,
+    )  # fmt: skip
+
+
+def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry == observed.programmed and (before.status == TRUE or (observed.acknowledged and observed.followers)):
+        return YES
+    if not observed.followers:
+        return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed.")
+    return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator knows the host yet.")

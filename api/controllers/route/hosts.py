@@ -1,0 +1,83 @@
+"""Which hosts a Route answers to, as the platform's domain and templates say. Pure."""
+
+from dataclasses import dataclass, field
+
+from api.controllers.common import objects
+from knoll.config.domain import DomainConfig
+from knoll.config.network import NetworkConfig
+from knoll.store.protocol import Json
+from knoll.values import names
+from knoll.values.names import Named
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What config-domain and config-network say about names, and where users reach the activator."""
+
+    domain: DomainConfig = field(default_factory=DomainConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    port: int = 80
+    """Port that users reach the activator on; shown in URLs unless it is 80."""
+    https_port: int = 443
+    """The same for https; shown unless it is 443."""
+    reserved: frozenset[str] = frozenset()
+    """Hosts by which the platform itself is reached, lower case: no DomainMapping gets them."""
+
+
+def domain_of(route: Json, naming: Naming) -> str:
+    """The domain of a Route: `svc.cluster.local` when it is cluster-local."""
+    return naming.domain.lookup(objects.labels(route))
+
+
+def is_local(route: Json, naming: Naming) -> bool:
+    """Whether only instances may reach it."""
+    return names.is_local_domain(domain_of(route, naming))
+
+
+def public_host(route: Json, naming: Naming, tag: str = "") -> str:
+    """The host of a Route, or of one of its tags, under its domain. Lower case, without port."""
+    named = _named(route, naming, tag, tag_name(route, tag, naming))
+    return names.render(naming.network.domain_template, named).lower()
+
+
+def local_hosts(route: Json, naming: Naming, tag: str = "") -> tuple[str, str, str]:
+    """The names a Route or one of its tags has inside, longest first."""
+    return names.local_hosts(tag_name(route, tag, naming), route["metadata"]["namespace"])
+
+
+def local_url(route: Json, naming: Naming, tag: str = "") -> str:
+    return names.url(local_hosts(route, naming, tag)[0])
+
+
+def url(route: Json, naming: Naming, tag: str = "", *, local: bool = False) -> str:
+    """The URL that users see.
+
+    Args:
+        local: the tag was made cluster-local by itself.
+    """
+    if local or is_local(route, naming):
+        return local_url(route, naming, tag)
+    return public_url(public_host(route, naming, tag), naming)
+
+
+def public_url(host: str, naming: Naming, *, certificate: bool = False) -> str:
+    """The URL of a host that users reach. Args: certificate: the host has one, whatever the scheme of others."""
+    scheme = "https" if certificate else naming.network.default_external_scheme
+    return names.url(host, scheme, naming.https_port if scheme == "https" else naming.port)
+
+
+def tag_name(route: Json, tag: str, naming: Naming) -> str:
+    """What stands before the namespace: the Route's name, or the tag's by its template."""
+    name = str(route["metadata"]["name"])
+    return names.render(naming.network.tag_template, _named(route, naming, tag, name)) if tag else name
+
+
+def _named(route: Json, naming: Naming, tag: str, name: str) -> Named:
+    return Named(
+        name=name,
+        namespace=route["metadata"]["namespace"],
+        domain=domain_of(route, naming),
+        tag=tag,
+        annotations=objects.annotations(route),
+        labels=objects.labels(route),
+    )

@@ -1,0 +1,93 @@
+"""The core Services that stand for a Route and its tags: they hold the names, and what users label them with. Pure."""
+
+from collections.abc import Mapping
+
+from api.controllers.common import objects
+from api.controllers.common.actions import Action, Create, Delete
+from api.controllers.route import hosts
+from api.controllers.route.hosts import Naming
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+
+GATEWAY = "activator-service.knative-serving.svc.cluster.local"
+
+
+def wanted_names(route: Json, naming: Naming) -> dict[str, str]:
+    """Names of a Route's core Services to the tag each stands for ("" is the Route itself)."""
+    tags = ["", *(target["tag"] for target in route["spec"].get("traffic") or () if target.get("tag"))]
+    return {hosts.tag_name(route, tag, naming): tag for tag in tags}
+
+
+def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
+    """Name of a core Service that the Route needs and somebody else owns; empty if there is none."""
+    for name in wanted_names(route, naming):
+        if (
+            name in existing
+            and not objects.is_controlled_by(existing[name], route)
+            and not _is_leftover(name, existing, route)
+        ):
+            return name
+    return ""
+
+
+def leftover(route: Json, naming: Naming, existing: Mapping[str, Json]) -> bool:
+    """Whether one of an earlier Route of this name is still there; it goes by itself in a moment."""
+    return any(_is_leftover(name, existing, route) for name in wanted_names(route, naming))
+
+
+def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> frozenset[str]:
+    """Tags ("" included) whose core Service a user made cluster-local."""
+    return frozenset(
+        tag
+        for name, tag in wanted_names(route, naming).items()
+        if name in existing and objects.labels(existing[name]).get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL
+    )
+
+
+def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
+    """Create those that are missing and bring labels and annotations up to date.
+
+    Keys are added and changed but never taken away: what a user put there stays, and so does what the Route had.
+    """
+    actions: list[Action] = []
+    route_labels = {key: value for key, value in objects.labels(route).items() if key != well_known.VISIBILITY}
+    route_labels[well_known.ROUTE] = route["metadata"]["name"]
+    for name in wanted_names(route, naming):
+        found = existing.get(name)
+        if found is None:
+            body = objects.make(
+                kinds.CORE_SERVICE, kinds.ROUTE, route, name,
+                labels=route_labels, annotations=dict(objects.annotations(route)), spec=_SPEC,
+            )  # fmt: skip
+            actions.append(Create(kinds.CORE_SERVICE.id, body))
+        elif objects.is_controlled_by(found, route):
+            after = objects.changed(
+                found,
+                new_labels={**objects.labels(found), **route_labels},
+                new_annotations={**objects.annotations(found), **objects.annotations(route)},
+            )
+            actions += objects.write(kinds.CORE_SERVICE.id, found, after)
+    return actions
+
+
+def superfluous(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
+    """Remove those of tags that are gone."""
+    wanted = wanted_names(route, naming)
+    return [
+        Delete(kinds.CORE_SERVICE.id, found["metadata"]["namespace"], name, found["metadata"]["uid"])
+        for name, found in existing.items()
+        if name not in wanted and objects.is_controlled_by(found, route)
+    ]
+
+
+def _is_leftover(name: str, existing: Mapping[str, Json], route: Json) -> bool:
+    return name in existing and objects.is_leftover(existing[name], route)
+
+
+_SPEC: Json = {
+    "type": "ExternalName",
+    "externalName": GATEWAY,
+    "sessionAffinity": "None",
+    "ports": [{"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 80}],
+}

@@ -1,0 +1,122 @@
+"""Automatic rollback: a new Revision that does worse gives its traffic back to the last good one. Pure.
+
+The autoscaler compares (it hears of every request) and says so in the scale table; the Route acts on it. What is being
+watched, and what was rolled back, stands as JSON in the annotation `knoll.dev/rollback` of the Route's status: a
+Revision that was rolled back stays without traffic until another becomes the latest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from api.controllers.common import objects
+from api.controllers.route.traffic import Target, is_servable
+from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
+from knoll.store.protocol import Json
+from knoll.values import labels as well_known
+
+
+class Watch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One latest target whose newest Revision is on trial, or was found wanting."""
+
+    configuration: str
+    revision: str
+    good: str
+    """The Revision that traffic goes back to."""
+    tag: str = ""
+    until: float = 0.0
+    """Epoch seconds at which the trial ends; 0 while traffic still moves."""
+    why: str = ""
+    """Why it was rolled back; empty while it is on trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Targets after what is rolled back."""
+
+    targets: tuple[Target, ...]
+    watches: tuple[Watch, ...] = ()
+    fallen: tuple[Watch, ...] = ()
+    """Those of `watches` that are rolled back just now."""
+    requeue_after: float | None = None
+
+
+def judged(
+    targets: Sequence[Target], route: Json, revisions: Mapping[str, Json], verdicts: Mapping[str, str], now: float
+) -> Judged:
+    """Say which Revision each latest target really has.
+
+    Args:
+        targets: what the spec wants, each latest target with its newest ready Revision.
+        route: with the status of the last time.
+        revisions: by name, those of `targets`, of the status and of its watches, as far as they exist.
+        verdicts: by name of the Revision, why the autoscaler finds it worse than the one before.
+        now: epoch seconds.
+    """
+    known = {(one.configuration, one.tag): one for one in watches_of(route)}
+    result: list[Target] = []
+    watches: list[Watch] = []
+    fallen: list[Watch] = []
+    for target in targets:
+        watch = _watch(target, known.get((target.configuration, target.tag)), route, revisions, now)
+        if watch and not watch.why and verdicts.get(target.revision):
+            watch = msgspec.structs.replace(watch, why=verdicts[target.revision], until=0.0)
+            fallen.append(watch)
+        if watch:
+            watches.append(watch)
+        back = watch is not None and bool(watch.why)
+        result.append(replace(target, revision=watch.good, at_once=True) if watch and back else target)
+    waits = [watch.until - now for watch in watches if watch.until]
+    return Judged(tuple(result), tuple(watches), tuple(fallen), max(min(waits), 0.0) if waits else None)
+
+
+def watches_of(route: Json) -> list[Watch]:
+    """What the last time left in the status."""
+    text = (objects.status(route).get("annotations") or {}).get(well_known.ROLLBACK)
+    return msgspec.json.decode(text, type=list[Watch]) if text else []
+
+
+def written(watches: Sequence[Watch]) -> str:
+    return msgspec.json.encode(list(watches)).decode()
+
+
+def policy_of(revision: Json | None) -> RollbackPolicy | None:
+    """What a Revision is rolled back on; None when it is not."""
+    text = objects.annotations(revision).get(well_known.ROLLBACK_ON) if revision else None
+    try:
+        return parse_policy(text) if text else None
+    except ValueError:
+        return None  # validation let none of them in
+
+
+def _watch(target: Target, known: Watch | None, route: Json, revisions: Mapping[str, Json], now: float) -> Watch | None:
+    if not target.latest:
+        return None
+    newest, policy = target.revision, policy_of(revisions.get(target.revision))
+    shown = _shown(route, target)
+    if known and known.revision == newest:
+        if policy is None or known.good not in revisions or not is_servable(revisions[known.good]):
+            return None
+        if known.why or not known.until:
+            done = not known.why and shown == [newest]
+            return msgspec.structs.replace(known, until=now + policy.window_seconds) if done else known
+        return known if now < known.until else None
+    # What was itself on trial, or fell, is not what to go back to.
+    unproven = known.revision if known else ""
+    others = [name for name in reversed(shown) if name not in (newest, unproven)]
+    good = next((name for name in [known.good if known else "", *others, unproven] if name), "")
+    if policy is None or newest in shown or good in ("", newest):
+        return None
+    if good not in revisions or not is_servable(revisions[good]):
+        return None
+    return Watch(target.configuration, newest, good, target.tag)
+
+
+def _shown(route: Json, target: Target) -> list[str]:
+    """Revisions that the status gives a share of a latest target, oldest first."""
+    return [
+        entry["revisionName"]
+        for entry in objects.status(route).get("traffic") or ()
+        if entry.get("latestRevision") and entry.get("tag", "") == target.tag and entry.get("percent")
+    ]

@@ -1,0 +1,235 @@
+"""Route: sends traffic to revisions that are ready, and is ready itself once every activator knows it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Emit, Outcome, PutRoute, RemoveRoute
+from api.controllers.common.conditions import (
+    DOMAIN_CONFLICT,
+    FALSE,
+    INGRESS_READY,
+    NOT_OWNED,
+    TRUE,
+    UNKNOWN,
+    YES,
+    Verdict,
+)
+from api.controllers.route import hosts, placeholder_services, rollback, rollout, traffic
+from api.controllers.route.hosts import Naming
+from api.controllers.route.readiness import Standing
+from api.controllers.route.rollback import Watch
+from api.controllers.route.rollout import Progress
+from api.controllers.route.traffic import Assignment, Target
+from knoll.messages.hosts import Claim
+from knoll.messages.routing import RouteEntry
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+
+ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
+CERTIFICATE_PROVISIONED = "CertificateProvisioned"
+
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
+_NOT_ACKNOWLEDGED = Verdict(
+    UNKNOWN, "IngressNotConfigured", "Not every activator has taken over the newest traffic yet."
+)
+_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "Traffic moves to the latest Revision step by step.")
+_LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "What an earlier Route of this name has left is being removed.")
+_NO_ACTIVATOR = Verdict(
+    UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed; start one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Route and what it sends traffic to."""
+
+    route: Json
+    configurations: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that targets name."""
+    revisions: Mapping[str, Json] = field(default_factory=dict)
+    """By name, those that targets name and the latest ready ones of `configurations`."""
+    core_services: Mapping[str, Json] = field(default_factory=dict)
+    """By name: those of the names the Route needs, and all that it owns."""
+    naming: Naming = field(default_factory=Naming)
+    rollout_seconds: float = 0.0
+    """How long a gradual rollout takes unless the Route says it itself; 0 is none."""
+    programmed: RouteEntry | None = None
+    """The Route's entry in the routing table."""
+    rivals: Mapping[str, Claim] = field(default_factory=dict)
+    """Of its own hosts, those that other entries claim, with the best of their claims."""
+    followers: int = 0
+    """Living activators."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """By name, how the Revisions stand that a rollout is between."""
+    worse: Mapping[str, str] = field(default_factory=dict)
+    """By name, why a Revision does worse than the one before it."""
+    acknowledged: bool = False
+    """Whether all of them act on `programmed`."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the routing entry, the placeholders and the status of a Route right.
+
+    The status says that the entry is not acknowledged *before* the entry is put: whoever finds IngressReady True and
+    nothing to put may rely on it, whatever died in between.
+
+    Source: Knative Serving, pkg/reconciler/route (behaviour).
+    """
+    route, naming = observed.route, observed.naming
+    if objects.deleting(route):
+        return _finalized(observed)
+    actions = placeholder_services.missing_or_stale(route, naming, observed.core_services)
+    local_tags = placeholder_services.local_tags(route, naming, observed.core_services)
+    assignment = traffic.assign(route, observed.configurations, observed.revisions)
+    trial = rollback.judged(assignment.targets, route, observed.revisions, observed.worse, now)
+    assignment = replace(assignment, targets=trial.targets)
+    old = objects.status(route)
+    status: Json = {
+        "observedGeneration": objects.generation(route),
+        "url": old.get("url") or hosts.url(route, naming, local="" in local_tags),
+        "address": {"url": hosts.local_url(route, naming)},
+    }
+    ingress = conditions.verdict_of(route, INGRESS_READY)
+    after_status: list[Action] = []
+    waiting, requeue_after = False, None
+    targets: tuple[Target, ...] = ()
+    taken = placeholder_services.foreign(route, naming, observed.core_services)
+    if taken:
+        ingress = Verdict(FALSE, NOT_OWNED, f'A Service "{taken}" exists already and does not belong to this Route.')
+    elif placeholder_services.leftover(route, naming, observed.core_services):
+        ingress = _LEFTOVER
+    elif assignment.targets:
+        status["url"] = hosts.url(route, naming, local="" in local_tags)
+        progress, entry = _progress(observed, assignment, local_tags, now)
+        targets = progress.targets
+        waits = [one for one in (progress.requeue_after, trial.requeue_after) if one is not None]
+        requeue_after = min(waits, default=None)
+        after_status += _fallen(route, trial.fallen)
+        after_status += placeholder_services.superfluous(route, naming, observed.core_services)
+        if conflict := _conflict(observed, entry):
+            ingress = Verdict(FALSE, DOMAIN_CONFLICT, f"{_CONFLICT}: {conflict}")
+        else:
+            ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
+            waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
+            if entry != observed.programmed:
+                after_status.append(PutRoute(objects.path_of(route), entry))
+        notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)} if progress.clocks else {}
+        notes |= {well_known.ROLLBACK: rollback.written(trial.watches)} if trial.watches else {}
+        if notes:
+            status["annotations"] = notes
+    elif observed.programmed:
+        stays = traffic.with_missing(observed.programmed, observed.revisions)
+        if stays != observed.programmed:
+            after_status.append(PutRoute(objects.path_of(route), stays))
+    if targets:
+        status["traffic"] = traffic.status_of(targets, route, naming, local_tags)
+    else:
+        status.update({name: old[name] for name in ("traffic", "annotations") if name in old})
+    verdicts = {
+        ALL_TRAFFIC_ASSIGNED: _rolled_back(trial.watches) or assignment.verdict,
+        CERTIFICATE_PROVISIONED: _NO_TLS,
+        INGRESS_READY: ingress,
+    }
+    status["conditions"] = conditions.merged(kinds.ROUTE, route, verdicts, now)
+    finalizers = list(route["metadata"].get("finalizers") or ())
+    if well_known.ROUTE_FINALIZER not in finalizers:
+        finalizers.append(well_known.ROUTE_FINALIZER)
+    after = objects.changed(route, new_status=status, finalizers=finalizers)
+    actions += objects.write(kinds.ROUTE.id, route, after)
+    return Outcome([*actions, *after_status], requeue_after, waits=waiting)
+
+
+def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Outcome:
+    """What is left to do once a Route is gone."""
+    return Outcome([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
+
+
+def _progress(
+    observed: Observed, assignment: Assignment, local_tags: frozenset[str], now: float
+) -> tuple[Progress, RouteEntry]:
+    """How far rollouts are, and the entry for it."""
+    route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
+
+    def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
+        found = rollout.advance(
+            assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.standings
+        )
+        entry = traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
+        return found, msgspec.structs.replace(entry, since=_since(observed, entry, now))
+
+    progress, entry = at(acknowledged=False)
+    if progress.clocks and observed.acknowledged and entry == observed.programmed:
+        return at(acknowledged=True)
+    return progress, entry
+
+
+def _since(observed: Observed, entry: RouteEntry, now: float) -> dict[str, float]:
+    """When each host was claimed: as long as it is in the table, as there; else when its placeholder was created."""
+    route, naming = observed.route, observed.naming
+    before = observed.programmed.since if observed.programmed else {}
+    result: dict[str, float] = {}
+    for name, tag in placeholder_services.wanted_names(route, naming).items():
+        host = hosts.public_host(route, naming, tag)
+        if host in entry.hosts:
+            made = objects.created(observed.core_services[name]) if name in observed.core_services else float(int(now))
+            result[host] = before.get(host, made)
+    return result
+
+
+def _conflict(observed: Observed, entry: RouteEntry) -> str:
+    """A host of the entry that another Route has; empty when there is none."""
+    path = objects.path_of(observed.route)
+    return next((host for host in entry.hosts if _loses(observed.rivals.get(host), entry.claim(path, host))), "")
+
+
+def _loses(rival: Claim | None, own: Claim) -> bool:
+    return rival is not None and rival < own
+
+
+_CONFLICT = "Ingress rejected as its domain conflicts with another ingress"
+"""As Knative's ingress controllers say it (net-kourier, pkg/reconciler/ingress)."""
+
+
+def _rolled_back(watches: Sequence[Watch]) -> Verdict | None:
+    """What is served is not what was asked for last, and stays so: who waits for the newest Revision is to know."""
+    found = [f"Traffic went back from {one.revision} to {one.good}: {one.why}." for one in watches if one.why]
+    return Verdict(FALSE, "RolledBack", " ".join(found)) if found else None
+
+
+def _fallen(route: Json, fallen: Sequence[Watch]) -> list[Action]:
+    return [
+        Emit(route, "Warning", "RolledBack", f"Traffic goes back from {one.revision} to {one.good}: {one.why}")
+        for one in fallen
+    ]
+
+
+def _rolling_out(progress: Progress) -> Verdict:
+    waiting = [clock for clock in progress.clocks if clock.waits_since]
+    if not waiting:
+        return _ROLLING_OUT
+    found = [f"{one.revision} gets its share when {one.wants} of its instances are ready." for one in waiting]
+    return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(found))
+
+
+def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry != observed.programmed:
+        return _NOT_ACKNOWLEDGED if observed.followers else _NO_ACTIVATOR
+    if before.status == TRUE:
+        return YES
+    if not observed.followers:
+        return _NO_ACTIVATOR
+    return YES if observed.acknowledged else _NOT_ACKNOWLEDGED
+
+
+def _finalized(observed: Observed) -> Outcome:
+    route = observed.route
+    actions: list[Action] = []
+    if observed.programmed:
+        actions.append(RemoveRoute(objects.path_of(route)))
+    left = [name for name in route["metadata"].get("finalizers") or () if name != well_known.ROUTE_FINALIZER]
+    actions += objects.write(kinds.ROUTE.id, route, objects.changed(route, finalizers=left))
+    return Outcome(actions)

@@ -1,0 +1,82 @@
+"""Which Routes send traffic to a Revision, kept on the Revision itself: `routingState` and `routes`. Pure.
+
+The autoscaler and the garbage collector read it: a Revision that no Route names any more may go below its min-scale,
+and one that is rolled out is to have the instances that its next share of the traffic wants.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from api.controllers.common import objects
+from api.controllers.route import rollback, rollout
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import labels as well_known
+
+
+def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | None, now: float) -> Json:
+    """The Revision with its routing labels brought up to date; the very same object when they are.
+
+    Args:
+        routes: by name, every Route of the namespace that concerns the Revision: those whose spec or status names it or
+            its Configuration, and those it says it is named by.
+        configuration: its own; None when there is none any more.
+    """
+    name = revision["metadata"]["name"]
+    naming = {route_name for route_name, route in routes.items() if is_named(route, name, configuration)}
+    present = objects.routes_named(revision)
+    # A Route that is still on its way keeps what it had: its old traffic is served until the new one is.
+    naming |= {gone for gone in present - naming if gone in routes and not _settled(routes[gone])}
+    state = objects.labels(revision).get(well_known.ROUTING_STATE, "")
+    wanted = (
+        well_known.ACTIVE
+        if naming
+        else (state if state in (well_known.PENDING, well_known.RESERVE) else well_known.RESERVE)
+    )
+    rolled_out = _rollout(name, [routes[naming_it] for naming_it in sorted(naming) if naming_it in routes])
+    there = {key: value for key, value in objects.annotations(revision).items() if key in well_known.OF_ROLLOUT}
+    if present == naming and state == wanted and rolled_out == there:
+        return revision
+    new_annotations = {key: value for key, value in objects.annotations(revision).items() if key not in there}
+    new_annotations.update(rolled_out)
+    new_annotations.pop(well_known.ROUTES, None)
+    if naming:
+        new_annotations[well_known.ROUTES] = objects.routes_text(naming)
+    if state != wanted:
+        new_annotations[well_known.ROUTING_STATE_MODIFIED] = timestamp(now)
+    new_labels = {**objects.labels(revision), well_known.ROUTING_STATE: wanted}
+    return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
+
+
+def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
+    """What Routes that roll a Revision out want of its autoscaler."""
+    clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
+    most = max((clock.wants for clock in clocks), default=0)
+    watches = [one for route in routes for one in rollback.watches_of(route) if one.revision == name and not one.why]
+    found = {well_known.ROLLOUT_SCALE: str(most)} if most else {}
+    return found | ({well_known.ROLLOUT_FROM: watches[0].good} if watches else {})
+
+
+def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
+    """Whether a Route sends traffic to a Revision, or will as soon as it is ready."""
+    if objects.deleting(route):
+        return False
+    if revision in _revisions(objects.status(route)):
+        return True
+    spec = route["spec"]
+    if revision in _revisions(spec):
+        return True
+    if configuration is None or objects.status(configuration).get("latestCreatedRevisionName") != revision:
+        return False
+    if any(watch.why and watch.revision == revision for watch in rollback.watches_of(route)):
+        # It was rolled back: nothing will be sent to it any more.
+        return False
+    own = configuration["metadata"]["name"]
+    return any(target.get("configurationName") == own for target in spec.get("traffic") or ())
+
+
+def _revisions(part: Json) -> Sequence[str]:
+    return [target["revisionName"] for target in part.get("traffic") or () if target.get("revisionName")]
+
+
+def _settled(route: Json) -> bool:
+    return objects.observed(route) and objects.condition_status(route) != "Unknown"

@@ -1,0 +1,203 @@
+"""Traffic of a Route: from its targets to revisions, and from those to an entry of the routing table. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from api.controllers.common import objects
+from api.controllers.common.conditions import FALSE, UNKNOWN, YES, Verdict
+from api.controllers.route import hosts
+from api.controllers.route.hosts import Naming
+from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.store.protocol import Json
+from knoll.values import labels as well_known
+
+SESSION_AFFINITY = "knoll.dev/session-affinity"
+"""Annotation of a Service or Route: `true` keeps each client at the revision that it was given first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One entry of `status.traffic`: a target with its revision known."""
+
+    revision: str
+    """Name, in the Route's namespace."""
+    percent: int
+    tag: str = ""
+    latest: bool = False
+    configuration: str = ""
+    """Of a latest target: the Configuration it follows."""
+    at_once: bool = False
+    """Whether it gets its share without steps and without waiting for instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where the traffic of a Route goes."""
+
+    targets: tuple[Target, ...]
+    """In the order of the spec; empty unless all of them can be served."""
+    verdict: Verdict
+    """AllTrafficAssigned."""
+
+
+def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[str, Json]) -> Assignment:
+    """Find the revision of every target.
+
+    Args:
+        configurations, revisions: by name, what the targets name as far as it exists; with the latest ready Revision
+            of each Configuration.
+    """
+    found: list[Target] = []
+    problems: list[Verdict] = []
+    for target in route["spec"].get("traffic") or ():
+        result = _resolved(route, target, configurations, revisions)
+        if isinstance(result, Target):
+            found.append(result)
+        else:
+            problems.append(result)
+    total = sum(target.percent for target in found)
+    if not problems and total != 100:
+        problems.append(Verdict(FALSE, "InvalidTraffic", f"The percents of the targets sum to {total}, not to 100."))
+    if problems:
+        failures = [problem for problem in problems if problem.status == FALSE]
+        return Assignment((), (failures or problems)[0])
+    return Assignment(merged(found), YES)
+
+
+def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Add up targets of the same tag, revision and latestRevision; each stays where its first one stood."""
+    result: dict[tuple[str, str, bool], Target] = {}
+    for target in targets:
+        same = (target.tag, target.revision, target.latest)
+        known = result.get(same)
+        result[same] = replace(known, percent=known.percent + target.percent) if known else target
+    return tuple(result.values())
+
+
+def status_of(
+    targets: Sequence[Target], route: Json, naming: Naming, local_tags: frozenset[str] = frozenset()
+) -> list[Json]:
+    """`status.traffic`."""
+    result: list[Json] = []
+    for target in targets:
+        entry: Json = {
+            "revisionName": target.revision,
+            "latestRevision": target.latest,
+            "percent": target.percent,
+        }
+        if target.tag:
+            entry["tag"] = target.tag
+            entry["url"] = hosts.url(route, naming, target.tag, local=target.tag in local_tags)
+        result.append(entry)
+    return result
+
+
+def entry_of(
+    targets: Sequence[Target],
+    route: Json,
+    revisions: Mapping[str, Json],
+    naming: Naming,
+    local_tags: frozenset[str] = frozenset(),
+) -> RouteEntry:
+    """The entry of the routing table.
+
+    Args:
+        targets: percents sum to 100; every revision is in `revisions`.
+        local_tags: tags that are answered only inside.
+    """
+    namespace = route["metadata"]["namespace"]
+    main: dict[str, int] = {}
+    tags: dict[str, dict[str, int]] = {}
+    for target in targets:
+        if target.percent:
+            main[target.revision] = main.get(target.revision, 0) + target.percent
+        if target.tag:
+            of_tag = tags.setdefault(target.tag, {})
+            of_tag[target.revision] = of_tag.get(target.revision, 0) + target.percent
+    public: dict[str, tuple[Share, ...]] = {}
+    local: dict[str, tuple[Share, ...]] = {}
+    for tag, weights in {"": main, **tags}.items():
+        shares = tuple(Share(f"{namespace}/{revision}", percent, tag) for revision, percent in _whole(weights).items())
+        if tag not in local_tags and not hosts.is_local(route, naming):
+            public[hosts.public_host(route, naming, tag)] = shares
+        local.update(dict.fromkeys(hosts.local_hosts(route, naming, tag), shares))
+    named = {target.revision for target in targets}
+    planes = {f"{namespace}/{name}": data_plane(revisions[name]) for name in sorted(named)}
+    sticky = objects.annotations(route).get(SESSION_AFFINITY, "").lower() == "true"
+    return RouteEntry(hosts=public, revisions=planes, local_hosts=local, sticky=sticky)
+
+
+def with_missing(entry: RouteEntry, revisions: Mapping[str, Json]) -> RouteEntry:
+    """An entry that stays though its Route cannot be carried out: it says which of its Revisions are gone."""
+    there = {name for name, revision in revisions.items() if not objects.deleting(revision)}
+    missing = tuple(path for path in sorted(entry.revisions) if path.partition("/")[2] not in there)
+    return msgspec.structs.replace(entry, missing=missing)
+
+
+def is_servable(revision: Json) -> bool:
+    """Whether a Revision can be sent traffic: it was ready once and stays."""
+    return objects.is_ready(revision) and not objects.deleting(revision)
+
+
+def data_plane(revision: Json) -> DataPlane:
+    """What an activator must know about a Revision."""
+    spec = revision["spec"]
+    ports = [port for container in spec["containers"] for port in container.get("ports") or ()]
+    return DataPlane(
+        concurrency=int(spec.get("containerConcurrency") or 0),
+        timeout=float(spec.get("timeoutSeconds") or 0),
+        response_start_timeout=float(spec.get("responseStartTimeoutSeconds") or 0),
+        idle_timeout=float(spec.get("idleTimeoutSeconds") or 0),
+        h2c=any(port.get("name") == "h2c" for port in ports),
+    )
+
+
+def _whole(weights: Mapping[str, int]) -> dict[str, int]:
+    """Weights scaled to 100: a tag's host sends all it gets to the tag's revisions, whatever share they have."""
+    total = sum(weights.values())
+    if total == 100:
+        return {name: weight for name, weight in weights.items() if weight}
+    if total == 0:
+        last = list(weights)[-1]
+        return {last: 100}
+    scaled = {name: weight * 100 // total for name, weight in weights.items()}
+    first = next(iter(scaled))
+    scaled[first] += 100 - sum(scaled.values())
+    return {name: percent for name, percent in scaled.items() if percent}
+
+
+def _resolved(
+    route: Json, target: Json, configurations: Mapping[str, Json], revisions: Mapping[str, Json]
+) -> Target | Verdict:
+    percent, tag = int(target.get("percent") or 0), str(target.get("tag") or "")
+    if target.get("revisionName"):
+        name = str(target["revisionName"])
+        return _serving(route, name, revisions) or Target(name, percent, tag)
+    name = str(target.get("configurationName") or "")
+    configuration = configurations.get(name)
+    if configuration is None or objects.deleting(configuration):
+        return Verdict(FALSE, "ConfigurationMissing", f'There is no Configuration "{name}", which traffic is sent to.')
+    latest = objects.status(configuration).get("latestReadyRevisionName")
+    if not latest:
+        failed = objects.observed(configuration) and objects.condition_status(configuration) == FALSE
+        if failed:
+            return Verdict(FALSE, "RevisionMissing", f'Configuration "{name}" has no ready Revision.')
+        return Verdict(UNKNOWN, "RevisionMissing", f'Configuration "{name}" waits for a Revision to become ready.')
+    return _serving(route, latest, revisions) or Target(latest, percent, tag, latest=True, configuration=name)
+
+
+def _serving(route: Json, name: str, revisions: Mapping[str, Json]) -> Verdict | None:
+    """Why a Revision cannot be sent traffic; None when it can."""
+    revision = revisions.get(name)
+    if revision is None or objects.deleting(revision):
+        return Verdict(FALSE, "RevisionMissing", f'There is no Revision "{name}", which traffic is sent to.')
+    service = objects.labels(route).get(well_known.SERVICE)
+    if service and objects.controller_of(route) and objects.labels(revision).get(well_known.SERVICE) != service:
+        return Verdict(FALSE, "RevisionNotOwned", f'Revision "{name}" does not belong to the Service "{service}".')
+    if objects.is_ready(revision):
+        return None
+    if objects.condition_status(revision) == FALSE:
+        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}", which traffic is sent to, failed.')
+    return Verdict(UNKNOWN, "RevisionMissing", f'Revision "{name}", which traffic is sent to, is not ready yet.')

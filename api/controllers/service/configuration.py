@@ -1,0 +1,212 @@
+"""Configuration: makes a Revision for each generation, and says which is the latest ready. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Create, Delete, Emit, Outcome
+from api.controllers.common.conditions import FALSE, UNKNOWN, YES, Verdict
+from api.controllers.revision import revision_gc
+from knoll.config.gc import GCConfig
+from knoll.resources.admission.admit import timestamp
+from knoll.resources.conditions import NEW_GENERATION
+from knoll.store.protocol import Json
+from knoll.values import kinds, names
+from knoll.values import labels as well_known
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Configuration and what concerns it."""
+
+    configuration: Json
+    revisions: Sequence[Json] = ()
+    """Those it owns."""
+    namesake: Json | None = None
+    """The Revision of the name that the newest generation's would get, whoever owns it."""
+    routes: frozenset[str] = field(default_factory=frozenset)
+    """Names of the Routes whose spec or status names this Configuration."""
+    gc: GCConfig = field(default_factory=GCConfig)
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the newest Revision and the status of a Configuration right.
+
+    Source: Knative Serving, pkg/reconciler/configuration (behaviour).
+    """
+    before = observed.configuration
+    if objects.deleting(before):
+        return Outcome()
+    after = labelled(before, observed.routes)
+    old = objects.status(before)
+    status: Json = {"observedGeneration": objects.generation(before)}
+    actions: list[Action] = []
+    latest = _latest_created(observed)
+    if latest is None and observed.namesake is not None and objects.is_leftover(observed.namesake, before):
+        verdict = Verdict(UNKNOWN)
+    elif latest is None and observed.namesake is not None:
+        name = observed.namesake["metadata"]["name"]
+        verdict = Verdict(
+            FALSE, "RevisionFailed", f'The Revision "{name}" was not created: another of that name exists already.'
+        )
+        _keep(old, status, "latestCreatedRevisionName", "latestReadyRevisionName")
+    else:
+        if latest is None:
+            latest = new_revision(after, now)
+            created = f'Created Revision "{latest["metadata"]["name"]}"'
+            actions += [Create(kinds.REVISION.id, latest), Emit(before, "Normal", "Created", created)]
+        actions += _taken_up(before, latest)
+        ready = _latest_ready(observed, latest)
+        status["latestCreatedRevisionName"] = latest["metadata"]["name"]
+        if ready:
+            status["latestReadyRevisionName"] = ready
+        verdict = _verdict(latest, ready)
+    status["conditions"] = conditions.merged(kinds.CONFIGURATION, before, {"Ready": verdict}, now)
+    after = objects.changed(after, new_status=status)
+    actions += objects.write(kinds.CONFIGURATION.id, before, after)
+    actions += _events(before, after)
+    old_ones, requeue_after = revision_gc.superfluous(after, observed.revisions, observed.gc, now)
+    for revision in old_ones:
+        meta = revision["metadata"]
+        actions.append(Delete(kinds.REVISION.id, meta["namespace"], meta["name"], meta["uid"]))
+    return Outcome(actions, requeue_after)
+
+
+def revision_name(configuration: Json) -> str:
+    """The name of the newest generation's Revision: the template's own, else `<configuration>-<generation>`."""
+    own = (configuration["spec"]["template"].get("metadata") or {}).get("name")
+    return own or names.revision_name(configuration["metadata"]["name"], objects.generation(configuration))
+
+
+def new_revision(configuration: Json, now: float) -> Json:
+    """The Revision of the newest generation."""
+    meta, template = configuration["metadata"], configuration["spec"]["template"]
+    template_meta = template.get("metadata") or {}
+    routes = objects.routes_named(configuration)
+    wanted_labels = {
+        **(template_meta.get("labels") or {}),
+        well_known.CONFIGURATION: meta["name"],
+        well_known.CONFIGURATION_GENERATION: str(objects.generation(configuration)),
+        well_known.CONFIGURATION_UID: meta["uid"],
+        well_known.ROUTING_STATE: well_known.ACTIVE if routes else well_known.PENDING,
+    }
+    for name in (well_known.SERVICE, well_known.SERVICE_UID):
+        if name in objects.labels(configuration):
+            wanted_labels[name] = objects.labels(configuration)[name]
+    wanted_annotations = {
+        **(template_meta.get("annotations") or {}), well_known.ROUTING_STATE_MODIFIED: timestamp(now)
+    }  # fmt: skip
+    modifier = objects.annotations(configuration).get(well_known.LAST_MODIFIER)
+    if modifier:
+        wanted_annotations[well_known.CREATOR] = modifier
+    if routes:
+        wanted_annotations[well_known.ROUTES] = objects.routes_text(routes)
+    return objects.make(
+        kinds.REVISION, kinds.CONFIGURATION, configuration, revision_name(configuration),
+        labels=wanted_labels, annotations=wanted_annotations, spec=template["spec"],
+    )  # fmt: skip
+
+
+def labelled(configuration: Json, routes: frozenset[str]) -> Json:
+    """The Configuration with the annotation that names the Routes which name it."""
+    owner = objects.controller_of(configuration)
+    wanted = set(routes)
+    if owner and owner.get("kind") == "Service":
+        # Its Service's Route has that name too and may not exist yet.
+        wanted.add(owner["name"])
+    present = dict(objects.annotations(configuration))
+    if wanted:
+        present[well_known.ROUTES] = objects.routes_text(wanted)
+    else:
+        present.pop(well_known.ROUTES, None)
+    if present == objects.annotations(configuration):
+        return configuration
+    return objects.changed(configuration, new_annotations=present)
+
+
+def _latest_created(observed: Observed) -> Json | None:
+    """The Revision that stands for the newest generation; None when it must be made (or its name is taken)."""
+    configuration, namesake = observed.configuration, observed.namesake
+    current = str(objects.generation(configuration))
+    own_name = (configuration["spec"]["template"].get("metadata") or {}).get("name")
+    if not own_name:
+        for revision in observed.revisions:
+            if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == current:
+                return revision
+        return None
+    if namesake is None or not objects.is_controlled_by(namesake, configuration):
+        return None
+    if objects.labels(namesake).get(well_known.CONFIGURATION_GENERATION) == current:
+        return namesake
+    # An earlier Revision under the name the user gave is taken up again if it is the same.
+    return namesake if namesake["spec"] == configuration["spec"]["template"]["spec"] else None
+
+
+def _taken_up(configuration: Json, latest: Json) -> list[Action]:
+    """Mark an earlier Revision as the one of this generation, so that nothing made in between counts as newer."""
+    current = str(objects.generation(configuration))
+    if objects.labels(latest).get(well_known.CONFIGURATION_GENERATION) == current:
+        return []
+    wanted = {**objects.labels(latest), well_known.CONFIGURATION_GENERATION: current}
+    return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=wanted))
+
+
+def _latest_ready(observed: Observed, latest: Json) -> str:
+    """Name of the latest ready Revision: never older than the present one, unless the user named an older one."""
+    present = objects.status(observed.configuration).get("latestReadyRevisionName", "")
+    if objects.is_ready(latest):
+        return str(latest["metadata"]["name"])
+    by_name = {revision["metadata"]["name"]: revision for revision in observed.revisions}
+    floor = _generation_of(by_name[present]) if present in by_name else 0
+    ready = [
+        revision
+        for revision in observed.revisions
+        if objects.is_ready(revision) and _generation_of(revision) >= floor and not objects.deleting(revision)
+    ]
+    if not ready:
+        return present if present in by_name else ""
+    newest = max(ready, key=_generation_of)
+    if _generation_of(newest) == floor and present in by_name:
+        return str(present)
+    return str(newest["metadata"]["name"])
+
+
+def _generation_of(revision: Json) -> int:
+    text = objects.labels(revision).get(well_known.CONFIGURATION_GENERATION, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _verdict(latest: Json, ready: str) -> Verdict:
+    name = latest["metadata"]["name"]
+    if name == ready:
+        return YES
+    found = objects.condition(latest)
+    if found is not None and found["status"] == FALSE:
+        return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {found.get("message", "")}')
+    if found is not None and found.get("message") and found.get("reason") not in _COMING_UP:
+        # What keeps it from coming up is shown at once, not when its progress deadline is over.
+        return Verdict(UNKNOWN, found["reason"], f'Revision "{name}" is not ready yet: {found["message"]}')
+    return Verdict(UNKNOWN)
+
+
+_COMING_UP = ("Deploying", "ResolvingDigests", NEW_GENERATION)
+"""Reasons of every Revision that is on its way."""
+
+
+def _keep(old: Json, status: Json, *names: str) -> None:
+    for name in names:
+        if name in old:
+            status[name] = old[name]
+
+
+def _events(before: Json, after: Json) -> list[Action]:
+    result: list[Action] = []
+    was, now_is = (objects.status(body).get("latestReadyRevisionName", "") for body in (before, after))
+    if now_is and not was:
+        result.append(Emit(before, "Normal", "ConfigurationReady", "The Configuration is ready"))
+    if now_is and now_is != was:
+        result.append(Emit(before, "Normal", "LatestReadyUpdate", f'The latest ready Revision is "{now_is}" now'))
+    failed, had = objects.condition(after), objects.condition(before)
+    if failed and failed["status"] == FALSE and failed != had:
+        result.append(Emit(before, "Warning", "LatestCreatedFailed", failed.get("message", "")))
+    return result

@@ -1,0 +1,232 @@
+"""Service: makes a Configuration and a Route of its own name, and mirrors what they say. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.controllers.common import conditions, objects
+from api.controllers.common.actions import Action, Create, Emit, Outcome
+from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+
+CONFIGURATIONS_READY = "ConfigurationsReady"
+ROUTES_READY = "RoutesReady"
+
+SHOWN_SECONDS = 1.0
+"""How long a new generation is shown as not final before it is shown as failed. `kn` reads the Service after its write
+and then waits for the next event; a failure that it reads at once is followed by none, and it waits for 600 s.
+Source: knative/client, pkg/wait/wait_for_ready.go."""
+
+_NOT_TO_CONFIGURATION = {well_known.LAST_APPLIED, well_known.ROLLOUT_DURATION}
+_NOT_TO_ROUTE = {well_known.LAST_APPLIED}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Service and what there is of its name."""
+
+    service: Json
+    configuration: Json | None = None
+    """Of the Service's name, whoever owns it."""
+    route: Json | None = None
+    """Of the Service's name, whoever owns it."""
+    named_revision: Json | None = None
+    """The Revision that the template names, if it names one and it exists."""
+    shown: float | None = None
+    """Epoch seconds at which this process first showed the newest generation as not final; None when it did not."""
+
+
+def reconcile(observed: Observed, now: float) -> Outcome:
+    """Say what makes the children and the status of a Service right.
+
+    Source: Knative Serving, pkg/reconciler/service (behaviour).
+    """
+    service = observed.service
+    if objects.deleting(service):
+        return Outcome()
+    actions: list[Action] = []
+    old = objects.status(service)
+    status: Json = {
+        name: old[name]
+        for name in ("url", "address", "traffic", "latestCreatedRevisionName", "latestReadyRevisionName")
+        if name in old
+    }
+    configurations = _configuration(observed, status, actions)
+    routes = _route(observed, status, actions, serialized=configurations.reason == "OutOfDate")
+    verdicts = {CONFIGURATIONS_READY: configurations, ROUTES_READY: routes}
+    held = _held_seconds(observed, now) if FALSE in (configurations.status, routes.status) else 0.0
+    if held:
+        verdicts = {name: _not_final(verdict) for name, verdict in verdicts.items()}
+    status["observedGeneration"] = objects.generation(service)
+    status["conditions"] = conditions.merged(kinds.SERVICE, service, verdicts, now)
+    after = objects.changed(service, new_status=status)
+    return Outcome([*actions, *objects.write(kinds.SERVICE.id, service, after)], held or None)
+
+
+def _held_seconds(observed: Observed, now: float) -> float:
+    """Seconds for which a failure of the newest generation is not final yet; 0 when it may be."""
+    service = observed.service
+    ready = objects.condition(service) if objects.observed(service) else None
+    if ready is None:
+        return SHOWN_SECONDS
+    if ready["status"] != UNKNOWN:
+        return 0.0
+    # Another process may have shown it: then the condition's own time, which is no later, says when.
+    shown = observed.shown if observed.shown is not None else objects.epoch(ready["lastTransitionTime"])
+    return max(0.0, shown + SHOWN_SECONDS - now)
+
+
+def _not_final(verdict: Verdict) -> Verdict:
+    return Verdict(UNKNOWN, verdict.reason, verdict.message) if verdict.status == FALSE else verdict
+
+
+def desired_configuration(service: Json, existing: Json | None = None) -> Json:
+    """The Configuration of a Service; made from `existing` when there is one."""
+    name, uid = service["metadata"]["name"], service["metadata"]["uid"]
+    routes = {name, *(objects.routes_named(existing) if existing else ())}
+    wanted_labels = {**objects.labels(service), well_known.SERVICE: name, well_known.SERVICE_UID: uid}
+    wanted_annotations = {
+        **_without(objects.annotations(service), _NOT_TO_CONFIGURATION), well_known.ROUTES: objects.routes_text(routes)
+    }  # fmt: skip
+    spec = {"template": service["spec"]["template"]}
+    if existing:
+        return objects.changed(existing, new_labels=wanted_labels, new_annotations=wanted_annotations, spec=spec)
+    return objects.make(
+        kinds.CONFIGURATION, kinds.SERVICE, service, name,
+        labels=wanted_labels, annotations=wanted_annotations, spec=spec,
+    )  # fmt: skip
+
+
+def desired_route(service: Json, existing: Json | None = None) -> Json:
+    """The Route of a Service; made from `existing` when there is one."""
+    name = service["metadata"]["name"]
+    wanted_labels = {**objects.labels(service), well_known.SERVICE: name}
+    wanted_annotations = _without(objects.annotations(service), _NOT_TO_ROUTE)
+    targets = service["spec"].get("traffic") or [{"latestRevision": True, "percent": 100}]
+    spec = {
+        "traffic": [
+            dict(target) if target.get("revisionName") else {**target, "configurationName": name} for target in targets
+        ]
+    }
+    if existing:
+        return objects.changed(existing, new_labels=wanted_labels, new_annotations=wanted_annotations, spec=spec)
+    return objects.make(
+        kinds.ROUTE, kinds.SERVICE, service, name,
+        labels=wanted_labels, annotations=wanted_annotations, finalizers=[well_known.ROUTE_FINALIZER], spec=spec,
+    )  # fmt: skip
+
+
+def _configuration(observed: Observed, status: Json, actions: list[Action]) -> Verdict:
+    service, existing = observed.service, observed.configuration
+    if existing is None:
+        actions += _created(service, kinds.CONFIGURATION, desired_configuration(service))
+        return _OUT_OF_DATE_CONFIGURATION
+    if objects.is_leftover(existing, service):
+        return _OUT_OF_DATE_CONFIGURATION
+    if not objects.is_controlled_by(existing, service):
+        return _not_owned("Configuration", service)
+    wanted = desired_configuration(service, existing)
+    actions += objects.write(kinds.CONFIGURATION.id, existing, wanted)
+    if wanted["spec"] != existing["spec"] or not objects.observed(existing):
+        return _OUT_OF_DATE_CONFIGURATION
+    found = objects.status(existing)
+    for name in ("latestCreatedRevisionName", "latestReadyRevisionName"):
+        status.pop(name, None)
+        if name in found:
+            status[name] = found[name]
+    return conditions.verdict_of(existing)
+
+
+def _route(observed: Observed, status: Json, actions: list[Action], *, serialized: bool) -> Verdict:
+    service, configuration, existing = observed.service, observed.configuration, observed.route
+    byo = (service["spec"]["template"].get("metadata") or {}).get("name", "")
+    if byo and name_is_taken(configuration, observed.named_revision):
+        return Verdict(
+            FALSE,
+            "RevisionNameTaken",
+            f'The Revision name "{byo}" belongs to another Revision already, so that traffic stays where it is.',
+        )
+    if existing is None:
+        actions += _created(service, kinds.ROUTE, desired_route(service))
+        return _OUT_OF_DATE_ROUTE
+    if objects.is_leftover(existing, service) or objects.deleting(existing):
+        return _OUT_OF_DATE_ROUTE
+    if not objects.is_controlled_by(existing, service):
+        return _not_owned("Route", service)
+    if byo and serialized:
+        # Traffic to a Revision named by the user may only move once the Configuration said that the name is its own.
+        return _OUT_OF_DATE_ROUTE
+    wanted = desired_route(service, existing)
+    actions += objects.write(kinds.ROUTE.id, existing, wanted)
+    if wanted["spec"] != existing["spec"] or not objects.observed(existing):
+        return _OUT_OF_DATE_ROUTE
+    found = objects.status(existing)
+    for name in ("url", "address", "traffic"):
+        status.pop(name, None)
+        if name in found:
+            status[name] = found[name]
+    verdict = conditions.verdict_of(existing)
+    if verdict.status == TRUE and not _migrated(existing, configuration):
+        return Verdict(UNKNOWN, "TrafficNotMigrated", "Traffic has not moved to the latest Revision yet.")
+    return verdict
+
+
+def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
+    """Whether the Revision that the template names is not the one of this Configuration and template.
+
+    Args:
+        configuration: None when there is none yet: then any Revision of that name is another's.
+        revision: of the name in the template; None when there is none.
+    """
+    if revision is None:
+        return False
+    if configuration is None:
+        return True
+    if objects.is_leftover(revision, configuration):
+        return False
+    if not objects.is_controlled_by(revision, configuration):
+        return True
+    template = configuration["spec"]["template"]
+    if revision["metadata"]["name"] != (template.get("metadata") or {}).get("name"):
+        # The Configuration has not got the newest template yet.
+        return False
+    if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == str(objects.generation(configuration)):
+        return False
+    return bool(revision["spec"] != template["spec"])
+
+
+def _migrated(route: Json, configuration: Json | None) -> bool:
+    """Whether the Route's status says what its spec wants now."""
+    ready = objects.status(configuration or {}).get("latestReadyRevisionName")
+    wanted = {
+        (
+            target.get("revisionName") or ready,
+            target.get("tag", ""),
+            bool(target.get("latestRevision", not target.get("revisionName"))),
+        )
+        for target in route["spec"].get("traffic") or ()
+    }
+    got = {
+        (target.get("revisionName"), target.get("tag", ""), bool(target.get("latestRevision")))
+        for target in objects.status(route).get("traffic") or ()
+    }
+    return wanted == got
+
+
+def _created(service: Json, kind: kinds.Kind, body: Json) -> list[Action]:
+    message = f'Created {kind.kind} "{body["metadata"]["name"]}"'
+    return [Create(kind.id, body), Emit(service, "Normal", "Created", message)]
+
+
+def _not_owned(kind: str, service: Json) -> Verdict:
+    name = service["metadata"]["name"]
+    return Verdict(FALSE, "NotOwned", f'A {kind} "{name}" exists already and does not belong to this Service.')
+
+
+def _without(given: Mapping[str, str], names: set[str]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if name not in names}
+
+
+_OUT_OF_DATE_CONFIGURATION = Verdict(UNKNOWN, "OutOfDate", "The Configuration does not reflect the newest spec yet.")
+_OUT_OF_DATE_ROUTE = Verdict(UNKNOWN, "OutOfDate", "The Route does not reflect the newest spec yet.")

@@ -1,0 +1,1 @@
+"""HTTP servers and connections, with their bounds."""

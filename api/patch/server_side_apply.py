@@ -1,0 +1,297 @@
+"""Server-side apply: who owns which field, conflicts, and what an applier no longer wants. Pure.
+
+Ownership is kept from an object's first apply on. Until then nothing is written about it: what exists belongs to
+`before-first-apply`; but what kubectl once applied in its own way goes on being kubectl's, and the rest of such an
+object nobody's, so that a change to server-side apply meets no conflict. Lists are owned whole (Knative's schemas
+declare them atomic).
+
+Source: Kubernetes' server-side apply, https://kubernetes.io/docs/reference/using-api/server-side-apply/.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from api.wire.status import ApplyConflictError
+from knoll.values.errors import BadRequestError
+
+Json = dict[str, Any]
+Path = tuple[str, ...]
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+BEFORE = "before-first-apply"
+_UNOWNED = frozenset(
+    {
+        "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation",
+        "generateName", "managedFields", "selfLink", "deletionGracePeriodSeconds",
+    }
+)  # fmt: skip
+_TOP_UNOWNED = frozenset({"apiVersion", "kind"})
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """Whose fields an entry of `managedFields` lists."""
+
+    name: str
+    operation: str
+    """`Apply` or `Update`."""
+    subresource: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A manager's fields: paths to leaves (scalars and lists; an empty object is nobody's)."""
+
+    paths: set[Path]
+    api_version: str
+    time: str
+
+
+Entries = dict[Manager, Entry]
+
+
+def paths(body: Json, *, subresource: str = "") -> set[Path]:
+    """Every ownable leaf of an object; of its status alone when that is what was written."""
+    found: set[Path] = set()
+    for key, value in body.items():
+        if key in _TOP_UNOWNED or (subresource and key != subresource):
+            continue
+        if key == "metadata" and isinstance(value, dict):
+            for name, part in value.items():
+                if name not in _UNOWNED:
+                    _leaves(part, ("metadata", name), found)
+            continue
+        _leaves(value, (key,), found)
+    return found
+
+
+def _leaves(value: Any, at: Path, found: set[Path]) -> None:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _leaves(child, (*at, key), found)
+    else:
+        found.add(at)
+
+
+_MISSING = object()
+
+
+def _value(body: Any, path: Path) -> Any:
+    for part in path:
+        if not isinstance(body, dict) or part not in body:
+            return _MISSING
+        body = body[part]
+    return body
+
+
+def _encode(found: set[Path]) -> Json:
+    tree: Json = {}
+    for path in sorted(found):
+        node = tree
+        for part in path:
+            node = node.setdefault(f"f:{part}", {})
+    return tree
+
+
+def _decode(tree: Any) -> set[Path]:
+    found: set[Path] = set()
+
+    def walk(node: Any, at: Path) -> None:
+        children = (
+            [(key, child) for key, child in node.items() if key.startswith("f:")] if isinstance(node, dict) else []
+        )
+        for key, child in children:
+            walk(child, (*at, key[2:]))
+        if at and not children:
+            found.add(at)
+
+    walk(tree, ())
+    return found
+
+
+def read(body: Json) -> Entries:
+    """The entries of an object's `managedFields`; those that cannot be read are left out."""
+    entries: Entries = {}
+    for entry in body["metadata"].get("managedFields") or ():
+        if not isinstance(entry, dict) or not isinstance(entry.get("manager"), str):
+            continue
+        manager = Manager(entry["manager"], str(entry.get("operation", "Update")), str(entry.get("subresource", "")))
+        entries[manager] = Entry(
+            _decode(entry.get("fieldsV1")), str(entry.get("apiVersion", "")), str(entry.get("time", ""))
+        )
+    return entries
+
+
+def write(body: Json, entries: Entries) -> None:
+    """Set `managedFields`, without entries that own nothing. Mutates `body`'s metadata."""
+    body["metadata"]["managedFields"] = [
+        {
+            "manager": manager.name,
+            "operation": manager.operation,
+            "apiVersion": entry.api_version,
+            "time": entry.time,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": _encode(entry.paths),
+            **({"subresource": manager.subresource} if manager.subresource else {}),
+        }
+        for manager, entry in sorted(entries.items(), key=lambda pair: (pair[0].operation, pair[1].time, pair[0].name))
+        if entry.paths
+    ]
+    if not body["metadata"]["managedFields"]:
+        del body["metadata"]["managedFields"]
+
+
+def differs(body: Json, old: Json) -> bool:
+    """Whether ownership changed, times aside."""
+    if body["metadata"].get("managedFields") == old["metadata"].get("managedFields"):
+        return False
+    return {m: e.paths for m, e in read(body).items()} != {m: e.paths for m, e in read(old).items()}
+
+
+def check_intent(intent: Json) -> None:
+    """Raises: BadRequestError: an applied object must not speak of managedFields itself."""
+    if intent["metadata"].get("managedFields") is not None:
+        raise BadRequestError("metadata.managedFields must be nil")
+
+
+@dataclass(slots=True)
+class Applied:
+    """An applied object merged into the live one, before admission; `record` takes what admission made of it."""
+
+    body: Json
+    old: Json
+    intent: Json
+    entries: Entries
+    me: Manager
+    api_version: str
+    force: bool
+
+    def record(self, body: Json, stamp: str) -> None:
+        """Write ownership into the admitted body.
+
+        Raises: ApplyConflictError: a field that others own would change, and force was not given.
+        """
+        mine = paths(self.intent, subresource=self.me.subresource)
+        changed = {path for path in mine if _value(body, path) != _value(self.old, path)}
+        conflicts: list[tuple[str, str]] = []
+        for manager, entry in self.entries.items():
+            if manager == self.me:
+                continue
+            taken = (
+                {owned for owned in entry.paths if any(_related(owned, path) for path in changed)} if changed else set()
+            )
+            if taken and not self.force:
+                label = f"{manager.name}\n{entry.api_version}" if manager.operation == "Update" else manager.name
+                conflicts.extend((label, "." + ".".join(path)) for path in sorted(taken))
+            entry.paths -= taken
+        if conflicts:
+            raise ApplyConflictError(conflicts)
+        own = self.entries.get(self.me)
+        if own is None or own.paths != mine or own.api_version != self.api_version:
+            self.entries[self.me] = Entry(mine, self.api_version, stamp)
+        _forget_gone(self.entries, body)
+        write(body, self.entries)
+
+
+def apply(old: Json, intent: Json, manager: str, force: bool, api_version: str, subresource: str) -> Applied:
+    """Merge an applied object into the live one: what it says is set, what this manager said before and no longer says
+    is taken out unless somebody else owns it as well. Mutates neither."""
+    me = Manager(manager, "Apply", subresource)
+    entries = read(old)
+    if not entries:
+        entries = _first_entries(old, me, api_version)
+    wanted = paths(intent, subresource=subresource)
+    before = entries[me].paths if me in entries else set()
+    others = set().union(*(entry.paths for owner, entry in entries.items() if owner != me))
+    body = old
+    for path in before - wanted:
+        still = any(now[: len(path)] == path for now in wanted)
+        if not still and not any(_related(path, other) for other in others):
+            body = _without(body, path)
+    merged = _merge(body, {key: value for key, value in intent.items() if not subresource or key == subresource})
+    version = intent["metadata"].get("resourceVersion")
+    merged["metadata"] = {**merged["metadata"], "resourceVersion": version or old["metadata"]["resourceVersion"]}
+    return Applied(merged, old, intent, entries, me, api_version, force)
+
+
+def _first_entries(old: Json, me: Manager, api_version: str) -> Entries:
+    existing = paths(old)
+    created = str(old["metadata"].get("creationTimestamp", ""))
+    text = (old["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    if me.name != "kubectl" or not text:
+        return {Manager(BEFORE, "Update"): Entry(existing, str(old.get("apiVersion", "")), created)}
+    try:
+        applied = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        applied = {}
+    mine = paths(applied) & existing if isinstance(applied, dict) else set()
+    mine |= {path for path in existing if LAST_APPLIED in path}
+    return {me: Entry(mine, api_version, created)}
+
+
+def first(body: Json, intent: Json, manager: str, api_version: str, stamp: str) -> None:
+    """Write ownership of an object that an apply created. Mutates `body`."""
+    write(body, {Manager(manager, "Apply"): Entry(paths(intent), api_version, stamp)})
+
+
+def update(body: Json, old: Json, manager: str, api_version: str, subresource: str, stamp: str) -> None:
+    """Write ownership after a write that was no apply, if ownership is kept of this object at all. Mutates `body`.
+
+    A client may hand in other entries, and stops the keeping with an empty list.
+    """
+    given = body["metadata"].get("managedFields")
+    kept = old["metadata"].get("managedFields")
+    if not kept:
+        body["metadata"].pop("managedFields", None)
+        return
+    if given is not None and (not isinstance(given, list) or not any(given)):
+        del body["metadata"]["managedFields"]
+        return
+    entries = read(body if given else old)
+    was, now = paths(old), paths(body)
+    changed = {path for path in now if path not in was or _value(body, path) != _value(old, path)}
+    me = Manager(manager, "Update", subresource)
+    if changed:
+        for owner, entry in entries.items():
+            if owner != me:
+                entry.paths -= changed
+        mine = entries[me].paths if me in entries else set()
+        entries[me] = Entry(mine | changed, api_version, stamp)
+    _forget_gone(entries, body)
+    write(body, entries)
+
+
+def _forget_gone(entries: Entries, body: Json) -> None:
+    for entry in entries.values():
+        entry.paths = {path for path in entry.paths if _value(body, path) is not _MISSING}
+
+
+def _related(left: Path, right: Path) -> bool:
+    """Whether one path is, or contains, the other."""
+    shorter = min(len(left), len(right))
+    return left[:shorter] == right[:shorter]
+
+
+def _without(body: Json, path: Path) -> Json:
+    """A copy without the leaf at `path`, nor the objects that it leaves empty."""
+    head, rest = path[0], path[1:]
+    if head not in body:
+        return body
+    if rest and isinstance(body[head], dict):
+        child = _without(body[head], rest)
+        if child or not body[head]:
+            return {**body, head: child}
+    return {key: value for key, value in body.items() if key != head}
+
+
+def _merge(live: Any, intent: Any) -> Any:
+    if not isinstance(live, dict) or not isinstance(intent, dict):
+        return intent
+    result = dict(live)
+    for key, value in intent.items():
+        if value is None:
+            continue
+        result[key] = _merge(live.get(key), value)
+    return result

@@ -1,0 +1,147 @@
+"""Objects that must be there from the first start: namespaces, roles, the owner, the gateway that clients look up."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from api.auth import authorization
+from api.controllers.pods import knative_objects
+from api.resource import core_rules
+from api.wire import metadata
+from api.wire.metadata import Place
+from knoll.auth.kubeconfig import OWNER
+from knoll.auth.tenancy import OWNER_BINDING
+from knoll.config.platform import default_config_maps
+from knoll.process.settings import ApiSettings
+from knoll.store.protocol import Store
+from knoll.values.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CONFIG_MAP,
+    CORE_SERVICE,
+    ENDPOINT_SLICE,
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    Kind,
+)
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+Json = dict[str, Any]
+Action = Callable[[], None]
+log = structlog.get_logger()
+
+NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")
+GATEWAY = ("istio-system", "istio-ingressgateway")
+"""Where clients of Knative look for the ingress, whatever it really is."""
+ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
+LAST = GATEWAY
+"""A core Service that comes after everything else."""
+_RETRY_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def keep(store: Store, settings: ApiSettings, planted: Callable[[], Awaitable[None]] = _nothing) -> None:
+    """Plant, and plant again when the store has lost what it held; call `planted` each time."""
+    while True:
+        await plant(store, settings)
+        await _tried(planted)
+        with contextlib.suppress(NotFoundError):
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                with contextlib.suppress(StoreUnavailableError):
+                    await store.get(NAMESPACE.id, "", NAMESPACES[0])
+
+
+async def _tried(planted: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await planted()
+        except (ConflictError, NotFoundError, OSError, StoreUnavailableError) as error:
+            log.warning("owner's kubeconfig waits", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def plant(store: Store, settings: ApiSettings) -> None:
+    """Create what is missing and bring the gateway up to date; waits for the store as long as it takes."""
+    while True:
+        try:
+            for name in NAMESPACES:
+                await create(store, NAMESPACE, "", name, {})
+            for role in authorization.cluster_roles():
+                await put(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
+            await create(store, SERVICE_ACCOUNT, *OWNER, {})
+            await create(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
+            for body in default_config_maps():
+                name = body["metadata"]["name"]
+                await create(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
+            await _activator(store, settings)
+            await _gateway(store, settings)
+        except (StoreUnavailableError, ConflictError, NotFoundError) as error:
+            log.warning("first objects wait", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+async def create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+    """Create an object unless it is there."""
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
+    body["metadata"] = dict(body["metadata"])
+    place = Place(kind, kind.version, namespace)
+    metadata.for_create(body, place, now=time.time(), uid=str(uuid.uuid4()), suffix="")
+    if content.get("status"):
+        body["status"] = content["status"]
+    try:
+        await store.create(kind.id, core_rules.admit(body, None, kind))
+    except AlreadyExistsError:
+        return
+
+
+async def put(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+    """As `create`; what is there already is brought up to date."""
+    await create(store, kind, namespace, name, content)
+    found = await store.get(kind.id, namespace, name)
+    await store.update(kind.id, core_rules.admit({**found, **content, "metadata": found["metadata"]}, found, kind))
+
+
+def _owned() -> Json:
+    namespace, name = OWNER
+    return {
+        "roleRef": {"apiGroup": authorization.RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}],
+    }
+
+
+async def _gateway(store: Store, settings: ApiSettings) -> None:
+    namespace, name = GATEWAY
+    ports = [_port("http2", 80, settings.public_port)]
+    if settings.public_https_port:
+        ports.append(_port("https", 443, settings.public_https_port))
+    content = {
+        "spec": {"type": "LoadBalancer", "ports": ports},
+        "status": {"loadBalancer": {"ingress": [{"ip": settings.gateway_address}]}},
+    }
+    await put(store, CORE_SERVICE, namespace, name, content)
+
+
+def _port(name: str, port: int, published: int) -> Json:
+    return {"name": name, "port": port, "targetPort": published, "nodePort": published, "protocol": "TCP"}
+
+
+async def _activator(store: Store, settings: ApiSettings) -> None:
+    """Where clients of Knative look for the activator, to tell whether it is in the path."""
+    namespace, name = ACTIVATOR
+    await put(store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}})
+    found = knative_objects.activator_slice(knative_objects.Gateway(settings.gateway_address, settings.public_port))
+    labels = {knative_objects.SERVICE_NAME: name}
+    await put(store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **found})

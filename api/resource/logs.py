@@ -1,0 +1,115 @@
+"""Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from api.resource.build_pods import pod_or_build
+from api.wire.paths import Target
+from knoll.auth import process_tokens, tokens
+from knoll.builds import build_log
+from knoll.redis.encryption import PLAIN, Keyring
+from knoll.store.protocol import Store
+from knoll.values.errors import BadRequestError, RuntimeUnavailableError
+from knoll.values.kinds import BUILD_KIND, POD
+
+if TYPE_CHECKING:
+    import httpx
+
+Json = dict[str, Any]
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Subresources:
+    """Streams of text below an object."""
+
+    def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
+        self._store = store
+        self._redis = redis
+        self._autoscaler_url = autoscaler_url
+        self._keyring = keyring
+        self.closing = asyncio.Event()
+
+    @cached_property
+    def _client(self) -> "httpx.AsyncClient":
+        # Loaded and made when somebody reads a log: with the machine's certificates it takes 5 MB.
+        import httpx
+
+        return httpx.AsyncClient(base_url=self._autoscaler_url, timeout=httpx.Timeout(10.0, read=None))
+
+    async def close(self) -> None:
+        self.closing.set()
+        if "_client" in self.__dict__:
+            await self._client.aclose()
+
+    # The autoscaler answers GET /namespaces/NS/pods/NAME/log in plain text and knows the API's query parameters:
+    # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
+
+    async def log(self, request: Request, target: Target) -> StreamingResponse:
+        """Raises: NotFoundError (no such object), RuntimeUnavailableError (nobody who could tell answers)."""
+        place = target.place
+        if place.kind.id == POD.id:
+            body = await pod_or_build(self._store, place.namespace, place.name)
+        else:
+            body = await self._store.get(place.kind.id, place.namespace, place.name)
+        if body.get("kind") == BUILD_KIND.kind:
+            return StreamingResponse(self._build_log(request, body), media_type=TEXT)
+        return await self._instance_log(request, body)
+
+    async def _build_log(self, request: Request, body: Json) -> AsyncIterator[bytes]:
+        if self._redis is None:
+            return
+        follow, tail = request.query_params.get("follow", "false") == "true", request.query_params.get("tailLines", "")
+        newest = int(tail) if tail.isdigit() else None
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        async for line in build_log.read(self._redis, namespace, name, follow=follow, newest=newest):
+            if line is not None:
+                yield line.encode() + b"\n"
+            elif self.closing.is_set() or await self._finished(namespace, name):
+                return
+
+    async def _finished(self, namespace: str, name: str) -> bool:
+        """A build that ended without saying so in its log (its worker died) is not waited for."""
+        body = await self._store.get(BUILD_KIND.id, namespace, name)
+        return (body.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+    async def _instance_log(self, request: Request, body: Json) -> StreamingResponse:
+        metadata = body["metadata"]
+        path = f"/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
+        import httpx
+
+        headers = {}
+        if self._redis is not None:
+            key = await tokens.shared_key(self._redis, self._keyring)
+            headers["Authorization"] = f"Bearer {process_tokens.mint(key, time.time())}"
+        try:
+            answer = await self._client.send(
+                self._client.build_request("GET", path, params=dict(request.query_params), headers=headers),
+                stream=True,
+            )
+        except httpx.HTTPError as error:
+            raise RuntimeUnavailableError(f"the logs of instances cannot be read now: {error}") from None
+        if answer.status_code != 200:
+            text = (await answer.aread()).decode(errors="replace")[:1000]
+            await answer.aclose()
+            if answer.status_code < 500:
+                raise BadRequestError(text)
+            raise RuntimeUnavailableError(text or f"the autoscaler answered {answer.status_code}")
+
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            except httpx.HTTPError as error:
+                yield f"\nthe log was interrupted: {error or type(error).__name__}\n".encode()
+            finally:
+                await answer.aclose()
+
+        return StreamingResponse(lines(), media_type=TEXT)

@@ -1,0 +1,41 @@
+"""What clients create, held to the ResourceQuotas of its namespace."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from api.wire.metadata import Place
+from knoll.resources import quota
+from knoll.store.protocol import Store
+from knoll.values.errors import ForbiddenError
+from knoll.values.kinds import RESOURCE_QUOTA
+
+Json = dict[str, Any]
+
+
+class Quotas:
+    """Counts objects anew for each creation that a quota is about; others cost one look for quotas."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def allowing(self, place: Place, body: Json) -> AsyncIterator[None]:
+        """Create the object inside: nobody else creates one that the same quota counts meanwhile.
+
+        Raises: ForbiddenError: a quota of the namespace does not allow it.
+        """
+        kind = place.kind.id
+        asked = quota.of_object(kind, body)
+        quotas = (await self._store.list(RESOURCE_QUOTA.id, place.namespace)).items if place.namespace else []
+        if not quota.bounds(quotas, asked):
+            yield
+            return
+        async with self._one_at_a_time:
+            there = (await self._store.list(kind, place.namespace)).items
+            now = quota.total(quota.of_object(kind, one) for one in there)
+            if why := quota.refusal(quotas, now, asked, {}):
+                raise ForbiddenError(f'{kind} "{body["metadata"]["name"]}" is forbidden: {why}')
+            yield

@@ -1,0 +1,188 @@
+"""Sources on their way to a build: `POST /namespaces/NS/uploads` takes a tar, addressed by what it holds.
+
+Each namespace has a folder of its own and a bound of all that is in it: an id of one is nothing in another.
+
+An archive streams into a temporary file while its hash is computed, and appears under its id in one step. Nothing of
+its size is ever in memory.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from api.http.metrics import Metrics
+from knoll.values.errors import BadRequestError, ForbiddenError, NotFoundError, StorageFullError, TooLargeError
+
+log = structlog.get_logger()
+
+_ID = re.compile(r"sha256-[0-9a-f]{64}")
+_PART = ".part"
+_PIECE = 1024 * 1024
+ABANDONED_SECONDS = 24 * 3600
+"""Age at which the temporary file of an upload that never ended is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An archive that arrived."""
+
+    id: str
+    """`sha256-<64 hex>`, also its file's name."""
+    size: int
+    """Bytes."""
+
+
+class Uploads:
+    """The folder of uploaded archives; the builder reads it too."""
+
+    def __init__(
+        self,
+        folder: Path,
+        limit: int,
+        metrics: Metrics,
+        check: Callable[[], None] = lambda: None,
+        quota: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """
+        Args:
+            limit: bytes of one archive.
+            check: raises StorageFullError while no upload is to be taken.
+            quota: gives the bytes that a namespace may have here together; 0 is no bound.
+        """
+        self._check = check
+        self._quota = quota
+        self._folder = folder
+        self._limit = limit
+        self._metrics = metrics
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what uploads that never ended have left in it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        oldest = time.time() - ABANDONED_SECONDS
+        for path in self._folder.glob(f"*/*{_PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def find(self, namespace: str, upload_id: str) -> Upload:
+        """Raises: NotFoundError."""
+        if _ID.fullmatch(upload_id):
+            path = self._folder / namespace / upload_id
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                # It is wanted again: whoever tidies up by age must not take it.
+                os.utime(path)
+                return Upload(upload_id, size)
+        raise NotFoundError(f'uploads "{upload_id[:80]}" not found')
+
+    async def take(self, namespace: str, chunks: AsyncIterator[bytes], declared: int | None) -> Upload:
+        """Write a stream into the folder of a namespace.
+
+        Args:
+            namespace: one that exists.
+            declared: its length as the client says, if it does.
+
+        Raises:
+            TooLargeError: it is over the limit. ForbiddenError: with it, the namespace has more than its quota.
+            BadRequestError: it is empty or cut short.
+            StorageFullError: the disk is full, or nearly. In each case nothing of it is kept.
+        """
+        if declared is not None and declared > self._limit:
+            raise self._too_large(str(declared))
+        self._check()
+        folder = self._folder / namespace
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        quota = self._quota()
+        used = await asyncio.to_thread(_size, folder) if quota else 0
+        if quota:
+            _check_quota(namespace, used, declared or 0, quota)
+        handle, name = await asyncio.to_thread(tempfile.mkstemp, suffix=_PART, dir=folder)
+        part = Path(name)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                async for piece in _pieces(chunks):
+                    size += len(piece)
+                    if size > self._limit:
+                        raise self._too_large(f"more than {size - len(piece)}" if declared is None else str(declared))
+                    if quota:
+                        _check_quota(namespace, used, size, quota)
+                    await asyncio.to_thread(_add, file.fileno(), digest, piece)
+                    self._metrics.upload_bytes.inc(len(piece))
+                if not size:
+                    raise BadRequestError("the upload is empty: send a tar archive as the body of the request")
+                if declared is not None and declared != size:
+                    raise BadRequestError(f"the upload ended after {size} of {declared} bytes")
+                upload = Upload(f"sha256-{digest.hexdigest()}", size)
+                await asyncio.to_thread(_keep, file.fileno(), part, folder / upload.id)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StorageFullError(
+                f"the disk is full after {size} bytes of the upload, nothing of it was kept: make room on the disk of "
+                f"{self._folder} (KNOLL_UPLOADS_DIR); `docker builder prune` drops the cache of builds"
+            ) from error
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+        log.info("upload taken", id=upload.id, size=size)
+        return upload
+
+    def _too_large(self, size: str) -> TooLargeError:
+        return TooLargeError(
+            f"the upload is too large: {size} bytes, and the limit is {self._limit} bytes (KNOLL_MAX_UPLOAD_BYTES)"
+        )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in it, those that are being written too."""
+    total = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def _check_quota(namespace: str, used: int, size: int, quota: int) -> None:
+    if used + size > quota:
+        raise ForbiddenError(
+            f'uploads is forbidden: exceeded quota: upload-quota of the namespace "{namespace}", requested: '
+            f"{size} bytes, used: {used} bytes, limited: {quota} bytes; what no build needs goes after a day"
+        )
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces worth a trip to another thread."""
+    waiting: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _add(handle: int, digest: "hashlib._Hash", piece: bytes) -> None:
+    digest.update(piece)
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _keep(handle: int, part: Path, final: Path) -> None:
+    os.fsync(handle)
+    # The builder may run as somebody else.
+    os.fchmod(handle, 0o644)
+    part.replace(final)

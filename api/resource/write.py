@@ -1,0 +1,384 @@
+"""Creating, replacing, patching and deleting objects: read, decide in pure functions, write with compare-and-set."""
+
+import asyncio
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+
+from api.auth import pod_tokens
+from api.auth.identity import User
+from api.patch import patches, server_side_apply, strategic
+from api.resource import bootstrap
+from api.resource.admission import Admission
+from api.resource.disk_guard import Space
+from api.resource.namespaces import CONTENTS
+from api.resource.quotas import Quotas
+from api.wire import bodies, metadata
+from api.wire.metadata import Place
+from api.wire.options import DeleteOptions, Propagation, WriteOptions
+from api.wire.paths import Target
+from knoll.store.owner_gc import FOREGROUND, ORPHAN
+from knoll.store.protocol import Store
+from knoll.values.errors import (
+    AlreadyExistsError,
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PreconditionError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from knoll.values.kinds import NAMESPACE
+
+Json = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+MAX_OBJECT_BYTES = 1_500_000
+"""Bound of one stored object, as etcd's."""
+_MAX_TRIES = 100
+"""Of a write that named no resourceVersion and so must not fail for one."""
+_MAX_NAMES = 8
+"""Of generated names that turned out to be taken."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write came to."""
+
+    body: Json
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Writes:
+    """All writes of clients."""
+
+    def __init__(
+        self,
+        store: Store,
+        admission: Admission,
+        now: Callable[[], float] = time.time,
+        *,
+        space: Space | None = None,
+    ) -> None:
+        """Args: space: refuses objects while a disk is nearly full; None refuses none."""
+        self._store = store
+        self._space = space
+        self._admission = admission
+        self._now = now
+        self._quotas = Quotas(store)
+
+    async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
+        place = target.place
+        body, warnings = await _judged(parsed.large, self._admission.decode, parsed, place, options)
+        named = body["metadata"].get("name")
+        await self._check_namespace(place)
+        for attempt in range(_MAX_NAMES):
+            suffix = metadata.suffix_from(secrets.randbits(64))
+            admitted = await _judged(
+                parsed.large, self._admission.create, body, place, user, uid=str(uuid.uuid4()), suffix=suffix
+            )
+            await pod_tokens.check(self._store, place, admitted, None, user)
+            try:
+                return Written(await self._insert(place, admitted, options), True, warnings)
+            except AlreadyExistsError:
+                if named or attempt == _MAX_NAMES - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _insert(self, place: Place, body: Json, options: WriteOptions) -> Json:
+        _check_size(body)
+        if self._space:
+            self._space.check_object(place.kind, new=True)
+        async with self._quotas.allowing(place, body):
+            return await self._new(place, body, options)
+
+    async def _new(self, place: Place, body: Json, options: WriteOptions) -> Json:
+        if not options.dry_run:
+            return await self._store.create(place.kind.id, body)
+        name = body["metadata"]["name"]
+        try:
+            await self._store.get(place.kind.id, place.namespace, name)
+        except NotFoundError:
+            return body
+        raise AlreadyExistsError(f'{place.kind.id} "{name}" already exists')
+
+    async def _check_namespace(self, place: Place) -> None:
+        if not place.kind.namespaced:
+            return
+        try:
+            namespace = await self._store.get(NAMESPACE.id, "", place.namespace)
+        except NotFoundError:
+            raise NotFoundError(
+                f'namespaces "{place.namespace}" not found: create it first '
+                f"(kubectl create namespace {place.namespace})"
+            ) from None
+        if namespace["metadata"].get("deletionTimestamp"):
+            raise ForbiddenError(
+                f"unable to create new content in namespace {place.namespace} because it is being terminated"
+            )
+
+    async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """PUT. With a resourceVersion in the body only if it is the stored one; without, whatever is stored.
+
+        Raises: NotFoundError, ConflictError, and what admission refuses with.
+        """
+        body, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
+
+        def change(old: Json) -> tuple[Json, list[str]]:
+            return {**body, "metadata": dict(body["metadata"])}, warnings
+
+        return await self._change(target, change, options, user)
+
+    async def patch(self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User) -> Written:
+        """PATCH in the form that the content type names.
+
+        Raises:
+            UnsupportedMediaTypeError: not a form that this kind takes. NotFoundError, ConflictError (the patch names a
+            resourceVersion), PatchError, and what admission refuses with.
+        """
+        kind = bodies.media_type(content_type)
+        if kind == APPLY:
+            # The type says YAML, and kubectl sends JSON under it.
+            parsed = (
+                await asyncio.to_thread(bodies.parse, raw, "application/yaml")
+                if len(raw) > bodies.LARGE
+                else (bodies.parse(raw, "application/yaml"))
+            )
+            return await self._apply(target, parsed, options, user)
+        apply = self._patcher(kind, raw, target)
+
+        def change(old: Json) -> tuple[Json, list[str]]:
+            shown = {**old, "apiVersion": target.place.api_version}
+            patched = apply(shown)
+            bodies.check_depth(patched)
+            parsed = bodies.Parsed(patched)
+            return self._admission.decode(parsed, target.place, options, target.subresource)
+
+        return await self._change(target, change, options, user)
+
+    @staticmethod
+    def _patcher(kind: str, raw: bytes, target: Target) -> Callable[[Json], Any]:
+        place = target.place
+        core = place.kind.builtin
+        if kind == MERGE:
+            patch = bodies.parse_json(raw).value
+            if not isinstance(patch, dict):
+                raise BadRequestError("a merge patch must be a JSON object")
+            return lambda old: patches.merge(old, patch)
+        if kind == JSON_PATCH:
+            operations = bodies.parse_json(raw).value
+            return lambda old: patches.json_patch(old, operations)
+        if kind == STRATEGIC and core:
+            patch = bodies.parse_json(raw).value
+            if not isinstance(patch, dict):
+                raise BadRequestError("a strategic merge patch must be a JSON object")
+            return lambda old: strategic.merge(old, patch, place.kind.kind)
+        accepted = [JSON_PATCH, MERGE, *([STRATEGIC] if core else []), APPLY]
+        raise UnsupportedMediaTypeError(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        )
+
+    async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+        """Server-side apply: the object is made when there is none."""
+        intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
+        server_side_apply.check_intent(intent)
+        place = target.place
+        stamp = metadata.timestamp(self._now())
+        for _ in range(_MAX_TRIES):
+            try:
+                old = await self._store.get(place.kind.id, place.namespace, place.name)
+            except NotFoundError:
+                if target.subresource or intent["metadata"].get("uid") or intent["metadata"].get("resourceVersion"):
+                    raise
+                try:
+                    return await self._apply_new(target, intent, warnings, options, user)
+                except AlreadyExistsError:
+                    continue
+            metadata.same_object(intent["metadata"], old["metadata"], place)
+            merged = server_side_apply.apply(
+                old, intent, options.manager, options.force, place.api_version, target.subresource
+            )
+
+            def record(body: Json, merged: server_side_apply.Applied = merged) -> None:
+                merged.record(body, stamp)
+
+            try:
+                return await self._commit(target, old, (merged.body, warnings), options, user, record)
+            except PreconditionError:
+                raise
+            except ConflictError:
+                if intent["metadata"].get("resourceVersion"):
+                    raise
+                continue
+        raise _busy(place)
+
+    async def _apply_new(
+        self, target: Target, intent: Json, warnings: list[str], options: WriteOptions, user: User
+    ) -> Written:
+        place = target.place
+        await self._check_namespace(place)
+        body = {**intent, "metadata": {**intent["metadata"], "name": place.name}}
+        admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix="")
+        await pod_tokens.check(self._store, place, admitted, None, user)
+        server_side_apply.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(self._now()))
+        return Written(await self._insert(place, admitted, options), True, warnings)
+
+    async def _change(
+        self,
+        target: Target,
+        change: Callable[[Json], tuple[Json, list[str]]],
+        options: WriteOptions,
+        user: User,
+    ) -> Written:
+        """Read, change, write; again when somebody wrote in between and the change did not say which state it is of."""
+        place = target.place
+        stamp = metadata.timestamp(self._now())
+        for _ in range(_MAX_TRIES):
+            old = await self._store.get(place.kind.id, place.namespace, place.name)
+            changed = change(old)
+            version = changed[0]["metadata"].get("resourceVersion")
+            wanted = isinstance(version, str) and version not in ("", old["metadata"]["resourceVersion"])
+            if wanted:
+                raise _conflict(place)
+
+            def record(body: Json, old: Json = old) -> None:
+                server_side_apply.update(body, old, options.manager, place.api_version, target.subresource, stamp)
+
+            try:
+                return await self._commit(target, old, changed, options, user, record)
+            except PreconditionError:
+                raise
+            except ConflictError:
+                continue
+        raise _busy(place)
+
+    async def _commit(
+        self,
+        target: Target,
+        old: Json,
+        changed: tuple[Json, list[str]],
+        options: WriteOptions,
+        user: User,
+        record: Callable[[Json], None],
+    ) -> Written:
+        place = target.place
+        body, warnings = changed
+        if target.subresource == "status":
+            admitted = self._admission.status(body, old, place)
+        else:
+            large = len(orjson.dumps(body)) > bodies.LARGE
+            admitted = await _judged(large, self._admission.update, body, old, place, user)
+            await pod_tokens.check(self._store, place, admitted, old, user)
+        record(admitted)
+        written = Written(old, warnings=warnings)
+        if metadata.same(admitted, old) and not server_side_apply.differs(admitted, old):
+            return written
+        admitted["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        _check_size(admitted)
+        if self._space and not admitted["metadata"].get("deletionTimestamp"):
+            self._space.check_object(place.kind, new=False)
+        written.body = admitted if options.dry_run else await self._store.update(place.kind.id, admitted)
+        return written
+
+    async def delete(self, target: Target, options: DeleteOptions) -> Json:
+        """Delete one object; returns its last state, with a deletionTimestamp while finalizers hold it.
+
+        Raises: NotFoundError, ConflictError (a precondition does not hold).
+        """
+        place = target.place
+        resource = place.kind.id
+        for _ in range(_MAX_TRIES):
+            old = await self._store.get(resource, place.namespace, place.name)
+            _preconditions(old, options, place)
+            if place.kind is NAMESPACE and place.name in bootstrap.NAMESPACES:
+                raise ForbiddenError(f'namespaces "{place.name}" is forbidden: this namespace may not be deleted')
+            if options.dry_run:
+                return old
+            if not await self._held(old, place, options.propagation):
+                continue
+            return await self._store.delete(
+                resource, place.namespace, place.name, uid=old["metadata"]["uid"], version=options.version
+            )
+        raise _busy(place)
+
+    async def delete_all(self, target: Target, found: list[Json], options: DeleteOptions) -> list[Json]:
+        """Delete each of these objects that is still there; returns their last states."""
+        gone = []
+        for body in found:
+            place = replace(
+                target.place, name=body["metadata"]["name"], namespace=body["metadata"].get("namespace", "")
+            )
+            try:
+                gone.append(await self.delete(Target(place), options))
+            except NotFoundError:
+                continue
+        return gone
+
+    async def _held(self, old: Json, place: Place, propagation: Propagation) -> bool:
+        """Let an object that others must go with, or before, be held; False when somebody wrote it meanwhile."""
+        wanted = []
+        if place.kind is NAMESPACE:
+            wanted.append(CONTENTS)
+        if propagation != "Background" and await self._store.owned_by(old["metadata"]["uid"]):
+            wanted.append(FOREGROUND if propagation == "Foreground" else ORPHAN)
+        held = old["metadata"].get("finalizers") or []
+        missing = [finalizer for finalizer in wanted if finalizer not in held]
+        if not missing or old["metadata"].get("deletionTimestamp"):
+            return True
+        old["metadata"]["finalizers"] = [*held, *missing]
+        if place.kind is NAMESPACE:
+            old["status"] = {**old.get("status", {}), "phase": "Terminating"}
+        try:
+            await self._store.update(place.kind.id, old)
+        except ConflictError:
+            return False
+        return True
+
+
+async def _judged(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Decide here, or in another thread when that takes so long that others would notice."""
+    return await asyncio.to_thread(decide, *args, **kwargs) if large else decide(*args, **kwargs)
+
+
+def _preconditions(old: Json, options: DeleteOptions, place: Place) -> None:
+    found = old["metadata"]
+    for field_name, wanted in (("uid", options.uid), ("resourceVersion", options.version)):
+        if wanted and wanted != found.get(field_name):
+            label = "UID" if field_name == "uid" else "ResourceVersion"
+            raise ConflictError(
+                f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": Precondition failed: {label} in '
+                f"precondition: {wanted[:80]}, {label} in object meta: {found.get(field_name)}"
+            )
+
+
+def _conflict(place: Place) -> ConflictError:
+    return ConflictError(
+        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": the object has been modified; please apply '
+        "your changes to the latest version and try again"
+    )
+
+
+def _busy(place: Place) -> ConflictError:
+    return ConflictError(
+        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": it is written too often; try again later'
+    )
+
+
+def _check_size(body: Json) -> None:
+    size = len(orjson.dumps(body))
+    if size > MAX_OBJECT_BYTES:
+        raise TooLargeError(f"the object is too large: limit is {MAX_OBJECT_BYTES} bytes, this one is {size}")

@@ -1,0 +1,1 @@
+"""What clients can discover: groups, resources, OpenAPI documents."""

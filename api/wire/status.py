@@ -1,0 +1,170 @@
+"""Errors as Kubernetes `Status` objects: the one place where the API turns an error into an answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.responses import PlainTextResponse, Response
+
+from knoll.values import errors
+from knoll.values.kinds import Kind
+
+Json = dict[str, Any]
+
+JSON_TYPE = "application/json"
+RETRY_SECONDS = 1
+"""After which a client that was refused for the sake of others may ask again. Source: Kubernetes, `tooManyRequests`."""
+
+
+class PatchError(errors.KnollError):
+    """A patch that is well-formed and cannot be applied to this object (RFC 5789 §2.2: 422)."""
+
+    code, reason = 422, "Invalid"
+
+
+class FutureVersionError(errors.KnollError):
+    """The wanted resource version is newer than any that exists: the client talks to another incarnation."""
+
+    code, reason = 504, "Timeout"
+
+
+class UnknownPathError(errors.NotFoundError):
+    """No such path or API group. Answered as kube-apiserver does, not with a Status: clients tell by that whether a
+    group is not installed (kn: "no or newer Knative Eventing API found")."""
+
+
+class UnknownResourceError(errors.NotFoundError):
+    """A group that is served has no such resource or subresource."""
+
+    def __init__(self, subject: "Subject | None" = None) -> None:
+        """Args: subject: the object whose subresource it is."""
+        self.subject = subject
+        super().__init__("the server could not find the requested resource")
+
+
+class ApplyConflictError(errors.KnollError):
+    """Server-side apply would take fields that other managers own."""
+
+    code, reason = 409, "Conflict"
+
+    def __init__(self, conflicts: Sequence[tuple[str, str]]) -> None:
+        """Args: conflicts: (manager, field path) pairs, at least one."""
+        self.conflicts = tuple(conflicts)
+        managers = sorted({manager for manager, _ in conflicts})
+        if len(conflicts) == 1:
+            text = f"Apply failed with 1 conflict: conflict with {_quoted(managers[0])}: {conflicts[0][1]}"
+        else:
+            lines = []
+            for manager in managers:
+                lines.append(f"conflicts with {_quoted(manager)}:")
+                lines.extend(f"- {path}" for owner, path in conflicts if owner == manager)
+            text = f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines)
+        super().__init__(text)
+
+
+def _quoted(manager: str) -> str:
+    name, _, version = manager.partition("\n")
+    return f'"{name}" using {version}' if version else f'"{name}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a request is about, as far as its path says."""
+
+    kind: Kind
+    name: str = ""
+
+
+def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
+    """The `Status` for `error`; details name the subject when the path named one."""
+    status: Json = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": _bounded(str(error) or error.reason),
+        "reason": error.reason,
+        "code": error.code,
+    }
+    details: Json = {}
+    if isinstance(error, UnknownResourceError):
+        # Clients read the details of such an answer without looking whether there are any (`kubectl debug`).
+        subject = subject or error.subject
+        status["details"] = {}
+    if subject is not None:
+        details = {"name": subject.name, "group": subject.kind.group, "kind": subject.kind.plural}
+        if error.code == 422 and isinstance(error, errors.InvalidResourceError):
+            details["kind"] = subject.kind.kind
+            status["message"] = _bounded(_invalid_message(error, subject))
+        details = {key: value for key, value in details.items() if value}
+    causes = _causes(error)[:_MAX_CAUSES]
+    if causes:
+        details["causes"] = causes
+    if error.code == 429:
+        details["retryAfterSeconds"] = RETRY_SECONDS
+    if details:
+        status["details"] = details
+    return status
+
+
+_MAX_MESSAGE = 16 * 1024
+_MAX_CAUSES = 100
+
+
+def _bounded(message: str) -> str:
+    """A body with very many problems must not make an answer that is larger still."""
+    if len(message) <= _MAX_MESSAGE:
+        return message
+    return f"{message[:_MAX_MESSAGE]}… and {len(message) - _MAX_MESSAGE} characters more"
+
+
+def _invalid_message(error: errors.InvalidResourceError, subject: Subject) -> str:
+    kind = subject.kind
+    of = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    problems = [str(cause) for cause in error.causes]
+    listed = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+    return f'{of} "{subject.name}" is invalid: {listed}'
+
+
+def _causes(error: errors.KnollError) -> list[Json]:
+    if isinstance(error, ApplyConflictError):
+        return [
+            {"reason": "FieldManagerConflict", "message": f"conflict with {_quoted(manager)}", "field": path}
+            for manager, path in error.conflicts
+        ]
+    if isinstance(error, errors.InvalidResourceError):
+        return [
+            {"reason": "FieldValueInvalid", "message": str(cause), "field": path}
+            for cause in error.causes
+            for path in cause.paths
+        ]
+    return []
+
+
+def success(kind: Kind, name: str, uid: str) -> Json:
+    """The `Status` that answers a deletion after which the object is gone."""
+    details = {"name": name, "group": kind.group, "kind": kind.plural, "uid": uid}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {key: value for key, value in details.items() if value},
+    }
+
+
+def respond(error: errors.KnollError, subject: Subject | None = None) -> Response:
+    """The HTTP answer for `error`."""
+    if isinstance(error, UnknownPathError):
+        return PlainTextResponse("404 page not found\n", 404, {"X-Content-Type-Options": "nosniff"})
+    return Response(orjson.dumps(failure(error, subject)), error.code, _HEADERS.get(error.code), JSON_TYPE)
+
+
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    # Otherwise the rest of a body that nobody wants would still be read, however long it is.
+    413: {"Connection": "close"},
+    429: {"Retry-After": str(RETRY_SECONDS)},
+    503: {"Retry-After": "1"},
+}

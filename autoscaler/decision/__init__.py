@@ -1,0 +1,1 @@
+"""Decisions about scale, capacity, idle instances and rollback. Pure."""

@@ -1,0 +1,88 @@
+"""How a Revision's requests end, over a window; and whether a new one does worse than the one before it. Pure."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from knoll.messages.reports import latency_bounds
+from knoll.resources.annotations.rollback import RollbackPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of the requests of a time."""
+
+    answers: int = 0
+    errors: int = 0
+    """Of them, those with a status of 500 to 599."""
+    latency: Mapping[int, int] = field(default_factory=dict)
+    """Bucket, as in `reports.latency_bucket`, to answers."""
+
+    @property
+    def error_percent(self) -> float:
+        return 100.0 * self.errors / self.answers if self.answers else 0.0
+
+    def percentile(self, percent: int) -> float:
+        """Seconds within which that share of requests ended; interpolated within a bucket, 0 without requests."""
+        rank, below = sum(self.latency.values()) * percent / 100, 0
+        for bucket in sorted(self.latency):
+            count = self.latency[bucket]
+            if below + count >= rank:
+                low, high = latency_bounds(bucket)
+                return low + (high - low) * (rank - below) / count
+            below += count
+        return 0.0
+
+
+class Outcomes:
+    """The outcomes of the last `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rows: deque[tuple[float, Outcome]] = deque()
+
+    def record(self, at: float, outcome: Outcome) -> None:
+        """Take in what came since the record before; `at` never goes back."""
+        if outcome.answers:
+            self._rows.append((at, outcome))
+        while self._rows and at - self._rows[0][0] > self._seconds:
+            self._rows.popleft()
+
+    def over(self, now: float, seconds: float) -> Outcome:
+        """The sum of the last seconds."""
+        answers = errors = 0
+        latency: dict[int, int] = {}
+        for at, row in self._rows:
+            if now - at <= seconds:
+                answers, errors = answers + row.answers, errors + row.errors
+                for bucket, count in row.latency.items():
+                    latency[bucket] = latency.get(bucket, 0) + count
+        return Outcome(answers, errors, latency)
+
+
+def judge(policy: RollbackPolicy, new: Outcome, old: Outcome, name: str) -> str:
+    """Say what is worse about a new Revision, with both figures; empty when nothing is, or nothing can be said yet.
+
+    Without answers enough of the old one, it is taken to have had no errors, and latency is not compared.
+
+    Args:
+        name: of the old Revision.
+    """
+    if new.answers < policy.requests:
+        return ""
+    known = old.answers >= policy.requests
+    before = old.error_percent if known else 0.0
+    if policy.error_points is not None and new.error_percent > before + policy.error_points:
+        against = f"{before:.1f} % of {old.answers}" if known else f"too few ({old.answers}) to count"
+        return (
+            f"{new.error_percent:.1f} % of {new.answers} requests failed, against {against} of {name}; "
+            f"{policy.error_points:g} points more are allowed"
+        )
+    for percent, factor in policy.latency if known else ():
+        slow, base = new.percentile(percent), old.percentile(percent)
+        if base > 0 and slow > base * factor:
+            return (
+                f"its p{percent} is {slow * 1000:.0f} ms over {new.answers} requests, against {base * 1000:.0f} ms "
+                f"over {old.answers} of {name}; {factor:g} times as much is allowed"
+            )
+    return ""

@@ -1,0 +1,1 @@
+"""One instance from its start to its end."""

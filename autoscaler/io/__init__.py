@@ -1,0 +1,1 @@
+"""What the autoscaler receives, publishes and shows."""

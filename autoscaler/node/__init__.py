@@ -1,0 +1,1 @@
+"""What one machine does for its instances: isolation, images."""

@@ -1,0 +1,90 @@
+"""The sandbox's image on the engine: made when it is missing, looked into before it is used, used by its id.
+
+Its name is for people. A user who may tag images on the engine can make the name stand for another image.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from autoscaler.runtime.docker import pause_image
+from autoscaler.runtime.docker.engine import Engine, EngineError
+from knoll.values.errors import ImageError
+
+log = structlog.get_logger()
+
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def is_ours(told: Mapping[str, Any], layer: bytes) -> bool:
+    """Whether an image holds our programs and nothing else, and starts the first of them. Pure.
+
+    Args:
+        told: what the engine says of the image.
+        layer: the tar archive that it is made of.
+    """
+    config = told.get("Config") or {}
+    return (
+        (told.get("RootFS") or {}).get("Layers") == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+        and config.get("Entrypoint") == ["/pause"]
+        and not config.get("Cmd")
+        and config.get("User") == pause_image.USER
+        and config.get("Labels") == {pause_image.LABEL: pause_image.VERSION}
+        and not config.get("Volumes")
+        and not config.get("OnBuild")
+    )
+
+
+class OwnImage:
+    """The image of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._id = ""
+
+    async def id(self) -> str:
+        """Id of the image, which is on the engine.
+
+        Raises:
+            ImageError: the engine's architecture is neither amd64 nor arm64, or it does not keep what it is given.
+            EngineError, RuntimeUnavailableError: the engine refuses, or is away.
+        """
+        if not self._id:
+            self._id = await self._ensure()
+        return self._id
+
+    def forget(self) -> None:
+        """The engine was away, or said that it has no such image any more."""
+        self._id = ""
+
+    async def _ensure(self) -> str:
+        reported = str((await self._engine.get("/version"))["Arch"])
+        architecture = _ARCHITECTURES.get(reported)
+        if architecture is None:
+            raise ImageError(
+                f"no sandbox image for the engine's architecture {reported}; there is one for amd64 and arm64"
+            )
+        layer = pause_image.layer(architecture)
+        present = await self._look()
+        if present and is_ours(present, layer):
+            return str(present["Id"])
+        if present:
+            log.warning("image replaced", image=pause_image.REFERENCE, why="it does not hold what it should")
+        repository, _, tag = pause_image.REFERENCE.partition(":")
+        query = {"fromSrc": "-", "repo": repository, "tag": tag, "platform": f"linux/{architecture}"}
+        await self._engine.post("/images/create", layer, {**query, "changes": pause_image.CHANGES})
+        made = await self._look()
+        if not made or not is_ours(made, layer):
+            raise ImageError(f"the engine's image {pause_image.REFERENCE} does not hold what was put into it")
+        return str(made["Id"])
+
+    async def _look(self) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = await self._engine.get(f"/images/{pause_image.REFERENCE}/json")
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise ImageError(f"image {pause_image.REFERENCE} cannot be looked up: {error}") from error
+        return found

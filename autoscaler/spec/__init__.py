@@ -1,0 +1,1 @@
+"""From a Revision to what its instances run: containers, variables, volumes."""

@@ -1,0 +1,1 @@
+"""One build: from a Build object to an image."""

@@ -1,0 +1,1 @@
+"""Images: look-ups, pins, access of namespaces, layers."""

@@ -1,0 +1,140 @@
+"""What a namespace may use of the engine's images and which registries it may ask, as it is decided now."""
+
+import socket
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from typing import TypeVar
+
+import structlog
+
+from builder.images.built import Built, BuiltImages, canonical
+from knoll.auth.tenancy import has_tenants
+from knoll.config import deployment, security
+from knoll.config.deployment import DeploymentConfig
+from knoll.config.security import SecurityConfig
+from knoll.store.protocol import Json, Store
+from knoll.values import kinds
+from knoll.values.destinations import INTERNAL_ADDRESS, Address, Destinations, host_problem, literal
+from knoll.values.errors import ImageError, InvalidConfigError, NotFoundError
+from knoll.values.image_reference import parse_image
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+log = structlog.get_logger()
+
+Config = TypeVar("Config")
+Resolve = Callable[[str], Collection[Address]]
+"""Gives all addresses of a name."""
+
+EVERYTHING = Destinations(everything=True)
+NOTHING = Destinations()
+
+
+def resolved(host: str) -> Collection[Address]:
+    """All addresses of a name; none when it has none. Blocks."""
+    try:
+        return {ip_address(str(entry[4][0]).partition("%")[0]) for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one namespace may use."""
+
+    tenants: bool = False
+    """Whether there are users beside the owner."""
+    built: Built = field(default_factory=Built)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+
+    def may_use_local(self, reference: str) -> bool:
+        """Whether the engine's image of that name may be used, if no Build of another namespace made it."""
+        patterns = self.security.local_images
+        if patterns is None:
+            return not self.tenants
+        return any(fnmatchcase(canonical(reference), _with_tag(pattern)) for pattern in patterns)
+
+    def may_use_id(self, image_id: str) -> bool:
+        """Whether no Build of another namespace made the image; with a single user that does not matter."""
+        return not self.tenants or image_id not in self.built.others
+
+    @property
+    def registries(self) -> Destinations:
+        """Registries in internal ranges that may be asked."""
+        allowed = self.security.registry_destinations
+        if allowed is not None:
+            return allowed
+        return NOTHING if self.tenants else EVERYTHING
+
+    def check_registry(self, reference: str, resolve: Resolve = resolved) -> None:
+        """Refuse a registry that must not be asked. Blocks: the host is resolved.
+
+        Raises: ImageError.
+        """
+        host = registry_host(reference)
+        problem = refusal(host, self.registries, resolve) if host else ""
+        if problem:
+            raise ImageError(
+                f'image "{reference}": the registry {problem}, '
+                "unless registry-destinations in config-security allows it"
+            )
+
+
+def refusal(host: str, allowed: Destinations, resolve: Resolve = resolved) -> str:
+    """Why a host must not be asked, as it is written and as it resolves now; empty when it may be. Blocks."""
+    problem = host_problem(host, allowed)
+    if problem or literal(host) is not None or allowed.allow_name(host):
+        return problem
+    addresses = resolve(host)
+    if not addresses:
+        return "must have an address"
+    return "" if allowed.allow_all(host, addresses) else INTERNAL_ADDRESS
+
+
+def is_near(reference: str) -> bool:
+    """Whether an image's registry is in an internal range, where the engine gets and BuildKit does not. Blocks."""
+    host = registry_host(reference)
+    return bool(host) and refusal(host, NOTHING) == INTERNAL_ADDRESS
+
+
+def _with_tag(pattern: str) -> str:
+    """A pattern without a tag stands for all tags."""
+    return pattern if pattern == "*" or ":" in pattern.rpartition("/")[2] else f"{pattern}:*"
+
+
+def registry_host(reference: str) -> str:
+    """Host of an image's registry without port; empty for Docker Hub."""
+    registry = parse_image(reference).registry
+    host, colon, port = registry.rpartition(":")
+    return host if colon and port.isdigit() else registry
+
+
+async def access_of(store: Store, built: BuiltImages, namespace: str) -> Access:
+    """Read what counts for a namespace now. Raises: StoreUnavailableError."""
+    return Access(
+        tenants=has_tenants(
+            (await store.list(kinds.ROLE_BINDING.id)).items,
+            [item["metadata"]["name"] for item in (await store.list(kinds.CLUSTER_ROLE_BINDING.id)).items],
+        ),
+        built=await built.of(namespace),
+        deployment=_parsed(await _data(store, deployment.NAME), deployment.parse, DeploymentConfig()),
+        security=_parsed(await _data(store, security.NAME), security.parse, SecurityConfig()),
+    )
+
+
+async def _data(store: Store, name: str) -> Json:
+    try:
+        return (await store.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name)).get("data") or {}
+    except NotFoundError:
+        return {}
+
+
+def _parsed(data: Mapping[str, str], parse: Callable[[Mapping[str, str]], Config], default: Config) -> Config:
+    """The defaults for what cannot be read: it was looked at when it was written."""
+    try:
+        return parse(data)
+    except InvalidConfigError as error:
+        log.warning("configuration ignored", problem=str(error))
+        return default

@@ -1,0 +1,107 @@
+"""What the Builds of each namespace made: names that count in that namespace alone, and the ids behind them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from knoll.redis import keys
+from knoll.redis.client import answering
+from knoll.resources.validation.reserved_images import BUILT_PREFIX
+from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
+
+
+class BuiltImage(msgspec.Struct, frozen=True):
+    """An image that a Build made, successfully."""
+
+    tag: str
+    """As `canonical` writes it."""
+    id: str
+    """`sha256:<64 hex>`."""
+    made: float
+    """Epoch seconds."""
+    plain: bool = False
+    """Whether the engine got it under its own name too, for use outside of the platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What Builds of a namespace made, and of the others."""
+
+    images: tuple[BuiltImage, ...] = ()
+    others: frozenset[str] = field(default_factory=frozenset)
+    """Ids that Builds of other namespaces made and none of this one."""
+
+    def newest(self, reference: str) -> BuiltImage | None:
+        """The image that a name stands for in the namespace."""
+        name = canonical(reference)
+        return max((image for image in self.images if image.tag == name), key=lambda image: image.made, default=None)
+
+    def has(self, image_id: str) -> bool:
+        """Whether a Build of the namespace made the image."""
+        return any(image.id == image_id for image in self.images)
+
+
+def canonical(reference: str) -> str:
+    """A reference without digest so that equal names are equal texts: `shop`, `docker.io/library/shop:latest`."""
+    image = parse_image(reference)
+    registry = "" if image.registry in ("docker.io", DEFAULT_REGISTRY, "registry-1.docker.io") else image.registry
+    path = image.path if registry else image.path.removeprefix("library/")
+    return f"{registry}/{path}:{image.tag or 'latest'}" if registry else f"{path}:{image.tag or 'latest'}"
+
+
+def engine_name(platform: str, namespace: str, image_id: str) -> str:
+    """The name under which the engine keeps a namespace's image."""
+    return f"{BUILT_PREFIX}/{platform}/{namespace}:{image_id.removeprefix('sha256:')[:32]}"
+
+
+class BuiltImages:
+    """The record in Redis. An entry is there only while the engine has the image."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+
+    async def record(self, namespace: str, image: BuiltImage) -> None:
+        """Add an image that the engine has under `engine_name`."""
+        with answering():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.sadd(keys.NAMESPACES_WITH_IMAGES, namespace)
+                pipe.hset(keys.built_images(namespace), _field(image), msgspec.json.encode(image))
+                await pipe.execute()
+
+    async def forget(self, namespace: str, images: Iterable[BuiltImage]) -> None:
+        """Remove entries; the engine has the images no more, or is to keep them for others."""
+        fields = [_field(image) for image in images]
+        if fields:
+            with answering():
+                await self._redis.hdel(keys.built_images(namespace), *fields)
+
+    async def of(self, namespace: str) -> Built:
+        """What counts for a namespace."""
+        everything = await self.all()
+        own = everything.get(namespace, ())
+        ids = {image.id for image in own}
+        foreign = {image.id for other, images in everything.items() if other != namespace for image in images}
+        return Built(tuple(own), frozenset(foreign - ids))
+
+    async def all(self) -> Mapping[str, tuple[BuiltImage, ...]]:
+        """Every image by namespace."""
+        with answering():
+            members: Any = await self._redis.smembers(keys.NAMESPACES_WITH_IMAGES)
+            names = sorted(name.decode() for name in members)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.built_images(name))
+                values = await pipe.execute()
+        decoder = msgspec.json.Decoder(BuiltImage)
+        return {
+            name: tuple(decoder.decode(value) for value in listed.values())
+            for name, listed in zip(names, values, strict=True)
+            if listed
+        }
+
+
+def _field(image: BuiltImage) -> str:
+    return f"{image.tag} {image.id}"

@@ -1,0 +1,1 @@
+"""Clean-up of images and caches, and recovery of jobs."""

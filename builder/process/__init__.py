@@ -1,0 +1,1 @@
+"""The builder's processes and the entry point of its jobs."""

@@ -1,0 +1,1 @@
+"""Tokens, kubeconfigs, credentials for registries and for Redis."""

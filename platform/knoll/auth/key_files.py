@@ -1,0 +1,141 @@
+"""The folders of keys: each process's password for Redis, and the keys that encrypt Secrets, made at the first start.
+
+`FOLDER/PROCESS/` holds what one process needs and nothing of the others, so that each can be given its own folder
+alone; `FOLDER/redis/users.acl` is what Redis reads. A process finds its folder by `KNOLL_KEYS_DIR`.
+
+`python -m knoll.auth.key_files FOLDER` makes what is missing; Compose does so before everything else.
+"""
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from knoll.redis import encryption
+from knoll.values.errors import KnollError
+
+PASSWORD = "redis-password"  # noqa: S105 - the name of a file
+SECRETS = "secrets.keys"
+"""Keyring of Secrets and of the key that signs tokens."""
+GATEWAY = "gateway.keys"
+"""Keyring of the certificates that the data path is given."""
+ACL = Path("redis", "users.acl")
+"""Users of Redis, relative to the folder."""
+_LOADER = Path("redis", PASSWORD)
+HOLDERS: Mapping[str, tuple[str, ...]] = {SECRETS: ("api", "builder", "autoscaler"), GATEWAY: ("api", "activator")}
+"""Which processes have which keyring, the one that is copied to the others first."""
+_PASSWORD_BYTES = 32
+
+
+class KeyFilesError(KnollError):
+    """The folder of keys cannot be used; the message names the file."""
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Make what is missing, keep what is there; returns the passwords by process.
+
+    Raises: KeyFilesError.
+    """
+    from knoll.auth import redis_acl
+
+    with _naming(folder):
+        passwords = {process: _password(folder / process / PASSWORD) for process in redis_acl.PROCESSES}
+        passwords[redis_acl.LOADER] = _password(folder / _LOADER)
+        for name in HOLDERS:
+            keep(folder, name, keyring(folder, name) or (encryption.Key.fresh(),))
+        # Redis may run as another user. The file holds hashes of random passwords, which nothing can be done with.
+        _write(folder / ACL, redis_acl.acl_file(passwords).encode(), 0o644)
+    return passwords
+
+
+def keyring(folder: Path, name: str) -> tuple[encryption.Key, ...]:
+    """The keys of `SECRETS` or `GATEWAY`, empty when there are none. Raises: KeyFilesError."""
+    for process in HOLDERS[name]:
+        path = folder / process / name
+        with _naming(path):
+            if path.exists():
+                return encryption.load(path.read_bytes())
+    return ()
+
+
+def keep(folder: Path, name: str, keys: Sequence[encryption.Key]) -> None:
+    """Give every holder of a keyring these keys. Raises: KeyFilesError."""
+    content = encryption.dump(keys)
+    for process in HOLDERS[name]:
+        path = folder / process / name
+        with _naming(path):
+            if not path.exists() or path.read_bytes() != content:
+                _write(path, content, 0o600)
+
+
+def _password(path: Path) -> str:
+    if path.exists() and (kept := path.read_text().strip()):
+        return kept
+    made = secrets.token_urlsafe(_PASSWORD_BYTES)
+    _write(path, f"{made}\n".encode(), 0o600)
+    return made
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Put a file in its place whole, and on the disk before it is used."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if path.parent.name == ACL.parent.name else 0o700)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise KeyFilesError(f"{getattr(error, 'filename', None) or path}: {error}") from error
+
+
+def main() -> None:
+    """Entry point of `python -m knoll.auth.key_files`."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m knoll.auth.key_files FOLDER")
+    folder = Path(sys.argv[1])
+    try:
+        before = (folder / ACL).read_bytes() if (folder / ACL).exists() else b""
+        passwords = prepare(folder)
+    except (KnollError, OSError) as error:
+        sys.exit(str(error))
+    if before and (folder / ACL).read_bytes() != before:
+        _load_users(os.environ.get("KNOLL_REDIS_URL", ""), passwords)
+
+
+def _load_users(url: str, passwords: Mapping[str, str]) -> None:
+    """Tell a Redis that runs already of another release's users; one that is started later reads them by itself."""
+    from redis import Redis
+    from redis.exceptions import AuthenticationError, RedisError
+    from redis.exceptions import ConnectionError as RedisConnectionError
+
+    from knoll.auth import redis_acl
+
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return
+    user, password = redis_acl.LOADER, passwords[redis_acl.LOADER]
+    try:
+        with Redis(parts.hostname, parts.port or 6379, username=user, password=password, socket_timeout=5) as redis:
+            redis.acl_load()
+    except RedisConnectionError as error:
+        if isinstance(error, AuthenticationError):
+            print(f"Redis is to be restarted, so that it knows its users: {error}", file=sys.stderr)  # noqa: T201
+        # It does not run, and reads the file when it is started.
+    except (RedisError, OSError) as error:
+        print(f"Redis is to be restarted, so that it reads {ACL}: {error}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Kubeconfig files: how kubectl, kn and every Kubernetes client find the API and say who they are. Pure."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+Json = dict[str, Any]
+
+NAME = "knoll"
+OWNER = (SYSTEM_NAMESPACE, "owner")
+"""ServiceAccount of whoever set the platform up; it may do everything."""
+CLUSTER_INFO = ("kube-public", "cluster-info")
+"""ConfigMap whose `kubeconfig` says to whoever may read it where the API is and whom to trust.
+
+Source: Kubernetes, bootstrap tokens (`kubeadm`).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where an API is, and whom to trust there."""
+
+    server: str
+    authority: str
+    """PEM; empty for whom the machine trusts."""
+
+    @classmethod
+    def of(cls, found: Json) -> "Cluster":
+        """That of a kubeconfig's only cluster."""
+        cluster = found["clusters"][0]["cluster"]
+        return cls(cluster["server"], base64.b64decode(cluster.get("certificate-authority-data", "")).decode())
+
+
+def document(server: str, authority: str = "", token: str = "", namespace: str = "default", user: str = NAME) -> Json:
+    """A kubeconfig with one context.
+
+    Args:
+        authority: PEM of the certificates to trust; without it, those of the machine.
+        token: bearer token; without it, the client says nothing of who it is.
+    """
+    cluster: Json = {"server": server}
+    if authority:
+        cluster["certificate-authority-data"] = base64.b64encode(authority.encode()).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": NAME, "cluster": cluster}],
+        "users": [{"name": user, "user": {"token": token} if token else {}}],
+        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": user, "namespace": namespace}}],
+        "current-context": NAME,
+    }

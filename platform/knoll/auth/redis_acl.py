@@ -1,0 +1,179 @@
+"""Which process may do what in Redis: the one table of rights, and the users made from it. Pure.
+
+Each process logs in as a user of its own name that reaches the keys and channels below and nothing else. A key that is
+added to `keys.py` must be added here (a test compares), or the process that uses it is refused (`NOPERM`).
+
+Source: Redis, "ACL": https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from knoll.messages import builds
+from knoll.messages.instances import INSTANCES
+from knoll.messages.routing import ROUTING
+from knoll.messages.scale import ENDPOINTS, SCALE
+from knoll.redis import keys
+from knoll.tables.gateway_objects import GATEWAY_OBJECTS
+from knoll.values import kinds
+
+API, BUILDER, AUTOSCALER, ACTIVATOR = "api", "builder", "autoscaler", "activator"
+PROCESSES = (API, BUILDER, AUTOSCALER, ACTIVATOR)
+LOADER = "keys"
+"""User that may only make Redis read the file of users again."""
+HEALTH = "health"
+"""User without a password that may only say its name and PING: for health checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Who may reach the keys, or the channels, of one pattern."""
+
+    pattern: str
+    writers: frozenset[str] = frozenset()
+    """Processes that read and change it; of a channel, those that publish or subscribe."""
+    readers: frozenset[str] = frozenset()
+    """Processes that read it alone; a channel has none."""
+    channel: bool = False
+
+
+def _key(pattern: str, writers: Iterable[str], readers: Iterable[str] = ()) -> Right:
+    return Right(pattern, frozenset(writers), frozenset(readers))
+
+
+def _channel(pattern: str, users: Iterable[str]) -> Right:
+    return Right(pattern, frozenset(users), channel=True)
+
+
+def _table(name: str, writers: Iterable[str], followers: Iterable[str]) -> tuple[Right, ...]:
+    """A replicated table: followers read it, and say what they have applied."""
+    writers, followers = frozenset(writers), frozenset(followers)
+    content = (keys.table(name), keys.table_version(name), keys.table_changes(name))
+    return (
+        *(_key(key, writers, followers - writers) for key in content),
+        _key(keys.table_followers(name), writers | followers),
+        _channel(keys.table_acks(name), writers | followers),
+    )
+
+
+def _objects(readers: Mapping[str, Iterable[kinds.Kind]]) -> tuple[Right, ...]:
+    """Objects of every kind, which the API alone writes."""
+    wanted = {process: {kind.id for kind in given} for process, given in readers.items()}
+    return tuple(
+        _key(keys.objects(kind.id), {API}, {process for process, given in wanted.items() if kind.id in given})
+        for kind in kinds.KINDS
+    )
+
+
+RIGHTS: tuple[Right, ...] = (
+    _key(keys.REVISION, {API}, {BUILDER, AUTOSCALER}),
+    _key(keys.EVENTS, {API}, {BUILDER, AUTOSCALER}),
+    *_objects({
+        BUILDER: (
+            kinds.BUILD_KIND, kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.ROLE_BINDING,
+            kinds.CLUSTER_ROLE_BINDING,
+        ),
+        AUTOSCALER: (
+            kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.VOLUME_CLAIM, kinds.POD,
+            kinds.RESOURCE_QUOTA, kinds.NAMESPACE,
+        ),
+    }),
+    _key(keys.owned("*"), {API}),
+    _key(keys.TOKEN_KEY, {API}, {AUTOSCALER}),
+    _key(keys.lease("controllers"), {API}),
+    _channel(keys.lease_freed("controllers"), {API}),
+    _key(keys.lease("autoscaler"), {AUTOSCALER}),
+    _channel(keys.lease_freed("autoscaler"), {AUTOSCALER}),
+    *_table(ROUTING, {API}, {ACTIVATOR}),
+    *_table(ENDPOINTS, {AUTOSCALER}, {ACTIVATOR}),
+    *_table(SCALE, {AUTOSCALER}, {API}),
+    *_table(INSTANCES, {AUTOSCALER}, {API}),
+    *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR}),
+    *_table(builds.UNRESOLVED, {API, BUILDER}, {BUILDER}),
+    *_table(builds.RESOLUTIONS, {API, BUILDER}, {API}),
+    *_table(builds.BUILDS, {API, BUILDER}, {API}),
+    _channel(keys.REPORTS, {ACTIVATOR, AUTOSCALER}),
+    _channel(keys.POKES, {ACTIVATOR, AUTOSCALER}),
+    _key(keys.BUILD_TURNS, {BUILDER}, {API}),
+    _key(keys.NAMESPACES_WITH_IMAGES, {BUILDER}),
+    _key(keys.built_images("*"), {BUILDER}),
+    _key(keys.PULLED_IMAGES, {BUILDER, AUTOSCALER}),
+    _key(keys.build_log("*", "*"), {BUILDER}, {API}),
+    _key("rq:*", {API, BUILDER}),
+    _channel("rq:pubsub:*", {BUILDER}),
+)  # fmt: skip
+
+_CONNECTION = {"ping", "select", "client|setname"}
+_TABLES = {
+    "multi", "exec", "time", "get", "set", "exists", "incr", "hget", "hgetall", "hset", "hdel", "xadd", "xread",
+    "xrange", "evalsha", "script|load", "publish", "subscribe", "unsubscribe",
+}  # fmt: skip
+_LEASE = {"del", "pttl", "pexpire"}
+_READ_OBJECTS = {"hkeys", "hmget"}
+_WRITE_OBJECTS = {"smembers", "sadd", "srem", "scard", "hlen", "hscan", "xtrim", "bgrewriteaof", "info", "config|get"}
+_QUEUE = {
+    "info", "client|list", "client|id", "del", "unlink", "expire", "persist", "ttl", "hincrby", "hincrbyfloat",
+    "hexists", "hmset", "hmget", "hsetnx", "hlen", "lpush", "rpush", "lpop", "rpop", "blpop", "brpop", "lrem", "lrange",
+    "llen", "lmove", "blmove", "lpos", "rpoplpush", "brpoplpush", "sadd", "srem", "smembers", "sismember", "scard",
+    "zadd", "zrem", "zrange", "zrevrange", "zrangebyscore", "zremrangebyscore", "zcard", "zcount", "zscore", "setex",
+    "setnx", "watch", "unwatch", "discard", "eval", "psubscribe", "punsubscribe", "type",
+}  # fmt: skip
+"""What RQ uses."""
+_BUILD_LOG = {"xrevrange", "expire", "del", "xlen"}
+
+COMMANDS: Mapping[str, frozenset[str]] = {
+    API: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | _WRITE_OBJECTS | _QUEUE | _BUILD_LOG),
+    BUILDER: frozenset(_CONNECTION | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
+    AUTOSCALER: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "info"}),
+    ACTIVATOR: frozenset(_CONNECTION | _TABLES),
+}
+"""Commands of each process. Redis checks keys and channels of each of them, also within scripts."""
+
+
+def password_hash(password: str) -> str:
+    """A password as Redis keeps it: SHA-256, which is safe for random ones of 256 bits."""
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def rules(process: str) -> list[str]:
+    """What a process's user may do, in the words of `ACL SETUSER`."""
+    readable = sorted(right.pattern for right in RIGHTS if process in right.readers and not right.channel)
+    writable = sorted(right.pattern for right in RIGHTS if process in right.writers and not right.channel)
+    channels = sorted(right.pattern for right in RIGHTS if process in right.writers and right.channel)
+    return [
+        *(f"%R~{pattern}" for pattern in readable),
+        *(f"~{pattern}" for pattern in writable),
+        *(f"&{pattern}" for pattern in channels),
+        *(f"+{command}" for command in sorted(COMMANDS[process])),
+    ]
+
+
+def users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
+    """Every user with its rules, also those that switch the default user off.
+
+    Args: passwords: by process, and that of `LOADER`.
+    """
+    nothing = ["resetkeys", "resetchannels", "-@all"]
+    made = {
+        process: ["on", f"#{password_hash(passwords[process])}", *nothing, *rules(process)] for process in PROCESSES
+    }
+    # Redis reads its append-only file with the rights of the default user: without them it drops every transaction in
+    # it (seen with 7.0). Off, it has these rights and nothing can log in as it.
+    loader = ["on", f"#{password_hash(passwords[LOADER])}", *nothing, "+client|setname", "+acl|load"]
+    default = ["off", "resetpass", "sanitize-payload", "~*", "&*", "+@all"]
+    return {"default": default, HEALTH: ["on", "nopass", *nothing, "+ping", "+client|setname"], LOADER: loader, **made}
+
+
+def acl_file(passwords: Mapping[str, str]) -> str:
+    """The file that `redis-server --aclfile` reads."""
+    return "".join(f"user {name} {' '.join(words)}\n" for name, words in users(passwords).items())
+
+
+def commands(passwords: Mapping[str, str]) -> list[str]:
+    """Commands that make the same users in a Redis that is not ours; it keeps its default user as it is."""
+    return [
+        f"ACL SETUSER {name} reset {' '.join(words)}"
+        for name, words in users(passwords).items()
+        if name not in ("default", LOADER)
+    ]

@@ -1,0 +1,135 @@
+"""Credentials for image registries, from Secrets as `kubectl create secret docker-registry` makes them. Pure.
+
+Source: Kubernetes, "Pull an Image from a Private Registry": the keys of `auths` are globs of a host, and prefixes of a
+path; of several that fit, the longest is tried first.
+"""
+
+import base64
+import binascii
+import fnmatch
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knoll.values.errors import ImageError
+from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+Json = dict[str, Any]
+
+TYPES = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
+"""Types of such Secrets, and the key that holds the credentials."""
+PLATFORM_SECRET = (SYSTEM_NAMESPACE, "registry")
+"""Namespace and name of the Secret whose credentials count for everybody."""
+_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a registry is told."""
+
+    registry: str
+    """Host, with a path if it counts only below it, as the Secret has it but without scheme and version."""
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    """Instead of a password, where a registry gave one."""
+
+    def for_engine(self) -> dict[str, str]:
+        """As the engine's API wants it."""
+        if self.identity_token:
+            return {"identitytoken": self.identity_token, "serveraddress": self.registry}
+        return {"username": self.username, "password": self.password, "serveraddress": self.registry}
+
+    def header(self) -> str:
+        """The same as the value of the header `X-Registry-Auth`."""
+        return base64.urlsafe_b64encode(json.dumps(self.for_engine()).encode()).decode()
+
+
+def credentials(secret: Json) -> list[Credential]:
+    """All credentials of a Secret.
+
+    Raises: ImageError when it is of another type, or cannot be read; the message names it and says what to do.
+    """
+    name = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
+    key = TYPES.get(secret.get("type", ""))
+    if key is None:
+        raise ImageError(
+            f"the Secret {name} is of type {secret.get('type') or 'Opaque'}, not kubernetes.io/dockerconfigjson: make "
+            "it with `kubectl create secret docker-registry`"
+        )
+    try:
+        document = json.loads(base64.b64decode((secret.get("data") or {})[key], validate=True))
+        auths = document["auths"] if key == ".dockerconfigjson" else document
+        return [_credential(registry, found) for registry, found in auths.items()]
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ImageError(f"the key {key} of the Secret {name} is not a Docker configuration: {error!r}") from error
+
+
+def _credential(registry: str, found: Json) -> Credential:
+    username, password = str(found.get("username") or ""), str(found.get("password") or "")
+    if found.get("auth") and not username:
+        username, _, password = base64.b64decode(found["auth"], validate=True).decode().partition(":")
+    return Credential(_bare(registry), username, password, str(found.get("identitytoken") or ""))
+
+
+def _bare(registry: str) -> str:
+    """Without scheme, trailing slash and the version of the protocol, which `docker login` writes for Docker Hub."""
+    bare = registry.partition("://")[2] or registry
+    bare = bare.rstrip("/")
+    for version in ("/v1", "/v2"):
+        bare = bare.removesuffix(version)
+    return bare
+
+
+def matching(known: Iterable[Credential], image: str) -> list[Credential]:
+    """Those that may be shown to the registry of an image, the most special first; empty when none fits.
+
+    Args: image: a reference that `parse_image` reads.
+    """
+    reference = parse_image(image)
+    host, path = reference.registry or DEFAULT_REGISTRY, reference.path
+    if host in _HUB:
+        host, path = DEFAULT_REGISTRY, path if "/" in path else f"library/{path}"
+    fitting = [one for one in known if _fits(one.registry, host, path)]
+    return sorted(fitting, key=lambda one: len(one.registry), reverse=True)
+
+
+def _fits(wanted: str, host: str, path: str) -> bool:
+    pattern, _, prefix = wanted.partition("/")
+    if pattern in _HUB:
+        pattern = DEFAULT_REGISTRY
+    if prefix and not (path == prefix or path.startswith(f"{prefix}/")):
+        return False
+    pattern_name, _, pattern_port = pattern.partition(":")
+    name, _, port = host.partition(":")
+    labels, patterns = name.split("."), pattern_name.split(".")
+    # As in Kubernetes a star stands for one label of a name, never for a dot.
+    return (
+        port == pattern_port
+        and len(labels) == len(patterns)
+        and all(fnmatch.fnmatchcase(label, one) for label, one in zip(labels, patterns, strict=True))
+    )
+
+
+def docker_config(known: Sequence[Credential]) -> str:
+    """The same as the `config.json` that the `docker` command reads; of several for one place the first counts."""
+    auths: dict[str, Json] = {}
+    for one in known:
+        place = "https://index.docker.io/v1/" if one.registry in _HUB else one.registry
+        if one.identity_token:
+            auths.setdefault(place, {"identitytoken": one.identity_token})
+        else:
+            auth = base64.b64encode(f"{one.username}:{one.password}".encode()).decode()
+            auths.setdefault(place, {"auth": auth})
+    return json.dumps({"auths": auths})
+
+
+def secret_names(spec: Json, service_account: Json | None) -> list[str]:
+    """Secrets in the object's own namespace that a spec may use, its own first, then its ServiceAccount's.
+
+    Args: spec: a Revision's or a Build's, with `imagePullSecrets`.
+    """
+    named = [*(spec.get("imagePullSecrets") or ()), *((service_account or {}).get("imagePullSecrets") or ())]
+    return list(dict.fromkeys(one["name"] for one in named if one.get("name")))

@@ -1,0 +1,52 @@
+"""Reading the credentials that an object may show to image registries."""
+
+from dataclasses import dataclass
+
+from knoll.auth.registry_auth import PLATFORM_SECRET, Credential, credentials, secret_names
+from knoll.store.protocol import Json, Store
+from knoll.values import kinds
+from knoll.values.errors import ImageError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What may be shown, and what was wrong with the rest."""
+
+    credentials: tuple[Credential, ...] = ()
+    """The object's own come before those that count for everybody."""
+    problems: tuple[str, ...] = ()
+    """Secrets that are named and not there or not readable. As on Kubernetes the image is asked for without them."""
+
+    @property
+    def hint(self) -> str:
+        """The problems, as the end of an error message; empty without any."""
+        return "".join(f"; {problem}" for problem in self.problems)
+
+
+async def read(store: Store, namespace: str, spec: Json) -> Known:
+    """Credentials of a Revision's or Build's `imagePullSecrets`, its ServiceAccount's, and the platform's.
+
+    Raises: StoreUnavailableError.
+    """
+    account = await _find(store, kinds.SERVICE_ACCOUNT.id, namespace, spec.get("serviceAccountName") or "default")
+    wanted = [(namespace, name) for name in secret_names(spec, account)]
+    found: list[Credential] = []
+    problems: list[str] = []
+    for place in [*wanted, PLATFORM_SECRET]:
+        secret = await _find(store, kinds.SECRET.id, *place)
+        if secret is None:
+            if place != PLATFORM_SECRET:
+                problems.append(f"the Secret {place[0]}/{place[1]} of imagePullSecrets does not exist")
+            continue
+        try:
+            found += credentials(secret)
+        except ImageError as error:
+            problems.append(str(error))
+    return Known(tuple(found), tuple(problems))
+
+
+async def _find(store: Store, resource: str, namespace: str, name: str) -> Json | None:
+    try:
+        return await store.get(resource, namespace, name)
+    except NotFoundError:
+        return None

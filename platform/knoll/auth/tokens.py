@@ -1,0 +1,203 @@
+"""Tokens of ServiceAccounts: JWTs (ES256) with the claims of Kubernetes' bound service account tokens.
+
+Minting and verifying are pure. One key signs for the whole platform; it lies in Redis, encrypted with the platform's
+keyring, and is made when it is first needed.
+
+Source: Kubernetes, `pkg/serviceaccount/claims.go`.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from knoll.redis import keys
+from knoll.redis.client import answering
+from knoll.redis.encryption import PLAIN, TOKEN_KEY_SUBJECT, Keyring
+from knoll.values.errors import StoreUnavailableError, UnauthorizedError
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+"""Who issues, and the audience of tokens for the API itself."""
+ALGORITHM = "ES256"
+LEAST_SECONDS = 600
+"""Shortest life of a token that can be asked for. Source: Kubernetes, TokenRequestSpec.expirationSeconds."""
+DEFAULT_SECONDS = 3600
+MOST_SECONDS = 1 << 32
+"""Longest life of a token. Source: as above."""
+MAX_LENGTH = 16 * 1024
+"""Characters of a token that is looked at at all."""
+_PREFIX = "system:serviceaccount"
+_REQUIRED = ("iss", "sub", "aud", "exp", "iat", "nbf")
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """The platform's key. Equal when the PEM is."""
+
+    pem: bytes = field(repr=False)
+    """PKCS #8, P-256, without passphrase."""
+
+    @classmethod
+    def fresh(cls) -> "SigningKey":
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    @cached_property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        """Raises: ValueError when the PEM is no such key."""
+        try:
+            found = load_pem_private_key(self.pem, None)
+        except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+            raise ValueError("the platform's token key is not a plain PKCS #8 key") from error
+        if not isinstance(found, ec.EllipticCurvePrivateKey) or not isinstance(found.curve, ec.SECP256R1):
+            raise ValueError("the platform's token key is not a P-256 key")
+        return found
+
+    @cached_property
+    def public(self) -> ec.EllipticCurvePublicKey:
+        return self.private.public_key()
+
+    @cached_property
+    def id(self) -> str:
+        """`kid` of the tokens it signs."""
+        raw = self.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(raw).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says. The ServiceAccount may be gone since: compare `uid` with the one that is there."""
+
+    namespace: str
+    name: str
+    uid: str
+    audiences: tuple[str, ...]
+    expires: int
+    """Epoch seconds."""
+
+    @property
+    def username(self) -> str:
+        return username(self.namespace, self.name)
+
+
+def username(namespace: str, name: str) -> str:
+    """The user that a ServiceAccount is."""
+    return f"{_PREFIX}:{namespace}:{name}"
+
+
+def mint(
+    key: SigningKey,
+    *,
+    namespace: str,
+    name: str,
+    uid: str,
+    now: float,
+    seconds: int = DEFAULT_SECONDS,
+    audiences: Sequence[str] = (),
+) -> str:
+    """A token of the ServiceAccount `namespace/name` with this `uid`.
+
+    Args:
+        now: epoch seconds.
+        seconds: its life, LEAST_SECONDS to MOST_SECONDS.
+        audiences: whom it is for; without any, the API.
+
+    Raises: ValueError when `seconds` is out of range.
+    """
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise ValueError(f"a token lives for {LEAST_SECONDS} to {MOST_SECONDS} seconds, not {seconds}")
+    issued = int(now)
+    claims = {
+        "iss": ISSUER,
+        "sub": username(namespace, name),
+        "aud": list(audiences) or [ISSUER],
+        "exp": issued + seconds,
+        "iat": issued,
+        "nbf": issued,
+        "jti": str(uuid.uuid4()),
+        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
+    }
+    return jwt.encode(claims, key.private, ALGORITHM, headers={"kid": key.id})
+
+
+def key_id(token: str) -> str:
+    """`kid` of a token that nobody verified; empty when it has none.
+
+    Raises: UnauthorizedError when it is no JWT.
+    """
+    if len(token) > MAX_LENGTH:
+        raise UnauthorizedError("Unauthorized")
+    try:
+        return str(jwt.get_unverified_header(token).get("kid") or "")
+    except jwt.PyJWTError as error:
+        raise UnauthorizedError("Unauthorized") from error
+
+
+def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str] = ISSUER) -> Claims:
+    """What `token` says, when `key` signed it, it is for (one) `audience`, and it is valid at `now` (epoch seconds).
+
+    Raises: UnauthorizedError.
+    """
+    if len(token) > MAX_LENGTH:
+        raise UnauthorizedError("Unauthorized")
+    try:
+        found = jwt.decode(
+            token,
+            key.public,
+            [ALGORITHM],
+            audience=audience,
+            issuer=ISSUER,
+            # Times are compared with the caller's clock, below.
+            options={"require": list(_REQUIRED), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+        )
+        claims, valid_from = _claims(found)
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+        raise UnauthorizedError("Unauthorized") from error
+    if not valid_from <= now < claims.expires or found["sub"] != claims.username:
+        raise UnauthorizedError("Unauthorized")
+    return claims
+
+
+def _claims(found: Mapping[str, Any]) -> tuple[Claims, int]:
+    bound, audiences = found["kubernetes.io"], found["aud"]
+    account = bound["serviceaccount"]
+    listed = (audiences,) if isinstance(audiences, str) else tuple(str(one) for one in audiences)
+    claims = Claims(str(bound["namespace"]), str(account["name"]), str(account["uid"]), listed, int(found["exp"]))
+    return claims, int(found["nbf"])
+
+
+async def shared_key(redis: "Redis", keyring: Keyring = PLAIN) -> SigningKey:
+    """The platform's key, made when there is none; whoever is first makes it for all.
+
+    Args: keyring: what it is sealed with in Redis.
+
+    Raises: StoreUnavailableError, SealedError. ValueError when what lies there is no key.
+    """
+    with answering():
+        stored = await redis.get(keys.TOKEN_KEY)
+        if stored is None:
+            fresh = keyring.seal(SigningKey.fresh().pem, TOKEN_KEY_SUBJECT)
+            try:
+                await redis.set(keys.TOKEN_KEY, fresh, nx=True)
+            except NoPermissionError as error:
+                raise StoreUnavailableError("the API has not made the platform's token key yet") from error
+            stored = await redis.get(keys.TOKEN_KEY)
+    found = stored if isinstance(stored, bytes) else str(stored).encode()
+    key = SigningKey(keyring.open(found, TOKEN_KEY_SUBJECT))
+    _ = key.private
+    return key

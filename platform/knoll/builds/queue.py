@@ -1,0 +1,118 @@
+"""Handing jobs to the builder: the one place that enqueues to RQ.
+
+A job carries a namespace and a name, as JSON; its id is made of the object's uid, so that asking twice is asking once.
+The queue is RQ's list, put in the order of `fair_order` each time that a build is added.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import WatchError
+from rq import Queue, Retry
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from knoll.builds.fair_order import fair_order
+from knoll.messages import builds
+from knoll.redis import keys
+from knoll.values.errors import StoreUnavailableError
+
+SERIALIZER = JSONSerializer
+FAILED_SECONDS = 24 * 3600
+"""How long RQ remembers a failed job."""
+
+_TRIES = 5
+_OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINISHED}
+
+
+class JobQueue:
+    """Enqueues builds; may be used from an event loop (the client blocks, so a thread does it)."""
+
+    def __init__(self, redis_url: str, build_timeout_seconds: int = 1800) -> None:
+        self._redis = Redis.from_url(redis_url)
+        self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
+        # The builder ends a build that takes too long, cleanly and with a reason; RQ's own limit is only its net.
+        self._build_seconds = build_timeout_seconds + 60
+
+    async def build(self, namespace: str, name: str, uid: str) -> None:
+        """Ask for a Build. Raises: StoreUnavailableError."""
+        await asyncio.to_thread(self._enqueue, [namespace, name], _job_id(namespace, uid))
+
+    async def order(self) -> list[str]:
+        """Uids of the Builds that wait, the next one first. Raises: StoreUnavailableError."""
+        try:
+            listed = await asyncio.to_thread(self._waiting)
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
+        return [_parts(job_id)[1] for job_id in listed]
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._redis.close)
+
+    def _enqueue(self, words: list[str], job_id: str) -> None:
+        try:
+            self._forget_if_over(job_id)
+            self._builds.enqueue_call(
+                builds.BUILD_JOB,
+                args=words,
+                job_id=job_id,
+                timeout=self._build_seconds,
+                result_ttl=0,
+                failure_ttl=FAILED_SECONDS,
+                retry=Retry(max=1),
+                unique=True,
+            )
+            self._arrange()
+        except DuplicateJobError:
+            return
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
+
+    def _waiting(self) -> list[str]:
+        listed: Any = self._redis.lrange(self._builds.key, 0, -1)
+        return [job_id.decode() for job_id in listed]
+
+    def _arrange(self) -> None:
+        """Let namespaces take turns; left as it is when workers are quicker, and done at the next build then."""
+        for _ in range(_TRIES):
+            with self._redis.pipeline() as untyped:
+                pipe: Any = untyped
+                pipe.watch(self._builds.key)
+                listed = self._waiting()
+                told: Any = self._redis.hgetall(keys.BUILD_TURNS)
+                turns = {namespace.decode(): float(value) for namespace, value in told.items()}
+                order = fair_order(((_parts(job_id)[0], job_id) for job_id in listed), turns)
+                if order == listed:
+                    return
+                pipe.multi()
+                pipe.delete(self._builds.key)
+                pipe.rpush(self._builds.key, *order)
+                with contextlib.suppress(WatchError):
+                    pipe.execute()
+                    return
+
+    def _forget_if_over(self, job_id: str) -> None:
+        try:
+            job = Job.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
+            over = job.get_status() in _OVER
+        except (NoSuchJobError, InvalidJobOperation):
+            # It was never there, or ended between the two questions.
+            return
+        if over:
+            job.delete()
+
+
+def _job_id(namespace: str, uid: str) -> str:
+    """What RQ takes as an id; neither part has an underscore."""
+    return f"build_{namespace}_{uid}"
+
+
+def _parts(job_id: str) -> tuple[str, str]:
+    """Namespace and uid; no namespace in an id that is not ours."""
+    parts = job_id.split("_")
+    return (parts[1], parts[2]) if len(parts) == 3 else ("", job_id)

@@ -1,0 +1,5 @@
+"""Where the process begins: `python -m knoll.engine_proxy`."""
+
+from knoll.engine_proxy.proxy import main
+
+main()

@@ -1,0 +1,69 @@
+"""What the builder is asked for and what it answers. Pure.
+
+Builds, which take minutes and a process each, are RQ jobs: enqueued by the *name* below (processes do not import each
+other) with the namespace and name of the object as their arguments. Look-ups of digests, which take milliseconds and
+come by the thousand, are entries of a table that the builder follows. It reads the object itself from the store, and
+answers through a table.
+"""
+
+import msgspec
+
+BUILD_JOB = "builder.process.jobs.build"
+"""RQ function `(namespace, name)` of a Build, on queue `keys.BUILD_JOBS`."""
+
+UNRESOLVED = "unresolved"
+"""Name of the table of `Unresolved`. Field: uid of the Revision. The API puts; the builder removes what it answered."""
+
+RESOLUTIONS = "resolutions"
+"""Name of the table of `Resolution`. Field: `namespace/name` of the Revision. Writer: builder."""
+
+BUILDS = "builds"
+"""Name of the table of `BuildProgress`. Field: `namespace/name` of the Build. Writer: builder."""
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A Revision whose images' digests are wanted."""
+
+    namespace: str
+    name: str
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """One container's image, pinned."""
+
+    container: str
+    image: str
+    digest: str
+    """`repo@sha256:<64 hex>`. For an image that only the local engine has, the hex is the image's id: the runtime
+    takes either. The reference as it is, for a registry of `registries-skipping-tag-resolving`."""
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """The answer to one `Unresolved`."""
+
+    uid: str
+    """uid of the Revision it speaks of."""
+    images: tuple[Resolved, ...] = ()
+    """In container order; init containers after them. Empty when `error` is set."""
+    error: str = ""
+    """Names the image and says why it could not be resolved."""
+
+
+class BuildProgress(msgspec.Struct, frozen=True):
+    """How far a Build is."""
+
+    uid: str
+    phase: str
+    """`Queued`, `Running`, `Succeeded`, `Failed`."""
+    reason: str = ""
+    message: str = ""
+    step: str = ""
+    """What is at work while it runs, as `build_steps.Steps.words`."""
+    digest: str = ""
+    """`repo@sha256:…` once it succeeded."""
+    size: int = 0
+    """Bytes of the image."""
+    started: float = 0.0
+    """Epoch seconds; 0 before."""
+    finished: float = 0.0
+    attempts: int = 0

@@ -1,0 +1,72 @@
+"""Free space on the disks that hold Docker's files, Redis and the uploads, and what happens when it ends."""
+
+import os
+from pathlib import Path
+
+from knoll.values.errors import StorageFullError
+from knoll.values.quantity import canonical
+
+WRITE_RESERVE_BYTES = 256 * 1024**2
+"""Below this, the API takes no object that makes Redis' file grow: with `appendfsync always`, Redis ends when it cannot
+write it."""
+
+
+def free_bytes(path: Path) -> int:
+    """What unprivileged processes may still write where `path` is, or would be. Raises: OSError."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def of_engine(root: str) -> Path:
+    """A path on the disk of the engine's files.
+
+    Args:
+        root: `DockerRootDir`, as the engine says. In a container of that engine it does not exist, and the root of the
+            container is on the same disk.
+    """
+    path = Path(root)
+    return path if root and path.exists() else Path("/")
+
+
+def in_words(size: int) -> str:
+    """Bytes as a quantity that people can read: two digits of the largest binary unit."""
+    for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        if size >= 1024**power:
+            return f"{size / 1024**power:.1f}{unit}"
+    return str(size)
+
+
+def quantity(size: int) -> str:
+    """Bytes as Kubernetes writes them, exactly: the largest unit that leaves a whole number, binary ones first."""
+    if size and size % 1024 == 0:
+        return canonical(f"{size // 1024}Ki")
+    return canonical(str(size))
+
+
+def check_pressure(path: Path, least: int, what: str) -> None:
+    """Refuse work that fills the disk while it is nearly full.
+
+    Args:
+        path: where it writes.
+        least: bytes that must be free; 0 switches the check off.
+        what: what is refused, for the message.
+
+    Raises: StorageFullError.
+    """
+    if least and (free := free_bytes(path)) < least:
+        raise StorageFullError(
+            f"DiskPressure: {what} is refused while less than {quantity(least)} (config-security, "
+            f"disk-pressure-free) is free on the disk of {path}: {in_words(free)} is; make room there, "
+            "`docker system df` shows what takes it"
+        )
+
+
+def check_writable(path: Path, least: int = WRITE_RESERVE_BYTES) -> None:
+    """Refuse an object while Redis' disk is nearly full. Raises: StorageFullError."""
+    if (free := free_bytes(path)) < least:
+        raise StorageFullError(
+            f"the disk of {path}, where Redis keeps its file, is nearly full ({in_words(free)} free, {quantity(least)} "
+            "is kept back): delete objects or make room there; reading and deleting go on"
+        )

@@ -1,0 +1,1 @@
+"""Connections to Redis, the names of its keys, leases, and encryption of what lies there."""

@@ -1,0 +1,189 @@
+"""Encryption at rest of what must not lie readable in Redis: Secrets and the key that signs tokens.
+
+AES-256-GCM with a random nonce. An envelope names the key that it was sealed with, and is bound to what it holds (the
+associated data), so that the envelope of one object cannot be put in the place of another's. A keyring is a small file;
+its first key seals, all of them open. The file is looked at again at each use, so that a rotation needs no restart.
+
+Source of the scheme: Kubernetes, "Encrypting Confidential Data at Rest", provider `aesgcm`.
+"""
+
+import base64
+import binascii
+import functools
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knoll.values import kinds
+from knoll.values.errors import KnollError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+SEALED_KINDS = frozenset({kinds.SECRET.id})
+"""Resource ids of the kinds whose objects and events are sealed."""
+TOKEN_KEY_SUBJECT = "token-key"  # noqa: S105 - what an envelope is bound to
+_MAGIC = b"sealed:"
+_ID_LENGTH = 16
+_NONCE_BYTES = 12
+_KEY_BYTES = 32
+
+
+class SealedError(KnollError):
+    """An envelope cannot be opened: its key is missing, or it was changed or moved."""
+
+
+def object_subject(resource: str, key: str) -> str:
+    """What the envelope of a stored object is bound to. Args: key: `namespace/name`."""
+    return f"object {resource} {key}"
+
+
+def event_subject(resource: str, key: str) -> str:
+    """What the envelope of an event in the store's history is bound to. Args: key: `namespace/name`."""
+    return f"event {resource} {key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a keyring."""
+
+    secret: bytes = field(repr=False)
+    """32 random bytes."""
+
+    @classmethod
+    def fresh(cls) -> "Key":
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    @property
+    def id(self) -> str:
+        """Names the key without telling it: 16 hexadecimal digits."""
+        return hashlib.sha256(b"knoll key id\n" + self.secret).hexdigest()[:_ID_LENGTH]
+
+
+def dump(keys: Sequence[Key]) -> bytes:
+    """A keyring as it lies in its file: a line for each key, its id and the key in base64."""
+    return b"".join(f"{key.id} {base64.b64encode(key.secret).decode()}\n".encode() for key in keys)
+
+
+def load(content: bytes) -> tuple[Key, ...]:
+    """Read a keyring. Raises: ValueError: it is none; the message does not repeat its content."""
+    keys = []
+    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        name, _, encoded = line.strip().partition(" ")
+        try:
+            key = Key(base64.b64decode(encoded, validate=True))
+        except (binascii.Error, ValueError):
+            raise ValueError(f"line {number} is not `ID BASE64`") from None
+        if len(key.secret) != _KEY_BYTES or key.id != name:
+            raise ValueError(f"line {number} is not a key of {_KEY_BYTES} bytes with its own id")
+        keys.append(key)
+    if not keys:
+        raise ValueError("it holds no key")
+    return tuple(keys)
+
+
+def seal(key: Key, data: bytes, subject: str) -> bytes:
+    """Encrypt. Args: subject: what `data` is; `unseal` must be told the same."""
+    head, nonce = _head(key), os.urandom(_NONCE_BYTES)
+    return head + nonce + _cipher(key).encrypt(nonce, data, head + subject.encode())
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether this is an envelope. JSON, PEM and zlib begin otherwise."""
+    return data.startswith(_MAGIC)
+
+
+def key_id(envelope: bytes) -> str:
+    """Id of the key that an envelope was sealed with."""
+    return envelope[len(_MAGIC) : len(_MAGIC) + _ID_LENGTH].decode("ascii", "replace")
+
+
+def unseal(keys: Sequence[Key], envelope: bytes, subject: str) -> bytes:
+    """Decrypt. Raises: SealedError."""
+    from cryptography.exceptions import InvalidTag
+
+    wanted = key_id(envelope)
+    for key in keys:
+        if key.id == wanted:
+            head, body = envelope[: len(_head(key))], envelope[len(_head(key)) :]
+            try:
+                return _cipher(key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + subject.encode())
+            except (InvalidTag, ValueError) as error:
+                raise SealedError(f"the {subject} in Redis was changed or moved: it does not decrypt") from error
+    raise SealedError(
+        f"the {subject} in Redis is encrypted with the key {wanted}, which is not in this process's keyring: "
+        "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR), or give up what is lost with "
+        "`knoll secrets discard-unreadable`"
+    )
+
+
+def _head(key: Key) -> bytes:
+    return b"%b%b:" % (_MAGIC, key.id.encode())
+
+
+def _cipher(key: Key) -> "AESGCM":
+    return _aead(key.secret)
+
+
+@functools.lru_cache(maxsize=16)
+def _aead(secret: bytes) -> "AESGCM":
+    # Loaded when the first Secret is: 5 MB that processes without Secrets do without.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(secret)
+
+
+class Keyring:
+    """The keys of one file, as they are now. Without a file nothing is sealed, and what is sealed cannot be read."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._keys: tuple[Key, ...] = ()
+
+    @property
+    def seals(self) -> bool:
+        """Whether what is sealed by this keyring is encrypted."""
+        return self._path is not None
+
+    @property
+    def current(self) -> str:
+        """Id of the key that seals now; empty without one. Raises: SealedError."""
+        keys = self._read()
+        return keys[0].id if keys else ""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of all keys. Raises: SealedError."""
+        return frozenset(key.id for key in self._read())
+
+    def seal(self, data: bytes, subject: str) -> bytes:
+        """Encrypt with the newest key; without a keyring, `data` as it is. Raises: SealedError."""
+        keys = self._read()
+        return seal(keys[0], data, subject) if keys else data
+
+    def open(self, data: bytes, subject: str) -> bytes:
+        """Decrypt an envelope; what is not sealed is returned as it is. Raises: SealedError."""
+        return unseal(self._read(), data, subject) if is_sealed(data) else data
+
+    def _read(self) -> tuple[Key, ...]:
+        if self._path is None:
+            return ()
+        try:
+            found = os.stat(self._path)
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if stamp != self._stamp:
+                self._keys, self._stamp = load(self._path.read_bytes()), stamp
+        except (OSError, ValueError) as error:
+            raise SealedError(f"the keyring {self._path} cannot be read: {error}") from error
+        return self._keys
+
+
+PLAIN = Keyring()
+"""Seals nothing."""

@@ -1,0 +1,169 @@
+"""Leadership: a duty that at most one process does at a time, by a lease in Redis.
+
+The lease runs out by itself when its holder is gone. The holder counts its time on its own monotonic clock from before
+it asked, so it stops before anybody else can begin, whatever happens on the way.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from knoll.redis import keys
+from knoll.redis.client import AWAY, Backoff, answering
+from knoll.values.errors import StoreUnavailableError
+
+log = structlog.get_logger()
+
+TTL = 5.0
+"""Seconds after which a standby takes over from a leader that is gone."""
+_RENEWALS = 3
+"""Tries to renew within the life of a lease."""
+_MARGIN = 0.1
+"""Part of the life at whose end the duty is cancelled, so that it has ended when the lease does."""
+
+# KEYS: lease. ARGV: holder, milliseconds. Returns -1 when it is ours now, else the milliseconds the other has left.
+_ACQUIRE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return -1 end
+return math.max(redis.call('PTTL', KEYS[1]), 0)
+"""
+# KEYS: lease. ARGV: holder, milliseconds. Returns 1 when it is still ours.
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+# KEYS: lease. ARGV: holder, channel on which standbys wait.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', ARGV[2], '')
+end
+"""
+
+
+class Lease:
+    """One contender for one lease."""
+
+    def __init__(self, redis: "Redis", name: str, holder: str, *, ttl: float = TTL) -> None:
+        """
+        Args:
+            redis: made by `connect.connect`; stays the caller's.
+            name: of the duty.
+            holder: who this is, for people; need not be unique.
+            ttl: seconds, > 0.
+        """
+        self._redis = redis
+        self._name = name
+        self._key = keys.lease(name)
+        self._freed = keys.lease_freed(name)
+        self._holder = f"{holder} {uuid.uuid4().hex}"
+        self._ttl = ttl
+        self._acquire = redis.register_script(_ACQUIRE)
+        self._renew = redis.register_script(_RENEW)
+        self._release = redis.register_script(_RELEASE)
+        self.leading = False
+
+    async def holder(self) -> str:
+        """Who leads, "" when nobody does. Raises: StoreUnavailableError."""
+        with answering():
+            found: Any = await self._redis.get(self._key)
+        return (found or b"").decode().rpartition(" ")[0]
+
+    async def lead(self, duty: Callable[[], Awaitable[None]]) -> None:
+        """Do `duty` whenever this leads, until it returns or raises; then give the lease back.
+
+        The duty is cancelled when the lease is lost, and done anew once it is had again. It must end promptly when it
+        is cancelled: another may begin a tenth of `ttl` later.
+        """
+        while True:
+            until = await self._acquired()
+            self.leading = True
+            log.info("leading", lease=self._name)
+            try:
+                if await self._hold(duty, until):
+                    return
+            finally:
+                self.leading = False
+                await self._give_back()
+            log.warning("leadership lost", lease=self._name)
+
+    async def _hold(self, duty: Callable[[], Awaitable[None]], until: float) -> bool:
+        """Whether the duty ended by itself."""
+        working = asyncio.ensure_future(duty())
+        renewing = asyncio.create_task(self._renew_until_lost(until), name=f"lease {self._name}")
+        try:
+            await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+                return True
+            return False
+        finally:
+            try:
+                await _end(working)
+            finally:
+                await _end(renewing)
+
+    async def _renew_until_lost(self, until: float) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(min(self._ttl / _RENEWALS, max(until - clock(), 0)))
+            asked = clock()
+            if asked >= until:
+                return
+            try:
+                async with asyncio.timeout_at(until):
+                    with answering():
+                        if not await self._renew(keys=[self._key], args=[self._holder, self._milliseconds]):
+                            return
+            except TimeoutError:
+                return
+            except StoreUnavailableError as error:
+                log.warning("lease not renewed", lease=self._name, error=str(error))
+                continue
+            until = asked + self._life
+
+    async def _acquired(self) -> float:
+        """Wait until the lease is ours; returns when it ends, on the loop's clock."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as freed:
+                    await freed.subscribe(self._freed)
+                    while True:
+                        asked = asyncio.get_running_loop().time()
+                        with answering():
+                            left = await self._acquire(keys=[self._key], args=[self._holder, self._milliseconds])
+                        if left < 0:
+                            return asked + self._life
+                        backoff.reset()
+                        # Woken at once when the lease is given back.
+                        await freed.get_message(timeout=min(left / 1000 + 0.01, self._ttl))
+            except (*AWAY, StoreUnavailableError):
+                await backoff.wait()
+
+    async def _give_back(self) -> None:
+        try:
+            async with asyncio.timeout(1.0):
+                with answering():
+                    await self._release(keys=[self._key], args=[self._holder, self._freed])
+        except (StoreUnavailableError, TimeoutError) as error:
+            log.warning("lease not given back; it will run out", lease=self._name, error=str(error))
+
+    @property
+    def _milliseconds(self) -> int:
+        return round(self._ttl * 1000)
+
+    @property
+    def _life(self) -> float:
+        return self._ttl * (1 - _MARGIN)
+
+
+async def _end(task: "asyncio.Future[None]") -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is not None:
+        raise task.exception()  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""From the body of a write to the object that is stored: parsed, converted, defaulted, checked. Pure."""

@@ -1,0 +1,210 @@
+"""What a write of a client becomes before it is stored: read, converted, defaulted, checked. Pure.
+
+A body that is admitted a second time, unchanged, comes out as it went in.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from knoll.config.platform import PlatformConfig
+from knoll.resources.admission import build_rules, kind_rules, revision_rules
+from knoll.resources.admission.conversion import converted
+from knoll.resources.admission.parsing import read
+from knoll.resources.models.base import Json, Resource
+from knoll.resources.models.build import Build
+from knoll.resources.models.configuration import Configuration
+from knoll.resources.models.domain_claim import ClusterDomainClaim
+from knoll.resources.models.domain_mapping import DomainMapping
+from knoll.resources.models.revision import Revision
+from knoll.resources.models.route import Route
+from knoll.resources.models.service import Service
+from knoll.resources.validation.problems import merged
+from knoll.values import labels as known
+from knoll.values.errors import AdmissionError, FieldError, InvalidResourceError
+from knoll.values.kinds import (
+    BUILD_KIND,
+    CLUSTER_DOMAIN_CLAIM,
+    CONFIGURATION,
+    DOMAIN_MAPPING,
+    NETWORKING,
+    REVISION,
+    ROUTE,
+    SERVICE,
+    SERVING,
+    Kind,
+)
+
+MAX_GENERATED_PREFIX = 58
+"""What generateName is cut to, so that a suffix of five fits into a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """How a kind is read, defaulted and checked."""
+
+    model: type[Resource]
+    defaulted: Callable[[Any, PlatformConfig, Any], Any]
+    validate: Callable[[Any, Any, PlatformConfig], list[FieldError]]
+    authored: bool = True
+    """Whether annotations say who made and who last changed it."""
+
+
+_RULES: Mapping[str, _Rules] = {
+    SERVICE.id: _Rules(Service, kind_rules.defaulted_service, kind_rules.validate_service),
+    CONFIGURATION.id: _Rules(Configuration, kind_rules.defaulted_configuration, kind_rules.validate_configuration),
+    ROUTE.id: _Rules(Route, kind_rules.defaulted_route, kind_rules.validate_route),
+    REVISION.id: _Rules(Revision, revision_rules.defaulted, revision_rules.validate, authored=False),
+    DOMAIN_MAPPING.id: _Rules(DomainMapping, kind_rules.defaulted_domain_mapping, kind_rules.validate_domain_mapping),
+    CLUSTER_DOMAIN_CLAIM.id: _Rules(
+        ClusterDomainClaim, kind_rules.defaulted_domain_claim, kind_rules.validate_domain_claim, authored=False
+    ),
+    BUILD_KIND.id: _Rules(Build, build_rules.defaulted, build_rules.validate, authored=False),
+}
+
+MODELS: Mapping[str, type[Resource]] = {resource: rules.model for resource, rules in _RULES.items()}
+"""Resource id to model, of every kind that is admitted here."""
+
+
+def handles(kind: Kind) -> bool:
+    """Whether objects of this kind are admitted here."""
+    return kind.id in _RULES
+
+
+def unknown_fields(kind: Kind, body: Mapping[str, Any]) -> list[str]:
+    """Paths of the fields in a client's body that its kind does not have.
+
+    Raises:
+        BadRequestError: another kind or version.
+    """
+    return read(_RULES[kind.id].model, converted(kind, body))[1]
+
+
+def admit_create(
+    kind: Kind, body: Mapping[str, Any], *, user: str, now: float, uid: str, name_suffix: str, config: PlatformConfig
+) -> Json:
+    """A new object as it is to be stored.
+
+    Args:
+        body: as the client sent it, in any version of its kind; the namespace is filled in.
+        user: who asks.
+        now: epoch seconds.
+        uid: for the object.
+        name_suffix: random letters that complete a generateName.
+
+    Raises:
+        BadRequestError: another kind or version.
+        AdmissionError, InvalidResourceError: it breaks rules; has all of them.
+    """
+    rules = _RULES[kind.id]
+    found = _read(kind, body)
+    meta = found.metadata
+    name = meta.name or (meta.generate_name[:MAX_GENERATED_PREFIX] + name_suffix if meta.generate_name else "")
+    annotations = meta.annotations
+    if rules.authored and not meta.owner_references:
+        annotations = {**annotations, known.CREATOR: user, known.LAST_MODIFIER: user}
+    given = meta.changed(annotations=annotations)
+    # Rules on names see what the client wrote: a generated name is not its to answer for.
+    found = rules.defaulted(found.changed(metadata=given), config, None)
+    _refuse(kind, rules.validate(found, None, config))
+    stored = given.changed(
+        name=name,
+        uid=uid,
+        generation=1,
+        creation_timestamp=timestamp(now),
+        resource_version="",
+        deletion_timestamp="",
+        deletion_grace_period_seconds=None,
+        self_link="",
+    )
+    return _json(found.changed(metadata=stored))
+
+
+def admit_update(
+    kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any], *, user: str, now: float, config: PlatformConfig
+) -> Json:
+    """A changed object as it is to be stored.
+
+    What the server owns stays as it was: identity, times, status, and who made the object where the client left that
+    out. The generation counts up when the spec, with its defaults, differs. An object that is being deleted is not
+    checked any more, so that its finalizers can go.
+
+    Raises: as `admit_create`.
+    """
+    rules = _RULES[kind.id]
+    before, found = _read(kind, old), _read(kind, new)
+    was, given = before.metadata, found.metadata
+    annotations = given.annotations
+    if rules.authored:
+        kept = {key: was.annotations[key] for key in (known.CREATOR, known.LAST_MODIFIER) if key in was.annotations}
+        annotations = {**kept, **annotations}
+    meta = given.changed(
+        name=was.name,
+        generate_name=was.generate_name,
+        namespace=was.namespace,
+        uid=was.uid,
+        resource_version=given.resource_version or was.resource_version,
+        generation=was.generation,
+        creation_timestamp=was.creation_timestamp,
+        deletion_timestamp=was.deletion_timestamp,
+        deletion_grace_period_seconds=was.deletion_grace_period_seconds,
+        self_link=was.self_link,
+        annotations=annotations,
+    )
+    found = found.changed(metadata=meta)
+    if was.deletion_timestamp:
+        return _with_status(found, old)
+    found = rules.defaulted(found, config, before)
+    changed = found.spec != before.spec
+    _refuse(kind, rules.validate(found, before, config))
+    if changed:
+        if rules.authored and not meta.owner_references:
+            meta = meta.changed(annotations={**annotations, known.LAST_MODIFIER: user})
+        meta = meta.changed(generation=was.generation + 1)
+    return _with_status(found.changed(metadata=meta), old)
+
+
+def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
+    """The stored object with the status of `new`: all that a write to `/status` may change.
+
+    Raises:
+        AdmissionError, InvalidResourceError: the status has values of wrong types.
+    """
+    found, _, problems = read(_RULES[kind.id].model, {"status": new.get("status")})
+    if found is None:
+        _refuse(kind, problems)
+        raise AssertionError("unreachable: what cannot be read has problems")
+    version = (new.get("metadata") or {}).get("resourceVersion")
+    result = {key: value for key, value in old.items() if key != "status"}
+    if version:
+        result["metadata"] = {**result["metadata"], "resourceVersion": version}
+    status = found.to_json().get("status")
+    return {**result, "status": status} if status else result
+
+
+def timestamp(now: float) -> str:
+    """RFC 3339 with seconds, as Kubernetes writes times."""
+    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(kind: Kind, body: Mapping[str, Any]) -> Any:
+    """The object without its status, which no such write is about."""
+    about = {key: value for key, value in body.items() if key != "status"}
+    found, _, problems = read(_RULES[kind.id].model, converted(kind, about))
+    if found is None:
+        _refuse(kind, problems)
+    return found
+
+
+def _json(found: Resource) -> Json:
+    return found.to_json()
+
+
+def _with_status(found: Resource, old: Mapping[str, Any]) -> Json:
+    return {**found.to_json(), "status": old["status"]} if old.get("status") else found.to_json()
+
+
+def _refuse(kind: Kind, problems: list[FieldError]) -> None:
+    if problems:
+        raise (AdmissionError if kind.group in (SERVING, NETWORKING) else InvalidResourceError)(merged(problems))

@@ -1,0 +1,111 @@
+"""From a client's JSON to a model: what does not belong is named, what has the wrong type is explained. Pure."""
+
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from knoll.resources.models.base import Model
+from knoll.values.errors import FieldError, InvalidResourceError
+
+M = TypeVar("M", bound=Model)
+
+
+def parse(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
+    """Read an object.
+
+    Args:
+        model: of the object's kind.
+        body: as the client sent it. A null counts as absent.
+
+    Returns:
+        The object without the fields that its kind does not have, and the paths of those fields
+        (`spec.template.spec.containers[0].foo`), in the order they came.
+
+    Raises:
+        InvalidResourceError: values of wrong types, each with its path.
+    """
+    found, unknown, problems = read(model, body)
+    if found is None:
+        raise InvalidResourceError(problems)
+    return found, unknown
+
+
+def read(model: type[M], body: Mapping[str, Any]) -> tuple[M | None, list[str], list[FieldError]]:
+    """As `parse`, with the problems given back; the object is None when there are some."""
+    cleaned = without_nulls(body)
+    try:
+        return model.model_validate(cleaned, by_alias=True, by_name=False, extra="forbid"), [], []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=True)
+    unknown = [path_of(model, item["loc"]) for item in found if item["type"] == "extra_forbidden"]
+    problems = [_problem(model, item) for item in found if item["type"] != "extra_forbidden"]
+    if problems:
+        return None, unknown, problems
+    return model.model_validate(cleaned, by_alias=True, by_name=False), unknown, []
+
+
+def without_nulls(value: Any) -> Any:
+    """A copy in which no object has a null. The Go clients send `creationTimestamp: null` and the like."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def path_of(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The path of a value in the form Knative writes: `spec.containers[0].name`, `metadata.labels[key]`."""
+    path = ""
+    here: Any = model
+    for step in location:
+        here = _core(here)
+        if isinstance(step, int):
+            path, here = f"{path}[{step}]", (get_args(here) or (Any,))[0]
+        elif isinstance(here, type) and issubclass(here, BaseModel):
+            path, here = (f"{path}.{step}" if path else step), _field(here, step)
+        elif get_origin(here) is dict:
+            if step == "[key]":
+                break
+            path, here = f"{path}[{step}]", get_args(here)[1]
+        else:
+            break
+    return path
+
+
+def _core(annotation: Any) -> Any:
+    """The type without `| None`, when it is one."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
+
+
+def _field(model: type[BaseModel], alias: str) -> Any:
+    return next((field.annotation for field in model.model_fields.values() if field.alias == alias), Any)
+
+
+_WORDS = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "missing": "missing field(s)",
+    "literal_error": "must be one of {expected}",
+    "string_unicode": "must be text in valid Unicode",
+}
+_SEEN = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def _problem(model: type[BaseModel], item: Any) -> FieldError:
+    path = path_of(model, item["loc"]) or "(the object)"
+    kind, value = item["type"], item["input"]
+    if kind == "missing":
+        return FieldError(_WORDS[kind], (path,))
+    words = _WORDS.get(kind, item["msg"]).format(**item.get("ctx", {}))
+    shown = f"{value[:60]!r}" if isinstance(value, str) else str(value).lower() if isinstance(value, bool | int) else ""
+    seen = _SEEN.get(type(value), "null" if value is None else "something else")
+    return FieldError(f"invalid value: {shown or seen}", (path,), f"{words}, not {seen}" if kind in _WORDS else words)

@@ -1,0 +1,1 @@
+"""Annotations whose values have a grammar of their own. Pure."""

@@ -1,0 +1,27 @@
+"""Naming the fields of Kubernetes that are set and not taken. Pure."""
+
+from collections.abc import Collection
+from functools import cache
+
+from knoll.resources.models.base import REFUSED, Model
+from knoll.resources.validation.problems import disallowed
+from knoll.values.errors import FieldError
+
+
+def refused(part: Model, path: str, allowed: Collection[str] = ()) -> list[FieldError]:
+    """One problem naming each field of `part` that is set and not taken.
+
+    Args:
+        allowed: inner names of those that are taken here after all.
+    """
+    found = [alias for name, alias in _fields(type(part)) if name not in allowed and getattr(part, name) is not None]
+    return [disallowed(*(f"{path}.{alias}" for alias in found))] if found else []
+
+
+@cache
+def _fields(model: type[Model]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, field.alias or name)
+        for name, field in model.model_fields.items()
+        if any(mark is REFUSED for mark in field.metadata)
+    )

@@ -1,0 +1,1 @@
+"""The store of objects: compare-and-set writes, watches, informers, deletion along owner references."""

@@ -1,0 +1,167 @@
+"""The history of a store on Redis, read once for all watches of a process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from redis.asyncio import Redis
+
+from knoll.redis import keys
+from knoll.redis.client import AWAY, BLOCK_MS, Backoff, Entry, read_stream, version_of
+from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, event_subject, is_sealed
+from knoll.store.event_buffer import Ring
+from knoll.store.protocol import Event
+from knoll.store.rules import EventType, Record
+from knoll.values.errors import ExpiredError
+
+log = structlog.get_logger()
+
+_BATCH = 256
+_TYPES: dict[bytes, EventType] = {b"A": "ADDED", b"M": "MODIFIED", b"D": "DELETED"}
+
+
+class Feed:
+    """One reader of the event stream for all watches of a process. It reads while there is a watch."""
+
+    def __init__(self, redis: "Redis", size: int, keyring: Keyring) -> None:
+        self._redis = redis
+        self._keyring = keyring
+        self._ring = Ring(size)
+        self._reader: asyncio.Task[None] | None = None
+        self._watches = 0
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+
+    async def watch(self, since: int, resource: str | None) -> AsyncIterator[Event]:
+        ring, position, losses = self._ring, since, self._ring.losses
+        self._watches += 1
+        try:
+            if since > ring.tip:
+                # A version from the future: of a Redis that has lost its data since.
+                await self._patiently(since)
+            while True:
+                records = ring.after(position)
+                if ring.losses != losses:
+                    raise _expired(position, "Redis has lost data")
+                if records is None:
+                    records = await self._patiently(position)
+                    if not records:
+                        self._begin(position)
+                elif not records:
+                    await ring.news()
+                for record in records:
+                    position = record.version
+                    if resource is None or record.resource == resource:
+                        try:
+                            event = record.event()
+                        except SealedError as error:
+                            # As if the history did not hold it: a listing shows what can be read.
+                            log.error("event unreadable", resource=record.resource, error=str(error))
+                            raise _expired(position, str(error)) from error
+                        yield event
+        finally:
+            self._watches -= 1
+            if not self._watches:
+                self._end()
+
+    def _record(self, entry: Entry) -> Record:
+        entry_id, fields = entry
+        resource = fields[b"r"].decode()
+        opens = self._opener(resource) if resource in SEALED_KINDS else None
+        return Record(version_of(entry_id), _TYPES[fields[b"t"]], resource, fields[b"e"], opens)
+
+    def _opener(self, resource: str) -> Callable[[bytes], bytes]:
+        def opens(packed: bytes) -> bytes:
+            key, _, envelope = packed.partition(b"\n")
+            if not is_sealed(envelope):
+                return packed
+            return self._keyring.open(envelope, event_subject(resource, key.decode()))
+
+        return opens
+
+    async def _patiently(self, since: int) -> list[Record]:
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._past(since)
+            except AWAY:
+                await backoff.wait()
+
+    async def _past(self, since: int) -> list[Record]:
+        """The next events after `since` from Redis; empty when there is none yet. Raises: ExpiredError."""
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(keys.REVISION)
+            both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
+            version, entries = await both.execute()
+        if version is None or int(version) < since:
+            raise _expired(since, f"the newest version is {int(version or 0)}")
+        if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
+            raise _expired(since, "the history no longer reaches back to it")
+        return [self._record(entry) for entry in entries]
+
+    def _begin(self, position: int) -> None:
+        if self._reader is not None and self._reader.done() and not self._reader.cancelled():
+            self._reader.result()  # a bug shows in the watches, not only in a log
+        if self._reader is None or self._reader.done():
+            self._ring.start(position)
+            self._reader = asyncio.create_task(self._read(), name="store events")
+
+    def _end(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        self._ring.stop()
+
+    async def _read(self) -> None:
+        try:
+            await self._append_for_ever()
+        finally:
+            # Not when `_end` has cancelled this reader, and the ring may be another's by now.
+            if self._reader is asyncio.current_task():
+                self._ring.stop()
+
+    async def _append_for_ever(self) -> None:
+        """Returns when events are missing."""
+        ring, backoff, doubtful = self._ring, Backoff(), False
+        while True:
+            try:
+                if doubtful and not await self._still_there():
+                    log.warning("redis lost events", version=ring.tip)
+                    ring.stop(lost=True)
+                    return
+                entries = await read_stream(self._redis, keys.EVENTS, f"{ring.tip}-0", _BATCH, BLOCK_MS)
+            except AWAY as error:
+                if not doubtful:
+                    log.warning("event history interrupted", error=str(error))
+                doubtful = True
+                await backoff.wait()
+                continue
+            backoff.reset()
+            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
+            doubtful = not entries
+            if entries and not ring.append([self._record(entry) for entry in entries]):
+                return
+
+    async def _still_there(self) -> bool:
+        """Whether Redis still has what it said last: it may have come back from an older file."""
+        tip, last = self._ring.tip, self._ring.last()
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(keys.REVISION)
+            both.xrange(keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
+            version, entries = await both.execute()
+        if version is None or int(version) < tip:
+            return False
+        found = {version_of(entry[0]): entry[1] for entry in entries}
+        if tip in found:
+            return last is None or bool(found[tip][b"e"] == last.packed)
+        # Only what is older than the newest events is trimmed. A reader of an emptied Redis sets its version anew, to
+        # the clock, so a version beyond ours is no proof that ours is still there: its events are.
+        return tip + 1 in found or (last is None and int(version) == tip)
+
+
+def _expired(since: int, why: str) -> ExpiredError:
+    return ExpiredError(f"too old resource version: {since} ({why})")

@@ -1,0 +1,264 @@
+"""A copy in memory of all objects of some kinds, kept up to date by a watch: what reconcilers read.
+
+Objects are kept as JSON and unpacked when they are asked for: a tenth of the memory, and what one reader does to an
+object no other sees.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import structlog
+
+from knoll.redis.client import Backoff
+from knoll.store.compression import expanded, squeezed
+from knoll.store.protocol import Event, Json, PackedListing, Source
+from knoll.store.rules import decode, decode_all, key_in, key_of, owners_in, sort_key
+from knoll.values.errors import ExpiredError, StoreUnavailableError
+
+log = structlog.get_logger()
+K = TypeVar("K")
+_Keys = list[str]
+_AT_ONCE = 200
+"""Objects unpacked before others in this process get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What changed. The bodies are shared: they are to be read, not changed."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    resource: str
+    key: str
+    """`namespace/name`."""
+    old: Json | None
+    """None for ADDED."""
+    new: Json | None
+    """None for DELETED."""
+    seen: bool = True
+    """False: it went while nobody watched, and was missing when the objects were listed again."""
+
+
+Subscriber = Callable[[Notice], object]
+"""Called in the event loop, in the order of the changes; must not block. `queue.put_nowait` is one."""
+
+
+class _Kept:
+    __slots__ = ("data", "labels", "owners", "uid", "version")
+
+    def __init__(self, version: int, data: bytes, body: Json, labels: Iterable[str]) -> None:
+        meta = body["metadata"]
+        own = meta.get("labels") or {}
+        self.version = version
+        self.data = data
+        self.uid: str = meta.get("uid") or ""
+        self.labels = tuple((name, own[name]) for name in labels if name in own)
+        self.owners = tuple(owners_in(body))
+
+    def body(self, resource: str) -> Json:
+        return decode(expanded(resource, self.data), self.version)
+
+
+class Informer:
+    """The objects of one kind."""
+
+    def __init__(self, store: Source, resource: str, *, labels: Sequence[str] = ()) -> None:
+        """
+        Args:
+            labels: names of labels that `list` is asked for often: these have an index.
+        """
+        self.resource = resource
+        self._store = store
+        self._labels = tuple(labels)
+        self._kept: dict[str, _Kept] = {}
+        self._by_label: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._by_owner: dict[str, tuple[str, ...]] = {}
+        """A tuple, because nearly every owner has one object of a kind, and a set takes four times as much."""
+        self._subscribers: list[Subscriber] = []
+        self._synced = asyncio.Event()
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, namespace: str, name: str) -> Json | None:
+        """A copy of one object, None when there is none."""
+        kept = self._kept.get(key_of(namespace, name))
+        return None if kept is None else kept.body(self.resource)
+
+    def uid(self, namespace: str, name: str) -> str | None:
+        """An object's uid, without unpacking it; None when there is no such object."""
+        kept = self._kept.get(key_of(namespace, name))
+        return None if kept is None else kept.uid
+
+    def list(
+        self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = ""
+    ) -> Sequence[Json]:
+        """Copies of all objects that fit every argument given, by namespace and name.
+
+        Args:
+            labels: name to value.
+            owner: uid that an ownerReference must name.
+        """
+        found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
+        return decode_all((kept.version, expanded(self.resource, kept.data)) for kept in found)
+
+    def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
+        """`namespace/name` of what `list` would give."""
+        wanted = labels or {}
+        sets = [self._by_label.get(pair, set()) for pair in wanted.items() if pair[0] in self._labels]
+        if owner:
+            sets.append(set(self._by_owner.get(owner, ())))
+        found: Iterable[str] = set.intersection(*sets) if sets else self._kept
+        if namespace is not None:
+            found = [key for key in found if key.startswith(f"{namespace}/")]
+        others = [pair for pair in wanted.items() if pair[0] not in self._labels]
+        if others:
+            found = [key for key in found if self._has(key, others)]
+        return sorted(found, key=sort_key)
+
+    def subscribe(self, subscriber: Subscriber, *, existing: bool = True) -> Callable[[], None]:
+        """Tell of every change from now on.
+
+        Args:
+            existing: begin with an ADDED for each object that is there already.
+
+        Returns: a function that ends the subscription.
+        """
+        for key in self.keys() if existing else ():
+            subscriber(Notice("ADDED", self.resource, key, None, self._kept[key].body(self.resource)))
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    async def synced(self) -> None:
+        """Wait until the objects were listed once."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Keep up to date for ever."""
+        await Informers(self._store, [self]).run()
+
+    async def replace(self, listing: PackedListing) -> None:
+        """Take over a whole listing; subscribers are told the differences."""
+        items = sorted(listing.items, key=lambda item: sort_key(item.key))
+        there = {item.key for item in items}
+        for key in [key for key in self._kept if key not in there]:
+            self._drop(key, seen=False)
+        for index, item in enumerate(items):
+            old = self._kept.get(item.key)
+            if old is None or old.version != item.version:
+                self._put(item.key, item.version, squeezed(self.resource, item.data), decode(item.data, item.version))
+            if index % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        self._seen = listing.version
+        self._synced.set()
+
+    def apply(self, event: Event) -> None:
+        """Take over an event; one that a listing has included already changes nothing."""
+        if event.version <= self._seen:
+            return
+        self._seen = event.version
+        key = key_in(event.body)
+        if event.type == "DELETED":
+            self._drop(key)
+        else:
+            self._put(key, event.version, event.data, event.body)
+
+    def _put(self, key: str, version: int, data: bytes, body: Json) -> None:
+        old = self._kept.get(key)
+        new = _Kept(version, data, body, self._labels)
+        if old is not None and old.uid != new.uid:
+            # Deleted and made again while nobody looked: another object.
+            self._drop(key)
+            old = None
+        if old is not None:
+            self._unindex(key, old)
+        self._kept[key] = new
+        for pair in new.labels:
+            self._by_label[pair].add(key)
+        for uid in new.owners:
+            self._by_owner[uid] = (*self._by_owner.get(uid, ()), key)
+        if self._subscribers:
+            before = None if old is None else old.body(self.resource)
+            self._tell(Notice("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
+
+    def _drop(self, key: str, *, seen: bool = True) -> None:
+        old = self._kept.pop(key, None)
+        if old is None:
+            return
+        self._unindex(key, old)
+        if self._subscribers:
+            self._tell(Notice("DELETED", self.resource, key, old.body(self.resource), None, seen))
+
+    def _unindex(self, key: str, old: _Kept) -> None:
+        for pair in old.labels:
+            _discard(self._by_label, pair, key)
+        for uid in old.owners:
+            others = tuple(one for one in self._by_owner[uid] if one != key)
+            if others:
+                self._by_owner[uid] = others
+            else:
+                del self._by_owner[uid]
+
+    def _tell(self, notice: Notice) -> None:
+        for subscriber in tuple(self._subscribers):
+            subscriber(notice)
+
+    def _has(self, key: str, labels: Iterable[tuple[str, str]]) -> bool:
+        own = self._kept[key].body(self.resource)["metadata"].get("labels") or {}
+        return all(own.get(name) == value for name, value in labels)
+
+
+def _discard(index: defaultdict[K, set[str]], at: K, key: str) -> None:
+    index[at].discard(key)
+    if not index[at]:
+        del index[at]
+
+
+class Informers:
+    """Several informers fed by one watch, so that all of them see the changes of all kinds in one order."""
+
+    def __init__(self, store: Source, informers: Sequence[Informer]) -> None:
+        self._store = store
+        self._informers = {informer.resource: informer for informer in informers}
+
+    def __getitem__(self, resource: str) -> Informer:
+        return self._informers[resource]
+
+    def __iter__(self) -> Iterator[Informer]:
+        return iter(self._informers.values())
+
+    async def synced(self) -> None:
+        for informer in self._informers.values():
+            await informer.synced()
+
+    async def run(self) -> None:
+        """Keep all of them up to date for ever, through absences and losses of the store."""
+        backoff = Backoff()
+        while True:
+            try:
+                since = await self._list()
+                backoff.reset()
+                await self._follow(since)
+            except ExpiredError as error:
+                log.info("listing again", kinds=len(self._informers), reason=str(error))
+            except StoreUnavailableError:
+                pass
+            await backoff.wait()
+
+    async def _list(self) -> int:
+        versions = []
+        for informer in self._informers.values():
+            listing = await self._store.list_packed(informer.resource)
+            await informer.replace(listing)
+            versions.append(listing.version)
+        return min(versions)
+
+    async def _follow(self, since: int) -> None:
+        one = next(iter(self._informers)) if len(self._informers) == 1 else None
+        async for event in self._store.watch(since, one):
+            informer = self._informers.get(event.resource)
+            if informer is not None:
+                informer.apply(event)

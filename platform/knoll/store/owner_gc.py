@@ -1,0 +1,270 @@
+"""Deletion along owner references, as Kubernetes does it: background, foreground and orphan.
+
+`decide` is pure; `Collector` feeds it from informers and does what it says. The API sets the finalizers that a client's
+propagation policy asks for (`foregroundDeletion`, `orphan`) before it deletes an object; all the rest happens here.
+
+Source: Kubernetes, pkg/controller/garbagecollector, `attemptToDeleteItem`, `attemptToOrphan`.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from knoll.redis.client import Backoff
+from knoll.store.informer import Informer, Notice
+from knoll.store.protocol import Json, Store
+from knoll.store.rules import owners_in
+from knoll.values.errors import ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.kinds import BY_ID, KINDS, Kind
+
+log = structlog.get_logger()
+
+FOREGROUND = "foregroundDeletion"
+"""Finalizer of an object that waits until its dependents are gone."""
+ORPHAN = "orphan"
+"""Finalizer of an object whose dependents are to stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Replace the object by this, if it has not changed since."""
+
+    body: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the object; `foreground` puts its finalizer on it first."""
+
+    body: Json
+    foreground: bool = False
+
+
+Action = Update | Delete
+
+
+def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[Action]:
+    """Say what is to be done about one object.
+
+    Args:
+        body: the object.
+        owners: those of its owners that exist, by uid.
+        dependents: objects that name it as an owner.
+
+    Returns:
+        Actions on it or its dependents; empty when nothing is to be done now.
+    """
+    meta = body["metadata"]
+    finalizers = meta.get("finalizers") or []
+    if meta.get("deletionTimestamp"):
+        if ORPHAN in finalizers:
+            return _orphan(body, dependents)
+        if FOREGROUND in finalizers:
+            return _finish(body, dependents)
+        return []
+    return _judge(body, owners, dependents)
+
+
+def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[Action]:
+    references = body["metadata"].get("ownerReferences") or []
+    if not references:
+        return []
+    solid = [ref for ref in references if ref["uid"] in owners and not deleting_foreground(owners[ref["uid"]])]
+    if len(solid) == len(references):
+        return []
+    if solid:
+        return [Update(_with_meta(body, ownerReferences=solid))]
+    waited_for = any(ref["uid"] in owners for ref in references)
+    if not waited_for or not dependents:
+        return [Delete(body)]
+    # Owners in a circle would wait for each other for ever.
+    circle = any(deleting_foreground(dependent) for dependent in dependents)
+    if circle and any(ref.get("blockOwnerDeletion") for ref in references):
+        return [Update(_with_meta(body, ownerReferences=[{**ref, "blockOwnerDeletion": False} for ref in references]))]
+    return [Delete(body, foreground=True)]
+
+
+def _finish(body: Json, dependents: Sequence[Json]) -> list[Action]:
+    uid = body["metadata"]["uid"]
+    if any(_blocks(dependent, uid) for dependent in dependents):
+        return []
+    return [Update(_without_finalizer(body, FOREGROUND))]
+
+
+def _orphan(body: Json, dependents: Sequence[Json]) -> list[Action]:
+    uid = body["metadata"]["uid"]
+    if not dependents:
+        return [Update(_without_finalizer(body, ORPHAN))]
+    return [
+        Update(_with_meta(child, ownerReferences=[ref for ref in _references(child) if ref["uid"] != uid]))
+        for child in dependents
+    ]
+
+
+def deleting_foreground(body: Json) -> bool:
+    """Whether an object waits for its dependents to go."""
+    meta = body["metadata"]
+    return bool(meta.get("deletionTimestamp")) and FOREGROUND in (meta.get("finalizers") or [])
+
+
+def _blocks(dependent: Json, uid: str) -> bool:
+    return any(ref["uid"] == uid and ref.get("blockOwnerDeletion") for ref in _references(dependent))
+
+
+def _references(body: Json) -> list[Json]:
+    return body["metadata"].get("ownerReferences") or []
+
+
+def _with_meta(body: Json, **changes: object) -> Json:
+    meta = {name: value for name, value in {**body["metadata"], **changes}.items() if value != []}
+    return {**body, "metadata": meta}
+
+
+def _without_finalizer(body: Json, finalizer: str) -> Json:
+    return _with_meta(body, finalizers=[name for name in body["metadata"]["finalizers"] if name != finalizer])
+
+
+_KINDS = {(kind.group, kind.kind): kind for kind in KINDS}
+_Key = tuple[str, str]
+
+
+class Collector:
+    """The loop. One at a time in a platform: run it under a lease."""
+
+    def __init__(self, store: Store, informers: Sequence[Informer]) -> None:
+        """
+        Args:
+            informers: of every kind that owns or is owned; somebody else runs them.
+        """
+        self._store = store
+        self._informers = {informer.resource: informer for informer in informers}
+        self._waiting: dict[_Key, None] = {}
+        self._work = asyncio.Event()
+
+    async def run(self) -> None:
+        """Collect for ever."""
+        for informer in self._informers.values():
+            await informer.synced()
+        ends = [informer.subscribe(self._note, existing=False) for informer in self._informers.values()]
+        for informer in self._informers.values():
+            for key in informer.keys():  # noqa: SIM118
+                self._add(informer.resource, key)
+        backoff = Backoff()
+        try:
+            while True:
+                await self._work.wait()
+                # Thousands of objects at the start must not keep everybody else in this process waiting.
+                await asyncio.sleep(0)
+                place = next(iter(self._waiting))
+                del self._waiting[place]
+                if not self._waiting:
+                    self._work.clear()
+                try:
+                    await self._look_at(*place)
+                    backoff.reset()
+                except (ConflictError, NotFoundError):
+                    # The cache is behind: the event that brings it up comes too, this only makes sure.
+                    self._add(*place)
+                    await backoff.wait()
+                except StoreUnavailableError as error:
+                    log.warning("collection interrupted", error=str(error))
+                    self._add(*place)
+                    await backoff.wait()
+        finally:
+            for end in ends:
+                end()
+
+    def _add(self, resource: str, key: str) -> None:
+        self._waiting[resource, key] = None
+        self._work.set()
+
+    def _note(self, notice: Notice) -> None:
+        body = notice.new or notice.old
+        assert body is not None
+        if notice.new is not None:
+            self._add(notice.resource, notice.key)
+        if notice.new is None or notice.new["metadata"].get("deletionTimestamp"):
+            for resource, key in self._dependents(body):
+                self._add(resource, key)
+        owners = owners_in(notice.old) if notice.old else frozenset()
+        if notice.old is not None and (notice.new is None or _references(notice.old) != _references(notice.new)):
+            for ref in _references(notice.old):
+                if ref["uid"] in owners and (found := self._place(ref, body)):
+                    self._add(*found)
+
+    async def _look_at(self, resource: str, key: str) -> None:
+        namespace, _, name = key.partition("/")
+        body = self._informers[resource].get(namespace, name)
+        if body is None:
+            return
+        owners = await self._owners(body)
+        if owners is None:
+            return
+        children = [(kind, child) for kind, at in self._dependents(body) if (child := self._at(kind, at)) is not None]
+        for action in decide(body, owners, [child for _, child in children]):
+            target = next((kind for kind, child in children if _same(child, action.body)), resource)
+            await self._do(target, action)
+
+    async def _do(self, resource: str, action: Action) -> None:
+        meta = action.body["metadata"]
+        log.info("collected", resource=resource, name=meta["name"], action=type(action).__name__.lower())
+        if isinstance(action, Update):
+            await self._store.update(resource, action.body)
+            return
+        body = action.body
+        finalizers = meta.get("finalizers") or []
+        if action.foreground and FOREGROUND not in finalizers:
+            body = await self._store.update(resource, _with_meta(body, finalizers=[*finalizers, FOREGROUND]))
+        meta = body["metadata"]
+        await self._store.delete(
+            resource, meta.get("namespace") or "", meta["name"], uid=meta["uid"], version=meta["resourceVersion"]
+        )
+
+    async def _owners(self, body: Json) -> dict[str, Json] | None:
+        """Those that exist; None when one is of a kind that nobody here knows, so that nobody can tell."""
+        owners = {}
+        for ref in _references(body):
+            place = self._place(ref, body)
+            if place is None:
+                return None
+            owner = self._at(*place)
+            if owner is None or owner["metadata"].get("uid") != ref["uid"]:
+                # Only the store knows for sure that an owner is not there.
+                owner = await self._read(*place)
+            if owner is not None and owner["metadata"].get("uid") == ref["uid"]:
+                owners[ref["uid"]] = owner
+        return owners
+
+    async def _read(self, resource: str, key: str) -> Json | None:
+        namespace, _, name = key.partition("/")
+        try:
+            return await self._store.get(resource, namespace, name)
+        except NotFoundError:
+            return None
+
+    def _at(self, resource: str, key: str) -> Json | None:
+        namespace, _, name = key.partition("/")
+        informer = self._informers.get(resource)
+        return None if informer is None else informer.get(namespace, name)
+
+    def _dependents(self, body: Json) -> list[_Key]:
+        """Objects that name it as an owner, where they may: in its namespace, or anywhere when it is in none."""
+        uid, namespace = body["metadata"].get("uid") or "", body["metadata"].get("namespace")
+        if not uid:
+            return []
+        found = [(informer.resource, key) for informer in self._informers.values() for key in informer.keys(owner=uid)]
+        return [(resource, key) for resource, key in found if not namespace or key.startswith(f"{namespace}/")]
+
+    def _place(self, ref: Json, dependent: Json) -> _Key | None:
+        group = ref["apiVersion"].rpartition("/")[0]
+        kind: Kind | None = _KINDS.get((group, ref["kind"]))
+        if kind is None:
+            return None
+        namespace = dependent["metadata"].get("namespace") or "" if BY_ID[kind.id].namespaced else ""
+        return kind.id, f"{namespace}/{ref['name']}"
+
+
+def _same(one: Json, other: Json) -> bool:
+    return bool(one["metadata"]["uid"] == other["metadata"]["uid"])

@@ -1,0 +1,282 @@
+"""The store on Redis.
+
+One script does each write: compare, count the version up, set, index owners, append the event. One reader in each
+process feeds all its watches, however many.
+
+Secrets and their events are sealed on the way to Redis and opened on the way back (`sealing`); nothing else is touched.
+
+A Redis that comes back without its data starts at a version above every one it ever gave out (the clock's milliseconds,
+which writes cannot overtake). Watches then end with ExpiredError, as they do when the history was trimmed past them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import structlog
+from redis.asyncio import Redis
+
+from knoll.redis import keys
+from knoll.redis.client import answering
+from knoll.redis.encryption import PLAIN, SEALED_KINDS, Keyring, SealedError, event_subject, object_subject
+from knoll.store import rules
+from knoll.store.event_feed import Feed
+from knoll.store.protocol import Event, Json, Listing, Packed, PackedListing
+from knoll.store.rules import Write, describe, key_of
+from knoll.values.errors import AlreadyExistsError, NotFoundError, StoreForbiddenError, StoreUnavailableError
+
+log = structlog.get_logger()
+
+HISTORY = 20_000
+"""Events kept in Redis."""
+RING = 1024
+"""Events kept in memory for watches, at least (twice as many at most)."""
+SMALL_RING = 128
+"""The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
+_DECODE_AT_ONCE = 200
+_Found = tuple[int, list[tuple[bytes, bytes]]]
+"""A version, and keys with what is stored under them."""
+
+# A number of this size would turn into "1.76e+12" if Lua wrote it by itself.
+_VERSION = """
+local function newest(key)
+  local found = redis.call('GET', key)
+  if found then return found end
+  local time = redis.call('TIME')
+  local first = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('SET', key, first)
+  return first
+end
+"""
+# KEYS: revision. Returns the newest version.
+_NEWEST = _VERSION + "return newest(KEYS[1])"
+# KEYS: objects, revision. ARGV: prefix of the fields. Returns the newest version, then field and value in turn.
+_LIST = (
+    _VERSION
+    + """
+local found, wanted = {newest(KEYS[2])}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, #ARGV[1]) == ARGV[1] then wanted[#wanted + 1] = field end
+end
+for from = 1, #wanted, 1000 do
+  local to = math.min(from + 999, #wanted)
+  local values = redis.call('HMGET', KEYS[1], unpack(wanted, from, to))
+  for i = from, to do
+    found[#found + 1] = wanted[i]
+    found[#found + 1] = values[i - from + 1]
+  end
+end
+return found
+"""
+)
+# KEYS: objects, revision, events, owner sets to leave and to join.
+# ARGV: field, expected version or '' for none, JSON, initial of the event's type, resource, packed event, length of the
+# history, how many owner sets to leave. Returns {1, new version} or {0, version found or ''}.
+_WRITE = (
+    _VERSION
+    + """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local at = stored and string.match(stored, '^%d+') or ''
+if at ~= ARGV[2] then return {0, at} end
+newest(KEYS[2])
+local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[7], version .. '-0', 't', ARGV[4], 'r', ARGV[5], 'e', ARGV[6])
+if ARGV[4] == 'D' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], version .. '\\n' .. ARGV[3])
+end
+local member = ARGV[5] .. ' ' .. ARGV[1]
+for i = 4, #KEYS do
+  redis.call(i < 4 + ARGV[8] and 'SREM' or 'SADD', KEYS[i], member)
+end
+return {1, version}
+"""
+)
+
+
+class RedisStore:
+    """See `store.Store`.
+
+    While Redis is away calls raise StoreUnavailableError (a write that raised it may have happened), and watches wait.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        *,
+        history: int = HISTORY,
+        ring: int = RING,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        keyring: Keyring = PLAIN,
+    ) -> None:
+        """
+        Args:
+            redis: made by `connect.connect`; stays the caller's.
+            history: events kept in Redis.
+            ring: events kept in memory for watches.
+            clock: for deletionTimestamp.
+            keyring: seals and opens Secrets.
+        """
+        self._redis = redis
+        self._keyring = keyring
+        self._history = history
+        self._clock = clock
+        self._newest = redis.register_script(_NEWEST)
+        self._list = redis.register_script(_LIST)
+        self._write = redis.register_script(_WRITE)
+        self._feed = Feed(redis, ring, keyring)
+
+    async def close(self) -> None:
+        """Stop reading events; to be called once nobody watches any more."""
+        await self._feed.close()
+
+    async def version(self) -> int:
+        """The newest resource version."""
+        with answering():
+            return int(await self._newest(keys=[keys.REVISION], args=[]))
+
+    async def get(self, resource: str, namespace: str, name: str) -> Json:
+        version, data = await self._stored(resource, key_of(namespace, name))
+        return rules.decode(data, version)
+
+    async def list(self, resource: str, namespace: str | None = None) -> Listing:
+        if namespace is None:
+            version, found = await self._read_all(resource)
+        else:
+            version, found = await self._read_some(resource, f"{namespace}/")
+        found.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
+        items: list[Json] = []
+        for begin in range(0, len(found), _DECODE_AT_ONCE):
+            batch = found[begin : begin + _DECODE_AT_ONCE]
+            items += rules.decode_all(self._parse(resource, field.decode(), value) for field, value in batch)
+            # A long list must not keep everybody else in this process waiting.
+            await asyncio.sleep(0)
+        return Listing(items, version)
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        version, found = await self._read_all(resource)
+        items = []
+        for field, value in found:
+            key = field.decode()
+            try:
+                items.append(Packed(key, *self._parse(resource, key, value)))
+            except SealedError as error:
+                # One that cannot be read must not keep all others from those who follow them.
+                log.error("object unreadable", resource=resource, key=key, error=str(error))
+        return PackedListing(items, version)
+
+    async def create(self, resource: str, body: Json) -> Json:
+        write = rules.plan_create(resource, body)
+        done, version = await self._try(write)
+        if not done:
+            raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
+        return rules.decode(write.data, version)
+
+    async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
+        key = rules.key_in(body)
+        if before is not None:
+            write = rules.plan_update(resource, int(before["metadata"]["resourceVersion"]), rules.encode(before), body)
+            if write is not None:
+                done, version = await self._try(write)
+                if done:
+                    return rules.decode(write.data, version)
+            # Nothing to write, or no longer the newest: what is stored decides.
+        return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
+
+    async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
+        key, now = key_of(namespace, name), self._clock()
+        return await self._settle(
+            resource,
+            key,
+            lambda at, data: rules.plan_delete(resource, key, at, data, uid=uid, wanted_version=version, now=now),
+        )
+
+    async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
+        with answering():
+            members = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.owned(uid)))
+        found = []
+        for member in sorted(members):
+            resource, _, key = member.decode().partition(" ")
+            namespace, _, name = key.partition("/")
+            found.append((resource, namespace, name))
+        return found
+
+    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+        """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
+        return self._feed.watch(since, resource)
+
+    async def _settle(self, resource: str, key: str, plan: Callable[[int, bytes], Write | None]) -> Json:
+        while True:
+            version, data = await self._stored(resource, key)
+            write = plan(version, data)
+            if write is None:
+                return rules.decode(data, version)
+            done, now_at = await self._try(write)
+            if done:
+                return rules.decode(write.data, now_at)
+
+    async def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
+        with answering():
+            value = await cast(Awaitable[bytes | None], self._redis.hget(keys.objects(resource), key))
+        if value is None:
+            raise NotFoundError(f"{describe(resource, key)} not found")
+        return self._parse(resource, key, value)
+
+    def _parse(self, resource: str, key: str, value: bytes) -> tuple[int, bytes]:
+        """Version and JSON of what is stored. Raises: SealedError."""
+        version, _, data = value.partition(b"\n")
+        if resource in SEALED_KINDS:
+            data = self._keyring.open(data, object_subject(resource, key))
+        return int(version), data
+
+    def _sealed(self, write: Write) -> tuple[bytes, bytes]:
+        """The object and its event as Redis is given them. Raises: SealedError."""
+        data, event = b"" if write.removes else write.data, rules.pack(write)
+        if write.resource not in SEALED_KINDS or not self._keyring.seals:
+            return data, event
+        # The key stands in front of the event's envelope, which is bound to it.
+        sealed = self._keyring.seal(event, event_subject(write.resource, write.key))
+        event = write.key.encode() + b"\n" + sealed
+        return data and self._keyring.seal(data, object_subject(write.resource, write.key)), event
+
+    async def _try(self, write: Write) -> tuple[bool, int]:
+        leave, join = write.owners_before - write.owners, write.owners - write.owners_before
+        owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
+        data, event = self._sealed(write)
+        with answering():
+            done, version = await self._write(
+                keys=[keys.objects(write.resource), keys.REVISION, keys.EVENTS, *owner_sets],
+                args=[
+                    write.key,
+                    "" if write.at is None else write.at,
+                    data,
+                    write.type[0],
+                    write.resource,
+                    event,
+                    self._history,
+                    len(leave),
+                ],
+            )
+        return bool(done), int(version or 0)
+
+    async def _read_all(self, resource: str) -> _Found:
+        with answering():
+            async with self._redis.pipeline(transaction=True) as both:
+                both.get(keys.REVISION)
+                both.hgetall(keys.objects(resource))
+                version, found = await both.execute()
+            if version is None:
+                # An empty Redis gets its first version; what somebody wrote meanwhile must be in the listing.
+                try:
+                    await self.version()
+                except StoreForbiddenError as error:
+                    raise StoreUnavailableError("Redis is empty, and the API has not written to it yet") from error
+                return await self._read_all(resource)
+        return int(version), list(found.items())
+
+    async def _read_some(self, resource: str, prefix: str) -> _Found:
+        with answering():
+            version, *flat = await self._list(keys=[keys.objects(resource), keys.REVISION], args=[prefix])
+        return int(version), list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,1 @@
+"""Replicated tables: one writer, many followers, acknowledged versions."""

@@ -1,0 +1,147 @@
+"""What the data path must know of objects, published by the API: so the activator reads no objects itself.
+
+The table holds the platform's ConfigMaps, DomainMappings that ask for TLS, and the certificates that they name: of each
+object only the fields that are used there. What comes of a Secret is sealed with the gateway's own key. `GatewaySource`
+gives informers what the table holds.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+import msgspec
+import orjson
+
+from knoll.config.platform import NAMES
+from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, key_id, object_subject
+from knoll.store.compression import squeezed
+from knoll.store.protocol import Event, Json, Packed, PackedListing
+from knoll.store.rules import decode, key_of, sort_key
+from knoll.tables.protocol import Reset, Table
+from knoll.values import kinds
+from knoll.values.errors import ExpiredError
+from knoll.values.labels import SYSTEM_NAMESPACE
+
+GATEWAY_OBJECTS = "gateway-objects"
+"""Name of the table. Field: `<resource id> <namespace>/<name>`. Writer: api."""
+KINDS = (kinds.CONFIG_MAP.id, kinds.DOMAIN_MAPPING.id, kinds.SECRET.id)
+"""Resource ids of the kinds that it holds."""
+_CLAIMED = "DomainClaimed"
+"""Condition that says whether the host belongs to the DomainMapping's namespace."""
+_CERTIFICATE = ("tls.crt", "tls.key")
+
+
+class GatewayObject(msgspec.Struct, frozen=True):
+    """One object, as much of it as is used."""
+
+    body: str
+    """Canonical JSON; for a Secret, its envelope in base64 when secrets are sealed."""
+
+
+def field_of(resource: str, key: str) -> str:
+    """Args: key: `namespace/name`."""
+    return f"{resource} {key}"
+
+
+def parse_field(field: str) -> tuple[str, str]:
+    """Resource id and `namespace/name`."""
+    resource, _, key = field.partition(" ")
+    return resource, key
+
+
+def wanted(
+    config_maps: Iterable[Json], mappings: Iterable[Json], secrets: Mapping[str, Json]
+) -> dict[tuple[str, str], Json]:
+    """The objects that belong into the table, by resource id and `namespace/name`.
+
+    Args: secrets: by `namespace/name`; those that no DomainMapping names are left out.
+    """
+    chosen: dict[tuple[str, str], Json] = {}
+    for body in config_maps:
+        meta = body["metadata"]
+        if meta["namespace"] == SYSTEM_NAMESPACE and meta["name"] in NAMES:
+            chosen[kinds.CONFIG_MAP.id, key_of(SYSTEM_NAMESPACE, meta["name"])] = _part(body, "data")
+    for body in mappings:
+        meta = body["metadata"]
+        secret_name = ((body.get("spec") or {}).get("tls") or {}).get("secretName")
+        if not secret_name:
+            continue
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        claimed = [{"type": one["type"], "status": one["status"]} for one in conditions if one["type"] == _CLAIMED]
+        chosen[kinds.DOMAIN_MAPPING.id, key_of(meta["namespace"], meta["name"])] = {
+            **_part(body), "spec": {"tls": {"secretName": secret_name}}, "status": {"conditions": claimed},
+        }  # fmt: skip
+        key = key_of(meta["namespace"], secret_name)
+        if key in secrets:
+            data = secrets[key].get("data") or {}
+            chosen[kinds.SECRET.id, key] = {
+                **_part(secrets[key]), "data": {name: data[name] for name in _CERTIFICATE if name in data},
+            }  # fmt: skip
+    return chosen
+
+
+def pack(resource: str, key: str, body: Json, keyring: Keyring) -> GatewayObject:
+    """An object as the table holds it. Raises: SealedError."""
+    data = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    if resource in SEALED_KINDS and keyring.seals:
+        sealed = keyring.seal(data, object_subject(resource, key))
+        return GatewayObject(base64.b64encode(sealed).decode())
+    return GatewayObject(data.decode())
+
+
+def unpack(resource: str, key: str, entry: GatewayObject, keyring: Keyring) -> bytes:
+    """JSON of the object. Raises: SealedError."""
+    if entry.body.startswith("{"):
+        return entry.body.encode()
+    return keyring.open(base64.b64decode(entry.body), object_subject(resource, key))
+
+
+def holds(resource: str, key: str, entry: GatewayObject, body: Json, keyring: Keyring) -> bool:
+    """Whether an entry has this content, sealed with the key that seals now. Raises: SealedError (no keyring)."""
+    plain = entry.body.startswith("{")
+    seals = resource in SEALED_KINDS and keyring.seals
+    if plain is seals or (seals and key_id(base64.b64decode(entry.body)) != keyring.current):
+        return False
+    try:
+        return unpack(resource, key, entry, keyring) == orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except SealedError:
+        return False  # it was changed or moved
+
+
+class GatewaySource:
+    """The table as informers read it. See `store.Source`; a version is one of the table."""
+
+    def __init__(self, table: Table[GatewayObject], keyring: Keyring) -> None:
+        self._table = table
+        self._keyring = keyring
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        version, entries = await self._table.snapshot()
+        items = []
+        for field, (at, entry) in entries.items():
+            kind, key = parse_field(field)
+            if kind == resource:
+                items.append(Packed(key, at, unpack(kind, key, entry, self._keyring)))
+        return PackedListing(items, version)
+
+    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+        async for change in self._table.follow():
+            if isinstance(change, Reset):
+                if change.version != since:
+                    raise ExpiredError(f"the table is at {change.version}, the listing was at {since}")
+                continue
+            since = change.version
+            kind, key = parse_field(change.field)
+            if resource not in (None, kind):
+                continue
+            if change.value is None:
+                namespace, name = sort_key(key)
+                yield Event("DELETED", kind, since, {"metadata": {"namespace": namespace, "name": name}})
+            else:
+                data = unpack(kind, key, change.value, self._keyring)
+                yield Event("MODIFIED", kind, since, decode(data, since), None, squeezed(kind, data))
+
+
+def _part(body: Json, *fields: str) -> Json:
+    namespace, name = sort_key(key_of(body["metadata"].get("namespace") or "", body["metadata"]["name"]))
+    meta = {"namespace": namespace, "name": name, "uid": body["metadata"].get("uid") or ""}
+    return {"metadata": meta, **{field: body[field] for field in fields if field in body}}

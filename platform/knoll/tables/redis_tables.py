@@ -1,0 +1,206 @@
+"""Replicated tables on Redis: see `tables`.
+
+A follower keeps its copy while Redis is away and also while Redis has come back without the table: until its writer has
+put something again, an empty table says nothing.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from knoll.redis import keys
+from knoll.redis.client import AWAY, BLOCK_MS, Backoff, Entry, answering, read_stream, version_of
+from knoll.tables.protocol import FOLLOWER_TTL, Change, Reset
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+HISTORY = 10_000
+"""Changes kept; a follower that was away for longer is given the whole table."""
+_BATCH = 512
+_FORGET_SECONDS = 60.0
+
+# KEYS: entries, version, changes. ARGV: field, JSON, length of the history.
+# Returns the version since which the field has this value.
+_PUT = """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+  local cut = string.find(stored, '\\n', 1, true)
+  if string.sub(stored, cut + 1) == ARGV[2] then return string.sub(stored, 1, cut - 1) end
+end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  local time = redis.call('TIME')
+  redis.call('SET', KEYS[2], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
+end
+local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
+redis.call('HSET', KEYS[1], ARGV[1], version .. '\\n' .. ARGV[2])
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], version .. '-0', 'f', ARGV[1], 'v', ARGV[2])
+return version
+"""
+# KEYS: entries, version, changes. ARGV: field, length of the history.
+# Returns a version at which the field is not there.
+_REMOVE = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return redis.call('GET', KEYS[2]) or '0' end
+local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[2], version .. '-0', 'f', ARGV[1])
+return version
+"""
+# KEYS: followers. ARGV: follower, version, channel. Others are told when the version is another than before.
+_ACKNOWLEDGE = """
+local now = redis.call('TIME')
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. now[1] .. '.' .. string.format('%06d', now[2]))
+if not before or string.match(before, '^%d+') ~= ARGV[2] then
+  redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
+end
+"""
+
+
+class RedisTable(Generic[T]):
+    """See `tables.Table`. Calls raise StoreUnavailableError while Redis is away; iterators wait until it is back."""
+
+    def __init__(self, redis: "Redis", name: str, entry: type[T], *, history: int = HISTORY) -> None:
+        """
+        Args:
+            redis: made by `connect.connect`; stays the caller's.
+            name: of the table.
+            entry: type of its values.
+            history: changes kept.
+        """
+        self._redis = redis
+        self._name = name
+        self._history = history
+        self._encode = msgspec.json.Encoder(order="sorted").encode
+        self._decode = msgspec.json.Decoder(entry).decode
+        self._keys = [keys.table(name), keys.table_version(name), keys.table_changes(name)]
+        self._followers = keys.table_followers(name)
+        self._put = redis.register_script(_PUT)
+        self._remove = redis.register_script(_REMOVE)
+        self._acknowledge = redis.register_script(_ACKNOWLEDGE)
+
+    async def put(self, field: str, value: T) -> int:
+        with answering():
+            return int(await self._put(keys=self._keys, args=[field, self._encode(value), self._history]))
+
+    async def remove(self, field: str) -> int:
+        with answering():
+            return int(await self._remove(keys=self._keys, args=[field, self._history]))
+
+    async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
+        with answering():
+            version, entries = await self._read_all()
+        return version or 0, entries
+
+    async def follow(self) -> AsyncIterator[Reset[T] | Change[T]]:
+        tip: int | None = None
+        last: Entry | None = None
+        backoff, doubtful = Backoff(), True
+        while True:
+            try:
+                if doubtful and (tip is None or not await self._joins_on(tip, last)):
+                    version, entries = await self._read_all()
+                    if version is None and tip is not None:
+                        # Redis is back without the table, and its writer has not come round to it yet.
+                        await backoff.wait()
+                        continue
+                    tip, last = version or 0, None
+                    yield Reset(tip, {field: value for field, (_, value) in entries.items()})
+                assert tip is not None
+                found = await read_stream(self._redis, self._keys[2], f"{tip}-0", _BATCH, BLOCK_MS)
+            except AWAY as error:
+                if not doubtful:
+                    log.warning("table interrupted", table=self._name, error=str(error))
+                doubtful = True
+                await backoff.wait()
+                continue
+            backoff.reset()
+            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
+            doubtful = not found
+            for entry in found:
+                version = version_of(entry[0])
+                if version != tip + 1:
+                    tip, doubtful = None, True
+                    break
+                tip, last = version, entry
+                yield self._change(version, entry)
+
+    async def acknowledge(self, follower: str, version: int) -> None:
+        with answering():
+            await self._acknowledge(keys=[self._followers], args=[follower, version, keys.table_acks(self._name)])
+
+    async def leave(self, follower: str) -> None:
+        with answering():
+            await self._redis.hdel(self._followers, follower)
+
+    async def followers(self) -> dict[str, int]:
+        with answering():
+            return await self._living()
+
+    async def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
+        """See `Table.acknowledgements`; begins with what each living follower said last, also after an interruption."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(keys.table_acks(self._name))
+                    for follower, version in (await self._living()).items():
+                        yield follower, version
+                    backoff.reset()
+                    while True:
+                        message = await channel.get_message(timeout=_FORGET_SECONDS)
+                        if message is not None:
+                            name, _, said = message["data"].decode().rpartition(" ")
+                            yield name, int(said)
+            except AWAY:
+                await backoff.wait()
+
+    async def _living(self) -> dict[str, int]:
+        async with self._redis.pipeline(transaction=True) as both:
+            both.time()
+            both.hgetall(self._followers)
+            (seconds, micros), found = await both.execute()
+        now, living, gone = seconds + micros / 1e6, {}, []
+        for follower, value in found.items():
+            version, _, seen = value.partition(b" ")
+            age = now - float(seen)
+            if age <= FOLLOWER_TTL:
+                living[follower.decode()] = int(version)
+            elif age > _FORGET_SECONDS:
+                gone.append(follower)
+        if gone:
+            await self._redis.hdel(self._followers, *gone)
+        return living
+
+    async def _read_all(self) -> tuple[int | None, dict[str, tuple[int, T]]]:
+        """The table's version, None when Redis has none, and its entries."""
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(self._keys[1])
+            both.hgetall(self._keys[0])
+            version, found = await both.execute()
+        entries = {}
+        for field, value in found.items():
+            at, _, data = value.partition(b"\n")
+            entries[field.decode()] = (int(at), self._decode(data))
+        return None if version is None else int(version), entries
+
+    async def _joins_on(self, tip: int, last: Entry | None) -> bool:
+        """Whether Redis still counts on from `tip`, and still has what was read last."""
+        async with self._redis.pipeline(transaction=True) as both:
+            both.get(self._keys[1])
+            both.xrange(self._keys[2], f"{tip}-0", "+", count=2)
+            version, entries = await both.execute()
+        newest = int(version or 0)
+        if newest < tip:
+            return False
+        first: Any = next(iter(entries), None)
+        if first is not None and version_of(first[0]) == tip:
+            return last is None or first == last
+        return newest == tip or (first is not None and version_of(first[0]) == tip + 1)
+
+    def _change(self, version: int, entry: Entry) -> Change[T]:
+        fields = entry[1]
+        value = self._decode(fields[b"v"]) if b"v" in fields else None
+        return Change(version, fields[b"f"].decode(), value)

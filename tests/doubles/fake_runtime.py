@@ -1,0 +1,691 @@
+"""A `Runtime` without Docker: held to the same tests, with real sockets on loopback and failures on demand.
+
+`FakeEngine` is the machine and keeps what runs; a `FakeRuntime` may end and another one take over, as with Docker.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+from autoscaler.runtime.protocol import (
+    Capacity,
+    ContainerDied,
+    ContainerSpec,
+    ContainerState,
+    ExecResult,
+    Family,
+    File,
+    Instance,
+    InstanceLost,
+    InstanceSpec,
+    InstanceStartError,
+    InstanceState,
+    Listener,
+    LogChunk,
+    Mount,
+    Network,
+    PullProgress,
+    Resync,
+    RuntimeEvent,
+    Usage,
+    Volume,
+)
+from autoscaler.runtime.termination_message import LINES, tail_of
+from knoll.auth.registry_secrets import Known
+from knoll.values.errors import AlreadyExistsError, ImageError, KnollError, NotFoundError, RuntimeUnavailableError
+from tests.doubles.fake_server import Answer, FakeAnswer, FakeRequest, FakeServer
+
+KILLED, TERMINATED = 137, 143
+NETWORK = Network("br-fake", ("127.0.0.0/8",))
+
+
+@dataclass(frozen=True, slots=True)
+class FakeProgram:
+    """What a container's process does."""
+
+    listens_after: float | None = 0.0
+    """Seconds until it listens on the instance's port; None is never."""
+    port: int | None = None
+    """Where it listens instead."""
+    loopback: bool = False
+    """It listens on the instance's loopback address alone."""
+    exits_after: float | None = None
+    """Seconds until it ends by itself; None is never."""
+    exit_code: int = 0
+    oom: bool = False
+    """It ends because it used too much memory."""
+    ignores_term: bool = False
+    output: bytes = b""
+    answer: Answer | None = None
+    """None answers `<instance name>\\n` after the milliseconds of `?sleep=`."""
+    writes: Mapping[str, bytes] = field(default_factory=dict)
+    """Path to what it writes there at its start; what lies in no own volume of its is not kept."""
+    refusal: str = ""
+    """The engine's words when it cannot be run at all."""
+
+
+Behave = Callable[[ContainerSpec], FakeProgram]
+
+
+def serve(_: ContainerSpec) -> FakeProgram:
+    """Every image is an HTTP server."""
+    return FakeProgram()
+
+
+@dataclass
+class _Container:
+    spec: ContainerSpec
+    program: FakeProgram
+    instance: "_Instance"
+    restarts: int = 0
+    running: bool = False
+    exit_code: int | None = None
+    oom_killed: bool = False
+    started_at: float = 0.0
+    output: list[tuple[float, bytes]] = field(default_factory=list)
+    server: FakeServer | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    parts: dict[str, dict[str, File]] = field(default_factory=dict)
+    """Target of each mount of a part of a volume to the files there as they were at the start."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once, at the next output or the end, and replaced by a new one."""
+
+    def changed(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
+
+    def state(self) -> ContainerState:
+        return ContainerState(
+            self.spec.name,
+            self.running,
+            exit_code=None if self.running else self.exit_code,
+            oom_killed=self.oom_killed,
+            restarts=self.restarts,
+            started_at=self.started_at,
+            image=self.spec.image,
+        )
+
+
+@dataclass
+class _Instance:
+    spec: InstanceSpec
+    address: str
+    created: float
+    containers: dict[str, _Container] = field(default_factory=dict)
+    inits: dict[str, _Container] = field(default_factory=dict)
+    starting: bool = True
+    paused: bool = False
+    lost: bool = False
+
+    def state(self) -> InstanceState:
+        if self.starting:
+            return "starting"
+        if self.lost:
+            return "lost"
+        if not all(one.running for one in self.containers.values()):
+            return "exited"
+        return "paused" if self.paused else "running"
+
+
+@dataclass
+class FakeVolume:
+    """A volume and what is in it."""
+
+    volume: Volume
+    files: dict[str, File] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    changes: int = 0
+    """How many times its files became others."""
+
+
+class FakeEngine:
+    """The machine: what runs on it, what it has, and what goes wrong."""
+
+    def __init__(self, behave: Behave = serve, capacity: Capacity = Capacity(8.0, 16 * 1024**3)) -> None:  # noqa: B008
+        """
+        Args:
+            behave: what the process of a container does.
+            capacity: what the machine has.
+        """
+        self.behave, self.capacity = behave, capacity
+        self.instances: dict[str, _Instance] = {}
+        self.images: set[str] | None = None
+        """References that are there; None is all."""
+        self.registry: set[str] = set()
+        """References that can be pulled."""
+        self.volumes: dict[str, FakeVolume] = {}
+        self.written: dict[tuple[str, str], int] = {}
+        """Bytes that a container of an instance has written."""
+        self.filled: dict[str, int] = {}
+        """Bytes in a scratch volume."""
+        self.free_disk = 1 << 40
+        """By name."""
+        self.start_seconds = 0.0
+        """How long a start takes."""
+        self.expected = 0
+        """What `expect` said last."""
+        self.graces: dict[str, float] = {}
+        """Seconds from SIGTERM to SIGKILL of each instance stopped, or `instance/container` ended."""
+        self.memory_of_each = 8 * 1024**2
+        self.cores_of_each = 0.0
+        """Cores that each container keeps busy, since it was started."""
+        self.away = False
+        self.listeners: set[asyncio.Queue[RuntimeEvent]] = set()
+        self._failures: dict[str, list[KnollError]] = defaultdict(list)
+        # A network of its own for each engine: two may run side by side, each with all of its instances on one port.
+        self._network = random.randint(16, 254)
+        self._addresses = 0
+
+    def server(self, name: str, container: str | None = None) -> FakeServer:
+        """The server of an instance's (first) container: how many requests are in it, and were."""
+        containers = self.instances[name].containers
+        server = (containers[container] if container else next(iter(containers.values()))).server
+        assert server is not None, f"{name} does not listen"
+        return server
+
+    def read(self, name: str, path: str, container: str | None = None) -> bytes | None:
+        """What an instance's (first) container finds in a file of an own volume; None when there is none."""
+        containers = self.instances[name].containers
+        one = containers[container] if container else next(iter(containers.values()))
+        held = self._held(one, path)
+        return held[0][held[1]].data if held and held[1] in held[0] else None
+
+    def fail(self, method: str, error: KnollError, times: int = 1) -> None:
+        """The next calls of a method of `Runtime` (`start`, `stop`, …) raise `error`."""
+        self._failures[method].extend([error] * times)
+
+    def kill(self, name: str, container: str | None = None, exit_code: int = KILLED, oom: bool = False) -> None:
+        """A container's process ends by itself."""
+        containers = self.instances[name].containers
+        one = containers[container] if container else next(iter(containers.values()))
+        self.end(one, exit_code, oom=oom, told=True)
+
+    def lose(self, name: str) -> None:
+        """An instance's sandbox is removed by somebody else."""
+        one = self.instances[name]
+        one.lost = True
+        self.tell(InstanceLost(name, one.spec.revision, time.time()))
+
+    def go_away(self) -> None:
+        """The engine does not answer any more; what runs goes on."""
+        self.away = True
+
+    def come_back(self) -> None:
+        self.away = False
+        self.tell(Resync("the container engine is back"))
+
+    # --- for FakeRuntime
+
+    def check(self, method: str) -> None:
+        if self.away:
+            raise RuntimeUnavailableError("the container engine cannot be reached")
+        if self._failures[method]:
+            raise self._failures[method].pop(0)
+
+    def tell(self, event: RuntimeEvent) -> None:
+        for queue in self.listeners:
+            queue.put_nowait(event)
+
+    def next_address(self) -> str:
+        high, low = divmod(self._addresses, 250)
+        self._addresses += 1
+        return f"127.{self._network}.{high % 250}.{low + 1}"
+
+    async def begin(self, one: _Container) -> None:
+        """Run a container's process."""
+        if one.program.refusal:
+            raise InstanceStartError(
+                f"container {one.spec.name} cannot be started: {one.program.refusal}", container=one.spec.name
+            )
+        one.running, one.exit_code, one.started_at = True, None, time.time()
+        one.ended.clear()
+        for mount in one.spec.mounts:
+            if mount.kind == "own" and mount.sub_path:
+                one.parts[mount.target] = self._part(one, mount)
+        self.wrote(one, one.program)
+        self.say(one, one.program.output)
+        if one.program.listens_after == 0:
+            await self._listen(one)
+        elif one.program.listens_after is not None:
+            one.tasks.append(asyncio.create_task(self._listen(one, one.program.listens_after)))
+        if one.program.exits_after is not None:
+            one.tasks.append(asyncio.create_task(self._end_later(one, one.program.exits_after)))
+
+    def _part(self, one: _Container, mount: Mount) -> dict[str, File]:
+        volume, inner = self.volumes[mount.source], mount.sub_path
+        if inner in volume.files:
+            return {"": volume.files[inner]}
+        found = {path[len(inner) + 1 :]: file for path, file in volume.files.items() if path.startswith(f"{inner}/")}
+        if not found and inner not in volume.folders:
+            words = f"{inner} is not in volume {mount.source}"
+            raise InstanceStartError(f"container {one.spec.name} cannot be started: {words}", container=one.spec.name)
+        return found
+
+    def _held(self, one: _Container, path: str) -> tuple[dict[str, File], str] | None:
+        """The files of the volume that a path is in, and its name there."""
+        for mount in one.spec.mounts:
+            if mount.kind == "own" and f"{path}/".startswith(f"{mount.target}/"):
+                files = one.parts[mount.target] if mount.sub_path else self.volumes[mount.source].files
+                return files, path[len(mount.target) + 1 :]
+        return None
+
+    def in_volume(self, name: str) -> int:
+        """Bytes in a volume."""
+        return self.filled.get(name, 0) + sum(len(file.data) for file in self.volumes[name].files.values())
+
+    def wrote(self, one: _Container, program: FakeProgram) -> None:
+        """A program has left its files, in a volume or in the container's own file system."""
+        for path, data in program.writes.items():
+            if held := self._held(one, path):
+                held[0][held[1]] = File(data)
+            else:
+                place = (one.instance.spec.name, one.spec.name)
+                self.written[place] = self.written.get(place, 0) + len(data)
+
+    def say(self, one: _Container, data: bytes) -> None:
+        one.output += [(time.time(), line) for line in data.splitlines(keepends=True)]
+        one.changed()
+
+    def end(self, one: _Container, exit_code: int, *, oom: bool = False, told: bool = False) -> None:
+        if not one.running:
+            return
+        one.running, one.exit_code, one.oom_killed = False, exit_code, oom
+        if one.server:
+            one.server.kill()
+        for task in one.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        one.tasks.clear()
+        one.ended.set()
+        one.changed()
+        if told:
+            spec = one.instance.spec
+            self.tell(ContainerDied(spec.name, spec.revision, one.spec.name, exit_code, oom, time.time()))
+
+    async def _listen(self, one: _Container, after: float = 0.0) -> None:
+        if after:
+            await asyncio.sleep(after)
+        serving = one.spec is one.instance.spec.containers[0] or "PORT" in one.spec.env
+        if not serving or one.spec.name in one.instance.inits:
+            return
+        server = FakeServer(one.program.answer or _answer_of(one.instance.spec.name))
+        if not one.program.loopback:
+            await server.listen(one.instance.address, self.port(one))
+        one.server = server
+
+    def port(self, one: _Container) -> int:
+        """Where a container listens."""
+        return one.program.port or int(one.spec.env.get("PORT", one.instance.spec.port))
+
+    async def _end_later(self, one: _Container, after: float) -> None:
+        await asyncio.sleep(after)
+        self.end(one, KILLED if one.program.oom else one.program.exit_code, oom=one.program.oom, told=_is_app(one))
+
+
+class FakeRuntime:
+    """The driver of a FakeEngine; see `protocol.Runtime`."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+
+    async def __aenter__(self) -> "FakeRuntime":
+        self.engine.check("open")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def take_over(self) -> None:
+        self.engine.check("take_over")
+
+    async def step_down(self) -> None:
+        self.engine.check("step_down")
+
+    async def start(
+        self,
+        spec: InstanceSpec,
+        *,
+        scheduled: Callable[[Instance], None] | None = None,
+        admit: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Instance:
+        self.engine.check("start")
+        if spec.name in self.engine.instances:
+            raise AlreadyExistsError(f"instance {spec.name} is there already")
+        one = _Instance(spec, self.engine.next_address(), time.time())
+        self.engine.instances[spec.name] = one
+        try:
+            if scheduled:
+                scheduled(_seen(one))
+            if admit:
+                await admit(one.address)
+            for each in spec.init_containers:
+                await self._run_init(one, each)
+            for each in spec.containers:
+                one.containers[each.name] = self._made(one, each)
+            await asyncio.sleep(self.engine.start_seconds)
+            for container in one.containers.values():
+                await self.engine.begin(container)
+        except BaseException:
+            self._remove(one)
+            raise
+        one.starting = False
+        return _seen(one)
+
+    def expect(self, asleep: int) -> None:
+        self.engine.expected = asleep
+
+    async def stop(self, name: str, grace_seconds: float | None = None) -> None:
+        self.engine.check("stop")
+        one = self.engine.instances.get(name)
+        if one is None:
+            return
+        await self.resume(name)
+        grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
+        self.engine.graces[name] = grace
+        await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
+        self._remove(one)
+        for owned in [each.volume for each in self.engine.volumes.values() if each.volume.owner == name]:
+            del self.engine.volumes[owned.name]
+
+    async def restart(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        self.engine.check("restart")
+        one = self._member(name, container)
+        await self._end(one, one.instance.spec.grace_seconds if grace_seconds is None else grace_seconds)
+        again = self._made(one.instance, one.spec)
+        again.restarts = one.restarts + 1
+        await self.engine.begin(again)
+        one.instance.containers[container] = again
+        return again.state()
+
+    async def end(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        self.engine.check("end")
+        one = self._member(name, container)
+        grace = one.instance.spec.grace_seconds if grace_seconds is None else grace_seconds
+        self.engine.graces[f"{name}/{container}"] = grace
+        await self._end(one, grace)
+        return one.state()
+
+    async def pause(self, name: str) -> None:
+        self._freeze("pause", name, True)
+
+    async def resume(self, name: str) -> None:
+        self._freeze("resume", name, False)
+
+    async def halt(self, name: str, grace_seconds: float | None = None) -> None:
+        self.engine.check("halt")
+        one = self._instance(name)
+        await self.resume(name)
+        grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
+        await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
+
+    async def unhalt(self, name: str) -> tuple[ContainerState, ...]:
+        self.engine.check("unhalt")
+        one = self._instance(name)
+        for container in one.containers.values():
+            if not container.running:
+                await self.engine.begin(container)
+        return tuple(container.state() for container in one.containers.values())
+
+    async def instances(self) -> list[Instance]:
+        self.engine.check("instances")
+        return [_seen(self.engine.instances[name]) for name in sorted(self.engine.instances)]
+
+    async def events(self) -> AsyncGenerator[RuntimeEvent, None]:
+        queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
+        self.engine.listeners.add(queue)
+        try:
+            yield Resync("the stream begins")
+            while True:
+                yield await queue.get()
+        finally:
+            self.engine.listeners.discard(queue)
+
+    async def exec(self, name: str, container: str, command: Sequence[str], timeout_seconds: float) -> ExecResult:
+        self.engine.check("exec")
+        one = self._member(name, container)
+        if not one.running:
+            raise NotFoundError(f"container {container} of instance {name} does not run")
+        program = self.engine.behave(replace(one.spec, command=(), args=tuple(command[1:])))
+        if program.refusal:
+            return ExecResult(126, program.refusal.encode())
+        self.engine.wrote(one, program)
+        async with asyncio.timeout(timeout_seconds):
+            await asyncio.Event().wait() if program.exits_after is None else await asyncio.sleep(program.exits_after)
+        return ExecResult(program.exit_code, program.output)
+
+    async def logs(
+        self,
+        name: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> AsyncGenerator[LogChunk, None]:
+        self.engine.check("logs")
+        one = self._member(name, container)
+
+        def written(at: float, line: bytes) -> bytes:
+            return _stamp(at) + line if timestamps else line
+
+        kept = [written(at, line) for at, line in one.output if since is None or at >= since]
+        read = len(one.output)
+        for line in kept if tail is None else kept[len(kept) - tail if tail < len(kept) else 0 :]:
+            yield LogChunk("stdout", line)
+        while follow and one.running:
+            await one.news.wait()
+            for at, line in one.output[read:]:
+                yield LogChunk("stdout", written(at, line))
+            read = len(one.output)
+
+    async def listening(self, name: str) -> tuple[Listener, ...]:
+        self.engine.check("listening")
+        found = [one for one in self._instance(name).containers.values() if one.running and one.server]
+        places = {("127.0.0.1" if one.program.loopback else "0.0.0.0", self.engine.port(one)) for one in found}
+        return tuple(Listener(*place) for place in sorted(places, key=lambda place: (place[1], place[0])))
+
+    async def forward(self, name: str, port: int, family: Family) -> None:
+        self.engine.check("forward")
+        one = self._instance(name)
+        for container in one.containers.values():
+            if container.server and container.program.loopback and self.engine.port(container) == port:
+                await container.server.listen(one.address, port)
+
+    async def unforward(self, name: str) -> None:
+        self.engine.check("unforward")
+        for container in self._instance(name).containers.values():
+            if container.server and container.program.loopback:
+                container.server.stop_listening()
+
+    async def ensure_image(
+        self,
+        reference: str,
+        progress: Callable[[PullProgress], None] | None = None,
+        credentials: Callable[[], Awaitable[Known]] | None = None,
+    ) -> str:
+        self.engine.check("ensure_image")
+        images = self.engine.images
+        if images is not None and reference not in images:
+            if reference not in self.engine.registry:
+                raise ImageError(f"image {reference} cannot be pulled: no such image")
+            if credentials:
+                await credentials()
+            if progress:
+                progress(PullProgress("Pull complete", 1, 1))
+            images.add(reference)
+        return f"sha256:{reference}"
+
+    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+        self.engine.check("put_files")
+        held = self.engine.volumes.setdefault(volume.name, FakeVolume(volume))
+        if held.files != dict(files):
+            held.files = dict(files)
+            held.changes += 1
+
+    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+        self.engine.check("ensure_volume")
+        self.engine.volumes.setdefault(volume.name, FakeVolume(volume)).folders.update(folders)
+
+    async def volumes(self) -> list[Volume]:
+        self.engine.check("volumes")
+        return [self.engine.volumes[name].volume for name in sorted(self.engine.volumes)]
+
+    async def remove_volume(self, name: str) -> bool:
+        self.engine.check("remove_volume")
+        for one in self.engine.instances.values():
+            if any(each.source == name for spec in _all_of(one) for each in spec.mounts if each.kind == "own"):
+                return False
+        self.engine.volumes.pop(name, None)
+        return True
+
+    async def memory_bytes(self, name: str) -> int:
+        self.engine.check("memory_bytes")
+        return self.engine.memory_of_each * len(self._instance(name).containers)
+
+    async def disk_bytes(self, name: str) -> Mapping[str, int]:
+        self.engine.check("disk_bytes")
+        return {
+            container: self.engine.written.get((name, container), 0) for container in self._instance(name).containers
+        }
+
+    async def scratch_bytes(self) -> Mapping[str, int]:
+        self.engine.check("scratch_bytes")
+        kept = (each.volume for each in self.engine.volumes.values())
+        return {volume.name: self.engine.in_volume(volume.name) for volume in kept if volume.kind == "scratch"}
+
+    async def free_disk_bytes(self) -> int:
+        self.engine.check("free_disk_bytes")
+        return self.engine.free_disk
+
+    async def usage(self, name: str) -> Usage:
+        self.engine.check("usage")
+        containers = self._instance(name).containers.values()
+        seconds = sum(time.time() - one.started_at for one in containers if one.running)
+        return Usage(self.engine.cores_of_each * seconds, self.engine.memory_of_each * len(containers))
+
+    async def capacity(self) -> Capacity:
+        self.engine.check("capacity")
+        return self.engine.capacity
+
+    def network(self) -> Network:
+        return NETWORK
+
+    async def destroy(self) -> None:
+        self.engine.check("destroy")
+        for one in list(self.engine.instances.values()):
+            self._remove(one)
+        kept = {name: each for name, each in self.engine.volumes.items() if each.volume.kind == "claim"}
+        self.engine.volumes = kept
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+    def _instance(self, name: str) -> _Instance:
+        if name not in self.engine.instances:
+            raise NotFoundError(f"there is no instance {name}")
+        return self.engine.instances[name]
+
+    def _member(self, name: str, container: str) -> _Container:
+        one = self._instance(name)
+        found = one.containers.get(container) or one.inits.get(container)
+        if found is None:
+            raise NotFoundError(f"there is no container {container} of instance {name}")
+        return found
+
+    def _made(self, instance: _Instance, spec: ContainerSpec) -> _Container:
+        if self.engine.images is not None and spec.image not in self.engine.images:
+            raise ImageError(f"image {spec.image} is not on the engine")
+        return _Container(spec, self.engine.behave(spec), instance)
+
+    async def _run_init(self, instance: _Instance, spec: ContainerSpec) -> None:
+        one = instance.inits[spec.name] = self._made(instance, spec)
+        await self.engine.begin(one)
+        await one.ended.wait()
+        if one.exit_code:
+            words = await tail_of(self.logs(instance.spec.name, spec.name, tail=LINES))
+            raise InstanceStartError(
+                f"init container {spec.name} ended with exit code {one.exit_code}" + (f": {words}" if words else ""),
+                container=spec.name,
+                cause="InitContainerError",
+                exit_code=one.exit_code,
+            )
+
+    async def _end(self, one: _Container, grace: float) -> None:
+        """SIGTERM, the grace, SIGKILL: a server ends when it is idle, anything else at once."""
+        code = KILLED
+        if one.running and grace > 0:
+            try:
+                async with asyncio.timeout(grace):
+                    code = await self._terminated(one)
+            except TimeoutError:
+                code = KILLED
+        self.engine.end(one, code)
+
+    async def _terminated(self, one: _Container) -> int:
+        if one.program.ignores_term:
+            await one.ended.wait()
+        if one.server is None:
+            return TERMINATED
+        await one.server.drain()
+        return 0
+
+    def _freeze(self, method: str, name: str, paused: bool) -> None:
+        self.engine.check(method)
+        one = self._instance(name)
+        one.paused = paused
+        for container in one.containers.values():
+            if container.server and paused:
+                container.server.running.clear()
+            elif container.server:
+                container.server.running.set()
+
+    def _remove(self, one: _Instance) -> None:
+        for container in [*one.containers.values(), *one.inits.values()]:
+            self.engine.end(container, KILLED)
+        self.engine.instances.pop(one.spec.name, None)
+
+
+def _all_of(one: _Instance) -> tuple[ContainerSpec, ...]:
+    return (*one.spec.containers, *one.spec.init_containers)
+
+
+def _is_app(one: _Container) -> bool:
+    return one.spec.name not in one.instance.inits
+
+
+def _seen(one: _Instance) -> Instance:
+    return Instance(
+        name=one.spec.name,
+        revision=one.spec.revision,
+        uid=one.spec.uid,
+        address="" if one.lost else one.address,
+        port=one.spec.port,
+        state=one.state(),
+        containers=tuple(container.state() for container in one.containers.values())
+        or tuple(ContainerState(each.name, False, image=each.image) for each in one.spec.containers),
+        labels=dict(one.spec.labels),
+        created=one.created,
+        grace_seconds=float(one.spec.grace_seconds),
+    )
+
+
+def _answer_of(name: str) -> Answer:
+    async def answer(request: FakeRequest) -> FakeAnswer:
+        sleep = parse_qs(urlsplit(request.target).query).get("sleep", ["0"])[0]
+        await asyncio.sleep(float(sleep) / 1000)
+        return FakeAnswer(f"{name}\n".encode())
+
+    return answer
+
+
+def _stamp(at: float) -> bytes:
+    """As Docker writes it before a line."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}000Z ".encode()

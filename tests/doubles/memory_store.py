@@ -1,0 +1,109 @@
+"""The store in memory, for tests of what stands on a store. Passes the same suite as the one on Redis."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+from knoll.store import rules
+from knoll.store.event_buffer import Ring
+from knoll.store.protocol import Event, Json, Listing, Packed, PackedListing
+from knoll.store.rules import Record, Write, describe, key_of
+from knoll.values.errors import AlreadyExistsError, ExpiredError, NotFoundError
+
+
+class MemoryStore:
+    """See `store.Store`. Lives in one event loop and is gone with it."""
+
+    def __init__(self, *, history: int = 20_000, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """
+        Args:
+            history: events kept.
+            clock: for deletionTimestamp.
+        """
+        self._objects: dict[str, dict[str, tuple[int, bytes]]] = {}
+        self._owned: dict[str, set[tuple[str, str]]] = {}
+        self._clock = clock
+        # Versions begin high, as on Redis, so that nobody comes to rely on small ones.
+        self._ring = Ring(history, limit=history)
+        self._ring.start(int(time.time() * 1000))
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+    async def version(self) -> int:
+        """The newest resource version."""
+        return self._ring.tip
+
+    async def get(self, resource: str, namespace: str, name: str) -> Json:
+        version, data = self._stored(resource, key_of(namespace, name))
+        return rules.decode(data, version)
+
+    async def list(self, resource: str, namespace: str | None = None) -> Listing:
+        found = self._objects.get(resource, {})
+        wanted = [key for key in found if namespace is None or key.startswith(f"{namespace}/")]
+        wanted.sort(key=rules.sort_key)
+        return Listing([rules.decode(found[key][1], found[key][0]) for key in wanted], self._ring.tip)
+
+    async def list_packed(self, resource: str) -> PackedListing:
+        found = self._objects.get(resource, {})
+        return PackedListing([Packed(key, version, data) for key, (version, data) in found.items()], self._ring.tip)
+
+    async def create(self, resource: str, body: Json) -> Json:
+        write = rules.plan_create(resource, body)
+        if write.key in self._objects.get(resource, {}):
+            raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
+        return self._do(write)
+
+    async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
+        version, data = self._stored(resource, rules.key_in(body))
+        write = rules.plan_update(resource, version, data, body)
+        return rules.decode(data, version) if write is None else self._do(write)
+
+    async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
+        key = key_of(namespace, name)
+        at, data = self._stored(resource, key)
+        write = rules.plan_delete(resource, key, at, data, uid=uid, wanted_version=version, now=self._clock())
+        return rules.decode(data, at) if write is None else self._do(write)
+
+    async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
+        found = []
+        for resource, key in sorted(self._owned.get(uid, ())):
+            namespace, _, name = key.partition("/")
+            found.append((resource, namespace, name))
+        return found
+
+    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+        """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
+        ring, position = self._ring, since
+        if since > ring.tip:
+            raise ExpiredError(f"too old resource version: {since} (the newest version is {ring.tip})")
+        while True:
+            records = ring.after(position)
+            if records is None:
+                raise ExpiredError(f"too old resource version: {position} (the history no longer reaches back to it)")
+            if not records:
+                await ring.news()
+            for record in records:
+                position = record.version
+                if resource is None or record.resource == resource:
+                    yield record.event()
+
+    def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
+        found = self._objects.get(resource, {}).get(key)
+        if found is None:
+            raise NotFoundError(f"{describe(resource, key)} not found")
+        return found
+
+    def _do(self, write: Write) -> Json:
+        version = self._ring.tip + 1
+        kind = self._objects.setdefault(write.resource, {})
+        if write.removes:
+            del kind[write.key]
+        else:
+            kind[write.key] = (version, write.data)
+        for uid in write.owners_before - write.owners:
+            self._owned[uid].discard((write.resource, write.key))
+        for uid in write.owners - write.owners_before:
+            self._owned.setdefault(uid, set()).add((write.resource, write.key))
+        self._ring.append([Record(version, write.type, write.resource, rules.pack(write))])
+        return rules.decode(write.data, version)
