@@ -11,7 +11,7 @@ from autoscaler.revisions.revision_scaler import Scaler
 from knoll.config.platform import PlatformConfig
 from knoll.messages.reports import RevisionReport
 from knoll.resources.scaling import scaling_spec
-from tests.unit.autoscaler.revisions import revision
+from tests.unit.autoscaler.sample_revisions import revision
 
 REPORTED_SECONDS, TICKS = 60, 15
 EACH = 2

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.component.activator.stage import HOST, Stage, read_request
-from tests.unit.activator.test_heads import REFUSED
+from tests.unit.activator.wire.test_http1_parser import REFUSED
 from tests.waiting import eventually
 
 

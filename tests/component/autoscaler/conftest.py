@@ -24,7 +24,7 @@ from knoll.tables.protocol import Change, Reset
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
-from tests.unit.autoscaler.revisions import body
+from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
 QUICK = {"autoscaling.knative.dev/window": "1s"}

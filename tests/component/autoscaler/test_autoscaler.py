@@ -9,7 +9,7 @@ from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, World
 from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
-from tests.unit.autoscaler.revisions import DIGEST, body
+from tests.unit.autoscaler.sample_revisions import DIGEST, body
 from tests.waiting import eventually
 
 

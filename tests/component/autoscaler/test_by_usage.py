@@ -2,7 +2,7 @@
 
 from knoll.messages.scale import UsageStatus
 from tests.component.autoscaler.conftest import QUICK, World
-from tests.unit.autoscaler.revisions import body
+from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
 MIB = 1024**2

@@ -10,7 +10,7 @@ from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import World
 from tests.doubles.fake_runtime import FakeVolume
-from tests.unit.autoscaler.revisions import body
+from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
 WORD = {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "password", "key": "word"}}}

@@ -6,7 +6,7 @@ from autoscaler.leader import disk_watch
 from knoll.messages.instances import InstanceEvent
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import Activator, World
-from tests.unit.autoscaler.revisions import body
+from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
 GI = 1024**3

@@ -5,7 +5,7 @@ from typing import Any
 from autoscaler.decision.capacity import Machine
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, World
-from tests.unit.autoscaler.revisions import body
+from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
 

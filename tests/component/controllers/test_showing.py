@@ -26,7 +26,7 @@ from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError
-from tests.unit.api_controllers.test_pods import revision
+from tests.unit.api.controllers.pods.test_pods import revision
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis

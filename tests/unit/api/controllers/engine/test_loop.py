@@ -1,0 +1,209 @@
+"""The loop on stores in memory: failures, activators that die, and what is waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from api.controllers.common import objects
+from api.controllers.engine import acknowledgements
+from api.controllers.engine.acknowledgements import Acknowledgements
+from api.controllers.engine.executor import born
+from api.controllers.engine.loop import Controllers, Tables
+from knoll.messages import builds, routing, scale
+from knoll.messages.builds import BuildProgress, Resolution, Unresolved
+from knoll.messages.routing import RouteEntry
+from knoll.messages.scale import ScaleStatus
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values.errors import NotFoundError, StoreUnavailableError
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_tables import MemoryTable
+from tests.unit.api.controllers.simulation import NOW
+from tests.waiting import eventually
+
+ENTRY = RouteEntry(hosts={}, revisions={})
+
+
+class Builder(MemoryTable[Unresolved]):
+    """The table that the builder follows: away for as long as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__(builds.UNRESOLVED, Unresolved)
+        self.away = False
+        self.asked: list[str] = []
+
+    async def put(self, field: str, value: Unresolved) -> int:
+        if self.away:
+            raise StoreUnavailableError("Redis does not answer")
+        self.asked.append(value.name)
+        return await super().put(field, value)
+
+
+def tables(builder: Builder) -> Tables:
+    return Tables(
+        MemoryTable(routing.ROUTING, RouteEntry),
+        builder,
+        MemoryTable(builds.RESOLUTIONS, Resolution),
+        MemoryTable(builds.BUILDS, BuildProgress),
+        MemoryTable(scale.SCALE, ScaleStatus),
+    )
+
+
+@asynccontextmanager
+async def running(store: MemoryStore, builder: Builder) -> AsyncIterator[Controllers]:
+    controllers = Controllers(store, tables(builder), None, clock=lambda: NOW)  # type: ignore[arg-type]
+    task = asyncio.create_task(controllers.run())
+    try:
+        yield controllers
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def a_configuration(name: str = "app") -> Json:
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body = {
+        "apiVersion": kinds.CONFIGURATION.api_version, "kind": "Configuration",
+        "metadata": {"name": name, "namespace": "default"}, "spec": {"template": template},
+    }  # fmt: skip
+    return born(body, NOW)
+
+
+async def test_what_fails_says_so_and_is_tried_until_it_works() -> None:
+    store, builder = MemoryStore(), Builder()
+    builder.away = True
+    async with running(store, builder):
+        await store.create(kinds.CONFIGURATION.id, a_configuration())
+
+        async def reason() -> str:
+            revision = await store.get(kinds.REVISION.id, "default", "app-00001")
+            return str((objects.condition(revision) or {}).get("reason"))
+
+        async def is_there() -> bool:
+            return bool((await store.list(kinds.REVISION.id)).items)
+
+        await eventually(is_there)
+
+        async def failed() -> bool:
+            return await reason() == "NewObservedGenFailure"
+
+        await eventually(failed)
+        builder.away = False
+
+        async def went_on() -> bool:
+            return await reason() == "ResolvingDigests"
+
+        await eventually(went_on)
+        assert builder.asked == ["app-00001"]
+
+
+async def test_many_objects_are_all_reconciled() -> None:
+    store, builder = MemoryStore(), Builder()
+    for number in range(100):
+        await store.create(kinds.CONFIGURATION.id, a_configuration(f"app-{number}"))
+    async with running(store, builder) as controllers:
+        await eventually(lambda: len(builder.asked) == 100)
+        await eventually(lambda: controllers.queue.idle)
+        assert len(set(builder.asked)) == 100
+
+
+class Reached:
+    """What was told to be acknowledged."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def __call__(self, path: str, version: int) -> None:
+        self.told.append((path, version))
+
+
+async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    waiting.expect("default/a", version)
+    await waiting.look()
+    assert reached.told == [], "nobody is there"
+    await table.acknowledge("one", version)
+    await table.acknowledge("two", version - 1)
+    await waiting.look()
+    assert reached.told == []
+    await table.acknowledge("two", version)
+    await waiting.look()
+    await waiting.look()
+    assert reached.told == [("default/a", version)], "told once"
+    assert waiting.living == 2
+
+
+async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledgements, "LOOK_SECONDS", 0.01)
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    await table.acknowledge("good", version)
+    await table.acknowledge("dead", 0)
+    task = asyncio.create_task(waiting.run())
+    waiting.expect("default/a", version)
+    await table.leave("dead")
+    await eventually(lambda: reached.told == [("default/a", version)])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_version() -> None:
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    first = await table.put("default/a", ENTRY)
+    await table.acknowledge("one", first)
+    waiting.expect("default/a", first)
+    second = await table.put("default/a", RouteEntry(hosts={}, revisions={}, sticky=True))
+    waiting.expect("default/a", second)
+    await waiting.look()
+    assert reached.told == []
+    await table.acknowledge("one", second)
+    await waiting.look()
+    assert reached.told == [("default/a", second)]
+
+
+async def test_what_is_forgotten_is_not_waited_for() -> None:
+    table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    version = await table.put("default/a", ENTRY)
+    waiting.expect("default/a", version)
+    waiting.forget("default/a")
+    await table.acknowledge("one", version)
+    await waiting.look()
+    assert reached.told == []
+
+
+class Slow(MemoryStore):
+    """Answers "not there" only after another object of that name has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def get(self, resource: str, namespace: str, name: str) -> Json:
+        try:
+            return await super().get(resource, namespace, name)
+        except NotFoundError:
+            self.asked.set()
+            await self.goes_on.wait()
+            raise
+
+
+async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotten() -> None:
+    store = Slow()
+    controllers = Controllers(store, tables(Builder()), None, clock=lambda: NOW)  # type: ignore[arg-type]
+    cache, resource = controllers.world.cache, kinds.CONFIGURATION.id
+    cache.put(resource, await store.create(resource, a_configuration()))
+    await store.delete(resource, "default", "app")
+    looking = asyncio.create_task(controllers._refresh((resource, "default", "app")))
+    await store.asked.wait()
+    made = await store.create(resource, a_configuration())
+    cache.put(resource, made)
+    store.goes_on.set()
+    await looking
+    assert cache.get(resource, "default", "app") == made

@@ -1,0 +1,191 @@
+"""A new Revision that does worse gives its traffic back, once, and says why."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.controllers.common import objects
+from api.controllers.route.rollback import judged, policy_of, watches_of, written
+from api.controllers.route.traffic import Target
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from knoll.values import labels as well_known
+from tests.unit.api.controllers.simulation import NOW, Simulation
+
+HOST = "hello.default.localhost"
+FIRST, SECOND, THIRD = "hello-00001", "hello-00002", "hello-00003"
+WHY = "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; 5 points more are allowed"
+POLICY = {well_known.ROLLBACK_ON: "error-rate>5%, window=60s"}
+
+
+def deploy(world: Simulation, name: str, policy: dict[str, str] | None = None, seconds: str = "100s") -> None:
+    """Apply another version and take it to its first share."""
+    spec: dict[str, Any] = {"containers": [{"name": "user-container", "image": name}], "timeoutSeconds": 300}
+    template = {"metadata": {"annotations": POLICY if policy is None else policy}, "spec": spec}
+    body = {"template": template, "traffic": [{"latestRevision": True, "percent": 100}]}
+    meta = {well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", well_known.ROLLOUT_DURATION: seconds}
+    world.apply(kinds.SERVICE, "hello", body, annotations=meta, labels={})
+    world.ready(name)
+
+
+def later(world: Simulation, seconds: float) -> None:
+    world.now += seconds
+    world._dirty[kinds.ROUTE.id, "default", "hello"] = None
+    world.settle()
+
+
+def note(world: Simulation, name: str) -> str | None:
+    return objects.annotations(world.get(kinds.REVISION, name)).get("knoll.dev/rollout-from")
+
+
+def test_a_revision_that_does_worse_is_rolled_back_in_the_midst_of_its_rollout() -> None:
+    world = Simulation()
+    deploy(world, FIRST)
+    deploy(world, SECOND)
+    assert world.shares(HOST) == {FIRST: 99, SECOND: 1}
+    assert note(world, SECOND) == FIRST
+    world.scaled(SECOND, rollback=WHY)
+    world.settle()
+    assert world.shares(HOST) == {FIRST: 100}
+    assert note(world, SECOND) is None
+    assert world.conditions(kinds.SERVICE)["Ready"] == ("False", "RolledBack")
+    assert world.message(kinds.SERVICE) == f"Traffic went back from {SECOND} to {FIRST}: {WHY}."
+    (event,) = [one for one in world.events if one.reason == "RolledBack"]
+    assert (event.type, event.message) == ("Warning", f"Traffic goes back from {SECOND} to {FIRST}: {WHY}")
+
+
+def test_what_was_rolled_back_stays_without_traffic_until_the_next_generation() -> None:
+    world = Simulation()
+    deploy(world, FIRST)
+    deploy(world, SECOND)
+    world.scaled(SECOND, rollback=WHY)
+    world.settle()
+    world.acknowledge()
+    for _ in range(5):
+        world.scaled(SECOND)  # the autoscaler has forgotten, or begun anew
+        later(world, 1000)
+        assert world.shares(HOST) == {FIRST: 100}
+    assert world.everything_again() == []
+    labels = objects.labels(world.get(kinds.REVISION, SECOND))
+    assert labels[well_known.ROUTING_STATE] == well_known.RESERVE, "its min-scale holds nothing up"
+    deploy(world, THIRD)
+    assert world.shares(HOST) == {FIRST: 99, THIRD: 1}
+    assert note(world, THIRD) == FIRST
+    assert world.conditions(kinds.ROUTE)["AllTrafficAssigned"] == ("True",)
+    assert len([one for one in world.events if one.reason == "RolledBack"]) == 1
+
+
+def test_a_revision_that_got_everything_at_once_can_still_go_back_for_a_window() -> None:
+    world = Simulation()
+    deploy(world, FIRST, seconds="0s")
+    deploy(world, SECOND, seconds="0s")
+    assert world.shares(HOST) == {SECOND: 100}
+    assert note(world, SECOND) == FIRST
+    world.scaled(SECOND, rollback=WHY)
+    later(world, 30)
+    assert world.shares(HOST) == {FIRST: 100}
+
+
+def test_after_the_trial_nothing_goes_back() -> None:
+    world = Simulation()
+    deploy(world, FIRST, seconds="0s")
+    deploy(world, SECOND, seconds="0s")
+    later(world, 61)
+    assert note(world, SECOND) is None
+    world.scaled(SECOND, rollback=WHY)
+    later(world, 1)
+    assert world.shares(HOST) == {SECOND: 100}
+    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
+    assert "annotations" not in world.get(kinds.ROUTE)["status"]
+    assert world.everything_again() == []
+
+
+def test_the_trial_ends_by_itself() -> None:
+    world = Simulation()
+    deploy(world, FIRST, seconds="0s")
+    deploy(world, SECOND, seconds="0s")
+    (watch,) = watches_of(world.get(kinds.ROUTE))
+    assert (watch.revision, watch.good, watch.until) == (SECOND, FIRST, world.now + 60)
+
+
+def test_a_revision_on_trial_is_not_what_the_next_one_goes_back_to() -> None:
+    world = Simulation()
+    deploy(world, FIRST)
+    deploy(world, SECOND)
+    deploy(world, THIRD)
+    (watch,) = watches_of(world.get(kinds.ROUTE))
+    assert (watch.revision, watch.good) == (THIRD, FIRST)
+    world.scaled(THIRD, rollback=WHY)
+    world.settle()
+    assert world.shares(HOST) == {FIRST: 100}
+
+
+def test_without_the_annotation_nothing_is_watched() -> None:
+    world = Simulation()
+    deploy(world, FIRST)
+    deploy(world, SECOND, policy={})
+    world.scaled(SECOND, rollback=WHY)
+    world.settle()
+    assert world.shares(HOST) == {FIRST: 99, SECOND: 1}
+    assert not watches_of(world.get(kinds.ROUTE))
+
+
+def test_a_good_revision_that_is_deleted_is_not_gone_back_to() -> None:
+    world = Simulation()
+    deploy(world, FIRST, seconds="0s")
+    deploy(world, SECOND, seconds="0s")
+    world.delete(kinds.REVISION, FIRST)
+    world.settle()
+    world.scaled(SECOND, rollback=WHY)
+    later(world, 1)
+    assert world.shares(HOST) == {SECOND: 100}
+
+
+def revision(name: str, policy: str = "error-rate>5%") -> Json:
+    ready = [{"type": "Ready", "status": "True"}]
+    meta = {"name": name, "generation": 1, "annotations": {well_known.ROLLBACK_ON: policy} if policy else {}}
+    return {"metadata": meta, "status": {"observedGeneration": 1, "conditions": ready}}
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 100), st.booleans()), min_size=1, max_size=30)
+
+
+@given(STEPS)
+def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
+    steps: list[tuple[int, bool, float, bool]],
+) -> None:
+    """Whatever becomes the latest, is found worse or not, and however fast traffic moves."""
+    route: Json = {"metadata": {"name": "r", "namespace": "n"}, "status": {}}
+    names = ["a", "b", "c", "d"]
+    revisions = {name: revision(name) for name in names}
+    now, latest, fallen = NOW, 0, ""
+    for jump, worse, seconds, moves in steps:
+        now += seconds
+        if jump and latest < 3:
+            latest += 1
+            fallen = ""
+        newest = names[latest]
+        found = judged(
+            [Target(newest, 100, latest=True, configuration="c")],
+            route,
+            revisions,
+            {newest: "why"} if worse else {},
+            now,
+        )
+        (target,) = found.targets
+        assert target.revision in names[: latest + 1]
+        if fallen:
+            assert target.revision != fallen
+        if found.fallen:
+            assert not fallen, "it falls once"
+            fallen = newest
+        shown = target.revision if moves or not route["status"].get("traffic") else None
+        if shown:
+            route["status"]["traffic"] = [{"revisionName": shown, "latestRevision": True, "percent": 100}]
+        route["status"]["annotations"] = {well_known.ROLLBACK: written(found.watches)} if found.watches else {}
+
+
+def test_a_policy_that_cannot_be_read_is_none() -> None:
+    assert policy_of(revision("a", "nonsense")) is None
+    assert policy_of(None) is None

@@ -1,0 +1,257 @@
+"""When the builder is asked, what its answers become, and the Events that tell a user of it."""
+
+import asyncio
+
+import pytest
+
+from api.controllers.build import build
+from api.controllers.common import objects
+from api.controllers.common.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
+from api.controllers.engine import recorder
+from api.controllers.revision import revision
+from knoll.config.observability import ObservabilityConfig
+from knoll.config.platform import PlatformConfig
+from knoll.messages import builds
+from knoll.messages.builds import BuildProgress, Resolution
+from knoll.resources.admission.admit import timestamp
+from knoll.store.protocol import Json
+from knoll.values import kinds
+from tests.doubles.memory_store import MemoryStore
+from tests.unit.api.controllers.simulation import NOW, SHA, Simulation
+from tests.waiting import eventually
+
+REV = "hello-00001"
+BUILD = kinds.BUILD_KIND
+
+
+def asked(outcome_of: revision.Observed, now: float) -> bool:
+    return any(isinstance(action, Resolve) for action in revision.reconcile(outcome_of, now).actions)
+
+
+@pytest.fixture
+def body() -> Json:
+    world = Simulation()
+    world.service()
+    world.settle()
+    return world.get(kinds.REVISION, REV)
+
+
+def test_a_new_revision_asks_for_its_digests_once() -> None:
+    world = Simulation()
+    uid = world.service()["metadata"]["uid"]
+    world.settle()
+    revision_uid = world.get(kinds.REVISION, REV)["metadata"]["uid"]
+    assert world.enqueued == [Resolve("default", REV, revision_uid)]
+    assert revision_uid != uid
+    world.ready(REV)
+    assert len(world.enqueued) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("", None), ("http://logs.example.com/?uid=${REVISION_UID}", "http://logs.example.com/?uid=")],
+)
+def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template: str, said: str | None) -> None:
+    world = Simulation()
+    world.world.config = PlatformConfig(observability=ObservabilityConfig(revision_url_template=template))
+    world.service()
+    world.settle()
+    found = world.get(kinds.REVISION, REV)
+    assert objects.status(found).get("logUrl") == (said and said + found["metadata"]["uid"])
+
+
+@pytest.mark.parametrize(
+    ("resolution", "asked_before", "now", "wanted"),
+    [
+        (None, 0.0, 0, True),
+        (None, NOW, 10, False),
+        (None, NOW, revision.LOST_SECONDS + 1, True),
+        ("error", NOW, 5, False),
+        ("error", NOW, 11, True),
+        ("error", NOW + 11, 15, False),
+        ("error", NOW + 11, 33, True),
+        ("error", NOW + 9_000, 9_400, False),
+        ("error", NOW + 9_000, 9_601, True),
+    ],
+    ids=[
+        "never asked", "just asked", "the answer was lost", "failed just now", "due again", "waits longer with age",
+        "and is due later", "at most ten minutes", "after ten minutes",
+    ],
+)  # fmt: skip
+def test_a_failed_or_lost_look_up_is_tried_again(
+    body: Json, resolution: str | None, asked_before: float, now: float, wanted: bool
+) -> None:
+    answer = Resolution(body["metadata"]["uid"], error=resolution) if resolution else None
+    observed = revision.Observed(body, resolution=answer, asked=asked_before)
+    assert asked(observed, NOW + now) is wanted
+    assert revision.reconcile(observed, NOW + now).requeue_after
+
+
+def test_an_answer_about_an_earlier_revision_of_that_name_is_none(body: Json) -> None:
+    stale = Resolution("another uid", error="no such image")
+    assert asked(revision.Observed(body, resolution=stale), NOW)
+
+
+def test_a_later_answer_mends_a_failed_look_up() -> None:
+    world = Simulation()
+    world.service()
+    world.settle()
+    world.resolved(REV, error="no such image")
+    world.settle()
+    assert world.conditions(kinds.SERVICE)["Ready"][0] == "False"
+    world.ready(REV)
+    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
+
+
+def test_digests_once_written_do_not_need_the_table_any_more() -> None:
+    world = Simulation()
+    world.service()
+    world.ready(REV)
+    world.world.resolutions.clear()
+    assert world.everything_again() == []
+
+
+def test_statuses_are_in_the_order_of_the_containers() -> None:
+    world = Simulation()
+    containers = [{"name": "b", "image": "x"}, {"name": "a", "image": "y"}]
+    spec = {"template": {"spec": {"containers": containers, "initContainers": [{"name": "i", "image": "z"}]}}}
+    world.apply(kinds.CONFIGURATION, "two", spec)
+    world.settle()
+    body = world.get(kinds.REVISION, "two-00001")
+    images = tuple(builds.Resolved(name, "img", f"r/{name}@{SHA}") for name in ("a", "b", "i"))
+    world.world.resolutions["default/two-00001"] = Resolution(body["metadata"]["uid"], images)
+    world._dirty[kinds.REVISION.id, "default", "two-00001"] = None
+    world.settle()
+    status = world.get(kinds.REVISION, "two-00001")["status"]
+    assert [found["name"] for found in status["containerStatuses"]] == ["b", "a"]
+    assert status["initContainerStatuses"] == [{"name": "i", "imageDigest": f"r/i@{SHA}"}]
+
+
+def a_build() -> Json:
+    return {
+        "apiVersion": BUILD.api_version, "kind": "Build", "spec": {"tag": "x:1"},
+        "metadata": {"name": "b", "namespace": "default", "uid": "u", "generation": 1, "resourceVersion": "1",
+                     "creationTimestamp": timestamp(NOW)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("progress", "phase", "ready", "reason"),
+    [
+        (None, "Queued", "Unknown", "Queued"),
+        (BuildProgress("u", "Running", started=NOW), "Running", "Unknown", "Running"),
+        (BuildProgress("u", "Succeeded", digest=f"r@{SHA}", size=9, finished=NOW), "Succeeded", "True", ""),
+        (BuildProgress("u", "Failed", reason="BuildFailed", message="step 3"), "Failed", "False", "BuildFailed"),
+        (BuildProgress("u", "Failed"), "Failed", "False", "BuildFailed"),
+        (BuildProgress("other", "Failed"), "Queued", "Unknown", "Queued"),
+    ],
+)
+def test_a_builds_status_says_how_far_it_is(
+    progress: BuildProgress | None, phase: str, ready: str, reason: str
+) -> None:
+    outcome = build.reconcile(build.Observed(a_build(), progress, asked=NOW), NOW)
+    (written,) = [action for action in outcome.actions if not isinstance(action, Resolve | Emit)]
+    after: Json = written.body  # type: ignore[union-attr]
+    found = objects.condition(after) or {}
+    assert (after["status"]["phase"], found["status"], found.get("reason", "")) == (phase, ready, reason)
+    again = build.reconcile(build.Observed(after, progress, asked=NOW), NOW)
+    assert again.actions == []
+
+
+def test_a_build_that_waits_tells_its_place_in_the_queue() -> None:
+    outcome = build.reconcile(build.Observed(a_build(), asked=NOW, position=3), NOW)
+    (after,) = [action.body for action in outcome.actions if isinstance(action, UpdateStatus)]
+    assert after["status"]["queuePosition"] == 3
+    assert "number 3" in after["status"]["conditions"][0]["message"]
+    assert outcome.requeue_after == build.QUEUE_SECONDS
+    begun = build.reconcile(build.Observed(after, BuildProgress("u", "Running", step="1/2 FROM x"), NOW), NOW)
+    (running,) = [action.body for action in begun.actions if isinstance(action, UpdateStatus)]
+    assert "queuePosition" not in running["status"]
+    assert running["status"]["step"] == "1/2 FROM x"
+
+
+def old_build(number: int, phase: str, tag: str = "x:1") -> Json:
+    status = {"Succeeded": "True", "Failed": "False"}.get(phase, "Unknown")
+    meta = {**a_build()["metadata"], "name": f"b{number}", "uid": f"u{number}",
+            "creationTimestamp": timestamp(NOW - 1000 + number)}  # fmt: skip
+    conditions = [{"type": "Succeeded", "status": status}]
+    return {**a_build(), "metadata": meta, "spec": {"tag": tag}, "status": {"phase": phase, "conditions": conditions}}
+
+
+def test_of_builds_that_are_over_the_newest_are_kept() -> None:
+    siblings = [old_build(number, "Succeeded" if number % 2 else "Failed") for number in range(5)]
+    siblings.append(old_build(9, "Running"))
+    observed = build.Observed(a_build(), BuildProgress("u", "Succeeded"), NOW, siblings=siblings, most_finished=3)
+    gone = [action.name for action in build.reconcile(observed, NOW).actions if isinstance(action, Delete)]
+    assert gone == ["b2", "b1", "b0"]
+
+
+def test_builds_are_kept_when_there_is_no_bound_and_while_one_is_not_over() -> None:
+    siblings = [old_build(number, "Succeeded") for number in range(5)]
+    for progress, most in ((BuildProgress("u", "Succeeded"), None), (BuildProgress("u", "Running"), 1)):
+        observed = build.Observed(a_build(), progress, NOW, siblings=siblings, most_finished=most)
+        assert not any(isinstance(action, Delete) for action in build.reconcile(observed, NOW).actions)
+
+
+def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
+    def handed_over(progress: BuildProgress | None, asked_at: float, now: float) -> bool:
+        actions = build.reconcile(build.Observed(a_build(), progress, asked_at), now).actions
+        return any(isinstance(action, Enqueue) for action in actions)
+
+    assert handed_over(None, 0.0, NOW)
+    assert not handed_over(None, NOW, NOW + 1)
+    assert handed_over(BuildProgress("u", "Running"), NOW, NOW + build.LOST_SECONDS)
+    assert not handed_over(BuildProgress("u", "Succeeded"), 0.0, NOW)
+
+
+def test_a_finished_build_keeps_its_status_when_the_table_is_lost() -> None:
+    done = build.reconcile(build.Observed(a_build(), BuildProgress("u", "Succeeded")), NOW).actions
+    after: Json = next(action.body for action in done if not isinstance(action, Enqueue | Emit))  # type: ignore[union-attr]
+    assert build.reconcile(build.Observed(after), NOW).actions == []
+
+
+def test_the_events_of_a_services_life() -> None:
+    world = Simulation()
+    world.service()
+    world.ready(REV)
+    told = [(event.about["kind"], event.type, event.reason) for event in world.events]
+    assert told == [
+        ("Service", "Normal", "Created"),
+        ("Service", "Normal", "Created"),
+        ("Configuration", "Normal", "Created"),
+        ("Revision", "Normal", "RevisionReady"),
+        ("Configuration", "Normal", "ConfigurationReady"),
+        ("Configuration", "Normal", "LatestReadyUpdate"),
+    ]
+
+
+def test_a_failing_revision_warns() -> None:
+    world = Simulation()
+    world.service()
+    world.settle()
+    world.resolved(REV, error="no such image")
+    world.settle()
+    warnings = {(event.about["kind"], event.reason) for event in world.events if event.type == "Warning"}
+    assert warnings == {("Revision", "ContainerMissing"), ("Configuration", "LatestCreatedFailed")}
+
+
+async def test_the_same_event_again_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = MemoryStore(), NOW
+    monkeypatch.setattr(recorder, "MOST_KEPT", 2)
+    made = recorder.Recorder(store, lambda: now)
+    about = {**a_build(), "metadata": {**a_build()["metadata"], "name": "thing"}}
+    task = asyncio.create_task(made.run())
+    for message in ("one", "two", "two", "two", "three"):
+        made.emit(Emit(about, "Warning", "Broken", message))
+
+    async def counts() -> dict[str, int]:
+        return {event["message"]: event["count"] for event in (await store.list(kinds.EVENT.id)).items}
+
+    async def told() -> bool:
+        return await counts() == {"two": 3, "three": 1}
+
+    await eventually(told, what="the newest two, counted")
+    (event, *_) = (await store.list(kinds.EVENT.id)).items
+    assert event["involvedObject"]["uid"] == "u"
+    assert event["involvedObject"]["kind"] == "Build"
+    task.cancel()

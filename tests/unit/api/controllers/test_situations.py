@@ -1,0 +1,400 @@
+"""Conditions, reasons and messages in every situation that users of Knative know, each with its row."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from api.controllers.common import failure, objects
+from api.controllers.engine import observe
+from api.controllers.service import service
+from knoll.messages.scale import Failure
+from knoll.values import kinds
+from tests.unit.api.controllers.simulation import NOW, Simulation
+
+SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, kinds.REVISION, kinds.ROUTE
+REV = "hello-00001"
+Row = tuple[str, ...]
+
+MISSING_UNKNOWN: Row = ("Unknown", "RevisionMissing")
+MISSING_FALSE: Row = ("False", "RevisionMissing")
+FAILED: Row = ("False", "RevisionFailed")
+UNKNOWN: Row = ("Unknown",)
+TRUE: Row = ("True",)
+
+
+def looking_up(world: Simulation) -> None:
+    world.service()
+
+
+def starting(world: Simulation) -> None:
+    world.service()
+    world.settle()
+    world.resolved(REV)
+
+
+def queued(world: Simulation) -> None:
+    starting(world)
+    world.settle()
+    world.scaled(REV, actual=0, reached=False, active="Unknown", reason="Queued")
+
+
+def not_resolvable(world: Simulation) -> None:
+    world.service()
+    world.settle()
+    world.resolved(REV, error='the image "img:v1" could not be resolved: MANIFEST_UNKNOWN: manifest unknown')
+
+
+def fails(*what: Any, final: bool = True) -> Callable[[Simulation], None]:
+    def prepare(world: Simulation) -> None:
+        starting(world)
+        world.settle()
+        world.fails(REV, *what, final=final)
+
+    return prepare
+
+
+def serving(world: Simulation) -> None:
+    world.service()
+    world.ready(REV)
+
+
+def crashing(world: Simulation) -> None:
+    serving(world)
+    world.scaled(REV, failure=Failure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app"))
+
+
+def idle(world: Simulation) -> None:
+    serving(world)
+    world.scaled(REV, desired=0, actual=0, active="False", reason="NoTraffic")
+
+
+def timed_out(world: Simulation) -> None:
+    starting(world)
+    world.settle()
+    world.fails(REV, "ResourcesAvailable", "ProgressDeadlineExceeded", "the Revision did not come up within 600 s")
+    world.settle()
+    old = world.world.scale[f"default/{REV}"]
+    world.scaled(REV, desired=0, actual=0, reached=False, active="False", reason="TimedOut", failure=old.failure)
+
+
+SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, Row, tuple[Row, Row]]] = {
+    # situation: prepare, Revision's conditions, Configuration's Ready, Route's AllTrafficAssigned,
+    #            Service's ConfigurationsReady and RoutesReady
+    "the digest look-up runs": (
+        looking_up,
+        {
+            "Active": ("Unknown", "ResolvingDigests"),
+            "ContainerHealthy": ("Unknown", "ResolvingDigests"),
+            "ResourcesAvailable": ("Unknown", "ResolvingDigests"),
+            "Ready": ("Unknown", "ResolvingDigests"),
+        },
+        UNKNOWN, MISSING_UNKNOWN, (UNKNOWN, MISSING_UNKNOWN),
+    ),
+    "it is deployed": (
+        starting,
+        {
+            "Active": ("Unknown", "Deploying"),
+            "ContainerHealthy": ("Unknown", "Deploying"),
+            "ResourcesAvailable": ("Unknown", "Deploying"),
+            "Ready": ("Unknown", "Deploying"),
+        },
+        UNKNOWN, MISSING_UNKNOWN, (UNKNOWN, MISSING_UNKNOWN),
+    ),
+    "it starts": (
+        queued,
+        {
+            "Active": ("Unknown", "Queued"),
+            "ContainerHealthy": ("Unknown", "Deploying"),
+            "ResourcesAvailable": ("Unknown", "Deploying"),
+            "Ready": ("Unknown", "Deploying"),
+        },
+        UNKNOWN, MISSING_UNKNOWN, (UNKNOWN, MISSING_UNKNOWN),
+    ),
+    "the tag does not exist": (
+        not_resolvable,
+        {
+            "ContainerHealthy": ("False", "ContainerMissing"),
+            "ResourcesAvailable": ("Unknown", "ResolvingDigests"),
+            "Ready": ("False", "ContainerMissing"),
+        },
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "the pull fails": (
+        fails("ResourcesAvailable", "ErrImagePull", "cannot pull repo@sha256:12"),
+        {
+            "ContainerHealthy": ("Unknown", "Deploying"),
+            "ResourcesAvailable": ("False", "ErrImagePull"),
+            "Ready": ("False", "ErrImagePull"),
+        },
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "the pull fails again and again": (
+        fails("ResourcesAvailable", "ImagePullBackOff", "cannot pull repo@sha256:12"),
+        {"ResourcesAvailable": ("False", "ImagePullBackOff"), "Ready": ("False", "ImagePullBackOff")},
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "the pull failed and the progress deadline has not passed": (
+        fails("ResourcesAvailable", "ErrImagePull", "cannot pull repo@sha256:12", final=False),
+        {"ResourcesAvailable": ("Unknown", "ErrImagePull"), "Ready": ("Unknown", "ErrImagePull")},
+        ("Unknown", "ErrImagePull"), MISSING_UNKNOWN, (("Unknown", "ErrImagePull"), MISSING_UNKNOWN),
+    ),
+    "the process exits before it is ready": (
+        fails("ContainerHealthy", "ExitCode5", "the container exited: no database"),
+        {
+            "ContainerHealthy": ("False", "ExitCode5"),
+            "ResourcesAvailable": ("Unknown", "Deploying"),
+            "Ready": ("False", "ExitCode5"),
+        },
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "it cannot be placed": (
+        fails("ResourcesAvailable", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu"),
+        {"ResourcesAvailable": ("False", "Unschedulable"), "Ready": ("False", "Unschedulable")},
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "the quota is exceeded": (
+        fails("ResourcesAvailable", "FailedCreate", "forbidden: exceeded quota: small"),
+        {"ResourcesAvailable": ("False", "FailedCreate"), "Ready": ("False", "FailedCreate")},
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "the progress deadline passed": (
+        timed_out,
+        {
+            "Active": ("False", "TimedOut"),
+            "ResourcesAvailable": ("False", "ProgressDeadlineExceeded"),
+            "Ready": ("False", "ProgressDeadlineExceeded"),
+        },
+        FAILED, MISSING_FALSE, (FAILED, MISSING_FALSE),
+    ),
+    "it serves": (
+        serving,
+        {"Active": TRUE, "ContainerHealthy": TRUE, "ResourcesAvailable": TRUE, "Ready": TRUE},
+        TRUE, TRUE, (TRUE, TRUE),
+    ),
+    "it serves, and its container ends again and again": (
+        crashing,
+        {"Active": ("Unknown", "ExitCode3"), "ContainerHealthy": TRUE, "ResourcesAvailable": TRUE, "Ready": TRUE},
+        TRUE, TRUE, (TRUE, TRUE),
+    ),
+    "it is idle at zero": (
+        idle,
+        {"Active": ("False", "NoTraffic"), "ContainerHealthy": TRUE, "ResourcesAvailable": TRUE, "Ready": TRUE},
+        TRUE, TRUE, (TRUE, TRUE),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_kind_says_what_the_situation_is(situation: str) -> None:
+    prepare, revision, configuration, assigned, service = SITUATIONS[situation]
+    world = Simulation()
+    prepare(world)
+    world.settle()
+    found = world.conditions(REVISION, REV)
+    assert {type_: found[type_] for type_ in revision} == revision
+    assert world.conditions(CONFIGURATION)["Ready"] == configuration
+    assert world.conditions(ROUTE)["AllTrafficAssigned"] == assigned
+    assert world.conditions(SERVICE)["ConfigurationsReady"] == service[0]
+    assert world.conditions(SERVICE)["RoutesReady"] == service[1]
+    assert world.everything_again() == []
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_failure_gives_a_reason_and_a_message_on_every_kind(situation: str) -> None:
+    prepare = SITUATIONS[situation][0]
+    world = Simulation()
+    prepare(world)
+    world.settle()
+    if world.conditions(REVISION, REV)["Ready"][0] != "False":
+        return
+    text = world.message(REVISION, REV)
+    assert text
+    assert text in world.message(CONFIGURATION)
+    assert text in world.message(SERVICE, type_="ConfigurationsReady")
+    for kind in (SERVICE, CONFIGURATION, ROUTE):
+        status, *reason = world.conditions(kind)["Ready"]
+        assert status == "False"
+        assert reason
+        assert world.message(kind)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_only_active_has_severity_info(situation: str) -> None:
+    world = Simulation()
+    SITUATIONS[situation][0](world)
+    world.settle()
+    severities = {
+        found["type"]: found.get("severity") for found in objects.status(world.get(REVISION, REV))["conditions"]
+    }
+    assert severities == {"Active": "Info", "ContainerHealthy": None, "Ready": None, "ResourcesAvailable": None}
+
+
+TRAFFIC: dict[str, tuple[list[dict[str, Any]], Row]] = {
+    "a missing revision": ([{"revisionName": "hello-zzzzz", "percent": 100}], ("False", "RevisionMissing")),
+    "a revision that is not ready": ([{"revisionName": "hello-00002", "percent": 100}], ("Unknown", "RevisionMissing")),
+    "a failed revision": ([{"revisionName": "hello-00003", "percent": 100}], ("False", "RevisionMissing")),
+    "another service's revision": ([{"revisionName": "other-00001", "percent": 100}], ("False", "RevisionNotOwned")),
+    "a failure beside something not ready": (
+        [{"revisionName": "hello-00002", "percent": 50}, {"revisionName": "hello-zzzzz", "percent": 50}],
+        ("False", "RevisionMissing"),
+    ),
+    "percents that do not sum to 100": ([{"revisionName": REV, "percent": 99}], ("False", "InvalidTraffic")),
+}
+
+
+@pytest.mark.parametrize("situation", TRAFFIC)
+def test_traffic_that_cannot_be_sent_stays_where_it_is(situation: str) -> None:
+    traffic, expected = TRAFFIC[situation]
+    world = Simulation()
+    world.service(name="other")
+    world.ready("other-00001", route="other")
+    serving(world)
+    world.service(image="v2")
+    world.settle()
+    world.service(image="v3")
+    world.settle()
+    world.resolved("hello-00003", error="no such image")
+    world.settle()
+    world.service(image="v3", traffic=traffic)
+    world.settle()
+    assert world.conditions(ROUTE)["AllTrafficAssigned"] == expected
+    assert world.conditions(ROUTE)["Ready"] == expected
+    assert world.conditions(ROUTE)["IngressReady"] == TRUE, "what was programmed still is"
+    assert world.conditions(SERVICE)["RoutesReady"] == expected
+    assert world.shares("hello.default.localhost") == {REV: 100}
+    assert world.traffic() == [{"revisionName": REV, "latestRevision": True, "percent": 100}]
+
+
+def test_a_deleted_revision_is_said_to_be_missing_until_traffic_can_go_elsewhere() -> None:
+    world = Simulation()
+    serving(world)
+    world.service(
+        image="v2",
+        traffic=[{"revisionName": REV, "percent": 50, "tag": "old"}, {"revisionName": "hello-00002", "percent": 50}],
+    )
+    world.ready("hello-00002")
+    world.settle()
+    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert entry.missing == ()
+    world.delete(REVISION, REV)
+    world.settle()
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert entry.missing == (f"default/{REV}",)
+    assert world.conditions(ROUTE)["Ready"] == ("False", "RevisionMissing")
+    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}, "shares stay as they were"
+    world.service(image="v2", traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    world.settle()
+    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert (entry.missing, list(entry.revisions)) == ((), ["default/hello-00002"])
+
+
+def test_a_route_to_a_missing_configuration(world: Simulation) -> None:
+    world.apply(ROUTE, "alone", {"traffic": [{"configurationName": "nothing", "percent": 100, "latestRevision": True}]})
+    world.settle()
+    assert world.conditions(ROUTE, "alone")["AllTrafficAssigned"] == ("False", "ConfigurationMissing")
+    assert '"nothing"' in world.message(ROUTE, "alone")
+    assert "traffic" not in world.get(ROUTE, "alone")["status"]
+
+
+def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(world: Simulation) -> None:
+    serving(world)
+    before = world.get(SERVICE)
+    world.service(image="v2")
+    for action in observe.decide((SERVICE.id, "default", "hello"), world.world, NOW).actions:
+        world.carry_out(action)
+    assert before["metadata"]["generation"] == 1
+    assert world.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown", "OutOfDate")
+    assert world.conditions(SERVICE)["Ready"][0] == "Unknown"
+    assert objects.observed(world.get(SERVICE))
+
+
+def test_the_ingress_is_not_ready_before_every_activator_knows_it(world: Simulation) -> None:
+    starting(world)
+    world.settle()
+    world.scaled(REV)
+    world.settle()
+    assert world.conditions(ROUTE)["IngressReady"] == ("Unknown", "IngressNotConfigured")
+    assert world.conditions(ROUTE)["AllTrafficAssigned"] == TRUE
+    assert world.conditions(SERVICE)["RoutesReady"] == ("Unknown", "IngressNotConfigured")
+
+
+def test_a_route_whose_status_lags_behind_is_told_by_its_service(world: Simulation) -> None:
+    serving(world)
+    route = world.get(ROUTE)
+    status = {**route["status"], "traffic": [{"revisionName": "hello-00000", "latestRevision": True, "percent": 100}]}
+    observed = service.Observed(
+        world.get(SERVICE), configuration=world.get(CONFIGURATION), route={**route, "status": status}
+    )
+    (action,) = service.reconcile(observed, NOW).actions
+    found = objects.condition(action.body, "RoutesReady")  # type: ignore[union-attr]
+    assert found is not None
+    assert (found["status"], found["reason"]) == ("Unknown", "TrafficNotMigrated")
+
+
+def test_a_revision_name_of_the_user_that_is_taken_by_another_service(world: Simulation) -> None:
+    world.service(name="hello", revision="hello-other-v1")
+    world.ready("hello-other-v1")
+    world.service(name="hello-other", image="v2", revision="hello-other-v1")
+    world.settle()
+    assert world.conditions(CONFIGURATION, "hello-other")["Ready"] == FAILED
+    assert world.conditions(SERVICE, "hello-other")["ConfigurationsReady"] == FAILED
+    assert world.conditions(SERVICE, "hello-other")["RoutesReady"] == ("False", "RevisionNameTaken")
+    assert '"hello-other-v1"' in world.message(SERVICE, "hello-other", "RoutesReady")
+    assert world.everything_again() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "spec"),
+    [
+        (CONFIGURATION, "ConfigurationsReady", {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+        (ROUTE, "RoutesReady", {"traffic": [{"configurationName": "x", "percent": 100, "latestRevision": True}]}),
+    ],
+    ids=["configuration", "route"],
+)
+def test_a_child_of_the_name_that_is_not_owned(
+    world: Simulation, kind: kinds.Kind, condition: str, spec: dict[str, Any]
+) -> None:
+    world.apply(kind, "hello", spec)
+    world.settle()
+    world.service()
+    world.settle()
+    assert world.conditions(SERVICE)[condition] == ("False", "NotOwned")
+    assert world.conditions(SERVICE)["Ready"] == ("False", "NotOwned")
+    assert world.get(kind)["spec"] == spec, "it is left alone"
+
+
+def test_a_core_service_of_the_name_that_is_not_owned_keeps_the_route_from_being_programmed(world: Simulation) -> None:
+    world.apply(kinds.CORE_SERVICE, "hello", {"type": "ClusterIP"})
+    starting(world)
+    world.settle()
+    world.scaled(REV)
+    world.settle()
+    assert world.conditions(ROUTE)["IngressReady"] == ("False", "NotOwned")
+    assert world.world.routing == {}
+    world.delete(kinds.CORE_SERVICE, "hello")
+    world._dirty[ROUTE.id, "default", "hello"] = None
+    world.settle()
+    world.acknowledge()
+    world.settle()
+    assert world.conditions(SERVICE)["Ready"] == TRUE
+
+
+def test_a_generation_that_could_not_be_acted_upon_is_said(world: Simulation) -> None:
+    serving(world)
+    assert failure.unobserved(SERVICE, world.get(SERVICE), NOW) is None
+    changed = world.service(image="v2")
+    found = failure.unobserved(SERVICE, changed, NOW)
+    assert found is not None
+    ready = objects.condition(found)
+    assert ready is not None
+    assert (ready["status"], ready["reason"]) == ("Unknown", "NewObservedGenFailure")
+    assert objects.observed(found)
+    types = [condition["type"] for condition in found["status"]["conditions"]]
+    assert types == sorted(types)
+
+
+@pytest.fixture
+def world() -> Simulation:
+    return Simulation()

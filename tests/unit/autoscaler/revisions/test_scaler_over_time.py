@@ -1,0 +1,128 @@
+"""What a Revision's scaler does as time goes by, without an engine: windows that open, shares that came, trials."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from autoscaler.revisions.revision_scaler import Scaler
+from knoll.config.platform import PlatformConfig
+from knoll.messages.reports import RevisionReport, latency_bucket
+from knoll.messages.scale import ScaleStatus
+from knoll.resources.scaling import scaling_spec
+from tests.unit.autoscaler.sample_revisions import revision
+
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+CONFIG = PlatformConfig()
+REACHED = ScaleStatus("uid", 0, 0, initial_reached=True, active="False")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = MONDAY
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def scaler(clock: Clock, name: str = "hello-00001", **annotations: str) -> Scaler:
+    found = revision(name, annotations={f"knoll.dev/{key.replace('_', '-')}": one for key, one in annotations.items()})
+    world: Any = SimpleNamespace(clock=clock)
+    return Scaler(found, scaling_spec(found, CONFIG), world, before=REACHED)
+
+
+def annotate(one: Scaler, **annotations: str) -> None:
+    named = {f"knoll.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    found = revision(one.revision.metadata.name, annotations=named)
+    one.change(found, scaling_spec(found, CONFIG))
+
+
+def reported(one: Scaler, at: float, answers: int, errors: int = 0, seconds: float = 0.01) -> None:
+    latency = {latency_bucket(seconds): answers}
+    one.report("activator-1", RevisionReport(one.key, 1.0, answers, 0, 0, {}, answers, errors, latency), at, 1.0)
+
+
+def test_a_revision_at_zero_is_looked_at_again_when_its_window_opens() -> None:
+    clock = Clock()
+    one = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
+    clock.now = MONDAY + 8 * 3600 - 1
+    assert one.quiet
+    clock.now += 1
+    assert not one.quiet
+    clock.now = MONDAY + 18 * 3600
+    assert one.quiet
+
+
+def test_a_clock_that_is_set_back_is_followed() -> None:
+    clock = Clock()
+    one = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
+    clock.now = MONDAY + 12 * 3600
+    assert not one.quiet
+    clock.now = MONDAY + 6 * 3600
+    assert one._warm(clock.now) == 0
+
+
+def test_what_no_route_leads_to_is_not_kept_warm() -> None:
+    clock = Clock()
+    meta = {"annotations": {"knoll.dev/warm-schedule": "* * * * * 2m min-scale=2"}}
+    found = revision("hello-00001", labels={"serving.knative.dev/routingState": "reserve"}, **meta)
+    world: Any = SimpleNamespace(clock=clock)
+    one = Scaler(found, scaling_spec(found, CONFIG), world, before=REACHED)
+    clock.now += 3600
+    assert one.quiet
+
+
+def test_a_share_is_kept_for_a_window_after_it_was_asked_for() -> None:
+    clock = Clock()
+    one = scaler(clock, rollout_scale="4")
+    clock.now += 3600
+    assert not one.quiet
+    annotate(one, rollout_scale="2")
+    assert one._rollout(clock.now) == 4
+    annotate(one)
+    clock.now += one.spec.window_seconds - 1
+    assert one._rollout(clock.now) == 4
+    clock.now += 1
+    assert one._rollout(clock.now) == 0
+    assert one.quiet
+
+
+def test_a_new_revision_is_compared_with_what_the_old_one_was_before_its_traffic_left() -> None:
+    clock = Clock()
+    old = scaler(clock, "hello-00001", rollback_on="error-rate>5%")
+    new = scaler(clock, "hello-00002", rollback_on="error-rate>5%", rollout_from="hello-00001")
+    reported(old, clock.now, 200, 20)
+    assert not new.compare(old)
+    clock.now += 120  # nothing of it is in the window any more
+    reported(old, clock.now, 1)
+    reported(new, clock.now, 100, 14)
+    assert not new.compare(old)
+    reported(new, clock.now, 100, 40)
+    assert new.compare(old)
+    assert new.worse == (
+        "27.0 % of 200 requests failed, against 10.0 % of 200 of hello-00001; 5 points more are allowed"
+    )
+    assert new.status().rollback == new.worse
+    assert not new.compare(old), "it is said once"
+
+
+def test_a_trial_that_is_over_leaves_no_verdict() -> None:
+    clock = Clock()
+    new = scaler(clock, "hello-00002", rollback_on="error-rate>5%", rollout_from="hello-00001")
+    reported(new, clock.now, 100, 100)
+    assert new.compare(None)
+    annotate(new, rollback_on="error-rate>5%")
+    assert new.worse == ""
+    assert new.status().rollback == ""
+
+
+def test_an_old_revision_without_the_annotation_is_watched_from_the_trial_on() -> None:
+    clock = Clock()
+    old = scaler(clock, "hello-00001")
+    new = scaler(clock, "hello-00002", rollback_on="p95>2x", rollout_from="hello-00001")
+    reported(old, clock.now, 100)
+    assert not new.compare(old)
+    reported(old, clock.now, 100, seconds=0.01)
+    reported(new, clock.now, 100, seconds=0.05)
+    assert new.compare(old)
+    assert "its p95 is" in new.worse
