@@ -1,5 +1,8 @@
 """Commands about this machine: doctor, completion."""
 
+import contextlib
+import http.client
+import json
 import os
 import pwd
 import shutil
@@ -8,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -68,9 +72,8 @@ def doctor(server: str, output: str) -> None:
 def engine(_: str) -> Iterator[Finding]:
     path = BuilderSettings.read().docker_socket
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
-            version = client.get("http://engine/version").raise_for_status().json()["Version"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        version = _ask_engine(path, "/version")["Version"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         mend = "start Docker (systemctl start docker); as another user than root, be in the group docker"
         yield Finding("engine", False, f"{path}: {error}", mend)
         return
@@ -79,16 +82,41 @@ def engine(_: str) -> Iterator[Finding]:
 
 def shared_limits(_: str) -> Iterator[Finding]:
     """What instances share of the machine. Never bad: the platform works either way."""
-    path = BuilderSettings.read().docker_socket
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_SECONDS) as client:
-            info = client.get("http://engine/info").raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
+        info = _ask_engine(BuilderSettings.read().docker_socket, "/info")
+    except (OSError, http.client.HTTPException, ValueError):
         return  # said by `engine`
     found, mend = isolation.user_namespaces(info)
     yield Finding("user namespaces", True, found, mend)
     found, mend = isolation.inotify(isolation.inotify_limit(), mapped=not mend)
     yield Finding("inotify", True, found, mend)
+
+
+class _EngineConnection(http.client.HTTPConnection):
+    """To a Unix socket. httpx leaves the socket open when nothing listens there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+def _ask_engine(path: Path, resource: str) -> dict[str, Any]:
+    """Raises: OSError, HTTPException, ValueError: the engine does not answer as it should."""
+    with contextlib.closing(_EngineConnection(path)) as connection:
+        connection.request("GET", resource)
+        answer = connection.getresponse()
+        text = answer.read()
+    if answer.status != 200:
+        raise ValueError(f"GET {resource} was answered with {answer.status} {answer.reason}")
+    body = json.loads(text)
+    if not isinstance(body, dict):
+        raise ValueError(f"GET {resource} was not answered with an object")
+    return body
 
 
 def buildx(_: str) -> Iterator[Finding]:

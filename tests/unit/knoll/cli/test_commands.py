@@ -1,9 +1,14 @@
 """Commands that need no platform, and what is said when there is none."""
 
 import contextlib
+import http.server
 import json
 import socket
+import socketserver
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -109,15 +114,84 @@ def test_what_belongs_to_this_platform_is_left_out_of_an_export() -> None:
     assert "status" not in found
 
 
-def test_the_doctor_tells_scripts_which_port_is_taken_and_how_to_take_another() -> None:
+def doctor(server: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    """Run it; returns its exit code, and its findings by what was looked at."""
+    done = CliRunner().invoke(main, ["doctor", "--server", server, "-o", "json"])
+    findings: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(done.stdout):
+        findings.setdefault(finding["what"], []).append(finding)
+    return done.exit_code, findings
+
+
+def test_the_doctor_tells_scripts_which_port_is_taken_and_how_to_take_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KNOLL_DOCKER_SOCKET", str(tmp_path / "engine.sock"))
     server = f"http://127.0.0.1:{free_port()}"
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # somebody else has it: as good
+        with contextlib.suppress(OSError):  # another process has it: as good
             taken.bind(("127.0.0.1", 8443))
             taken.listen()
-        done = CliRunner().invoke(main, ["doctor", "--server", server, "-o", "json"])
-    assert done.exit_code == 1
-    found = {finding["found"].split(": ")[0]: finding for finding in json.loads(done.stdout)}
-    assert "--https-port" in found["127.0.0.1:8443"]["mend"]
-    assert not found[server]["good"]
+        exit_code, findings = doctor(server)
+    assert exit_code == 1
+    [port] = [finding for finding in findings["ports"] if finding["found"].startswith("127.0.0.1:8443: ")]
+    assert not port["good"]
+    assert "--https-port" in port["mend"]
+    [platform] = findings["platform"]
+    assert platform["found"].startswith(f"{server}: ")
+    assert not platform["good"]
+
+
+class EngineAnswers(http.server.BaseHTTPRequestHandler):
+    """What the doctor asks of an engine."""
+
+    def address_string(self) -> str:
+        return "a Unix socket"
+
+    def do_GET(self) -> None:
+        status, body = self.server.answers[self.path]  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def engine(path: Path, version: tuple[int, bytes]) -> Iterator[None]:
+    with socketserver.UnixStreamServer(str(path), EngineAnswers) as server:
+        server.answers = {"/version": version, "/info": (200, b'{"SecurityOptions": ["name=rootless"]}')}  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("version", "good", "text"),
+    [
+        ((200, b'{"Version": "29.1"}'), True, "Docker 29.1 at "),
+        ((500, b"{}"), False, ": GET /version was answered with 500 "),
+        ((200, b"[]"), False, ": GET /version was not answered with an object"),
+        ((200, b"<html>"), False, ": Expecting value"),
+        (None, False, ": [Errno 2] No such file or directory"),
+    ],
+    ids=["runs", "fails", "answers with a list", "answers with HTML", "does not run"],
+)
+def test_the_doctor_says_whether_the_engine_answers(
+    version: tuple[int, bytes] | None, good: bool, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "engine.sock"
+    monkeypatch.setenv("KNOLL_DOCKER_SOCKET", str(path))
+    with engine(path, version) if version else contextlib.nullcontext():
+        _, findings = doctor(f"http://127.0.0.1:{free_port()}")
+    [finding] = findings["engine"]
+    assert finding["good"] is good
+    assert text in finding["found"]
+    assert str(path) in finding["found"]
+    assert finding["mend"].startswith("start Docker") is not good
+    namespaces = [finding["found"] for finding in findings.get("user namespaces", ())]
+    assert namespaces == (["the engine runs without root"] if version else [])
