@@ -16,7 +16,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from tests.groups import group_of, rank_of
-from tests.images import remove_images
+from tests.images import clean_up
 from tests.waiting import eventually_sync
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "GroupSchedu
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):  # this is not one of several worker processes
-        remove_images()
+        clean_up()
 
 
 def need(what: str, there: bool) -> None:

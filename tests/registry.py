@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conftest import free_port, need
+from tests.images import remove_images
 from tests.waiting import eventually_sync
 
 USER, PASSWORD = "tester", "not-a-secret"
@@ -83,6 +84,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
         finally:
             process.terminate()
             process.wait(30)
+            remove_images(f"{host}/*", f"{host}/*/*")
 
 
 def certificate(folder: Path, address: str) -> Path:

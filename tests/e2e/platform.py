@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 
 from tests.buildkit import shared
 from tests.conftest import free_port
+from tests.images import platform_name, references_of, remove_images
 from tests.waiting import eventually_sync
 
 START_SECONDS, STOP_SECONDS = 90, 90
@@ -81,7 +81,7 @@ class Platform:
 @contextlib.contextmanager
 def running(directory: Path, home: Path | None = None, **environment: str) -> Iterator[Platform]:
     """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
+    name = platform_name("test")
     api_port, port, https_port, tls_port = free_port(), free_port(), free_port(), free_port()
     data, home = directory / "data", home or directory / "home"
     home.mkdir(parents=True, exist_ok=True)
@@ -116,16 +116,8 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
             process.wait()
         reader.join(30)
         process.stdout.close()
-        _unpin(name)
+        remove_images(*references_of(name))  # a platform that ends may come back, so it keeps them
         shutil.rmtree(Path("/run/knoll") / name, ignore_errors=True)  # of a platform that was killed
-
-
-def _unpin(name: str) -> None:
-    """A platform that ends may come back, so it keeps its images; this one does not."""
-    filters = [f"--filter=reference={reference}" for reference in (f"knoll-pinned/{name}", f"knoll-built/{name}/*")]
-    words = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", *filters]
-    for pin in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
-        subprocess.run(["docker", "image", "rm", pin], capture_output=True)
 
 
 def _up(platform: Platform) -> bool:

@@ -17,6 +17,7 @@ from knoll.firewall import nft
 from knoll.process.settings import BUILDKIT_IMAGE
 from tests.conftest import need
 from tests.e2e.platform import Platform, running
+from tests.images import image_name
 from tests.waiting import eventually_sync
 
 BASE = "python:3.13-slim"
@@ -78,7 +79,11 @@ def build(platform: Platform, step: str, **files: str) -> tuple[str, str]:
     name = f"b-{uuid.uuid4().hex[:8]}"
     with httpx.Client(base_url=platform.api, timeout=60) as client:
         upload = client.post("/namespaces/default/uploads", content=archive.getvalue()).raise_for_status().json()
-        spec = {"tag": f"isolated:{name}", "source": {"upload": {"id": upload["id"]}}, "args": {"ONCE": name}}
+        spec = {
+            "tag": image_name(f"isolated-{name}"),
+            "source": {"upload": {"id": upload["id"]}},
+            "args": {"ONCE": name},
+        }
         body = {"apiVersion": "build.knoll.dev/v1alpha1", "kind": "Build", "metadata": {"name": name}, "spec": spec}
         client.post(BUILDS, json=body).raise_for_status()
 

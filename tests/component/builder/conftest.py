@@ -28,6 +28,7 @@ from knoll.values import kinds
 from knoll.values.labels import SYSTEM_NAMESPACE
 from tests.buildkit import NETWORK, shared
 from tests.conftest import free_port, need
+from tests.images import platform_name, references_of, remove_images
 from tests.waiting import eventually
 
 BUILD_SECONDS = 120.0
@@ -183,7 +184,7 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
     buildkit = shared()
     uploads = tmp_path / "uploads"
     uploads.mkdir()
-    prefix = f"knoll-test-{uuid.uuid4().hex[:8]}"
+    prefix = platform_name("knoll-test")
     environment = {
         **buildkit,
         "KNOLL_REDIS_URL": redis_url,
@@ -204,7 +205,7 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
         await store.close()
         await queue.close()
         await redis.aclose()
-        remove_images(one.prefix)
+        remove_images(f"{prefix}/*", f"*/{prefix}/*", *references_of(prefix))
 
 
 def end(builder: subprocess.Popen[bytes]) -> None:
@@ -221,12 +222,6 @@ def images_of(*references: str) -> list[str]:
     """Tags on the engine, by reference with stars."""
     filters = [f"--filter=reference={reference}" for reference in references]
     return docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", *filters).stdout.split()
-
-
-def remove_images(prefix: str) -> None:
-    """The test's tags and pins. Never by id: an image may have names of others."""
-    for tag in images_of(f"{prefix}/*", f"*/{prefix}/*", f"knoll-pinned/{prefix}", f"knoll-built/{prefix}/*"):
-        docker("image", "rm", tag)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:

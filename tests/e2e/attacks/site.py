@@ -9,7 +9,6 @@ import random
 import ssl
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ import httpx
 import yaml
 
 from tests.conftest import free_port
-from tests.images import image_name
+from tests.images import image_name, platform_name, references_of, remove_images
 from tests.waiting import eventually_sync
 
 ROOT = Path(__file__).parents[3]
@@ -96,7 +95,7 @@ class Site:
     """The running platform."""
 
     folder: Path
-    name: str = field(default_factory=lambda: f"atk-{uuid.uuid4().hex[:6]}")
+    name: str = field(default_factory=lambda: platform_name("atk"))
     prefix: str = field(default_factory=lambda: f"10.{random.randint(100, 126)}")
     """First two numbers of the instances' addresses."""
     ports: Mapping[str, int] = field(
@@ -218,3 +217,4 @@ def running(folder: Path) -> Iterator[Site]:
         yield site
     finally:
         site.script("scripts/down.sh")
+        remove_images(*references_of(site.name))
