@@ -8,18 +8,25 @@ import re
 import subprocess
 import sys
 
+from bench.lib.stopping import stoppable
+
 
 def measure(results: list[str], *words: str) -> None:
     """Run one measurement, show its output as it comes, and keep its results."""
     print(f"== python -m {' '.join(words)}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if re.match(r"RESULT \S+ \S+ \S+$", line):
-            results.append(line)
-        else:
-            print(line, end="", flush=True)
-    if process.wait():
+    with subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if re.match(r"RESULT \S+ \S+ \S+$", line):
+                    results.append(line)
+                else:
+                    print(line, end="", flush=True)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()  # it cleans up
+            raise
+    if process.returncode:
         sys.exit(f"python -m {' '.join(words)} failed")
 
 
@@ -31,10 +38,11 @@ def main() -> None:
     rounds = str(options.rounds)
     results: list[str] = []
     only = ["--only", options.only] if options.only else []
-    measure(results, "bench.dataplane", "--rounds", rounds, *only)
-    measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2")
-    measure(results, "bench.build", "--rounds", rounds)
-    measure(results, "bench.scale")
+    with stoppable():
+        measure(results, "bench.dataplane", "--rounds", rounds, *only)
+        measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2")
+        measure(results, "bench.build", "--rounds", rounds)
+        measure(results, "bench.scale")
     print("".join(results), end="")
 
 

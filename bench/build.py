@@ -16,6 +16,7 @@ import uuid
 from pathlib import Path
 from statistics import median
 
+from bench.lib.stopping import stoppable
 from tests.e2e.platform import Platform, running
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "rest-api-go"
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="builds of each (%(default)s)")
     options = parser.parse_args()
     tag = f"knoll-bench-{uuid.uuid4().hex[:8]}"
-    with tempfile.TemporaryDirectory(prefix="knoll-bench-") as directory:
+    with stoppable(), tempfile.TemporaryDirectory(prefix="knoll-bench-") as directory:
         folder = Path(directory)
         try:
             with running(folder / "platform") as platform:

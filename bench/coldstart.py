@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from bench import coldstart_platform, coldstart_runtime
-from bench.coldstart_parts import AT_ONCE, Samples, build_image, remove_image, report
+from bench.coldstart_parts import AT_ONCE, Samples, image, report
+from bench.lib.stopping import stoppable
 from knoll.process.settings import AutoscalerSettings
 from tests.e2e.platform import running
 
@@ -26,11 +27,8 @@ def main() -> None:
     parser.add_argument("--url", help="a running platform's activator, as http://127.0.0.1:8080")
     parser.add_argument("--api", default="http://127.0.0.1:8001", help="that platform's API")
     options = parser.parse_args()
-    build_image()
-    try:
+    with stoppable(), image():
         report(_measured(options))
-    finally:
-        remove_image()
 
 
 def _measured(options: argparse.Namespace) -> Samples:

@@ -7,8 +7,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SOCKET = Path("/var/run/docker.sock")
@@ -63,7 +63,7 @@ def command(*args: str) -> str:
     return done.stdout
 
 
-def build_image() -> None:
+def _build_image() -> None:
     """A static Go server in an empty image: by this machine's Go, or by that of an image."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -79,9 +79,14 @@ def build_image() -> None:
         command("docker", "import", "--change", 'ENTRYPOINT ["/server"]', f"{name}/server.tar", IMAGE)
 
 
-def remove_image() -> None:
-    """Take the image away again; one that a platform still has under another name stays."""
-    subprocess.run(["docker", "rmi", "-f", IMAGE], capture_output=True)
+@contextmanager
+def image() -> Iterator[None]:
+    """The image, which is removed again; one that a platform still has under another name stays."""
+    _build_image()
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "rmi", "-f", IMAGE], capture_output=True)
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:

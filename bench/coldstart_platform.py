@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bench import coldstart_network
 from bench.coldstart_parts import AT_ONCE, IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
@@ -175,9 +176,8 @@ async def wake(platform: Platform, network: str, token: str, count: int) -> Samp
 async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
     """All of it against a platform that runs; it is left as it was found."""
     token = uuid.uuid4().hex[:6]
-    network = f"knoll-bench-{token}"
-    command("docker", "network", "create", *NETWORK_OPTIONS, network)
-    try:
+    network = f"{coldstart_network.PREFIX}{token}"
+    with coldstart_network.network(network, *NETWORK_OPTIONS):
         async with aiohttp.ClientSession() as client:
             platform = Platform(client, url, api)
             async with platform.quick():
@@ -185,5 +185,3 @@ async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
                 samples |= await pauses(platform, token, count)
                 samples |= await wake(platform, network, token, wakes) if wakes else {}
         return samples
-    finally:
-        command("docker", "network", "rm", network)

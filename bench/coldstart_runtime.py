@@ -13,6 +13,7 @@ from autoscaler.probes.spec import Probe, Probes, TcpCheck
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.engine import Engine, Query
 from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
+from bench import coldstart_network
 from bench.coldstart_parts import (
     AT_ONCE,
     IMAGE,
@@ -20,7 +21,6 @@ from bench.coldstart_parts import (
     PORT,
     SOCKET,
     Samples,
-    command,
     docker_run,
     first_byte,
     until,
@@ -161,9 +161,10 @@ async def measure(count: int, wakes: int, warm: int) -> Samples:
     """All of it, on a platform of its own that is gone afterwards."""
     platform = f"bench-{uuid.uuid4().hex[:6]}"
     network = f"knoll-{platform}"
-    command("docker", "network", "create", *NETWORK_OPTIONS, network)
-    runtime = DockerRuntime(SOCKET, platform=platform, network=network, warm_sandboxes=warm, engine=TimedEngine(SOCKET))
-    try:
+    with coldstart_network.network(network, *NETWORK_OPTIONS):
+        runtime = DockerRuntime(
+            SOCKET, platform=platform, network=network, warm_sandboxes=warm, engine=TimedEngine(SOCKET)
+        )
         engine = Engine(SOCKET)
         await engine.open()
         async with runtime, Checker() as checker:
@@ -174,5 +175,3 @@ async def measure(count: int, wakes: int, warm: int) -> Samples:
             await runtime.destroy()
         await engine.close()
         return samples
-    finally:
-        command("docker", "network", "rm", network)

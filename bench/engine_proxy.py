@@ -18,8 +18,10 @@ from pathlib import Path
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.engine import Engine
-from bench.coldstart_parts import IMAGE, SOCKET, build_image, command, remove_image
+from bench import coldstart_network
+from bench.coldstart_parts import IMAGE, SOCKET, image
 from bench.coldstart_runtime import Bench
+from bench.lib.stopping import stoppable
 from tests.waiting import eventually_sync
 
 SUBNETS = ("10.213.0.0/17", "10.213.128.0/17")
@@ -54,10 +56,10 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     """Seconds of each start, the order turned each round; the first round is dropped."""
     names = [f"bench-{uuid.uuid4().hex[:6]}" for _ in SUBNETS]
     networks = [f"knoll-{name}" for name in names]
-    for network, subnet in zip(networks, SUBNETS, strict=True):
-        command("docker", "network", "create", "--subnet", subnet, network)
     samples: dict[str, list[float]] = {"direct": [], "proxied": []}
-    try:
+    with contextlib.ExitStack() as stack:
+        for network, subnet in zip(networks, SUBNETS, strict=True):
+            stack.enter_context(coldstart_network.network(network, "--subnet", subnet))
         with proxy(folder, names[1], networks[1]) as socket:
             async with (
                 Checker() as checker,
@@ -69,9 +71,6 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
                     for kind, each in kinds if number % 2 else reversed(kinds):
                         await each.calm(1)
                         samples[kind].append((await each.from_zero())[0])
-    finally:
-        for network in networks:
-            command("docker", "network", "rm", network)
     return {kind: values[1:] for kind, values in samples.items()}
 
 
@@ -79,12 +78,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.engine_proxy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="starts of each kind")
     options = parser.parse_args()
-    build_image()
-    try:
-        with tempfile.TemporaryDirectory(prefix="knoll-") as folder:
-            samples = asyncio.run(measure(options.rounds, Path(folder)))
-    finally:
-        remove_image()
+    with stoppable(), image(), tempfile.TemporaryDirectory(prefix="knoll-") as folder:
+        samples = asyncio.run(measure(options.rounds, Path(folder)))
     medians = {kind: statistics.median(values) for kind, values in samples.items()}
     for kind, median in medians.items():
         print(f"RESULT engine_proxy.{kind} {median * 1000:.1f} ms")

@@ -22,6 +22,7 @@ import httpx
 import msgspec
 
 from bench.coldstart_platform import AUTOSCALER, QUICK, SERVICES
+from bench.lib.stopping import stoppable
 from bench.tick import tick_ms
 from knoll.cli.up import redis_command
 from tests.conftest import free_port
@@ -231,7 +232,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="applied in a second (%(default)s)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds of watching nothing (%(default)s)")
     options = parser.parse_args()
-    asyncio.run(measure(options.services, options.rate, options.idle))
+    with stoppable():
+        asyncio.run(measure(options.services, options.rate, options.idle))
     print(f"RESULT scale.tick1000_ms {tick_ms(1000):.1f} ms")
     if options.services != 1000:
         print(f"a tick of {options.services} active Revisions takes {tick_ms(options.services):.1f} ms")
