@@ -8,7 +8,7 @@ from tests.groups import group_of, rank_of
 @pytest.mark.parametrize(
     ("nodeid", "group"),
     [
-        ("tests/unit/knoll/process/test_settings.py::test_a", "unit/knoll/test_settings"),
+        ("tests/unit/knoll/process/test_settings.py::test_a", "unit/knoll/process/test_settings"),
         ("tests/component/api/test_watches.py::test_a[redis-a::b/c.py]", "component/api/test_watches"),
         ("tests/component/builder/test_builds.py::TestBuilds::test_a", "component/builder/test_builds"),
         ("tests/e2e/test_up.py::test_a", "e2e"),
