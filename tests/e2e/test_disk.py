@@ -16,7 +16,7 @@ IMAGE = image_name("disk")
 SERVICE = """
 apiVersion: serving.knative.dev/v1
 kind: Service
-metadata: {name: writer}
+metadata: {name: NAME}
 spec:
   template:
     metadata: {annotations: {autoscaling.knative.dev/min-scale: "1"}}
@@ -27,19 +27,25 @@ spec:
 """
 
 
-def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words(
+def containers_of(platform: Platform, service: str) -> list[str]:
+    return platform.containers(f"label=serving.knative.dev/service={service}", "label=knoll.dev/role=app")
+
+
+def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words_and_its_neighbour_is_not(
     platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     build_image(tmp_path_factory.mktemp("program"), IMAGE)
-    platform.kubectl("apply", "-f-", stdin=SERVICE.replace("IMAGE", IMAGE))
+    for name in ("writer", "neighbour"):
+        platform.kubectl("apply", "-f-", stdin=SERVICE.replace("IMAGE", IMAGE).replace("NAME", name))
     try:
-        platform.kubectl("wait", "ksvc/writer", "--for=condition=Ready", "--timeout=60s")
+        platform.kubectl("wait", "ksvc/writer", "ksvc/neighbour", "--for=condition=Ready", "--timeout=60s")
+        neighbours = containers_of(platform, "neighbour")
         (pod,) = json.loads(platform.kubectl("get", "pods", "-lserving.knative.dev/service=writer", "-ojson").stdout)[
             "items"
         ]
         shown = pod["spec"]["containers"][0]["resources"]
         assert shown["limits"]["ephemeral-storage"] == "8Mi"
-        (container,) = platform.containers("label=serving.knative.dev/service=writer", "label=knoll.dev/role=app")
+        (container,) = containers_of(platform, "writer")
         copied = subprocess.run(["head", "-c", str(16 * 1024**2), "/dev/zero"], capture_output=True, check=True).stdout
         (tmp_path_factory.getbasetemp() / "large").write_bytes(copied)
         command = ["docker", "cp", str(tmp_path_factory.getbasetemp() / "large"), f"{container}:/large"]
@@ -54,6 +60,9 @@ def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words(
         eventually_sync(lambda: container not in platform.containers(), within=30, what="it is gone")
         with http(platform) as client:
             answer = client.get("/", headers={"Host": "writer.default.localhost"})
-        assert answer.status_code == 200, "another one serves"
+            assert answer.status_code == 200, "another one serves"
+            assert client.get("/", headers={"Host": "neighbour.default.localhost"}).status_code == 200
+        assert len(neighbours) == 1
+        assert containers_of(platform, "neighbour") == neighbours
     finally:
-        platform.kubectl("delete", "ksvc", "writer", "--ignore-not-found")
+        platform.kubectl("delete", "ksvc", "writer", "neighbour", "--ignore-not-found")
