@@ -9,14 +9,14 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 :
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check docs format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## the Python environment .venv: what the lock says, and Knoll itself, editable
 
-.venv/.installed: requirements/dev.txt requirements/build.txt pyproject.toml scripts/venv.sh
+.venv/.installed: requirements/dev.txt requirements/build.txt requirements/docs.txt pyproject.toml scripts/venv.sh
 	@scripts/venv.sh
 	@touch $@
 
@@ -54,6 +54,9 @@ check: setup ## what a change must pass before its tests: style, types, who may 
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh scripts/standins/*.sh .ci/run; fi
+
+docs: setup ## the documentation as a site, in site/; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 format: setup ## put the code into the style that `check` asks for
 	@.venv/bin/ruff check --fix .

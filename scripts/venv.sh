@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Python environment .venv: what requirements/dev.txt says, by hash, and Knoll itself in editable form.
+# The Python environment .venv: what requirements/{dev,build,docs}.txt say, by hash, and Knoll itself in editable form.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -16,5 +16,5 @@ pip() { .venv/bin/python -m pip install --disable-pip-version-check --no-input "
 say 'Python environment in .venv'
 scripts/tools.sh python
 timed 'environment' make_venv
-timed 'what the lock says' pip --require-hashes -r requirements/dev.txt -r requirements/build.txt
+timed 'what the lock says' pip --require-hashes -r requirements/dev.txt -r requirements/build.txt -r requirements/docs.txt
 timed 'Knoll itself, editable' pip --no-deps --no-index --no-build-isolation --editable .

@@ -1,0 +1,94 @@
+"""Commands in the documents exist, are well formed, and are run by a test or marked as an example."""
+
+import re
+import shlex
+import subprocess
+
+import click
+import pytest
+
+from knoll.cli import main
+from tests.documents import DOCUMENTS, ROOT, SHELL_LANGUAGES, WITH_DIRECTIVES, Block, blocks, prose
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+COMMANDS = [block for block in BLOCKS if block.language in SHELL_LANGUAGES]
+MARKED = [block for block in COMMANDS if block.document in WITH_DIRECTIVES]
+MAKE_TARGETS = {
+    target
+    for line in (ROOT / "Makefile").read_text().splitlines()
+    if (rule := re.match(r"([a-z][a-z -]*):(?!=)", line))
+    for target in rule[1].split()
+}
+INLINE = sorted({code for document in DOCUMENTS for code in re.findall(r"`(knoll [a-z][^`]*)`", prose(document))})
+
+
+def place(block: Block) -> str:
+    return block.place
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=place)
+def test_each_block_names_its_language(block: Block) -> None:
+    assert block.language
+
+
+@pytest.mark.parametrize("block", MARKED, ids=place)
+def test_each_command_block_is_run_by_a_test_or_marked_as_an_example(block: Block) -> None:
+    assert block.directive in ("run", "tested", "example")
+    if block.directive == "example":
+        assert len(block.argument.split()) >= 3, "give the reason"
+    if block.directive == "tested":
+        tested_by = (ROOT / block.argument).read_text()
+        for command in block.commands():
+            for word in re.findall(r"[\w.-]+", command)[:2]:
+                assert word in tested_by, f"{block.argument} does not run `{command}`"
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.directive == "output"], ids=place)
+def test_each_output_follows_a_block_that_is_run(block: Block) -> None:
+    siblings = blocks(block.document)
+    before = siblings[siblings.index(block) - 1]
+    assert before.directive == "run"
+    assert block.text.strip()
+
+
+@pytest.mark.parametrize("block", [block for block in COMMANDS if block.language != "console"], ids=place)
+def test_each_command_block_is_valid_shell(block: Block) -> None:
+    checked = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_each_make_target_in_a_document_exists() -> None:
+    text = "\n".join(
+        [*(command for block in COMMANDS for command in block.commands())]
+        + [code for document in DOCUMENTS for code in re.findall(r"`(make [^`]+)`", prose(document))]
+    )
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]+)", text))
+    assert targets
+    assert targets <= MAKE_TARGETS
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=place)
+def test_each_knoll_command_in_a_block_is_accepted_by_the_command_line(block: Block) -> None:
+    for line in block.commands():
+        for command in re.findall(r"(?:^|[\s(])knoll ([^|>;)]+)", line):
+            check(command)
+
+
+@pytest.mark.parametrize("code", INLINE)
+def test_each_knoll_command_in_a_text_is_accepted_by_the_command_line(code: str) -> None:
+    check(re.split(r"[|>;]", code)[0].removeprefix("knoll "))
+
+
+def check(command: str) -> None:
+    """Fail unless the subcommand and its options exist; arguments may be anything."""
+    words = shlex.split(command)
+    group: click.Command = main
+    context = click.Context(main)
+    while isinstance(group, click.Group) and words and not words[0].startswith("-"):
+        child = group.get_command(context, words[0])
+        assert child is not None, f"there is no `knoll {words[0]}`"
+        group, words = child, words[1:]
+    known = {name for option in group.get_params(context) for name in option.opts}
+    for word in words:
+        if re.match(r"--?[a-z]", word):
+            assert word.partition("=")[0] in known, f"`knoll {command}` has no option {word}"

@@ -1,0 +1,63 @@
+"""What the documents say exists, and how they are written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.documents import DOCUMENTS, PAGES, PART_DOCUMENTS, ROOT, ROOT_DOCUMENTS, prose
+
+COLUMNS = 130
+REWORDED = [path for path in (*ROOT_DOCUMENTS, *PAGES) if path.name not in ("ARCHITECTURE.md", "CHANGELOG.md")]
+GENERATED = {
+    ROOT / "docs/reference" / name
+    for name in ("settings.md", "configmaps.md", "annotations.md", "cli.md", "metrics.md")
+}
+ON_SITE = {ROOT / "docs/architecture.md": ROOT / "ARCHITECTURE.md", ROOT / "docs/changelog.md": ROOT / "CHANGELOG.md",
+           ROOT / "docs/contributing.md": ROOT / "CONTRIBUTING.md",
+           ROOT / "docs/reference/api.md": ROOT / "api/README.md"}  # fmt: skip
+"""Pages that scripts/docs_hooks.py adds to the site, and what they are made of."""
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_each_relative_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", prose(document)):
+        if "://" in target:
+            continue
+        path = (document.parent / target).resolve() if target else document
+        assert path.exists() or (document in PAGES and path in GENERATED | ON_SITE.keys()), target
+        if anchor and path not in GENERATED:
+            headings = re.findall(r"^#+ (.+)$", ON_SITE.get(path, path).read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", REWORDED, ids=name)
+def test_lines_fit_on_a_screen(document: Path) -> None:
+    tables_too = document.parent == ROOT
+    lines = [line for line in document.read_text().splitlines() if tables_too or not line.startswith("|")]
+    assert [line for line in lines if len(line) > COLUMNS] == []
+
+
+@pytest.mark.parametrize("document", REWORDED, ids=name)
+def test_sentences_name_their_subjects(document: Path) -> None:
+    vague = re.findall(r"\b(?:nobody|somebody|whoever|everybody|he|his|him|himself)\b", prose(document), re.IGNORECASE)
+    assert vague == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize("document", [*ROOT_DOCUMENTS, *PAGES, *PART_DOCUMENTS], ids=name)
+def test_no_default_is_shown_as_python_shows_it(document: Path) -> None:
+    assert not re.search(r"\|\s*`?(?:None|True|False)`?\s*\|", document.read_text())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_each_test_that_is_named_exists(document: Path) -> None:
+    paths = re.findall(r"(?<![\w/.-])(?:tests/)?((?:unit|component|e2e)/[\w/]+(?:\.py)?)", document.read_text())
+    assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []
