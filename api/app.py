@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 import orjson
 import structlog
@@ -18,8 +17,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import access, authorization, reviews, token_requests
+from api.auth.authenticator import Authenticator
 from api.auth.fair_use import FairUse
-from api.auth.identity import Authenticator, service_account
+from api.auth.identity import service_account
 from api.auth.streams import Streams
 from api.http.body_reader import parsed_body
 from api.http.csrf_guard import SameOriginOnly
@@ -36,7 +36,7 @@ from api.resource.watch import Watches
 from api.resource.write import Writes
 from api.schema import discovery, openapi
 from api.wire import paths, status
-from knoll.auth import tokens
+from knoll.auth import token_key
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
 from knoll.redis.encryption import Keyring
@@ -49,9 +49,9 @@ from knoll.values.errors import (
     StoreUnavailableError,
     UnauthorizedError,
 )
+from knoll.values.json import Json
 from knoll.values.kinds import CORE_SERVICE, NAMESPACE, SERVICE_ACCOUNT
 
-Json = dict[str, Any]
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -341,7 +341,7 @@ def _token(store: Store, redis: "Redis | None", keyring: Keyring, config: Callab
         found = request.path_params
         account = await store.get(SERVICE_ACCOUNT.id, found["namespace"], found["name"])
         await _refuse_more_rights(store, request, found["namespace"], found["name"])
-        key, most = await tokens.shared_key(redis, keyring), config().security.max_token_seconds
+        key, most = await token_key.shared_key(redis, keyring), config().security.max_token_seconds
         answer = token_requests.answer(parsed.value, account, key, time.time(), most)
         return _json(answer, 201)
 

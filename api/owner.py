@@ -7,7 +7,6 @@ ends soon, another address.
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 import yaml
@@ -15,13 +14,12 @@ from redis.asyncio import Redis
 
 from api.http.certificates import write_private
 from api.resource import bootstrap
-from knoll.auth import kubeconfig, tokens
+from knoll.auth import kubeconfig, token_key, tokens
 from knoll.process.settings import ApiSettings
 from knoll.store.protocol import Store
 from knoll.values.errors import UnauthorizedError
 from knoll.values.kinds import CONFIG_MAP, SERVICE_ACCOUNT
 
-Json = dict[str, Any]
 log = structlog.get_logger()
 
 LIFE = timedelta(days=365)
@@ -40,7 +38,7 @@ async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: 
     public = yaml.safe_dump(kubeconfig.document(server, authority), sort_keys=False)
     await bootstrap.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
     account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
-    key = await tokens.shared_key(redis, settings.keyring)
+    key = await token_key.shared_key(redis, settings.keyring)
     path, now, uid = settings.kubeconfig, time.time(), account["metadata"]["uid"]
     if _is_good(path, server, authority, key, uid, now):
         return

@@ -30,7 +30,7 @@ from autoscaler.probes.checks import Checker
 from autoscaler.revisions.revision_scaler import Scaler
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
-from knoll.auth.tokens import shared_key
+from knoll.auth.token_key import shared_key
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.scale import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
 from knoll.process import admin, logs

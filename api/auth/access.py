@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import authorization, reviews
+from api.auth.authenticator import Authenticator
 from api.auth.authorization import Attributes, Binding
 from api.auth.fair_use import FairUse
-from api.auth.identity import ANONYMOUS, AUTHENTICATED, LOCAL, Authenticator, User, service_account
+from api.auth.identity import ANONYMOUS, AUTHENTICATED, LOCAL, User, service_account
 from api.auth.streams import Streams, Sweep
 from api.http.connections import HEALTH
 from api.http.csrf_guard import is_own_name

@@ -9,13 +9,11 @@ Source: Kubernetes, `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`;
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from api.auth.identity import AUTHENTICATED, User
 from knoll.values.errors import ForbiddenError
+from knoll.values.json import Json
 from knoll.values.kinds import BUILD, KINDS, SERVING
-
-Json = dict[str, Any]
 
 RBAC = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"

@@ -7,15 +7,13 @@ are bound to a ServiceAccount later reach the code that runs with its token alre
 """
 
 from dataclasses import replace
-from typing import Any
 
 from api.auth import access, authorization
 from api.auth.identity import User, service_account
 from api.wire.metadata import Place
 from knoll.store.protocol import Store
+from knoll.values.json import Json
 from knoll.values.kinds import CONFIGURATION, REVISION, SERVICE
-
-Json = dict[str, Any]
 
 
 async def check(store: Store, place: Place, body: Json, old: Json | None, user: User) -> None:

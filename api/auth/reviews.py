@@ -8,8 +8,7 @@ from api.auth.authorization import Attributes, Binding
 from api.auth.identity import User
 from knoll.auth import tokens
 from knoll.values.errors import BadRequestError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 AUTHORIZATION = "authorization.k8s.io"
 AUTHENTICATION = "authentication.k8s.io"

@@ -5,8 +5,7 @@ from typing import Any
 
 from knoll.auth import tokens
 from knoll.values.errors import BadRequestError, FieldError, InvalidResourceError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 
 def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: int = tokens.MOST_SECONDS) -> Json:

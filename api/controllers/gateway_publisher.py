@@ -7,11 +7,11 @@ import structlog
 from knoll.redis.client import Backoff
 from knoll.redis.encryption import Keyring
 from knoll.store.informer import Informers, Notice
-from knoll.store.protocol import Json
 from knoll.tables.gateway_objects import KINDS, GatewayObject, field_of, holds, pack, wanted
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import KnollError
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()

@@ -7,8 +7,7 @@ from typing import Any
 
 from api.wire.status import PatchError
 from knoll.values.errors import BadRequestError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 MAX_OPERATIONS = 10_000
 """Bound of one JSON patch, as in Kubernetes."""

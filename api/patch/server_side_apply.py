@@ -15,8 +15,8 @@ import orjson
 
 from api.wire.status import ApplyConflictError
 from knoll.values.errors import BadRequestError
+from knoll.values.json import Json
 
-Json = dict[str, Any]
 Path = tuple[str, ...]
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

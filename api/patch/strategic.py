@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from knoll.values.errors import BadRequestError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 _KEYS: Mapping[str, str] = {
     "containers": "name",

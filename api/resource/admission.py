@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from api.auth import authorization
 from api.auth.authorization import RBAC
@@ -15,9 +14,8 @@ from api.wire.options import WriteOptions
 from knoll.config.platform import PlatformConfig
 from knoll.resources.admission import admit, conversion, parsing
 from knoll.values.errors import BadRequestError
+from knoll.values.json import Json
 from knoll.values.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
-
-Json = dict[str, Any]
 
 
 class Admission:

@@ -5,7 +5,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 
@@ -20,6 +19,7 @@ from knoll.config.platform import default_config_maps
 from knoll.process.settings import ApiSettings
 from knoll.store.protocol import Store
 from knoll.values.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 from knoll.values.kinds import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -32,7 +32,6 @@ from knoll.values.kinds import (
 )
 from knoll.values.labels import SYSTEM_NAMESPACE
 
-Json = dict[str, Any]
 Action = Callable[[], None]
 log = structlog.get_logger()
 

@@ -3,13 +3,10 @@
 Found by its name where no Pod has that name; in no list, because it is no instance.
 """
 
-from typing import Any
-
 from knoll.store.protocol import Store
 from knoll.values.errors import NotFoundError
+from knoll.values.json import Json
 from knoll.values.kinds import BUILD_KIND, POD
-
-Json = dict[str, Any]
 
 CONTAINER = "build"
 _PHASES = {"": "Pending", "Queued": "Pending"}

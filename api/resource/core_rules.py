@@ -4,7 +4,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from api.auth.authorization import RBAC, ROLES
 from api.schema.core_models import MODELS
@@ -13,11 +12,11 @@ from knoll.config.platform import check_config_map
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, VERDICTS
 from knoll.resources.admission import parsing
 from knoll.values.errors import FieldError, InvalidResourceError
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 from knoll.values.labels import SYSTEM_NAMESPACE
 from knoll.values.names import shown
 
-Json = dict[str, Any]
 Problems = list[FieldError]
 
 MAX_DATA_BYTES = 1024 * 1024

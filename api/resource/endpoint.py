@@ -26,8 +26,8 @@ from api.wire.content_negotiation import Form
 from api.wire.paths import Target
 from knoll.store.protocol import Store
 from knoll.values.errors import BadRequestError, KnollError, MethodNotAllowedError
+from knoll.values.json import Json
 
-Json = dict[str, Any]
 log = structlog.get_logger()
 
 _NAME = "knoll.name"

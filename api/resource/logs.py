@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -12,17 +12,17 @@ from starlette.responses import StreamingResponse
 
 from api.resource.build_pods import pod_or_build
 from api.wire.paths import Target
-from knoll.auth import process_tokens, tokens
+from knoll.auth import process_tokens, token_key
 from knoll.builds import build_log
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.protocol import Store
 from knoll.values.errors import BadRequestError, RuntimeUnavailableError
+from knoll.values.json import Json
 from knoll.values.kinds import BUILD_KIND, POD
 
 if TYPE_CHECKING:
     import httpx
 
-Json = dict[str, Any]
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -87,7 +87,7 @@ class Subresources:
 
         headers = {}
         if self._redis is not None:
-            key = await tokens.shared_key(self._redis, self._keyring)
+            key = await token_key.shared_key(self._redis, self._keyring)
             headers["Authorization"] = f"Bearer {process_tokens.mint(key, time.time())}"
         try:
             answer = await self._client.send(

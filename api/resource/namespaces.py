@@ -8,16 +8,16 @@ in several processes at once: making or deleting twice does no harm.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
 from api.resource import bootstrap
 from knoll.store.protocol import Event, Store
 from knoll.values.errors import ConflictError, ExpiredError, NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 from knoll.values.kinds import CONFIG_MAP, KINDS, NAMESPACE, SERVICE_ACCOUNT
 
-Json = dict[str, Any]
 log = structlog.get_logger()
 
 CONTENTS = "knoll.dev/contents"

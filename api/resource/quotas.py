@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from api.wire.metadata import Place
 from knoll.resources import quota
 from knoll.store.protocol import Store
 from knoll.values.errors import ForbiddenError
+from knoll.values.json import Json
 from knoll.values.kinds import RESOURCE_QUOTA
-
-Json = dict[str, Any]
 
 
 class Quotas:

@@ -1,7 +1,6 @@
 """Getting and listing objects."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from api.resource import build_pods
 from api.wire.options import ListOptions, make_token
@@ -9,9 +8,8 @@ from api.wire.paths import Target
 from api.wire.status import FutureVersionError
 from knoll.store.protocol import Store
 from knoll.values.errors import ExpiredError
+from knoll.values.json import Json
 from knoll.values.kinds import BUILD_KIND, POD
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -22,9 +22,8 @@ from api.wire.paths import Target
 from knoll.store.protocol import Event, Store
 from knoll.store.rules import compact
 from knoll.values.errors import KnollError
+from knoll.values.json import Json
 from knoll.values.kinds import NAMESPACE
-
-Json = dict[str, Any]
 
 BOOKMARK_SECONDS = 60.0
 MAX_WAITING = 1024 * 1024

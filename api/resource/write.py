@@ -34,9 +34,9 @@ from knoll.values.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from knoll.values.json import Json
 from knoll.values.kinds import NAMESPACE
 
-Json = dict[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -1,15 +1,13 @@
 """Discovery: which groups, versions and resources there are, plain and aggregated. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import orjson
 
 from api.schema.version import VERSION
 from api.wire.content_negotiation import ranges
+from knoll.values.json import Json
 from knoll.values.kinds import KINDS, Kind
-
-Json = dict[str, Any]
 
 JSON = "application/json"
 KUBERNETES_MINOR = 32

@@ -7,16 +7,14 @@ parameter `fieldValidation`), and `kubectl explain` prints their schemas.
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import orjson
 
 from api.schema import discovery
 from api.schema.schemas import schemas_of
 from api.schema.version import VERSION
+from knoll.values.json import Json
 from knoll.values.kinds import KINDS, Kind
-
-Json = dict[str, Any]
 
 EMPTY_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Content type of the empty v2 document: zero bytes are a valid message, and old kubectl insists on getting one."""

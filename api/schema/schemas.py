@@ -6,9 +6,8 @@ from typing import Any
 from api.schema.core_models import MODELS as CORE
 from knoll.resources.admission.admit import MODELS as KNATIVE
 from knoll.resources.models.base import Resource
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
-
-Json = dict[str, Any]
 
 MODELS: Mapping[str, type[Resource]] = {**CORE, **KNATIVE}
 """By resource id; kinds that nobody but the controllers writes have none."""

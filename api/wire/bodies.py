@@ -15,8 +15,7 @@ import yaml
 
 from api.wire import protobuf
 from knoll.values.errors import BadRequestError, TooLargeError, UnsupportedMediaTypeError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 MAX_BYTES = 3 * 1024 * 1024
 """Bound of a request body, as in Kubernetes."""

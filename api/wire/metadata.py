@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from knoll.values.errors import BadRequestError, FieldError, InvalidResourceError, PreconditionError
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
-
-Json = dict[str, Any]
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -11,8 +11,8 @@ import orjson
 from api.wire import selectors
 from api.wire.selectors import Selector
 from knoll.values.errors import BadRequestError
+from knoll.values.json import Json
 
-Json = dict[str, Any]
 Query = Mapping[str, str]
 
 Validation = Literal["Strict", "Warn", "Ignore"]

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from knoll.values.errors import BadRequestError, UnsupportedMediaTypeError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"

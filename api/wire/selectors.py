@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knoll.values.errors import BadRequestError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 _TOKEN = re.compile(r"\s*(?:(==|!=|=|,|\(|\)|!|>|<)|([^\s,()=!<>]+))")
 _KEY = re.compile(

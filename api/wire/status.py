@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from starlette.responses import PlainTextResponse, Response
 
 from knoll.values import errors
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
-
-Json = dict[str, Any]
 
 JSON_TYPE = "application/json"
 RETRY_SECONDS = 1

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
-Json = dict[str, Any]
 Cell = Callable[[Json, float], Any]
 
 

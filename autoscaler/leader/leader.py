@@ -28,7 +28,7 @@ from autoscaler.revisions.revision_scaler import Scaler
 from autoscaler.revisions.usage import SYNC_SECONDS, Measuring
 from autoscaler.runtime.protocol import Instance, Runtime, Volume
 from autoscaler.spec.volume_sync import Delivery
-from knoll.auth.tokens import shared_key
+from knoll.auth.token_key import shared_key
 from knoll.messages.instances import InstanceRow, RevisionInstances
 from knoll.messages.reports import Poke, Report
 from knoll.messages.scale import Endpoint, RevisionEndpoints, ScaleStatus

@@ -9,9 +9,9 @@ from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll.messages import builds as jobs
 from knoll.messages.builds import BuildProgress
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values.image_reference import parse_image
+from knoll.values.json import Json
 
 SUCCEEDED = "Succeeded"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from knoll.messages.routing import RouteEntry
-from knoll.store.protocol import Json
+from knoll.values.json import Json
 
 Key = tuple[str, str, str]
 """(resource id, namespace, name) of one object: what the queue holds and what is reconciled at a time."""

@@ -7,7 +7,7 @@ from typing import Literal
 from api.controllers.common import objects
 from knoll.resources.conditions import FALSE, NEW_GENERATION, SETS, TRUE, UNKNOWN, Conditions
 from knoll.resources.models.meta import Condition
-from knoll.store.protocol import Json
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 INGRESS_READY = "IngressReady"

@@ -1,7 +1,7 @@
 """What an object's status says when its reconciler could not do its work. Pure."""
 
 from api.controllers.common import conditions, objects
-from knoll.store.protocol import Json
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 

@@ -1,14 +1,16 @@
 """Reading and making JSON objects as the reconcilers need them. Pure; nothing given is ever changed."""
 
 import copy
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from api.controllers.common.actions import Action, Key, Update, UpdateStatus
-from knoll.store.protocol import Json
+from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 def epoch(stamp: str) -> float:
@@ -164,3 +166,16 @@ def write(resource: str, before: Json, after: Json) -> list[Action]:
     if {**before, "status": None} == {**after, "status": None}:
         return [UpdateStatus(resource, before, after)]
     return [Update(resource, before, after)]
+
+
+def with_identity(body: Json, now: float) -> Json:
+    """A new object with a random uid, its creation time and generation 1. Args: now: epoch seconds."""
+    identity = {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp(now), "generation": 1}
+    return {**body, "metadata": {**body["metadata"], **identity}}
+
+
+def with_generation(before: Json, body: Json) -> Json:
+    """The object with its generation incremented if its spec differs from that of `before`."""
+    if before.get("spec") == body.get("spec"):
+        return body
+    return {**body, "metadata": {**body["metadata"], "generation": generation(before) + 1}}

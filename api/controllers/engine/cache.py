@@ -13,9 +13,10 @@ from api.controllers.common import objects
 from api.controllers.common.actions import Key
 from api.controllers.common.conditions import INGRESS_READY, REFUSED
 from knoll.store.compression import expanded, squeezed
-from knoll.store.protocol import Json, PackedListing
+from knoll.store.protocol import PackedListing
 from knoll.store.rules import decode, encode
 from knoll.values import kinds
+from knoll.values.json import Json
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

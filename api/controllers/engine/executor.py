@@ -1,6 +1,5 @@
 """Carrying out what reconcilers want, and taking the answers into the world at once. Decides nothing."""
 
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +22,11 @@ from api.controllers.engine.observe import World, note_shown
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds
 from knoll.messages.routing import RouteEntry
-from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError
+from knoll.values.json import Json
 
 
 class Executor:
@@ -68,9 +67,11 @@ class Executor:
         """Carry out one action. Raises: ConflictError, AlreadyExistsError, NotFoundError, StoreUnavailableError."""
         match action:
             case Create(resource, body):
-                self._take(resource, await self._store.create(resource, born(body, self._clock())))
+                self._take(resource, await self._store.create(resource, objects.with_identity(body, self._clock())))
             case Update(resource, before, body):
-                self._take(resource, await self._store.update(resource, aged(before, body), before=before))
+                self._take(
+                    resource, await self._store.update(resource, objects.with_generation(before, body), before=before)
+                )
             case UpdateStatus(resource, before, body):
                 self._take(resource, await self._store.update(resource, body, before=before))
             case Delete(resource, namespace, name, uid):
@@ -104,21 +105,3 @@ class Executor:
             await self._store.delete(resource, namespace, name, uid=uid)
         except NotFoundError:
             return
-
-
-def born(body: Json, now: float) -> Json:
-    """A new object with what every object has from its first moment."""
-    meta = {
-        **body["metadata"],
-        "uid": str(uuid.uuid4()),
-        "creationTimestamp": timestamp(now),
-        "generation": 1,
-    }
-    return {**body, "metadata": meta}
-
-
-def aged(before: Json, body: Json) -> Json:
-    """An object whose generation has followed its spec."""
-    if before.get("spec") == body.get("spec"):
-        return body
-    return {**body, "metadata": {**body["metadata"], "generation": objects.generation(before) + 1}}

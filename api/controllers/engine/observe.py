@@ -22,9 +22,9 @@ from knoll.resources.admission.parsing import parse
 from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import scaling_spec
 from knoll.resources.validation import host_rules
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values.errors import InvalidResourceError
+from knoll.values.json import Json
 
 
 @dataclass(slots=True)

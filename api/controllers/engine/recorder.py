@@ -9,11 +9,11 @@ import structlog
 
 from api.controllers.common import objects
 from api.controllers.common.actions import Emit
-from api.controllers.engine.executor import born
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import AlreadyExistsError, KnollError, NotFoundError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ class Recorder:
             if before is not None:
                 await self._store.update(kinds.EVENT.id, body)
             else:
-                await self._store.create(kinds.EVENT.id, born(body, self._clock()))
+                await self._store.create(kinds.EVENT.id, objects.with_identity(body, self._clock()))
         except AlreadyExistsError:
             # Another leader wrote it: the next time it is counted.
             pass

@@ -6,8 +6,8 @@ from api.controllers.common import objects
 from api.controllers.common.actions import Key
 from api.controllers.engine.cache import Cache, Seen, named_by
 from api.controllers.engine.programmed import Programmed
-from knoll.store.protocol import Json
 from knoll.values import kinds
+from knoll.values.json import Json
 
 SERVICE, CONFIGURATION, REVISION, ROUTE = (
     kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.REVISION.id, kinds.ROUTE.id,

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from api.controllers.common import objects
-from api.controllers.engine.executor import aged
 from api.controllers.pods import pods
 from knoll.messages.instances import InstanceRow
 from knoll.messages.scale import ScaleStatus, UsageStatus
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 from knoll.values.names import child_name
 
@@ -124,7 +123,7 @@ def _object(kind: Kind, name: str, parts: Json, stand: Stand, before: Json | Non
         found = pods.conditions(said, (before or {}).get("status") or {}, now)
         body["status"] = {**parts["status"], "conditions": found}
         if before is not None:
-            body = aged(before, body)
+            body = objects.with_generation(before, body)
         body["status"]["observedGeneration"] = int(body["metadata"].get("generation") or 1)
     return body
 

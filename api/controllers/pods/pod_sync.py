@@ -13,7 +13,6 @@ import structlog
 
 from api.controllers.common import objects
 from api.controllers.common.actions import Emit
-from api.controllers.engine.executor import born
 from api.controllers.engine.recorder import Recorder
 from api.controllers.pods import knative_objects, pods
 from api.controllers.pods.knative_objects import Gateway, Stand
@@ -23,11 +22,12 @@ from knoll.messages.instances import FINALIZER, InstanceRow, RevisionInstances
 from knoll.messages.scale import ScaleStatus
 from knoll.redis.client import Backoff
 from knoll.store.informer import Informers, Notice
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.tables.protocol import Reset, Table
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -197,7 +197,7 @@ class Showing:
                 await self._update(row, before, revision)
             elif revision is not None and name in ours and row.stage != "draining":
                 wanted = pods.pod(revision, row, None, self._clock())
-                created = await self._store.create(kinds.POD.id, born(wanted, row.created))
+                created = await self._store.create(kinds.POD.id, objects.with_identity(wanted, row.created))
                 self._pod_events.begin(namespace, name)
                 self._tell(None, created, row)
                 self._tell_events(created, revision, row)
@@ -250,7 +250,7 @@ class Showing:
         for kind, wanted in knative_objects.wanted(stand, self._gateway, before, self._clock()):
             there = before.get((kind.id, wanted["metadata"]["name"]))
             if there is None:
-                await self._store.create(kind.id, born(wanted, self._clock()))
+                await self._store.create(kind.id, objects.with_identity(wanted, self._clock()))
             elif objects.is_controlled_by(there, revision) and there != wanted:
                 # One of an earlier Revision of this name goes by itself; then it is made again.
                 await self._store.update(kind.id, wanted, before=there)

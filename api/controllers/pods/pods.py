@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from api.controllers.common import objects
 from knoll.messages.instances import FINALIZER, ContainerRow, InstanceRow
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 from knoll.values.node import NODE
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

@@ -9,9 +9,10 @@ import structlog
 from api.controllers.pods.pods import RESTING
 from knoll.resources import quota
 from knoll.store.informer import Informers, Notice
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import ConflictError, NotFoundError
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 log = structlog.get_logger()

@@ -10,9 +10,9 @@ from api.controllers.route import route_labeler
 from knoll.messages import builds
 from knoll.messages.builds import Resolution
 from knoll.messages.scale import ScaleStatus
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 ACTIVE = "Active"
 CONTAINER_HEALTHY = "ContainerHealthy"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from api.controllers.common import objects
 from knoll.config.gc import GCConfig
-from knoll.store.protocol import Json
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 def superfluous(

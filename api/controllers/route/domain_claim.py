@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from api.controllers.common import objects
 from api.controllers.common.actions import Create, Delete, Outcome
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)

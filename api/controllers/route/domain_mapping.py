@@ -9,9 +9,9 @@ from api.controllers.common.conditions import FALSE, INGRESS_READY, TRUE, UNKNOW
 from api.controllers.route import domain_claim
 from api.controllers.route.hosts import Naming, public_url
 from knoll.messages.routing import RouteEntry
-from knoll.store.protocol import Json
 from knoll.values import kinds, names
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 DOMAIN_CLAIMED = "DomainClaimed"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from api.controllers.common import objects
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.store.protocol import Json
 from knoll.values import names
+from knoll.values.json import Json
 from knoll.values.names import Named
 
 

@@ -6,9 +6,9 @@ from api.controllers.common import objects
 from api.controllers.common.actions import Action, Create, Delete
 from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 GATEWAY = "activator-service.knative-serving.svc.cluster.local"
 

@@ -13,8 +13,8 @@ import msgspec
 from api.controllers.common import objects
 from api.controllers.route.traffic import Target, is_servable
 from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
-from knoll.store.protocol import Json
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 class Watch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

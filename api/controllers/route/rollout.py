@@ -18,9 +18,9 @@ from api.controllers.common import objects
 from api.controllers.route import readiness
 from api.controllers.route.readiness import Standing
 from api.controllers.route.traffic import Target, is_servable
-from knoll.store.protocol import Json
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
+from knoll.values.json import Json
 
 SHORTEST_STEP = 1.0
 """Seconds between two steps, at least."""

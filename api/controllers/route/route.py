@@ -25,9 +25,9 @@ from api.controllers.route.rollout import Progress
 from api.controllers.route.traffic import Assignment, Target
 from knoll.messages.hosts import Claim
 from knoll.messages.routing import RouteEntry
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"

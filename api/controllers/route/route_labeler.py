@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from api.controllers.common import objects
 from api.controllers.route import rollback, rollout
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | None, now: float) -> Json:

@@ -10,8 +10,8 @@ from api.controllers.common.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
 from knoll.messages.routing import DataPlane, RouteEntry, Share
-from knoll.store.protocol import Json
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 SESSION_AFFINITY = "knoll.dev/session-affinity"
 """Annotation of a Service or Route: `true` keeps each client at the revision that it was given first."""

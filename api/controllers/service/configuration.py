@@ -10,9 +10,9 @@ from api.controllers.revision import revision_gc
 from knoll.config.gc import GCConfig
 from knoll.resources.admission.admit import timestamp
 from knoll.resources.conditions import NEW_GENERATION
-from knoll.store.protocol import Json
 from knoll.values import kinds, names
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)

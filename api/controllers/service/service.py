@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from api.controllers.common import conditions, objects
 from api.controllers.common.actions import Action, Create, Emit, Outcome
 from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 CONFIGURATIONS_READY = "ConfigurationsReady"
 ROUTES_READY = "RoutesReady"

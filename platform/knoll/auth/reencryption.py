@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from knoll.auth.tokens import shared_key
+from knoll.auth.token_key import shared_key
 from knoll.redis import keys
 from knoll.redis.client import Backoff, answering, version_of
 from knoll.redis.encryption import (

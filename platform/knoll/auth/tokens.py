@@ -1,7 +1,6 @@
 """Tokens of ServiceAccounts: JWTs (ES256) with the claims of Kubernetes' bound service account tokens.
 
-Minting and verifying are pure. One key signs for the whole platform; it lies in Redis, encrypted with the platform's
-keyring, and is made when it is first needed.
+Pure, except that each token gets a random id. `token_key` reads the key that signs for the whole platform.
 
 Source: Kubernetes, `pkg/serviceaccount/claims.go`.
 """
@@ -23,13 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
 
-from knoll.redis import keys
-from knoll.redis.client import answering
-from knoll.redis.encryption import PLAIN, TOKEN_KEY_SUBJECT, Keyring
-from knoll.values.errors import StoreUnavailableError, UnauthorizedError
+from knoll.values.errors import UnauthorizedError
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """Who issues, and the audience of tokens for the API itself."""
@@ -179,25 +173,3 @@ def _claims(found: Mapping[str, Any]) -> tuple[Claims, int]:
     listed = (audiences,) if isinstance(audiences, str) else tuple(str(one) for one in audiences)
     claims = Claims(str(bound["namespace"]), str(account["name"]), str(account["uid"]), listed, int(found["exp"]))
     return claims, int(found["nbf"])
-
-
-async def shared_key(redis: "Redis", keyring: Keyring = PLAIN) -> SigningKey:
-    """The platform's key, made when there is none; whoever is first makes it for all.
-
-    Args: keyring: what it is sealed with in Redis.
-
-    Raises: StoreUnavailableError, SealedError. ValueError when what lies there is no key.
-    """
-    with answering():
-        stored = await redis.get(keys.TOKEN_KEY)
-        if stored is None:
-            fresh = keyring.seal(SigningKey.fresh().pem, TOKEN_KEY_SUBJECT)
-            try:
-                await redis.set(keys.TOKEN_KEY, fresh, nx=True)
-            except NoPermissionError as error:
-                raise StoreUnavailableError("the API has not made the platform's token key yet") from error
-            stored = await redis.get(keys.TOKEN_KEY)
-    found = stored if isinstance(stored, bytes) else str(stored).encode()
-    key = SigningKey(keyring.open(found, TOKEN_KEY_SUBJECT))
-    _ = key.private
-    return key

@@ -24,11 +24,10 @@ from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from tests.conftest import need
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
-
-Json = dict[str, Any]
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"

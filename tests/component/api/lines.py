@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx
 import orjson
 
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 
 class Lines:

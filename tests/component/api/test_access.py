@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from knoll.auth import tokens
+from knoll.auth import token_key, tokens
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
@@ -131,7 +131,7 @@ async def test_reviews_answer_for_whoever_asks(api: Running, kubectl: Kubectl) -
 
 async def test_tokens_that_are_not_valid_are_not_believed(api: Running, kubectl: Kubectl, redis: "Redis") -> None:
     account = await api.store.get(SERVICE_ACCOUNT.id, "default", "robot")
-    uid, key = account["metadata"]["uid"], await tokens.shared_key(redis)
+    uid, key = account["metadata"]["uid"], await token_key.shared_key(redis)
     old = tokens.mint(key, namespace="default", name="robot", uid=uid, now=1_000_000_000)
     elsewhere = await token_of(kubectl, "--audience", "vault")
     for headers in (

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from knoll.values.json import Json
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
 
-Json = dict[str, Any]
 Make = Callable[..., Json]
 PATH = f"{CONFIG_MAPS}/settings"
 

@@ -20,7 +20,6 @@ from tests.component.api.raw import Raw, connected
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
-Json = dict[str, Any]
 GET = b"GET /version HTTP/1.1\r\nHost: localhost\r\n"
 HEAD = protocol.MAX_HEAD_BYTES
 

@@ -20,12 +20,12 @@ from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
 from tests.conftest import free_port
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
-Json = dict[str, Any]
 Make = Callable[..., Json]
 
 

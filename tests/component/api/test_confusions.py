@@ -1,7 +1,6 @@
 """No spelling of a path, a host or a header gets a tenant at what is another's."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from knoll.values.kinds import CONFIG_MAP
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected as raw_connection
 
-Json = dict[str, Any]
 RBAC = "rbac.authorization.k8s.io"
 CROWN = b"Y3Jvd24="
 """What stands in the Secret of the other tenant."""

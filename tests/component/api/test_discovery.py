@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from knoll.values.json import Json
 from knoll.values.kinds import KINDS
 from tests.component.api.conftest import Running
 from tests.doubles.memory_store import MemoryStore
 
-Json = dict[str, Any]
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 V2BETA1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
 

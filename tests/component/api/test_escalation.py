@@ -1,7 +1,6 @@
 """No one gets more rights than they have: by tokens, bindings, code that runs as a ServiceAccount, or impersonation."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import jwt
 import pytest
@@ -10,10 +9,10 @@ from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from knoll.values.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP, ROLE_BINDING, SERVICE_ACCOUNT, Kind
 from tests.component.api.conftest import SERVICES, Running, serving
 
-Json = dict[str, Any]
 RBAC = "rbac.authorization.k8s.io"
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 BINDINGS = f"/apis/{RBAC}/v1/namespaces/default/rolebindings"

@@ -13,16 +13,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from knoll.auth import tokens
+from knoll.auth import token_key, tokens
 from knoll.auth.kubeconfig import OWNER
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected as raw_connection
 
-Json = dict[str, Any]
 Forge = Callable[[tokens.SigningKey, str, Json, Json], str]
 SECRETS = "/api/v1/namespaces/default/secrets"
 
@@ -165,7 +165,7 @@ FORGED: dict[str, Forge] = {
 @pytest.mark.parametrize("forge", FORGED.values(), ids=list(FORGED))
 async def test_a_forged_token_is_not_believed(api: Running, redis_url: str, forge: Forge) -> None:
     async with connected(redis_url, "test") as redis:
-        key = await tokens.shared_key(redis)
+        key = await token_key.shared_key(redis)
     account = await api.store.get(SERVICE_ACCOUNT.id, *OWNER)
     uid = account["metadata"]["uid"]
     good = tokens.mint(key, namespace=OWNER[0], name=OWNER[1], uid=uid, now=time.time())
@@ -194,7 +194,7 @@ async def test_a_header_that_names_no_token_does_not_make_an_administrator(
 ) -> None:
     """Also on the plain port, where a request without any is the administrator's."""
     async with connected(redis_url, "test") as redis:
-        key = await tokens.shared_key(redis)
+        key = await token_key.shared_key(redis)
     account = await api.store.get(SERVICE_ACCOUNT.id, *OWNER)
     good = tokens.mint(key, namespace=OWNER[0], name=OWNER[1], uid=account["metadata"]["uid"], now=time.time())
     async with raw_connection(api.url) as raw:
@@ -206,7 +206,7 @@ async def test_a_header_that_names_no_token_does_not_make_an_administrator(
 @pytest.mark.parametrize("name", ["access_token", "token", "authorization"])
 async def test_a_token_in_the_address_is_none(api: Running, redis_url: str, name: str) -> None:
     async with connected(redis_url, "test") as redis:
-        key = await tokens.shared_key(redis)
+        key = await token_key.shared_key(redis)
     account = await api.store.get(SERVICE_ACCOUNT.id, *OWNER)
     good = tokens.mint(key, namespace=OWNER[0], name=OWNER[1], uid=account["metadata"]["uid"], now=time.time())
     answer = await api.client.get(SECRETS, params={name: good}, headers={"Authorization": "Bearer x"})

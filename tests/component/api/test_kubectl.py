@@ -7,17 +7,16 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from knoll.redis.client import connected
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from tests.component.api.conftest import SERVICES, Kubectl, Running
 from tests.waiting import eventually
 
-Json = dict[str, Any]
 Make = Callable[..., Json]
 
 pytestmark = [pytest.mark.kubectl, pytest.mark.redis]

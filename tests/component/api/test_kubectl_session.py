@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -18,7 +17,6 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kubectl, pytest.mark.redis]
 
-Json = dict[str, Any]
 Write = Callable[[str], str]
 
 SHORT = """\

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -11,10 +10,10 @@ from api.resource.namespaces import CONTENTS
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from tests.component.api.conftest import Running
 from tests.waiting import eventually
 
-Json = dict[str, Any]
 Make = Callable[..., Json]
 
 NAMESPACES = "/api/v1/namespaces"

@@ -12,11 +12,11 @@ from api.auth.access import Trusting
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
 from tests.conftest import free_port
 from tests.doubles.memory_store import MemoryStore
 
-Json = dict[str, Any]
 Make = Callable[..., Json]
 
 

@@ -10,12 +10,12 @@ import kubernetes
 import pytest
 import urllib3
 
+from knoll.values.json import Json
 from tests.component.api.processes import ApiProcess
 from tests.waiting import eventually_sync
 
 pytestmark = pytest.mark.redis
 
-Json = dict[str, Any]
 GROUP = {"group": "serving.knative.dev", "version": "v1", "namespace": "default", "plural": "services"}
 AWAY = (urllib3.exceptions.HTTPError, ConnectionError)
 """What the client raises while no API listens, or when one dies in the middle of an answer."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from knoll.values.json import Json
 from tests.component.api.conftest import CONFIG_MAPS, Running
 
-Json = dict[str, Any]
 QUOTAS = "/api/v1/namespaces/default/resourcequotas"
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
 from api.schema import openapi
+from knoll.values.json import Json
 from tests.component.api.processes import ApiProcess
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -47,7 +48,6 @@ VALID: dict[str, dict[str, Any]] = {
 }
 """What an object of a kind needs beside its name."""
 DOCUMENTS = sorted(path for path in openapi.paths() if orjson.loads(openapi.document(path))["paths"])
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")

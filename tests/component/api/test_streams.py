@@ -11,17 +11,17 @@ import pytest
 from redis.asyncio import Redis
 
 from api.wire import options
-from knoll.auth import tokens
+from knoll.auth import token_key, tokens
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
+from knoll.values.json import Json
 from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import CONFIG_MAPS, Running, serving
 from tests.component.api.lines import Lines, watching
 
-Json = dict[str, Any]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 BINDING = f"{RBAC}/namespaces/default/rolebindings/robot"
@@ -59,7 +59,7 @@ def binding(role: str) -> Json:
 async def token(api: Running, redis: "Redis", seconds: int = 3600) -> str:
     """Of the ServiceAccount `robot`, valid for so long from now on."""
     account = await api.store.get(SERVICE_ACCOUNT.id, "default", "robot")
-    key, now = await tokens.shared_key(redis), time.time()
+    key, now = await token_key.shared_key(redis), time.time()
     begun = now - 3600 + seconds
     return tokens.mint(key, namespace="default", name="robot", uid=account["metadata"]["uid"], now=begun)
 

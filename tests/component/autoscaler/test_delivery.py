@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from autoscaler.runtime.protocol import File, Volume
-from knoll.auth import tokens
+from knoll.auth import token_key, tokens
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import World
@@ -245,6 +245,6 @@ async def test_a_token_of_the_service_account_waits_for_it_and_can_be_verified(w
     (name,) = world.engine.instances
     token = world.engine.read(name, "/etc/v/token")
     assert token is not None
-    claims = tokens.verify(await tokens.shared_key(world.redis), token.decode(), time.time(), "bank")
+    claims = tokens.verify(await token_key.shared_key(world.redis), token.decode(), time.time(), "bank")
     assert (claims.username, claims.uid) == ("system:serviceaccount:default:robot", "uid-robot")
     assert claims.expires <= time.time() + 600

@@ -17,11 +17,11 @@ from knoll.messages.builds import BuildProgress, Resolution, Resolved
 from knoll.messages.scale import Failure, ScaleStatus
 from knoll.redis import keys
 from knoll.redis.client import connect
-from knoll.store.protocol import Json
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Reset
 from knoll.values import kinds
 from knoll.values.errors import StoreUnavailableError
+from knoll.values.json import Json
 
 SHA = "sha256:" + "b" * 64
 

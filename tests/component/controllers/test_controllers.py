@@ -11,14 +11,13 @@ import pytest
 
 from api import controllers
 from api.controllers.common import objects
-from api.controllers.engine.executor import aged, born
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connect
-from knoll.store.protocol import Json
 from knoll.store.redis_store import RedisStore
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.errors import ConflictError, NotFoundError
+from knoll.values.json import Json
 from tests.component.controllers.edge import Edge, open_edge
 from tests.waiting import eventually
 
@@ -70,9 +69,9 @@ class Platform:
                     "metadata": {"name": name, "namespace": "default", "annotations": {well_known.LAST_MODIFIER: "me"}},
                     "spec": spec,
                 }  # fmt: skip
-                return await self.store.create(SERVICE.id, born(body, NOW))
+                return await self.store.create(SERVICE.id, objects.with_identity(body, NOW))
             try:
-                return await self.store.update(SERVICE.id, aged(before, {**before, "spec": spec}))
+                return await self.store.update(SERVICE.id, objects.with_generation(before, {**before, "spec": spec}))
             except ConflictError:
                 continue
 
@@ -266,7 +265,7 @@ async def test_a_build_is_handed_over_and_its_end_is_in_its_status(platform: Pla
         "apiVersion": kinds.BUILD_KIND.api_version, "kind": "Build",
         "metadata": {"name": "b", "namespace": "default"}, "spec": {"tag": "x:1", "source": {"upload": {"id": "u"}}},
     }  # fmt: skip
-    await platform.store.create(kinds.BUILD_KIND.id, born(body, NOW))
+    await platform.store.create(kinds.BUILD_KIND.id, objects.with_identity(body, NOW))
 
     async def succeeded() -> bool:
         found = await platform.get(kinds.BUILD_KIND, "b")
@@ -363,7 +362,7 @@ async def test_a_mapped_host_is_routed(platform: Platform) -> None:
         "metadata": {"name": "www.example.org", "namespace": "default"},
         "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "hello"}},
     }  # fmt: skip
-    await platform.store.create(kinds.DOMAIN_MAPPING.id, born(body, NOW))
+    await platform.store.create(kinds.DOMAIN_MAPPING.id, objects.with_identity(body, NOW))
 
     async def ready() -> bool:
         return objects.is_ready(await platform.get(kinds.DOMAIN_MAPPING, "www.example.org"))
@@ -379,7 +378,7 @@ async def _configure(platform: Platform, name: str, data: dict[str, str]) -> Non
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "knative-serving"},
         "data": data,
     }  # fmt: skip
-    await platform.store.create(kinds.CONFIG_MAP.id, born(body, NOW))
+    await platform.store.create(kinds.CONFIG_MAP.id, objects.with_identity(body, NOW))
 
 
 async def _gone(platform: Platform, kind: kinds.Kind, name: str) -> bool:

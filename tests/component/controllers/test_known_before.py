@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from knoll.redis.client import connected
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import ConflictError, NotFoundError
+from knoll.values.json import Json
 from tests.doubles.memory_store import MemoryStore
 
 pytestmark = pytest.mark.redis

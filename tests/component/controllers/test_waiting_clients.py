@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from api.controllers.common import objects
-from knoll.store.protocol import Json
 from knoll.store.redis_store import RedisStore
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.component.controllers.test_controllers import Platform, platform
 
 pytestmark = pytest.mark.redis

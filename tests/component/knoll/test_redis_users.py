@@ -16,7 +16,7 @@ from rq import Queue, SimpleWorker
 
 from autoscaler.io.report_subscriber import Listening
 from builder.maintenance import recovery
-from knoll.auth import key_files, reencryption, tokens
+from knoll.auth import key_files, reencryption, token_key
 from knoll.builds.build_log import BuildLogWriter, read
 from knoll.builds.queue import SERIALIZER, JobQueue
 from knoll.messages import builds
@@ -152,7 +152,7 @@ async def test_the_data_path_reaches_nothing_of_the_control_plane(guarded: Guard
     async with guarded.store("api") as store:
         await store.create(kinds.SECRET.id, secret())
     async with connected(guarded.settings("api").redis_url) as redis:
-        await tokens.shared_key(redis, guarded.settings("api").keyring)
+        await token_key.shared_key(redis, guarded.settings("api").keyring)
     async with connected(guarded.settings("activator").redis_url) as redis:
         with pytest.raises(blocking.ResponseError, match=r"(?i)permission|not allowed"):
             await _read_any(redis)[what]()
@@ -214,9 +214,9 @@ async def test_the_token_key_is_read_by_the_autoscaler_and_made_by_the_api(guard
     api, autoscaler = guarded.settings("api"), guarded.settings("autoscaler")
     async with connected(api.redis_url) as one, connected(autoscaler.redis_url) as other:
         with pytest.raises(StoreUnavailableError, match="has not made"):
-            await tokens.shared_key(other, autoscaler.keyring)
-        made = await tokens.shared_key(one, api.keyring)
-        assert await tokens.shared_key(other, autoscaler.keyring) == made
+            await token_key.shared_key(other, autoscaler.keyring)
+        made = await token_key.shared_key(one, api.keyring)
+        assert await token_key.shared_key(other, autoscaler.keyring) == made
         assert b"PRIVATE KEY" not in (await one.get(keys.TOKEN_KEY) or b"")
 
 
@@ -286,7 +286,7 @@ async def test_a_redis_with_plain_data_and_no_users_is_taken_over(guarded: Guard
         store = RedisStore(old)
         before = await store.create(kinds.SECRET.id, secret())
         other = await store.create(kinds.CONFIG_MAP.id, {**secret("settings"), "kind": "ConfigMap"})
-        key = await tokens.shared_key(old)
+        key = await token_key.shared_key(old)
         await store.close()
     assert b"cGxhaW4gam9ld2Vscw" in _file(guarded.server)
     guarded.server.signal(15)
@@ -303,7 +303,7 @@ async def test_a_redis_with_plain_data_and_no_users_is_taken_over(guarded: Guard
         for each in (store, reader):
             assert await each.get(kinds.SECRET.id, "bank", "crown") == before, "content and version stay"
             assert await each.get(kinds.CONFIG_MAP.id, "bank", "settings") == other
-        assert await tokens.shared_key(redis, settings.keyring) == key
+        assert await token_key.shared_key(redis, settings.keyring) == key
         assert await reencryption.reseal(redis, settings.keyring) == 0
 
     def is_clean() -> bool:

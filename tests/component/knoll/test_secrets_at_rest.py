@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from knoll.auth import key_files, reencryption, tokens
+from knoll.auth import key_files, reencryption, token_key
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load
@@ -69,7 +69,7 @@ async def test_nothing_that_redis_writes_holds_a_secret(own_redis: RedisProcess,
     await store.update(SECRETS, {**made, "data": {"key": VALUE, "other": VALUE}})
     await store.delete(SECRETS, "bank", "crown")
     await store.create(SECRETS, secret("sceptre"))
-    await tokens.shared_key(client, Keyring(file))
+    await token_key.shared_key(client, Keyring(file))
     await store.create(kinds.CONFIG_MAP.id, secret("public", "bm90IHNlY3JldA=="))
     content = on_disk(own_redis)
     assert b"bm90IHNlY3JldA==" in content, "what is no Secret is as readable as ever"
@@ -124,14 +124,14 @@ async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
     await plain.delete(SECRETS, "bank", "gone")
     other = await plain.create(kinds.CONFIG_MAP.id, secret("public", "bm90IHNlY3JldA=="))
     last = await plain.version()
-    key = await tokens.shared_key(client)
+    key = await token_key.shared_key(client)
     assert VALUE.encode() in on_disk(own_redis)
     keyring = Keyring(file)
     assert await reencryption.reseal(client, keyring) == 3
     store = RedisStore(client, keyring=keyring)
     listing = await store.list(SECRETS)
     assert (listing.items, listing.version) == (made, last), "neither content nor version changes"
-    assert await tokens.shared_key(client, keyring) == key
+    assert await token_key.shared_key(client, keyring) == key
     assert gone["metadata"]["name"].encode() not in b"".join(await objects(client))
     with pytest.raises(ExpiredError):
         await take(store.watch(since), 1)
@@ -148,14 +148,14 @@ async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(clien
     store = RedisStore(client, keyring=keyring)
     since = await store.version()
     made = [await store.create(SECRETS, secret(name)) for name in ("crown", "sceptre")]
-    signing = await tokens.shared_key(client, keyring)
+    signing = await token_key.shared_key(client, keyring)
     old, new = only_key(file), Key.fresh()
     keep(file, new, old)
     assert await reencryption.reseal(client, keyring) == 3
     stored = await objects(client)
     assert {key_id(value.partition(b"\n")[2]) for value in stored.values()} == {new.id}
     assert [event.body for event in await take(store.watch(since), 2)] == made, "the history is still read"
-    assert await tokens.shared_key(client, keyring) == signing
+    assert await token_key.shared_key(client, keyring) == signing
     # The next rotation drops the old key, and with it the events that only this key opens.
     keep(file, Key.fresh(), new)
     await reencryption.reseal(client, keyring)
@@ -191,7 +191,7 @@ async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Red
     keyring = Keyring(file)
     store = RedisStore(client, keyring=keyring)
     await store.create(SECRETS, secret("lost"))
-    await tokens.shared_key(client, keyring)
+    await token_key.shared_key(client, keyring)
     keep(file, Key.fresh())
     kept = await store.create(SECRETS, secret("kept"))
     with pytest.raises(SealedError, match="discard-unreadable"):
@@ -199,6 +199,6 @@ async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Red
     discarded = await reencryption.discard_unreadable(client, keyring)
     assert discarded == ["object secrets bank/lost", "token-key"]
     assert (await store.list(SECRETS)).items == [kept]
-    assert (await tokens.shared_key(client, keyring)).pem
+    assert (await token_key.shared_key(client, keyring)).pem
     assert await reencryption.discard_unreadable(client, keyring) == []
     await store.close()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from knoll.auth import tokens
+from knoll.auth import token_key, tokens
 from knoll.redis import keys
 from knoll.redis.client import connected
 
@@ -13,7 +13,7 @@ from knoll.redis.client import connected
 @pytest.mark.redis
 async def test_whoever_is_first_makes_the_key_that_all_sign_with(redis_url: str) -> None:
     async with connected(redis_url, "test") as redis:
-        found = await asyncio.gather(*(tokens.shared_key(redis) for _ in range(10)))
+        found = await asyncio.gather(*(token_key.shared_key(redis) for _ in range(10)))
     assert len({key.pem for key in found}) == 1
     token = tokens.mint(found[0], namespace="team", name="robot", uid="u", now=1_800_000_000)
     assert tokens.verify(found[1], token, 1_800_000_001).uid == "u"
@@ -24,7 +24,7 @@ async def test_what_is_no_key_is_said_and_not_replaced(redis_url: str) -> None:
     async with connected(redis_url, "test") as redis:
         await _spoil(redis)
         with pytest.raises(ValueError, match="token key"):
-            await tokens.shared_key(redis)
+            await token_key.shared_key(redis)
         assert await redis.get(keys.TOKEN_KEY) == b"spoilt"
 
 

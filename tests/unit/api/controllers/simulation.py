@@ -20,16 +20,16 @@ from api.controllers.common.actions import (  # fmt: skip
     Update,
     UpdateStatus,
 )
-from api.controllers.engine import executor, observe, watch_mappings
+from api.controllers.engine import observe, watch_mappings
 from api.controllers.engine.cache import Seen
 from api.controllers.service import service
 from knoll.messages import builds
 from knoll.messages.builds import Resolution, Resolved
 from knoll.messages.scale import Failure, ScaleStatus
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 
 NOW = 1_780_000_000.0
 SHA = "sha256:" + "a" * 64
@@ -60,9 +60,9 @@ class Simulation:
                 "apiVersion": kind.api_version, "kind": kind.kind,
                 "metadata": {"name": name, **({"namespace": namespace} if namespace else {}), **meta}, "spec": spec,
             }  # fmt: skip
-            return self.store(kind.id, executor.born(body, self.now))
+            return self.store(kind.id, objects.with_identity(body, self.now))
         body = {**existing, "metadata": {**existing["metadata"], **meta}, "spec": spec}
-        return self.store(kind.id, executor.aged(existing, body))
+        return self.store(kind.id, objects.with_generation(existing, body))
 
     def service(self, name: str = "hello", image: str = "img:v1", traffic: Any = None, **options: Any) -> Json:
         """Apply a Service. Options: revision (its own name), labels, annotations, template_annotations."""
@@ -170,9 +170,9 @@ class Simulation:
             case Create(resource, body):
                 key = objects.key_of(resource, body)
                 assert self.world.cache.get(*key) is None, f"{key} is there already"
-                self.store(resource, executor.born(body, self.now))
+                self.store(resource, objects.with_identity(body, self.now))
             case Update(resource, before, body):
-                self._compare_and_set(resource, before, executor.aged(before, body))
+                self._compare_and_set(resource, before, objects.with_generation(before, body))
             case UpdateStatus(resource, before, body):
                 assert before["spec"] == body["spec"]
                 assert before["metadata"] == body["metadata"]

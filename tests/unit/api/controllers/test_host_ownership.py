@@ -11,8 +11,8 @@ from api.controllers.common import objects
 from api.controllers.common.conditions import REFUSED
 from api.controllers.route import hosts
 from knoll.config.network import NetworkConfig
-from knoll.store.protocol import Json
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import Simulation
 
 FLAT = NetworkConfig(domain_template="{{.Name}}-{{.Namespace}}.{{.Domain}}")

@@ -14,8 +14,8 @@ from knoll.config.platform import PlatformConfig
 from knoll.messages import builds
 from knoll.messages.builds import BuildProgress, Resolution
 from knoll.resources.admission.admit import timestamp
-from knoll.store.protocol import Json
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.doubles.memory_store import MemoryStore
 from tests.unit.api.controllers.simulation import NOW, SHA, Simulation
 from tests.waiting import eventually

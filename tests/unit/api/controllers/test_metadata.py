@@ -4,9 +4,9 @@ import pytest
 
 from api.controllers.common import objects
 from api.controllers.route.traffic import data_plane
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import Simulation
 
 SERVICE, CONFIGURATION, REVISION, ROUTE, CORE = (

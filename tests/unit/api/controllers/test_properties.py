@@ -11,9 +11,9 @@ from api.controllers.engine import observe
 from api.controllers.route import rollback, traffic
 from api.controllers.route.hosts import Naming
 from api.controllers.route.traffic import Target
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import Simulation
 
 VERSIONS = ("v1", "v2", "v3")

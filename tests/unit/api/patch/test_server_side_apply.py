@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from api.patch import server_side_apply
 from api.wire.status import ApplyConflictError
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 data = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), max_size=4)
 

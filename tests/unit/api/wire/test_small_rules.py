@@ -21,8 +21,7 @@ from knoll.values.errors import (
     NotFoundError,
     UnsupportedMediaTypeError,
 )
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 
 @pytest.mark.parametrize(

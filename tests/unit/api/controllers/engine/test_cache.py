@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.controllers.engine.cache import Cache
-from knoll.store.protocol import Json, Packed, PackedListing
+from knoll.store.protocol import Packed, PackedListing
 from knoll.store.rules import encode
 from knoll.values import kinds
+from knoll.values.json import Json
 
 ROUTE, REVISION = kinds.ROUTE.id, kinds.REVISION.id
 

@@ -9,15 +9,14 @@ import pytest
 from api.controllers.common import objects
 from api.controllers.engine import acknowledgements
 from api.controllers.engine.acknowledgements import Acknowledgements
-from api.controllers.engine.executor import born
 from api.controllers.engine.loop import Controllers, Tables
 from knoll.messages import builds, routing, scale
 from knoll.messages.builds import BuildProgress, Resolution, Unresolved
 from knoll.messages.routing import RouteEntry
 from knoll.messages.scale import ScaleStatus
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.memory_tables import MemoryTable
 from tests.unit.api.controllers.simulation import NOW
@@ -68,7 +67,7 @@ def a_configuration(name: str = "app") -> Json:
         "apiVersion": kinds.CONFIGURATION.api_version, "kind": "Configuration",
         "metadata": {"name": name, "namespace": "default"}, "spec": {"template": template},
     }  # fmt: skip
-    return born(body, NOW)
+    return objects.with_identity(body, NOW)
 
 
 async def test_what_fails_says_so_and_is_tried_until_it_works() -> None:

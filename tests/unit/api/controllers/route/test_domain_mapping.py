@@ -7,8 +7,8 @@ import pytest
 from api.controllers.common import objects
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.store.protocol import Json
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import Simulation
 
 DM, HOST = kinds.DOMAIN_MAPPING, "www.example.org"

@@ -6,7 +6,7 @@ from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
-from knoll.store.protocol import Json
+from knoll.values.json import Json
 
 LOCAL = {"networking.knative.dev/visibility": "cluster-local"}
 SECURE = NetworkConfig(default_external_scheme="https")

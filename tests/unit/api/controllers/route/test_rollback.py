@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from api.controllers.common import objects
 from api.controllers.route.rollback import judged, policy_of, watches_of, written
 from api.controllers.route.traffic import Target
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values import labels as well_known
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import NOW, Simulation
 
 HOST = "hello.default.localhost"
