@@ -1,6 +1,7 @@
 """What the documents say exists, and how they are written."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ import pytest
 from tests.documents import DOCUMENTS, PAGES, PART_DOCUMENTS, ROOT, ROOT_DOCUMENTS, prose
 
 COLUMNS = 130
-REWORDED = [path for path in (*ROOT_DOCUMENTS, *PAGES) if path.name != "CHANGELOG.md"]
 GENERATED = {
     ROOT / "docs/reference" / name
     for name in ("settings.md", "configmaps.md", "annotations.md", "cli.md", "metrics.md")
@@ -35,14 +35,14 @@ def test_each_relative_link_leads_to_a_file_and_a_heading(document: Path) -> Non
             assert anchor in {re.sub(r"[^\w -]", "", heading).lower().strip().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", REWORDED, ids=name)
+@pytest.mark.parametrize("document", [*ROOT_DOCUMENTS, *PAGES], ids=name)
 def test_lines_fit_on_a_screen(document: Path) -> None:
     tables_too = document.parent == ROOT
     lines = [line for line in document.read_text().splitlines() if tables_too or not line.startswith("|")]
     assert [line for line in lines if len(line) > COLUMNS] == []
 
 
-@pytest.mark.parametrize("document", REWORDED, ids=name)
+@pytest.mark.parametrize("document", [*ROOT_DOCUMENTS, *PAGES], ids=name)
 def test_sentences_name_their_subjects(document: Path) -> None:
     vague = re.findall(r"\b(?:nobody|somebody|whoever|everybody|he|his|him|himself)\b", prose(document), re.IGNORECASE)
     assert vague == []
@@ -71,3 +71,10 @@ def test_each_source_file_and_folder_that_is_named_exists(document: Path) -> Non
     )
     named = [span for span in spans if "NAME" not in span]  # which the reader chooses
     assert [span for span in named if not (ROOT / re.sub(r"^knoll/", "platform/knoll/", span)).exists()] == []
+
+
+def test_the_changelog_begins_with_the_version_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == project["version"]
+    assert len(versions) == len(set(versions))
