@@ -3,22 +3,20 @@
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import h2.exceptions
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+from activator.backend.endpoint import Dialer
+from activator.interfaces import Request
 from activator.wire.contained import contained
 from activator.wire.http1_parser import split
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
 from activator.wire.http2_flow import Outbox
-
-if TYPE_CHECKING:
-    from activator.backend.upstream import Instance
-    from activator.request.exchange import Exchange
-    from activator.wire.turns import Turns
+from activator.wire.turns import Turns
 
 STREAM_WINDOW = 262_144
 CONNECTION_WINDOW = 16 * 1024 * 1024
@@ -31,14 +29,14 @@ FOREVER = float("inf")
 class Link:
     """All HTTP/2 connections to one instance."""
 
-    def __init__(self, instance: "Instance") -> None:
-        self._instance = instance
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
         self._channels: list[Channel] = []
-        self._waiting: deque[tuple[Exchange, int]] = deque()
+        self._waiting: deque[tuple[Request, int]] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self.usable = True
 
-    def carry(self, exchange: "Exchange") -> None:
+    def carry(self, exchange: Request) -> None:
         """Send an exchange that has a slot."""
         for channel in self._channels:
             if channel.room():
@@ -50,7 +48,7 @@ class Link:
 
     async def _connect(self) -> None:
         try:
-            channel = cast(Channel, await self._instance.dial(lambda: Channel(self)))
+            channel = cast(Channel, await self._dialer.dial(lambda: Channel(self)))
         except (OSError, TimeoutError) as error:
             self._connecting = None
             waiting, self._waiting = self._waiting, deque()
@@ -62,7 +60,7 @@ class Link:
                         exchange.crashed(bug)
             return
         self._connecting = None
-        self._instance.failures = 0
+        self._dialer.failures = 0
         self._channels.append(channel)
         waiting, self._waiting = self._waiting, deque()
         for exchange, number in waiting:
@@ -105,7 +103,7 @@ class Channel(asyncio.Protocol):
         allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
-    def start(self, exchange: "Exchange") -> None:
+    def start(self, exchange: Request) -> None:
         """Send a request."""
         self._turns = exchange.app.turns
         OriginStream(self, exchange).start()
@@ -245,14 +243,14 @@ class Channel(asyncio.Protocol):
 
 
 class OriginStream:
-    """One exchange's part of a connection; see `exchange.OriginSide`."""
+    """One exchange's part of a connection; see `interfaces.UpstreamConnection`."""
 
     __slots__ = ("_body_sent", "_channel", "_exchange", "_held", "_left", "_paused", "_started", "id", "outbox")
 
-    def __init__(self, channel: Channel, exchange: "Exchange") -> None:
+    def __init__(self, channel: Channel, exchange: Request) -> None:
         self.id = 0
         self._channel = channel
-        self._exchange: Exchange | None = exchange
+        self._exchange: Request | None = exchange
         self._held = 0
         self._left = -1
         """Bytes of the answer's body that are still to come, where its head says how many there are."""

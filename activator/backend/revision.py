@@ -2,16 +2,14 @@
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from activator.backend.breaker import QUEUE_DEPTH, Breaker
+from activator.backend.endpoint import Instance
 from activator.backend.stats import Stats
-from activator.backend.upstream import Instance
+from activator.interfaces import Backend, Request
 from knoll.messages.routing import DataPlane
 from knoll.messages.scale import RevisionEndpoints
-
-if TYPE_CHECKING:
-    from activator.request.exchange import Exchange
 
 FOREVER = float("inf")
 
@@ -23,7 +21,7 @@ class Surroundings(Protocol):
         """Seconds on the loop's clock."""
         ...
 
-    def later(self, seconds: float, callback: "Callable[[Instance], None]", instance: Instance) -> None:
+    def later(self, seconds: float, callback: Callable[[Backend], None], instance: Backend) -> None:
         """Call back after a while."""
         ...
 
@@ -35,7 +33,7 @@ class Surroundings(Protocol):
         """Tell the autoscaler that requests wait."""
         ...
 
-    def instance(self, id_: str, host: str, port: int, limit: int, h2c: bool) -> Instance:
+    def instance(self, id_: str, host: str, port: int, limit: int) -> Instance:
         """Make one; its slots are shared with other worker processes where there are any."""
         ...
 
@@ -43,7 +41,7 @@ class Surroundings(Protocol):
         """Tell the other workers that slots of this revision are wanted here, or no longer."""
         ...
 
-    def give_to_others(self, revision: str, serve: "Callable[[], None]", hold: bool) -> None:
+    def give_to_others(self, revision: str, serve: Callable[[], None], hold: bool) -> None:
         """Tell the other workers of a free slot; with `hold`, call `serve` only after they had their chance."""
         ...
 
@@ -56,7 +54,7 @@ class Revision:
         self.plane = DataPlane()
         self.stats = Stats(around.time())
         self.instances: dict[str, Instance] = {}
-        self.breaker: Breaker[Exchange, Instance] = Breaker(0, QUEUE_DEPTH, random.random)
+        self.breaker: Breaker[Request, Instance] = Breaker(0, QUEUE_DEPTH, random.random)
         self.answer_by = FOREVER
         """Seconds from the slot until the earliest time-out without a byte from the instance."""
         self.awake = False
@@ -120,9 +118,8 @@ class Revision:
             if instance is None or (instance.host, instance.port) != (endpoint.host, endpoint.port):
                 if instance is not None:
                     instance.retire()
-                instance = self._around.instance(
-                    endpoint.id, endpoint.host, endpoint.port, self.plane.concurrency, self.plane.h2c
-                )
+                instance = self._around.instance(endpoint.id, endpoint.host, endpoint.port, self.plane.concurrency)
+                instance.h2c = self.plane.h2c
             instance.timing = endpoint.timing
             instance.draining = endpoint.state == "draining"
             if instance.draining:
@@ -139,7 +136,7 @@ class Revision:
         slots = [i for i in self.instances.values() if not i.draining and not i.suspended]
         self._run(self.breaker.resize(slots, self.plane.concurrency))
 
-    def suspend(self, instance: Instance) -> None:
+    def suspend(self, instance: Backend) -> None:
         """Pick an instance that refused a connection no more for a moment, longer each time."""
         if instance.suspended:
             return
@@ -148,7 +145,7 @@ class Revision:
         self._around.later(min(1.0, 0.02 * 2**instance.failures), self._resume, instance)
         self._resize()
 
-    def _resume(self, instance: Instance) -> None:
+    def _resume(self, instance: Backend) -> None:
         instance.suspended = False
         self._resize()
 
@@ -159,7 +156,7 @@ class Revision:
             self._interest = True
             self._around.wait_for_others(self.name, True)
 
-    def leave(self, instance: Instance) -> None:
+    def leave(self, instance: Backend) -> None:
         """A request gives its slot back; the next in the queue gets it."""
         instance.give()
         if self.wanted_elsewhere:
@@ -172,7 +169,7 @@ class Revision:
         """Let those run that may."""
         self._run(self.breaker.serve())
 
-    def _run(self, served: "list[tuple[Exchange, Instance]]") -> None:
+    def _run(self, served: list[tuple[Request, Instance]]) -> None:
         for exchange, instance in served:
             exchange.admitted(instance)
         if self._interest and not self.breaker.queue:

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 
-from activator.backend.upstream import Instance
+from activator.backend.endpoint import Instance, PoolFactory
 
 _MOST = 4096
 """Bytes set aside for one instance; containerConcurrency is at most 1000 by default."""
@@ -25,9 +25,9 @@ class SharedInstance(Instance):
 
     __slots__ = ("_base", "_file", "_held", "_turn")
 
-    def __init__(self, file: int, id_: str, host: str, port: int, limit: int, h2c: bool = False) -> None:
+    def __init__(self, file: int, id_: str, host: str, port: int, limit: int, http2_pool: PoolFactory) -> None:
         """Args: file: from `lock_file`, the same in all workers; the others are those of `Instance`."""
-        super().__init__(id_, host, port, limit, h2c)
+        super().__init__(id_, host, port, limit, http2_pool)
         self._file = file
         # Every worker finds the same place for a name without having to agree on one.
         self._base = (int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=6).digest(), "big") >> 1) * _MOST

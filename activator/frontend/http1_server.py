@@ -2,10 +2,12 @@
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
 from activator.request import exchange, local_responses
 from activator.request.exchange import Exchange
+from activator.routing.gateway import Gateway
 from activator.wire.chunked import Chunks, chunk, last_chunk
 from activator.wire.contained import contained, failed
 from activator.wire.forwarding import Peer
@@ -21,22 +23,12 @@ from activator.wire.http1_parser import (
 )
 from activator.wire.http2_frames import PREFACE
 
-if TYPE_CHECKING:
-    from activator.routing.gateway import Gateway
-
-HEAD_SECONDS = 30.0
-"""How long a head may take to arrive."""
 KEEP_ALIVE_SECONDS = 180.0
 """How long an idle connection stays open."""
-QUIET_SECONDS = 1.0
-"""How long a connection was idle before we close it of our own accord: its client may be sending just now."""
 LINGER_SECONDS = 5.0
 """How long what a client still sends after its answer is read and thrown away, so that it gets to see the answer."""
-LINGER_BYTES = 16 * 1024 * 1024
 MAX_AHEAD = 65_536
 """Bytes read ahead of pipelined requests."""
-SEND_SECONDS = 60.0
-"""How long a client may read nothing of what is still to be sent after its request is over, as nginx's send_timeout."""
 
 _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
 _BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
@@ -58,7 +50,7 @@ class Client(Exchange, asyncio.Protocol):
         "_paused", "_peer", "_sent", "_since", "_stuck", "_transport", "_unsent", "_write",
     )  # fmt: skip
 
-    def __init__(self, app: "Gateway", local: bool = False, *, counted: bool = False) -> None:
+    def __init__(self, app: Gateway, local: bool = False, *, counted: bool = False) -> None:
         """
         Args:
             local: it belongs to the gateway for cluster-local hosts.
@@ -104,7 +96,7 @@ class Client(Exchange, asyncio.Protocol):
         if not self._counted:
             self._counted = self.app.crowds.enter(address)
             if not self._counted:
-                head, body = local_responses.too_many_connections()
+                head, body = local_responses.too_many_connections(self.app.wall_clock())
                 self._write(head.plain + body)
                 self._closing = True
                 self._transport.close()
@@ -282,7 +274,7 @@ class Client(Exchange, asyncio.Protocol):
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer what is not a request, and end the connection: nobody knows where the next one would begin."""
-        head, body = local_responses.reply(status, text, b"Connection: close\r\n")
+        head, body = local_responses.reply(status, text, self.app.wall_clock(), b"Connection: close\r\n")
         self._write(head.plain + body)
         self._linger()
 

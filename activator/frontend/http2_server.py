@@ -2,22 +2,20 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import structlog
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from activator.frontend.http1_server import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
 from activator.frontend.http2_stream import Stream
+from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
+from activator.routing.gateway import Gateway
 from activator.wire.contained import contained
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead
 from activator.wire.http2_codec import MAX_HEADER_LIST, Codec
 from activator.wire.http2_fields import Fields
-
-if TYPE_CHECKING:
-    from activator.routing.gateway import Gateway
 
 log = structlog.get_logger()
 
@@ -35,7 +33,7 @@ LINGER_SECONDS = 2.0
 class Session(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, app: "Gateway", peer: Peer, local: bool) -> None:
+    def __init__(self, app: Gateway, peer: Peer, local: bool) -> None:
         self.app = app
         self.peer = peer
         self.local = local

@@ -4,13 +4,14 @@ Its fields are written as an HTTP/1.1 head and read by `heads`, so that the rule
 one place for both versions.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from h2.errors import ErrorCodes
 
-from activator.frontend.http1_server import SEND_SECONDS
+from activator.frontend.limits import SEND_SECONDS
 from activator.request import exchange, local_responses
 from activator.request.exchange import Exchange
+from activator.routing.gateway import Gateway
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, compose, read_request, split
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
@@ -18,14 +19,11 @@ from activator.wire.http2_fields import Fields, as_http1
 from activator.wire.http2_flow import Outbox
 from activator.wire.http2_frames import HTTP2StreamError
 
-if TYPE_CHECKING:
-    from activator.routing.gateway import Gateway
-
 
 class Carrier(Protocol):
     """The connection, as a stream sees it."""
 
-    app: "Gateway"
+    app: Gateway
     peer: Peer
     local: bool
     codec: Codec
@@ -84,7 +82,7 @@ class Stream(Exchange):
                 raise HeadError(431, f"the header list is longer than {MAX_HEADER_LIST} bytes")
             self.head = read_request(as_http1(fields, done), self.app.underscores)
         except HeadError as error:
-            head, body = local_responses.reply(error.status, str(error))
+            head, body = local_responses.reply(error.status, str(error), self.app.wall_clock())
             self.put(head, body, True, b"")
             self._over = True
             self.session.codec.budget.spend(1)

@@ -5,23 +5,19 @@ instance's side (`upstream.Origin`, `h2_upstream`) calls `answer` and `more`. Th
 because each call between two objects costs a hundredth of a request.
 """
 
-import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from activator.backend.revision import Revision
+from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
+from activator.routing.gateway import Gateway
 from activator.routing.routing import normal
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead, ResponseHead, split
 from activator.wire.websocket import GOING_AWAY, Frames
 from knoll.values.errors import QueueFullError
-
-if TYPE_CHECKING:
-    from activator.backend.revision import Revision
-    from activator.backend.upstream import Instance
-    from activator.routing.gateway import Gateway
 
 log = structlog.get_logger()
 
@@ -37,16 +33,6 @@ FOREVER = float("inf")
 IDLE, QUEUED, SENT, STREAMING, TUNNEL = range(5)
 
 
-class OriginSide(Protocol):
-    """The instance's side of an exchange."""
-
-    def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None: ...
-    def tunnel(self, data: bytes) -> None: ...
-    def cancel(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-
-
 class Exchange(ABC):
     """State of one request; reused for the next one of the same HTTP/1.1 connection."""
 
@@ -59,15 +45,15 @@ class Exchange(ABC):
     head: RequestHead
     outgoing: bytes
     """The head as the instance gets it; set by the client's side before `begin`."""
-    revision: "Revision"
+    revision: Revision
 
-    def __init__(self, app: "Gateway") -> None:
+    def __init__(self, app: Gateway) -> None:
         self.app = app
         self.stage = IDLE
         self.number = 0
         """Raised with each end, so that what was meant for an earlier request of this connection is recognised."""
-        self.origin: OriginSide | None = None
-        self.instance: Instance | None = None
+        self.origin: UpstreamConnection | None = None
+        self.instance: Backend | None = None
         self.pending: list[bytes] = []
         """Of the body: what was not sent yet, or what is kept to be sent again."""
         self.pending_size = 0
@@ -156,11 +142,12 @@ class Exchange(ABC):
         route = app.route(self.head, self.local)
         if route is None:
             self.stage = SENT
-            self._reply(*local_responses.unknown_host(self.head.authority))
+            self._reply(*local_responses.unknown_host(self.head.authority, app.wall_clock()))
             return
         if route.redirect and app.proxies.scheme(self.peer, self.head) == b"http":
             self.stage = SENT
-            self._reply(*local_responses.over_https(normal(self.head.authority), self.head.target, route.redirect))
+            host = normal(self.head.authority)
+            self._reply(*local_responses.over_https(host, self.head.target, route.redirect, app.wall_clock()))
             return
         if route.cookie:
             cookies = b";".join(value for name, value in split(self.head.block) if name.lower() == b"cookie")
@@ -193,7 +180,7 @@ class Exchange(ABC):
             return
         self._waited = True
         self._cold = self.revision.cold
-        self.arrived = time.time()
+        self.arrived = self.app.wall_clock()
         timeout = self.revision.plane.timeout
         self.deadline = now + timeout if timeout else FOREVER
         self.revision.waits()
@@ -211,7 +198,7 @@ class Exchange(ABC):
         if self.pending_size > MAX_PENDING and not done:
             self.pause_body()
 
-    def flush(self, origin: OriginSide) -> None:
+    def flush(self, origin: UpstreamConnection) -> None:
         """Send what there is of the body to the connection that was found."""
         done = self.body_done
         data = b"".join(self.pending)
@@ -245,7 +232,7 @@ class Exchange(ABC):
 
     # --- admission calls
 
-    def admitted(self, instance: "Instance") -> None:
+    def admitted(self, instance: Backend) -> None:
         """A slot was counted in for a request that waited."""
         app = self.app
         now = app.now = app.time()
@@ -268,7 +255,7 @@ class Exchange(ABC):
         self.stage = QUEUED
         self._waited = True
         if not self.arrived:
-            self.arrived = time.time()
+            self.arrived = self.app.wall_clock()
         timeout = revision.plane.timeout
         self.deadline = self.began + timeout if timeout else FOREVER
         revision.breaker.put_first(self)
@@ -430,7 +417,7 @@ class Exchange(ABC):
         """Answer in the place of the instance."""
         self._drop_origin()
         extra = b"Retry-After: 1\r\n" if status in (429, 503) else b""
-        self._reply(*local_responses.reply(status, text, extra))
+        self._reply(*local_responses.reply(status, text, self.app.wall_clock(), extra))
 
     def _reply(self, head: ResponseHead, body: bytes) -> None:
         self.status = head.status

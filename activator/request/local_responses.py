@@ -1,7 +1,6 @@
-"""What the activator answers itself. Pure but for the date."""
+"""Responses that the activator makes itself. Pure."""
 
 import functools
-import time
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -12,14 +11,15 @@ REQUEST_TIMEOUT = "request timeout"
 QUEUE_TIMEOUT = "activator: context deadline exceeded: no instance became free in time"
 
 
-def reply(status: int, text: str, extra: bytes = b"") -> tuple[ResponseHead, bytes]:
-    """A short answer in plain text.
+def reply(status: int, text: str, now: float, extra: bytes = b"") -> tuple[ResponseHead, bytes]:
+    """Return a short response in plain text.
 
     Args:
+        now: epoch seconds, for the Date field.
         extra: more field lines, each with its CRLF.
     """
     body = text.encode() + b"\n"
-    date = _date(int(time.time()))
+    date = _date(int(now))
     block = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nDate: " + date + extra
     return ResponseHead(status, HTTPStatus(status).phrase.encode(), block, len(body)), body
 
@@ -30,22 +30,24 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode() + b"\r\n"
 
 
-def too_many_connections() -> tuple[ResponseHead, bytes]:
+def too_many_connections(now: float) -> tuple[ResponseHead, bytes]:
     """For a connection that is one too many of its address; it is closed after it."""
     extra = b"Connection: close\r\nRetry-After: 1\r\n"
-    return reply(429, "too many connections from this address: close some, or use them for several requests", extra)
+    return reply(
+        429, "too many connections from this address: close some, or use them for several requests", now, extra
+    )
 
 
-def unknown_host(authority: bytes) -> tuple[ResponseHead, bytes]:
+def unknown_host(authority: bytes, now: float) -> tuple[ResponseHead, bytes]:
     """No Route has this host."""
     host = authority.decode("latin-1")
     if not host:
-        return reply(404, "the request names no Host, so it cannot be routed to a service")
-    return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are")
+        return reply(404, "the request names no Host, so it cannot be routed to a service", now)
+    return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are", now)
 
 
-def over_https(host: str, target: bytes, port: int) -> tuple[ResponseHead, bytes]:
+def over_https(host: str, target: bytes, port: int, now: float) -> tuple[ResponseHead, bytes]:
     """The same address over https, for good. Args: host: without port. port: of https."""
     path = "" if target == b"*" else target.decode("latin-1")
     location = url(host, "https", port) + path
-    return reply(301, f"moved to {location}", b"Location: " + location.encode("latin-1") + b"\r\n")
+    return reply(301, f"moved to {location}", now, b"Location: " + location.encode("latin-1") + b"\r\n")

@@ -4,12 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 
+from activator.backend.endpoint import Dialer, Instance, UpstreamPool
 from activator.backend.revision import Revision
-from activator.backend.upstream import Instance
+from activator.interfaces import Backend, Request
 from activator.routing.routing import HostRoute, Routing
 from activator.wire.contained import failed
 from activator.wire.crowds import Crowds
@@ -20,9 +21,6 @@ from knoll.config.network import Underscores
 from knoll.messages.reports import Poke, Report
 from knoll.messages.routing import RouteEntry
 from knoll.messages.scale import RevisionEndpoints
-
-if TYPE_CHECKING:
-    from activator.request.exchange import Exchange
 
 log = structlog.get_logger()
 
@@ -55,16 +53,18 @@ class Gateway:
         self.name = name
         self.time = loop.time
         self.call_soon = loop.call_soon
+        self.wall_clock: Callable[[], float] = time.time
+        """Epoch seconds."""
         self._loop = loop
         self.now = loop.time()
         """The clock when it was last read: good enough for what is counted in seconds."""
-        self.live: dict[Exchange, None] = {}
+        self.live: dict[Request, None] = {}
         """Requests that have entered a revision and not left it."""
         self.connections: set[Connection] = set()
         self.revisions: dict[str, Revision] = {}
         self.awake: dict[Revision, None] = {}
         """Those that there may be something to do for, each second; a set that keeps its order."""
-        self.routing: Routing[Revision] = Routing(self.revision)
+        self.routing: Routing[Revision] = Routing(self.revision, random.random)
         self.overload_status = 503
         self.turns = Turns(loop.call_soon)
         self.crowds = Crowds()
@@ -74,7 +74,7 @@ class Gateway:
         """What becomes of header fields with an underscore in their name."""
         self.tag_header = False
         """`Knative-Serving-Tag` chooses a tag (feature tag-header-based-routing)."""
-        self.log_request: Callable[[Exchange, int, float], None] | None = None
+        self.log_request: Callable[[Request, int, float], None] | None = None
         self.send_poke: Callable[[Poke], None] = lambda _: None
         """Set by the reporter."""
         self.tell_others: Callable[[str, bool], None] = lambda _name, _waiting: None
@@ -91,7 +91,7 @@ class Gateway:
 
     # --- hot
 
-    def route(self, head: RequestHead, local: bool) -> "HostRoute[Revision] | None":
+    def route(self, head: RequestHead, local: bool) -> HostRoute[Revision] | None:
         """Where a request goes; None when no Route has its host."""
         routing = self.routing
         found = (routing.local if local else routing.public).get(head.authority)
@@ -180,8 +180,8 @@ class Gateway:
         revision.awake = True
         self.awake[revision] = None
 
-    def instance(self, id_: str, host: str, port: int, limit: int, h2c: bool) -> Instance:
-        return self.make_instance(id_, host, port, limit, h2c)
+    def instance(self, id_: str, host: str, port: int, limit: int) -> Instance:
+        return self.make_instance(id_, host, port, limit, _http2_pool)
 
     def poke(self, revision: str, waiting: int) -> None:
         """Tell the autoscaler, not of each of a thousand: at once of the first, then of twice as many."""
@@ -189,9 +189,9 @@ class Gateway:
         if self.now - at < POKE_SECONDS and waiting < 2 * told:
             return
         self._poked[revision] = (self.now, waiting)
-        self.send_poke(Poke(activator=self.name, revision=revision, at=time.time(), waiting=waiting))
+        self.send_poke(Poke(activator=self.name, revision=revision, at=self.wall_clock(), waiting=waiting))
 
-    def later(self, seconds: float, callback: Callable[[Instance], None], instance: Instance) -> None:
+    def later(self, seconds: float, callback: Callable[[Backend], None], instance: Backend) -> None:
         self._loop.call_later(seconds, callback, instance)
 
     def wait_for_others(self, revision: str, waiting: bool) -> None:
@@ -293,3 +293,9 @@ class Gateway:
         return Report(
             activator=self.name, at=at, period=period, revisions=tuple(lines), draining=draining, tunnels=tunnels
         )
+
+
+def _http2_pool(dialer: Dialer) -> UpstreamPool:
+    from activator.backend.http2_upstream import Link  # the h2 library takes a moment to load; few services speak h2c
+
+    return Link(dialer)

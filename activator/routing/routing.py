@@ -1,11 +1,10 @@
-"""Hosts to revisions: the followed routing table, compiled for look-ups. Pure but for the draw.
+"""Hosts to revisions: the followed routing table, compiled for look-ups. Pure.
 
 What a Host header says (`Shop.Default.localhost:8080`) is looked up as it came; the first request with a spelling pays
 for making it lower case and cutting off its port. 10 000 routes cost a hot request nothing.
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -22,10 +21,16 @@ R = TypeVar("R")
 class HostRoute(Generic[R]):
     """Where the requests of one host go."""
 
-    __slots__ = ("_only", "_revisions", "claim", "cookie", "redirect", "shares", "tags")
+    __slots__ = ("_draw", "_only", "_revisions", "claim", "cookie", "redirect", "shares", "tags")
 
     def __init__(
-        self, claim: Claim, shares: tuple[Share, ...], revisions: Mapping[str, R], sticky: bool, redirect: int = 0
+        self,
+        claim: Claim,
+        shares: tuple[Share, ...],
+        revisions: Mapping[str, R],
+        draw: Callable[[], float],
+        sticky: bool,
+        redirect: int = 0,
     ) -> None:
         """
         Args:
@@ -33,8 +38,10 @@ class HostRoute(Generic[R]):
             sticky: a client stays with its revision.
             redirect: port of https that plain http is sent on to; 0 is none.
             revisions: at least those that the shares name.
+            draw: gives a number in [0, 1).
         """
         self.claim = claim
+        self._draw = draw
         self.redirect = redirect
         self.shares = tuple(share for share in shares if share.percent)
         self.tags: dict[str, HostRoute[R]] = {}
@@ -55,7 +62,7 @@ class HostRoute(Generic[R]):
         """Draw a revision by weight."""
         if self._only is not None:
             return self._only
-        share = pick(self.shares, int(random.random() * 100))  # noqa: S311 - weights, not secrets
+        share = pick(self.shares, int(self._draw() * 100))
         return self._revisions[self.shares.index(share)]
 
     def pick_for(self, cookies: bytes) -> tuple[R, bytes]:
@@ -71,7 +78,7 @@ class HostRoute(Generic[R]):
         for share, revision in zip(self.shares, self._revisions, strict=True):
             if said and said == _digest(share.revision):
                 return revision, b""
-        share = pick(self.shares, int(random.random() * 100))  # noqa: S311 - weights, not secrets
+        share = pick(self.shares, int(self._draw() * 100))
         value = _digest(share.revision)
         line = b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax\r\n" % (self.cookie, value)
         return self._revisions[self.shares.index(share)], line
@@ -94,8 +101,13 @@ def _value(cookies: bytes, name: bytes) -> bytes:
 class Routing(Generic[R]):
     """All routes. `replace` and `change` leave a table that is whole at any time."""
 
-    def __init__(self, revision: Callable[[str], R]) -> None:
-        """Args: revision: finds or makes the revision of a name."""
+    def __init__(self, revision: Callable[[str], R], draw: Callable[[], float]) -> None:
+        """
+        Args:
+            revision: returns the revision of a name, and makes it if there is none.
+            draw: gives a number in [0, 1), for the choice by weight.
+        """
+        self._draw = draw
         self._revision = revision
         self._entries: dict[str, RouteEntry] = {}
         self._public: Owners[HostRoute[R]] = Owners()
@@ -135,7 +147,7 @@ class Routing(Generic[R]):
         kinds = ((self._public, entry.hosts, entry.redirect), (self._local, entry.local_hosts, 0))
         for table, hosts, redirect in kinds:
             for host, shares in hosts.items():
-                made = HostRoute(entry.claim(name, host), shares, revisions, entry.sticky, redirect)
+                made = HostRoute(entry.claim(name, host), shares, revisions, self._draw, entry.sticky, redirect)
                 if not made.shares:
                     continue
                 table.put(host, made)

@@ -5,16 +5,13 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from activator.interfaces import Request
+from activator.routing.gateway import Gateway
 from activator.wire.http1_parser import split
 from knoll.config import request_log
-
-if TYPE_CHECKING:
-    from activator.request.exchange import Exchange
-    from activator.routing.gateway import Gateway
 
 FLUSH_SECONDS = 0.25
 TRACE_ID_LENGTH = 32
@@ -27,7 +24,7 @@ MOST = 20_000
 class AccessLog:
     """Collects lines; `run` writes them."""
 
-    def __init__(self, gateway: "Gateway") -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._lines: list[bytes] = []
         self._dropped = 0
@@ -38,7 +35,7 @@ class AccessLog:
         self.requests, self.probes = True, False
         """Which are logged: requests, and those that say they are probes."""
 
-    def add(self, exchange: "Exchange", status: int, now: float) -> None:
+    def add(self, exchange: Request, status: int, now: float) -> None:
         """A request ended. Args: status: 499 when the client went away. now: on the loop's clock."""
         if not (self.probes if _is_probe(exchange) else self.requests):
             return
@@ -69,12 +66,12 @@ class AccessLog:
             sys.stdout.buffer.flush()
 
 
-def _is_probe(exchange: "Exchange") -> bool:
+def _is_probe(exchange: Request) -> bool:
     """As Knative's queue-proxy takes it: the client says it is one of Kubernetes' probes."""
     return PROBE in exchange.head.block and _first(_header(exchange, "User-Agent")).startswith(PROBE.decode())
 
 
-def _as_json(exchange: "Exchange", status: int, now: float) -> bytes:
+def _as_json(exchange: Request, status: int, now: float) -> bytes:
     head, instance = exchange.head, exchange.instance
     return msgspec.json.encode(
         {
@@ -94,19 +91,19 @@ def _as_json(exchange: "Exchange", status: int, now: float) -> bytes:
     )
 
 
-def _templated(template: request_log.Template, exchange: "Exchange", status: int, now: float) -> bytes:
+def _templated(template: request_log.Template, exchange: Request, status: int, now: float) -> bytes:
     line = request_log.line(
         template, lambda field: _FIELDS[field](exchange, status, now), lambda name: _header(exchange, name)
     )
     return line.encode()
 
 
-def _header(exchange: "Exchange", name: str) -> list[str]:
+def _header(exchange: Request, name: str) -> list[str]:
     key = name.lower().encode()
     return [value.decode("latin-1") for found, value in split(exchange.head.block) if found.lower() == key]
 
 
-def _trace_id(exchange: "Exchange") -> str:
+def _trace_id(exchange: Request) -> str:
     """Of the trace that the request belongs to: from W3C's header, or else from Zipkin's; empty without either."""
     parts = _first(_header(exchange, "traceparent")).split("-")
     if len(parts) >= 4 and len(parts[1]) == TRACE_ID_LENGTH:
@@ -118,7 +115,7 @@ def _first(values: list[str]) -> str:
     return values[0] if values else ""
 
 
-_FIELDS: dict[str, Callable[["Exchange", int, float], str]] = {
+_FIELDS: dict[str, Callable[[Request, int, float], str]] = {
     "Request.Method": lambda exchange, *_: exchange.head.method.decode(),
     "Request.RequestURI": lambda exchange, *_: exchange.head.target.decode("latin-1"),
     "Request.Host": lambda exchange, *_: exchange.head.authority.decode("latin-1"),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from activator.backend.upstream import Instance
+from activator.backend.endpoint import Instance, PoolFactory
 from activator.frontend.http1_server import Client
 from activator.routing.gateway import Gateway
 from knoll.messages.routing import DataPlane, RouteEntry, Share
@@ -73,8 +73,8 @@ class Piped(Instance):
 
     __slots__ = ("pipes", "refuses")
 
-    def __init__(self, id_: str, host: str, port: int, limit: int, h2c: bool = False) -> None:
-        super().__init__(id_, host, port, limit, h2c)
+    def __init__(self, id_: str, host: str, port: int, limit: int, http2_pool: PoolFactory) -> None:
+        super().__init__(id_, host, port, limit, http2_pool)
         self.pipes: list[Pipe] = []
         self.refuses = False
 

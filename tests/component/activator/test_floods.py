@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from activator.frontend.http1_server import HEAD_SECONDS
 from activator.frontend.http2_server import Session
+from activator.frontend.limits import HEAD_SECONDS
 from activator.wire.http2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
 from bench.floods import FLOODS, Requests
 from tests.component.activator.h2_wire import END_STREAM, Wire, frame

@@ -1,5 +1,7 @@
 """Timing, counting and routing."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ def entry(host: str, revision: str) -> RouteEntry:
 
 
 def test_a_changed_route_takes_its_hosts_along() -> None:
-    routing: Routing[str] = Routing(lambda name: name)
+    routing: Routing[str] = Routing(lambda name: name, random.random)
     routing.replace({"d/a": entry("a", "r1"), "d/b": entry("b", "r2")})
     found = routing.find(b"A:80", False)
     assert found is not None
@@ -84,7 +86,7 @@ def test_a_changed_route_takes_its_hosts_along() -> None:
 
 
 def test_a_host_that_moved_to_another_route_stays_when_the_old_one_goes() -> None:
-    routing: Routing[str] = Routing(lambda name: name)
+    routing: Routing[str] = Routing(lambda name: name, random.random)
     routing.change("d/a", entry("host", "r1"))
     routing.change("d/b", entry("host", "r2"))
     routing.change("d/a", None)
@@ -103,7 +105,7 @@ entries = st.builds(
 def test_hosts_have_the_same_owners_whatever_came_and_went_before(
     steps: list[tuple[str, tuple[set[str], float] | None]],
 ) -> None:
-    changed: Routing[str] = Routing(lambda name: name)
+    changed: Routing[str] = Routing(lambda name: name, random.random)
     live: dict[str, RouteEntry] = {}
     for path, wanted in steps:
         live.pop(path, None)

@@ -1,5 +1,6 @@
 """Services, tags and mappings that want the same host: one owner, whatever came and went before."""
 
+import random
 from dataclasses import replace
 
 from hypothesis import settings
@@ -57,7 +58,7 @@ def remove(world: Simulation, name: str, namespace: str = "default") -> None:
 
 def table(world: Simulation) -> Routing[str]:
     """The routing table as an activator has it."""
-    made: Routing[str] = Routing(lambda name: name)
+    made: Routing[str] = Routing(lambda name: name, random.random)
     made.replace({path: entry for path, (_, entry) in world.world.routing.items()})
     return made
 

@@ -1,12 +1,11 @@
-"""Connections to instances: HTTP/1.1, kept alive and used by one exchange at a time."""
+"""HTTP/1.1 connections to instances: kept alive, and used by one request at a time."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Protocol, cast
 
-import structlog
-
+from activator.interfaces import Request
 from activator.wire.chunked import Chunks, chunk, last_chunk
 from activator.wire.contained import contained, failed
 from activator.wire.http1_parser import (
@@ -18,167 +17,25 @@ from activator.wire.http1_parser import (
     read_response,
     response_end,
 )
-from knoll.messages.scale import StartTiming
 
-if TYPE_CHECKING:
-    from activator.request.exchange import Exchange
-
-log = structlog.get_logger()
-
-CONNECT_SECONDS = 2.0
-MAX_CONNECTING = 64
-"""Connections being made to one instance at once; its listen queue is not endless."""
-MAX_IDLE = 1024
-"""Idle connections kept for one instance."""
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept, where the instance did not say less."""
-
 MAX_INTERIM = 100
 """1xx answers to one request."""
 
 _HEAD, _LENGTH, _CHUNKS, _CLOSE, _TUNNEL, _IDLE = range(6)
 
 
-class Instance:
-    """An endpoint with its slots and its connections."""
+class Http1Pool(Protocol):
+    """The endpoint of a connection."""
 
-    __slots__ = (
-        "_connecting", "_tasks", "_waiting", "draining", "failures", "h2", "h2c", "host", "id", "idle", "in_flight",
-        "limit", "port", "retired", "suspended", "timing", "tunnels",
-    )  # fmt: skip
-
-    def __init__(self, id_: str, host: str, port: int, limit: int, h2c: bool = False) -> None:
-        self.id = id_
-        self.host = host
-        self.port = port
-        self.limit = limit
-        self.h2c = h2c
-        self.in_flight = 0
-        """Requests in it, of all kinds."""
-        self.tunnels = 0
-        """How many of them are upgraded connections."""
-        self.timing: StartTiming | None = None
-        self.draining = False
-        self.retired = False
-        self.suspended = False
-        self.failures = 0
-        self.idle: list[Origin] = []
-        self.h2: Any = None
-        self._connecting = 0
-        self._waiting: deque[tuple[Exchange, int]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def take(self) -> bool:
-        """See `balance.Slots`."""
-        if self.limit and self.in_flight >= self.limit:
-            return False
-        self.in_flight += 1
-        return True
-
-    def give(self) -> None:
-        """Count one request out."""
-        self.in_flight -= 1
-
-    def carry(self, exchange: "Exchange", fresh: bool = False) -> None:
-        """Send an exchange that has a slot here over a connection, an idle one if there is one.
-
-        Args:
-            fresh: use no connection that carried something before.
-        """
-        if self.h2c:
-            self._carry_h2(exchange)
-            return
-        idle = self.idle
-        if idle and not fresh:
-            idle.pop().start(exchange)
-            return
-        self._queue(exchange)
-
-    def _queue(self, exchange: "Exchange") -> None:
-        if self._connecting >= MAX_CONNECTING:
-            self._waiting.append((exchange, exchange.number))
-        else:
-            self._spawn(exchange, exchange.number)
-
-    def _carry_h2(self, exchange: "Exchange") -> None:
-        if self.h2 is None or not self.h2.usable:
-            from activator.backend.http2_upstream import (
-                Link,  # the library takes a moment to load; few services speak h2c
-            )
-
-            self.h2 = Link(self)
-        self.h2.carry(exchange)
-
-    def _spawn(self, exchange: "Exchange", number: int) -> None:
-        self._connecting += 1
-        task = asyncio.get_running_loop().create_task(self._connect(exchange, number))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _connect(self, exchange: "Exchange", number: int) -> None:
-        try:
-            origin = await self.dial(lambda: Origin(self))
-        except (OSError, TimeoutError) as error:
-            self._connecting -= 1
-            self._next()
-            if exchange.number == number:
-                try:
-                    exchange.unreachable(error)
-                except Exception as bug:
-                    exchange.crashed(bug)
-            return
-        self._connecting -= 1
-        self.failures = 0
-        if exchange.number == number:
-            try:
-                origin.start(exchange)
-            except Exception as bug:
-                exchange.crashed(bug)
-            self._next()
-        else:
-            self.free(origin)
-
-    async def dial(self, factory: "Callable[[], asyncio.Protocol]") -> Any:
-        """Connect. Raises: OSError or TimeoutError."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return (await loop.create_connection(factory, self.host, self.port))[1]
-
-    def _next(self) -> None:
-        while self._waiting and self._connecting < MAX_CONNECTING:
-            exchange, number = self._waiting.popleft()
-            if exchange.number == number:
-                self._spawn(exchange, number)
+    retired: bool
+    idle: "list[Origin]"
+    waiting: deque[tuple[Request, int]]
 
     def free(self, origin: "Origin") -> None:
         """Take back a connection that can be used again."""
-        while self._waiting:
-            exchange, number = self._waiting.popleft()
-            if exchange.number == number:
-                origin.start(exchange)
-                return
-        if self.retired or len(self.idle) >= MAX_IDLE:
-            origin.close()
-            return
-        origin.idle_since = asyncio.get_running_loop().time()
-        self.idle.append(origin)
-
-    def retire(self) -> None:
-        """Nothing new will come: close what is idle. What is in flight goes on."""
-        self.retired = True
-        idle, self.idle = self.idle, []
-        for origin in idle:
-            origin.close()
-        if self.h2 is not None:
-            self.h2.retire()
-
-    def sweep(self, now: float) -> None:
-        """Close connections that were idle for too long."""
-        stale = [o for o in self.idle if now - o.idle_since > o.patience]
-        if stale:
-            self.idle = [o for o in self.idle if now - o.idle_since <= o.patience]
-            for origin in stale:
-                origin.close()
+        ...
 
 
 class Origin(asyncio.Protocol):
@@ -189,11 +46,11 @@ class Origin(asyncio.Protocol):
         "_transport", "_used", "_write", "exchange", "idle_since", "patience",
     )  # fmt: skip
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Http1Pool) -> None:
         self._instance = instance
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._write: Callable[[bytes], None]
-        self.exchange: Exchange | None = None
+        self.exchange: Request | None = None
         self.idle_since = 0.0
         self.patience = IDLE_SECONDS
         self._stage = _IDLE
@@ -209,7 +66,7 @@ class Origin(asyncio.Protocol):
 
     # --- what an exchange does
 
-    def start(self, exchange: "Exchange") -> None:
+    def start(self, exchange: Request) -> None:
         """Send the request's head and what there is of its body."""
         self.exchange = exchange
         exchange.origin = self
@@ -298,7 +155,7 @@ class Origin(asyncio.Protocol):
         """A bug of ours showed: end the connection, and with it what it carries."""
         self._break("internal error")
 
-    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_head(self, exchange: Request, data: bytes) -> None:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         while self.exchange is exchange:
@@ -331,7 +188,7 @@ class Origin(asyncio.Protocol):
         else:
             self._buffer = data
 
-    def _take_interim(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> bool:
+    def _take_interim(self, exchange: Request, head: ResponseHead, rest: bytes) -> bool:
         """Pass a 1xx on; says whether the answer is still to come."""
         if head.status == 101:
             if not exchange.head.upgrade or not head.upgrade:
@@ -347,7 +204,7 @@ class Origin(asyncio.Protocol):
         exchange.interim(head)
         return True
 
-    def _answer(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+    def _answer(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         self._keep = head.keep_alive
         if head.patience:
@@ -362,7 +219,7 @@ class Origin(asyncio.Protocol):
         self._end(exchange, b"")
         exchange.answer(head, rest, True)
 
-    def _begin_body(self, exchange: "Exchange", head: ResponseHead, rest: bytes) -> None:
+    def _begin_body(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         if length == CHUNKED:
             self._stage, self._chunks = _CHUNKS, Chunks()
@@ -384,7 +241,7 @@ class Origin(asyncio.Protocol):
             self._stage, self._left = _LENGTH, length - len(rest)
             exchange.answer(head, rest, False)
 
-    def _read_length(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_length(self, exchange: Request, data: bytes) -> None:
         left = self._left = self._left - len(data)
         if left > 0:
             exchange.more(data, False)
@@ -392,7 +249,7 @@ class Origin(asyncio.Protocol):
         self._end(exchange, data[left:] if left else b"")
         exchange.more(data[:left] if left else data, True)
 
-    def _read_chunks(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_chunks(self, exchange: Request, data: bytes) -> None:
         chunks = self._chunks
         body = chunks.feed(data)
         if chunks.error:
@@ -403,14 +260,14 @@ class Origin(asyncio.Protocol):
         elif body:
             exchange.more(body, False)
 
-    def _end(self, exchange: "Exchange", rest: bytes) -> None:
+    def _end(self, exchange: Request, rest: bytes) -> None:
         """The answer is complete: let the connection go before its exchange does."""
         self.exchange = exchange.origin = None
         self._stage = _IDLE
         if self._keep and self._sent and not rest:
             self._used = True
             instance = self._instance
-            if instance.retired or instance._waiting:
+            if instance.retired or instance.waiting:
                 instance.free(self)
             else:
                 self.idle_since = exchange.app.now

@@ -1,0 +1,190 @@
+"""An endpoint: the slots of an instance and its HTTP/1.1 connections."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from activator.backend.http1_upstream import Origin
+from activator.interfaces import Request
+from knoll.messages.scale import StartTiming
+
+CONNECT_SECONDS = 2.0
+MAX_CONNECTING = 64
+"""Connections being made to one instance at once; its listen queue is not endless."""
+MAX_IDLE = 1024
+"""Idle connections kept for one instance."""
+
+
+class Dialer(Protocol):
+    """Makes connections to one instance."""
+
+    failures: int
+    """Connections in a row that the instance refused."""
+
+    async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
+        """Connect. Raises: OSError or TimeoutError."""
+        ...
+
+
+class UpstreamPool(Protocol):
+    """HTTP/2 connections to one instance."""
+
+    usable: bool
+    """Whether it takes more requests."""
+
+    def carry(self, exchange: Request) -> None:
+        """Send a request that has a slot."""
+        ...
+
+    def retire(self) -> None:
+        """Close each connection after its last stream."""
+        ...
+
+
+PoolFactory = Callable[[Dialer], UpstreamPool]
+
+
+class Instance:
+    """An endpoint with its slots and its connections."""
+
+    __slots__ = (
+        "_connecting", "_http2_pool", "_tasks", "draining", "failures", "h2", "h2c", "host", "id", "idle", "in_flight",
+        "limit", "port", "retired", "suspended", "timing", "tunnels", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, id_: str, host: str, port: int, limit: int, http2_pool: PoolFactory) -> None:
+        """
+        Args:
+            limit: requests at once; 0 is no limit.
+            http2_pool: makes the pool of HTTP/2 connections, at the first request to an instance that speaks h2c.
+        """
+        self.id = id_
+        self.host = host
+        self.port = port
+        self.limit = limit
+        self.h2c = False
+        """Speak HTTP/2 to it, without an upgrade."""
+        self._http2_pool = http2_pool
+        self.in_flight = 0
+        """Requests in it, of all kinds."""
+        self.tunnels = 0
+        """How many of them are upgraded connections."""
+        self.timing: StartTiming | None = None
+        self.draining = False
+        self.retired = False
+        self.suspended = False
+        self.failures = 0
+        self.idle: list[Origin] = []
+        self.h2: UpstreamPool | None = None
+        self._connecting = 0
+        self.waiting: deque[tuple[Request, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self) -> bool:
+        """See `balance.Slots`."""
+        if self.limit and self.in_flight >= self.limit:
+            return False
+        self.in_flight += 1
+        return True
+
+    def give(self) -> None:
+        """Count one request out."""
+        self.in_flight -= 1
+
+    def carry(self, exchange: Request, fresh: bool = False) -> None:
+        """Send an exchange that has a slot here over a connection, an idle one if there is one.
+
+        Args:
+            fresh: use no connection that carried something before.
+        """
+        if self.h2c:
+            self._carry_h2(exchange)
+            return
+        idle = self.idle
+        if idle and not fresh:
+            idle.pop().start(exchange)
+            return
+        self._queue(exchange)
+
+    def _queue(self, exchange: Request) -> None:
+        if self._connecting >= MAX_CONNECTING:
+            self.waiting.append((exchange, exchange.number))
+        else:
+            self._spawn(exchange, exchange.number)
+
+    def _carry_h2(self, exchange: Request) -> None:
+        if self.h2 is None or not self.h2.usable:
+            self.h2 = self._http2_pool(self)
+        self.h2.carry(exchange)
+
+    def _spawn(self, exchange: Request, number: int) -> None:
+        self._connecting += 1
+        task = asyncio.get_running_loop().create_task(self._connect(exchange, number))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, exchange: Request, number: int) -> None:
+        try:
+            origin = await self.dial(lambda: Origin(self))
+        except (OSError, TimeoutError) as error:
+            self._connecting -= 1
+            self._next()
+            if exchange.number == number:
+                try:
+                    exchange.unreachable(error)
+                except Exception as bug:
+                    exchange.crashed(bug)
+            return
+        self._connecting -= 1
+        self.failures = 0
+        if exchange.number == number:
+            try:
+                origin.start(exchange)
+            except Exception as bug:
+                exchange.crashed(bug)
+            self._next()
+        else:
+            self.free(origin)
+
+    async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
+        """Connect. Raises: OSError or TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return (await loop.create_connection(factory, self.host, self.port))[1]
+
+    def _next(self) -> None:
+        while self.waiting and self._connecting < MAX_CONNECTING:
+            exchange, number = self.waiting.popleft()
+            if exchange.number == number:
+                self._spawn(exchange, number)
+
+    def free(self, origin: Origin) -> None:
+        """Take back a connection that can be used again."""
+        while self.waiting:
+            exchange, number = self.waiting.popleft()
+            if exchange.number == number:
+                origin.start(exchange)
+                return
+        if self.retired or len(self.idle) >= MAX_IDLE:
+            origin.close()
+            return
+        origin.idle_since = asyncio.get_running_loop().time()
+        self.idle.append(origin)
+
+    def retire(self) -> None:
+        """Nothing new will come: close what is idle. What is in flight goes on."""
+        self.retired = True
+        idle, self.idle = self.idle, []
+        for origin in idle:
+            origin.close()
+        if self.h2 is not None:
+            self.h2.retire()
+
+    def sweep(self, now: float) -> None:
+        """Close connections that were idle for too long."""
+        stale = [o for o in self.idle if now - o.idle_since > o.patience]
+        if stale:
+            self.idle = [o for o in self.idle if now - o.idle_since <= o.patience]
+            for origin in stale:
+                origin.close()

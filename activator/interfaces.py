@@ -1,0 +1,187 @@
+"""Protocols for calls from a lower layer of the data path to a higher one.
+
+`request` imports `routing` and `backend`; these see a request, and a request's connection sees its endpoint, through
+the protocols below. They exist for the type checker: at run time every call goes straight to the object.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from activator.wire.forwarding import Peer
+from activator.wire.http1_parser import RequestHead, ResponseHead
+from activator.wire.turns import Turns
+from knoll.messages.scale import StartTiming
+
+
+class UpstreamConnection(Protocol):
+    """A connection to an instance, or one HTTP/2 stream of it, while it carries a request."""
+
+    def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        """Send more of the request's body; `done` with its last part."""
+        ...
+
+    def tunnel(self, data: bytes) -> None:
+        """Send bytes of an upgraded connection."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop: the request is over."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Read no more of the response until `resume_reading`."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Continue to read the response."""
+        ...
+
+
+class Backend(Protocol):
+    """An endpoint of a revision, as a request sees it."""
+
+    id: str
+    host: str
+    timing: StartTiming | None
+    tunnels: int
+    retired: bool
+    suspended: bool
+    failures: int
+
+    def carry(self, exchange: "Request", fresh: bool = False) -> None:
+        """Send a request that has a slot here; with `fresh`, over a new connection."""
+        ...
+
+    def give(self) -> None:
+        """Release the slot of a request."""
+        ...
+
+
+class Proxy(Protocol):
+    """What connections to instances use of the worker's state."""
+
+    @property
+    def now(self) -> float:
+        """The loop's clock when it was last read."""
+        ...
+
+    @property
+    def turns(self) -> Turns:
+        """Divides the time for reading HTTP/2 among connections."""
+        ...
+
+
+class NamedRevision(Protocol):
+    """A revision, as the request log sees it."""
+
+    @property
+    def name(self) -> str:
+        """`namespace/name`."""
+        ...
+
+
+class Request(Protocol):
+    """A request on its way; `request.exchange.Exchange` implements it."""
+
+    head: RequestHead
+    outgoing: bytes
+    body_done: bool
+    trailers: bytes
+    number: int
+    origin: UpstreamConnection | None
+    deadline: float
+    size: int
+    began: float
+    started: float
+
+    @property
+    def app(self) -> Proxy:
+        """State of the worker."""
+        ...
+
+    @property
+    def pending(self) -> Sequence[bytes]:
+        """Parts of the body that were not sent yet."""
+        ...
+
+    @property
+    def revision(self) -> NamedRevision:
+        """The revision that it was routed to."""
+        ...
+
+    @property
+    def instance(self) -> Backend | None:
+        """The endpoint that has a slot for it."""
+        ...
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """HTTP version of the client's connection, as in Go: `HTTP/1.1`."""
+        ...
+
+    def admitted(self, instance: Backend) -> None:
+        """A slot became free for a request in the queue."""
+        ...
+
+    def forsaken(self, reason: str) -> None:
+        """The revision was deleted while the request was in the queue."""
+        ...
+
+    def flush(self, origin: UpstreamConnection) -> None:
+        """Send the pending parts of the body."""
+        ...
+
+    def pause_body(self) -> None:
+        """Stop reading the body from the client."""
+        ...
+
+    def resume_body(self) -> None:
+        """Continue reading the body from the client."""
+        ...
+
+    def unreachable(self, error: Exception) -> None:
+        """The instance refused the connection."""
+        ...
+
+    def answer(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        """The response's head arrived, with the first bytes of its body."""
+        ...
+
+    def more(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        """More of the response's body arrived."""
+        ...
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx response arrived."""
+        ...
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        """101 arrived: the connection is a tunnel."""
+        ...
+
+    def tunnelled(self, data: bytes) -> None:
+        """Bytes arrived through the tunnel."""
+        ...
+
+    def tunnel_closed(self) -> None:
+        """The instance closed the tunnel."""
+        ...
+
+    def broken(self, why: str, reused: bool, unsent: bool = False) -> None:
+        """The connection to the instance failed."""
+        ...
+
+    def crashed(self, error: Exception) -> None:
+        """An unexpected exception was raised while handling this request."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+    def check(self, now: float) -> None:
+        """The deadline has passed."""
+        ...
