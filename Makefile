@@ -9,7 +9,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 :
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check docs format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: setup ## what a change must pass before its tests: style, types, who may 
 
 docs: setup ## the documentation as a site, in site/; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+docs-serve: setup ## the same at http://127.0.0.1:8000, built again with each change
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs serve
 
 format: setup ## put the code into the style that `check` asks for
 	@.venv/bin/ruff check --fix .
