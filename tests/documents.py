@@ -18,7 +18,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 ROOT_DOCUMENTS = sorted(ROOT.glob("*.md"))
 PART_DOCUMENTS = sorted(
     path
-    for folder in ("api", "activator", "bench", "scripts", "tests", "samples/rest-api-go")
+    for folder in ("api", "activator", "bench", "scripts", "tests", "tests/e2e/conformance", "samples/rest-api-go")
     for path in (ROOT / folder).glob("*.md")
 )
 DOCUMENTS = [*ROOT_DOCUMENTS, *PAGES, *PART_DOCUMENTS]
