@@ -5,8 +5,9 @@ import select
 from typing import cast
 
 from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
-from activator.request import exchange, local_responses
+from activator.request import local_responses
 from activator.request.exchange import Exchange
+from activator.request.states import IDLE, QUEUED, SENT, TUNNEL
 from activator.routing.gateway import Gateway
 from activator.wire.chunked import Chunks, chunk, last_chunk
 from activator.wire.contained import contained, failed
@@ -111,7 +112,7 @@ class Client(Exchange, asyncio.Protocol):
             self._counted = False
             self.app.crowds.leave(self._peer.address)
         self._closing = True
-        if self.stage != exchange.IDLE:
+        if self.state is not IDLE:
             self.gone()
 
     def eof_received(self) -> None:
@@ -255,7 +256,7 @@ class Client(Exchange, asyncio.Protocol):
         chunks = self._chunks
         body = chunks.feed(data)
         if chunks.error:
-            if self.stage == exchange.SENT or self.stage == exchange.QUEUED:
+            if self.state is SENT or self.state is QUEUED:
                 self._closing = True
                 self.reject(400, chunks.error)
             else:
@@ -267,7 +268,7 @@ class Client(Exchange, asyncio.Protocol):
             self._pass_on(body, chunks.done, chunks.trailers)
 
     def _pass_on(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        if self.stage != exchange.IDLE:
+        if self.state is not IDLE:
             self.body(data, done, trailers)
         elif done:
             self.ended()  # the answer was there before; now the connection can take the next request
@@ -321,17 +322,17 @@ class Client(Exchange, asyncio.Protocol):
                 self._transport.close()
             return
         # While a body waits unread, the loop does not see that the client hung up; the kernel knows.
-        if self._paused and self.stage == exchange.QUEUED and _hung_up(self._transport):
+        if self._paused and self.state is QUEUED and _hung_up(self._transport):
             self._transport.abort()
             return
-        lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.stage == exchange.IDLE)
+        lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.state is IDLE)
         if lingers and now - self._since > LINGER_SECONDS:
             self._transport.abort()
 
     def _unread(self, now: float) -> bool:
         """Whether the client reads nothing of what there is for it, though its request is over."""
         unsent = self._transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent or self.stage != exchange.IDLE:
+        if not unsent or unsent != self._unsent or self.state is not IDLE:
             self._unsent, self._sent = unsent, now
         return now - self._sent > SEND_SECONDS
 
@@ -344,7 +345,7 @@ class Client(Exchange, asyncio.Protocol):
             self._closing = True
 
     def abort(self) -> None:
-        if self.stage == exchange.TUNNEL:
+        if self.state is TUNNEL:
             self.say_goodbye()
             self._transport.close()  # what was written goes out first, as far as the client reads
         else:

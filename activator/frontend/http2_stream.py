@@ -9,8 +9,9 @@ from typing import Protocol
 from h2.errors import ErrorCodes
 
 from activator.frontend.limits import SEND_SECONDS
-from activator.request import exchange, local_responses
+from activator.request import local_responses
 from activator.request.exchange import Exchange
+from activator.request.states import IDLE
 from activator.routing.gateway import Gateway
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, compose, read_request, split
@@ -91,7 +92,7 @@ class Stream(Exchange):
             self._left = self.head.length
         self.outgoing = compose(self.head, self.session.forwarding(self.head))
         self.begin()
-        if self.stage == exchange.IDLE and self.status < 429:
+        if self.state is IDLE and self.status < 429:
             self.session.codec.budget.spend(1)  # no instance was needed to answer it
 
     def take(self, data: bytes, size: int, done: bool) -> None:
@@ -101,7 +102,7 @@ class Stream(Exchange):
             self._left -= len(data)
             if self._left < 0 or (done and self._left):
                 raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
-        if self._over or self.stage == exchange.IDLE:
+        if self._over or self.state is IDLE:
             self.body_done = self.body_done or done
             self._acknowledge()
             return
@@ -114,7 +115,7 @@ class Stream(Exchange):
         """Trailer fields came, and the end with them."""
         if self._left > 0:
             raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
-        if self.stage != exchange.IDLE and not self._over:
+        if self.state is not IDLE and not self._over:
             self.body(b"", True, lines)
         self.body_done = True
 
@@ -141,7 +142,7 @@ class Stream(Exchange):
     def sweep(self, now: float) -> None:
         """Once a second: reset a stream whose client takes nothing of an answer that is otherwise over."""
         unsent = self.outbox.size
-        if self.stage != exchange.IDLE or not unsent or unsent != self._unsent:
+        if self.state is not IDLE or not unsent or unsent != self._unsent:
             self._unsent, self._sent = unsent, now
         elif now - self._sent > SEND_SECONDS:
             self._end(ErrorCodes.CANCEL)

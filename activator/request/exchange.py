@@ -12,6 +12,7 @@ import structlog
 from activator.backend.revision import Revision
 from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
+from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, State
 from activator.routing.gateway import Gateway
 from activator.routing.routing import normal
 from activator.wire.forwarding import Peer
@@ -30,8 +31,6 @@ MAX_REPLAY = 65_536
 
 FOREVER = float("inf")
 
-IDLE, QUEUED, SENT, STREAMING, TUNNEL = range(5)
-
 
 class Exchange(ABC):
     """State of one request; reused for the next one of the same HTTP/1.1 connection."""
@@ -39,7 +38,7 @@ class Exchange(ABC):
     __slots__ = (
         "_cold", "_extra", "_first_refusal", "_retried", "_waited", "app", "arrived", "began", "body_done", "deadline",
         "frames", "head", "instance", "local", "number", "origin", "outgoing", "pending", "pending_size", "revision",
-        "size", "stage", "started", "status", "touched", "trailers",
+        "size", "started", "state", "status", "touched", "trailers",
     )  # fmt: skip
 
     head: RequestHead
@@ -49,7 +48,7 @@ class Exchange(ABC):
 
     def __init__(self, app: Gateway) -> None:
         self.app = app
-        self.stage = IDLE
+        self.state: State = IDLE
         self.number = 0
         """Raised with each end, so that what was meant for an earlier request of this connection is recognised."""
         self.origin: UpstreamConnection | None = None
@@ -141,11 +140,11 @@ class Exchange(ABC):
         self.status = self.size = 0
         route = app.route(self.head, self.local)
         if route is None:
-            self.stage = SENT
+            self.state = SENT
             self._reply(*local_responses.unknown_host(self.head.authority, app.wall_clock()))
             return
         if route.redirect and app.proxies.scheme(self.peer, self.head) == b"http":
-            self.stage = SENT
+            self.state = SENT
             host = normal(self.head.authority)
             self._reply(*local_responses.over_https(host, self.head.target, route.redirect, app.wall_clock()))
             return
@@ -167,14 +166,14 @@ class Exchange(ABC):
         if instance is None:
             self._wait(now)
             return
-        self.stage = SENT
+        self.state = SENT
         self.instance = instance
         self.started = now
         self.deadline = now + revision.answer_by
         instance.carry(self)
 
     def _wait(self, now: float) -> None:
-        self.stage = QUEUED
+        self.state = QUEUED
         if self.revision.gone:
             self.forsaken(self.revision.gone)
             return
@@ -218,15 +217,15 @@ class Exchange(ABC):
 
     def gone(self) -> None:
         """The client has gone: leave the queue or the instance."""
-        if self.stage == IDLE:
+        if self.state is IDLE:
             return
-        if self.stage == QUEUED:
+        if self.state is QUEUED:
             self.revision.breaker.abandon(self)
         self._finish(499 if self.status == 0 else self.status)
 
     def reject(self, status: int, text: str) -> None:
         """What came of the request's body cannot be read: answer, if nothing was answered yet."""
-        if self.stage == QUEUED:
+        if self.state is QUEUED:
             self.revision.breaker.abandon(self)
         self._fail(status, text)
 
@@ -236,7 +235,7 @@ class Exchange(ABC):
         """A slot was counted in for a request that waited."""
         app = self.app
         now = app.now = app.time()
-        self.stage = SENT
+        self.state = SENT
         self.instance = instance
         self.started = now
         self.deadline = now + self.revision.answer_by
@@ -252,7 +251,7 @@ class Exchange(ABC):
             self._fail(502, f"the instance cannot be reached: {error or 'no answer'}")
             revision.leave(instance)
             return
-        self.stage = QUEUED
+        self.state = QUEUED
         self._waited = True
         if not self.arrived:
             self.arrived = self.app.wall_clock()
@@ -261,9 +260,9 @@ class Exchange(ABC):
         revision.breaker.put_first(self)
         revision.suspend(instance)
         revision.leave(instance)
-        if self.stage == QUEUED and revision.gone:
+        if self.state is QUEUED and revision.gone:
             self.forsaken(revision.gone)
-        elif self.stage == QUEUED:
+        elif self.state is QUEUED:
             revision.waits()
 
     # --- the instance's side calls
@@ -278,7 +277,7 @@ class Exchange(ABC):
             self.put(head, data, True, trailers)
             self._finish(head.status)
             return
-        self.stage = STREAMING
+        self.state = STREAMING
         if self.revision.plane.idle_timeout:
             self.touched = self.app.time()
         self._put_off()
@@ -301,7 +300,7 @@ class Exchange(ABC):
 
     def switched(self, head: ResponseHead, data: bytes) -> None:
         """101 came: bytes pass in both directions from now on. Time-outs stay as they are, as in Knative."""
-        self.stage = TUNNEL
+        self.state = TUNNEL
         self.status = 101
         if self.instance is not None:
             self.instance.tunnels += 1
@@ -347,11 +346,11 @@ class Exchange(ABC):
         self.origin = None
         instance = self.instance
         again = unsent or (reused and self.head.idempotent)
-        if again and not self._retried and self.stage == SENT and self._replayable() and instance is not None:
+        if again and not self._retried and self.state is SENT and self._replayable() and instance is not None:
             self._retried = True
             instance.carry(self, fresh=True)
             return
-        if self.stage == SENT:
+        if self.state is SENT:
             self._fail(502, f"the instance broke off: {why}")
         else:
             self.put_reset()
@@ -359,11 +358,11 @@ class Exchange(ABC):
 
     def crashed(self, error: Exception) -> None:
         """A bug of ours showed while this was carried: end it, and nothing else. Called in an `except`."""
-        log.exception("bug in a request", stage=self.stage, error=repr(error))
+        log.exception("bug in a request", state=self.state.value, error=repr(error))
         try:
-            if self.stage in (QUEUED, SENT):
+            if self.state in (QUEUED, SENT):
                 self.reject(500, "internal error")
-            elif self.stage != IDLE:
+            elif self.state is not IDLE:
                 self._drop_origin()
                 self.put_reset()
                 self._finish(self.status)
@@ -378,12 +377,12 @@ class Exchange(ABC):
 
     def check(self, now: float) -> None:
         """`deadline` has passed: end the exchange, unless bytes came meanwhile that put it off."""
-        if self.stage == QUEUED:
+        if self.state is QUEUED:
             self.revision.breaker.abandon(self)
             self._fail(503, local_responses.QUEUE_TIMEOUT)
-        elif self.stage == SENT:
+        elif self.state is SENT:
             self._fail(504, local_responses.REQUEST_TIMEOUT)
-        elif self.stage == TUNNEL:
+        elif self.state is TUNNEL:
             self._drop_origin()
             self._cut_tunnel()
         else:
@@ -435,7 +434,7 @@ class Exchange(ABC):
     def _finish(self, status: int) -> None:
         """Give everything back."""
         app = self.app
-        tunnel, self.stage = self.stage == TUNNEL, IDLE
+        tunnel, self.state = self.state is TUNNEL, IDLE
         self.number += 1
         if self.origin is not None:
             self._drop_origin()
