@@ -84,7 +84,7 @@ def _certificates(settings: ApiSettings) -> tuple[certificates.Files, bool]:
 
 
 async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
-    async def one(listener: ApiServer) -> None:
+    async def serve(listener: ApiServer) -> None:
         try:
             await listener.serve()
         except OSError as error:
@@ -92,10 +92,10 @@ async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
         finally:
             stop.set()
 
-    ends = await asyncio.gather(*(one(listener) for listener in servers), return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
+    results = await asyncio.gather(*(serve(listener) for listener in servers), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def _renew(settings: ApiSettings, secure: ApiServer, planted: Callable[[], Awaitable[None]]) -> None:

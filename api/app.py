@@ -232,10 +232,10 @@ def _discovery_routes() -> list[Route]:
 
     async def version(request: Request) -> Response:
         _only_get(request)
-        name, wanted = request.path_params.get("group", ""), request.path_params.get("version", "v1")
-        if (name and name not in discovery.groups()) or wanted not in discovery.versions(name):
+        name, requested_version = request.path_params.get("group", ""), request.path_params.get("version", "v1")
+        if (name and name not in discovery.groups()) or requested_version not in discovery.versions(name):
             raise paths.unknown()
-        return _json(discovery.resource_list(name, wanted))
+        return _json(discovery.resource_list(name, requested_version))
 
     async def release(request: Request) -> Response:
         return _json(discovery.version())
@@ -243,7 +243,7 @@ def _discovery_routes() -> list[Route]:
     async def everything(request: Request) -> Response:
         listed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
         for name in discovery.groups():
-            listed += [f"/apis/{name}", *(f"/apis/{name}/{found}" for found in discovery.versions(name))]
+            listed += [f"/apis/{name}", *(f"/apis/{name}/{version}" for version in discovery.versions(name))]
         return _json({"paths": sorted([*listed, "/uploads", "/version"])})
 
     async def index(request: Request) -> Response:
@@ -282,16 +282,16 @@ def _upload_routes(uploads: Uploads, store: Store) -> list[Route]:
             await store.get(NAMESPACE.id, "", namespace)
         declared = request.headers.get("content-length", "")
         try:
-            found = await uploads.take(namespace, request.stream(), int(declared) if declared.isdigit() else None)
+            upload = await uploads.take(namespace, request.stream(), int(declared) if declared.isdigit() else None)
         except ClientDisconnect:
             raise BadRequestError("the client left before its upload was complete") from None
-        return _json({"id": found.id, "size": found.size}, 201)
+        return _json({"id": upload.id, "size": upload.size}, 201)
 
     async def look(request: Request) -> Response:
         _only_get(request)
         namespace = access.upload_namespace(request.scope["path"])
-        found = await asyncio.to_thread(uploads.find, namespace, request.path_params["id"])
-        return _json({"id": found.id, "size": found.size})
+        upload = await asyncio.to_thread(uploads.find, namespace, request.path_params["id"])
+        return _json({"id": upload.id, "size": upload.size})
 
     return [
         _route(f"{prefix}/uploads{suffix}", handler)
@@ -324,10 +324,10 @@ def _token_review(authenticator: Authenticator) -> Handler:
         parsed = await parsed_body(request, duplicates=False)
         token, audiences = reviews.asked_token(parsed.value)
         try:
-            found = await authenticator.of_token(token, audiences)
+            user = await authenticator.of_token(token, audiences)
         except UnauthorizedError:
             return _json(reviews.token(parsed.value, None), 201)
-        return _json(reviews.token(parsed.value, found, audiences), 201)
+        return _json(reviews.token(parsed.value, user, audiences), 201)
 
     return review
 
@@ -338,9 +338,9 @@ def _token(store: Store, redis: "Redis | None", keyring: Keyring, config: Callab
         if redis is None:
             raise StoreUnavailableError("tokens need Redis, where the platform's key lies")
         parsed = await parsed_body(request, duplicates=False)
-        found = request.path_params
-        account = await store.get(SERVICE_ACCOUNT.id, found["namespace"], found["name"])
-        await _refuse_more_rights(store, request, found["namespace"], found["name"])
+        parameters = request.path_params
+        account = await store.get(SERVICE_ACCOUNT.id, parameters["namespace"], parameters["name"])
+        await _refuse_more_rights(store, request, parameters["namespace"], parameters["name"])
         key, most = await token_key.shared_key(redis, keyring), config().security.max_token_seconds
         answer = token_requests.answer(parsed.value, account, key, time.time(), most)
         return _json(answer, 201)
@@ -362,4 +362,4 @@ def _only_post(request: Request) -> None:
 
 async def _self_review(request: Request) -> Response:
     _only_post(request)
-    return _json(reviews.who(request.scope[access.USER]), 201)
+    return _json(reviews.self_review(request.scope[access.USER]), 201)

@@ -51,10 +51,10 @@ async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: 
 
 def _is_good(path: Path, server: str, authority: str, key: tokens.SigningKey, uid: str, now: float) -> bool:
     try:
-        found = yaml.safe_load(path.read_bytes())
-        token = str(found["users"][0]["user"]["token"])
+        document = yaml.safe_load(path.read_bytes())
+        token = str(document["users"][0]["user"]["token"])
         claims = tokens.verify(key, token, now)
-        same = found == kubeconfig.document(server, authority, token, user=found["users"][0]["name"])
+        same = document == kubeconfig.document(server, authority, token, user=document["users"][0]["name"])
     except (OSError, yaml.YAMLError, LookupError, TypeError, UnauthorizedError):
         return False
     return same and claims.uid == uid and now + RENEWED_BEFORE.total_seconds() < claims.expires

@@ -133,16 +133,16 @@ class Access:
 
 def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
     user = replace(user, roles=authorization.roles_of(user, bound))
-    for wanted in impersonated(request):
-        if authorization.allowed(user, wanted, bound) is None:
-            raise authorization.forbidden(user, wanted)
+    for required in impersonated(request):
+        if authorization.allowed(user, required, bound) is None:
+            raise authorization.forbidden(user, required)
     if other := acted_as(request):
         other = replace(other, roles=authorization.roles_of(other, bound))
         authorization.refuse_more(user, other, "use the rights")
         user = other
-    wanted = attributes(request)
-    if authorization.allowed(user, wanted, bound) is None:
-        raise authorization.forbidden(user, wanted)
+    required = attributes(request)
+    if authorization.allowed(user, required, bound) is None:
+        raise authorization.forbidden(user, required)
     return user
 
 
@@ -166,22 +166,22 @@ _AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "imperso
 def impersonated(request: Request) -> list[Attributes]:
     """What a request must be allowed to do that is made as somebody else (`kubectl --as`)."""
     asked = [(name, value) for name, value in request.headers.items() if name.startswith("impersonate-")]
-    found = []
+    required = []
     for name, value in asked:
         if name == _AS_USER:
             account = _account(value)
             if account:
-                found.append(Attributes("impersonate", "", "serviceaccounts", "", account[0], account[1]))
+                required.append(Attributes("impersonate", "", "serviceaccounts", "", account[0], account[1]))
             else:
-                found.append(Attributes("impersonate", "", "users", name=value))
+                required.append(Attributes("impersonate", "", "users", name=value))
         elif name == _AS_GROUP:
-            found.append(Attributes("impersonate", "", "groups", name=value))
+            required.append(Attributes("impersonate", "", "groups", name=value))
         elif name == _AS_UID:
-            found.append(Attributes("impersonate", "authentication.k8s.io", "uids", name=value))
+            required.append(Attributes("impersonate", "authentication.k8s.io", "uids", name=value))
         elif name.startswith("impersonate-extra-"):
             field = name.removeprefix("impersonate-extra-")
-            found.append(Attributes("impersonate", "authentication.k8s.io", "userextras", field, name=value))
-    return found
+            required.append(Attributes("impersonate", "authentication.k8s.io", "userextras", field, name=value))
+    return required
 
 
 def acted_as(request: Request) -> User | None:
@@ -192,7 +192,7 @@ def acted_as(request: Request) -> User | None:
     headers = request.headers
     name, groups, uid = headers.get(_AS_USER, ""), headers.getlist(_AS_GROUP), headers.get(_AS_UID, "")
     if not name:
-        if any(found.startswith("impersonate-") for found in headers):
+        if any(header.startswith("impersonate-") for header in headers):
             raise BadRequestError("requested impersonation without impersonating a user: send Impersonate-User")
         return None
     if name == ANONYMOUS.name:
@@ -219,8 +219,8 @@ def _subject(request: Request) -> status.Subject | None:
 
 async def bindings(store: Store) -> list[Binding]:
     """Every binding that there is."""
-    found = [await store.list(kind.id) for kind in (ROLE_BINDING, CLUSTER_ROLE_BINDING)]
-    return [authorization.binding(body) for listed in found for body in listed.items]
+    listings = [await store.list(kind.id) for kind in (ROLE_BINDING, CLUSTER_ROLE_BINDING)]
+    return [authorization.binding(body) for listed in listings for body in listed.items]
 
 
 def upload_namespace(path: str) -> str:

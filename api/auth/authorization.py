@@ -46,15 +46,16 @@ class Rule:
     paths: tuple[str, ...] = ()
     """A `*` at the end stands for whatever follows."""
 
-    def allows(self, wanted: Attributes) -> bool:
-        if not _has(self.verbs, wanted.verb):
+    def allows(self, attributes: Attributes) -> bool:
+        if not _has(self.verbs, attributes.verb):
             return False
-        if wanted.path:
+        if attributes.path:
             return any(
-                wanted.path.startswith(path[:-1]) if path.endswith(ALL) else wanted.path == path for path in self.paths
+                attributes.path.startswith(path[:-1]) if path.endswith(ALL) else attributes.path == path
+                for path in self.paths
             )
-        full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
-        return _has(self.groups, wanted.group) and _has(self.resources, full)
+        full = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
+        return _has(self.groups, attributes.group) and _has(self.resources, full)
 
     def document(self) -> Json:
         """As in a ClusterRole."""
@@ -63,8 +64,8 @@ class Rule:
         return {"verbs": list(self.verbs), "apiGroups": list(self.groups), "resources": list(self.resources)}
 
 
-def _has(listed: Sequence[str], wanted: str) -> bool:
-    return wanted in listed or ALL in listed
+def _has(listed: Sequence[str], value: str) -> bool:
+    return value in listed or ALL in listed
 
 
 _KNATIVE = (SERVING, "networking.internal.knative.dev", "autoscaling.internal.knative.dev")
@@ -165,15 +166,17 @@ def binding(body: Json) -> Binding:
     )
 
 
-def allowed(user: User, wanted: Attributes, bindings: Iterable[Binding]) -> str | None:
+def allowed(user: User, attributes: Attributes, bindings: Iterable[Binding]) -> str | None:
     """Why `user` may do this; None when nothing allows it. The reason may be empty."""
     if MASTERS in user.groups:
         return ""
-    if any(rule.allows(wanted) for rule in _basic(user)):
+    if any(rule.allows(attributes) for rule in _basic(user)):
         return ""
-    for found in bindings:
-        if found.covers(user, wanted.namespace) and any(rule.allows(wanted) for rule in ROLES.get(found.role, ())):
-            return found.reason
+    for bound in bindings:
+        if bound.covers(user, attributes.namespace) and any(
+            rule.allows(attributes) for rule in ROLES.get(bound.role, ())
+        ):
+            return bound.reason
     return None
 
 
@@ -183,7 +186,7 @@ def _basic(user: User) -> tuple[Rule, ...]:
 
 def roles_of(user: User, bindings: Iterable[Binding]) -> frozenset[tuple[str, str]]:
     """Namespace and name of each role that is bound to `user`; an empty namespace means all of them."""
-    return frozenset((found.namespace, found.role) for found in bindings if found.names(user))
+    return frozenset((bound.namespace, bound.role) for bound in bindings if bound.names(user))
 
 
 def exceeding(user: User, role: str, namespace: str) -> list[Rule]:
@@ -204,7 +207,7 @@ def _covered(rule: Rule, held: Sequence[Rule]) -> bool:
     asked += [
         Attributes(verb, group, resource) for verb in rule.verbs for group in rule.groups for resource in rule.resources
     ]
-    return all(any(one.allows(attributes) for one in held) for attributes in asked)
+    return all(any(held_rule.allows(attributes) for held_rule in held) for attributes in asked)
 
 
 def refuse_more(user: User, other: User, action: str) -> None:
@@ -226,7 +229,7 @@ def refuse_more(user: User, other: User, action: str) -> None:
             )
 
 
-def refuse_grant(user: User, role: str, namespace: str, what: str) -> None:
+def refuse_grant(user: User, role: str, namespace: str, binding_name: str) -> None:
     """Refuse to let `user` bind a role with more rights than `user` has where it is bound.
 
     Args: user: with `roles`. what: the binding, such as `rolebindings.rbac.authorization.k8s.io "mine"`.
@@ -235,8 +238,8 @@ def refuse_grant(user: User, role: str, namespace: str, what: str) -> None:
     """
     if missing := exceeding(user, role, namespace):
         raise ForbiddenError(
-            f'{what} is forbidden: user "{user.name}" (groups={_listed(user.groups)}) is attempting to grant RBAC '
-            f"permissions not currently held:\n{described(missing)}"
+            f'{binding_name} is forbidden: user "{user.name}" (groups={_listed(user.groups)}) is attempting to grant '
+            f"RBAC permissions not currently held:\n{described(missing)}"
         )
 
 
@@ -263,22 +266,22 @@ def _listed(values: Sequence[str]) -> str:
 
 def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]:
     """Everything that `user` may do in `namespace`."""
-    names = {found.role for found in bindings if found.covers(user, namespace)}
+    names = {bound.role for bound in bindings if bound.covers(user, namespace)}
     if MASTERS in user.groups:
         names.add("cluster-admin")
     granted = [rule for name in ROLES if name in names for rule in ROLES[name]]
     return list(dict.fromkeys([*_basic(user), *granted]))
 
 
-def forbidden(user: User, wanted: Attributes) -> ForbiddenError:
+def forbidden(user: User, attributes: Attributes) -> ForbiddenError:
     """The refusal, in the API server's words."""
-    if wanted.path:
-        return ForbiddenError(f'forbidden: User "{user.name}" cannot {wanted.verb} path "{wanted.path}"')
-    what = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
-    named = f'{what} "{wanted.name}"' if wanted.name else what
-    full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
-    where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
+    if attributes.path:
+        return ForbiddenError(f'forbidden: User "{user.name}" cannot {attributes.verb} path "{attributes.path}"')
+    resource = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
+    named = f'{resource} "{attributes.name}"' if attributes.name else resource
+    full = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
+    where = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
     return ForbiddenError(
-        f'{named} is forbidden: User "{user.name}" cannot {wanted.verb} resource "{full}" '
-        f'in API group "{wanted.group}" {where}'
+        f'{named} is forbidden: User "{user.name}" cannot {attributes.verb} resource "{full}" '
+        f'in API group "{attributes.group}" {where}'
     )

@@ -53,15 +53,15 @@ def rules(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
     spec = body.get("spec") if isinstance(body, dict) else None
     if not isinstance(spec, dict) or not isinstance(spec.get("namespace"), str) or not spec["namespace"]:
         raise BadRequestError("a SelfSubjectRulesReview needs spec.namespace")
-    found = [rule.document() for rule in authorization.rules(user, spec["namespace"], bindings)]
+    documents = [rule.document() for rule in authorization.rules(user, spec["namespace"], bindings)]
     return {
         "kind": "SelfSubjectRulesReview",
         "apiVersion": f"{AUTHORIZATION}/v1",
         "metadata": {"creationTimestamp": None},
         "spec": {},
         "status": {
-            "resourceRules": [rule for rule in found if "resources" in rule],
-            "nonResourceRules": [rule for rule in found if "nonResourceURLs" in rule],
+            "resourceRules": [rule for rule in documents if "resources" in rule],
+            "nonResourceRules": [rule for rule in documents if "nonResourceURLs" in rule],
             "incomplete": False,
         },
     }
@@ -77,7 +77,7 @@ def asked_token(body: Any) -> tuple[str, list[str]]:
     audiences = (spec.get("audiences") or []) if isinstance(spec, dict) else None
     if not isinstance(token, str) or not token:
         raise BadRequestError("a TokenReview needs spec.token")
-    if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences):
+    if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
         raise BadRequestError("spec.audiences of a TokenReview must be a list of texts")
     return token, audiences
 
@@ -105,7 +105,7 @@ def _info(user: User) -> Json:
     return info
 
 
-def who(user: User) -> Json:
+def self_review(user: User) -> Json:
     """The answer to a SelfSubjectReview."""
     return {
         "kind": "SelfSubjectReview",

@@ -22,13 +22,13 @@ def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: i
     if not isinstance(spec, dict):
         raise BadRequestError("the body must be a TokenRequest of authentication.k8s.io/v1")
     audiences, seconds = spec.get("audiences") or [], spec.get("expirationSeconds") or tokens.DEFAULT_SECONDS
-    if not isinstance(audiences, list) or not all(isinstance(one, str) and one for one in audiences):
+    if not isinstance(audiences, list) or not all(isinstance(audience, str) and audience for audience in audiences):
         raise BadRequestError("spec.audiences of a TokenRequest must be a list of texts")
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise BadRequestError("spec.expirationSeconds of a TokenRequest must be a whole number")
     if not tokens.LEAST_SECONDS <= seconds <= tokens.MOST_SECONDS:
-        words = f"Invalid value: {seconds}: must be from {tokens.LEAST_SECONDS} to {tokens.MOST_SECONDS}"
-        raise InvalidResourceError([FieldError(words, ("spec.expirationSeconds",))])
+        message = f"Invalid value: {seconds}: must be from {tokens.LEAST_SECONDS} to {tokens.MOST_SECONDS}"
+        raise InvalidResourceError([FieldError(message, ("spec.expirationSeconds",))])
     if spec.get("boundObjectRef"):
         raise BadRequestError("spec.boundObjectRef is not supported here: tokens are bound to their ServiceAccount")
     seconds = min(seconds, most)

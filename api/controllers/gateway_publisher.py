@@ -64,7 +64,7 @@ class GatewayPublisher:
 
     async def _publish(self) -> None:
         _, entries = await self._table.snapshot()
-        chosen = self._wanted()
+        chosen = self._objects()
         for field in entries.keys() - {field_of(*place) for place in chosen}:
             await self._table.remove(field)
         for place, body in chosen.items():
@@ -72,7 +72,7 @@ class GatewayPublisher:
             if entry is None or not holds(*place, entry[1], body, self._keyring):
                 await self._table.put(field_of(*place), pack(*place, body, self._keyring))
 
-    def _wanted(self) -> dict[tuple[str, str], Json]:
+    def _objects(self) -> dict[tuple[str, str], Json]:
         mappings = self._informers[kinds.DOMAIN_MAPPING.id].list()
         named = {
             (body["metadata"]["namespace"], name)
@@ -80,6 +80,6 @@ class GatewayPublisher:
             if (name := ((body.get("spec") or {}).get("tls") or {}).get("secretName"))
         }
         secrets = self._informers[kinds.SECRET.id]
-        found = {f"{namespace}/{name}": secrets.get(namespace, name) for namespace, name in named}
+        bodies = {f"{namespace}/{name}": secrets.get(namespace, name) for namespace, name in named}
         config_maps = self._informers[kinds.CONFIG_MAP.id].list(SYSTEM_NAMESPACE)
-        return wanted(config_maps, mappings, {key: body for key, body in found.items() if body is not None})
+        return wanted(config_maps, mappings, {key: body for key, body in bodies.items() if body is not None})

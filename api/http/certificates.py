@@ -66,10 +66,10 @@ def kept(folder: Path, names: Sequence[str], now: datetime) -> tuple[Files, bool
     if authority is None or not authority.is_valid(now):
         authority = new_authority(now)
         _write(authority, files.authority, folder / "ca.key")
-    found = _read(files.certificate, files.key)
-    if found is not None and found.is_valid(now) and names_of(found.certificate) == set(names):
+    issued = _read(files.certificate, files.key)
+    if issued is not None and issued.is_valid(now) and names_of(issued.certificate) == set(names):
         try:
-            found.certificate.verify_directly_issued_by(authority.certificate)
+            issued.certificate.verify_directly_issued_by(authority.certificate)
         except (ValueError, TypeError, InvalidSignature):
             pass  # of an authority that was here before
         else:
@@ -109,10 +109,13 @@ def issue(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
 def names_of(certificate: x509.Certificate) -> set[str]:
     """Hosts and addresses that a certificate is for."""
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternative_names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return set()
-    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
+    return {
+        *alternative_names.get_values_for_type(x509.DNSName),
+        *map(str, alternative_names.get_values_for_type(x509.IPAddress)),
+    }
 
 
 def _builder(
@@ -154,10 +157,10 @@ def _read(certificate: Path, key: Path) -> Issued | None:
     """What lies there; None when it is no pair of PEM files."""
     try:
         private = load_pem_private_key(key.read_bytes(), None)
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return Issued(found, private) if isinstance(private, ec.EllipticCurvePrivateKey) else None
+    return Issued(parsed, private) if isinstance(private, ec.EllipticCurvePrivateKey) else None
 
 
 def _write(issued: Issued, certificate: Path, key: Path) -> None:

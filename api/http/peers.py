@@ -138,12 +138,12 @@ def _by_netlink(client: Address, server: Address) -> Owner | None:
     family = socket.AF_INET6 if ":" in _plain(client[0]) else socket.AF_INET
     packed = [socket.inet_pton(family, _plain(host)).ljust(16, b"\0") for host in (client[0], server[0])]
     ports = struct.pack(">HH", client[1], server[1])
-    wanted = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
-    wanted += ports + packed[0] + packed[1] + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
-    header = _HEADER.pack(_HEADER.size + len(wanted), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    query = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+    query += ports + packed[0] + packed[1] + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+    header = _HEADER.pack(_HEADER.size + len(query), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as asking:
         asking.settimeout(1)
-        asking.send(header + wanted)
+        asking.send(header + query)
         answer = asking.recv(4096)
     kind = _HEADER.unpack_from(answer)[1]
     if kind == _NLMSG_ERROR:
@@ -157,7 +157,7 @@ def _by_netlink(client: Address, server: Address) -> Owner | None:
 
 def _by_proc(client: Address, server: Address) -> Owner | None:
     """As the kernel lists all sockets. Source: proc_pid_net(5)."""
-    wanted = {(_hex(client, form), _hex(server, form)) for form in (4, 6)}
+    ends = {(_hex(client, form), _hex(server, form)) for form in (4, 6)}
     for name in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
@@ -165,7 +165,7 @@ def _by_proc(client: Address, server: Address) -> Owner | None:
             continue
         for line in lines:
             fields = line.split()
-            if (fields[1], fields[2]) in wanted:
+            if (fields[1], fields[2]) in ends:
                 return Owner(int(fields[7]), int(fields[9]))
     return None
 
@@ -174,8 +174,8 @@ def _hex(address: Address, form: int) -> str:
     parsed = ip_address(_plain(address[0]))
     if form == 6 and parsed.version == 4:
         parsed = IPv6Address(f"::ffff:{parsed}")
-    words = [parsed.packed[at : at + 4][::-1] for at in range(0, len(parsed.packed), 4)]
-    return f"{b''.join(words).hex().upper()}:{address[1]:04X}"
+    groups = [parsed.packed[at : at + 4][::-1] for at in range(0, len(parsed.packed), 4)]
+    return f"{b''.join(groups).hex().upper()}:{address[1]:04X}"
 
 
 def _plain(host: str) -> str:
@@ -186,11 +186,11 @@ def _plain(host: str) -> str:
 
 def is_held_here(owner: Owner) -> bool:
     """Whether a process of this PID namespace, one that can be looked at, has the socket open."""
-    wanted, here = f"socket:[{owner.inode}]", os.readlink("/proc/self/ns/pid")
+    link, here = f"socket:[{owner.inode}]", os.readlink("/proc/self/ns/pid")
     for pid in _processes(owner.uid):
         try:
             with os.scandir(_PROC / pid / "fd") as files:
-                held = any(_target(file.path) == wanted for file in files)
+                held = any(_target(file.path) == link for file in files)
             if held and os.readlink(_PROC / pid / "ns" / "pid") == here:
                 return True
         except OSError:

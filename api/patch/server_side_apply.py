@@ -54,25 +54,25 @@ Entries = dict[Manager, Entry]
 
 def paths(body: Json, *, subresource: str = "") -> set[Path]:
     """Every ownable leaf of an object; of its status alone when that is what was written."""
-    found: set[Path] = set()
+    leaves: set[Path] = set()
     for key, value in body.items():
         if key in _TOP_UNOWNED or (subresource and key != subresource):
             continue
         if key == "metadata" and isinstance(value, dict):
             for name, part in value.items():
                 if name not in _UNOWNED:
-                    _leaves(part, ("metadata", name), found)
+                    _leaves(part, ("metadata", name), leaves)
             continue
-        _leaves(value, (key,), found)
-    return found
+        _leaves(value, (key,), leaves)
+    return leaves
 
 
-def _leaves(value: Any, at: Path, found: set[Path]) -> None:
+def _leaves(value: Any, at: Path, leaves: set[Path]) -> None:
     if isinstance(value, dict):
         for key, child in value.items():
-            _leaves(child, (*at, key), found)
+            _leaves(child, (*at, key), leaves)
     else:
-        found.add(at)
+        leaves.add(at)
 
 
 _MISSING = object()
@@ -86,9 +86,9 @@ def _value(body: Any, path: Path) -> Any:
     return body
 
 
-def _encode(found: set[Path]) -> Json:
+def _encode(leaves: set[Path]) -> Json:
     tree: Json = {}
-    for path in sorted(found):
+    for path in sorted(leaves):
         node = tree
         for part in path:
             node = node.setdefault(f"f:{part}", {})
@@ -96,7 +96,7 @@ def _encode(found: set[Path]) -> Json:
 
 
 def _decode(tree: Any) -> set[Path]:
-    found: set[Path] = set()
+    leaves: set[Path] = set()
 
     def walk(node: Any, at: Path) -> None:
         children = (
@@ -105,10 +105,10 @@ def _decode(tree: Any) -> set[Path]:
         for key, child in children:
             walk(child, (*at, key[2:]))
         if at and not children:
-            found.add(at)
+            leaves.add(at)
 
     walk(tree, ())
-    return found
+    return leaves
 
 
 def read(body: Json) -> Entries:
@@ -202,12 +202,12 @@ def apply(old: Json, intent: Json, manager: str, force: bool, api_version: str, 
     entries = read(old)
     if not entries:
         entries = _first_entries(old, me, api_version)
-    wanted = paths(intent, subresource=subresource)
+    intended = paths(intent, subresource=subresource)
     before = entries[me].paths if me in entries else set()
     others = set().union(*(entry.paths for owner, entry in entries.items() if owner != me))
     body = old
-    for path in before - wanted:
-        still = any(now[: len(path)] == path for now in wanted)
+    for path in before - intended:
+        still = any(now[: len(path)] == path for now in intended)
         if not still and not any(_related(path, other) for other in others):
             body = _without(body, path)
     merged = _merge(body, {key: value for key, value in intent.items() if not subresource or key == subresource})

@@ -93,14 +93,14 @@ def _list(old: Any, patch: list[Any], field: str, at: str) -> list[Any]:
     for item in patch:
         if key not in item:
             raise BadRequestError(f"strategic merge patch: an element of {field} has no {key}, which it merges by")
-        found = next((n for n, had in enumerate(existing) if isinstance(had, dict) and had.get(key) == item[key]), None)
+        index = next((n for n, had in enumerate(existing) if isinstance(had, dict) and had.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
-            if found is not None:
-                del existing[found]
-        elif found is None:
+            if index is not None:
+                del existing[index]
+        elif index is None:
             existing.append(_object({}, item, field))
         else:
-            existing[found] = _object(existing[found], item, field)
+            existing[index] = _object(existing[index], item, field)
     return existing
 
 

@@ -105,8 +105,8 @@ class Admission:
             return
         if old is not None and (old["roleRef"], old.get("subjects")) == (body["roleRef"], body.get("subjects")):
             return
-        what = f'{place.kind.plural}.{RBAC} "{body["metadata"]["name"]}"'
-        authorization.refuse_grant(user, body["roleRef"]["name"], place.namespace, what)
+        binding_name = f'{place.kind.plural}.{RBAC} "{body["metadata"]["name"]}"'
+        authorization.refuse_grant(user, body["roleRef"]["name"], place.namespace, binding_name)
 
     def update(self, body: Json, old: Json, place: Place, user: User) -> Json:
         """The next state of an object, its generation counted.

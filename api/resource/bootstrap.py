@@ -109,8 +109,10 @@ async def create(store: Store, kind: Kind, namespace: str, name: str, content: J
 async def put(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
     """As `create`; what is there already is brought up to date."""
     await create(store, kind, namespace, name, content)
-    found = await store.get(kind.id, namespace, name)
-    await store.update(kind.id, core_rules.admit({**found, **content, "metadata": found["metadata"]}, found, kind))
+    current = await store.get(kind.id, namespace, name)
+    await store.update(
+        kind.id, core_rules.admit({**current, **content, "metadata": current["metadata"]}, current, kind)
+    )
 
 
 def _owned() -> Json:
@@ -141,6 +143,6 @@ async def _activator(store: Store, settings: ApiSettings) -> None:
     """Where clients of Knative look for the activator, to tell whether it is in the path."""
     namespace, name = ACTIVATOR
     await put(store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}})
-    found = knative_objects.activator_slice(knative_objects.Gateway(settings.gateway_address, settings.public_port))
+    endpoints = knative_objects.activator_slice(knative_objects.Gateway(settings.gateway_address, settings.public_port))
     labels = {knative_objects.SERVICE_NAME: name}
-    await put(store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **found})
+    await put(store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **endpoints})

@@ -31,8 +31,8 @@ def read(body: Json, kind: Kind) -> tuple[Json, list[str]]:
     model = MODELS.get(kind.id)
     if model is None:
         return body, []
-    found, unknown = parsing.parse(model, {**body, "apiVersion": kind.api_version})
-    return found.to_json() if unknown else {**body, "apiVersion": kind.api_version}, unknown
+    parsed, unknown = parsing.parse(model, {**body, "apiVersion": kind.api_version})
+    return parsed.to_json() if unknown else {**body, "apiVersion": kind.api_version}, unknown
 
 
 def admit(body: Json, old: Json | None, kind: Kind) -> Json:
@@ -142,8 +142,8 @@ def _volume_claim(body: Json, old: Json | None, problems: Problems) -> Json:
     if "storage" not in ((spec.get("resources") or {}).get("requests") or {}):
         problems.append(FieldError("Required value", ("spec.resources.requests.storage",)))
     if spec["volumeMode"] != "Filesystem":
-        words = "Unsupported value: supported values: Filesystem (instances have no block devices)"
-        problems.append(FieldError(words, ("spec.volumeMode",)))
+        message = "Unsupported value: supported values: Filesystem (instances have no block devices)"
+        problems.append(FieldError(message, ("spec.volumeMode",)))
     free = {"resources": None, "volumeName": None}
     if old is not None and {**old.get("spec", {}), **free} != {**spec, **free}:
         problems.append(FieldError("Forbidden: spec is immutable after creation except resources.requests", ("spec",)))
@@ -169,8 +169,8 @@ _SUBJECTS = ("Group", "ServiceAccount", "User")
 def _role_binding(body: Json, old: Json | None, problems: Problems) -> Json:
     role = {"apiGroup": RBAC, **(body.get("roleRef") or {})}
     if role["apiGroup"] != RBAC or role.get("kind") != "ClusterRole" or role.get("name") not in ROLES:
-        words = f"Unsupported value: only the built-in ClusterRoles can be bound here: {', '.join(ROLES)}"
-        problems.append(FieldError(words, ("roleRef",)))
+        message = f"Unsupported value: only the built-in ClusterRoles can be bound here: {', '.join(ROLES)}"
+        problems.append(FieldError(message, ("roleRef",)))
     if old is not None and old["roleRef"] != role:
         problems.append(FieldError("Invalid value: cannot change roleRef", ("roleRef",)))
     subjects = []
@@ -209,9 +209,9 @@ def _key_problem(key: str) -> str:
 def _keys_and_size(body: Json, field: str, problems: Problems, size_of: Callable[[str], int]) -> None:
     size = 0
     for key, value in (body.get(field) or {}).items():
-        if words := _key_problem(key):
+        if message := _key_problem(key):
             problems.append(
-                FieldError(f'Invalid value: "{shown(key[:253])}": {words}', (f"{field}[{shown(key[:253])}]",))
+                FieldError(f'Invalid value: "{shown(key[:253])}": {message}', (f"{field}[{shown(key[:253])}]",))
             )
         try:
             size += len(key) + size_of(value)

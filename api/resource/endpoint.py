@@ -90,9 +90,11 @@ class ResourceEndpoint:
                 page = await self._reads.list(target, options.list_options(query, target.place.kind.id))
                 return await _collection(page, target, form, query.get("includeObject", "Metadata"))
             case "watch":
-                wanted = options.watch_options(query, target.place.kind.id, target.place.name, chance=random.random)
+                watch_options = options.watch_options(
+                    query, target.place.kind.id, target.place.name, chance=random.random
+                )
                 view = View(target, form, query.get("includeObject", "Metadata"))
-                return Watch(self._watches, view, wanted)
+                return Watch(self._watches, view, watch_options)
             case "create" | "update" | "patch":
                 written = await self._write(request, target, verb, user)
                 return _object(written.body, target, form, "Metadata", written)
@@ -105,14 +107,14 @@ class ResourceEndpoint:
             raw = await body_reader.raw_body(request)
             content_type = request.headers.get("content-type", "")
             apply = content_type.startswith("application/apply-patch")
-            wanted = options.write_options(request.query_params, agent, apply=apply)
-            return await self._writes.patch(target, raw, content_type, wanted, user)
-        wanted = options.write_options(request.query_params, agent)
-        parsed = await body_reader.parsed_body(request, duplicates=wanted.validation != "Ignore")
+            write_options = options.write_options(request.query_params, agent, apply=apply)
+            return await self._writes.patch(target, raw, content_type, write_options, user)
+        write_options = options.write_options(request.query_params, agent)
+        parsed = await body_reader.parsed_body(request, duplicates=write_options.validation != "Ignore")
         if verb == "create":
             request.scope[_NAME] = _named(parsed.value)
-            return await self._writes.create(target, parsed, wanted, user)
-        return await self._writes.replace(target, parsed, wanted, user)
+            return await self._writes.create(target, parsed, write_options, user)
+        return await self._writes.replace(target, parsed, write_options, user)
 
     async def _delete(self, request: Request, target: Target, form: Form, verb: str) -> Response:
         raw = await body_reader.raw_body(request)
@@ -122,22 +124,22 @@ class ResourceEndpoint:
             body = parsed if isinstance(parsed, dict) else None
             if body is None:
                 raise BadRequestError("the body of a deletion must be a DeleteOptions object")
-        wanted = options.delete_options(request.query_params, body)
+        delete_options = options.delete_options(request.query_params, body)
         if verb == "delete":
-            last = await self._writes.delete(target, wanted)
+            last = await self._writes.delete(target, delete_options)
             if last["metadata"].get("deletionTimestamp"):
                 return _object(last, target, form, "Metadata")
             name, uid = last["metadata"]["name"], last["metadata"]["uid"]
             return _json(status.success(target.place.kind, name, uid))
         page = await self._reads.list(target, options.list_options(request.query_params, target.place.kind.id))
-        gone = await self._writes.delete_all(target, page.items, wanted)
+        gone = await self._writes.delete_all(target, page.items, delete_options)
         return await _collection(Page(gone, page.version), target, form, "Metadata")
 
 
 def _named(value: Any) -> str:
     """The name that a body gives its object; empty when there is none."""
-    found = value.get("metadata") if isinstance(value, dict) else None
-    name = found.get("name") if isinstance(found, dict) else None
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
     return name[:253] if isinstance(name, str) else ""
 
 

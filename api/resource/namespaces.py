@@ -97,16 +97,16 @@ class Namespaces:
 
     async def _empty(self, name: str) -> int:
         """Delete what is there; returns how much was."""
-        found = 0
+        count = 0
         kinds = sorted((kind.id for kind in KINDS if kind.namespaced), key=lambda resource: resource not in _FIRST)
         for resource in kinds:
             for body in (await self._store.list(resource, name)).items:
-                found += 1
+                count += 1
                 try:
                     await self._store.delete(resource, name, body["metadata"]["name"], uid=body["metadata"]["uid"])
                 except (NotFoundError, ConflictError):
                     continue
-        return found
+        return count
 
     async def _release(self, name: str) -> None:
         body = await self._store.get(NAMESPACE.id, "", name)

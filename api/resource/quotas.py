@@ -33,7 +33,7 @@ class Quotas:
             return
         async with self._one_at_a_time:
             there = (await self._store.list(kind, place.namespace)).items
-            now = quota.total(quota.of_object(kind, one) for one in there)
+            now = quota.total(quota.of_object(kind, existing) for existing in there)
             if why := quota.refusal(quotas, now, asked, {}):
                 raise ForbiddenError(f'{kind} "{body["metadata"]["name"]}" is forbidden: {why}')
             yield

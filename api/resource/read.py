@@ -40,8 +40,8 @@ class Reads:
         place = target.place
         if place.kind.id != POD.id:
             return await self._store.get(place.kind.id, place.namespace, place.name)
-        found = await build_pods.pod_or_build(self._store, place.namespace, place.name)
-        return build_pods.pod_of(found) if found.get("kind") == BUILD_KIND.kind else found
+        body = await build_pods.pod_or_build(self._store, place.namespace, place.name)
+        return build_pods.pod_of(body) if body.get("kind") == BUILD_KIND.kind else body
 
     async def list(self, target: Target, options: ListOptions) -> Page:
         """The selected objects, or one page of them.

@@ -80,13 +80,13 @@ class Written:
 
     def get(self, key: tuple[object, ...], make: Callable[[], Json]) -> bytes:
         """JSON of `make()`, made once for each key that is still kept."""
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = compact(orjson.dumps(make()))
-            self._size += len(found)
+        line = self._kept.get(key)
+        if line is None:
+            line = self._kept[key] = compact(orjson.dumps(make()))
+            self._size += len(line)
             while self._size > self._bound:
                 self._size -= len(self._kept.popitem(last=False)[1])
-        return found
+        return line
 
 
 class Watches:

@@ -251,8 +251,8 @@ class Writes:
             old = await self._store.get(place.kind.id, place.namespace, place.name)
             changed = change(old)
             version = changed[0]["metadata"].get("resourceVersion")
-            wanted = isinstance(version, str) and version not in ("", old["metadata"]["resourceVersion"])
-            if wanted:
+            is_stale = isinstance(version, str) and version not in ("", old["metadata"]["resourceVersion"])
+            if is_stale:
                 raise _conflict(place)
 
             def record(body: Json, old: Json = old) -> None:
@@ -315,10 +315,10 @@ class Writes:
             )
         raise _busy(place)
 
-    async def delete_all(self, target: Target, found: list[Json], options: DeleteOptions) -> list[Json]:
+    async def delete_all(self, target: Target, listed: list[Json], options: DeleteOptions) -> list[Json]:
         """Delete each of these objects that is still there; returns their last states."""
         gone = []
-        for body in found:
+        for body in listed:
             place = replace(
                 target.place, name=body["metadata"]["name"], namespace=body["metadata"].get("namespace", "")
             )
@@ -330,13 +330,13 @@ class Writes:
 
     async def _held(self, old: Json, place: Place, propagation: Propagation) -> bool:
         """Let an object that others must go with, or before, be held; False when somebody wrote it meanwhile."""
-        wanted = []
+        needed = []
         if place.kind is NAMESPACE:
-            wanted.append(CONTENTS)
+            needed.append(CONTENTS)
         if propagation != "Background" and await self._store.owned_by(old["metadata"]["uid"]):
-            wanted.append(FOREGROUND if propagation == "Foreground" else ORPHAN)
+            needed.append(FOREGROUND if propagation == "Foreground" else ORPHAN)
         held = old["metadata"].get("finalizers") or []
-        missing = [finalizer for finalizer in wanted if finalizer not in held]
+        missing = [finalizer for finalizer in needed if finalizer not in held]
         if not missing or old["metadata"].get("deletionTimestamp"):
             return True
         old["metadata"]["finalizers"] = [*held, *missing]
@@ -355,13 +355,13 @@ async def _judged(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: 
 
 
 def _preconditions(old: Json, options: DeleteOptions, place: Place) -> None:
-    found = old["metadata"]
-    for field_name, wanted in (("uid", options.uid), ("resourceVersion", options.version)):
-        if wanted and wanted != found.get(field_name):
+    current = old["metadata"]
+    for field_name, expected in (("uid", options.uid), ("resourceVersion", options.version)):
+        if expected and expected != current.get(field_name):
             label = "UID" if field_name == "uid" else "ResourceVersion"
             raise ConflictError(
                 f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": Precondition failed: {label} in '
-                f"precondition: {wanted[:80]}, {label} in object meta: {found.get(field_name)}"
+                f"precondition: {expected[:80]}, {label} in object meta: {current.get(field_name)}"
             )
 
 

@@ -27,8 +27,8 @@ def versions(group: str) -> list[str]:
     """The group's versions, preferred first: by stability, then newest."""
     if group in REVIEWS:
         return ["v1"]
-    found = {version for kind in KINDS if kind.group == group for version in kind.versions}
-    return sorted(found, key=_stability)
+    served = {version for kind in KINDS if kind.group == group for version in kind.versions}
+    return sorted(served, key=_stability)
 
 
 def _stability(version: str) -> tuple[int, str]:
@@ -37,8 +37,8 @@ def _stability(version: str) -> tuple[int, str]:
 
 def groups() -> list[str]:
     """Every named group, Knoll's and Knative's own first."""
-    found: dict[str, None] = {kind.group: None for kind in KINDS if kind.group}
-    return [*found, *REVIEWS]
+    names: dict[str, None] = {kind.group: None for kind in KINDS if kind.group}
+    return [*names, *REVIEWS]
 
 
 def core_versions() -> Json:
@@ -130,7 +130,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[Json]:
         name, _, subresource = entry["name"].partition("/")
         response = {"group": group_name, "version": version, "kind": entry["kind"]}
         if subresource:
-            parent = next(found for found in resources if found["resource"] == name)
+            parent = next(resource_entry for resource_entry in resources if resource_entry["resource"] == name)
             parent.setdefault("subresources", []).append(
                 {"subresource": subresource, "responseKind": response, "verbs": entry["verbs"]}
             )

@@ -60,11 +60,11 @@ def index() -> bytes:
 @cache
 def paths() -> Mapping[str, tuple[str, str]]:
     """Every group and version that has a document, by its path."""
-    found = {"api/v1": ("", "v1")}
+    documents = {"api/v1": ("", "v1")}
     for group in discovery.groups():
         for version in discovery.versions(group):
-            found[f"apis/{group}/{version}"] = (group, version)
-    return found
+            documents[f"apis/{group}/{version}"] = (group, version)
+    return documents
 
 
 def _hash(path: str) -> str:
@@ -79,8 +79,8 @@ def document(path: str) -> bytes:
     operations: Json = {}
     schemas: Json = {}
     for kind in kinds:
-        name, found = schemas_of(kind, version)
-        schemas.update(found)
+        name, kind_schemas = schemas_of(kind, version)
+        schemas.update(kind_schemas)
         operations.update(_operations(path, kind, version, {"$ref": f"#/components/schemas/{name}"}))
     return orjson.dumps(
         {
@@ -126,16 +126,16 @@ class _Operation:
         content = {"application/json": {"schema": self._schema}}
         scope = "Namespaced" if kind.namespaced else ""
         group = "".join(part.capitalize() for part in (kind.group.removesuffix(".k8s.io") or "core").split("."))
-        words = {"get": "read", "update": "replace", "deletecollection": "deleteCollection"}
+        action_names = {"get": "read", "update": "replace", "deletecollection": "deleteCollection"}
         operation: Json = {
-            "operationId": f"{words.get(verb, verb)}{group}{self._version.capitalize()}{scope}{kind.kind}",
+            "operationId": f"{action_names.get(verb, verb)}{group}{self._version.capitalize()}{scope}{kind.kind}",
             "tags": [f"{kind.group or 'core'}_{self._version}"],
             "parameters": list(parameters),
             "responses": {
                 "200": {"description": "OK", "content": content},
                 "default": {"description": "an error, as a Status object", "content": {"application/json": {}}},
             },
-            "x-kubernetes-action": words.get(verb, verb) if verb != "create" else "post",
+            "x-kubernetes-action": action_names.get(verb, verb) if verb != "create" else "post",
             "x-kubernetes-group-version-kind": {"group": kind.group, "version": self._version, "kind": kind.kind},
         }
         if verb == "create":

@@ -122,17 +122,17 @@ def _check_nodes(value: Any) -> None:
 
 def json_duplicates(raw: bytes) -> list[str]:
     """Keys that appear twice in one object of a JSON text that is known to parse and to be of bounded depth."""
-    found: list[str] = []
+    repeated: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> Json:
         result = dict(items)
         if len(result) < len(items):
             times = Counter(key for key, _ in items)
-            found.extend(sorted(key for key, count in times.items() if count > 1))
+            repeated.extend(sorted(key for key, count in times.items() if count > 1))
         return result
 
     json.loads(raw, object_pairs_hook=pairs)
-    return found
+    return repeated
 
 
 def check_depth(value: Any) -> None:

@@ -60,7 +60,7 @@ def form(accept: str) -> Form:
 @lru_cache(maxsize=256)
 def ranges(accept: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
     """(media type, parameters) of an Accept header in its order, best quality first."""
-    found: list[tuple[float, str, Mapping[str, str]]] = []
+    candidates: list[tuple[float, str, Mapping[str, str]]] = []
     for part in accept.split(",")[:64]:
         media, *rest = [piece.strip() for piece in part.split(";")]
         parameters = {
@@ -71,6 +71,6 @@ def ranges(accept: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
         except ValueError:
             quality = 1.0
         if media and quality > 0:
-            found.append((quality, media.lower(), parameters))
-    found.sort(key=lambda entry: -entry[0])
-    return tuple((media, parameters) for _, media, parameters in found)
+            candidates.append((quality, media.lower(), parameters))
+    candidates.sort(key=lambda entry: -entry[0])
+    return tuple((media, parameters) for _, media, parameters in candidates)

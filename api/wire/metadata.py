@@ -244,14 +244,14 @@ def _name_problems(metadata: Json, kind: Kind) -> list[FieldError]:
             FieldError(f'Invalid value: "{name[:60]}…": must be no more than {limit} characters', ("metadata.name",))
         ]
     if not rule.fullmatch(name):
-        words = (
+        rule_text = (
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
             "end with an alphanumeric character"
             if rule is _LABEL
             else "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and "
             "must start and end with an alphanumeric character"
         )
-        return [FieldError(f'Invalid value: "{name[:253]}": {words}', ("metadata.name",))]
+        return [FieldError(f'Invalid value: "{name[:253]}": {rule_text}', ("metadata.name",))]
     prefix = metadata.get("generateName")
     if prefix is not None and not isinstance(prefix, str):
         return [FieldError("Invalid value: must be text", ("metadata.generateName",))]
@@ -261,15 +261,15 @@ def _name_problems(metadata: Json, kind: Kind) -> list[FieldError]:
 def _map_problems(metadata: Json) -> list[FieldError]:
     problems = []
     for field in ("labels", "annotations"):
-        found = metadata.get(field)
-        if found is None:
+        entries = metadata.get(field)
+        if entries is None:
             continue
         path = f"metadata.{field}"
-        if not isinstance(found, dict):
-            problems.append(FieldError(f"Invalid value: must be an object, not {_word(found)}", (path,)))
+        if not isinstance(entries, dict):
+            problems.append(FieldError(f"Invalid value: must be an object, not {_word(entries)}", (path,)))
             continue
         size = 0
-        for key, value in found.items():
+        for key, value in entries.items():
             if not isinstance(value, str):
                 problems.append(FieldError(f"Invalid value: must be text, not {_word(value)}", (f"{path}.{key}",)))
                 continue

@@ -113,8 +113,8 @@ def _base64(value: Wire) -> str:
 
 
 def _int_or_string(value: Wire) -> int | str:
-    found = dict(_fields(_bytes(value)))
-    return _text(found.get(3, b"")) if found.get(1) else _integer(found.get(2, 0))
+    fields = dict(_fields(_bytes(value)))
+    return _text(fields.get(3, b"")) if fields.get(1) else _integer(fields.get(2, 0))
 
 
 def _quantity(value: Wire) -> str:
@@ -136,7 +136,7 @@ def _message(fields: Fields) -> Callable[[Wire], Json]:
                 pair = dict(_fields(_bytes(raw)))
                 result.setdefault(name, {})[_text(pair.get(1, b""))] = reader(pair.get(2, b""))
         # The Go clients write every scalar, empty ones too; JSON leaves those out.
-        return {key: found for key, found in result.items() if found != ""}
+        return {key: decoded for key, decoded in result.items() if decoded != ""}
 
     return read
 

@@ -152,10 +152,10 @@ class FieldTerm:
     equal: bool
 
     def matches(self, body: Json) -> bool:
-        found: Any = body
+        value: Any = body
         for part in self.path:
-            found = found.get(part) if isinstance(found, dict) else None
-        text = "" if found is None else str(found)
+            value = value.get(part) if isinstance(value, dict) else None
+        text = "" if value is None else str(value)
         return (text == self.value) is self.equal
 
 

@@ -24,10 +24,10 @@ class Column:
 
 def _at(*path: str) -> Cell:
     def cell(body: Json, now: float) -> Any:
-        found: Any = body
+        value: Any = body
         for part in path:
-            found = found.get(part) if isinstance(found, dict) else None
-        return "" if found is None else found
+            value = value.get(part) if isinstance(value, dict) else None
+        return "" if value is None else value
 
     return cell
 
@@ -102,8 +102,8 @@ def _pod_phase(body: Json, now: float) -> str:
 
 def _external(body: Json, now: float) -> str:
     ingress = body.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
-    found = [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
-    return ",".join(filter(None, found)) or body.get("spec", {}).get("externalName") or "<none>"
+    addresses = [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
+    return ",".join(filter(None, addresses)) or body.get("spec", {}).get("externalName") or "<none>"
 
 
 def _ports(body: Json, now: float) -> str:
@@ -132,8 +132,8 @@ def _config_data(body: Json, now: float) -> int:
 
 
 def _endpoints(body: Json, now: float) -> str:
-    found = [address for endpoint in body.get("endpoints") or () for address in endpoint.get("addresses") or ()]
-    return ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "") or "<unset>"
+    addresses = [address for endpoint in body.get("endpoints") or () for address in endpoint.get("addresses") or ()]
+    return ",".join(addresses[:3]) + (f" + {len(addresses) - 3} more..." if len(addresses) > 3 else "") or "<unset>"
 
 
 def _slice_ports(body: Json, now: float) -> str:
@@ -183,14 +183,16 @@ def _scaled(body: Json, _: float) -> str:
 def _metric_targets(body: Json, _: float) -> str:
     """`cpu: 30%/50%`, as kubectl's printer writes it."""
     measured = body.get("status", {}).get("currentMetrics", ())
-    current = {one["resource"]["name"]: one["resource"]["current"] for one in measured}
+    current = {metric["resource"]["name"]: metric["resource"]["current"] for metric in measured}
 
     def shown(amount: Json) -> str:
         percent = amount.get("averageUtilization")
         return f"{percent}%" if percent is not None else str(amount.get("averageValue", "<unknown>"))
 
-    wanted = [one["resource"] for one in body.get("spec", {}).get("metrics", ())]
-    return ", ".join(f"{one['name']}: {shown(current.get(one['name'], {}))}/{shown(one['target'])}" for one in wanted)
+    targets = [metric["resource"] for metric in body.get("spec", {}).get("metrics", ())]
+    return ", ".join(
+        f"{metric['name']}: {shown(current.get(metric['name'], {}))}/{shown(metric['target'])}" for metric in targets
+    )
 
 
 _COLUMNS: Mapping[str, Sequence[Column]] = {

@@ -22,5 +22,5 @@ def headers(warnings: Iterable[str]) -> dict[str, str]:
 
 
 def _quoted(text: str) -> str:
-    visible = _CONTROL.sub(lambda found: " " if found[0] == "\n" else f"\\x{ord(found[0]):02x}", text[:LONGEST])
+    visible = _CONTROL.sub(lambda match: " " if match[0] == "\n" else f"\\x{ord(match[0]):02x}", text[:LONGEST])
     return visible.replace("\\", "\\\\").replace('"', '\\"')

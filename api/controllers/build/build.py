@@ -65,9 +65,9 @@ def reconcile(observed: Observed, now: float) -> Outcome:
             requeue_after = min(requeue_after, QUEUE_SECONDS)
     actions += objects.write(kinds.BUILD_KIND.id, before, after)
     if is_over(after) and not is_over(before):
-        found = objects.condition(after, SUCCEEDED) or {}
-        type_ = "Normal" if found["status"] == TRUE else "Warning"
-        actions.append(Emit(before, type_, found.get("reason") or "BuildSucceeded", found.get("message", "")))
+        succeeded = objects.condition(after, SUCCEEDED) or {}
+        type_ = "Normal" if succeeded["status"] == TRUE else "Warning"
+        actions.append(Emit(before, type_, succeeded.get("reason") or "BuildSucceeded", succeeded.get("message", "")))
         actions += [
             Delete(kinds.BUILD_KIND.id, meta["namespace"], old["metadata"]["name"], old["metadata"]["uid"])
             for old in superfluous([*observed.siblings, after], observed.most_finished)
@@ -84,9 +84,9 @@ def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:
     """Builds that are over and older than the `most` newest of these; one may be among them twice."""
     if most is None:
         return []
-    over = {found["metadata"]["uid"]: found for found in builds if is_over(found)}
+    over = {build["metadata"]["uid"]: build for build in builds if is_over(build)}
     newest = sorted(over.values(), key=_age, reverse=True)
-    return [found for found in newest[most:] if not objects.deleting(found)]
+    return [build for build in newest[most:] if not objects.deleting(build)]
 
 
 def _age(build: Json) -> tuple[str, int]:
@@ -106,20 +106,20 @@ def is_over(build: Json) -> bool:
 def _mirrored(progress: BuildProgress | None, position: int) -> Json:
     if progress is None:
         return {"phase": "Queued", "queuePosition": position}
-    found: Json = {"phase": progress.phase}
+    fields: Json = {"phase": progress.phase}
     if progress.step and progress.phase == "Running":
-        found["step"] = progress.step
+        fields["step"] = progress.step
     if progress.digest:
-        found["digest"] = progress.digest
+        fields["digest"] = progress.digest
     if progress.size:
-        found["size"] = progress.size
+        fields["size"] = progress.size
     if progress.started:
-        found["startTime"] = timestamp(progress.started)
+        fields["startTime"] = timestamp(progress.started)
     if progress.finished:
-        found["completionTime"] = timestamp(progress.finished)
+        fields["completionTime"] = timestamp(progress.finished)
     if progress.attempts:
-        found["attempts"] = progress.attempts
-    return found
+        fields["attempts"] = progress.attempts
+    return fields
 
 
 def _verdict(progress: BuildProgress | None, position: int) -> Verdict:

@@ -40,30 +40,30 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
     if _says(old, verdicts):
         # Most looks change nothing; this is a tenth of what the rest costs.
         return old
-    found = Conditions(SETS[kind.id], _read(body), now).initialized()
+    updated = Conditions(SETS[kind.id], _read(body), now).initialized()
     for type_, verdict in verdicts.items():
         match verdict.status:
             case "True":
-                found = found.mark_true(type_, verdict.reason, verdict.message)
+                updated = updated.mark_true(type_, verdict.reason, verdict.message)
             case "False":
-                found = found.mark_false(type_, verdict.reason, verdict.message)
+                updated = updated.mark_false(type_, verdict.reason, verdict.message)
             case _:
-                found = found.mark_unknown(type_, verdict.reason, verdict.message)
-    return written(found)
+                updated = updated.mark_unknown(type_, verdict.reason, verdict.message)
+    return written(updated)
 
 
 def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
     """Whether the conditions are those of the verdicts already, their sum included."""
-    found = {item["type"]: item for item in old}
-    ready = found.get("Ready")
+    by_type = {item["type"]: item for item in old}
+    ready = by_type.get("Ready")
     return (
         ready is not None
         and ready.get("reason") != NEW_GENERATION
         and all(
-            type_ in found
-            and found[type_]["status"] == verdict.status
-            and found[type_].get("reason", "") == verdict.reason
-            and found[type_].get("message", "") == verdict.message
+            type_ in by_type
+            and by_type[type_]["status"] == verdict.status
+            and by_type[type_].get("reason", "") == verdict.reason
+            and by_type[type_].get("message", "") == verdict.message
             for type_, verdict in verdicts.items()
         )
     )
@@ -74,14 +74,18 @@ def unobserved(kind: Kind, body: Json, now: float) -> list[Json]:
     return written(Conditions(SETS[kind.id], _read(body), now).new_generation())
 
 
-def written(found: Conditions) -> list[Json]:
-    return [item.model_dump(by_alias=True, exclude_defaults=True) | {"status": item.status} for item in found.items]
+def written(conditions: Conditions) -> list[Json]:
+    return [
+        item.model_dump(by_alias=True, exclude_defaults=True) | {"status": item.status} for item in conditions.items
+    ]
 
 
 def verdict_of(body: Json, type_: str = "Ready") -> Verdict:
     """A condition that an object has; Unknown when it has none."""
-    found = objects.condition(body, type_)
-    return Verdict(found["status"], found.get("reason", ""), found.get("message", "")) if found else WAIT
+    condition = objects.condition(body, type_)
+    return (
+        Verdict(condition["status"], condition.get("reason", ""), condition.get("message", "")) if condition else WAIT
+    )
 
 
 def _read(body: Json) -> tuple[Condition, ...]:

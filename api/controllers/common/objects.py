@@ -35,18 +35,18 @@ def path_of(body: Json) -> str:
 
 
 def labels(body: Json) -> Mapping[str, str]:
-    found: Mapping[str, str] = body["metadata"].get("labels") or {}
-    return found
+    own_labels: Mapping[str, str] = body["metadata"].get("labels") or {}
+    return own_labels
 
 
 def annotations(body: Json) -> Mapping[str, str]:
-    found: Mapping[str, str] = body["metadata"].get("annotations") or {}
-    return found
+    own_annotations: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    return own_annotations
 
 
 def status(body: Json) -> Json:
-    found: Json = body.get("status") or {}
-    return found
+    current: Json = body.get("status") or {}
+    return current
 
 
 def generation(body: Json) -> int:
@@ -63,13 +63,13 @@ def deleting(body: Json) -> bool:
 
 
 def condition(body: Json, type_: str = "Ready") -> Json | None:
-    return next((found for found in status(body).get("conditions") or () if found["type"] == type_), None)
+    return next((candidate for candidate in status(body).get("conditions") or () if candidate["type"] == type_), None)
 
 
 def condition_status(body: Json, type_: str = "Ready") -> str:
     """`True`, `False`, or `Unknown` also when there is no such condition."""
-    found = condition(body, type_)
-    return str(found["status"]) if found else "Unknown"
+    current = condition(body, type_)
+    return str(current["status"]) if current else "Unknown"
 
 
 def is_ready(body: Json) -> bool:
@@ -83,19 +83,19 @@ def controller_of(body: Json) -> Json | None:
 
 
 def is_controlled_by(body: Json, owner: Json) -> bool:
-    found = controller_of(body)
-    return found is not None and found.get("uid") == owner["metadata"]["uid"]
+    reference = controller_of(body)
+    return reference is not None and reference.get("uid") == owner["metadata"]["uid"]
 
 
 def is_leftover(body: Json, owner: Json) -> bool:
     """Whether it belongs to an earlier owner of the same kind and name, and will be gone in a moment."""
-    found = controller_of(body)
+    reference = controller_of(body)
     meta = owner["metadata"]
     return (
-        found is not None
-        and found.get("kind") == owner["kind"]
-        and found.get("name") == meta["name"]
-        and found.get("uid") != meta["uid"]
+        reference is not None
+        and reference.get("kind") == owner["kind"]
+        and reference.get("name") == meta["name"]
+        and reference.get("uid") != meta["uid"]
     )
 
 

@@ -79,9 +79,9 @@ class Cache:
         keys = sorted(key for key in self._owned.get(meta["uid"], ()) if key[:2] == place)
         return [body for key in keys if (body := self.get(*key)) is not None]
 
-    def routes_naming(self, namespace: str, what: str, name: str) -> frozenset[str]:
+    def routes_naming(self, namespace: str, kind: str, name: str) -> frozenset[str]:
         """Names of Routes whose spec or status names a `configuration` or a `revision`."""
-        return frozenset(self._routes_naming.get((namespace, what, name), ()))
+        return frozenset(self._routes_naming.get((namespace, kind, name), ()))
 
     def revisions_of_route(self, namespace: str, name: str) -> frozenset[str]:
         """Names of Revisions whose annotation names a Route."""
@@ -114,11 +114,11 @@ class Cache:
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
         kept = self._kept[resource].get(key[1:])
-        known = kept[0] if kept is not None else self._removed.get(key, 0)
-        if known == version and kept is not None and packed is not None:
+        cached_version = kept[0] if kept is not None else self._removed.get(key, 0)
+        if cached_version == version and kept is not None and packed is not None:
             # Our own write comes by: from now on its bytes are the same as everybody's.
             self._kept[resource][key[1:]] = (version, packed)
-        if (known == version and (kept is not None or not force)) or (known > version and not force):
+        if (cached_version == version and (kept is not None or not force)) or (cached_version > version and not force):
             return None
         before = self.get(*key)
         if before is not None:
@@ -153,7 +153,7 @@ class Cache:
         Nothing is taken in that was not asked for: the caller must go to the end.
         """
         listed = {_name_of(item.key) for item in listing.items}
-        for namespace, name in [known for known in self._kept[resource] if known not in listed]:
+        for namespace, name in [place for place in self._kept[resource] if place not in listed]:
             seen = self.remove(resource, namespace, name, listing.version)
             if seen is not None:
                 yield seen
@@ -211,13 +211,13 @@ def named_by(route: Json) -> set[Named]:
     """What the traffic of a Route names, in its spec and its status."""
     namespace = route["metadata"]["namespace"]
     targets = [*(route["spec"].get("traffic") or ()), *(objects.status(route).get("traffic") or ())]
-    found: set[Named] = set()
+    named: set[Named] = set()
     for target in targets:
         if target.get("configurationName"):
-            found.add((namespace, "configuration", target["configurationName"]))
+            named.add((namespace, "configuration", target["configurationName"]))
         if target.get("revisionName"):
-            found.add((namespace, "revision", target["revisionName"]))
-    return found
+            named.add((namespace, "revision", target["revisionName"]))
+    return named
 
 
 def _discard(index: dict[_K, set[_V]], key: _K, value: _V) -> None:

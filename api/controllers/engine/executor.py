@@ -39,7 +39,7 @@ class Executor:
         answers: dict[str, Table[Any]],
         unresolved: Table[builds.Unresolved],
         queue: JobQueue,
-        world: World,
+        state: World,
         emit: Callable[[Emit], None],
         seen: Callable[[Seen | None], None],
         clock: Callable[[], float],
@@ -58,7 +58,7 @@ class Executor:
         self._answers = answers
         self._unresolved = unresolved
         self._queue = queue
-        self._world = world
+        self._state = state
         self._emit = emit
         self._seen = seen
         self._clock = clock
@@ -77,28 +77,28 @@ class Executor:
             case Delete(resource, namespace, name, uid):
                 await self._delete(resource, namespace, name, uid)
             case PutRoute(path, entry):
-                self._world.routing[path] = (await self._routing.put(path, entry), entry)
+                self._state.routing[path] = (await self._routing.put(path, entry), entry)
             case RemoveRoute(path):
                 await self._routing.remove(path)
-                self._world.routing.pop(path, None)
-                self._world.acknowledged.pop(path, None)
+                self._state.routing.pop(path, None)
+                self._state.acknowledged.pop(path, None)
             case Forget(table, path):
                 await self._answers[table].remove(path)
             case Resolve(namespace, name, uid):
                 await self._unresolved.put(uid, builds.Unresolved(namespace, name))
-                self._world.asked[uid] = self._clock()
+                self._state.asked[uid] = self._clock()
             case Enqueue(namespace, name, uid):
                 await self._queue.build(namespace, name, uid)
-                self._world.asked[uid] = self._clock()
+                self._state.asked[uid] = self._clock()
             case Emit():
                 self._emit(action)
 
     def _take(self, resource: str, body: Json) -> None:
         if resource == kinds.SERVICE.id:
-            note_shown(body, self._world, self._clock())
+            note_shown(body, self._state, self._clock())
         # A body on its way out may be gone already: the watch says when.
         if not objects.deleting(body):
-            self._seen(self._world.cache.put(resource, body))
+            self._seen(self._state.cache.put(resource, body))
 
     async def _delete(self, resource: str, namespace: str, name: str, uid: str) -> None:
         try:

@@ -98,7 +98,7 @@ class Controllers:
         self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
         self._clock = clock
         self._workers = workers
-        self.world = observe.World(naming=self._own)
+        self.state = observe.World(naming=self._own)
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[Key] = set()
@@ -106,7 +106,7 @@ class Controllers:
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         answers: dict[str, Table[Any]] = {jobs.RESOLUTIONS: tables.resolutions, jobs.BUILDS: tables.builds}
         self._executor = Executor(
-            store, tables.routing, answers, tables.unresolved, queue, self.world, self._recorder.emit, self._seen, clock
+            store, tables.routing, answers, tables.unresolved, queue, self.state, self._recorder.emit, self._seen, clock
         )
 
     async def run(self) -> None:
@@ -115,9 +115,9 @@ class Controllers:
         try:
             async with asyncio.TaskGroup() as group:
                 ready = [
-                    self._start_following(group, self._tables.resolutions, self.world.resolutions, kinds.REVISION.id),
-                    self._start_following(group, self._tables.scale, self.world.scale, kinds.REVISION.id),
-                    self._start_following(group, self._tables.builds, self.world.builds, kinds.BUILD_KIND.id),
+                    self._start_following(group, self._tables.resolutions, self.state.resolutions, kinds.REVISION.id),
+                    self._start_following(group, self._tables.scale, self.state.scale, kinds.REVISION.id),
+                    self._start_following(group, self._tables.builds, self.state.builds, kinds.BUILD_KIND.id),
                 ]
                 group.create_task(self._feed())
                 group.create_task(self._acknowledgements.run())
@@ -150,20 +150,20 @@ class Controllers:
                 own = [item for item in listing.items if item.key.startswith(f"{SYSTEM_NAMESPACE}/")]
                 listing = PackedListing(own, listing.version)
             self._floors[resource] = listing.version
-            for index, seen in enumerate(self.world.cache.replace(resource, listing)):
+            for index, seen in enumerate(self.state.cache.replace(resource, listing)):
                 self._seen(seen)
                 if index % AT_ONCE == AT_ONCE - 1:
                     # A long list must not keep everybody else in this process waiting.
                     await asyncio.sleep(0)
         _, entries = await self._tables.routing.snapshot()
-        lost = [path for path, known in self.world.routing.items() if entries.get(path) != known]
-        self.world.routing.clear()
-        self.world.routing.update(entries)
+        lost = [path for path, written in self.state.routing.items() if entries.get(path) != written]
+        self.state.routing.clear()
+        self.state.routing.update(entries)
         for path in lost:
             # A Redis that lost the table is given it again.
             self.queue.add(observe.routing_key(path))
         await self._acknowledgements.look()
-        self.world.activators = self._acknowledgements.living
+        self.state.activators = self._acknowledgements.living
 
     async def _feed(self) -> None:
         version = min(self._floors.values())
@@ -187,38 +187,38 @@ class Controllers:
             # Those of users may be many and large, and are nothing to the controllers.
             return
         if event.type == "DELETED":
-            self._seen(self.world.cache.remove(event.resource, namespace, name, event.version))
+            self._seen(self.state.cache.remove(event.resource, namespace, name, event.version))
         else:
-            self._seen(self.world.cache.put(event.resource, event.body, packed=event.data))
+            self._seen(self.state.cache.put(event.resource, event.body, packed=event.data))
 
     def _seen(self, seen: Seen | None) -> None:
         if seen is None:
             return
         if seen.after is None and seen.before is not None:
-            self.world.asked.pop(seen.before["metadata"]["uid"], None)
-            self.world.shown.pop(seen.before["metadata"]["uid"], None)
+            self.state.asked.pop(seen.before["metadata"]["uid"], None)
+            self.state.shown.pop(seen.before["metadata"]["uid"], None)
         if seen.key[0] == kinds.CONFIG_MAP.id:
             self._configured(seen)
-        for key in watch_mappings.keys(seen, self.world.cache):
+        for key in watch_mappings.keys(seen, self.state.cache):
             self.queue.add(key)
 
     def _configured(self, seen: Seen) -> None:
         if seen.key[1] != SYSTEM_NAMESPACE or seen.key[2] not in platform.NAMES:
             return
-        maps = {name: self.world.cache.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name) for name in platform.NAMES}
-        data = {name: found.get("data") or {} for name, found in maps.items() if found}
-        before = self.world.config
-        self.world.config, problems = PlatformConfig.from_config_maps(data, before)
+        maps = {name: self.state.cache.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name) for name in platform.NAMES}
+        data = {name: config_map.get("data") or {} for name, config_map in maps.items() if config_map}
+        before = self.state.config
+        self.state.config, problems = PlatformConfig.from_config_maps(data, before)
         for problem in problems:
             log.warning("configuration not taken over", error=str(problem))
-        config = self.world.config
+        config = self.state.config
         if config.gc != before.gc:
             self._add_all_of(kinds.CONFIGURATION.id)
         if config.observability.revision_url_template != before.observability.revision_url_template:
             self._add_all_of(kinds.REVISION.id)
         naming = replace(self._own, domain=config.domain, network=config.network)
-        if naming != self.world.naming:
-            self.world.naming = naming
+        if naming != self.state.naming:
+            self.state.naming = naming
             self._add_all_of(kinds.ROUTE.id)
             self._add_all_of(kinds.DOMAIN_MAPPING.id)
 
@@ -249,17 +249,17 @@ class Controllers:
             ready.set()
 
     def _reached(self, path: str, version: int) -> None:
-        self.world.acknowledged[path] = version
+        self.state.acknowledged[path] = version
         self.queue.add(observe.routing_key(path))
 
     def _add_all_of(self, resource: str) -> None:
-        for namespace, name in self.world.cache.names(resource):
+        for namespace, name in self.state.cache.names(resource):
             self.queue.add((resource, namespace, name))
 
     def _add_all(self) -> None:
         for resource in watch_mappings.RECONCILED:
             self._add_all_of(resource)
-        for path in self.world.routing:
+        for path in self.state.routing:
             self.queue.add(observe.routing_key(path))
 
     # Who acts on it
@@ -273,13 +273,13 @@ class Controllers:
                 self.queue.done(key)
 
     async def _reconcile(self, key: Key) -> None:
-        self.world.activators = self._acknowledgements.living
+        self.state.activators = self._acknowledgements.living
         if key[0] == kinds.BUILD_KIND.id:
             with contextlib.suppress(StoreUnavailableError):  # the place that is shown may be late
-                self.world.build_order = await self._jobs.order()
-        outcome = observe.decide(key, self.world, self._clock())
+                self.state.build_order = await self._jobs.order()
+        outcome = observe.decide(key, self.state, self._clock())
         path = observe.routing_path(key)
-        programmed = self.world.routing.get(path) if path is not None else None
+        programmed = self.state.routing.get(path) if path is not None else None
         before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
         for action in outcome.actions:
             try:
@@ -297,16 +297,16 @@ class Controllers:
         if path is not None:
             self._await_acknowledgement(path, outcome.waits)
         if key[0] == kinds.ROUTE.id and any(isinstance(action, PutRoute | RemoveRoute) for action in outcome.actions):
-            for mapping in watch_mappings.mappings_to(key[1], key[2], self.world.cache):
+            for mapping in watch_mappings.mappings_to(key[1], key[2], self.state.cache):
                 self.queue.add(mapping)
             for contender in watch_mappings.contenders(
-                f"{key[1]}/{key[2]}", before, self.world.routing, self.world.cache
+                f"{key[1]}/{key[2]}", before, self.state.routing, self.state.cache
             ):
                 self.queue.add(contender)
 
     def _await_acknowledgement(self, path: str, waits: bool) -> None:
-        if waits and path in self.world.routing:
-            self._acknowledgements.expect(path, self.world.routing[path][0])
+        if waits and path in self.state.routing:
+            self._acknowledgements.expect(path, self.state.routing[path][0])
         else:
             self._acknowledgements.forget(path)
 
@@ -328,17 +328,17 @@ class Controllers:
         if key is None:
             return
         # What was known before the question: while it is answered, another object of that name may come.
-        known = self.world.cache.get(*key)
+        cached = self.state.cache.get(*key)
         try:
-            self._seen(self.world.cache.put(key[0], await self._store.get(*key), force=True))
+            self._seen(self.state.cache.put(key[0], await self._store.get(*key), force=True))
         except NotFoundError:
-            if known:
-                self._seen(self.world.cache.remove(*key, int(known["metadata"]["resourceVersion"])))
+            if cached:
+                self._seen(self.state.cache.remove(*key, int(cached["metadata"]["resourceVersion"])))
 
     async def _failed(self, key: Key, error: KnollError) -> None:
         seconds = self.queue.retry(key)
         log.warning("not reconciled", key="/".join(key), error=str(error), again_in=round(seconds, 3))
-        body = self.world.cache.get(*key)
+        body = self.state.cache.get(*key)
         unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock()) if body else None
         if body and unobserved:
             try:

@@ -53,7 +53,7 @@ class World:
     """Of `config`, and where users reach the activator."""
 
 
-def note_shown(body: Json, world: World, now: float) -> None:
+def note_shown(body: Json, state: World, now: float) -> None:
     """Remember when a generation of a Service was first shown as not final. Mutates `world.shown`.
 
     Args:
@@ -61,59 +61,59 @@ def note_shown(body: Json, world: World, now: float) -> None:
     """
     uid, generation = body["metadata"]["uid"], objects.generation(body)
     if objects.condition_status(body) != "Unknown":
-        world.shown.pop(uid, None)
-    elif objects.observed(body) and world.shown.get(uid, (0, 0.0))[0] != generation:
-        world.shown[uid] = (generation, now)
+        state.shown.pop(uid, None)
+    elif objects.observed(body) and state.shown.get(uid, (0, 0.0))[0] != generation:
+        state.shown[uid] = (generation, now)
 
 
-def decide(key: Key, world: World, now: float) -> Outcome:
+def decide(key: Key, state: World, now: float) -> Outcome:
     """What is to be done about one object.
 
     Args:
         now: epoch seconds.
     """
     resource = key[0]
-    body = world.cache.get(*key)
+    body = state.cache.get(*key)
     if body is None:
-        return _removed(key, world)
+        return _removed(key, state)
     match resource:
         case kinds.SERVICE.id:
-            return service.reconcile(_service(body, world), now)
+            return service.reconcile(_service(body, state), now)
         case kinds.CONFIGURATION.id:
-            return configuration.reconcile(_configuration(body, world.cache, world.config.gc), now)
+            return configuration.reconcile(_configuration(body, state.cache, state.config.gc), now)
         case kinds.REVISION.id:
-            return revision.reconcile(_revision(body, world), now)
+            return revision.reconcile(_revision(body, state), now)
         case kinds.ROUTE.id:
-            return route.reconcile(_route(body, world), now)
+            return route.reconcile(_route(body, state), now)
         case kinds.DOMAIN_MAPPING.id:
-            return domain_mapping.reconcile(_mapping(body, world), now)
+            return domain_mapping.reconcile(_mapping(body, state), now)
         case kinds.CLUSTER_DOMAIN_CLAIM.id:
-            return domain_claim.reconcile(_claim(body, world.cache))
+            return domain_claim.reconcile(_claim(body, state.cache))
         case kinds.BUILD_KIND.id:
-            return build.reconcile(_build(body, world), now)
+            return build.reconcile(_build(body, state), now)
     raise AssertionError(f"{resource} has no reconciler")
 
 
-def _removed(key: Key, world: World) -> Outcome:
+def _removed(key: Key, state: World) -> Outcome:
     resource, namespace, name = key
     path = f"{namespace}/{name}"
     match resource:
         case kinds.REVISION.id:
-            return revision.removed(namespace, name, world.resolutions.get(path))
+            return revision.removed(namespace, name, state.resolutions.get(path))
         case kinds.ROUTE.id:
-            programmed = world.routing.get(path)
+            programmed = state.routing.get(path)
             return route.removed(namespace, name, programmed[1] if programmed else None)
         case kinds.DOMAIN_MAPPING.id:
-            programmed = world.routing.get(domain_mapping.path_of(namespace, name))
+            programmed = state.routing.get(domain_mapping.path_of(namespace, name))
             return domain_mapping.removed(namespace, name, programmed[1] if programmed else None)
         case kinds.BUILD_KIND.id:
-            return build.removed(namespace, name, world.builds.get(path))
+            return build.removed(namespace, name, state.builds.get(path))
     return Outcome()
 
 
-def _service(body: Json, world: World) -> service.Observed:
-    cache = world.cache
-    generation, since = world.shown.get(body["metadata"]["uid"], (0, 0.0))
+def _service(body: Json, state: World) -> service.Observed:
+    cache = state.cache
+    generation, since = state.shown.get(body["metadata"]["uid"], (0, 0.0))
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     own_name = (body["spec"]["template"].get("metadata") or {}).get("name")
     return service.Observed(
@@ -139,15 +139,15 @@ def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.Obse
 def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
     """Routes that name a Configuration, or a Revision of its own."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
-    found = set(cache.routes_naming(namespace, "configuration", name))
+    route_names = set(cache.routes_naming(namespace, "configuration", name))
     for child in cache.owned(body, REVISION):
-        found |= cache.routes_naming(namespace, "revision", child["metadata"]["name"])
-    routes = ((name, cache.get(ROUTE, namespace, name)) for name in found)
+        route_names |= cache.routes_naming(namespace, "revision", child["metadata"]["name"])
+    routes = ((name, cache.get(ROUTE, namespace, name)) for name in route_names)
     return frozenset(name for name, route in routes if route and not objects.deleting(route))
 
 
-def _revision(body: Json, world: World) -> revision.Observed:
-    cache, namespace, name = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+def _revision(body: Json, state: World) -> revision.Observed:
+    cache, namespace, name = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     owner = objects.controller_of(body)
     parent = cache.get(CONFIGURATION, namespace, owner["name"]) if owner else None
     if owner and parent and parent["metadata"]["uid"] != owner["uid"]:
@@ -160,81 +160,81 @@ def _revision(body: Json, world: World) -> revision.Observed:
         body,
         configuration=parent,
         routes=_by_name(cache, ROUTE, namespace, names),
-        resolution=world.resolutions.get(path),
-        scale=world.scale.get(path),
-        log_url=world.config.observability.revision_url_template,
-        asked=world.asked.get(body["metadata"]["uid"], 0.0),
+        resolution=state.resolutions.get(path),
+        scale=state.scale.get(path),
+        log_url=state.config.observability.revision_url_template,
+        asked=state.asked.get(body["metadata"]["uid"], 0.0),
     )
 
 
-def _route(body: Json, world: World) -> route.Observed:
-    cache, namespace = world.cache, body["metadata"]["namespace"]
+def _route(body: Json, state: World) -> route.Observed:
+    cache, namespace = state.cache, body["metadata"]["namespace"]
     targets = body["spec"].get("traffic") or ()
     configurations = _by_name(
         cache, CONFIGURATION, namespace,
         {target["configurationName"] for target in targets if target.get("configurationName")},
     )  # fmt: skip
     names = {target["revisionName"] for target in targets if target.get("revisionName")}
-    names |= {objects.status(found).get("latestReadyRevisionName") or "" for found in configurations.values()}
+    names |= {objects.status(each).get("latestReadyRevisionName") or "" for each in configurations.values()}
     names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
     names |= {watch.good for watch in rollback.watches_of(body)}
-    core = {found["metadata"]["name"]: found for found in cache.owned(body, kinds.CORE_SERVICE.id)}
-    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.wanted_names(body, world.naming))
+    core = {service["metadata"]["name"]: service for service in cache.owned(body, kinds.CORE_SERVICE.id)}
+    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.wanted_names(body, state.naming))
     path = objects.path_of(body)
-    version, entry = world.routing.get(path, (0, None))
+    version, entry = state.routing.get(path, (0, None))
     names |= {revision.partition("/")[2] for revision in entry.revisions} if entry else set()
     revisions = _by_name(cache, REVISION, namespace, names - {""})
     own_hosts = {
-        hosts.public_host(body, world.naming, tag)
-        for tag in placeholder_services.wanted_names(body, world.naming).values()
+        hosts.public_host(body, state.naming, tag)
+        for tag in placeholder_services.wanted_names(body, state.naming).values()
     }
     return route.Observed(
         body,
         configurations=configurations,
         revisions=revisions,
         core_services=core,
-        naming=world.naming,
-        rollout_seconds=world.config.network.rollout_duration_seconds,
+        naming=state.naming,
+        rollout_seconds=state.config.network.rollout_duration_seconds,
         programmed=entry,
-        rivals={host: claim for host in own_hosts if (claim := world.routing.rival(path, host))},
-        followers=world.activators,
-        standings=_standings(revisions, world) if len(revisions) > 1 else {},
-        worse={name: found.rollback for name, each in revisions.items() if (found := _scale(each, world))},
-        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+        rivals={host: claim for host in own_hosts if (claim := state.routing.rival(path, host))},
+        followers=state.activators,
+        standings=_standings(revisions, state) if len(revisions) > 1 else {},
+        worse={name: scale.rollback for name, each in revisions.items() if (scale := _scale(each, state))},
+        acknowledged=entry is not None and state.acknowledged.get(path) == version,
     )
 
 
-def _scale(body: Json, world: World) -> ScaleStatus | None:
+def _scale(body: Json, state: World) -> ScaleStatus | None:
     """What the autoscaler says of this very Revision."""
-    scale = world.scale.get(objects.path_of(body))
+    scale = state.scale.get(objects.path_of(body))
     return scale if scale is not None and scale.uid == body["metadata"]["uid"] else None
 
 
-def _standings(revisions: Mapping[str, Json], world: World) -> dict[str, Standing]:
-    found = {}
+def _standings(revisions: Mapping[str, Json], state: World) -> dict[str, Standing]:
+    standings = {}
     for name, body in revisions.items():
-        scale = _scale(body, world)
+        scale = _scale(body, state)
         if scale is not None:
             try:
-                spec = scaling_spec(parse(Revision, body)[0], world.config)
+                spec = scaling_spec(parse(Revision, body)[0], state.config)
             except InvalidResourceError:
                 continue  # nothing of ours wrote it; its traffic must move all the same
-            found[name] = Standing(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
-    return found
+            standings[name] = Standing(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
+    return standings
 
 
-def _build(body: Json, world: World) -> build.Observed:
+def _build(body: Json, state: World) -> build.Observed:
     uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
-    places = [place for place in world.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
-    known = [found for place in places if (found := world.cache.get(kinds.BUILD_KIND.id, *place))]
-    queue, repository = world.build_order, build.repository(body)
+    places = [place for place in state.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
+    builds = [other for place in places if (other := state.cache.get(kinds.BUILD_KIND.id, *place))]
+    queue, repository = state.build_order, build.repository(body)
     return build.Observed(
         body,
-        progress=world.builds.get(objects.path_of(body)),
-        asked=world.asked.get(uid, 0.0),
-        position=_position(uid, queue, asked=uid in world.asked),
-        siblings=[found for found in known if build.repository(found) == repository],
-        most_finished=world.config.gc.max_finished_builds,
+        progress=state.builds.get(objects.path_of(body)),
+        asked=state.asked.get(uid, 0.0),
+        position=_position(uid, queue, asked=uid in state.asked),
+        siblings=[other for other in builds if build.repository(other) == repository],
+        most_finished=state.config.gc.max_finished_builds,
     )
 
 
@@ -245,26 +245,26 @@ def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
     return 1 if asked else len(queue) + 1
 
 
-def _mapping(body: Json, world: World) -> domain_mapping.Observed:
-    cache, namespace, host = world.cache, body["metadata"]["namespace"], body["metadata"]["name"]
+def _mapping(body: Json, state: World) -> domain_mapping.Observed:
+    cache, namespace, host = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     ref = body["spec"]["ref"]
     kind = ROUTE if ref.get("kind") == "Route" else SERVICE
     others = (cache.get(kinds.DOMAIN_MAPPING.id, other, host) for other in cache.mappings_of_host(host) - {namespace})
     path = domain_mapping.path_of(namespace, host)
-    version, entry = world.routing.get(path, (0, None))
-    target_entry = world.routing.get(f"{namespace}/{ref.get('name', '')}")
+    version, entry = state.routing.get(path, (0, None))
+    target_entry = state.routing.get(f"{namespace}/{ref.get('name', '')}")
     return domain_mapping.Observed(
         body,
         rivals=[other for other in others if other is not None],
         claim=cache.get(kinds.CLUSTER_DOMAIN_CLAIM.id, "", host),
-        claims_itself=_claims_are_made(world),
-        unclaimable=_unclaimable(host, namespace, world),
+        claims_itself=_claims_are_made(state),
+        unclaimable=_unclaimable(host, namespace, state),
         target=cache.get(kind, namespace, ref.get("name", "")),
         target_entry=target_entry[1] if target_entry else None,
-        naming=world.naming,
+        naming=state.naming,
         programmed=entry,
-        followers=world.activators,
-        acknowledged=entry is not None and world.acknowledged.get(path) == version,
+        followers=state.activators,
+        acknowledged=entry is not None and state.acknowledged.get(path) == version,
     )
 
 
@@ -273,20 +273,20 @@ def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
     return domain_claim.Observed(body, mapping)
 
 
-def _claims_are_made(world: World) -> bool:
+def _claims_are_made(state: World) -> bool:
     """Whether DomainMappings get claims by themselves: as config-network says, else while there are no tenants."""
-    said = world.naming.network.autocreate_cluster_domain_claims
-    if said is not None:
-        return said
-    cluster_wide = [name for _, name in world.cache.names(kinds.CLUSTER_ROLE_BINDING.id)]
-    return not has_tenants(world.cache.names(kinds.ROLE_BINDING.id), cluster_wide)
+    configured = state.naming.network.autocreate_cluster_domain_claims
+    if configured is not None:
+        return configured
+    cluster_wide = [name for _, name in state.cache.names(kinds.CLUSTER_ROLE_BINDING.id)]
+    return not has_tenants(state.cache.names(kinds.ROLE_BINDING.id), cluster_wide)
 
 
-def _unclaimable(host: str, namespace: str, world: World) -> str:
-    naming = world.naming
+def _unclaimable(host: str, namespace: str, state: World) -> str:
+    naming = state.naming
     if host in naming.reserved:
         return "must not be a host of the platform"
-    namespaces = {name for _, name in world.cache.names(kinds.NAMESPACE.id)}
+    namespaces = {name for _, name in state.cache.names(kinds.NAMESPACE.id)}
     return host_rules.unclaimable(host, naming.domain, naming.network) or host_rules.names_of_namespace(
         host, namespace, namespaces
     )
@@ -310,5 +310,5 @@ def routing_key(path: str) -> Key:
 
 
 def _by_name(cache: Cache, resource: str, namespace: str, names: Iterable[str]) -> dict[str, Json]:
-    found = ((name, cache.get(resource, namespace, name)) for name in names)
-    return {name: body for name, body in found if body is not None}
+    bodies = ((name, cache.get(resource, namespace, name)) for name in names)
+    return {name: body for name, body in bodies if body is not None}

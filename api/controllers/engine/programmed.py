@@ -24,14 +24,14 @@ class Programmed(MutableMapping[str, Versioned]):
 
     def rival(self, path: str, host: str) -> Claim | None:
         """The best claim of a host by another entry than that of `path`; None when there is none."""
-        others = [found.claim for found in self._hosts.claims(host) if found.claim.path != path]
+        others = [claimed.claim for claimed in self._hosts.claims(host) if claimed.claim.path != path]
         return min(others, default=None)
 
     def contenders(self, path: str) -> set[str]:
         """Paths of the other entries that claim one of the hosts of `path`'s entry."""
         entry = self._entries.get(path)
         hosts = entry[1].hosts if entry is not None else ()
-        return {found.claim.path for host in hosts for found in self._hosts.claims(host)} - {path}
+        return {claimed.claim.path for host in hosts for claimed in self._hosts.claims(host)} - {path}
 
     def __getitem__(self, path: str) -> Versioned:
         return self._entries[path]

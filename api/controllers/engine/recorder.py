@@ -75,7 +75,7 @@ class Recorder:
         self._clock = clock
         self._waiting: deque[Emit] = deque()
         self._more = asyncio.Event()
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def emit(self, emit: Emit) -> None:
         """Take in an Event."""
@@ -90,7 +90,7 @@ class Recorder:
         try:
             listing = await self._store.list(kinds.EVENT.id)
             for body in sorted(listing.items, key=lambda item: str(item.get("lastTimestamp") or "")):
-                self._known[objects.key_of(kinds.EVENT.id, body)[1:]] = None
+                self._written[objects.key_of(kinds.EVENT.id, body)[1:]] = None
         except KnollError as error:
             log.warning("events cannot be listed", error=str(error))
         while True:
@@ -109,7 +109,7 @@ class Recorder:
         namespace = emit.about["metadata"].get("namespace") or "default"
         key = (namespace, name_of(emit))
         before: Json | None = None
-        if key in self._known:
+        if key in self._written:
             try:
                 before = await self._store.get(kinds.EVENT.id, *key)
             except NotFoundError:
@@ -123,10 +123,10 @@ class Recorder:
         except AlreadyExistsError:
             # Another leader wrote it: the next time it is counted.
             pass
-        self._known[key] = None
-        self._known.move_to_end(key)
-        while len(self._known) > MOST_KEPT:
-            oldest, _ = self._known.popitem(last=False)
+        self._written[key] = None
+        self._written.move_to_end(key)
+        while len(self._written) > MOST_KEPT:
+            oldest, _ = self._written.popitem(last=False)
             try:
                 await self._store.delete(kinds.EVENT.id, *oldest)
             except NotFoundError:

@@ -20,28 +20,28 @@ RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUI
 
 def keys(seen: Seen, cache: Cache) -> set[Key]:
     """The keys that a difference concerns, its own among them if its kind has a reconciler."""
-    found = {seen.key} if seen.key[0] in RECONCILED else set()
+    affected = {seen.key} if seen.key[0] in RECONCILED else set()
     for body in (seen.before, seen.after):
         if body is None:
             continue
-        found.update(_owner(seen.key, body))
+        affected.update(_owner(seen.key, body))
         match seen.key[0]:
             case kinds.CONFIGURATION.id:
-                found.update(_of_configuration(seen.key, body, cache))
+                affected.update(_of_configuration(seen.key, body, cache))
             case kinds.REVISION.id:
-                found.update(_of_revision(seen.key, body, cache))
+                affected.update(_of_revision(seen.key, body, cache))
             case kinds.ROUTE.id:
-                found.update(_of_route(seen.key, body, cache))
+                affected.update(_of_route(seen.key, body, cache))
             case kinds.SERVICE.id:
-                found.update(mappings_to(seen.key[1], seen.key[2], cache))
+                affected.update(mappings_to(seen.key[1], seen.key[2], cache))
             case kinds.DOMAIN_MAPPING.id | kinds.CLUSTER_DOMAIN_CLAIM.id:
-                found.update(_of_host(seen.key[2], cache))
+                affected.update(_of_host(seen.key[2], cache))
             case kinds.CORE_SERVICE.id if seen.after is None:
-                found.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
+                affected.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
     if seen.key[0] in _DECIDE_CLAIMS and (seen.before is None or seen.after is None):
         # A namespace gives names to hosts, and the first binding ends claims that make themselves: rare, and of all.
-        found.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
-    return found
+        affected.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
+    return affected
 
 
 _DECIDE_CLAIMS = frozenset({kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id})
@@ -108,9 +108,9 @@ def _of_revision(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
 
 def _of_route(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
     _, namespace, name = key
-    for _, what, target in named_by(body):
-        yield (CONFIGURATION if what == "configuration" else REVISION, namespace, target)
-        if what == "revision":
+    for _, kind, target in named_by(body):
+        yield (CONFIGURATION if kind == "configuration" else REVISION, namespace, target)
+        if kind == "revision":
             yield from _owner((REVISION, namespace, target), cache.get(REVISION, namespace, target) or _NOTHING)
         else:
             latest = objects.status(cache.get(CONFIGURATION, namespace, target) or {}).get("latestCreatedRevisionName")

@@ -74,7 +74,7 @@ def names(revision: str) -> list[tuple[Kind, str]]:
     ]
 
 
-def wanted(
+def desired_objects(
     stand: Stand, gateway: Gateway, before: Mapping[tuple[str, str], Json], now: float
 ) -> list[tuple[Kind, Json]]:
     """The objects as they should be.
@@ -119,9 +119,9 @@ def _object(kind: Kind, name: str, parts: Json, stand: Stand, before: Json | Non
         meta["annotations"] = annotations
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, **parts}
     if "status" in parts:
-        said = parts["status"]["conditions"]
-        found = pods.conditions(said, (before or {}).get("status") or {}, now)
-        body["status"] = {**parts["status"], "conditions": found}
+        facts = parts["status"]["conditions"]
+        conditions = pods.conditions(facts, (before or {}).get("status") or {}, now)
+        body["status"] = {**parts["status"], "conditions": conditions}
         if before is not None:
             body = objects.with_generation(before, body)
         body["status"]["observedGeneration"] = int(body["metadata"].get("generation") or 1)
@@ -225,8 +225,8 @@ def _autoscaler(stand: Stand) -> Json:
             "serviceName": stand.name,
             "metricsServiceName": child_name(stand.name, "-private"),
             "decisions": [
-                {"time": timestamp(one.at), "desiredScale": one.want, "message": one.why}
-                for one in (scale.changes if scale else ())
+                {"time": timestamp(change.at), "desiredScale": change.want, "message": change.why}
+                for change in (scale.changes if scale else ())
             ],
             "conditions": [
                 ("Active", active, reason),
@@ -241,8 +241,8 @@ def _autoscaler(stand: Stand) -> Json:
 def _horizontal(stand: Stand, usage: UsageStatus) -> Json:
     scale = stand.scale
     desired = scale.desired if scale else 0
-    known = usage.average is not None
-    reason = "ValidMetricFound" if known else "FailedGetResourceMetric" if usage.problem else "SucceededGetScale"
+    measured = usage.average is not None
+    reason = "ValidMetricFound" if measured else "FailedGetResourceMetric" if usage.problem else "SucceededGetScale"
     limited = bool(usage.most and desired >= usage.most) or desired <= usage.least
     why = "DesiredWithinRange" if not limited else "TooFewReplicas" if desired <= usage.least else "TooManyReplicas"
     return {
@@ -258,7 +258,7 @@ def _horizontal(stand: Stand, usage: UsageStatus) -> Json:
             "currentMetrics": [] if usage.average is None else [_metric(usage.metric, "current", usage.average)],
             "conditions": [
                 ("AbleToScale", True, "ReadyForNewScale"),
-                ("ScalingActive", known if known or usage.problem else None, reason),
+                ("ScalingActive", measured if measured or usage.problem else None, reason),
                 ("ScalingLimited", limited, why),
             ],
         },

@@ -23,12 +23,12 @@ class PodEvents:
 
         Of a Pod that this process did not create, an earlier leader has written what is there at the first look.
         """
-        counts = {(one.reason, one.message): one.count for one in row.events}
+        counts = {(event.reason, event.message): event.count for event in row.events}
         before = self._written.get((namespace, row.name), counts)
         self._written[namespace, row.name] = counts
         result = []
-        for one in row.events:
-            more = one.count - before.get((one.reason, one.message), 0)
+        for event in row.events:
+            more = event.count - before.get((event.reason, event.message), 0)
             if more > 0:
-                result.append(InstanceEvent(one.type, one.reason, one.message, more))
+                result.append(InstanceEvent(event.type, event.reason, event.message, more))
         return result

@@ -78,7 +78,7 @@ class Showing:
             for event in ready:
                 await event.wait()
             for key, status in self._scale.items():
-                self._scale_events.known(key, status, self._clock())
+                self._scale_events.mark_reported(key, status, self._clock())
             self._informers[kinds.POD.id].subscribe(self._pod_changed)
             for kind in knative_objects.KINDS:
                 self._informers[kind.id].subscribe(self._backing_changed, existing=False)
@@ -196,8 +196,8 @@ class Showing:
             elif before is not None:
                 await self._update(row, before, revision)
             elif revision is not None and name in ours and row.stage != "draining":
-                wanted = pods.pod(revision, row, None, self._clock())
-                created = await self._store.create(kinds.POD.id, objects.with_identity(wanted, row.created))
+                pod = pods.pod(revision, row, None, self._clock())
+                created = await self._store.create(kinds.POD.id, objects.with_identity(pod, row.created))
                 self._pod_events.begin(namespace, name)
                 self._tell(None, created, row)
                 self._tell_events(created, revision, row)
@@ -205,7 +205,7 @@ class Showing:
     def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
         """An Event where a Pod begins to wait for room, as Kubernetes' scheduler writes it."""
         if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
-            message = next((one.message for one in row.containers if one.message), "")
+            message = next((container.message for container in row.containers if container.message), "")
             self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
 
     def _tell_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
@@ -230,7 +230,7 @@ class Showing:
         """Its instance is gone: so is the Pod."""
         meta = pod["metadata"]
         if FINALIZER in (meta.get("finalizers") or ()):
-            finalizers = [one for one in meta["finalizers"] if one != FINALIZER]
+            finalizers = [finalizer for finalizer in meta["finalizers"] if finalizer != FINALIZER]
             await self._store.update(kinds.POD.id, objects.changed(pod, finalizers=finalizers), before=pod)
         if not objects.deleting(pod):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
@@ -244,13 +244,13 @@ class Showing:
         stand = Stand(revision, list(self._rows(key, uid).values()), scale)
         before = {}
         for kind, name in knative_objects.names(stand.name):
-            found = self._informers[kind.id].get(namespace, name)
-            if found is not None:
-                before[kind.id, name] = found
-        for kind, wanted in knative_objects.wanted(stand, self._gateway, before, self._clock()):
-            there = before.get((kind.id, wanted["metadata"]["name"]))
+            existing = self._informers[kind.id].get(namespace, name)
+            if existing is not None:
+                before[kind.id, name] = existing
+        for kind, desired in knative_objects.desired_objects(stand, self._gateway, before, self._clock()):
+            there = before.get((kind.id, desired["metadata"]["name"]))
             if there is None:
-                await self._store.create(kind.id, objects.with_identity(wanted, self._clock()))
-            elif objects.is_controlled_by(there, revision) and there != wanted:
+                await self._store.create(kind.id, objects.with_identity(desired, self._clock()))
+            elif objects.is_controlled_by(there, revision) and there != desired:
                 # One of an earlier Revision of this name goes by itself; then it is made again.
-                await self._store.update(kind.id, wanted, before=there)
+                await self._store.update(kind.id, desired, before=there)

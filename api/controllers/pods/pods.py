@@ -22,7 +22,7 @@ _NOT_INHERITED = (
     well_known.REVISION_PRESERVED, well_known.CREATOR,
 )  # fmt: skip
 
-Said = tuple[str, bool | None, str]
+ConditionFact = tuple[str, bool | None, str]
 """A condition: type, whether it holds (None: not known), and the reason."""
 
 
@@ -56,15 +56,18 @@ def labels(revision: Json) -> dict[str, str]:
 def serving_container(revision: Json) -> Json:
     """The container that takes the requests: the only one, or the one with a port."""
     containers: list[Json] = revision["spec"]["containers"]
-    return next((one for one in containers if one.get("ports")), containers[0])
+    return next((container for container in containers if container.get("ports")), containers[0])
 
 
 def pod_spec(revision: Json, row: InstanceRow | None = None) -> Json:
     """What an instance consists of, in a Pod's words."""
     spec = revision["spec"]
-    images = {one.name: one.image for one in row.containers} if row else {}
+    images = {container.name: container.image for container in row.containers} if row else {}
     shown: Json = {
-        "containers": [{**one, "image": images.get(one["name"], one["image"])} for one in spec["containers"]],
+        "containers": [
+            {**container, "image": images.get(container["name"], container["image"])}
+            for container in spec["containers"]
+        ],
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": spec.get("timeoutSeconds") or 300,
     }
@@ -94,11 +97,13 @@ def _annotations(revision: Json, row: InstanceRow) -> dict[str, str]:
 
 
 def _status(row: InstanceRow, before: Json, now: float) -> Json:
-    ready = row.stage in ("ready", "draining") and all(one.ready for one in row.containers)
-    started = row.stage == "stopped" or any(one.running or one.restarts or one.last for one in row.containers)
+    ready = row.stage in ("ready", "draining") and all(container.ready for container in row.containers)
+    started = row.stage == "stopped" or any(
+        container.running or container.restarts or container.last for container in row.containers
+    )
     unready = "" if ready else RESTING.get(row.stage, "ContainersNotReady")
-    waits = next((one for one in row.containers if one.reason == UNSCHEDULABLE), None)
-    said: Sequence[Said] = (
+    waits = next((container for container in row.containers if container.reason == UNSCHEDULABLE), None)
+    facts: Sequence[ConditionFact] = (
         ("PodScheduled", bool(row.address), "" if row.address else UNSCHEDULABLE if waits else "SchedulingPending"),
         ("Initialized", started, "" if started else "ContainersNotInitialized"),
         ("ContainersReady", ready, unready),
@@ -107,32 +112,34 @@ def _status(row: InstanceRow, before: Json, now: float) -> Json:
     status: Json = {
         "phase": "Running" if started else "Pending",
         "startTime": timestamp(row.created),
-        "conditions": conditions(said, before, now),
-        "containerStatuses": [_container(one, row) for one in row.containers],
+        "conditions": conditions(facts, before, now),
+        "containerStatuses": [_container(container, row) for container in row.containers],
     }
     if row.address:
         status |= {"podIP": row.address, "podIPs": [{"ip": row.address}]}
     return status
 
 
-def _container(one: ContainerRow, row: InstanceRow) -> Json:
+def _container(container: ContainerRow, row: InstanceRow) -> Json:
     last: Json = {}
-    if one.last:
-        end = one.last
+    if container.last:
+        end = container.last
         last = {"terminated": {"exitCode": end.exit_code, "reason": end.reason, "finishedAt": timestamp(end.at)}}
-    if one.running:
-        state: Json = {"running": {"startedAt": timestamp(one.started or row.created)}}
-    elif one.last and one.reason == one.last.reason:
+    if container.running:
+        state: Json = {"running": {"startedAt": timestamp(container.started or row.created)}}
+    elif container.last and container.reason == container.last.reason:
         state = last
     else:
-        state = {"waiting": {"reason": one.reason, **({"message": one.message} if one.message else {})}}
+        state = {
+            "waiting": {"reason": container.reason, **({"message": container.message} if container.message else {})}
+        }
     return {
-        "name": one.name,
-        "image": one.image,
-        "imageID": one.image,
-        "ready": one.ready,
-        "started": one.running,
-        "restartCount": one.restarts,
+        "name": container.name,
+        "image": container.image,
+        "imageID": container.image,
+        "ready": container.ready,
+        "started": container.running,
+        "restartCount": container.restarts,
         "state": state,
         "lastState": last,
     }
@@ -140,15 +147,17 @@ def _container(one: ContainerRow, row: InstanceRow) -> Json:
 
 def waits_for_room(pod: Json) -> bool:
     """Whether the machine has not what a Pod requests."""
-    told = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "PodScheduled" and one.get("reason") == UNSCHEDULABLE for one in told)
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(
+        condition["type"] == "PodScheduled" and condition.get("reason") == UNSCHEDULABLE for condition in conditions
+    )
 
 
-def conditions(said: Sequence[Said], before: Json, now: float) -> list[Json]:
+def conditions(facts: Sequence[ConditionFact], before: Json, now: float) -> list[Json]:
     """Conditions as they stand in a status; those that hold as before keep their time."""
-    old = {one["type"]: one for one in before.get("conditions") or ()}
+    old = {condition["type"]: condition for condition in before.get("conditions") or ()}
     result = []
-    for type_, holds, reason in said:
+    for type_, holds, reason in facts:
         status = "Unknown" if holds is None else str(holds)
         was = old.get(type_, {})
         since = was["lastTransitionTime"] if was.get("status") == status else timestamp(now)

@@ -26,8 +26,9 @@ WAITS = "FailedCreate"
 def of_pod(pod: Json) -> quota.Amounts:
     """What a Pod counts for: nothing while it rests, or waits for a quota."""
     status = pod.get("status", {})
-    reasons = {one.get("reason") for one in status.get("conditions") or ()}
-    waiting = {one.get("state", {}).get("waiting", {}).get("reason") for one in status.get("containerStatuses") or ()}
+    reasons = {condition.get("reason") for condition in status.get("conditions") or ()}
+    states = [container.get("state", {}) for container in status.get("containerStatuses") or ()]
+    waiting = {state.get("waiting", {}).get("reason") for state in states}
     if WAITS in waiting or not reasons.isdisjoint(RESTING.values()):
         return {}
     return quota.of_pod(pod["spec"])
@@ -65,27 +66,27 @@ class QuotaUse:
             self._wake.set()
 
     async def _count(self, namespace: str) -> None:
-        found = self._informers[kinds.RESOURCE_QUOTA.id].list(namespace)
-        bounded = {quota.resource(name) for one in found for name in quota.hard(one)}
+        quotas = self._informers[kinds.RESOURCE_QUOTA.id].list(namespace)
+        bounded = {quota.resource(name) for body in quotas for name in quota.hard(body)}
         used = self._used(namespace, bounded)
-        for one in found:
-            status = {"hard": dict(quota.hard(one)), "used": quota.used(one, used)}
-            if one.get("status") != status:
-                await self._write({**one, "status": status})
+        for body in quotas:
+            status = {"hard": dict(quota.hard(body)), "used": quota.used(body, used)}
+            if body.get("status") != status:
+                await self._write({**body, "status": status})
 
     def _used(self, namespace: str, bounded: set[str]) -> dict[str, Fraction]:
         """What is used of what anybody bounds."""
-        found: list[quota.Amounts] = []
+        amounts: list[quota.Amounts] = []
         if bounded.intersection(("pods", *quota.COMPUTE)):
-            found += [of_pod(pod) for pod in self._informers[kinds.POD.id].list(namespace)]
+            amounts += [of_pod(pod) for pod in self._informers[kinds.POD.id].list(namespace)]
         for kind in self._counted:
             if f"count/{kind.id}" in bounded:
-                found.append({f"count/{kind.id}": Fraction(len(self._informers[kind.id].keys(namespace)))})
+                amounts.append({f"count/{kind.id}": Fraction(len(self._informers[kind.id].keys(namespace)))})
         if "requests.storage" in bounded:
             claims = self._informers[kinds.VOLUME_CLAIM.id].list(namespace)
             storage = [quota.of_object(kinds.VOLUME_CLAIM.id, claim)["requests.storage"] for claim in claims]
-            found.append({"requests.storage": sum(storage, Fraction(0))})
-        return quota.total(found)
+            amounts.append({"requests.storage": sum(storage, Fraction(0))})
+        return quota.total(amounts)
 
     async def _write(self, body: Json) -> None:
         try:

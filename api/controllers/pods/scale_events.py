@@ -11,7 +11,7 @@ REFILL_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class _Told:
+class _Reported:
     uid: str
     last: Change | None
     tokens: float
@@ -24,14 +24,14 @@ class ScaleEvents:
     """What was told of each Revision's scale."""
 
     def __init__(self) -> None:
-        self._told: dict[str, _Told] = {}
+        self._reported: dict[str, _Reported] = {}
 
-    def known(self, key: str, status: ScaleStatus, now: float) -> None:
+    def mark_reported(self, key: str, status: ScaleStatus, now: float) -> None:
         """Take what a Revision's scale is as told already."""
-        self._told[key] = _Told(status.uid, _last(status), BURST, now)
+        self._reported[key] = _Reported(status.uid, _last(status), BURST, now)
 
     def forget(self, key: str) -> None:
-        self._told.pop(key, None)
+        self._reported.pop(key, None)
 
     def news(self, key: str, status: ScaleStatus, now: float) -> str | None:
         """What to tell of a Revision's newest change; None when there is none, or too many were told lately.
@@ -40,27 +40,29 @@ class ScaleEvents:
             key: `namespace/name` of the Revision.
             now: seconds, on a clock that never goes back.
         """
-        told = self._told.get(key)
-        if told is None or told.uid != status.uid:
+        reported = self._reported.get(key)
+        if reported is None or reported.uid != status.uid:
             # The first change of a new Revision is its initial scale, which its conditions tell.
-            told = self._told[key] = _Told(status.uid, status.changes[0] if status.changes else None, BURST, now)
+            reported = self._reported[key] = _Reported(
+                status.uid, status.changes[0] if status.changes else None, BURST, now
+            )
         newest = _last(status)
-        if newest is None or newest == told.last:
+        if newest is None or newest == reported.last:
             return None
-        if told.last is None:
-            told.last = newest
+        if reported.last is None:
+            reported.last = newest
             return None
-        before, told.last = told.last, newest
-        told.tokens = min(BURST, told.tokens + max(0.0, now - told.at) / REFILL_SECONDS)
-        told.at = now
+        before, reported.last = reported.last, newest
+        reported.tokens = min(BURST, reported.tokens + max(0.0, now - reported.at) / REFILL_SECONDS)
+        reported.at = now
         if newest.want == before.want:
             return None
-        if told.tokens < 1:
-            told.silent += 1
+        if reported.tokens < 1:
+            reported.silent += 1
             return None
-        told.tokens -= 1
-        more = f" ({told.silent} changes before it are not told)" if told.silent else ""
-        told.silent = 0
+        reported.tokens -= 1
+        more = f" ({reported.silent} changes before it are not told)" if reported.silent else ""
+        reported.silent = 0
         return f"From {before.want} to {newest.want} instances: {newest.why}{more}"
 
 

@@ -165,6 +165,6 @@ def _events(before: Json, after: Json) -> list[Action]:
     if now_is == TRUE and was != TRUE:
         return [Emit(before, "Normal", "RevisionReady", "The initial scale was reached: the Revision is ready")]
     if now_is == FALSE and was != FALSE:
-        found = objects.condition(after) or {}
-        return [Emit(before, "Warning", found.get("reason", "Failed"), found.get("message", ""))]
+        condition = objects.condition(after) or {}
+        return [Emit(before, "Warning", condition.get("reason", "Failed"), condition.get("message", ""))]
     return []

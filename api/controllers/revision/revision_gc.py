@@ -23,18 +23,20 @@ def superfluous(
 
     Source: Knative Serving, pkg/reconciler/gc, `collect`.
     """
-    idle = sorted((found for found in revisions if not _is_kept(found, configuration)), key=_last_active)
+    idle = sorted((revision for revision in revisions if not _is_kept(revision, configuration)), key=_last_active)
     spare = len(idle) - config.min_non_active_revisions
     if spare <= 0:
         return [], None
-    due = {found["metadata"]["name"]: _stale_at(found, config) for found in idle}
-    stale = [found for found in idle if _at(due, found) is not None and (_at(due, found) or 0.0) <= now][:spare]
-    gone = {found["metadata"]["name"] for found in stale}
-    left = [found for found in idle if found["metadata"]["name"] not in gone]
+    due = {revision["metadata"]["name"]: _stale_at(revision, config) for revision in idle}
+    stale = [revision for revision in idle if _at(due, revision) is not None and (_at(due, revision) or 0.0) <= now][
+        :spare
+    ]
+    gone = {revision["metadata"]["name"] for revision in stale}
+    left = [revision for revision in idle if revision["metadata"]["name"] not in gone]
     most = config.max_non_active_revisions
     extra = left[: len(left) - most] if most is not None and len(left) > most else []
     left = left[len(extra) :]
-    later = [at for found in left if (at := _at(due, found)) is not None and at > now]
+    later = [at for revision in left if (at := _at(due, revision)) is not None and at > now]
     wait = min(later) - now if later and len(left) > config.min_non_active_revisions else None
     return [*stale, *extra], wait
 

@@ -54,30 +54,30 @@ def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) 
     route_labels = {key: value for key, value in objects.labels(route).items() if key != well_known.VISIBILITY}
     route_labels[well_known.ROUTE] = route["metadata"]["name"]
     for name in wanted_names(route, naming):
-        found = existing.get(name)
-        if found is None:
+        core_service = existing.get(name)
+        if core_service is None:
             body = objects.make(
                 kinds.CORE_SERVICE, kinds.ROUTE, route, name,
                 labels=route_labels, annotations=dict(objects.annotations(route)), spec=_SPEC,
             )  # fmt: skip
             actions.append(Create(kinds.CORE_SERVICE.id, body))
-        elif objects.is_controlled_by(found, route):
+        elif objects.is_controlled_by(core_service, route):
             after = objects.changed(
-                found,
-                new_labels={**objects.labels(found), **route_labels},
-                new_annotations={**objects.annotations(found), **objects.annotations(route)},
+                core_service,
+                new_labels={**objects.labels(core_service), **route_labels},
+                new_annotations={**objects.annotations(core_service), **objects.annotations(route)},
             )
-            actions += objects.write(kinds.CORE_SERVICE.id, found, after)
+            actions += objects.write(kinds.CORE_SERVICE.id, core_service, after)
     return actions
 
 
 def superfluous(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
     """Remove those of tags that are gone."""
-    wanted = wanted_names(route, naming)
+    needed_names = wanted_names(route, naming)
     return [
-        Delete(kinds.CORE_SERVICE.id, found["metadata"]["namespace"], name, found["metadata"]["uid"])
-        for name, found in existing.items()
-        if name not in wanted and objects.is_controlled_by(found, route)
+        Delete(kinds.CORE_SERVICE.id, core_service["metadata"]["namespace"], name, core_service["metadata"]["uid"])
+        for name, core_service in existing.items()
+        if name not in needed_names and objects.is_controlled_by(core_service, route)
     ]
 
 

@@ -24,7 +24,7 @@ class Standing:
     """Its max-scale; 0 is no limit."""
 
 
-def wanted(newest: str, sharers: Iterable[str], share: float, standings: Mapping[str, Standing]) -> int:
+def instances_needed(newest: str, sharers: Iterable[str], share: float, standings: Mapping[str, Standing]) -> int:
     """Instances that a Revision needs for its share of the load there is now.
 
     Args:

@@ -54,12 +54,12 @@ def judged(
         verdicts: by name of the Revision, why the autoscaler finds it worse than the one before.
         now: epoch seconds.
     """
-    known = {(one.configuration, one.tag): one for one in watches_of(route)}
+    previous = {(trial.configuration, trial.tag): trial for trial in watches_of(route)}
     result: list[Target] = []
     watches: list[Watch] = []
     fallen: list[Watch] = []
     for target in targets:
-        watch = _watch(target, known.get((target.configuration, target.tag)), route, revisions, now)
+        watch = _watch(target, previous.get((target.configuration, target.tag)), route, revisions, now)
         if watch and not watch.why and verdicts.get(target.revision):
             watch = msgspec.structs.replace(watch, why=verdicts[target.revision], until=0.0)
             fallen.append(watch)
@@ -90,22 +90,24 @@ def policy_of(revision: Json | None) -> RollbackPolicy | None:
         return None  # validation let none of them in
 
 
-def _watch(target: Target, known: Watch | None, route: Json, revisions: Mapping[str, Json], now: float) -> Watch | None:
+def _watch(
+    target: Target, previous: Watch | None, route: Json, revisions: Mapping[str, Json], now: float
+) -> Watch | None:
     if not target.latest:
         return None
     newest, policy = target.revision, policy_of(revisions.get(target.revision))
     shown = _shown(route, target)
-    if known and known.revision == newest:
-        if policy is None or known.good not in revisions or not is_servable(revisions[known.good]):
+    if previous and previous.revision == newest:
+        if policy is None or previous.good not in revisions or not is_servable(revisions[previous.good]):
             return None
-        if known.why or not known.until:
-            done = not known.why and shown == [newest]
-            return msgspec.structs.replace(known, until=now + policy.window_seconds) if done else known
-        return known if now < known.until else None
+        if previous.why or not previous.until:
+            done = not previous.why and shown == [newest]
+            return msgspec.structs.replace(previous, until=now + policy.window_seconds) if done else previous
+        return previous if now < previous.until else None
     # What was itself on trial, or fell, is not what to go back to.
-    unproven = known.revision if known else ""
+    unproven = previous.revision if previous else ""
     others = [name for name in reversed(shown) if name not in (newest, unproven)]
-    good = next((name for name in [known.good if known else "", *others, unproven] if name), "")
+    good = next((name for name in [previous.good if previous else "", *others, unproven] if name), "")
     if policy is None or newest in shown or good in ("", newest):
         return None
     if good not in revisions or not is_servable(revisions[good]):

@@ -96,10 +96,10 @@ def advance(
         shares, clock = [(target.revision, target.percent)], None
         if target.latest and not target.at_once:
             before = _adjusted(_shown(route, target, revisions), target.percent)
-            known = clocks.get((target.configuration, target.tag))
+            previous = clocks.get((target.configuration, target.tag))
             if duration > 0:
-                shares, clock = _stepped(target, before, known, duration, acknowledged, now)
-            shares, clock = _held(target, before, shares, known, clock, standings, now)
+                shares, clock = _stepped(target, before, previous, duration, acknowledged, now)
+            shares, clock = _held(target, before, shares, previous, clock, standings, now)
         result += [replace(target, revision=revision, percent=percent) for revision, percent in shares]
         if clock:
             running.append(clock)
@@ -125,7 +125,7 @@ def written(clocks: Sequence[Clock]) -> str:
 
 
 def _stepped(
-    target: Target, before: Shares, known: Clock | None, duration: float, acknowledged: bool, now: float
+    target: Target, before: Shares, previous: Clock | None, duration: float, acknowledged: bool, now: float
 ) -> tuple[Shares, Clock | None]:
     newest, total = target.revision, target.percent
     whole = [(newest, total)]
@@ -135,27 +135,27 @@ def _stepped(
         return whole, None
     if names[-1] != newest:
         return _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now)
-    if known is None or known.revision != newest:
+    if previous is None or previous.revision != newest:
         return before, Clock(target.configuration, newest, target.tag, start=now)
     if not acknowledged:
-        return before, known
-    if not known.next_step:
-        steps = max(1, min(int(duration / max(now - known.start, SHORTEST_STEP)), total - 1))
+        return before, previous
+    if not previous.next_step:
+        steps = max(1, min(int(duration / max(now - previous.start, SHORTEST_STEP)), total - 1))
         size = -(-(total - 1) // steps)
-        return before, _set(known, now + duration / steps, duration / steps, size)
-    if now < known.next_step:
-        return before, known
-    shares = _shifted(before, known.step_percent)
+        return before, _set(previous, now + duration / steps, duration / steps, size)
+    if now < previous.next_step:
+        return before, previous
+    shares = _shifted(before, previous.step_percent)
     if len(shares) == 1:
         return whole, None
-    return shares, _set(known, now + known.step_seconds, known.step_seconds, known.step_percent)
+    return shares, _set(previous, now + previous.step_seconds, previous.step_seconds, previous.step_percent)
 
 
 def _held(
     target: Target,
     before: Shares,
     after: Shares,
-    known: Clock | None,
+    previous: Clock | None,
     clock: Clock | None,
     standings: Mapping[str, Standing],
     now: float,
@@ -170,19 +170,19 @@ def _held(
     if not before or newest in names[:-1]:
         return after, clock
     grows = share > dict(before).get(newest, 0)
-    known = known if known and known.revision == newest else None
+    previous = previous if previous and previous.revision == newest else None
     if grows:
-        want = readiness.wanted(newest, names, share / target.percent, standings)
+        want = readiness.instances_needed(newest, names, share / target.percent, standings)
         ready = standings[newest].ready if newest in standings else 0
-        since = (known.waits_since if known else 0.0) or now
+        since = (previous.waits_since if previous else 0.0) or now
         if ready < want and now - since < readiness.WAIT_SECONDS:
-            waiting = known or Clock(target.configuration, newest, target.tag, start=now)
+            waiting = previous or Clock(target.configuration, newest, target.tag, start=now)
             return before, msgspec.structs.replace(waiting, wants=want, waits_since=since)
     if clock is None:
         return after, None
     # What the next share wants starts now, so that it is there when its time has come.
     coming = min(share + max(clock.step_percent, 1), target.percent)
-    wants = readiness.wanted(newest, names, coming / target.percent, standings)
+    wants = readiness.instances_needed(newest, names, coming / target.percent, standings)
     return after, msgspec.structs.replace(clock, wants=wants, waits_since=0.0)
 
 

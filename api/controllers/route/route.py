@@ -106,8 +106,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
         progress, entry = _progress(observed, assignment, local_tags, now)
         targets = progress.targets
-        waits = [one for one in (progress.requeue_after, trial.requeue_after) if one is not None]
-        requeue_after = min(waits, default=None)
+        delays = [delay for delay in (progress.requeue_after, trial.requeue_after) if delay is not None]
+        requeue_after = min(delays, default=None)
         after_status += _fallen(route, trial.fallen)
         after_status += placeholder_services.superfluous(route, naming, observed.core_services)
         if conflict := _conflict(observed, entry):
@@ -155,11 +155,11 @@ def _progress(
     route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
 
     def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
-        found = rollout.advance(
+        advanced = rollout.advance(
             assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.standings
         )
-        entry = traffic.entry_of(found.targets, route, observed.revisions, observed.naming, local_tags)
-        return found, msgspec.structs.replace(entry, since=_since(observed, entry, now))
+        entry = traffic.entry_of(advanced.targets, route, observed.revisions, observed.naming, local_tags)
+        return advanced, msgspec.structs.replace(entry, since=_since(observed, entry, now))
 
     progress, entry = at(acknowledged=False)
     if progress.clocks and observed.acknowledged and entry == observed.programmed:
@@ -196,14 +196,16 @@ _CONFLICT = "Ingress rejected as its domain conflicts with another ingress"
 
 def _rolled_back(watches: Sequence[Watch]) -> Verdict | None:
     """What is served is not what was asked for last, and stays so: who waits for the newest Revision is to know."""
-    found = [f"Traffic went back from {one.revision} to {one.good}: {one.why}." for one in watches if one.why]
-    return Verdict(FALSE, "RolledBack", " ".join(found)) if found else None
+    sentences = [
+        f"Traffic went back from {trial.revision} to {trial.good}: {trial.why}." for trial in watches if trial.why
+    ]
+    return Verdict(FALSE, "RolledBack", " ".join(sentences)) if sentences else None
 
 
 def _fallen(route: Json, fallen: Sequence[Watch]) -> list[Action]:
     return [
-        Emit(route, "Warning", "RolledBack", f"Traffic goes back from {one.revision} to {one.good}: {one.why}")
-        for one in fallen
+        Emit(route, "Warning", "RolledBack", f"Traffic goes back from {trial.revision} to {trial.good}: {trial.why}")
+        for trial in fallen
     ]
 
 
@@ -211,8 +213,8 @@ def _rolling_out(progress: Progress) -> Verdict:
     waiting = [clock for clock in progress.clocks if clock.waits_since]
     if not waiting:
         return _ROLLING_OUT
-    found = [f"{one.revision} gets its share when {one.wants} of its instances are ready." for one in waiting]
-    return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(found))
+    sentences = [f"{clock.revision} gets its share when {clock.wants} of its instances are ready." for clock in waiting]
+    return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(sentences))
 
 
 def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:

@@ -27,23 +27,23 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
     # A Route that is still on its way keeps what it had: its old traffic is served until the new one is.
     naming |= {gone for gone in present - naming if gone in routes and not _settled(routes[gone])}
     state = objects.labels(revision).get(well_known.ROUTING_STATE, "")
-    wanted = (
+    desired_state = (
         well_known.ACTIVE
         if naming
         else (state if state in (well_known.PENDING, well_known.RESERVE) else well_known.RESERVE)
     )
     rolled_out = _rollout(name, [routes[naming_it] for naming_it in sorted(naming) if naming_it in routes])
     there = {key: value for key, value in objects.annotations(revision).items() if key in well_known.OF_ROLLOUT}
-    if present == naming and state == wanted and rolled_out == there:
+    if present == naming and state == desired_state and rolled_out == there:
         return revision
     new_annotations = {key: value for key, value in objects.annotations(revision).items() if key not in there}
     new_annotations.update(rolled_out)
     new_annotations.pop(well_known.ROUTES, None)
     if naming:
         new_annotations[well_known.ROUTES] = objects.routes_text(naming)
-    if state != wanted:
+    if state != desired_state:
         new_annotations[well_known.ROUTING_STATE_MODIFIED] = timestamp(now)
-    new_labels = {**objects.labels(revision), well_known.ROUTING_STATE: wanted}
+    new_labels = {**objects.labels(revision), well_known.ROUTING_STATE: desired_state}
     return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
 
 
@@ -51,9 +51,11 @@ def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
     """What Routes that roll a Revision out want of its autoscaler."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
     most = max((clock.wants for clock in clocks), default=0)
-    watches = [one for route in routes for one in rollback.watches_of(route) if one.revision == name and not one.why]
-    found = {well_known.ROLLOUT_SCALE: str(most)} if most else {}
-    return found | ({well_known.ROLLOUT_FROM: watches[0].good} if watches else {})
+    watches = [
+        trial for route in routes for trial in rollback.watches_of(route) if trial.revision == name and not trial.why
+    ]
+    rollout_annotations = {well_known.ROLLOUT_SCALE: str(most)} if most else {}
+    return rollout_annotations | ({well_known.ROLLOUT_FROM: watches[0].good} if watches else {})
 
 
 def is_named(route: Json, revision: str, configuration: Json | None) -> bool:

@@ -49,21 +49,21 @@ def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[s
         configurations, revisions: by name, what the targets name as far as it exists; with the latest ready Revision
             of each Configuration.
     """
-    found: list[Target] = []
+    resolved: list[Target] = []
     problems: list[Verdict] = []
     for target in route["spec"].get("traffic") or ():
         result = _resolved(route, target, configurations, revisions)
         if isinstance(result, Target):
-            found.append(result)
+            resolved.append(result)
         else:
             problems.append(result)
-    total = sum(target.percent for target in found)
+    total = sum(target.percent for target in resolved)
     if not problems and total != 100:
         problems.append(Verdict(FALSE, "InvalidTraffic", f"The percents of the targets sum to {total}, not to 100."))
     if problems:
         failures = [problem for problem in problems if problem.status == FALSE]
         return Assignment((), (failures or problems)[0])
-    return Assignment(merged(found), YES)
+    return Assignment(merged(resolved), YES)
 
 
 def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -71,8 +71,8 @@ def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
     result: dict[tuple[str, str, bool], Target] = {}
     for target in targets:
         same = (target.tag, target.revision, target.latest)
-        known = result.get(same)
-        result[same] = replace(known, percent=known.percent + target.percent) if known else target
+        earlier = result.get(same)
+        result[same] = replace(earlier, percent=earlier.percent + target.percent) if earlier else target
     return tuple(result.values())
 
 

@@ -83,7 +83,7 @@ def new_revision(configuration: Json, now: float) -> Json:
     meta, template = configuration["metadata"], configuration["spec"]["template"]
     template_meta = template.get("metadata") or {}
     routes = objects.routes_named(configuration)
-    wanted_labels = {
+    new_labels = {
         **(template_meta.get("labels") or {}),
         well_known.CONFIGURATION: meta["name"],
         well_known.CONFIGURATION_GENERATION: str(objects.generation(configuration)),
@@ -92,31 +92,31 @@ def new_revision(configuration: Json, now: float) -> Json:
     }
     for name in (well_known.SERVICE, well_known.SERVICE_UID):
         if name in objects.labels(configuration):
-            wanted_labels[name] = objects.labels(configuration)[name]
-    wanted_annotations = {
+            new_labels[name] = objects.labels(configuration)[name]
+    new_annotations = {
         **(template_meta.get("annotations") or {}), well_known.ROUTING_STATE_MODIFIED: timestamp(now)
     }  # fmt: skip
     modifier = objects.annotations(configuration).get(well_known.LAST_MODIFIER)
     if modifier:
-        wanted_annotations[well_known.CREATOR] = modifier
+        new_annotations[well_known.CREATOR] = modifier
     if routes:
-        wanted_annotations[well_known.ROUTES] = objects.routes_text(routes)
+        new_annotations[well_known.ROUTES] = objects.routes_text(routes)
     return objects.make(
         kinds.REVISION, kinds.CONFIGURATION, configuration, revision_name(configuration),
-        labels=wanted_labels, annotations=wanted_annotations, spec=template["spec"],
+        labels=new_labels, annotations=new_annotations, spec=template["spec"],
     )  # fmt: skip
 
 
 def labelled(configuration: Json, routes: frozenset[str]) -> Json:
     """The Configuration with the annotation that names the Routes which name it."""
     owner = objects.controller_of(configuration)
-    wanted = set(routes)
+    route_names = set(routes)
     if owner and owner.get("kind") == "Service":
         # Its Service's Route has that name too and may not exist yet.
-        wanted.add(owner["name"])
+        route_names.add(owner["name"])
     present = dict(objects.annotations(configuration))
-    if wanted:
-        present[well_known.ROUTES] = objects.routes_text(wanted)
+    if route_names:
+        present[well_known.ROUTES] = objects.routes_text(route_names)
     else:
         present.pop(well_known.ROUTES, None)
     if present == objects.annotations(configuration):
@@ -147,8 +147,8 @@ def _taken_up(configuration: Json, latest: Json) -> list[Action]:
     current = str(objects.generation(configuration))
     if objects.labels(latest).get(well_known.CONFIGURATION_GENERATION) == current:
         return []
-    wanted = {**objects.labels(latest), well_known.CONFIGURATION_GENERATION: current}
-    return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=wanted))
+    new_labels = {**objects.labels(latest), well_known.CONFIGURATION_GENERATION: current}
+    return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=new_labels))
 
 
 def _latest_ready(observed: Observed, latest: Json) -> str:
@@ -180,12 +180,12 @@ def _verdict(latest: Json, ready: str) -> Verdict:
     name = latest["metadata"]["name"]
     if name == ready:
         return YES
-    found = objects.condition(latest)
-    if found is not None and found["status"] == FALSE:
-        return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {found.get("message", "")}')
-    if found is not None and found.get("message") and found.get("reason") not in _COMING_UP:
+    condition = objects.condition(latest)
+    if condition is not None and condition["status"] == FALSE:
+        return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {condition.get("message", "")}')
+    if condition is not None and condition.get("message") and condition.get("reason") not in _COMING_UP:
         # What keeps it from coming up is shown at once, not when its progress deadline is over.
-        return Verdict(UNKNOWN, found["reason"], f'Revision "{name}" is not ready yet: {found["message"]}')
+        return Verdict(UNKNOWN, condition["reason"], f'Revision "{name}" is not ready yet: {condition["message"]}')
     return Verdict(UNKNOWN)
 
 

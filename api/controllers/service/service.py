@@ -85,24 +85,24 @@ def desired_configuration(service: Json, existing: Json | None = None) -> Json:
     """The Configuration of a Service; made from `existing` when there is one."""
     name, uid = service["metadata"]["name"], service["metadata"]["uid"]
     routes = {name, *(objects.routes_named(existing) if existing else ())}
-    wanted_labels = {**objects.labels(service), well_known.SERVICE: name, well_known.SERVICE_UID: uid}
-    wanted_annotations = {
+    new_labels = {**objects.labels(service), well_known.SERVICE: name, well_known.SERVICE_UID: uid}
+    new_annotations = {
         **_without(objects.annotations(service), _NOT_TO_CONFIGURATION), well_known.ROUTES: objects.routes_text(routes)
     }  # fmt: skip
     spec = {"template": service["spec"]["template"]}
     if existing:
-        return objects.changed(existing, new_labels=wanted_labels, new_annotations=wanted_annotations, spec=spec)
+        return objects.changed(existing, new_labels=new_labels, new_annotations=new_annotations, spec=spec)
     return objects.make(
         kinds.CONFIGURATION, kinds.SERVICE, service, name,
-        labels=wanted_labels, annotations=wanted_annotations, spec=spec,
+        labels=new_labels, annotations=new_annotations, spec=spec,
     )  # fmt: skip
 
 
 def desired_route(service: Json, existing: Json | None = None) -> Json:
     """The Route of a Service; made from `existing` when there is one."""
     name = service["metadata"]["name"]
-    wanted_labels = {**objects.labels(service), well_known.SERVICE: name}
-    wanted_annotations = _without(objects.annotations(service), _NOT_TO_ROUTE)
+    new_labels = {**objects.labels(service), well_known.SERVICE: name}
+    new_annotations = _without(objects.annotations(service), _NOT_TO_ROUTE)
     targets = service["spec"].get("traffic") or [{"latestRevision": True, "percent": 100}]
     spec = {
         "traffic": [
@@ -110,10 +110,10 @@ def desired_route(service: Json, existing: Json | None = None) -> Json:
         ]
     }
     if existing:
-        return objects.changed(existing, new_labels=wanted_labels, new_annotations=wanted_annotations, spec=spec)
+        return objects.changed(existing, new_labels=new_labels, new_annotations=new_annotations, spec=spec)
     return objects.make(
         kinds.ROUTE, kinds.SERVICE, service, name,
-        labels=wanted_labels, annotations=wanted_annotations, finalizers=[well_known.ROUTE_FINALIZER], spec=spec,
+        labels=new_labels, annotations=new_annotations, finalizers=[well_known.ROUTE_FINALIZER], spec=spec,
     )  # fmt: skip
 
 
@@ -126,15 +126,15 @@ def _configuration(observed: Observed, status: Json, actions: list[Action]) -> V
         return _OUT_OF_DATE_CONFIGURATION
     if not objects.is_controlled_by(existing, service):
         return _not_owned("Configuration", service)
-    wanted = desired_configuration(service, existing)
-    actions += objects.write(kinds.CONFIGURATION.id, existing, wanted)
-    if wanted["spec"] != existing["spec"] or not objects.observed(existing):
+    desired = desired_configuration(service, existing)
+    actions += objects.write(kinds.CONFIGURATION.id, existing, desired)
+    if desired["spec"] != existing["spec"] or not objects.observed(existing):
         return _OUT_OF_DATE_CONFIGURATION
-    found = objects.status(existing)
+    current = objects.status(existing)
     for name in ("latestCreatedRevisionName", "latestReadyRevisionName"):
         status.pop(name, None)
-        if name in found:
-            status[name] = found[name]
+        if name in current:
+            status[name] = current[name]
     return conditions.verdict_of(existing)
 
 
@@ -157,15 +157,15 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
     if byo and serialized:
         # Traffic to a Revision named by the user may only move once the Configuration said that the name is its own.
         return _OUT_OF_DATE_ROUTE
-    wanted = desired_route(service, existing)
-    actions += objects.write(kinds.ROUTE.id, existing, wanted)
-    if wanted["spec"] != existing["spec"] or not objects.observed(existing):
+    desired = desired_route(service, existing)
+    actions += objects.write(kinds.ROUTE.id, existing, desired)
+    if desired["spec"] != existing["spec"] or not objects.observed(existing):
         return _OUT_OF_DATE_ROUTE
-    found = objects.status(existing)
+    current = objects.status(existing)
     for name in ("url", "address", "traffic"):
         status.pop(name, None)
-        if name in found:
-            status[name] = found[name]
+        if name in current:
+            status[name] = current[name]
     verdict = conditions.verdict_of(existing)
     if verdict.status == TRUE and not _migrated(existing, configuration):
         return Verdict(UNKNOWN, "TrafficNotMigrated", "Traffic has not moved to the latest Revision yet.")
@@ -199,7 +199,7 @@ def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
 def _migrated(route: Json, configuration: Json | None) -> bool:
     """Whether the Route's status says what its spec wants now."""
     ready = objects.status(configuration or {}).get("latestReadyRevisionName")
-    wanted = {
+    desired = {
         (
             target.get("revisionName") or ready,
             target.get("tag", ""),
@@ -207,11 +207,11 @@ def _migrated(route: Json, configuration: Json | None) -> bool:
         )
         for target in route["spec"].get("traffic") or ()
     }
-    got = {
+    actual = {
         (target.get("revisionName"), target.get("tag", ""), bool(target.get("latestRevision")))
         for target in objects.status(route).get("traffic") or ()
     }
-    return wanted == got
+    return desired == actual
 
 
 def _created(service: Json, kind: kinds.Kind, body: Json) -> list[Action]:

@@ -18,7 +18,7 @@ RBAC = authorization.RBAC
 ROBOT = User("system:serviceaccount:team:robot", ("system:serviceaccounts", "system:authenticated"))
 
 namespaces = st.sampled_from(["", "team", "other"])
-wanted = st.builds(
+requested = st.builds(
     Attributes,
     st.sampled_from(["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]),
     st.sampled_from(["", SERVING, RBAC, "apps", "build.knoll.dev", "strange.example"]),
@@ -32,37 +32,37 @@ def bound(role: str, namespace: str = "team") -> list[Binding]:
     return [Binding(role, "b", namespace, frozenset({ROBOT.name}))]
 
 
-@given(wanted, namespaces)
+@given(requested, namespaces)
 def test_each_role_may_what_the_one_before_it_may(asked: Attributes, namespace: str) -> None:
     may = [authorization.allowed(ROBOT, asked, bound(role, namespace)) is not None for role in ROLES]
     assert may == sorted(may)
 
 
-@given(wanted, st.sampled_from(list(ROLES)))
+@given(requested, st.sampled_from(list(ROLES)))
 def test_a_role_bound_in_a_namespace_gives_nothing_elsewhere(asked: Attributes, role: str) -> None:
     if asked.namespace != "team":
         assert authorization.allowed(ROBOT, asked, bound(role)) is None
 
 
-@given(wanted, st.sampled_from(list(ROLES)))
+@given(requested, st.sampled_from(list(ROLES)))
 def test_a_role_bound_everywhere_gives_the_same_in_each_namespace(asked: Attributes, role: str) -> None:
     here = Attributes(asked.verb, asked.group, asked.resource, asked.subresource, "team")
     everywhere = authorization.allowed(ROBOT, asked, bound(role, "")) is not None
     assert everywhere == (authorization.allowed(ROBOT, here, bound(role)) is not None)
 
 
-@given(wanted)
+@given(requested)
 def test_nobody_who_is_bound_nowhere_may_touch_an_object_and_masters_may_everything(asked: Attributes) -> None:
     assert authorization.allowed(ROBOT, asked, []) is None
     assert authorization.allowed(ROBOT, asked, [Binding("admin", "b", "", frozenset({"other"}))]) is None
     assert authorization.allowed(LOCAL, asked, []) == ""
 
 
-@given(wanted, st.sampled_from(list(ROLES)), namespaces)
+@given(requested, st.sampled_from(list(ROLES)), namespaces)
 def test_the_list_of_rules_says_what_is_allowed(asked: Attributes, role: str, namespace: str) -> None:
-    found = bound(role, namespace)
-    listed = any(rule.allows(asked) for rule in authorization.rules(ROBOT, asked.namespace, found))
-    assert listed == (authorization.allowed(ROBOT, asked, found) is not None)
+    bindings = bound(role, namespace)
+    listed = any(rule.allows(asked) for rule in authorization.rules(ROBOT, asked.namespace, bindings))
+    assert listed == (authorization.allowed(ROBOT, asked, bindings) is not None)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_role_can_be_given_away_by_those_who_hold_as_much_where_it_is_given(
     assert (authorization.exceeding(with_role(held, here), given_away, there) == []) is may
 
 
-@given(wanted, st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)), namespaces, namespaces)
+@given(requested, st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)), namespaces, namespaces)
 def test_what_may_be_given_away_allows_nothing_that_its_giver_may_not_do(
     asked: Attributes, held: str, given_away: str, here: str, there: str
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_refusal_has_the_words_of_kubernetes() -> None:
 
 
 def test_a_stored_binding_names_users_groups_and_service_accounts() -> None:
-    found = authorization.binding(
+    binding = authorization.binding(
         {
             "metadata": {"name": "b", "namespace": "team"},
             "roleRef": {"kind": "ClusterRole", "name": "edit"},
@@ -209,12 +209,12 @@ def test_a_stored_binding_names_users_groups_and_service_accounts() -> None:
             ],
         }
     )
-    assert found.covers(ROBOT, "team")
-    assert found.covers(User("ann"), "team")
-    assert found.covers(User("bo", ("crew",)), "team")
-    assert not found.covers(User("bo"), "team")
-    assert not found.covers(User("crew"), "team")
-    assert found.reason == 'RBAC: allowed by RoleBinding "b/team" of ClusterRole "edit"'
+    assert binding.covers(ROBOT, "team")
+    assert binding.covers(User("ann"), "team")
+    assert binding.covers(User("bo", ("crew",)), "team")
+    assert not binding.covers(User("bo"), "team")
+    assert not binding.covers(User("crew"), "team")
+    assert binding.reason == 'RBAC: allowed by RoleBinding "b/team" of ClusterRole "edit"'
 
 
 @pytest.mark.parametrize("role", list(ROLES))

@@ -39,7 +39,7 @@ class Simulation:
     """Objects with versions, tables, and reconciliation until nothing is left to do."""
 
     def __init__(self, activators: int = 1) -> None:
-        self.world = observe.World(activators=activators)
+        self.state = observe.World(activators=activators)
         self.now = NOW
         self.events: list[Emit] = []
         self.enqueued: list[Enqueue | Resolve] = []
@@ -54,7 +54,7 @@ class Simulation:
 
     def apply(self, kind: kinds.Kind, name: str, spec: Json, namespace: str = "default", **meta: Any) -> Json:
         """Create an object, or replace its spec and the given metadata; the generation follows the spec."""
-        existing = self.world.cache.get(kind.id, namespace, name)
+        existing = self.state.cache.get(kind.id, namespace, name)
         if existing is None:
             body = {
                 "apiVersion": kind.api_version, "kind": kind.kind,
@@ -79,7 +79,7 @@ class Simulation:
 
     def delete(self, kind: kinds.Kind, name: str, namespace: str = "default") -> None:
         """Remove an object, or mark it while it has finalizers; what it owns goes as well."""
-        body = self.world.cache.get(kind.id, namespace, name)
+        body = self.state.cache.get(kind.id, namespace, name)
         assert body is not None
         if body["metadata"].get("finalizers"):
             meta = {**body["metadata"], "deletionTimestamp": timestamp(self.now)}
@@ -95,7 +95,7 @@ class Simulation:
             Resolved(container["name"], container["image"], f"repo@{SHA}") for container in body["spec"]["containers"]
         )
         answer = Resolution(body["metadata"]["uid"], () if error else images, error)
-        self.world.resolutions[f"{namespace}/{revision}"] = answer
+        self.state.resolutions[f"{namespace}/{revision}"] = answer
         self._dirty[kinds.REVISION.id, namespace, revision] = None
 
     def scaled(self, revision: str, desired: int = 1, actual: int = 1, **more: Any) -> None:
@@ -107,7 +107,7 @@ class Simulation:
             active_reason=more.get("reason", ""), failure=more.get("failure"),
             by_load=more.get("by_load", 0), rollback=more.get("rollback", ""),
         )  # fmt: skip
-        self.world.scale[f"{namespace}/{revision}"] = status
+        self.state.scale[f"{namespace}/{revision}"] = status
         self._dirty[kinds.REVISION.id, namespace, revision] = None
 
     def fails(self, revision: str, condition: Any, reason: str, message: str, *, final: bool = True) -> None:
@@ -119,7 +119,7 @@ class Simulation:
     def acknowledge(self, route: str = "hello", namespace: str = "default") -> None:
         """Every activator acts on the entry of a Route, or of a DomainMapping (`domainmapping:HOST`)."""
         path = f"{namespace}/{route}"
-        self.world.acknowledged[path] = self.acknowledged_versions[path] = self.world.routing[path][0]
+        self.state.acknowledged[path] = self.acknowledged_versions[path] = self.state.routing[path][0]
         self._dirty[observe.routing_key(path)] = None
 
     def ready(self, revision: str, route: str = "hello") -> None:
@@ -129,7 +129,7 @@ class Simulation:
         self.settle()
         self.scaled(revision)
         self.settle()
-        if f"default/{route}" in self.world.routing:
+        if f"default/{route}" in self.state.routing:
             self.acknowledge(route)
             self.settle()
 
@@ -147,7 +147,7 @@ class Simulation:
                 return
             key = next(iter(self._dirty))
             del self._dirty[key]
-            outcome = observe.decide(key, self.world, self.now)
+            outcome = observe.decide(key, self.state, self.now)
             for action in outcome.actions:
                 self.carry_out(action)
             if outcome.requeue_after and key[0] == kinds.SERVICE.id:
@@ -156,20 +156,20 @@ class Simulation:
 
     def everything_again(self) -> list[Action]:
         """What would be done if every object were reconciled now; nothing, once all is settled."""
-        return [action for key in self.keys() for action in observe.decide(key, self.world, self.now).actions]
+        return [action for key in self.keys() for action in observe.decide(key, self.state, self.now).actions]
 
     def keys(self) -> list[Key]:
         return [
             (resource, *name)
             for resource in watch_mappings.RECONCILED
-            for name in sorted(self.world.cache.names(resource))
+            for name in sorted(self.state.cache.names(resource))
         ]
 
     def carry_out(self, action: Action) -> None:
         match action:
             case Create(resource, body):
                 key = objects.key_of(resource, body)
-                assert self.world.cache.get(*key) is None, f"{key} is there already"
+                assert self.state.cache.get(*key) is None, f"{key} is there already"
                 self.store(resource, objects.with_identity(body, self.now))
             case Update(resource, before, body):
                 self._compare_and_set(resource, before, objects.with_generation(before, body))
@@ -182,20 +182,20 @@ class Simulation:
             case PutRoute(path, entry):
                 before = self._hosts_of(path)
                 self._table_version += 1
-                self.world.routing[path] = (self._table_version, entry)
+                self.state.routing[path] = (self._table_version, entry)
                 self._routed(path, before)
             case RemoveRoute(path):
                 before = self._hosts_of(path)
-                del self.world.routing[path]
+                del self.state.routing[path]
                 self._routed(path, before)
             case Forget(table, path):
                 answers: dict[str, Any] = {
-                    builds.RESOLUTIONS: self.world.resolutions, builds.BUILDS: self.world.builds
+                    builds.RESOLUTIONS: self.state.resolutions, builds.BUILDS: self.state.builds
                 }  # fmt: skip
                 del answers[table][path]
             case Enqueue() | Resolve():
                 self.enqueued.append(action)
-                self.world.asked[action.uid] = self.now
+                self.state.asked[action.uid] = self.now
             case Emit():
                 self.events.append(action)
 
@@ -204,31 +204,31 @@ class Simulation:
         self.writes += 1
         stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
         if resource == kinds.SERVICE.id:
-            observe.note_shown(stored, self.world, self.now)
-        self._seen(self.world.cache.put(resource, stored))
+            observe.note_shown(stored, self.state, self.now)
+        self._seen(self.state.cache.put(resource, stored))
         return stored
 
     # What tests look at
 
     def is_routed(self, path: str) -> bool:
-        return path in self.world.routing
+        return path in self.state.routing
 
     def get(self, kind: kinds.Kind, name: str = "hello", namespace: str = "default") -> Json:
-        body = self.world.cache.get(kind.id, namespace, name)
+        body = self.state.cache.get(kind.id, namespace, name)
         assert body is not None, f"there is no {kind.kind} {name}"
         return body
 
     def names(self, kind: kinds.Kind) -> list[str]:
-        return sorted(name for _, name in self.world.cache.names(kind.id))
+        return sorted(name for _, name in self.state.cache.names(kind.id))
 
     def conditions(self, kind: kinds.Kind, name: str = "hello") -> dict[str, tuple[str, ...]]:
         """Each condition's status, followed by its reason if it has one."""
-        found = objects.status(self.get(kind, name)).get("conditions", [])
-        return {c["type"]: (c["status"], c["reason"]) if "reason" in c else (c["status"],) for c in found}
+        current = objects.status(self.get(kind, name)).get("conditions", [])
+        return {c["type"]: (c["status"], c["reason"]) if "reason" in c else (c["status"],) for c in current}
 
     def message(self, kind: kinds.Kind, name: str = "hello", type_: str = "Ready") -> str:
-        found = objects.condition(self.get(kind, name), type_)
-        return str((found or {}).get("message", ""))
+        condition = objects.condition(self.get(kind, name), type_)
+        return str((condition or {}).get("message", ""))
 
     def traffic(self, kind: kinds.Kind = kinds.SERVICE, name: str = "hello") -> list[Json]:
         result: list[Json] = objects.status(self.get(kind, name)).get("traffic", [])
@@ -236,24 +236,24 @@ class Simulation:
 
     def shares(self, host: str, route: str = "hello") -> dict[str, int]:
         """Revision to percent, of one host in the routing table."""
-        entry = self.world.routing[f"default/{route}"][1]
+        entry = self.state.routing[f"default/{route}"][1]
         shares = {**entry.local_hosts, **entry.hosts}[host]
         return {share.revision.removeprefix("default/"): share.percent for share in shares}
 
     def _hosts_of(self, path: str) -> frozenset[str]:
-        entry = self.world.routing.get(path)
+        entry = self.state.routing.get(path)
         return frozenset(entry[1].hosts) if entry is not None else frozenset()
 
     def _routed(self, path: str, before: frozenset[str]) -> None:
         resource, namespace, name = key = observe.routing_key(path)
         self._dirty[key] = None
         if resource == kinds.ROUTE.id:
-            self._dirty.update(dict.fromkeys(watch_mappings.mappings_to(namespace, name, self.world.cache)))
-            contenders = watch_mappings.contenders(path, before, self.world.routing, self.world.cache)
+            self._dirty.update(dict.fromkeys(watch_mappings.mappings_to(namespace, name, self.state.cache)))
+            contenders = watch_mappings.contenders(path, before, self.state.routing, self.state.cache)
             self._dirty.update(dict.fromkeys(contenders))
 
     def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
-        stored = self.world.cache.get(*objects.key_of(resource, before))
+        stored = self.state.cache.get(*objects.key_of(resource, before))
         assert stored is not None
         assert stored["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "a stale write"
         if objects.deleting(body) and not body["metadata"].get("finalizers"):
@@ -263,18 +263,18 @@ class Simulation:
 
     def _gone(self, resource: str, namespace: str, name: str) -> None:
         self._version += 1
-        body = self.world.cache.get(resource, namespace, name)
+        body = self.state.cache.get(resource, namespace, name)
         assert body is not None
         owned = [
             (other, child)
             for other in (kinds.CONFIGURATION.id, kinds.ROUTE.id, kinds.REVISION.id, kinds.CORE_SERVICE.id)
-            for child in self.world.cache.owned(body, other)
+            for child in self.state.cache.owned(body, other)
         ]
-        self._seen(self.world.cache.remove(resource, namespace, name, self._version))
+        self._seen(self.state.cache.remove(resource, namespace, name, self._version))
         for other, child in owned:
             self.delete(kinds.BY_ID[other], child["metadata"]["name"], namespace)
 
     def _seen(self, seen: Seen | None) -> None:
         if seen is not None:
-            for key in watch_mappings.keys(seen, self.world.cache):
+            for key in watch_mappings.keys(seen, self.state.cache):
                 self._dirty[key] = None

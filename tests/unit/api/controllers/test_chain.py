@@ -12,31 +12,31 @@ HOST = "hello.default.localhost"
 
 
 @pytest.fixture
-def world() -> Simulation:
+def simulation() -> Simulation:
     return Simulation()
 
 
-def test_a_new_service_gets_a_configuration_a_route_and_a_revision_of_its_name(world: Simulation) -> None:
-    world.service()
-    world.settle()
-    assert world.names(CONFIGURATION) == ["hello"]
-    assert world.names(ROUTE) == ["hello"]
-    assert world.names(REVISION) == ["hello-00001"]
-    assert world.names(kinds.CORE_SERVICE) == ["hello"]
+def test_a_new_service_gets_a_configuration_a_route_and_a_revision_of_its_name(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.settle()
+    assert simulation.names(CONFIGURATION) == ["hello"]
+    assert simulation.names(ROUTE) == ["hello"]
+    assert simulation.names(REVISION) == ["hello-00001"]
+    assert simulation.names(kinds.CORE_SERVICE) == ["hello"]
 
 
-def test_a_service_becomes_ready_only_after_every_step_of_the_chain(world: Simulation) -> None:
-    world.service()
+def test_a_service_becomes_ready_only_after_every_step_of_the_chain(simulation: Simulation) -> None:
+    simulation.service()
     seen = []
     for step in (
         lambda: None,
-        lambda: world.resolved("hello-00001"),
-        lambda: world.scaled("hello-00001"),
-        world.acknowledge,
+        lambda: simulation.resolved("hello-00001"),
+        lambda: simulation.scaled("hello-00001"),
+        simulation.acknowledge,
     ):
         step()
-        world.settle()
-        seen.append([world.conditions(kind, name)["Ready"] for kind, name in (
+        simulation.settle()
+        seen.append([simulation.conditions(kind, name)["Ready"] for kind, name in (
             (SERVICE, "hello"), (CONFIGURATION, "hello"), (REVISION, "hello-00001"), (ROUTE, "hello"))])  # fmt: skip
     unknown = ("Unknown",)
     missing = ("Unknown", "RevisionMissing")
@@ -48,11 +48,11 @@ def test_a_service_becomes_ready_only_after_every_step_of_the_chain(world: Simul
     ]
 
 
-def test_the_steady_state_of_a_default_service(world: Simulation) -> None:
-    uid = world.service()["metadata"]["uid"]
-    world.ready("hello-00001")
-    service, configuration = world.get(SERVICE), world.get(CONFIGURATION)
-    revision, route = world.get(REVISION, "hello-00001"), world.get(ROUTE)
+def test_the_steady_state_of_a_default_service(simulation: Simulation) -> None:
+    uid = simulation.service()["metadata"]["uid"]
+    simulation.ready("hello-00001")
+    service, configuration = simulation.get(SERVICE), simulation.get(CONFIGURATION)
+    revision, route = simulation.get(REVISION, "hello-00001"), simulation.get(ROUTE)
     assert service["metadata"]["generation"] == configuration["metadata"]["generation"] == 1
     status = {key: value for key, value in service["status"].items() if key != "conditions"}
     assert status == {
@@ -63,7 +63,11 @@ def test_the_steady_state_of_a_default_service(world: Simulation) -> None:
         "latestReadyRevisionName": "hello-00001",
         "traffic": [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}],
     }
-    assert world.conditions(SERVICE) == {"ConfigurationsReady": ("True",), "Ready": ("True",), "RoutesReady": ("True",)}
+    assert simulation.conditions(SERVICE) == {
+        "ConfigurationsReady": ("True",),
+        "Ready": ("True",),
+        "RoutesReady": ("True",),
+    }
     assert configuration["metadata"]["labels"] == {well_known.SERVICE: "hello", well_known.SERVICE_UID: uid}
     assert configuration["metadata"]["annotations"] == {
         well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", well_known.ROUTES: "hello"
@@ -91,57 +95,57 @@ def test_the_steady_state_of_a_default_service(world: Simulation) -> None:
     assert route["metadata"]["labels"] == {well_known.SERVICE: "hello"}
     assert route["metadata"]["finalizers"] == [well_known.ROUTE_FINALIZER]
     assert route["spec"]["traffic"] == [{"latestRevision": True, "percent": 100, "configurationName": "hello"}]
-    assert world.conditions(ROUTE) == {
+    assert simulation.conditions(ROUTE) == {
         "AllTrafficAssigned": ("True",),
         "CertificateProvisioned": ("True", "TLSNotEnabled"),
         "IngressReady": ("True",),
         "Ready": ("True",),
     }
-    assert world.everything_again() == []
+    assert simulation.everything_again() == []
 
 
-def test_a_new_service_costs_few_writes(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    assert world.writes <= 22
+def test_a_new_service_costs_few_writes(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    assert simulation.writes <= 22
 
 
-def test_an_image_change_moves_traffic_only_when_the_new_revision_is_ready(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    world.service(image="img:v2")
-    world.settle()
-    assert world.conditions(SERVICE)["Ready"][0] == "Unknown"
-    assert objects.observed(world.get(SERVICE))
-    assert world.get(SERVICE)["status"]["latestCreatedRevisionName"] == "hello-00002"
-    assert world.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00001"
-    assert world.shares(HOST) == {"hello-00001": 100}
-    assert world.conditions(ROUTE)["Ready"] == ("True",)
-    world.ready("hello-00002")
-    assert world.shares(HOST) == {"hello-00002": 100}
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
-    labels = objects.labels(world.get(REVISION, "hello-00001"))
+def test_an_image_change_moves_traffic_only_when_the_new_revision_is_ready(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    simulation.service(image="img:v2")
+    simulation.settle()
+    assert simulation.conditions(SERVICE)["Ready"][0] == "Unknown"
+    assert objects.observed(simulation.get(SERVICE))
+    assert simulation.get(SERVICE)["status"]["latestCreatedRevisionName"] == "hello-00002"
+    assert simulation.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00001"
+    assert simulation.shares(HOST) == {"hello-00001": 100}
+    assert simulation.conditions(ROUTE)["Ready"] == ("True",)
+    simulation.ready("hello-00002")
+    assert simulation.shares(HOST) == {"hello-00002": 100}
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)
+    labels = objects.labels(simulation.get(REVISION, "hello-00001"))
     assert labels[well_known.ROUTING_STATE] == "reserve"
 
 
-def test_a_failing_new_revision_leaves_traffic_on_the_old_one(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    world.service(image="img:v2")
-    world.settle()
-    world.resolved("hello-00002", error='image "img:v2" could not be resolved: MANIFEST_UNKNOWN')
-    world.settle()
-    assert world.conditions(REVISION, "hello-00002")["ContainerHealthy"] == ("False", "ContainerMissing")
-    assert world.conditions(CONFIGURATION)["Ready"] == ("False", "RevisionFailed")
-    assert world.conditions(SERVICE)["Ready"] == ("False", "RevisionFailed")
-    assert world.conditions(ROUTE)["Ready"] == ("True",)
-    assert "MANIFEST_UNKNOWN" in world.message(SERVICE)
-    assert '"hello-00002"' in world.message(SERVICE)
-    assert world.shares(HOST) == {"hello-00001": 100}
-    assert world.traffic() == [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}]
+def test_a_failing_new_revision_leaves_traffic_on_the_old_one(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    simulation.service(image="img:v2")
+    simulation.settle()
+    simulation.resolved("hello-00002", error='image "img:v2" could not be resolved: MANIFEST_UNKNOWN')
+    simulation.settle()
+    assert simulation.conditions(REVISION, "hello-00002")["ContainerHealthy"] == ("False", "ContainerMissing")
+    assert simulation.conditions(CONFIGURATION)["Ready"] == ("False", "RevisionFailed")
+    assert simulation.conditions(SERVICE)["Ready"] == ("False", "RevisionFailed")
+    assert simulation.conditions(ROUTE)["Ready"] == ("True",)
+    assert "MANIFEST_UNKNOWN" in simulation.message(SERVICE)
+    assert '"hello-00002"' in simulation.message(SERVICE)
+    assert simulation.shares(HOST) == {"hello-00001": 100}
+    assert simulation.traffic() == [{"revisionName": "hello-00001", "latestRevision": True, "percent": 100}]
 
 
-def test_the_walkthrough(world: Simulation) -> None:
+def test_the_walkthrough(simulation: Simulation) -> None:
     """v1; v2 with half; v3 with nothing; 40/30/30; rollback: shares, tag hosts and labels at each step."""
 
     def tagged(**percents: int) -> list[dict[str, object]]:
@@ -151,124 +155,125 @@ def test_the_walkthrough(world: Simulation) -> None:
         ]
         return [*named, {"tag": "latest", "latestRevision": True, "percent": 0}]
 
-    world.service(revision="hello-v1", image="v1")
-    world.ready("hello-v1")
-    assert world.shares(HOST) == {"hello-v1": 100}
-    world.service(revision="hello-v2", image="v2", traffic=tagged(v1=50, v2=50))
-    world.settle()
-    assert world.shares(HOST) == {"hello-v1": 100}, "until v2 is ready"
-    world.ready("hello-v2")
-    assert world.shares(HOST) == {"hello-v1": 50, "hello-v2": 50}
-    assert world.shares("v1-" + HOST) == {"hello-v1": 100}
-    assert world.shares("latest-" + HOST) == {"hello-v2": 100}
-    world.service(revision="hello-v3", image="v3", traffic=tagged(v1=50, v2=50, v3=0))
-    world.ready("hello-v3")
-    assert world.shares(HOST) == {"hello-v1": 50, "hello-v2": 50}
-    assert world.shares("v3-" + HOST) == {"hello-v3": 100}
-    world.service(revision="hello-v3", image="v3", traffic=tagged(v1=40, v2=30, v3=30))
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    assert world.shares(HOST) == {"hello-v1": 40, "hello-v2": 30, "hello-v3": 30}
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
-    assert world.traffic()[0] == {
+    simulation.service(revision="hello-v1", image="v1")
+    simulation.ready("hello-v1")
+    assert simulation.shares(HOST) == {"hello-v1": 100}
+    simulation.service(revision="hello-v2", image="v2", traffic=tagged(v1=50, v2=50))
+    simulation.settle()
+    assert simulation.shares(HOST) == {"hello-v1": 100}, "until v2 is ready"
+    simulation.ready("hello-v2")
+    assert simulation.shares(HOST) == {"hello-v1": 50, "hello-v2": 50}
+    assert simulation.shares("v1-" + HOST) == {"hello-v1": 100}
+    assert simulation.shares("latest-" + HOST) == {"hello-v2": 100}
+    simulation.service(revision="hello-v3", image="v3", traffic=tagged(v1=50, v2=50, v3=0))
+    simulation.ready("hello-v3")
+    assert simulation.shares(HOST) == {"hello-v1": 50, "hello-v2": 50}
+    assert simulation.shares("v3-" + HOST) == {"hello-v3": 100}
+    simulation.service(revision="hello-v3", image="v3", traffic=tagged(v1=40, v2=30, v3=30))
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    assert simulation.shares(HOST) == {"hello-v1": 40, "hello-v2": 30, "hello-v3": 30}
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)
+    assert simulation.traffic()[0] == {
         "revisionName": "hello-v1", "latestRevision": False, "percent": 40, "tag": "v1", "url": f"http://v1-{HOST}"
     }  # fmt: skip
-    assert world.names(kinds.CORE_SERVICE) == ["hello", "latest-hello", "v1-hello", "v2-hello", "v3-hello"]
-    world.service(revision="hello-v3", image="v3", traffic=[{"revisionName": "hello-v1", "percent": 100}])
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    assert world.shares(HOST) == {"hello-v1": 100}
-    assert world.names(kinds.CORE_SERVICE) == ["hello"]
+    assert simulation.names(kinds.CORE_SERVICE) == ["hello", "latest-hello", "v1-hello", "v2-hello", "v3-hello"]
+    simulation.service(revision="hello-v3", image="v3", traffic=[{"revisionName": "hello-v1", "percent": 100}])
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    assert simulation.shares(HOST) == {"hello-v1": 100}
+    assert simulation.names(kinds.CORE_SERVICE) == ["hello"]
     states = {
-        name: objects.labels(world.get(REVISION, name))[well_known.ROUTING_STATE] for name in world.names(REVISION)
+        name: objects.labels(simulation.get(REVISION, name))[well_known.ROUTING_STATE]
+        for name in simulation.names(REVISION)
     }
     assert states == {"hello-v1": "active", "hello-v2": "reserve", "hello-v3": "reserve"}
-    assert world.everything_again() == []
+    assert simulation.everything_again() == []
 
 
-def test_deleting_a_service_takes_its_children_and_its_routing_entry(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    world.delete(SERVICE, "hello")
-    world.settle()
+def test_deleting_a_service_takes_its_children_and_its_routing_entry(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    simulation.delete(SERVICE, "hello")
+    simulation.settle()
     for kind in (CONFIGURATION, ROUTE, REVISION, kinds.CORE_SERVICE):
-        assert world.names(kind) == []
-    assert world.world.routing == {}
-    assert world.world.resolutions == {}
+        assert simulation.names(kind) == []
+    assert simulation.state.routing == {}
+    assert simulation.state.resolutions == {}
 
 
-def test_a_service_made_again_under_its_name_starts_afresh(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    world.delete(SERVICE, "hello")
-    world.settle()
-    world.service()
-    world.settle()
-    assert world.conditions(SERVICE)["Ready"] == ("Unknown", "RevisionMissing")
-    assert world.conditions(REVISION, "hello-00001")["Ready"] == ("Unknown", "ResolvingDigests")
-    assert world.world.routing == {}
+def test_a_service_made_again_under_its_name_starts_afresh(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    simulation.delete(SERVICE, "hello")
+    simulation.settle()
+    simulation.service()
+    simulation.settle()
+    assert simulation.conditions(SERVICE)["Ready"] == ("Unknown", "RevisionMissing")
+    assert simulation.conditions(REVISION, "hello-00001")["Ready"] == ("Unknown", "ResolvingDigests")
+    assert simulation.state.routing == {}
 
 
 def test_without_an_activator_a_route_is_not_ready_and_says_why() -> None:
-    world = Simulation(activators=0)
-    world.service()
-    world.settle()
-    world.resolved("hello-00001")
-    world.settle()
-    world.scaled("hello-00001")
-    world.settle()
-    assert world.conditions(SERVICE)["Ready"] == ("Unknown", "IngressNotConfigured")
-    assert "activator" in world.message(SERVICE)
-    assert world.shares(HOST) == {"hello-00001": 100}
-    world.world.activators = 1
-    world.acknowledge()
-    world.settle()
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
+    simulation = Simulation(activators=0)
+    simulation.service()
+    simulation.settle()
+    simulation.resolved("hello-00001")
+    simulation.settle()
+    simulation.scaled("hello-00001")
+    simulation.settle()
+    assert simulation.conditions(SERVICE)["Ready"] == ("Unknown", "IngressNotConfigured")
+    assert "activator" in simulation.message(SERVICE)
+    assert simulation.shares(HOST) == {"hello-00001": 100}
+    simulation.state.activators = 1
+    simulation.acknowledge()
+    simulation.settle()
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)
 
 
-def test_a_ready_revision_stays_ready_at_zero(world: Simulation) -> None:
-    world.service()
-    world.ready("hello-00001")
-    world.scaled("hello-00001", desired=0, actual=0, active="False", reason="NoTraffic")
-    world.settle()
-    assert world.conditions(REVISION, "hello-00001") == {
+def test_a_ready_revision_stays_ready_at_zero(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready("hello-00001")
+    simulation.scaled("hello-00001", desired=0, actual=0, active="False", reason="NoTraffic")
+    simulation.settle()
+    assert simulation.conditions(REVISION, "hello-00001") == {
         "Active": ("False", "NoTraffic"),
         "ContainerHealthy": ("True",),
         "Ready": ("True",),
         "ResourcesAvailable": ("True",),
     }
-    assert world.get(REVISION, "hello-00001")["status"]["actualReplicas"] == 0
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
+    assert simulation.get(REVISION, "hello-00001")["status"]["actualReplicas"] == 0
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)
 
 
-def test_rolling_back_by_the_name_of_an_earlier_revision_takes_that_one_up_again(world: Simulation) -> None:
+def test_rolling_back_by_the_name_of_an_earlier_revision_takes_that_one_up_again(simulation: Simulation) -> None:
     for version in ("v1", "v2"):
-        world.service(revision=f"hello-{version}", image=version)
-        world.ready(f"hello-{version}")
-    world.service(revision="hello-v1", image="v1")
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    assert world.names(REVISION) == ["hello-v1", "hello-v2"]
-    assert world.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-v1"
-    assert world.shares(HOST) == {"hello-v1": 100}
-    world.service(revision="hello-v4", image="v4")
-    world.settle()
-    assert world.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-v1", "not v2, which is newer than v1"
-    assert world.shares(HOST) == {"hello-v1": 100}
+        simulation.service(revision=f"hello-{version}", image=version)
+        simulation.ready(f"hello-{version}")
+    simulation.service(revision="hello-v1", image="v1")
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    assert simulation.names(REVISION) == ["hello-v1", "hello-v2"]
+    assert simulation.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-v1"
+    assert simulation.shares(HOST) == {"hello-v1": 100}
+    simulation.service(revision="hello-v4", image="v4")
+    simulation.settle()
+    assert simulation.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-v1", "not v2, which is newer than v1"
+    assert simulation.shares(HOST) == {"hello-v1": 100}
 
 
-def test_an_intermediate_revision_serves_while_the_newest_is_not_ready(world: Simulation) -> None:
+def test_an_intermediate_revision_serves_while_the_newest_is_not_ready(simulation: Simulation) -> None:
     for image in ("v1", "v2", "v3"):
-        world.service(image=image)
-        world.settle()
-    world.ready("hello-00002")
-    assert world.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00002"
-    assert world.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown",)
-    world.ready("hello-00001")
-    assert world.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00002", "never backwards"
-    world.ready("hello-00003")
-    assert world.shares(HOST) == {"hello-00003": 100}
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
+        simulation.service(image=image)
+        simulation.settle()
+    simulation.ready("hello-00002")
+    assert simulation.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00002"
+    assert simulation.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown",)
+    simulation.ready("hello-00001")
+    assert simulation.get(SERVICE)["status"]["latestReadyRevisionName"] == "hello-00002", "never backwards"
+    simulation.ready("hello-00003")
+    assert simulation.shares(HOST) == {"hello-00003": 100}
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)

@@ -21,112 +21,112 @@ FLAT = NetworkConfig(domain_template="{{.Name}}-{{.Namespace}}.{{.Domain}}")
 LATEST: list[Json] = [{"latestRevision": True, "percent": 100}]
 
 
-def deploy(world: Simulation, name: str, namespace: str = "default", tag: str = "") -> None:
+def deploy(simulation: Simulation, name: str, namespace: str = "default", tag: str = "") -> None:
     """Apply a Service whose instances start at once."""
     traffic = [*LATEST, {"latestRevision": True, "percent": 0, "tag": tag}] if tag else LATEST
     template = {"spec": {"containers": [{"name": "user-container", "image": "img"}], "timeoutSeconds": 300}}
-    world.now += 1
-    world.apply(kinds.SERVICE, name, {"template": template, "traffic": traffic}, namespace=namespace)
-    serve(world)
+    simulation.now += 1
+    simulation.apply(kinds.SERVICE, name, {"template": template, "traffic": traffic}, namespace=namespace)
+    serve(simulation)
 
 
-def serve(world: Simulation) -> None:
+def serve(simulation: Simulation) -> None:
     for _ in range(3):
-        world.settle()
-        for namespace, revision in world.world.cache.names(kinds.REVISION.id):
-            if f"{namespace}/{revision}" not in world.world.resolutions:
-                world.resolved(revision, namespace=namespace)
-        world.settle()
-        for namespace, revision in world.world.cache.names(kinds.REVISION.id):
-            if f"{namespace}/{revision}" not in world.world.scale:
-                world.scaled(revision, namespace=namespace)
-        world.settle()
-        for path in list(world.world.routing):
+        simulation.settle()
+        for namespace, revision in simulation.state.cache.names(kinds.REVISION.id):
+            if f"{namespace}/{revision}" not in simulation.state.resolutions:
+                simulation.resolved(revision, namespace=namespace)
+        simulation.settle()
+        for namespace, revision in simulation.state.cache.names(kinds.REVISION.id):
+            if f"{namespace}/{revision}" not in simulation.state.scale:
+                simulation.scaled(revision, namespace=namespace)
+        simulation.settle()
+        for path in list(simulation.state.routing):
             namespace, _, name = path.partition("/")
-            if world.world.acknowledged.get(path) != world.world.routing[path][0]:
-                world.acknowledge(name, namespace)
-    world.settle()
+            if simulation.state.acknowledged.get(path) != simulation.state.routing[path][0]:
+                simulation.acknowledge(name, namespace)
+    simulation.settle()
 
 
-def remove(world: Simulation, name: str, namespace: str = "default") -> None:
-    world.delete(kinds.SERVICE, name, namespace)
-    serve(world)
-    for table in (world.world.resolutions, world.world.scale):
-        for path in [path for path in table if world.world.cache.get(kinds.REVISION.id, *path.split("/")) is None]:
+def remove(simulation: Simulation, name: str, namespace: str = "default") -> None:
+    simulation.delete(kinds.SERVICE, name, namespace)
+    serve(simulation)
+    for table in (simulation.state.resolutions, simulation.state.scale):
+        for path in [path for path in table if simulation.state.cache.get(kinds.REVISION.id, *path.split("/")) is None]:
             del table[path]
 
 
-def table(world: Simulation) -> Routing[str]:
+def table(simulation: Simulation) -> Routing[str]:
     """The routing table as an activator has it."""
     made: Routing[str] = Routing(lambda name: name, random.random)
-    made.replace({path: entry for path, (_, entry) in world.world.routing.items()})
+    made.replace({path: entry for path, (_, entry) in simulation.state.routing.items()})
     return made
 
 
-def owner(world: Simulation, host: str, local: bool = False) -> str:
-    found = table(world).find(host.encode(), local)
-    return found.route if found else ""
+def owner(simulation: Simulation, host: str, local: bool = False) -> str:
+    entry = table(simulation).find(host.encode(), local)
+    return entry.route if entry else ""
 
 
-def ingress(world: Simulation, name: str, namespace: str = "default") -> str:
-    found = objects.condition(world.get(kinds.ROUTE, name, namespace), "IngressReady") or {}
-    return str(found.get("reason") or found.get("status"))
+def ingress(simulation: Simulation, name: str, namespace: str = "default") -> str:
+    condition = objects.condition(simulation.get(kinds.ROUTE, name, namespace), "IngressReady") or {}
+    return str(condition.get("reason") or condition.get("status"))
 
 
 def test_a_new_service_does_not_take_the_host_of_a_tag_and_gets_it_when_the_tag_goes() -> None:
-    world = Simulation()
-    deploy(world, "shop", tag="v2")
-    deploy(world, "v2-shop")
+    simulation = Simulation()
+    deploy(simulation, "shop", tag="v2")
+    deploy(simulation, "v2-shop")
     host = "v2-shop.default.localhost"
-    assert (owner(world, host), ingress(world, "v2-shop")) == ("default/shop", "NotOwned")
-    deploy(world, "shop")
-    assert (owner(world, host), ingress(world, "v2-shop")) == ("default/v2-shop", "True")
+    assert (owner(simulation, host), ingress(simulation, "v2-shop")) == ("default/shop", "NotOwned")
+    deploy(simulation, "shop")
+    assert (owner(simulation, host), ingress(simulation, "v2-shop")) == ("default/v2-shop", "True")
 
 
 def test_a_new_tag_does_not_take_the_host_of_a_service_and_gets_it_when_the_service_goes() -> None:
-    world = Simulation()
-    deploy(world, "v2-shop")
-    deploy(world, "shop")
-    deploy(world, "shop", tag="v2")
+    simulation = Simulation()
+    deploy(simulation, "v2-shop")
+    deploy(simulation, "shop")
+    deploy(simulation, "shop", tag="v2")
     host = "v2-shop.default.localhost"
-    assert (owner(world, host), ingress(world, "shop")) == ("default/v2-shop", "NotOwned")
-    assert owner(world, "shop.default.localhost") == "default/shop"
-    remove(world, "v2-shop")
-    assert (owner(world, host), ingress(world, "shop")) == ("default/shop", "True")
+    assert (owner(simulation, host), ingress(simulation, "shop")) == ("default/v2-shop", "NotOwned")
+    assert owner(simulation, "shop.default.localhost") == "default/shop"
+    remove(simulation, "v2-shop")
+    assert (owner(simulation, host), ingress(simulation, "shop")) == ("default/shop", "True")
 
 
 def test_a_service_gets_its_name_when_the_core_service_that_had_it_goes() -> None:
-    world = Simulation()
+    simulation = Simulation()
     core = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "default", "uid": "u"}}
-    world.store(kinds.CORE_SERVICE.id, {**core, "spec": {"type": "ClusterIP"}})
-    deploy(world, "shop")
-    assert ingress(world, "shop") == "NotOwned"
-    world.delete(kinds.CORE_SERVICE, "shop")
-    serve(world)
-    assert (owner(world, "shop.default.localhost"), ingress(world, "shop")) == ("default/shop", "True")
+    simulation.store(kinds.CORE_SERVICE.id, {**core, "spec": {"type": "ClusterIP"}})
+    deploy(simulation, "shop")
+    assert ingress(simulation, "shop") == "NotOwned"
+    simulation.delete(kinds.CORE_SERVICE, "shop")
+    serve(simulation)
+    assert (owner(simulation, "shop.default.localhost"), ingress(simulation, "shop")) == ("default/shop", "True")
 
 
 def test_services_of_two_namespaces_with_one_host_are_served_in_the_order_they_came() -> None:
-    world = Simulation()
-    world.world.naming = replace(world.world.naming, network=FLAT)
-    deploy(world, "a", "b-c")
-    deploy(world, "a-b", "c")
-    assert (owner(world, "a-b-c.localhost"), ingress(world, "a-b", "c")) == ("b-c/a", "DomainConflict")
-    message = (objects.condition(world.get(kinds.ROUTE, "a-b", "c"), "IngressReady") or {})["message"]
+    simulation = Simulation()
+    simulation.state.naming = replace(simulation.state.naming, network=FLAT)
+    deploy(simulation, "a", "b-c")
+    deploy(simulation, "a-b", "c")
+    assert (owner(simulation, "a-b-c.localhost"), ingress(simulation, "a-b", "c")) == ("b-c/a", "DomainConflict")
+    message = (objects.condition(simulation.get(kinds.ROUTE, "a-b", "c"), "IngressReady") or {})["message"]
     assert message == "Ingress rejected as its domain conflicts with another ingress: a-b-c.localhost"
-    remove(world, "a", "b-c")
-    assert (owner(world, "a-b-c.localhost"), ingress(world, "a-b", "c")) == ("c/a-b", "True")
+    remove(simulation, "a", "b-c")
+    assert (owner(simulation, "a-b-c.localhost"), ingress(simulation, "a-b", "c")) == ("c/a-b", "True")
 
 
 def test_the_order_holds_when_the_table_was_lost() -> None:
-    world = Simulation()
-    world.world.naming = replace(world.world.naming, network=FLAT)
-    deploy(world, "a", "b-c")
-    deploy(world, "a-b", "c")
-    world.world.routing.clear()
-    world._dirty.update(dict.fromkeys(reversed(world.keys())))
-    serve(world)
-    assert (owner(world, "a-b-c.localhost"), ingress(world, "a-b", "c")) == ("b-c/a", "DomainConflict")
+    simulation = Simulation()
+    simulation.state.naming = replace(simulation.state.naming, network=FLAT)
+    deploy(simulation, "a", "b-c")
+    deploy(simulation, "a-b", "c")
+    simulation.state.routing.clear()
+    simulation._dirty.update(dict.fromkeys(reversed(simulation.keys())))
+    serve(simulation)
+    assert (owner(simulation, "a-b-c.localhost"), ingress(simulation, "a-b", "c")) == ("b-c/a", "DomainConflict")
 
 
 NAMES = st.sampled_from(["shop", "v2-shop", "v2-v2-shop", "c-shop"])
@@ -139,73 +139,75 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = Simulation()
-        self.world.world.naming = replace(self.world.world.naming, network=FLAT)
+        self.simulation = Simulation()
+        self.simulation.state.naming = replace(self.simulation.state.naming, network=FLAT)
 
     @rule(name=NAMES, namespace=NAMESPACES, tag=st.sampled_from(["", "v2"]))
     def deploy(self, name: str, namespace: str, tag: str) -> None:
-        deploy(self.world, name, namespace, tag)
+        deploy(self.simulation, name, namespace, tag)
 
     @rule(name=NAMES, namespace=NAMESPACES)
     def remove(self, name: str, namespace: str) -> None:
-        if self.world.world.cache.get(kinds.SERVICE.id, namespace, name):
-            remove(self.world, name, namespace)
+        if self.simulation.state.cache.get(kinds.SERVICE.id, namespace, name):
+            remove(self.simulation, name, namespace)
 
     @rule(host=MAPPED, namespace=NAMESPACES)
     def map(self, host: str, namespace: str) -> None:
         ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "shop", "namespace": namespace}
-        self.world.now += 1
-        self.world.apply(kinds.DOMAIN_MAPPING, host, {"ref": ref}, namespace=namespace)
-        serve(self.world)
+        self.simulation.now += 1
+        self.simulation.apply(kinds.DOMAIN_MAPPING, host, {"ref": ref}, namespace=namespace)
+        serve(self.simulation)
 
     @rule(host=MAPPED, namespace=NAMESPACES)
     def unmap(self, host: str, namespace: str) -> None:
-        if self.world.world.cache.get(kinds.DOMAIN_MAPPING.id, namespace, host):
-            self.world.delete(kinds.DOMAIN_MAPPING, host, namespace)
-            serve(self.world)
+        if self.simulation.state.cache.get(kinds.DOMAIN_MAPPING.id, namespace, host):
+            self.simulation.delete(kinds.DOMAIN_MAPPING, host, namespace)
+            serve(self.simulation)
 
     @invariant()
     def a_route_that_is_ready_has_all_its_hosts(self) -> None:
-        cache, naming = self.world.world.cache, self.world.world.naming
+        cache, naming = self.simulation.state.cache, self.simulation.state.naming
         for namespace, name in cache.names(kinds.ROUTE.id):
-            body = self.world.get(kinds.ROUTE, name, namespace)
+            body = self.simulation.get(kinds.ROUTE, name, namespace)
             if not objects.is_ready(body):
-                assert ingress(self.world, name, namespace) in REFUSED
+                assert ingress(self.simulation, name, namespace) in REFUSED
                 continue
             for target in [{}, *body["spec"]["traffic"]]:
                 tag = target.get("tag", "")
                 path = f"{namespace}/{name}"
-                assert owner(self.world, hosts.public_host(body, naming, tag)) == path
-                assert {owner(self.world, host, local=True) for host in hosts.local_hosts(body, naming, tag)} == {path}
+                assert owner(self.simulation, hosts.public_host(body, naming, tag)) == path
+                assert {owner(self.simulation, host, local=True) for host in hosts.local_hosts(body, naming, tag)} == {
+                    path
+                }
 
     @invariant()
     def a_route_that_is_refused_has_a_rival(self) -> None:
-        cache, naming = self.world.world.cache, self.world.world.naming
+        cache, naming = self.simulation.state.cache, self.simulation.state.naming
         for namespace, name in cache.names(kinds.ROUTE.id):
-            body = self.world.get(kinds.ROUTE, name, namespace)
+            body = self.simulation.get(kinds.ROUTE, name, namespace)
             tags = [target.get("tag", "") for target in [{}, *body["spec"]["traffic"]]]
-            if ingress(self.world, name, namespace) == "DomainConflict":
-                owners = {owner(self.world, hosts.public_host(body, naming, tag)) for tag in tags}
+            if ingress(self.simulation, name, namespace) == "DomainConflict":
+                owners = {owner(self.simulation, hosts.public_host(body, naming, tag)) for tag in tags}
                 assert owners - {f"{namespace}/{name}", ""}
-            elif ingress(self.world, name, namespace) == "NotOwned":
+            elif ingress(self.simulation, name, namespace) == "NotOwned":
                 names = {hosts.tag_name(body, tag, naming) for tag in tags}
-                found = [cache.get(kinds.CORE_SERVICE.id, namespace, wanted) for wanted in names]
-                assert any(core and not objects.is_controlled_by(core, body) for core in found)
+                core_services = [cache.get(kinds.CORE_SERVICE.id, namespace, core_name) for core_name in names]
+                assert any(core and not objects.is_controlled_by(core, body) for core in core_services)
 
     @invariant()
     def a_mapped_host_has_one_owner_which_exists(self) -> None:
-        cache = self.world.world.cache
+        cache = self.simulation.state.cache
         for host in ("www.example.org", "v2-shop.default"):
             mappings = {
-                place: self.world.get(kinds.DOMAIN_MAPPING, host, place) for place in cache.mappings_of_host(host)
+                place: self.simulation.get(kinds.DOMAIN_MAPPING, host, place) for place in cache.mappings_of_host(host)
             }
             claimed = [
                 place for place, body in mappings.items() if objects.condition_status(body, "DomainClaimed") == "True"
             ]
             assert len(claimed) == min(1, len(mappings))
-            found = owner(self.world, host)
-            assert found in {"", *(f"{place}/domainmapping:{host}" for place in claimed)}
-        assert self.world.everything_again() == []
+            host_owner = owner(self.simulation, host)
+            assert host_owner in {"", *(f"{place}/domainmapping:{host}" for place in claimed)}
+        assert self.simulation.everything_again() == []
 
 
 TestAnyOrder = AnyOrder.TestCase

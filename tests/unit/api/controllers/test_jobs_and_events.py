@@ -30,38 +30,38 @@ def asked(outcome_of: revision.Observed, now: float) -> bool:
 
 @pytest.fixture
 def body() -> Json:
-    world = Simulation()
-    world.service()
-    world.settle()
-    return world.get(kinds.REVISION, REV)
+    simulation = Simulation()
+    simulation.service()
+    simulation.settle()
+    return simulation.get(kinds.REVISION, REV)
 
 
 def test_a_new_revision_asks_for_its_digests_once() -> None:
-    world = Simulation()
-    uid = world.service()["metadata"]["uid"]
-    world.settle()
-    revision_uid = world.get(kinds.REVISION, REV)["metadata"]["uid"]
-    assert world.enqueued == [Resolve("default", REV, revision_uid)]
+    simulation = Simulation()
+    uid = simulation.service()["metadata"]["uid"]
+    simulation.settle()
+    revision_uid = simulation.get(kinds.REVISION, REV)["metadata"]["uid"]
+    assert simulation.enqueued == [Resolve("default", REV, revision_uid)]
     assert revision_uid != uid
-    world.ready(REV)
-    assert len(world.enqueued) == 1
+    simulation.ready(REV)
+    assert len(simulation.enqueued) == 1
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "log_url"),
     [("", None), ("http://logs.example.com/?uid=${REVISION_UID}", "http://logs.example.com/?uid=")],
 )
-def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template: str, said: str | None) -> None:
-    world = Simulation()
-    world.world.config = PlatformConfig(observability=ObservabilityConfig(revision_url_template=template))
-    world.service()
-    world.settle()
-    found = world.get(kinds.REVISION, REV)
-    assert objects.status(found).get("logUrl") == (said and said + found["metadata"]["uid"])
+def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template: str, log_url: str | None) -> None:
+    simulation = Simulation()
+    simulation.state.config = PlatformConfig(observability=ObservabilityConfig(revision_url_template=template))
+    simulation.service()
+    simulation.settle()
+    revision = simulation.get(kinds.REVISION, REV)
+    assert objects.status(revision).get("logUrl") == (log_url and log_url + revision["metadata"]["uid"])
 
 
 @pytest.mark.parametrize(
-    ("resolution", "asked_before", "now", "wanted"),
+    ("resolution", "asked_before", "now", "due"),
     [
         (None, 0.0, 0, True),
         (None, NOW, 10, False),
@@ -79,11 +79,11 @@ def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template:
     ],
 )  # fmt: skip
 def test_a_failed_or_lost_look_up_is_tried_again(
-    body: Json, resolution: str | None, asked_before: float, now: float, wanted: bool
+    body: Json, resolution: str | None, asked_before: float, now: float, due: bool
 ) -> None:
     answer = Resolution(body["metadata"]["uid"], error=resolution) if resolution else None
     observed = revision.Observed(body, resolution=answer, asked=asked_before)
-    assert asked(observed, NOW + now) is wanted
+    assert asked(observed, NOW + now) is due
     assert revision.reconcile(observed, NOW + now).requeue_after
 
 
@@ -93,37 +93,37 @@ def test_an_answer_about_an_earlier_revision_of_that_name_is_none(body: Json) ->
 
 
 def test_a_later_answer_mends_a_failed_look_up() -> None:
-    world = Simulation()
-    world.service()
-    world.settle()
-    world.resolved(REV, error="no such image")
-    world.settle()
-    assert world.conditions(kinds.SERVICE)["Ready"][0] == "False"
-    world.ready(REV)
-    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
+    simulation = Simulation()
+    simulation.service()
+    simulation.settle()
+    simulation.resolved(REV, error="no such image")
+    simulation.settle()
+    assert simulation.conditions(kinds.SERVICE)["Ready"][0] == "False"
+    simulation.ready(REV)
+    assert simulation.conditions(kinds.SERVICE)["Ready"] == ("True",)
 
 
 def test_digests_once_written_do_not_need_the_table_any_more() -> None:
-    world = Simulation()
-    world.service()
-    world.ready(REV)
-    world.world.resolutions.clear()
-    assert world.everything_again() == []
+    simulation = Simulation()
+    simulation.service()
+    simulation.ready(REV)
+    simulation.state.resolutions.clear()
+    assert simulation.everything_again() == []
 
 
 def test_statuses_are_in_the_order_of_the_containers() -> None:
-    world = Simulation()
+    simulation = Simulation()
     containers = [{"name": "b", "image": "x"}, {"name": "a", "image": "y"}]
     spec = {"template": {"spec": {"containers": containers, "initContainers": [{"name": "i", "image": "z"}]}}}
-    world.apply(kinds.CONFIGURATION, "two", spec)
-    world.settle()
-    body = world.get(kinds.REVISION, "two-00001")
+    simulation.apply(kinds.CONFIGURATION, "two", spec)
+    simulation.settle()
+    body = simulation.get(kinds.REVISION, "two-00001")
     images = tuple(builds.Resolved(name, "img", f"r/{name}@{SHA}") for name in ("a", "b", "i"))
-    world.world.resolutions["default/two-00001"] = Resolution(body["metadata"]["uid"], images)
-    world._dirty[kinds.REVISION.id, "default", "two-00001"] = None
-    world.settle()
-    status = world.get(kinds.REVISION, "two-00001")["status"]
-    assert [found["name"] for found in status["containerStatuses"]] == ["b", "a"]
+    simulation.state.resolutions["default/two-00001"] = Resolution(body["metadata"]["uid"], images)
+    simulation._dirty[kinds.REVISION.id, "default", "two-00001"] = None
+    simulation.settle()
+    status = simulation.get(kinds.REVISION, "two-00001")["status"]
+    assert [container["name"] for container in status["containerStatuses"]] == ["b", "a"]
     assert status["initContainerStatuses"] == [{"name": "i", "imageDigest": f"r/i@{SHA}"}]
 
 
@@ -152,8 +152,8 @@ def test_a_builds_status_says_how_far_it_is(
     outcome = build.reconcile(build.Observed(a_build(), progress, asked=NOW), NOW)
     (written,) = [action for action in outcome.actions if not isinstance(action, Resolve | Emit)]
     after: Json = written.body  # type: ignore[union-attr]
-    found = objects.condition(after) or {}
-    assert (after["status"]["phase"], found["status"], found.get("reason", "")) == (phase, ready, reason)
+    succeeded = objects.condition(after) or {}
+    assert (after["status"]["phase"], succeeded["status"], succeeded.get("reason", "")) == (phase, ready, reason)
     again = build.reconcile(build.Observed(after, progress, asked=NOW), NOW)
     assert again.actions == []
 
@@ -211,11 +211,11 @@ def test_a_finished_build_keeps_its_status_when_the_table_is_lost() -> None:
 
 
 def test_the_events_of_a_services_life() -> None:
-    world = Simulation()
-    world.service()
-    world.ready(REV)
-    told = [(event.about["kind"], event.type, event.reason) for event in world.events]
-    assert told == [
+    simulation = Simulation()
+    simulation.service()
+    simulation.ready(REV)
+    emitted = [(event.about["kind"], event.type, event.reason) for event in simulation.events]
+    assert emitted == [
         ("Service", "Normal", "Created"),
         ("Service", "Normal", "Created"),
         ("Configuration", "Normal", "Created"),
@@ -226,12 +226,12 @@ def test_the_events_of_a_services_life() -> None:
 
 
 def test_a_failing_revision_warns() -> None:
-    world = Simulation()
-    world.service()
-    world.settle()
-    world.resolved(REV, error="no such image")
-    world.settle()
-    warnings = {(event.about["kind"], event.reason) for event in world.events if event.type == "Warning"}
+    simulation = Simulation()
+    simulation.service()
+    simulation.settle()
+    simulation.resolved(REV, error="no such image")
+    simulation.settle()
+    warnings = {(event.about["kind"], event.reason) for event in simulation.events if event.type == "Warning"}
     assert warnings == {("Revision", "ContainerMissing"), ("Configuration", "LatestCreatedFailed")}
 
 
@@ -247,10 +247,10 @@ async def test_the_same_event_again_is_counted(monkeypatch: pytest.MonkeyPatch) 
     async def counts() -> dict[str, int]:
         return {event["message"]: event["count"] for event in (await store.list(kinds.EVENT.id)).items}
 
-    async def told() -> bool:
+    async def are_counted() -> bool:
         return await counts() == {"two": 3, "three": 1}
 
-    await eventually(told, what="the newest two, counted")
+    await eventually(are_counted, what="the newest two, counted")
     (event, *_) = (await store.list(kinds.EVENT.id)).items
     assert event["involvedObject"]["uid"] == "u"
     assert event["involvedObject"]["kind"] == "Build"

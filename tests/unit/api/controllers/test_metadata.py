@@ -16,44 +16,44 @@ HOST = "hello.default.localhost"
 
 
 @pytest.fixture
-def world() -> Simulation:
-    made = Simulation()
-    made.service(labels={"team": "a", "old": "x"}, annotations={"note": "n", "old-note": "x"})
-    made.ready("hello-00001")
-    return made
+def simulation() -> Simulation:
+    simulation = Simulation()
+    simulation.service(labels={"team": "a", "old": "x"}, annotations={"note": "n", "old-note": "x"})
+    simulation.ready("hello-00001")
+    return simulation
 
 
 @pytest.mark.parametrize("kind", [CONFIGURATION, ROUTE, CORE], ids=lambda kind: f"{kind.group or 'core'}-{kind.kind}")
-def test_labels_and_annotations_of_the_service_are_copied(world: Simulation, kind: kinds.Kind) -> None:
-    body = world.get(kind)
+def test_labels_and_annotations_of_the_service_are_copied(simulation: Simulation, kind: kinds.Kind) -> None:
+    body = simulation.get(kind)
     assert {"team": "a", "old": "x"}.items() <= objects.labels(body).items()
     assert {"note": "n", "old-note": "x"}.items() <= objects.annotations(body).items()
 
 
 @pytest.mark.parametrize(("kind", "stays"), [(CONFIGURATION, False), (ROUTE, False), (CORE, True)])
 def test_a_key_that_is_removed_goes_from_the_children_and_stays_on_the_placeholder(
-    world: Simulation, kind: kinds.Kind, stays: bool
+    simulation: Simulation, kind: kinds.Kind, stays: bool
 ) -> None:
-    world.service(labels={"team": "b"}, annotations={"note": "m"})
-    world.settle()
-    body = world.get(kind)
+    simulation.service(labels={"team": "b"}, annotations={"note": "m"})
+    simulation.settle()
+    body = simulation.get(kind)
     assert objects.labels(body)["team"] == "b"
     assert objects.annotations(body)["note"] == "m"
     assert ("old" in objects.labels(body)) is stays
     assert ("old-note" in objects.annotations(body)) is stays
 
 
-def test_metadata_makes_neither_a_generation_nor_a_revision(world: Simulation) -> None:
-    world.service(labels={"team": "b"})
-    world.settle()
-    assert [objects.generation(world.get(kind)) for kind in (SERVICE, CONFIGURATION, ROUTE)] == [1, 1, 1]
-    assert world.names(REVISION) == ["hello-00001"]
-    assert world.conditions(SERVICE)["Ready"] == ("True",)
+def test_metadata_makes_neither_a_generation_nor_a_revision(simulation: Simulation) -> None:
+    simulation.service(labels={"team": "b"})
+    simulation.settle()
+    assert [objects.generation(simulation.get(kind)) for kind in (SERVICE, CONFIGURATION, ROUTE)] == [1, 1, 1]
+    assert simulation.names(REVISION) == ["hello-00001"]
+    assert simulation.conditions(SERVICE)["Ready"] == ("True",)
 
 
-def test_the_labels_of_the_service_are_not_copied_to_the_revision(world: Simulation) -> None:
-    assert "team" not in objects.labels(world.get(REVISION, "hello-00001"))
-    assert "note" not in objects.annotations(world.get(REVISION, "hello-00001"))
+def test_the_labels_of_the_service_are_not_copied_to_the_revision(simulation: Simulation) -> None:
+    assert "team" not in objects.labels(simulation.get(REVISION, "hello-00001"))
+    assert "note" not in objects.annotations(simulation.get(REVISION, "hello-00001"))
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def test_the_labels_of_the_service_are_not_copied_to_the_revision(world: Simulat
     [(well_known.LAST_APPLIED, False, False), (well_known.ROLLOUT_DURATION, False, True), ("mine", True, True)],
 )
 def test_some_annotations_stay_where_they_are(annotation: str, on_configuration: bool, on_route: bool) -> None:
-    world = Simulation()
-    world.service(annotations={annotation: "10s"})
-    world.settle()
-    assert (annotation in objects.annotations(world.get(CONFIGURATION))) is on_configuration
-    assert (annotation in objects.annotations(world.get(ROUTE))) is on_route
+    simulation = Simulation()
+    simulation.service(annotations={annotation: "10s"})
+    simulation.settle()
+    assert (annotation in objects.annotations(simulation.get(CONFIGURATION))) is on_configuration
+    assert (annotation in objects.annotations(simulation.get(ROUTE))) is on_route
 
 
 def test_template_labels_and_annotations_go_to_the_revision_and_never_over_knatives_own() -> None:
-    world = Simulation()
-    body = world.service()
+    simulation = Simulation()
+    body = simulation.service()
     template = {
         **body["spec"]["template"],
         "metadata": {
@@ -78,146 +78,146 @@ def test_template_labels_and_annotations_go_to_the_revision_and_never_over_knati
             "annotations": {"autoscaling.knative.dev/min-scale": "2"},
         },
     }
-    world.apply(SERVICE, "hello", {**body["spec"], "template": template})
-    world.settle()
-    (name,) = world.names(REVISION)
-    revision = world.get(REVISION, name)
+    simulation.apply(SERVICE, "hello", {**body["spec"], "template": template})
+    simulation.settle()
+    (name,) = simulation.names(REVISION)
+    revision = simulation.get(REVISION, name)
     assert objects.labels(revision)["app"] == "x"
     assert objects.labels(revision)[well_known.CONFIGURATION] == "hello"
     assert objects.annotations(revision)["autoscaling.knative.dev/min-scale"] == "2"
 
 
 def test_every_generation_makes_a_revision_even_for_a_template_label() -> None:
-    world = Simulation()
-    body = world.service()
-    world.settle()
+    simulation = Simulation()
+    body = simulation.service()
+    simulation.settle()
     template = {**body["spec"]["template"], "metadata": {"labels": {"v": "2"}}}
-    world.apply(SERVICE, "hello", {**body["spec"], "template": template})
-    world.settle()
-    assert world.names(REVISION) == ["hello-00001", "hello-00002"]
+    simulation.apply(SERVICE, "hello", {**body["spec"], "template": template})
+    simulation.settle()
+    assert simulation.names(REVISION) == ["hello-00001", "hello-00002"]
 
 
 def test_a_configuration_that_stands_alone_is_given_nothing() -> None:
-    world = Simulation()
+    simulation = Simulation()
     spec = {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}
-    world.apply(CONFIGURATION, "alone", spec, labels={"a": "b"}, annotations={"c": "d"})
-    world.ready("alone-00001")
-    body = world.get(CONFIGURATION, "alone")
+    simulation.apply(CONFIGURATION, "alone", spec, labels={"a": "b"}, annotations={"c": "d"})
+    simulation.ready("alone-00001")
+    body = simulation.get(CONFIGURATION, "alone")
     assert objects.labels(body) == {"a": "b"}
     assert objects.annotations(body) == {"c": "d"}
-    assert objects.labels(world.get(REVISION, "alone-00001"))[well_known.ROUTING_STATE] == "pending"
-    world.apply(CONFIGURATION, "alone", spec, labels={"x": "y"}, annotations={})
-    world.settle()
-    assert objects.labels(world.get(CONFIGURATION, "alone")) == {"x": "y"}
-    assert world.names(REVISION) == ["alone-00001"]
+    assert objects.labels(simulation.get(REVISION, "alone-00001"))[well_known.ROUTING_STATE] == "pending"
+    simulation.apply(CONFIGURATION, "alone", spec, labels={"x": "y"}, annotations={})
+    simulation.settle()
+    assert objects.labels(simulation.get(CONFIGURATION, "alone")) == {"x": "y"}
+    assert simulation.names(REVISION) == ["alone-00001"]
 
 
 def test_a_route_that_stands_alone_marks_its_revisions_and_frees_them_when_it_goes() -> None:
-    world = Simulation()
-    world.apply(CONFIGURATION, "app", {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}})
-    world.ready("app-00001")
+    simulation = Simulation()
+    simulation.apply(CONFIGURATION, "app", {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}})
+    simulation.ready("app-00001")
     traffic = [{"configurationName": "app", "percent": 100, "latestRevision": True, "tag": "now"}]
-    world.apply(ROUTE, "front", {"traffic": traffic})
-    world.settle()
-    world.acknowledge("front")
-    world.settle()
-    revision = world.get(REVISION, "app-00001")
+    simulation.apply(ROUTE, "front", {"traffic": traffic})
+    simulation.settle()
+    simulation.acknowledge("front")
+    simulation.settle()
+    revision = simulation.get(REVISION, "app-00001")
     assert objects.labels(revision)[well_known.ROUTING_STATE] == "active"
     assert objects.annotations(revision)[well_known.ROUTES] == "front"
-    assert objects.annotations(world.get(CONFIGURATION, "app"))[well_known.ROUTES] == "front"
-    assert world.shares("now-front.default.localhost", "front") == {"app-00001": 100}
-    world.delete(ROUTE, "front")
-    world.settle()
-    revision = world.get(REVISION, "app-00001")
+    assert objects.annotations(simulation.get(CONFIGURATION, "app"))[well_known.ROUTES] == "front"
+    assert simulation.shares("now-front.default.localhost", "front") == {"app-00001": 100}
+    simulation.delete(ROUTE, "front")
+    simulation.settle()
+    revision = simulation.get(REVISION, "app-00001")
     assert objects.labels(revision)[well_known.ROUTING_STATE] == "reserve"
     assert well_known.ROUTES not in objects.annotations(revision)
-    assert well_known.ROUTES not in objects.annotations(world.get(CONFIGURATION, "app"))
-    assert world.everything_again() == []
+    assert well_known.ROUTES not in objects.annotations(simulation.get(CONFIGURATION, "app"))
+    assert simulation.everything_again() == []
 
 
-def test_a_revision_that_is_left_stays_active_until_the_route_has_settled(world: Simulation) -> None:
-    world.service(image="v2")
-    world.settle()
-    world.resolved("hello-00002")
-    world.settle()
-    world.scaled("hello-00002")
-    world.settle()
-    assert objects.labels(world.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE] == "active"
-    world.acknowledge()
-    world.settle()
-    assert objects.labels(world.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE] == "reserve"
+def test_a_revision_that_is_left_stays_active_until_the_route_has_settled(simulation: Simulation) -> None:
+    simulation.service(image="v2")
+    simulation.settle()
+    simulation.resolved("hello-00002")
+    simulation.settle()
+    simulation.scaled("hello-00002")
+    simulation.settle()
+    assert objects.labels(simulation.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE] == "active"
+    simulation.acknowledge()
+    simulation.settle()
+    assert objects.labels(simulation.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE] == "reserve"
 
 
-def test_the_time_of_the_routing_state_changes_only_with_it(world: Simulation) -> None:
+def test_the_time_of_the_routing_state_changes_only_with_it(simulation: Simulation) -> None:
     def modified() -> str:
-        return objects.annotations(world.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE_MODIFIED]
+        return objects.annotations(simulation.get(REVISION, "hello-00001"))[well_known.ROUTING_STATE_MODIFIED]
 
     before = modified()
-    world.now += 100
-    world.scaled("hello-00001", actual=3)
-    world.settle()
+    simulation.now += 100
+    simulation.scaled("hello-00001", actual=3)
+    simulation.settle()
     assert modified() == before
-    world.service(image="v2")
-    world.ready("hello-00002")
+    simulation.service(image="v2")
+    simulation.ready("hello-00002")
     assert modified() != before
 
 
 @pytest.mark.parametrize("tag", ["", "green"])
 def test_placeholders_belong_to_the_route_and_carry_its_name(tag: str) -> None:
-    world = Simulation()
-    world.service(traffic=[{"latestRevision": True, "percent": 100, **({"tag": tag} if tag else {})}])
-    world.settle()
-    body = world.get(CORE, f"{tag}-hello" if tag else "hello")
+    simulation = Simulation()
+    simulation.service(traffic=[{"latestRevision": True, "percent": 100, **({"tag": tag} if tag else {})}])
+    simulation.settle()
+    body = simulation.get(CORE, f"{tag}-hello" if tag else "hello")
     owner = objects.controller_of(body)
     assert owner is not None
-    assert (owner["kind"], owner["uid"]) == ("Route", world.get(ROUTE)["metadata"]["uid"])
+    assert (owner["kind"], owner["uid"]) == ("Route", simulation.get(ROUTE)["metadata"]["uid"])
     assert objects.labels(body)[well_known.ROUTE] == "hello"
 
 
-def test_a_service_for_instances_only_has_no_public_host(world: Simulation) -> None:
-    world.service(labels={well_known.VISIBILITY: "cluster-local"})
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    entry = world.world.routing["default/hello"][1]
+def test_a_service_for_instances_only_has_no_public_host(simulation: Simulation) -> None:
+    simulation.service(labels={well_known.VISIBILITY: "cluster-local"})
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    entry = simulation.state.routing["default/hello"][1]
     assert entry.hosts == {}
     assert set(entry.local_hosts) == {"hello.default.svc.cluster.local", "hello.default.svc", "hello.default"}
-    assert world.get(SERVICE)["status"]["url"] == "http://hello.default.svc.cluster.local"
-    assert world.get(SERVICE)["status"]["address"] == {"url": "http://hello.default.svc.cluster.local"}
-    assert well_known.VISIBILITY not in objects.labels(world.get(CORE))
+    assert simulation.get(SERVICE)["status"]["url"] == "http://hello.default.svc.cluster.local"
+    assert simulation.get(SERVICE)["status"]["address"] == {"url": "http://hello.default.svc.cluster.local"}
+    assert well_known.VISIBILITY not in objects.labels(simulation.get(CORE))
 
 
 def test_a_user_makes_a_tag_cluster_local_on_its_placeholder() -> None:
-    world = Simulation()
-    world.service(traffic=[{"latestRevision": True, "percent": 100, "tag": "green"}])
-    world.ready("hello-00001")
-    body = world.get(CORE, "green-hello")
+    simulation = Simulation()
+    simulation.service(traffic=[{"latestRevision": True, "percent": 100, "tag": "green"}])
+    simulation.ready("hello-00001")
+    body = simulation.get(CORE, "green-hello")
     local = {**objects.labels(body), well_known.VISIBILITY: "cluster-local"}
-    world.store(CORE.id, objects.changed(body, new_labels=local))
-    world.settle()
-    entry = world.world.routing["default/hello"][1]
+    simulation.store(CORE.id, objects.changed(body, new_labels=local))
+    simulation.settle()
+    entry = simulation.state.routing["default/hello"][1]
     assert set(entry.hosts) == {HOST}
     assert "green-hello.default" in entry.local_hosts
-    assert world.traffic(ROUTE)[0]["url"] == "http://green-hello.default.svc.cluster.local"
-    world.acknowledge()
-    world.settle()
-    assert objects.labels(world.get(CORE, "green-hello"))[well_known.VISIBILITY] == "cluster-local", "it stays"
+    assert simulation.traffic(ROUTE)[0]["url"] == "http://green-hello.default.svc.cluster.local"
+    simulation.acknowledge()
+    simulation.settle()
+    assert objects.labels(simulation.get(CORE, "green-hello"))[well_known.VISIBILITY] == "cluster-local", "it stays"
 
 
 @pytest.mark.parametrize(("value", "sticky"), [("true", True), ("True", True), ("false", False), ("", False)])
 def test_the_annotation_for_session_affinity_reaches_the_activators(value: str, sticky: bool) -> None:
-    world = Simulation()
-    world.service(annotations={"knoll.dev/session-affinity": value} if value else {})
-    world.ready("hello-00001")
-    assert world.world.routing["default/hello"][1].sticky is sticky
+    simulation = Simulation()
+    simulation.service(annotations={"knoll.dev/session-affinity": value} if value else {})
+    simulation.ready("hello-00001")
+    assert simulation.state.routing["default/hello"][1].sticky is sticky
 
 
 def test_long_names_are_shortened_as_knative_does() -> None:
-    world = Simulation()
+    simulation = Simulation()
     name = "a" * 63
-    world.service(name=name)
-    world.settle()
-    (revision,) = world.names(REVISION)
+    simulation.service(name=name)
+    simulation.settle()
+    (revision,) = simulation.names(REVISION)
     assert len(revision) <= 63
     assert revision.endswith("-00001")
 
@@ -233,6 +233,12 @@ def test_long_names_are_shortened_as_knative_does() -> None:
     ],
 )
 def test_what_an_activator_must_know_of_a_revision(spec: Json, plane: tuple[float | bool, ...]) -> None:
-    found = data_plane({"spec": {"containers": [{"name": "c"}], **spec}})
-    got = (found.concurrency, found.timeout, found.response_start_timeout, found.idle_timeout, found.h2c)
-    assert got == plane
+    settings = data_plane({"spec": {"containers": [{"name": "c"}], **spec}})
+    actual = (
+        settings.concurrency,
+        settings.timeout,
+        settings.response_start_timeout,
+        settings.idle_timeout,
+        settings.h2c,
+    )
+    assert actual == plane

@@ -59,9 +59,9 @@ def test_the_shares_of_every_host_sum_to_100(given: Sequence[Target], local: fro
 @given(targets())
 def test_every_revision_gets_exactly_its_percents(given: Sequence[Target]) -> None:
     entry = traffic.entry_of(traffic.merged(given), route(), revisions(), Naming())
-    wanted = {name: sum(target.percent for target in given if target.revision == name) for name in "abc"}
-    got = {share.revision.removeprefix("default/"): share.percent for share in entry.hosts["r.default.localhost"]}
-    assert got == {name: percent for name, percent in wanted.items() if percent}
+    expected = {name: sum(target.percent for target in given if target.revision == name) for name in "abc"}
+    actual = {share.revision.removeprefix("default/"): share.percent for share in entry.hosts["r.default.localhost"]}
+    assert actual == {name: percent for name, percent in expected.items() if percent}
 
 
 @given(targets())
@@ -78,8 +78,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = Simulation()
-        self.world.service(revision="hello-v1")
+        self.simulation = Simulation()
+        self.simulation.service(revision="hello-v1")
         self.ever_ready: set[str] = set()
 
     @rule(version=st.sampled_from(VERSIONS), percents=splits(3), named=st.booleans())
@@ -91,7 +91,7 @@ class AnyOrder(RuleBasedStateMachine):
             for i, percent in enumerate(percents)
         ]
         latest: list[Json] = [{"latestRevision": True, "percent": 100}]
-        self.world.service(
+        self.simulation.service(
             revision=f"hello-{version}",
             image=version,
             traffic=traffic if named else latest,
@@ -101,34 +101,34 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(label=st.sampled_from(["", "cluster-local"]))
     def make_local(self, label: str) -> None:
         if self.there():
-            body = self.world.get(kinds.SERVICE)
+            body = self.simulation.get(kinds.SERVICE)
             labels = {well_known.VISIBILITY: label} if label else {}
-            self.world.store(kinds.SERVICE.id, objects.changed(body, new_labels=labels))
+            self.simulation.store(kinds.SERVICE.id, objects.changed(body, new_labels=labels))
 
     @rule()
     def some_work(self) -> None:
         """The controllers are stopped in the middle: only what is written counts afterwards."""
-        for key in list(self.world._dirty)[:2]:
-            del self.world._dirty[key]
-            for action in observe.decide(key, self.world.world, self.world.now).actions:
-                self.world.carry_out(action)
+        for key in list(self.simulation._dirty)[:2]:
+            del self.simulation._dirty[key]
+            for action in observe.decide(key, self.simulation.state, self.simulation.now).actions:
+                self.simulation.carry_out(action)
         self.remember()
 
     @rule()
     def settle(self) -> None:
-        self.world.settle()
+        self.simulation.settle()
         self.remember()
 
     @rule(version=st.sampled_from(VERSIONS), error=st.booleans())
     def resolve(self, version: str, error: bool) -> None:
         if self.has(version):
-            self.world.resolved(f"hello-{version}", error="no such image" if error else "")
+            self.simulation.resolved(f"hello-{version}", error="no such image" if error else "")
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 100.0]))
     def wait(self, seconds: float) -> None:
         """What waits for a time is looked at again."""
-        self.world.now += seconds
-        self.world._dirty.update(dict.fromkeys(self.world.keys()))
+        self.simulation.now += seconds
+        self.simulation._dirty.update(dict.fromkeys(self.simulation.keys()))
 
     @rule(
         version=st.sampled_from(VERSIONS),
@@ -137,10 +137,10 @@ class AnyOrder(RuleBasedStateMachine):
         worse=st.sampled_from(["", "", "it fails more often"]),
     )
     def scale(self, version: str, actual: int, by_load: int = 0, worse: str = "") -> None:
-        if self.has(version) and objects.status(self.world.get(kinds.REVISION, f"hello-{version}")).get(
+        if self.has(version) and objects.status(self.simulation.get(kinds.REVISION, f"hello-{version}")).get(
             "containerStatuses"
         ):
-            self.world.scaled(
+            self.simulation.scaled(
                 f"hello-{version}",
                 actual=actual,
                 active="True" if actual else "False",
@@ -158,8 +158,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.settle()
             self.scale(version, 1)
             self.settle()
-        if acknowledged and "default/hello" in self.world.world.routing:
-            self.world.acknowledge()
+        if acknowledged and "default/hello" in self.simulation.state.routing:
+            self.simulation.acknowledge()
             self.settle()
 
     @rule(version=st.sampled_from(VERSIONS), by_load=st.integers(0, 3), worse=st.sampled_from(["", "it fails more"]))
@@ -176,74 +176,74 @@ class AnyOrder(RuleBasedStateMachine):
     def fail(self, version: str) -> None:
         revision = f"hello-{version}"
         if self.has(version) and revision not in self.ever_ready:
-            self.world.fails(revision, "ContainerHealthy", "ExitCode1", "it exited")
+            self.simulation.fails(revision, "ContainerHealthy", "ExitCode1", "it exited")
 
-    @precondition(lambda self: "default/hello" in self.world.world.routing)
+    @precondition(lambda self: "default/hello" in self.simulation.state.routing)
     @rule()
     def acknowledge(self) -> None:
-        self.world.acknowledge()
+        self.simulation.acknowledge()
 
     @rule()
     def delete_and_make_again(self) -> None:
         if not self.there():
             self.ever_ready.clear()
-            self.world.service(revision="hello-v1")
+            self.simulation.service(revision="hello-v1")
         else:
-            self.world.delete(kinds.SERVICE, "hello")
-            self.world.settle()
-            assert self.world.world.routing == {}
-            assert self.world.names(kinds.REVISION) == []
+            self.simulation.delete(kinds.SERVICE, "hello")
+            self.simulation.settle()
+            assert self.simulation.state.routing == {}
+            assert self.simulation.names(kinds.REVISION) == []
 
     @invariant()
     def ready_means_acknowledged(self) -> None:
-        found = self.world.world.cache.get(kinds.ROUTE.id, "default", "hello")
-        if found and objects.is_ready(found):
-            version, entry = self.world.world.routing["default/hello"]
-            assert self.world.acknowledged_versions.get("default/hello") == version
-            percents = [target["percent"] for target in objects.status(found)["traffic"]]
+        current_route = self.simulation.state.cache.get(kinds.ROUTE.id, "default", "hello")
+        if current_route and objects.is_ready(current_route):
+            version, entry = self.simulation.state.routing["default/hello"]
+            assert self.simulation.acknowledged_versions.get("default/hello") == version
+            percents = [target["percent"] for target in objects.status(current_route)["traffic"]]
             assert sum(percents) == 100
             assert entry.local_hosts
 
     @invariant()
     def only_revisions_that_were_ready_are_routed_to(self) -> None:
-        if "default/hello" in self.world.world.routing:
-            routed = self.world.world.routing["default/hello"][1].revisions
+        if "default/hello" in self.simulation.state.routing:
+            routed = self.simulation.state.routing["default/hello"][1].revisions
             assert {name.removeprefix("default/") for name in routed} <= self.ever_ready
 
     @invariant()
     def percents_sum_to_100(self) -> None:
-        for _, entry in self.world.world.routing.values():
+        for _, entry in self.simulation.state.routing.values():
             for shares in (*entry.hosts.values(), *entry.local_hosts.values()):
                 assert sum(share.percent for share in shares) == 100
 
     def teardown(self) -> None:
         """Once all is settled there is nothing left to do, and a ready Service says what is routed."""
         self.look_at_routes()
-        self.world.settle()
-        assert self.world.everything_again() == []
+        self.simulation.settle()
+        assert self.simulation.everything_again() == []
 
     @invariant()
     def what_fell_gets_nothing(self) -> None:
-        found = self.world.world.cache.get(kinds.ROUTE.id, "default", "hello")
-        if found and not self.world._dirty:
-            fallen = {watch.revision for watch in rollback.watches_of(found) if watch.why}
-            latest = [one for one in objects.status(found).get("traffic", ()) if one["latestRevision"]]
-            assert not fallen & {one["revisionName"] for one in latest}
+        current_route = self.simulation.state.cache.get(kinds.ROUTE.id, "default", "hello")
+        if current_route and not self.simulation._dirty:
+            fallen = {watch.revision for watch in rollback.watches_of(current_route) if watch.why}
+            latest = [target for target in objects.status(current_route).get("traffic", ()) if target["latestRevision"]]
+            assert not fallen & {target["revisionName"] for target in latest}
 
     def look_at_routes(self) -> None:
-        if self.world.world.cache.get(kinds.ROUTE.id, "default", "hello"):
-            self.world._dirty[kinds.ROUTE.id, "default", "hello"] = None
+        if self.simulation.state.cache.get(kinds.ROUTE.id, "default", "hello"):
+            self.simulation._dirty[kinds.ROUTE.id, "default", "hello"] = None
 
     def remember(self) -> None:
-        for name in self.world.names(kinds.REVISION):
-            if objects.is_ready(self.world.get(kinds.REVISION, name)):
+        for name in self.simulation.names(kinds.REVISION):
+            if objects.is_ready(self.simulation.get(kinds.REVISION, name)):
                 self.ever_ready.add(name)
 
     def there(self) -> bool:
-        return self.world.names(kinds.SERVICE) == ["hello"]
+        return self.simulation.names(kinds.SERVICE) == ["hello"]
 
     def has(self, version: str) -> bool:
-        return f"hello-{version}" in self.world.names(kinds.REVISION)
+        return f"hello-{version}" in self.simulation.names(kinds.REVISION)
 
 
 TestAnyOrder = AnyOrder.TestCase

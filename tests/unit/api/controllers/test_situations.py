@@ -23,59 +23,61 @@ UNKNOWN: Row = ("Unknown",)
 TRUE: Row = ("True",)
 
 
-def looking_up(world: Simulation) -> None:
-    world.service()
+def looking_up(simulation: Simulation) -> None:
+    simulation.service()
 
 
-def starting(world: Simulation) -> None:
-    world.service()
-    world.settle()
-    world.resolved(REV)
+def starting(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.settle()
+    simulation.resolved(REV)
 
 
-def queued(world: Simulation) -> None:
-    starting(world)
-    world.settle()
-    world.scaled(REV, actual=0, reached=False, active="Unknown", reason="Queued")
+def queued(simulation: Simulation) -> None:
+    starting(simulation)
+    simulation.settle()
+    simulation.scaled(REV, actual=0, reached=False, active="Unknown", reason="Queued")
 
 
-def not_resolvable(world: Simulation) -> None:
-    world.service()
-    world.settle()
-    world.resolved(REV, error='the image "img:v1" could not be resolved: MANIFEST_UNKNOWN: manifest unknown')
+def not_resolvable(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.settle()
+    simulation.resolved(REV, error='the image "img:v1" could not be resolved: MANIFEST_UNKNOWN: manifest unknown')
 
 
-def fails(*what: Any, final: bool = True) -> Callable[[Simulation], None]:
-    def prepare(world: Simulation) -> None:
-        starting(world)
-        world.settle()
-        world.fails(REV, *what, final=final)
+def fails(*failure_args: Any, final: bool = True) -> Callable[[Simulation], None]:
+    def prepare(simulation: Simulation) -> None:
+        starting(simulation)
+        simulation.settle()
+        simulation.fails(REV, *failure_args, final=final)
 
     return prepare
 
 
-def serving(world: Simulation) -> None:
-    world.service()
-    world.ready(REV)
+def serving(simulation: Simulation) -> None:
+    simulation.service()
+    simulation.ready(REV)
 
 
-def crashing(world: Simulation) -> None:
-    serving(world)
-    world.scaled(REV, failure=Failure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app"))
+def crashing(simulation: Simulation) -> None:
+    serving(simulation)
+    simulation.scaled(
+        REV, failure=Failure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app")
+    )
 
 
-def idle(world: Simulation) -> None:
-    serving(world)
-    world.scaled(REV, desired=0, actual=0, active="False", reason="NoTraffic")
+def idle(simulation: Simulation) -> None:
+    serving(simulation)
+    simulation.scaled(REV, desired=0, actual=0, active="False", reason="NoTraffic")
 
 
-def timed_out(world: Simulation) -> None:
-    starting(world)
-    world.settle()
-    world.fails(REV, "ResourcesAvailable", "ProgressDeadlineExceeded", "the Revision did not come up within 600 s")
-    world.settle()
-    old = world.world.scale[f"default/{REV}"]
-    world.scaled(REV, desired=0, actual=0, reached=False, active="False", reason="TimedOut", failure=old.failure)
+def timed_out(simulation: Simulation) -> None:
+    starting(simulation)
+    simulation.settle()
+    simulation.fails(REV, "ResourcesAvailable", "ProgressDeadlineExceeded", "the Revision did not come up within 600 s")
+    simulation.settle()
+    old = simulation.state.scale[f"default/{REV}"]
+    simulation.scaled(REV, desired=0, actual=0, reached=False, active="False", reason="TimedOut", failure=old.failure)
 
 
 SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, Row, tuple[Row, Row]]] = {
@@ -188,44 +190,45 @@ SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, R
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_every_kind_says_what_the_situation_is(situation: str) -> None:
     prepare, revision, configuration, assigned, service = SITUATIONS[situation]
-    world = Simulation()
-    prepare(world)
-    world.settle()
-    found = world.conditions(REVISION, REV)
-    assert {type_: found[type_] for type_ in revision} == revision
-    assert world.conditions(CONFIGURATION)["Ready"] == configuration
-    assert world.conditions(ROUTE)["AllTrafficAssigned"] == assigned
-    assert world.conditions(SERVICE)["ConfigurationsReady"] == service[0]
-    assert world.conditions(SERVICE)["RoutesReady"] == service[1]
-    assert world.everything_again() == []
+    simulation = Simulation()
+    prepare(simulation)
+    simulation.settle()
+    conditions = simulation.conditions(REVISION, REV)
+    assert {type_: conditions[type_] for type_ in revision} == revision
+    assert simulation.conditions(CONFIGURATION)["Ready"] == configuration
+    assert simulation.conditions(ROUTE)["AllTrafficAssigned"] == assigned
+    assert simulation.conditions(SERVICE)["ConfigurationsReady"] == service[0]
+    assert simulation.conditions(SERVICE)["RoutesReady"] == service[1]
+    assert simulation.everything_again() == []
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_a_failure_gives_a_reason_and_a_message_on_every_kind(situation: str) -> None:
     prepare = SITUATIONS[situation][0]
-    world = Simulation()
-    prepare(world)
-    world.settle()
-    if world.conditions(REVISION, REV)["Ready"][0] != "False":
+    simulation = Simulation()
+    prepare(simulation)
+    simulation.settle()
+    if simulation.conditions(REVISION, REV)["Ready"][0] != "False":
         return
-    text = world.message(REVISION, REV)
+    text = simulation.message(REVISION, REV)
     assert text
-    assert text in world.message(CONFIGURATION)
-    assert text in world.message(SERVICE, type_="ConfigurationsReady")
+    assert text in simulation.message(CONFIGURATION)
+    assert text in simulation.message(SERVICE, type_="ConfigurationsReady")
     for kind in (SERVICE, CONFIGURATION, ROUTE):
-        status, *reason = world.conditions(kind)["Ready"]
+        status, *reason = simulation.conditions(kind)["Ready"]
         assert status == "False"
         assert reason
-        assert world.message(kind)
+        assert simulation.message(kind)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_only_active_has_severity_info(situation: str) -> None:
-    world = Simulation()
-    SITUATIONS[situation][0](world)
-    world.settle()
+    simulation = Simulation()
+    SITUATIONS[situation][0](simulation)
+    simulation.settle()
     severities = {
-        found["type"]: found.get("severity") for found in objects.status(world.get(REVISION, REV))["conditions"]
+        condition["type"]: condition.get("severity")
+        for condition in objects.status(simulation.get(REVISION, REV))["conditions"]
     }
     assert severities == {"Active": "Info", "ContainerHealthy": None, "Ready": None, "ResourcesAvailable": None}
 
@@ -246,103 +249,105 @@ TRAFFIC: dict[str, tuple[list[dict[str, Any]], Row]] = {
 @pytest.mark.parametrize("situation", TRAFFIC)
 def test_traffic_that_cannot_be_sent_stays_where_it_is(situation: str) -> None:
     traffic, expected = TRAFFIC[situation]
-    world = Simulation()
-    world.service(name="other")
-    world.ready("other-00001", route="other")
-    serving(world)
-    world.service(image="v2")
-    world.settle()
-    world.service(image="v3")
-    world.settle()
-    world.resolved("hello-00003", error="no such image")
-    world.settle()
-    world.service(image="v3", traffic=traffic)
-    world.settle()
-    assert world.conditions(ROUTE)["AllTrafficAssigned"] == expected
-    assert world.conditions(ROUTE)["Ready"] == expected
-    assert world.conditions(ROUTE)["IngressReady"] == TRUE, "what was programmed still is"
-    assert world.conditions(SERVICE)["RoutesReady"] == expected
-    assert world.shares("hello.default.localhost") == {REV: 100}
-    assert world.traffic() == [{"revisionName": REV, "latestRevision": True, "percent": 100}]
+    simulation = Simulation()
+    simulation.service(name="other")
+    simulation.ready("other-00001", route="other")
+    serving(simulation)
+    simulation.service(image="v2")
+    simulation.settle()
+    simulation.service(image="v3")
+    simulation.settle()
+    simulation.resolved("hello-00003", error="no such image")
+    simulation.settle()
+    simulation.service(image="v3", traffic=traffic)
+    simulation.settle()
+    assert simulation.conditions(ROUTE)["AllTrafficAssigned"] == expected
+    assert simulation.conditions(ROUTE)["Ready"] == expected
+    assert simulation.conditions(ROUTE)["IngressReady"] == TRUE, "what was programmed still is"
+    assert simulation.conditions(SERVICE)["RoutesReady"] == expected
+    assert simulation.shares("hello.default.localhost") == {REV: 100}
+    assert simulation.traffic() == [{"revisionName": REV, "latestRevision": True, "percent": 100}]
 
 
 def test_a_deleted_revision_is_said_to_be_missing_until_traffic_can_go_elsewhere() -> None:
-    world = Simulation()
-    serving(world)
-    world.service(
+    simulation = Simulation()
+    serving(simulation)
+    simulation.service(
         image="v2",
         traffic=[{"revisionName": REV, "percent": 50, "tag": "old"}, {"revisionName": "hello-00002", "percent": 50}],
     )
-    world.ready("hello-00002")
-    world.settle()
-    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}
-    (entry,) = (entry for _, entry in world.world.routing.values())
+    simulation.ready("hello-00002")
+    simulation.settle()
+    assert simulation.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}
+    (entry,) = (entry for _, entry in simulation.state.routing.values())
     assert entry.missing == ()
-    world.delete(REVISION, REV)
-    world.settle()
-    (entry,) = (entry for _, entry in world.world.routing.values())
+    simulation.delete(REVISION, REV)
+    simulation.settle()
+    (entry,) = (entry for _, entry in simulation.state.routing.values())
     assert entry.missing == (f"default/{REV}",)
-    assert world.conditions(ROUTE)["Ready"] == ("False", "RevisionMissing")
-    assert world.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}, "shares stay as they were"
-    world.service(image="v2", traffic=[{"revisionName": "hello-00002", "percent": 100}])
-    world.settle()
-    (entry,) = (entry for _, entry in world.world.routing.values())
+    assert simulation.conditions(ROUTE)["Ready"] == ("False", "RevisionMissing")
+    assert simulation.shares("hello.default.localhost") == {REV: 50, "hello-00002": 50}, "shares stay as they were"
+    simulation.service(image="v2", traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    simulation.settle()
+    (entry,) = (entry for _, entry in simulation.state.routing.values())
     assert (entry.missing, list(entry.revisions)) == ((), ["default/hello-00002"])
 
 
-def test_a_route_to_a_missing_configuration(world: Simulation) -> None:
-    world.apply(ROUTE, "alone", {"traffic": [{"configurationName": "nothing", "percent": 100, "latestRevision": True}]})
-    world.settle()
-    assert world.conditions(ROUTE, "alone")["AllTrafficAssigned"] == ("False", "ConfigurationMissing")
-    assert '"nothing"' in world.message(ROUTE, "alone")
-    assert "traffic" not in world.get(ROUTE, "alone")["status"]
+def test_a_route_to_a_missing_configuration(simulation: Simulation) -> None:
+    simulation.apply(
+        ROUTE, "alone", {"traffic": [{"configurationName": "nothing", "percent": 100, "latestRevision": True}]}
+    )
+    simulation.settle()
+    assert simulation.conditions(ROUTE, "alone")["AllTrafficAssigned"] == ("False", "ConfigurationMissing")
+    assert '"nothing"' in simulation.message(ROUTE, "alone")
+    assert "traffic" not in simulation.get(ROUTE, "alone")["status"]
 
 
-def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(world: Simulation) -> None:
-    serving(world)
-    before = world.get(SERVICE)
-    world.service(image="v2")
-    for action in observe.decide((SERVICE.id, "default", "hello"), world.world, NOW).actions:
-        world.carry_out(action)
+def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(simulation: Simulation) -> None:
+    serving(simulation)
+    before = simulation.get(SERVICE)
+    simulation.service(image="v2")
+    for action in observe.decide((SERVICE.id, "default", "hello"), simulation.state, NOW).actions:
+        simulation.carry_out(action)
     assert before["metadata"]["generation"] == 1
-    assert world.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown", "OutOfDate")
-    assert world.conditions(SERVICE)["Ready"][0] == "Unknown"
-    assert objects.observed(world.get(SERVICE))
+    assert simulation.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown", "OutOfDate")
+    assert simulation.conditions(SERVICE)["Ready"][0] == "Unknown"
+    assert objects.observed(simulation.get(SERVICE))
 
 
-def test_the_ingress_is_not_ready_before_every_activator_knows_it(world: Simulation) -> None:
-    starting(world)
-    world.settle()
-    world.scaled(REV)
-    world.settle()
-    assert world.conditions(ROUTE)["IngressReady"] == ("Unknown", "IngressNotConfigured")
-    assert world.conditions(ROUTE)["AllTrafficAssigned"] == TRUE
-    assert world.conditions(SERVICE)["RoutesReady"] == ("Unknown", "IngressNotConfigured")
+def test_the_ingress_is_not_ready_before_every_activator_knows_it(simulation: Simulation) -> None:
+    starting(simulation)
+    simulation.settle()
+    simulation.scaled(REV)
+    simulation.settle()
+    assert simulation.conditions(ROUTE)["IngressReady"] == ("Unknown", "IngressNotConfigured")
+    assert simulation.conditions(ROUTE)["AllTrafficAssigned"] == TRUE
+    assert simulation.conditions(SERVICE)["RoutesReady"] == ("Unknown", "IngressNotConfigured")
 
 
-def test_a_route_whose_status_lags_behind_is_told_by_its_service(world: Simulation) -> None:
-    serving(world)
-    route = world.get(ROUTE)
+def test_a_route_whose_status_lags_behind_is_told_by_its_service(simulation: Simulation) -> None:
+    serving(simulation)
+    route = simulation.get(ROUTE)
     status = {**route["status"], "traffic": [{"revisionName": "hello-00000", "latestRevision": True, "percent": 100}]}
     observed = service.Observed(
-        world.get(SERVICE), configuration=world.get(CONFIGURATION), route={**route, "status": status}
+        simulation.get(SERVICE), configuration=simulation.get(CONFIGURATION), route={**route, "status": status}
     )
     (action,) = service.reconcile(observed, NOW).actions
-    found = objects.condition(action.body, "RoutesReady")  # type: ignore[union-attr]
-    assert found is not None
-    assert (found["status"], found["reason"]) == ("Unknown", "TrafficNotMigrated")
+    routes_ready = objects.condition(action.body, "RoutesReady")  # type: ignore[union-attr]
+    assert routes_ready is not None
+    assert (routes_ready["status"], routes_ready["reason"]) == ("Unknown", "TrafficNotMigrated")
 
 
-def test_a_revision_name_of_the_user_that_is_taken_by_another_service(world: Simulation) -> None:
-    world.service(name="hello", revision="hello-other-v1")
-    world.ready("hello-other-v1")
-    world.service(name="hello-other", image="v2", revision="hello-other-v1")
-    world.settle()
-    assert world.conditions(CONFIGURATION, "hello-other")["Ready"] == FAILED
-    assert world.conditions(SERVICE, "hello-other")["ConfigurationsReady"] == FAILED
-    assert world.conditions(SERVICE, "hello-other")["RoutesReady"] == ("False", "RevisionNameTaken")
-    assert '"hello-other-v1"' in world.message(SERVICE, "hello-other", "RoutesReady")
-    assert world.everything_again() == []
+def test_a_revision_name_of_the_user_that_is_taken_by_another_service(simulation: Simulation) -> None:
+    simulation.service(name="hello", revision="hello-other-v1")
+    simulation.ready("hello-other-v1")
+    simulation.service(name="hello-other", image="v2", revision="hello-other-v1")
+    simulation.settle()
+    assert simulation.conditions(CONFIGURATION, "hello-other")["Ready"] == FAILED
+    assert simulation.conditions(SERVICE, "hello-other")["ConfigurationsReady"] == FAILED
+    assert simulation.conditions(SERVICE, "hello-other")["RoutesReady"] == ("False", "RevisionNameTaken")
+    assert '"hello-other-v1"' in simulation.message(SERVICE, "hello-other", "RoutesReady")
+    assert simulation.everything_again() == []
 
 
 @pytest.mark.parametrize(
@@ -354,47 +359,49 @@ def test_a_revision_name_of_the_user_that_is_taken_by_another_service(world: Sim
     ids=["configuration", "route"],
 )
 def test_a_child_of_the_name_that_is_not_owned(
-    world: Simulation, kind: kinds.Kind, condition: str, spec: dict[str, Any]
+    simulation: Simulation, kind: kinds.Kind, condition: str, spec: dict[str, Any]
 ) -> None:
-    world.apply(kind, "hello", spec)
-    world.settle()
-    world.service()
-    world.settle()
-    assert world.conditions(SERVICE)[condition] == ("False", "NotOwned")
-    assert world.conditions(SERVICE)["Ready"] == ("False", "NotOwned")
-    assert world.get(kind)["spec"] == spec, "it is left alone"
+    simulation.apply(kind, "hello", spec)
+    simulation.settle()
+    simulation.service()
+    simulation.settle()
+    assert simulation.conditions(SERVICE)[condition] == ("False", "NotOwned")
+    assert simulation.conditions(SERVICE)["Ready"] == ("False", "NotOwned")
+    assert simulation.get(kind)["spec"] == spec, "it is left alone"
 
 
-def test_a_core_service_of_the_name_that_is_not_owned_keeps_the_route_from_being_programmed(world: Simulation) -> None:
-    world.apply(kinds.CORE_SERVICE, "hello", {"type": "ClusterIP"})
-    starting(world)
-    world.settle()
-    world.scaled(REV)
-    world.settle()
-    assert world.conditions(ROUTE)["IngressReady"] == ("False", "NotOwned")
-    assert world.world.routing == {}
-    world.delete(kinds.CORE_SERVICE, "hello")
-    world._dirty[ROUTE.id, "default", "hello"] = None
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    assert world.conditions(SERVICE)["Ready"] == TRUE
+def test_a_core_service_of_the_name_that_is_not_owned_keeps_the_route_from_being_programmed(
+    simulation: Simulation,
+) -> None:
+    simulation.apply(kinds.CORE_SERVICE, "hello", {"type": "ClusterIP"})
+    starting(simulation)
+    simulation.settle()
+    simulation.scaled(REV)
+    simulation.settle()
+    assert simulation.conditions(ROUTE)["IngressReady"] == ("False", "NotOwned")
+    assert simulation.state.routing == {}
+    simulation.delete(kinds.CORE_SERVICE, "hello")
+    simulation._dirty[ROUTE.id, "default", "hello"] = None
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    assert simulation.conditions(SERVICE)["Ready"] == TRUE
 
 
-def test_a_generation_that_could_not_be_acted_upon_is_said(world: Simulation) -> None:
-    serving(world)
-    assert failure.unobserved(SERVICE, world.get(SERVICE), NOW) is None
-    changed = world.service(image="v2")
-    found = failure.unobserved(SERVICE, changed, NOW)
-    assert found is not None
-    ready = objects.condition(found)
+def test_a_generation_that_could_not_be_acted_upon_is_said(simulation: Simulation) -> None:
+    serving(simulation)
+    assert failure.unobserved(SERVICE, simulation.get(SERVICE), NOW) is None
+    changed = simulation.service(image="v2")
+    unobserved = failure.unobserved(SERVICE, changed, NOW)
+    assert unobserved is not None
+    ready = objects.condition(unobserved)
     assert ready is not None
     assert (ready["status"], ready["reason"]) == ("Unknown", "NewObservedGenFailure")
-    assert objects.observed(found)
-    types = [condition["type"] for condition in found["status"]["conditions"]]
+    assert objects.observed(unobserved)
+    types = [condition["type"] for condition in unobserved["status"]["conditions"]]
     assert types == sorted(types)
 
 
 @pytest.fixture
-def world() -> Simulation:
+def simulation() -> Simulation:
     return Simulation()

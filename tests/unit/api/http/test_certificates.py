@@ -20,9 +20,9 @@ def shaken(files: Files, name: str) -> None:
     server.load_cert_chain(files.certificate, files.key)
     client = ssl.create_default_context(cafile=str(files.authority))
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    one = client.wrap_bio(back, there, server_hostname=name)
-    other = server.wrap_bio(there, back, server_side=True)
-    waiting = [one, other]
+    client_side = client.wrap_bio(back, there, server_hostname=name)
+    server_side = server.wrap_bio(there, back, server_side=True)
+    waiting = [client_side, server_side]
     for _ in range(10):
         for side in list(waiting):
             try:

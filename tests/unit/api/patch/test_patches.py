@@ -58,8 +58,8 @@ def test_merge_patches_do_what_the_rfc_lists(target: Any, patch: Any, result: An
 
 @given(objects, objects)
 def test_a_difference_merged_in_gives_the_new_object(old: Any, new: Any) -> None:
-    wanted = without_nulls(new)
-    assert patches.merge(old, difference(old, wanted)) == wanted
+    target = without_nulls(new)
+    assert patches.merge(old, difference(old, target)) == target
 
 
 @given(objects, objects)

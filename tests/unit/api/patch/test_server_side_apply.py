@@ -35,45 +35,47 @@ def first(values: Json, manager: str) -> Json:
 
 
 @given(data, data, data)
-def test_two_forced_appliers_leave_the_union_of_what_they_want(one: Json, two: Json, three: Json) -> None:
-    body = apply(first(one, "a"), two, "b", force=True)
-    body = apply(body, three, "a", force=True)
-    assert {**two, **three} == body.get("data", {})
+def test_two_forced_appliers_leave_the_union_of_what_they_want(
+    first_data: Json, second_data: Json, third_data: Json
+) -> None:
+    body = apply(first(first_data, "a"), second_data, "b", force=True)
+    body = apply(body, third_data, "a", force=True)
+    assert {**second_data, **third_data} == body.get("data", {})
 
 
 @given(data, data)
-def test_applying_again_changes_nothing(one: Json, two: Json) -> None:
-    body = apply(first(one, "a"), two, "b", force=True)
-    again = apply(body, two, "b")
+def test_applying_again_changes_nothing(first_data: Json, second_data: Json) -> None:
+    body = apply(first(first_data, "a"), second_data, "b", force=True)
+    again = apply(body, second_data, "b")
     assert again == body
     assert not server_side_apply.differs(again, body)
 
 
 @given(data, data)
-def test_only_other_values_of_owned_fields_conflict(one: Json, two: Json) -> None:
-    old = first(one, "a")
-    disputed = {key for key in one.keys() & two.keys() if one[key] != two[key]}
+def test_only_other_values_of_owned_fields_conflict(first_data: Json, second_data: Json) -> None:
+    old = first(first_data, "a")
+    disputed = {key for key in first_data.keys() & second_data.keys() if first_data[key] != second_data[key]}
     if not disputed:
-        apply(old, two, "b")
+        apply(old, second_data, "b")
         return
     with pytest.raises(ApplyConflictError) as refused:
-        apply(old, two, "b")
+        apply(old, second_data, "b")
     assert {path for _, path in refused.value.conflicts} == {f".data.{key}" for key in disputed}
 
 
 @given(data, data)
-def test_a_sole_applier_gets_exactly_what_it_says(one: Json, two: Json) -> None:
-    assert apply(first(one, "a"), two, "a").get("data", {}) == two
+def test_a_sole_applier_gets_exactly_what_it_says(first_data: Json, second_data: Json) -> None:
+    assert apply(first(first_data, "a"), second_data, "a").get("data", {}) == second_data
 
 
 @given(data, data)
-def test_every_field_written_through_an_update_has_its_last_writer(one: Json, two: Json) -> None:
-    old = first(one, "a")
-    body = {**config(two, resourceVersion="1"), "metadata": {"name": "c", "resourceVersion": "1"}}
+def test_every_field_written_through_an_update_has_its_last_writer(first_data: Json, second_data: Json) -> None:
+    old = first(first_data, "a")
+    body = {**config(second_data, resourceVersion="1"), "metadata": {"name": "c", "resourceVersion": "1"}}
     server_side_apply.update(body, old, "editor", "v1", "", "t2")
-    if not one:
+    if not first_data:
         return
-    changed = {("data", key) for key in two if one.get(key) != two[key]}
+    changed = {("data", key) for key in second_data if first_data.get(key) != second_data[key]}
     entries = server_side_apply.read(body)
     mine = entries.get(server_side_apply.Manager("editor", "Update"))
     assert (mine.paths if mine else set()) - {("data",)} == changed
@@ -102,10 +104,10 @@ def test_written_ownership_reads_back() -> None:
 
 
 def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
-    one = ApplyConflictError([("kubectl", ".spec.a")])
-    assert str(one) == 'Apply failed with 1 conflict: conflict with "kubectl": .spec.a'
-    two = ApplyConflictError([("kubectl", ".spec.a"), ("curl\nv1", ".spec.b")])
-    assert str(two).splitlines() == [
+    single = ApplyConflictError([("kubectl", ".spec.a")])
+    assert str(single) == 'Apply failed with 1 conflict: conflict with "kubectl": .spec.a'
+    double = ApplyConflictError([("kubectl", ".spec.a"), ("curl\nv1", ".spec.b")])
+    assert str(double).splitlines() == [
         'Apply failed with 2 conflicts: conflicts with "curl" using v1:',
         "- .spec.b",
         'conflicts with "kubectl":',

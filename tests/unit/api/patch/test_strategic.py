@@ -48,10 +48,10 @@ SERVICE = {
     ],
 )
 def test_directives_and_merge_keys_are_heeded(patch: Any, path: str, result: Any) -> None:
-    found: Any = strategic.merge(SERVICE, patch, "Service")
+    merged: Any = strategic.merge(SERVICE, patch, "Service")
     for part in path.split("."):
-        found = found[part]
-    assert found == result
+        merged = merged[part]
+    assert merged == result
     assert SERVICE["metadata"]["finalizers"] == ["x", "y"]
 
 

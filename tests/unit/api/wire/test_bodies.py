@@ -68,7 +68,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("written", "words"),
+    ("written", "message"),
     [
         pytest.param(BOMB, "aliases expanded", id="alias bomb"),
         pytest.param(f"a: &a {'x' * 500_000}\nb: [{','.join(['*a'] * 1000)}]", "aliases expanded", id="long text bomb"),
@@ -90,12 +90,12 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         pytest.param("a: &b {c: d}\n<<: [1]", "merges mappings only", id="a merge of numbers"),
     ],
 )
-def test_hostile_yaml_is_refused_and_says_why(written: str, words: str | None) -> None:
-    if words is None:
+def test_hostile_yaml_is_refused_and_says_why(written: str, message: str | None) -> None:
+    if message is None:
         # Tags of collections are ignored: nothing is ever made of them but lists and objects.
         assert bodies.parse_yaml(written.encode()).value == {"a": ["x"]}
         return
-    with pytest.raises(BadRequestError, match=words):
+    with pytest.raises(BadRequestError, match=message):
         bodies.parse_yaml(written.encode())
 
 
@@ -113,10 +113,10 @@ def test_yaml_reads_scalars_as_kubernetes_does() -> None:
 
 
 def test_anchors_and_merges_work_and_share_nothing() -> None:
-    found = bodies.parse_yaml(b"x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\nz: *x\n").value
-    assert found == {"x": {"a": 1, "b": 2}, "y": {"a": 1, "b": 3}, "z": {"a": 1, "b": 2}}
-    found["z"]["a"] = 9
-    assert found["x"]["a"] == 1
+    value = bodies.parse_yaml(b"x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\nz: *x\n").value
+    assert value == {"x": {"a": 1, "b": 2}, "y": {"a": 1, "b": 3}, "z": {"a": 1, "b": 2}}
+    value["z"]["a"] = 9
+    assert value["x"]["a"] == 1
 
 
 def test_repeated_keys_are_reported_with_their_path() -> None:

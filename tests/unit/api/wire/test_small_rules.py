@@ -173,8 +173,8 @@ def test_delete_options_that_make_no_sense_are_refused(body: Json) -> None:
 
 @given(st.integers(0, 2**53), st.text(max_size=20))
 def test_a_continue_token_reads_back(version: int, after: str) -> None:
-    found = options.list_options({"continue": options.make_token(version, after), "limit": "5"}, "services")
-    assert (found.version, found.after, found.limit) == (version, after, 5)
+    list_options = options.list_options({"continue": options.make_token(version, after), "limit": "5"}, "services")
+    assert (list_options.version, list_options.after, list_options.limit) == (version, after, 5)
 
 
 @given(st.text(max_size=30))
@@ -217,8 +217,8 @@ def test_metadata_of_another_place_or_time_is_refused(more: Json) -> None:
 
 
 def test_noise_in_metadata_goes() -> None:
-    found = made(labels={}, annotations=None, creationTimestamp=None, selfLink="x", managedFields=[{}])["metadata"]
-    assert found == {
+    cleaned = made(labels={}, annotations=None, creationTimestamp=None, selfLink="x", managedFields=[{}])["metadata"]
+    assert cleaned == {
         "name": "c", "namespace": "ns", "uid": "u", "creationTimestamp": "1970-01-01T00:00:00Z", "generation": 1
     }  # fmt: skip
 
@@ -232,8 +232,8 @@ def test_a_suffix_is_five_letters_without_vowels(number: int) -> None:
 
 def test_statuses_read_as_kubernetes_writes_them() -> None:
     subject = status.Subject(kinds.SERVICE, "hello")
-    found = status.failure(NotFoundError('services.serving.knative.dev "hello" not found'), subject)
-    assert found == {
+    not_found = status.failure(NotFoundError('services.serving.knative.dev "hello" not found'), subject)
+    assert not_found == {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
         "message": 'services.serving.knative.dev "hello" not found',
         "details": {"name": "hello", "group": "serving.knative.dev", "kind": "services"},
@@ -250,10 +250,10 @@ def test_statuses_read_as_kubernetes_writes_them() -> None:
 
 @pytest.mark.parametrize("error", [ConflictError("x"), BadRequestError("y"), KnollError()])
 def test_every_error_has_a_status_with_its_code(error: KnollError) -> None:
-    found = status.failure(error)
-    assert found["code"] == error.code
-    assert found["message"]
-    assert "details" not in found
+    failure = status.failure(error)
+    assert failure["code"] == error.code
+    assert failure["message"]
+    assert "details" not in failure
 
 
 def envelope(api_version: str, kind: str, content: bytes) -> bytes:
@@ -271,10 +271,10 @@ def test_protobuf_bodies_become_json() -> None:
         "binaryData": {"x": "AAE="}, "immutable": True,
     }  # fmt: skip
     options_body = b"\x12\x03\x0a\x01u" + b"\x22\x0aForeground" + b"\x2a\x03All"
-    found = protobuf.decode(envelope("apps/v1", "DeleteOptions", options_body))
-    assert found["preconditions"] == {"uid": "u"}
-    assert found["propagationPolicy"] == "Foreground"
-    assert found["dryRun"] == ["All"]
+    decoded = protobuf.decode(envelope("apps/v1", "DeleteOptions", options_body))
+    assert decoded["preconditions"] == {"uid": "u"}
+    assert decoded["propagationPolicy"] == "Foreground"
+    assert decoded["dryRun"] == ["All"]
 
 
 def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:

@@ -13,9 +13,9 @@ ONE = re.compile(r'299 - "((?:[^"\\]|\\.)*)"(?:, |$)', re.S)
 def texts(header: str) -> list[str]:
     """What a client reads."""
     line = header.encode("latin-1").decode()
-    found = list(ONE.finditer(line))
-    assert "".join(match[0] for match in found) == line
-    return [re.sub(r"\\(.)", r"\1", match[1]) for match in found]
+    matches = list(ONE.finditer(line))
+    assert "".join(match[0] for match in matches) == line
+    return [re.sub(r"\\(.)", r"\1", match[1]) for match in matches]
 
 
 def test_no_warnings_make_no_header() -> None:
@@ -23,8 +23,8 @@ def test_no_warnings_make_no_header() -> None:
 
 
 def test_quotes_backslashes_and_other_alphabets_arrive_as_they_were() -> None:
-    said = ['unknown field "spec.tëmplate.测试"', "a\\b"]
-    assert texts(headers(said)["Warning"]) == said
+    warnings = ['unknown field "spec.tëmplate.测试"', "a\\b"]
+    assert texts(headers(warnings)["Warning"]) == warnings
 
 
 def test_control_characters_are_written_out() -> None:
@@ -36,7 +36,7 @@ def test_there_is_a_most() -> None:
 
 
 @given(st.lists(st.text(max_size=30) | st.just('"' * LONGEST + "\\" * LONGEST), min_size=1, max_size=5))
-def test_whatever_is_said_the_header_can_be_sent_and_read(said: list[str]) -> None:
-    line = headers(said)["Warning"]
+def test_whatever_is_said_the_header_can_be_sent_and_read(warnings: list[str]) -> None:
+    line = headers(warnings)["Warning"]
     assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line)
-    assert len(texts(line)) == len(said)
+    assert len(texts(line)) == len(warnings)

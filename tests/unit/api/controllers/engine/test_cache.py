@@ -24,9 +24,9 @@ def test_an_older_body_does_not_replace_a_newer_one() -> None:
     assert cache.put(ROUTE, body("a", 5)) is not None
     assert cache.put(ROUTE, body("a", 4)) is None
     assert cache.put(ROUTE, body("a", 5)) is None
-    found = cache.get(ROUTE, "default", "a")
-    assert found is not None
-    assert found["metadata"]["resourceVersion"] == "5"
+    cached = cache.get(ROUTE, "default", "a")
+    assert cached is not None
+    assert cached["metadata"]["resourceVersion"] == "5"
 
 
 def test_a_late_event_does_not_bring_a_removed_object_back() -> None:
@@ -84,7 +84,7 @@ def test_the_indexes_follow_the_objects() -> None:
     assert cache.routes_naming("default", "revision", "x") == {"r"}
     assert cache.routes_naming("other", "revision", "x") == frozenset()
     assert cache.revisions_of_route("default", "s") == {"x"}
-    assert [found["metadata"]["name"] for found in cache.owned(owner, REVISION)] == ["x"]
+    assert [cached["metadata"]["name"] for cached in cache.owned(owner, REVISION)] == ["x"]
     cache.put(ROUTE, body("r", 3, traffic=[{"revisionName": "y"}]))
     cache.remove(REVISION, "default", "x", 4)
     assert cache.routes_naming("default", "configuration", "c") == frozenset()
@@ -101,12 +101,12 @@ def test_any_order_of_arrival_ends_at_the_newest(order: list[int], removed_at: i
             cache.remove(ROUTE, "default", "a", version)
         else:
             cache.put(ROUTE, body("a", version))
-    found = cache.get(ROUTE, "default", "a")
+    cached = cache.get(ROUTE, "default", "a")
     if removed_at == 8:
-        assert found is None
+        assert cached is None
     else:
-        assert found is not None
-        assert found["metadata"]["resourceVersion"] == "8"
+        assert cached is not None
+        assert cached["metadata"]["resourceVersion"] == "8"
 
 
 def test_what_another_namespace_says_belongs_to_an_object_does_not() -> None:
@@ -116,4 +116,4 @@ def test_what_another_namespace_says_belongs_to_an_object_does_not() -> None:
     references = [{**reference, "controller": True}]
     cache.put(REVISION, body("own", 2, meta={"uid": "1", "ownerReferences": references}))
     cache.put(REVISION, body("foreign", 3, meta={"uid": "2", "namespace": "other", "ownerReferences": references}))
-    assert [found["metadata"]["name"] for found in cache.owned(owner, REVISION)] == ["own"]
+    assert [cached["metadata"]["name"] for cached in cache.owned(owner, REVISION)] == ["own"]

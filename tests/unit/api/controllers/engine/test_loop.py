@@ -112,10 +112,10 @@ class Reached:
     """What was told to be acknowledged."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
 
     def __call__(self, path: str, version: int) -> None:
-        self.told.append((path, version))
+        self.calls.append((path, version))
 
 
 async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
@@ -124,15 +124,15 @@ async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
     version = await table.put("default/a", ENTRY)
     waiting.expect("default/a", version)
     await waiting.look()
-    assert reached.told == [], "nobody is there"
+    assert reached.calls == [], "nobody is there"
     await table.acknowledge("one", version)
     await table.acknowledge("two", version - 1)
     await waiting.look()
-    assert reached.told == []
+    assert reached.calls == []
     await table.acknowledge("two", version)
     await waiting.look()
     await waiting.look()
-    assert reached.told == [("default/a", version)], "told once"
+    assert reached.calls == [("default/a", version)], "told once"
     assert waiting.living == 2
 
 
@@ -146,7 +146,7 @@ async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     task = asyncio.create_task(waiting.run())
     waiting.expect("default/a", version)
     await table.leave("dead")
-    await eventually(lambda: reached.told == [("default/a", version)])
+    await eventually(lambda: reached.calls == [("default/a", version)])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -160,10 +160,10 @@ async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_versi
     second = await table.put("default/a", RouteEntry(hosts={}, revisions={}, sticky=True))
     waiting.expect("default/a", second)
     await waiting.look()
-    assert reached.told == []
+    assert reached.calls == []
     await table.acknowledge("one", second)
     await waiting.look()
-    assert reached.told == [("default/a", second)]
+    assert reached.calls == [("default/a", second)]
 
 
 async def test_what_is_forgotten_is_not_waited_for() -> None:
@@ -174,7 +174,7 @@ async def test_what_is_forgotten_is_not_waited_for() -> None:
     waiting.forget("default/a")
     await table.acknowledge("one", version)
     await waiting.look()
-    assert reached.told == []
+    assert reached.calls == []
 
 
 class Slow(MemoryStore):
@@ -196,7 +196,7 @@ class Slow(MemoryStore):
 async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotten() -> None:
     store = Slow()
     controllers = Controllers(store, tables(Builder()), None, clock=lambda: NOW)  # type: ignore[arg-type]
-    cache, resource = controllers.world.cache, kinds.CONFIGURATION.id
+    cache, resource = controllers.state.cache, kinds.CONFIGURATION.id
     cache.put(resource, await store.create(resource, a_configuration()))
     await store.delete(resource, "default", "app")
     looking = asyncio.create_task(controllers._refresh((resource, "default", "app")))

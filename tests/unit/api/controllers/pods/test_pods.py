@@ -48,9 +48,9 @@ def revision(**spec: Any) -> dict[str, Any]:
 
 
 def row(stage: Stage = "ready", address: str = "10.0.0.7", **container: Any) -> InstanceRow:
-    known = {"running": True, "ready": stage in ("ready", "draining"), "started": NOW}
-    one = ContainerRow(**{"name": "user-container", "image": IMAGE, **known, **container})
-    return InstanceRow("hello-00001-deployment-aa-bbbbb", address, 8080, stage, NOW, (one,))
+    running = {"running": True, "ready": stage in ("ready", "draining"), "started": NOW}
+    container = ContainerRow(**{"name": "user-container", "image": IMAGE, **running, **container})
+    return InstanceRow("hello-00001-deployment-aa-bbbbb", address, 8080, stage, NOW, (container,))
 
 
 WAITING: dict[str, Any] = {"running": False, "ready": False, "started": 0.0}
@@ -93,7 +93,7 @@ ENDED = {"terminated": {"exitCode": 5, "reason": "Error", "finishedAt": STARTED}
 def test_a_pod_shows_its_instance(given: InstanceRow, phase: str, ready: str, state: Any, last: Any) -> None:
     status = pods.pod(revision(), given, None, NOW)["status"]
     (container,) = status["containerStatuses"]
-    conditions = {one["type"]: one["status"] for one in status["conditions"]}
+    conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     assert (status["phase"], conditions["Ready"], container["state"], container["lastState"]) == (
         phase, ready, state, last,
     )  # fmt: skip
@@ -134,19 +134,19 @@ def test_the_default_container_is_the_one_with_the_port() -> None:
 @pytest.mark.parametrize(("stage", "reason"), [("paused", "Paused"), ("stopped", "Stopped")])
 def test_an_instance_that_rests_says_so_by_its_reason(stage: Stage, reason: str) -> None:
     made = pods.pod(revision(), row(stage), None, NOW)
-    reasons = {one["type"]: one.get("reason") for one in made["status"]["conditions"]}
+    reasons = {condition["type"]: condition.get("reason") for condition in made["status"]["conditions"]}
     assert reasons["Ready"] == reasons["ContainersReady"] == reason
 
 
 def test_a_paused_instance_says_what_it_keeps() -> None:
-    one = msgspec.structs.replace(row("paused"), memory_bytes=4096)
-    assert pods.pod(revision(), one, None, NOW)["metadata"]["annotations"][well_known.KEPT_MEMORY] == "4096"
+    paused = msgspec.structs.replace(row("paused"), memory_bytes=4096)
+    assert pods.pod(revision(), paused, None, NOW)["metadata"]["annotations"][well_known.KEPT_MEMORY] == "4096"
 
 
 def test_conditions_keep_the_time_at_which_they_changed() -> None:
     starting = pods.pod(revision(), row("starting"), None, NOW)
     ready = pods.pod(revision(), row(), starting, LATER)
-    times = {one["type"]: one["lastTransitionTime"] for one in ready["status"]["conditions"]}
+    times = {condition["type"]: condition["lastTransitionTime"] for condition in ready["status"]["conditions"]}
     assert times["PodScheduled"] == STARTED
     assert times["Ready"] == "2023-11-14T22:14:20Z"
 
@@ -165,7 +165,7 @@ ZERO = scale(0, 0, "False", "NoTraffic")
 
 
 def stood(*rows: InstanceRow, status: ScaleStatus | None) -> dict[str, Any]:
-    made = knative_objects.wanted(Stand(revision(), rows, status), GATEWAY, {}, NOW)
+    made = knative_objects.desired_objects(Stand(revision(), rows, status), GATEWAY, {}, NOW)
     return {f"{kind.kind}/{body['metadata']['name']}": body for kind, body in made}
 
 
@@ -191,10 +191,10 @@ def test_what_stands_behind_a_revision_follows_its_instances(
     assert deployment["spec"]["replicas"] == replicas
     assert (shown["replicas"], shown["readyReplicas"], shown["unavailableReplicas"]) == counts
     private = made["EndpointSlice/hello-00001-private"]
-    assert [one["addresses"] for one in private["endpoints"]] == addresses
+    assert [endpoint["addresses"] for endpoint in private["endpoints"]] == addresses
     assert private["metadata"]["labels"]["kubernetes.io/service-name"] == "hello-00001-private"
     scaler = made["PodAutoscaler/hello-00001"]["status"]
-    assert {one["type"]: one["status"] for one in scaler["conditions"]}["Active"] == active
+    assert {condition["type"]: condition["status"] for condition in scaler["conditions"]}["Active"] == active
     assert scaler["desiredScale"] == replicas
 
 
@@ -218,11 +218,12 @@ def test_a_revision_that_is_scaled_by_its_usage_has_a_horizontal_pod_autoscaler(
     assert hpa["spec"]["scaleTargetRef"]["name"] == "hello-00001-deployment"
     assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, usage.most or 2**31 - 1)
     assert hpa["spec"]["metrics"] == [{"type": "Resource", "resource": {"name": usage.metric, "target": target}}]
-    seen = [one["resource"]["current"] for one in hpa["status"]["currentMetrics"]]
+    seen = [metric["resource"]["current"] for metric in hpa["status"]["currentMetrics"]]
     assert seen == ([] if current is None else [current])
-    found = {one["type"]: one for one in hpa["status"]["conditions"]}["ScalingActive"]
-    assert (found["status"], found["reason"]) == active
-    columns = {one.name: one.cell(hpa, NOW) for one in tables.columns(kinds.HORIZONTAL_POD_AUTOSCALER)}
+    conditions = {condition["type"]: condition for condition in hpa["status"]["conditions"]}
+    scaling_active = conditions["ScalingActive"]
+    assert (scaling_active["status"], scaling_active["reason"]) == active
+    columns = {column.name: column.cell(hpa, NOW) for column in tables.columns(kinds.HORIZONTAL_POD_AUTOSCALER)}
     assert (columns["Reference"], columns["Targets"]) == ("Deployment/hello-00001-deployment", shown)
 
 
@@ -245,7 +246,7 @@ def test_the_gateway_stands_before_the_instances() -> None:
     ("address", "type_"), [("10.0.0.1", "IPv4"), ("fd00::1", "IPv6"), ("gateway.example.com", "FQDN")]
 )
 def test_the_gateways_address_has_its_type(address: str, type_: str) -> None:
-    made = knative_objects.wanted(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
+    made = knative_objects.desired_objects(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
     public = next(body for _, body in made if body["metadata"]["name"] == "hello-00001" and "addressType" in body)
     assert public["addressType"] == type_
 
@@ -256,8 +257,8 @@ def test_a_deployments_generation_follows_its_replicas_and_nothing_else() -> Non
             body["metadata"].setdefault("generation", generation)
         return {(kind.id, body["metadata"]["name"]): body for kind, body in made}
 
-    first = there(knative_objects.wanted(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
-    again = knative_objects.wanted(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
+    first = there(knative_objects.desired_objects(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
+    again = knative_objects.desired_objects(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
     assert {(kind.id, body["metadata"]["name"]): body for kind, body in again} == first
-    _, deployment = knative_objects.wanted(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
+    _, deployment = knative_objects.desired_objects(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
     assert deployment["metadata"]["generation"] == deployment["status"]["observedGeneration"] == 2

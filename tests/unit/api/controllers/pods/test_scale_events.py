@@ -24,14 +24,14 @@ def test_the_initial_scale_is_no_news_and_each_change_after_it_is_told_once() ->
 
 def test_what_was_there_before_is_not_told_again() -> None:
     events = ScaleEvents()
-    events.known(KEY, status(1, 4), 0.0)
+    events.mark_reported(KEY, status(1, 4), 0.0)
     assert events.news(KEY, status(1, 4), 0.0) is None
     assert events.news(KEY, status(1, 4, 2), 0.0) == "From 4 to 2 instances: 2 wanted"
 
 
 def test_another_revision_of_that_name_begins_anew() -> None:
     events = ScaleEvents()
-    events.known(KEY, status(1, 4), 0.0)
+    events.mark_reported(KEY, status(1, 4), 0.0)
     assert events.news(KEY, status(1, uid="other"), 1.0) is None
     events.forget(KEY)
     assert events.news(KEY, status(1), 1.0) is None
@@ -39,9 +39,9 @@ def test_another_revision_of_that_name_begins_anew() -> None:
 
 def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
     events = ScaleEvents()
-    events.known(KEY, status(0), 0.0)
-    told = [events.news(KEY, status(*range(count + 2)), 0.0) for count in range(BURST + 3)]
-    assert [one is not None for one in told] == [True] * BURST + [False] * 3
+    events.mark_reported(KEY, status(0), 0.0)
+    messages = [events.news(KEY, status(*range(count + 2)), 0.0) for count in range(BURST + 3)]
+    assert [message is not None for message in messages] == [True] * BURST + [False] * 3
     last = events.news(KEY, status(*range(BURST + 5)), REFILL_SECONDS)
     assert last is not None
     assert last.endswith("(3 changes before it are not told)")
@@ -49,10 +49,10 @@ def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 5)), max_size=80))
 def test_never_more_than_the_burst_and_what_time_refills(steps: list[tuple[float, int]]) -> None:
-    events, now, told, wants = ScaleEvents(), 0.0, 0, [0]
-    events.known(KEY, status(0), now)
+    events, now, emitted, wants = ScaleEvents(), 0.0, 0, [0]
+    events.mark_reported(KEY, status(0), now)
     for seconds, want in steps:
         now += seconds
         wants.append(want)
-        told += events.news(KEY, status(*wants), now) is not None
-    assert told <= BURST + now / REFILL_SECONDS
+        emitted += events.news(KEY, status(*wants), now) is not None
+    assert emitted <= BURST + now / REFILL_SECONDS

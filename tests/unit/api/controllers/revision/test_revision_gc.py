@@ -41,7 +41,7 @@ def config(**values: Any) -> GCConfig:
 
 
 def names(revisions: list[Json], rules: GCConfig) -> list[str]:
-    return [found["metadata"]["name"] for found in superfluous(CONFIGURATION, revisions, rules, NOW)[0]]
+    return [body["metadata"]["name"] for body in superfluous(CONFIGURATION, revisions, rules, NOW)[0]]
 
 
 @pytest.mark.parametrize(
@@ -98,22 +98,22 @@ def test_it_says_when_the_next_one_is_due() -> None:
 def test_neither_bound_is_ever_broken(ages: list[tuple[int, int, str]], least: int, most: int | None) -> None:
     revisions = [revision(f"r{i}", *ages_) for i, ages_ in enumerate(ages)]
     gone = names(revisions, config(min_non_active_revisions=least, max_non_active_revisions=most))
-    idle = [found for found in revisions if found["metadata"]["labels"][well_known.ROUTING_STATE] == "reserve"]
-    assert set(gone) <= {found["metadata"]["name"] for found in idle}
+    idle = [body for body in revisions if body["metadata"]["labels"][well_known.ROUTING_STATE] == "reserve"]
+    assert set(gone) <= {body["metadata"]["name"] for body in idle}
     left = len(idle) - len(gone)
     assert left >= min(least, len(idle))
     assert most is None or left <= most
 
 
 def test_the_configuration_deletes_them() -> None:
-    world = Simulation()
-    world.world.config = PlatformConfig(gc=GCConfig(min_non_active_revisions=1))
+    simulation = Simulation()
+    simulation.state.config = PlatformConfig(gc=GCConfig(min_non_active_revisions=1))
     for number in range(1, 5):
-        world.service(image=f"v{number}")
-        world.ready(f"hello-{number:05d}")
-    assert len(world.names(kinds.REVISION)) == 4
-    world.now += 49 * HOUR
-    world._dirty[kinds.CONFIGURATION.id, "default", "hello"] = None
-    world.settle()
-    assert world.names(kinds.REVISION) == ["hello-00003", "hello-00004"]
-    assert world.everything_again() == []
+        simulation.service(image=f"v{number}")
+        simulation.ready(f"hello-{number:05d}")
+    assert len(simulation.names(kinds.REVISION)) == 4
+    simulation.now += 49 * HOUR
+    simulation._dirty[kinds.CONFIGURATION.id, "default", "hello"] = None
+    simulation.settle()
+    assert simulation.names(kinds.REVISION) == ["hello-00003", "hello-00004"]
+    assert simulation.everything_again() == []

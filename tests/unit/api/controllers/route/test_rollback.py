@@ -19,127 +19,127 @@ WHY = "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; 5 poin
 POLICY = {well_known.ROLLBACK_ON: "error-rate>5%, window=60s"}
 
 
-def deploy(world: Simulation, name: str, policy: dict[str, str] | None = None, seconds: str = "100s") -> None:
+def deploy(simulation: Simulation, name: str, policy: dict[str, str] | None = None, seconds: str = "100s") -> None:
     """Apply another version and take it to its first share."""
     spec: dict[str, Any] = {"containers": [{"name": "user-container", "image": name}], "timeoutSeconds": 300}
     template = {"metadata": {"annotations": POLICY if policy is None else policy}, "spec": spec}
     body = {"template": template, "traffic": [{"latestRevision": True, "percent": 100}]}
     meta = {well_known.CREATOR: "admin", well_known.LAST_MODIFIER: "admin", well_known.ROLLOUT_DURATION: seconds}
-    world.apply(kinds.SERVICE, "hello", body, annotations=meta, labels={})
-    world.ready(name)
+    simulation.apply(kinds.SERVICE, "hello", body, annotations=meta, labels={})
+    simulation.ready(name)
 
 
-def later(world: Simulation, seconds: float) -> None:
-    world.now += seconds
-    world._dirty[kinds.ROUTE.id, "default", "hello"] = None
-    world.settle()
+def later(simulation: Simulation, seconds: float) -> None:
+    simulation.now += seconds
+    simulation._dirty[kinds.ROUTE.id, "default", "hello"] = None
+    simulation.settle()
 
 
-def note(world: Simulation, name: str) -> str | None:
-    return objects.annotations(world.get(kinds.REVISION, name)).get("knoll.dev/rollout-from")
+def note(simulation: Simulation, name: str) -> str | None:
+    return objects.annotations(simulation.get(kinds.REVISION, name)).get("knoll.dev/rollout-from")
 
 
 def test_a_revision_that_does_worse_is_rolled_back_in_the_midst_of_its_rollout() -> None:
-    world = Simulation()
-    deploy(world, FIRST)
-    deploy(world, SECOND)
-    assert world.shares(HOST) == {FIRST: 99, SECOND: 1}
-    assert note(world, SECOND) == FIRST
-    world.scaled(SECOND, rollback=WHY)
-    world.settle()
-    assert world.shares(HOST) == {FIRST: 100}
-    assert note(world, SECOND) is None
-    assert world.conditions(kinds.SERVICE)["Ready"] == ("False", "RolledBack")
-    assert world.message(kinds.SERVICE) == f"Traffic went back from {SECOND} to {FIRST}: {WHY}."
-    (event,) = [one for one in world.events if one.reason == "RolledBack"]
+    simulation = Simulation()
+    deploy(simulation, FIRST)
+    deploy(simulation, SECOND)
+    assert simulation.shares(HOST) == {FIRST: 99, SECOND: 1}
+    assert note(simulation, SECOND) == FIRST
+    simulation.scaled(SECOND, rollback=WHY)
+    simulation.settle()
+    assert simulation.shares(HOST) == {FIRST: 100}
+    assert note(simulation, SECOND) is None
+    assert simulation.conditions(kinds.SERVICE)["Ready"] == ("False", "RolledBack")
+    assert simulation.message(kinds.SERVICE) == f"Traffic went back from {SECOND} to {FIRST}: {WHY}."
+    (event,) = [event for event in simulation.events if event.reason == "RolledBack"]
     assert (event.type, event.message) == ("Warning", f"Traffic goes back from {SECOND} to {FIRST}: {WHY}")
 
 
 def test_what_was_rolled_back_stays_without_traffic_until_the_next_generation() -> None:
-    world = Simulation()
-    deploy(world, FIRST)
-    deploy(world, SECOND)
-    world.scaled(SECOND, rollback=WHY)
-    world.settle()
-    world.acknowledge()
+    simulation = Simulation()
+    deploy(simulation, FIRST)
+    deploy(simulation, SECOND)
+    simulation.scaled(SECOND, rollback=WHY)
+    simulation.settle()
+    simulation.acknowledge()
     for _ in range(5):
-        world.scaled(SECOND)  # the autoscaler has forgotten, or begun anew
-        later(world, 1000)
-        assert world.shares(HOST) == {FIRST: 100}
-    assert world.everything_again() == []
-    labels = objects.labels(world.get(kinds.REVISION, SECOND))
+        simulation.scaled(SECOND)  # the autoscaler has forgotten, or begun anew
+        later(simulation, 1000)
+        assert simulation.shares(HOST) == {FIRST: 100}
+    assert simulation.everything_again() == []
+    labels = objects.labels(simulation.get(kinds.REVISION, SECOND))
     assert labels[well_known.ROUTING_STATE] == well_known.RESERVE, "its min-scale holds nothing up"
-    deploy(world, THIRD)
-    assert world.shares(HOST) == {FIRST: 99, THIRD: 1}
-    assert note(world, THIRD) == FIRST
-    assert world.conditions(kinds.ROUTE)["AllTrafficAssigned"] == ("True",)
-    assert len([one for one in world.events if one.reason == "RolledBack"]) == 1
+    deploy(simulation, THIRD)
+    assert simulation.shares(HOST) == {FIRST: 99, THIRD: 1}
+    assert note(simulation, THIRD) == FIRST
+    assert simulation.conditions(kinds.ROUTE)["AllTrafficAssigned"] == ("True",)
+    assert len([event for event in simulation.events if event.reason == "RolledBack"]) == 1
 
 
 def test_a_revision_that_got_everything_at_once_can_still_go_back_for_a_window() -> None:
-    world = Simulation()
-    deploy(world, FIRST, seconds="0s")
-    deploy(world, SECOND, seconds="0s")
-    assert world.shares(HOST) == {SECOND: 100}
-    assert note(world, SECOND) == FIRST
-    world.scaled(SECOND, rollback=WHY)
-    later(world, 30)
-    assert world.shares(HOST) == {FIRST: 100}
+    simulation = Simulation()
+    deploy(simulation, FIRST, seconds="0s")
+    deploy(simulation, SECOND, seconds="0s")
+    assert simulation.shares(HOST) == {SECOND: 100}
+    assert note(simulation, SECOND) == FIRST
+    simulation.scaled(SECOND, rollback=WHY)
+    later(simulation, 30)
+    assert simulation.shares(HOST) == {FIRST: 100}
 
 
 def test_after_the_trial_nothing_goes_back() -> None:
-    world = Simulation()
-    deploy(world, FIRST, seconds="0s")
-    deploy(world, SECOND, seconds="0s")
-    later(world, 61)
-    assert note(world, SECOND) is None
-    world.scaled(SECOND, rollback=WHY)
-    later(world, 1)
-    assert world.shares(HOST) == {SECOND: 100}
-    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
-    assert "annotations" not in world.get(kinds.ROUTE)["status"]
-    assert world.everything_again() == []
+    simulation = Simulation()
+    deploy(simulation, FIRST, seconds="0s")
+    deploy(simulation, SECOND, seconds="0s")
+    later(simulation, 61)
+    assert note(simulation, SECOND) is None
+    simulation.scaled(SECOND, rollback=WHY)
+    later(simulation, 1)
+    assert simulation.shares(HOST) == {SECOND: 100}
+    assert simulation.conditions(kinds.SERVICE)["Ready"] == ("True",)
+    assert "annotations" not in simulation.get(kinds.ROUTE)["status"]
+    assert simulation.everything_again() == []
 
 
 def test_the_trial_ends_by_itself() -> None:
-    world = Simulation()
-    deploy(world, FIRST, seconds="0s")
-    deploy(world, SECOND, seconds="0s")
-    (watch,) = watches_of(world.get(kinds.ROUTE))
-    assert (watch.revision, watch.good, watch.until) == (SECOND, FIRST, world.now + 60)
+    simulation = Simulation()
+    deploy(simulation, FIRST, seconds="0s")
+    deploy(simulation, SECOND, seconds="0s")
+    (watch,) = watches_of(simulation.get(kinds.ROUTE))
+    assert (watch.revision, watch.good, watch.until) == (SECOND, FIRST, simulation.now + 60)
 
 
 def test_a_revision_on_trial_is_not_what_the_next_one_goes_back_to() -> None:
-    world = Simulation()
-    deploy(world, FIRST)
-    deploy(world, SECOND)
-    deploy(world, THIRD)
-    (watch,) = watches_of(world.get(kinds.ROUTE))
+    simulation = Simulation()
+    deploy(simulation, FIRST)
+    deploy(simulation, SECOND)
+    deploy(simulation, THIRD)
+    (watch,) = watches_of(simulation.get(kinds.ROUTE))
     assert (watch.revision, watch.good) == (THIRD, FIRST)
-    world.scaled(THIRD, rollback=WHY)
-    world.settle()
-    assert world.shares(HOST) == {FIRST: 100}
+    simulation.scaled(THIRD, rollback=WHY)
+    simulation.settle()
+    assert simulation.shares(HOST) == {FIRST: 100}
 
 
 def test_without_the_annotation_nothing_is_watched() -> None:
-    world = Simulation()
-    deploy(world, FIRST)
-    deploy(world, SECOND, policy={})
-    world.scaled(SECOND, rollback=WHY)
-    world.settle()
-    assert world.shares(HOST) == {FIRST: 99, SECOND: 1}
-    assert not watches_of(world.get(kinds.ROUTE))
+    simulation = Simulation()
+    deploy(simulation, FIRST)
+    deploy(simulation, SECOND, policy={})
+    simulation.scaled(SECOND, rollback=WHY)
+    simulation.settle()
+    assert simulation.shares(HOST) == {FIRST: 99, SECOND: 1}
+    assert not watches_of(simulation.get(kinds.ROUTE))
 
 
 def test_a_good_revision_that_is_deleted_is_not_gone_back_to() -> None:
-    world = Simulation()
-    deploy(world, FIRST, seconds="0s")
-    deploy(world, SECOND, seconds="0s")
-    world.delete(kinds.REVISION, FIRST)
-    world.settle()
-    world.scaled(SECOND, rollback=WHY)
-    later(world, 1)
-    assert world.shares(HOST) == {SECOND: 100}
+    simulation = Simulation()
+    deploy(simulation, FIRST, seconds="0s")
+    deploy(simulation, SECOND, seconds="0s")
+    simulation.delete(kinds.REVISION, FIRST)
+    simulation.settle()
+    simulation.scaled(SECOND, rollback=WHY)
+    later(simulation, 1)
+    assert simulation.shares(HOST) == {SECOND: 100}
 
 
 def revision(name: str, policy: str = "error-rate>5%") -> Json:
@@ -166,24 +166,24 @@ def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
             latest += 1
             fallen = ""
         newest = names[latest]
-        found = judged(
+        decision = judged(
             [Target(newest, 100, latest=True, configuration="c")],
             route,
             revisions,
             {newest: "why"} if worse else {},
             now,
         )
-        (target,) = found.targets
+        (target,) = decision.targets
         assert target.revision in names[: latest + 1]
         if fallen:
             assert target.revision != fallen
-        if found.fallen:
+        if decision.fallen:
             assert not fallen, "it falls once"
             fallen = newest
         shown = target.revision if moves or not route["status"].get("traffic") else None
         if shown:
             route["status"]["traffic"] = [{"revisionName": shown, "latestRevision": True, "percent": 100}]
-        route["status"]["annotations"] = {well_known.ROLLBACK: written(found.watches)} if found.watches else {}
+        route["status"]["annotations"] = {well_known.ROLLBACK: written(decision.watches)} if decision.watches else {}
 
 
 def test_a_policy_that_cannot_be_read_is_none() -> None:

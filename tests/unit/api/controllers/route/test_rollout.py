@@ -17,46 +17,46 @@ HOST = "hello.default.localhost"
 SLOW = {well_known.ROLLOUT_DURATION: "100s"}
 
 
-def rolling(world: Simulation) -> None:
+def rolling(simulation: Simulation) -> None:
     """Version 1 serves, version 2 has its first percent and every activator knows."""
-    world.service(annotations=SLOW)
-    world.ready("hello-00001")
-    world.service(image="v2", annotations=SLOW)
-    world.settle()
-    world.resolved("hello-00002")
-    world.settle()
-    world.scaled("hello-00002")
-    world.settle()
+    simulation.service(annotations=SLOW)
+    simulation.ready("hello-00001")
+    simulation.service(image="v2", annotations=SLOW)
+    simulation.settle()
+    simulation.resolved("hello-00002")
+    simulation.settle()
+    simulation.scaled("hello-00002")
+    simulation.settle()
 
 
-def later(world: Simulation, seconds: float) -> None:
-    world.now += seconds
-    world._dirty[kinds.ROUTE.id, "default", "hello"] = None
-    world.settle()
+def later(simulation: Simulation, seconds: float) -> None:
+    simulation.now += seconds
+    simulation._dirty[kinds.ROUTE.id, "default", "hello"] = None
+    simulation.settle()
 
 
-def step(world: Simulation, seconds: float) -> dict[str, int]:
-    later(world, seconds)
-    world.acknowledge()
-    world.settle()
-    return world.shares(HOST)
+def step(simulation: Simulation, seconds: float) -> dict[str, int]:
+    later(simulation, seconds)
+    simulation.acknowledge()
+    simulation.settle()
+    return simulation.shares(HOST)
 
 
 def test_the_first_revision_gets_everything_at_once() -> None:
-    world = Simulation()
-    world.service(annotations=SLOW)
-    world.ready("hello-00001")
-    assert world.shares(HOST) == {"hello-00001": 100}
-    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
+    simulation = Simulation()
+    simulation.service(annotations=SLOW)
+    simulation.ready("hello-00001")
+    assert simulation.shares(HOST) == {"hello-00001": 100}
+    assert simulation.conditions(kinds.SERVICE)["Ready"] == ("True",)
 
 
 def test_a_new_revision_begins_with_one_percent() -> None:
-    world = Simulation()
-    rolling(world)
-    assert world.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}
-    assert world.conditions(kinds.ROUTE)["IngressReady"] == ("Unknown", "RolloutInProgress")
-    assert world.conditions(kinds.SERVICE)["RoutesReady"] == ("Unknown", "RolloutInProgress")
-    assert world.traffic() == [
+    simulation = Simulation()
+    rolling(simulation)
+    assert simulation.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}
+    assert simulation.conditions(kinds.ROUTE)["IngressReady"] == ("Unknown", "RolloutInProgress")
+    assert simulation.conditions(kinds.SERVICE)["RoutesReady"] == ("Unknown", "RolloutInProgress")
+    assert simulation.traffic() == [
         {"revisionName": "hello-00001", "latestRevision": True, "percent": 99},
         {"revisionName": "hello-00002", "latestRevision": True, "percent": 1},
     ]
@@ -64,83 +64,83 @@ def test_a_new_revision_begins_with_one_percent() -> None:
 
 def test_the_steps_are_as_many_as_the_first_one_leaves_time_for() -> None:
     """The first percent took 25 of 100 seconds to be known: four steps follow, as Knative documents."""
-    world = Simulation()
-    rolling(world)
-    world.now += 25
-    world.acknowledge()
-    world.settle()
-    seen = [world.shares(HOST).get("hello-00002")]
-    seen += [step(world, 25).get("hello-00002") for _ in range(4)]
+    simulation = Simulation()
+    rolling(simulation)
+    simulation.now += 25
+    simulation.acknowledge()
+    simulation.settle()
+    seen = [simulation.shares(HOST).get("hello-00002")]
+    seen += [step(simulation, 25).get("hello-00002") for _ in range(4)]
     assert seen == [1, 26, 51, 76, 100]
-    assert world.conditions(kinds.SERVICE)["Ready"] == ("True",)
-    assert "annotations" not in world.get(kinds.ROUTE)["status"]
-    assert world.everything_again() == []
+    assert simulation.conditions(kinds.SERVICE)["Ready"] == ("True",)
+    assert "annotations" not in simulation.get(kinds.ROUTE)["status"]
+    assert simulation.everything_again() == []
 
 
 def test_nothing_moves_before_its_time_nor_without_the_activators() -> None:
-    world = Simulation()
-    rolling(world)
-    later(world, 1000)
-    assert world.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}, "not acknowledged"
-    world.acknowledge()
-    world.settle()
-    later(world, 0.5)
-    assert world.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}, "not yet due"
+    simulation = Simulation()
+    rolling(simulation)
+    later(simulation, 1000)
+    assert simulation.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}, "not acknowledged"
+    simulation.acknowledge()
+    simulation.settle()
+    later(simulation, 0.5)
+    assert simulation.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}, "not yet due"
 
 
 def test_the_old_revision_stays_active_until_it_has_nothing() -> None:
-    world = Simulation()
-    rolling(world)
-    state = objects.labels(world.get(kinds.REVISION, "hello-00001"))[well_known.ROUTING_STATE]
+    simulation = Simulation()
+    rolling(simulation)
+    state = objects.labels(simulation.get(kinds.REVISION, "hello-00001"))[well_known.ROUTING_STATE]
     assert state == "active"
 
 
 def test_a_newer_revision_takes_over_from_one_that_is_rolled_out() -> None:
-    world = Simulation()
-    rolling(world)
-    world.now += 25
-    world.acknowledge()
-    world.settle()
-    assert step(world, 25) == {"hello-00001": 74, "hello-00002": 26}
-    world.service(image="v3", annotations=SLOW)
-    world.ready("hello-00003")
-    assert world.shares(HOST) == {"hello-00001": 74, "hello-00002": 25, "hello-00003": 1}
+    simulation = Simulation()
+    rolling(simulation)
+    simulation.now += 25
+    simulation.acknowledge()
+    simulation.settle()
+    assert step(simulation, 25) == {"hello-00001": 74, "hello-00002": 26}
+    simulation.service(image="v3", annotations=SLOW)
+    simulation.ready("hello-00003")
+    assert simulation.shares(HOST) == {"hello-00001": 74, "hello-00002": 25, "hello-00003": 1}
     for _ in range(99):
-        step(world, 100 / 99)
-    assert world.shares(HOST) == {"hello-00003": 100}
+        step(simulation, 100 / 99)
+    assert simulation.shares(HOST) == {"hello-00003": 100}
 
 
 def test_going_back_to_the_revision_that_is_being_left_is_at_once() -> None:
-    world = Simulation()
-    world.service(annotations=SLOW, revision="hello-a", image="a")
-    world.ready("hello-a")
-    world.service(annotations=SLOW, revision="hello-b", image="b")
-    world.ready("hello-b")
-    assert world.shares(HOST) == {"hello-a": 99, "hello-b": 1}
-    world.service(annotations=SLOW, revision="hello-a", image="a")
-    world.settle()
-    assert world.shares(HOST) == {"hello-a": 100}
+    simulation = Simulation()
+    simulation.service(annotations=SLOW, revision="hello-a", image="a")
+    simulation.ready("hello-a")
+    simulation.service(annotations=SLOW, revision="hello-b", image="b")
+    simulation.ready("hello-b")
+    assert simulation.shares(HOST) == {"hello-a": 99, "hello-b": 1}
+    simulation.service(annotations=SLOW, revision="hello-a", image="a")
+    simulation.settle()
+    assert simulation.shares(HOST) == {"hello-a": 100}
 
 
 def test_pinned_traffic_moves_at_once_in_a_rollout() -> None:
-    world = Simulation()
-    rolling(world)
-    world.service(image="v2", annotations=SLOW, traffic=[{"revisionName": "hello-00002", "percent": 100}])
-    world.settle()
-    assert world.shares(HOST) == {"hello-00002": 100}
+    simulation = Simulation()
+    rolling(simulation)
+    simulation.service(image="v2", annotations=SLOW, traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    simulation.settle()
+    assert simulation.shares(HOST) == {"hello-00002": 100}
 
 
 def test_only_the_share_of_the_latest_target_is_rolled_out() -> None:
-    world = Simulation()
-    world.service(annotations=SLOW)
-    world.ready("hello-00001")
+    simulation = Simulation()
+    simulation.service(annotations=SLOW)
+    simulation.ready("hello-00001")
     split = [{"latestRevision": True, "percent": 40, "tag": "new"}, {"revisionName": "hello-00001", "percent": 60}]
-    world.service(image="v2", annotations=SLOW, traffic=split)
-    world.settle()
-    world.acknowledge()
-    world.ready("hello-00002")
-    assert world.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}
-    assert sum(world.shares("new-" + HOST).values()) == 100
+    simulation.service(image="v2", annotations=SLOW, traffic=split)
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.ready("hello-00002")
+    assert simulation.shares(HOST) == {"hello-00001": 99, "hello-00002": 1}
+    assert sum(simulation.shares("new-" + HOST).values()) == 100
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_whatever_the_state_all_of_the_share_is_given_out(
     }
     target = Target(newest, percent, latest=True, configuration="c")
     progress = advance([target], route, revisions, duration, acknowledged, NOW + passed)
-    assert sum(found.percent for found in progress.targets) == percent
-    assert all(found.percent >= 0 for found in progress.targets)
+    assert sum(target.percent for target in progress.targets) == percent
+    assert all(target.percent >= 0 for target in progress.targets)
     assert progress.targets[-1].revision == newest
-    names = [found.revision for found in progress.targets]
+    names = [target.revision for target in progress.targets]
     assert len(names) == len(set(names))
     if not progress.clocks:
         assert names == [newest]
