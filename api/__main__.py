@@ -43,8 +43,8 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
         app = create_app(store, settings, config=lambda: live.current, redis=redis, authority=authority)
-        connections = server.held(lambda: live.current.security.max_connections_per_address)
-        trusting = access.Trusting(app, Peers(gateway=settings.api_trusts_plain is True))
+        connections = server.bounded_connections(lambda: live.current.security.max_connections_per_address)
+        trusting = access.TrustedPort(app, Peers(gateway=settings.api_trusts_plain is True))
         plain = trusting if settings.trusts_plain else app
         servers = [server.server(plain, connections, host=settings.api_host, port=settings.api_port, first=True)]
         if files:
@@ -54,16 +54,16 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         if settings.api_socket:
             servers.append(server.server(trusting, connections, unix=settings.api_socket))
 
-        async def planted() -> None:
+        async def on_created() -> None:
             if files:
                 await owner.write(store, redis, settings, authority)
 
         helpers = [
             following,
-            asyncio.create_task(bootstrap.keep(store, settings, planted)),
+            asyncio.create_task(bootstrap.ensure(store, settings, on_created)),
             asyncio.create_task(reencryption.at_start(redis, settings.keyring)),
             asyncio.create_task(_end(stop, servers, app.state.watches.close)),
-            *([asyncio.create_task(_renew(settings, secure, planted))] if files else []),
+            *([asyncio.create_task(_renew(settings, secure, on_created))] if files else []),
         ]
         controllers = asyncio.create_task(run_controllers(store, redis, settings, stop))
         # A bug that ends the controllers ends the process: its supervisor starts it again.
@@ -80,7 +80,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
 
 
 def _certificates(settings: ApiSettings) -> tuple[certificates.Files, bool]:
-    return certificates.kept(settings.state_dir, settings.tls_names, datetime.now(UTC))
+    return certificates.load_or_issue(settings.state_dir, settings.tls_names, datetime.now(UTC))
 
 
 async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
@@ -98,7 +98,7 @@ async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
             raise result
 
 
-async def _renew(settings: ApiSettings, secure: ApiServer, planted: Callable[[], Awaitable[None]]) -> None:
+async def _renew(settings: ApiSettings, secure: ApiServer, on_created: Callable[[], Awaitable[None]]) -> None:
     """Certificate and kubeconfig are renewed before they end, however long the process runs."""
     while True:
         await asyncio.sleep(DAY)
@@ -106,7 +106,7 @@ async def _renew(settings: ApiSettings, secure: ApiServer, planted: Callable[[],
             files, fresh = await asyncio.to_thread(_certificates, settings)
             if fresh and secure.config.ssl:
                 secure.config.ssl.load_cert_chain(files.certificate, files.key)
-            await planted()
+            await on_created()
         except (OSError, KnollError) as error:
             log.warning("certificate not renewed; tried again tomorrow", error=str(error))
 

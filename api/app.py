@@ -23,13 +23,13 @@ from api.auth.identity import service_account
 from api.auth.streams import Streams
 from api.http.body_reader import parsed_body
 from api.http.csrf_guard import SameOriginOnly
-from api.http.headers import AnswerHeaders
+from api.http.headers import DefaultHeaders
 from api.http.metrics import CONTENT_TYPE, Metrics
 from api.resource import bootstrap
 from api.resource.admission import Admission
-from api.resource.disk_guard import Space
+from api.resource.disk_guard import DiskGuard
 from api.resource.endpoint import ResourceEndpoint
-from api.resource.logs import Subresources
+from api.resource.logs import Logs
 from api.resource.namespaces import Namespaces
 from api.resource.uploads import Uploads
 from api.resource.watch import Watches
@@ -76,24 +76,24 @@ def create_app(
         redis: where builds write their output and the platform's key lies; without it there is neither.
         authority: PEM of whom clients should trust over https.
 
-    Whoever says nothing of himself may see little: `access.Trusting` in front makes him the platform's administrator.
+    Unauthenticated requests have few rights; behind `access.TrustedPort` they have those of the administrator.
 
-    `app.state.watches.close()` ends all watches, which a graceful stop has to do first.
+    A graceful stop first calls `app.state.watches.close()`, which ends all watches.
     """
     metrics = Metrics()
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
-    subresources = Subresources(store, redis, settings.autoscaler_url, settings.keyring)
-    space = Space(settings, config)
+    logs = Logs(store, redis, settings.autoscaler_url, settings.keyring)
+    disk_guard = DiskGuard(settings, config)
     uploads = Uploads(
         settings.uploads_dir,
         settings.max_upload_bytes,
         metrics,
-        space.check_upload,
+        disk_guard.check_upload,
         lambda: config().security.upload_quota,
     )
-    writes = Writes(store, Admission(config), space=space)
-    resources = ResourceEndpoint(store, watches, writes, subresources, metrics)
+    writes = Writes(store, Admission(config), disk_guard=disk_guard)
+    resources = ResourceEndpoint(store, watches, writes, logs, metrics)
     authenticator = Authenticator(store, redis, keyring=settings.keyring)
     fair_use, streams = FairUse(lambda: config().security), Streams(store)
 
@@ -113,7 +113,7 @@ def create_app(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         watches.close()
-        await subresources.close()
+        await logs.close()
 
     app = Starlette(
         routes=[
@@ -134,14 +134,14 @@ def create_app(
         ],
         lifespan=lifespan,
         middleware=[
-            Middleware(AnswerHeaders),
+            Middleware(DefaultHeaders),
             Middleware(SameOriginOnly),
             Middleware(access.Access, store=store, authenticator=authenticator, fair_use=fair_use, streams=streams),
         ],
         exception_handlers={Exception: _bug},
     )
     app.state.watches = watches
-    app.state.subresources = subresources
+    app.state.logs = logs
     return app
 
 

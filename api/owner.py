@@ -36,7 +36,7 @@ async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: 
     namespace, name = kubeconfig.CLUSTER_INFO
     server = f"https://{settings.gateway_address}:{settings.api_tls_port}"
     public = yaml.safe_dump(kubeconfig.document(server, authority), sort_keys=False)
-    await bootstrap.put(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
+    await bootstrap.create_or_update(store, CONFIG_MAP, namespace, name, {"data": {"kubeconfig": public}})
     account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
     key = await token_key.shared_key(redis, settings.keyring)
     path, now, uid = settings.kubeconfig, time.time(), account["metadata"]["uid"]

@@ -31,7 +31,7 @@ DEFAULT_NAMESPACE = "default"
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-class Trusting:
+class TrustedPort:
     """ASGI application in front of a port on which LOCAL needs no token."""
 
     def __init__(self, app: ASGIApp, peers: Peers | None = None) -> None:

@@ -1,8 +1,8 @@
-"""The controllers: they make the children of Services and keep every status true.
+"""The controllers: they create the children of Services and keep every status up to date.
 
-Reconcilers (`service`, `configuration`, `revision`, `route`, `build`) are pure: plain values in, an `Outcome` out.
-`observe` gathers what they see, `execute` does what they want, `loop` knows when. Nothing here starts a container,
-carries a request or answers a client.
+The reconcilers (`service`, `configuration`, `revision`, `route`, `build`) are pure: they take plain values and return a
+`ReconcileResult`. In `engine`, `loop` decides when to reconcile, `dispatch` collects the input of a reconciler and
+calls it, and `executor` carries out its actions. Nothing here starts containers, proxies requests or serves clients.
 """
 
 from api.controllers.run import run

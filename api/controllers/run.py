@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from api.controllers.engine.loop import Controllers, Tables
 from api.controllers.gateway_publisher import GatewayPublisher
-from api.controllers.pods.knative_objects import Gateway
-from api.controllers.pods.pod_sync import Showing
+from api.controllers.pods.knative_objects import ActivatorAddress
+from api.controllers.pods.pod_sync import PodSync
 from api.controllers.pods.quota_use import QuotaUse
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds, routing, scale
@@ -70,14 +70,14 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
-        gateway = Gateway(settings.gateway_address, settings.public_port)
+        gateway = ActivatorAddress(settings.gateway_address, settings.public_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
             group.create_task(Collector(store, list(informers)).run())
             group.create_task(controllers.run())
             group.create_task(GatewayPublisher(informers, published, settings.gateway_keyring).run())
             group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())
-            group.create_task(Showing(store, informers, shown, tables.scale, gateway).run())
+            group.create_task(PodSync(store, informers, shown, tables.scale, gateway).run())
 
     work = asyncio.create_task(lease.lead(lead))
     stopping = asyncio.create_task(stop.wait())

@@ -53,7 +53,7 @@ class Files:
     key: Path
 
 
-def kept(folder: Path, names: Sequence[str], now: datetime) -> tuple[Files, bool]:
+def load_or_issue(folder: Path, names: Sequence[str], now: datetime) -> tuple[Files, bool]:
     """The API's certificate for `names` (hosts and addresses), and whether it was issued just now.
 
     Args: now: with a time zone.

@@ -7,7 +7,7 @@ ALWAYS = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosni
 """As kube-apiserver has them."""
 
 
-class AnswerHeaders:
+class DefaultHeaders:
     """ASGI middleware: no cache keeps an answer, and no browser takes it for another type than it says."""
 
     def __init__(self, app: ASGIApp) -> None:

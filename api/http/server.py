@@ -126,7 +126,7 @@ def private_socket(path: Path) -> socket.socket:
     return made
 
 
-def held(per_address: Callable[[], int]) -> Connections:
+def bounded_connections(per_address: Callable[[], int]) -> Connections:
     """Connections within what the system lets this process open, which is raised as far as it goes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):

@@ -49,11 +49,11 @@ async def _nothing() -> None:
     pass
 
 
-async def keep(store: Store, settings: ApiSettings, planted: Callable[[], Awaitable[None]] = _nothing) -> None:
-    """Plant, and plant again when the store has lost what it held; call `planted` each time."""
+async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], Awaitable[None]] = _nothing) -> None:
+    """Plant, and plant again when the store has lost what it held; call `on_created` each time."""
     while True:
-        await plant(store, settings)
-        await _tried(planted)
+        await create_all(store, settings)
+        await _tried(on_created)
         with contextlib.suppress(NotFoundError):
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -61,28 +61,28 @@ async def keep(store: Store, settings: ApiSettings, planted: Callable[[], Awaita
                     await store.get(NAMESPACE.id, "", NAMESPACES[0])
 
 
-async def _tried(planted: Callable[[], Awaitable[None]]) -> None:
+async def _tried(on_created: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
-            return await planted()
+            return await on_created()
         except (ConflictError, NotFoundError, OSError, StoreUnavailableError) as error:
             log.warning("owner's kubeconfig waits", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def plant(store: Store, settings: ApiSettings) -> None:
+async def create_all(store: Store, settings: ApiSettings) -> None:
     """Create what is missing and bring the gateway up to date; waits for the store as long as it takes."""
     while True:
         try:
             for name in NAMESPACES:
-                await create(store, NAMESPACE, "", name, {})
+                await create_missing(store, NAMESPACE, "", name, {})
             for role in authorization.cluster_roles():
-                await put(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
-            await create(store, SERVICE_ACCOUNT, *OWNER, {})
-            await create(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
+                await create_or_update(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
+            await create_missing(store, SERVICE_ACCOUNT, *OWNER, {})
+            await create_missing(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
             for body in default_config_maps():
                 name = body["metadata"]["name"]
-                await create(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
+                await create_missing(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
             await _activator(store, settings)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError, NotFoundError) as error:
@@ -92,7 +92,7 @@ async def plant(store: Store, settings: ApiSettings) -> None:
             return
 
 
-async def create(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+async def create_missing(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
     """Create an object unless it is there."""
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
     body["metadata"] = dict(body["metadata"])
@@ -106,9 +106,9 @@ async def create(store: Store, kind: Kind, namespace: str, name: str, content: J
         return
 
 
-async def put(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
+async def create_or_update(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
     """As `create`; what is there already is brought up to date."""
-    await create(store, kind, namespace, name, content)
+    await create_missing(store, kind, namespace, name, content)
     current = await store.get(kind.id, namespace, name)
     await store.update(
         kind.id, core_rules.admit({**current, **content, "metadata": current["metadata"]}, current, kind)
@@ -132,7 +132,7 @@ async def _gateway(store: Store, settings: ApiSettings) -> None:
         "spec": {"type": "LoadBalancer", "ports": ports},
         "status": {"loadBalancer": {"ingress": [{"ip": settings.gateway_address}]}},
     }
-    await put(store, CORE_SERVICE, namespace, name, content)
+    await create_or_update(store, CORE_SERVICE, namespace, name, content)
 
 
 def _port(name: str, port: int, published: int) -> Json:
@@ -142,7 +142,13 @@ def _port(name: str, port: int, published: int) -> Json:
 async def _activator(store: Store, settings: ApiSettings) -> None:
     """Where clients of Knative look for the activator, to tell whether it is in the path."""
     namespace, name = ACTIVATOR
-    await put(store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}})
-    endpoints = knative_objects.activator_slice(knative_objects.Gateway(settings.gateway_address, settings.public_port))
+    await create_or_update(
+        store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}}
+    )
+    endpoints = knative_objects.activator_slice(
+        knative_objects.ActivatorAddress(settings.gateway_address, settings.public_port)
+    )
     labels = {knative_objects.SERVICE_NAME: name}
-    await put(store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **endpoints})
+    await create_or_update(
+        store, ENDPOINT_SLICE, namespace, name, {"metadata": {"name": name, "labels": labels}, **endpoints}
+    )

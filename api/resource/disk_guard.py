@@ -9,7 +9,7 @@ from knoll.values import kinds
 from knoll.values.kinds import Kind
 
 
-class Space:
+class DiskGuard:
     """Asked before each upload and each new object. Reading and deleting are never refused."""
 
     def __init__(self, settings: ApiSettings, config: Callable[[], PlatformConfig]) -> None:

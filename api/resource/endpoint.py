@@ -17,10 +17,10 @@ from api.auth.access import USER
 from api.auth.identity import LOCAL, User
 from api.http import body_reader
 from api.http.metrics import Metrics
-from api.resource.logs import Subresources
+from api.resource.logs import Logs
 from api.resource.read import Page, Reads
 from api.resource.watch import View, Watch, Watches
-from api.resource.write import Writes, Written
+from api.resource.write import WriteResult, Writes
 from api.wire import bodies, content_negotiation, options, paths, status, tables, warning_header
 from api.wire.content_negotiation import Form
 from api.wire.paths import Target
@@ -43,14 +43,14 @@ class ResourceEndpoint:
         store: Store,
         watches: Watches,
         writes: Writes,
-        subresources: Subresources,
+        logs: Logs,
         metrics: Metrics,
         identify: Callable[[Request], User] = lambda request: request.scope.get(USER, LOCAL),
     ) -> None:
         self._watches = watches
         self._reads = Reads(store)
         self._writes = writes
-        self._subresources = subresources
+        self._logs = logs
         self._metrics = metrics
         self._identify = identify
 
@@ -80,7 +80,7 @@ class ResourceEndpoint:
             raise MethodNotAllowedError("the server does not allow this method on the requested resource")
         user = self._identify(request)
         if target.subresource == "log":
-            return await self._subresources.log(request, target)
+            return await self._logs.log(request, target)
         form = content_negotiation.form(request.headers.get("accept", ""))
         query = request.query_params
         match verb:
@@ -101,7 +101,7 @@ class ResourceEndpoint:
             case _:
                 return await self._delete(request, target, form, verb)
 
-    async def _write(self, request: Request, target: Target, verb: str, user: User) -> Written:
+    async def _write(self, request: Request, target: Target, verb: str, user: User) -> WriteResult:
         agent = request.headers.get("user-agent", "")
         if verb == "patch":
             raw = await body_reader.raw_body(request)
@@ -165,11 +165,11 @@ def _verb(request: Request, target: Target) -> str:
     raise MethodNotAllowedError("the server does not allow this method on the requested resource")
 
 
-def _warned(written: Written | None) -> dict[str, str]:
+def _warned(written: WriteResult | None) -> dict[str, str]:
     return warning_header.headers(written.warnings) if written is not None else {}
 
 
-def _object(body: Json, target: Target, form: Form, include: str, written: Written | None = None) -> Response:
+def _object(body: Json, target: Target, form: Form, include: str, written: WriteResult | None = None) -> Response:
     code = 201 if written is not None and written.created else 200
     return _shaped(View(target, form, include).render(body, headed=True), form, code, _warned(written))
 

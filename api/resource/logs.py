@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TEXT = "text/plain; charset=utf-8"
 
 
-class Subresources:
+class Logs:
     """Streams of text below an object."""
 
     def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str, keyring: Keyring = PLAIN) -> None:

@@ -79,9 +79,11 @@ class Namespaces:
             task.add_done_callback(lambda _: self._ending.pop(name, None))
 
     async def _begin(self, name: str) -> None:
-        await bootstrap.create(self._store, SERVICE_ACCOUNT, name, "default", {})
+        await bootstrap.create_missing(self._store, SERVICE_ACCOUNT, name, "default", {})
         if self._authority:
-            await bootstrap.put(self._store, CONFIG_MAP, name, AUTHORITY, {"data": {"ca.crt": self._authority}})
+            await bootstrap.create_or_update(
+                self._store, CONFIG_MAP, name, AUTHORITY, {"data": {"ca.crt": self._authority}}
+            )
 
     async def _end(self, name: str) -> None:
         while True:

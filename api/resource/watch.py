@@ -70,7 +70,7 @@ class View:
         return {"kind": self.target.place.kind.kind, "apiVersion": self.target.place.api_version, "metadata": metadata}
 
 
-class Written:
+class EventCache:
     """Events as JSON, kept for a while for other watches that show them alike."""
 
     def __init__(self, bound: int = CACHE_BYTES) -> None:
@@ -94,7 +94,7 @@ class Watches:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.written = Written()
+        self.event_cache = EventCache()
         self.closing = False
         self._open: set[Watch] = set()
 
@@ -115,7 +115,7 @@ class Watches:
     def remove(self, watch: "Watch") -> None:
         self._open.discard(watch)
         if not self._open:
-            self.written = Written()
+            self.event_cache = EventCache()
 
 
 class Watch:
@@ -243,7 +243,7 @@ class Watch:
             }
         headed, self._headed = self._headed, False
         key = (event.version, *self._view.key(kind, headed))
-        rendered = self._watches.written.get(key, lambda: self._view.render(body, headed=headed))
+        rendered = self._watches.event_cache.get(key, lambda: self._view.render(body, headed=headed))
         return b'{"type":"' + kind.encode() + b'","object":' + rendered + b"}\n"
 
     def _bookmark(self, annotations: Json) -> bytes:

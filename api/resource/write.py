@@ -15,7 +15,7 @@ from api.auth.identity import User
 from api.patch import patches, server_side_apply, strategic
 from api.resource import bootstrap
 from api.resource.admission import Admission
-from api.resource.disk_guard import Space
+from api.resource.disk_guard import DiskGuard
 from api.resource.namespaces import CONTENTS
 from api.resource.quotas import Quotas
 from api.wire import bodies, metadata
@@ -54,7 +54,7 @@ _MAX_NAMES = 8
 
 
 @dataclass(slots=True)
-class Written:
+class WriteResult:
     """What a write came to."""
 
     body: Json
@@ -71,16 +71,16 @@ class Writes:
         admission: Admission,
         now: Callable[[], float] = time.time,
         *,
-        space: Space | None = None,
+        disk_guard: DiskGuard | None = None,
     ) -> None:
-        """Args: space: refuses objects while a disk is nearly full; None refuses none."""
+        """Args: disk_guard: refuses objects while a disk is nearly full; None refuses none."""
         self._store = store
-        self._space = space
+        self._disk_guard = disk_guard
         self._admission = admission
         self._now = now
         self._quotas = Quotas(store)
 
-    async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+    async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
         """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
         place = target.place
         body, warnings = await _judged(parsed.large, self._admission.decode, parsed, place, options)
@@ -93,7 +93,7 @@ class Writes:
             )
             await pod_tokens.check(self._store, place, admitted, None, user)
             try:
-                return Written(await self._insert(place, admitted, options), True, warnings)
+                return WriteResult(await self._insert(place, admitted, options), True, warnings)
             except AlreadyExistsError:
                 if named or attempt == _MAX_NAMES - 1:
                     raise
@@ -101,8 +101,8 @@ class Writes:
 
     async def _insert(self, place: Place, body: Json, options: WriteOptions) -> Json:
         _check_size(body)
-        if self._space:
-            self._space.check_object(place.kind, new=True)
+        if self._disk_guard:
+            self._disk_guard.check_object(place.kind, new=True)
         async with self._quotas.allowing(place, body):
             return await self._new(place, body, options)
 
@@ -131,7 +131,7 @@ class Writes:
                 f"unable to create new content in namespace {place.namespace} because it is being terminated"
             )
 
-    async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+    async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
         """PUT. With a resourceVersion in the body only if it is the stored one; without, whatever is stored.
 
         Raises: NotFoundError, ConflictError, and what admission refuses with.
@@ -143,7 +143,9 @@ class Writes:
 
         return await self._change(target, change, options, user)
 
-    async def patch(self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User) -> Written:
+    async def patch(
+        self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User
+    ) -> WriteResult:
         """PATCH in the form that the content type names.
 
         Raises:
@@ -192,7 +194,7 @@ class Writes:
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )
 
-    async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> Written:
+    async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
         """Server-side apply: the object is made when there is none."""
         intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
         server_side_apply.check_intent(intent)
@@ -228,14 +230,14 @@ class Writes:
 
     async def _apply_new(
         self, target: Target, intent: Json, warnings: list[str], options: WriteOptions, user: User
-    ) -> Written:
+    ) -> WriteResult:
         place = target.place
         await self._check_namespace(place)
         body = {**intent, "metadata": {**intent["metadata"], "name": place.name}}
         admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix="")
         await pod_tokens.check(self._store, place, admitted, None, user)
         server_side_apply.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(self._now()))
-        return Written(await self._insert(place, admitted, options), True, warnings)
+        return WriteResult(await self._insert(place, admitted, options), True, warnings)
 
     async def _change(
         self,
@@ -243,7 +245,7 @@ class Writes:
         change: Callable[[Json], tuple[Json, list[str]]],
         options: WriteOptions,
         user: User,
-    ) -> Written:
+    ) -> WriteResult:
         """Read, change, write; again when somebody wrote in between and the change did not say which state it is of."""
         place = target.place
         stamp = metadata.timestamp(self._now())
@@ -274,7 +276,7 @@ class Writes:
         options: WriteOptions,
         user: User,
         record: Callable[[Json], None],
-    ) -> Written:
+    ) -> WriteResult:
         place = target.place
         body, warnings = changed
         if target.subresource == "status":
@@ -284,13 +286,13 @@ class Writes:
             admitted = await _judged(large, self._admission.update, body, old, place, user)
             await pod_tokens.check(self._store, place, admitted, old, user)
         record(admitted)
-        written = Written(old, warnings=warnings)
+        written = WriteResult(old, warnings=warnings)
         if metadata.same(admitted, old) and not server_side_apply.differs(admitted, old):
             return written
         admitted["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         _check_size(admitted)
-        if self._space and not admitted["metadata"].get("deletionTimestamp"):
-            self._space.check_object(place.kind, new=False)
+        if self._disk_guard and not admitted["metadata"].get("deletionTimestamp"):
+            self._disk_guard.check_object(place.kind, new=False)
         written.body = admitted if options.dry_run else await self._store.update(place.kind.id, admitted)
         return written
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Delete, Emit, Enqueue, Forget, Outcome
-from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, Delete, Emit, Enqueue, Forget, ReconcileResult
+from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll.messages import builds as jobs
 from knoll.messages.builds import BuildProgress
 from knoll.resources.admission.admit import timestamp
@@ -38,15 +38,15 @@ class Observed:
     """How many of those may be kept once they are over; None is all."""
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the status of a Build right, and whether it must be handed over."""
     before = observed.build
     if objects.deleting(before):
-        return Outcome()
+        return ReconcileResult()
     meta = before["metadata"]
     progress = observed.progress if observed.progress and observed.progress.uid == meta["uid"] else None
     if progress is None and is_over(before):
-        return Outcome()
+        return ReconcileResult()
     status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress, observed.position)}
     status["logUrl"] = f"/apis/{kinds.BUILD_KIND.api_version}/namespaces/{meta['namespace']}/builds/{meta['name']}/log"
     status["conditions"] = conditions.merged(
@@ -72,12 +72,12 @@ def reconcile(observed: Observed, now: float) -> Outcome:
             Delete(kinds.BUILD_KIND.id, meta["namespace"], old["metadata"]["name"], old["metadata"]["uid"])
             for old in superfluous([*observed.siblings, after], observed.most_finished)
         ]
-    return Outcome(actions, requeue_after)
+    return ReconcileResult(actions, requeue_after)
 
 
-def removed(namespace: str, name: str, progress: BuildProgress | None) -> Outcome:
+def removed(namespace: str, name: str, progress: BuildProgress | None) -> ReconcileResult:
     """What is left to do once a Build is gone."""
-    return Outcome([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
+    return ReconcileResult([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
 
 
 def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:

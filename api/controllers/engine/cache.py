@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Key
-from api.controllers.common.conditions import INGRESS_READY, REFUSED
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Key
+from api.controllers.reconciler.conditions import INGRESS_READY, REFUSED
 from knoll.store.compression import expanded, squeezed
 from knoll.store.protocol import PackedListing
 from knoll.store.rules import decode, encode
@@ -30,7 +30,7 @@ Named = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CacheChange:
     """One difference that the cache has taken in."""
 
     key: Key
@@ -103,7 +103,7 @@ class Cache:
         """Names of the DomainMappings that lead to a Service or Route."""
         return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
 
-    def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> Seen | None:
+    def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> CacheChange | None:
         """Take in an object; None when it is not newer than what is known.
 
         Args:
@@ -127,9 +127,9 @@ class Cache:
         self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)
-        return Seen(key, before, body)
+        return CacheChange(key, before, body)
 
-    def remove(self, resource: str, namespace: str, name: str, version: int) -> Seen | None:
+    def remove(self, resource: str, namespace: str, name: str, version: int) -> CacheChange | None:
         """Take in a removal; None when a newer object of that name is known, or none at all."""
         key = (resource, namespace, name)
         kept = self._kept[resource].get(key[1:])
@@ -145,9 +145,9 @@ class Cache:
         self._unindex(key, before)
         del self._kept[resource][key[1:]]
         self._unpacked.pop(key, None)
-        return Seen(key, before, None)
+        return CacheChange(key, before, None)
 
-    def replace(self, resource: str, listing: PackedListing) -> Iterator[Seen]:
+    def replace(self, resource: str, listing: PackedListing) -> Iterator[CacheChange]:
         """Take in all objects of a kind as they were at one version; yields what differs from what was known.
 
         Nothing is taken in that was not asked for: the caller must go to the end.

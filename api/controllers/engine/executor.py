@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from api.controllers.common import objects
-from api.controllers.common.actions import (  # fmt: skip
+from api.controllers.engine.cache import CacheChange
+from api.controllers.engine.dispatch import ClusterState, note_shown
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import (  # fmt: skip
     Action,
     Create,
     Delete,
@@ -17,8 +19,6 @@ from api.controllers.common.actions import (  # fmt: skip
     Update,
     UpdateStatus,
 )
-from api.controllers.engine.cache import Seen
-from api.controllers.engine.observe import World, note_shown
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds
 from knoll.messages.routing import RouteEntry
@@ -39,9 +39,9 @@ class Executor:
         answers: dict[str, Table[Any]],
         unresolved: Table[builds.Unresolved],
         queue: JobQueue,
-        state: World,
+        state: ClusterState,
         emit: Callable[[Emit], None],
-        seen: Callable[[Seen | None], None],
+        seen: Callable[[CacheChange | None], None],
         clock: Callable[[], float],
     ) -> None:
         """Make an executor.

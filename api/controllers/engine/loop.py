@@ -1,6 +1,6 @@
 """The controllers' loop: changes fill a queue of keys, workers reconcile them. Everything is pushed, nothing polled.
 
-Decisions are `observe.decide`'s, writes `execute`'s. This module only knows who must be told what.
+Decisions are `dispatch.decide`'s, writes `execute`'s. This module only knows who must be told what.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from api.controllers.common import failure, objects
-from api.controllers.common.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
-from api.controllers.engine import observe, watch_mappings
+from api.controllers.engine import dispatch, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
-from api.controllers.engine.cache import Seen
+from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.executor import Executor
 from api.controllers.engine.recorder import Recorder
 from api.controllers.engine.work_queue import WorkQueue
+from api.controllers.reconciler import failure, objects
+from api.controllers.reconciler.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
 from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
 from knoll.config import platform
@@ -98,7 +98,7 @@ class Controllers:
         self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
         self._clock = clock
         self._workers = workers
-        self.state = observe.World(naming=self._own)
+        self.state = dispatch.ClusterState(naming=self._own)
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[Key] = set()
@@ -161,7 +161,7 @@ class Controllers:
         self.state.routing.update(entries)
         for path in lost:
             # A Redis that lost the table is given it again.
-            self.queue.add(observe.routing_key(path))
+            self.queue.add(dispatch.routing_key(path))
         await self._acknowledgements.look()
         self.state.activators = self._acknowledgements.living
 
@@ -191,7 +191,7 @@ class Controllers:
         else:
             self._seen(self.state.cache.put(event.resource, event.body, packed=event.data))
 
-    def _seen(self, seen: Seen | None) -> None:
+    def _seen(self, seen: CacheChange | None) -> None:
         if seen is None:
             return
         if seen.after is None and seen.before is not None:
@@ -202,7 +202,7 @@ class Controllers:
         for key in watch_mappings.keys(seen, self.state.cache):
             self.queue.add(key)
 
-    def _configured(self, seen: Seen) -> None:
+    def _configured(self, seen: CacheChange) -> None:
         if seen.key[1] != SYSTEM_NAMESPACE or seen.key[2] not in platform.NAMES:
             return
         maps = {name: self.state.cache.get(kinds.CONFIG_MAP.id, SYSTEM_NAMESPACE, name) for name in platform.NAMES}
@@ -250,7 +250,7 @@ class Controllers:
 
     def _reached(self, path: str, version: int) -> None:
         self.state.acknowledged[path] = version
-        self.queue.add(observe.routing_key(path))
+        self.queue.add(dispatch.routing_key(path))
 
     def _add_all_of(self, resource: str) -> None:
         for namespace, name in self.state.cache.names(resource):
@@ -260,7 +260,7 @@ class Controllers:
         for resource in watch_mappings.RECONCILED:
             self._add_all_of(resource)
         for path in self.state.routing:
-            self.queue.add(observe.routing_key(path))
+            self.queue.add(dispatch.routing_key(path))
 
     # Who acts on it
 
@@ -277,8 +277,8 @@ class Controllers:
         if key[0] == kinds.BUILD_KIND.id:
             with contextlib.suppress(StoreUnavailableError):  # the place that is shown may be late
                 self.state.build_order = await self._jobs.order()
-        outcome = observe.decide(key, self.state, self._clock())
-        path = observe.routing_path(key)
+        outcome = dispatch.decide(key, self.state, self._clock())
+        path = dispatch.routing_path(key)
         programmed = self.state.routing.get(path) if path is not None else None
         before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
         for action in outcome.actions:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Emit
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Emit
 from knoll.resources.admission.admit import timestamp
 from knoll.store.protocol import Store
 from knoll.values import kinds

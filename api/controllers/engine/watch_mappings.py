@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Key
-from api.controllers.engine.cache import Cache, Seen, named_by
-from api.controllers.engine.programmed import Programmed
+from api.controllers.engine.cache import Cache, CacheChange, named_by
+from api.controllers.engine.routing_mirror import RoutingMirror
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Key
 from knoll.values import kinds
 from knoll.values.json import Json
 
@@ -18,7 +18,7 @@ RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUI
 """Kinds that have a reconciler."""
 
 
-def keys(seen: Seen, cache: Cache) -> set[Key]:
+def keys(seen: CacheChange, cache: Cache) -> set[Key]:
     """The keys that a difference concerns, its own among them if its kind has a reconciler."""
     affected = {seen.key} if seen.key[0] in RECONCILED else set()
     for body in (seen.before, seen.after):
@@ -54,7 +54,7 @@ def _of_host(host: str, cache: Cache) -> Iterator[Key]:
         yield (CLAIM, "", host)
 
 
-def contenders(path: str, before: frozenset[str], routing: Programmed, cache: Cache) -> Iterator[Key]:
+def contenders(path: str, before: frozenset[str], routing: RoutingMirror, cache: Cache) -> Iterator[Key]:
     """The Routes that must be looked at again once the entry of a Route was put or removed.
 
     Args:

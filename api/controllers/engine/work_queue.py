@@ -5,7 +5,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from api.controllers.common.actions import Key
+from api.controllers.reconciler.actions import Key
 
 FIRST_BACKOFF = 0.02
 LONGEST_BACKOFF = 60.0

@@ -9,8 +9,8 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from api.controllers.common import objects
 from api.controllers.pods import pods
+from api.controllers.reconciler import objects
 from knoll.messages.instances import InstanceRow
 from knoll.messages.scale import ScaleStatus, UsageStatus
 from knoll.resources.admission.admit import timestamp
@@ -32,7 +32,7 @@ _AUTOSCALING = "autoscaling.knative.dev/"
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class ActivatorAddress:
     """Where the activator is."""
 
     address: str
@@ -40,7 +40,7 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class RevisionView:
     """A Revision and how it stands."""
 
     revision: Json
@@ -75,7 +75,7 @@ def names(revision: str) -> list[tuple[Kind, str]]:
 
 
 def desired_objects(
-    stand: Stand, gateway: Gateway, before: Mapping[tuple[str, str], Json], now: float
+    view: RevisionView, gateway: ActivatorAddress, before: Mapping[tuple[str, str], Json], now: float
 ) -> list[tuple[Kind, Json]]:
     """The objects as they should be.
 
@@ -84,37 +84,37 @@ def desired_objects(
         now: epoch seconds, for conditions that change.
     """
     makers = (
-        _deployment(stand),
-        {"addressType": "IPv4", "endpoints": [_endpoint(row, stand) for row in stand.ready], "ports": _ports(stand)},
+        _deployment(view),
+        {"addressType": "IPv4", "endpoints": [_endpoint(row, view) for row in view.ready], "ports": _ports(view)},
         activator_slice(gateway),
-        _serverless_service(stand),
-        _autoscaler(stand),
-        _horizontal(stand, stand.scale.usage) if stand.scale and stand.scale.usage else None,
+        _serverless_service(view),
+        _autoscaler(view),
+        _horizontal(view, view.scale.usage) if view.scale and view.scale.usage else None,
     )
     result = []
-    for (kind, name), parts in zip(names(stand.name), makers, strict=True):
+    for (kind, name), parts in zip(names(view.name), makers, strict=True):
         if parts is None:
             continue
         there = before.get((kind.id, name))
-        result.append((kind, _object(kind, name, parts, stand, there, now)))
+        result.append((kind, _object(kind, name, parts, view, there, now)))
     return result
 
 
-def _object(kind: Kind, name: str, parts: Json, stand: Stand, before: Json | None, now: float) -> Json:
-    labels = pods.labels(stand.revision)
+def _object(kind: Kind, name: str, parts: Json, view: RevisionView, before: Json | None, now: float) -> Json:
+    labels = pods.labels(view.revision)
     if kind is kinds.ENDPOINT_SLICE:
         labels[SERVICE_NAME] = name
     if before is None:
-        owner = objects.owner_reference(kinds.REVISION, stand.revision)
+        owner = objects.owner_reference(kinds.REVISION, view.revision)
         meta: Json = {
             "name": name,
-            "namespace": stand.revision["metadata"]["namespace"],
+            "namespace": view.revision["metadata"]["namespace"],
             "ownerReferences": [{**owner, "blockOwnerDeletion": False}],
         }
     else:
         meta = dict(before["metadata"])
     meta["labels"] = labels
-    annotations = {key: value for key, value in objects.annotations(stand.revision).items() if _AUTOSCALING in key}
+    annotations = {key: value for key, value in objects.annotations(view.revision).items() if _AUTOSCALING in key}
     if annotations:
         meta["annotations"] = annotations
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, **parts}
@@ -128,15 +128,15 @@ def _object(kind: Kind, name: str, parts: Json, stand: Stand, before: Json | Non
     return body
 
 
-def _deployment(stand: Stand) -> Json:
-    alive = [row for row in stand.rows if row.stage not in ("draining", *pods.RESTING)]
-    ready = len(stand.ready)
-    desired = stand.scale.desired if stand.scale else 0
+def _deployment(view: RevisionView) -> Json:
+    alive = [row for row in view.rows if row.stage not in ("draining", *pods.RESTING)]
+    ready = len(view.ready)
+    desired = view.scale.desired if view.scale else 0
     return {
         "spec": {
             "replicas": desired,
-            "selector": {"matchLabels": {well_known.REVISION_UID: stand.revision["metadata"]["uid"]}},
-            "template": {"metadata": {"labels": pods.labels(stand.revision)}, "spec": pods.pod_spec(stand.revision)},
+            "selector": {"matchLabels": {well_known.REVISION_UID: view.revision["metadata"]["uid"]}},
+            "template": {"metadata": {"labels": pods.labels(view.revision)}, "spec": pods.pod_spec(view.revision)},
         },
         "status": {
             "replicas": len(alive),
@@ -152,20 +152,20 @@ def _deployment(stand: Stand) -> Json:
     }
 
 
-def _endpoint(row: InstanceRow, stand: Stand) -> Json:
+def _endpoint(row: InstanceRow, view: RevisionView) -> Json:
     return {
         "addresses": [row.address],
         "conditions": {"ready": True, "serving": True, "terminating": False},
-        "targetRef": {"kind": "Pod", "namespace": stand.revision["metadata"]["namespace"], "name": row.name},
+        "targetRef": {"kind": "Pod", "namespace": view.revision["metadata"]["namespace"], "name": row.name},
     }
 
 
-def _ports(stand: Stand) -> list[Json]:
-    ports = pods.serving_container(stand.revision).get("ports") or [{}]
-    return [{"name": stand.protocol, "port": ports[0].get("containerPort") or 8080, "protocol": "TCP"}]
+def _ports(view: RevisionView) -> list[Json]:
+    ports = pods.serving_container(view.revision).get("ports") or [{}]
+    return [{"name": view.protocol, "port": ports[0].get("containerPort") or 8080, "protocol": "TCP"}]
 
 
-def activator_slice(gateway: Gateway) -> Json:
+def activator_slice(gateway: ActivatorAddress) -> Json:
     """Address and ports of an EndpointSlice that leads to the activator, which is before the instances always."""
     try:
         type_ = _ADDRESS_TYPES[ipaddress.ip_address(gateway.address).version]
@@ -179,23 +179,23 @@ def activator_slice(gateway: Gateway) -> Json:
     }
 
 
-def _reference(stand: Stand) -> Json:
-    deployment = child_name(stand.name, "-deployment")
+def _reference(view: RevisionView) -> Json:
+    deployment = child_name(view.name, "-deployment")
     return {"apiVersion": kinds.DEPLOYMENT.api_version, "kind": kinds.DEPLOYMENT.kind, "name": deployment}
 
 
-def _serverless_service(stand: Stand) -> Json:
-    populated, reason = (True, "") if stand.ready else (None, "NoHealthyBackends")
+def _serverless_service(view: RevisionView) -> Json:
+    populated, reason = (True, "") if view.ready else (None, "NoHealthyBackends")
     return {
         "spec": {
             "mode": "Proxy",
             "numActivators": 1,
-            "objectRef": _reference(stand),
-            "protocolType": stand.protocol,
+            "objectRef": _reference(view),
+            "protocolType": view.protocol,
         },
         "status": {
-            "serviceName": stand.name,
-            "privateServiceName": child_name(stand.name, "-private"),
+            "serviceName": view.name,
+            "privateServiceName": child_name(view.name, "-private"),
             "conditions": [
                 ("ActivatorEndpointsPopulated", True, ""),
                 ("EndpointsPopulated", populated, reason),
@@ -205,25 +205,25 @@ def _serverless_service(stand: Stand) -> Json:
     }
 
 
-def _autoscaler(stand: Stand) -> Json:
-    scale = stand.scale
+def _autoscaler(view: RevisionView) -> Json:
+    scale = view.scale
     active = {"True": True, "False": False}.get(scale.active) if scale else None
     reason = scale.active_reason if scale else "Deploying"
     reached = bool(scale and scale.initial_reached) or None
-    reachable = objects.labels(stand.revision).get(well_known.ROUTING_STATE) == well_known.ACTIVE
-    populated, backends = (True, "") if stand.ready else (None, "NoHealthyBackends")
+    reachable = objects.labels(view.revision).get(well_known.ROUTING_STATE) == well_known.ACTIVE
+    populated, backends = (True, "") if view.ready else (None, "NoHealthyBackends")
     return {
         "spec": {
-            "containerConcurrency": stand.revision["spec"].get("containerConcurrency") or 0,
-            "protocolType": stand.protocol,
+            "containerConcurrency": view.revision["spec"].get("containerConcurrency") or 0,
+            "protocolType": view.protocol,
             "reachability": "Reachable" if reachable else "Unreachable",
-            "scaleTargetRef": _reference(stand),
+            "scaleTargetRef": _reference(view),
         },
         "status": {
             "desiredScale": scale.desired if scale else 0,
             "actualScale": scale.actual if scale else 0,
-            "serviceName": stand.name,
-            "metricsServiceName": child_name(stand.name, "-private"),
+            "serviceName": view.name,
+            "metricsServiceName": child_name(view.name, "-private"),
             "decisions": [
                 {"time": timestamp(change.at), "desiredScale": change.want, "message": change.why}
                 for change in (scale.changes if scale else ())
@@ -238,8 +238,8 @@ def _autoscaler(stand: Stand) -> Json:
     }
 
 
-def _horizontal(stand: Stand, usage: UsageStatus) -> Json:
-    scale = stand.scale
+def _horizontal(view: RevisionView, usage: UsageStatus) -> Json:
+    scale = view.scale
     desired = scale.desired if scale else 0
     measured = usage.average is not None
     reason = "ValidMetricFound" if measured else "FailedGetResourceMetric" if usage.problem else "SucceededGetScale"
@@ -249,7 +249,7 @@ def _horizontal(stand: Stand, usage: UsageStatus) -> Json:
         "spec": {
             "minReplicas": usage.least,
             "maxReplicas": usage.most or NO_LIMIT,
-            "scaleTargetRef": _reference(stand),
+            "scaleTargetRef": _reference(view),
             "metrics": [_metric(usage.metric, "target", usage.target)],
         },
         "status": {

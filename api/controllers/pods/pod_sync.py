@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import structlog
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Emit
 from api.controllers.engine.recorder import Recorder
 from api.controllers.pods import knative_objects, pods
-from api.controllers.pods.knative_objects import Gateway, Stand
+from api.controllers.pods.knative_objects import ActivatorAddress, RevisionView
 from api.controllers.pods.pod_events import PodEvents
 from api.controllers.pods.scale_events import ScaleEvents
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Emit
 from knoll.messages.instances import FINALIZER, InstanceRow, RevisionInstances
 from knoll.messages.scale import ScaleStatus
 from knoll.redis.client import Backoff
@@ -38,7 +38,7 @@ AT_ONCE = 16
 """Revisions looked at together."""
 
 
-class Showing:
+class PodSync:
     """Of all Revisions, while this process leads; `run` ends only by being cancelled."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Showing:
         informers: Informers,
         instances: Table[RevisionInstances],
         scale: Table[ScaleStatus],
-        gateway: Gateway,
+        gateway: ActivatorAddress,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -241,13 +241,13 @@ class Showing:
         scale = self._scale.get(key)
         if scale is not None and scale.uid != uid:
             scale = None
-        stand = Stand(revision, list(self._rows(key, uid).values()), scale)
+        view = RevisionView(revision, list(self._rows(key, uid).values()), scale)
         before = {}
-        for kind, name in knative_objects.names(stand.name):
+        for kind, name in knative_objects.names(view.name):
             existing = self._informers[kind.id].get(namespace, name)
             if existing is not None:
                 before[kind.id, name] = existing
-        for kind, desired in knative_objects.desired_objects(stand, self._gateway, before, self._clock()):
+        for kind, desired in knative_objects.desired_objects(view, self._gateway, before, self._clock()):
             there = before.get((kind.id, desired["metadata"]["name"]))
             if there is None:
                 await self._store.create(kind.id, objects.with_identity(desired, self._clock()))

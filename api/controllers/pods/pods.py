@@ -5,7 +5,7 @@ Source: Knative's names and labels of a Revision's Pods (pkg/reconciler/revision
 
 from collections.abc import Sequence
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.messages.instances import FINALIZER, ContainerRow, InstanceRow
 from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
@@ -154,7 +154,7 @@ def waits_for_room(pod: Json) -> bool:
 
 
 def conditions(facts: Sequence[ConditionFact], before: Json, now: float) -> list[Json]:
-    """Conditions as they stand in a status; those that hold as before keep their time."""
+    """Conditions as they view in a status; those that hold as before keep their time."""
     old = {condition["type"]: condition for condition in before.get("conditions") or ()}
     result = []
     for type_, holds, reason in facts:

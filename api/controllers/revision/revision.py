@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Emit, Forget, Outcome, Resolve
-from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, Emit, Forget, ReconcileResult, Resolve
+from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.route import route_labeler
 from knoll.messages import builds
 from knoll.messages.builds import Resolution
@@ -40,14 +40,14 @@ class Observed:
     """Epoch seconds at which its digests were last asked for; 0 if not since this process leads."""
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the labels and the status of a Revision right.
 
     Source: Knative Serving, pkg/reconciler/revision and pkg/reconciler/labeler (behaviour).
     """
     before = observed.revision
     if objects.deleting(before):
-        return Outcome()
+        return ReconcileResult()
     uid = before["metadata"]["uid"]
     resolution = observed.resolution if observed.resolution and observed.resolution.uid == uid else None
     scale = observed.scale if observed.scale and observed.scale.uid == uid else None
@@ -70,12 +70,12 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.REVISION.id, before, after)
     actions += _events(before, after)
-    return Outcome(actions, requeue_after)
+    return ReconcileResult(actions, requeue_after)
 
 
-def removed(namespace: str, name: str, resolution: Resolution | None) -> Outcome:
+def removed(namespace: str, name: str, resolution: Resolution | None) -> ReconcileResult:
     """What is left to do once a Revision is gone."""
-    return Outcome([Forget(builds.RESOLUTIONS, f"{namespace}/{name}")] if resolution else [])
+    return ReconcileResult([Forget(builds.RESOLUTIONS, f"{namespace}/{name}")] if resolution else [])
 
 
 def _container_statuses(revision: Json, resolution: Resolution | None) -> Json:

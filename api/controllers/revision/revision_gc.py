@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.config.gc import GCConfig
 from knoll.values import labels as well_known
 from knoll.values.json import Json

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Create, Delete, Outcome
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Create, Delete, ReconcileResult
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -34,7 +34,7 @@ def created(host: str, namespace: str) -> Create:
     return Create(kinds.CLUSTER_DOMAIN_CLAIM.id, body)
 
 
-def reconcile(observed: Observed) -> Outcome:
+def reconcile(observed: Observed) -> ReconcileResult:
     """Delete a claim that was made for a DomainMapping which is gone.
 
     Source: Knative Serving, pkg/reconciler/domainmapping, `FinalizeKind`, which does so while claims are made by
@@ -43,6 +43,6 @@ def reconcile(observed: Observed) -> Outcome:
     claim = observed.claim
     made = objects.annotations(claim).get(well_known.AUTOCREATED) == owner(claim)
     if not made or observed.mapping is not None or objects.deleting(claim):
-        return Outcome()
+        return ReconcileResult()
     meta = claim["metadata"]
-    return Outcome([Delete(kinds.CLUSTER_DOMAIN_CLAIM.id, "", meta["name"], meta["uid"])])
+    return ReconcileResult([Delete(kinds.CLUSTER_DOMAIN_CLAIM.id, "", meta["name"], meta["uid"])])

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Outcome, PutRoute, RemoveRoute
-from api.controllers.common.conditions import FALSE, INGRESS_READY, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, PutRoute, ReconcileResult, RemoveRoute
+from api.controllers.reconciler.conditions import FALSE, INGRESS_READY, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.route import domain_claim
 from api.controllers.route.hosts import Naming, public_url
 from knoll.messages.routing import RouteEntry
@@ -59,14 +59,14 @@ def host_in(name: str) -> str | None:
     return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the routing entry and the status of a DomainMapping right.
 
     Source: Knative Serving, pkg/reconciler/domainmapping (behaviour).
     """
     mapping, naming = observed.mapping, observed.naming
     if objects.deleting(mapping):
-        return Outcome()
+        return ReconcileResult()
     meta, spec = mapping["metadata"], mapping["spec"]
     host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
     own_certificate = bool((spec.get("tls") or {}).get("secretName"))
@@ -102,7 +102,9 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         "conditions": conditions.merged(kinds.DOMAIN_MAPPING, mapping, verdicts, now),
     }
     after = objects.changed(mapping, new_status=status)
-    return Outcome([*claims, *objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits)
+    return ReconcileResult(
+        [*claims, *objects.write(kinds.DOMAIN_MAPPING.id, mapping, after), *after_status], waits=waits
+    )
 
 
 def _redirected(mapping: Json, naming: Naming) -> bool:
@@ -110,9 +112,9 @@ def _redirected(mapping: Json, naming: Naming) -> bool:
     return naming.network.http_redirected if own is None else own.lower() == "redirected"
 
 
-def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Outcome:
+def removed(namespace: str, host: str, programmed: RouteEntry | None) -> ReconcileResult:
     """What is left to do once a DomainMapping is gone."""
-    return Outcome([RemoveRoute(path_of(namespace, host))] if programmed else [])
+    return ReconcileResult([RemoveRoute(path_of(namespace, host))] if programmed else [])
 
 
 def _claimed(observed: Observed) -> tuple[Verdict, list[Action]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
 from knoll.values import names

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from api.controllers.common import objects
-from api.controllers.common.actions import Action, Create, Delete
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Action, Create, Delete
 from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
 from knoll.values import kinds

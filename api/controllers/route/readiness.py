@@ -11,7 +11,7 @@ LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RevisionLoad:
     """How a Revision stands."""
 
     by_load: int
@@ -24,20 +24,20 @@ class Standing:
     """Its max-scale; 0 is no limit."""
 
 
-def instances_needed(newest: str, sharers: Iterable[str], share: float, standings: Mapping[str, Standing]) -> int:
+def instances_needed(newest: str, sharers: Iterable[str], share: float, loads: Mapping[str, RevisionLoad]) -> int:
     """Instances that a Revision needs for its share of the load there is now.
 
     Args:
         sharers: names of all that the load is on, `newest` among them where it has some.
         share: that it is to get of that load, above 0 and at most 1.
-        standings: by name; what is not known of counts for nothing.
+        loads: by name; what is not known of counts for nothing.
     """
-    own = standings.get(newest)
+    own = loads.get(newest)
     if own is None:
         return 0
     load = 0.0
     for name in {newest, *sharers}:
-        other = standings.get(name)
+        other = loads.get(name)
         if other is not None:
             # Loads of different metrics cannot be compared: an instance counts for an instance.
             load += other.by_load * (other.target if other.metric == own.metric else own.target)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from api.controllers.route.traffic import Target, is_servable
 from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
 from knoll.values import labels as well_known
 from knoll.values.json import Json
 
 
-class Watch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Trial(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One latest target whose newest Revision is on trial, or was found wanting."""
 
     configuration: str
@@ -32,53 +32,53 @@ class Watch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class RollbackDecision:
     """Targets after what is rolled back."""
 
     targets: tuple[Target, ...]
-    watches: tuple[Watch, ...] = ()
-    fallen: tuple[Watch, ...] = ()
-    """Those of `watches` that are rolled back just now."""
+    trials: tuple[Trial, ...] = ()
+    rolled_back: tuple[Trial, ...] = ()
+    """Those of `trials` that are rolled back just now."""
     requeue_after: float | None = None
 
 
-def judged(
+def evaluate(
     targets: Sequence[Target], route: Json, revisions: Mapping[str, Json], verdicts: Mapping[str, str], now: float
-) -> Judged:
+) -> RollbackDecision:
     """Say which Revision each latest target really has.
 
     Args:
         targets: what the spec wants, each latest target with its newest ready Revision.
         route: with the status of the last time.
-        revisions: by name, those of `targets`, of the status and of its watches, as far as they exist.
+        revisions: by name, those of `targets`, of the status and of its trials, as far as they exist.
         verdicts: by name of the Revision, why the autoscaler finds it worse than the one before.
         now: epoch seconds.
     """
-    previous = {(trial.configuration, trial.tag): trial for trial in watches_of(route)}
+    previous = {(trial.configuration, trial.tag): trial for trial in trials_of(route)}
     result: list[Target] = []
-    watches: list[Watch] = []
-    fallen: list[Watch] = []
+    trials: list[Trial] = []
+    rolled_back: list[Trial] = []
     for target in targets:
-        watch = _watch(target, previous.get((target.configuration, target.tag)), route, revisions, now)
-        if watch and not watch.why and verdicts.get(target.revision):
-            watch = msgspec.structs.replace(watch, why=verdicts[target.revision], until=0.0)
-            fallen.append(watch)
-        if watch:
-            watches.append(watch)
-        back = watch is not None and bool(watch.why)
-        result.append(replace(target, revision=watch.good, at_once=True) if watch and back else target)
-    waits = [watch.until - now for watch in watches if watch.until]
-    return Judged(tuple(result), tuple(watches), tuple(fallen), max(min(waits), 0.0) if waits else None)
+        trial = _trial(target, previous.get((target.configuration, target.tag)), route, revisions, now)
+        if trial and not trial.why and verdicts.get(target.revision):
+            trial = msgspec.structs.replace(trial, why=verdicts[target.revision], until=0.0)
+            rolled_back.append(trial)
+        if trial:
+            trials.append(trial)
+        back = trial is not None and bool(trial.why)
+        result.append(replace(target, revision=trial.good, at_once=True) if trial and back else target)
+    waits = [trial.until - now for trial in trials if trial.until]
+    return RollbackDecision(tuple(result), tuple(trials), tuple(rolled_back), max(min(waits), 0.0) if waits else None)
 
 
-def watches_of(route: Json) -> list[Watch]:
+def trials_of(route: Json) -> list[Trial]:
     """What the last time left in the status."""
     text = (objects.status(route).get("annotations") or {}).get(well_known.ROLLBACK)
-    return msgspec.json.decode(text, type=list[Watch]) if text else []
+    return msgspec.json.decode(text, type=list[Trial]) if text else []
 
 
-def written(watches: Sequence[Watch]) -> str:
-    return msgspec.json.encode(list(watches)).decode()
+def encode_trials(trials: Sequence[Trial]) -> str:
+    return msgspec.json.encode(list(trials)).decode()
 
 
 def policy_of(revision: Json | None) -> RollbackPolicy | None:
@@ -90,9 +90,9 @@ def policy_of(revision: Json | None) -> RollbackPolicy | None:
         return None  # validation let none of them in
 
 
-def _watch(
-    target: Target, previous: Watch | None, route: Json, revisions: Mapping[str, Json], now: float
-) -> Watch | None:
+def _trial(
+    target: Target, previous: Trial | None, route: Json, revisions: Mapping[str, Json], now: float
+) -> Trial | None:
     if not target.latest:
         return None
     newest, policy = target.revision, policy_of(revisions.get(target.revision))
@@ -112,7 +112,7 @@ def _watch(
         return None
     if good not in revisions or not is_servable(revisions[good]):
         return None
-    return Watch(target.configuration, newest, good, target.tag)
+    return Trial(target.configuration, newest, good, target.tag)
 
 
 def _shown(route: Json, target: Target) -> list[str]:

@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from api.controllers.route import readiness
-from api.controllers.route.readiness import Standing
+from api.controllers.route.readiness import RevisionLoad
 from api.controllers.route.traffic import Target, is_servable
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
@@ -76,7 +76,7 @@ def advance(
     duration: float,
     acknowledged: bool,
     now: float,
-    standings: Mapping[str, Standing] = MappingProxyType({}),
+    loads: Mapping[str, RevisionLoad] = MappingProxyType({}),
 ) -> Progress:
     """Say what share old and new Revisions have now.
 
@@ -87,7 +87,7 @@ def advance(
         duration: seconds for a whole rollout.
         acknowledged: every activator acts on what `route`'s status says.
         now: epoch seconds.
-        standings: how Revisions stand, by name.
+        loads: how Revisions stand, by name.
     """
     clocks = {(clock.configuration, clock.tag): clock for clock in clocks_of(route)}
     result: list[Target] = []
@@ -99,7 +99,7 @@ def advance(
             previous = clocks.get((target.configuration, target.tag))
             if duration > 0:
                 shares, clock = _stepped(target, before, previous, duration, acknowledged, now)
-            shares, clock = _held(target, before, shares, previous, clock, standings, now)
+            shares, clock = _held(target, before, shares, previous, clock, loads, now)
         result += [replace(target, revision=revision, percent=percent) for revision, percent in shares]
         if clock:
             running.append(clock)
@@ -120,7 +120,7 @@ def clocks_of(route: Json) -> list[Clock]:
     return msgspec.json.decode(text, type=list[Clock]) if text else []
 
 
-def written(clocks: Sequence[Clock]) -> str:
+def encode_clocks(clocks: Sequence[Clock]) -> str:
     return msgspec.json.encode(list(clocks)).decode()
 
 
@@ -157,7 +157,7 @@ def _held(
     after: Shares,
     previous: Clock | None,
     clock: Clock | None,
-    standings: Mapping[str, Standing],
+    loads: Mapping[str, RevisionLoad],
     now: float,
 ) -> tuple[Shares, Clock | None]:
     """The shares held back as they were, while the newest has too few instances for what it would get.
@@ -172,8 +172,8 @@ def _held(
     grows = share > dict(before).get(newest, 0)
     previous = previous if previous and previous.revision == newest else None
     if grows:
-        want = readiness.instances_needed(newest, names, share / target.percent, standings)
-        ready = standings[newest].ready if newest in standings else 0
+        want = readiness.instances_needed(newest, names, share / target.percent, loads)
+        ready = loads[newest].ready if newest in loads else 0
         since = (previous.waits_since if previous else 0.0) or now
         if ready < want and now - since < readiness.WAIT_SECONDS:
             waiting = previous or Clock(target.configuration, newest, target.tag, start=now)
@@ -182,7 +182,7 @@ def _held(
         return after, None
     # What the next share wants starts now, so that it is there when its time has come.
     coming = min(share + max(clock.step_percent, 1), target.percent)
-    wants = readiness.instances_needed(newest, names, coming / target.percent, standings)
+    wants = readiness.instances_needed(newest, names, coming / target.percent, loads)
     return after, msgspec.structs.replace(clock, wants=wants, waits_since=0.0)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Emit, Outcome, PutRoute, RemoveRoute
-from api.controllers.common.conditions import (
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, Emit, PutRoute, ReconcileResult, RemoveRoute
+from api.controllers.reconciler.conditions import (
     DOMAIN_CONFLICT,
     FALSE,
     INGRESS_READY,
@@ -19,8 +19,8 @@ from api.controllers.common.conditions import (
 )
 from api.controllers.route import hosts, placeholder_services, rollback, rollout, traffic
 from api.controllers.route.hosts import Naming
-from api.controllers.route.readiness import Standing
-from api.controllers.route.rollback import Watch
+from api.controllers.route.readiness import RevisionLoad
+from api.controllers.route.rollback import Trial
 from api.controllers.route.rollout import Progress
 from api.controllers.route.traffic import Assignment, Target
 from knoll.messages.hosts import Claim
@@ -63,7 +63,7 @@ class Observed:
     """Of its own hosts, those that other entries claim, with the best of their claims."""
     followers: int = 0
     """Living activators."""
-    standings: Mapping[str, Standing] = field(default_factory=dict)
+    loads: Mapping[str, RevisionLoad] = field(default_factory=dict)
     """By name, how the Revisions stand that a rollout is between."""
     worse: Mapping[str, str] = field(default_factory=dict)
     """By name, why a Revision does worse than the one before it."""
@@ -71,7 +71,7 @@ class Observed:
     """Whether all of them act on `programmed`."""
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the routing entry, the placeholders and the status of a Route right.
 
     The status says that the entry is not acknowledged *before* the entry is put: whoever finds IngressReady True and
@@ -85,8 +85,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     actions = placeholder_services.missing_or_stale(route, naming, observed.core_services)
     local_tags = placeholder_services.local_tags(route, naming, observed.core_services)
     assignment = traffic.assign(route, observed.configurations, observed.revisions)
-    trial = rollback.judged(assignment.targets, route, observed.revisions, observed.worse, now)
-    assignment = replace(assignment, targets=trial.targets)
+    decision = rollback.evaluate(assignment.targets, route, observed.revisions, observed.worse, now)
+    assignment = replace(assignment, targets=decision.targets)
     old = objects.status(route)
     status: Json = {
         "observedGeneration": objects.generation(route),
@@ -106,9 +106,9 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
         progress, entry = _progress(observed, assignment, local_tags, now)
         targets = progress.targets
-        delays = [delay for delay in (progress.requeue_after, trial.requeue_after) if delay is not None]
+        delays = [delay for delay in (progress.requeue_after, decision.requeue_after) if delay is not None]
         requeue_after = min(delays, default=None)
-        after_status += _fallen(route, trial.fallen)
+        after_status += _rollback_events(route, decision.rolled_back)
         after_status += placeholder_services.superfluous(route, naming, observed.core_services)
         if conflict := _conflict(observed, entry):
             ingress = Verdict(FALSE, DOMAIN_CONFLICT, f"{_CONFLICT}: {conflict}")
@@ -117,8 +117,8 @@ def reconcile(observed: Observed, now: float) -> Outcome:
             waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
             if entry != observed.programmed:
                 after_status.append(PutRoute(objects.path_of(route), entry))
-        notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.written(progress.clocks)} if progress.clocks else {}
-        notes |= {well_known.ROLLBACK: rollback.written(trial.watches)} if trial.watches else {}
+        notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.encode_clocks(progress.clocks)} if progress.clocks else {}
+        notes |= {well_known.ROLLBACK: rollback.encode_trials(decision.trials)} if decision.trials else {}
         if notes:
             status["annotations"] = notes
     elif observed.programmed:
@@ -130,7 +130,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     else:
         status.update({name: old[name] for name in ("traffic", "annotations") if name in old})
     verdicts = {
-        ALL_TRAFFIC_ASSIGNED: _rolled_back(trial.watches) or assignment.verdict,
+        ALL_TRAFFIC_ASSIGNED: _rolled_back(decision.trials) or assignment.verdict,
         CERTIFICATE_PROVISIONED: _NO_TLS,
         INGRESS_READY: ingress,
     }
@@ -140,12 +140,12 @@ def reconcile(observed: Observed, now: float) -> Outcome:
         finalizers.append(well_known.ROUTE_FINALIZER)
     after = objects.changed(route, new_status=status, finalizers=finalizers)
     actions += objects.write(kinds.ROUTE.id, route, after)
-    return Outcome([*actions, *after_status], requeue_after, waits=waiting)
+    return ReconcileResult([*actions, *after_status], requeue_after, waits=waiting)
 
 
-def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Outcome:
+def removed(namespace: str, name: str, programmed: RouteEntry | None) -> ReconcileResult:
     """What is left to do once a Route is gone."""
-    return Outcome([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
+    return ReconcileResult([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
 
 
 def _progress(
@@ -156,7 +156,7 @@ def _progress(
 
     def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
         advanced = rollout.advance(
-            assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.standings
+            assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.loads
         )
         entry = traffic.entry_of(advanced.targets, route, observed.revisions, observed.naming, local_tags)
         return advanced, msgspec.structs.replace(entry, since=_since(observed, entry, now))
@@ -194,18 +194,18 @@ _CONFLICT = "Ingress rejected as its domain conflicts with another ingress"
 """As Knative's ingress controllers say it (net-kourier, pkg/reconciler/ingress)."""
 
 
-def _rolled_back(watches: Sequence[Watch]) -> Verdict | None:
+def _rolled_back(trials: Sequence[Trial]) -> Verdict | None:
     """What is served is not what was asked for last, and stays so: who waits for the newest Revision is to know."""
     sentences = [
-        f"Traffic went back from {trial.revision} to {trial.good}: {trial.why}." for trial in watches if trial.why
+        f"Traffic went back from {trial.revision} to {trial.good}: {trial.why}." for trial in trials if trial.why
     ]
     return Verdict(FALSE, "RolledBack", " ".join(sentences)) if sentences else None
 
 
-def _fallen(route: Json, fallen: Sequence[Watch]) -> list[Action]:
+def _rollback_events(route: Json, rolled_back: Sequence[Trial]) -> list[Action]:
     return [
         Emit(route, "Warning", "RolledBack", f"Traffic goes back from {trial.revision} to {trial.good}: {trial.why}")
-        for trial in fallen
+        for trial in rolled_back
     ]
 
 
@@ -227,11 +227,11 @@ def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
     return YES if observed.acknowledged else _NOT_ACKNOWLEDGED
 
 
-def _finalized(observed: Observed) -> Outcome:
+def _finalized(observed: Observed) -> ReconcileResult:
     route = observed.route
     actions: list[Action] = []
     if observed.programmed:
         actions.append(RemoveRoute(objects.path_of(route)))
     left = [name for name in route["metadata"].get("finalizers") or () if name != well_known.ROUTE_FINALIZER]
     actions += objects.write(kinds.ROUTE.id, route, objects.changed(route, finalizers=left))
-    return Outcome(actions)
+    return ReconcileResult(actions)

@@ -6,7 +6,7 @@ and one that is rolled out is to have the instances that its next share of the t
 
 from collections.abc import Mapping, Sequence
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from api.controllers.route import rollback, rollout
 from knoll.resources.admission.admit import timestamp
 from knoll.values import labels as well_known
@@ -51,11 +51,11 @@ def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
     """What Routes that roll a Revision out want of its autoscaler."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
     most = max((clock.wants for clock in clocks), default=0)
-    watches = [
-        trial for route in routes for trial in rollback.watches_of(route) if trial.revision == name and not trial.why
+    trials = [
+        trial for route in routes for trial in rollback.trials_of(route) if trial.revision == name and not trial.why
     ]
     rollout_annotations = {well_known.ROLLOUT_SCALE: str(most)} if most else {}
-    return rollout_annotations | ({well_known.ROLLOUT_FROM: watches[0].good} if watches else {})
+    return rollout_annotations | ({well_known.ROLLOUT_FROM: trials[0].good} if trials else {})
 
 
 def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
@@ -69,7 +69,7 @@ def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
         return True
     if configuration is None or objects.status(configuration).get("latestCreatedRevisionName") != revision:
         return False
-    if any(watch.why and watch.revision == revision for watch in rollback.watches_of(route)):
+    if any(trial.why and trial.revision == revision for trial in rollback.trials_of(route)):
         # It was rolled back: nothing will be sent to it any more.
         return False
     own = configuration["metadata"]["name"]

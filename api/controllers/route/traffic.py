@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from api.controllers.common import objects
-from api.controllers.common.conditions import FALSE, UNKNOWN, YES, Verdict
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
 from knoll.messages.routing import DataPlane, RouteEntry, Share

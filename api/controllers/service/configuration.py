@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Create, Delete, Emit, Outcome
-from api.controllers.common.conditions import FALSE, UNKNOWN, YES, Verdict
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, Create, Delete, Emit, ReconcileResult
+from api.controllers.reconciler.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.revision import revision_gc
 from knoll.config.gc import GCConfig
 from knoll.resources.admission.admit import timestamp
@@ -29,14 +29,14 @@ class Observed:
     gc: GCConfig = field(default_factory=GCConfig)
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the newest Revision and the status of a Configuration right.
 
     Source: Knative Serving, pkg/reconciler/configuration (behaviour).
     """
     before = observed.configuration
     if objects.deleting(before):
-        return Outcome()
+        return ReconcileResult()
     after = labelled(before, observed.routes)
     old = objects.status(before)
     status: Json = {"observedGeneration": objects.generation(before)}
@@ -69,7 +69,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     for revision in old_ones:
         meta = revision["metadata"]
         actions.append(Delete(kinds.REVISION.id, meta["namespace"], meta["name"], meta["uid"]))
-    return Outcome(actions, requeue_after)
+    return ReconcileResult(actions, requeue_after)
 
 
 def revision_name(configuration: Json) -> str:

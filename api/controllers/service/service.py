@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from api.controllers.common import conditions, objects
-from api.controllers.common.actions import Action, Create, Emit, Outcome
-from api.controllers.common.conditions import FALSE, TRUE, UNKNOWN, Verdict
+from api.controllers.reconciler import conditions, objects
+from api.controllers.reconciler.actions import Action, Create, Emit, ReconcileResult
+from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -37,14 +37,14 @@ class Observed:
     """Epoch seconds at which this process first showed the newest generation as not final; None when it did not."""
 
 
-def reconcile(observed: Observed, now: float) -> Outcome:
+def reconcile(observed: Observed, now: float) -> ReconcileResult:
     """Say what makes the children and the status of a Service right.
 
     Source: Knative Serving, pkg/reconciler/service (behaviour).
     """
     service = observed.service
     if objects.deleting(service):
-        return Outcome()
+        return ReconcileResult()
     actions: list[Action] = []
     old = objects.status(service)
     status: Json = {
@@ -61,7 +61,7 @@ def reconcile(observed: Observed, now: float) -> Outcome:
     status["observedGeneration"] = objects.generation(service)
     status["conditions"] = conditions.merged(kinds.SERVICE, service, verdicts, now)
     after = objects.changed(service, new_status=status)
-    return Outcome([*actions, *objects.write(kinds.SERVICE.id, service, after)], held or None)
+    return ReconcileResult([*actions, *objects.write(kinds.SERVICE.id, service, after)], held or None)
 
 
 def _held_seconds(observed: Observed, now: float) -> float:

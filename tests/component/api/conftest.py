@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from api.app import create_app
-from api.auth.access import Trusting
+from api.auth.access import TrustedPort
 from api.http import server as servers
 from api.http.connections import Connections
 from api.http.peers import Peers
@@ -68,10 +68,10 @@ async def serving(
     config: Callable[[], PlatformConfig] = PlatformConfig,
 ) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""
-    await bootstrap.plant(store, settings)
+    await bootstrap.create_all(store, settings)
     app = create_app(store, settings, redis=redis, config=config)
     connections = Connections(4096, lambda: config().security.max_connections_per_address)
-    server = servers.server(Trusting(app, Peers()), connections, host="127.0.0.1", first=True)
+    server = servers.server(TrustedPort(app, Peers()), connections, host="127.0.0.1", first=True)
     work = asyncio.create_task(server.serve())
     await eventually(lambda: server.started or work.done(), what="the API")
     port = server.servers[0].sockets[0].getsockname()[1]

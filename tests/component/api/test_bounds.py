@@ -173,7 +173,7 @@ async def test_an_upload_may_take_longer_as_long_as_it_goes_on(api: Running, mon
 
 async def test_a_tls_handshake_is_waited_for_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.3)
-    files, _ = certificates.kept(tmp_path, ["localhost"], datetime.now(UTC))
+    files, _ = certificates.load_or_issue(tmp_path, ["localhost"], datetime.now(UTC))
     app = create_app(MemoryStore(), ApiSettings(uploads_dir=tmp_path))
     secure = server.server(app, Connections(100, lambda: 100), host="127.0.0.1", files=files)
     work = asyncio.create_task(secure.serve())

@@ -13,7 +13,7 @@ import urllib3
 import uvicorn
 
 from api.app import create_app
-from api.auth.access import Trusting
+from api.auth.access import TrustedPort
 from api.resource import bootstrap
 from knoll.process.admin import QuietServer
 from knoll.process.settings import ApiSettings
@@ -42,9 +42,9 @@ class Serving:
         self.port = port
 
     async def start(self, store: Store) -> None:
-        await bootstrap.plant(store, self._settings)
+        await bootstrap.create_all(store, self._settings)
         self._app = create_app(store, self._settings)
-        config = uvicorn.Config(Trusting(self._app), host="127.0.0.1", port=self.port, log_config=None)
+        config = uvicorn.Config(TrustedPort(self._app), host="127.0.0.1", port=self.port, log_config=None)
         self._server = QuietServer(config)
         self._work = asyncio.create_task(self._server.serve())
         await eventually(lambda: self._server.started, what="the API")

@@ -72,7 +72,7 @@ async def test_the_platforms_own_namespaces_stay(api: Running, name: str) -> Non
 async def test_what_must_be_there_comes_back_when_redis_has_lost_it(redis_url: str, settings: ApiSettings) -> None:
     async with connected(redis_url, "test") as redis:
         store = RedisStore(redis)
-        keeping = asyncio.create_task(bootstrap.keep(store, settings))
+        keeping = asyncio.create_task(bootstrap.ensure(store, settings))
 
         async def complete() -> bool:
             names = [body["metadata"]["name"] for body in (await store.list("namespaces")).items]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.auth.access import Trusting
+from api.auth.access import TrustedPort
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
@@ -579,7 +579,7 @@ async def test_a_status_in_a_write_to_the_object_is_nobodys_fault(api: Running, 
 
 async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSettings) -> None:
     async with connected(f"redis://127.0.0.1:{free_port()}/0", "test") as redis:
-        app = Trusting(create_app(RedisStore(redis), settings))
+        app = TrustedPort(create_app(RedisStore(redis), settings))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for path in (SERVICES, f"{SERVICES}/hello", "/readyz"):
@@ -603,7 +603,7 @@ async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> Non
         async def get(self, resource: str, namespace: str, name: str) -> Json:
             raise ZeroDivisionError
 
-    transport = httpx.ASGITransport(app=Trusting(create_app(Broken(), settings)), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=TrustedPort(create_app(Broken(), settings)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get(f"{SERVICES}/hello")
     assert reason(answer) == (500, "InternalError")

@@ -113,7 +113,10 @@ async def test_what_is_seen_of_a_connection_is_remembered_for_that_connection_al
 
 async def test_a_user_who_is_neither_the_platform_s_nor_root_is_refused(settings: ApiSettings) -> None:
     app = create_app(MemoryStore(), settings)
-    async with plain_server(access.Trusting(app, Peers(uid=12345))) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        plain_server(access.TrustedPort(app, Peers(uid=12345))) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
         answer = await client.get(SECRETS)
         if os.geteuid():
             assert answer.status_code == 401
@@ -213,7 +216,7 @@ async def test_a_unix_socket_is_its_owner_s_alone(settings: ApiSettings, folder:
     stale.bind(str(path))
     stale.close()
     app = create_app(MemoryStore(), settings)
-    async with _Serving(access.Trusting(app, Peers()), path):
+    async with _Serving(access.TrustedPort(app, Peers()), path):
         assert path.stat().st_mode & 0o777 == 0o600
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://x") as client:
             assert (await client.get(SECRETS)).status_code == 200

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from api.app import create_app
-from api.auth.access import Trusting
+from api.auth.access import TrustedPort
 from knoll.builds.build_log import BuildLogWriter
 from knoll.config.platform import PlatformConfig
 from knoll.config.security import SecurityConfig
@@ -77,7 +77,7 @@ async def test_an_upload_belongs_to_its_namespace(api: Running, store: MemorySto
 
 async def test_a_namespace_has_a_quota_of_uploads(settings: ApiSettings) -> None:
     config = PlatformConfig(security=SecurityConfig(upload_quota=150_000))
-    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings, config=lambda: config)))
+    transport = httpx.ASGITransport(TrustedPort(create_app(MemoryStore(), settings, config=lambda: config)))
 
     async def undeclared() -> AsyncIterator[bytes]:
         yield b"z" * 100_000
@@ -136,7 +136,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
     settings = replace(settings, uploads_dir=small_disk, max_upload_bytes=64 * 1024**2)
     unbound = PlatformConfig(security=SecurityConfig(disk_pressure_free=0))
-    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings, config=lambda: unbound)))
+    transport = httpx.ASGITransport(TrustedPort(create_app(MemoryStore(), settings, config=lambda: unbound)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
         assert answer.status_code == 507
@@ -148,7 +148,7 @@ async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings:
 
 async def test_before_the_disk_is_full_uploads_and_builds_are_refused(settings: ApiSettings, small_disk: Path) -> None:
     settings = replace(settings, uploads_dir=small_disk)
-    transport = httpx.ASGITransport(Trusting(create_app(MemoryStore(), settings)))
+    transport = httpx.ASGITransport(TrustedPort(create_app(MemoryStore(), settings)))
     builds = "/apis/build.knoll.dev/v1alpha1/namespaces/default/builds"
     build = {
         "apiVersion": "build.knoll.dev/v1alpha1", "kind": "Build", "metadata": {"name": "b"},
@@ -174,7 +174,7 @@ async def test_before_the_disk_of_redis_is_full_objects_are_refused_and_deleting
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}}
     plenty, full = (replace(settings, state_dir=folder) for folder in (tmp_path, small_disk))
     for state, made in ((plenty, 201), (full, 507)):
-        transport = httpx.ASGITransport(Trusting(create_app(store, state)))
+        transport = httpx.ASGITransport(TrustedPort(create_app(store, state)))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             if made == 201:
                 await client.post("/api/v1/namespaces", json={"metadata": {"name": "default"}})
@@ -240,7 +240,7 @@ async def builds(redis_url: str, settings: ApiSettings) -> AsyncIterator[Builds]
     store = MemoryStore()
     await store.create(BUILD_KIND.id, body)
     async with connected(redis_url, "test") as redis:
-        app = Trusting(create_app(store, settings, redis=redis))
+        app = TrustedPort(create_app(store, settings, redis=redis))
         server = QuietServer(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
         work = asyncio.create_task(server.serve())
         await eventually(lambda: server.started)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api import controllers
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connect
 from knoll.store.redis_store import RedisStore

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from api.controllers.pods import knative_objects
-from api.controllers.pods.knative_objects import Gateway
-from api.controllers.pods.pod_sync import Showing
+from api.controllers.pods.knative_objects import ActivatorAddress
+from api.controllers.pods.pod_sync import PodSync
 from knoll.messages.instances import (
     FINALIZER,
     INSTANCES,
@@ -46,7 +46,7 @@ class World:
 
     async def start(self) -> None:
         informers = Informers(self.store, [Informer(self.store, kind.id) for kind in WATCHED])
-        showing = Showing(self.store, informers, self.instances, self.scale, Gateway("127.0.0.1", 8080))
+        showing = PodSync(self.store, informers, self.instances, self.scale, ActivatorAddress("127.0.0.1", 8080))
 
         async def both() -> None:
             async with asyncio.TaskGroup() as tasks:

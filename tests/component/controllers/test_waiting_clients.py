@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.store.redis_store import RedisStore
 from knoll.values import kinds
 from knoll.values.json import Json

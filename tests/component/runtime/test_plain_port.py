@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.auth.access import Trusting
+from api.auth.access import TrustedPort
 from api.http import server
 from api.http.connections import Connections
 from api.http.peers import Peers
@@ -33,7 +33,7 @@ except urllib.error.HTTPError as error:
 @pytest.fixture
 async def secrets() -> AsyncIterator[str]:
     """The address of the Secrets of a namespace, on the plain port."""
-    app = Trusting(create_app(MemoryStore(), ApiSettings()), Peers())
+    app = TrustedPort(create_app(MemoryStore(), ApiSettings()), Peers())
     listener = server.server(app, Connections(100, lambda: 100), host="127.0.0.1")
     work = asyncio.create_task(listener.serve())
     await eventually(lambda: listener.started or work.done(), what="the API")

@@ -5,8 +5,10 @@ The far edge (builder, autoscaler, activators) is scripted by the tests: they fi
 
 from typing import Any
 
-from api.controllers.common import objects
-from api.controllers.common.actions import (  # fmt: skip
+from api.controllers.engine import dispatch, watch_mappings
+from api.controllers.engine.cache import CacheChange
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import (  # fmt: skip
     Action,
     Create,
     Delete,
@@ -20,8 +22,6 @@ from api.controllers.common.actions import (  # fmt: skip
     Update,
     UpdateStatus,
 )
-from api.controllers.engine import observe, watch_mappings
-from api.controllers.engine.cache import Seen
 from api.controllers.service import service
 from knoll.messages import builds
 from knoll.messages.builds import Resolution, Resolved
@@ -39,7 +39,7 @@ class Simulation:
     """Objects with versions, tables, and reconciliation until nothing is left to do."""
 
     def __init__(self, activators: int = 1) -> None:
-        self.state = observe.World(activators=activators)
+        self.state = dispatch.ClusterState(activators=activators)
         self.now = NOW
         self.events: list[Emit] = []
         self.enqueued: list[Enqueue | Resolve] = []
@@ -120,7 +120,7 @@ class Simulation:
         """Every activator acts on the entry of a Route, or of a DomainMapping (`domainmapping:HOST`)."""
         path = f"{namespace}/{route}"
         self.state.acknowledged[path] = self.acknowledged_versions[path] = self.state.routing[path][0]
-        self._dirty[observe.routing_key(path)] = None
+        self._dirty[dispatch.routing_key(path)] = None
 
     def ready(self, revision: str, route: str = "hello") -> None:
         """Take a Revision all the way to being served."""
@@ -147,7 +147,7 @@ class Simulation:
                 return
             key = next(iter(self._dirty))
             del self._dirty[key]
-            outcome = observe.decide(key, self.state, self.now)
+            outcome = dispatch.decide(key, self.state, self.now)
             for action in outcome.actions:
                 self.carry_out(action)
             if outcome.requeue_after and key[0] == kinds.SERVICE.id:
@@ -156,7 +156,7 @@ class Simulation:
 
     def everything_again(self) -> list[Action]:
         """What would be done if every object were reconciled now; nothing, once all is settled."""
-        return [action for key in self.keys() for action in observe.decide(key, self.state, self.now).actions]
+        return [action for key in self.keys() for action in dispatch.decide(key, self.state, self.now).actions]
 
     def keys(self) -> list[Key]:
         return [
@@ -204,7 +204,7 @@ class Simulation:
         self.writes += 1
         stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
         if resource == kinds.SERVICE.id:
-            observe.note_shown(stored, self.state, self.now)
+            dispatch.note_shown(stored, self.state, self.now)
         self._seen(self.state.cache.put(resource, stored))
         return stored
 
@@ -245,7 +245,7 @@ class Simulation:
         return frozenset(entry[1].hosts) if entry is not None else frozenset()
 
     def _routed(self, path: str, before: frozenset[str]) -> None:
-        resource, namespace, name = key = observe.routing_key(path)
+        resource, namespace, name = key = dispatch.routing_key(path)
         self._dirty[key] = None
         if resource == kinds.ROUTE.id:
             self._dirty.update(dict.fromkeys(watch_mappings.mappings_to(namespace, name, self.state.cache)))
@@ -274,7 +274,7 @@ class Simulation:
         for other, child in owned:
             self.delete(kinds.BY_ID[other], child["metadata"]["name"], namespace)
 
-    def _seen(self, seen: Seen | None) -> None:
+    def _seen(self, seen: CacheChange | None) -> None:
         if seen is not None:
             for key in watch_mappings.keys(seen, self.state.cache):
                 self._dirty[key] = None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from tests.unit.api.controllers.simulation import SHA, Simulation

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from activator.routing.routing import Routing
-from api.controllers.common import objects
-from api.controllers.common.conditions import REFUSED
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.conditions import REFUSED
 from api.controllers.route import hosts
 from knoll.config.network import NetworkConfig
 from knoll.values import kinds

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from api.controllers.build import build
-from api.controllers.common import objects
-from api.controllers.common.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
 from api.controllers.engine import recorder
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
 from api.controllers.revision import revision
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.platform import PlatformConfig

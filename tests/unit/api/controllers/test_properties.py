@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from api.controllers.common import objects
-from api.controllers.engine import observe
+from api.controllers.engine import dispatch
+from api.controllers.reconciler import objects
 from api.controllers.route import rollback, traffic
 from api.controllers.route.hosts import Naming
 from api.controllers.route.traffic import Target
@@ -110,7 +110,7 @@ class AnyOrder(RuleBasedStateMachine):
         """The controllers are stopped in the middle: only what is written counts afterwards."""
         for key in list(self.simulation._dirty)[:2]:
             del self.simulation._dirty[key]
-            for action in observe.decide(key, self.simulation.state, self.simulation.now).actions:
+            for action in dispatch.decide(key, self.simulation.state, self.simulation.now).actions:
                 self.simulation.carry_out(action)
         self.remember()
 
@@ -226,7 +226,7 @@ class AnyOrder(RuleBasedStateMachine):
     def what_fell_gets_nothing(self) -> None:
         current_route = self.simulation.state.cache.get(kinds.ROUTE.id, "default", "hello")
         if current_route and not self.simulation._dirty:
-            fallen = {watch.revision for watch in rollback.watches_of(current_route) if watch.why}
+            fallen = {watch.revision for watch in rollback.trials_of(current_route) if watch.why}
             latest = [target for target in objects.status(current_route).get("traffic", ()) if target["latestRevision"]]
             assert not fallen & {target["revisionName"] for target in latest}
 

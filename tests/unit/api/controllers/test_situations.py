@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api.controllers.common import failure, objects
-from api.controllers.engine import observe
+from api.controllers.engine import dispatch
+from api.controllers.reconciler import failure, objects
 from api.controllers.service import service
 from knoll.messages.scale import Failure
 from knoll.values import kinds
@@ -307,7 +307,7 @@ def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(simulation:
     serving(simulation)
     before = simulation.get(SERVICE)
     simulation.service(image="v2")
-    for action in observe.decide((SERVICE.id, "default", "hello"), simulation.state, NOW).actions:
+    for action in dispatch.decide((SERVICE.id, "default", "hello"), simulation.state, NOW).actions:
         simulation.carry_out(action)
     assert before["metadata"]["generation"] == 1
     assert simulation.conditions(SERVICE)["ConfigurationsReady"] == ("Unknown", "OutOfDate")

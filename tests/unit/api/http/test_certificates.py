@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.http import certificates
-from api.http.certificates import Files, kept
+from api.http.certificates import Files, load_or_issue
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ["localhost", "127.0.0.1", "::1", "knoll.example.com"]
@@ -35,38 +35,38 @@ def shaken(files: Files, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_with_the_authority_believes_each_name(tmp_path: Path, name: str) -> None:
-    files, fresh = kept(tmp_path, NAMES, datetime.now(UTC))
+    files, fresh = load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     assert fresh
     shaken(files, name)
 
 
 @pytest.mark.parametrize("name", ["example.com", "127.0.0.2", "other.example.com"])
 def test_other_names_are_not_believed(tmp_path: Path, name: str) -> None:
-    files, _ = kept(tmp_path, NAMES, datetime.now(UTC))
+    files, _ = load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     with pytest.raises(ssl.SSLCertVerificationError):
         shaken(files, name)
 
 
 def test_what_is_good_is_kept(tmp_path: Path) -> None:
-    files, _ = kept(tmp_path, NAMES, NOW)
+    files, _ = load_or_issue(tmp_path, NAMES, NOW)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    again, fresh = kept(tmp_path, list(reversed(NAMES)), NOW + timedelta(days=300))
+    again, fresh = load_or_issue(tmp_path, list(reversed(NAMES)), NOW + timedelta(days=300))
     assert (again, fresh) == (files, False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_certificate_is_issued_anew_before_it_ends_by_the_same_authority(tmp_path: Path) -> None:
-    files, _ = kept(tmp_path, NAMES, NOW)
+    files, _ = load_or_issue(tmp_path, NAMES, NOW)
     authority, certificate = files.authority.read_bytes(), files.certificate.read_bytes()
-    _, fresh = kept(tmp_path, NAMES, NOW + certificates.LIFE - certificates.RENEWED_BEFORE)
+    _, fresh = load_or_issue(tmp_path, NAMES, NOW + certificates.LIFE - certificates.RENEWED_BEFORE)
     assert fresh
     assert files.authority.read_bytes() == authority
     assert files.certificate.read_bytes() != certificate
 
 
 def test_new_names_want_a_new_certificate(tmp_path: Path) -> None:
-    kept(tmp_path, NAMES, datetime.now(UTC))
-    files, fresh = kept(tmp_path, [*NAMES, "192.0.2.9"], datetime.now(UTC))
+    load_or_issue(tmp_path, NAMES, datetime.now(UTC))
+    files, fresh = load_or_issue(tmp_path, [*NAMES, "192.0.2.9"], datetime.now(UTC))
     assert fresh
     shaken(files, "192.0.2.9")
 
@@ -74,16 +74,16 @@ def test_new_names_want_a_new_certificate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["ca.crt", "ca.key", "api.crt", "api.key"])
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_lost_and_broken_files_are_made_again(tmp_path: Path, broken: str, content: bytes | None) -> None:
-    kept(tmp_path, NAMES, datetime.now(UTC))
+    load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     (tmp_path / broken).unlink()
     if content is not None:
         (tmp_path / broken).write_bytes(content)
-    files, fresh = kept(tmp_path, NAMES, datetime.now(UTC))
+    files, fresh = load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     assert fresh
     shaken(files, "localhost")
 
 
 def test_keys_are_for_nobody_elses_eyes(tmp_path: Path) -> None:
-    kept(tmp_path / "state", NAMES, NOW)
+    load_or_issue(tmp_path / "state", NAMES, NOW)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()} == {0o600}
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

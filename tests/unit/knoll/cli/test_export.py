@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.cli import main
 from knoll.cli.client import Client
 from knoll.cli.export import ExportError, replay

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from api.controllers.common import objects
 from api.controllers.engine import acknowledgements
 from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.loop import Controllers, Tables
+from api.controllers.reconciler import objects
 from knoll.messages import builds, routing, scale
 from knoll.messages.builds import BuildProgress, Resolution, Unresolved
 from knoll.messages.routing import RouteEntry

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from api.controllers.pods import knative_objects, pods
-from api.controllers.pods.knative_objects import Gateway, Stand
+from api.controllers.pods.knative_objects import ActivatorAddress, RevisionView
 from api.wire import tables
 from knoll.messages.instances import ContainerEnd, ContainerRow, InstanceRow, Stage
 from knoll.messages.scale import ScaleStatus, UsageStatus
@@ -16,7 +16,7 @@ from knoll.values import labels as well_known
 NOW, LATER = 1_700_000_000.0, 1_700_000_060.0
 STARTED = "2023-11-14T22:13:20Z"
 IMAGE = "registry/hello@sha256:aa"
-GATEWAY = Gateway("127.0.0.1", 8080)
+GATEWAY = ActivatorAddress("127.0.0.1", 8080)
 
 
 def revision(**spec: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ ZERO = scale(0, 0, "False", "NoTraffic")
 
 
 def stood(*rows: InstanceRow, status: ScaleStatus | None) -> dict[str, Any]:
-    made = knative_objects.desired_objects(Stand(revision(), rows, status), GATEWAY, {}, NOW)
+    made = knative_objects.desired_objects(RevisionView(revision(), rows, status), GATEWAY, {}, NOW)
     return {f"{kind.kind}/{body['metadata']['name']}": body for kind, body in made}
 
 
@@ -246,7 +246,7 @@ def test_the_gateway_stands_before_the_instances() -> None:
     ("address", "type_"), [("10.0.0.1", "IPv4"), ("fd00::1", "IPv6"), ("gateway.example.com", "FQDN")]
 )
 def test_the_gateways_address_has_its_type(address: str, type_: str) -> None:
-    made = knative_objects.desired_objects(Stand(revision(), (), ZERO), Gateway(address, 80), {}, NOW)
+    made = knative_objects.desired_objects(RevisionView(revision(), (), ZERO), ActivatorAddress(address, 80), {}, NOW)
     public = next(body for _, body in made if body["metadata"]["name"] == "hello-00001" and "addressType" in body)
     assert public["addressType"] == type_
 
@@ -257,8 +257,10 @@ def test_a_deployments_generation_follows_its_replicas_and_nothing_else() -> Non
             body["metadata"].setdefault("generation", generation)
         return {(kind.id, body["metadata"]["name"]): body for kind, body in made}
 
-    first = there(knative_objects.desired_objects(Stand(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
-    again = knative_objects.desired_objects(Stand(revision(), (), ZERO), GATEWAY, first, LATER)
+    first = there(knative_objects.desired_objects(RevisionView(revision(), (), ZERO), GATEWAY, {}, NOW), 1)
+    again = knative_objects.desired_objects(RevisionView(revision(), (), ZERO), GATEWAY, first, LATER)
     assert {(kind.id, body["metadata"]["name"]): body for kind, body in again} == first
-    _, deployment = knative_objects.desired_objects(Stand(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER)[0]
+    _, deployment = knative_objects.desired_objects(
+        RevisionView(revision(), (row(),), scale(1, 1)), GATEWAY, first, LATER
+    )[0]
     assert deployment["metadata"]["generation"] == deployment["status"]["observedGeneration"] == 2

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
 from knoll.values import kinds

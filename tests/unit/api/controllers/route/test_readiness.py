@@ -5,9 +5,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from api.controllers.route import rollout
-from api.controllers.route.readiness import WAIT_SECONDS, Standing, instances_needed
+from api.controllers.route.readiness import WAIT_SECONDS, RevisionLoad, instances_needed
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from tests.unit.api.controllers.simulation import Simulation
@@ -117,8 +117,8 @@ def test_a_revision_that_is_left_again_is_asked_for_nothing() -> None:
     assert wants(simulation) is None
 
 
-STANDINGS = st.builds(
-    Standing,
+LOADS = st.builds(
+    RevisionLoad,
     by_load=st.integers(0, 1000),
     target=st.floats(0.01, 1000),
     metric=st.sampled_from(["concurrency", "rps"]),
@@ -127,16 +127,18 @@ STANDINGS = st.builds(
 )
 
 
-@given(STANDINGS, STANDINGS, st.integers(1, 100), st.integers(1, 100))
-def test_more_of_the_traffic_never_wants_fewer_instances(old: Standing, new: Standing, first: int, second: int) -> None:
+@given(LOADS, LOADS, st.integers(1, 100), st.integers(1, 100))
+def test_more_of_the_traffic_never_wants_fewer_instances(
+    old: RevisionLoad, new: RevisionLoad, first: int, second: int
+) -> None:
     both = {OLD: old, NEW: new}
     less, more = sorted((first, second))
     assert instances_needed(NEW, [OLD], less / 100, both) <= instances_needed(NEW, [OLD], more / 100, both)
 
 
-@given(STANDINGS, STANDINGS, st.integers(1, 100))
+@given(LOADS, LOADS, st.integers(1, 100))
 def test_what_is_wanted_can_take_the_share_of_the_load_and_is_within_max_scale(
-    old: Standing, new: Standing, percent: int
+    old: RevisionLoad, new: RevisionLoad, percent: int
 ) -> None:
     want = instances_needed(NEW, [OLD], percent / 100, {OLD: old, NEW: new})
     assert not new.most or want <= new.most
@@ -148,12 +150,12 @@ def test_what_is_wanted_can_take_the_share_of_the_load_and_is_within_max_scale(
 
 @given(st.integers(0, 100), st.sampled_from([0.7, 0.07, 7.0, 70.0, 1.1]))
 def test_the_same_target_wants_the_same_instances_for_all_of_the_traffic(by_load: int, target: float) -> None:
-    old, new = Standing(by_load, target, "rps", 0, 0), Standing(0, target, "rps", 0, 0)
+    old, new = RevisionLoad(by_load, target, "rps", 0, 0), RevisionLoad(0, target, "rps", 0, 0)
     assert instances_needed(NEW, [OLD], 1.0, {OLD: old, NEW: new}) == by_load
     assert instances_needed(NEW, [OLD], 0.5, {OLD: old, NEW: new}) == math.ceil(by_load / 2)
 
 
 def test_metrics_that_cannot_be_compared_count_by_instances() -> None:
-    both = {OLD: Standing(4, 70.0, "concurrency", 4, 0), NEW: Standing(0, 150.0, "rps", 0, 0)}
+    both = {OLD: RevisionLoad(4, 70.0, "concurrency", 4, 0), NEW: RevisionLoad(0, 150.0, "rps", 0, 0)}
     assert instances_needed(NEW, [OLD], 1.0, both) == 4
     assert instances_needed("unknown", [OLD], 1.0, both) == 0

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.common import objects
-from api.controllers.route.rollback import judged, policy_of, watches_of, written
+from api.controllers.reconciler import objects
+from api.controllers.route.rollback import encode_trials, evaluate, policy_of, trials_of
 from api.controllers.route.traffic import Target
 from knoll.values import kinds
 from knoll.values import labels as well_known
@@ -105,8 +105,8 @@ def test_the_trial_ends_by_itself() -> None:
     simulation = Simulation()
     deploy(simulation, FIRST, seconds="0s")
     deploy(simulation, SECOND, seconds="0s")
-    (watch,) = watches_of(simulation.get(kinds.ROUTE))
-    assert (watch.revision, watch.good, watch.until) == (SECOND, FIRST, simulation.now + 60)
+    (trial,) = trials_of(simulation.get(kinds.ROUTE))
+    assert (trial.revision, trial.good, trial.until) == (SECOND, FIRST, simulation.now + 60)
 
 
 def test_a_revision_on_trial_is_not_what_the_next_one_goes_back_to() -> None:
@@ -114,8 +114,8 @@ def test_a_revision_on_trial_is_not_what_the_next_one_goes_back_to() -> None:
     deploy(simulation, FIRST)
     deploy(simulation, SECOND)
     deploy(simulation, THIRD)
-    (watch,) = watches_of(simulation.get(kinds.ROUTE))
-    assert (watch.revision, watch.good) == (THIRD, FIRST)
+    (trial,) = trials_of(simulation.get(kinds.ROUTE))
+    assert (trial.revision, trial.good) == (THIRD, FIRST)
     simulation.scaled(THIRD, rollback=WHY)
     simulation.settle()
     assert simulation.shares(HOST) == {FIRST: 100}
@@ -128,7 +128,7 @@ def test_without_the_annotation_nothing_is_watched() -> None:
     simulation.scaled(SECOND, rollback=WHY)
     simulation.settle()
     assert simulation.shares(HOST) == {FIRST: 99, SECOND: 1}
-    assert not watches_of(simulation.get(kinds.ROUTE))
+    assert not trials_of(simulation.get(kinds.ROUTE))
 
 
 def test_a_good_revision_that_is_deleted_is_not_gone_back_to() -> None:
@@ -159,14 +159,14 @@ def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
     route: Json = {"metadata": {"name": "r", "namespace": "n"}, "status": {}}
     names = ["a", "b", "c", "d"]
     revisions = {name: revision(name) for name in names}
-    now, latest, fallen = NOW, 0, ""
+    now, latest, rolled_back = NOW, 0, ""
     for jump, worse, seconds, moves in steps:
         now += seconds
         if jump and latest < 3:
             latest += 1
-            fallen = ""
+            rolled_back = ""
         newest = names[latest]
-        decision = judged(
+        decision = evaluate(
             [Target(newest, 100, latest=True, configuration="c")],
             route,
             revisions,
@@ -175,15 +175,17 @@ def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
         )
         (target,) = decision.targets
         assert target.revision in names[: latest + 1]
-        if fallen:
-            assert target.revision != fallen
-        if decision.fallen:
-            assert not fallen, "it falls once"
-            fallen = newest
+        if rolled_back:
+            assert target.revision != rolled_back
+        if decision.rolled_back:
+            assert not rolled_back, "it falls once"
+            rolled_back = newest
         shown = target.revision if moves or not route["status"].get("traffic") else None
         if shown:
             route["status"]["traffic"] = [{"revisionName": shown, "latestRevision": True, "percent": 100}]
-        route["status"]["annotations"] = {well_known.ROLLBACK: written(decision.watches)} if decision.watches else {}
+        route["status"]["annotations"] = (
+            {well_known.ROLLBACK: encode_trials(decision.trials)} if decision.trials else {}
+        )
 
 
 def test_a_policy_that_cannot_be_read_is_none() -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from api.controllers.route.hosts import Naming
-from api.controllers.route.rollout import Clock, advance, duration_of, written
+from api.controllers.route.rollout import Clock, advance, duration_of, encode_clocks
 from api.controllers.route.traffic import Target, status_of
 from knoll.values import kinds
 from knoll.values import labels as well_known
@@ -172,7 +172,7 @@ def test_whatever_the_state_all_of_the_share_is_given_out(
     clock = Clock("c", shown[-1][0], start=NOW, next_step=NOW + 10, step_seconds=10, step_percent=25)
     route["status"] = {
         "traffic": status_of(before, route, Naming()),
-        "annotations": {well_known.ROLLOUT_IN_PROGRESS: written([clock])},
+        "annotations": {well_known.ROLLOUT_IN_PROGRESS: encode_clocks([clock])},
     }
     target = Target(newest, percent, latest=True, configuration="c")
     progress = advance([target], route, revisions, duration, acknowledged, NOW + passed)

@@ -15,7 +15,7 @@ class _Claimed:
     claim: Claim
 
 
-class Programmed(MutableMapping[str, Versioned]):
+class RoutingMirror(MutableMapping[str, Versioned]):
     """By field of the table, `namespace/name`."""
 
     def __init__(self) -> None:

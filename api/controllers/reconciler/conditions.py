@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from api.controllers.common import objects
+from api.controllers.reconciler import objects
 from knoll.resources.conditions import FALSE, NEW_GENERATION, SETS, TRUE, UNKNOWN, Conditions
 from knoll.resources.models.meta import Condition
 from knoll.values.json import Json
@@ -49,7 +49,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
                 updated = updated.mark_false(type_, verdict.reason, verdict.message)
             case _:
                 updated = updated.mark_unknown(type_, verdict.reason, verdict.message)
-    return written(updated)
+    return as_json(updated)
 
 
 def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
@@ -71,10 +71,10 @@ def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
 
 def unobserved(kind: Kind, body: Json, now: float) -> list[Json]:
     """The conditions of an object whose newest generation nothing came of yet."""
-    return written(Conditions(SETS[kind.id], _read(body), now).new_generation())
+    return as_json(Conditions(SETS[kind.id], _read(body), now).new_generation())
 
 
-def written(conditions: Conditions) -> list[Json]:
+def as_json(conditions: Conditions) -> list[Json]:
     return [
         item.model_dump(by_alias=True, exclude_defaults=True) | {"status": item.status} for item in conditions.items
     ]

@@ -104,7 +104,7 @@ Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forg
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReconcileResult:
     """What one reconciliation decided."""
 
     actions: list[Action] = field(default_factory=list)

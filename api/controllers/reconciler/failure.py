@@ -1,6 +1,6 @@
 """What an object's status says when its reconciler could not do its work. Pure."""
 
-from api.controllers.common import conditions, objects
+from api.controllers.reconciler import conditions, objects
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
 

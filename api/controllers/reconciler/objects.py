@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from api.controllers.common.actions import Action, Key, Update, UpdateStatus
+from api.controllers.reconciler.actions import Action, Key, Update, UpdateStatus
 from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.controllers.build import build
-from api.controllers.common import objects
-from api.controllers.common.actions import Key, Outcome
 from api.controllers.engine.cache import Cache
-from api.controllers.engine.programmed import Programmed
+from api.controllers.engine.routing_mirror import RoutingMirror
 from api.controllers.engine.watch_mappings import CONFIGURATION, REVISION, ROUTE, SERVICE
+from api.controllers.reconciler import objects
+from api.controllers.reconciler.actions import Key, ReconcileResult
 from api.controllers.revision import revision
 from api.controllers.route import domain_claim, domain_mapping, hosts, placeholder_services, rollback, route
-from api.controllers.route.readiness import Standing
+from api.controllers.route.readiness import RevisionLoad
 from api.controllers.service import configuration, service
 from knoll.auth.tenancy import has_tenants
 from knoll.config.gc import GCConfig
@@ -28,7 +28,7 @@ from knoll.values.json import Json
 
 
 @dataclass(slots=True)
-class World:
+class ClusterState:
     """All that decisions are made from. The loop keeps it up to date."""
 
     cache: Cache = field(default_factory=Cache)
@@ -36,7 +36,7 @@ class World:
     """By `namespace/name` of the Revision."""
     scale: dict[str, ScaleStatus] = field(default_factory=dict)
     builds: dict[str, BuildProgress] = field(default_factory=dict)
-    routing: Programmed = field(default_factory=Programmed)
+    routing: RoutingMirror = field(default_factory=RoutingMirror)
     """The routing table as this process wrote it: version and entry by `namespace/name` of the Route."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """Version of an entry that every living activator has acknowledged."""
@@ -53,7 +53,7 @@ class World:
     """Of `config`, and where users reach the activator."""
 
 
-def note_shown(body: Json, state: World, now: float) -> None:
+def note_shown(body: Json, state: ClusterState, now: float) -> None:
     """Remember when a generation of a Service was first shown as not final. Mutates `world.shown`.
 
     Args:
@@ -66,7 +66,7 @@ def note_shown(body: Json, state: World, now: float) -> None:
         state.shown[uid] = (generation, now)
 
 
-def decide(key: Key, state: World, now: float) -> Outcome:
+def decide(key: Key, state: ClusterState, now: float) -> ReconcileResult:
     """What is to be done about one object.
 
     Args:
@@ -94,7 +94,7 @@ def decide(key: Key, state: World, now: float) -> Outcome:
     raise AssertionError(f"{resource} has no reconciler")
 
 
-def _removed(key: Key, state: World) -> Outcome:
+def _removed(key: Key, state: ClusterState) -> ReconcileResult:
     resource, namespace, name = key
     path = f"{namespace}/{name}"
     match resource:
@@ -108,10 +108,10 @@ def _removed(key: Key, state: World) -> Outcome:
             return domain_mapping.removed(namespace, name, programmed[1] if programmed else None)
         case kinds.BUILD_KIND.id:
             return build.removed(namespace, name, state.builds.get(path))
-    return Outcome()
+    return ReconcileResult()
 
 
-def _service(body: Json, state: World) -> service.Observed:
+def _service(body: Json, state: ClusterState) -> service.Observed:
     cache = state.cache
     generation, since = state.shown.get(body["metadata"]["uid"], (0, 0.0))
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
@@ -146,7 +146,7 @@ def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
     return frozenset(name for name, route in routes if route and not objects.deleting(route))
 
 
-def _revision(body: Json, state: World) -> revision.Observed:
+def _revision(body: Json, state: ClusterState) -> revision.Observed:
     cache, namespace, name = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     owner = objects.controller_of(body)
     parent = cache.get(CONFIGURATION, namespace, owner["name"]) if owner else None
@@ -167,7 +167,7 @@ def _revision(body: Json, state: World) -> revision.Observed:
     )
 
 
-def _route(body: Json, state: World) -> route.Observed:
+def _route(body: Json, state: ClusterState) -> route.Observed:
     cache, namespace = state.cache, body["metadata"]["namespace"]
     targets = body["spec"].get("traffic") or ()
     configurations = _by_name(
@@ -177,7 +177,7 @@ def _route(body: Json, state: World) -> route.Observed:
     names = {target["revisionName"] for target in targets if target.get("revisionName")}
     names |= {objects.status(each).get("latestReadyRevisionName") or "" for each in configurations.values()}
     names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
-    names |= {watch.good for watch in rollback.watches_of(body)}
+    names |= {watch.good for watch in rollback.trials_of(body)}
     core = {service["metadata"]["name"]: service for service in cache.owned(body, kinds.CORE_SERVICE.id)}
     core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.wanted_names(body, state.naming))
     path = objects.path_of(body)
@@ -198,20 +198,20 @@ def _route(body: Json, state: World) -> route.Observed:
         programmed=entry,
         rivals={host: claim for host in own_hosts if (claim := state.routing.rival(path, host))},
         followers=state.activators,
-        standings=_standings(revisions, state) if len(revisions) > 1 else {},
+        loads=_revision_loads(revisions, state) if len(revisions) > 1 else {},
         worse={name: scale.rollback for name, each in revisions.items() if (scale := _scale(each, state))},
         acknowledged=entry is not None and state.acknowledged.get(path) == version,
     )
 
 
-def _scale(body: Json, state: World) -> ScaleStatus | None:
+def _scale(body: Json, state: ClusterState) -> ScaleStatus | None:
     """What the autoscaler says of this very Revision."""
     scale = state.scale.get(objects.path_of(body))
     return scale if scale is not None and scale.uid == body["metadata"]["uid"] else None
 
 
-def _standings(revisions: Mapping[str, Json], state: World) -> dict[str, Standing]:
-    standings = {}
+def _revision_loads(revisions: Mapping[str, Json], state: ClusterState) -> dict[str, RevisionLoad]:
+    loads = {}
     for name, body in revisions.items():
         scale = _scale(body, state)
         if scale is not None:
@@ -219,11 +219,11 @@ def _standings(revisions: Mapping[str, Json], state: World) -> dict[str, Standin
                 spec = scaling_spec(parse(Revision, body)[0], state.config)
             except InvalidResourceError:
                 continue  # nothing of ours wrote it; its traffic must move all the same
-            standings[name] = Standing(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
-    return standings
+            loads[name] = RevisionLoad(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
+    return loads
 
 
-def _build(body: Json, state: World) -> build.Observed:
+def _build(body: Json, state: ClusterState) -> build.Observed:
     uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
     places = [place for place in state.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
     builds = [other for place in places if (other := state.cache.get(kinds.BUILD_KIND.id, *place))]
@@ -245,7 +245,7 @@ def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
     return 1 if asked else len(queue) + 1
 
 
-def _mapping(body: Json, state: World) -> domain_mapping.Observed:
+def _mapping(body: Json, state: ClusterState) -> domain_mapping.Observed:
     cache, namespace, host = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     ref = body["spec"]["ref"]
     kind = ROUTE if ref.get("kind") == "Route" else SERVICE
@@ -273,7 +273,7 @@ def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
     return domain_claim.Observed(body, mapping)
 
 
-def _claims_are_made(state: World) -> bool:
+def _claims_are_made(state: ClusterState) -> bool:
     """Whether DomainMappings get claims by themselves: as config-network says, else while there are no tenants."""
     configured = state.naming.network.autocreate_cluster_domain_claims
     if configured is not None:
@@ -282,7 +282,7 @@ def _claims_are_made(state: World) -> bool:
     return not has_tenants(state.cache.names(kinds.ROLE_BINDING.id), cluster_wide)
 
 
-def _unclaimable(host: str, namespace: str, state: World) -> str:
+def _unclaimable(host: str, namespace: str, state: ClusterState) -> str:
     naming = state.naming
     if host in naming.reserved:
         return "must not be a host of the platform"
