@@ -17,6 +17,7 @@ from activator.routing.gateway import Gateway
 from activator.sync import table_followers
 from activator.sync.config_watch import Configured
 from activator.sync.reporter import Reporter
+from activator.sync.request_log import RequestLog
 from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.messages.scale import ENDPOINTS, RevisionEndpoints
 from knoll.process import admin
@@ -78,7 +79,8 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
         followers = table_followers.followers(gateway, routing, endpoints)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         source = GatewaySource(published, settings.gateway_keyring)
-        configured = Configured(gateway, source, tls=bool(ports.tls))
+        request_log = RequestLog(redis)
+        configured = Configured(gateway, source, tls=bool(ports.tls), keep_line=request_log.keep)
         gateway.overload_status = settings.activator_overload_status
         listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()
 
@@ -86,7 +88,7 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
             return "" if ready.is_set() else "waiting for the tables in Redis"
 
         works = [*(follower.run() for follower in followers), Reporter(gateway, redis, settings.report_seconds).run()]
-        works.append(configured.run())
+        works += [configured.run(), request_log.run()]
         if parent is None:
             if (names := table_followers.names_follower(settings, routing)) is not None:
                 works.append(names.run())

@@ -24,8 +24,9 @@ MOST = 20_000
 class AccessLog:
     """Collects lines; `run` writes them."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, keep: Callable[[str, bytes], None] | None = None) -> None:
+        """Args: keep: called with `namespace/name` of each line's instance, and the line."""
+        self._gateway, self._keep = gateway, keep
         self._lines: list[bytes] = []
         self._dropped = 0
         self.part = 1.0
@@ -44,10 +45,10 @@ class AccessLog:
         if len(self._lines) >= MOST:
             self._dropped += 1
             return
-        if self.template:
-            self._lines.append(_templated(self.template, exchange, status, now))
-        else:
-            self._lines.append(_as_json(exchange, status, now))
+        line = _templated(self.template, exchange, status, now) if self.template else _as_json(exchange, status, now)
+        self._lines.append(line)
+        if self._keep is not None and exchange.instance is not None:
+            self._keep(f"{exchange.revision.name.partition('/')[0]}/{exchange.instance.id}", line)
 
     async def run(self) -> None:
         """For ever."""

@@ -5,6 +5,7 @@ import base64
 import binascii
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -25,10 +26,21 @@ log = structlog.get_logger()
 class Configured:
     """Keeps a gateway as ConfigMaps, DomainMappings and Secrets say."""
 
-    def __init__(self, gateway: Gateway, store: Source, *, tls: bool = False) -> None:
-        """Args: tls: there are ports for it, so certificates are wanted."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        store: Source,
+        *,
+        tls: bool = False,
+        keep_line: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            tls: there are ports for it, so certificates are wanted.
+            keep_line: see `AccessLog`.
+        """
         self._gateway = gateway
-        self._access_log = AccessLog(gateway)
+        self._access_log = AccessLog(gateway, keep_line)
         live, config_maps = LiveConfig.of(store)
         self._informers = [config_maps]
         live.subscribe(self._configure)

@@ -1,8 +1,10 @@
-"""Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine."""
+"""Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine, and of requests
+from the activators."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,15 +12,19 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from api.resource import request_log
 from api.resource.build_pods import pod_or_build
 from api.wire.paths import Target
 from knoll.auth import process_tokens, token_key
 from knoll.builds import build_log
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.protocol import Store
-from knoll.values.errors import BadRequestError, RuntimeUnavailableError
+from knoll.values import log_options
+from knoll.values.errors import BadRequestError, NotFoundError, RuntimeUnavailableError
 from knoll.values.json import Json
 from knoll.values.kinds import BUILD_KIND, POD
+from knoll.values.log_options import LogOptions
+from knoll.values.names import QUEUE_PROXY
 
 if TYPE_CHECKING:
     import httpx
@@ -61,7 +67,24 @@ class Logs:
             body = await self._store.get(place.kind.id, place.namespace, place.name)
         if body.get("kind") == BUILD_KIND.kind:
             return StreamingResponse(self._build_log(request, body), media_type=TEXT)
+        options = log_options.parse(request.query_params, time.time())
+        if options.container == QUEUE_PROXY:
+            return StreamingResponse(self._request_log(options, place.namespace, place.name), media_type=TEXT)
         return await self._instance_log(request, body)
+
+    async def _request_log(self, options: LogOptions, namespace: str, name: str) -> AsyncIterator[bytes]:
+        async def is_over() -> bool:
+            try:
+                await self._store.get(POD.id, namespace, name)
+            except NotFoundError:
+                return True
+            return self.closing.is_set()
+
+        if self._redis is not None:
+            lines = request_log.read(self._redis, f"{namespace}/{name}", options, is_over)
+            async with aclosing(lines):
+                async for line in lines:
+                    yield line
 
     async def _build_log(self, request: Request, body: Json) -> AsyncIterator[bytes]:
         if self._redis is None:

@@ -102,7 +102,7 @@ def test_a_watch_of_pods_shows_a_service_wake_and_sleep(platform: Platform, serv
     asleep(platform)
     with Following(platform, "get", "pods", "--watch", "-l", f"serving.knative.dev/revision={REVISION}") as watch:
         pod = awake(platform)
-        watch.says("1/1     Running", "Terminating")
+        watch.says("2/2     Running", "Terminating")
     asleep(platform)
     assert pod["metadata"]["name"].startswith(f"{REVISION}-deployment-")
     assert pod["metadata"]["ownerReferences"][0]["kind"] == "Revision"
@@ -152,6 +152,34 @@ def test_logs_show_what_the_container_writes(platform: Platform, service: None) 
     refused = platform.kubectl("logs", name, "-c", "nobody", check=False)
     assert refused.returncode
     assert "container nobody is not valid" in refused.stderr
+
+
+def log_requests(platform: Platform, switch: str) -> None:
+    patch = json.dumps({"data": {"logging.enable-request-log": switch}})
+    platform.kubectl("patch", "cm", "config-observability", "-n", "knative-serving", "--type=merge", "-p", patch)
+
+
+def test_the_requests_to_an_instance_are_the_log_of_its_queue_proxy(platform: Platform, service: None) -> None:
+    name = awake(platform)["metadata"]["name"]
+    words = ("logs", name, "-c", "queue-proxy")
+    assert platform.kubectl(*words).stdout == ""
+    log_requests(platform, "true")
+    try:
+
+        def logged() -> list[str]:
+            with http(platform) as client:
+                assert client.get("/seen?by=the-log", headers=HOST).status_code < 500
+            return platform.kubectl(*words, "--tail=1").stdout.splitlines()
+
+        (line,) = eventually_sync(logged, what="a line")
+        assert (json.loads(line)["path"], json.loads(line)["instance"]) == ("/seen?by=the-log", name)
+        with Following(platform, *words, "--follow", "--tail=1") as log, http(platform) as client:
+            log.says("by=the-log")
+            client.get("/seen?by=a-follower", headers=HOST)
+            log.says("by=the-log", "by=a-follower")
+        assert '"path"' not in platform.kubectl("logs", name).stdout, "another container's log"
+    finally:
+        log_requests(platform, "false")
 
 
 def test_followed_logs_go_on_until_the_instance_ends(platform: Platform, service: None) -> None:

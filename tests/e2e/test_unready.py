@@ -200,7 +200,7 @@ def test_a_failing_liveness_probe_is_a_killing_and_no_crash_loop_while_the_grace
 
     eventually_sync(is_killing, within=SECONDS, what="Killing")
     (pod,) = json.loads(platform.kubectl("get", "pods", "-o", "json", "-l", f"app={name}-00001").stdout)["items"]
-    (status,) = pod["status"]["containerStatuses"]
+    status = pod["status"]["containerStatuses"][0]
     assert list(status["state"]) == ["running"]
     assert not status["ready"]
     platform.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")

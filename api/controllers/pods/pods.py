@@ -11,10 +11,12 @@ from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.names import QUEUE_PROXY
 from knoll.values.node import NODE
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 UNSCHEDULABLE = "Unschedulable"
+QUEUE_PROXY_IMAGE = "knoll"
 RESTING = {"paused": "Paused", "stopped": "Stopped"}
 """Why the Pod of an instance that rests is not ready."""
 _NOT_INHERITED = (
@@ -36,12 +38,13 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
     meta: Json = dict(before["metadata"]) if before else _metadata(revision, row)
     meta |= {"labels": labels(revision), "annotations": _annotations(revision, row)}
     status = before.get("status") if before else None
+    spec = before["spec"] if before else _with_queue_proxy(pod_spec(revision, row))
     return {
         "apiVersion": kinds.POD.api_version,
         "kind": kinds.POD.kind,
         "metadata": meta,
-        "spec": before["spec"] if before else pod_spec(revision, row),
-        "status": _status(row, status or {}, now),
+        "spec": spec,
+        "status": _status(row, spec, status or {}, now),
     }
 
 
@@ -79,6 +82,14 @@ def pod_spec(revision: Json, row: InstanceRow | None = None) -> Json:
     return shown
 
 
+def _with_queue_proxy(spec: Json) -> Json:
+    """With the container that Knative adds: clients read its log, and kubectl asks for no container that is not here.
+
+    It uses nothing of its own, so it has no resources.
+    """
+    return {**spec, "containers": [*spec["containers"], {"name": QUEUE_PROXY, "image": QUEUE_PROXY_IMAGE}]}
+
+
 def _metadata(revision: Json, row: InstanceRow) -> Json:
     owner = objects.owner_reference(kinds.REVISION, revision)
     return {
@@ -96,7 +107,7 @@ def _annotations(revision: Json, row: InstanceRow) -> dict[str, str]:
     return {**inherited, DEFAULT_CONTAINER: serving_container(revision)["name"], **kept}
 
 
-def _status(row: InstanceRow, before: Json, now: float) -> Json:
+def _status(row: InstanceRow, spec: Json, before: Json, now: float) -> Json:
     ready = row.stage in ("ready", "draining") and all(container.ready for container in row.containers)
     started = row.stage == "stopped" or any(
         container.running or container.restarts or container.last for container in row.containers
@@ -109,11 +120,14 @@ def _status(row: InstanceRow, before: Json, now: float) -> Json:
         ("ContainersReady", ready, unready),
         ("Ready", ready, unready),
     )
+    statuses = [_container(container, row) for container in row.containers]
+    if any(container["name"] == QUEUE_PROXY for container in spec["containers"]):  # one of an earlier release has none
+        statuses.append(_queue_proxy(row, started=started, ready=ready))
     status: Json = {
         "phase": "Running" if started else "Pending",
         "startTime": timestamp(row.created),
         "conditions": conditions(facts, before, now),
-        "containerStatuses": [_container(container, row) for container in row.containers],
+        "containerStatuses": statuses,
     }
     if row.address:
         status |= {"podIP": row.address, "podIPs": [{"ip": row.address}]}
@@ -145,6 +159,21 @@ def _container(container: ContainerRow, row: InstanceRow) -> Json:
     }
 
 
+def _queue_proxy(row: InstanceRow, *, started: bool, ready: bool) -> Json:
+    """It stands for the activators, which are there whenever the instance is; ready with it, as on Knative."""
+    running = {"running": {"startedAt": timestamp(row.created)}}
+    return {
+        "name": QUEUE_PROXY,
+        "image": QUEUE_PROXY_IMAGE,
+        "imageID": QUEUE_PROXY_IMAGE,
+        "ready": ready,
+        "started": started,
+        "restartCount": 0,
+        "state": running if started else {"waiting": {"reason": "ContainerCreating"}},
+        "lastState": {},
+    }
+
+
 def waits_for_room(pod: Json) -> bool:
     """Whether the machine has not what a Pod requests."""
     conditions = (pod.get("status") or {}).get("conditions") or ()
@@ -154,7 +183,7 @@ def waits_for_room(pod: Json) -> bool:
 
 
 def conditions(facts: Sequence[ConditionFact], before: Json, now: float) -> list[Json]:
-    """Conditions as they view in a status; those that hold as before keep their time."""
+    """Conditions for a status; those that hold as before keep their time."""
     old = {condition["type"]: condition for condition in before.get("conditions") or ()}
     result = []
     for type_, holds, reason in facts:

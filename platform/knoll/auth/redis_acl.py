@@ -95,6 +95,8 @@ RIGHTS: tuple[Right, ...] = (
     *_table(builds.BUILDS, {API, BUILDER}, {API}),
     _channel(keys.REPORTS, {ACTIVATOR, AUTOSCALER}),
     _channel(keys.POKES, {ACTIVATOR, AUTOSCALER}),
+    _channel(keys.REQUEST_LOG_QUESTIONS, {API, ACTIVATOR}),
+    _channel(keys.request_log_answers("*"), {API, ACTIVATOR}),
     _key(keys.BUILD_TURNS, {BUILDER}, {API}),
     _key(keys.NAMESPACES_WITH_IMAGES, {BUILDER}),
     _key(keys.built_images("*"), {BUILDER}),

@@ -51,7 +51,7 @@ EXPLAINED = """\
 logging.revision-url-template: ""
 # A line of the log of requests as a template, in the words of Knative's. Empty: one JSON object.
 logging.request-log-template: ""
-# Whether requests are logged.
+# Whether requests are logged: by the activator, and as the log of the container queue-proxy of each Pod.
 logging.enable-request-log: "false"
 # Whether probes are logged: those of instances by the autoscaler, and requests from outside that say they are one.
 logging.enable-probe-request-log: "false"

@@ -27,6 +27,9 @@ REPORTS = "knoll:reports"
 POKES = "knoll:pokes"
 """Channel: `reports.Poke`, at once when a request finds no free instance."""
 
+REQUEST_LOG_QUESTIONS = "knoll:request-log"
+"""Channel: `request_log.Question`, when someone reads the request log of an instance."""
+
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
 """String: PEM of the key that signs the tokens of ServiceAccounts, sealed (`sealing`). Made when it is first needed."""
 
@@ -84,3 +87,8 @@ def build_log(namespace: str, name: str) -> str:
 def built_images(namespace: str) -> str:
     """Hash: what Builds of a namespace made and the engine has, `<tag> <image id>` to `BuiltImage` as JSON."""
     return f"knoll:built-images:{namespace}"
+
+
+def request_log_answers(question: str) -> str:
+    """Channel: `request_log.Answer` of each activator."""
+    return f"knoll:request-log:{question}"

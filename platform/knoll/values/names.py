@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+QUEUE_PROXY = "queue-proxy"
+"""Knative's container beside those of a Revision. Here its Pod shows one, whose log is that of the requests."""
 MAX_LABEL = 63
 MAX_SUBDOMAIN = 253
 CLUSTER_DOMAIN = "svc.cluster.local"

@@ -23,10 +23,10 @@ from knoll.resources.validation.unsupported_fields import refused
 from knoll.resources.validation.volume_rules import volume_problems
 from knoll.values.errors import FieldError
 from knoll.values.image_reference import parse_image
-from knoll.values.names import CONTROL, VARIABLE, dns_1123_problems, shown, subdomain_problems
+from knoll.values.names import CONTROL, QUEUE_PROXY, VARIABLE, dns_1123_problems, shown, subdomain_problems
 from knoll.values.quantity import parse_quantity
 
-RESERVED_CONTAINER_NAMES = frozenset({"queue-proxy"})
+RESERVED_CONTAINER_NAMES = frozenset({QUEUE_PROXY})
 RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 RESERVED_PORTS = frozenset({8008, 8012, 8013, 8022, 9090, 9091})
 RESERVED_PATHS = frozenset({"/"})

@@ -76,7 +76,8 @@ def test_each_process_reaches_what_it_needs(key: str, writers: set[str], readers
 
 def test_the_data_path_reaches_its_tables_and_nothing_else() -> None:
     reached = [right.pattern for right in RIGHTS if ACTIVATOR in right.writers | right.readers]
-    assert all(pattern.startswith("knoll:table:") or pattern in (keys.REPORTS, keys.POKES) for pattern in reached)
+    channels = (keys.REPORTS, keys.POKES, keys.REQUEST_LOG_QUESTIONS, keys.request_log_answers("*"))
+    assert all(pattern.startswith("knoll:table:") or pattern in channels for pattern in reached)
 
 
 @pytest.mark.parametrize("process", PROCESSES)

@@ -92,13 +92,15 @@ ENDED = {"terminated": {"exitCode": 5, "reason": "Error", "finishedAt": STARTED}
 )  # fmt: skip
 def test_a_pod_shows_its_instance(given: InstanceRow, phase: str, ready: str, state: Any, last: Any) -> None:
     status = pods.pod(revision(), given, None, NOW)["status"]
-    (container,) = status["containerStatuses"]
+    container, queue_proxy = status["containerStatuses"]
     conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     assert (status["phase"], conditions["Ready"], container["state"], container["lastState"]) == (
         phase, ready, state, last,
     )  # fmt: skip
     assert status.get("podIP", "") == given.address
     assert conditions["PodScheduled"] == str(bool(given.address))
+    assert (queue_proxy["name"], str(queue_proxy["ready"]), queue_proxy["restartCount"]) == ("queue-proxy", ready, 0)
+    assert list(queue_proxy["state"]) == ["running" if phase == "Running" else "waiting"]
 
 
 def test_a_pod_carries_what_selects_it_and_whom_it_belongs_to() -> None:
@@ -121,8 +123,18 @@ def test_a_pod_carries_what_selects_it_and_whom_it_belongs_to() -> None:
         "Revision", "rev-uid", True, False,
     )  # fmt: skip
     assert made["metadata"]["finalizers"] == ["knoll.dev/instance"]
-    assert made["spec"]["containers"] == [{"name": "user-container", "image": IMAGE}]
+    assert made["spec"]["containers"] == [
+        {"name": "user-container", "image": IMAGE}, {"name": "queue-proxy", "image": "knoll"},
+    ]  # fmt: skip
     assert made["spec"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_a_pod_of_an_earlier_release_keeps_its_containers() -> None:
+    before = pods.pod(revision(), row(), None, NOW)
+    before["spec"]["containers"].pop()
+    after = pods.pod(revision(), row("unready"), before, LATER)
+    for containers in (after["spec"]["containers"], after["status"]["containerStatuses"]):
+        assert [container["name"] for container in containers] == ["user-container"]
 
 
 def test_the_default_container_is_the_one_with_the_port() -> None:

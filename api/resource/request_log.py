@@ -1,0 +1,103 @@
+"""The request log of an instance, which all activators together have."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from knoll.messages.request_log import FOLLOW_SECONDS, Answer, LogLine, Question
+from knoll.redis import keys
+from knoll.redis.client import AWAY
+from knoll.values.log_options import LogOptions
+
+ANSWER_SECONDS = 2.0
+"""Activators that have not answered by then are left out."""
+ASK_SECONDS = FOLLOW_SECONDS / 3
+
+
+async def read(
+    redis: "Redis", instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of an instance that activators still have; with `follow`, those that come later too.
+
+    Args:
+        instance: `namespace/name`.
+        is_over: asked now and then while following, whether to end.
+    """
+    texts = _texts(redis, instance, options, is_over)
+    left = options.limit_bytes
+    async with contextlib.aclosing(texts):
+        async for text in texts:
+            yield text if left is None else text[:left]
+            if left is not None:
+                left -= len(text)
+                if left <= 0:
+                    return
+
+
+async def _texts(
+    redis: "Redis", instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
+    question = Question(uuid.uuid4().hex, instance, options.follow)
+    try:
+        async with redis.pubsub() as channel:
+            await channel.subscribe(keys.request_log_answers(question.id))
+            await channel.get_message(timeout=ANSWER_SECONDS)  # it is subscribed: no answer is missed
+            for line in chosen(await _first_answers(redis, channel, question), options):
+                yield printed(line, options)
+            asked = time.monotonic()
+            while options.follow:
+                answer = await _next_answer(channel, ASK_SECONDS)
+                for line in answer.lines if answer is not None else ():
+                    yield printed(line, options)
+                if time.monotonic() - asked >= ASK_SECONDS:
+                    if await is_over():
+                        return
+                    await _ask(redis, question)
+                    asked = time.monotonic()
+    except AWAY as error:
+        yield f"the log was interrupted: {error or type(error).__name__}\n".encode()
+
+
+async def _first_answers(redis: "Redis", channel: Any, question: Question) -> list[LogLine]:
+    """Lines of all activators that are subscribed, as soon as the last of them has answered."""
+    missing, lines = await _ask(redis, question), list[LogLine]()
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while missing > 0 and (left := deadline - time.monotonic()) > 0:
+        answer = await _next_answer(channel, left)
+        if answer is not None:
+            lines += answer.lines
+            missing -= answer.first
+    return lines
+
+
+async def _ask(redis: "Redis", question: Question) -> int:
+    """Returns how many activators hear the question."""
+    return int(await redis.publish(keys.REQUEST_LOG_QUESTIONS, msgspec.json.encode(question)))
+
+
+async def _next_answer(channel: Any, seconds: float) -> Answer | None:
+    message = await channel.get_message(timeout=seconds)
+    if message is None or message["type"] != "message":
+        return None
+    return msgspec.json.decode(message["data"], type=Answer)
+
+
+def chosen(lines: Iterable[LogLine], options: LogOptions) -> list[LogLine]:
+    """The lines that are asked for, in the order of time. Pure."""
+    ordered = sorted((line for line in lines if options.since is None or line.at >= options.since), key=lambda x: x.at)
+    return ordered if options.tail is None else ordered[max(0, len(ordered) - options.tail) :]
+
+
+def printed(line: LogLine, options: LogOptions) -> bytes:
+    """A line as Kubernetes prints it. Pure."""
+    text = line.text if line.text.endswith("\n") else f"{line.text}\n"
+    if options.timestamps:
+        moment = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+        text = f"{moment}000Z {text}"
+    return text.encode()
