@@ -1,7 +1,6 @@
 """HTTP/2 connections to instances whose port is named `h2c`: prior knowledge, many exchanges on one connection."""
 
 import asyncio
-import time
 from collections import deque
 from typing import cast
 
@@ -13,13 +12,12 @@ from activator.backend.endpoint import Dialer
 from activator.interfaces import Request
 from activator.wire.contained import contained
 from activator.wire.http1_parser import split
-from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
+from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
 from activator.wire.http2_flow import Outbox
+from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 from activator.wire.turns import Turns
 
-STREAM_WINDOW = 262_144
-CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_STREAMS = 100
 """Streams on one connection before another one is opened; an instance may allow fewer."""
 
@@ -82,20 +80,14 @@ class Link:
             channel.retire()
 
 
-class Channel(asyncio.Protocol):
+class Channel(Http2Protocol["OriginStream"]):
     """One connection."""
 
     def __init__(self, link: Link) -> None:
+        settings = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
+        super().__init__(asyncio.get_running_loop().call_soon, settings, client=True)
         self._link = link
-        codes = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
-        self.codec = Codec(self, time.perf_counter, client=True, settings=codes, window=CONNECTION_WINDOW)
-        self.streams: dict[int, OriginStream] = {}
-        self.stuck = False
-        self.unwritten = 0
         self._turns: Turns | None = None
-        self._waits = False
-        """Bytes of it wait in the codec for their turn."""
-        self._flushing = False
         self._leaving = False
 
     def room(self) -> bool:
@@ -122,9 +114,7 @@ class Channel(asyncio.Protocol):
         """No more comes on any stream."""
         self._leaving = True
         self._link.lost(self)
-        streams, self.streams = list(self.streams.values()), {}
-        for stream in streams:
-            stream.broken(why, unsent=False)
+        self._lose_all(why)
 
     @contained
     def pause_writing(self) -> None:
@@ -157,20 +147,6 @@ class Channel(asyncio.Protocol):
                 self.transport.resume_reading()
         return more
 
-    def flush(self) -> None:
-        """Write what the codec has made."""
-        self._flushing = False
-        self.unwritten = 0
-        data = self.codec.output()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def flush_soon(self) -> None:
-        """Write in this turn of the loop."""
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
     def forget(self, stream: "OriginStream") -> None:
         """A stream is over."""
         self.streams.pop(stream.id, None)
@@ -191,29 +167,6 @@ class Channel(asyncio.Protocol):
         if made is not None:
             made.answered(fields, done, size)
 
-    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
-        made = self.streams.get(stream)
-        if made is None:
-            self.codec.acknowledge(size, stream)
-        else:
-            made.take(data, size, done)
-
-    def trailers(self, stream: int, lines: bytes) -> None:
-        made = self.streams.get(stream)
-        if made is not None:
-            made.take_trailers(lines)
-
-    def reset(self, stream: int, code: int, fault: str) -> None:
-        made = self.streams.pop(stream, None)
-        if made is not None:
-            made.broken(fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
-            self.forget(made)
-
-    def window(self, stream: int) -> None:
-        for made in [self.streams.get(stream)] if stream else list(self.streams.values()):
-            if made is not None:
-                made.outbox.pump()
-
     def leaving(self, last: int) -> None:
         """RFC 9113 §6.8: streams above the last one were not looked at, so they may be sent again."""
         self.retire()
@@ -228,18 +181,8 @@ class Channel(asyncio.Protocol):
         self.transport.close()
         self._end(f"it broke HTTP/2: {text}")
 
-    def broke(self, stream: int) -> None:
-        made = self.streams.pop(stream, None)
-        if made is None:
-            self.fault()
-        else:
-            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
-            made.broken("internal error", unsent=False)
-            self.forget(made)
-
-    def fault(self) -> None:
-        """A bug of ours showed: end the connection."""
-        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+    def _lost(self, stream: "OriginStream", reason: str, *, unsent: bool = False) -> None:
+        stream.broken(reason, unsent=unsent)
 
 
 class OriginStream:

@@ -1,7 +1,6 @@
 """HTTP/2 connections of clients: what the codec tells of streams to exchanges, time-outs, and a graceful end."""
 
 import asyncio
-import time
 from typing import cast
 
 import structlog
@@ -14,15 +13,13 @@ from activator.routing.gateway import Gateway
 from activator.wire.contained import contained
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead
-from activator.wire.http2_codec import MAX_HEADER_LIST, Codec
+from activator.wire.http2_codec import MAX_HEADER_LIST
 from activator.wire.http2_fields import Fields
+from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 
 log = structlog.get_logger()
 
 MAX_STREAMS = 250
-STREAM_WINDOW = 262_144
-"""Bytes of a body that a client may send before we take them."""
-CONNECTION_WINDOW = 16 * 1024 * 1024
 REFUSED = 3
 """Charges for a stream beyond `MAX_STREAMS`: it costs a whole request's reading, and clients know the limit."""
 IDLE_SECONDS = 300.0
@@ -30,32 +27,21 @@ GOAWAY_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 
 
-class Session(asyncio.Protocol):
+class Session(Http2Protocol[Stream]):
     """One connection."""
 
     def __init__(self, app: Gateway, peer: Peer, local: bool) -> None:
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+            SettingCodes.ENABLE_PUSH: 0,
+        }
+        super().__init__(app.call_soon, settings, client=False)
         self.app = app
         self.peer = peer
         self.local = local
-        self.codec = Codec(
-            self,
-            time.perf_counter,
-            client=False,
-            settings={
-                SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
-                SettingCodes.ENABLE_PUSH: 0,
-            },
-            window=CONNECTION_WINDOW,
-        )
-        self.streams: dict[int, Stream] = {}
-        self.stuck = False
-        self.unwritten = 0
         self._reading = True
-        self._waits = False
-        """Bytes of it wait in the codec for their turn."""
-        self._flushing = False
         self._retired = False
         self._retiring = 0.0
         self._lingering: asyncio.TimerHandle | None = None
@@ -81,9 +67,7 @@ class Session(asyncio.Protocol):
         self.codec.ended = True
         if self._lingering is not None:
             self._lingering.cancel()
-        streams, self.streams = list(self.streams.values()), {}
-        for stream in streams:
-            self._lost(stream)
+        self._lose_all("the connection ended")
 
     def eof_received(self) -> None:
         return None
@@ -149,20 +133,6 @@ class Session(asyncio.Protocol):
         if self._known[0] != head.authority:
             self._known = (head.authority, self.app.proxies.fields(self.peer, head))
         return self._known[1]
-
-    def flush(self) -> None:
-        """Write what the codec has made."""
-        self._flushing = False
-        self.unwritten = 0
-        data = self.codec.output()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def flush_soon(self) -> None:
-        """Write in this turn of the loop, with whatever else is made in it."""
-        if not self._flushing:
-            self._flushing = True
-            self.app.call_soon(self.flush)
 
     def forget(self, stream: Stream) -> None:
         """A stream is over in both directions."""
@@ -230,29 +200,6 @@ class Session(asyncio.Protocol):
         made = self.streams[stream] = Stream(self, stream)
         made.arrive(fields, done, size)
 
-    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
-        made = self.streams.get(stream)
-        if made is None:
-            self.codec.acknowledge(size, stream)
-        else:
-            made.take(data, size, done)
-
-    def trailers(self, stream: int, lines: bytes) -> None:
-        made = self.streams.get(stream)
-        if made is not None:
-            made.take_trailers(lines)
-
-    def reset(self, stream: int, code: int, fault: str) -> None:
-        made = self.streams.pop(stream, None)
-        if made is not None:
-            self._lost(made)
-            self.forget(made)
-
-    def window(self, stream: int) -> None:
-        for made in [self.streams.get(stream)] if stream else list(self.streams.values()):
-            if made is not None:
-                made.outbox.pump()
-
     def leaving(self, last: int) -> None:
         self._retired = True
         if not self.streams:
@@ -264,29 +211,14 @@ class Session(asyncio.Protocol):
         log.debug("HTTP/2 connection ended", client=self.peer.address.decode(), reason=text)
         self.flush()
         self._left = LINGER_BYTES
-        streams, self.streams = list(self.streams.values()), {}
-        for stream in streams:
-            self._lost(stream)
+        self._lose_all("the connection ended")
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
             self._linger(LINGER_SECONDS)
         else:
             self.transport.close()
 
-    def broke(self, stream: int) -> None:
-        made = self.streams.pop(stream, None)
-        if made is None:
-            self.fault()
-        else:
-            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
-            self._lost(made)
-            self.forget(made)
-
-    def fault(self) -> None:
-        """A bug of ours showed: end the connection."""
-        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
-
-    def _lost(self, stream: Stream) -> None:
+    def _lost(self, stream: Stream, reason: str, *, unsent: bool = False) -> None:
         try:
             stream.lost()
         except Exception as error:  # the other streams must end too

@@ -1,0 +1,147 @@
+"""What both ends of HTTP/2 share: a connection whose codec hands frames on to the connection's streams."""
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from h2.errors import ErrorCodes
+
+from activator.wire.http2_codec import Codec
+from activator.wire.http2_fields import Fields
+from activator.wire.http2_flow import Outbox
+
+CONNECTION_WINDOW = 16 * 1024 * 1024
+"""Bytes of bodies that a peer may send on a connection before they are taken."""
+STREAM_WINDOW = 262_144
+"""The same for one stream."""
+
+
+class ProtocolStream(Protocol):
+    """A stream of a connection."""
+
+    id: int
+    outbox: Outbox
+
+    def take(self, data: bytes, size: int, done: bool) -> None:
+        """Part of the body arrived. Args: size: bytes that count for flow control."""
+        ...
+
+    def take_trailers(self, lines: bytes) -> None:
+        """Trailer fields arrived, and the end of the stream with them."""
+        ...
+
+
+S = TypeVar("S", bound=ProtocolStream)
+
+
+class Http2Protocol(asyncio.Protocol, Generic[S]):
+    """One connection; implements `http2_codec.Owner` as far as it is the same for clients and instances."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], settings: dict[Any, int], *, client: bool):
+        """
+        Args:
+            call_soon: of the event loop.
+            settings: ours, by `h2.settings.SettingCodes`.
+            client: the peer is a server.
+        """
+        self.codec = Codec(self, time.perf_counter, client=client, settings=settings, window=CONNECTION_WINDOW)
+        self.streams: dict[int, S] = {}
+        self.stuck = False
+        """The transport's buffer is full."""
+        self.unwritten = 0
+        """Bytes of bodies handed to the library since the last write."""
+        self._call_soon = call_soon
+        self._flushing = False
+        self._waits = False
+        """Bytes wait in the codec until this connection may read again."""
+
+    def flush(self) -> None:
+        """Write what the codec has produced."""
+        self._flushing = False
+        self.unwritten = 0
+        data = self.codec.output()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def flush_soon(self) -> None:
+        """Write once in this iteration of the loop, with whatever else is produced in it."""
+        if not self._flushing:
+            self._flushing = True
+            self._call_soon(self.flush)
+
+    @abstractmethod
+    def forget(self, stream: S) -> None:
+        """A stream has ended."""
+
+    @abstractmethod
+    def _lost(self, stream: S, reason: str, *, unsent: bool = False) -> None:
+        """Tell a stream that it was ended by the peer, or because of an error.
+
+        Args:
+            unsent: the peer did not process anything of it.
+        """
+
+    # --- see http2_codec.Owner
+
+    @abstractmethod
+    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+        """See `http2_codec.Owner`."""
+
+    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
+        """See `http2_codec.Owner`."""
+        receiver = self.streams.get(stream)
+        if receiver is None:
+            self.codec.acknowledge(size, stream)
+        else:
+            receiver.take(data, size, done)
+
+    def trailers(self, stream: int, lines: bytes) -> None:
+        """See `http2_codec.Owner`."""
+        receiver = self.streams.get(stream)
+        if receiver is not None:
+            receiver.take_trailers(lines)
+
+    def reset(self, stream: int, code: int, fault: str) -> None:
+        """See `http2_codec.Owner`."""
+        ended = self.streams.pop(stream, None)
+        if ended is not None:
+            self._lost(ended, fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
+            self.forget(ended)
+
+    def window(self, stream: int) -> None:
+        """See `http2_codec.Owner`."""
+        for sender in [self.streams.get(stream)] if stream else list(self.streams.values()):
+            if sender is not None:
+                sender.outbox.pump()
+
+    @abstractmethod
+    def leaving(self, last: int) -> None:
+        """See `http2_codec.Owner`."""
+
+    @abstractmethod
+    def failed(self, text: str) -> None:
+        """See `http2_codec.Owner`."""
+
+    def broke(self, stream: int) -> None:
+        """See `http2_codec.Owner`."""
+        ended = self.streams.pop(stream, None)
+        if ended is None:
+            self.fault()
+        else:
+            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
+            self._lost(ended, "internal error")
+            self.forget(ended)
+
+    def fault(self) -> None:
+        """An unexpected exception was raised: end the connection."""
+        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+
+    def _lose_all(self, reason: str) -> None:
+        """End all streams."""
+        streams, self.streams = list(self.streams.values()), {}
+        for stream in streams:
+            self._lost(stream, reason)
