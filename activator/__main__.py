@@ -16,20 +16,20 @@ import structlog
 import uvloop
 
 from activator.frontend import listeners
-from activator.process.worker import Inherited, Ports, run
-from activator.process.workers import Workers
+from activator.process.worker import ListeningSockets, ParentResources, run
+from activator.process.workers import WorkerSupervisor
 from knoll.process import logs
 from knoll.process.settings import ActivatorSettings
 
 log = structlog.get_logger()
 
 
-def _bind(settings: ActivatorSettings) -> Ports:
+def _bind(settings: ActivatorSettings) -> ListeningSockets:
     """One process has its ports for itself; several have a socket each."""
     hosts = [host.strip() for host in settings.activator_host.split(",") if host.strip()]
     ports, tls = _numbers(settings.activator_ports), _numbers(settings.activator_tls_ports)
     local = _numbers(settings.activator_local_ports)
-    return Ports(
+    return ListeningSockets(
         public=[listeners.bind(host, port) for host in hosts for port in ports],
         local=[listeners.bind(settings.activator_local_host, port) for port in local],
         tls=[listeners.bind(host, port) for host in hosts for port in tls],
@@ -65,14 +65,14 @@ def main() -> None:
     stop, again = asyncio.Event(), asyncio.Event()
     try:
         if options.control is not None:
-            inherited = Inherited(socket.socket(fileno=options.control), options.slots)
-            work = run(settings, Ports.inherited(options.listeners), stop, inherited)
+            inherited = ParentResources(socket.socket(fileno=options.control), options.slots)
+            work = run(settings, ListeningSockets.inherited(options.listeners), stop, inherited)
         elif settings.activator_workers == 1:
             work = run(settings, _bind(settings), stop)
         else:
             first = _bind(settings)
             more = [first.beside() for _ in range(settings.activator_workers - 1)]
-            work = Workers(settings, [first, *more]).run(stop, again)
+            work = WorkerSupervisor(settings, [first, *more]).run(stop, again)
     except (OSError, ValueError) as error:
         log.error("activator cannot start", error=str(error))
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead, ResponseHead
-from activator.wire.turns import Turns
+from activator.wire.read_scheduler import ReadScheduler
 from knoll.messages.scale import StartTiming
 
 
@@ -66,7 +66,7 @@ class Proxy(Protocol):
         ...
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> ReadScheduler:
         """Divides the time for reading HTTP/2 among connections."""
         ...
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from activator.backend.http1_upstream import Origin
+from activator.backend.http1_upstream import Http1Upstream
 from activator.interfaces import Request
 from knoll.messages.scale import StartTiming
 
@@ -45,7 +45,7 @@ class UpstreamPool(Protocol):
 PoolFactory = Callable[[Dialer], UpstreamPool]
 
 
-class Instance:
+class UpstreamEndpoint:
     """An endpoint with its slots and its connections."""
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Instance:
         self.retired = False
         self.suspended = False
         self.failures = 0
-        self.idle: list[Origin] = []
+        self.idle: list[Http1Upstream] = []
         self.h2: UpstreamPool | None = None
         self._connecting = 0
         self.waiting: deque[tuple[Request, int]] = deque()
@@ -126,7 +126,7 @@ class Instance:
 
     async def _connect(self, exchange: Request, number: int) -> None:
         try:
-            origin = await self.dial(lambda: Origin(self))
+            origin = await self.dial(lambda: Http1Upstream(self))
         except (OSError, TimeoutError) as error:
             self._connecting -= 1
             self._next()
@@ -159,7 +159,7 @@ class Instance:
             if exchange.number == number:
                 self._spawn(exchange, number)
 
-    def free(self, origin: Origin) -> None:
+    def free(self, origin: Http1Upstream) -> None:
         """Take back a connection that can be used again."""
         while self.waiting:
             exchange, number = self.waiting.popleft()

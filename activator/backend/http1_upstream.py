@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from activator.interfaces import Request
-from activator.wire.chunked import Chunks, chunk, last_chunk
-from activator.wire.contained import contained, failed
+from activator.wire.callback_guard import failed, guarded
+from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 from activator.wire.http1_parser import (
     CHUNKED,
     MAX_HEAD,
@@ -30,15 +30,15 @@ class Http1Pool(Protocol):
     """The endpoint of a connection."""
 
     retired: bool
-    idle: "list[Origin]"
+    idle: "list[Http1Upstream]"
     waiting: deque[tuple[Request, int]]
 
-    def free(self, origin: "Origin") -> None:
+    def free(self, origin: "Http1Upstream") -> None:
         """Take back a connection that can be used again."""
         ...
 
 
-class Origin(asyncio.Protocol):
+class Http1Upstream(asyncio.Protocol):
     """One HTTP/1.1 connection to an instance."""
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Origin(asyncio.Protocol):
         self._buffer = b""
         self._memo: ResponseHead | None = None
         self._left = 0
-        self._chunks = Chunks()
+        self._chunks = ChunkedReader()
         self._chunked = False
         self._keep = False
         self._sent = False
@@ -118,12 +118,12 @@ class Origin(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
 
-    @contained
+    @guarded
     def pause_writing(self) -> None:
         if self.exchange is not None:
             self.exchange.pause_body()
 
-    @contained
+    @guarded
     def resume_writing(self) -> None:
         if self.exchange is not None:
             self.exchange.resume_body()
@@ -149,7 +149,7 @@ class Origin(asyncio.Protocol):
                 exchange.tunnelled(data)
         except Exception as error:
             self.exchange = self.exchange or exchange
-            failed(self, "Origin.data_received", error)
+            failed(self, "Http1Upstream.data_received", error)
 
     def fault(self) -> None:
         """A bug of ours showed: end the connection, and with it what it carries."""
@@ -222,7 +222,7 @@ class Origin(asyncio.Protocol):
     def _begin_body(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         if length == CHUNKED:
-            self._stage, self._chunks = _CHUNKS, Chunks()
+            self._stage, self._chunks = _CHUNKS, ChunkedReader()
             body = self._chunks.feed(rest) if rest else b""
             if self._chunks.error:
                 self._break(self._chunks.error)
@@ -284,7 +284,7 @@ class Origin(asyncio.Protocol):
     def eof_received(self) -> None:
         return None
 
-    @contained
+    @guarded
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         if exchange is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from activator.backend.breaker import QUEUE_DEPTH, Breaker
-from activator.backend.endpoint import Instance
+from activator.backend.endpoint import UpstreamEndpoint
 from activator.backend.stats import Stats
 from activator.interfaces import Backend, Request
 from knoll.messages.routing import DataPlane
@@ -14,7 +14,7 @@ from knoll.messages.scale import RevisionEndpoints
 FOREVER = float("inf")
 
 
-class Surroundings(Protocol):
+class RevisionHost(Protocol):
     """What a revision needs from the process around it."""
 
     def time(self) -> float:
@@ -33,7 +33,7 @@ class Surroundings(Protocol):
         """Tell the autoscaler that requests wait."""
         ...
 
-    def instance(self, id_: str, host: str, port: int, limit: int) -> Instance:
+    def instance(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
         """Make one; its slots are shared with other worker processes where there are any."""
         ...
 
@@ -49,12 +49,12 @@ class Surroundings(Protocol):
 class Revision:
     """Created when a table first speaks of it; lives until neither does and nothing is in flight."""
 
-    def __init__(self, name: str, around: Surroundings) -> None:
+    def __init__(self, name: str, around: RevisionHost) -> None:
         self.name = name
         self.plane = DataPlane()
         self.stats = Stats(around.time())
-        self.instances: dict[str, Instance] = {}
-        self.breaker: Breaker[Request, Instance] = Breaker(0, QUEUE_DEPTH, random.random)
+        self.instances: dict[str, UpstreamEndpoint] = {}
+        self.breaker: Breaker[Request, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
         self.answer_by = FOREVER
         """Seconds from the slot until the earliest time-out without a byte from the instance."""
         self.awake = False
@@ -112,7 +112,7 @@ class Revision:
 
     def populate(self, found: RevisionEndpoints) -> None:
         """Take over what the table of endpoints says: new instances serve those that wait."""
-        kept: dict[str, Instance] = {}
+        kept: dict[str, UpstreamEndpoint] = {}
         for endpoint in found.endpoints:
             instance = self.instances.pop(endpoint.id, None)
             if instance is None or (instance.host, instance.port) != (endpoint.host, endpoint.port):
@@ -169,7 +169,7 @@ class Revision:
         """Let those run that may."""
         self._run(self.breaker.serve())
 
-    def _run(self, served: list[tuple[Request, Instance]]) -> None:
+    def _run(self, served: list[tuple[Request, UpstreamEndpoint]]) -> None:
         for exchange, instance in served:
             exchange.admitted(instance)
         if self._interest and not self.breaker.queue:

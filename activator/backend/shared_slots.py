@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 
-from activator.backend.endpoint import Instance, PoolFactory
+from activator.backend.endpoint import PoolFactory, UpstreamEndpoint
 
 _MOST = 4096
 """Bytes set aside for one instance; containerConcurrency is at most 1000 by default."""
@@ -20,7 +20,7 @@ def lock_file() -> int:
     return os.memfd_create("knoll-slots", 0)
 
 
-class SharedInstance(Instance):
+class SharedEndpoint(UpstreamEndpoint):
     """An instance whose slots are shared with other processes."""
 
     __slots__ = ("_base", "_file", "_held", "_turn")

@@ -8,9 +8,9 @@ from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS,
 from activator.request import local_responses
 from activator.request.exchange import Exchange
 from activator.request.states import IDLE, QUEUED, SENT, TUNNEL
-from activator.routing.gateway import Gateway
-from activator.wire.chunked import Chunks, chunk, last_chunk
-from activator.wire.contained import contained, failed
+from activator.routing.proxy_state import ProxyState
+from activator.wire.callback_guard import failed, guarded
+from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import (
     CHUNKED,
@@ -43,7 +43,7 @@ def _hung_up(transport: asyncio.Transport) -> bool:
     return bool(look.poll(0))
 
 
-class Client(Exchange, asyncio.Protocol):
+class Http1Connection(Exchange, asyncio.Protocol):
     """One connection; it is also the exchange of the request that it carries just now."""
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Client(Exchange, asyncio.Protocol):
         "_paused", "_peer", "_sent", "_since", "_stuck", "_transport", "_unsent", "_write",
     )  # fmt: skip
 
-    def __init__(self, app: Gateway, local: bool = False, *, counted: bool = False) -> None:
+    def __init__(self, app: ProxyState, local: bool = False, *, counted: bool = False) -> None:
         """
         Args:
             local: it belongs to the gateway for cluster-local hosts.
@@ -65,7 +65,7 @@ class Client(Exchange, asyncio.Protocol):
         self._memo: RequestHead | None = None
         self._memo_outgoing = b""
         self._left = 0
-        self._chunks = Chunks()
+        self._chunks = ChunkedReader()
         self._framing = _BY_LENGTH
         self._closing = False
         self._paused = False
@@ -85,7 +85,7 @@ class Client(Exchange, asyncio.Protocol):
         """Whether the connection was ready for requests once: it counts itself out of its address."""
         return self._since > 0
 
-    @contained
+    @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
@@ -105,7 +105,7 @@ class Client(Exchange, asyncio.Protocol):
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             self._become_h2(b"")
 
-    @contained
+    @guarded
     def connection_lost(self, error: Exception | None) -> None:
         self.app.connections.discard(self)
         if self._counted:
@@ -119,13 +119,13 @@ class Client(Exchange, asyncio.Protocol):
         # A client that has shut down its side is taken for gone, as in Go and nginx: it must not hold a slot.
         return None
 
-    @contained
+    @guarded
     def pause_writing(self) -> None:
         self._stuck = True
         if self.origin is not None:
             self.origin.pause_reading()
 
-    @contained
+    @guarded
     def resume_writing(self) -> None:
         self._stuck = False
         if self.origin is not None:
@@ -165,7 +165,7 @@ class Client(Exchange, asyncio.Protocol):
                 if self._left < 0:
                     self._transport.abort()
         except Exception as error:
-            failed(self, "Client.data_received", error)
+            failed(self, "Http1Connection.data_received", error)
 
     # --- reading requests
 
@@ -222,7 +222,7 @@ class Client(Exchange, asyncio.Protocol):
         length = head.length
         body = b""
         if length == CHUNKED:
-            chunks = self._chunks = Chunks()
+            chunks = self._chunks = ChunkedReader()
             body = chunks.feed(rest)
             if chunks.error:
                 self._refuse(400, chunks.error)
@@ -290,7 +290,7 @@ class Client(Exchange, asyncio.Protocol):
         else:
             self._transport.close()
 
-    @contained
+    @guarded
     def _next(self) -> None:
         """Take up a pipelined request."""
         if self._mode == _HEAD and self._buffer and not self._stuck and not self._closing:
@@ -299,11 +299,11 @@ class Client(Exchange, asyncio.Protocol):
             self._read_head(data)
 
     def _become_h2(self, data: bytes) -> None:
-        from activator.frontend.http2_server import Session  # loaded when somebody speaks it
+        from activator.frontend.http2_server import Http2Connection  # loaded when somebody speaks it
 
         self.app.connections.discard(self)
         self._counted = False
-        session = Session(self.app, self._peer, self.local)
+        session = Http2Connection(self.app, self._peer, self.local)
         self._transport.set_protocol(session)
         session.connection_made(self._transport)
         if data:

@@ -7,10 +7,10 @@ import structlog
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from activator.frontend.http2_stream import Stream
+from activator.frontend.http2_stream import Http2Stream
 from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
-from activator.routing.gateway import Gateway
-from activator.wire.contained import contained
+from activator.routing.proxy_state import ProxyState
+from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead
 from activator.wire.http2_codec import MAX_HEADER_LIST
@@ -27,10 +27,10 @@ GOAWAY_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 
 
-class Session(Http2Protocol[Stream]):
+class Http2Connection(Http2Protocol[Http2Stream]):
     """One connection."""
 
-    def __init__(self, app: Gateway, peer: Peer, local: bool) -> None:
+    def __init__(self, app: ProxyState, peer: Peer, local: bool) -> None:
         settings = {
             SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
@@ -54,13 +54,13 @@ class Session(Http2Protocol[Stream]):
 
     # --- the connection
 
-    @contained
+    @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.app.connections.add(self)
         self.flush()
 
-    @contained
+    @guarded
     def connection_lost(self, error: Exception | None) -> None:
         self.app.connections.discard(self)
         self.app.crowds.leave(self.peer.address)
@@ -72,13 +72,13 @@ class Session(Http2Protocol[Stream]):
     def eof_received(self) -> None:
         return None
 
-    @contained
+    @guarded
     def pause_writing(self) -> None:
         """The client does not read. Nothing is read from it either, or answers would pile up here."""
         self.stuck = True
         self._hold(reading=False)
 
-    @contained
+    @guarded
     def resume_writing(self) -> None:
         self.stuck = False
         for stream in list(self.streams.values()):
@@ -86,7 +86,7 @@ class Session(Http2Protocol[Stream]):
         self.flush()
         self._read()
 
-    @contained
+    @guarded
     def data_received(self, data: bytes) -> None:
         if self.codec.ended:
             self._left -= len(data)
@@ -134,7 +134,7 @@ class Session(Http2Protocol[Stream]):
             self._known = (head.authority, self.app.proxies.fields(self.peer, head))
         return self._known[1]
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: Http2Stream) -> None:
         """A stream is over in both directions."""
         self.streams.pop(stream.id, None)
         self._since = self.app.time()
@@ -197,7 +197,7 @@ class Session(Http2Protocol[Stream]):
             self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
             self.codec.budget.spend(REFUSED)
             return
-        made = self.streams[stream] = Stream(self, stream)
+        made = self.streams[stream] = Http2Stream(self, stream)
         made.arrive(fields, done, size)
 
     def leaving(self, last: int) -> None:
@@ -218,7 +218,7 @@ class Session(Http2Protocol[Stream]):
         else:
             self.transport.close()
 
-    def _lost(self, stream: Stream, reason: str, *, unsent: bool = False) -> None:
+    def _lost(self, stream: Http2Stream, reason: str, *, unsent: bool = False) -> None:
         try:
             stream.lost()
         except Exception as error:  # the other streams must end too

@@ -12,7 +12,7 @@ from activator.frontend.limits import SEND_SECONDS
 from activator.request import local_responses
 from activator.request.exchange import Exchange
 from activator.request.states import IDLE
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, compose, read_request, split
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
@@ -21,10 +21,10 @@ from activator.wire.http2_flow import Outbox
 from activator.wire.http2_frames import HTTP2StreamError
 
 
-class Carrier(Protocol):
+class StreamConnection(Protocol):
     """The connection, as a stream sees it."""
 
-    app: Gateway
+    app: ProxyState
     peer: Peer
     local: bool
     codec: Codec
@@ -34,15 +34,15 @@ class Carrier(Protocol):
     def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
     def forwarding(self, head: RequestHead) -> bytes: ...
-    def forget(self, stream: "Stream") -> None: ...
+    def forget(self, stream: "Http2Stream") -> None: ...
 
 
-class Stream(Exchange):
+class Http2Stream(Exchange):
     """One request of a connection."""
 
     __slots__ = ("_counted", "_held", "_left", "_over", "_paused", "_sent", "_unsent", "id", "outbox", "session")
 
-    def __init__(self, session: Carrier, id_: int) -> None:
+    def __init__(self, session: StreamConnection, id_: int) -> None:
         super().__init__(session.app)
         self.session = session
         self.local = session.local

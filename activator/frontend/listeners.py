@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from activator.frontend.http1_server import Client, address_of
-from activator.routing.gateway import Gateway
+from activator.frontend.http1_server import Http1Connection, address_of
+from activator.routing.proxy_state import ProxyState
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Listeners:
     are counted by address before the handshake.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: ProxyState) -> None:
         self._gateway = gateway
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -89,7 +89,7 @@ class Listeners:
             if tls is not None:
                 self._accepting.append(loop.create_task(self._accept(each, tls)))
                 continue
-            server = await loop.create_server(lambda: Client(self._gateway, local), sock=each, backlog=BACKLOG)
+            server = await loop.create_server(lambda: Http1Connection(self._gateway, local), sock=each, backlog=BACKLOG)
             self._servers.append(server)
 
     async def _accept(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
@@ -111,7 +111,7 @@ class Listeners:
                 handshake.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, connection: socket.socket, address: bytes, tls: ssl.SSLContext) -> None:
-        client = Client(self._gateway, counted=True)
+        client = Http1Connection(self._gateway, counted=True)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: client, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS

@@ -11,15 +11,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 
 from activator.backend.stats import BUCKETS, Histogram
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 
-Plain = dict[str, Any]
+Counts = dict[str, Any]
 """JSON: `connections` and, by revision, `codes`, `cold`, `latency`, `queued`, `in_flight`, `waiting`."""
 
 _NUMBERS = ("cold", "in_flight", "waiting")
 
 
-def plain(gateway: Gateway) -> Plain:
+def plain(gateway: ProxyState) -> Counts:
     """The counts of one worker."""
     revisions = {
         name: {
@@ -39,7 +39,7 @@ def _values(histogram: Histogram) -> list[float]:
     return [histogram.total, *histogram.counts]
 
 
-def total(workers: Iterable[Plain]) -> Plain:
+def total(workers: Iterable[Counts]) -> Counts:
     """The sum of what several workers said."""
     connections, revisions = 0, dict[str, Any]()
     for said in workers:
@@ -50,22 +50,22 @@ def total(workers: Iterable[Plain]) -> Plain:
     return {"connections": connections, "revisions": revisions}
 
 
-def ended(said: Plain) -> Plain:
+def ended(said: Counts) -> Counts:
     """The counts of a worker that is gone: nothing is open or in flight there any more."""
     revisions = {name: {**one, "in_flight": 0, "waiting": 0} for name, one in said["revisions"].items()}
     return {"connections": 0, "revisions": revisions}
 
 
-def _add(one: Plain, other: Plain) -> Plain:
+def _add(one: Counts, other: Counts) -> Counts:
     codes = {code: one["codes"].get(code, 0) + other["codes"].get(code, 0) for code in one["codes"] | other["codes"]}
-    added: Plain = {"codes": codes, **{key: one[key] + other[key] for key in _NUMBERS}}
+    added: Counts = {"codes": codes, **{key: one[key] + other[key] for key in _NUMBERS}}
     for key in ("latency", "queued"):
         added[key] = [a + b for a, b in zip(one[key], other[key], strict=True)]
     return added
 
 
 class _Collector:
-    def __init__(self, values: Plain) -> None:
+    def __init__(self, values: Counts) -> None:
         self._values = values
 
     def collect(self) -> Iterator[Metric]:
@@ -105,7 +105,7 @@ def _buckets(counts: list[float]) -> list[tuple[str, float]]:
     return buckets
 
 
-def exposition(values: Plain) -> bytes:
+def exposition(values: Counts) -> bytes:
     """The text of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(values))

@@ -12,10 +12,10 @@ import structlog
 
 from activator.frontend import listeners
 from activator.process import metrics
-from activator.process.worker_channel import Control
-from activator.routing.gateway import Gateway
+from activator.process.worker_channel import WorkerChannel
+from activator.routing.proxy_state import ProxyState
 from activator.sync import table_followers
-from activator.sync.config_watch import Configured
+from activator.sync.config_watch import ConfigWatch
 from activator.sync.reporter import Reporter
 from activator.sync.request_log import RequestLog
 from knoll.messages.routing import ROUTING, RouteEntry
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class ListeningSockets:
     """Listening sockets, by what is answered there."""
 
     public: list[socket.socket]
@@ -42,9 +42,11 @@ class Ports:
     def all(self) -> list[socket.socket]:
         return [*self.public, *self.local, *self.tls]
 
-    def beside(self) -> "Ports":
+    def beside(self) -> "ListeningSockets":
         """More sockets on the same ports, for another process."""
-        return Ports(*([listeners.bind_beside(each) for each in kind] for kind in (self.public, self.local, self.tls)))
+        return ListeningSockets(
+            *([listeners.bind_beside(each) for each in kind] for kind in (self.public, self.local, self.tls))
+        )
 
     def numbers(self) -> str:
         """Their descriptors, for `inherited`."""
@@ -59,7 +61,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Inherited:
+class ParentResources:
     """What a worker has from its parent."""
 
     line: socket.socket
@@ -67,20 +69,22 @@ class Inherited:
     """Descriptor of the shared slots."""
 
 
-async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, parent: Inherited | None = None) -> None:
+async def run(
+    settings: ActivatorSettings, ports: ListeningSockets, stop: asyncio.Event, parent: ParentResources | None = None
+) -> None:
     """Carry requests until `stop` is set, then let those that are there end.
 
     Args:
         parent: None for a process that works alone and has the admin port itself.
     """
-    gateway = Gateway(f"{socket.gethostname()}-{os.getpid()}")
+    gateway = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
     async with connected(settings.redis_url, "knoll-activator") as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         followers = table_followers.followers(gateway, routing, endpoints)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         source = GatewaySource(published, settings.gateway_keyring)
         request_log = RequestLog(redis)
-        configured = Configured(gateway, source, tls=bool(ports.tls), keep_line=request_log.keep)
+        configured = ConfigWatch(gateway, source, tls=bool(ports.tls), keep_line=request_log.keep)
         gateway.overload_status = settings.activator_overload_status
         listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()
 
@@ -95,7 +99,7 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
             app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(gateway)))
             last = admin.serve(app, settings.admin_host, settings.activator_admin_port, ending)
         else:
-            last = Control(gateway, parent.line, parent.slots, stop.set).run(ready)
+            last = WorkerChannel(gateway, parent.line, parent.slots, stop.set).run(ready)
         background = [asyncio.create_task(work) for work in (*works, last)]
         for task in background:  # a bug that ends one of them ends the process: its supervisor starts it again
             task.add_done_callback(lambda _: stop.set())
@@ -113,10 +117,10 @@ async def run(settings: ActivatorSettings, ports: Ports, stop: asyncio.Event, pa
 
 
 async def _open(
-    followers: list[table_followers.Follower],
+    followers: list[table_followers.TableFollower],
     listening: listeners.Listeners,
-    ports: Ports,
-    configured: Configured,
+    ports: ListeningSockets,
+    configured: ConfigWatch,
     ready: asyncio.Event,
 ) -> None:
     """Accept requests once the tables are there: an early one waits in the kernel instead of being told 404."""

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from activator.backend.shared_slots import SharedInstance
+from activator.backend.shared_slots import SharedEndpoint
 from activator.process import metrics
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 
 LIMIT = 64 * 1024 * 1024
 """Bytes of one line."""
 
 
-class Control:
+class WorkerChannel:
     """The worker's end."""
 
-    def __init__(self, gateway: Gateway, line: socket.socket, slots: int, stop: Callable[[], None]) -> None:
+    def __init__(self, gateway: ProxyState, line: socket.socket, slots: int, stop: Callable[[], None]) -> None:
         """
         Args:
             line: connected to the parent.
@@ -35,7 +35,7 @@ class Control:
         self._stop = stop
         self._writer: asyncio.StreamWriter | None = None
         self._wanting: dict[str, set[int]] = {}
-        gateway.make_instance = partial(SharedInstance, slots)
+        gateway.make_instance = partial(SharedEndpoint, slots)
         gateway.tell_others = lambda revision, waiting: self._say(wants=revision, waiting=waiting)
         gateway.freed = lambda revision: self._say(freed=revision)
         gateway.shared = True

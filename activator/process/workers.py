@@ -20,7 +20,7 @@ import structlog
 
 from activator.backend.shared_slots import lock_file
 from activator.process import metrics
-from activator.process.worker import Ports
+from activator.process.worker import ListeningSockets
 from activator.process.worker_channel import LIMIT
 from activator.sync import table_followers
 from knoll.messages.routing import ROUTING, RouteEntry
@@ -39,7 +39,7 @@ METRICS_SECONDS = 2.0
 
 
 @dataclass(eq=False)
-class Worker:
+class WorkerProcess:
     """One process."""
 
     number: int
@@ -48,7 +48,7 @@ class Worker:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     ready: asyncio.Event
-    counts: metrics.Plain = field(default_factory=lambda: metrics.total([]))
+    counts: metrics.Counts = field(default_factory=lambda: metrics.total([]))
     """What it counted when it was asked last."""
     answer: "asyncio.Future[None] | None" = None
     leaving: bool = False
@@ -58,15 +58,15 @@ class Worker:
             self.writer.write(json.dumps(message).encode() + b"\n")
 
 
-class Workers:
+class WorkerSupervisor:
     """The parent's side."""
 
-    def __init__(self, settings: ActivatorSettings, ports: Sequence[Ports]) -> None:
+    def __init__(self, settings: ActivatorSettings, ports: Sequence[ListeningSockets]) -> None:
         """Args: ports: for each worker its listening sockets."""
         self._settings = settings
         self._ports = ports
         self._slots = lock_file()
-        self._workers: set[Worker] = set()
+        self._workers: set[WorkerProcess] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._stopping = False
@@ -107,7 +107,7 @@ class Workers:
             self._dismiss(worker)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _dismiss(self, worker: WorkerProcess) -> None:
         worker.leaving = True
         with contextlib.suppress(ProcessLookupError):
             worker.process.send_signal(signal.SIGTERM)
@@ -130,7 +130,7 @@ class Workers:
             log.warning("worker died, starting another", worker=worker.process.pid, exit_code=code, in_seconds=pause)
             await asyncio.sleep(pause)
 
-    async def _start(self, place: int) -> Worker:
+    async def _start(self, place: int) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         self._numbers += 1
         ports = self._ports[place]
@@ -141,13 +141,13 @@ class Workers:
         )  # fmt: skip
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=LIMIT)
-        worker = Worker(self._numbers, place, process, reader, writer, asyncio.Event())
+        worker = WorkerProcess(self._numbers, place, process, reader, writer, asyncio.Event())
         self._workers.add(worker)
         if self._stopping:
             self._dismiss(worker)
         return worker
 
-    async def _listen(self, worker: Worker) -> int:
+    async def _listen(self, worker: WorkerProcess) -> int:
         """Pass on what a worker says to the others, until it is gone."""
         with contextlib.suppress(ConnectionError):
             while line := await worker.reader.readline():
@@ -171,7 +171,7 @@ class Workers:
                 await table.leave(f"{socket.gethostname()}-{worker.process.pid}")
         return code
 
-    def _tell(self, sender: Worker, message: dict[str, Any]) -> None:
+    def _tell(self, sender: WorkerProcess, message: dict[str, Any]) -> None:
         for worker in self._workers:
             if worker is not sender:
                 worker.say(message)

@@ -13,8 +13,8 @@ from activator.backend.revision import Revision
 from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
 from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, State
-from activator.routing.gateway import Gateway
-from activator.routing.routing import normal
+from activator.routing.proxy_state import ProxyState
+from activator.routing.routing_table import normal
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead, ResponseHead, split
 from activator.wire.websocket import GOING_AWAY, Frames
@@ -46,7 +46,7 @@ class Exchange(ABC):
     """The head as the instance gets it; set by the client's side before `begin`."""
     revision: Revision
 
-    def __init__(self, app: Gateway) -> None:
+    def __init__(self, app: ProxyState) -> None:
         self.app = app
         self.state: State = IDLE
         self.number = 0

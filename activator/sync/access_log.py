@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from activator.interfaces import Request
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 from activator.wire.http1_parser import split
 from knoll.config import request_log
 
@@ -24,7 +24,7 @@ MOST = 20_000
 class AccessLog:
     """Collects lines; `run` writes them."""
 
-    def __init__(self, gateway: Gateway, keep: Callable[[str, bytes], None] | None = None) -> None:
+    def __init__(self, gateway: ProxyState, keep: Callable[[str, bytes], None] | None = None) -> None:
         """Args: keep: called with `namespace/name` of each line's instance, and the line."""
         self._gateway, self._keep = gateway, keep
         self._lines: list[bytes] = []

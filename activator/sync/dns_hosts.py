@@ -37,7 +37,7 @@ def lines_of(entry: RouteEntry, address: str) -> str:
     return "".join(f"{address} {host}\n" for host in found)
 
 
-class NameFiles:
+class HostsFiles:
     """The files of all Routes. Only what differs is written: weights change often, names seldom."""
 
     def __init__(self, folder: Path, address: str) -> None:

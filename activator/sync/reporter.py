@@ -7,7 +7,7 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 from knoll.messages.reports import Poke
 from knoll.redis import keys
 from knoll.redis.client import AWAY
@@ -21,7 +21,7 @@ LATE_SECONDS = 0.005
 class Reporter:
     """Publishes reports each period and pokes at once."""
 
-    def __init__(self, gateway: Gateway, redis: "Redis", period: float) -> None:
+    def __init__(self, gateway: ProxyState, redis: "Redis", period: float) -> None:
         """Args: period: seconds between two reports."""
         self._gateway = gateway
         self._redis = redis

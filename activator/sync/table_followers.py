@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from activator.routing.gateway import Gateway
-from activator.sync.dns_hosts import NameFiles
+from activator.routing.proxy_state import ProxyState
+from activator.sync.dns_hosts import HostsFiles
 from knoll.messages.routing import RouteEntry
 from knoll.messages.scale import RevisionEndpoints
 from knoll.process.settings import ActivatorSettings
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 1.0
 
 
-class Follower:
+class TableFollower:
     """Follows one table."""
 
     def __init__(
@@ -84,20 +84,22 @@ class Follower:
                 self._moved.set()
 
 
-def followers(gateway: Gateway, routing: Table[RouteEntry], endpoints: Table[RevisionEndpoints]) -> list[Follower]:
+def followers(
+    gateway: ProxyState, routing: Table[RouteEntry], endpoints: Table[RevisionEndpoints]
+) -> list[TableFollower]:
     """The followers of both tables."""
     return [
-        Follower(routing, gateway.name, gateway.replace_routes, gateway.change_route),
-        Follower(endpoints, gateway.name, gateway.replace_endpoints, gateway.change_endpoints),
+        TableFollower(routing, gateway.name, gateway.replace_routes, gateway.change_route),
+        TableFollower(endpoints, gateway.name, gateway.replace_endpoints, gateway.change_endpoints),
     ]
 
 
-def names_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> Follower | None:
+def names_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> TableFollower | None:
     """The one that keeps the files of cluster-local names; None when nobody wants them.
 
     It acknowledges like the others: a Route that is Ready has its names.
     """
     if settings.names_dir is None:
         return None
-    files = NameFiles(settings.names_dir, settings.activator_local_host)
-    return Follower(routing, f"names-{socket.gethostname()}-{os.getpid()}", files.replace, files.change)
+    files = HostsFiles(settings.names_dir, settings.activator_local_host)
+    return TableFollower(routing, f"names-{socket.gethostname()}-{os.getpid()}", files.replace, files.change)

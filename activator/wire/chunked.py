@@ -20,7 +20,7 @@ _SMALL = {text: size for size in range(1, 256) for text in (b"%x\r\n" % size, b"
 """First lines of small chunks to their sizes: thousands of them in one read must not hold up the loop."""
 
 
-class Chunks:
+class ChunkedReader:
     """Reads a body in chunks, cut anywhere."""
 
     __slots__ = ("_buffer", "_left", "_stage", "done", "error", "rest", "trailers")

@@ -37,7 +37,7 @@ DATA_SENT, ANSWERED = 2, 2
 FAR = 2**31 - 1
 
 
-class Owner(Protocol):
+class FrameHandler(Protocol):
     """Receives what comes on a connection: a client's `Session`, an instance's `Channel`."""
 
     def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
@@ -103,7 +103,7 @@ class Codec:
     """See the module."""
 
     def __init__(
-        self, owner: Owner, clock: Callable[[], float], *, client: bool, settings: dict[Any, int], window: int
+        self, owner: FrameHandler, clock: Callable[[], float], *, client: bool, settings: dict[Any, int], window: int
     ) -> None:
         """
         Args:

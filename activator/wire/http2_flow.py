@@ -17,7 +17,7 @@ AT_ONCE = 65_536
 megabytes may arrive from an instance, and only a write tells that the peer takes no more."""
 
 
-class Line(Protocol):
+class OutboxConnection(Protocol):
     """A connection."""
 
     codec: Codec
@@ -37,7 +37,12 @@ class Outbox:
                  "_stream", "_trailers")  # fmt: skip
 
     def __init__(
-        self, line: Line, stream: int, full: Callable[[], None], free: Callable[[], None], done: Callable[[], None]
+        self,
+        line: OutboxConnection,
+        stream: int,
+        full: Callable[[], None],
+        free: Callable[[], None],
+        done: Callable[[], None],
     ) -> None:
         """
         Args:

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from activator.backend.endpoint import Instance, PoolFactory
-from activator.frontend.http1_server import Client
-from activator.routing.gateway import Gateway
+from activator.backend.endpoint import PoolFactory, UpstreamEndpoint
+from activator.frontend.http1_server import Http1Connection
+from activator.routing.proxy_state import ProxyState
 from knoll.messages.routing import DataPlane, RouteEntry, Share
 from knoll.messages.scale import Endpoint, RevisionEndpoints
 from tests.component.activator.stage import HOST, REVISION
@@ -68,7 +68,7 @@ class Pipe(asyncio.Transport):
         return self.unsent
 
 
-class Piped(Instance):
+class Piped(UpstreamEndpoint):
     """An instance that is reached through pipes."""
 
     __slots__ = ("pipes", "refuses")
@@ -90,14 +90,14 @@ class Scene:
     """A gateway with one client and one revision; made in a running loop."""
 
     def __init__(self, *, h2c: bool = False, concurrency: int = 0) -> None:
-        self.gateway = Gateway("test")
+        self.gateway = ProxyState("test")
         self.gateway.make_instance = Piped
         plane = DataPlane(concurrency=concurrency, h2c=h2c, idle_timeout=60)
         entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane})
         self.gateway.change_route("default/app", entry)
         self.endpoints("app-1")
         self.instance = cast(Piped, self.gateway.revision(REVISION).instances["app-1"])
-        self.client = Pipe(Client(self.gateway)).start()
+        self.client = Pipe(Http1Connection(self.gateway)).start()
         self.opened = 0
         """Above the number of the last stream that the client opened."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from activator.frontend.listeners import Listeners, bind
-from activator.routing.gateway import Gateway
+from activator.routing.proxy_state import ProxyState
 from knoll.messages.routing import DataPlane, RouteEntry, Share
 from knoll.messages.scale import Endpoint, RevisionEndpoints, StartTiming
 
@@ -164,7 +164,7 @@ class Connection:
 class Stage:
     """A gateway with one route to one revision, and what a test changes of it."""
 
-    def __init__(self, gateway: Gateway, port: int, local_port: int) -> None:
+    def __init__(self, gateway: ProxyState, port: int, local_port: int) -> None:
         self.gateway = gateway
         self.port = port
         self.local_port = local_port
@@ -213,7 +213,7 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def staged() -> AsyncIterator[Stage]:
-    gateway = Gateway("test")
+    gateway = ProxyState("test")
     listeners = Listeners(gateway)
     public, local = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
     stage = Stage(gateway, _port(public), _port(local))

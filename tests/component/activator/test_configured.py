@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from activator.frontend.listeners import Listeners, bind
-from activator.sync.config_watch import Configured
+from activator.sync.config_watch import ConfigWatch
 from knoll.config.request_log import FIELDS
 from knoll.messages.routing import DataPlane, RouteEntry, Share
 from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
@@ -73,7 +73,7 @@ def config_map(name: str, **data: str) -> dict[str, Any]:
 @pytest.fixture
 async def store(stage: Stage) -> AsyncIterator[MemoryStore]:
     store = MemoryStore()
-    configured = Configured(stage.gateway, store, tls=True)
+    configured = ConfigWatch(stage.gateway, store, tls=True)
     listeners = Listeners(stage.gateway)
     listener = bind("127.0.0.1", 0)
     stage.tls_port = listener.getsockname()[1]  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from activator.frontend.http2_server import Session
+from activator.frontend.http2_server import Http2Connection
 from activator.frontend.limits import HEAD_SECONDS
 from activator.wire.http2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
 from bench.floods import FLOODS, Requests
@@ -23,7 +23,7 @@ async def test_any_number_of_frames_of_a_kind_is_bounded_work(name: str, monkeyp
     flood = PREFACE + frame(SETTINGS) + FLOODS[name](Requests(HOST if "data" in name else "nowhere.example", 300_000))
     scene.client.arrive(flood[:1000])
     session = scene.client.protocol
-    assert isinstance(session, Session)
+    assert isinstance(session, Http2Connection)
     taken = 0
     receive = session.codec.connection.receive_data
 
@@ -89,7 +89,9 @@ async def test_a_slow_beginning_or_header_block_ends_the_connection(stage: Stage
     client.send(begun)
     http2 = len(begun) >= len(PREFACE)
     await eventually(
-        lambda: any(isinstance(one, Session) == http2 and (http2 or one._buffer) for one in stage.gateway.connections)  # type: ignore[attr-defined]
+        lambda: any(
+            isinstance(one, Http2Connection) == http2 and (http2 or one._buffer) for one in stage.gateway.connections
+        )  # type: ignore[attr-defined]
     )
     (connection,) = stage.gateway.connections
     connection.sweep(stage.gateway.time() + HEAD_SECONDS - 5)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from activator.wire.contained import contained
+from activator.wire.callback_guard import guarded
 from activator.wire.http2_frames import PREFACE, Frame
 from tests.component.activator.pipes import Pipe, Scene, turns
 from tests.component.activator.stage import HOST
@@ -244,7 +244,7 @@ class Broken:
         self.faults = 0
         self._twice = twice
 
-    @contained
+    @guarded
     def callback(self) -> None:
         raise KeyError("bug")
 

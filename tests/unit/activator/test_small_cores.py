@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from activator.backend.stats import Stats
 from activator.request.timing import field, parts
-from activator.routing.routing import Routing, normal
+from activator.routing.routing_table import RoutingTable, normal
 from knoll.messages.routing import DataPlane, RouteEntry, Share
 from knoll.messages.scale import StartTiming
 
@@ -71,7 +71,7 @@ def entry(host: str, revision: str) -> RouteEntry:
 
 
 def test_a_changed_route_takes_its_hosts_along() -> None:
-    routing: Routing[str] = Routing(lambda name: name, random.random)
+    routing: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     routing.replace({"d/a": entry("a", "r1"), "d/b": entry("b", "r2")})
     found = routing.find(b"A:80", False)
     assert found is not None
@@ -86,7 +86,7 @@ def test_a_changed_route_takes_its_hosts_along() -> None:
 
 
 def test_a_host_that_moved_to_another_route_stays_when_the_old_one_goes() -> None:
-    routing: Routing[str] = Routing(lambda name: name, random.random)
+    routing: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     routing.change("d/a", entry("host", "r1"))
     routing.change("d/b", entry("host", "r2"))
     routing.change("d/a", None)
@@ -105,7 +105,7 @@ entries = st.builds(
 def test_hosts_have_the_same_owners_whatever_came_and_went_before(
     steps: list[tuple[str, tuple[set[str], float] | None]],
 ) -> None:
-    changed: Routing[str] = Routing(lambda name: name, random.random)
+    changed: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     live: dict[str, RouteEntry] = {}
     for path, wanted in steps:
         live.pop(path, None)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from activator.frontend.http1_server import Client
+from activator.frontend.http1_server import Http1Connection
 from activator.request.states import TRANSITIONS, Event, State
 from tests.component.activator.pipes import Pipe, Scene, turns
 from tests.component.activator.stage import HOST
@@ -35,7 +35,7 @@ STATUSES = {
 """What the client gets for rows that end with a response before any other was started."""
 
 
-class RecordedClient(Client):
+class RecordedClient(Http1Connection):
     """A client's connection that keeps each change of state."""
 
     changes: list[tuple[State, State]]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.sync.dns_hosts import NameFiles, file_of, lines_of
+from activator.sync.dns_hosts import HostsFiles, file_of, lines_of
 from knoll.messages.routing import DataPlane, RouteEntry, Share
 from knoll.values.names import local_hosts
 
@@ -41,7 +41,7 @@ def test_public_hosts_are_not_ours_to_answer_for() -> None:
 
 
 def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
-    files = NameFiles(tmp_path, GATEWAY)
+    files = HostsFiles(tmp_path, GATEWAY)
     files.change("default/shop", entry("shop"))
     assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
     files.change("default/shop", None)
@@ -50,16 +50,16 @@ def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_process_left_stays_until_the_table_is_known(tmp_path: Path) -> None:
-    NameFiles(tmp_path, GATEWAY).replace({"default/old": entry("old"), "default/shop": entry("shop")})
+    HostsFiles(tmp_path, GATEWAY).replace({"default/old": entry("old"), "default/shop": entry("shop")})
     (tmp_path / ".default.shop.77").write_text("half a fi")
-    files = NameFiles(tmp_path, GATEWAY)
+    files = HostsFiles(tmp_path, GATEWAY)
     assert {"default.old", "default.shop"} < set(found(tmp_path))
     files.replace({"default/shop": entry("shop")})
     assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
 
 
 def test_other_weights_write_nothing(tmp_path: Path) -> None:
-    files = NameFiles(tmp_path, GATEWAY)
+    files = HostsFiles(tmp_path, GATEWAY)
     files.change("default/shop", entry("shop"))
     before = (tmp_path / "default.shop").stat().st_ino
     files.change("default/shop", entry("shop", percent=30))
@@ -68,7 +68,7 @@ def test_other_weights_write_nothing(tmp_path: Path) -> None:
 
 
 def test_anybody_may_read_them(tmp_path: Path) -> None:
-    NameFiles(tmp_path, GATEWAY).change("default/shop", entry("shop"))
+    HostsFiles(tmp_path, GATEWAY).change("default/shop", entry("shop"))
     assert (tmp_path / "default.shop").stat().st_mode & 0o777 == 0o644
 
 
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_keeps_nobody_from_routing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "names"
-    files = NameFiles(folder, GATEWAY)
+    files = HostsFiles(folder, GATEWAY)
     folder.rmdir()
     files.change("default/shop", entry("shop"))
     assert "cannot be written" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_whatever_changed_the_files_are_those_of_the_table(
 ) -> None:
     table: dict[str, RouteEntry] = {}
     with TemporaryDirectory() as name:
-        files = NameFiles(Path(name), GATEWAY)
+        files = HostsFiles(Path(name), GATEWAY)
         for step in steps:
             if isinstance(step, Mapping):
                 table = dict(step)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.wire.chunked import Chunks, chunk, last_chunk
+from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -15,7 +15,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def read(parts: list[bytes]) -> tuple[bytes, bool, bool, bytes, bytes]:
-    chunks, body, rest = Chunks(), b"", b""
+    chunks, body, rest = ChunkedReader(), b"", b""
     for part in parts:
         if chunks.done or chunks.error:
             rest += part
@@ -58,19 +58,19 @@ def test_broken_bytes_are_understood_the_same_wherever_they_are_cut(data: bytes,
     ],
 )  # fmt: skip
 def test_a_chunk_that_two_readers_could_see_differently_is_an_error(wire: bytes) -> None:
-    chunks = Chunks()
+    chunks = ChunkedReader()
     chunks.feed(wire)
     assert chunks.error
     assert not chunks.done
 
 
 def test_an_extension_is_thrown_away() -> None:
-    chunks = Chunks()
+    chunks = ChunkedReader()
     assert chunks.feed(b'3;a="b"\r\nabc\r\n0;x\r\n\r\nnext') == b"abc"
     assert (chunks.done, chunks.rest) == (True, b"next")
 
 
 def test_a_trailer_that_means_something_in_a_head_is_thrown_away() -> None:
-    chunks = Chunks()
+    chunks = ChunkedReader()
     chunks.feed(b"0\r\nContent-Length: 3\r\nX: 1\r\nHost: b\r\n\r\n")
     assert chunks.trailers == b"X: 1\r\n"

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from activator.wire.crowds import Crowds
+from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Peer, Proxies
 from activator.wire.http1_parser import read_request, split
 
@@ -75,19 +75,19 @@ def test_the_scheme_is_the_proxys_word_only_if_it_is_trusted() -> None:
 
 
 def test_an_address_has_so_many_connections_and_no_more() -> None:
-    crowds = Crowds(2)
+    crowds = ConnectionLimiter(2)
     assert [crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"b")] == [True, True, False, True]
     crowds.leave(b"a")
     assert [crowds.enter(b"a"), crowds.enter(b"a")] == [True, False]
 
 
 def test_a_trusted_proxy_has_as_many_connections_as_it_needs() -> None:
-    crowds = Crowds(1)
+    crowds = ConnectionLimiter(1)
     crowds.proxies = trusting("10.0.0.0/8")
     assert [crowds.enter(b"10.1.1.1") for _ in range(3)] == [True] * 3
     assert [crowds.enter(b"11.1.1.1") for _ in range(2)] == [True, False]
 
 
 def test_no_bound_is_no_bound() -> None:
-    crowds = Crowds()
+    crowds = ConnectionLimiter()
     assert all(crowds.enter(b"a") for _ in range(1000))

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from activator.routing.routing import Routing
+from activator.routing.routing_table import RoutingTable
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.conditions import REFUSED
 from api.controllers.route import hosts
@@ -56,9 +56,9 @@ def remove(simulation: Simulation, name: str, namespace: str = "default") -> Non
             del table[path]
 
 
-def table(simulation: Simulation) -> Routing[str]:
+def table(simulation: Simulation) -> RoutingTable[str]:
     """The routing table as an activator has it."""
-    made: Routing[str] = Routing(lambda name: name, random.random)
+    made: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     made.replace({path: entry for path, (_, entry) in simulation.state.routing.items()})
     return made
 

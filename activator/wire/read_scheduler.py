@@ -15,7 +15,7 @@ Work = Callable[[float], bool]
 """Reads until a moment on the clock of `time.perf_counter`; says whether there is more."""
 
 
-class Turns:
+class ReadScheduler:
     """The readers of one event loop."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:

@@ -9,7 +9,7 @@ import structlog
 log = structlog.get_logger()
 
 
-class Faulty(Protocol):
+class GuardedProtocol(Protocol):
     """A protocol of asyncio's that can be ended."""
 
     def fault(self) -> None:
@@ -17,11 +17,11 @@ class Faulty(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Faulty)
+S = TypeVar("S", bound=GuardedProtocol)
 P = ParamSpec("P")
 
 
-def contained(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+def guarded(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
     """Decorate a callback of a protocol."""
 
     @functools.wraps(callback)
@@ -34,7 +34,7 @@ def contained(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatena
     return guarded
 
 
-def failed(protocol: Faulty, place: str, error: Exception) -> None:
+def failed(protocol: GuardedProtocol, place: str, error: Exception) -> None:
     """End a connection that a bug showed on. Called in an `except`."""
     log.exception("bug in a connection", place=place, error=repr(error))
     try:

@@ -14,7 +14,7 @@ def bounded(most: int) -> int:
     return min(most, files // _PART) if most else 0
 
 
-class Crowds:
+class ConnectionLimiter:
     """Open connections by the address they come from."""
 
     def __init__(self, most: int = 0) -> None:

@@ -8,15 +8,15 @@ from typing import Protocol
 
 import structlog
 
-from activator.backend.endpoint import Dialer, Instance, UpstreamPool
+from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
 from activator.backend.revision import Revision
 from activator.interfaces import Backend, Request
-from activator.routing.routing import HostRoute, Routing
-from activator.wire.contained import failed
-from activator.wire.crowds import Crowds
+from activator.routing.routing_table import HostRoute, RoutingTable
+from activator.wire.callback_guard import failed
+from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import RequestHead
-from activator.wire.turns import Turns
+from activator.wire.read_scheduler import ReadScheduler
 from knoll.config.network import Underscores
 from knoll.messages.reports import Poke, Report
 from knoll.messages.routing import RouteEntry
@@ -44,7 +44,7 @@ class Connection(Protocol):
     def reread(self) -> None: ...
 
 
-class Gateway:
+class ProxyState:
     """The state of one worker's data path. Lives in one event loop."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -64,10 +64,10 @@ class Gateway:
         self.revisions: dict[str, Revision] = {}
         self.awake: dict[Revision, None] = {}
         """Those that there may be something to do for, each second; a set that keeps its order."""
-        self.routing: Routing[Revision] = Routing(self.revision, random.random)
+        self.routing: RoutingTable[Revision] = RoutingTable(self.revision, random.random)
         self.overload_status = 503
-        self.turns = Turns(loop.call_soon)
-        self.crowds = Crowds()
+        self.turns = ReadScheduler(loop.call_soon)
+        self.crowds = ConnectionLimiter()
         self.proxies = Proxies()
         """Clients whose word of where a request came from counts."""
         self.underscores: Underscores = "drop"
@@ -82,7 +82,7 @@ class Gateway:
         self.freed: Callable[[str], None] = lambda _name: None
         self.shared = False
         """Slots are shared with other workers."""
-        self.make_instance: Callable[..., Instance] = Instance
+        self.make_instance: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
         self._reported = loop.time()
         """When it was last reported."""
         self._endpoints: dict[str, RevisionEndpoints] = {}
@@ -180,7 +180,7 @@ class Gateway:
         revision.awake = True
         self.awake[revision] = None
 
-    def instance(self, id_: str, host: str, port: int, limit: int) -> Instance:
+    def instance(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
         return self.make_instance(id_, host, port, limit, _http2_pool)
 
     def poke(self, revision: str, waiting: int) -> None:
@@ -296,6 +296,8 @@ class Gateway:
 
 
 def _http2_pool(dialer: Dialer) -> UpstreamPool:
-    from activator.backend.http2_upstream import Link  # the h2 library takes a moment to load; few services speak h2c
+    from activator.backend.http2_upstream import (
+        Http2Pool,  # the h2 library takes a moment to load; few services speak h2c
+    )
 
-    return Link(dialer)
+    return Http2Pool(dialer)

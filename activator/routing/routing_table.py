@@ -98,7 +98,7 @@ def _value(cookies: bytes, name: bytes) -> bytes:
     return b""
 
 
-class Routing(Generic[R]):
+class RoutingTable(Generic[R]):
     """All routes. `replace` and `change` leave a table that is whole at any time."""
 
     def __init__(self, revision: Callable[[str], R], draw: Callable[[], float]) -> None:

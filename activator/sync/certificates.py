@@ -1,0 +1,88 @@
+"""TLS certificates of mapped domains, chosen by the host name that a client asks for (SNI)."""
+
+import base64
+import binascii
+import ssl
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from knoll.store.informer import Informer, Notice
+from knoll.store.protocol import Json
+
+log = structlog.get_logger()
+
+
+class Certificates:
+    """Chooses the certificate by the host that a client asks for (SNI)."""
+
+    def __init__(self, mappings: Informer, secrets: Informer) -> None:
+        """Args: both run by somebody else."""
+        self._mappings = mappings
+        self._secrets = secrets
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self.context = _context()
+        self.context.sni_callback = self._choose
+        mappings.subscribe(self._forget)
+        secrets.subscribe(self._forget)
+
+    def _forget(self, _: Notice) -> None:
+        self._contexts.clear()
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        host = (name or "").lower().rstrip(".")
+        context = self._contexts.get(host)
+        if context is None:
+            context = self._load(host)
+        if context is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = context
+        return None
+
+    def _load(self, host: str) -> ssl.SSLContext | None:
+        mappings = self._mappings.keys()
+        for key in mappings:
+            namespace, _, name = key.partition("/")
+            if name != host:
+                continue
+            mapping = self._mappings.get(namespace, name) or {}
+            if not _claimed(mapping):
+                continue  # another namespace owns the host, and chooses its certificate
+            secret_name = ((mapping.get("spec") or {}).get("tls") or {}).get("secretName")
+            secret = self._secrets.get(namespace, secret_name) if secret_name else None
+            context = _with_certificate(secret) if secret is not None else None
+            if context is not None:
+                self._contexts[host] = context
+                return context
+        return None
+
+
+def _claimed(mapping: Json) -> bool:
+    """Whether the host belongs to the DomainMapping's namespace, as the controllers found."""
+    conditions = (mapping.get("status") or {}).get("conditions") or ()
+    return any(found["type"] == "DomainClaimed" and found["status"] == "True" for found in conditions)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def _with_certificate(secret: Json) -> ssl.SSLContext | None:
+    """A context with the Secret's certificate; None when it cannot be used, which is logged."""
+    context = _context()
+    try:
+        pair = b"\n".join(base64.b64decode(secret["data"][key]) for key in ("tls.key", "tls.crt"))
+        # OpenSSL reads certificates from files alone. This one is ours, and gone when it was read.
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "pair.pem"
+            file.touch(0o600)
+            file.write_bytes(pair)
+            context.load_cert_chain(file)
+    except (KeyError, TypeError, binascii.Error, ssl.SSLError) as error:
+        log.warning("certificate cannot be used", secret=secret["metadata"]["name"], error=str(error))
+        return None
+    return context
