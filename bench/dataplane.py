@@ -15,7 +15,7 @@ from bench.lib import load
 from bench.lib.load import result
 from bench.lib.quota import bounded
 from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port, wait_for_port
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from knoll.messages.scale import Endpoint
 
 GIB = 1024**3
@@ -145,7 +145,7 @@ def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
     port = free_port()
     stage.run(str(program), "serve", f"{HOST}:{port}", core=LOAD_CORE)
     wait_for_port(port)
-    stage.route("grpc.bench", (Endpoint("grpc", HOST, port),), DataPlane(h2c=True))
+    stage.route("grpc.bench", (Endpoint("grpc", HOST, port),), RequestPolicy(h2c=True))
     stage.route("last.bench", (Endpoint("last", HOST, stage.app),))
     uvloop.run(_until_served(activator.port, "last.bench", 200))
     rates, wrong = [], 0
@@ -183,7 +183,7 @@ def main() -> None:
         stage = Stage(Path(directory))
         try:
             stage.start()
-            stage.route(HOST, (Endpoint("app-1", HOST, stage.app),), DataPlane())
+            stage.route(HOST, (Endpoint("app-1", HOST, stage.app),), RequestPolicy())
             _all(stage, options.rounds, set(options.only.split(",")) - {""})
         finally:
             stage.close()

@@ -8,7 +8,7 @@ from activator.backend.breaker import QUEUE_DEPTH, Breaker
 from activator.backend.endpoint import UpstreamEndpoint
 from activator.backend.stats import Stats
 from activator.interfaces import Backend, Request
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from knoll.messages.scale import RevisionEndpoints
 
 FOREVER = float("inf")
@@ -51,7 +51,7 @@ class Revision:
 
     def __init__(self, name: str, around: RevisionHost) -> None:
         self.name = name
-        self.plane = DataPlane()
+        self.plane = RequestPolicy()
         self.stats = Stats(around.time())
         self.instances: dict[str, UpstreamEndpoint] = {}
         self.breaker: Breaker[Request, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
@@ -98,7 +98,7 @@ class Revision:
         for exchange in list(self.breaker.queue):
             exchange.forsaken(reason)
 
-    def configure(self, plane: DataPlane) -> None:
+    def configure(self, plane: RequestPolicy) -> None:
         """Take over what the routing table says."""
         if plane == self.plane:
             return

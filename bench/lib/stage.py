@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis.client import connected
 from knoll.tables.redis_tables import RedisTable
@@ -111,13 +111,13 @@ class Stage:
             process.send_signal(signal.SIGTERM)
             process.wait(40)
 
-    def route(self, host: str, endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> None:
+    def route(self, host: str, endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> None:
         """Have a host lead to these instances."""
         asyncio.run(self.put(host, endpoints, plane))
 
-    async def put(self, host: str, endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> None:
+    async def put(self, host: str, endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> None:
         name = f"default/{host.replace('.', '-')}"
-        entry = RouteEntry(hosts={host: (Share(name, 100),)}, revisions={name: plane or DataPlane()})
+        entry = RouteEntry(hosts={host: (Share(name, 100),)}, revisions={name: plane or RequestPolicy()})
         async with connected(self.redis_url) as redis:
             await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put(name, RevisionEndpoints(endpoints))
             await RedisTable(redis, ROUTING, RouteEntry).put(name, entry)

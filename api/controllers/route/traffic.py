@@ -9,7 +9,7 @@ from api.controllers.reconciler import objects
 from api.controllers.reconciler.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.route import hosts
 from api.controllers.route.hosts import Naming
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.values import labels as well_known
 from knoll.values.json import Json
 
@@ -124,7 +124,7 @@ def entry_of(
             public[hosts.public_host(route, naming, tag)] = shares
         local.update(dict.fromkeys(hosts.local_hosts(route, naming, tag), shares))
     named = {target.revision for target in targets}
-    planes = {f"{namespace}/{name}": data_plane(revisions[name]) for name in sorted(named)}
+    planes = {f"{namespace}/{name}": request_policy(revisions[name]) for name in sorted(named)}
     sticky = objects.annotations(route).get(SESSION_AFFINITY, "").lower() == "true"
     return RouteEntry(hosts=public, revisions=planes, local_hosts=local, sticky=sticky)
 
@@ -141,11 +141,11 @@ def is_servable(revision: Json) -> bool:
     return objects.is_ready(revision) and not objects.deleting(revision)
 
 
-def data_plane(revision: Json) -> DataPlane:
+def request_policy(revision: Json) -> RequestPolicy:
     """What an activator must know about a Revision."""
     spec = revision["spec"]
     ports = [port for container in spec["containers"] for port in container.get("ports") or ()]
-    return DataPlane(
+    return RequestPolicy(
         concurrency=int(spec.get("containerConcurrency") or 0),
         timeout=float(spec.get("timeoutSeconds") or 0),
         response_start_timeout=float(spec.get("responseStartTimeoutSeconds") or 0),

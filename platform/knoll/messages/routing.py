@@ -23,7 +23,7 @@ class Share(msgspec.Struct, frozen=True):
     tag: str = ""
 
 
-class DataPlane(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an activator must know about a revision to carry its requests."""
 
     concurrency: int = 0
@@ -43,7 +43,7 @@ class RouteEntry(msgspec.Struct, frozen=True):
 
     hosts: dict[str, tuple[Share, ...]]
     """Host, lower case, without port, to its shares; one for the Route itself and one for each tag."""
-    revisions: dict[str, DataPlane]
+    revisions: dict[str, RequestPolicy]
     """`namespace/name` of every revision named in `hosts`."""
     local_hosts: dict[str, tuple[Share, ...]] = {}
     """Cluster-local hosts (`name.ns.svc.cluster.local` and short forms), answered only at the internal gateway."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 from activator.backend.endpoint import PoolFactory, UpstreamEndpoint
 from activator.frontend.http1_server import Http1Connection
 from activator.routing.proxy_state import ProxyState
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import Endpoint, RevisionEndpoints
 from tests.component.activator.stage import HOST, REVISION
 
@@ -92,7 +92,7 @@ class Scene:
     def __init__(self, *, h2c: bool = False, concurrency: int = 0) -> None:
         self.gateway = ProxyState("test")
         self.gateway.make_instance = Piped
-        plane = DataPlane(concurrency=concurrency, h2c=h2c, idle_timeout=60)
+        plane = RequestPolicy(concurrency=concurrency, h2c=h2c, idle_timeout=60)
         entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane})
         self.gateway.change_route("default/app", entry)
         self.endpoints("app-1")

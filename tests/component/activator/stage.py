@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from activator.frontend.listeners import Listeners, bind
 from activator.routing.proxy_state import ProxyState
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import Endpoint, RevisionEndpoints, StartTiming
 
 HOST = "app.default.localhost"
@@ -171,10 +171,10 @@ class Stage:
         self._apps: list[App] = []
         self._connections: list[Connection] = []
 
-    def route(self, plane: DataPlane | None = None, **hosts: tuple[Share, ...]) -> None:
+    def route(self, plane: RequestPolicy | None = None, **hosts: tuple[Share, ...]) -> None:
         everything = {HOST: (Share(REVISION, 100),), **{h.replace("_", "."): s for h, s in hosts.items()}}
         names = {share.revision for shares in everything.values() for share in shares}
-        entry = RouteEntry(hosts=everything, revisions={name: plane or DataPlane() for name in names})
+        entry = RouteEntry(hosts=everything, revisions={name: plane or RequestPolicy() for name in names})
         self.gateway.change_route("default/app", entry)
 
     def endpoints(self, *endpoints: Endpoint, revision: str = REVISION) -> None:
@@ -185,7 +185,7 @@ class Stage:
         self._apps.append(app)
         return app
 
-    async def serving(self, handler: Handler | None = None, plane: DataPlane | None = None) -> App:
+    async def serving(self, handler: Handler | None = None, plane: RequestPolicy | None = None) -> App:
         """An app that the route leads to."""
         app = await self.app(handler)
         self.route(plane)

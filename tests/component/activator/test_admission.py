@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from activator.wire.websocket import GOING_AWAY
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import Endpoint, StartTiming
 from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
@@ -65,7 +65,7 @@ async def test_requests_that_wait_are_served_in_order_and_to_the_revision_drawn_
         await eventually(lambda wanted=number + 1: waiting(stage) == wanted)
     stage.route(**{HOST.replace(".", "_"): (Share("default/other", 100),)})
     app = await stage.app()
-    stage.route(DataPlane(concurrency=1))
+    stage.route(RequestPolicy(concurrency=1))
     stage.endpoints(app.endpoint())
     assert {(await client.answer()).status for client in clients} == {200}
     assert [request.line for request in app.requests] == [f"GET /{number} HTTP/1.1" for number in range(20)]
@@ -75,7 +75,7 @@ async def test_requests_that_wait_are_served_in_order_and_to_the_revision_drawn_
 async def test_no_instance_ever_holds_more_than_its_limit(stage: Stage, limit: int) -> None:
     gates = [Gate(), Gate()]
     apps = [await stage.app(gate.handler, f"app-{n}") for n, gate in enumerate(gates)]
-    stage.route(DataPlane(concurrency=limit))
+    stage.route(RequestPolicy(concurrency=limit))
     stage.endpoints(*(app.endpoint() for app in apps))
     clients = [(await stage.connect()).get() for _ in range(60)]
     await eventually(lambda: sum(gate.inside for gate in gates) == 2 * limit)
@@ -138,7 +138,7 @@ async def test_a_body_waits_unread(stage: Stage) -> None:
 
 
 async def test_waiting_ends_with_the_revisions_time_out(stage: Stage) -> None:
-    stage.route(DataPlane(timeout=0.3))
+    stage.route(RequestPolicy(timeout=0.3))
     answer = await stage.get()
     assert (answer.status, waiting(stage)) == (503, 0)
 
@@ -158,18 +158,22 @@ def answers(*parts: bytes, then_hangs: bool = True) -> Handler:
 
 @pytest.mark.parametrize(
     "plane",
-    [DataPlane(timeout=0.3), DataPlane(timeout=60, response_start_timeout=0.3), DataPlane(idle_timeout=0.3)],
+    [
+        RequestPolicy(timeout=0.3),
+        RequestPolicy(timeout=60, response_start_timeout=0.3),
+        RequestPolicy(idle_timeout=0.3),
+    ],
     ids=["whole", "start", "idle"],
 )
-async def test_a_time_out_before_the_first_byte_is_a_504(stage: Stage, plane: DataPlane) -> None:
+async def test_a_time_out_before_the_first_byte_is_a_504(stage: Stage, plane: RequestPolicy) -> None:
     app = await stage.serving(answers(), plane)
     answer = await stage.get()
     assert (answer.status, answer.text) == (504, "request timeout\n")
     await eventually(lambda: app.open == 0)
 
 
-@pytest.mark.parametrize("plane", [DataPlane(timeout=0.4), DataPlane(idle_timeout=0.3)], ids=["whole", "idle"])
-async def test_a_time_out_after_the_first_byte_ends_the_body_cleanly(stage: Stage, plane: DataPlane) -> None:
+@pytest.mark.parametrize("plane", [RequestPolicy(timeout=0.4), RequestPolicy(idle_timeout=0.3)], ids=["whole", "idle"])
+async def test_a_time_out_after_the_first_byte_ends_the_body_cleanly(stage: Stage, plane: RequestPolicy) -> None:
     app = await stage.serving(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"begun"), plane)
     answer = await stage.get()
     assert (answer.status, answer.text) == (200, "begun")
@@ -185,7 +189,7 @@ async def test_an_answer_that_has_begun_is_not_cut_by_the_start_time_out(stage: 
         await proceed.wait()
         writer.write(b" and ended")
 
-    await stage.serving(handler, DataPlane(timeout=60, response_start_timeout=0.2))
+    await stage.serving(handler, RequestPolicy(timeout=60, response_start_timeout=0.2))
     client = (await stage.connect()).get()
     await client.head()
     exchange = next(iter(stage.gateway.live))
@@ -194,8 +198,8 @@ async def test_an_answer_that_has_begun_is_not_cut_by_the_start_time_out(stage: 
     assert b" and ended" in await client.reader.readuntil(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("plane", [DataPlane(response_start_timeout=0.3), DataPlane(idle_timeout=0.3)])
-async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, plane: DataPlane) -> None:
+@pytest.mark.parametrize("plane", [RequestPolicy(response_start_timeout=0.3), RequestPolicy(idle_timeout=0.3)])
+async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, plane: RequestPolicy) -> None:
     await stage.serving(answers(SWITCHED + b"hello"), plane)
     client = (await stage.connect()).get(extra=UPGRADE)
     assert (await client.head())[0] == 101
@@ -211,7 +215,7 @@ async def test_an_instance_that_refuses_is_passed_over(stage: Stage) -> None:
 
 
 async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None:
-    stage.route(DataPlane(concurrency=1))
+    stage.route(RequestPolicy(concurrency=1))
     port = free_port()
     stage.endpoints(Endpoint("slow", "127.0.0.1", port))
     client = (await stage.connect()).get()
@@ -375,7 +379,7 @@ async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(sta
     app = await stage.app()
     shares = (Share(REVISION, 100),)
     local = {"app.default.svc.cluster.local": shares, "app.default": shares}
-    stage.gateway.change_route("default/app", RouteEntry({HOST: shares}, {REVISION: DataPlane()}, local))
+    stage.gateway.change_route("default/app", RouteEntry({HOST: shares}, {REVISION: RequestPolicy()}, local))
     stage.endpoints(app.endpoint())
     assert (await stage.get(host="app.default")).status == 404
     inside = await stage.connect(stage.local_port)
@@ -406,7 +410,7 @@ async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage:
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_after_a_while(stage: Stage, http2: bool) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n"
-    await stage.serving(answers(head, b"x" * 30_000_000), DataPlane(timeout=0.5))
+    await stage.serving(answers(head, b"x" * 30_000_000), RequestPolicy(timeout=0.5))
     client = await stage.connect()
     if http2:
         wire = Wire(client)
@@ -443,7 +447,7 @@ async def test_requests_that_wait_for_a_deleted_service_are_answered_at_once(sta
 async def test_requests_for_a_deleted_revision_are_answered_at_once(stage: Stage) -> None:
     app = await stage.app()
     shares = (Share(REVISION, 50), Share("default/other", 50))
-    planes = {REVISION: DataPlane(timeout=300), "default/other": DataPlane(timeout=300)}
+    planes = {REVISION: RequestPolicy(timeout=300), "default/other": RequestPolicy(timeout=300)}
     entry = RouteEntry({HOST: shares, "tag.localhost": (Share("default/other", 100, "tag"),)}, planes)
     stage.gateway.change_route("default/app", entry)
     stage.gateway.change_route("default/mapped", RouteEntry({"m.example.com": shares}, planes))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from activator.frontend.listeners import Listeners, bind
 from activator.sync.config_watch import ConfigWatch
 from knoll.config.request_log import FIELDS
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 from tests.component.activator.stage import HOST, App, Stage
 from tests.doubles.memory_store import MemoryStore
@@ -89,7 +89,7 @@ async def store(stage: Stage) -> AsyncIterator[MemoryStore]:
 async def test_a_mapped_domain_has_the_certificate_of_its_secret(stage: Stage, store: MemoryStore, http2: bool) -> None:
     app = await stage.serving()
     shares = (Share("default/app-00001", 100),)
-    stage.gateway.change_route("default/mapped", RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}))
+    stage.gateway.change_route("default/mapped", RouteEntry({DOMAIN: shares}, {"default/app-00001": RequestPolicy()}))
     pair = certificate(DOMAIN)
     trust = ssl.create_default_context(cadata=pair[0].decode())
     port: int = stage.tls_port  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ async def test_a_mapped_domain_has_the_certificate_of_its_secret(stage: Stage, s
 async def test_plain_http_is_sent_on_to_https(stage: Stage, port: int, target: str, location: str) -> None:
     await stage.serving()
     shares = (Share("default/app-00001", 100),)
-    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}, redirect=port)
+    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": RequestPolicy()}, redirect=port)
     stage.gateway.change_route("default/mapped", entry)
     connection = await stage.connect()
     for _ in range(2):
@@ -147,7 +147,7 @@ async def test_plain_http_is_sent_on_to_https(stage: Stage, port: int, target: s
 async def test_over_https_nobody_is_sent_on(stage: Stage, store: MemoryStore) -> None:
     await stage.serving()
     shares = (Share("default/app-00001", 100),)
-    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": DataPlane()}, redirect=443)
+    entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": RequestPolicy()}, redirect=443)
     stage.gateway.change_route("default/mapped", entry)
     pair = certificate(DOMAIN)
     trust = ssl.create_default_context(cadata=pair[0].decode())
@@ -171,7 +171,7 @@ async def test_the_tag_header_chooses_a_tag_only_with_the_feature_on(stage: Stag
     stable, canary = await stage.app(name="stable"), await stage.app(name="canary")
     entry = RouteEntry(
         {HOST: (Share("d/stable", 100),), f"canary-{HOST}": (Share("d/canary", 100, "canary"),)},
-        {"d/stable": DataPlane(), "d/canary": DataPlane()},
+        {"d/stable": RequestPolicy(), "d/canary": RequestPolicy()},
     )
     stage.gateway.change_route("default/app", entry)
     for app in (stable, canary):
@@ -195,7 +195,7 @@ async def _halves(stage: Stage, percent: int = 50) -> list[App]:
 
 def _split(stage: Stage, percent: int) -> None:
     shares = (Share("d/r0", percent), Share("d/r1", 100 - percent))
-    entry = RouteEntry({HOST: shares}, {"d/r0": DataPlane(), "d/r1": DataPlane()}, sticky=True)
+    entry = RouteEntry({HOST: shares}, {"d/r0": RequestPolicy(), "d/r1": RequestPolicy()}, sticky=True)
     stage.gateway.change_route("default/app", entry)
 
 

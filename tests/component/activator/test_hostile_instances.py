@@ -16,7 +16,7 @@ from activator.wire.http2_frames import (
     SETTINGS,
     WINDOW_UPDATE,
 )
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, frame
 from tests.component.activator.stage import Stage, read_request
 from tests.waiting import eventually
@@ -172,7 +172,7 @@ async def test_a_hostile_answer_by_http_2_is_a_fault_of_its_request_alone(stage:
                 else:
                     writer.write(bytes_)
 
-    await stage.serving(handler, DataPlane(h2c=True))
+    await stage.serving(handler, RequestPolicy(h2c=True))
     client = await stage.connect()
     client.get(method="POST", extra="Content-Length: 0\r\n")
     if before_the_head:

@@ -9,7 +9,7 @@ import pytest
 
 from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import MAX_HEAD
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually
 
@@ -413,7 +413,7 @@ async def test_a_client_that_goes_away_frees_its_slot(stage: Stage) -> None:
             return
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    app = await stage.serving(handler, DataPlane(concurrency=1))
+    app = await stage.serving(handler, RequestPolicy(concurrency=1))
     slow = (await stage.connect()).get("/slow")
     await eventually(lambda: app.open == 1)
     waiting = (await stage.connect()).get()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from activator.frontend.http2_server import Http2Connection
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
@@ -71,7 +71,7 @@ async def shouts(stage: Stage) -> AsyncIterator[Shouts]:
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    stage.route(DataPlane(h2c=True))
+    stage.route(RequestPolicy(h2c=True))
     stage.endpoints(Endpoint("grpc", "127.0.0.1", port))
     yield handler
     await server.stop(0)

@@ -7,7 +7,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from tests.component.activator.stage import HOST, Connection, Stage, read_request
 from tests.waiting import eventually
 
@@ -115,7 +115,7 @@ async def test_streams_end_before_a_drained_connection_does(
         await proceed.wait()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    await stage.serving(handler, DataPlane())
+    await stage.serving(handler, RequestPolicy())
     peer = Peer(await stage.connect())
     peer.request(GET)
     await inside.wait()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import httpx
 
-from knoll.messages.routing import DataPlane
+from knoll.messages.routing import RequestPolicy
 from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, Answer, App, Connection, Stage, read_request
 from tests.waiting import eventually
@@ -108,7 +108,7 @@ async def http2(stage: Front) -> None:
 
 
 async def test_nothing_fails_while_instances_come_drain_and_go(stage: Stage) -> None:
-    stage.route(DataPlane(concurrency=5))
+    stage.route(RequestPolicy(concurrency=5))
     loop = asyncio.get_running_loop()
     until = loop.time() + SECONDS
     done: Counter[str] = Counter()

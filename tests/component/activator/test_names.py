@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.process import dns_server
 from knoll.redis.client import connect
 from knoll.tables.redis_tables import RedisTable
@@ -108,7 +108,7 @@ async def redis(redis_url: str) -> AsyncIterator["Redis"]:
 def entry(*names: str) -> RouteEntry:
     shares = (Share("default/r", 100),)
     hosts = {host: shares for name in names for host in local_hosts(name, "default")}
-    return RouteEntry(hosts={}, revisions={"default/r": DataPlane()}, local_hosts=hosts)
+    return RouteEntry(hosts={}, revisions={"default/r": RequestPolicy()}, local_hosts=hosts)
 
 
 async def answered(port: int, name: str, kind: int = A) -> tuple[int, list[str]]:

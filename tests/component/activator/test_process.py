@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis import keys
 from knoll.redis.client import connect
@@ -100,8 +100,8 @@ def running(redis_url: str, workers: int = 1, **more: str) -> Iterator[Process]:
         process.end()
 
 
-async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], plane: DataPlane | None = None) -> int:
-    entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane or DataPlane()})
+async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> int:
+    entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane or RequestPolicy()})
     await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put(REVISION, RevisionEndpoints(endpoints))
     return await RedisTable(redis, ROUTING, RouteEntry).put("default/app", entry)
 
@@ -173,7 +173,7 @@ async def test_the_last_tables_serve_while_redis_is_away(own_redis: RedisProcess
         assert {await process.get() for _ in range(50)} == {200}
         own_redis.start()
         version = await RedisTable(client, ROUTING, RouteEntry).put(
-            "default/new", RouteEntry({"new.localhost": (Share(REVISION, 100),)}, {REVISION: DataPlane()})
+            "default/new", RouteEntry({"new.localhost": (Share(REVISION, 100),)}, {REVISION: RequestPolicy()})
         )
         await until_heard(client, ROUTING, version, 1)
         assert await process.get("new.localhost") == 200
@@ -223,7 +223,7 @@ async def test_no_instance_ever_holds_two_over_all_workers(redis: "Redis", redis
     apps = [await App(counting.handler(f"i{n}"), f"i{n}").start() for n in range(8)]  # type: ignore[arg-type]
     with running(redis_url, workers=2) as process:
         await process.ready()
-        version = await tell(redis, tuple(app.endpoint() for app in apps), DataPlane(concurrency=1))
+        version = await tell(redis, tuple(app.endpoint() for app in apps), RequestPolicy(concurrency=1))
         await until_heard(redis, ROUTING, version, 2)
         statuses = await load(process, 10_000, 100)
         assert (set(statuses), len(statuses)) == ({200}, 10_000)
@@ -247,7 +247,7 @@ async def test_a_killed_worker_gives_back_its_slots_and_is_replaced(redis: "Redi
     app = await App(handler).start()
     with running(redis_url, workers=2) as process:
         await process.ready()
-        version = await tell(redis, (app.endpoint(),), DataPlane(concurrency=1))
+        version = await tell(redis, (app.endpoint(),), RequestPolicy(concurrency=1))
         await until_heard(redis, ROUTING, version, 2)
         clients = [(await process.connect()).get(extra="Connection: close\r\n") for _ in range(40)]
         await eventually(lambda: app.open == 1)

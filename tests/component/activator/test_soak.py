@@ -21,7 +21,7 @@ import pytest
 from redis.asyncio import Redis
 
 from knoll.messages.reports import Report
-from knoll.messages.routing import ROUTING, DataPlane, RouteEntry, Share
+from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis import keys
 from knoll.tables.redis_tables import RedisTable
@@ -145,7 +145,7 @@ class Platform:
     async def route(self, first: int) -> None:
         """Give the first revision this percentage, the second the rest."""
         shares = (Share(REVISIONS[0], first), Share(REVISIONS[1], 100 - first))
-        planes = {revision: DataPlane(concurrency=5) for revision in REVISIONS}
+        planes = {revision: RequestPolicy(concurrency=5) for revision in REVISIONS}
         await self._acknowledged(
             self._routing, await self._routing.put("default/app", RouteEntry({HOST: shares}, planes))
         )
@@ -211,7 +211,7 @@ async def test_nothing_fails_while_everything_changes(redis: "Redis", redis_url:
             await platform.route(50)
             grpc_endpoint = Endpoint("grpc", "127.0.0.1", grpc_port)
             await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put("default/g", RevisionEndpoints((grpc_endpoint,)))
-            entry = RouteEntry({GRPC_HOST: (Share("default/g", 100),)}, {"default/g": DataPlane(h2c=True)})
+            entry = RouteEntry({GRPC_HOST: (Share("default/g", 100),)}, {"default/g": RequestPolicy(h2c=True)})
             await RedisTable(redis, ROUTING, RouteEntry).put("default/g", entry)
             await eventually(lambda: _routed(door), 30, "the gRPC route")
             loop = asyncio.get_running_loop()

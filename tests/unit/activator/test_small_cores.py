@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from activator.backend.stats import Stats
 from activator.request.timing import field, parts
 from activator.routing.routing_table import RoutingTable, normal
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.messages.scale import StartTiming
 
 times = st.floats(0, 1000)
@@ -66,7 +66,7 @@ def test_a_host_is_known_without_port_case_and_dot(authority: bytes, host: str) 
 
 def entry(host: str, revision: str) -> RouteEntry:
     return RouteEntry(
-        {host: (Share(revision, 100),)}, {revision: DataPlane()}, {f"local.{host}": (Share(revision, 100),)}
+        {host: (Share(revision, 100),)}, {revision: RequestPolicy()}, {f"local.{host}": (Share(revision, 100),)}
     )
 
 
@@ -113,7 +113,7 @@ def test_hosts_have_the_same_owners_whatever_came_and_went_before(
             hosts, since = wanted
             shares = (Share(f"{path[0]}/r", 100),)
             live[path] = RouteEntry(
-                dict.fromkeys(hosts, shares), {f"{path[0]}/r": DataPlane()}, mapping=":" in path,
+                dict.fromkeys(hosts, shares), {f"{path[0]}/r": RequestPolicy()}, mapping=":" in path,
                 since=dict.fromkeys(hosts, since),
             )  # fmt: skip
         changed.change(path, live.get(path))

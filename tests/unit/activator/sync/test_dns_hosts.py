@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activator.sync.dns_hosts import HostsFiles, file_of, lines_of
-from knoll.messages.routing import DataPlane, RouteEntry, Share
+from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.values.names import local_hosts
 
 GATEWAY = "10.201.0.2"
@@ -19,7 +19,7 @@ def entry(*names: str, namespace: str = "default", percent: int = 100) -> RouteE
     """A Route's: its own name and those of its tags."""
     shares = (Share("default/r", percent), *([Share("default/s", 100 - percent)] if percent < 100 else []))
     local = {host: shares for name in names for host in local_hosts(name, namespace)}
-    return RouteEntry(hosts={"r.example.com": shares}, revisions={"default/r": DataPlane()}, local_hosts=local)
+    return RouteEntry(hosts={"r.example.com": shares}, revisions={"default/r": RequestPolicy()}, local_hosts=local)
 
 
 def found(folder: Path) -> dict[str, str]:
@@ -36,7 +36,9 @@ def test_each_name_leads_to_the_gateway_in_the_forms_that_no_other_server_is_ask
 
 
 def test_public_hosts_are_not_ours_to_answer_for() -> None:
-    mapping = RouteEntry(hosts={"www.example.org": (Share("default/r", 100),)}, revisions={"default/r": DataPlane()})
+    mapping = RouteEntry(
+        hosts={"www.example.org": (Share("default/r", 100),)}, revisions={"default/r": RequestPolicy()}
+    )
     assert lines_of(mapping, GATEWAY) == ""
 
 

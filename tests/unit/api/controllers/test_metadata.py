@@ -3,7 +3,7 @@
 import pytest
 
 from api.controllers.reconciler import objects
-from api.controllers.route.traffic import data_plane
+from api.controllers.route.traffic import request_policy
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -233,7 +233,7 @@ def test_long_names_are_shortened_as_knative_does() -> None:
     ],
 )
 def test_what_an_activator_must_know_of_a_revision(spec: Json, plane: tuple[float | bool, ...]) -> None:
-    settings = data_plane({"spec": {"containers": [{"name": "c"}], **spec}})
+    settings = request_policy({"spec": {"containers": [{"name": "c"}], **spec}})
     actual = (
         settings.concurrency,
         settings.timeout,
