@@ -29,8 +29,11 @@ def objects(platform: Platform) -> Iterator[None]:
     """Takes away what a page leaves when it fails half-way."""
     yield
     for kind, name in (("ksvc", "hello"), ("ksvc", "stock-service-example"), ("build", "sample"),
-                       ("rolebinding", "ci"), ("serviceaccount", "ci")):  # fmt: skip
+                       ("rolebinding", "ci"), ("serviceaccount", "ci"), ("clusterdomainclaim", "www.example.com"),
+                       ("namespace", "shop")):  # fmt: skip
         platform.kubectl("delete", kind, name, "--ignore-not-found")
+    changed = ("-n", "knative-serving", "patch", "configmap", "config-network", "--type=merge")
+    platform.kubectl(*changed, "-p", '{"data": {"trusted-proxies": null}}')
 
 
 @pytest.mark.timeout(300)
@@ -65,7 +68,9 @@ def with_outputs(marked: list[Block], outputs: Iterator[str]) -> Iterator[tuple[
 
 
 def translated(text: str, platform: Platform) -> str:
-    """A block with the addresses of the tests' platform."""
+    """A block with the addresses and the folder of the tests' platform."""
+    for folder in ("~/.local/share/knoll", "$HOME/.local/share/knoll"):
+        text = text.replace(folder, str(platform.data))
     return text.replace(API, platform.api).replace(GATEWAY_PORT, f":{platform.gateway.rpartition(':')[2]}")
 
 
@@ -77,5 +82,5 @@ def environment(platform: Platform, folder: Path) -> dict[str, str]:
     kubeconfig.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "tests", **named}))
     return {
         **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(platform.home),
-        "KUBECONFIG": str(kubeconfig), "KNOLL_SERVER": platform.api, "COLUMNS": "120",
+        "KUBECONFIG": str(kubeconfig), "KNOLL_SERVER": platform.api, "KNOLL_DATA": str(platform.data), "COLUMNS": "120",
     }  # fmt: skip
