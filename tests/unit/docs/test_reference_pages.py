@@ -38,8 +38,8 @@ def test_each_setting_is_listed_with_its_default_and_its_meaning(variable: str) 
     _, _, default, meaning, _ = re.split(r"(?<!\\)\|", row)
     assert meaning.strip()
     value = FIELDS[variable].default
-    shown = {None: "not set", "": "empty", True: "`true`", False: "`false`"}
-    assert default.strip().startswith(shown[value] if value in shown and value != 0 and value != 1 else f"`{value}`")
+    expected = {"None": "not set", "": "empty", "True": "`true`", "False": "`false`"}.get(str(value), f"`{value}`")
+    assert default.strip().startswith(expected)
 
 
 def test_no_setting_is_listed_that_does_not_exist() -> None:
