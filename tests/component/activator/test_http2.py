@@ -78,29 +78,29 @@ async def shouts(stage: Stage) -> AsyncIterator[Shouts]:
 
 
 @pytest.fixture
-async def channel(stage: Stage) -> AsyncIterator[grpc.aio.Http2Upstream]:
+async def channel(stage: Stage) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.default_authority", HOST), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.port}", options=options) as channel:
         yield channel
 
 
-async def test_a_unary_call_passes_with_its_trailers(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_a_unary_call_passes_with_its_trailers(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     call = channel.unary_unary("/test/One")(b"hello")
     assert await call == b"HELLO"
     assert ("x-end", "done") in list(await call.trailing_metadata())
 
 
-async def test_many_calls_at_once_each_get_their_own_answer(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_many_calls_at_once_each_get_their_own_answer(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     one = channel.unary_unary("/test/One")
     words = [b"w%d" % n for n in range(500)]
     assert await asyncio.gather(*(one(word) for word in words)) == [word.upper() for word in words]
 
 
-async def test_a_server_streams(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_a_server_streams(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     assert [int(each) async for each in channel.unary_stream("/test/Down")(b"1000")] == list(range(1000))
 
 
-async def test_a_client_streams_more_than_any_window(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_a_client_streams_more_than_any_window(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     parts = [bytes([n]) * 100_000 for n in range(30)]
 
     async def requests() -> AsyncIterator[bytes]:
@@ -110,7 +110,7 @@ async def test_a_client_streams_more_than_any_window(shouts: Shouts, channel: gr
     assert await channel.stream_unary("/test/Up")(requests()) == b"".join(parts)
 
 
-async def test_both_sides_stream_in_turns(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_both_sides_stream_in_turns(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     call = channel.stream_stream("/test/Both")()
     for word in (b"one", b"two", b"three"):
         await call.write(word)
@@ -119,14 +119,14 @@ async def test_both_sides_stream_in_turns(shouts: Shouts, channel: grpc.aio.Http
     assert await call.code() == grpc.StatusCode.OK
 
 
-async def test_a_status_that_is_no_success_passes(shouts: Shouts, channel: grpc.aio.Http2Upstream) -> None:
+async def test_a_status_that_is_no_success_passes(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await channel.unary_unary("/test/Fail")(b"")
     assert (error.value.code(), error.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "not today")
 
 
 async def test_a_cancelled_call_is_cancelled_at_the_instance(
-    stage: Stage, shouts: Shouts, channel: grpc.aio.Http2Upstream
+    stage: Stage, shouts: Shouts, channel: grpc.aio.Channel
 ) -> None:
     call = channel.unary_unary("/test/Hang")(b"")
     await eventually(lambda: stage.gateway.revision(REVISION).in_flight() == 1)
@@ -136,7 +136,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_instance(
     await eventually(lambda: not stage.gateway.live)
 
 
-async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Http2Upstream, shouts: Shouts) -> None:
+async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Channel, shouts: Shouts) -> None:
     found = stage.gateway.revision(REVISION).instances["grpc"]
     stage.endpoints()
     call = channel.unary_unary("/test/One")(b"late")
