@@ -2,7 +2,7 @@
 
 from knoll.process import footprint
 
-footprint.begin()
+footprint.block_unused_imports()
 
 import argparse
 import asyncio

@@ -10,7 +10,7 @@ from typing import Protocol
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead, ResponseHead
 from activator.wire.read_scheduler import ReadScheduler
-from knoll.messages.scale import StartTiming
+from knoll.messages.endpoints import StartTiming
 
 
 class UpstreamConnection(Protocol):

@@ -2,7 +2,7 @@
 
 from knoll.process import footprint
 
-footprint.begin()
+footprint.block_unused_imports()
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ from knoll.auth import reencryption
 from knoll.process import logs
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
-from knoll.store.config_watcher import LiveConfig
+from knoll.store.config_watcher import ConfigWatcher
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import KnollError
 
@@ -38,7 +38,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve and reconcile until `stop` is set. Raises: OSError: a port is taken, or the state cannot be kept."""
     async with connected(settings.redis_url, "knoll-api") as redis:
         store = RedisStore(redis, keyring=settings.keyring)
-        live, config_maps = LiveConfig.of(store)
+        live, config_maps = ConfigWatcher.of(store)
         following = asyncio.create_task(config_maps.run())
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
@@ -137,6 +137,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    footprint.settle()
+    footprint.freeze_gc()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main()))

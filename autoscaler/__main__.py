@@ -6,7 +6,7 @@ instance network and prints this machine's address on it.
 
 from knoll.process import footprint
 
-footprint.begin()
+footprint.block_unused_imports()
 
 import asyncio
 import gc
@@ -31,13 +31,15 @@ from autoscaler.revisions.revision_scaler import Scaler
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
 from knoll.auth.token_key import shared_key
+from knoll.concurrency.backoff import Backoff
+from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
-from knoll.messages.scale import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
+from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.process import admin, logs
 from knoll.process.settings import AutoscalerSettings
-from knoll.redis.client import Backoff, connect
+from knoll.redis.client import connect
 from knoll.redis.lease import Lease
-from knoll.store.redis_store import SMALL_RING, RedisStore
+from knoll.store.redis_store import FEW_BUFFERED_EVENTS, RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values.errors import KnollError
 
@@ -70,7 +72,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "autoscaler")
     keyring = settings.keyring
-    store = RedisStore(redis, ring=SMALL_RING, keyring=keyring)
+    store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=keyring)
     async with make(settings) as runtime, Checker() as checker:
         endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         scale = RedisTable(redis, SCALE, ScaleStatus)
@@ -110,7 +112,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
             metrics.exposition(lambda: holder.scalers),
         )
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
-        footprint.settle()
+        footprint.freeze_gc()
         gc.set_threshold(10_000, 20, 100)  # seldom by itself, in the middle of a start: the loop has its own times
         await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -15,8 +15,8 @@ from bench.lib import load
 from bench.lib.load import result
 from bench.lib.quota import bounded
 from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port, wait_for_port
+from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
-from knoll.messages.scale import Endpoint
 
 GIB = 1024**3
 WORKER_PART = 0.15

@@ -20,7 +20,7 @@ from activator.wire.http2_frames import PREFACE, Frame
 from bench.lib import load
 from bench.lib.load import result
 from bench.lib.stage import HOST, Activator, Stage
-from knoll.messages.scale import Endpoint
+from knoll.messages.endpoints import Endpoint
 
 MEGABYTE = 1_000_000
 SECONDS = 2.0

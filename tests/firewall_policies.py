@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import strategies as st
 
 from knoll.config.egress import EgressRule
-from knoll.firewall.policy import NamespaceEgress, Policy
+from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
 
 HOSTS = ("db.example.com", "git.example.com", "registry")
 _NUMBERS = st.integers(0, 2**32 - 1)
@@ -32,7 +32,7 @@ def resolutions() -> st.SearchStrategy[dict[str, tuple[str, ...]]]:
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Policy:
+def policies(draw: st.DrawFn) -> FirewallPolicy:
     """Isolated ones, with up to three namespaces whose instances share no address."""
     ends = draw(st.lists(st.integers(1, 60000), max_size=8, unique=True))
     addresses = [f"10.201.{128 + end // 1000}.{end % 250 + 1}" for end in ends]
@@ -42,7 +42,7 @@ def policies(draw: st.DrawFn) -> Policy:
         taken = draw(st.integers(0, len(addresses)))
         own, addresses = addresses[:taken], addresses[taken:]
         namespaces[name] = NamespaceEgress(egress=draw(_VERDICTS), allow=draw(destinations()), addresses=tuple(own))
-    return Policy(
+    return FirewallPolicy(
         bridge="instances",
         subnets=("10.201.0.0/16",),
         egress=draw(_VERDICTS),

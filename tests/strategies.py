@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from activator.backend.http1_upstream import Http1Upstream
 from activator.interfaces import Request
-from knoll.messages.scale import StartTiming
+from knoll.messages.endpoints import StartTiming
 
 CONNECT_SECONDS = 2.0
 MAX_CONNECTING = 64

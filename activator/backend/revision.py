@@ -8,8 +8,8 @@ from activator.backend.breaker import QUEUE_DEPTH, Breaker
 from activator.backend.endpoint import UpstreamEndpoint
 from activator.backend.stats import Stats
 from activator.interfaces import Backend, Request
+from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.routing import RequestPolicy
-from knoll.messages.scale import RevisionEndpoints
 
 FOREVER = float("inf")
 

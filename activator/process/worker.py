@@ -18,8 +18,8 @@ from activator.sync import table_followers
 from activator.sync.config_watch import ConfigWatch
 from activator.sync.reporter import Reporter
 from activator.sync.request_log import RequestLog
+from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.routing import ROUTING, RouteEntry
-from knoll.messages.scale import ENDPOINTS, RevisionEndpoints
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
 from knoll.redis.client import connected

@@ -23,8 +23,8 @@ from activator.process import metrics
 from activator.process.worker import ListeningSockets
 from activator.process.worker_channel import LIMIT
 from activator.sync import table_followers
+from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.routing import ROUTING, RouteEntry
-from knoll.messages.scale import ENDPOINTS, RevisionEndpoints
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
 from knoll.process.supervise import FIRST_PAUSE, next_pause

@@ -1,6 +1,6 @@
 """The parts of a cold start, for the response's Server-Timing. Pure."""
 
-from knoll.messages.scale import StartTiming
+from knoll.messages.endpoints import StartTiming
 
 
 def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float]:

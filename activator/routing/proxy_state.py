@@ -18,9 +18,9 @@ from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import RequestHead
 from activator.wire.read_scheduler import ReadScheduler
 from knoll.config.network import Underscores
+from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.reports import Poke, Report
 from knoll.messages.routing import RouteEntry
-from knoll.messages.scale import RevisionEndpoints
 
 log = structlog.get_logger()
 

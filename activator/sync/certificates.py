@@ -8,8 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from knoll.store.informer import Informer, Notice
-from knoll.store.protocol import Json
+from knoll.store.informer import Informer, ObjectChange
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ class Certificates:
         mappings.subscribe(self._forget)
         secrets.subscribe(self._forget)
 
-    def _forget(self, _: Notice) -> None:
+    def _forget(self, _: ObjectChange) -> None:
         self._contexts.clear()
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:

@@ -10,7 +10,7 @@ from activator.sync.certificates import Certificates
 from activator.wire.connection_limit import bounded
 from activator.wire.forwarding import Proxies
 from knoll.config.platform import PlatformConfig
-from knoll.store.config_watcher import LiveConfig
+from knoll.store.config_watcher import ConfigWatcher
 from knoll.store.informer import Informer
 from knoll.store.protocol import Source
 from knoll.values.kinds import DOMAIN_MAPPING, SECRET
@@ -34,7 +34,7 @@ class ConfigWatch:
         """
         self._gateway = gateway
         self._access_log = AccessLog(gateway, keep_line)
-        live, config_maps = LiveConfig.of(store)
+        live, config_maps = ConfigWatcher.of(store)
         self._informers = [config_maps]
         live.subscribe(self._configure)
         self._configure(live.current)

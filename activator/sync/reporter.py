@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from activator.routing.proxy_state import ProxyState
 from knoll.messages.reports import Poke
 from knoll.redis import keys
-from knoll.redis.client import AWAY
+from knoll.redis.client import UNAVAILABLE_ERRORS
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Reporter:
     async def _publish(self, channel: str, message: bytes) -> None:
         try:
             await self._redis.publish(channel, message)
-        except AWAY as error:
+        except UNAVAILABLE_ERRORS as error:
             log.debug("report lost", channel=channel, error=str(error))
 
 

@@ -9,9 +9,10 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
+from knoll.concurrency.backoff import Backoff
 from knoll.messages.request_log import FOLLOW_SECONDS, Answer, LogLine, Question
 from knoll.redis import keys
-from knoll.redis.client import AWAY, Backoff
+from knoll.redis.client import UNAVAILABLE_ERRORS
 
 log = structlog.get_logger()
 
@@ -105,7 +106,7 @@ class RequestLog:
                         message = await channel.get_message(timeout=60)
                         if message is not None:
                             await self._take(message["data"])
-            except AWAY:
+            except UNAVAILABLE_ERRORS:
                 await backoff.wait()
 
     async def _take(self, data: bytes) -> None:
@@ -129,5 +130,5 @@ class RequestLog:
     async def _send(self, question: str, answer: Answer) -> None:
         try:
             await self._redis.publish(keys.request_log_answers(question), msgspec.json.encode(answer))
-        except AWAY as error:
+        except UNAVAILABLE_ERRORS as error:
             log.debug("request log not sent", error=str(error))

@@ -11,8 +11,8 @@ import structlog
 
 from activator.routing.proxy_state import ProxyState
 from activator.sync.dns_hosts import HostsFiles
+from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.routing import RouteEntry
-from knoll.messages.scale import RevisionEndpoints
 from knoll.process.settings import ActivatorSettings
 from knoll.tables.protocol import Change, Reset, Table
 from knoll.values.errors import StoreUnavailableError

@@ -19,7 +19,7 @@ from api.auth.authorization import Binding
 from api.auth.identity import User
 from api.http.protocol import CONNECTION
 from api.wire import status
-from knoll.store.informer import Informer, Notice
+from knoll.store.informer import Informer, ObjectChange
 from knoll.store.protocol import Store
 from knoll.values.errors import KnollError, StoreUnavailableError, UnauthorizedError
 from knoll.values.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING, SERVICE_ACCOUNT
@@ -73,7 +73,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def _note(self, notice: Notice) -> None:
+    def _note(self, notice: ObjectChange) -> None:
         if notice.type != "ADDED" and self._open:
             self._changed.set()
 

@@ -4,10 +4,10 @@ import asyncio
 
 import structlog
 
-from knoll.redis.client import Backoff
+from knoll.concurrency.backoff import Backoff
 from knoll.redis.encryption import Keyring
-from knoll.store.informer import Informers, Notice
-from knoll.tables.gateway_objects import KINDS, GatewayObject, field_of, holds, pack, wanted
+from knoll.store.informer import Informers, ObjectChange
+from knoll.tables.gateway_objects import KINDS, GatewayObject, field_of, is_current, pack, published_objects
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import KnollError
@@ -59,7 +59,7 @@ class GatewayPublisher:
             for end in ends:
                 end()
 
-    def _note(self, _: Notice) -> None:
+    def _note(self, _: ObjectChange) -> None:
         self._changed.set()
 
     async def _publish(self) -> None:
@@ -69,7 +69,7 @@ class GatewayPublisher:
             await self._table.remove(field)
         for place, body in chosen.items():
             entry = entries.get(field_of(*place))
-            if entry is None or not holds(*place, entry[1], body, self._keyring):
+            if entry is None or not is_current(*place, entry[1], body, self._keyring):
                 await self._table.put(field_of(*place), pack(*place, body, self._keyring))
 
     def _objects(self) -> dict[tuple[str, str], Json]:
@@ -82,4 +82,4 @@ class GatewayPublisher:
         secrets = self._informers[kinds.SECRET.id]
         bodies = {f"{namespace}/{name}": secrets.get(namespace, name) for namespace, name in named}
         config_maps = self._informers[kinds.CONFIG_MAP.id].list(SYSTEM_NAMESPACE)
-        return wanted(config_maps, mappings, {key: body for key, body in bodies.items() if body is not None})
+        return published_objects(config_maps, mappings, {key: body for key, body in bodies.items() if body is not None})

@@ -19,7 +19,7 @@ from knoll.process.settings import ApiSettings
 from knoll.redis.client import unsafe_settings
 from knoll.redis.lease import Lease
 from knoll.store.informer import Informer, Informers
-from knoll.store.owner_gc import Collector
+from knoll.store.owner_gc import OwnerGarbageCollector
 from knoll.store.protocol import Store
 from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.tables.redis_tables import RedisTable
@@ -73,7 +73,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
         gateway = ActivatorAddress(settings.gateway_address, settings.public_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
-            group.create_task(Collector(store, list(informers)).run())
+            group.create_task(OwnerGarbageCollector(store, list(informers)).run())
             group.create_task(controllers.run())
             group.create_task(GatewayPublisher(informers, published, settings.gateway_keyring).run())
             group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())

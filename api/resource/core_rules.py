@@ -15,7 +15,7 @@ from knoll.values.errors import FieldError, InvalidResourceError
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
 from knoll.values.labels import SYSTEM_NAMESPACE
-from knoll.values.names import shown
+from knoll.values.names import printable
 
 Problems = list[FieldError]
 
@@ -211,7 +211,7 @@ def _keys_and_size(body: Json, field: str, problems: Problems, size_of: Callable
     for key, value in (body.get(field) or {}).items():
         if message := _key_problem(key):
             problems.append(
-                FieldError(f'Invalid value: "{shown(key[:253])}": {message}', (f"{field}[{shown(key[:253])}]",))
+                FieldError(f'Invalid value: "{printable(key[:253])}": {message}', (f"{field}[{printable(key[:253])}]",))
             )
         try:
             size += len(key) + size_of(value)

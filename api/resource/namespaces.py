@@ -13,7 +13,7 @@ from typing import cast
 import structlog
 
 from api.resource import bootstrap
-from knoll.store.protocol import Event, Store
+from knoll.store.protocol import Store, WatchEvent
 from knoll.values.errors import ConflictError, ExpiredError, NotFoundError, StoreUnavailableError
 from knoll.values.json import Json
 from knoll.values.kinds import CONFIG_MAP, KINDS, NAMESPACE, SERVICE_ACCOUNT
@@ -59,7 +59,7 @@ class Namespaces:
         listing = await self._store.list(NAMESPACE.id)
         for body in listing.items:
             await self._look(body)
-        events = cast("AsyncGenerator[Event, None]", self._store.watch(listing.version, NAMESPACE.id))
+        events = cast("AsyncGenerator[WatchEvent, None]", self._store.watch(listing.version, NAMESPACE.id))
         async with aclosing(events):
             async for event in events:
                 if event.type != "DELETED":

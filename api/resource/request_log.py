@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from knoll.messages.request_log import FOLLOW_SECONDS, Answer, LogLine, Question
 from knoll.redis import keys
-from knoll.redis.client import AWAY
+from knoll.redis.client import UNAVAILABLE_ERRORS
 from knoll.values.log_options import LogOptions
 
 ANSWER_SECONDS = 2.0
@@ -60,7 +60,7 @@ async def _texts(
                         return
                     await _ask(redis, question)
                     asked = time.monotonic()
-    except AWAY as error:
+    except UNAVAILABLE_ERRORS as error:
         yield f"the log was interrupted: {error or type(error).__name__}\n".encode()
 
 

@@ -19,7 +19,7 @@ from api.wire import status, tables
 from api.wire.content_negotiation import Form
 from api.wire.options import WatchOptions
 from api.wire.paths import Target
-from knoll.store.protocol import Event, Store
+from knoll.store.protocol import Store, WatchEvent
 from knoll.store.rules import compact
 from knoll.values.errors import KnollError
 from knoll.values.json import Json
@@ -182,7 +182,7 @@ class Watch:
         try:
             await self._begin()
             kind = self._view.target.place.kind.id
-            events = cast("AsyncGenerator[Event, None]", self._watches.store.watch(self._version, kind))
+            events = cast("AsyncGenerator[WatchEvent, None]", self._watches.store.watch(self._version, kind))
             async with aclosing(events):
                 async for event in events:
                     line = self._line(event)
@@ -222,7 +222,7 @@ class Watch:
         if options.announce and options.bookmarks:
             await self._put(self._bookmark({_INITIAL_END: "true"}))
 
-    def _line(self, event: Event) -> bytes:
+    def _line(self, event: WatchEvent) -> bytes:
         """The event as this watch shows it; empty when it is not about what was selected."""
         body = event.body
         namespace = self._view.target.namespace

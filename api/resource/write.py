@@ -36,6 +36,7 @@ from knoll.values.errors import (
 )
 from knoll.values.json import Json
 from knoll.values.kinds import NAMESPACE
+from knoll.values.timestamps import timestamp
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -199,7 +200,7 @@ class Writes:
         intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
         server_side_apply.check_intent(intent)
         place = target.place
-        stamp = metadata.timestamp(self._now())
+        stamp = timestamp(self._now())
         for _ in range(_MAX_TRIES):
             try:
                 old = await self._store.get(place.kind.id, place.namespace, place.name)
@@ -236,7 +237,7 @@ class Writes:
         body = {**intent, "metadata": {**intent["metadata"], "name": place.name}}
         admitted = self._admission.create(body, place, user, uid=str(uuid.uuid4()), suffix="")
         await pod_tokens.check(self._store, place, admitted, None, user)
-        server_side_apply.first(admitted, intent, options.manager, place.api_version, metadata.timestamp(self._now()))
+        server_side_apply.first(admitted, intent, options.manager, place.api_version, timestamp(self._now()))
         return WriteResult(await self._insert(place, admitted, options), True, warnings)
 
     async def _change(
@@ -248,7 +249,7 @@ class Writes:
     ) -> WriteResult:
         """Read, change, write; again when somebody wrote in between and the change did not say which state it is of."""
         place = target.place
-        stamp = metadata.timestamp(self._now())
+        stamp = timestamp(self._now())
         for _ in range(_MAX_TRIES):
             old = await self._store.get(place.kind.id, place.namespace, place.name)
             changed = change(old)

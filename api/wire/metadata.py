@@ -5,12 +5,12 @@ The store owns `resourceVersion`; admission owns what the kind says. Here: ident
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from knoll.values.errors import BadRequestError, FieldError, InvalidResourceError, PreconditionError
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
+from knoll.values.timestamps import timestamp
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -206,11 +206,6 @@ def _plain(body: Json) -> Json:
         key: value for key, value in body["metadata"].items() if key not in ("resourceVersion", "managedFields")
     }
     return {**body, "metadata": metadata}
-
-
-def timestamp(now: float) -> str:
-    """RFC 3339 with seconds, as Kubernetes writes times."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def suffix_from(number: int) -> str:

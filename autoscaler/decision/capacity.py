@@ -5,16 +5,13 @@ Requests count, as on Kubernetes; what instances really use does not. An instanc
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec
 from knoll.resources import quota
+from knoll.values.json import Json
 
 EPSILON = 1e-9
 """Of cores: sums of tenths are not exact."""
-
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from autoscaler.instances.restart_backoff import Restarts, current_pause, ended
 from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, ContainerState, Runtime
 from autoscaler.runtime.termination_message import last_words
 from knoll.messages.instances import ContainerEnd, ContainerRow
-from knoll.messages.scale import Failure
+from knoll.messages.scale import StartFailure
 from knoll.values.errors import KnollError, NotFoundError
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ class Containers:
         self,
         container: str,
         death: ContainerDied | None,
-        failed: Callable[[Failure], None],
+        failed: Callable[[StartFailure], None],
         changed: Callable[[], None],
     ) -> bool:
         """Start a container again, as often as it takes, with the pauses that are its due.
@@ -157,7 +157,7 @@ class Containers:
                 self._phases.pop(container, None)
                 return True
 
-    async def _note_death(self, event: ContainerDied) -> Failure:
+    async def _note_death(self, event: ContainerDied) -> StartFailure:
         word = "OOMKilled" if event.oom_killed else "Error" if event.exit_code else "Completed"
         self._ends[event.container] = ContainerEnd(event.exit_code, word, self._clock())
         failure = failure_of_end(event, "")
@@ -169,7 +169,7 @@ class Containers:
             return await last_words(self._runtime, self._instance, container)
         return ""
 
-    def row(self, one: ContainerSpec, failure: Failure | None, *, stopped: bool, ready: bool) -> ContainerRow:
+    def row(self, one: ContainerSpec, failure: StartFailure | None, *, stopped: bool, ready: bool) -> ContainerRow:
         """What users are shown of a container.
 
         Args:
@@ -203,7 +203,7 @@ class Containers:
         )  # fmt: skip
 
 
-def _why_not_started(failure: Failure | None) -> tuple[str, str]:
+def _why_not_started(failure: StartFailure | None) -> tuple[str, str]:
     if failure is None:
         return "ContainerCreating", ""
     return failure.reason if failure.reason in BEFORE_A_CONTAINER else "RunContainerError", failure.message

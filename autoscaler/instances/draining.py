@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.reports import Report
-from knoll.messages.scale import RevisionEndpoints
 from knoll.tables.protocol import Table
 from knoll.values.errors import StoreUnavailableError
 

@@ -3,7 +3,7 @@
 from autoscaler.node.isolation import IsolationError
 from autoscaler.runtime.protocol import ContainerDied, InstanceStartError
 from autoscaler.spec.env_sources import MissingSourceError
-from knoll.messages.scale import Failure
+from knoll.messages.scale import StartFailure
 from knoll.values.errors import ImageError, KnollError
 
 UNSCHEDULABLE = "Unschedulable"
@@ -24,35 +24,35 @@ NOT_OF_A_CONTAINER = (FAILED_CREATE, UNSCHEDULABLE, PULLING, CREATING, INITIALIZ
 """Reasons for which kubelet writes no Event `Failed`."""
 
 
-def failure_of(error: KnollError, tries: int) -> Failure:
+def failure_of(error: KnollError, tries: int) -> StartFailure:
     """A failed start as a condition of its Revision.
 
     Args:
         tries: how many failed before it.
     """
     if isinstance(error, ImageError):
-        return Failure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
+        return StartFailure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
     if isinstance(error, MissingSourceError):
         # As Kubernetes: it is waited for, until the progress deadline.
-        return Failure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
+        return StartFailure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
     if isinstance(error, InstanceStartError):
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
-        return Failure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
+        return StartFailure("ContainerHealthy", code, f"{EXIT_PREFIX}{error}")
     if isinstance(error, IsolationError):
-        return Failure("ResourcesAvailable", IsolationError.reason, str(error), final=False)
-    return Failure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
+        return StartFailure("ResourcesAvailable", IsolationError.reason, str(error), final=False)
+    return StartFailure("ResourcesAvailable", "RuntimeUnavailable", str(error), final=False)
 
 
-def unhealthy(message: str) -> Failure:
+def unhealthy(message: str) -> StartFailure:
     """A container that runs and does not pass its probe, as a condition of its Revision.
 
     Args:
         message: `Readiness probe failed: …`.
     """
-    return Failure("ContainerHealthy", UNHEALTHY, message, final=False)
+    return StartFailure("ContainerHealthy", UNHEALTHY, message, final=False)
 
 
-def not_in_time(failure: Failure | None, ready: int, initial: int, seconds: float) -> Failure:
+def not_in_time(failure: StartFailure | None, ready: int, initial: int, seconds: float) -> StartFailure:
     """A progress deadline that is over, as a condition of its Revision.
 
     Args:
@@ -62,15 +62,15 @@ def not_in_time(failure: Failure | None, ready: int, initial: int, seconds: floa
         seconds: the deadline, from the start or from when an instance became ready last.
     """
     if failure and failure.reason not in (UNHEALTHY, PULLING, CREATING, INITIALIZING):
-        return Failure(failure.condition, failure.reason, failure.message, final=True)
+        return StartFailure(failure.condition, failure.reason, failure.message, final=True)
     message = f"no instance became ready within {seconds:g} s"
     if ready:
         message = f"{ready} of {initial} instances became ready within {seconds:g} s of the last progress"
     why = f": {failure.message}" if failure else ""
-    return Failure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{why}", final=True)
+    return StartFailure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{why}", final=True)
 
 
-def failure_of_end(event: ContainerDied, words: str) -> Failure:
+def failure_of_end(event: ContainerDied, words: str) -> StartFailure:
     """A container that ended by itself as a condition of its Revision.
 
     Args:
@@ -78,4 +78,4 @@ def failure_of_end(event: ContainerDied, words: str) -> Failure:
     """
     reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
     text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
-    return Failure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}")
+    return StartFailure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}")

@@ -17,9 +17,10 @@ from autoscaler.instances.start import Launch
 from autoscaler.instances.upkeep import Upkeep
 from autoscaler.probes.spec import Probes
 from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec
+from knoll.messages.endpoints import Endpoint, StartTiming
 from knoll.messages.instances import InstanceRow
 from knoll.messages.instances import Stage as ShownStage
-from knoll.messages.scale import Endpoint, Failure, StartTiming
+from knoll.messages.scale import StartFailure
 from knoll.values.errors import KnollError
 
 __all__ = ["MISSING_SOURCE", "RUNGS", "Member", "Stage", "World"]
@@ -72,7 +73,7 @@ class Member:
         self.need = need_of(spec)
         self.address = adopted.address if adopted else ""
         self.created = adopted.created if adopted else wanted
-        self.failure: Failure | None = None
+        self.failure: StartFailure | None = None
         self.instance = adopted
         self._world, self._probes, self._wanted = world, probes, wanted
         self._launch = Launch(world, spec, self.need, prepare, failed=self._not_launched, scheduled=self._is_scheduled)
@@ -374,7 +375,7 @@ class Member:
         self._served = self._worked = True
         self._set("ready")
 
-    def _steady(self, failure: Failure) -> None:
+    def _steady(self, failure: StartFailure) -> None:
         """It has served for a while: what was said of its crashes is over, unless there was another."""
         if self.failure is failure and self.stage == "ready":
             self.failed(None)
@@ -393,12 +394,12 @@ class Member:
         """Users are to be shown something else."""
         self._world.changed(self)
 
-    def _not_launched(self, failure: Failure | None) -> None:
+    def _not_launched(self, failure: StartFailure | None) -> None:
         if failure and failure.reason not in NOT_OF_A_CONTAINER:
             self._events.failed(failure.message)
         self.failed(failure)
 
-    def failed(self, failure: Failure | None) -> None:
+    def failed(self, failure: StartFailure | None) -> None:
         self.failure = failure
         self._world.changed(self)
 

@@ -11,7 +11,7 @@ from autoscaler.decision.capacity import Need
 from autoscaler.instances.deps import World
 from autoscaler.instances.failures import CREATING, FAILED_CREATE, INITIALIZING, PULLING, UNSCHEDULABLE, failure_of
 from autoscaler.runtime.protocol import Instance, InstanceSpec
-from knoll.messages.scale import Failure
+from knoll.messages.scale import StartFailure
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ class Launch:
         need: Need,
         prepare: Callable[[], Awaitable[InstanceSpec]] | None,
         *,
-        failed: Callable[[Failure | None], None],
+        failed: Callable[[StartFailure | None], None],
         scheduled: Callable[[Instance], None],
     ) -> None:
         """
@@ -83,33 +83,33 @@ class Launch:
         if told:
             self._failed(None)
 
-    def _in_the_way(self) -> Failure | None:
+    def _in_the_way(self) -> StartFailure | None:
         room = self._world.room
         if over := room.over_quota(self.spec.name, self._need):
-            return Failure("ResourcesAvailable", FAILED_CREATE, over)
+            return StartFailure("ResourcesAvailable", FAILED_CREATE, over)
         if missing := room.take(self.spec.name, self._need):
-            return Failure("ResourcesAvailable", UNSCHEDULABLE, missing)
+            return StartFailure("ResourcesAvailable", UNSCHEDULABLE, missing)
         return None
 
     async def _start(self) -> Instance:
         for container in (*self.spec.containers, *self.spec.init_containers):
-            pulling = Failure("ResourcesAvailable", PULLING, f'pulling image "{container.image}"', final=False)
+            pulling = StartFailure("ResourcesAvailable", PULLING, f'pulling image "{container.image}"', final=False)
             await self._reported(pulling, self._world.pull(self.spec.revision, container.image))
         if self._prepare:
-            creating = Failure("ResourcesAvailable", CREATING, "its volumes are being made", final=False)
+            creating = StartFailure("ResourcesAvailable", CREATING, "its volumes are being made", final=False)
             self.spec = await self._reported(creating, self._prepare())
-        starting = Failure("ResourcesAvailable", CREATING, "the engine is starting its containers", final=False)
+        starting = StartFailure("ResourcesAvailable", CREATING, "the engine is starting its containers", final=False)
         if self.spec.init_containers:
             names = " ".join(one.name for one in self.spec.init_containers)
             message = f"containers with incomplete status: [{names}]: init containers have to end with exit code 0"
-            starting = Failure("ResourcesAvailable", INITIALIZING, message, final=False)
+            starting = StartFailure("ResourcesAvailable", INITIALIZING, message, final=False)
         start = self._world.runtime.start(self.spec, scheduled=self._scheduled, admit=self._admit)
         return await self._reported(starting, start)
 
     async def _admit(self, address: str) -> None:
         await self._world.admit(self.spec.name, self.spec.revision.partition("/")[0], address)
 
-    async def _reported(self, step: Failure, work: Awaitable[T]) -> T:
+    async def _reported(self, step: StartFailure, work: Awaitable[T]) -> T:
         """Wait for a step of the start, and say what is waited for when that takes long."""
         timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._failed, step)
         try:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from autoscaler.node.retry import patiently
 from autoscaler.revisions.revision_scaler import Scaler
-from knoll.messages.scale import RevisionEndpoints, ScaleStatus
+from knoll.messages.endpoints import RevisionEndpoints
+from knoll.messages.scale import ScaleStatus
 from knoll.tables.protocol import Table
 
 

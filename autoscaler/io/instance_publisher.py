@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from autoscaler.revisions.revision_scaler import Scaler
+from knoll.concurrency.backoff import Backoff
 from knoll.messages.instances import RevisionInstances
-from knoll.redis.client import Backoff
 from knoll.tables.protocol import Table
 from knoll.values.errors import StoreUnavailableError
 

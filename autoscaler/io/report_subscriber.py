@@ -6,9 +6,10 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
+from knoll.concurrency.backoff import Backoff
 from knoll.messages.reports import Poke, Report
 from knoll.redis import keys
-from knoll.redis.client import AWAY, Backoff
+from knoll.redis.client import UNAVAILABLE_ERRORS
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class Listening:
                         message = await channel.get_message(timeout=60)
                         if message is not None:
                             self._take(message["channel"].decode(), message["data"])
-            except AWAY:
+            except UNAVAILABLE_ERRORS:
                 self._heard(False)
                 await backoff.wait()
 

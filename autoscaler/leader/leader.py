@@ -29,19 +29,21 @@ from autoscaler.revisions.usage import SYNC_SECONDS, Measuring
 from autoscaler.runtime.protocol import Instance, Runtime, Volume
 from autoscaler.spec.volume_sync import Delivery
 from knoll.auth.token_key import shared_key
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.instances import InstanceRow, RevisionInstances
 from knoll.messages.reports import Poke, Report
-from knoll.messages.scale import Endpoint, RevisionEndpoints, ScaleStatus
+from knoll.messages.scale import ScaleStatus
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import scaling_spec
-from knoll.store.config_watcher import LiveConfig
-from knoll.store.informer import Informer, Informers, Notice
-from knoll.store.protocol import Json, Store
+from knoll.store.config_watcher import ConfigWatcher
+from knoll.store.informer import Informer, Informers, ObjectChange
+from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import InvalidResourceError, NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
@@ -108,7 +110,7 @@ class Autoscaler:
             longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=clock,
         )
-        self._config = LiveConfig(self._maps)
+        self._config = ConfigWatcher(self._maps)
         self._namespaces = Informer(store, kinds.NAMESPACE.id)
         self.isolation = Isolation(
             firewall, self._namespaces, lambda: self._config.current.security, self._runtime.network
@@ -224,7 +226,7 @@ class Autoscaler:
 
     # Revisions
 
-    def _note(self, notice: Notice) -> None:
+    def _note(self, notice: ObjectChange) -> None:
         if notice.new is None or "deletionTimestamp" in notice.new["metadata"]:
             body = notice.new or notice.old
             assert body is not None
@@ -295,7 +297,7 @@ class Autoscaler:
             return True
         return False
 
-    def _pod_changed(self, notice: Notice) -> None:
+    def _pod_changed(self, notice: ObjectChange) -> None:
         """A Pod that is deleted takes its instance with it; the Revision gets another if it needs one."""
         if notice.new is None or "deletionTimestamp" not in notice.new["metadata"]:
             return

@@ -6,7 +6,7 @@ from typing import Literal, cast
 from autoscaler.runtime.protocol import Network
 from knoll.config.egress import EgressRule, parse_egress
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, VERDICTS, SecurityConfig
-from knoll.firewall.policy import NamespaceEgress, Policy, Verdict
+from knoll.firewall.policy import FirewallPolicy, NamespaceEgress, Verdict
 from knoll.values.destinations import Destinations
 
 Annotations = Mapping[str, str]
@@ -37,7 +37,7 @@ def policy_of(
     namespaces: Mapping[str, NamespaceEgress],
     instances: Mapping[str, tuple[str, str]],
     network: Network,
-) -> Policy:
+) -> FirewallPolicy:
     """The whole policy.
 
     Args:
@@ -46,12 +46,12 @@ def policy_of(
         network: of all of them.
     """
     if config.network_isolation == "disabled":
-        return Policy(isolated=False)
+        return FirewallPolicy(isolated=False)
     owners = {address: namespace for namespace, address in instances.values()}
     addresses: dict[str, list[str]] = {}
     for address, namespace in sorted(owners.items()):
         addresses.setdefault(namespace, []).append(address)
-    return Policy(
+    return FirewallPolicy(
         bridge=network.bridge,
         subnets=network.subnets,
         egress=cast("Literal['allow', 'deny']", config.egress),

@@ -6,9 +6,9 @@ from redis.asyncio import Redis
 
 from autoscaler.runtime.protocol import Runtime
 from knoll.auth import registry_secrets
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.redis import keys
-from knoll.redis.client import answering
+from knoll.redis.client import translate_errors
 from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError
@@ -24,14 +24,14 @@ class Pulling:
         """Have an image of a Revision, `namespace/name`, on the engine. Raises: ImageError, StoreUnavailableError."""
         await self._runtime.ensure_image(image, credentials=partial(self._before_pull, revision, image))
 
-    async def _before_pull(self, revision: str, image: str) -> Known:
+    async def _before_pull(self, revision: str, image: str) -> RegistryCredentials:
         """Asked only for images that are not here, which are the few that cost a cold start more than this."""
         namespace, _, name = revision.partition("/")
-        with answering():
+        with translate_errors():
             # Before the pull: what was pulled and is not written down would never be taken away.
             await self._redis.sadd(keys.PULLED_IMAGES, image)
         try:
             found = await self._store.get(kinds.REVISION.id, namespace, name)
         except NotFoundError:
-            return Known()
+            return RegistryCredentials()
         return await registry_secrets.read(self._store, namespace, found["spec"])

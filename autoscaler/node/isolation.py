@@ -17,8 +17,8 @@ import structlog
 from autoscaler.node.egress import egress_of, policy_of, restricts
 from autoscaler.runtime.protocol import Network
 from knoll.config.security import SecurityConfig
-from knoll.firewall.policy import PATH, Applied, NamespaceEgress, Policy
-from knoll.store.informer import Informer, Notice
+from knoll.firewall.policy import PATH, AppliedPolicy, FirewallPolicy, NamespaceEgress
+from knoll.store.informer import Informer, ObjectChange
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ class IsolationError(KnollError):
 class Firewall(Protocol):
     """What puts a policy into force."""
 
-    async def put(self, policy: Policy) -> Applied:
+    async def put(self, policy: FirewallPolicy) -> AppliedPolicy:
         """Returns once the kernel has it. Raises: IsolationError."""
         ...
 
@@ -49,7 +49,7 @@ class FirewallSocket:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def put(self, policy: Policy) -> Applied:
+    async def put(self, policy: FirewallPolicy) -> AppliedPolicy:
         timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
         try:
             async with (
@@ -63,7 +63,7 @@ class FirewallSocket:
             ) from error
         if answer.status != 200:
             raise IsolationError(f"the firewall cannot isolate instances: {body.decode(errors='replace')[:1000]}")
-        return msgspec.json.decode(body, type=Applied)
+        return msgspec.json.decode(body, type=AppliedPolicy)
 
 
 class Isolation:
@@ -89,7 +89,7 @@ class Isolation:
         """Of namespaces that have some of ours."""
         self._instances: dict[str, tuple[str, str]] = {}
         """Name to namespace and address."""
-        self._applied: Policy | None = None
+        self._applied: FirewallPolicy | None = None
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
         self._asked = self._answered = 0
         self.problem = "" if firewall is None else "the firewall has not received its policy yet"
@@ -176,7 +176,7 @@ class Isolation:
             if applied.unresolved:
                 log.warning("hosts of an egress list cannot be looked up", hosts=applied.unresolved)
 
-    def _policy(self) -> Policy:
+    def _policy(self) -> FirewallPolicy:
         policy = policy_of(self._config(), self._special, self._instances, self._network())
         if policy.isolated and not (policy.bridge and policy.subnets):
             raise IsolationError(
@@ -185,7 +185,7 @@ class Isolation:
             )
         return policy
 
-    def _namespace_changed(self, notice: Notice) -> None:
+    def _namespace_changed(self, notice: ObjectChange) -> None:
         name = notice.key.rpartition("/")[2]
         annotations = (notice.new or {}).get("metadata", {}).get("annotations") or {}
         before = self._special.get(name)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import structlog
 
-from knoll.redis.client import Backoff
+from knoll.concurrency.backoff import Backoff
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()

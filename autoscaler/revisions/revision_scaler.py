@@ -19,9 +19,10 @@ from autoscaler.revisions.usage import ResourceScale, cpu_request
 from autoscaler.runtime.protocol import Instance, Usage
 from autoscaler.spec.compressed_revision import Packed
 from autoscaler.spec.instance_spec import instance_name, instance_spec, needs_delivery, probes
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.instances import InstanceRow
 from knoll.messages.reports import RevisionReport
-from knoll.messages.scale import Change, Endpoint, Failure, RevisionEndpoints, ScaleStatus, UsageStatus
+from knoll.messages.scale import ScaleChange, ScaleStatus, StartFailure, UsageStatus
 from knoll.resources.annotations.warm_schedule import FAR, Warmth, warmth
 from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import ScalingSpec
@@ -54,7 +55,7 @@ class Scaler:
         self.deleted = False
         self.initial_reached = bool(before and before.initial_reached)
         self.gave_up = bool(before and before.active_reason == TIMED_OUT)
-        self.changes: tuple[Change, ...] = before.changes if before else ()
+        self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
         """Of the number that is wanted, the last ones."""
         self.decision: Decision | None = None
         """The newest."""
@@ -319,7 +320,7 @@ class Scaler:
             self._note(now, decision.want, explain(decision))
 
     def _note(self, now: float, want: int, words: str) -> None:
-        self.changes = (*self.changes[-HISTORY + 1 :], Change(now, want, words))
+        self.changes = (*self.changes[-HISTORY + 1 :], ScaleChange(now, want, words))
         log.info("revision scaled", revision=self.key, want=want, why=words)
 
     def _start(self, now: float) -> None:
@@ -424,7 +425,7 @@ class Scaler:
         """Whether an instance serves of which nothing bad is known."""
         return any(one.stage == "ready" and one.failure is None for one in self.members.values())
 
-    def _first_failure(self) -> Failure | None:
+    def _first_failure(self) -> StartFailure | None:
         return next((member.failure for member in self._alive() if member.failure), None)
 
     def is_settled(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import KnollError
 
 ADDRESS = "\0address\0"
@@ -486,7 +486,7 @@ class Runtime(Protocol):
         self,
         reference: str,
         progress: Callable[[PullProgress], None] | None = None,
-        credentials: Callable[[], Awaitable[Known]] | None = None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None = None,
     ) -> str:
         """Have an image on the engine, pulling it when it is missing; several calls for one image share a pull.
 

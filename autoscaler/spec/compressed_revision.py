@@ -4,7 +4,7 @@ import orjson
 
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models.revision import Revision
-from knoll.store.compression import expanded, squeezed
+from knoll.store.compression import compress, decompress
 
 _KIND = "Revision, parsed"
 
@@ -15,8 +15,8 @@ class Packed:
     __slots__ = ("_data",)
 
     def __init__(self, revision: Revision) -> None:
-        self._data = squeezed(_KIND, orjson.dumps(revision.to_json()))
+        self._data = compress(_KIND, orjson.dumps(revision.to_json()))
 
     def unpacked(self) -> Revision:
-        revision, _ = parse(Revision, orjson.loads(expanded(_KIND, self._data)))
+        revision, _ = parse(Revision, orjson.loads(decompress(_KIND, self._data)))
         return revision

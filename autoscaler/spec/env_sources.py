@@ -14,9 +14,9 @@ from fractions import Fraction
 from autoscaler.runtime.protocol import ADDRESS
 from autoscaler.spec.expansion import expand
 from knoll.resources.models import pod
-from knoll.store.protocol import Json
 from knoll.values import kinds
 from knoll.values.errors import KnollError
+from knoll.values.json import Json
 from knoll.values.names import VARIABLE
 from knoll.values.quantity import parse_quantity
 

@@ -23,7 +23,7 @@ from knoll.auth import tokens
 from knoll.auth.tokens import SigningKey
 from knoll.resources.models import pod
 from knoll.resources.models.revision import Revision
-from knoll.store.informer import Informer, Notice
+from knoll.store.informer import Informer, ObjectChange
 from knoll.values import kinds
 from knoll.values.errors import KnollError
 
@@ -123,7 +123,7 @@ class Delivery:
                 await self._runtime.ensure_volume(volume, folders(revision.spec, key))
         return spec
 
-    def noticed(self, notice: Notice) -> None:
+    def noticed(self, notice: ObjectChange) -> None:
         """An object changed: whoever waits for it tries again, whoever shows it shows the new."""
         namespace, _, name = notice.key.rpartition("/")
         for uid in self._waiting.get((namespace, (notice.resource, name)), ()):

@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis.client import connected
 from knoll.tables.redis_tables import RedisTable
 

@@ -19,8 +19,8 @@ from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
 from builder.images.images import engine_at
+from knoll.concurrency.backoff import Backoff
 from knoll.process.settings import BuilderSettings
-from knoll.redis.client import Backoff
 from knoll.values.errors import BuildKitUnavailableError, RuntimeUnavailableError
 
 log = structlog.get_logger()

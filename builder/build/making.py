@@ -17,9 +17,10 @@ from builder.images.images import ARCHIVE_SECONDS, Images, LocalImage, engine_at
 from builder.images.layers import Layers
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
-from knoll.redis.client import answering
-from knoll.store.protocol import Json, Store
+from knoll.redis.client import translate_errors
+from knoll.store.protocol import Store
 from knoll.values.errors import ImageError
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Maker:
         """Pull an image to the engine, from where it is removed again; returns what failed."""
         await asyncio.to_thread(self.access.check_registry, name)
         platform = ["--platform", self.spec["platform"]] if self.spec.get("platform") else []
-        with answering():
+        with translate_errors():
             await self.redis.sadd(keys.PULLED_IMAGES, name)
         return await self.docker("pull", *platform, name)
 

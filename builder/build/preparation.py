@@ -11,10 +11,11 @@ from pathlib import Path
 from builder.build import buildx, dockerfile, secret_dirs, source
 from builder.images.access import Access, refusal
 from knoll.process.settings import BuilderSettings
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError, SourceError
 from knoll.values.git_url import parse_git_url
+from knoll.values.json import Json
 
 Docker = Callable[..., Awaitable[str]]
 """Runs `docker` with arguments, `archive` on its standard input; returns why it failed, empty when it did not."""

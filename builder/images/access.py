@@ -14,11 +14,12 @@ from knoll.auth.tenancy import has_tenants
 from knoll.config import deployment, security
 from knoll.config.deployment import DeploymentConfig
 from knoll.config.security import SecurityConfig
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.destinations import INTERNAL_ADDRESS, Address, Destinations, host_problem, literal
 from knoll.values.errors import ImageError, InvalidConfigError, NotFoundError
 from knoll.values.image_reference import parse_image
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from knoll.redis import keys
-from knoll.redis.client import answering
+from knoll.redis.client import translate_errors
 from knoll.resources.validation.reserved_images import BUILT_PREFIX
 from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
 
@@ -65,7 +65,7 @@ class BuiltImages:
 
     async def record(self, namespace: str, image: BuiltImage) -> None:
         """Add an image that the engine has under `engine_name`."""
-        with answering():
+        with translate_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.sadd(keys.NAMESPACES_WITH_IMAGES, namespace)
                 pipe.hset(keys.built_images(namespace), _field(image), msgspec.json.encode(image))
@@ -75,7 +75,7 @@ class BuiltImages:
         """Remove entries; the engine has the images no more, or is to keep them for others."""
         fields = [_field(image) for image in images]
         if fields:
-            with answering():
+            with translate_errors():
                 await self._redis.hdel(keys.built_images(namespace), *fields)
 
     async def of(self, namespace: str) -> Built:
@@ -88,7 +88,7 @@ class BuiltImages:
 
     async def all(self) -> Mapping[str, tuple[BuiltImage, ...]]:
         """Every image by namespace."""
-        with answering():
+        with translate_errors():
             members: Any = await self._redis.smembers(keys.NAMESPACES_WITH_IMAGES)
             names = sorted(name.decode() for name in members)
             async with self._redis.pipeline(transaction=False) as pipe:

@@ -19,12 +19,12 @@ import docker
 from docker.errors import APIError, ImageNotFound
 
 from knoll.values.errors import ImageError
+from knoll.values.json import Json
 
 KEEP_SECONDS = 24 * 3600
 """Since a blob was used last."""
 _CHUNK = 1024 * 1024
 _PART = ".part"
-Json = dict[str, Any]
 
 
 class Layers:

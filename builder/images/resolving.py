@@ -15,14 +15,15 @@ from builder.images.built import BuiltImages
 from builder.images.images import Images, engine_at
 from knoll.auth import registry_secrets
 from knoll.auth.registry_auth import Credential
+from knoll.concurrency.backoff import Backoff
 from knoll.messages import builds
 from knoll.process.settings import BuilderSettings
-from knoll.redis.client import Backoff
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.tables.protocol import Reset, Table
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from knoll.values.errors import ImageError, NotFoundError, RuntimeUnavailableError, StoreUnavailableError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 

@@ -19,11 +19,12 @@ from builder.images.layers import Layers
 from knoll.messages import builds as jobs
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
-from knoll.redis.client import answering
-from knoll.store.protocol import Json, Store
+from knoll.redis.client import translate_errors
+from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
@@ -113,12 +114,12 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
     for namespace, image in gone:
         await record.forget(namespace, [image])
     if unpulled:
-        with answering():
+        with translate_errors():
             await redis.srem(keys.PULLED_IMAGES, *unpulled)
 
 
 async def _members(redis: "Redis", key: str) -> Any:
-    with answering():
+    with translate_errors():
         return await redis.smembers(key)
 
 

@@ -28,13 +28,14 @@ from knoll.messages import builds
 from knoll.process.settings import BuilderSettings
 from knoll.process.supervise import end_with_parent
 from knoll.redis import keys
-from knoll.redis.client import answering, connect
-from knoll.store.protocol import Json, Store
+from knoll.redis.client import connect, translate_errors
+from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Table
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from knoll.values.errors import BuildKitUnavailableError, ImageError, KnollError, NotFoundError, SourceError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
@@ -100,7 +101,7 @@ async def _build(namespace: str, name: str) -> None:
             await progress.put(field, _over(running, shop, "Failed", "BuilderDied", died))
             return
         await progress.put(field, running)
-        with answering():
+        with translate_errors():
             await shop.redis.hset(keys.BUILD_TURNS, namespace, running.started)
         result = await _carry_out(shop, wanted, running)
         if result is None:
@@ -153,7 +154,7 @@ async def _carry_out(shop: Workshop, wanted: Json, running: builds.BuildProgress
 
 
 async def _make(
-    shop: Workshop, namespace: str, spec: Json, known: registry_secrets.Known, output: Output
+    shop: Workshop, namespace: str, spec: Json, known: registry_secrets.RegistryCredentials, output: Output
 ) -> Made | Failure:
     """The image, for its namespace, and in its registry if the Build says so."""
     settings = shop.settings

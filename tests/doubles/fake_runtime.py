@@ -36,7 +36,7 @@ from autoscaler.runtime.protocol import (
     Volume,
 )
 from autoscaler.runtime.termination_message import LINES, tail_of
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import AlreadyExistsError, ImageError, KnollError, NotFoundError, RuntimeUnavailableError
 from tests.doubles.fake_server import Answer, FakeAnswer, FakeRequest, FakeServer
 
@@ -508,7 +508,7 @@ class FakeRuntime:
         self,
         reference: str,
         progress: Callable[[PullProgress], None] | None = None,
-        credentials: Callable[[], Awaitable[Known]] | None = None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None = None,
     ) -> str:
         self.engine.check("ensure_image")
         images = self.engine.images

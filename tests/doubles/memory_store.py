@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 from knoll.store import rules
-from knoll.store.event_buffer import Ring
-from knoll.store.protocol import Event, Json, Listing, Packed, PackedListing
+from knoll.store.event_buffer import EventBuffer
+from knoll.store.protocol import Listing, PackedListing, PackedObject, WatchEvent
 from knoll.store.rules import Record, Write, describe, key_of
 from knoll.values.errors import AlreadyExistsError, ExpiredError, NotFoundError
+from knoll.values.json import Json
 
 
 class MemoryStore:
@@ -24,7 +25,7 @@ class MemoryStore:
         self._owned: dict[str, set[tuple[str, str]]] = {}
         self._clock = clock
         # Versions begin high, as on Redis, so that nobody comes to rely on small ones.
-        self._ring = Ring(history, limit=history)
+        self._ring = EventBuffer(history, limit=history)
         self._ring.start(int(time.time() * 1000))
 
     async def close(self) -> None:
@@ -46,7 +47,9 @@ class MemoryStore:
 
     async def list_packed(self, resource: str) -> PackedListing:
         found = self._objects.get(resource, {})
-        return PackedListing([Packed(key, version, data) for key, (version, data) in found.items()], self._ring.tip)
+        return PackedListing(
+            [PackedObject(key, version, data) for key, (version, data) in found.items()], self._ring.tip
+        )
 
     async def create(self, resource: str, body: Json) -> Json:
         write = rules.plan_create(resource, body)
@@ -72,7 +75,7 @@ class MemoryStore:
             found.append((resource, namespace, name))
         return found
 
-    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
         ring, position = self._ring, since
         if since > ring.tip:
@@ -82,7 +85,7 @@ class MemoryStore:
             if records is None:
                 raise ExpiredError(f"too old resource version: {position} (the history no longer reaches back to it)")
             if not records:
-                await ring.news()
+                await ring.wait_for_change()
             for record in records:
                 position = record.version
                 if resource is None or record.resource == resource:

@@ -8,10 +8,10 @@ from api.controllers.reconciler.actions import Action, Delete, Emit, Enqueue, Fo
 from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll.messages import builds as jobs
 from knoll.messages.builds import BuildProgress
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values.image_reference import parse_image
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 SUCCEEDED = "Succeeded"
 

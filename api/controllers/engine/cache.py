@@ -12,7 +12,7 @@ from typing import TypeVar
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Key
 from api.controllers.reconciler.conditions import INGRESS_READY, REFUSED
-from knoll.store.compression import expanded, squeezed
+from knoll.store.compression import compress, decompress
 from knoll.store.protocol import PackedListing
 from knoll.store.rules import decode, encode
 from knoll.values import kinds
@@ -61,7 +61,7 @@ class Cache:
         kept = self._kept[resource].get((namespace, name))
         if kept is None:
             return None
-        unpacked = decode(expanded(key[0], kept[1]), kept[0])
+        unpacked = decode(decompress(key[0], kept[1]), kept[0])
         self._remember(key, unpacked)
         return unpacked
 
@@ -123,7 +123,7 @@ class Cache:
         before = self.get(*key)
         if before is not None:
             self._unindex(key, before)
-        data = packed if packed is not None else squeezed(resource, encode(body))
+        data = packed if packed is not None else compress(resource, encode(body))
         self._kept[resource][key[1:]] = (version, data)
         self._remember(key, body)
         self._index(key, body)
@@ -160,7 +160,7 @@ class Cache:
         for item in listing.items:
             kept = self._kept[resource].get(_name_of(item.key))
             if kept is None or kept[0] != item.version:
-                seen = self.put(resource, decode(item.data, item.version), packed=squeezed(resource, item.data))
+                seen = self.put(resource, decode(item.data, item.version), packed=compress(resource, item.data))
                 if seen is not None:
                     yield seen
 

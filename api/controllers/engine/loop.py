@@ -28,7 +28,7 @@ from knoll.messages import builds as jobs
 from knoll.messages.builds import BuildProgress, Resolution, Unresolved
 from knoll.messages.routing import RouteEntry
 from knoll.messages.scale import ScaleStatus
-from knoll.store.protocol import Event, PackedListing, Store
+from knoll.store.protocol import PackedListing, Store, WatchEvent
 from knoll.tables.protocol import Reset, Table
 from knoll.values import kinds
 from knoll.values.errors import (
@@ -179,7 +179,7 @@ class Controllers:
                 log.warning("the store cannot be watched", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: WatchEvent) -> None:
         if event.resource not in self._floors or event.version <= self._floors[event.resource]:
             return
         _, namespace, name = objects.key_of(event.resource, event.body)

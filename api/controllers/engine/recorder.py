@@ -9,11 +9,11 @@ import structlog
 
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Emit
-from knoll.resources.admission.admit import timestamp
 from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import AlreadyExistsError, KnollError, NotFoundError
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 log = structlog.get_logger()
 

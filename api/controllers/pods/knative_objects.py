@@ -13,12 +13,12 @@ from api.controllers.pods import pods
 from api.controllers.reconciler import objects
 from knoll.messages.instances import InstanceRow
 from knoll.messages.scale import ScaleStatus, UsageStatus
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
 from knoll.values.names import child_name
+from knoll.values.timestamps import timestamp
 
 SERVICE_NAME = "kubernetes.io/service-name"
 KINDS = (

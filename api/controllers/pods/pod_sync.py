@@ -18,10 +18,10 @@ from api.controllers.pods.pod_events import PodEvents
 from api.controllers.pods.scale_events import ScaleEvents
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Emit
+from knoll.concurrency.backoff import Backoff
 from knoll.messages.instances import FINALIZER, InstanceRow, RevisionInstances
 from knoll.messages.scale import ScaleStatus
-from knoll.redis.client import Backoff
-from knoll.store.informer import Informers, Notice
+from knoll.store.informer import Informers, ObjectChange
 from knoll.store.protocol import Store
 from knoll.tables.protocol import Reset, Table
 from knoll.values import kinds
@@ -91,7 +91,7 @@ class PodSync:
         self._due[key] = None
         self._wake.set()
 
-    def _pod_changed(self, notice: Notice) -> None:
+    def _pod_changed(self, notice: ObjectChange) -> None:
         body = notice.new or notice.old
         assert body is not None
         revision = objects.labels(body).get(well_known.REVISION)
@@ -107,7 +107,7 @@ class PodSync:
         if notice.new is None or notice.old is None or objects.deleting(notice.new):
             self._mark(key)
 
-    def _backing_changed(self, notice: Notice) -> None:
+    def _backing_changed(self, notice: ObjectChange) -> None:
         """What goes away while its Revision stays is made again."""
         owner = objects.controller_of(notice.old) if notice.new is None and notice.old else None
         if notice.old and owner and owner["kind"] == kinds.REVISION.kind:

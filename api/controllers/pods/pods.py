@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from api.controllers.reconciler import objects
 from knoll.messages.instances import FINALIZER, ContainerRow, InstanceRow
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
 from knoll.values.names import QUEUE_PROXY
 from knoll.values.node import NODE
+from knoll.values.timestamps import timestamp
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 UNSCHEDULABLE = "Unschedulable"

@@ -8,7 +8,7 @@ import structlog
 
 from api.controllers.pods.pods import RESTING
 from knoll.resources import quota
-from knoll.store.informer import Informers, Notice
+from knoll.store.informer import Informers, ObjectChange
 from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import ConflictError, NotFoundError
@@ -59,7 +59,7 @@ class QuotaUse:
             for namespace in due:
                 await self._count(namespace)
 
-    def _changed(self, notice: Notice) -> None:
+    def _changed(self, notice: ObjectChange) -> None:
         namespace = notice.key.partition("/")[0]
         if self._informers[kinds.RESOURCE_QUOTA.id].keys(namespace):
             self._due.add(namespace)

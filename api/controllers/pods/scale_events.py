@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from knoll.messages.scale import Change, ScaleStatus
+from knoll.messages.scale import ScaleChange, ScaleStatus
 
 BURST = 5
 """Events of one Revision that may follow each other at once."""
@@ -13,7 +13,7 @@ REFILL_SECONDS = 60.0
 @dataclass(slots=True)
 class _Reported:
     uid: str
-    last: Change | None
+    last: ScaleChange | None
     tokens: float
     at: float
     silent: int = 0
@@ -66,5 +66,5 @@ class ScaleEvents:
         return f"From {before.want} to {newest.want} instances: {newest.why}{more}"
 
 
-def _last(status: ScaleStatus) -> Change | None:
+def _last(status: ScaleStatus) -> ScaleChange | None:
     return status.changes[-1] if status.changes else None

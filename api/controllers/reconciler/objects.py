@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from api.controllers.reconciler.actions import Action, Key, Update, UpdateStatus
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 
 def epoch(stamp: str) -> float:

@@ -108,7 +108,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def _redirected(mapping: Json, naming: Naming) -> bool:
-    _, own = well_known.find(objects.annotations(mapping), well_known.HTTP_PROTOCOL)
+    _, own = well_known.find_annotation(objects.annotations(mapping), well_known.HTTP_PROTOCOL)
     return naming.network.http_redirected if own is None else own.lower() == "redirected"
 
 

@@ -60,7 +60,7 @@ class Progress:
 
 def duration_of(route: Json, default: float) -> float:
     """Seconds over which a Route's rollouts go; 0 is at once."""
-    _, text = well_known.find(objects.annotations(route), well_known.ROLLOUT_DURATION)
+    _, text = well_known.find_annotation(objects.annotations(route), well_known.ROLLOUT_DURATION)
     if text is None:
         return default
     try:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from api.controllers.reconciler import objects
 from api.controllers.route import rollback, rollout
-from knoll.resources.admission.admit import timestamp
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 
 def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | None, now: float) -> Json:

@@ -8,11 +8,11 @@ from api.controllers.reconciler.actions import Action, Create, Delete, Emit, Rec
 from api.controllers.reconciler.conditions import FALSE, UNKNOWN, YES, Verdict
 from api.controllers.revision import revision_gc
 from knoll.config.gc import GCConfig
-from knoll.resources.admission.admit import timestamp
 from knoll.resources.conditions import NEW_GENERATION
 from knoll.values import kinds, names
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 
 @dataclass(frozen=True, slots=True)

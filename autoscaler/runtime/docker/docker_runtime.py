@@ -38,7 +38,7 @@ from autoscaler.runtime.protocol import (
     Usage,
     Volume,
 )
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.process import disk
 from knoll.values.errors import AlreadyExistsError, KnollError, NotFoundError, RuntimeUnavailableError
 
@@ -315,7 +315,7 @@ class DockerRuntime:
         self,
         reference: str,
         progress: Callable[[PullProgress], None] | None = None,
-        credentials: Callable[[], Awaitable[Known]] | None = None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None = None,
     ) -> str:
         return await self._images.ensure(reference, progress, credentials)
 

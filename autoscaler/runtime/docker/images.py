@@ -12,7 +12,7 @@ from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.docker.engine import Engine, EngineError
 from autoscaler.runtime.protocol import PullProgress
 from knoll.auth.registry_auth import matching
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import ImageError
 
 _DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
@@ -59,7 +59,10 @@ class Images:
         self._pinned.pop(reference, None)
 
     async def ensure(
-        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+        self,
+        reference: str,
+        progress: Progress | None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> str:
         """Pull an image unless it is there; see `Runtime.ensure_image`."""
         # A pinned image that was here is taken to be here still: a cold start asks. When it turns out to be gone, the
@@ -122,7 +125,10 @@ class Images:
             await asyncio.shield(self._engine.remove(made))
 
     async def _pull_once(
-        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+        self,
+        reference: str,
+        progress: Progress | None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> None:
         task = self._pulls.get(reference)
         if task is None:
@@ -132,10 +138,13 @@ class Images:
         await asyncio.shield(task)
 
     async def _pull_with(
-        self, reference: str, progress: Progress | None, credentials: Callable[[], Awaitable[Known]] | None
+        self,
+        reference: str,
+        progress: Progress | None,
+        credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> None:
         """Pull, with each credential that fits until one is taken."""
-        known = await credentials() if credentials else Known()
+        known = await credentials() if credentials else RegistryCredentials()
         headers = [one.header() for one in matching(known.credentials, reference)]
         for header in headers[:-1]:
             with contextlib.suppress(ImageError):

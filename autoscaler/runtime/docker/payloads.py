@@ -7,6 +7,7 @@ from typing import Any
 from autoscaler.runtime.docker import labels, pause_image
 from autoscaler.runtime.protocol import ADDRESS, ContainerSpec, InstanceSpec, Mount, Resources
 from knoll.process import dns_server
+from knoll.values.json import Json
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 """What is kept of Docker's fourteen: images that begin as root to prepare files, drop to a user and signal their
@@ -21,8 +22,6 @@ CPU_PERIOD = 100_000
 SUB_PATHS = (1, 45)
 """First API that mounts parts of volumes; older ones would mount all of it without a word."""
 TMP = "/tmp"  # noqa: S108 - the container's
-
-Json = dict[str, Any]
 
 
 def cpu_shares(cores: float) -> int:

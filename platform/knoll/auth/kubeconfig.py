@@ -2,11 +2,9 @@
 
 import base64
 from dataclasses import dataclass
-from typing import Any
 
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
-
-Json = dict[str, Any]
 
 NAME = "knoll"
 OWNER = (SYSTEM_NAMESPACE, "owner")

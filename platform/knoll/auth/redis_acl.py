@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from knoll.messages import builds
+from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.instances import INSTANCES
 from knoll.messages.routing import ROUTING
-from knoll.messages.scale import ENDPOINTS, SCALE
+from knoll.messages.scale import SCALE
 from knoll.redis import keys
 from knoll.tables.gateway_objects import GATEWAY_OBJECTS
 from knoll.values import kinds
@@ -67,7 +68,7 @@ def _objects(readers: Mapping[str, Iterable[kinds.Kind]]) -> tuple[Right, ...]:
 
 
 RIGHTS: tuple[Right, ...] = (
-    _key(keys.REVISION, {API}, {BUILDER, AUTOSCALER}),
+    _key(keys.RESOURCE_VERSION, {API}, {BUILDER, AUTOSCALER}),
     _key(keys.EVENTS, {API}, {BUILDER, AUTOSCALER}),
     *_objects({
         BUILDER: (

@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from knoll.auth.token_key import shared_key
+from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import Backoff, answering, version_of
+from knoll.redis.client import translate_errors, version_of
 from knoll.redis.encryption import (
     SEALED_KINDS,
     TOKEN_KEY_SUBJECT,
@@ -55,7 +56,7 @@ async def reseal(redis: "Redis", keyring: Keyring) -> int:
     """
     if not keyring.seals:
         return 0
-    with answering():
+    with translate_errors():
         changed = sum([await _objects(redis, keyring, resource) for resource in sorted(SEALED_KINDS)])
         changed += await _token_key(redis, keyring)
         cut = await _history(redis, keyring)
@@ -73,7 +74,7 @@ async def discard_unreadable(redis: "Redis", keyring: Keyring) -> list[str]:
     Raises: StoreUnavailableError.
     """
     discarded = []
-    with answering():
+    with translate_errors():
         for resource in sorted(SEALED_KINDS):
             found = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
             for field, value in found.items():

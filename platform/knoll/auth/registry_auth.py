@@ -10,13 +10,11 @@ import fnmatch
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from knoll.values.errors import ImageError
 from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
-
-Json = dict[str, Any]
 
 TYPES = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 """Types of such Secrets, and the key that holds the credentials."""

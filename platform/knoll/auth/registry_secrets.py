@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from knoll.auth.registry_auth import PLATFORM_SECRET, Credential, credentials, secret_names
-from knoll.store.protocol import Json, Store
+from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import ImageError, NotFoundError
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RegistryCredentials:
     """What may be shown, and what was wrong with the rest."""
 
     credentials: tuple[Credential, ...] = ()
@@ -23,7 +24,7 @@ class Known:
         return "".join(f"; {problem}" for problem in self.problems)
 
 
-async def read(store: Store, namespace: str, spec: Json) -> Known:
+async def read(store: Store, namespace: str, spec: Json) -> RegistryCredentials:
     """Credentials of a Revision's or Build's `imagePullSecrets`, its ServiceAccount's, and the platform's.
 
     Raises: StoreUnavailableError.
@@ -42,7 +43,7 @@ async def read(store: Store, namespace: str, spec: Json) -> Known:
             found += credentials(secret)
         except ImageError as error:
             problems.append(str(error))
-    return Known(tuple(found), tuple(problems))
+    return RegistryCredentials(tuple(found), tuple(problems))
 
 
 async def _find(store: Store, resource: str, namespace: str, name: str) -> Json | None:

@@ -5,7 +5,7 @@ from redis.exceptions import NoPermissionError
 
 from knoll.auth.tokens import SigningKey
 from knoll.redis import keys
-from knoll.redis.client import answering
+from knoll.redis.client import translate_errors
 from knoll.redis.encryption import PLAIN, TOKEN_KEY_SUBJECT, Keyring
 from knoll.values.errors import StoreUnavailableError
 
@@ -18,7 +18,7 @@ async def shared_key(redis: "Redis", keyring: Keyring = PLAIN) -> SigningKey:
 
     Raises: StoreUnavailableError, SealedError. ValueError: the stored value is not a key.
     """
-    with answering():
+    with translate_errors():
         stored = await redis.get(keys.TOKEN_KEY)
         if stored is None:
             fresh = keyring.seal(SigningKey.fresh().pem, TOKEN_KEY_SUBJECT)

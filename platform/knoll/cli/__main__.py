@@ -5,7 +5,7 @@ from knoll.process import footprint
 
 def run() -> None:
     # httpx would load them for HTTP/2 and for a command of its own: a tenth of what a short command takes.
-    footprint.hide("h2", "pygments")
+    footprint.block_imports("h2", "pygments")
     from knoll.cli import main
 
     main(prog_name="knoll")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from knoll.builds.progress import Steps
 from knoll.builds.recipes import Recipe, Tree, detect
-from knoll.cli.client import Client, chunks
+from knoll.cli.client import ApiClient, chunks
 from knoll.cli.connection import client_options
 from knoll.cli.output import output_option, show
 from knoll.cli.pack import NEVER_SOURCE, files, pack
@@ -56,7 +56,7 @@ def build(
     only_print: bool,
     verbose: bool,
     output: str,
-    client: Client,
+    client: ApiClient,
     namespace: str,
 ) -> None:
     """Build the folder SOURCE into an image that Services can name.
@@ -99,7 +99,7 @@ def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
 
 
 def run(
-    client: Client, namespace: str, tag: str, spec: dict[str, Any], console: Console, *, verbose: bool = False
+    client: ApiClient, namespace: str, tag: str, spec: dict[str, Any], console: Console, *, verbose: bool = False
 ) -> dict[str, Any]:
     """Build and show how far it is; returns the status. Raises: BuildFailedError.
 
@@ -138,7 +138,7 @@ def _show_line(console: Console, line: str) -> None:
 
 
 def upload(
-    client: Client, namespace: str, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None
+    client: ApiClient, namespace: str, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None
 ) -> str:
     """Pack and send a folder, unless the platform has these very bytes; returns the upload's id."""
     if generated:
@@ -165,7 +165,7 @@ def upload(
             return client.upload(namespace, watched(), size)
 
 
-def ended(client: Client, namespace: str, name: str) -> dict[str, Any]:
+def ended(client: ApiClient, namespace: str, name: str) -> dict[str, Any]:
     """The status of a build whose output is over. Raises: BuildFailedError."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.004
     while True:

@@ -24,7 +24,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8001"
 CHUNK = 256 * 1024
 
 
-class Client:
+class ApiClient:
     """One API server. Raises KnollError with the server's own words for what it refuses."""
 
     def __init__(self, server: str = DEFAULT_SERVER, token: str = "", verify: ssl.SSLContext | bool = True) -> None:

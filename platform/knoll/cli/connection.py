@@ -19,7 +19,7 @@ import yaml
 
 from knoll.auth import kubeconfig as files
 from knoll.cli import running
-from knoll.cli.client import DEFAULT_SERVER, Client
+from knoll.cli.client import DEFAULT_SERVER, ApiClient
 from knoll.cli.state_folder import data_folder
 from knoll.process.settings import ApiSettings
 from knoll.values.errors import BadRequestError
@@ -45,7 +45,7 @@ def client_options(command: Callable[..., R]) -> Callable[..., R]:
     )
     @functools.wraps(command)
     def with_client(*args: Any, server: str | None, kubeconfig: Path | None, **options: Any) -> R:
-        client = Client(server) if server else found(kubeconfig)
+        client = ApiClient(server) if server else found(kubeconfig)
         try:
             return command(*args, client=client, **options)
         finally:
@@ -54,7 +54,7 @@ def client_options(command: Callable[..., R]) -> Callable[..., R]:
     return with_client
 
 
-def found(kubeconfig: Path | None) -> Client:
+def found(kubeconfig: Path | None) -> ApiClient:
     """The client for a command that names no server. Raises: BadRequestError."""
     if kubeconfig:
         return from_kubeconfig(kubeconfig)
@@ -64,7 +64,7 @@ def found(kubeconfig: Path | None) -> Client:
     for path in _owners():
         if os.access(path, os.R_OK):
             return from_kubeconfig(path, here=True)
-    return Client(DEFAULT_SERVER)
+    return ApiClient(DEFAULT_SERVER)
 
 
 def _is_ours(path: Path) -> bool:
@@ -83,7 +83,7 @@ def _owners() -> Iterator[Path]:
     yield ApiSettings.read().kubeconfig
 
 
-def from_kubeconfig(path: Path, *, here: bool = False) -> Client:
+def from_kubeconfig(path: Path, *, here: bool = False) -> ApiClient:
     """The client for a kubeconfig's current context.
 
     Args: here: the API is on this machine (in this container), by whatever address others reach it.
@@ -103,7 +103,7 @@ def from_kubeconfig(path: Path, *, here: bool = False) -> Client:
         raise BadRequestError(f"{path} is not a kubeconfig whose current context names a server: {error!r}") from error
     if here:
         server = f"https://127.0.0.1:{urlsplit(server).port or 443}"
-    return Client(server, token=str(user.get("token") or ""), verify=verify)
+    return ApiClient(server, token=str(user.get("token") or ""), verify=verify)
 
 
 def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:

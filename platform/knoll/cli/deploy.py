@@ -4,29 +4,27 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
 from knoll.cli import terminal
 from knoll.cli.build import recipe_for, run, upload, verbose_option
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.output import output_option, show
 from knoll.cli.service_update import until_ready, write
 from knoll.cli.services import percents, summary
 from knoll.cli.terminal import echo
 from knoll.values.errors import BadRequestError
-
-Body = dict[str, Any]
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A folder that becomes a Service, again and again."""
 
-    client: Client
+    client: ApiClient
     namespace: str
     name: str
     source: Path
@@ -40,7 +38,7 @@ class Deployment:
         recipe = recipe_for(self.source, self.dockerfile)
         return upload(self.client, self.namespace, self.source, self.dockerfile, self.console, recipe)
 
-    def serve(self, upload_id: str, change: Callable[[Body], None] | None = None) -> Body:
+    def serve(self, upload_id: str, change: Callable[[Json], None] | None = None) -> Json:
         """Build what was uploaded and wait until a revision of it is ready; returns the Service.
 
         Args: change: what else to change in the Service, in the same write.
@@ -51,7 +49,7 @@ class Deployment:
         source = {"dockerfile": self.dockerfile, "source": {"upload": {"id": upload_id}}}
         run(self.client, self.namespace, tag, source, self.console, verbose=self.verbose)
 
-        def with_image(service: Body) -> None:
+        def with_image(service: Json) -> None:
             set_image(service, tag, self.variables)
             if change:
                 change(service)
@@ -89,7 +87,7 @@ def deploy(
     env: tuple[str, ...],
     verbose: bool,
     output: str,
-    client: Client,
+    client: ApiClient,
     namespace: str,
 ) -> None:
     """Build the folder SOURCE and serve it: a new revision of its Service, and a URL."""
@@ -102,7 +100,7 @@ def deploy(
     return None
 
 
-def say(console: Console, found: Body) -> None:
+def say(console: Console, found: Json) -> None:
     """Tell a person what a Service does now, and how to call it."""
     latest = found["latestReadyRevision"]
     console.print(f"[bold]revision[/] {latest}   [bold]traffic[/] {percents(found['traffic'])}")
@@ -111,7 +109,7 @@ def say(console: Console, found: Body) -> None:
         console.print(f"No request goes to it yet: knoll traffic {found['name']} --to-latest")
 
 
-def set_image(service: Body, image: str, variables: Mapping[str, str]) -> None:
+def set_image(service: Json, image: str, variables: Mapping[str, str]) -> None:
     """Have the container that takes the requests run this image, with these variables set."""
     template = service["spec"]["template"]
     containers = template["spec"]["containers"]

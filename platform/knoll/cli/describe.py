@@ -1,27 +1,25 @@
 """`knoll describe`: one Service with its revisions, traffic, conditions and events on one page."""
 
-from typing import Any
-
 import click
 
 from knoll.cli import output as printed
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.output import age, one_line, output_option
 from knoll.cli.service_update import ready
 from knoll.cli.services import summary
 from knoll.cli.terminal import echo
 from knoll.values import kinds, labels
+from knoll.values.json import Json
 
 LAST_EVENTS = 10
-Body = dict[str, Any]
 
 
 @click.command()
 @click.argument("name")
 @output_option
 @client_options
-def describe(name: str, output: str, client: Client, namespace: str) -> None:
+def describe(name: str, output: str, client: ApiClient, namespace: str) -> None:
     """Show a Service: its revisions and their instances, who gets how much, what holds and what does not, events."""
     service = client.get(kinds.SERVICE, namespace, name)
     revisions = client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")
@@ -33,7 +31,7 @@ def describe(name: str, output: str, client: Client, namespace: str) -> None:
     return None
 
 
-def described(service: Body, revisions: list[Body], events: list[Body]) -> Body:
+def described(service: Json, revisions: list[Json], events: list[Json]) -> Json:
     """What the page says. Pure."""
     meta, state = service["metadata"], service.get("status", {})
     ours = {("Service", meta["name"]), ("Configuration", meta["name"]), ("Route", meta["name"])}
@@ -64,17 +62,17 @@ def described(service: Body, revisions: list[Body], events: list[Body]) -> Body:
     }
 
 
-def _order(event: Body) -> tuple[str, int]:
+def _order(event: Json) -> tuple[str, int]:
     # Times are whole seconds; the version tells the order within one.
     return str(event.get("lastTimestamp") or ""), int(event["metadata"]["resourceVersion"])
 
 
-def _about(event: Body) -> tuple[str, str]:
+def _about(event: Json) -> tuple[str, str]:
     named = event.get("involvedObject", {})
     return str(named.get("kind", "")), str(named.get("name", ""))
 
 
-def _revision(revision: Body, traffic: list[Body]) -> Body:
+def _revision(revision: Json, traffic: list[Json]) -> Json:
     name, state = revision["metadata"]["name"], revision.get("status", {})
     mine = [target for target in traffic if target.get("revisionName") == name]
     containers = revision["spec"]["containers"]
@@ -93,7 +91,7 @@ def _revision(revision: Body, traffic: list[Body]) -> Body:
     }
 
 
-def _print(found: Body) -> None:
+def _print(found: Json) -> None:
     facts = printed.table("", "")
     facts.show_header = False
     facts.add_row("Name", f"{found['namespace']}/{found['name']}")

@@ -9,10 +9,10 @@ import click
 from watchfiles import DefaultFilter, watch
 
 from knoll.cli import traffic_split
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.deploy import Deployment, name_of, say, source_options, variables
-from knoll.cli.log_follower import Follower
+from knoll.cli.log_follower import LogFollower
 from knoll.cli.pack import NEVER_SOURCE, files
 from knoll.cli.services import summary
 from knoll.cli.terminal import write
@@ -34,7 +34,7 @@ def dev(
     env: tuple[str, ...],
     verbose: bool,
     delete: bool,
-    client: Client,
+    client: ApiClient,
     namespace: str,
 ) -> None:
     """Serve the folder SOURCE, and anew each time it changes, with its logs here, until Ctrl-C.
@@ -50,7 +50,7 @@ def dev(
         console.print(f"[cyan]{_short(pod)}[/] ", end="")
         write(console, text)
 
-    Follower(client, namespace, wanted.name, line).start(tail=10)
+    LogFollower(client, namespace, wanted.name, line).start(tail=10)
     last = ""
     try:
         for paths in changes(source, dockerfile):

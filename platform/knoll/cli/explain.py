@@ -1,18 +1,16 @@
 """`knoll explain`: why each revision of a Service has as many instances as it has."""
 
 from datetime import datetime
-from typing import Any
 
 import click
 
 from knoll.cli import output as printed
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.output import age, output_option
 from knoll.cli.terminal import echo
 from knoll.values import kinds, labels
-
-Body = dict[str, Any]
+from knoll.values.json import Json
 
 
 @click.command()
@@ -20,7 +18,7 @@ Body = dict[str, Any]
 @click.option("--last", type=click.IntRange(1), default=5, show_default=True, help="Decisions shown of each revision.")
 @output_option
 @client_options
-def explain(name: str, last: int, output: str, client: Client, namespace: str) -> None:
+def explain(name: str, last: int, output: str, client: ApiClient, namespace: str) -> None:
     """Say why a Service has as many instances as it has: the last decisions of the autoscaler, in words."""
     client.get(kinds.SERVICE, namespace, name)
     selector = f"{labels.SERVICE}={name}"
@@ -32,7 +30,7 @@ def explain(name: str, last: int, output: str, client: Client, namespace: str) -
     return None
 
 
-def explained(revisions: list[Body], autoscalers: list[Body], last: int) -> list[Body]:
+def explained(revisions: list[Json], autoscalers: list[Json], last: int) -> list[Json]:
     """What is said of each revision, newest first. Pure.
 
     Args:
@@ -57,7 +55,7 @@ def explained(revisions: list[Body], autoscalers: list[Body], last: int) -> list
     return result
 
 
-def _why_not_ready(revision: Body) -> str:
+def _why_not_ready(revision: Json) -> str:
     """What a Revision's condition says while it is not ready, or an instance of it fails; empty otherwise."""
     conditions = {one["type"]: one for one in revision.get("status", {}).get("conditions", [])}
     for type_ in ("Ready", "Active"):
@@ -71,7 +69,7 @@ _ORDINARY = ("NoTraffic", "Queued", "Deploying", "ResolvingDigests")
 """Reasons of Revisions with which nothing is wrong."""
 
 
-def _created(revision: Body) -> tuple[str, str]:
+def _created(revision: Json) -> tuple[str, str]:
     # Times are whole seconds; names count up.
     return str(revision["metadata"]["creationTimestamp"]), str(revision["metadata"]["name"])
 
@@ -80,7 +78,7 @@ def _is_of_scaling(key: str) -> bool:
     return key.startswith(labels.AUTOSCALING_PREFIX) or key in labels.ON_TEMPLATE | labels.OF_ROLLOUT
 
 
-def _print(found: list[Body]) -> None:
+def _print(found: list[Json]) -> None:
     for index, one in enumerate(found):
         of = f" of {one['wanted']}" if one["wanted"] != one["instances"] else ""
         echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")

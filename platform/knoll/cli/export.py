@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 import yaml
 
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.output import show
 from knoll.cli.terminal import echo
 from knoll.values import kinds, labels, names
 from knoll.values.errors import KnollError
-
-Body = dict[str, Any]
+from knoll.values.json import Json
 
 _SERVER_OWNED = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "ownerReferences")
 _OURS = (labels.CREATOR, labels.LAST_MODIFIER, labels.LAST_APPLIED)
@@ -35,7 +33,7 @@ class ExportError(KnollError):
     help="Write files into this folder, in the order to apply them, instead of printing.",
 )  # fmt: skip
 @client_options
-def export(services: tuple[str, ...], output: str, folder: Path | None, client: Client, namespace: str) -> None:
+def export(services: tuple[str, ...], output: str, folder: Path | None, client: ApiClient, namespace: str) -> None:
     """Print Services (all, or those named) as manifests that apply unchanged on Knative.
 
     A Service that gives traffic to earlier Revisions becomes several manifests of that Service. Each makes one of the
@@ -67,7 +65,7 @@ def export(services: tuple[str, ...], output: str, folder: Path | None, client: 
     echo("note: status, server-owned metadata and revisions without traffic are left out", err=True)
 
 
-def _revisions(client: Client, service: Body) -> dict[str, Body]:
+def _revisions(client: ApiClient, service: Json) -> dict[str, Json]:
     meta = service["metadata"]
     if not pinned(service):
         return {}
@@ -76,7 +74,7 @@ def _revisions(client: Client, service: Body) -> dict[str, Body]:
     return {revision["metadata"]["name"]: revision for revision in found}
 
 
-def _write(folder: Path, sequences: Mapping[str, Sequence[Body]], output: str) -> None:
+def _write(folder: Path, sequences: Mapping[str, Sequence[Json]], output: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, sequence in sequences.items():
         width, namespace = len(str(len(sequence))), sequence[0]["metadata"]["namespace"]
@@ -91,17 +89,17 @@ def _write(folder: Path, sequences: Mapping[str, Sequence[Body]], output: str) -
         )
 
 
-def _json(manifest: Body) -> str:
+def _json(manifest: Json) -> str:
     return msgspec.json.format(msgspec.json.encode(manifest)).decode() + "\n"
 
 
-def pinned(service: Body) -> list[str]:
+def pinned(service: Json) -> list[str]:
     """Names of the Revisions that the traffic names, in the order of their names, each once."""
     targets = service["spec"].get("traffic") or []
     return sorted({target["revisionName"] for target in targets if target.get("revisionName")})
 
 
-def replay(service: Body, revisions: Mapping[str, Body]) -> list[Body]:
+def replay(service: Json, revisions: Mapping[str, Json]) -> list[Json]:
     """The manifests of a Service, in the order to apply them: the last is the Service as it is, and each one before
     makes an earlier Revision that its traffic names.
 
@@ -128,25 +126,25 @@ def replay(service: Body, revisions: Mapping[str, Body]) -> list[Body]:
     return [*steps, last]
 
 
-def _own_revision(service: Body) -> str:
+def _own_revision(service: Json) -> str:
     """The Revision of the template as it is; empty when that is not known."""
     template, status = service["spec"]["template"], service.get("status") or {}
     return str((template.get("metadata") or {}).get("name") or status.get("latestCreatedRevisionName") or "")
 
 
-def _named(service: Body, own: str, generation: int) -> Body:
+def _named(service: Json, own: str, generation: int) -> Json:
     """The template, with its Revision's name where another name would come out, or one that is taken."""
-    template: Body = service["spec"]["template"]
+    template: Json = service["spec"]["template"]
     wanted = pinned(service)
     if own and (own in wanted or names.revision_name(service["metadata"]["name"], generation) in wanted):
         return {**template, "metadata": {**(template.get("metadata") or {}), "name": own}}
     return template
 
 
-def _template(revision: Body) -> Body:
+def _template(revision: Json) -> Json:
     """The template that makes a Revision again."""
     meta = revision["metadata"]
-    made: Body = {"name": meta["name"]}
+    made: Json = {"name": meta["name"]}
     for field in ("labels", "annotations"):
         kept = {
             key: value
@@ -158,9 +156,9 @@ def _template(revision: Body) -> Body:
     return {"metadata": made, "spec": _pinned_images(revision)}
 
 
-def _pinned_images(revision: Body) -> Body:
+def _pinned_images(revision: Json) -> Json:
     """The spec with the images that the Revision really runs, where others can pull them by digest."""
-    spec: Body = dict(revision["spec"])
+    spec: Json = dict(revision["spec"])
     status = revision.get("status") or {}
     for containers, statuses in (("containers", "containerStatuses"), ("initContainers", "initContainerStatuses")):
         digests = {one["name"]: one.get("imageDigest", "") for one in status.get(statuses) or ()}
@@ -174,7 +172,7 @@ def _pinned_images(revision: Body) -> Body:
     return spec
 
 
-def portable(service: Body) -> Body:
+def portable(service: Json) -> Json:
     """A Service without what belongs to this platform."""
     meta = {key: value for key, value in service["metadata"].items() if key not in _SERVER_OWNED}
     kept = {key: value for key, value in meta.pop("annotations", {}).items() if key not in _OURS}
@@ -189,7 +187,7 @@ def has_registry(image: str) -> bool:
     return "/" in image and ("." in first or ":" in first)
 
 
-def notes(service: Body) -> list[str]:
+def notes(service: Json) -> list[str]:
     """What must be done before the manifests work on a cluster."""
     name = service["metadata"]["name"]
     return [

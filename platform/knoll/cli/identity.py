@@ -5,7 +5,7 @@ import re
 import click
 
 from knoll.auth import kubeconfig as files
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.values.errors import BadRequestError
 from knoll.values.kinds import CONFIG_MAP
@@ -25,7 +25,7 @@ def duration(text: str) -> int:
 @click.option("--service-account", metavar="NAME", help="Whose token, in the namespace; by default the owner's.")
 @click.option("--duration", "life", default="365d", show_default=True, help="How long the token is good for.")
 @client_options
-def kubeconfig(client: Client, namespace: str, service_account: str | None, life: str) -> None:
+def kubeconfig(client: ApiClient, namespace: str, service_account: str | None, life: str) -> None:
     """Print a kubeconfig: `knoll kubeconfig > knoll.yaml; export KUBECONFIG=$PWD/knoll.yaml`.
 
     With --service-account it is one for somebody who may do what the RoleBindings of that ServiceAccount say.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.values import kinds, labels
 from knoll.values.errors import ForbiddenError, KnollError, UnauthorizedError
 
@@ -13,10 +13,10 @@ APP = "user-container"
 RETRY_SECONDS = 1.0
 
 
-class Follower:
+class LogFollower:
     """Follows the logs of a Service in threads that end with the process."""
 
-    def __init__(self, client: Client, namespace: str, name: str, on_line: Callable[[str, str], None]) -> None:
+    def __init__(self, client: ApiClient, namespace: str, name: str, on_line: Callable[[str, str], None]) -> None:
         """Args: on_line: called with the Pod's name and a line; never by two threads at once."""
         self._client = client
         self._namespace = namespace

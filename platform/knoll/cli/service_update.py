@@ -2,21 +2,20 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.values import kinds
 from knoll.values.errors import ConflictError, KnollError
+from knoll.values.json import Json
 
 READY_SECONDS = 180
-Body = dict[str, Any]
 
 
 class NotReadyError(KnollError):
     """A Service did not become Ready; the message says why."""
 
 
-def write(client: Client, namespace: str, name: str, change: Callable[[Body], None]) -> Body:
+def write(client: ApiClient, namespace: str, name: str, change: Callable[[Json], None]) -> Json:
     """Change a Service, or make it; returns it as it was written."""
     while True:
         service = client.find(kinds.SERVICE, namespace, name)
@@ -32,8 +31,8 @@ def write(client: Client, namespace: str, name: str, change: Callable[[Body], No
 
 
 def until_ready(
-    client: Client, namespace: str, name: str, generation: int, waiting: Callable[[str], None] = lambda _: None
-) -> Body:
+    client: ApiClient, namespace: str, name: str, generation: int, waiting: Callable[[str], None] = lambda _: None
+) -> Json:
     """The Service, once it is Ready at this generation.
 
     Args:
@@ -66,7 +65,7 @@ def until_ready(
         time.sleep(0.1)
 
 
-def obstacle_of(service: Body) -> str:
+def obstacle_of(service: Json) -> str:
     """What an instance of the newest Revision has run into, while it may still come up; empty when nothing is known."""
     conditions = {condition["type"]: condition for condition in service.get("status", {}).get("conditions", [])}
     found = conditions.get("ConfigurationsReady", {})
@@ -75,13 +74,13 @@ def obstacle_of(service: Body) -> str:
     return str(found.get("message", ""))
 
 
-def ready(resource: Body) -> Body:
+def ready(resource: Json) -> Json:
     """Its condition Ready; empty when it has none yet."""
     conditions = resource.get("status", {}).get("conditions", [])
     return next((condition for condition in conditions if condition["type"] == "Ready"), {})
 
 
-def _new(namespace: str, name: str) -> Body:
+def _new(namespace: str, name: str) -> Json:
     return {
         "apiVersion": kinds.SERVICE.api_version,
         "kind": "Service",

@@ -1,27 +1,25 @@
 """`knoll status`, `knoll logs`: how Services are, and what they write."""
 
 import threading
-from typing import Any
 
 import click
 
 from knoll.cli import output as printed
 from knoll.cli import traffic_split
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
-from knoll.cli.log_follower import APP, Follower
+from knoll.cli.log_follower import APP, LogFollower
 from knoll.cli.output import one_line, output_option
 from knoll.cli.service_update import ready
 from knoll.cli.terminal import echo
 from knoll.values import kinds, labels
-
-Body = dict[str, Any]
+from knoll.values.json import Json
 
 
 @click.command()
 @output_option
 @client_options
-def status(output: str, client: Client, namespace: str) -> None:
+def status(output: str, client: ApiClient, namespace: str) -> None:
     """Show the Services of a namespace: whether they are ready, their URLs, who gets how much."""
     rows = [summary(service) for service in client.list(kinds.SERVICE, namespace)]
     if output != "text":
@@ -36,7 +34,7 @@ def status(output: str, client: Client, namespace: str) -> None:
     return None
 
 
-def summary(service: Body) -> Body:
+def summary(service: Json) -> Json:
     """What people want to know of a Service."""
     found = service.get("status", {})
     condition = ready(service)
@@ -60,11 +58,11 @@ def percents(found: dict[str, int]) -> str:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, by later instances too.")
 @click.option("--tail", default=100, show_default=True, help="Lines of each instance to begin with.")
 @client_options
-def logs(name: str, follow: bool, tail: int, client: Client, namespace: str) -> None:
+def logs(name: str, follow: bool, tail: int, client: ApiClient, namespace: str) -> None:
     """Show what the instances of a Service write."""
     client.get(kinds.SERVICE, namespace, name)
     if follow:
-        Follower(client, namespace, name, lambda pod, line: echo(f"{pod} {line}")).run(tail)
+        LogFollower(client, namespace, name, lambda pod, line: echo(f"{pod} {line}")).run(tail)
         return
     pods = [pod["metadata"]["name"] for pod in client.list(kinds.POD, namespace, f"{labels.SERVICE}={name}")]
     if not pods:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from knoll.values.names import shown
+from knoll.values.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console  # takes long to load, and most commands print nothing with it
@@ -33,7 +33,7 @@ def _clean_line(line: str) -> str:
 
 
 def _spelled(part: str) -> str:
-    return "\t".join(shown(piece) for piece in part.split("\t"))
+    return "\t".join(printable(piece) for piece in part.split("\t"))
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:

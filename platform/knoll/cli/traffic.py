@@ -1,19 +1,16 @@
 """`knoll traffic`, `knoll rollback`: who gets how much of a Service's requests."""
 
-from typing import Any
-
 import click
 from rich.console import Console
 
 from knoll.cli import output as printed
 from knoll.cli import traffic_split
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cli.output import output_option
 from knoll.cli.service_update import until_ready, write
 from knoll.values import kinds, labels
-
-Body = dict[str, Any]
+from knoll.values.json import Json
 
 
 @click.command()
@@ -22,7 +19,7 @@ Body = dict[str, Any]
 @click.option("--to-latest", is_flag=True, help="All requests to the newest revision, now and after each deploy.")
 @output_option
 @client_options
-def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, client: Client, namespace: str) -> None:
+def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, client: ApiClient, namespace: str) -> None:
     """Show or change who gets how much of a Service's requests.
 
     REVISION is a revision's name, what follows `NAME-` in it, a tag, or `latest`.
@@ -40,7 +37,7 @@ def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, cli
 @click.option("--to", "revision", help="Revision to go back to.  [default: the one before that which serves]")
 @output_option
 @client_options
-def rollback(name: str, revision: str | None, output: str, client: Client, namespace: str) -> None:
+def rollback(name: str, revision: str | None, output: str, client: ApiClient, namespace: str) -> None:
     """Give all requests of a Service to an earlier revision."""
     if revision is None:
         serving = traffic_split.most(client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", []))
@@ -50,11 +47,11 @@ def rollback(name: str, revision: str | None, output: str, client: Client, names
     _shift(client, namespace, name, {revision: 100}, output)
 
 
-def _shift(client: Client, namespace: str, name: str, wanted: dict[str, int], output: str) -> None:
+def _shift(client: ApiClient, namespace: str, name: str, wanted: dict[str, int], output: str) -> None:
     before = client.get(kinds.SERVICE, namespace, name)
     revisions = [one["metadata"]["name"] for one in client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")]
 
-    def change(service: Body) -> None:
+    def change(service: Json) -> None:
         old = service["spec"].get("traffic", [])
         service["spec"]["traffic"] = traffic_split.split(name, wanted, revisions, old)
 
@@ -64,7 +61,7 @@ def _shift(client: Client, namespace: str, name: str, wanted: dict[str, int], ou
     _show(before, after, output)
 
 
-def _show(before: Body, after: Body | None, output: str) -> None:
+def _show(before: Json, after: Json | None, output: str) -> None:
     first = traffic_split.by_revision(before.get("status", {}).get("traffic", []))
     second = traffic_split.by_revision(after.get("status", {}).get("traffic", [])) if after else {}
     if output != "text":

@@ -24,7 +24,7 @@ import structlog
 import uvloop
 
 from knoll.engine_proxy import rules
-from knoll.engine_proxy.rules import Asked, MissingError, Policy, RefusedError, Target
+from knoll.engine_proxy.rules import AllowedCall, MissingError, PathTarget, ProxyPolicy, RefusedError
 from knoll.process import logs
 from knoll.process.settings import EngineProxySettings
 
@@ -96,19 +96,19 @@ def parse(head: bytes) -> Request:
 class Gate:
     """The rules of one role, and what is known to be the platform's."""
 
-    def __init__(self, policy: Policy, engine: Path) -> None:
+    def __init__(self, policy: ProxyPolicy, engine: Path) -> None:
         """Args: engine: its socket."""
         self.policy, self._engine = policy, engine
         self._known: OrderedDict[str, None] = OrderedDict()
         self._idle: list[_Backend] = []
 
-    async def allow(self, asked: Asked) -> None:
+    async def allow(self, asked: AllowedCall) -> None:
         """Raises: RefusedError: what it is about is not the platform's."""
         if not await self._is_ours(asked.call.target, asked.name):
             raise RefusedError(f"{asked.name[:100]} is not {asked.call.target.value}")
         for name in asked.containers:
-            if not await self._is_ours(Target.CONTAINER, name):
-                raise RefusedError(f"{name[:100]} is not {Target.CONTAINER.value}")
+            if not await self._is_ours(PathTarget.CONTAINER, name):
+                raise RefusedError(f"{name[:100]} is not {PathTarget.CONTAINER.value}")
 
     async def ask(self, data: bytes) -> tuple[int, bytes, bytes]:
         """One call on a connection of its own; returns status, body, and all of it as it came."""
@@ -134,23 +134,27 @@ class Gate:
     def connect(self) -> "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":
         return asyncio.ensure_future(asyncio.open_unix_connection(str(self._engine), limit=PIECE))
 
-    async def _is_ours(self, target: Target, name: str) -> bool:
-        if target is Target.NONE or name in self._known:
+    async def _is_ours(self, target: PathTarget, name: str) -> bool:
+        if target is PathTarget.NONE or name in self._known:
             return True
-        if target is Target.VOLUME:
+        if target is PathTarget.VOLUME:
             return name.startswith(f"{self.policy.platform}.")
-        if target is Target.NETWORK and name == self.policy.network:
+        if target is PathTarget.NETWORK and name == self.policy.network:
             return True
-        paths = {Target.CONTAINER: "/containers/{}/json", Target.EXEC: "/exec/{}/json", Target.NETWORK: "/networks/{}"}
+        paths = {
+            PathTarget.CONTAINER: "/containers/{}/json",
+            PathTarget.EXEC: "/exec/{}/json",
+            PathTarget.NETWORK: "/networks/{}",
+        }
         path = paths[target].format(quote(name, safe=""))
         async with asyncio.timeout(CHECK_SECONDS):
             status, body, _ = await self.ask(f"GET {path} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
         if status == 404:
             raise MissingError(f"no such thing: {name[:100]}")
         told: Any = json.loads(body) if status == 200 else {}
-        if target is Target.EXEC:
+        if target is PathTarget.EXEC:
             container = str(told.get("ContainerID") or "")
-            ours = bool(container) and await self._is_ours(Target.CONTAINER, container)
+            ours = bool(container) and await self._is_ours(PathTarget.CONTAINER, container)
         else:
             ours = status == 200 and rules.is_ours(self.policy, target, told)
         if ours and rules.is_id(name):
@@ -203,7 +207,7 @@ class _Answer:
         self.done = True
 
 
-class Connection:
+class ProxyConnection:
     """One client's connection. Its requests are judged one after the other."""
 
     def __init__(self, gate: Gate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -246,9 +250,9 @@ class Connection:
             await self._pass_body(request, engine)
             return True
         body, joined = rules.rewritten(policy, call, await self._whole_body(request))
-        await self._gate.allow(Asked(call, asked.name, joined))
+        await self._gate.allow(AllowedCall(call, asked.name, joined))
         data = request.head(len(body)) + body
-        if call.makes is Target.NONE:
+        if call.makes is PathTarget.NONE:
             (await self._open()).write(data)
             return True
         status, told, answer = await self._gate.ask(data)
@@ -334,7 +338,7 @@ async def serve(gate: Gate, path: Path) -> asyncio.Server:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # At the end of the process the loop cancels it, and would tell of that as of an error.
         with contextlib.suppress(asyncio.CancelledError):
-            await Connection(gate, reader, writer).run()
+            await ProxyConnection(gate, reader, writer).run()
 
     return await asyncio.start_unix_server(connected, sock=_listening(path), limit=HEAD_BYTES)
 
@@ -355,7 +359,7 @@ async def run(settings: EngineProxySettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     capabilities = rules.CAPABILITIES | set(settings.engine_capabilities.upper().replace(" ", "").split(",")) - {""}
     for role in (rules.AUTOSCALER, rules.BUILDER):
-        policy = Policy(role, settings.platform, settings.instance_network, frozenset(capabilities))
+        policy = ProxyPolicy(role, settings.platform, settings.instance_network, frozenset(capabilities))
         path = settings.engine_sockets_dir / role / "docker.sock"
         await serve(Gate(policy, settings.docker_socket), path)
         log.info("engine proxy listens", role=role, socket=str(path))

@@ -45,7 +45,7 @@ class MissingError(RefusedError):
     code, reason = 404, "NotFound"
 
 
-class Target(Enum):
+class PathTarget(Enum):
     """What the name in a path must be."""
 
     NONE = "nothing in particular"
@@ -56,7 +56,7 @@ class Target(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ProxyPolicy:
     """What one proxy allows."""
 
     role: str
@@ -75,18 +75,18 @@ class Call:
     path: re.Pattern[str]
     """Without the version; group `name` is what `target` is about."""
     roles: frozenset[str]
-    target: Target = Target.NONE
-    query: Callable[[Policy, Mapping[str, Sequence[str]]], None] | None = None
+    target: PathTarget = PathTarget.NONE
+    query: Callable[[ProxyPolicy, Mapping[str, Sequence[str]]], None] | None = None
     """Raises RefusedError."""
-    body: Callable[[Policy, Json], Json] | None = None
+    body: Callable[[ProxyPolicy, Json], Json] | None = None
     """Makes of a body what is sent. Raises: RefusedError. Without it, a body passes as it is if `has_body`."""
     has_body: bool = False
-    makes: Target = Target.NONE
+    makes: PathTarget = PathTarget.NONE
     """The id in the answer is of one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AllowedCall:
     """A call that is allowed, once its target is one of the platform's."""
 
     call: Call
@@ -95,22 +95,22 @@ class Asked:
     """More containers that must be the platform's: whose namespaces a new one joins."""
 
 
-def _both(method: str, path: str, target: Target = Target.NONE, **more: Any) -> Call:
+def _both(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
     return Call(method, re.compile(path), frozenset({AUTOSCALER, BUILDER}), target, **more)
 
 
-def _autoscaler(method: str, path: str, target: Target = Target.NONE, **more: Any) -> Call:
+def _autoscaler(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
     return Call(method, re.compile(path), frozenset({AUTOSCALER}), target, **more)
 
 
-def _builder(method: str, path: str, target: Target = Target.NONE, **more: Any) -> Call:
+def _builder(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
     return Call(method, re.compile(path), frozenset({BUILDER}), target, **more)
 
 
 # --- queries
 
 
-def _only_ours(policy: Policy, query: Mapping[str, Sequence[str]]) -> None:
+def _only_ours(policy: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     """A listing that shows what belongs to the platform alone."""
     wanted = f"{PLATFORM_LABEL}={policy.platform}"
     try:
@@ -122,14 +122,14 @@ def _only_ours(policy: Policy, query: Mapping[str, Sequence[str]]) -> None:
         raise RefusedError(f"a listing must have the filter label={wanted}")
 
 
-def _pull_or_own_import(_: Policy, query: Mapping[str, Sequence[str]]) -> None:
+def _pull_or_own_import(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     if query.get("fromSrc", ["-"]) != ["-"]:
         raise RefusedError("an image is imported from the request alone, not from an address")
     if "fromSrc" in query and query.get("repo", [""])[0] != "knoll/pause":
         raise RefusedError("only the sandbox's own image, knoll/pause, is imported")
 
 
-def _volumes_only(_: Policy, query: Mapping[str, Sequence[str]]) -> None:
+def _volumes_only(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     if query.get("type") != ["volume"]:
         raise RefusedError("of the disk's use only that of volumes is told: type=volume")
 
@@ -151,7 +151,7 @@ def _is_empty(value: Json) -> bool:
 
 
 def _fields(
-    where: str, body: Json, allowed: Mapping[str, Callable[[Policy, str, Json], Json]], policy: Policy,
+    where: str, body: Json, allowed: Mapping[str, Callable[[ProxyPolicy, str, Json], Json]], policy: ProxyPolicy,
     dropped: frozenset[str] = frozenset(),
 ) -> dict[str, Json]:  # fmt: skip
     """The fields of an object that are allowed, checked. Others must say nothing, and are left out.
@@ -169,24 +169,24 @@ def _fields(
     return kept
 
 
-def _any(_: Policy, where: str, value: Json) -> Json:
+def _any(_: ProxyPolicy, where: str, value: Json) -> Json:
     return value
 
 
-def _number(_: Policy, where: str, value: Json) -> Json:
+def _number(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise _refuse(where, value, "a number that is not negative is expected")
     return value
 
 
-def _flag(_: Policy, where: str, value: Json) -> Json:
+def _flag(_: ProxyPolicy, where: str, value: Json) -> Json:
     if not isinstance(value, bool):
         raise _refuse(where, value, "true or false is expected")
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[Policy, str, Json], Json]:
-    def check(_: Policy, where: str, value: Json) -> Json:
+def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
+    def check(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, str) or value not in allowed:
             raise _refuse(where, value, f"only {', '.join(map(repr, allowed))}")
         return value
@@ -194,7 +194,7 @@ def _one_of(*allowed: str) -> Callable[[Policy, str, Json], Json]:
     return check
 
 
-def _labels(policy: Policy, where: str, value: Json) -> Json:
+def _labels(policy: ProxyPolicy, where: str, value: Json) -> Json:
     if not isinstance(value, dict) or value.get(PLATFORM_LABEL) != policy.platform:
         raise _refuse(where, value, f"{PLATFORM_LABEL} must be {policy.platform!r}")
     return value
@@ -209,13 +209,13 @@ def _texts(where: str, value: Json) -> Sequence[str]:
     return value
 
 
-def _list(_: Policy, where: str, value: Json) -> Json:
+def _list(_: ProxyPolicy, where: str, value: Json) -> Json:
     _texts(where, value)
     return value
 
 
-def _strings(*allowed: str) -> Callable[[Policy, str, Json], Json]:
-    def check(_: Policy, where: str, value: Json) -> Json:
+def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
+    def check(_: ProxyPolicy, where: str, value: Json) -> Json:
         for each in _texts(where, value):
             if each not in allowed:
                 raise _refuse(where, each, f"only {', '.join(allowed)}")
@@ -224,27 +224,27 @@ def _strings(*allowed: str) -> Callable[[Policy, str, Json], Json]:
     return check
 
 
-def _added(policy: Policy, where: str, value: Json) -> Json:
+def _added(policy: ProxyPolicy, where: str, value: Json) -> Json:
     for each in _texts(where, value):
         if each.upper().removeprefix("CAP_") not in policy.capabilities:
             raise _refuse(where, each, "no container gets this capability (KNOLL_ENGINE_CAPABILITIES)")
     return value
 
 
-def _groups(_: Policy, where: str, value: Json) -> Json:
+def _groups(_: ProxyPolicy, where: str, value: Json) -> Json:
     for each in _texts(where, value):
         if not re.fullmatch(r"\d{1,10}", each):
             raise _refuse(where, each, "only groups by number: a name would be the image's or the machine's")
     return value
 
 
-def _network_mode(policy: Policy, where: str, value: Json) -> Json:
+def _network_mode(policy: ProxyPolicy, where: str, value: Json) -> Json:
     if value in ("none", policy.network) or _joined(value):
         return value
     raise _refuse(where, value, f"only none, {policy.network} or the network of a container of this platform")
 
 
-def _ipc_mode(_: Policy, where: str, value: Json) -> Json:
+def _ipc_mode(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value in ("", "none", "private", "shareable") or _joined(value):
         return value
     raise _refuse(where, value, "only its own, or that of a container of this platform")
@@ -257,19 +257,19 @@ def _joined(value: Json) -> str:
     return value.removeprefix("container:")
 
 
-def _annotations(_: Policy, where: str, value: Json) -> Json:
+def _annotations(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, dict) or set(value) - {SHIM_ANNOTATION}):
         raise _refuse(where, value, f"only {SHIM_ANNOTATION}")
     return value
 
 
-def _storage(_: Policy, where: str, value: Json) -> Json:
+def _storage(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, dict) or set(value) - {"size"}):
         raise _refuse(where, value, "only size")
     return value
 
 
-def _log(_: Policy, where: str, value: Json) -> Json:
+def _log(_: ProxyPolicy, where: str, value: Json) -> Json:
     kept = _fields(where, value, {"Type": _one_of("none", "local", "json-file"), "Config": _any}, _)
     if kept.get("Type") == "json-file" and "max-size" not in (kept.get("Config") or {}):
         raise _refuse(where, value, "a log must be bounded (max-size)")
@@ -281,16 +281,16 @@ def _log(_: Policy, where: str, value: Json) -> Json:
     return kept
 
 
-def _mounts(policy: Policy, where: str, value: Json) -> Json:
+def _mounts(policy: ProxyPolicy, where: str, value: Json) -> Json:
     if not isinstance(value, list | None):
         raise _refuse(where, value, "a list is expected")
     return [_mount(policy, f"{where}[{number}]", each) for number, each in enumerate(value or ())]
 
 
-def _mount(policy: Policy, where: str, value: Json) -> Json:
-    def source(_: Policy, place: str, name: Json) -> Json:
+def _mount(policy: ProxyPolicy, where: str, value: Json) -> Json:
+    def source(_: ProxyPolicy, place: str, name: Json) -> Json:
         if not isinstance(name, str) or not name.startswith(f"{policy.platform}."):
-            raise _refuse(place, name, f"only {Target.VOLUME.value}")
+            raise _refuse(place, name, f"only {PathTarget.VOLUME.value}")
         return name
 
     options = lambda _, place, given: _fields(  # noqa: E731
@@ -309,7 +309,7 @@ _NAMES = dict.fromkeys(("Dns", "DnsOptions", "DnsSearch"), _list)
 _LIMITS = dict.fromkeys(
     ("CpuShares", "CpuPeriod", "CpuQuota", "NanoCpus", "Memory", "MemoryReservation", "MemorySwap"), _number
 )
-_HOST_CONFIG: dict[str, Callable[[Policy, str, Json], Json]] = {
+_HOST_CONFIG: dict[str, Callable[[ProxyPolicy, str, Json], Json]] = {
     **_NAMES, **_LIMITS,
     "Annotations": _annotations,
     "NetworkMode": _network_mode,
@@ -339,7 +339,7 @@ _CONTAINER = {
 }  # fmt: skip
 
 
-def _host_config(policy: Policy, where: str, value: Json) -> Json:
+def _host_config(policy: ProxyPolicy, where: str, value: Json) -> Json:
     kept = _fields(where, value, _HOST_CONFIG, policy, _DROPPED)
     if "NetworkMode" not in kept:
         raise _refuse(f"{where}.NetworkMode", None, "it must be said")
@@ -354,7 +354,7 @@ def _host_config(policy: Policy, where: str, value: Json) -> Json:
     return kept
 
 
-def _create_container(policy: Policy, body: Json) -> Json:
+def _create_container(policy: ProxyPolicy, body: Json) -> Json:
     kept = _fields("container", body, _CONTAINER, policy)
     for name in ("Image", "Labels", "HostConfig"):
         if name not in kept:
@@ -362,7 +362,7 @@ def _create_container(policy: Policy, body: Json) -> Json:
     return kept
 
 
-def _create_exec(policy: Policy, body: Json) -> Json:
+def _create_exec(policy: ProxyPolicy, body: Json) -> Json:
     allowed = dict.fromkeys(
         ("Cmd", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "Env", "WorkingDir", "ConsoleSize", "DetachKeys"),
         _any,
@@ -370,12 +370,12 @@ def _create_exec(policy: Policy, body: Json) -> Json:
     return _fields("exec", body, allowed, policy)
 
 
-def _start_exec(policy: Policy, body: Json) -> Json:
+def _start_exec(policy: ProxyPolicy, body: Json) -> Json:
     return _fields("exec", body, {"Detach": _flag, "Tty": _flag, "ConsoleSize": _any}, policy)
 
 
-def _create_volume(policy: Policy, body: Json) -> Json:
-    def name(_: Policy, where: str, value: Json) -> Json:
+def _create_volume(policy: ProxyPolicy, body: Json) -> Json:
+    def name(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, str) or not value.startswith(f"{policy.platform}."):
             raise _refuse(where, value, f"names of volumes begin with {policy.platform}.")
         return value
@@ -386,8 +386,8 @@ def _create_volume(policy: Policy, body: Json) -> Json:
     return kept
 
 
-def _create_network(policy: Policy, body: Json) -> Json:
-    def options(_: Policy, where: str, value: Json) -> Json:
+def _create_network(policy: ProxyPolicy, body: Json) -> Json:
+    def options(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, dict) or any(not key.startswith("com.docker.network.bridge.") for key in value):
             raise _refuse(where, value, "only options of a bridge")
         return value
@@ -410,26 +410,26 @@ CALLS: tuple[Call, ...] = (
     _autoscaler("GET", r"/events", query=_only_ours),
     _autoscaler("GET", r"/system/df", query=_volumes_only),
     _autoscaler("GET", r"/containers/json", query=_only_ours),
-    _autoscaler("POST", r"/containers/create", body=_create_container, makes=Target.CONTAINER),
-    *(_autoscaler("GET", rf"{_C}/{what}", Target.CONTAINER) for what in ("json", "logs", "stats", "archive")),
-    _autoscaler("HEAD", rf"{_C}/archive", Target.CONTAINER),
-    _autoscaler("PUT", rf"{_C}/archive", Target.CONTAINER, has_body=True),
+    _autoscaler("POST", r"/containers/create", body=_create_container, makes=PathTarget.CONTAINER),
+    *(_autoscaler("GET", rf"{_C}/{what}", PathTarget.CONTAINER) for what in ("json", "logs", "stats", "archive")),
+    _autoscaler("HEAD", rf"{_C}/archive", PathTarget.CONTAINER),
+    _autoscaler("PUT", rf"{_C}/archive", PathTarget.CONTAINER, has_body=True),
     *(
-        _autoscaler("POST", rf"{_C}/{what}", Target.CONTAINER)
+        _autoscaler("POST", rf"{_C}/{what}", PathTarget.CONTAINER)
         for what in ("start", "stop", "kill", "wait", "rename", "pause", "unpause")
     ),
-    _autoscaler("DELETE", _C, Target.CONTAINER),
-    _autoscaler("POST", rf"{_C}/exec", Target.CONTAINER, body=_create_exec, makes=Target.EXEC),
-    _autoscaler("POST", r"/exec/(?P<name>[^/]+)/start", Target.EXEC, body=_start_exec),
-    _autoscaler("GET", r"/exec/(?P<name>[^/]+)/json", Target.EXEC),
+    _autoscaler("DELETE", _C, PathTarget.CONTAINER),
+    _autoscaler("POST", rf"{_C}/exec", PathTarget.CONTAINER, body=_create_exec, makes=PathTarget.EXEC),
+    _autoscaler("POST", r"/exec/(?P<name>[^/]+)/start", PathTarget.EXEC, body=_start_exec),
+    _autoscaler("GET", r"/exec/(?P<name>[^/]+)/json", PathTarget.EXEC),
     _autoscaler("GET", r"/volumes", query=_only_ours),
     _autoscaler("POST", r"/volumes/create", body=_create_volume),
-    _autoscaler("GET", r"/volumes/(?P<name>[^/]+)", Target.VOLUME),
-    _autoscaler("DELETE", r"/volumes/(?P<name>[^/]+)", Target.VOLUME),
+    _autoscaler("GET", r"/volumes/(?P<name>[^/]+)", PathTarget.VOLUME),
+    _autoscaler("DELETE", r"/volumes/(?P<name>[^/]+)", PathTarget.VOLUME),
     _autoscaler("GET", r"/networks", query=_only_ours),
     _autoscaler("POST", r"/networks/create", body=_create_network),
-    _autoscaler("GET", r"/networks/(?P<name>[^/]+)", Target.NETWORK),
-    _autoscaler("DELETE", r"/networks/(?P<name>[^/]+)", Target.NETWORK),
+    _autoscaler("GET", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
+    _autoscaler("DELETE", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
     _builder("GET", r"/images/json"),
     _builder("GET", rf"/distribution/(?P<name>{_REFERENCE})/json"),
     _builder("POST", rf"/images/(?P<name>{_REFERENCE})/tag"),
@@ -442,7 +442,7 @@ _VERSION = re.compile(r"/v1\.\d{1,3}(?=/)")
 _PATH = re.compile(r"/[A-Za-z0-9._~:@/%+-]*")
 
 
-def judge(policy: Policy, method: str, target: str) -> Asked:
+def judge(policy: ProxyPolicy, method: str, target: str) -> AllowedCall:
     """Find the call that a request line asks for.
 
     Args: target: path and query as they came.
@@ -458,11 +458,11 @@ def judge(policy: Policy, method: str, target: str) -> Asked:
         if call.method == method and policy.role in call.roles and (found := call.path.fullmatch(plain)):
             if call.query:
                 call.query(policy, parse_qs(text, keep_blank_values=True))
-            return Asked(call, found.groupdict().get("name") or "")
+            return AllowedCall(call, found.groupdict().get("name") or "")
     raise RefusedError(f"{method} {plain[:100]} is not among the calls that the {policy.role} needs")
 
 
-def rewritten(policy: Policy, call: Call, body: bytes) -> tuple[bytes, tuple[str, ...]]:
+def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tuple[str, ...]]:
     """The body to send for a call that checks one, and the containers that must be the platform's.
 
     Raises: RefusedError.
@@ -473,14 +473,14 @@ def rewritten(policy: Policy, call: Call, body: bytes) -> tuple[bytes, tuple[str
     except ValueError as error:
         raise RefusedError(f"the body is not JSON: {error}") from error
     kept = call.body(policy, parsed)
-    host = kept.get("HostConfig") or {} if call.makes is Target.CONTAINER else {}
+    host = kept.get("HostConfig") or {} if call.makes is PathTarget.CONTAINER else {}
     joined = tuple(filter(None, (_joined(host.get("NetworkMode")), _joined(host.get("IpcMode")))))
     return json.dumps(kept, separators=(",", ":")).encode(), joined
 
 
-def is_ours(policy: Policy, target: Target, told: Json) -> bool:
+def is_ours(policy: ProxyPolicy, target: PathTarget, told: Json) -> bool:
     """Whether what the engine says of a container, a volume or a network makes it the platform's."""
-    holder = (told.get("Config") or {}) if target is Target.CONTAINER else told
+    holder = (told.get("Config") or {}) if target is PathTarget.CONTAINER else told
     return (holder.get("Labels") or {}).get(PLATFORM_LABEL) == policy.platform
 
 

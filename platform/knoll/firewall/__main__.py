@@ -2,7 +2,7 @@
 
 from knoll.process import footprint
 
-footprint.begin()
+footprint.block_unused_imports()
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ def routes(keeper: Keeper) -> list[BaseRoute]:
 
     async def put(request: Request) -> Response:
         try:
-            requested = msgspec.json.decode(await request.body(), type=policy.Policy)
+            requested = msgspec.json.decode(await request.body(), type=policy.FirewallPolicy)
             applied = await keeper.apply(requested)
         except msgspec.ValidationError as error:
             return PlainTextResponse(str(error), 400)
@@ -87,7 +87,7 @@ async def serve(settings: FirewallSettings, path: Path) -> None:
     listener = _listen(path)
     keeping = asyncio.create_task(keeper.run())
     serving = asyncio.create_task(admin.serve(admin.app(ready, routes(keeper)), str(path), 0, stop, listener=listener))
-    footprint.settle()
+    footprint.freeze_gc()
     try:
         await asyncio.wait({keeping, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -10,7 +10,7 @@ import structlog
 
 from knoll.firewall import nft
 from knoll.firewall.nft import FirewallError
-from knoll.firewall.policy import Applied, Policy
+from knoll.firewall.policy import AppliedPolicy, FirewallPolicy
 from knoll.firewall.ruleset import Wiring, removal, ruleset
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ class Keeper:
 
     def __init__(self, wiring: Wiring, kernel: Kernel = nft, lookup: Lookup = look_up) -> None:
         self._wiring, self._kernel, self._lookup = wiring, kernel, lookup
-        self._policy: Policy | None = None
+        self._policy: FirewallPolicy | None = None
         self._resolved: dict[str, tuple[str, ...]] = {}
         self._text = self._listing = ""
         """What was applied last, and how the kernel shows that."""
@@ -60,9 +60,9 @@ class Keeper:
         Raises: FirewallError.
         """
         if not await self._kernel.listing(self._wiring.table):
-            await self._kernel.apply(ruleset(self._wiring, Policy(), {}))
+            await self._kernel.apply(ruleset(self._wiring, FirewallPolicy(), {}))
 
-    async def apply(self, policy: Policy) -> Applied:
+    async def apply(self, policy: FirewallPolicy) -> AppliedPolicy:
         """Have the kernel hold a policy; returns when it does.
 
         Raises: FirewallError: it does not, and holds what it held before.
@@ -73,7 +73,7 @@ class Keeper:
             if before is None or hosts != _hosts(before):
                 self._renew.set()  # not waited for: a start of an instance waits for this answer
             await self._put()
-        return Applied(unresolved=tuple(sorted(hosts - self._resolved.keys())))
+        return AppliedPolicy(unresolved=tuple(sorted(hosts - self._resolved.keys())))
 
     async def run(self) -> None:
         """Repair for ever."""
@@ -129,7 +129,7 @@ class Keeper:
             raise
         self._text, self.problem = text, ""
 
-    async def _resolve(self, policy: Policy) -> None:
+    async def _resolve(self, policy: FirewallPolicy) -> None:
         """Look up every host name; one that cannot be keeps its last addresses."""
         hosts = sorted(_hosts(policy))
         answers = await asyncio.gather(*(self._lookup(host) for host in hosts))
@@ -140,6 +140,6 @@ class Keeper:
         }
 
 
-def _hosts(policy: Policy) -> set[str]:
+def _hosts(policy: FirewallPolicy) -> set[str]:
     """Names to look up."""
     return {each.host for each in policy.destinations() if not each.network}

@@ -21,7 +21,7 @@ class NamespaceEgress(msgspec.Struct, frozen=True, kw_only=True):
     """Of its instances: IPv4, each in one namespace only."""
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class FirewallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What is filtered on this machine."""
 
     isolated: bool = True
@@ -45,7 +45,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return {destination for each in lists for destination in each}
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
+class AppliedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a policy that the kernel has."""
 
     unresolved: tuple[str, ...] = ()

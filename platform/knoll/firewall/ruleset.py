@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, collapse_addresses
 
 from knoll.config.egress import EgressRule
-from knoll.firewall.policy import Policy, Verdict
+from knoll.firewall.policy import FirewallPolicy, Verdict
 
 PRIVATE = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -68,7 +68,7 @@ def removal(wiring: Wiring) -> str:
     )
 
 
-def ruleset(wiring: Wiring, policy: Policy, resolved: Resolved) -> str:
+def ruleset(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> str:
     """The whole text: the tables as they were go, and come as they are to be, in one transaction.
 
     Args:
@@ -85,7 +85,7 @@ def ruleset(wiring: Wiring, policy: Policy, resolved: Resolved) -> str:
     return text
 
 
-def _inet(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
+def _inet(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> Iterable[str]:
     instances, builds = policy.bridge, wiring.build_bridge
     from_bridges, to_bridges, to_host = [], [], []
     if instances:
@@ -115,7 +115,7 @@ _ANSWERS = ("ct state related accept", "ct direction reply ct state established 
 _INTERNET = ("meta nfproto ipv6 goto refused", f"ip daddr {{ {', '.join(PRIVATE)} }} goto refused", "accept")
 
 
-def _instances(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[str]:
+def _instances(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> Iterable[str]:
     names = sorted(policy.namespaces)
     for number, name in enumerate(names):
         namespace = policy.namespaces[name]
@@ -139,7 +139,7 @@ def _instances(wiring: Wiring, policy: Policy, resolved: Resolved) -> Iterable[s
     yield _chain("instances_to_host", [*own_address, *_ANSWERS, *platform, "jump listed", "goto refused"])
 
 
-def _bridge(wiring: Wiring, policy: Policy) -> Iterable[str]:
+def _bridge(wiring: Wiring, policy: FirewallPolicy) -> Iterable[str]:
     instances, own = _networks(policy.subnets), _networks(wiring.own)
     yield _chain(
         "forward",

@@ -30,7 +30,7 @@ def of_engine(root: str) -> Path:
     return path if root and path.exists() else Path("/")
 
 
-def in_words(size: int) -> str:
+def human_readable(size: int) -> str:
     """Bytes as a quantity that people can read: two digits of the largest binary unit."""
     for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
         if size >= 1024**power:
@@ -58,7 +58,7 @@ def check_pressure(path: Path, least: int, what: str) -> None:
     if least and (free := free_bytes(path)) < least:
         raise StorageFullError(
             f"DiskPressure: {what} is refused while less than {quantity(least)} (config-security, "
-            f"disk-pressure-free) is free on the disk of {path}: {in_words(free)} is; make room there, "
+            f"disk-pressure-free) is free on the disk of {path}: {human_readable(free)} is; make room there, "
             "`docker system df` shows what takes it"
         )
 
@@ -67,6 +67,6 @@ def check_writable(path: Path, least: int = WRITE_RESERVE_BYTES) -> None:
     """Refuse an object while Redis' disk is nearly full. Raises: StorageFullError."""
     if (free := free_bytes(path)) < least:
         raise StorageFullError(
-            f"the disk of {path}, where Redis keeps its file, is nearly full ({in_words(free)} free, {quantity(least)} "
-            "is kept back): delete objects or make room there; reading and deleting go on"
+            f"the disk of {path}, where Redis keeps its file, is nearly full ({human_readable(free)} free, "
+            f"{quantity(least)} reserved): delete objects or free disk space; reads and deletions still work"
         )

@@ -10,22 +10,22 @@ import sys
 UNUSED = ("rich", "watchfiles")
 
 
-def begin(*more: str) -> None:
+def block_unused_imports(*more: str) -> None:
     """Make `UNUSED` look as if it were not installed. To be called before anything else is imported.
 
     Args: more: packages that this process has no use for either.
     """
-    hide(*UNUSED, *more)
+    block_imports(*UNUSED, *more)
 
 
-def hide(*names: str) -> None:
+def block_imports(*names: str) -> None:
     """Make packages look as if they were not installed."""
     for name in names:
         # What stands in `sys.modules` as None cannot be imported: the import system's own way to say so.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """What was loaded by now stays: the collector need not look at it again.
 
     To be called once everything is imported. Full collections are then cheap, and the interpreter, which has one only

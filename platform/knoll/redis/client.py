@@ -26,9 +26,8 @@ ANSWER_SECONDS = 10.0
 BLOCK_MS = 4000
 """How long a blocking read waits for news, at most; below redis-py's own default of 5 s for an answer."""
 
-AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+UNAVAILABLE_ERRORS = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
 """Errors that mean: Redis does not serve just now. Being loaded after a restart is one of them."""
-_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def connect(url: str, name: str = "knoll") -> "Redis":
@@ -92,7 +91,7 @@ async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn Redis' refusals into ours. Raises: StoreUnavailableError, StoreForbiddenError."""
     try:
         yield
@@ -101,7 +100,7 @@ def answering() -> Iterator[None]:
             "Redis takes no writes: it holds as much as it may (maxmemory; KNOLL_REDIS_MEMORY with Compose): delete "
             "objects, or give it more"
         ) from error
-    except AWAY as error:
+    except UNAVAILABLE_ERRORS as error:
         raise StoreUnavailableError(f"Redis does not answer: {error}") from error
     except NoPermissionError as error:
         raise StoreForbiddenError(
@@ -133,21 +132,6 @@ async def unsafe_settings(redis: "Redis") -> list[str]:
     elif found.get("appendfsync") != "always":
         problems.append(f"appendfsync is {found.get('appendfsync')}: set it to always")
     return problems
-
-
-class Backoff:
-    """Longer and longer pauses while Redis is away, up to a second."""
-
-    def __init__(self) -> None:
-        self._tries = 0
-
-    async def wait(self) -> None:
-        pause = _PAUSES[min(self._tries, len(_PAUSES) - 1)]
-        self._tries += 1
-        await asyncio.sleep(pause)
-
-    def reset(self) -> None:
-        self._tries = 0
 
 
 Entry = tuple[bytes, dict[bytes, bytes]]

@@ -3,7 +3,7 @@
 All names begin with `knoll:`; RQ's own begin with `rq:`.
 """
 
-REVISION = "knoll:revision"
+RESOURCE_VERSION = "knoll:revision"
 """Integer: the newest resource version. Raised by one with each write to an object, in the same script."""
 
 EVENTS = "knoll:events"

@@ -12,8 +12,9 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
+from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import AWAY, Backoff, answering
+from knoll.redis.client import UNAVAILABLE_ERRORS, translate_errors
 from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
@@ -68,7 +69,7 @@ class Lease:
 
     async def holder(self) -> str:
         """Who leads, "" when nobody does. Raises: StoreUnavailableError."""
-        with answering():
+        with translate_errors():
             found: Any = await self._redis.get(self._key)
         return (found or b"").decode().rpartition(" ")[0]
 
@@ -115,7 +116,7 @@ class Lease:
                 return
             try:
                 async with asyncio.timeout_at(until):
-                    with answering():
+                    with translate_errors():
                         if not await self._renew(keys=[self._key], args=[self._holder, self._milliseconds]):
                             return
             except TimeoutError:
@@ -134,20 +135,20 @@ class Lease:
                     await freed.subscribe(self._freed)
                     while True:
                         asked = asyncio.get_running_loop().time()
-                        with answering():
+                        with translate_errors():
                             left = await self._acquire(keys=[self._key], args=[self._holder, self._milliseconds])
                         if left < 0:
                             return asked + self._life
                         backoff.reset()
                         # Woken at once when the lease is given back.
                         await freed.get_message(timeout=min(left / 1000 + 0.01, self._ttl))
-            except (*AWAY, StoreUnavailableError):
+            except (*UNAVAILABLE_ERRORS, StoreUnavailableError):
                 await backoff.wait()
 
     async def _give_back(self) -> None:
         try:
             async with asyncio.timeout(1.0):
-                with answering():
+                with translate_errors():
                     await self._release(keys=[self._key], args=[self._holder, self._freed])
         except (StoreUnavailableError, TimeoutError) as error:
             log.warning("lease not given back; it will run out", lease=self._name, error=str(error))

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from knoll.resources.admission.admit import timestamp
 from knoll.resources.models.meta import Condition, Status
 from knoll.values.kinds import BUILD_KIND, CONFIGURATION, DOMAIN_MAPPING, REVISION, ROUTE, SERVICE, Kind
+from knoll.values.timestamps import timestamp
 
 READY = "Ready"
 SUCCEEDED = "Succeeded"

@@ -6,11 +6,10 @@ Source: Kubernetes, "Resource Quotas", and the messages of its quota admission.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any
 
+from knoll.values.json import Json
 from knoll.values.quantity import canonical, parse_quantity
 
-Json = dict[str, Any]
 Amounts = Mapping[str, Fraction]
 """Amount of each resource by its name in a quota, such as `pods` or `requests.cpu`; cores and bytes."""
 
@@ -50,7 +49,7 @@ def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
     return dict(found)
 
 
-def written(name: str, amount: Fraction) -> str:
+def format_amount(name: str, amount: Fraction) -> str:
     """An amount as Kubernetes writes it: bytes with binary suffixes, cores in thousandths where they are not whole."""
     if name.endswith(("memory", "storage")) and amount.denominator == 1:
         for power, suffix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
@@ -67,7 +66,7 @@ def used(quota: Json, now: Amounts) -> dict[str, str]:
     Args:
         now: what is used in its namespace; what is not in it counts as nothing.
     """
-    return {name: written(name, now.get(resource(name), Fraction(0))) for name in hard(quota)}
+    return {name: format_amount(name, now.get(resource(name), Fraction(0))) for name in hard(quota)}
 
 
 def refusal(quotas: Iterable[Json], now: Amounts, asked: Amounts, unsaid: Mapping[str, tuple[str, ...]]) -> str:
@@ -89,8 +88,8 @@ def refusal(quotas: Iterable[Json], now: Amounts, asked: Amounts, unsaid: Mappin
         over = sorted(bound for bound, most in hard(quota).items() if _over(resource(bound), most, now, asked))
         if over:
             none = Fraction(0)
-            wanted = ",".join(f"{bound}={written(bound, asked[resource(bound)])}" for bound in over)
-            before = ",".join(f"{bound}={written(bound, now.get(resource(bound), none))}" for bound in over)
+            wanted = ",".join(f"{bound}={format_amount(bound, asked[resource(bound)])}" for bound in over)
+            before = ",".join(f"{bound}={format_amount(bound, now.get(resource(bound), none))}" for bound in over)
             limits = ",".join(f"{bound}={hard(quota)[bound]}" for bound in over)
             return f"exceeded quota: {name}, requested: {wanted}, used: {before}, limited: {limits}"
     return ""

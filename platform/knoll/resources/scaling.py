@@ -183,7 +183,7 @@ class _Annotations:
         self._annotations = annotations
 
     def text(self, key: str, default: str) -> str:
-        return known.find(self._annotations, key)[1] or default
+        return known.find_annotation(self._annotations, key)[1] or default
 
     def number(self, key: str, default: float) -> float:
         return self._read(key, default, parse_number)
@@ -201,7 +201,7 @@ class _Annotations:
         return self._read(key, None, parse_policy)
 
     def _read(self, key: str, default: T, parse: Callable[[str], T]) -> T:
-        value = known.find(self._annotations, key)[1]
+        value = known.find_annotation(self._annotations, key)[1]
         if value is None:
             return default
         try:

@@ -6,19 +6,19 @@ others are compressed with. What was squeezed can be expanded in this process al
 
 import zlib
 
-MOST = 4096
+MAX_DICTIONARY_BYTES = 4096
 """Bytes of a dictionary: each use of it begins with reading it."""
 
 _RAW = -zlib.MAX_WBITS
 _FIRST: dict[str, bytes] = {}
 
 
-def squeezed(kind: str, data: bytes) -> bytes:
+def compress(kind: str, data: bytes) -> bytes:
     """Args: kind: names what is alike. data: at least a byte."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, _RAW, zdict=_FIRST.setdefault(kind, data[:MOST]))
+    packer = zlib.compressobj(1, zlib.DEFLATED, _RAW, zdict=_FIRST.setdefault(kind, data[:MAX_DICTIONARY_BYTES]))
     return packer.compress(data) + packer.flush()
 
 
-def expanded(kind: str, data: bytes) -> bytes:
+def decompress(kind: str, data: bytes) -> bytes:
     """What was `squeezed` as of this kind."""
     return zlib.decompressobj(_RAW, zdict=_FIRST[kind]).decompress(data)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from knoll.config.platform import NAMES, PlatformConfig
-from knoll.store.informer import Informer, Notice
+from knoll.store.informer import Informer, ObjectChange
 from knoll.store.protocol import Source
 from knoll.values.kinds import CONFIG_MAP
 from knoll.values.labels import SYSTEM_NAMESPACE
@@ -16,7 +16,7 @@ Subscriber = Callable[[PlatformConfig], object]
 """Called with the new configuration, in the event loop; must not block."""
 
 
-class LiveConfig:
+class ConfigWatcher:
     """Holds the defaults until its ConfigMaps were read. A ConfigMap with a bad value leaves what it said before."""
 
     def __init__(self, config_maps: Informer) -> None:
@@ -31,7 +31,7 @@ class LiveConfig:
         config_maps.subscribe(self._note)
 
     @classmethod
-    def of(cls, store: Source) -> "tuple[LiveConfig, Informer]":
+    def of(cls, store: Source) -> "tuple[ConfigWatcher, Informer]":
         """With an informer of its own, which the caller must run."""
         informer = Informer(store, CONFIG_MAP.id)
         return cls(informer), informer
@@ -53,7 +53,7 @@ class LiveConfig:
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
-    def _note(self, notice: Notice) -> None:
+    def _note(self, notice: ObjectChange) -> None:
         namespace, _, name = notice.key.partition("/")
         if namespace != SYSTEM_NAMESPACE or name not in NAMES:
             return

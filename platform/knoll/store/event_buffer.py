@@ -8,14 +8,14 @@ import asyncio
 
 from knoll.store.rules import Record
 
-UNPACKED = 64
+DECODED_RECORDS = 64
 """Newest records that are kept unpacked."""
-WOKEN_AT_ONCE = 128
+WAKE_BATCH = 128
 """Watchers that are woken before others in this process get their turn: an event of thousands of watches takes most of
 a second."""
 
 
-class Ring:
+class EventBuffer:
     """Records of every version after `floor` up to `tip`."""
 
     def __init__(self, size: int, limit: int = 0) -> None:
@@ -52,7 +52,7 @@ class Ring:
             return False
         self._records += records
         # Whoever keeps up has seen these.
-        for record in self._records[-len(records) - UNPACKED : -UNPACKED]:
+        for record in self._records[-len(records) - DECODED_RECORDS : -DECODED_RECORDS]:
             record.forget()
         self.tip = records[-1].version
         if len(self._records) > self._limit:
@@ -67,7 +67,7 @@ class Ring:
             return None
         return self._records[version - self.floor :] if version < self.tip else []
 
-    async def news(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until anything changed."""
         change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[change] = None
@@ -85,8 +85,8 @@ class Ring:
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for change in waiting[:WOKEN_AT_ONCE]:
+    for change in waiting[:WAKE_BATCH]:
         if not change.done():
             change.set_result(None)
-    if rest := waiting[WOKEN_AT_ONCE:]:
+    if rest := waiting[WAKE_BATCH:]:
         asyncio.get_running_loop().call_soon(_wake, rest)

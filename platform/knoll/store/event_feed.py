@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from redis.asyncio import Redis
 
+from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import AWAY, BLOCK_MS, Backoff, Entry, read_stream, version_of
+from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, Entry, read_stream, version_of
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, event_subject, is_sealed
-from knoll.store.event_buffer import Ring
-from knoll.store.protocol import Event
+from knoll.store.event_buffer import EventBuffer
+from knoll.store.protocol import WatchEvent
 from knoll.store.rules import EventType, Record
 from knoll.values.errors import ExpiredError
 
@@ -20,13 +21,13 @@ _BATCH = 256
 _TYPES: dict[bytes, EventType] = {b"A": "ADDED", b"M": "MODIFIED", b"D": "DELETED"}
 
 
-class Feed:
+class EventFeed:
     """One reader of the event stream for all watches of a process. It reads while there is a watch."""
 
     def __init__(self, redis: "Redis", size: int, keyring: Keyring) -> None:
         self._redis = redis
         self._keyring = keyring
-        self._ring = Ring(size)
+        self._ring = EventBuffer(size)
         self._reader: asyncio.Task[None] | None = None
         self._watches = 0
 
@@ -36,7 +37,7 @@ class Feed:
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
 
-    async def watch(self, since: int, resource: str | None) -> AsyncIterator[Event]:
+    async def watch(self, since: int, resource: str | None) -> AsyncIterator[WatchEvent]:
         ring, position, losses = self._ring, since, self._ring.losses
         self._watches += 1
         try:
@@ -52,7 +53,7 @@ class Feed:
                     if not records:
                         self._begin(position)
                 elif not records:
-                    await ring.news()
+                    await ring.wait_for_change()
                 for record in records:
                     position = record.version
                     if resource is None or record.resource == resource:
@@ -88,13 +89,13 @@ class Feed:
         while True:
             try:
                 return await self._past(since)
-            except AWAY:
+            except UNAVAILABLE_ERRORS:
                 await backoff.wait()
 
     async def _past(self, since: int) -> list[Record]:
         """The next events after `since` from Redis; empty when there is none yet. Raises: ExpiredError."""
         async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.REVISION)
+            both.get(keys.RESOURCE_VERSION)
             both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
             version, entries = await both.execute()
         if version is None or int(version) < since:
@@ -134,7 +135,7 @@ class Feed:
                     ring.stop(lost=True)
                     return
                 entries = await read_stream(self._redis, keys.EVENTS, f"{ring.tip}-0", _BATCH, BLOCK_MS)
-            except AWAY as error:
+            except UNAVAILABLE_ERRORS as error:
                 if not doubtful:
                     log.warning("event history interrupted", error=str(error))
                 doubtful = True
@@ -150,7 +151,7 @@ class Feed:
         """Whether Redis still has what it said last: it may have come back from an older file."""
         tip, last = self._ring.tip, self._ring.last()
         async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.REVISION)
+            both.get(keys.RESOURCE_VERSION)
             both.xrange(keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
             version, entries = await both.execute()
         if version is None or int(version) < tip:

@@ -12,11 +12,12 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from knoll.redis.client import Backoff
-from knoll.store.compression import expanded, squeezed
-from knoll.store.protocol import Event, Json, PackedListing, Source
+from knoll.concurrency.backoff import Backoff
+from knoll.store.compression import compress, decompress
+from knoll.store.protocol import PackedListing, Source, WatchEvent
 from knoll.store.rules import decode, decode_all, key_in, key_of, owners_in, sort_key
 from knoll.values.errors import ExpiredError, StoreUnavailableError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 K = TypeVar("K")
@@ -26,7 +27,7 @@ _AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ObjectChange:
     """What changed. The bodies are shared: they are to be read, not changed."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -41,7 +42,7 @@ class Notice:
     """False: it went while nobody watched, and was missing when the objects were listed again."""
 
 
-Subscriber = Callable[[Notice], object]
+Subscriber = Callable[[ObjectChange], object]
 """Called in the event loop, in the order of the changes; must not block. `queue.put_nowait` is one."""
 
 
@@ -58,7 +59,7 @@ class _Kept:
         self.owners = tuple(owners_in(body))
 
     def body(self, resource: str) -> Json:
-        return decode(expanded(resource, self.data), self.version)
+        return decode(decompress(resource, self.data), self.version)
 
 
 class Informer:
@@ -103,7 +104,7 @@ class Informer:
             owner: uid that an ownerReference must name.
         """
         found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
-        return decode_all((kept.version, expanded(self.resource, kept.data)) for kept in found)
+        return decode_all((kept.version, decompress(self.resource, kept.data)) for kept in found)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of what `list` would give."""
@@ -128,7 +129,7 @@ class Informer:
         Returns: a function that ends the subscription.
         """
         for key in self.keys() if existing else ():
-            subscriber(Notice("ADDED", self.resource, key, None, self._kept[key].body(self.resource)))
+            subscriber(ObjectChange("ADDED", self.resource, key, None, self._kept[key].body(self.resource)))
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
@@ -149,13 +150,13 @@ class Informer:
         for index, item in enumerate(items):
             old = self._kept.get(item.key)
             if old is None or old.version != item.version:
-                self._put(item.key, item.version, squeezed(self.resource, item.data), decode(item.data, item.version))
+                self._put(item.key, item.version, compress(self.resource, item.data), decode(item.data, item.version))
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
         self._seen = listing.version
         self._synced.set()
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: WatchEvent) -> None:
         """Take over an event; one that a listing has included already changes nothing."""
         if event.version <= self._seen:
             return
@@ -182,7 +183,7 @@ class Informer:
             self._by_owner[uid] = (*self._by_owner.get(uid, ()), key)
         if self._subscribers:
             before = None if old is None else old.body(self.resource)
-            self._tell(Notice("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
+            self._tell(ObjectChange("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
 
     def _drop(self, key: str, *, seen: bool = True) -> None:
         old = self._kept.pop(key, None)
@@ -190,7 +191,7 @@ class Informer:
             return
         self._unindex(key, old)
         if self._subscribers:
-            self._tell(Notice("DELETED", self.resource, key, old.body(self.resource), None, seen))
+            self._tell(ObjectChange("DELETED", self.resource, key, old.body(self.resource), None, seen))
 
     def _unindex(self, key: str, old: _Kept) -> None:
         for pair in old.labels:
@@ -202,7 +203,7 @@ class Informer:
             else:
                 del self._by_owner[uid]
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: ObjectChange) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber(notice)
 

@@ -1,7 +1,8 @@
 """Deletion along owner references, as Kubernetes does it: background, foreground and orphan.
 
-`decide` is pure; `Collector` feeds it from informers and does what it says. The API sets the finalizers that a client's
-propagation policy asks for (`foregroundDeletion`, `orphan`) before it deletes an object; all the rest happens here.
+`decide` is pure; `OwnerGarbageCollector` calls it with objects from informers and carries out its actions. The API sets
+the finalizers that a client's propagation policy asks for (`foregroundDeletion`, `orphan`) before it deletes an object;
+everything after that happens here.
 
 Source: Kubernetes, pkg/controller/garbagecollector, `attemptToDeleteItem`, `attemptToOrphan`.
 """
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from knoll.redis.client import Backoff
-from knoll.store.informer import Informer, Notice
-from knoll.store.protocol import Json, Store
+from knoll.concurrency.backoff import Backoff
+from knoll.store.informer import Informer, ObjectChange
+from knoll.store.protocol import Store
 from knoll.store.rules import owners_in
 from knoll.values.errors import ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.json import Json
 from knoll.values.kinds import BY_ID, KINDS, Kind
 
 log = structlog.get_logger()
@@ -28,21 +30,21 @@ ORPHAN = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class UpdateObject:
     """Replace the object by this, if it has not changed since."""
 
     body: Json
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteObject:
     """Delete the object; `foreground` puts its finalizer on it first."""
 
     body: Json
     foreground: bool = False
 
 
-Action = Update | Delete
+Action = UpdateObject | DeleteObject
 
 
 def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[Action]:
@@ -75,30 +77,32 @@ def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -
     if len(solid) == len(references):
         return []
     if solid:
-        return [Update(_with_meta(body, ownerReferences=solid))]
+        return [UpdateObject(_with_meta(body, ownerReferences=solid))]
     waited_for = any(ref["uid"] in owners for ref in references)
     if not waited_for or not dependents:
-        return [Delete(body)]
+        return [DeleteObject(body)]
     # Owners in a circle would wait for each other for ever.
     circle = any(deleting_foreground(dependent) for dependent in dependents)
     if circle and any(ref.get("blockOwnerDeletion") for ref in references):
-        return [Update(_with_meta(body, ownerReferences=[{**ref, "blockOwnerDeletion": False} for ref in references]))]
-    return [Delete(body, foreground=True)]
+        return [
+            UpdateObject(_with_meta(body, ownerReferences=[{**ref, "blockOwnerDeletion": False} for ref in references]))
+        ]
+    return [DeleteObject(body, foreground=True)]
 
 
 def _finish(body: Json, dependents: Sequence[Json]) -> list[Action]:
     uid = body["metadata"]["uid"]
     if any(_blocks(dependent, uid) for dependent in dependents):
         return []
-    return [Update(_without_finalizer(body, FOREGROUND))]
+    return [UpdateObject(_without_finalizer(body, FOREGROUND))]
 
 
 def _orphan(body: Json, dependents: Sequence[Json]) -> list[Action]:
     uid = body["metadata"]["uid"]
     if not dependents:
-        return [Update(_without_finalizer(body, ORPHAN))]
+        return [UpdateObject(_without_finalizer(body, ORPHAN))]
     return [
-        Update(_with_meta(child, ownerReferences=[ref for ref in _references(child) if ref["uid"] != uid]))
+        UpdateObject(_with_meta(child, ownerReferences=[ref for ref in _references(child) if ref["uid"] != uid]))
         for child in dependents
     ]
 
@@ -130,7 +134,7 @@ _KINDS = {(kind.group, kind.kind): kind for kind in KINDS}
 _Key = tuple[str, str]
 
 
-class Collector:
+class OwnerGarbageCollector:
     """The loop. One at a time in a platform: run it under a lease."""
 
     def __init__(self, store: Store, informers: Sequence[Informer]) -> None:
@@ -180,7 +184,7 @@ class Collector:
         self._waiting[resource, key] = None
         self._work.set()
 
-    def _note(self, notice: Notice) -> None:
+    def _note(self, notice: ObjectChange) -> None:
         body = notice.new or notice.old
         assert body is not None
         if notice.new is not None:
@@ -209,8 +213,13 @@ class Collector:
 
     async def _do(self, resource: str, action: Action) -> None:
         meta = action.body["metadata"]
-        log.info("collected", resource=resource, name=meta["name"], action=type(action).__name__.lower())
-        if isinstance(action, Update):
+        log.info(
+            "collected",
+            resource=resource,
+            name=meta["name"],
+            action="update" if isinstance(action, UpdateObject) else "delete",
+        )
+        if isinstance(action, UpdateObject):
             await self._store.update(resource, action.body)
             return
         body = action.body

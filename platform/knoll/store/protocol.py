@@ -6,10 +6,9 @@ moment of removal, nothing else of them.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-Json = dict[str, Any]
-"""A JSON object. `Any` stops where it is parsed into a model."""
+from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedObject:
     """One object as the store keeps it: `store_rules.decode` unpacks it."""
 
     key: str
@@ -37,12 +36,12 @@ class Packed:
 class PackedListing:
     """A listing that nobody has unpacked yet, in no order: a small part of the memory and the time."""
 
-    items: list[Packed]
+    items: list[PackedObject]
     version: int
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WatchEvent:
     """One write. `body` is the object after it; for DELETED its last state with the deletion's resource version.
 
     All watchers of a process are given the same event: its bodies are to be read, not changed.
@@ -66,7 +65,7 @@ class Source(Protocol):
         """All objects of a kind as they are kept, with the version they were read at."""
         ...
 
-    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         """Every event after version `since`, of one kind or (None) of all, in order, for ever.
 
         `since` is the version of a listing or an event; 0 is no such version. Waits while the store is away.

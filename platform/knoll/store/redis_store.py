@@ -18,21 +18,22 @@ import structlog
 from redis.asyncio import Redis
 
 from knoll.redis import keys
-from knoll.redis.client import answering
+from knoll.redis.client import translate_errors
 from knoll.redis.encryption import PLAIN, SEALED_KINDS, Keyring, SealedError, event_subject, object_subject
 from knoll.store import rules
-from knoll.store.event_feed import Feed
-from knoll.store.protocol import Event, Json, Listing, Packed, PackedListing
+from knoll.store.event_feed import EventFeed
+from knoll.store.protocol import Listing, PackedListing, PackedObject, WatchEvent
 from knoll.store.rules import Write, describe, key_of
 from knoll.values.errors import AlreadyExistsError, NotFoundError, StoreForbiddenError, StoreUnavailableError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
 HISTORY = 20_000
 """Events kept in Redis."""
-RING = 1024
+BUFFERED_EVENTS = 1024
 """Events kept in memory for watches, at least (twice as many at most)."""
-SMALL_RING = 128
+FEW_BUFFERED_EVENTS = 128
 """The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
 _DECODE_AT_ONCE = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
@@ -107,7 +108,7 @@ class RedisStore:
         redis: "Redis",
         *,
         history: int = HISTORY,
-        ring: int = RING,
+        ring: int = BUFFERED_EVENTS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         keyring: Keyring = PLAIN,
     ) -> None:
@@ -126,7 +127,7 @@ class RedisStore:
         self._newest = redis.register_script(_NEWEST)
         self._list = redis.register_script(_LIST)
         self._write = redis.register_script(_WRITE)
-        self._feed = Feed(redis, ring, keyring)
+        self._feed = EventFeed(redis, ring, keyring)
 
     async def close(self) -> None:
         """Stop reading events; to be called once nobody watches any more."""
@@ -134,8 +135,8 @@ class RedisStore:
 
     async def version(self) -> int:
         """The newest resource version."""
-        with answering():
-            return int(await self._newest(keys=[keys.REVISION], args=[]))
+        with translate_errors():
+            return int(await self._newest(keys=[keys.RESOURCE_VERSION], args=[]))
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:
         version, data = await self._stored(resource, key_of(namespace, name))
@@ -161,7 +162,7 @@ class RedisStore:
         for field, value in found:
             key = field.decode()
             try:
-                items.append(Packed(key, *self._parse(resource, key, value)))
+                items.append(PackedObject(key, *self._parse(resource, key, value)))
             except SealedError as error:
                 # One that cannot be read must not keep all others from those who follow them.
                 log.error("object unreadable", resource=resource, key=key, error=str(error))
@@ -194,7 +195,7 @@ class RedisStore:
         )
 
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
-        with answering():
+        with translate_errors():
             members = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.owned(uid)))
         found = []
         for member in sorted(members):
@@ -203,7 +204,7 @@ class RedisStore:
             found.append((resource, namespace, name))
         return found
 
-    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
         return self._feed.watch(since, resource)
 
@@ -218,7 +219,7 @@ class RedisStore:
                 return rules.decode(write.data, now_at)
 
     async def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
-        with answering():
+        with translate_errors():
             value = await cast(Awaitable[bytes | None], self._redis.hget(keys.objects(resource), key))
         if value is None:
             raise NotFoundError(f"{describe(resource, key)} not found")
@@ -245,9 +246,9 @@ class RedisStore:
         leave, join = write.owners_before - write.owners, write.owners - write.owners_before
         owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
         data, event = self._sealed(write)
-        with answering():
+        with translate_errors():
             done, version = await self._write(
-                keys=[keys.objects(write.resource), keys.REVISION, keys.EVENTS, *owner_sets],
+                keys=[keys.objects(write.resource), keys.RESOURCE_VERSION, keys.EVENTS, *owner_sets],
                 args=[
                     write.key,
                     "" if write.at is None else write.at,
@@ -262,9 +263,9 @@ class RedisStore:
         return bool(done), int(version or 0)
 
     async def _read_all(self, resource: str) -> _Found:
-        with answering():
+        with translate_errors():
             async with self._redis.pipeline(transaction=True) as both:
-                both.get(keys.REVISION)
+                both.get(keys.RESOURCE_VERSION)
                 both.hgetall(keys.objects(resource))
                 version, found = await both.execute()
             if version is None:
@@ -277,6 +278,6 @@ class RedisStore:
         return int(version), list(found.items())
 
     async def _read_some(self, resource: str, prefix: str) -> _Found:
-        with answering():
-            version, *flat = await self._list(keys=[keys.objects(resource), keys.REVISION], args=[prefix])
+        with translate_errors():
+            version, *flat = await self._list(keys=[keys.objects(resource), keys.RESOURCE_VERSION], args=[prefix])
         return int(version), list(zip(flat[::2], flat[1::2], strict=True))

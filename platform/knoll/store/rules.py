@@ -8,14 +8,16 @@ import gc
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import orjson
 
-from knoll.store.compression import squeezed
-from knoll.store.protocol import Event, Json
+from knoll.store.compression import compress
+from knoll.store.protocol import WatchEvent
 from knoll.values.errors import BadRequestError, ConflictError
+from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
@@ -129,14 +131,9 @@ def plan_delete(
         return Write("DELETED", resource, key, version, stored, stored, frozenset(), owners)
     if meta.get("deletionTimestamp"):
         return None
-    meta["deletionTimestamp"] = timestamp(now)
+    meta["deletionTimestamp"] = timestamp(now.timestamp())
     meta["deletionGracePeriodSeconds"] = 0
     return Write("MODIFIED", resource, key, version, encode(body), stored, owners, owners)
-
-
-def timestamp(now: datetime) -> str:
-    """A time as Kubernetes writes it: UTC, whole seconds."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check(resource: str, key: str, old: Json, version: int, uid: str, wanted_version: str) -> None:
@@ -171,16 +168,16 @@ class Record:
         self.type: EventType = type_
         self.resource = resource
         self.packed = packed
-        self._event: Event | None = None
+        self._event: WatchEvent | None = None
 
-    def event(self) -> Event:
+    def event(self) -> WatchEvent:
         """The same object for every watcher: it is to be read, not changed. Raises: what `opens` raises."""
         if self._event is None:
             packed = self.packed if self._opens is None else self._opens(self.packed)
             at, before, data = zlib.decompress(packed).split(b"\n")
             old = decode(before, int(at)) if before else None
-            body, kept = decode(data, self.version), squeezed(self.resource, data)
-            self._event = Event(self.type, self.resource, self.version, body, old, kept)
+            body, kept = decode(data, self.version), compress(self.resource, data)
+            self._event = WatchEvent(self.type, self.resource, self.version, body, old, kept)
         return self._event
 
     def forget(self) -> None:

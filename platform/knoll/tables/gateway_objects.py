@@ -13,12 +13,13 @@ import orjson
 
 from knoll.config.platform import NAMES
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, key_id, object_subject
-from knoll.store.compression import squeezed
-from knoll.store.protocol import Event, Json, Packed, PackedListing
+from knoll.store.compression import compress
+from knoll.store.protocol import PackedListing, PackedObject, WatchEvent
 from knoll.store.rules import decode, key_of, sort_key
 from knoll.tables.protocol import Reset, Table
 from knoll.values import kinds
 from knoll.values.errors import ExpiredError
+from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
 GATEWAY_OBJECTS = "gateway-objects"
@@ -48,7 +49,7 @@ def parse_field(field: str) -> tuple[str, str]:
     return resource, key
 
 
-def wanted(
+def published_objects(
     config_maps: Iterable[Json], mappings: Iterable[Json], secrets: Mapping[str, Json]
 ) -> dict[tuple[str, str], Json]:
     """The objects that belong into the table, by resource id and `namespace/name`.
@@ -95,7 +96,7 @@ def unpack(resource: str, key: str, entry: GatewayObject, keyring: Keyring) -> b
     return keyring.open(base64.b64decode(entry.body), object_subject(resource, key))
 
 
-def holds(resource: str, key: str, entry: GatewayObject, body: Json, keyring: Keyring) -> bool:
+def is_current(resource: str, key: str, entry: GatewayObject, body: Json, keyring: Keyring) -> bool:
     """Whether an entry has this content, sealed with the key that seals now. Raises: SealedError (no keyring)."""
     plain = entry.body.startswith("{")
     seals = resource in SEALED_KINDS and keyring.seals
@@ -120,10 +121,10 @@ class GatewaySource:
         for field, (at, entry) in entries.items():
             kind, key = parse_field(field)
             if kind == resource:
-                items.append(Packed(key, at, unpack(kind, key, entry, self._keyring)))
+                items.append(PackedObject(key, at, unpack(kind, key, entry, self._keyring)))
         return PackedListing(items, version)
 
-    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[Event]:
+    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         async for change in self._table.follow():
             if isinstance(change, Reset):
                 if change.version != since:
@@ -135,10 +136,10 @@ class GatewaySource:
                 continue
             if change.value is None:
                 namespace, name = sort_key(key)
-                yield Event("DELETED", kind, since, {"metadata": {"namespace": namespace, "name": name}})
+                yield WatchEvent("DELETED", kind, since, {"metadata": {"namespace": namespace, "name": name}})
             else:
                 data = unpack(kind, key, change.value, self._keyring)
-                yield Event("MODIFIED", kind, since, decode(data, since), None, squeezed(kind, data))
+                yield WatchEvent("MODIFIED", kind, since, decode(data, since), None, compress(kind, data))
 
 
 def _part(body: Json, *fields: str) -> Json:

@@ -11,8 +11,9 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
+from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import AWAY, BLOCK_MS, Backoff, Entry, answering, read_stream, version_of
+from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, Entry, read_stream, translate_errors, version_of
 from knoll.tables.protocol import FOLLOWER_TTL, Change, Reset
 
 log = structlog.get_logger()
@@ -82,15 +83,15 @@ class RedisTable(Generic[T]):
         self._acknowledge = redis.register_script(_ACKNOWLEDGE)
 
     async def put(self, field: str, value: T) -> int:
-        with answering():
+        with translate_errors():
             return int(await self._put(keys=self._keys, args=[field, self._encode(value), self._history]))
 
     async def remove(self, field: str) -> int:
-        with answering():
+        with translate_errors():
             return int(await self._remove(keys=self._keys, args=[field, self._history]))
 
     async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
-        with answering():
+        with translate_errors():
             version, entries = await self._read_all()
         return version or 0, entries
 
@@ -110,7 +111,7 @@ class RedisTable(Generic[T]):
                     yield Reset(tip, {field: value for field, (_, value) in entries.items()})
                 assert tip is not None
                 found = await read_stream(self._redis, self._keys[2], f"{tip}-0", _BATCH, BLOCK_MS)
-            except AWAY as error:
+            except UNAVAILABLE_ERRORS as error:
                 if not doubtful:
                     log.warning("table interrupted", table=self._name, error=str(error))
                 doubtful = True
@@ -128,15 +129,15 @@ class RedisTable(Generic[T]):
                 yield self._change(version, entry)
 
     async def acknowledge(self, follower: str, version: int) -> None:
-        with answering():
+        with translate_errors():
             await self._acknowledge(keys=[self._followers], args=[follower, version, keys.table_acks(self._name)])
 
     async def leave(self, follower: str) -> None:
-        with answering():
+        with translate_errors():
             await self._redis.hdel(self._followers, follower)
 
     async def followers(self) -> dict[str, int]:
-        with answering():
+        with translate_errors():
             return await self._living()
 
     async def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
@@ -154,7 +155,7 @@ class RedisTable(Generic[T]):
                         if message is not None:
                             name, _, said = message["data"].decode().rpartition(" ")
                             yield name, int(said)
-            except AWAY:
+            except UNAVAILABLE_ERRORS:
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:

@@ -89,8 +89,8 @@ ROLLBACK_ON = "knoll.dev/rollback-on"
 ROLLBACK = "knoll.dev/rollback"
 """Of a Route's status: Revisions on trial, and those that were rolled back, as JSON. Of a Revision's status: why it
 does worse than the one before."""
-RESTS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
-ON_TEMPLATE = RESTS | {WARM_SCHEDULE, ROLLBACK_ON}
+IDLE_RETENTIONS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
+ON_TEMPLATE = IDLE_RETENTIONS | {WARM_SCHEDULE, ROLLBACK_ON}
 """Ours that say how a Revision scales."""
 KEPT_MEMORY = "knoll.dev/kept-memory-bytes"
 """Of a Pod whose instance is paused: what it keeps."""
@@ -113,7 +113,7 @@ ALIASES |= {
 ROUTE_FINALIZER = "routes.serving.knative.dev"
 
 
-def find(annotations: Mapping[str, str], key: str) -> tuple[str, str | None]:
+def find_annotation(annotations: Mapping[str, str], key: str) -> tuple[str, str | None]:
     """The spelling of `key` that is present and its value; the key itself and None when there is none."""
     for spelling in (key, *ALIASES.get(key, ())):
         if spelling in annotations:

@@ -73,7 +73,7 @@ def _problems(name: str, form: re.Pattern[str], words: str, longest: int, prefix
     return problems if form.fullmatch(tried) else [*problems, words]
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Text for a message: its control characters are written out, and do nothing to a terminal."""
     return CONTROL.sub(lambda character: f"\\x{ord(character[0]):02x}", text)
 

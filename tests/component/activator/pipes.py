@@ -7,8 +7,8 @@ from typing import Any, cast
 from activator.backend.endpoint import PoolFactory, UpstreamEndpoint
 from activator.frontend.http1_server import Http1Connection
 from activator.routing.proxy_state import ProxyState
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import Endpoint, RevisionEndpoints
 from tests.component.activator.stage import HOST, REVISION
 
 

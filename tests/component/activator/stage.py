@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from activator.frontend.listeners import Listeners, bind
 from activator.routing.proxy_state import ProxyState
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints, StartTiming
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import Endpoint, RevisionEndpoints, StartTiming
 
 HOST = "app.default.localhost"
 REVISION = "default/app-00001"

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from activator.wire.websocket import GOING_AWAY
+from knoll.messages.endpoints import Endpoint, StartTiming
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import Endpoint, StartTiming
 from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
 from tests.conftest import free_port

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from activator.frontend.http2_server import Http2Connection
+from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
-from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
 

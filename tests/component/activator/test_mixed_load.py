@@ -9,8 +9,8 @@ from typing import Protocol
 
 import httpx
 
+from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
-from knoll.messages.scale import Endpoint
 from tests.component.activator.stage import HOST, Answer, App, Connection, Stage, read_request
 from tests.waiting import eventually
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis import keys
 from knoll.redis.client import connect
 from knoll.tables.redis_tables import RedisTable

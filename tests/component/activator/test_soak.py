@@ -20,9 +20,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.reports import Report
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.redis import keys
 from knoll.tables.redis_tables import RedisTable
 from tests.component.activator import test_mixed_load as mixed

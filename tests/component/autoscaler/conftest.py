@@ -14,9 +14,10 @@ from autoscaler.decision.capacity import Machine
 from autoscaler.leader.leader import Autoscaler
 from autoscaler.node.isolation import Firewall
 from autoscaler.probes.checks import Checker
+from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report, RevisionReport
-from knoll.messages.scale import ENDPOINTS, SCALE, Endpoint, RevisionEndpoints, ScaleStatus
+from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from autoscaler.node.isolation import IsolationError
-from knoll.firewall.policy import Applied, Policy
+from knoll.firewall.policy import AppliedPolicy, FirewallPolicy
 from knoll.values import kinds
 from knoll.values.labels import SYSTEM_NAMESPACE
 from tests.component.autoscaler.conftest import World
@@ -16,17 +16,17 @@ class Rules:
     """A firewall that keeps what it is told, at whose pleasure it answers."""
 
     def __init__(self) -> None:
-        self.policies: list[Policy] = []
+        self.policies: list[FirewallPolicy] = []
         self.refuses = ""
         self.free = asyncio.Event()
         self.free.set()
 
-    async def put(self, policy: Policy) -> Applied:
+    async def put(self, policy: FirewallPolicy) -> AppliedPolicy:
         await self.free.wait()
         if self.refuses:
             raise IsolationError(self.refuses)
         self.policies.append(policy)
-        return Applied()
+        return AppliedPolicy()
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_change_reaches_instances_that_run(world: World, rules: Rules) -
     await eventually(lambda: "default" in rules.policies[-1].namespaces, what="the namespace is told")
     assert rules.policies[-1].namespaces["default"].addresses == (endpoint.host,)
     await configure(world, network_isolation="disabled")
-    await eventually(lambda: rules.policies[-1] == Policy(isolated=False), what="isolation is off")
+    await eventually(lambda: rules.policies[-1] == FirewallPolicy(isolated=False), what="isolation is off")
 
 
 async def test_a_new_leader_tells_of_the_instances_that_it_adopts(world: World, rules: Rules) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from autoscaler.probes.checks import connect
 from knoll.messages.instances import ContainerRow, InstanceEvent, InstanceRow
-from knoll.messages.scale import Failure
+from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import World
 from tests.doubles.fake_runtime import FakeProgram
@@ -58,8 +58,8 @@ async def shown(world: World, key: str, holds: Callable[[InstanceRow, ContainerR
     return await eventually(is_shown, what=what)
 
 
-async def failure_of(world: World, key: str, reason: str) -> Failure:
-    async def is_told() -> Failure:
+async def failure_of(world: World, key: str, reason: str) -> StartFailure:
+    async def is_told() -> StartFailure:
         status = await world.status(key)
         assert status is not None
         assert status.failure is not None
@@ -89,7 +89,7 @@ async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(w
     key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}))
     failure = await failure_of(world, key, "Unhealthy")
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
-    assert failure == Failure("ContainerHealthy", "Unhealthy", message, final=False)
+    assert failure == StartFailure("ContainerHealthy", "Unhealthy", message, final=False)
     row = await shown(world, key, lambda row, _: bool(row.events), "an Event")
     assert row.events == (InstanceEvent("Warning", "Unhealthy", message),)
     app.status = 200
@@ -103,7 +103,7 @@ async def test_the_progress_deadline_says_which_probe_failed(world: World) -> No
     annotations = {"serving.knative.dev/progress-deadline": "2s"}
     key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}), annotations=annotations)
     failure = await failure_of(world, key, "ProgressDeadlineExceeded")
-    assert failure == Failure(
+    assert failure == StartFailure(
         "ResourcesAvailable",
         "ProgressDeadlineExceeded",
         "no instance became ready within 2 s: Readiness probe failed: HTTP probe failed with statuscode: 503",
@@ -327,7 +327,7 @@ async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it
     world.engine.kill(one.id, exit_code=3)
     await shown(world, key, runs_after(3), "restart 3")
     message = "Container failed with: no module named app"
-    await world.says(key, actual=1, failure=Failure("ContainerHealthy", "ExitCode3", message))
+    await world.says(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))
     await world.says(key, actual=1, failure=None)  # after it was steady for a while
 
 

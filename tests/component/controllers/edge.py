@@ -14,7 +14,7 @@ from api.controllers.engine.loop import Tables
 from api.controllers.run import tables_on
 from knoll.messages import builds
 from knoll.messages.builds import BuildProgress, Resolution, Resolved
-from knoll.messages.scale import Failure, ScaleStatus
+from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.redis import keys
 from knoll.redis.client import connect
 from knoll.store.redis_store import RedisStore
@@ -36,7 +36,7 @@ class Edge:
         self.tables: Tables = tables_on(redis)
         self.missing: set[str] = set()
         """Images that cannot be resolved."""
-        self.failing: dict[str, Failure] = {}
+        self.failing: dict[str, StartFailure] = {}
         """Revisions that do not come up, and why."""
         self.jobs: list[tuple[str, str]] = []
         """(`resolve` or `build`, name) of everything that the builder was asked for."""

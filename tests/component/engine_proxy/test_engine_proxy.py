@@ -13,7 +13,7 @@ import pytest
 from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.docker.engine import Engine, EngineError
 from knoll.engine_proxy.proxy import Gate, serve
-from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, Policy
+from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, ProxyPolicy
 
 OURS, FOREIGN, FRESH = "a" * 64, "b" * 64, "c" * 64
 LABELS = {"knoll.dev/platform": "knoll"}
@@ -98,7 +98,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[RecordingEngine]:
     made = RecordingEngine()
     async with made.listening(tmp_path / "engine.sock"):
         servers = [
-            await serve(Gate(Policy(role, "knoll", "knoll-instances"), tmp_path / "engine.sock"), tmp_path / role)
+            await serve(Gate(ProxyPolicy(role, "knoll", "knoll-instances"), tmp_path / "engine.sock"), tmp_path / role)
             for role in (AUTOSCALER, BUILDER)
         ]
         yield made

@@ -12,14 +12,14 @@ import httpx
 import msgspec
 import pytest
 
-from knoll.firewall.policy import Applied, Policy
+from knoll.firewall.policy import AppliedPolicy, FirewallPolicy
 from tests.component.firewall import hosts
 from tests.component.firewall.hosts import Machine
 from tests.conftest import need
 from tests.waiting import eventually_sync
 
 PLATFORM = "under-test"
-POLICY = Policy(bridge=hosts.BRIDGE, subnets=(hosts.SUBNET,))
+POLICY = FirewallPolicy(bridge=hosts.BRIDGE, subnets=(hosts.SUBNET,))
 
 
 @dataclass
@@ -56,11 +56,11 @@ class Firewall:
             self.process.stdout.close()
         self.socket.unlink(missing_ok=True)
 
-    def put(self, policy: Policy) -> Applied:
+    def put(self, policy: FirewallPolicy) -> AppliedPolicy:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), timeout=20) as client:
             answer = client.put("http://firewall/policy", content=msgspec.json.encode(policy))
         assert answer.is_success, answer.text
-        return msgspec.json.decode(answer.content, type=Applied)
+        return msgspec.json.decode(answer.content, type=AppliedPolicy)
 
     def put_raw(self, body: bytes) -> httpx.Response:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), timeout=20) as client:

@@ -6,7 +6,7 @@ import sys
 from hypothesis import HealthCheck, given, settings
 
 from knoll.firewall import nft
-from knoll.firewall.policy import Policy
+from knoll.firewall.policy import FirewallPolicy
 from knoll.firewall.ruleset import Wiring, ruleset
 from tests.component.firewall import hosts
 from tests.component.firewall.hosts import Machine
@@ -24,7 +24,7 @@ WIRING = Wiring(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(policies(), resolutions())
-def test_every_policy_is_taken(machine: Machine, policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_every_policy_is_taken(machine: Machine, policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]) -> None:
     command = ["ip", "netns", "exec", machine["machine"].namespace, "nft", "-f", "-"]
     done = subprocess.run(command, input=ruleset(WIRING, policy, resolved), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from knoll.config.egress import parse_egress
-from knoll.firewall.policy import NamespaceEgress, Policy
+from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
 from tests.component.firewall import hosts
 from tests.component.firewall.conftest import PLATFORM, POLICY, Firewall
 from tests.component.firewall.hosts import (
@@ -28,7 +28,7 @@ from tests.component.firewall.hosts import (
 )  # fmt: skip
 from tests.waiting import eventually_sync
 
-OFF = Policy(isolated=False)
+OFF = FirewallPolicy(isolated=False)
 PUBLISHED = 6380
 """Port of the machine that leads to the other container's 8000, as the engine publishes ports."""
 

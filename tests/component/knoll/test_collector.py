@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from knoll.store.informer import Informer, Informers
-from knoll.store.owner_gc import FOREGROUND, ORPHAN, Collector
-from knoll.store.protocol import Json
+from knoll.store.owner_gc import FOREGROUND, ORPHAN, OwnerGarbageCollector
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
@@ -20,7 +20,10 @@ SERVICE, CONFIGURATION, REVISION, ROUTE = kinds.SERVICE, kinds.CONFIGURATION, ki
 async def store() -> AsyncIterator[MemoryStore]:
     store = MemoryStore()
     informers = Informers(store, [Informer(store, kind.id) for kind in (SERVICE, CONFIGURATION, REVISION, ROUTE)])
-    tasks = [asyncio.create_task(informers.run()), asyncio.create_task(Collector(store, list(informers)).run())]
+    tasks = [
+        asyncio.create_task(informers.run()),
+        asyncio.create_task(OwnerGarbageCollector(store, list(informers)).run()),
+    ]
     yield store
     for task in tasks:
         task.cancel()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.store.config_watcher import LiveConfig
-from knoll.store.informer import Informer, Informers, Notice
-from knoll.store.protocol import Packed, PackedListing
+from knoll.store.config_watcher import ConfigWatcher
+from knoll.store.informer import Informer, Informers, ObjectChange
+from knoll.store.protocol import PackedListing, PackedObject
 from knoll.store.rules import encode
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
@@ -50,15 +50,15 @@ async def test_an_informer_has_what_was_there_and_what_came_later(store: MemoryS
 
 
 async def test_subscribers_are_told_old_and_new_beginning_with_what_is_there(store: MemoryStore) -> None:
-    informer, told = Informer(store, CM), asyncio.Queue[Notice]()
+    informer, told = Informer(store, CM), asyncio.Queue[ObjectChange]()
     first = await store.create(CM, body("x"))
     async with running(informer):
         end = informer.subscribe(told.put_nowait)
-        assert await told.get() == Notice("ADDED", CM, "a/x", None, first)
+        assert await told.get() == ObjectChange("ADDED", CM, "a/x", None, first)
         second = await store.update(CM, {**first, "data": {}})
-        assert await told.get() == Notice("MODIFIED", CM, "a/x", first, second)
+        assert await told.get() == ObjectChange("MODIFIED", CM, "a/x", first, second)
         await store.delete(CM, "a", "x")
-        assert await told.get() == Notice("DELETED", CM, "a/x", second, None)
+        assert await told.get() == ObjectChange("DELETED", CM, "a/x", second, None)
         end()
         await store.create(CM, body("y"))
         await eventually(lambda: len(informer) == 1)
@@ -128,14 +128,14 @@ def test_a_new_listing_tells_exactly_the_differences(
     before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]
 ) -> None:
     def listing(found: dict[str, tuple[int, str]], version: int) -> PackedListing:
-        items = [Packed(f"a/{name}", at, encode(body(name, uid=uid))) for name, (at, uid) in found.items()]
+        items = [PackedObject(f"a/{name}", at, encode(body(name, uid=uid))) for name, (at, uid) in found.items()]
         return PackedListing(items, version)
 
     informer = Informer(MemoryStore(), CM)
     asyncio.run(informer.replace(listing(before, 10)))
     copy = {key: informer.get(*key.split("/")) for key in informer.keys()}  # noqa: SIM118
 
-    def take(notice: Notice) -> None:
+    def take(notice: ObjectChange) -> None:
         assert copy.get(notice.key) == notice.old
         if notice.new is None:
             del copy[notice.key]
@@ -151,7 +151,7 @@ def test_a_new_listing_tells_exactly_the_differences(
 
 
 async def test_the_configuration_follows_its_config_maps(store: MemoryStore) -> None:
-    live, informer = LiveConfig.of(store)
+    live, informer = ConfigWatcher.of(store)
     told: list[float] = []
     live.subscribe(lambda config: told.append(config.autoscaler.stable_window_seconds))
     default = live.current

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from knoll.redis.client import connect, connected, unsafe_settings
 from knoll.store.informer import Informer
-from knoll.store.protocol import Event
+from knoll.store.protocol import WatchEvent
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Change, Reset
 from knoll.tables.redis_tables import RedisTable
@@ -61,7 +61,7 @@ async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(
 ) -> None:
     since = await store.version()
     acknowledged: list[str] = []
-    seen: list[Event] = []
+    seen: list[WatchEvent] = []
     stop = asyncio.Event()
 
     async def write(writer: int) -> None:

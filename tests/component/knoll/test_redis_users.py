@@ -20,9 +20,10 @@ from knoll.auth import key_files, reencryption, token_key
 from knoll.builds.build_log import BuildLogWriter, read
 from knoll.builds.queue import SERIALIZER, JobQueue
 from knoll.messages import builds
+from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.routing import ROUTING, RouteEntry
-from knoll.messages.scale import ENDPOINTS, SCALE, RevisionEndpoints, ScaleStatus
+from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.process.settings import CommonSettings
 from knoll.redis import keys
 from knoll.redis.client import connected

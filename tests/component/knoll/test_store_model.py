@@ -12,11 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from knoll.redis.client import connect
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError
+from knoll.values.json import Json
 from tests.component.knoll.conftest import take
 from tests.doubles.memory_store import MemoryStore
 
 T = TypeVar("T")
-Body = dict[str, Any]
 KIND = "configmaps"
 names = st.sampled_from(["x", "y", "z"])
 finalizers = st.sampled_from([[], ["f"]])
@@ -34,7 +34,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.redis = self.runner.run(self._connect()) if self.url else None
         self.store = MemoryStore(history=HISTORY) if self.redis is None else RedisStore(self.redis, history=HISTORY)
-        self.objects: dict[str, tuple[int, Body]] = {}
+        self.objects: dict[str, tuple[int, Json]] = {}
         self.events: list[tuple[str, str]] = []
         self.begin = self.run(self.store.list(KIND)).version
 
@@ -60,7 +60,7 @@ class StoreMachine(RuleBasedStateMachine):
     def version(self) -> int:
         return self.begin + len(self.events)
 
-    def happened(self, type_: str, name: str, body: Body) -> None:
+    def happened(self, type_: str, name: str, body: Json) -> None:
         self.events.append((type_, name))
         if type_ == "DELETED":
             del self.objects[name]
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner.close()
 
 
-def make(name: str, value: int, finalizers: list[str], owners: list[str]) -> Body:
+def make(name: str, value: int, finalizers: list[str], owners: list[str]) -> Json:
     references = [{"uid": uid} for uid in owners]
     meta = {"namespace": "a", "name": name, "finalizers": finalizers, "ownerReferences": references}
     return {"metadata": meta, "data": {"k": value}}

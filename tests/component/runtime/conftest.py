@@ -8,7 +8,7 @@ import pytest
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
 from knoll.engine_proxy.proxy import Gate, serve
-from knoll.engine_proxy.rules import AUTOSCALER, Policy
+from knoll.engine_proxy.rules import AUTOSCALER, ProxyPolicy
 from tests.component.runtime.harness import SOCKET, DockerHarness, FakeHarness, Harness, build_image, docker_runs
 from tests.conftest import need
 
@@ -30,7 +30,7 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         return
     request.getfixturevalue("test_image")
     made = DockerHarness()
-    proxy = await serve(Gate(Policy(AUTOSCALER, made.platform, made.network), SOCKET), tmp_path / "docker.sock")
+    proxy = await serve(Gate(ProxyPolicy(AUTOSCALER, made.platform, made.network), SOCKET), tmp_path / "docker.sock")
     made.socket = tmp_path / "docker.sock"
     yield made
     await made.clean()

@@ -17,7 +17,7 @@ from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.pause_image import program
 from autoscaler.runtime.protocol import PullProgress
 from knoll.auth.registry_auth import Credential, docker_config
-from knoll.auth.registry_secrets import Known
+from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import ImageError
 from tests.component.runtime.harness import IMAGE, container, docker, spec
 from tests.registry import PASSWORD, USER
@@ -142,7 +142,7 @@ async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
     with guarded_registry(tmp_path / "guarded", password=True) as place:
         tag = place.image("private:v1")
         await docker("tag", IMAGE, tag)
-        known = Known((Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD)))
+        known = RegistryCredentials((Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD)))
         folder = tmp_path / "login"
         folder.mkdir()
         (folder / "config.json").write_text(docker_config(known.credentials[1:]))
@@ -150,12 +150,14 @@ async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
         await docker("rmi", tag)
         asked = []
 
-        async def credentials() -> Known:
+        async def credentials() -> RegistryCredentials:
             asked.append(tag)
             return known
 
-        async def refused() -> Known:
-            return Known(known.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",))
+        async def refused() -> RegistryCredentials:
+            return RegistryCredentials(
+                known.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
+            )
 
         with pytest.raises(ImageError, match=r"no basic auth credentials|unauthorized"):
             await docker_runtime.ensure_image(tag)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from activator.backend.stats import Stats
 from activator.request.timing import field, parts
 from activator.routing.routing_table import RoutingTable, normal
+from knoll.messages.endpoints import StartTiming
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
-from knoll.messages.scale import StartTiming
 
 times = st.floats(0, 1000)
 

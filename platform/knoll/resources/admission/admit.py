@@ -5,14 +5,13 @@ A body that is admitted a second time, unchanged, comes out as it went in.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from knoll.config.platform import PlatformConfig
 from knoll.resources.admission import build_rules, kind_rules, revision_rules
 from knoll.resources.admission.conversion import converted
 from knoll.resources.admission.parsing import read
-from knoll.resources.models.base import Json, Resource
+from knoll.resources.models.base import Resource
 from knoll.resources.models.build import Build
 from knoll.resources.models.configuration import Configuration
 from knoll.resources.models.domain_claim import ClusterDomainClaim
@@ -23,6 +22,7 @@ from knoll.resources.models.service import Service
 from knoll.resources.validation.problems import merged
 from knoll.values import labels as known
 from knoll.values.errors import AdmissionError, FieldError, InvalidResourceError
+from knoll.values.json import Json
 from knoll.values.kinds import (
     BUILD_KIND,
     CLUSTER_DOMAIN_CLAIM,
@@ -35,6 +35,7 @@ from knoll.values.kinds import (
     SERVING,
     Kind,
 )
+from knoll.values.timestamps import timestamp
 
 MAX_GENERATED_PREFIX = 58
 """What generateName is cut to, so that a suffix of five fits into a label."""
@@ -181,11 +182,6 @@ def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         result["metadata"] = {**result["metadata"], "resourceVersion": version}
     status = found.to_json().get("status")
     return {**result, "status": status} if status else result
-
-
-def timestamp(now: float) -> str:
-    """RFC 3339 with seconds, as Kubernetes writes times."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read(kind: Kind, body: Mapping[str, Any]) -> Any:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from knoll.values.errors import BadRequestError
+from knoll.values.json import Json
 from knoll.values.kinds import CONFIGURATION, REVISION, ROUTE, SERVICE, Kind
-
-Json = dict[str, Any]
 
 
 def converted(kind: Kind, body: Mapping[str, Any]) -> Json:

@@ -12,10 +12,9 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
 from knoll.values.quantity import PATTERN, canonical, parse_quantity
-
-Json = dict[str, Any]
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1

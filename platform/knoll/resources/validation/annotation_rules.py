@@ -84,7 +84,7 @@ def label_problems(meta: ObjectMeta, allowed: frozenset[str], owners: Mapping[st
 
 def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
     """How long traffic takes to move to a new Revision."""
-    key, value = known.find(annotations, known.ROLLOUT_DURATION)
+    key, value = known.find_annotation(annotations, known.ROLLOUT_DURATION)
     if value is None:
         return
     path = f"metadata.annotations.{key}"
@@ -101,7 +101,7 @@ def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
 
 def progress_deadline_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
     """How long a Revision has to become ready."""
-    key, value = known.find(annotations, known.PROGRESS_DEADLINE)
+    key, value = known.find_annotation(annotations, known.PROGRESS_DEADLINE)
     if value is None:
         return
     here = f"{path}.{key}"
@@ -149,7 +149,7 @@ class _Found:
 
     def get(self, key: str) -> tuple[str | None, str]:
         """The value and its path."""
-        spelling, value = known.find(self._annotations, key)
+        spelling, value = known.find_annotation(self._annotations, key)
         return value, f"{self._path}.{spelling}"
 
     def has(self, key: str) -> bool:

@@ -23,7 +23,7 @@ from knoll.resources.validation.unsupported_fields import refused
 from knoll.resources.validation.volume_rules import volume_problems
 from knoll.values.errors import FieldError
 from knoll.values.image_reference import parse_image
-from knoll.values.names import CONTROL, QUEUE_PROXY, VARIABLE, dns_1123_problems, shown, subdomain_problems
+from knoll.values.names import CONTROL, QUEUE_PROXY, VARIABLE, dns_1123_problems, printable, subdomain_problems
 from knoll.values.quantity import parse_quantity
 
 RESERVED_CONTAINER_NAMES = frozenset({QUEUE_PROXY})
@@ -161,7 +161,7 @@ def _container(
         yield invalid(container.termination_message_policy, f"{path}.terminationMessagePolicy")
     if container.termination_message_path not in ("", TERMINATION_LOG):
         details = f"an exit is explained by the end of the log: use {TERMINATION_LOG}, or leave the field out"
-        yield invalid(shown(container.termination_message_path), f"{path}.terminationMessagePath", details)
+        yield invalid(printable(container.termination_message_path), f"{path}.terminationMessagePath", details)
     yield from _mounts(container, path, volumes, features)
 
 
@@ -180,9 +180,9 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
     elif variable.name in reserved:
         yield FieldError(f'"{variable.name}" is a reserved environment variable', (f"{path}.name",))
     elif not VARIABLE.fullmatch(variable.name):
-        yield invalid(shown(variable.name), f"{path}.name", _VARIABLE_WORDS)
+        yield invalid(printable(variable.name), f"{path}.name", _VARIABLE_WORDS)
     if "\0" in variable.value:
-        yield invalid(shown(variable.value), f"{path}.value", "must not have a zero byte")
+        yield invalid(printable(variable.value), f"{path}.value", "must not have a zero byte")
     source = variable.value_from
     if source is None:
         return
@@ -206,7 +206,7 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
 
 def _env_from(source: EnvFromSource, path: str) -> Iterator[FieldError]:
     if source.prefix and not VARIABLE.fullmatch(source.prefix):
-        yield invalid(shown(source.prefix), f"{path}.prefix", _VARIABLE_WORDS)
+        yield invalid(printable(source.prefix), f"{path}.prefix", _VARIABLE_WORDS)
     found = {"configMapRef": source.config_map_ref, "secretRef": source.secret_ref}
     present = [name for name, ref in found.items() if ref is not None]
     if len(present) != 1:
@@ -301,13 +301,13 @@ def _mounts(
             yield invalid(mount.mount_path, f"{here}.mountPath")
         elif ":" in clean or ".." in mount.mount_path.split("/") or CONTROL.search(clean):
             words = "must not contain ':', '..' or control characters"
-            yield invalid(shown(mount.mount_path), f"{here}.mountPath", words)
+            yield invalid(printable(mount.mount_path), f"{here}.mountPath", words)
         elif clean in seen:
             yield invalid(f'"{mount.mount_path}" must be unique', f"{here}.mountPath")
         seen.add(clean)
         if mount.sub_path.startswith("/") or ".." in mount.sub_path.split("/") or CONTROL.search(mount.sub_path):
             words = "must be a relative path without '..' and control characters"
-            yield invalid(shown(mount.sub_path), f"{here}.subPath", words)
+            yield invalid(printable(mount.sub_path), f"{here}.subPath", words)
         if volume is None:
             continue
         claim = volume.persistent_volume_claim

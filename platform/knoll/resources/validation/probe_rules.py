@@ -8,7 +8,7 @@ from knoll.resources.models.pod import Probe
 from knoll.resources.validation.problems import invalid, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError
-from knoll.values.names import CONTROL, shown
+from knoll.values.names import CONTROL, printable
 
 _SCHEMES = frozenset({"", "HTTP", "HTTPS"})
 _MAX_PORT = 65535
@@ -55,18 +55,18 @@ def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
     """A probe asks the instance, and its request is one request."""
     for name, action in (("httpGet", probe.http_get), ("tcpSocket", probe.tcp_socket)):
         if action is not None and action.host not in ("", *_OWN_HOSTS):
-            yield invalid(shown(action.host), f"{path}.{name}.host", "probes ask the instance itself: leave it out")
+            yield invalid(printable(action.host), f"{path}.{name}.host", "probes ask the instance itself: leave it out")
     if probe.http_get is None:
         return
     if CONTROL.search(probe.http_get.path) or " " in probe.http_get.path:
         words = "must not contain spaces and control characters"
-        yield invalid(shown(probe.http_get.path), f"{path}.httpGet.path", words)
+        yield invalid(printable(probe.http_get.path), f"{path}.httpGet.path", words)
     for at, header in enumerate(probe.http_get.http_headers):
         here = f"{path}.httpGet.httpHeaders[{at}]"
         if not _TOKEN.fullmatch(header.name):
-            yield invalid(shown(header.name), f"{here}.name", "is not the name of an HTTP header (RFC 9110, 5.1)")
+            yield invalid(printable(header.name), f"{here}.name", "is not the name of an HTTP header (RFC 9110, 5.1)")
         if CONTROL.search(header.value.replace("\t", " ")):
-            yield invalid(shown(header.value), f"{here}.value", "must not contain control characters")
+            yield invalid(printable(header.value), f"{here}.value", "must not contain control characters")
 
 
 def readiness_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[FieldError]:

@@ -7,7 +7,7 @@ from knoll.resources.models.pod import DownwardAPIVolumeFile, KeyToPath, Volume,
 from knoll.resources.validation.problems import invalid, missing, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError
-from knoll.values.names import CONTROL, dns_1123_problems, shown
+from knoll.values.names import CONTROL, dns_1123_problems, printable
 from knoll.values.quantity import parse_quantity
 
 MODE_MAX = 0o777
@@ -151,7 +151,7 @@ def _path(name: str, path: str) -> Iterator[FieldError]:
         yield missing(path)
     elif name.startswith(("/", "..")) or ".." in name.split("/") or CONTROL.search(name):
         words = "must be a relative path that does not start with '..', without '..' and control characters"
-        yield invalid(shown(name), path, words)
+        yield invalid(printable(name), path, words)
 
 
 def _mode(mode: int | None, path: str) -> Iterator[FieldError]:

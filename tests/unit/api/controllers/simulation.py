@@ -25,11 +25,11 @@ from api.controllers.reconciler.actions import (  # fmt: skip
 from api.controllers.service import service
 from knoll.messages import builds
 from knoll.messages.builds import Resolution, Resolved
-from knoll.messages.scale import Failure, ScaleStatus
-from knoll.resources.admission.admit import timestamp
+from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 NOW = 1_780_000_000.0
 SHA = "sha256:" + "a" * 64
@@ -113,7 +113,7 @@ class Simulation:
     def fails(self, revision: str, condition: Any, reason: str, message: str, *, final: bool = True) -> None:
         # Later than what it follows, so that it is the most recent cause.
         self.now += 1
-        failure = Failure(condition, reason, message, final)
+        failure = StartFailure(condition, reason, message, final)
         self.scaled(revision, actual=0, reached=False, active="Unknown", reason="Queued", failure=failure)
 
     def acknowledge(self, route: str = "hello", namespace: str = "default") -> None:

@@ -13,9 +13,9 @@ from knoll.config.observability import ObservabilityConfig
 from knoll.config.platform import PlatformConfig
 from knoll.messages import builds
 from knoll.messages.builds import BuildProgress, Resolution
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 from tests.doubles.memory_store import MemoryStore
 from tests.unit.api.controllers.simulation import NOW, SHA, Simulation
 from tests.waiting import eventually

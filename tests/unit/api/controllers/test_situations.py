@@ -8,7 +8,7 @@ import pytest
 from api.controllers.engine import dispatch
 from api.controllers.reconciler import failure, objects
 from api.controllers.service import service
-from knoll.messages.scale import Failure
+from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from tests.unit.api.controllers.simulation import NOW, Simulation
 
@@ -62,7 +62,7 @@ def serving(simulation: Simulation) -> None:
 def crashing(simulation: Simulation) -> None:
     serving(simulation)
     simulation.scaled(
-        REV, failure=Failure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app")
+        REV, failure=StartFailure("ContainerHealthy", "ExitCode3", "Container failed with: no module named app")
     )
 
 

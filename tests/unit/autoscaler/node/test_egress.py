@@ -6,7 +6,7 @@ from autoscaler.node.egress import egress_of, policy_of, restricts
 from autoscaler.runtime.protocol import Network
 from knoll.config.egress import EgressRule
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, SecurityConfig
-from knoll.firewall.policy import NamespaceEgress, Policy
+from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
 
 EVERYWHERE, HERE = EgressRule("10.0.0.0/8"), EgressRule("db.example.com", 5432)
 LISTED = SecurityConfig(egress_allow=(EVERYWHERE,))
@@ -48,7 +48,7 @@ def test_addresses_of_other_namespaces_are_not_told() -> None:
     instances = {"a-1": ("a", "10.201.128.1"), "b-1": ("b", "10.201.128.2"), "a-2": ("a", "10.201.128.3")}
     policy = policy_of(SecurityConfig(), {"a": closed, "empty": closed}, instances, NETWORK)
     told = NamespaceEgress(egress="deny", addresses=("10.201.128.1", "10.201.128.3"))
-    assert policy == Policy(bridge="br-1", subnets=("10.201.0.0/16",), namespaces={"a": told})
+    assert policy == FirewallPolicy(bridge="br-1", subnets=("10.201.0.0/16",), namespaces={"a": told})
 
 
 def test_an_address_that_was_given_away_belongs_to_who_has_it_now() -> None:
@@ -59,7 +59,7 @@ def test_an_address_that_was_given_away_belongs_to_who_has_it_now() -> None:
 
 def test_disabled_filters_nothing() -> None:
     config = SecurityConfig(network_isolation="disabled", egress="deny")
-    assert policy_of(config, {}, {}, NETWORK) == Policy(isolated=False)
+    assert policy_of(config, {}, {}, NETWORK) == FirewallPolicy(isolated=False)
 
 
 @pytest.mark.parametrize(

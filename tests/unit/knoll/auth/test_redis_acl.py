@@ -8,9 +8,10 @@ import pytest
 from knoll.auth import redis_acl
 from knoll.auth.redis_acl import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
 from knoll.messages import builds
+from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.instances import INSTANCES
 from knoll.messages.routing import ROUTING
-from knoll.messages.scale import ENDPOINTS, SCALE
+from knoll.messages.scale import SCALE
 from knoll.redis import keys
 from knoll.tables.gateway_objects import GATEWAY_OBJECTS
 from knoll.values import kinds

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -10,15 +9,15 @@ from click.testing import CliRunner
 
 from api.controllers.reconciler import objects
 from knoll.cli import main
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.export import ExportError, replay
 from knoll.config.platform import PlatformConfig
 from knoll.resources.admission.admit import admit_create, admit_update
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.unit.api.controllers.simulation import Simulation
 
-Body = dict[str, Any]
-SPLITS: dict[str, list[Body]] = {
+SPLITS: dict[str, list[Json]] = {
     "two pinned": [{"revisionName": "hello-00001", "percent": 40, "tag": "old"},
                    {"revisionName": "hello-00002", "percent": 60}],
     "one pinned and the latest": [{"revisionName": "hello-00002", "percent": 10},
@@ -30,7 +29,7 @@ SPLITS: dict[str, list[Body]] = {
 }  # fmt: skip
 
 
-def platform(traffic: list[Body]) -> Simulation:
+def platform(traffic: list[Json]) -> Simulation:
     """A Service that had three Revisions, with its traffic."""
     world = Simulation()
     for number in (1, 2, 3):
@@ -45,7 +44,7 @@ def platform(traffic: list[Body]) -> Simulation:
     return world
 
 
-def revisions(world: Simulation) -> dict[str, Body]:
+def revisions(world: Simulation) -> dict[str, Json]:
     return {name: world.get(kinds.REVISION, name) for name in world.names(kinds.REVISION)}
 
 
@@ -59,11 +58,11 @@ def served(world: Simulation) -> list[tuple[str, int, str]]:
 
 
 @pytest.mark.parametrize("traffic", SPLITS.values(), ids=SPLITS)
-def test_the_manifests_applied_in_their_order_make_the_same_service_elsewhere(traffic: list[Body]) -> None:
+def test_the_manifests_applied_in_their_order_make_the_same_service_elsewhere(traffic: list[Json]) -> None:
     here = platform(traffic)
     elsewhere, stored = Simulation(), None
     for manifest in replay(here.get(kinds.SERVICE), revisions(here)):
-        options: Body = {"user": "me", "now": elsewhere.now, "config": PlatformConfig()}
+        options: Json = {"user": "me", "now": elsewhere.now, "config": PlatformConfig()}
         if stored is None:
             stored = admit_create(kinds.SERVICE, manifest, uid="new", name_suffix="", **options)
         else:
@@ -97,8 +96,8 @@ def test_files_are_numbered_and_the_way_to_apply_them_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = platform(SPLITS["two pinned"])
-    monkeypatch.setattr(Client, "get", lambda *_: here.get(kinds.SERVICE))
-    monkeypatch.setattr(Client, "list", lambda *_: list(revisions(here).values()))
+    monkeypatch.setattr(ApiClient, "get", lambda *_: here.get(kinds.SERVICE))
+    monkeypatch.setattr(ApiClient, "list", lambda *_: list(revisions(here).values()))
     done = CliRunner().invoke(main, ["export", "hello", "--dir", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     files = sorted(file.name for file in (tmp_path / "out").iterdir())

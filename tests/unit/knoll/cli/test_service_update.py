@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from knoll.cli.client import Client
+from knoll.cli.client import ApiClient
 from knoll.cli.service_update import NotReadyError, until_ready
 
 HINT = 'Revision "a-00001" is not ready yet: nothing listens on 8080; the container listens on 3000'
@@ -27,7 +27,7 @@ class Answers:
 
 def wait(*states: tuple[str, str, str]) -> list[str]:
     told: list[str] = []
-    until_ready(cast(Client, Answers(*states)), "default", "a", 1, told.append)
+    until_ready(cast(ApiClient, Answers(*states)), "default", "a", 1, told.append)
     return told
 
 

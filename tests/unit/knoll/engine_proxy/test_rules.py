@@ -10,10 +10,20 @@ from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
-from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, CALLS, Policy, RefusedError, Target, is_ours, judge, rewritten
+from knoll.engine_proxy.rules import (
+    AUTOSCALER,
+    BUILDER,
+    CALLS,
+    PathTarget,
+    ProxyPolicy,
+    RefusedError,
+    is_ours,
+    judge,
+    rewritten,
+)
 
-POLICY = Policy(AUTOSCALER, "knoll", "knoll-instances")
-FOR_BUILDER = Policy(BUILDER, "knoll", "knoll-instances")
+POLICY = ProxyPolicy(AUTOSCALER, "knoll", "knoll-instances")
+FOR_BUILDER = ProxyPolicy(BUILDER, "knoll", "knoll-instances")
 ID = "a" * 64
 LABELS = {"knoll.dev/platform": "knoll"}
 OURS = f"filters={json.dumps({'label': ['knoll.dev/platform=knoll']})}"
@@ -202,17 +212,17 @@ def test_the_builder_may_not_call(method: str, target: str) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "kind"),
     [
-        ("GET", "/v1.47/version", Target.NONE), ("GET", f"/containers/json?all=1&{OURS}", Target.NONE),
-        ("POST", f"/v1.41/containers/{ID}/start", Target.CONTAINER),
-        ("DELETE", f"/containers/{ID}?force=1&v=1", Target.CONTAINER),
-        ("GET", f"/containers/{ID}/logs?stdout=1", Target.CONTAINER), ("POST", "/exec/abc/start", Target.EXEC),
-        ("GET", "/images/registry.example:5000/team/app@sha256:abc/json", Target.NONE),
-        ("POST", "/images/create?fromImage=redis&tag=8", Target.NONE),
-        ("POST", "/images/create?fromSrc=-&repo=knoll/pause&tag=3", Target.NONE),
-        ("GET", "/system/df?type=volume", Target.NONE), ("DELETE", "/volumes/knoll.x", Target.VOLUME),
+        ("GET", "/v1.47/version", PathTarget.NONE), ("GET", f"/containers/json?all=1&{OURS}", PathTarget.NONE),
+        ("POST", f"/v1.41/containers/{ID}/start", PathTarget.CONTAINER),
+        ("DELETE", f"/containers/{ID}?force=1&v=1", PathTarget.CONTAINER),
+        ("GET", f"/containers/{ID}/logs?stdout=1", PathTarget.CONTAINER), ("POST", "/exec/abc/start", PathTarget.EXEC),
+        ("GET", "/images/registry.example:5000/team/app@sha256:abc/json", PathTarget.NONE),
+        ("POST", "/images/create?fromImage=redis&tag=8", PathTarget.NONE),
+        ("POST", "/images/create?fromSrc=-&repo=knoll/pause&tag=3", PathTarget.NONE),
+        ("GET", "/system/df?type=volume", PathTarget.NONE), ("DELETE", "/volumes/knoll.x", PathTarget.VOLUME),
     ],
 )  # fmt: skip
-def test_what_is_needed_passes(method: str, target: str, kind: Target) -> None:
+def test_what_is_needed_passes(method: str, target: str, kind: PathTarget) -> None:
     assert judge(POLICY, method, target).call.target is kind
 
 
@@ -275,7 +285,7 @@ def test_the_network_of_the_platform_is_made() -> None:
 
 
 def test_whose_something_is_its_label_says() -> None:
-    assert is_ours(POLICY, Target.CONTAINER, {"Config": {"Labels": LABELS}})
-    assert is_ours(POLICY, Target.NETWORK, {"Labels": LABELS})
+    assert is_ours(POLICY, PathTarget.CONTAINER, {"Config": {"Labels": LABELS}})
+    assert is_ours(POLICY, PathTarget.NETWORK, {"Labels": LABELS})
     for told in ({}, {"Config": {}}, {"Labels": LABELS}, {"Config": {"Labels": {"knoll.dev/platform": "other"}}}):
-        assert not is_ours(POLICY, Target.CONTAINER, told)
+        assert not is_ours(POLICY, PathTarget.CONTAINER, told)

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 
 from knoll.config.egress import EgressRule
-from knoll.firewall.policy import NamespaceEgress, Policy
+from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
 from knoll.firewall.ruleset import PRIVATE, Wiring, removal, ruleset
 from tests.firewall_policies import policies, resolutions
 
@@ -37,7 +37,7 @@ def chains(text: str) -> dict[str, list[str]]:
 
 
 @given(policies(), resolutions())
-def test_every_chain_that_is_gone_to_is_there(policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_every_chain_that_is_gone_to_is_there(policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]) -> None:
     text = ruleset(WIRING, policy, resolved)
     for part in text.split("table bridge knoll-knoll {"):
         targets = set(re.findall(r"(?:goto|jump) (\w+)", part))
@@ -46,7 +46,7 @@ def test_every_chain_that_is_gone_to_is_there(policy: Policy, resolved: dict[str
 
 @given(policies(), resolutions())
 def test_chains_for_instances_never_end_in_the_chain_that_led_there(
-    policy: Policy, resolved: dict[str, tuple[str, ...]]
+    policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]
 ) -> None:
     """A chain that is gone to and ends accepts: each that must not ends with a verdict of its own."""
     for name, rules in chains(ruleset(WIRING, policy, resolved)).items():
@@ -62,7 +62,7 @@ def test_chains_for_instances_never_end_in_the_chain_that_led_there(
 
 @given(policies(), resolutions())
 def test_private_addresses_are_refused_wherever_the_internet_is_open(
-    policy: Policy, resolved: dict[str, tuple[str, ...]]
+    policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]
 ) -> None:
     for rules in chains(ruleset(WIRING, policy, resolved)).values():
         if rules[-1:] == ["accept"]:
@@ -70,12 +70,14 @@ def test_private_addresses_are_refused_wherever_the_internet_is_open(
 
 
 @given(policies(), resolutions())
-def test_the_same_policy_gives_the_same_text(policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_the_same_policy_gives_the_same_text(policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]) -> None:
     assert ruleset(WIRING, policy, resolved) == ruleset(WIRING, policy, dict(reversed(resolved.items())))
 
 
 @given(policies(), resolutions())
-def test_each_address_has_the_egress_of_its_namespace(policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_each_address_has_the_egress_of_its_namespace(
+    policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]
+) -> None:
     text = ruleset(WIRING, policy, resolved)
     read = chains(text)
     for namespace in policy.namespaces.values():
@@ -86,19 +88,19 @@ def test_each_address_has_the_egress_of_its_namespace(policy: Policy, resolved: 
 
 
 def test_a_host_that_has_no_address_opens_nothing() -> None:
-    policy = Policy(bridge="b", subnets=("10.201.0.0/16",), allow=(EgressRule("db.example.com", 5432),))
+    policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), allow=(EgressRule("db.example.com", 5432),))
     assert "5432" not in ruleset(WIRING, policy, {})
     assert "192.168.1.9" in ruleset(WIRING, policy, {"db.example.com": ("192.168.1.9",)})
 
 
 def test_disabled_takes_the_tables_away() -> None:
-    policy = Policy(isolated=False, bridge="b", subnets=("10.201.0.0/16",))
+    policy = FirewallPolicy(isolated=False, bridge="b", subnets=("10.201.0.0/16",))
     assert ruleset(WIRING, policy, {}) == removal(WIRING)
 
 
 def test_platforms_have_tables_of_their_own() -> None:
     one = NamespaceEgress(egress="deny", addresses=("10.201.128.1",))
-    policy = Policy(bridge="b", subnets=("10.201.0.0/16",), namespaces={"a": one})
+    policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), namespaces={"a": one})
     names = set(re.findall(r"table \w+ (\S+)", ruleset(Wiring("other"), policy, {})))
     assert names == {"knoll-other"}
     assert '"b"' in ruleset(Wiring("other"), policy, {})
@@ -106,6 +108,8 @@ def test_platforms_have_tables_of_their_own() -> None:
 
 
 @given(policies(), resolutions())
-def test_nothing_is_made_that_an_older_nft_cannot_list(policy: Policy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_nothing_is_made_that_an_older_nft_cannot_list(
+    policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]
+) -> None:
     """Named sets, and maps."""
     assert not re.search(r"^(set|map) |vmap|@", ruleset(WIRING, policy, resolved), re.M)

@@ -10,7 +10,7 @@ from knoll.resources.admission.revision_rules import spec_problems
 from knoll.resources.models.meta import ObjectMeta
 from knoll.resources.models.revision import RevisionSpec
 from knoll.resources.validation.problems import merged
-from tests.strategies import Json
+from knoll.values.json import Json
 
 CONFIG = PlatformConfig()
 C = "spec.containers[0]"

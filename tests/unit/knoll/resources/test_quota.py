@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knoll.resources import quota
-
-Json = dict[str, Any]
+from knoll.values.json import Json
 
 
 def bounds(name: str = "team", **hard: str) -> Json:
@@ -77,7 +76,7 @@ def test_the_largest_init_container_counts_and_a_limit_is_a_request() -> None:
     ],
 )
 def test_amounts_are_written_as_kubernetes_does(name: str, amount: Fraction, said: str) -> None:
-    assert quota.written(name, amount) == said
+    assert quota.format_amount(name, amount) == said
 
 
 def test_used_names_what_is_bounded() -> None:

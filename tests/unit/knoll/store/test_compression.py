@@ -6,21 +6,21 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.store.compression import MOST, expanded, squeezed
+from knoll.store.compression import MAX_DICTIONARY_BYTES, compress, decompress
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.binary(min_size=1)), max_size=20))
 def test_everything_comes_back(items: list[tuple[str, bytes]]) -> None:
-    kept = [(kind, squeezed(kind, data)) for kind, data in items]
-    assert [(kind, expanded(kind, data)) for kind, data in kept] == items
+    kept = [(kind, compress(kind, data)) for kind, data in items]
+    assert [(kind, decompress(kind, data)) for kind, data in kept] == items
 
 
-@given(st.integers(MOST - 2, 10 * MOST), st.integers(1, 100_000))
+@given(st.integers(MAX_DICTIONARY_BYTES - 2, 10 * MAX_DICTIONARY_BYTES), st.integers(1, 100_000))
 def test_large_ones_come_back_too(first: int, second: int) -> None:
     kind = uuid.uuid4().hex
     for size in (first, second):
         data = bytes(place * place % 251 for place in range(size))
-        assert expanded(kind, squeezed(kind, data)) == data
+        assert decompress(kind, compress(kind, data)) == data
 
 
 def test_the_second_of_a_kind_takes_a_fraction() -> None:
@@ -30,5 +30,5 @@ def test_the_second_of_a_kind_takes_a_fraction() -> None:
         return json.dumps({"kind": "Revision", "metadata": meta, "status": {"conditions": conditions}}).encode()
 
     kind = uuid.uuid4().hex
-    squeezed(kind, revision())
-    assert len(squeezed(kind, revision())) < len(revision()) / 3
+    compress(kind, revision())
+    assert len(compress(kind, revision())) < len(revision()) / 3

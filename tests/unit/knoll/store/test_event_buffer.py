@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from knoll.store import event_buffer
-from knoll.store.event_buffer import Ring
+from knoll.store.event_buffer import EventBuffer
 from knoll.store.rules import Record
 
 
@@ -15,13 +15,13 @@ def record(version: int) -> Record:
 
 
 async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_buffer, "WOKEN_AT_ONCE", 10)
-    events = Ring(100)
+    monkeypatch.setattr(event_buffer, "WAKE_BATCH", 10)
+    events = EventBuffer(100)
     events.start(0)
     woken: list[int] = []
 
     async def watch(number: int) -> None:
-        await events.news()
+        await events.wait_for_change()
         woken.append(number)
 
     watchers = [asyncio.create_task(watch(number)) for number in range(95)]
@@ -37,15 +37,15 @@ async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypa
 
 
 async def test_a_watcher_that_comes_while_others_are_woken_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_buffer, "WOKEN_AT_ONCE", 1)
-    events = Ring(100)
+    monkeypatch.setattr(event_buffer, "WAKE_BATCH", 1)
+    events = EventBuffer(100)
     events.start(0)
     positions = dict.fromkeys(range(20), 0)
 
     async def watch(number: int) -> None:
         while positions[number] < 5:
             if not events.after(positions[number]):
-                await events.news()
+                await events.wait_for_change()
             for one in events.after(positions[number]) or ():
                 assert one.version == positions[number] + 1
                 positions[number] = one.version
@@ -58,8 +58,8 @@ async def test_a_watcher_that_comes_while_others_are_woken_misses_nothing(monkey
 
 
 async def test_a_watcher_that_leaves_is_forgotten() -> None:
-    events = Ring(100)
-    waiting = asyncio.create_task(events.news())
+    events = EventBuffer(100)
+    waiting = asyncio.create_task(events.wait_for_change())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

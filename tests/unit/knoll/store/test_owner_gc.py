@@ -1,17 +1,15 @@
 """What is to be done about one object, given its owners and its dependents."""
 
-from typing import Any
-
 import pytest
 
-from knoll.store.owner_gc import Delete, Update, decide
+from knoll.store.owner_gc import DeleteObject, UpdateObject, decide
+from knoll.values.json import Json
 
 NOW = "2026-01-02T03:04:05Z"
-Body = dict[str, Any]
 
 
-def thing(uid: str, *owners: str, blocks: bool = True, finalizers: tuple[str, ...] = (), deleted: bool = False) -> Body:
-    meta: Body = {"uid": uid, "name": uid}
+def thing(uid: str, *owners: str, blocks: bool = True, finalizers: tuple[str, ...] = (), deleted: bool = False) -> Json:
+    meta: Json = {"uid": uid, "name": uid}
     if owners:
         meta["ownerReferences"] = [{"uid": owner, "blockOwnerDeletion": blocks} for owner in owners]
     if finalizers:
@@ -21,7 +19,7 @@ def thing(uid: str, *owners: str, blocks: bool = True, finalizers: tuple[str, ..
     return {"metadata": meta}
 
 
-def by_uid(*owners: Body) -> dict[str, Body]:
+def by_uid(*owners: Json) -> dict[str, Json]:
     return {owner["metadata"]["uid"]: owner for owner in owners}
 
 
@@ -39,47 +37,50 @@ GOING_LATER = thing("o", finalizers=("other",), deleted=True)
         pytest.param(thing("x", "o", finalizers=("f",), deleted=True), [], id="it is being deleted already"),
     ],
 )
-def test_an_object_is_left_alone(body: Body, owners: list[Body]) -> None:
+def test_an_object_is_left_alone(body: Json, owners: list[Json]) -> None:
     assert decide(body, by_uid(*owners), []) == []
 
 
 def test_an_object_whose_every_owner_is_gone_is_deleted() -> None:
-    assert decide(thing("x", "o", "p"), {}, [thing("y", "x")]) == [Delete(thing("x", "o", "p"))]
+    assert decide(thing("x", "o", "p"), {}, [thing("y", "x")]) == [DeleteObject(thing("x", "o", "p"))]
 
 
 def test_an_object_with_one_owner_left_only_forgets_the_others() -> None:
-    assert decide(thing("x", "o", "p"), by_uid(ALIVE), []) == [Update(thing("x", "o"))]
-    assert decide(thing("x", "p", "o"), by_uid(GOING, thing("p")), []) == [Update(thing("x", "p"))]
+    assert decide(thing("x", "o", "p"), by_uid(ALIVE), []) == [UpdateObject(thing("x", "o"))]
+    assert decide(thing("x", "p", "o"), by_uid(GOING, thing("p")), []) == [UpdateObject(thing("x", "p"))]
 
 
 def test_dependents_of_an_owner_that_waits_for_them_are_deleted() -> None:
-    assert decide(thing("x", "o"), by_uid(GOING), []) == [Delete(thing("x", "o"))]
+    assert decide(thing("x", "o"), by_uid(GOING), []) == [DeleteObject(thing("x", "o"))]
 
 
 def test_those_with_dependents_of_their_own_wait_in_turn() -> None:
-    assert decide(thing("x", "o"), by_uid(GOING), [thing("y", "x")]) == [Delete(thing("x", "o"), foreground=True)]
+    assert decide(thing("x", "o"), by_uid(GOING), [thing("y", "x")]) == [DeleteObject(thing("x", "o"), foreground=True)]
 
 
 def test_owners_in_a_circle_do_not_wait_for_each_other() -> None:
     other = thing("o", "x", finalizers=("foregroundDeletion",), deleted=True)
-    assert decide(thing("x", "o"), by_uid(other), [other]) == [Update(thing("x", "o", blocks=False))]
+    assert decide(thing("x", "o"), by_uid(other), [other]) == [UpdateObject(thing("x", "o", blocks=False))]
     open_end = thing("x", "o", blocks=False)
-    assert decide(open_end, by_uid(other), [other]) == [Delete(open_end, foreground=True)]
+    assert decide(open_end, by_uid(other), [other]) == [DeleteObject(open_end, foreground=True)]
 
 
 def test_an_owner_goes_once_nothing_blocks_it() -> None:
     assert decide(GOING, {}, [thing("x", "o")]) == []
     done = thing("o", deleted=True)
-    assert decide(GOING, {}, [thing("x", "o", blocks=False)]) == [Update(done)]
-    assert decide(GOING, {}, []) == [Update(done)]
+    assert decide(GOING, {}, [thing("x", "o", blocks=False)]) == [UpdateObject(done)]
+    assert decide(GOING, {}, []) == [UpdateObject(done)]
 
 
 def test_other_finalizers_stay() -> None:
     owner = thing("o", finalizers=("f", "foregroundDeletion"), deleted=True)
-    assert decide(owner, {}, []) == [Update(thing("o", finalizers=("f",), deleted=True))]
+    assert decide(owner, {}, []) == [UpdateObject(thing("o", finalizers=("f",), deleted=True))]
 
 
 def test_an_orphaning_owner_lets_go_of_its_dependents_and_then_goes() -> None:
     owner = thing("o", finalizers=("orphan",), deleted=True)
-    assert decide(owner, {}, [thing("x", "o"), thing("y", "o", "p")]) == [Update(thing("x")), Update(thing("y", "p"))]
-    assert decide(owner, {}, []) == [Update(thing("o", deleted=True))]
+    assert decide(owner, {}, [thing("x", "o"), thing("y", "o", "p")]) == [
+        UpdateObject(thing("x")),
+        UpdateObject(thing("y", "p")),
+    ]
+    assert decide(owner, {}, []) == [UpdateObject(thing("o", deleted=True))]

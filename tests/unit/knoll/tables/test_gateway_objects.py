@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump
-from knoll.tables.gateway_objects import field_of, holds, pack, parse_field, unpack, wanted
+from knoll.tables.gateway_objects import field_of, is_current, pack, parse_field, published_objects, unpack
 from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 
 
@@ -33,20 +33,20 @@ def keyring(tmp_path: Path) -> Keyring:
 
 
 def test_only_the_certificate_that_a_mapping_of_the_namespace_names_is_published() -> None:
-    chosen = wanted([], [mapping("cert")], SECRETS)
+    chosen = published_objects([], [mapping("cert")], SECRETS)
     assert chosen.keys() == {(DOMAIN_MAPPING.id, "bank/shop.example.com"), (SECRET.id, "bank/cert")}
     assert chosen[SECRET.id, "bank/cert"]["data"] == {"tls.crt": "YQ==", "tls.key": "Yg=="}
 
 
 def test_a_mapping_without_tls_or_without_its_secret_publishes_none() -> None:
-    assert wanted([], [mapping()], SECRETS) == {}
-    assert wanted([], [mapping("missing")], SECRETS).keys() == {(DOMAIN_MAPPING.id, "bank/shop.example.com")}
+    assert published_objects([], [mapping()], SECRETS) == {}
+    assert published_objects([], [mapping("missing")], SECRETS).keys() == {(DOMAIN_MAPPING.id, "bank/shop.example.com")}
 
 
 def test_of_config_maps_only_the_platforms_own_are_published() -> None:
     maps = [body("config-features", "knative-serving", data={"k": "v"}), body("config-features"),
             body("other", "knative-serving")]  # fmt: skip
-    chosen = wanted(maps, [], {})
+    chosen = published_objects(maps, [], {})
     assert [(place, found["data"]) for place, found in chosen.items()] == [
         ((CONFIG_MAP.id, "knative-serving/config-features"), {"k": "v"})
     ]
@@ -54,7 +54,7 @@ def test_of_config_maps_only_the_platforms_own_are_published() -> None:
 
 def test_of_a_mapping_only_what_chooses_its_certificate_is_told() -> None:
     conditions = [{"type": "DomainClaimed", "status": "True", "message": "x"}, {"type": "Ready", "status": "False"}]
-    (found,) = wanted([], [mapping("cert", status={"conditions": conditions})], {}).values()
+    (found,) = published_objects([], [mapping("cert", status={"conditions": conditions})], {}).values()
     assert found == {
         "metadata": {"namespace": "bank", "name": "shop.example.com", "uid": "shop.example.com"},
         "spec": {"tls": {"secretName": "cert"}},
@@ -75,12 +75,12 @@ def test_a_secret_is_sealed_and_opens_in_its_place_alone(keyring: Keyring) -> No
 def test_an_entry_is_written_again_when_its_content_or_its_key_is_another(keyring: Keyring, tmp_path: Path) -> None:
     secret = SECRETS["bank/cert"]
     plain, sealed = (pack(SECRET.id, "bank/cert", secret, each) for each in (PLAIN, keyring))
-    assert holds(SECRET.id, "bank/cert", sealed, secret, keyring)
-    assert not holds(SECRET.id, "bank/cert", plain, secret, keyring), "it lay there plain"
-    assert not holds(SECRET.id, "bank/cert", sealed, {**secret, "data": {}}, keyring)
-    assert not holds(SECRET.id, "bank/cert", sealed, secret, PLAIN)
+    assert is_current(SECRET.id, "bank/cert", sealed, secret, keyring)
+    assert not is_current(SECRET.id, "bank/cert", plain, secret, keyring), "it lay there plain"
+    assert not is_current(SECRET.id, "bank/cert", sealed, {**secret, "data": {}}, keyring)
+    assert not is_current(SECRET.id, "bank/cert", sealed, secret, PLAIN)
     (tmp_path / "keys").write_bytes(dump([Key.fresh(), *keyring_keys(keyring)]))
-    assert not holds(SECRET.id, "bank/cert", sealed, secret, keyring), "the key was rotated"
+    assert not is_current(SECRET.id, "bank/cert", sealed, secret, keyring), "the key was rotated"
 
 
 def keyring_keys(keyring: Keyring) -> tuple[Key, ...]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.controllers.engine.cache import Cache
-from knoll.store.protocol import Packed, PackedListing
+from knoll.store.protocol import PackedListing, PackedObject
 from knoll.store.rules import encode
 from knoll.values import kinds
 from knoll.values.json import Json
@@ -66,7 +66,7 @@ def test_a_listing_replaces_everything_and_says_what_differs() -> None:
         cache.put(ROUTE, body(name, 1))
     cache.put(ROUTE, body("new", 12))
     there = (("a", 1), ("b", 4), ("d", 6))
-    listing = PackedListing([Packed(f"default/{name}", at, encode(body(name, at))) for name, at in there], 10)
+    listing = PackedListing([PackedObject(f"default/{name}", at, encode(body(name, at))) for name, at in there], 10)
     seen = list(cache.replace(ROUTE, listing))
     assert {(difference.key[2], difference.after is None) for difference in seen} == {
         ("b", False), ("c", True), ("d", False)

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.controllers.pods.scale_events import BURST, REFILL_SECONDS, ScaleEvents
-from knoll.messages.scale import Change, ScaleStatus
+from knoll.messages.scale import ScaleChange, ScaleStatus
 
 KEY = "default/hello-00001"
 
 
 def status(*wants: int, uid: str = "u") -> ScaleStatus:
-    changes = tuple(Change(float(index), want, f"{want} wanted") for index, want in enumerate(wants))
+    changes = tuple(ScaleChange(float(index), want, f"{want} wanted") for index, want in enumerate(wants))
     return ScaleStatus(uid, wants[-1] if wants else 0, 0, True, "True", changes=changes)
 
 

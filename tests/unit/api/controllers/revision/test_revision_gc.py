@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from api.controllers.revision.revision_gc import superfluous
 from knoll.config.gc import GCConfig
 from knoll.config.platform import PlatformConfig
-from knoll.resources.admission.admit import timestamp
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 from tests.unit.api.controllers.simulation import NOW, Simulation
 
 HOUR = 3600.0

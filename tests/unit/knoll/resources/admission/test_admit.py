@@ -15,8 +15,9 @@ from knoll.config.platform import PlatformConfig
 from knoll.resources.admission.admit import admit_create, admit_status, admit_update, handles, unknown_fields
 from knoll.values import kinds
 from knoll.values.errors import AdmissionError, BadRequestError, InvalidResourceError
+from knoll.values.json import Json
 from knoll.values.kinds import Kind
-from tests.strategies import Json, services
+from tests.strategies import services
 
 CONFIG = PlatformConfig()
 NOW = 1_000_000_000

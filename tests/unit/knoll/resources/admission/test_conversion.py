@@ -6,7 +6,8 @@ from hypothesis import given
 from knoll.resources.admission.conversion import converted
 from knoll.values import kinds
 from knoll.values.errors import BadRequestError
-from tests.strategies import Json, services
+from knoll.values.json import Json
+from tests.strategies import services
 
 
 def _service(spec: Json, version: str = "v1alpha1") -> Json:

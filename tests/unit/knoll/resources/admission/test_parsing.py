@@ -11,7 +11,8 @@ from knoll.resources.models.build import Build
 from knoll.resources.models.revision import Revision
 from knoll.resources.models.service import Service
 from knoll.values.errors import InvalidResourceError
-from tests.strategies import Json, json_values, services
+from knoll.values.json import Json
+from tests.strategies import json_values, services
 
 
 def _service(container: Json) -> Json:

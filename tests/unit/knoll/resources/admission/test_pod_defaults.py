@@ -10,7 +10,8 @@ from knoll.resources.admission.parsing import parse
 from knoll.resources.admission.pod_defaults import defaulted_spec
 from knoll.resources.models.meta import ObjectMeta
 from knoll.resources.models.revision import RevisionSpec
-from tests.strategies import Json, pod_specs
+from knoll.values.json import Json
+from tests.strategies import pod_specs
 
 PARENT = ObjectMeta(name="hello", namespace="default")
 READY: Json = {"successThreshold": 1, "tcpSocket": {"port": 0}}

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
+from knoll.values.json import Json
 from knoll.values.names import dns_1123_problems
-from tests.strategies import Json, pod_specs
+from tests.strategies import pod_specs
 from tests.unit.knoll.resources.revision_specs import CONFIG, C, container, problems_of, with_features
 
 DNS_LABEL = dns_1123_problems("_")[0]

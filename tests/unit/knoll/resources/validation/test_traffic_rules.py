@@ -7,8 +7,9 @@ from knoll.resources.models.meta import TrafficTarget
 from knoll.resources.models.route import RouteSpec
 from knoll.resources.validation.problems import merged
 from knoll.resources.validation.traffic_rules import defaulted_traffic, traffic_problems
+from knoll.values.json import Json
 from knoll.values.names import dns_1035_problems
-from tests.strategies import Json, percents, traffic
+from tests.strategies import percents, traffic
 
 
 def _targets(*targets: Json) -> tuple[TrafficTarget, ...]:

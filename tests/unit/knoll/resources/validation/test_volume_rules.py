@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.strategies import Json
+from knoll.values.json import Json
 from tests.unit.knoll.resources.revision_specs import OWN_FILE, RELATIVE, C, container, problems_of, with_features
 
 V = "spec.volumes[0]"

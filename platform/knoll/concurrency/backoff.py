@@ -1,0 +1,33 @@
+"""Pauses between retries, off the path of requests."""
+
+import asyncio
+from collections.abc import Sequence
+
+PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds; short, because what is retried most is a Redis that restarts."""
+
+
+class Backoff:
+    """Pauses that grow with each failure in a row; the last one repeats."""
+
+    def __init__(self, pauses: Sequence[float] = PAUSES) -> None:
+        """
+        Args:
+            pauses: seconds, at least one.
+        """
+        self._pauses = pauses
+        self._failures = 0
+
+    def next_pause(self) -> float:
+        """Count a failure, and return the seconds to wait before the next attempt."""
+        pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
+        self._failures += 1
+        return pause
+
+    async def wait(self) -> None:
+        """Count a failure, and sleep before the next attempt."""
+        await asyncio.sleep(self.next_pause())
+
+    def reset(self) -> None:
+        """Start again with the shortest pause: an attempt succeeded."""
+        self._failures = 0
