@@ -41,7 +41,8 @@ def small_requests(stage: Stage, activator: Activator, rounds: int) -> None:
 
 def added_latency(stage: Stage, activator: Activator, rounds: int) -> None:
     """What the activator adds at 1000 requests a second."""
-    direct, through = [], []
+    direct: list[float] = []
+    through: list[float] = []
     for _ in range(rounds):
         for port, seen in ((stage.app, direct), (activator.port, through)):
             seen.append(load.percentile(uvloop.run(load.paced(port, 1000, 3)), 0.95))

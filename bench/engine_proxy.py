@@ -37,7 +37,7 @@ def proxy(folder: Path, platform: str, network: str) -> Iterator[Path]:
     socket = folder / "autoscaler" / "docker.sock"
     with subprocess.Popen([sys.executable, "-m", "knoll.engine_proxy"], env=environment) as process:
         try:
-            eventually_sync(socket.exists, within=30, what="the engine proxy")
+            eventually_sync(socket.exists, within=30, condition="the engine proxy")
             yield socket
         finally:
             process.terminate()

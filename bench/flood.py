@@ -202,7 +202,8 @@ def main() -> None:
     parser.add_argument("--write-to", nargs=2, metavar=("URL", "PATH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write_to:
-        print(json.dumps(asyncio.run(write_and_probe(*options.write_to, options.writes))))
+        url, path = options.write_to
+        print(json.dumps(asyncio.run(write_and_probe(url, path, options.writes))))
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

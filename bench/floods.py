@@ -9,12 +9,13 @@ import argparse
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hpack
 import uvloop
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from activator.wire.http2_frames import PREFACE, Frame
 from bench.lib import load
@@ -44,11 +45,11 @@ class Requests:
         self.host = host
         self.next = 1
 
-    def open(self, flags: int = 0x5, more: list[tuple[str, str]] | None = None, method: str = "GET") -> bytes:
+    def open(self, flags: int = 0x5, more: Sequence[HeaderTuple | tuple[str, str]] = (), method: str = "GET") -> bytes:
         """The head of one request."""
         fields = [(":method", method), (":path", "/"), (":scheme", "http"), (":authority", self.host)]
         number, self.next = self.next, self.next + 2
-        return frame(HEADERS, self._encoder.encode(fields + (more or []), huffman=True), number, flags)
+        return frame(HEADERS, self._encoder.encode([*fields, *more], huffman=True), number, flags)
 
     def post(self) -> bytes:
         return self.open(0x4, method="POST")
@@ -108,7 +109,7 @@ FLOODS: dict[str, Flood] = {
     "headers_big_indexed_fields": big_fields,
     "headers_small_fields": small_fields,
     "headers_malformed": lambda r: r.made(lambda: r.open(more=[("connection", "close")])),
-    "headers_huffman": lambda r: r.made(lambda: r.open(more=[hpack.NeverIndexedHeaderTuple("x", "~" * 4000)])),
+    "headers_huffman": lambda r: r.made(lambda: r.open(more=[NeverIndexedHeaderTuple("x", "~" * 4000)])),
     "trailers_closed_stream": lambda r: r.made(lambda: frame(HEADERS, b"\x82", 1, 0x5), r.open()),
     "priority": lambda r: r.repeated(frame(PRIORITY, b"\0\0\0\0\x10", 1)),
     "rst_of_open_streams": lambda r: r.made(lambda: r.open() + frame(RST, b"\0\0\0\x08", r.next - 2)),

@@ -29,7 +29,7 @@ def redis(folder: Path) -> Iterator[str]:
     socket = folder / "redis.sock"
     with subprocess.Popen(redis_command(folder), stdout=subprocess.DEVNULL) as server:
         try:
-            eventually_sync(socket.exists, what="Redis")
+            eventually_sync(socket.exists, condition="Redis")
             yield f"unix://{socket}?db=0"
         finally:
             server.terminate()
@@ -44,7 +44,7 @@ async def measure(api: ApiProcess, watchers: int, writers: int, seconds: float) 
         for _ in range(SAMPLES):
             await crowd.write(writers, seconds / SAMPLES)
             resident.append(api.rss_mib())
-        await eventually(lambda: crowd.behind() <= 0, within=120, what="the watchers")
+        await eventually(lambda: crowd.behind() <= 0, within=120, condition="the watchers")
         took = time.monotonic() - begun
         seen = sum(len(watcher.versions) for watcher in crowd.watchers)
         print(f"{watchers} watchers, {writers} writers, {took:.0f} s: {len(crowd.written)} writes, {seen} events")

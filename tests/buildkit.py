@@ -40,7 +40,7 @@ def daemon() -> Iterator[dict[str, str]]:
         fcntl.flock(change, fcntl.LOCK_EX)
         fcntl.flock(users, fcntl.LOCK_SH)
         ours.ensure()
-        eventually_sync(SETTINGS.buildkit_socket.exists, within=60, what="the BuildKit daemon")
+        eventually_sync(SETTINGS.buildkit_socket.exists, within=60, condition="the BuildKit daemon")
         fcntl.flock(change, fcntl.LOCK_UN)
         try:
             yield ENVIRONMENT

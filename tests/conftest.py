@@ -93,7 +93,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return False
 
     try:
-        eventually_sync(answers, what="redis-server")
+        eventually_sync(answers, condition="redis-server")
         yield url
     finally:
         client.close()

@@ -1,6 +1,7 @@
 """Policies of every sort, for properties."""
 
 from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
 HOSTS = ("db.example.com", "git.example.com", "registry")
 _NUMBERS = st.integers(0, 2**32 - 1)
 _PORTS = st.none() | st.integers(1, 65535)
-_VERDICTS = st.sampled_from(["allow", "deny"])
+_VERDICTS: st.SearchStrategy[Literal["allow", "deny"]] = st.sampled_from(["allow", "deny"])
 
 
 @st.composite
@@ -21,8 +22,8 @@ def networks(draw: st.DrawFn) -> str:
 
 
 def destinations() -> st.SearchStrategy[tuple[EgressRule, ...]]:
-    one = st.builds(EgressRule, networks() | st.sampled_from(HOSTS), _PORTS)
-    return st.lists(one, max_size=6, unique=True).map(tuple)
+    rules = st.builds(EgressRule, networks() | st.sampled_from(HOSTS), _PORTS)
+    return st.lists(rules, max_size=6, unique=True).map(tuple)
 
 
 def resolutions() -> st.SearchStrategy[dict[str, tuple[str, ...]]]:

@@ -56,7 +56,7 @@ class OwnEngine:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            eventually_sync(self.answers, within=START_SECONDS, what="the engine")
+            eventually_sync(self.answers, within=START_SECONDS, condition="the engine")
         except AssertionError as error:
             end = (self.folder / "log").read_text(errors="replace")[-2000:]
             raise AssertionError(f"dockerd does not answer:\n{end}") from error

@@ -79,7 +79,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
             return False
 
         try:
-            eventually_sync(answers, what="the registry")
+            eventually_sync(answers, condition="the registry")
             yield Registry(host)
         finally:
             process.terminate()

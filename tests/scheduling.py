@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.groups import group_of
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no annotations
     """Hands out whole groups, in the order in which their first tests were collected."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:

@@ -92,12 +92,15 @@ class Crowd:
     async def watch(self, count: int) -> None:
         """Open `count` watches from now on; returns when all have begun."""
         place = urlsplit(self.url)
+        assert place.hostname is not None
+        assert place.port is not None
+        host, port = place.hostname, place.port
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession(self.url) as session, session.get(PATH) as answer:
             version = (await answer.json())["metadata"]["resourceVersion"]
         path = f"{PATH}?watch=true&resourceVersion={version}"
         for _ in range(count):
-            _, watcher = await loop.create_connection(lambda: Watcher(place.netloc, path), place.hostname, place.port)
+            _, watcher = await loop.create_connection(lambda: Watcher(place.netloc, path), host, port)
             self.watchers.append(watcher)
         await asyncio.gather(*(watcher.begun for watcher in self.watchers))
 

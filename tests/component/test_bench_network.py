@@ -89,4 +89,4 @@ def test_what_a_killed_bench_left_is_removed_and_what_a_running_one_has_is_not(
     bench.wait(60)
     assert left(prefix) == [f"{prefix}-a-hello", f"{prefix}-a"]
     remove_leftovers(prefix)
-    eventually_sync(lambda: left(prefix) == [], what="the end of the container")
+    eventually_sync(lambda: left(prefix) == [], condition="the end of the container")

@@ -29,8 +29,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     need("REDIS", shutil.which("redis-server") is not None)
     need("KUBECTL", shutil.which("kubectl") is not None)
     settings = {"KNOLL_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES), "KNOLL_QUIET_SECONDS": "2"}
-    with running(tmp_path_factory.mktemp("platform"), **settings) as one:
-        yield one
+    with running(tmp_path_factory.mktemp("platform"), None, **settings) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="session")

@@ -102,10 +102,11 @@ def running(directory: Path, home: Path | None = None, **environment: str) -> It
     gateway, settings = f"http://127.0.0.1:{port}", {**ports, **environment}
     platform = Platform(name, f"http://127.0.0.1:{api_port}", gateway, https_port, data, home, process, settings)
     assert process.stdout is not None
-    reader = threading.Thread(target=lambda: platform.output.extend(iter(process.stdout.readline, "")), daemon=True)
+    lines = iter(process.stdout.readline, "")
+    reader = threading.Thread(target=lambda: platform.output.extend(lines), daemon=True)
     reader.start()
     try:
-        eventually_sync(lambda: _up(platform), within=START_SECONDS, what="the platform")
+        eventually_sync(lambda: _up(platform), within=START_SECONDS, condition="the platform")
         yield platform
     finally:
         process.send_signal(signal.SIGINT)

@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
 PYTHON = "python:3.13-slim"
+Json = dict[str, Any]
 
 
-def manifest(name: str, image: str, **spec: Any) -> dict[str, Any]:
+def manifest(name: str, image: str, **spec: Any) -> Json:
     """A Service; `spec` goes to its template's spec."""
     container = {"image": image, **spec.pop("container", {})}
     return {
@@ -43,7 +44,7 @@ def apply(platform: Platform) -> Iterator[Any]:
     """Apply a Service with kubectl; what was applied is deleted at the end."""
     applied: set[str] = set()
 
-    def one(body: dict[str, Any], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def one(body: Json, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         applied.add(body["metadata"]["name"])
         return platform.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body), check=check)
 
@@ -52,19 +53,19 @@ def apply(platform: Platform) -> Iterator[Any]:
         platform.kubectl("delete", "ksvc", name, "--ignore-not-found")
 
 
-def condition(api: httpx.Client, plural: str, name: str, kind: str = "Ready") -> dict[str, Any]:
-    found = api.get(f"/apis/serving.knative.dev/v1/namespaces/default/{plural}/{name}").json()
-    conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
+def condition(api: httpx.Client, plural: str, name: str, kind: str = "Ready") -> Json:
+    status = api.get(f"/apis/serving.knative.dev/v1/namespaces/default/{plural}/{name}").json().get("status", {})
+    conditions: dict[str, Json] = {row["type"]: row for row in status.get("conditions", [])}
     return conditions.get(kind, {"status": "Unknown"})
 
 
-def is_false(api: httpx.Client, name: str, within: float = 60) -> dict[str, Any]:
+def is_false(api: httpx.Client, name: str, within: float = 60) -> Json:
     """Wait until a Service's Ready is False; returns that condition."""
 
     def failed() -> bool:
-        return condition(api, "services", name)["status"] == "False"
+        return bool(condition(api, "services", name)["status"] == "False")
 
-    eventually_sync(failed, within=within, what=f"{name} to fail")
+    eventually_sync(failed, within=within, condition=f"{name} to fail")
     return condition(api, "services", name)
 
 

@@ -124,7 +124,7 @@ def test_a_call_inside_wakes_a_service_that_sleeps(platform: Platform, inside: C
     def asleep() -> bool:
         return not platform.containers("label=knoll.dev/role=app", "label=knoll.dev/revision=default/inner-one")
 
-    eventually_sync(asleep, within=60, what="inner sleeps")
+    eventually_sync(asleep, within=60, condition="inner sleeps")
     assert inside.get("http://inner.default/")["status"] == 200
     assert not asleep()
 
@@ -165,7 +165,7 @@ def test_a_host_of_ones_own_serves_https_at_the_address_that_it_says(
         return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
     for version in ("--http1.1", "--http2"):
-        eventually_sync(lambda words=version: curl(words).returncode == 0, within=30, what="https")  # type: ignore[misc]
+        eventually_sync(lambda words=version: curl(words).returncode == 0, within=30, condition="https")  # type: ignore[misc]
         assert re.fullmatch(rf"caller was asked as {DOMAIN}:\d+", curl(version).stdout)
     platform.kubectl("delete", "domainmapping", DOMAIN)
     platform.kubectl("delete", "secret", "shop")
@@ -232,7 +232,7 @@ def test_with_tenants_an_administrator_gives_hosts_away_and_takes_them_back(plat
 def test_names_lead_where_they_did_after_a_part_was_killed(platform: Platform, inside: Caller, part: str) -> None:
     (before,) = platform.pids(part)
     os.kill(before, signal.SIGKILL)
-    eventually_sync(lambda: platform.pids(part) not in ([], [before]), within=30, what=f"{part} starts again")
+    eventually_sync(lambda: platform.pids(part) not in ([], [before]), within=30, condition=f"{part} starts again")
 
     def reached() -> bool:
         try:

@@ -92,8 +92,10 @@ def dev(platform: Platform, folder: Path) -> Iterator[list[str]]:
             subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=True)
 
 
-def seen(output: list[str], words: str, times: int) -> None:
-    eventually_sync(lambda: sum(words in line for line in output) >= times, within=120, what=f"{words!r} {times} times")
+def seen(output: list[str], text: str, times: int) -> None:
+    eventually_sync(
+        lambda: sum(text in line for line in output) >= times, within=120, condition=f"{text!r} {times} times"
+    )
 
 
 def get(platform: Platform) -> str:

@@ -91,7 +91,7 @@ def build(platform: Platform, step: str, **files: str) -> tuple[str, str]:
             phase = client.get(f"{BUILDS}/{name}").json().get("status", {}).get("phase", "")
             return phase if phase in ("Succeeded", "Failed") else ""
 
-        phase = eventually_sync(over, within=180, what="the end of the build")
+        phase = eventually_sync(over, within=180, condition="the end of the build")
         return phase, client.get(f"{BUILDS}/{name}/log").text
 
 
@@ -128,7 +128,7 @@ def test_a_build_reaches_the_internet_and_not_this_machine(platform: Platform, l
             def reached() -> bool:
                 return "ANSWER" in build(platform, STEP, **script)[1]
 
-            eventually_sync(reached, within=120, what="the filter to be off")
+            eventually_sync(reached, within=120, condition="the filter to be off")
             assert clients
         finally:
             now = client.get(SECURITY).json()

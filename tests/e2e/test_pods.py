@@ -39,9 +39,9 @@ def service(platform: Platform, sample: str) -> Iterator[None]:
     platform.kubectl("wait", "--for=condition=Ready", f"ksvc/{NAME}", "--timeout=60s")
     yield
     platform.kubectl("delete", "ksvc", NAME)
-    eventually_sync(lambda: not pods(platform), within=30, what="the Pods go with their Service")
+    eventually_sync(lambda: not pods(platform), within=30, condition="the Pods go with their Service")
     for kind in ("deployment", "endpointslice", "sks", "kpa"):
-        eventually_sync(lambda kind=kind: not listed(platform, kind), within=30, what=f"each {kind} goes")  # type: ignore[misc]
+        eventually_sync(lambda kind=kind: not listed(platform, kind), within=30, condition=f"each {kind} goes")  # type: ignore[misc]
 
 
 def listed(platform: Platform, kind: str) -> list[Any]:
@@ -58,13 +58,13 @@ def awake(platform: Platform) -> Any:
     with http(platform) as client:
         assert client.get("/", headers=HOST).status_code == 200
     words = ("wait", "--for=condition=Ready", "pod", "-l", f"serving.knative.dev/revision={REVISION}", "--timeout=60s")
-    eventually_sync(lambda: pods(platform), what="a Pod")
+    eventually_sync(lambda: pods(platform), condition="a Pod")
     platform.kubectl(*words)
     return next(pod for pod in pods(platform) if "deletionTimestamp" not in pod["metadata"])
 
 
 def asleep(platform: Platform) -> None:
-    eventually_sync(lambda: not pods(platform), within=60, what="no Pod at zero")
+    eventually_sync(lambda: not pods(platform), within=60, condition="no Pod at zero")
 
 
 class Following:
@@ -95,7 +95,7 @@ class Following:
             lines = iter(list(self.lines))
             return all(any(word in line for line in lines) for word in words)
 
-        eventually_sync(said, within=within, what=f"{words} in {self.lines}")
+        eventually_sync(said, within=within, condition=f"{words} in {self.lines}")
 
 
 def test_a_watch_of_pods_shows_a_service_wake_and_sleep(platform: Platform, service: None) -> None:
@@ -125,7 +125,7 @@ def test_what_stands_behind_a_revision_follows_its_scale(platform: Platform, ser
         assert slices[REVISION][0]["addresses"] == ["127.0.0.1"]
         return True
 
-    eventually_sync(shown, what="a Deployment of one")
+    eventually_sync(shown, condition="a Deployment of one")
     (sks,) = listed(platform, "sks")
     assert sks["status"]["privateServiceName"] == f"{REVISION}-private"
     assert "1/1" in platform.kubectl("get", "deploy").stdout
@@ -139,7 +139,7 @@ def test_what_stands_behind_a_revision_follows_its_scale(platform: Platform, ser
         assert scaler["status"]["actualScale"] == 0
         return True
 
-    eventually_sync(empty, what="a Deployment of none")
+    eventually_sync(empty, condition="a Deployment of none")
 
 
 def test_logs_show_what_the_container_writes(platform: Platform, service: None) -> None:
@@ -171,7 +171,7 @@ def test_the_requests_to_an_instance_are_the_log_of_its_queue_proxy(platform: Pl
                 assert client.get("/seen?by=the-log", headers=HOST).status_code < 500
             return platform.kubectl(*words, "--tail=1").stdout.splitlines()
 
-        (line,) = eventually_sync(logged, what="a line")
+        (line,) = eventually_sync(logged, condition="a line")
         assert (json.loads(line)["path"], json.loads(line)["instance"]) == ("/seen?by=the-log", name)
         with Following(platform, *words, "--follow", "--tail=1") as log, http(platform) as client:
             log.says("by=the-log")

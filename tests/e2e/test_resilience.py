@@ -42,7 +42,7 @@ class Flow:
     def more(self, wanted: int = 100) -> None:
         """Wait until so many more were answered well."""
         target = self.good + wanted
-        eventually_sync(lambda: self.good >= target, within=60, what=f"{wanted} more answers, {self.failed[-3:]}")
+        eventually_sync(lambda: self.good >= target, within=60, condition=f"{wanted} more answers, {self.failed[-3:]}")
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def service(platform: Platform, sample: str) -> Iterator[str]:
     yield sample
     platform.kubectl("delete", "ksvc", NAME)
     # The next test must not take instances that still end for its own.
-    eventually_sync(lambda: not apps(platform), within=60, what="no instance")
+    eventually_sync(lambda: not apps(platform), within=60, condition="no instance")
 
 
 def apps(platform: Platform) -> set[str]:
@@ -111,24 +111,24 @@ def changes_take_effect(platform: Platform, sample: str, value: str) -> None:
             return False
         return text == f"Welcome to the {value} app!\n"
 
-    eventually_sync(applied, within=60, what="the API")
-    eventually_sync(answered, within=90, what=f"revision {value} to answer")
+    eventually_sync(applied, within=60, condition="the API")
+    eventually_sync(answered, within=90, condition=f"revision {value} to answer")
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", ["api", "builder", "autoscaler", "redis"])
 def test_requests_flow_on_when_a_part_is_killed(platform: Platform, service: str, part: str) -> None:
     # Instances of an earlier test's Service may still be ending.
-    eventually_sync(lambda: len(apps(platform)) == 1, within=60, what="one instance")
+    eventually_sync(lambda: len(apps(platform)) == 1, within=60, condition="one instance")
     before, containers = identities(platform), apps(platform)
     with flowing(platform) as flow:
         flow.more()
         platform.kill(part)
         flow.more()
-        eventually_sync(lambda: platform.pids(part), within=60, what=f"{part} to be back")
+        eventually_sync(lambda: platform.pids(part), within=60, condition=f"{part} to be back")
         flow.more(300)
     assert flow.failed == []
-    eventually_sync(lambda: identities(platform) == before, within=60, what="every object")
+    eventually_sync(lambda: identities(platform) == before, within=60, condition="every object")
     assert containers <= apps(platform), "a running instance was killed"
     changes_take_effect(platform, service, f"after-{part}")
 

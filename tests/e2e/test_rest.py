@@ -47,7 +47,7 @@ def services(platform: Platform) -> Iterator[list[str]]:
         eventually_sync(
             lambda name=name: not platform.containers(f"label=serving.knative.dev/service={name}"),  # type: ignore[misc]
             within=60,
-            what=f"no instance of {name}",
+            condition=f"no instance of {name}",
         )
 
 
@@ -58,16 +58,16 @@ def test_a_paused_instance_survives_a_killed_autoscaler_and_serves_in_its_place(
     services.append("sleeper")
     apply(platform, "sleeper", sample, {**QUICK, "knoll.dev/paused-retention-period": "1h"})
     platform.kubectl("wait", "ksvc/sleeper", "--for=condition=Ready", "--timeout=60s")
-    eventually_sync(lambda: containers(platform, "sleeper", "paused"), within=90, what="a paused instance")
+    eventually_sync(lambda: containers(platform, "sleeper", "paused"), within=90, condition="a paused instance")
     before = containers(platform, "sleeper", "paused")
     pods = ("pods", "-l", "serving.knative.dev/service=sleeper")
     told = [*pods, "-o", 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].reason}']
-    eventually_sync(lambda: platform.kubectl("get", *told).stdout == "Paused", within=60, what="the Pod says so")
+    eventually_sync(lambda: platform.kubectl("get", *told).stdout == "Paused", within=60, condition="the Pod says so")
     kept = [*pods, "-o", r"jsonpath={.items[*].metadata.annotations.knoll\.dev/kept-memory-bytes}"]
     assert int(platform.kubectl("get", *kept).stdout) > 0
     old = platform.pids("autoscaler")
     platform.kill("autoscaler")
-    eventually_sync(lambda: set(platform.pids("autoscaler")) - set(old), within=60, what="the autoscaler")
+    eventually_sync(lambda: set(platform.pids("autoscaler")) - set(old), within=60, condition="the autoscaler")
     ask(platform, "sleeper")
     assert containers(platform, "sleeper", "running") == before
 
@@ -102,7 +102,9 @@ def test_the_parts_of_a_wait_add_up_to_it(platform: Platform, sample: str, servi
 def _adds_up(platform: Platform) -> bool:
     """Ask once from zero and once more; whether what the parts leave out is no more than a request takes anyway."""
     ask(platform, "waiter")
-    eventually_sync(lambda: not platform.containers("label=serving.knative.dev/service=waiter"), within=90, what="zero")
+    eventually_sync(
+        lambda: not platform.containers("label=serving.knative.dev/service=waiter"), within=90, condition="zero"
+    )
     began = time.perf_counter()
     answer = ask(platform, "waiter")
     took = (time.perf_counter() - began) * 1000

@@ -59,7 +59,7 @@ def services(platform: Platform) -> Iterator[list[str]]:
     yield names
     for name in names:
         platform.kubectl("delete", "ksvc", name, check=False)
-        eventually_sync(lambda name=name: not instances(platform, name), within=60, what="no instance")  # type: ignore[misc]
+        eventually_sync(lambda name=name: not instances(platform, name), within=60, condition="no instance")  # type: ignore[misc]
 
 
 def apply(
@@ -110,7 +110,7 @@ def test_a_burst_from_zero_is_answered_by_the_instances_that_the_decision_wants_
     services.append("burst")
     apply(platform, "burst", worker)
     platform.kubectl("wait", "ksvc/burst", "--for=condition=Ready", "--timeout=60s")
-    eventually_sync(lambda: not instances(platform, "burst"), within=60, what="zero")
+    eventually_sync(lambda: not instances(platform, "burst"), within=60, condition="zero")
 
     async def burst() -> list[Answer]:
         async with client_of(platform, 200) as client:
@@ -120,7 +120,7 @@ def test_a_burst_from_zero_is_answered_by_the_instances_that_the_decision_wants_
     assert [one.status for one in answers] == [200] * 200
     most = math.ceil(200 / TARGET)
     assert 1 <= len({one.instance for one in answers}) <= most
-    eventually_sync(lambda: not instances(platform, "burst"), within=90, what="zero again")
+    eventually_sync(lambda: not instances(platform, "burst"), within=90, condition="zero again")
     (told,) = explained(platform, "burst")
     decisions = [one for one in told["decisions"] if time.time() - 600 < seconds(one["time"])]
     assert max(one["desiredScale"] for one in decisions) <= most
@@ -156,7 +156,7 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
         def is_so() -> bool:
             return len(answers) > 50 and {one.revision for one in answers[-50:]} == {what}
 
-        await eventually(is_so, within=120, what=f"all answers are of {what}")
+        await eventually(is_so, within=120, condition=f"all answers are of {what}")
 
     async def roll() -> None:
         until = asyncio.Event()
@@ -183,7 +183,7 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
 
 def grown(platform: Platform) -> None:
     """Wait until the first revision has what 20 requests at once want."""
-    eventually_sync(lambda: len(instances(platform, "rolling")) >= 3, within=60, what="three instances")
+    eventually_sync(lambda: len(instances(platform, "rolling")) >= 3, within=60, condition="three instances")
 
 
 @pytest.mark.timeout(300)
@@ -219,11 +219,11 @@ def test_a_new_revision_that_does_worse_loses_its_traffic_again(
             for _ in range(10):
                 tasks.create_task(load(client, until))
             try:
-                await eventually(lambda: len(answers) > 200, within=60, what="some requests")
+                await eventually(lambda: len(answers) > 200, within=60, condition="some requests")
                 await asyncio.to_thread(apply, platform, name, worker, policy, gradual, **broken)
-                why = await eventually(lambda: asyncio.to_thread(fell), within=90, what="the rollback")
+                why = await eventually(lambda: asyncio.to_thread(fell), within=90, condition="the rollback")
                 there = len(answers)
-                await eventually(lambda: len(answers) > there + 300, within=60, what="requests after it")
+                await eventually(lambda: len(answers) > there + 300, within=60, condition="requests after it")
                 return why
             finally:
                 until.set()

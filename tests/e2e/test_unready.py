@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -119,7 +120,8 @@ def says(platform: Platform, name: str, reason: str, *parts: str) -> dict[str, A
 
     def condition(kind: str, of: str) -> dict[str, Any]:
         status = json.loads(platform.kubectl("get", kind, of, "-o", "json").stdout).get("status", {})
-        return {one["type"]: one for one in status.get("conditions", [])}.get("Ready", {})
+        conditions: dict[str, dict[str, Any]] = {row["type"]: row for row in status.get("conditions", [])}
+        return conditions.get("Ready", {})
 
     def is_said() -> bool:
         found = condition("revision", f"{name}-00001")
@@ -129,7 +131,7 @@ def says(platform: Platform, name: str, reason: str, *parts: str) -> dict[str, A
         assert all(part in service.get("message", "") for part in parts), service
         return True
 
-    eventually_sync(is_said, within=SECONDS, what=f"{reason} of {name}")
+    eventually_sync(is_said, within=SECONDS, condition=f"{reason} of {name}")
     return condition("revision", f"{name}-00001")
 
 
@@ -169,17 +171,17 @@ def test_a_failing_probe_is_shown_wherever_users_look(apply: Any, platform: Plat
     name = apply("sick", {**serve(health=503), "readinessProbe": probe})
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
     says(platform, name, "Unhealthy", message)
-    for words in (
-        ("describe", "pods", "-l", f"app={name}-00001"),
-        ("describe", "revision", f"{name}-00001"),
-        ("describe", "ksvc", name),
-    ):
-        # The Event is written after the condition.
-        eventually_sync(lambda words=words: message in platform.kubectl(*words).stdout, within=SECONDS, what=str(words))
+
+    def describes(*arguments: str) -> bool:
+        return message in platform.kubectl("describe", *arguments).stdout
+
+    # The Event is written after the condition.
+    for arguments in (("pods", "-l", f"app={name}-00001"), ("revision", f"{name}-00001"), ("ksvc", name)):
+        eventually_sync(partial(describes, *arguments), within=SECONDS, condition=f"kubectl describe {arguments}")
     events = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
     kinds = {one["involvedObject"]["kind"] for one in events if one["message"] == message}
     assert kinds == {"Pod", "Revision"}
-    eventually_sync(lambda: message in knoll(platform, "explain", name), within=SECONDS, what="explain")
+    eventually_sync(lambda: message in knoll(platform, "explain", name), within=SECONDS, condition="explain")
     assert message[:40] in knoll(platform, "describe", name)
 
 
@@ -198,7 +200,7 @@ def test_a_failing_liveness_probe_is_a_killing_and_no_crash_loop_while_the_grace
         assert "Container user-container failed liveness probe, will be restarted" in described
         return True
 
-    eventually_sync(is_killing, within=SECONDS, what="Killing")
+    eventually_sync(is_killing, within=SECONDS, condition="Killing")
     (pod,) = json.loads(platform.kubectl("get", "pods", "-o", "json", "-l", f"app={name}-00001").stdout)["items"]
     status = pod["status"]["containerStatuses"][0]
     assert list(status["state"]) == ["running"]

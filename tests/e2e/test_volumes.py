@@ -133,7 +133,7 @@ def shown(platform: Platform, flags: None) -> Iterator[None]:
     ready(platform, "shown")
     yield
     platform.kubectl("delete", "ksvc/shown", "cm/shown", "secret/shown")
-    eventually_sync(lambda: not volumes(platform, "files.", "scratch."), within=60, what="its volumes go with it")
+    eventually_sync(lambda: not volumes(platform, "files.", "scratch."), within=60, condition="its volumes go with it")
 
 
 def _set_flags(platform: Platform, value: str | None) -> None:
@@ -185,7 +185,7 @@ def test_variables_come_from_objects_and_from_the_instance_itself(platform: Plat
     def shown_address() -> str:
         return platform.kubectl("get", "pod", told["env POD"], "-o", "jsonpath={.status.podIP}").stdout
 
-    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=30, what="the Pod shows that address")
+    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=30, condition="the Pod shows that address")
     assert "env ABSENT" not in told
 
 
@@ -215,15 +215,15 @@ def test_a_change_is_seen_in_folders_within_seconds_and_not_in_variables_or_part
     before = pod(platform, "shown")
     patch = json.dumps({"data": {"colour": "red", "size": None, "shape": "round"}})
     platform.kubectl("patch", "configmap", "shown", "--type=merge", "-p", patch)
-    eventually_sync(lambda: read(platform, "/etc/map/colour") == "red", within=30, what="the new content")
+    eventually_sync(lambda: read(platform, "/etc/map/colour") == "red", within=30, condition="the new content")
     assert read(platform, "/etc/map/shape") == "round"
     assert read(platform, "/etc/map/size").startswith("error")
     assert read(platform, "/etc/colour.txt") == "blue"
     assert facts(platform)["env COLOUR"] == "blue"
     platform.kubectl("patch", "secret", "shown", "--type=merge", "-p", '{"stringData": {"word": "open"}}')
     platform.kubectl("patch", "configmap", "shown", "--type=merge", "-p", '{"data": {"size": "10"}}')
-    eventually_sync(lambda: read(platform, "/etc/both/same") == "open", within=30, what="the new word")
-    eventually_sync(lambda: read(platform, "/etc/both/size") == "10", within=30, what="the new size")
+    eventually_sync(lambda: read(platform, "/etc/both/same") == "open", within=30, condition="the new word")
+    eventually_sync(lambda: read(platform, "/etc/both/size") == "10", within=30, condition="the new size")
     assert pod(platform, "shown") == before
 
 
@@ -237,13 +237,16 @@ def test_a_revision_waits_for_a_missing_object_says_which_and_heals_when_it_come
             conditions = json.loads(found or "{}").get("status", {}).get("conditions", [])
             return any(one.get("reason") == reason and words in one.get("message", "") for one in conditions)
 
-        eventually_sync(condition, within=30, what=f"{reason}: {words}")
+        eventually_sync(condition, within=30, condition=f"{reason}: {words}")
 
     try:
         says("CreateContainerConfigError", 'secret "late" not found')
         waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
-        shown = lambda: platform.kubectl("get", "pod", pod(platform, "waiting"), "-o", waiting, check=False).stdout  # noqa: E731
-        eventually_sync(lambda: shown() == "CreateContainerConfigError", within=30, what="the Pod's reason")
+
+        def reason() -> str:
+            return platform.kubectl("get", "pod", pod(platform, "waiting"), "-o", waiting, check=False).stdout
+
+        eventually_sync(lambda: reason() == "CreateContainerConfigError", within=30, condition="the Pod's reason")
         platform.kubectl("create", "secret", "generic", "late", "--from-literal=other=x")
         says("CreateContainerConfigError", "couldn't find key word in Secret default/late")
         platform.kubectl("patch", "secret", "late", "--type=merge", "-p", '{"stringData": {"word": "here"}}')
@@ -264,10 +267,10 @@ def test_what_is_written_to_a_claim_is_there_for_the_next_revision_and_gone_with
     assert ask(platform, "keeper", "/write?path=/data/note&data=kept") == "<nil>"
     assert ask(platform, "keeper", "/write?path=/part/note&data=deep") == "<nil>"
     apply(platform, KEEPER.replace("ROUND", "two"))
-    eventually_sync(lambda: facts(platform, "keeper")["env VERSION"] == "two", within=60, what="the next Revision")
+    eventually_sync(lambda: facts(platform, "keeper")["env VERSION"] == "two", within=60, condition="the next Revision")
     assert read(platform, "/data/note", "keeper") == "kept"
     assert read(platform, "/data/deep/part/note", "keeper") == "deep"
     platform.kubectl("delete", "pvc", "kept")
     assert volumes(platform, "claim.")
     platform.kubectl("delete", "ksvc", "keeper")
-    eventually_sync(lambda: not volumes(platform, "claim."), within=60, what="the claim's volume goes")
+    eventually_sync(lambda: not volumes(platform, "claim."), within=60, condition="the claim's volume goes")

@@ -1,6 +1,6 @@
 """The output of a build, line by line, while it happens and for a week after."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from redis.asyncio import Redis
@@ -37,7 +37,7 @@ class BuildLogWriter:
 
 async def read(
     redis: "Redis", namespace: str, name: str, *, follow: bool, newest: int | None = None
-) -> AsyncIterator[str | None]:
+) -> AsyncGenerator[str | None, None]:
     """Yield each line of a build's log; with `follow`, wait for more until the build has ended.
 
     Yields None each few seconds without a line, so that the reader can see whether anybody is still listening.

@@ -1,7 +1,9 @@
 """An HTTP/2 client that sends whatever frames a test wants and reads frames."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import hpack
 
@@ -88,7 +90,9 @@ class Wire:
         elif got.kind == GOAWAY:
             seen.goaway = int.from_bytes(got.payload[4:8])
         elif got.kind == HEADERS:
-            seen.heads.setdefault(got.stream, {}).update(dict(self._decoder.decode(got.payload)))
+            # Without `raw`, names and values are text, whatever the annotation says.
+            fields = cast("Iterable[tuple[str, str]]", self._decoder.decode(got.payload))
+            seen.heads.setdefault(got.stream, {}).update(fields)
         elif got.kind == DATA:
             seen.bodies[got.stream] = seen.bodies.get(got.stream, b"") + got.payload
         elif got.kind == SETTINGS and not got.flags & ACK:

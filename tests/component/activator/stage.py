@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from activator.frontend.listeners import Listeners, bind
@@ -171,8 +171,8 @@ class Stage:
         self._apps: list[App] = []
         self._connections: list[Connection] = []
 
-    def route(self, plane: RequestPolicy | None = None, **hosts: tuple[Share, ...]) -> None:
-        everything = {HOST: (Share(REVISION, 100),), **{h.replace("_", "."): s for h, s in hosts.items()}}
+    def route(self, plane: RequestPolicy | None = None, hosts: Mapping[str, tuple[Share, ...]] | None = None) -> None:
+        everything = {HOST: (Share(REVISION, 100),), **(hosts or {})}
         names = {share.revision for shares in everything.values() for share in shares}
         entry = RouteEntry(hosts=everything, revisions={name: plane or RequestPolicy() for name in names})
         self.gateway.change_route("default/app", entry)

@@ -2,19 +2,24 @@
 
 import asyncio
 import time
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 import pytest
 
+from activator.request.exchange import Exchange
 from activator.wire.websocket import GOING_AWAY
 from knoll.messages.endpoints import Endpoint, StartTiming
+from knoll.messages.reports import Poke
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from tests.component.activator.h2_wire import Wire
 from tests.component.activator.stage import HOST, REVISION, App, Handler, Stage, read_request
 from tests.conftest import free_port
 from tests.waiting import eventually
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
@@ -44,7 +49,7 @@ def waiting(stage: Stage) -> int:
 
 async def test_a_request_waits_for_the_first_instance_and_says_for_what(stage: Stage) -> None:
     stage.route()
-    pokes = []
+    pokes: list[Poke] = []
     stage.gateway.send_poke = pokes.append
     client = (await stage.connect()).get()
     await eventually(lambda: waiting(stage) == 1)
@@ -60,10 +65,14 @@ async def test_a_request_waits_for_the_first_instance_and_says_for_what(stage: S
 async def test_requests_that_wait_are_served_in_order_and_to_the_revision_drawn_first(stage: Stage) -> None:
     stage.route()
     clients = []
+
+    def is_waiting(count: int) -> bool:
+        return waiting(stage) == count
+
     for number in range(20):
         clients.append((await stage.connect()).get(f"/{number}"))
-        await eventually(lambda wanted=number + 1: waiting(stage) == wanted)
-    stage.route(**{HOST.replace(".", "_"): (Share("default/other", 100),)})
+        await eventually(partial(is_waiting, number + 1))
+    stage.route(hosts={HOST: (Share("default/other", 100),)})
     app = await stage.app()
     stage.route(RequestPolicy(concurrency=1))
     stage.endpoints(app.endpoint())
@@ -123,8 +132,9 @@ async def test_a_body_waits_unread(stage: Stage) -> None:
     size = 30_000_000
     client = (await stage.connect()).get(method="POST", extra=f"Content-Length: {size}\r\n").send(b"x" * size)
     await eventually(lambda: waiting(stage) == 1)
-    held = next(iter(stage.gateway.live)).pending_size
-    assert held < 1_000_000
+    (request,) = stage.gateway.live
+    assert isinstance(request, Exchange)
+    assert request.pending_size < 1_000_000
     got = []
 
     async def count(reader: Reader, writer: Writer) -> None:
@@ -268,7 +278,7 @@ async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stag
     report = stage.gateway.report(2.0)
     assert report is not None
     assert report.draining == {"app-1": 0}
-    await eventually(lambda: old.open == 0, what="its idle connections are closed")
+    await eventually(lambda: old.open == 0, condition="its idle connections are closed")
 
 
 async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage: Stage) -> None:
@@ -350,7 +360,7 @@ async def test_weights_hold_within_their_bounds(stage: Stage) -> None:
         apps.append(app)
         stage.endpoints(app.endpoint(), revision=f"default/r{number}")
     split = (Share("default/r0", 40), Share("default/r1", 30), Share("default/r2", 30))
-    stage.route(**{"split_localhost": split, "tag-split_localhost": (Share("default/r2", 100, "tag"),)})
+    stage.route(hosts={"split.localhost": split, "tag-split.localhost": (Share("default/r2", 100, "tag"),)})
     client = await stage.connect()
     for _ in range(1000):
         await client.get(host="split.localhost").answer()
@@ -374,10 +384,8 @@ async def test_an_unknown_host_is_told_so(stage: Stage) -> None:
 
 
 async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(stage: Stage) -> None:
-    from knoll.messages.routing import RouteEntry
-
     app = await stage.app()
-    shares = (Share(REVISION, 100),)
+    shares: tuple[Share, ...] = (Share(REVISION, 100),)
     local = {"app.default.svc.cluster.local": shares, "app.default": shares}
     stage.gateway.change_route("default/app", RouteEntry({HOST: shares}, {REVISION: RequestPolicy()}, local))
     stage.endpoints(app.endpoint())
@@ -404,7 +412,7 @@ async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage:
     await eventually(lambda: len(stage.gateway.connections) == 1)
     assert (await stage.get()).status == 200
     second.close()
-    await eventually(lambda: stage.gateway.crowds._counts == {b"127.0.0.1": 1}, what="what is left is the last one")
+    await eventually(lambda: stage.gateway.crowds._counts == {b"127.0.0.1": 1}, condition="only the last is left")
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
@@ -419,7 +427,7 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_after_a_whil
         client.get()
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
     await eventually(lambda: stage.gateway.live)
-    await eventually(lambda: not stage.gateway.live, what="the revision's time-out ends the request")
+    await eventually(lambda: not stage.gateway.live, condition="the revision's time-out ends the request")
     (connection,) = stage.gateway.connections
     now = stage.gateway.time()
     connection.sweep(now)
@@ -472,7 +480,7 @@ async def test_requests_that_wait_stay_when_traffic_moves_or_another_service_is_
     client = (await stage.connect()).get()
     await eventually(lambda: waiting(stage) == 1)
     stage.gateway.change_route("default/another", RouteEntry({"x.localhost": ()}, {}))
-    stage.route(**{HOST.replace(".", "_"): (Share("default/other", 100),)})
+    stage.route(hosts={HOST: (Share("default/other", 100),)})
     stage.gateway.change_route("default/another", None)
     assert waiting(stage) == 1
     stage.endpoints((await stage.app()).endpoint())

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from activator.frontend.http1_server import Http1Connection
 from activator.frontend.http2_server import Http2Connection
 from activator.frontend.limits import HEAD_SECONDS
+from activator.routing.proxy_state import Connection
 from activator.wire.http2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
 from bench.floods import FLOODS, Requests
 from tests.component.activator.h2_wire import END_STREAM, Wire, frame
@@ -88,11 +90,13 @@ async def test_a_slow_beginning_or_header_block_ends_the_connection(stage: Stage
     client = await stage.connect()
     client.send(begun)
     http2 = len(begun) >= len(PREFACE)
-    await eventually(
-        lambda: any(
-            isinstance(one, Http2Connection) == http2 and (http2 or one._buffer) for one in stage.gateway.connections
-        )  # type: ignore[attr-defined]
-    )
+
+    def begins(connection: Connection) -> bool:
+        if http2:
+            return isinstance(connection, Http2Connection)
+        return isinstance(connection, Http1Connection) and bool(connection._buffer)
+
+    await eventually(lambda: any(begins(connection) for connection in stage.gateway.connections))
     (connection,) = stage.gateway.connections
     connection.sweep(stage.gateway.time() + HEAD_SECONDS - 5)
     assert not client.reader.at_eof()

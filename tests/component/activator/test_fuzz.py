@@ -147,6 +147,11 @@ def of_pipes(act: Callable[[Pipe], None]) -> list[Step]:
     return [lambda scene: None if scene.client.lost else act(scene.client), of_origin]
 
 
+def retire_connections(scene: Scene) -> None:
+    for connection in list(scene.gateway.connections):
+        connection.retire()
+
+
 def refuse(scene: Scene) -> None:
     scene.instance.refuses = not scene.instance.refuses
 
@@ -163,7 +168,7 @@ AROUND: list[Step] = [
     lambda scene: scene.sweep(1000.0),
     lambda scene: scene.endpoints(),
     lambda scene: scene.endpoints("app-1"),
-    lambda scene: [each.retire() for each in list(scene.gateway.connections)],  # type: ignore[func-returns-value]
+    retire_connections,
     lambda scene: scene.gateway.change_route("default/app", None),
     refuse,
 ]

@@ -1,6 +1,7 @@
 """Answers that no client may get as they are: the client hears of the fault, and the next request is clean."""
 
 import asyncio
+from typing import TypeAlias
 
 import pytest
 
@@ -21,7 +22,8 @@ from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, frame
 from tests.component.activator.stage import Stage, read_request
 from tests.waiting import eventually
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 OK = b"HTTP/1.1 200 OK\r\n"
 
 BEFORE_THE_HEAD: dict[str, bytes] = {

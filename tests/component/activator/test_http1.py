@@ -4,16 +4,19 @@ import asyncio
 import time
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
+from typing import TypeAlias
 
 import pytest
 
+from activator.frontend.http1_server import Http1Connection
 from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import MAX_HEAD
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 
 
 async def echo(reader: Reader, writer: Writer) -> None:
@@ -89,7 +92,9 @@ async def test_empty_lines_before_a_request_are_ignored(stage: Stage, before: st
         client.send(before)
         await client.writer.drain()
         if before == "\r":
-            await eventually(lambda: any(one._buffer for one in stage.gateway.connections))  # type: ignore[attr-defined]
+            await eventually(
+                lambda: any(isinstance(each, Http1Connection) and each._buffer for each in stage.gateway.connections)
+            )
             client.send("\n")
         assert (await client.get().answer()).status == 200
     assert (await client.send("\r\n" * 2).get(host="unknown").answer()).status == 404

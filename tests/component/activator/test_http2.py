@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -18,10 +18,10 @@ from tests.waiting import eventually
 DATA, HEADERS, RST_STREAM, GOAWAY = 0, 1, 3, 7
 END_STREAM = 1
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
-class Shouts(grpc.GenericRpcHandler):
+class Shouts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annotations
     """Answers in upper case, in all four ways."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import httpx
 
@@ -17,7 +17,8 @@ from tests.waiting import eventually
 SECONDS = float(os.environ.get("KNOLL_SOAK_SECONDS", "8"))
 """600 for the long form."""
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 
 
 class Front(Protocol):

@@ -64,7 +64,7 @@ def server(port: int, command: list[str], *more: str) -> Iterator[None]:
             return False
 
     try:
-        eventually_sync(answers, within=30, what="dnsmasq")
+        eventually_sync(answers, within=30, condition="dnsmasq")
         yield
     finally:
         process.send_signal(signal.SIGTERM)
@@ -106,7 +106,7 @@ async def redis(redis_url: str) -> AsyncIterator["Redis"]:
 
 
 def entry(*names: str) -> RouteEntry:
-    shares = (Share("default/r", 100),)
+    shares: tuple[Share, ...] = (Share("default/r", 100),)
     hosts = {host: shares for name in names for host in local_hosts(name, "default")}
     return RouteEntry(hosts={}, revisions={"default/r": RequestPolicy()}, local_hosts=hosts)
 
@@ -131,7 +131,7 @@ async def test_names_come_change_and_go_with_their_routes(
                 code, found = await answered(names, name)
                 return (code, found) == (NO_ERROR if addresses else NAME_ERROR, list(addresses))
 
-            await eventually(check, within=30, what=f"{name} leads to {addresses}")
+            await eventually(check, within=30, condition=f"{name} leads to {addresses}")
 
         await leads("shop.default.svc.cluster.local", GATEWAY)
         await leads("shop.default.svc", GATEWAY)

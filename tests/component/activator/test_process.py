@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -181,8 +181,8 @@ async def test_the_last_tables_serve_while_redis_is_away(own_redis: RedisProcess
     await app.stop()
 
 
-async def _is(asked: "asyncio.Future[int] | object", wanted: int) -> bool:
-    return await asked == wanted  # type: ignore[misc]
+async def _is(answer: Awaitable[int], expected: int) -> bool:
+    return await answer == expected
 
 
 class Counting:

@@ -73,7 +73,7 @@ async def serving(
     connections = Connections(4096, lambda: config().security.max_connections_per_address)
     server = servers.server(TrustedPort(app, Peers()), connections, host="127.0.0.1", first=True)
     work = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started or work.done(), what="the API")
+    await eventually(lambda: server.started or work.done(), condition="the API")
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:

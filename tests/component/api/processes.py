@@ -52,7 +52,7 @@ class ApiProcess:
             [sys.executable, "-m", "api"], env=self._environment, stdout=self._output, stderr=subprocess.STDOUT
         )
         try:
-            eventually_sync(self._serves, within=60, what="the API")
+            eventually_sync(self._serves, within=60, condition="the API")
         except AssertionError:
             self.kill()
             raise

@@ -177,7 +177,7 @@ async def test_a_tls_handshake_is_waited_for_so_long(tmp_path: Path, monkeypatch
     app = create_app(MemoryStore(), ApiSettings(uploads_dir=tmp_path))
     secure = server.server(app, Connections(100, lambda: 100), host="127.0.0.1", files=files)
     work = asyncio.create_task(secure.serve())
-    await eventually(lambda: secure.started or work.done(), what="the API")
+    await eventually(lambda: secure.started or work.done(), condition="the API")
     port = secure.servers[0].sockets[0].getsockname()[1]
     async with connected(f"http://127.0.0.1:{port}") as silent, connected(f"http://127.0.0.1:{port}") as half:
         await half.send(b"\x16\x03\x01\x02\x00\x01\x00")

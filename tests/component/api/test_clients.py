@@ -47,7 +47,7 @@ class Serving:
         config = uvicorn.Config(TrustedPort(self._app), host="127.0.0.1", port=self.port, log_config=None)
         self._server = QuietServer(config)
         self._work = asyncio.create_task(self._server.serve())
-        await eventually(lambda: self._server.started, what="the API")
+        await eventually(lambda: self._server.started, condition="the API")
 
     async def stop(self) -> None:
         self._app.state.watches.close()
@@ -102,7 +102,7 @@ async def test_the_official_client_misses_no_event_through_a_restart(
 
     for number in range(5):
         await write(f"before-{number}")
-    await eventually(lambda: len(seen) == 5, what="the first events")
+    await eventually(lambda: len(seen) == 5, condition="the first events")
     await serving.stop()
     # Controllers and other APIs go on writing meanwhile.
     for number in range(5):

@@ -29,7 +29,7 @@ async def test_every_watcher_sees_every_event_in_order_and_memory_stays_flat(pro
         resident = []
         for _ in range(ROUNDS):
             await crowd.write(WRITERS, SECONDS)
-            await eventually(lambda: crowd.behind() <= 0, within=60, what="the watchers")
+            await eventually(lambda: crowd.behind() <= 0, within=60, condition="the watchers")
             resident.append(await asyncio.to_thread(process.rss_mib))
         assert len(crowd.written) > WRITERS * ROUNDS
         assert crowd.faults() == []

@@ -60,7 +60,7 @@ async def test_a_certificate_reaches_the_data_path_that_cannot_read_secrets(plat
     activator = {**platform.environment("activator"), "KNOLL_ACTIVATOR_TLS_PORTS": str(tls_port)}
     with (
         ApiProcess("", tmp_path, **platform.environment("api")) as api,
-        running("", **activator) as process,
+        running("", 1, **activator) as process,
     ):
         await process.ready()
         base = f"{api.url}/apis/serving.knative.dev/v1beta1/namespaces/default/domainmappings"

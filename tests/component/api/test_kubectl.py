@@ -260,7 +260,7 @@ async def test_wait_and_watch_see_what_happens(api: Running, kubectl: Kubectl, m
     assert (await watch.stdout.readline()).split()[0] == b"NAME"
     assert (await watch.stdout.readline()).split()[0] == b"hello"
     waiting = asyncio.create_task(kubectl("wait", "ksvc/hello", "--for=condition=Ready", "--timeout=30s"))
-    await eventually(lambda: len(api.app.state.watches) >= 2, what="both watches")
+    await eventually(lambda: len(api.app.state.watches) >= 2, condition="both watches")
     await ready(api)
     assert await waiting == "service.serving.knative.dev/hello condition met\n"
     assert b"http://hello.default.localhost" in await watch.stdout.readline()

@@ -93,7 +93,7 @@ async def reconciled(kubectl: Kubectl, name: str, generation: int = 1) -> None:
         f"{{.status.observedGeneration}}={generation}",
     ):
         await kubectl("wait", f"ksvc/{name}", f"--for=jsonpath={wanted}", "--timeout=60s")
-    await eventually(lambda: settled(kubectl, name), within=60, what="the statuses")
+    await eventually(lambda: settled(kubectl, name), within=60, condition="the statuses")
 
 
 async def settled(kubectl: Kubectl, name: str) -> bool:
@@ -231,7 +231,7 @@ async def test_describe_tells_what_the_controllers_did(kubectl: Kubectl, applied
         assert f'Created Route "{applied}"' in text
         return text
 
-    text = await eventually(described, within=60, what="the events")
+    text = await eventually(described, within=60, condition="the events")
     assert re.search(r"^Kind: +Service$", text, re.M)
     assert re.search(r"^  Normal +Created ", text, re.M)
     assert "Created" in await kubectl("get", "events", "--field-selector", f"involvedObject.name={applied}")
@@ -392,7 +392,7 @@ async def test_a_background_delete_takes_the_children_along(kubectl: Kubectl, ap
         kinds = "ksvc,configurations,revisions,routes"
         return await kubectl("get", kinds, "-l", f"serving.knative.dev/service={applied}", "-o", "name") == ""
 
-    await eventually(gone, within=60, what="the children's end")
+    await eventually(gone, within=60, condition="the children's end")
 
 
 async def test_a_foreground_delete_ends_after_the_children(kubectl: Kubectl, applied: str) -> None:
@@ -468,7 +468,7 @@ async def test_a_quota_counts_refuses_and_is_shown(kubectl: Kubectl, manifest: W
         assert rows["pods"] == ["0", "3"]
         return True
 
-    await eventually(shown, within=60, what="the quota's use")
+    await eventually(shown, within=60, condition="the quota's use")
     row = (await kubectl("get", "quota", "team", *inside)).splitlines()[1]
     assert "configmaps: 2/2" in row
     assert "limits.cpu: 0/2" in row

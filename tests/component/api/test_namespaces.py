@@ -37,7 +37,7 @@ async def test_a_deleted_namespace_takes_everything_in_it_along(api: Running, se
     assert ending["metadata"]["deletionTimestamp"]
     assert ending["metadata"]["finalizers"] == [CONTENTS]
     assert ending["status"]["phase"] == "Terminating"
-    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), what="the end of the namespace")
+    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), condition="the end of the namespace")
     assert (await api.client.get("/api/v1/secrets")).json()["items"] == []
     assert (await api.client.get("/apis/serving.knative.dev/v1/services")).json()["items"] == []
     assert (await api.client.post(NAMESPACES, json=namespace("team"))).status_code == 201
@@ -58,7 +58,7 @@ async def test_nothing_new_comes_into_a_namespace_that_ends(api: Running, config
         return (await api.client.patch(path, json=release, headers=headers)).status_code == 200
 
     await eventually(released)
-    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), what="the end of the namespace")
+    await eventually(lambda: gone(api, f"{NAMESPACES}/team"), condition="the end of the namespace")
 
 
 @pytest.mark.parametrize("name", ["default", "knative-serving", "istio-system", "kube-system"])
@@ -80,9 +80,9 @@ async def test_what_must_be_there_comes_back_when_redis_has_lost_it(redis_url: s
             configs = (await store.list("configmaps", "knative-serving")).items
             return names == sorted(bootstrap.NAMESPACES) and len(gateways) == 1 and len(configs) >= 8
 
-        await eventually(complete, what="the first objects")
+        await eventually(complete, condition="the first objects")
         await redis.flushall()
-        await eventually(complete, what="the first objects, again")
+        await eventually(complete, condition="the first objects, again")
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await store.close()

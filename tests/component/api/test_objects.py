@@ -302,6 +302,7 @@ async def test_a_namespace_that_does_not_exist_takes_no_objects(api: Running, co
 async def test_another_namespace_name_kind_or_version_than_the_paths_is_refused(
     api: Running, service: Make, config_map: Make
 ) -> None:
+    body: Any
     for body in (
         service(namespace="elsewhere"),
         config_map(),

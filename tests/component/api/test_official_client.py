@@ -153,10 +153,10 @@ def test_a_watch_misses_no_event_through_kills(api: ApiProcess, client: Any) -> 
                 return len(writer.done) >= count
 
             for count in (100, 200, 300):
-                eventually_sync(lambda wanted=count: written(wanted), within=60, what="the writes")  # type: ignore[misc]
+                eventually_sync(lambda wanted=count: written(wanted), within=60, condition="the writes")  # type: ignore[misc]
                 api.kill()
                 api.start()
-            eventually_sync(lambda: written(400), within=60, what="the writes")
+            eventually_sync(lambda: written(400), within=60, condition="the writes")
             writer.stopped.set()
             writing.result(60)
             writer.create("the-last")
@@ -186,7 +186,7 @@ def test_services_are_created_read_changed_and_deleted(client: Any) -> None:
         except kubernetes.client.exceptions.ConflictException:
             return None
 
-    replaced = eventually_sync(changed, within=30, what="the change")
+    replaced = eventually_sync(changed, within=30, condition="the change")
     assert replaced is not None
     assert replaced["metadata"]["generation"] == 2
     with pytest.raises(kubernetes.client.ApiException) as refused:
@@ -207,7 +207,7 @@ def test_services_are_created_read_changed_and_deleted(client: Any) -> None:
             return bool(error.status == 404)
         return False
 
-    eventually_sync(gone, within=30, what="the delete")
+    eventually_sync(gone, within=30, condition="the delete")
 
 
 def test_dynamic_discovery_finds_services_and_watches_them(client: Any, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ class _Serving:
 
     async def __aenter__(self) -> str:
         self._work = asyncio.create_task(self._server.serve())
-        await eventually(lambda: self._server.started or self._work.done(), what="the API")
+        await eventually(lambda: self._server.started or self._work.done(), condition="the API")
         if self._unix:
             return str(self._unix)
         return f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"

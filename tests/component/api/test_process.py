@@ -54,14 +54,14 @@ async def test_it_serves_reconciles_and_ends_its_watches_on_sigterm(redis_url: s
         process(redis_url, port, tmp_path) as running,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
-        await eventually(lambda: ready(client), within=30, what="the API")
+        await eventually(lambda: ready(client), within=30, condition="the API")
 
         async def seeded() -> bool:
             return (
                 await client.get("/api/v1/namespaces/istio-system/services/istio-ingressgateway")
             ).status_code == 200
 
-        await eventually(seeded, what="the first objects")
+        await eventually(seeded, condition="the first objects")
         manifest = {
             "apiVersion": "serving.knative.dev/v1",
             "kind": "Service",

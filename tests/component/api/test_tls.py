@@ -86,7 +86,7 @@ async def running(redis_url: str, folder: Path, tls_port: int = 0, **settings: s
                     return False
                 return answer.is_success and found.kubeconfig.exists()
 
-            await eventually(up, what="the API")
+            await eventually(up, condition="the API")
         yield found
     finally:
         process.terminate()
@@ -168,7 +168,7 @@ async def test_the_kubeconfig_goes_on_to_work_after_a_restart_and_is_written_ane
         async def owns() -> bool:
             return await api.kubectl("auth", "can-i", "create", "ksvc") == "yes"
 
-        await eventually(owns, what="a new kubeconfig")
+        await eventually(owns, condition="a new kubeconfig")
         assert yaml.safe_load(api.kubeconfig.read_text())["users"] != first["users"]
 
 
@@ -234,7 +234,7 @@ async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_withou
 ) -> None:
     path = tmp_path / "api.sock"
     closed = {"KNOLL_API_TRUSTS_PLAIN": "false", "KNOLL_API_SOCKET": str(path)}
-    async with running(redis_url, tmp_path, **closed) as api:
+    async with running(redis_url, tmp_path, 0, **closed) as api:
         own = {**os.environ, "KNOLL_STATE_DIR": str(api.state), "KNOLL_DATA": str(tmp_path)}
         command = (sys.executable, "-m", "knoll.cli")
         assert "no Services" in await _run(*command, "status", environment=own)
@@ -279,7 +279,7 @@ spec: {template: {spec: {containers: [{image: example/app}]}}}
             shown = (await client.get("/metrics")).text
         return any(line.startswith("knoll_api_watches 1") for line in shown.splitlines())
 
-    await eventually(watched, what="the watch of Pods")
+    await eventually(watched, condition="the watch of Pods")
     await api.kubectl("delete", "rolebinding", "ci")
     _, complaint = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1

@@ -117,7 +117,7 @@ async def test_a_stream_over_the_bound_is_refused_and_leaves_nothing(api: Runnin
         assert str(api.settings.max_upload_bytes) in answer.json()["message"]
     except (httpx.WriteError, httpx.ReadError):
         pass  # the server may close while the client still sends
-    await eventually(lambda: files(api) == [], what="an empty folder")
+    await eventually(lambda: files(api) == [], condition="an empty folder")
 
 
 @pytest.fixture
@@ -209,10 +209,10 @@ async def test_an_upload_that_breaks_off_leaves_nothing(api: Running) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
     writer.write(b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
     await writer.drain()
-    await eventually(lambda: list(api.settings.uploads_dir.glob("*/*.part")), what="the upload to begin")
+    await eventually(lambda: list(api.settings.uploads_dir.glob("*/*.part")), condition="the upload to begin")
     writer.close()
     await writer.wait_closed()
-    await eventually(lambda: files(api) == [], what="an empty folder")
+    await eventually(lambda: files(api) == [], condition="an empty folder")
 
 
 @dataclass

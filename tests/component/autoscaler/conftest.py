@@ -87,7 +87,7 @@ class World:
                 self._running.result()
             return bool(found[0][1])
 
-        await eventually(listens, what="the autoscaler listens")
+        await eventually(listens, condition="the autoscaler listens")
 
     async def stop(self) -> None:
         """As a process that ends: instances run on."""
@@ -112,7 +112,7 @@ class World:
             assert [one.state for one in found] == ["ready"] * count, found
             return found or (Endpoint("", "", 0),)
 
-        found = await eventually(are, what=f"{count} ready endpoints")
+        found = await eventually(are, condition=f"{count} ready endpoints")
         return found if count else ()
 
     async def status(self, key: str) -> ScaleStatus | None:
@@ -128,11 +128,11 @@ class World:
             assert {name: getattr(found, name) for name in wanted} == wanted
             return found
 
-        return await eventually(does, what=f"status {wanted}")
+        return await eventually(does, condition=f"status {wanted}")
 
     async def gone(self) -> None:
         """Wait until no instance is left."""
-        await eventually(lambda: not self.engine.instances, what="no instance")
+        await eventually(lambda: not self.engine.instances, condition="no instance")
 
     async def poke(self, key: str, waiting: int = 1) -> None:
         poke = Poke("activator-1", key, time.time(), waiting)

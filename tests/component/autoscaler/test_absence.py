@@ -50,10 +50,10 @@ async def test_a_redis_that_was_killed_costs_no_instance(mortal: World, server: 
     await asyncio.to_thread(server.kill)
     mortal.engine.kill(before.id)
     await eventually(
-        lambda: mortal.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+        lambda: mortal.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
     )
     await asyncio.to_thread(server.start)
-    other = await eventually(lambda: mortal.apply("other-00001"), what="Redis takes writes")
+    other = await eventually(lambda: mortal.apply("other-00001"), condition="Redis takes writes")
     await mortal.ready(other)
     await mortal.ready(key)
     assert before.id in mortal.engine.instances
@@ -71,7 +71,7 @@ async def test_an_engine_that_was_away_is_asked_again(world: World, activator: A
         found = await world.status(other)
         return bool(found and found.failure and not found.failure.final)
 
-    await eventually(said, what="it says that the engine is away")
+    await eventually(said, condition="it says that the engine is away")
     world.engine.come_back()
     await world.ready(other)
     await world.says(other, failure=None, active="True")
@@ -87,7 +87,7 @@ async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(world: W
     world.engine.end(container, 1)
     world.engine.come_back()
     await eventually(
-        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
     )
     await world.ready(key)
 
@@ -101,7 +101,7 @@ async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_it
     world.engine.kill(before.id)
     await world.start()
     await eventually(
-        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, what="a restart"
+        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
     )
     assert (await world.ready(key))[0].id == before.id
 
@@ -114,7 +114,7 @@ async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(world: World) -
     await world.stop()
     await FakeRuntime(world.engine).pause(before.id)
     await world.start()
-    await eventually(lambda: not world.engine.instances[before.id].paused, what="it runs on")
+    await eventually(lambda: not world.engine.instances[before.id].paused, condition="it runs on")
     assert (await world.ready(key))[0].id == before.id
 
 
@@ -135,7 +135,7 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
         found = await world.status(key)
         return bool(found and found.failure and found.failure.reason == "ExitCode2")
 
-    await eventually(second, what="the second end is told")
+    await eventually(second, condition="the second end is told")
     assert lives == 2
 
 
@@ -165,11 +165,11 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
         (before,) = await world.ready(key)
         await world.says(key, initial_reached=True)
         await world.redis.set(keys.lease("autoscaler"), "another", px=1000)
-        await eventually(lambda: not lease.leading, what="it does not lead")
+        await eventually(lambda: not lease.leading, condition="it does not lead")
         tasks = {task.get_name() for task in asyncio.all_tasks()}
         assert f"instance {before.id}" not in tasks
-        await eventually(lambda: len(runs) == 2, what="it leads again")
-        await eventually(lambda: runs[1].scalers, what="it looks after the Revision again")
+        await eventually(lambda: len(runs) == 2, condition="it leads again")
+        await eventually(lambda: runs[1].scalers, condition="it looks after the Revision again")
         assert (await world.ready(key))[0].id == before.id
     finally:
         leading.cancel()
@@ -189,14 +189,14 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
     (kept,), (lost,) = await world.ready(key), await world.ready(other)
     assert world.autoscaler is not None
     autoscaler = world.autoscaler
-    await eventually(lambda: autoscaler._configured_once, what="a tick")
+    await eventually(lambda: autoscaler._configured_once, condition="a tick")
     kept_body = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
     await world.redis.flushall()
     del kept_body["metadata"]["resourceVersion"]
     await world.store.create(kinds.REVISION.id, kept_body)
-    await eventually(lambda: lost.id not in world.engine.instances, within=60, what="what nobody brought back to go")
+    await eventually(lambda: lost.id not in world.engine.instances, within=60, condition="removal of the lost instance")
     assert kept.id in world.engine.instances
-    await eventually(lambda: _serves(world, key, kept.id), within=60, what="it serves on")
+    await eventually(lambda: _serves(world, key, kept.id), within=60, condition="it keeps serving")
 
 
 async def _serves(world: World, key: str, name: str) -> bool:

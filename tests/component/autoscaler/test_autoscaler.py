@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.runtime.protocol import InstanceSpec
+from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, World
@@ -68,9 +69,9 @@ async def test_the_engine_is_told_how_many_revisions_may_be_woken(world: World, 
     for key in (*keys, other):
         await world.says(key, initial_reached=True, actual=0)
     await world.gone()
-    await eventually(lambda: world.engine.expected == 3, what="those that a Route leads to")
+    await eventually(lambda: world.engine.expected == 3, condition="those that a Route leads to")
     await world.poke(keys[0])
-    await eventually(lambda: world.engine.expected == 2, what="the others")
+    await eventually(lambda: world.engine.expected == 2, condition="the others")
 
 
 async def test_initial_scale_zero_starts_nothing_until_it_is_poked(world: World) -> None:
@@ -136,8 +137,8 @@ async def test_what_no_revision_wants_is_removed(world: World) -> None:
     await world.stop()
     await world.store.delete(kinds.REVISION.id, "default", "gone-00001")
     await world.start()
-    await eventually(lambda: list(world.engine.instances) == [before[0].id], what="one instance")
-    await eventually(lambda: _absent(world, gone), what="no word of it")
+    await eventually(lambda: list(world.engine.instances) == [before[0].id], condition="one instance")
+    await eventually(lambda: _absent(world, gone), condition="no word of it")
 
 
 async def _absent(world: World, key: str) -> bool:
@@ -162,7 +163,7 @@ async def test_a_deleted_revision_is_drained_and_forgotten(world: World, activat
     await world.ready(key)
     await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await world.gone()
-    await eventually(lambda: _absent(world, key), what="no word of it")
+    await eventually(lambda: _absent(world, key), condition="no word of it")
 
 
 async def test_a_revision_made_anew_under_its_name_gets_its_own_instances(world: World, activator: Activator) -> None:
@@ -185,7 +186,7 @@ async def test_an_orphan_of_an_engine_without_any_word_is_removed(world: World) 
     spec: InstanceSpec = world.engine.instances[found[0].id].spec
     await FakeRuntime(world.engine).start(replace(spec, name="stray", uid="nobody"))
     await world.start()
-    await eventually(lambda: set(world.engine.instances) == {found[0].id}, what="the stray is gone")
+    await eventually(lambda: set(world.engine.instances) == {found[0].id}, condition="the stray is gone")
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -197,18 +198,17 @@ async def test_an_image_that_is_missing_is_pulled_or_named(world: World, missing
     if not missing:
         await world.ready(key)
         return
-    status = await world.says(key, actual=0, active="Unknown", active_reason="Deploying")
+    await world.says(key, actual=0, active="Unknown", active_reason="Deploying")
 
-    async def said() -> bool:
-        found = await world.status(key)
-        return bool(found and found.failure and found.failure.reason in ("ErrImagePull", "ImagePullBackOff"))
+    async def pull_failure() -> StartFailure | None:
+        status = await world.status(key)
+        failure = status.failure if status else None
+        return failure if failure and failure.reason in ("ErrImagePull", "ImagePullBackOff") else None
 
-    await eventually(said, what="the failure is told")
-    status = await world.status(key)
-    assert status is not None
-    assert status.failure is not None
-    assert DIGEST in status.failure.message
-    assert status.failure.condition == "ResourcesAvailable"
+    failure = await eventually(pull_failure, condition="the failure is reported")
+    assert failure is not None
+    assert DIGEST in failure.message
+    assert failure.condition == "ResourcesAvailable"
 
 
 async def test_a_revision_that_never_becomes_ready_is_given_up(world: World) -> None:
@@ -232,7 +232,7 @@ async def test_a_container_that_ends_before_it_is_ready_fails_with_its_last_word
         found = await world.status(key)
         return bool(found and found.failure)
 
-    await eventually(said, what="the failure is told")
+    await eventually(said, condition="the failure is told")
     status = await world.status(key)
     assert status is not None
     assert status.failure is not None
@@ -250,7 +250,7 @@ async def test_a_container_that_dies_is_started_again_in_its_place(world: World)
         one = world.engine.instances[before.id].containers["user-container"]
         return one.restarts == 1 and one.running
 
-    await eventually(again, what="it was started again")
+    await eventually(again, condition="it was started again")
     (after,) = await world.ready(key)
     assert after.id == before.id
     assert list(world.engine.instances) == [before.id]
@@ -266,8 +266,8 @@ async def test_an_instance_whose_sandbox_is_lost_is_replaced(world: World, activ
         found = await world.listed(key)
         return [one.state for one in found] == ["ready"] and found[0].id != before.id
 
-    await eventually(another, what="another instance")
-    await eventually(lambda: before.id not in world.engine.instances, what="the lost one is gone")
+    await eventually(another, condition="another instance")
+    await eventually(lambda: before.id not in world.engine.instances, condition="the lost one is gone")
 
 
 async def test_an_instance_that_could_not_be_started_is_tried_again(world: World) -> None:

@@ -30,7 +30,7 @@ async def test_memory_beyond_the_target_wants_more_and_no_load_does_not_mean_zer
         found = await world.status(key)
         return found is not None and found.usage is not None and found.usage.average == 0
 
-    await eventually(is_idle, what="nothing is used")
+    await eventually(is_idle, condition="nothing is used")
     await world.says(key, desired=1)
     await world.ready(key)
 

@@ -56,7 +56,7 @@ async def holds(world: World, volume: str, files: dict[str, File]) -> None:
         assert world.engine.volumes[volume].files == files
         return True
 
-    await eventually(does, what=f"{files} in {volume}")
+    await eventually(does, condition=f"{files} in {volume}")
 
 
 async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_is_there(world: World) -> None:
@@ -75,10 +75,10 @@ async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_i
         assert (row.running, row.reason, row.message) == (False, "CreateContainerConfigError", message)
         return True
 
-    await eventually(lambda: waits('secret "password" not found'), what="that it waits for the Secret")
+    await eventually(lambda: waits('secret "password" not found'), condition="that it waits for the Secret")
     await put(world, kinds.SECRET, "password", data={})
     await eventually(
-        lambda: waits("couldn't find key word in Secret default/password"), what="that it waits for the key"
+        lambda: waits("couldn't find key word in Secret default/password"), condition="that it waits for the key"
     )
     await put(world, kinds.SECRET, "password", data={"word": encoded("sesame")})
     await world.ready(key)
@@ -166,14 +166,14 @@ async def test_a_claims_volume_outlives_revisions_and_goes_with_the_claim_once_n
         assert status.failure is not None
         return status.failure.message == 'persistentvolumeclaim "disk" not found'
 
-    await eventually(waits, what="that it waits for the claim")
+    await eventually(waits, condition="that it waits for the claim")
     await put(world, kinds.VOLUME_CLAIM, "disk", spec={})
     await world.ready(key)
     second = await world.apply("hello-00002", **asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}]))
     await world.ready(second)
     assert list(world.engine.volumes) == ["claim.uid-disk"]
     await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
-    await eventually(lambda: len(world.engine.instances) == 1, what="the first Revision is gone")
+    await eventually(lambda: len(world.engine.instances) == 1, condition="the first Revision is gone")
     await world.store.delete(kinds.VOLUME_CLAIM.id, "default", "disk")
     await world.apply("other-00001")
     await world.ready("default/other-00001")
@@ -239,7 +239,7 @@ async def test_a_token_of_the_service_account_waits_for_it_and_can_be_verified(w
         status = await world.status(key)
         return bool(status and status.failure and 'serviceaccount "robot" not found' in status.failure.message)
 
-    await eventually(says, what="the reason")
+    await eventually(says, condition="the reason")
     await put(world, kinds.SERVICE_ACCOUNT, "robot")
     await world.ready(key)
     (name,) = world.engine.instances

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from prometheus_client import Gauge
+
 from autoscaler.leader import disk_watch
 from knoll.messages.instances import InstanceEvent
+from knoll.tables.protocol import Reset
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import Activator, World
 from tests.unit.autoscaler.sample_revisions import body
@@ -23,12 +26,18 @@ async def security(world: World, **data: str) -> None:
     await world.store.create(kinds.CONFIG_MAP.id, {"metadata": meta, "data": keys})
 
 
+def gauge(metric: Gauge) -> float:
+    """The value of a metric without labels."""
+    (family,) = metric.collect()
+    return family.samples[0].value
+
+
 async def evicted(world: World, key: str, instance: str) -> InstanceEvent:
     """The Event of an instance that is evicted, as the API is told of it."""
     async for change in world.instances.follow():
-        entries = getattr(change, "entries", None)
-        entry = entries.get(key) if entries is not None else getattr(change, "value", None)
-        for row in entry.instances if entry else ():
+        entries = change.entries if isinstance(change, Reset) else {change.field: change.value}
+        revision = entries.get(key)
+        for row in revision.instances if revision else ():
             for event in row.events:
                 if row.name == instance and event.reason == "Evicted":
                     return event
@@ -44,7 +53,7 @@ async def test_an_instance_over_its_limit_is_evicted_and_replaced(world: World, 
     assert (event.type, event.message) == (
         "Warning", 'Container user-container exceeded its local ephemeral storage limit "1Gi". ',
     )  # fmt: skip
-    await eventually(lambda: endpoint.id not in world.engine.instances, what="it is gone")
+    await eventually(lambda: endpoint.id not in world.engine.instances, condition="it is gone")
     (other,) = await world.ready(key)
     assert other.id != endpoint.id
 
@@ -69,7 +78,7 @@ async def test_on_a_nearly_full_disk_the_largest_user_goes_and_others_stay(world
     assert event.message.startswith("The node was low on resource: ephemeral-storage. Threshold quantity: 2Gi, ")
     await eventually(lambda: goes.id not in world.engine.instances)
     assert stays.id in world.engine.instances
-    assert (disk_watch.PRESSURE.collect()[0].samples[0].value, disk_watch.FREE.collect()[0].samples[0].value) == (1, GI)
+    assert (gauge(disk_watch.PRESSURE), gauge(disk_watch.FREE)) == (1, GI)
 
 
 async def test_an_engine_that_cannot_measure_now_ends_nothing(world: World, activator: Activator) -> None:

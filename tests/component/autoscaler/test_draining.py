@@ -14,20 +14,20 @@ async def draining(world: World, key: str) -> str:
         assert [one.state for one in found] == ["draining"], found
         return found[0].id
 
-    return await eventually(does, what="it drains")
+    return await eventually(does, condition="it drains")
 
 
 async def test_a_drain_waits_for_every_activators_acknowledgement(world: World, activator: Activator) -> None:
     await world.start()
     key = await world.apply(annotations=QUICK)
-    await eventually(lambda: key in activator.entries, what="the activator knows it")
+    await eventually(lambda: key in activator.entries, condition="the activator knows it")
     activator.hears.clear()
     name = await draining(world, key)
     other = await world.apply("other-00001")
     await world.says(other, initial_reached=True)
     assert name in world.engine.instances
     activator.hears.set()
-    await eventually(lambda: name not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: name not in world.engine.instances, condition="it is stopped")
     await world.ready(key, 0)
 
 
@@ -41,7 +41,7 @@ async def test_a_drain_waits_for_the_requests_in_flight(world: World, activator:
     await world.says(other, initial_reached=True)
     assert one.id in world.engine.instances
     activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
 
 
 async def test_a_drain_ends_with_the_grace(world: World, activator: Activator) -> None:
@@ -49,7 +49,7 @@ async def test_a_drain_ends_with_the_grace(world: World, activator: Activator) -
     key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 1})
     (one,) = await world.ready(key)
     activator.in_flight[one.id] = 1
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
     await world.ready(key, 0)
 
 
@@ -61,7 +61,9 @@ async def test_websockets_are_left_alone_for_a_quiet_time_and_then_the_app_is_to
     key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
     (one,) = await world.ready(key)
     activator.tunnels[one.id] = 3
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped long before its grace is over")
+    await eventually(
+        lambda: one.id not in world.engine.instances, condition="it is stopped long before its grace is over"
+    )
     await world.ready(key, 0)
 
 
@@ -76,7 +78,7 @@ async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(world: World,
     await world.says(other, initial_reached=True)
     assert one.id in world.engine.instances
     activator.tunnels.clear()
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
 
 
 async def test_the_quiet_time_leaves_the_app_half_of_its_grace(world: World, activator: Activator) -> None:
@@ -85,7 +87,7 @@ async def test_the_quiet_time_leaves_the_app_half_of_its_grace(world: World, act
     key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 10})
     (one,) = await world.ready(key)
     activator.tunnels[one.id] = 1
-    await eventually(lambda: one.id not in world.engine.instances, within=60, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, within=60, condition="it is stopped")
     assert LEAST_GRACE < world.engine.graces[one.id] <= 5
 
 
@@ -101,7 +103,7 @@ async def test_a_request_is_waited_for_beyond_the_quiet_time(world: World, activ
     await world.says(other, actual=0)
     assert one.id in world.engine.instances
     activator.in_flight.clear()
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
 
 
 async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
@@ -120,7 +122,7 @@ async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
     await world.says(other, initial_reached=True)
     assert one.id in world.engine.instances
     activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in world.engine.instances, what="it is stopped")
+    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
 
 
 async def test_without_any_activator_nothing_is_waited_for(world: World) -> None:
@@ -145,4 +147,4 @@ async def test_the_instance_that_holds_fewer_requests_is_let_go(world: World) ->
         await world.report(key, 3.0, held={youngest.id: 3})
         return [one.id for one in await world.listed(key)] == [youngest.id]
 
-    await eventually(one_is_left, what="the busy one is kept")
+    await eventually(one_is_left, condition="the busy one is kept")

@@ -55,7 +55,7 @@ async def test_the_network_of_instances_is_told_before_the_first_of_them(world: 
     rules.free.clear()
     await world.start()
     key = await world.apply()
-    await eventually(lambda: world.engine.instances, what="an instance")
+    await eventually(lambda: world.engine.instances, condition="an instance")
     assert not next(iter(world.engine.instances.values())).containers
     rules.free.set()
     await world.ready(key)
@@ -74,10 +74,10 @@ async def test_a_namespace_like_all_others_costs_no_call(world: World, rules: Ru
 async def test_an_instance_of_a_closed_namespace_waits_for_the_answer(world: World, rules: Rules) -> None:
     await annotate(world, "deny")
     await world.start()
-    await eventually(lambda: rules.policies, what="the first policy")
+    await eventually(lambda: rules.policies, condition="the first policy")
     rules.free.clear()
     key = await world.apply()
-    await eventually(lambda: world.engine.instances, what="an instance")
+    await eventually(lambda: world.engine.instances, condition="an instance")
     (one,) = world.engine.instances.values()
     assert not one.containers
     rules.free.set()
@@ -93,7 +93,7 @@ async def test_it_does_not_start_while_the_firewall_refuses(world: World, rules:
     async def told() -> bool:
         return await failure(world, key) == "NetworkNotIsolated: the kernel has no nftables"
 
-    await eventually(told, what="the reason")
+    await eventually(told, condition="the reason")
     assert all(not one.containers for one in world.engine.instances.values())
     rules.refuses = ""
     await world.ready(key)
@@ -107,7 +107,7 @@ async def test_without_a_firewall_what_asks_for_one_is_refused(world: World) -> 
     async def told() -> bool:
         return (await failure(world, key)).startswith("NetworkNotIsolated: this platform has no firewall")
 
-    await eventually(told, what="the reason")
+    await eventually(told, condition="the reason")
 
 
 @pytest.mark.parametrize(("mode", "starts"), [("auto", True), ("disabled", True), ("required", False)])
@@ -122,17 +122,17 @@ async def test_without_a_firewall_the_configuration_decides(world: World, mode: 
     async def told() -> bool:
         return (await failure(world, key)).startswith("NetworkNotIsolated")
 
-    await eventually(told, what="the reason")
+    await eventually(told, condition="the reason")
 
 
 async def test_a_change_reaches_instances_that_run(world: World, rules: Rules) -> None:
     await world.start()
     (endpoint,) = await world.ready(await world.apply())
     await annotate(world, "deny")
-    await eventually(lambda: "default" in rules.policies[-1].namespaces, what="the namespace is told")
+    await eventually(lambda: "default" in rules.policies[-1].namespaces, condition="the namespace is told")
     assert rules.policies[-1].namespaces["default"].addresses == (endpoint.host,)
     await configure(world, network_isolation="disabled")
-    await eventually(lambda: rules.policies[-1] == FirewallPolicy(isolated=False), what="isolation is off")
+    await eventually(lambda: rules.policies[-1] == FirewallPolicy(isolated=False), condition="isolation is off")
 
 
 async def test_a_new_leader_tells_of_the_instances_that_it_adopts(world: World, rules: Rules) -> None:
@@ -142,5 +142,5 @@ async def test_a_new_leader_tells_of_the_instances_that_it_adopts(world: World, 
     await world.stop()
     rules.policies.clear()
     await world.start()
-    await eventually(lambda: rules.policies, what="the policy")
+    await eventually(lambda: rules.policies, condition="the policy")
     assert rules.policies[0].namespaces["default"].addresses == (endpoint.host,)

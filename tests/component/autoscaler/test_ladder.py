@@ -23,7 +23,7 @@ async def row(world: World, key: str, stage: str) -> InstanceRow:
         assert one.stage == stage, one
         return one
 
-    return await eventually(shown, what=f"an instance that is {stage}")
+    return await eventually(shown, condition=f"an instance that is {stage}")
 
 
 async def state(world: World, wanted: str) -> str:
@@ -34,7 +34,7 @@ async def state(world: World, wanted: str) -> str:
         (name,) = world.engine.instances
         return name
 
-    return await eventually(is_so, what=f"an instance that is {wanted}")
+    return await eventually(is_so, condition=f"an instance that is {wanted}")
 
 
 async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(world: World, activator: Activator) -> None:
@@ -140,7 +140,7 @@ async def test_beyond_the_bound_of_memory_the_longest_paused_goes_first(world: W
     two = await world.apply("two-00001", annotations=LONG)
     (second,) = await world.ready(two)
     await row(world, two, "paused")
-    await eventually(lambda: set(world.engine.instances) == {second.id}, what=f"{first.id} to go")
+    await eventually(lambda: set(world.engine.instances) == {second.id}, condition=f"{first.id} to go")
 
 
 async def test_a_paused_instance_that_dies_is_removed(world: World, activator: Activator) -> None:

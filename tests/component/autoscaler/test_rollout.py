@@ -38,8 +38,8 @@ async def test_instances_of_a_share_stay_until_their_load_has_filled_the_window(
     (scaler,) = world.autoscaler.scalers.values()
     before = scaler.decision
     await annotated(world, window)
-    await eventually(lambda: not scaler.spec.rollout_scale, what="the share was given")
-    await eventually(lambda: scaler.decision not in (None, before), what="a decision after that")
+    await eventually(lambda: not scaler.spec.rollout_scale, condition="the share was given")
+    await eventually(lambda: scaler.decision not in (None, before), condition="a decision after that")
     assert scaler.decision is not None
     assert scaler.decision.want == 3
     assert "its share of the traffic, in a rollout, wants 3" in scaler.decision.clamps

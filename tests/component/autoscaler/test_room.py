@@ -42,7 +42,7 @@ async def test_it_starts_once_there_is_room(world: World, activator: Activator) 
     await world.start()
     await world.ready(await world.apply("big-00001", spec=asking(cpu="6")))
     key = await world.apply("other-00001", spec=asking(cpu="4"))
-    await eventually(lambda: _waits(world, key), what="Unschedulable")
+    await eventually(lambda: _waits(world, key), condition="Unschedulable")
     await world.store.delete(kinds.REVISION.id, "default", "big-00001")
     await world.ready(key)
     await world.says(key, failure=None, active="True")
@@ -62,7 +62,7 @@ async def test_the_operators_word_goes_over_the_machines(world: World) -> None:
     world.machine = Machine(cores=0.5)
     await world.start()
     key = await world.apply(spec=asking(cpu="600m"))
-    await eventually(lambda: _waits(world, key), what="Unschedulable")
+    await eventually(lambda: _waits(world, key), condition="Unschedulable")
 
 
 async def test_what_is_paused_makes_room_for_what_is_asked_for(world: World, activator: Activator) -> None:
@@ -82,7 +82,7 @@ async def test_instances_that_were_adopted_hold_their_room(world: World) -> None
     await world.stop()
     await world.start()
     key = await world.apply("other-00001", spec=asking(cpu="4"))
-    await eventually(lambda: _waits(world, key), what="Unschedulable")
+    await eventually(lambda: _waits(world, key), condition="Unschedulable")
 
 
 async def _waits(world: World, key: str) -> bool:

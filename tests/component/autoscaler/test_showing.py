@@ -22,14 +22,14 @@ async def rows(world: World, key: str, *stages: str) -> RevisionInstances:
         assert sorted(row.stage for row in found.instances) == sorted(stages)
         return found
 
-    return await eventually(are, what=f"instances {stages}")
+    return await eventually(are, condition=f"instances {stages}")
 
 
 async def nothing(world: World, key: str) -> None:
     async def is_told() -> bool:
         return await told(world, key) is None
 
-    await eventually(is_told, what="no entry")
+    await eventually(is_told, condition="no entry")
 
 
 async def test_an_instance_is_told_and_its_entry_goes_with_it(world: World) -> None:
@@ -60,7 +60,7 @@ async def test_how_a_container_ended_is_told_once_it_runs_again(world: World) ->
         last = container.last
         return container.restarts == 1 and last is not None and (last.exit_code, last.reason) == (5, "Error")
 
-    await eventually(is_told, what="the restart")
+    await eventually(is_told, condition="the restart")
 
 
 async def test_an_image_that_is_missing_is_told(world: World) -> None:
@@ -74,7 +74,7 @@ async def test_an_image_that_is_missing_is_told(world: World) -> None:
         assert not container.running
         return container.reason in ("ErrImagePull", "ImagePullBackOff") and "cannot be pulled" in container.message
 
-    await eventually(is_told, what="the image is told")
+    await eventually(is_told, condition="the image is told")
 
 
 async def test_an_entry_of_an_instance_that_went_meanwhile_is_removed(world: World) -> None:
@@ -109,7 +109,7 @@ async def test_a_pod_that_is_deleted_takes_its_instance_with_it_and_another_come
     async def is_another() -> bool:
         return [each.id for each in await world.ready(key)] != [one.id]
 
-    await eventually(is_another, what="another instance")
+    await eventually(is_another, condition="another instance")
     (row,) = (await rows(world, key, "ready")).instances
     assert row.name != one.id
     assert one.id not in world.engine.instances
@@ -123,6 +123,6 @@ async def test_a_pod_that_was_deleted_while_nobody_led_goes_afterwards(world: Wo
     await world.stop()
     await delete_pod(world, one.id)
     await world.start()
-    await eventually(lambda: one.id not in world.engine.instances, what="the instance goes")
+    await eventually(lambda: one.id not in world.engine.instances, condition="the instance goes")
     await world.poke(key)
     await world.ready(key)

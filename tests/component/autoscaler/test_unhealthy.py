@@ -55,7 +55,7 @@ async def shown(world: World, key: str, holds: Callable[[InstanceRow, ContainerR
         assert holds(row, row.containers[0]), row
         return row
 
-    return await eventually(is_shown, what=what)
+    return await eventually(is_shown, condition=what)
 
 
 async def failure_of(world: World, key: str, reason: str) -> StartFailure:
@@ -66,7 +66,7 @@ async def failure_of(world: World, key: str, reason: str) -> StartFailure:
         assert status.failure.reason == reason, status.failure
         return status.failure
 
-    return await eventually(is_told, what=f"failure {reason}")
+    return await eventually(is_told, condition=f"failure {reason}")
 
 
 def events(row: InstanceRow, reason: str) -> list[InstanceEvent]:
@@ -216,7 +216,9 @@ async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(wor
     world.engine.kill(one.id)
     await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await world.gone()
-    await eventually(lambda: not world.autoscaler or not world.autoscaler._world.on_loopback, what="it is forgotten")
+    await eventually(
+        lambda: not world.autoscaler or not world.autoscaler._world.on_loopback, condition="it is forgotten"
+    )
 
 
 async def reached(host: str, port: int) -> bool:
@@ -241,7 +243,7 @@ async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(world: Wor
         assert status.failure.message.startswith(f"{hint} (Readiness probe failed: dial tcp "), status.failure
         return not status.failure.final
 
-    await eventually(is_told, what="the hint")
+    await eventually(is_told, condition="the hint")
     assert not failure.final
     await shown(world, key, lambda row, _: hint in [one.message for one in row.events], "an Event")
 
@@ -252,7 +254,7 @@ async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reac
     readiness = {"successThreshold": 1, "exec": {"command": ["true", "check"]}}
     key = await world.apply(spec=spec(readinessProbe=readiness))
     (one,) = await world.ready(key)
-    await eventually(lambda: reached(one.host, one.port), what="the port is reached")
+    await eventually(lambda: reached(one.host, one.port), condition="the port is reached")
 
 
 async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(world: World) -> None:
@@ -305,7 +307,7 @@ async def test_probes_are_logged_when_the_configuration_says_so(
     await world.store.create(kinds.CONFIG_MAP.id, {**maps, "data": data})
     assert world.autoscaler is not None
     checker = world.autoscaler._world.checker
-    await eventually(lambda: checker.logs, what="the configuration is followed")
+    await eventually(lambda: checker.logs, condition="the configuration is followed")
     await world.ready(await world.apply("other-00001"))
     lines = [line for line in capsys.readouterr().out.splitlines() if " probe " in line]
     assert any("kind=tcp" in line and "ok=True" in line for line in lines)

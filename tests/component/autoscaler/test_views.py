@@ -1,6 +1,7 @@
 """What the autoscaler shows over HTTP."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import httpx
@@ -14,7 +15,8 @@ from tests.component.autoscaler.conftest import World
 from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 
 KEY = SigningKey.fresh()
-SYSTEM = {"namespace": "knative-serving", "name": "api", "now": time.time()}
+mint_for_api = partial(tokens.mint, KEY, namespace="knative-serving", name="api", now=time.time())
+"""Mints tokens of the platform's own ServiceAccount."""
 
 
 def client(world: World) -> httpx.AsyncClient:
@@ -113,8 +115,8 @@ async def test_metrics_tell_each_revisions_scale(world: World) -> None:
         f"Basic {process_tokens.mint(KEY, time.time())}",
         f"Bearer {process_tokens.mint(SigningKey.fresh(), time.time())}",
         f"Bearer {process_tokens.mint(KEY, time.time() - 3600)}",
-        f"Bearer {tokens.mint(KEY, uid='knoll.dev/processes', **SYSTEM)}",
-        f"Bearer {tokens.mint(KEY, uid='1b1f', audiences=[process_tokens.AUDIENCE], **SYSTEM)}",
+        f"Bearer {mint_for_api(uid='knoll.dev/processes')}",
+        f"Bearer {mint_for_api(uid='1b1f', audiences=[process_tokens.AUDIENCE])}",
         "Bearer "
         + tokens.mint(
             KEY,

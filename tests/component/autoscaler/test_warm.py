@@ -21,7 +21,7 @@ async def test_an_open_window_keeps_instances_without_a_request_and_a_closed_one
         decision = scaler.decision
         return decision is not None and "an open warm window keeps 2" in decision.clamps
 
-    await eventually(is_told, what="the decision names the window")
+    await eventually(is_told, condition="the decision names the window")
     found = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
     found["metadata"]["annotations"] = QUICK
     await world.store.update(kinds.REVISION.id, found)

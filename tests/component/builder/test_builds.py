@@ -141,7 +141,7 @@ async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, t
     command = ["git", "daemon", "--export-all", f"--listen={host}", f"--port={port}", f"--base-path={tmp_path}"]
     daemon = await asyncio.create_subprocess_exec(*command, process_group=0, stderr=subprocess.DEVNULL)
     try:
-        eventually_sync(lambda: listening(host, port), what="git daemon")
+        eventually_sync(lambda: listening(host, port), condition="git daemon")
         yard.start()
         await yard.submit("fetched", source={"git": {"url": f"git://{host}:{port}/app.git", "revision": "one"}})
         ended = await yard.over("fetched")

@@ -63,9 +63,11 @@ class Edge:
 
     async def _build(self) -> None:
         while True:
-            found = await self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1)
-            if found:
-                namespace, name = await asyncio.to_thread(self._job, found[1].decode())
+            popped = await self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1)
+            if popped:
+                _, job = popped
+                assert isinstance(job, bytes)
+                namespace, name = await asyncio.to_thread(self._job, job.decode())
                 self.jobs.append(("build", name))
                 await self._image(namespace, name)
 

@@ -30,7 +30,7 @@ class Server:
         command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         self._process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-        eventually_sync(self._answers, what="redis-server")
+        eventually_sync(self._answers, condition="redis-server")
 
     def kill(self) -> None:
         self._process.kill()

@@ -84,7 +84,7 @@ class World:
             return None
 
     async def appears(self) -> Any:
-        return await eventually(self.pod, what="the Pod")
+        return await eventually(self.pod, condition="the Pod")
 
     async def scaler(self, name: str) -> None:
         """Wait for a Revision's PodAutoscaler, which is written last."""
@@ -92,13 +92,13 @@ class World:
         async def is_there() -> bool:
             return name in [one["metadata"]["name"] for one in (await self.store.list(kinds.POD_AUTOSCALER.id)).items]
 
-        await eventually(is_there, what=f"the scaler of {name}")
+        await eventually(is_there, condition=f"the scaler of {name}")
 
     async def gone(self) -> None:
         async def is_gone() -> bool:
             return await self.pod() is None
 
-        await eventually(is_gone, what="no Pod")
+        await eventually(is_gone, condition="no Pod")
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def test_a_pod_that_finds_no_room_is_told_once(world: World) -> None:
         assert [one["reason"] for one in found] == ["FailedScheduling"]
         return dict(found[0])
 
-    event = await eventually(told, what="the event")
+    event = await eventually(told, condition="the event")
     assert (event["type"], event["message"]) == ("Warning", "0/1 nodes are available: 1 Insufficient cpu.")
     assert (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("Pod", NAME)
     await world.tell("ready")
@@ -135,7 +135,7 @@ async def test_a_pod_that_finds_no_room_is_told_once(world: World) -> None:
         pod = await world.pod()
         return pod is not None and pod["status"]["phase"] == "Running"
 
-    await eventually(is_ready, what="the Pod runs")
+    await eventually(is_ready, condition="the Pod runs")
     assert len((await world.store.list(kinds.EVENT.id)).items) == 1
 
 
@@ -157,9 +157,9 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
         }
         return seen
 
-    await eventually(lambda: told(1), what="the events")
+    await eventually(lambda: told(1), condition="the events")
     await world.tell("unready", events=(killing, replace(unhealthy, count=3)))
-    await eventually(lambda: told(3), what="the count")
+    await eventually(lambda: told(3), condition="the count")
     # Another leader does not write again what is there.
     await world.stop()
     await world.start()
@@ -167,11 +167,11 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
 
     async def is_ready() -> bool:
         conditions = (await world.pod())["status"]["conditions"]
-        return {one["type"]: one["status"] for one in conditions}["Ready"] == "True"
+        return any(row["type"] == "Ready" and row["status"] == "True" for row in conditions)
 
-    await eventually(is_ready, what="the new leader shows the Pod")
+    await eventually(is_ready, condition="the new leader shows the Pod")
     await world.tell("unready", events=(killing, replace(unhealthy, count=4)))
-    await eventually(lambda: told(4), what="what came after the change of leaders")
+    await eventually(lambda: told(4), condition="what came after the change of leaders")
 
 
 async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> None:
@@ -185,7 +185,7 @@ async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> N
     async def goes() -> bool:
         return "deletionTimestamp" in (await world.pod())["metadata"]
 
-    await eventually(goes, what="it is on its way out")
+    await eventually(goes, condition="it is on its way out")
     await world.instances.remove(KEY)
     await world.gone()
 
@@ -200,7 +200,7 @@ async def test_a_pod_that_a_user_deletes_stays_until_its_instance_is_gone(world:
     async def is_unready() -> bool:
         return not (await world.pod())["status"]["containerStatuses"][0]["ready"]
 
-    await eventually(is_unready, what="its state is still shown")
+    await eventually(is_unready, condition="its state is still shown")
     assert (await world.pod())["metadata"]["finalizers"] == [FINALIZER]
     await world.instances.remove(KEY)
     await world.gone()
@@ -246,12 +246,12 @@ async def test_what_stands_behind_a_revision_is_made_follows_and_is_made_again(w
         except NotFoundError:
             return False
 
-    await eventually(lambda: has(1), what="a Deployment of one")
+    await eventually(lambda: has(1), condition="a Deployment of one")
     await world.store.delete(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
-    await eventually(lambda: has(1), what="the Deployment again")
+    await eventually(lambda: has(1), condition="the Deployment again")
     await world.instances.remove(KEY)
     await world.scale.put(KEY, ScaleStatus("rev-uid", 0, 0, initial_reached=True, active="False"))
-    await eventually(lambda: has(0), what="a Deployment of none")
+    await eventually(lambda: has(0), condition="a Deployment of none")
 
 
 async def test_looking_again_writes_nothing(world: World) -> None:

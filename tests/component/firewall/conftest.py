@@ -40,7 +40,7 @@ class Firewall:
             stdout=subprocess.PIPE,
             text=True,
         )
-        eventually_sync(self._listens, within=20, what="the firewall's socket")
+        eventually_sync(self._listens, within=20, condition="the firewall's socket")
 
     def _listens(self) -> bool:
         assert self.process is not None
@@ -89,7 +89,7 @@ class Firewall:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    need("NFT", os.geteuid() == 0 and (shutil.which("nft") or Path("/usr/sbin/nft").exists()))
+    need("NFT", os.geteuid() == 0 and (shutil.which("nft") is not None or Path("/usr/sbin/nft").exists()))
     with hosts.machine() as made:
         # `ip netns exec` shows this file as /etc/resolv.conf.
         folder = Path("/etc/netns") / made["machine"].namespace

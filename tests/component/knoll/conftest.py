@@ -36,7 +36,7 @@ class RedisProcess:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
         durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         self._server = subprocess.Popen([*command, *durable, *self.more], stdout=subprocess.DEVNULL)
-        eventually_sync(self._answers, what="redis-server")
+        eventually_sync(self._answers, condition="redis-server")
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)

@@ -44,7 +44,10 @@ async def test_nothing_is_lost_while_builds_are_added_and_taken_at_once(redis_ur
         async def take() -> list[str]:
             return [await taken(redis) for _ in range(20) if await redis.llen(f"rq:queue:{keys.BUILD_JOBS}")]
 
-        *_, early = await asyncio.gather(*(add(at) for at in range(3)), take())
-        assert sorted(early + await queues[0].order()) == sorted(uid for _, uid in names)
+        async with asyncio.TaskGroup() as group:
+            for at in range(3):
+                group.create_task(add(at))
+            early = group.create_task(take())
+        assert sorted(early.result() + await queues[0].order()) == sorted(uid for _, uid in names)
     for queue in queues:
         await queue.close()

@@ -46,7 +46,7 @@ async def test_one_of_many_leads_and_the_next_takes_over_at_once(redis: "Redis")
         for name, lease in leases.items()
     }
     for _ in range(len(leases)):
-        leader = await eventually(lambda: duty.doing and duty.doing[0])
+        (leader,) = await eventually(lambda: duty.doing[:1])
         assert [name for name, lease in leases.items() if lease.leading] == [leader]
         assert await leases[leader].holder() == leader
         tasks[leader].cancel()
@@ -80,7 +80,7 @@ async def test_the_duty_ends_when_another_has_the_lease(redis: "Redis") -> None:
     await eventually(lambda: duty.doing == ["a"])
     await redis.set("knoll:lease:d", "other 1", px=200)
     await eventually(lambda: duty.doing == [])
-    await eventually(lambda: duty.doing == ["a"], what="leading again")
+    await eventually(lambda: duty.doing == ["a"], condition="leading again")
     assert duty.times == 2
     leading.cancel()
 

@@ -53,7 +53,7 @@ async def create_when_it_can(store: RedisStore, name: str) -> None:
             return False
         return True
 
-    await eventually(try_once, what="a write")
+    await eventually(try_once, condition="a write")
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(

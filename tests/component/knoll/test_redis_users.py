@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,14 @@ async def test_without_a_password_there_is_nothing(guarded: Guarded) -> None:
                 await refused
     async with connected(f"redis://health:any@127.0.0.1:{guarded.server.port}/0") as health:
         assert await health.ping()
-        for refused in (health.get(keys.TOKEN_KEY), health.publish(keys.POKES, "x"), health.info()):
+        attempts: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: health.get(keys.TOKEN_KEY),
+            lambda: health.publish(keys.POKES, "x"),
+            health.info,
+        )
+        for attempt in attempts:
             with pytest.raises(NoPermissionError):
-                await refused
+                await attempt()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -124,6 +129,7 @@ async def test_nobody_but_its_writers_changes_a_table(guarded: Guarded) -> None:
 
 
 def _read_any(redis: "Redis") -> dict[str, Callable[[], Any]]:
+    command: Callable[..., Any] = redis.execute_command
     return {
         "secrets": lambda: redis.hgetall(keys.objects(kinds.SECRET.id)),
         "config maps": lambda: redis.hget(keys.objects(kinds.CONFIG_MAP.id), "default/x"),
@@ -132,7 +138,7 @@ def _read_any(redis: "Redis") -> dict[str, Callable[[], Any]]:
         "a script": lambda: redis.eval("return redis.call('GET', ARGV[1])", 0, keys.TOKEN_KEY),
         "copy": lambda: redis.copy(keys.TOKEN_KEY, keys.table_followers(ROUTING)),
         "rename": lambda: redis.rename(keys.TOKEN_KEY, keys.table_followers(ROUTING)),
-        "sort": lambda: redis.sort(keys.table_followers(ROUTING), get=keys.TOKEN_KEY),
+        "sort": lambda: redis.sort(keys.table_followers(ROUTING), get=[keys.TOKEN_KEY]),
         "names of keys": lambda: redis.keys("*"),
         "scan": lambda: redis.scan(),
         "dump": lambda: redis.dump(keys.TOKEN_KEY),
@@ -142,9 +148,9 @@ def _read_any(redis: "Redis") -> dict[str, Callable[[], Any]]:
         "users": lambda: redis.acl_list(),
         "users of others": lambda: redis.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"]),
         "flush": lambda: redis.flushall(),
-        "monitor": lambda: redis.execute_command("MONITOR"),
-        "replication": lambda: redis.execute_command("REPLICAOF", "127.0.0.1", "1"),
-        "modules": lambda: redis.execute_command("MODULE", "LOAD", "/tmp/x.so"),
+        "monitor": lambda: command("MONITOR"),
+        "replication": lambda: command("REPLICAOF", "127.0.0.1", "1"),
+        "modules": lambda: command("MODULE", "LOAD", "/tmp/x.so"),
     }
 
 
@@ -199,7 +205,7 @@ async def test_reports_reach_the_autoscaler(guarded: Guarded) -> None:
         connected(guarded.settings("autoscaler").redis_url) as one,
         connected(guarded.settings("activator").redis_url) as other,
     ):
-        listening = Listening(one, poked=heard.append, reported=heard.append, heard=lambda _: True)
+        listening = Listening(one, poked=heard.append, reported=heard.append, heard=lambda _: None)
         running = asyncio.create_task(listening.run())
 
         async def arrives() -> bool:
@@ -312,7 +318,7 @@ async def test_a_redis_with_plain_data_and_no_users_is_taken_over(guarded: Guard
         kept = content.count(b"cGxhaW4gam9ld2Vscw") == content.count(b"bank/settings")  # that of the ConfigMap alone
         return kept and b"PRIVATE KEY" not in content
 
-    await eventually(is_clean, what="the file is written anew")
+    await eventually(is_clean, condition="the file is written anew")
 
 
 def _file(server: RedisProcess) -> bytes:

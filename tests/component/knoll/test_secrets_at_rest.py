@@ -86,7 +86,7 @@ async def test_an_envelope_put_in_another_place_is_not_believed(client: "Redis",
     await store.create(SECRETS, secret("crown"))
     await store.create(SECRETS, secret("mine", "bWluZQ=="))
     stored = await objects(client)
-    await cast(Awaitable[int], client.hset(keys.objects(SECRETS), "bank/mine", stored[b"bank/crown"]))  # type: ignore[arg-type]
+    await client.hset(keys.objects(SECRETS), "bank/mine", stored[b"bank/crown"])
     with pytest.raises(SealedError, match="object secrets bank/mine in Redis was changed or moved"):
         await store.get(SECRETS, "bank", "mine")
     with pytest.raises(SealedError):
@@ -137,7 +137,7 @@ async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
         await take(store.watch(since), 1)
     (event,) = await take(store.watch(last - 1), 1)
     assert event.body == other
-    await eventually(lambda: VALUE.encode() not in on_disk(own_redis), what="the file is written anew")
+    await eventually(lambda: VALUE.encode() not in on_disk(own_redis), condition="the file is written anew")
     assert b"PRIVATE KEY" not in on_disk(own_redis)
     assert await reencryption.reseal(client, keyring) == 0
     await store.close()

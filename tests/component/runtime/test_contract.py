@@ -301,7 +301,7 @@ async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
         assert len(found) == 2
         return [("" if each.address in ("::", "0.0.0.0") else each.address, each.port) for each in found]
 
-    assert await eventually(listens, what="both listen") == [("", 3000), ("127.0.0.1", 9090)]
+    assert await eventually(listens, condition="both listen") == [("", 3000), ("127.0.0.1", 9090)]
     with pytest.raises(NotFoundError):
         await runtime.listening("nobody")
 
@@ -321,20 +321,20 @@ async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
             return True
         return False
 
-    await eventually(listens, what="it listens")
+    await eventually(listens, condition="it listens")
     assert await refused()
     await runtime.unforward("hello-1")
     await runtime.forward("hello-1", PORT, "4")
     assert (await fetch(one.address)).strip() == "hello-1"
     await runtime.unforward("hello-1")
-    await eventually(refused, what="the forwarder ends")
+    await eventually(refused, condition="the forwarder ends")
     await runtime.forward("hello-1", PORT, "4")
     assert (await fetch(one.address)).strip() == "hello-1"
     # What looks whether the program listens must not find the forwarder in its place.
     await harness.kill("hello-1")
     await until_state(runtime, "exited")
     await runtime.unforward("hello-1")
-    await eventually(refused, what="the forwarder ends")
+    await eventually(refused, condition="the forwarder ends")
     with pytest.raises(NotFoundError):
         await runtime.forward("nobody", PORT, "4")
 

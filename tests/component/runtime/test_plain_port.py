@@ -36,7 +36,7 @@ async def secrets() -> AsyncIterator[str]:
     app = TrustedPort(create_app(MemoryStore(), ApiSettings()), Peers())
     listener = server.server(app, Connections(100, lambda: 100), host="127.0.0.1")
     work = asyncio.create_task(listener.serve())
-    await eventually(lambda: listener.started or work.done(), what="the API")
+    await eventually(lambda: listener.started or work.done(), condition="the API")
     port = listener.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}/api/v1/namespaces/default/secrets"
     listener.should_exit = True

@@ -195,7 +195,7 @@ async def test_a_volume_that_somebody_removed_is_made_again_after_the_next_look(
         await docker("volume", "rm", f"{docker_harness.platform}.{FILES.name}")
         await runtime.take_over()
         await runtime.put_files(FILES, {"key": File(b"value")})
-        await eventually(docker_harness.volumes, what="the volume")
+        await eventually(docker_harness.volumes, condition="the volume")
 
 
 @pytest.mark.parametrize("user", [None, 0])

@@ -80,7 +80,7 @@ def shop_address(site: Site, shop: str) -> str:
         statuses = [pod["status"] for pod in pods if "shop" in pod["metadata"]["name"] and "podIP" in pod["status"]]
         return str(statuses[-1]["podIP"]) if statuses else ""
 
-    return eventually_sync(address, within=20, what="the address of B's instance")
+    return eventually_sync(address, within=20, condition="the address of B's instance")
 
 
 class Spy:

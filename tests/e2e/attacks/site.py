@@ -213,7 +213,7 @@ def running(folder: Path) -> Iterator[Site]:
     try:
         site.script("export_build_settings; docker compose build --quiet api")
         site.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(START_SECONDS))
-        eventually_sync(lambda: httpx.get(f"{site.plain}/readyz").is_success, within=30, what="the API")
+        eventually_sync(lambda: httpx.get(f"{site.plain}/readyz").is_success, within=30, condition="the API")
         yield site
     finally:
         site.script("scripts/down.sh")

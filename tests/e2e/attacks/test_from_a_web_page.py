@@ -123,7 +123,7 @@ def test_a_page_of_the_attackers_reads_and_writes_nothing(site: Site, evil: Evil
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        results = eventually_sync(lambda: evil.results, within=60, what="the page's attempts")
+        results = eventually_sync(lambda: evil.results, within=60, condition="the page's attempts")
     finally:
         process.terminate()
         process.wait(20)

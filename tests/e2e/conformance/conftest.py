@@ -111,7 +111,7 @@ def namespace(platform: Platform, name: str) -> Iterator[Namespace]:
         yield Namespace(platform, name)
     finally:
         platform.kubectl("delete", "namespace", name)
-        eventually_sync(lambda: not instances(platform, name), within=60, what="the namespace's instances go")
+        eventually_sync(lambda: not instances(platform, name), within=60, condition="the namespace's instances go")
 
 
 def instances(platform: Platform, namespace: str) -> list[str]:

@@ -99,7 +99,7 @@ def ready(here: Namespace, name: str, body: dict[str, Any]) -> Any:
         found = {one["type"]: one["status"] for one in status.get("conditions", [])}
         return status.get("observedGeneration") == wanted and found.get("Ready") == "True"
 
-    eventually_sync(done, within=60, what=f"{name} at generation {wanted}")
+    eventually_sync(done, within=60, condition=f"{name} at generation {wanted}")
     return json.loads(here.kubectl("get", "ksvc", name, "-o", "json").stdout)
 
 
@@ -230,7 +230,9 @@ def test_a_route_and_a_configuration_by_hand_serve_and_are_patched(here: Namespa
     with probed(here, here.host("byhand")):
         patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/env/0/value", "value": "after"}]
         here.kubectl("patch", "cfg", "byhand", "--type=json", "-p", json.dumps(patch))
-        eventually_sync(lambda: set(said(here, here.host("byhand"), 4)) == {"after"}, within=60, what="the new one")
+        eventually_sync(
+            lambda: set(said(here, here.host("byhand"), 4)) == {"after"}, within=60, condition="the new one"
+        )
     for kind, names in (("cfg", {"byhand"}), ("rt", {"byhand"}), ("rev", {"byhand-00001", "byhand-00002"})):
         assert names <= {one["metadata"]["name"] for one in here.listed(kind)}
     here.kubectl("delete", "rt/byhand", "cfg/byhand")
@@ -245,7 +247,7 @@ def failed(here: Namespace, name: str) -> dict[str, Any]:
         found["rev"] = condition(revisions[0]) if revisions else {}
         return found if all(one.get("status") == "False" for one in found.values()) else None
 
-    conditions = eventually_sync(all_false, within=60, what=f"{name} to fail")
+    conditions = eventually_sync(all_false, within=60, condition=f"{name} to fail")
     assert conditions
     return conditions
 
@@ -312,7 +314,7 @@ def test_a_generated_name_works_to_the_end(here: Namespace) -> None:
 
 def test_generated_names_work_for_a_route_and_a_configuration_too(here: Namespace) -> None:
     """TestRouteAndConfigGenerateName"""
-    made = {}
+    made: dict[str, str] = {}
     for kind, spec in (("Configuration", saying("x", "apart")["spec"]), ("Route", {})):
         if kind == "Route":
             spec = {"traffic": [{"configurationName": made["Configuration"], "percent": 100}]}
@@ -367,7 +369,7 @@ def test_metadata_passes_to_the_children_and_leaves_them_but_for_the_core_servic
             None, None, "blue",
         ]  # fmt: skip
 
-    eventually_sync(left, within=30, what="the key to leave the children")
+    eventually_sync(left, within=30, condition="the key to leave the children")
     here.delete(name)
 
 
@@ -391,7 +393,7 @@ def test_services_are_listed_and_go_with_all_that_is_theirs(here: Namespace) -> 
         owned = [one for kind in ("cfg", "rt", "rev") for one in here.listed(kind)]
         return not any(one["metadata"]["name"].startswith("listed") for one in owned)
 
-    eventually_sync(nothing_left, within=60, what="the children to go")
+    eventually_sync(nothing_left, within=60, condition="the children to go")
     assert here.ask("listed").status_code == 404
 
 

@@ -60,10 +60,10 @@ def test_a_container_that_dies_in_a_request_gives_502_and_is_restarted_in_place(
 ) -> None:
     before = here.pod(name)["metadata"]["name"]
     assert here.ask(name, path).status_code == 502
-    eventually_sync(lambda: status(here, name)["restartCount"] == 1, within=30, what="the restart is counted")
+    eventually_sync(lambda: status(here, name)["restartCount"] == 1, within=30, condition="the restart is counted")
     ended = status(here, name)["lastState"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == (reason, code)
-    eventually_sync(lambda: serves(here, name), within=30, what="it serves again")
+    eventually_sync(lambda: serves(here, name), within=30, condition="it serves again")
     assert here.pod(name)["metadata"]["name"] == before
 
 
@@ -75,7 +75,7 @@ def test_an_instance_that_goes_ends_its_requests_first_and_gets_no_new_ones(here
             lines = answer.iter_lines()
             assert next(lines) == "began"
             here.kubectl("delete", "pod", pod, "--wait=false")
-            eventually_sync(lambda: other(here, "polite", pod), within=30, what="others answer new requests")
+            eventually_sync(lambda: other(here, "polite", pod), within=30, condition="others answer new requests")
             assert next(lines) == "ended"
         said, _ = log.communicate(timeout=60)
     assert said.splitlines()[-1] == "SIGTERM with 0 requests"
@@ -95,7 +95,7 @@ def test_a_container_that_ignores_sigterm_is_killed_after_timeout_seconds(here: 
     pod = here.pod("stubborn")["metadata"]["name"]
     here.kubectl("delete", "pod", pod, "--wait=false")
     gone = lambda: here.kubectl("get", "pod", pod, check=False).returncode != 0  # noqa: E731
-    eventually_sync(gone, within=60, what="it is gone long before the default of 300 s")
+    eventually_sync(gone, within=60, condition="it is gone long before the default of 300 s")
 
 
 def websocket(here: Namespace, name: str) -> ClientConnection:
@@ -137,7 +137,7 @@ def test_websockets_of_an_instance_that_goes_are_closed_with_1001(here: Namespac
         connection.send("hello")
         assert connection.recv(timeout=30) == "hello"
         here.kubectl("delete", "pod", pod, "--wait=false")
-        eventually_sync(lambda: other(here, name, pod), within=30, what="others answer new requests")
+        eventually_sync(lambda: other(here, name, pod), within=30, condition="others answer new requests")
         assert code_of(connection) == 1001
         said, _ = log.communicate(timeout=60)
     assert said.splitlines()[-1] == "SIGTERM with 1 requests", "while it was open"

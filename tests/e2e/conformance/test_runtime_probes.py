@@ -94,10 +94,10 @@ def test_an_instance_that_turns_unready_later_gets_no_requests(here: Namespace, 
         except httpx.ReadTimeout:
             return True
 
-    eventually_sync(refused, within=60, what="requests do not reach the unready instance")
+    eventually_sync(refused, within=60, condition="requests do not reach the unready instance")
     assert here.pod(name)["metadata"]["name"] == pod["metadata"]["name"]
     mend(here, name)
-    eventually_sync(lambda: here.ask(name, timeout=5).status_code == 200, within=30, what="it is ready again")
+    eventually_sync(lambda: here.ask(name, timeout=5).status_code == 200, within=30, condition="it is ready again")
 
 
 def mend(here: Namespace, name: str) -> None:
@@ -108,24 +108,24 @@ def mend(here: Namespace, name: str) -> None:
 
 def test_an_app_that_fails_its_liveness_probe_is_restarted_in_place(here: Namespace) -> None:
     """TestLivenessWithFail."""
-    eventually_sync(lambda: here.report("alive")["hits"] >= 5, within=30, what="probes are answered")
+    eventually_sync(lambda: here.report("alive")["hits"] >= 5, within=30, condition="probes are answered")
     assert restarts(here, "alive") == 0
     before = here.pod("alive")["metadata"]["name"]
     assert here.ask("alive", "/fail").status_code == 200
-    eventually_sync(lambda: restarts(here, "alive") > 0, within=60, what="the container is restarted")
+    eventually_sync(lambda: restarts(here, "alive") > 0, within=60, condition="the container is restarted")
 
     def again() -> bool:
         answer = here.ask("alive")
         return answer.status_code == 200 and answer.json()["hits"] >= 5
 
-    eventually_sync(again, within=60, what="the restarted app is probed and answers")
+    eventually_sync(again, within=60, condition="the restarted app is probed and answers")
     assert here.pod("alive")["metadata"]["name"] == before
 
 
 def test_liveness_waits_until_the_startup_probe_succeeded(here: Namespace) -> None:
     app = here.report("slow")
     assert since(here, "slow", "Ready") >= int(app["readyAt"])
-    eventually_sync(lambda: here.report("slow")["hits"] >= 3, within=30, what="liveness probes come")
+    eventually_sync(lambda: here.report("slow")["hits"] >= 3, within=30, condition="liveness probes come")
     assert restarts(here, "slow") == 0
     assert app["userAgent"].startswith("kube-probe/")
 
@@ -135,4 +135,4 @@ def test_probes_do_not_count_as_load(here: Namespace) -> None:
     idle = {"autoscaling.knative.dev/min-scale": "0", "autoscaling.knative.dev/window": "6s"}
     here.apply(service("idle", READINESS_IMAGE, idle, readinessProbe={**HTTP, "periodSeconds": 1}))
     label = ("-l", "serving.knative.dev/service=idle")
-    eventually_sync(lambda: not here.listed("pods", *label), within=60, what="it goes to zero")
+    eventually_sync(lambda: not here.listed("pods", *label), within=60, condition="it goes to zero")

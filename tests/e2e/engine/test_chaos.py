@@ -112,7 +112,7 @@ class Load:
             eventually_sync(
                 lambda service=service: self.good[service] > before[service],  # type: ignore[misc]
                 within=90,
-                what=f"{service} to answer; {self.failed[-3:]}",
+                condition=f"{service} to answer; {self.failed[-3:]}",
             )
 
 
@@ -248,9 +248,11 @@ def test_only_what_was_inside_of_what_died_fails_and_nothing_leaks(engine: OwnEn
     unexcused = [one for one in load.failed if not any(excuse.covers(one) for excuse in chaos.excuses)]
     assert unexcused == []
     for part in (*PROCESSES, "redis"):
-        eventually_sync(lambda part=part: platform.pids(part), within=60, what=f"{part} to be back")  # type: ignore[misc]
-    eventually_sync(lambda: as_docker_has_it(engine, platform), within=120, what="what is wanted, and no more")
+        eventually_sync(lambda part=part: platform.pids(part), within=60, condition=f"{part} to be back")  # type: ignore[misc]
+    eventually_sync(lambda: as_docker_has_it(engine, platform), within=120, condition="what is wanted, and no more")
     platform.kubectl("delete", "ksvc", *SERVICES)
     eventually_sync(
-        lambda: all(".spare-" in one["name"] for one in containers(engine, platform)), within=60, what="nothing left"
+        lambda: all(".spare-" in one["name"] for one in containers(engine, platform)),
+        within=60,
+        condition="nothing left",
     )

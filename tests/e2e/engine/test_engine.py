@@ -52,7 +52,7 @@ def test_instances_that_died_with_the_engine_are_replaced(engine: OwnEngine, pla
         "apply", "-f", "-", stdin=MANIFEST.replace("NAME", "two").replace("IMAGE", IMAGE).replace("MIN", "2")
     )
     platform.kubectl("wait", "ksvc/two", "--for=condition=Ready", "--timeout=60s")
-    eventually_sync(lambda: len(apps(engine, platform, "two")) == 2, within=60, what="two instances")
+    eventually_sync(lambda: len(apps(engine, platform, "two")) == 2, within=60, condition="two instances")
     before = apps(engine, platform, "two")
     pids = platform.pids("autoscaler")
     engine.kill()
@@ -60,12 +60,12 @@ def test_instances_that_died_with_the_engine_are_replaced(engine: OwnEngine, pla
     eventually_sync(
         lambda: len(apps(engine, platform, "two") - before) == 2 and not before & apps(engine, platform, "two"),
         within=90,
-        what="two new instances",
+        condition="two new instances",
     )
-    eventually_sync(lambda: answers(platform, "two"), within=60, what="an answer")
+    eventually_sync(lambda: answers(platform, "two"), within=60, condition="an answer")
     assert platform.pids("autoscaler") == pids, "the autoscaler was started again"
     platform.kubectl("delete", "ksvc", "two")
-    eventually_sync(lambda: not apps(engine, platform, "two"), within=60, what="no instance")
+    eventually_sync(lambda: not apps(engine, platform, "two"), within=60, condition="no instance")
 
 
 @pytest.mark.timeout(200)
@@ -88,8 +88,10 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "autoscaler"], env=environment, stdout=out, stderr=out)
     try:
-        eventually_sync(lambda: health() is not None, within=60, what="the admin port")
-        eventually_sync(lambda: "cannot look after instances yet" in log.read_text(), within=60, what="a word of it")
+        eventually_sync(lambda: health() is not None, within=60, condition="the admin port")
+        eventually_sync(
+            lambda: "cannot look after instances yet" in log.read_text(), within=60, condition="a word of it"
+        )
         told = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
         assert told.status_code == 503
         assert str(link) in told.text
@@ -99,7 +101,7 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
             filters = f"--filter=label=knoll.dev/platform={name}"
             return bool(engine.docker("ps", "-q", filters).stdout.split())
 
-        eventually_sync(prepared, within=60, what="sandboxes")
+        eventually_sync(prepared, within=60, condition="sandboxes")
         assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
         assert process.poll() is None
     finally:

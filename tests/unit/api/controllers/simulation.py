@@ -180,14 +180,14 @@ class Simulation:
             case Delete(resource, namespace, name, _):
                 self._gone(resource, namespace, name)
             case PutRoute(path, entry):
-                before = self._hosts_of(path)
+                hosts_before = self._hosts_of(path)
                 self._table_version += 1
                 self.state.routing[path] = (self._table_version, entry)
-                self._routed(path, before)
+                self._routed(path, hosts_before)
             case RemoveRoute(path):
-                before = self._hosts_of(path)
+                hosts_before = self._hosts_of(path)
                 del self.state.routing[path]
-                self._routed(path, before)
+                self._routed(path, hosts_before)
             case Forget(table, path):
                 answers: dict[str, Any] = {
                     builds.RESOLUTIONS: self.state.resolutions, builds.BUILDS: self.state.builds

@@ -1,5 +1,7 @@
 """The chain from a Service to its routing entry, reconciler by reconciler."""
 
+from collections.abc import Callable
+
 import pytest
 
 from api.controllers.reconciler import objects
@@ -28,12 +30,13 @@ def test_a_new_service_gets_a_configuration_a_route_and_a_revision_of_its_name(s
 def test_a_service_becomes_ready_only_after_every_step_of_the_chain(simulation: Simulation) -> None:
     simulation.service()
     seen = []
-    for step in (
+    steps: tuple[Callable[[], None], ...] = (
         lambda: None,
         lambda: simulation.resolved("hello-00001"),
         lambda: simulation.scaled("hello-00001"),
         simulation.acknowledge,
-    ):
+    )
+    for step in steps:
         step()
         simulation.settle()
         seen.append([simulation.conditions(kind, name)["Ready"] for kind, name in (

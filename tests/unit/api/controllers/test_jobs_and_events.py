@@ -250,7 +250,7 @@ async def test_the_same_event_again_is_counted(monkeypatch: pytest.MonkeyPatch) 
     async def are_counted() -> bool:
         return await counts() == {"two": 3, "three": 1}
 
-    await eventually(are_counted, what="the newest two, counted")
+    await eventually(are_counted, condition="the newest two, counted")
     (event, *_) = (await store.list(kinds.EVENT.id)).items
     assert event["involvedObject"]["uid"] == "u"
     assert event["involvedObject"]["kind"] == "Build"

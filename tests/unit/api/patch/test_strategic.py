@@ -7,7 +7,7 @@ import pytest
 from api.patch import strategic
 from knoll.values.errors import BadRequestError
 
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "spec": {
         "selector": {"a": "b"},
         "ports": [{"name": "http", "port": 80}, {"name": "other", "port": 81}],

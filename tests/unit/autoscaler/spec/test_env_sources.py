@@ -26,7 +26,7 @@ def config_map(name: str = "settings", binary: Mapping[str, bytes] | None = None
     return {"kind": "ConfigMap", "metadata": {"name": name}, "data": data, "binaryData": encoded}
 
 
-def secret(name: str = "password", **data: bytes) -> dict[str, Any]:
+def secret(name: str = "password", /, **data: bytes) -> dict[str, Any]:
     encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
     return {"kind": "Secret", "metadata": {"name": name}, "data": encoded}
 

@@ -168,5 +168,6 @@ def test_probes_have_kubernetes_defaults_and_readiness_is_eager_at_the_start() -
     one = container(readinessProbe=check, livenessProbe={**check, "periodSeconds": 3, "failureThreshold": 9})
     found = probes(revision(spec={"containers": [one]}))["user-container"]
     assert found.startup is None
+    assert found.readiness is not None
     assert found.readiness == Probe(TcpCheck(8080), period_seconds=found.readiness.period_seconds, eager=True)
     assert found.liveness == Probe(TcpCheck(8080), period_seconds=3, failure_threshold=9)

@@ -43,7 +43,7 @@ def test_a_process_that_ended_is_not_alive_though_nobody_has_asked_how() -> None
     assert process(os.getpid()) == process(os.getpid())
     child = subprocess.Popen([sys.executable, "-c", ""])
     try:
-        eventually_sync(lambda: process(child.pid) is None, what="the end of a child")
+        eventually_sync(lambda: process(child.pid) is None, condition="the end of a child")
     finally:
         child.wait()
     assert process(child.pid) is None

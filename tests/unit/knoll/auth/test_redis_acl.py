@@ -72,7 +72,8 @@ def test_every_key_and_channel_is_granted_once(key: str) -> None:
 )
 def test_each_process_reaches_what_it_needs(key: str, writers: set[str], readers: set[str]) -> None:
     (right,) = rights_of(key)
-    assert (right.writers, right.readers) == (writers, readers)
+    assert right.writers == writers
+    assert right.readers == readers
 
 
 def test_the_data_path_reaches_its_tables_and_nothing_else() -> None:

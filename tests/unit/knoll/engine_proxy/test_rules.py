@@ -71,9 +71,9 @@ DEFAULTS = {
 
 
 def test_a_container_is_made_again_of_what_the_engine_tells_of_it() -> None:
-    told = {"Config": {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False},
-            "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}  # fmt: skip
-    told["Config"].pop("HostConfig")
+    config = {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False}
+    config.pop("HostConfig")
+    told = {"Config": config, "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}
     body, _ = create(payloads.again(told, restarts=1, now=2.0))
     assert body["HostConfig"].keys() == {*APP["HostConfig"], "RestartPolicy"}
     assert not {"MaskedPaths", "ReadonlyPaths", "CgroupnsMode"} & body["HostConfig"].keys(), (
@@ -287,5 +287,8 @@ def test_the_network_of_the_platform_is_made() -> None:
 def test_whose_something_is_its_label_says() -> None:
     assert is_ours(POLICY, PathTarget.CONTAINER, {"Config": {"Labels": LABELS}})
     assert is_ours(POLICY, PathTarget.NETWORK, {"Labels": LABELS})
-    for told in ({}, {"Config": {}}, {"Labels": LABELS}, {"Config": {"Labels": {"knoll.dev/platform": "other"}}}):
+    others: tuple[dict[str, Any], ...] = (
+        {}, {"Config": {}}, {"Labels": LABELS}, {"Config": {"Labels": {"knoll.dev/platform": "other"}}}
+    )  # fmt: skip
+    for told in others:
         assert not is_ours(POLICY, PathTarget.CONTAINER, told)

@@ -49,8 +49,8 @@ def revision(**spec: Any) -> dict[str, Any]:
 
 def row(stage: Stage = "ready", address: str = "10.0.0.7", **container: Any) -> InstanceRow:
     running = {"running": True, "ready": stage in ("ready", "draining"), "started": NOW}
-    container = ContainerRow(**{"name": "user-container", "image": IMAGE, **running, **container})
-    return InstanceRow("hello-00001-deployment-aa-bbbbb", address, 8080, stage, NOW, (container,))
+    user_container = ContainerRow(**{"name": "user-container", "image": IMAGE, **running, **container})
+    return InstanceRow("hello-00001-deployment-aa-bbbbb", address, 8080, stage, NOW, (user_container,))
 
 
 WAITING: dict[str, Any] = {"running": False, "ready": False, "started": 0.0}

@@ -30,7 +30,7 @@ def revision(name: str, created: float = 100, left: float = 100, state: str = "r
             "labels": {well_known.ROUTING_STATE: state},
             "annotations": {
                 well_known.ROUTING_STATE_MODIFIED: timestamp(NOW - left * HOUR),
-                **{f"serving.knative.dev/{key}": value for key, value in notes.items()},
+                **{f"serving.knative.dev/{key.replace('_', '-')}": value for key, value in notes.items()},
             },
         }
     }
@@ -51,7 +51,7 @@ def names(revisions: list[Json], rules: GCConfig) -> list[str]:
         ("the latest created one", revision("created")),
         ("an active one", revision("a", state="active")),
         ("one that waits for its first route", revision("a", state="pending")),
-        ("one that its user preserves", revision("a", **{"no-gc": "true"})),
+        ("one that its user preserves", revision("a", no_gc="true")),
         ("a young one", revision("a", created=47)),
         ("one that was active not long ago", revision("a", left=14)),
     ],

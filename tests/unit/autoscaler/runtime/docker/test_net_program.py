@@ -85,7 +85,7 @@ async def connected(port: int) -> socket.socket:
             return connect(port)
         return None
 
-    found = await eventually(attempt, what="the forwarder listens")
+    found = await eventually(attempt, condition="the forwarder listens")
     assert found is not None
     return found
 
@@ -168,7 +168,7 @@ async def test_it_costs_nothing_while_nothing_happens(net: list[str]) -> None:
         assert half.recv(1) == b"."
         idle.sendall(b"x")
         assert idle.recv(1) == b"x"
-        await eventually(lambda: sleeps(process.pid), what="it sleeps, with one side ended")
+        await eventually(lambda: sleeps(process.pid), condition="it sleeps, with one side ended")
 
 
 def sleeps(pid: int) -> bool:

@@ -31,7 +31,7 @@ def unpack(archive: bytes, where: Path) -> None:
 
 def shown(root: Path) -> dict[str, bytes]:
     """What a user of the volume finds, by the names that do not begin with `..`."""
-    found = {}
+    found: dict[str, bytes] = {}
     for top in root.iterdir():
         if not top.name.startswith(".."):
             inner = [path for path in top.rglob("*") if path.is_file()] if top.is_dir() else [top]

@@ -1,6 +1,6 @@
 """When warm windows are open, across time zones and the changes to and from summer time."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -101,10 +101,10 @@ def test_a_number_is_wanted_only_by_a_window_that_began_within_its_duration(text
 
 
 @given(st.integers(0, 23), st.integers(0, 59), st.dates(datetime(2024, 1, 1).date(), datetime(2030, 1, 1).date()))
-def test_every_day_has_exactly_one_begin_of_a_daily_window(hour: int, minute: int, day: object) -> None:
+def test_every_day_has_exactly_one_begin_of_a_daily_window(hour: int, minute: int, day: date) -> None:
     (window,) = parse_windows(f"{minute} {hour} * * * Europe/Berlin 1h min-scale=1")
-    start = datetime.combine(day, datetime.min.time(), BERLIN)  # type: ignore[arg-type]
-    end = datetime.combine(day + timedelta(days=1), datetime.min.time(), BERLIN)  # type: ignore[operator]
+    start = datetime.combine(day, datetime.min.time(), BERLIN)
+    end = datetime.combine(day + timedelta(days=1), datetime.min.time(), BERLIN)
     begins, moment = [], start.timestamp() - 1
     while (begin := window.next_begin(moment)) is not None and begin < end.timestamp():
         begins.append(begin)
