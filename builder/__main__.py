@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from builder.build import buildkit
-from builder.images.resolving import Resolver
+from builder.images.digest_resolver import DigestResolver
 from builder.maintenance import pressure, pruning
 from builder.process import jobs, prefork, worker
 from knoll.process import admin, logs
@@ -39,7 +39,7 @@ async def serve(settings: BuilderSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "builder")
-    resolver = Resolver(settings, redis, RedisStore(redis, keyring=settings.keyring))
+    resolver = DigestResolver(settings, redis, RedisStore(redis, keyring=settings.keyring))
 
     async def ready() -> str:
         try:
@@ -60,7 +60,7 @@ async def serve(settings: BuilderSettings) -> None:
         await redis.aclose()
 
 
-async def _prune(settings: BuilderSettings, redis: "Redis", resolver: Resolver) -> None:
+async def _prune(settings: BuilderSettings, redis: "Redis", resolver: DigestResolver) -> None:
     """Tidy up every now and then."""
     store, pressed = RedisStore(redis, keyring=settings.keyring), False
     while True:

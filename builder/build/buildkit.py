@@ -18,7 +18,7 @@ import structlog
 from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
-from builder.images.images import engine_at
+from builder.images.engine_images import engine_at
 from knoll.concurrency.backoff import Backoff
 from knoll.process.settings import BuilderSettings
 from knoll.values.errors import BuildKitUnavailableError, RuntimeUnavailableError

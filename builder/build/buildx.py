@@ -17,7 +17,7 @@ _BUILD = ("buildx", "build", "--builder=knoll", "--progress=plain")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class BuildCommand:
     """What to build."""
 
     namespace: str
@@ -40,7 +40,7 @@ def git_context(url: str, revision: str) -> str:
     return parse_git_url(url).context + (f"#{revision}" if revision else "")
 
 
-def command(recipe: Recipe, layers: Path, metadata: Path) -> list[str]:
+def command(recipe: BuildCommand, layers: Path, metadata: Path) -> list[str]:
     """Arguments of `docker`.
 
     Args:

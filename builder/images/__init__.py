@@ -1,1 +1,1 @@
-"""Images: look-ups, pins, access of namespaces, layers."""
+"""EngineImages: look-ups, pins, access of namespaces, layers."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from builder.images.built import Built, BuiltImages, canonical
+from builder.images.built_images import BuiltImages, NamespaceImages, canonical
 from knoll.auth.tenancy import has_tenants
 from knoll.config import deployment, security
 from knoll.config.deployment import DeploymentConfig
@@ -46,7 +46,7 @@ class Access:
 
     tenants: bool = False
     """Whether there are users beside the owner."""
-    built: Built = field(default_factory=Built)
+    built: NamespaceImages = field(default_factory=NamespaceImages)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
 

@@ -7,7 +7,7 @@ import structlog
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from builder.images.images import engine_at
+from builder.images.engine_images import engine_at
 from knoll.config import security
 from knoll.process import disk
 from knoll.process.settings import BuilderSettings

@@ -13,8 +13,8 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from redis.asyncio import Redis
 from requests.exceptions import RequestException
 
-from builder.images.built import BuiltImage, BuiltImages, canonical, engine_name
-from builder.images.images import engine_at, pin_of, pin_repository
+from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
+from builder.images.engine_images import engine_at, pin_of, pin_repository
 from builder.images.layers import Layers
 from knoll.messages import builds as jobs
 from knoll.process.settings import BuilderSettings

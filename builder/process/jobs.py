@@ -18,10 +18,10 @@ import structlog
 from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx, docker_config
-from builder.build.making import Failure, Made, Maker
-from builder.build.output import Output
+from builder.build.image_builder import BuildFailure, BuiltResult, ImageBuilder
+from builder.build.progress_reporter import ProgressReporter
 from builder.images.access import access_of
-from builder.images.built import BuiltImages
+from builder.images.built_images import BuiltImages
 from knoll.auth import registry_secrets
 from knoll.builds.build_log import BuildLogWriter
 from knoll.messages import builds
@@ -43,7 +43,7 @@ MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class BuildContext:
     """What a job works with."""
 
     settings: BuilderSettings
@@ -66,11 +66,11 @@ def load() -> BuilderSettings:
 
 
 @contextlib.asynccontextmanager
-async def workshop() -> AsyncIterator[Workshop]:
+async def workshop() -> AsyncIterator[BuildContext]:
     settings = _settings()
     redis = connect(settings.redis_url, "builder")
     try:
-        yield Workshop(settings, redis, RedisStore(redis, keyring=settings.keyring))
+        yield BuildContext(settings, redis, RedisStore(redis, keyring=settings.keyring))
     finally:
         await redis.aclose()
 
@@ -112,16 +112,16 @@ async def _build(namespace: str, name: str) -> None:
 
 
 def _over(
-    running: builds.BuildProgress, shop: Workshop, phase: str, reason: str = "", message: str = "", **more: Any
+    running: builds.BuildProgress, shop: BuildContext, phase: str, reason: str = "", message: str = "", **more: Any
 ) -> builds.BuildProgress:
     return msgspec.structs.replace(running, phase=phase, reason=reason, message=message, finished=shop.clock(), **more)
 
 
-async def _carry_out(shop: Workshop, wanted: Json, running: builds.BuildProgress) -> builds.BuildProgress | None:
+async def _carry_out(shop: BuildContext, wanted: Json, running: builds.BuildProgress) -> builds.BuildProgress | None:
     """Build, say how it ended; None when the Build was deleted meanwhile."""
     meta, spec = wanted["metadata"], wanted["spec"]
     log_writer = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
-    output = Output(log_writer, shop.progress, f"{meta['namespace']}/{meta['name']}", running)
+    output = ProgressReporter(log_writer, shop.progress, f"{meta['namespace']}/{meta['name']}", running)
     await output.begin()
     seconds = shop.settings.build_timeout_seconds
     try:
@@ -138,7 +138,7 @@ async def _carry_out(shop: Workshop, wanted: Json, running: builds.BuildProgress
                 for task in (work, gone):
                     task.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
-        if isinstance(result, Failure):
+        if isinstance(result, BuildFailure):
             return _over(running, shop, "Failed", result.reason, f"{result.message}{known.hint}")
         return _over(running, shop, "Succeeded", digest=result.digest, size=result.size)
     except SourceError as error:
@@ -154,8 +154,12 @@ async def _carry_out(shop: Workshop, wanted: Json, running: builds.BuildProgress
 
 
 async def _make(
-    shop: Workshop, namespace: str, spec: Json, known: registry_secrets.RegistryCredentials, output: Output
-) -> Made | Failure:
+    shop: BuildContext,
+    namespace: str,
+    spec: Json,
+    known: registry_secrets.RegistryCredentials,
+    output: ProgressReporter,
+) -> BuiltResult | BuildFailure:
     """The image, for its namespace, and in its registry if the Build says so."""
     settings = shop.settings
     await asyncio.to_thread(buildkit.prepare_client, settings)
@@ -167,7 +171,7 @@ async def _make(
             code, why = await buildx.run(words, archive, settings.docker_socket, output.line, environment)
             return why if code else ""
 
-        return await Maker(settings, shop.redis, shop.store, access, docker, output, namespace, spec).make()
+        return await ImageBuilder(settings, shop.redis, shop.store, access, docker, output, namespace, spec).make()
 
 
 async def _deleted(store: Store, since: int, uid: str) -> None:

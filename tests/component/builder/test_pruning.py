@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from builder.images.built import BuiltImage, BuiltImages
+from builder.images.built_images import BuiltImage, BuiltImages
 from builder.maintenance.pruning import (
     GRACE_SECONDS,
     KEEP_UPLOAD_SECONDS,

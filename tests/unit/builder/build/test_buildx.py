@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.build.buildx import Recipe, command, git_context, reason
+from builder.build.buildx import BuildCommand, command, git_context, reason
 
 LAYERS, TOLD = Path("/layers"), Path("/told")
 
 
 def test_the_command_reads_the_source_from_standard_input() -> None:
-    words = command(Recipe("team"), LAYERS, TOLD)
+    words = command(BuildCommand("team"), LAYERS, TOLD)
     assert words[:3] == ["buildx", "build", "--builder=knoll"]
     assert words[-1] == "-"
     assert words[words.index("--file") + 1] == "Dockerfile"
@@ -17,7 +17,9 @@ def test_the_command_reads_the_source_from_standard_input() -> None:
 
 
 def test_arguments_target_and_platform_are_passed() -> None:
-    recipe = Recipe("team", "d/File", "test", {"B": "2", "A": "1 x"}, "linux/amd64", images={"a:1": "oci-layout://x"})
+    recipe = BuildCommand(
+        "team", "d/File", "test", {"B": "2", "A": "1 x"}, "linux/amd64", images={"a:1": "oci-layout://x"}
+    )
     words = command(recipe, LAYERS, TOLD)
     assert "--target" in words
     assert words.index("A=1 x") < words.index("B=2")
@@ -26,7 +28,7 @@ def test_arguments_target_and_platform_are_passed() -> None:
 
 
 def test_caches_and_steps_carry_the_namespace_whatever_the_arguments_say() -> None:
-    words = command(Recipe("team", args={"BUILDKIT_CACHE_MOUNT_NS": "other"}), LAYERS, TOLD)
+    words = command(BuildCommand("team", args={"BUILDKIT_CACHE_MOUNT_NS": "other"}), LAYERS, TOLD)
     given = [words[at + 1] for at, word in enumerate(words) if word == "--build-arg"]
     assert given == ["BUILDKIT_CACHE_MOUNT_NS=team", "BUILDKIT_SANDBOX_HOSTNAME=team"]
 
@@ -45,7 +47,7 @@ def test_silence_has_a_reason_too() -> None:
 
 
 def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
-    words = command(Recipe("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, TOLD)
+    words = command(BuildCommand("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, TOLD)
     assert words[words.index("--secret") + 1] == "id=token,src=/s/0"
     assert words[-1] == "https://x/y.git#v1"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from builder.images.images import LocalImage, PullPolicy, local_digest, order
+from builder.images.engine_images import LocalImage, PullPolicy, local_digest, order
 
 BUILT = LocalImage("sha256:" + "a" * 64, ())
 PULLED = LocalImage("sha256:" + "b" * 64, ("golang@sha256:" + "c" * 64,))

@@ -101,7 +101,7 @@ def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[do
         client.close()
 
 
-class Images:
+class EngineImages:
     """The engine's images as one namespace sees them, by the Docker SDK (which blocks)."""
 
     def __init__(self, client: docker.DockerClient, platform: str, access: Access = OWNERS) -> None:

@@ -11,8 +11,8 @@ import structlog
 from redis.asyncio import Redis
 
 from builder.images.access import Access, access_of
-from builder.images.built import BuiltImages
-from builder.images.images import Images, engine_at
+from builder.images.built_images import BuiltImages
+from builder.images.engine_images import EngineImages, engine_at
 from knoll.auth import registry_secrets
 from knoll.auth.registry_auth import Credential
 from knoll.concurrency.backoff import Backoff
@@ -31,7 +31,7 @@ AT_ONCE = 8
 """Look-ups at once: a registry that is slow holds up those that ask it, and few others."""
 
 
-class Resolver:
+class DigestResolver:
     """Looks up digests. One event loop only."""
 
     def __init__(self, settings: BuilderSettings, redis: "Redis", store: Store) -> None:
@@ -115,7 +115,7 @@ def _look_up(
     settings: BuilderSettings, access: Access, spec: Json, known: Sequence[Credential]
 ) -> tuple[builds.Resolved, ...]:
     with engine_at(settings.docker_socket) as engine:
-        images = Images(engine, settings.platform, access)
+        images = EngineImages(engine, settings.platform, access)
         return tuple(
             builds.Resolved(
                 container["name"],

@@ -27,7 +27,7 @@ class BuiltImage(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class NamespaceImages:
     """What Builds of a namespace made, and of the others."""
 
     images: tuple[BuiltImage, ...] = ()
@@ -78,13 +78,13 @@ class BuiltImages:
             with translate_errors():
                 await self._redis.hdel(keys.built_images(namespace), *fields)
 
-    async def of(self, namespace: str) -> Built:
+    async def of(self, namespace: str) -> NamespaceImages:
         """What counts for a namespace."""
         everything = await self.all()
         own = everything.get(namespace, ())
         ids = {image.id for image in own}
         foreign = {image.id for other, images in everything.items() if other != namespace for image in images}
-        return Built(tuple(own), frozenset(foreign - ids))
+        return NamespaceImages(tuple(own), frozenset(foreign - ids))
 
     async def all(self) -> Mapping[str, tuple[BuiltImage, ...]]:
         """Every image by namespace."""

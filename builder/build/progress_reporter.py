@@ -13,7 +13,7 @@ EVERY_SECONDS = 1.0
 """Between two words about the step at work: each becomes a write of the Build's status."""
 
 
-class Output:
+class ProgressReporter:
     """Takes the lines of one build."""
 
     def __init__(self, log: BuildLogWriter, progress: Table[BuildProgress], field: str, running: BuildProgress) -> None:

@@ -25,7 +25,7 @@ Docker = Callable[..., Awaitable[str]]
 class Work:
     """A build from source, but for the images that it starts from."""
 
-    recipe: buildx.Recipe
+    recipe: buildx.BuildCommand
     archive: Path | None
     """Read from standard input."""
     images: tuple[str, ...]
@@ -59,7 +59,7 @@ async def prepared(
                 rewritten = folder / "source.tar"
                 await asyncio.to_thread(source.with_dockerfile, archive, rewritten, path, builtin)
                 archive = rewritten
-        recipe = buildx.Recipe(
+        recipe = buildx.BuildCommand(
             namespace,
             dockerfile=path,
             target=spec.get("target", ""),

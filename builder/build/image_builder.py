@@ -9,11 +9,11 @@ from docker.utils import parse_repository_tag
 from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx
-from builder.build.output import Output
-from builder.build.preparation import Docker, Work, prepared
+from builder.build.build_inputs import Docker, Work, prepared
+from builder.build.progress_reporter import ProgressReporter
 from builder.images.access import Access, is_near
-from builder.images.built import BuiltImage, BuiltImages, canonical, engine_name
-from builder.images.images import ARCHIVE_SECONDS, Images, LocalImage, engine_at, local_digest
+from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
+from builder.images.engine_images import ARCHIVE_SECONDS, EngineImages, LocalImage, engine_at, local_digest
 from builder.images.layers import Layers
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
@@ -24,7 +24,7 @@ from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class BuildFailure:
     """Why there is no image, or why it was not pushed."""
 
     reason: str
@@ -32,7 +32,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltResult:
     """The image of a Build that succeeded."""
 
     digest: str
@@ -42,7 +42,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class ImageBuilder:
     """What one Build is carried out with."""
 
     settings: BuilderSettings
@@ -50,30 +50,30 @@ class Maker:
     store: Store
     access: Access
     docker: Docker
-    output: Output
+    output: ProgressReporter
     namespace: str
     spec: Json
 
-    async def make(self) -> Made | Failure:
+    async def make(self) -> BuiltResult | BuildFailure:
         """Build or pull, keep the image for the namespace, push it if the Build says so.
 
         Raises: SourceError, ImageError, BuildKitUnavailableError, RuntimeUnavailableError, StoreUnavailableError.
         """
         image = self.spec["source"].get("image")
         if image:
-            image_id: str | Failure = await self._mirrored(image)
+            image_id: str | BuildFailure = await self._mirrored(image)
         else:
             async with prepared(self.docker, self.store, self.settings, self.access, self.namespace, self.spec) as work:
                 image_id = await self._built(work)
-        if isinstance(image_id, Failure):
+        if isinstance(image_id, BuildFailure):
             return image_id
         plain = await self._keep(image_id)
         if self.spec.get("push") and (why := await self._push(image_id, plain=plain)):
             tag = self.spec["tag"]
-            return Failure("PushFailed", f'the image was built, but "{tag}" could not be pushed: {why}')
+            return BuildFailure("PushFailed", f'the image was built, but "{tag}" could not be pushed: {why}')
         return await asyncio.to_thread(self._described, image_id)
 
-    async def _built(self, work: Work) -> str | Failure:
+    async def _built(self, work: Work) -> str | BuildFailure:
         """Id of the image that BuildKit made, which the engine has by then."""
         await buildkit.until_it_answers(self.settings)
         layers = Layers(self.settings.layers_dir)
@@ -82,7 +82,7 @@ class Maker:
         metadata = work.folder / "metadata.json"
         words = buildx.command(replace(work.recipe, images=sources), layers.folder, metadata)
         if why := await self.docker(*words, archive=work.archive):
-            return Failure("BuildFailed", why)
+            return BuildFailure("BuildFailed", why)
         told = json.loads(metadata.read_text())
         before = self.access.built.newest(self.spec["tag"])
         relatives = [*bases, *([before.id] if before else [])]
@@ -131,7 +131,7 @@ class Maker:
         with engine_at(self.settings.docker_socket, ARCHIVE_SECONDS) as engine:
             return layers.save(engine, image_id)
 
-    async def _mirrored(self, name: str) -> str | Failure:
+    async def _mirrored(self, name: str) -> str | BuildFailure:
         """Id of an image that exists already and is on the engine by then."""
         repository = parse_repository_tag(name)[0]
         local = await asyncio.to_thread(self._find, name)
@@ -142,20 +142,20 @@ class Maker:
             except ImageError as error:
                 why = str(error)
             if why:
-                return Failure("BuildFailed", why)
+                return BuildFailure("BuildFailed", why)
             local = await asyncio.to_thread(self._describe, name)
         with engine_at(self.settings.docker_socket) as engine:
             kept = engine_name(self.settings.platform, self.namespace, local.id)
-            await asyncio.to_thread(Images(engine, self.settings.platform).tag, local.id, kept)
+            await asyncio.to_thread(EngineImages(engine, self.settings.platform).tag, local.id, kept)
         return local.id
 
     def _find(self, name: str) -> LocalImage | None:
         with engine_at(self.settings.docker_socket) as engine:
-            return Images(engine, self.settings.platform, self.access).find(name)
+            return EngineImages(engine, self.settings.platform, self.access).find(name)
 
     def _describe(self, name: str) -> LocalImage:
         with engine_at(self.settings.docker_socket) as engine:
-            return Images(engine, self.settings.platform).describe(name)[0]
+            return EngineImages(engine, self.settings.platform).describe(name)[0]
 
     async def _keep(self, image_id: str) -> bool:
         """Record the image as the namespace's; returns whether the engine has it under its own name too."""
@@ -175,7 +175,7 @@ class Maker:
         tag = self.spec["tag"]
         ours = {image.id for image in self.access.built.images if image.plain and image.tag == canonical(tag)}
         with engine_at(self.settings.docker_socket) as engine:
-            images = Images(engine, self.settings.platform)
+            images = EngineImages(engine, self.settings.platform)
             try:
                 present = images.describe(tag)[0].id
             except ImageError:
@@ -202,7 +202,7 @@ class Maker:
     def _retag(self, image_id: str, tag: str) -> str:
         """Let a name stand for an image, for none when the id is empty; returns the id it stood for."""
         with engine_at(self.settings.docker_socket) as engine:
-            images = Images(engine, self.settings.platform)
+            images = EngineImages(engine, self.settings.platform)
             try:
                 before = images.describe(tag)[0].id
             except ImageError:
@@ -213,7 +213,7 @@ class Maker:
                 engine.images.remove(tag, noprune=True)
             return before
 
-    def _described(self, image_id: str) -> Made:
+    def _described(self, image_id: str) -> BuiltResult:
         with engine_at(self.settings.docker_socket) as engine:
-            local, size = Images(engine, self.settings.platform).describe(image_id)
-            return Made(local_digest(parse_repository_tag(self.spec["tag"])[0], local), size)
+            local, size = EngineImages(engine, self.settings.platform).describe(image_id)
+            return BuiltResult(local_digest(parse_repository_tag(self.spec["tag"])[0], local), size)
