@@ -39,6 +39,7 @@ from knoll.values.json import Json
 
 log = structlog.get_logger()
 
+FAILED = builds.BuildPhase.FAILED
 MAX_ATTEMPTS = 2
 
 
@@ -91,14 +92,14 @@ async def _build(namespace: str, name: str) -> None:
         field, uid = f"{namespace}/{name}", wanted["metadata"]["uid"]
         _, entries = await progress.snapshot()
         before = entries[field][1] if field in entries and entries[field][1].uid == uid else None
-        if before and before.phase in ("Succeeded", "Failed"):
+        if before and before.phase.is_final:
             return
         running = builds.BuildProgress(
-            uid, "Running", started=shop.clock(), attempts=(before.attempts if before else 0) + 1
+            uid, builds.BuildPhase.RUNNING, started=shop.clock(), attempts=(before.attempts if before else 0) + 1
         )
         if running.attempts > MAX_ATTEMPTS:
             died = f"the builder died {MAX_ATTEMPTS} times in this build; see its log for how far it came"
-            await progress.put(field, _over(running, shop, "Failed", "BuilderDied", died))
+            await progress.put(field, _over(running, shop, FAILED, "BuilderDied", died))
             return
         await progress.put(field, running)
         with translate_errors():
@@ -112,7 +113,12 @@ async def _build(namespace: str, name: str) -> None:
 
 
 def _over(
-    running: builds.BuildProgress, shop: BuildContext, phase: str, reason: str = "", message: str = "", **more: Any
+    running: builds.BuildProgress,
+    shop: BuildContext,
+    phase: builds.BuildPhase,
+    reason: str = "",
+    message: str = "",
+    **more: Any,
 ) -> builds.BuildProgress:
     return msgspec.structs.replace(running, phase=phase, reason=reason, message=message, finished=shop.clock(), **more)
 
@@ -139,16 +145,16 @@ async def _carry_out(shop: BuildContext, wanted: Json, running: builds.BuildProg
                     task.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
         if isinstance(result, BuildFailure):
-            return _over(running, shop, "Failed", result.reason, f"{result.message}{known.hint}")
-        return _over(running, shop, "Succeeded", digest=result.digest, size=result.size)
+            return _over(running, shop, FAILED, result.reason, f"{result.message}{known.hint}")
+        return _over(running, shop, builds.BuildPhase.SUCCEEDED, digest=result.digest, size=result.size)
     except SourceError as error:
         await output.line(str(error))
-        return _over(running, shop, "Failed", "InvalidSource", str(error))
+        return _over(running, shop, FAILED, "InvalidSource", str(error))
     except (ImageError, BuildKitUnavailableError) as error:
         await output.line(str(error))
-        return _over(running, shop, "Failed", "BuildFailed", str(error))
+        return _over(running, shop, FAILED, "BuildFailed", str(error))
     except TimeoutError:
-        return _over(running, shop, "Failed", "TimedOut", f"the build took longer than {seconds} s")
+        return _over(running, shop, FAILED, "TimedOut", f"the build took longer than {seconds} s")
     finally:
         await output.end()
 

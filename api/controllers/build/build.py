@@ -1,4 +1,7 @@
-"""Build: handed to the builder once, its progress mirrored into the status. Pure."""
+"""The reconciler of a Build: enqueues it for the builder and copies the builder's progress into its status. Pure.
+
+The phases of a Build and the transitions between them are those of `knoll.messages.builds`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ from api.controllers.reconciler import conditions, objects
 from api.controllers.reconciler.actions import Action, Delete, Emit, Enqueue, Forget, ReconcileResult
 from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, Verdict
 from knoll.messages import builds as jobs
-from knoll.messages.builds import BuildProgress
+from knoll.messages.builds import BuildPhase, BuildProgress
 from knoll.values import kinds
 from knoll.values.image_reference import parse_image
 from knoll.values.json import Json
@@ -16,30 +19,30 @@ from knoll.values.timestamps import timestamp
 SUCCEEDED = "Succeeded"
 
 QUEUE_SECONDS = 2.0
-"""After which a build that waits is looked at again: those before it have moved on."""
+"""Interval at which the queue position of a queued Build is updated, in seconds."""
 
 LOST_SECONDS = 60.0
-"""After which a build that nobody has begun is handed over again (the queue keeps it from running twice)."""
+"""Interval at which an unfinished Build is enqueued again, in seconds. The queue keeps it from running twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A Build and what the builder says of it."""
+    """A Build and its progress as the builder reports it."""
 
     build: Json
     progress: BuildProgress | None = None
     asked: float = 0.0
-    """Epoch seconds at which it was last handed over; 0 if not since this process leads."""
+    """Epoch seconds at which this process enqueued it last; 0 if it has not."""
     position: int = 1
-    """Among the Builds that wait, the next one first."""
+    """Position in the queue; 1 is next."""
     siblings: Sequence[Json] = ()
-    """Builds of the same repository in its namespace, itself among them or not."""
+    """Builds of the same repository in its namespace; may include the Build itself."""
     most_finished: int | None = None
-    """How many of those may be kept once they are over; None is all."""
+    """How many finished Builds of the repository are kept; None keeps all."""
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the status of a Build right, and whether it must be handed over."""
+    """Return the status of a Build, and whether to enqueue it."""
     before = observed.build
     if objects.deleting(before):
         return ReconcileResult()
@@ -56,12 +59,12 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     actions: list[Action] = []
     requeue_after = None
     if not is_over(after):
-        # A running build is asked for again too: should its worker have died, the queue knows that it did.
+        # A running Build is enqueued again as well: the queue starts it anew if its worker has died.
         due = observed.asked + LOST_SECONDS if observed.asked else 0.0
         requeue_after = LOST_SECONDS if due <= now else due - now
         if due <= now:
             actions.append(Enqueue(meta["namespace"], meta["name"], meta["uid"]))
-        if status["phase"] == "Queued":
+        if status["phase"] == BuildPhase.QUEUED:
             requeue_after = min(requeue_after, QUEUE_SECONDS)
     actions += objects.write(kinds.BUILD_KIND.id, before, after)
     if is_over(after) and not is_over(before):
@@ -76,12 +79,12 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def removed(namespace: str, name: str, progress: BuildProgress | None) -> ReconcileResult:
-    """What is left to do once a Build is gone."""
+    """Clean up after a deleted Build."""
     return ReconcileResult([Forget(jobs.BUILDS, f"{namespace}/{name}")] if progress else [])
 
 
 def superfluous(builds: Sequence[Json], most: int | None) -> list[Json]:
-    """Builds that are over and older than the `most` newest of these; one may be among them twice."""
+    """Finished Builds that are older than the newest `most` of them. `builds` may contain a Build twice."""
     if most is None:
         return []
     over = {build["metadata"]["uid"]: build for build in builds if is_over(build)}
@@ -95,7 +98,7 @@ def _age(build: Json) -> tuple[str, int]:
 
 
 def repository(build: Json) -> str:
-    """The name of its image without the tag."""
+    """The name of a Build's image without the tag."""
     return parse_image(build["spec"]["tag"]).repository
 
 
@@ -105,9 +108,9 @@ def is_over(build: Json) -> bool:
 
 def _mirrored(progress: BuildProgress | None, position: int) -> Json:
     if progress is None:
-        return {"phase": "Queued", "queuePosition": position}
-    fields: Json = {"phase": progress.phase}
-    if progress.step and progress.phase == "Running":
+        return {"phase": BuildPhase.QUEUED.value, "queuePosition": position}
+    fields: Json = {"phase": progress.phase.value}
+    if progress.step and progress.phase is BuildPhase.RUNNING:
         fields["step"] = progress.step
     if progress.digest:
         fields["digest"] = progress.digest
@@ -123,14 +126,14 @@ def _mirrored(progress: BuildProgress | None, position: int) -> Json:
 
 
 def _verdict(progress: BuildProgress | None, position: int) -> Verdict:
-    match progress.phase if progress else "Queued":
-        case "Succeeded":
+    match progress.phase if progress else BuildPhase.QUEUED:
+        case BuildPhase.SUCCEEDED:
             return Verdict(TRUE)
-        case "Failed":
+        case BuildPhase.FAILED:
             reason, message = (progress.reason, progress.message) if progress else ("", "")
             return Verdict(FALSE, reason or "BuildFailed", message or "The build failed.")
-        case "Running":
+        case BuildPhase.RUNNING:
             return Verdict(UNKNOWN, "Running", "The image is being built.")
-        case _:
-            before = "" if position == 1 else f", as number {position} in the queue"
-            return Verdict(UNKNOWN, "Queued", f"The build waits for a free builder{before}.")
+        case BuildPhase.QUEUED:
+            queue = "" if position == 1 else f", position {position} in the queue"
+            return Verdict(UNKNOWN, "Queued", f"The build is waiting for a free builder{queue}.")

@@ -1,9 +1,11 @@
-"""Gradual rollout: a new latest Revision gets one percent first, then equal steps until it has all. Pure.
+"""Gradual rollout: a new latest Revision first gets one percent, then equal steps until it has everything. Pure.
 
-How far a rollout is shows in `status.traffic` (a latest target is then several entries); its clock is kept as JSON in
-the annotation `serving.knative.dev/rollout` of the status. However fast it goes, traffic moves only to instances that
-are there: each share waits until the Revision has what the share wants of the present load (see `readiness`). How many
-that are stands in the clock too; the Revision is annotated with it, and its autoscaler keeps so many.
+`status.traffic` shows the progress of a rollout: a latest target then has several entries. The rollout's clock is kept
+as JSON in the annotation `serving.knative.dev/rollout` of the status. Traffic moves only to instances that are ready:
+a step is held until the Revision has enough of them for its share of the current load (see `readiness`). The clock also
+says how many instances that takes; the Revision is annotated with this number, and its autoscaler runs as many.
+
+`rollout_states` has the states of a rollout and the table of their transitions.
 
 Source: Knative Serving, pkg/reconciler/route/traffic/rollout.go (behaviour).
 """
@@ -17,16 +19,17 @@ import msgspec
 from api.controllers.reconciler import objects
 from api.controllers.route import readiness
 from api.controllers.route.readiness import RevisionLoad
+from api.controllers.route.rollout_states import Event, State
 from api.controllers.route.traffic import Target, is_servable
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
 from knoll.values.json import Json
 
 SHORTEST_STEP = 1.0
-"""Seconds between two steps, at least."""
+"""Shortest time between two steps, in seconds."""
 
 Shares = list[tuple[str, int]]
-"""Revision and percent, oldest first; the last is the one that is rolled out."""
+"""Revision and percent, oldest first; the last Revision is the one being rolled out."""
 
 
 class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -34,32 +37,32 @@ class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     configuration: str
     revision: str
-    """That is rolled out."""
+    """The Revision being rolled out."""
     tag: str = ""
     start: float = 0.0
-    """Epoch seconds at which it got its first percent."""
+    """Epoch seconds at which the Revision got its first percent."""
     next_step: float = 0.0
-    """Epoch seconds; 0 until every activator had the first percent."""
+    """Epoch seconds; 0 until every activator has acknowledged the first percent."""
     step_seconds: float = 0.0
     step_percent: int = 0
     wants: int = 0
-    """Instances that it is to have for the share that comes next."""
+    """Instances that the Revision needs for its next share."""
     waits_since: float = 0.0
-    """Epoch seconds since when that share is held back for want of instances; 0 while it is not."""
+    """Epoch seconds since when that share is held for lack of ready instances; 0 if it is not held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the traffic of a Route goes at the moment."""
+    """Where the traffic of a Route goes now."""
 
     targets: tuple[Target, ...]
     clocks: tuple[Clock, ...] = ()
-    """Of rollouts that are not over."""
+    """Of the rollouts in progress."""
     requeue_after: float | None = None
 
 
 def duration_of(route: Json, default: float) -> float:
-    """Seconds over which a Route's rollouts go; 0 is at once."""
+    """How long a rollout of a Route takes, in seconds; 0 moves all traffic at once."""
     _, text = well_known.find_annotation(objects.annotations(route), well_known.ROLLOUT_DURATION)
     if text is None:
         return default
@@ -78,16 +81,16 @@ def advance(
     now: float,
     loads: Mapping[str, RevisionLoad] = MappingProxyType({}),
 ) -> Progress:
-    """Say what share old and new Revisions have now.
+    """Return the shares that old and new Revisions have now.
 
     Args:
-        targets: what the spec wants, each latest target with its newest ready Revision.
-        route: with the status of the last time.
-        revisions: by name, those of `targets` and of the status as far as they exist.
+        targets: the targets of the spec, each latest target with its newest ready Revision.
+        route: with its previous status.
+        revisions: by name, the existing ones of `targets` and of the status.
         duration: seconds for a whole rollout.
-        acknowledged: every activator acts on what `route`'s status says.
+        acknowledged: whether every activator routes as the status of `route` says.
         now: epoch seconds.
-        loads: how Revisions stand, by name.
+        loads: by name of the Revision.
     """
     clocks = {(clock.configuration, clock.tag): clock for clock in clocks_of(route)}
     result: list[Target] = []
@@ -97,15 +100,16 @@ def advance(
         if target.latest and not target.at_once:
             before = _adjusted(_shown(route, target, revisions), target.percent)
             previous = clocks.get((target.configuration, target.tag))
-            if duration > 0:
-                shares, clock = _stepped(target, before, previous, duration, acknowledged, now)
-            shares, clock = _held(target, before, shares, previous, clock, loads, now)
+            if previous and previous.revision != target.revision:
+                previous = None
+            taken = step(target, before, previous, duration, acknowledged, loads, now)
+            shares, clock = taken.shares, taken.clock
         result += [replace(target, revision=revision, percent=percent) for revision, percent in shares]
         if clock:
             running.append(clock)
-    # Without the acknowledgements there is no next step: they wake who waits for them.
+    # Without all acknowledgements no step is due; each of them causes another reconciliation.
     waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged and not clock.waits_since]
-    # Nobody tells a Route that the load is another: what waits for instances is looked at again now and then.
+    # Changes of the load do not cause a reconciliation, so a held rollout checks it at intervals.
     waits += [
         min(clock.waits_since + readiness.WAIT_SECONDS - now, readiness.LOOK_SECONDS)
         for clock in running
@@ -115,7 +119,7 @@ def advance(
 
 
 def clocks_of(route: Json) -> list[Clock]:
-    """The clocks that the last time left in the status."""
+    """The clocks in the status."""
     text = (objects.status(route).get("annotations") or {}).get(well_known.ROLLOUT_IN_PROGRESS)
     return msgspec.json.decode(text, type=list[Clock]) if text else []
 
@@ -124,74 +128,94 @@ def encode_clocks(clocks: Sequence[Clock]) -> str:
     return msgspec.json.encode(list(clocks)).decode()
 
 
-def _stepped(
-    target: Target, before: Shares, previous: Clock | None, duration: float, acknowledged: bool, now: float
-) -> tuple[Shares, Clock | None]:
-    newest, total = target.revision, target.percent
-    whole = [(newest, total)]
-    names = [name for name, _ in before]
-    if total <= 1 or not before or names == [newest] or newest in names[:-1]:
-        # The first Revision, nothing to share, nothing new; or back to one that is being left: at once.
-        return whole, None
-    if names[-1] != newest:
-        return _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now)
-    if previous is None or previous.revision != newest:
-        return before, Clock(target.configuration, newest, target.tag, start=now)
-    if not acknowledged:
-        return before, previous
-    if not previous.next_step:
-        steps = max(1, min(int(duration / max(now - previous.start, SHORTEST_STEP)), total - 1))
-        size = -(-(total - 1) // steps)
-        return before, _set(previous, now + duration / steps, duration / steps, size)
-    if now < previous.next_step:
-        return before, previous
-    shares = _shifted(before, previous.step_percent)
-    if len(shares) == 1:
-        return whole, None
-    return shares, _set(previous, now + previous.step_seconds, previous.step_seconds, previous.step_percent)
+def state_of(clock: Clock | None) -> State:
+    """The state of a rollout, as its clock tells it."""
+    if clock is None:
+        return State.NONE
+    if clock.waits_since:
+        return State.HELD if clock.next_step else State.HELD_BEFORE_START
+    return State.STEPPING if clock.next_step else State.STARTED
 
 
-def _held(
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one reconciliation does to a rollout."""
+
+    event: Event
+    shares: Shares
+    clock: Clock | None
+    """In the state that follows `event`."""
+
+
+def step(
     target: Target,
     before: Shares,
-    after: Shares,
-    previous: Clock | None,
     clock: Clock | None,
+    duration: float,
+    acknowledged: bool,
     loads: Mapping[str, RevisionLoad],
     now: float,
-) -> tuple[Shares, Clock | None]:
-    """The shares held back as they were, while the newest has too few instances for what it would get.
+) -> Step:
+    """Advance the rollout of one latest target, or hold it if its Revision has too few ready instances.
 
     Args:
-        after, clock: what it would be if there were instances enough.
+        before: the present shares; they sum to the target's percent, or are empty.
+        clock: of the rollout of the target's Revision; None if there is none.
+        duration, acknowledged, loads, now: as for `advance`.
     """
-    newest, share = after[-1]
+    due = _due(target, before, clock, duration, acknowledged, now)
+    newest, share = due.shares[-1]
     names = [name for name, _ in before]
     if not before or newest in names[:-1]:
-        return after, clock
-    grows = share > dict(before).get(newest, 0)
-    previous = previous if previous and previous.revision == newest else None
-    if grows:
-        want = readiness.instances_needed(newest, names, share / target.percent, loads)
+        return due
+    if share > dict(before).get(newest, 0):
+        needed = readiness.instances_needed(newest, names, share / target.percent, loads)
         ready = loads[newest].ready if newest in loads else 0
-        since = (previous.waits_since if previous else 0.0) or now
-        if ready < want and now - since < readiness.WAIT_SECONDS:
-            waiting = previous or Clock(target.configuration, newest, target.tag, start=now)
-            return before, msgspec.structs.replace(waiting, wants=want, waits_since=since)
+        since = (clock.waits_since if clock else 0.0) or now
+        if ready < needed and now - since < readiness.WAIT_SECONDS:
+            held = clock or Clock(target.configuration, newest, target.tag, start=now)
+            return Step(Event.HOLD, before, msgspec.structs.replace(held, wants=needed, waits_since=since))
+    if due.clock is None:
+        return due
+    # The instances for the next share start now, so that they are ready when it is due.
+    next_share = min(share + max(due.clock.step_percent, 1), target.percent)
+    needed = readiness.instances_needed(newest, names, next_share / target.percent, loads)
+    return replace(due, clock=msgspec.structs.replace(due.clock, wants=needed, waits_since=0.0))
+
+
+def _due(target: Target, before: Shares, clock: Clock | None, duration: float, acknowledged: bool, now: float) -> Step:
+    """The step that is due if the Revision has enough ready instances for it."""
+    newest, total = target.revision, target.percent
+    finish = Step(Event.FINISH, [(newest, total)], None)
+    names = [name for name, _ in before]
+    if duration <= 0 or total <= 1 or not before or names == [newest] or newest in names[:-1]:
+        # No gradual rollout, the first Revision, nothing to share, nothing new, or back to a Revision that is being
+        # replaced.
+        return finish
+    if names[-1] != newest:
+        return Step(Event.BEGIN, _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now))
     if clock is None:
-        return after, None
-    # What the next share wants starts now, so that it is there when its time has come.
-    coming = min(share + max(clock.step_percent, 1), target.percent)
-    wants = readiness.instances_needed(newest, names, coming / target.percent, loads)
-    return after, msgspec.structs.replace(clock, wants=wants, waits_since=0.0)
+        return Step(Event.BEGIN, before, Clock(target.configuration, newest, target.tag, start=now))
+    if not acknowledged:
+        return Step(Event.WAIT, before, clock)
+    if not clock.next_step:
+        steps = max(1, min(int(duration / max(now - clock.start, SHORTEST_STEP)), total - 1))
+        size = -(-(total - 1) // steps)
+        return Step(Event.ACKNOWLEDGE, before, _scheduled(clock, now, duration / steps, size))
+    if now < clock.next_step:
+        return Step(Event.WAIT, before, clock)
+    shares = _shifted(before, clock.step_percent)
+    if len(shares) == 1:
+        return finish
+    return Step(Event.STEP, shares, _scheduled(clock, now, clock.step_seconds, clock.step_percent))
 
 
-def _set(clock: Clock, next_step: float, seconds: float, percent: int) -> Clock:
-    return msgspec.structs.replace(clock, next_step=next_step, step_seconds=seconds, step_percent=percent)
+def _scheduled(clock: Clock, now: float, seconds: float, percent: int) -> Clock:
+    return msgspec.structs.replace(clock, next_step=now + seconds, step_seconds=seconds, step_percent=percent)
 
 
 def _shown(route: Json, target: Target, revisions: Mapping[str, Json]) -> Shares:
-    """What the status says of a latest target, oldest first, as far as it can still be served."""
+    """The shares of a latest target in the status, oldest first, without Revisions that can no longer serve."""
     entries = objects.status(route).get("traffic") or ()
     return [
         (entry["revisionName"], int(entry.get("percent") or 0))
@@ -205,7 +229,7 @@ def _shown(route: Json, target: Target, revisions: Mapping[str, Json]) -> Shares
 
 
 def _adjusted(shares: Shares, total: int) -> Shares:
-    """Shares brought to a sum: more goes to the newest, less comes off the oldest."""
+    """Shares changed to sum to `total`: the newest Revision gets more, the oldest ones lose."""
     if not shares:
         return []
     difference = total - sum(percent for _, percent in shares)
@@ -215,7 +239,7 @@ def _adjusted(shares: Shares, total: int) -> Shares:
 
 
 def _begun(before: Shares, newest: str) -> Shares:
-    """The newest gets one percent from the one that was the newest until now."""
+    """The newest Revision gets one percent from its predecessor."""
     last, percent = before[-1]
     kept = [*before[:-1], (last, percent - 1)] if percent > 1 else before[:-1]
     return [*kept, (newest, 1)]

@@ -6,6 +6,9 @@ come by the thousand, are entries of a table that the builder follows. It reads 
 answers through a table.
 """
 
+from collections.abc import Mapping
+from enum import StrEnum
+
 import msgspec
 
 BUILD_JOB = "builder.process.jobs.build"
@@ -49,12 +52,36 @@ class Resolution(msgspec.Struct, frozen=True):
     """Names the image and says why it could not be resolved."""
 
 
+class BuildPhase(StrEnum):
+    """The state of a Build, as `status.phase` shows it."""
+
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a Build stays in this phase for good."""
+        return not BUILD_TRANSITIONS[self]
+
+
+BUILD_TRANSITIONS: Mapping[BuildPhase, frozenset[BuildPhase]] = {
+    # A worker takes the job. A job that was taken too often fails without running again.
+    BuildPhase.QUEUED: frozenset({BuildPhase.RUNNING, BuildPhase.FAILED}),
+    # RUNNING again: the worker died, and another one takes the job. QUEUED: Redis lost the progress as well.
+    BuildPhase.RUNNING: frozenset({BuildPhase.RUNNING, BuildPhase.QUEUED, BuildPhase.SUCCEEDED, BuildPhase.FAILED}),
+    BuildPhase.SUCCEEDED: frozenset(),
+    BuildPhase.FAILED: frozenset(),
+}
+"""Phase to the phases that may follow. A Build without progress is QUEUED; a deleted one leaves the table."""
+
+
 class BuildProgress(msgspec.Struct, frozen=True):
     """How far a Build is."""
 
     uid: str
-    phase: str
-    """`Queued`, `Running`, `Succeeded`, `Failed`."""
+    phase: BuildPhase
     reason: str = ""
     message: str = ""
     step: str = ""

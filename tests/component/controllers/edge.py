@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from api.controllers.engine.loop import Tables
 from api.controllers.run import tables_on
 from knoll.messages import builds
-from knoll.messages.builds import BuildProgress, Resolution, Resolved
+from knoll.messages.builds import BuildPhase, BuildProgress, Resolution, Resolved
 from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.redis import keys
 from knoll.redis.client import connect
@@ -101,7 +101,7 @@ class Edge:
         build = await self._store.get(kinds.BUILD_KIND.id, namespace, name)
         done = BuildProgress(
             build["metadata"]["uid"],
-            "Succeeded",
+            BuildPhase.SUCCEEDED,
             digest=f"r/i@{SHA}",
             size=7,
             started=1e9,

@@ -45,7 +45,7 @@ TABLES: dict[str, tuple[type[Any], Any, str, str]] = {
     GATEWAY_OBJECTS: (GatewayObject, GatewayObject("{}"), "api", "activator"),
     builds.UNRESOLVED: (builds.Unresolved, builds.Unresolved("a", "x"), "api", "builder"),
     builds.RESOLUTIONS: (builds.Resolution, builds.Resolution("u"), "builder", "api"),
-    builds.BUILDS: (builds.BuildProgress, builds.BuildProgress("u", "Queued"), "builder", "api"),
+    builds.BUILDS: (builds.BuildProgress, builds.BuildProgress("u", builds.BuildPhase.QUEUED), "builder", "api"),
 }
 
 

@@ -12,7 +12,7 @@ from api.controllers.revision import revision
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.platform import PlatformConfig
 from knoll.messages import builds
-from knoll.messages.builds import BuildProgress, Resolution
+from knoll.messages.builds import BuildPhase, BuildProgress, Resolution
 from knoll.values import kinds
 from knoll.values.json import Json
 from knoll.values.timestamps import timestamp
@@ -139,11 +139,16 @@ def a_build() -> Json:
     ("progress", "phase", "ready", "reason"),
     [
         (None, "Queued", "Unknown", "Queued"),
-        (BuildProgress("u", "Running", started=NOW), "Running", "Unknown", "Running"),
-        (BuildProgress("u", "Succeeded", digest=f"r@{SHA}", size=9, finished=NOW), "Succeeded", "True", ""),
-        (BuildProgress("u", "Failed", reason="BuildFailed", message="step 3"), "Failed", "False", "BuildFailed"),
-        (BuildProgress("u", "Failed"), "Failed", "False", "BuildFailed"),
-        (BuildProgress("other", "Failed"), "Queued", "Unknown", "Queued"),
+        (BuildProgress("u", BuildPhase.RUNNING, started=NOW), "Running", "Unknown", "Running"),
+        (BuildProgress("u", BuildPhase.SUCCEEDED, digest=f"r@{SHA}", size=9, finished=NOW), "Succeeded", "True", ""),
+        (
+            BuildProgress("u", BuildPhase.FAILED, reason="BuildFailed", message="step 3"),
+            "Failed",
+            "False",
+            "BuildFailed",
+        ),
+        (BuildProgress("u", BuildPhase.FAILED), "Failed", "False", "BuildFailed"),
+        (BuildProgress("other", BuildPhase.FAILED), "Queued", "Unknown", "Queued"),
     ],
 )
 def test_a_builds_status_says_how_far_it_is(
@@ -162,9 +167,9 @@ def test_a_build_that_waits_tells_its_place_in_the_queue() -> None:
     outcome = build.reconcile(build.Observed(a_build(), asked=NOW, position=3), NOW)
     (after,) = [action.body for action in outcome.actions if isinstance(action, UpdateStatus)]
     assert after["status"]["queuePosition"] == 3
-    assert "number 3" in after["status"]["conditions"][0]["message"]
+    assert "position 3" in after["status"]["conditions"][0]["message"]
     assert outcome.requeue_after == build.QUEUE_SECONDS
-    begun = build.reconcile(build.Observed(after, BuildProgress("u", "Running", step="1/2 FROM x"), NOW), NOW)
+    begun = build.reconcile(build.Observed(after, BuildProgress("u", BuildPhase.RUNNING, step="1/2 FROM x"), NOW), NOW)
     (running,) = [action.body for action in begun.actions if isinstance(action, UpdateStatus)]
     assert "queuePosition" not in running["status"]
     assert running["status"]["step"] == "1/2 FROM x"
@@ -181,14 +186,19 @@ def old_build(number: int, phase: str, tag: str = "x:1") -> Json:
 def test_of_builds_that_are_over_the_newest_are_kept() -> None:
     siblings = [old_build(number, "Succeeded" if number % 2 else "Failed") for number in range(5)]
     siblings.append(old_build(9, "Running"))
-    observed = build.Observed(a_build(), BuildProgress("u", "Succeeded"), NOW, siblings=siblings, most_finished=3)
+    observed = build.Observed(
+        a_build(), BuildProgress("u", BuildPhase.SUCCEEDED), NOW, siblings=siblings, most_finished=3
+    )
     gone = [action.name for action in build.reconcile(observed, NOW).actions if isinstance(action, Delete)]
     assert gone == ["b2", "b1", "b0"]
 
 
 def test_builds_are_kept_when_there_is_no_bound_and_while_one_is_not_over() -> None:
     siblings = [old_build(number, "Succeeded") for number in range(5)]
-    for progress, most in ((BuildProgress("u", "Succeeded"), None), (BuildProgress("u", "Running"), 1)):
+    for progress, most in (
+        (BuildProgress("u", BuildPhase.SUCCEEDED), None),
+        (BuildProgress("u", BuildPhase.RUNNING), 1),
+    ):
         observed = build.Observed(a_build(), progress, NOW, siblings=siblings, most_finished=most)
         assert not any(isinstance(action, Delete) for action in build.reconcile(observed, NOW).actions)
 
@@ -200,12 +210,12 @@ def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
 
     assert handed_over(None, 0.0, NOW)
     assert not handed_over(None, NOW, NOW + 1)
-    assert handed_over(BuildProgress("u", "Running"), NOW, NOW + build.LOST_SECONDS)
-    assert not handed_over(BuildProgress("u", "Succeeded"), 0.0, NOW)
+    assert handed_over(BuildProgress("u", BuildPhase.RUNNING), NOW, NOW + build.LOST_SECONDS)
+    assert not handed_over(BuildProgress("u", BuildPhase.SUCCEEDED), 0.0, NOW)
 
 
 def test_a_finished_build_keeps_its_status_when_the_table_is_lost() -> None:
-    done = build.reconcile(build.Observed(a_build(), BuildProgress("u", "Succeeded")), NOW).actions
+    done = build.reconcile(build.Observed(a_build(), BuildProgress("u", BuildPhase.SUCCEEDED)), NOW).actions
     after: Json = next(action.body for action in done if not isinstance(action, Enqueue | Emit))  # type: ignore[union-attr]
     assert build.reconcile(build.Observed(after), NOW).actions == []
 

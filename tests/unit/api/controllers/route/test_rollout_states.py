@@ -1,0 +1,118 @@
+"""The transition table of a rollout: every transition once, and none that the table lacks."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.controllers.route.readiness import WAIT_SECONDS, RevisionLoad
+from api.controllers.route.rollout import Clock, state_of, step
+from api.controllers.route.rollout_states import TRANSITIONS, Event, State
+from api.controllers.route.traffic import Target
+
+NOW = 1_000_000.0
+TARGET = Target("new", 100, latest=True, configuration="hello")
+OLD = [("old", 100)]
+SHARED = [("old", 75), ("new", 25)]
+ALMOST = [("old", 10), ("new", 90)]
+STARTED = Clock("hello", "new", start=NOW - 10)
+STEPPING = Clock("hello", "new", start=NOW - 50, next_step=NOW - 1, step_seconds=25, step_percent=25)
+CLOCKS = {
+    State.NONE: None,
+    State.STARTED: STARTED,
+    State.STEPPING: STEPPING,
+    State.HELD_BEFORE_START: msgspec.structs.replace(STARTED, waits_since=NOW - 5),
+    State.HELD: msgspec.structs.replace(STEPPING, waits_since=NOW - 5),
+}
+BUSY = RevisionLoad(10, 1.0, "concurrency", 10, 0)
+READY = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 10, 0)}
+STARTING = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 0, 0)}
+
+
+def situation(state: State, event: Event) -> dict[str, object]:
+    """What a reconciliation sees when `event` happens in `state`."""
+    seen: dict[str, object] = {"before": SHARED, "acknowledged": True, "loads": READY}
+    match event:
+        case Event.BEGIN:
+            seen["before"] = OLD
+        case Event.FINISH:
+            seen["before"] = ALMOST if state in (State.STEPPING, State.HELD) else [("new", 100)]
+        case Event.WAIT:
+            seen["acknowledged"] = False
+        case Event.HOLD:
+            seen["before"] = SHARED if state in (State.STEPPING, State.HELD) else OLD
+            seen["loads"] = STARTING
+        case Event.ACKNOWLEDGE | Event.STEP:
+            pass
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [(state, event) for state, events in TRANSITIONS.items() for event in events],
+    ids=lambda value: value.name.lower(),
+)
+def test_every_transition_of_the_table_happens(state: State, event: Event) -> None:
+    assert state_of(CLOCKS[state]) is state
+    taken = step(TARGET, clock=CLOCKS[state], duration=100.0, now=NOW, **situation(state, event))  # type: ignore[arg-type]
+    assert taken.event is event
+    assert state_of(taken.clock) is TRANSITIONS[state][event]
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_can_be_left_and_finishes(state: State) -> None:
+    reached, waiting = {state}, [state]
+    while waiting:
+        for following in TRANSITIONS[waiting.pop()].values():
+            if following not in reached:
+                reached.add(following)
+                waiting.append(following)
+    assert reached == set(State)
+    assert TRANSITIONS[state][Event.FINISH] is State.NONE
+
+
+@pytest.mark.parametrize(("state", "before"), [(State.HELD_BEFORE_START, OLD), (State.HELD, SHARED)])
+def test_a_rollout_is_held_no_longer_than_the_limit(state: State, before: list[tuple[str, int]]) -> None:
+    clock = CLOCKS[state]
+    assert clock is not None
+    waited = msgspec.structs.replace(clock, waits_since=NOW - WAIT_SECONDS)
+    taken = step(TARGET, before, waited, 100.0, True, STARTING, NOW)
+    assert taken.event in (Event.BEGIN, Event.STEP)
+    assert taken.shares != before
+
+
+shares = st.integers(1, 99).map(lambda percent: [("old", 100 - percent), ("new", percent)])
+clocks = st.none() | st.builds(
+    Clock,
+    configuration=st.just("hello"),
+    revision=st.just("new"),
+    start=st.floats(NOW - 1000, NOW),
+    next_step=st.just(0.0) | st.floats(NOW - 1000, NOW + 1000),
+    step_seconds=st.floats(1, 100),
+    step_percent=st.integers(1, 99),
+    waits_since=st.just(0.0) | st.floats(NOW - 1000, NOW),
+)
+loads = st.builds(
+    RevisionLoad, st.integers(0, 20), st.floats(0.1, 10), st.just("concurrency"), st.integers(0, 20), st.integers(0, 5)
+)
+
+
+@given(
+    shares | st.sampled_from([[], OLD, [("new", 100)], [("new", 60), ("other", 40)]]),
+    clocks,
+    st.sampled_from([0.0, 1.0, 100.0]),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(["old", "new"]), loads),
+)
+def test_nothing_happens_that_the_table_does_not_list(
+    before: list[tuple[str, int]],
+    clock: Clock | None,
+    duration: float,
+    acknowledged: bool,
+    loads: dict[str, RevisionLoad],
+) -> None:
+    taken = step(TARGET, before, clock, duration, acknowledged, loads, NOW)
+    assert state_of(taken.clock) is TRANSITIONS[state_of(clock)][taken.event]
+    assert sum(percent for _, percent in taken.shares) == 100
+    if taken.event in (Event.WAIT, Event.HOLD):
+        assert taken.shares == before
