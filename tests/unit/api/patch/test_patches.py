@@ -138,6 +138,27 @@ def test_patches_are_bounded() -> None:
         patches.json_patch({"a": "x" * 1000}, doubling)
 
 
+def test_a_patch_that_nests_without_end_is_a_bad_request() -> None:
+    level = "/a" * 90
+    deep: Any = 1
+    for _ in range(90):
+        deep = {"a": deep}
+    operations: list[Any] = [{"op": "add", "path": "/a", "value": deep}]
+    # Each pair puts the whole object below its own end, so that it grows by 90 levels.
+    for _ in range(40):
+        operations += [{"op": "move", "from": "/a", "path": "/b"}, {"op": "add", "path": "/a", "value": deep}]
+        operations += [{"op": "move", "from": "/b", "path": level}]
+    operations += [{"op": "copy", "from": "/a", "path": "/c"}]
+    with pytest.raises(BadRequestError, match="too deeply"):
+        patches.json_patch({}, operations)
+
+
+def test_a_refusal_does_not_repeat_the_object() -> None:
+    with pytest.raises(PatchError) as refused:
+        patches.json_patch({"a": "x" * 10_000}, [{"op": "copy", "from": "/b/c", "path": "/d"}])
+    assert len(str(refused.value)) < 200
+
+
 pointers = st.lists(keys | st.sampled_from(["1", "2"]), max_size=3).map(
     lambda parts: "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 )
