@@ -46,7 +46,7 @@ def settings_page() -> str:
         " themselves.",
         "## Docker Compose",
         "`compose.yaml` reads these from the environment or from a file `.env` beside it.",
-        _table(("variable", "meaning"), [(f"`{name}`", text) for name, text in compose_variables().items()]),
+        _table(("variable", "default", "meaning"), _compose_rows()),
     ]
     for title, fields in process_settings().items():
         rows = [(f"`{name}`", default, _cell(meaning)) for name, default, meaning in fields]
@@ -96,7 +96,17 @@ def shown_default(name: str, default: object) -> str:
 def compose_variables() -> dict[str, str]:
     """The variables that the comment at the top of compose.yaml explains, with their explanations."""
     head = (ROOT / "compose.yaml").read_text().partition("\nname:")[0]
-    return {name: _cell(text) for name, text in re.findall(r"^#\s+(KNOLL_\w+)\s+(.+)$", head, re.MULTILINE)}
+    return dict(re.findall(r"^#\s+(KNOLL_\w+)\s+(.+)$", head, re.MULTILINE))
+
+
+def _compose_rows() -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, text in compose_variables().items():
+        meaning, _, default = text.rpartition("; default ")
+        if not meaning:
+            raise ValueError(f"compose.yaml names no default of {name}")
+        rows.append((f"`{name}`", default if default == "none" else f"`{default}`", _cell(meaning)))
+    return rows
 
 
 def configmaps_page() -> str:

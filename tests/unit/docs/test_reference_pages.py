@@ -32,14 +32,14 @@ def test_each_page_is_generated_with_a_title(path: str) -> None:
 
 @pytest.mark.parametrize("variable", FIELDS)
 def test_each_setting_is_listed_with_its_default_and_its_meaning(variable: str) -> None:
-    row = next(
-        line for line in SETTINGS_PAGE.splitlines() if line.startswith(f"| `{variable}` |") and line.count(" | ") > 1
-    )
-    _, _, default, meaning, _ = re.split(r"(?<!\\)\|", row)
-    assert meaning.strip()
+    rows = [row for rows in reference_pages.process_settings().values() for row in rows if row[0] == variable]
+    assert rows
+    _, default, meaning = rows[0]
+    assert meaning
+    assert f"| `{variable}` | {default} | " in SETTINGS_PAGE
     value = FIELDS[variable].default
     expected = {"None": "not set", "": "empty", "True": "`true`", "False": "`false`"}.get(str(value), f"`{value}`")
-    assert default.strip().startswith(expected)
+    assert default.startswith(expected)
 
 
 def test_no_setting_is_listed_that_does_not_exist() -> None:
@@ -53,6 +53,13 @@ def test_each_variable_of_the_compose_file_is_explained() -> None:
     explained = reference_pages.compose_variables().keys() | FIELDS.keys()
     assert used
     assert used - own <= explained
+
+
+@pytest.mark.parametrize("variable", reference_pages.compose_variables())
+def test_each_default_of_the_compose_file_is_the_one_that_it_explains(variable: str) -> None:
+    explained = reference_pages.compose_variables()[variable].rpartition("; default ")[2]
+    used = set(re.findall(rf"\$\{{{variable}:-([^}}]*)\}}", (ROOT / "compose.yaml").read_text()))
+    assert used == ({"" if variable != "KNOLL_CA_BUNDLE" else "/dev/null"} if explained == "none" else {explained})
 
 
 def test_each_variable_in_a_document_exists() -> None:
