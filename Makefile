@@ -23,7 +23,7 @@ setup: .venv/.installed ## the Python environment .venv: what the lock says, and
 engine: ## a running Docker Engine with Compose and Buildx; installed and started if there is none
 	@scripts/engine.sh
 
-images: engine ## the base images, or stand-ins for them where no registry answers
+images: engine ## the base images, or replacements from Debian packages where no registry can be reached
 	@scripts/base-images.sh
 
 redis dnsmasq nftables kubectl registry chromium qemu:
@@ -89,7 +89,7 @@ bench-scale: setup redis images ## many Services at zero: readiness, idle CPU, m
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
 	@scripts/lock.sh $(LOCK_ARGS)
 
-clean: ## `down`, and the build cache, the image and the Python environment too
+clean: ## `down`, and the build cache, the image, the Python environment and the built documentation too
 	@scripts/down.sh --build-cache
 	@docker image rm --force knoll >/dev/null 2>&1 || true
-	@rm -rf .venv
+	@rm -rf .venv site

@@ -61,6 +61,8 @@ def test_no_default_is_shown_as_python_shows_it(document: Path) -> None:
 def test_each_test_that_is_named_exists(document: Path) -> None:
     paths = re.findall(r"(?<![\w/.-])(?:tests/)?((?:unit|component|e2e)/[\w/]+(?:\.py)?)", document.read_text())
     assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []
+    files = re.findall(r"(?<![\w/])test_\w+\.py", document.read_text())
+    assert [file for file in files if not list((ROOT / "tests").rglob(file))] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
