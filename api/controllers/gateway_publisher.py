@@ -1,4 +1,4 @@
-"""Publishes what the data path needs of objects: see `knoll.tables.gateway_objects`."""
+"""Publishes the objects that the data path needs: see `knoll.tables.gateway_objects`."""
 
 import asyncio
 
@@ -17,17 +17,17 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 log = structlog.get_logger()
 
 LOOK_SECONDS = 30.0
-"""The table is compared so often: nothing else puts back what a loss of Redis took from it."""
+"""Interval at which the table is compared with the objects, in seconds: restores what Redis lost."""
 
 
 class GatewayPublisher:
-    """Keeps the table as the objects are."""
+    """Keeps the table equal to the objects."""
 
     def __init__(self, informers: Informers, table: Table[GatewayObject], keyring: Keyring) -> None:
         """
         Args:
-            informers: of all `KINDS`; something else runs them.
-            keyring: the gateway's.
+            informers: of all `KINDS`; run by the caller.
+            keyring: encrypts the objects for the gateway.
         """
         self._informers = informers
         self._table = table
@@ -35,7 +35,7 @@ class GatewayPublisher:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """For ever; waits out a Redis that is away."""
+        """Run until cancelled; retries while Redis is unavailable."""
         for kind in KINDS:
             await self._informers[kind].synced()
         ends = [self._informers[kind].subscribe(self._note, existing=False) for kind in KINDS]

@@ -1,4 +1,4 @@
-"""Running the controllers and the collector, one leader at a time. The wiring at a glance."""
+"""Runs the controllers and the owner garbage collector in the process that holds the lease; the wiring of both."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 LEASE = "controllers"
 OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.id)
-"""Kinds that the collector looks at: everything but Events, which nobody owns and which are many."""
+"""Kinds that the garbage collector follows: all but Events, which are many and have no owners."""
 
 
 def tables_on(redis: "Redis") -> Tables:
@@ -44,7 +44,7 @@ def tables_on(redis: "Redis") -> Tables:
 
 
 def own_hosts(settings: ApiSettings) -> frozenset[str]:
-    """Hosts by which the platform itself is reached."""
+    """Hosts that belong to the platform itself."""
     listed = (settings.gateway_address, *settings.api_tls_names.split(","))
     return frozenset(host for name in listed if (host := name.strip().lower().rstrip(".")))
 
@@ -54,7 +54,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
 
     Args:
         store: shared with the API.
-        redis: made by `connect.connect`; stays the caller's.
+        redis: from `redis.client.connect`; the caller closes it.
     """
     queue = JobQueue(settings.redis_url)
     lease = Lease(redis, LEASE, f"{socket.gethostname()}/{os.getpid()}")
@@ -62,7 +62,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
     async def lead() -> None:
         for problem in await unsafe_settings(redis):
             log.warning("redis may lose objects", problem=problem)
-        # Made anew each time: what was true before another led is nothing to go by.
+        # Created for each term of leadership: what the last term knew may have changed under another leader.
         tables = tables_on(redis)
         controllers = Controllers(
             store, tables, queue, settings.public_port, settings.public_https_port, reserved=own_hosts(settings)

@@ -229,7 +229,7 @@ def test_a_new_revision_that_does_worse_loses_its_traffic_again(
                 until.set()
 
     why = asyncio.run(roll())
-    assert re.search(f"Traffic went back from {name}-00002 to {name}-00001: {says}", why), why
+    assert re.search(f"Traffic was rolled back from {name}-00002 to {name}-00001: {says}", why), why
     assert {one.revision for one in answers[-200:]} == {f"{name}-00001"}
     # It fell while its share was small: few users met it.
     assert len([one for one in answers if one.revision == f"{name}-00002"]) < len(answers) / 2

@@ -1,4 +1,4 @@
-"""Waiting until every living activator acts on a version of the routing table, without asking again and again."""
+"""Waits until every live activator has acknowledged a version of the routing table."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
-"""How often to look while something is waited for: an activator that died sends no word of it."""
+"""Interval of checks while an entry waits, in seconds: a dead activator does not report that it left."""
 
 
 class Acknowledgements:
-    """Tells when an entry is acknowledged. Looks when an activator says something, and only while entries wait."""
+    """Reports when an entry is acknowledged. Checks when an activator acknowledges, and only while entries wait."""
 
     def __init__(self, routing: Table[RouteEntry], reached: Callable[[str, int], None]) -> None:
-        """Args: reached: told path and version once every living activator (at least one) acknowledged it."""
+        """Args: reached: called with path and version once every live activator, at least one, has acknowledged it."""
         self._routing = routing
         self._reached = reached
         self._waiting: dict[str, int] = {}
         self._look = asyncio.Event()
         self.living = 0
-        """Activators at the last look."""
+        """Activators at the last check."""
 
     def expect(self, path: str, version: int) -> None:
-        """Wait for an entry's version; a newer one takes an older one's place."""
+        """Wait for a version of an entry; replaces an older version."""
         if self._waiting.get(path) != version:
             self._waiting[path] = version
             self._look.set()
@@ -38,14 +38,14 @@ class Acknowledgements:
         self._waiting.pop(path, None)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._watch())
 
     async def look(self) -> None:
-        """Compare what is waited for with what is acknowledged."""
-        # What is expected after the question was asked cannot be answered by it.
+        """Compare the waiting entries with the acknowledged versions."""
+        # Versions that are added while the answer is on its way are not covered by it.
         asked = dict(self._waiting)
         followers = await self._routing.followers()
         self.living = len(followers)
@@ -74,4 +74,4 @@ class Acknowledgements:
             try:
                 await self.look()
             except KnollError as error:
-                log.warning("followers of the routing table cannot be read", error=str(error))
+                log.warning("acknowledgements not read", error=str(error))

@@ -1,7 +1,8 @@
-"""Every object the controllers look at, in memory, with the indexes they look things up by. No I/O.
+"""An in-memory cache of every object that the controllers follow, with indexes. No I/O.
 
-Writes of our own go in as they are answered, before the watch brings them: the version decides which is newer. Bodies
-are kept squeezed, and those that were looked at lately unpacked as well: thousands of idle Services cost little.
+The controllers' own writes are added at once, before the watch delivers them; of two bodies the one with the higher
+version is newer. Bodies are stored compressed, and recently used ones decoded as well, so that thousands of idle
+Services need little memory.
 """
 
 from collections import OrderedDict, defaultdict
@@ -23,7 +24,7 @@ _V = TypeVar("_V")
 
 _REMEMBERED_REMOVALS = 10_000
 _UNPACKED = 250
-"""Bodies kept unpacked, of those looked at last: what some dozen Services consist of that are being changed at once."""
+"""Number of decoded bodies that are kept: enough for a few dozen Services that change at the same time."""
 
 Named = tuple[str, str, str]
 """(namespace, `configuration` or `revision`, name) that a Route's traffic names."""
@@ -31,7 +32,7 @@ Named = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class CacheChange:
-    """One difference that the cache has taken in."""
+    """One change of the cache."""
 
     key: Key
     before: Json | None
@@ -39,7 +40,7 @@ class CacheChange:
 
 
 class Cache:
-    """Bodies are shared: nobody may change one that was read here."""
+    """Bodies are shared: callers must not mutate them."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[tuple[str, str], tuple[int, bytes]]] = defaultdict(dict)
@@ -70,9 +71,9 @@ class Cache:
         return list(self._kept[resource])
 
     def owned(self, owner: Json, resource: str) -> list[Json]:
-        """Objects of a kind, in the namespace of `owner`, whose controller it is; by name.
+        """Objects of a kind in the namespace of `owner` that it controls, sorted by name.
 
-        What names it from another namespace is not its own: anyone may write an owner reference there.
+        Owner references from other namespaces do not count: anyone could write them.
         """
         meta = owner["metadata"]
         place = (resource, meta.get("namespace", ""))
@@ -88,11 +89,11 @@ class Cache:
         return frozenset(self._revisions_of_route.get((namespace, name), ()))
 
     def refused_routes(self, namespace: str) -> frozenset[str]:
-        """Names of Routes that say that one of their names or hosts belongs to another object."""
+        """Names of Routes one of whose names or hosts belongs to another object."""
         return frozenset(self._refused_routes.get(namespace, ()))
 
     def all_refused_routes(self) -> list[tuple[str, str]]:
-        """Namespace and name of those of all namespaces."""
+        """Namespace and name of such Routes in all namespaces."""
         return [(namespace, name) for namespace, names in self._refused_routes.items() for name in names]
 
     def mappings_of_host(self, host: str) -> frozenset[str]:
@@ -104,19 +105,19 @@ class Cache:
         return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
 
     def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> CacheChange | None:
-        """Take in an object; None when it is not newer than what is known.
+        """Store an object; returns None if it is not newer than the cached one.
 
         Args:
-            force: it was read just now, because what is known proved wrong: take it in even if older (a Redis that
-                came back from an older file).
-            packed: the body as events bring it, if that is at hand.
+            force: store it even if it is older. For an object that was just read after a conflict: Redis may have been
+                restored from an older file.
+            packed: the body as the event contained it, if available.
         """
         key = objects.key_of(resource, body)
         version = int(body["metadata"]["resourceVersion"])
         kept = self._kept[resource].get(key[1:])
         cached_version = kept[0] if kept is not None else self._removed.get(key, 0)
         if cached_version == version and kept is not None and packed is not None:
-            # Our own write comes by: from now on its bytes are the same as everybody's.
+            # The event of our own write: from now on its bytes are shared with other caches.
             self._kept[resource][key[1:]] = (version, packed)
         if (cached_version == version and (kept is not None or not force)) or (cached_version > version and not force):
             return None
@@ -130,7 +131,7 @@ class Cache:
         return CacheChange(key, before, body)
 
     def remove(self, resource: str, namespace: str, name: str, version: int) -> CacheChange | None:
-        """Take in a removal; None when a newer object of that name is known, or none at all."""
+        """Remove an object; returns None if the cache has none, or a newer one of that name."""
         key = (resource, namespace, name)
         kept = self._kept[resource].get(key[1:])
         if kept is not None and kept[0] > version:
@@ -148,9 +149,9 @@ class Cache:
         return CacheChange(key, before, None)
 
     def replace(self, resource: str, listing: PackedListing) -> Iterator[CacheChange]:
-        """Take in all objects of a kind as they were at one version; yields what differs from what was known.
+        """Replace all objects of a kind by a listing; yields the changes.
 
-        Nothing is taken in that was not asked for: the caller must go to the end.
+        Each change is made when it is requested: the caller must exhaust the iterator.
         """
         listed = {_name_of(item.key) for item in listing.items}
         for namespace, name in [place for place in self._kept[resource] if place not in listed]:
@@ -208,7 +209,7 @@ def _name_of(key: str) -> tuple[str, str]:
 
 
 def named_by(route: Json) -> set[Named]:
-    """What the traffic of a Route names, in its spec and its status."""
+    """The Configurations and Revisions that a Route names in the traffic of its spec and status."""
     namespace = route["metadata"]["namespace"]
     targets = [*(route["spec"].get("traffic") or ()), *(objects.status(route).get("traffic") or ())]
     named: set[Named] = set()

@@ -1,4 +1,4 @@
-"""From the cache and the tables to what each reconciler wants to know, and its decision. No I/O."""
+"""Collects the input of each reconciler from the cluster state, and calls the reconciler. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from knoll.values.json import Json
 
 @dataclass(slots=True)
 class ClusterState:
-    """All that decisions are made from. The loop keeps it up to date."""
+    """Everything that reconcilers decide from. The loop keeps it up to date."""
 
     cache: Cache = field(default_factory=Cache)
     resolutions: dict[str, Resolution] = field(default_factory=dict)
@@ -37,27 +37,27 @@ class ClusterState:
     scale: dict[str, ScaleStatus] = field(default_factory=dict)
     builds: dict[str, BuildProgress] = field(default_factory=dict)
     routing: RoutingMirror = field(default_factory=RoutingMirror)
-    """The routing table as this process wrote it: version and entry by `namespace/name` of the Route."""
+    """The routing table as this process wrote it."""
     acknowledged: dict[str, int] = field(default_factory=dict)
-    """Version of an entry that every living activator has acknowledged."""
+    """By path of a routing entry, the version that every live activator has acknowledged."""
     activators: int = 0
-    """Living followers of the routing table."""
+    """Live followers of the routing table."""
     build_order: Sequence[str] = ()
-    """Uids of the Builds in the builder's queue, the next one first."""
+    """Uids of the Builds in the builder's queue, next first."""
     asked: dict[str, float] = field(default_factory=dict)
-    """By uid, epoch seconds at which the builder was last given a job."""
+    """By uid, epoch seconds of the last request to the builder."""
     shown: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By uid of a Service, the last generation that was shown as not final, and the epoch seconds of that."""
+    """By uid of a Service, the last generation shown as Unknown, and epoch seconds of when."""
     config: PlatformConfig = field(default_factory=PlatformConfig)
     naming: hosts.Naming = field(default_factory=hosts.Naming)
-    """Of `config`, and where users reach the activator."""
+    """How hosts are named, by `config` and the ports of the activator."""
 
 
 def note_shown(body: Json, state: ClusterState, now: float) -> None:
-    """Remember when a generation of a Service was first shown as not final. Mutates `world.shown`.
+    """Remember when a generation of a Service was first shown as Unknown. Mutates `state.shown`.
 
     Args:
-        body: a Service as it was written just now.
+        body: a Service that was just written.
     """
     uid, generation = body["metadata"]["uid"], objects.generation(body)
     if objects.condition_status(body) != "Unknown":
@@ -67,7 +67,7 @@ def note_shown(body: Json, state: ClusterState, now: float) -> None:
 
 
 def decide(key: Key, state: ClusterState, now: float) -> ReconcileResult:
-    """What is to be done about one object.
+    """Reconcile one object.
 
     Args:
         now: epoch seconds.
@@ -137,7 +137,7 @@ def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.Obse
 
 
 def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
-    """Routes that name a Configuration, or a Revision of its own."""
+    """Routes that name a Configuration or one of its Revisions."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     route_names = set(cache.routes_naming(namespace, "configuration", name))
     for child in cache.owned(body, REVISION):
@@ -205,7 +205,7 @@ def _route(body: Json, state: ClusterState) -> route.Observed:
 
 
 def _scale(body: Json, state: ClusterState) -> ScaleStatus | None:
-    """What the autoscaler says of this very Revision."""
+    """The scale status of a Revision, unless it is about an earlier one of that name."""
     scale = state.scale.get(objects.path_of(body))
     return scale if scale is not None and scale.uid == body["metadata"]["uid"] else None
 
@@ -218,7 +218,7 @@ def _revision_loads(revisions: Mapping[str, Json], state: ClusterState) -> dict[
             try:
                 spec = scaling_spec(parse(Revision, body)[0], state.config)
             except InvalidResourceError:
-                continue  # nothing of ours wrote it; its traffic must move all the same
+                continue  # not written through the API; its traffic moves without waiting for instances
             loads[name] = RevisionLoad(scale.by_load, spec.target, spec.metric, scale.actual, spec.max_scale)
     return loads
 
@@ -239,7 +239,7 @@ def _build(body: Json, state: ClusterState) -> build.Observed:
 
 
 def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
-    """Place of a waiting Build: 1 for one that a builder is taking, last for one that is not queued yet."""
+    """Queue position of a Build: 1 if a builder is taking it, last if it is not queued yet."""
     if uid in queue:
         return queue.index(uid) + 1
     return 1 if asked else len(queue) + 1
@@ -274,7 +274,7 @@ def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
 
 
 def _claims_are_made(state: ClusterState) -> bool:
-    """Whether DomainMappings get claims by themselves: as config-network says, else while there are no tenants."""
+    """Whether claims are created for DomainMappings: as config-network says, else while there are no tenants."""
     configured = state.naming.network.autocreate_cluster_domain_claims
     if configured is not None:
         return configured
@@ -293,7 +293,7 @@ def _unclaimable(host: str, namespace: str, state: ClusterState) -> str:
 
 
 def routing_path(key: Key) -> str | None:
-    """The field of the routing table that belongs to an object; None for kinds that have none."""
+    """The field of an object's entry in the routing table; None for kinds without one."""
     match key:
         case (kinds.ROUTE.id, namespace, name):
             return f"{namespace}/{name}"
@@ -303,7 +303,7 @@ def routing_path(key: Key) -> str | None:
 
 
 def routing_key(path: str) -> Key:
-    """The object that a field of the routing table belongs to."""
+    """The object whose entry a field of the routing table holds."""
     namespace, _, name = path.partition("/")
     host = domain_mapping.host_in(name)
     return (ROUTE, namespace, name) if host is None else (kinds.DOMAIN_MAPPING.id, namespace, host)

@@ -1,4 +1,4 @@
-"""Carrying out what reconcilers want, and taking the answers into the world at once. Decides nothing."""
+"""Carries out the actions of reconcilers, and applies their results to the cluster state at once. Decides nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,11 +47,11 @@ class Executor:
         """Make an executor.
 
         Args:
-            answers: the builder's tables by name, from which answers about removed objects are taken.
-            unresolved: tells the builder whose digests are wanted.
-            emit: takes Events; must not block.
-            seen: told what each write changed in the world's cache.
-            clock: gives epoch seconds.
+            answers: the builder's tables by name; answers about deleted objects are removed from them.
+            unresolved: tells the builder which Revisions need digests.
+            emit: receives Events; must not block.
+            seen: called with each change that a write made to the cache.
+            clock: returns epoch seconds.
         """
         self._store = store
         self._routing = routing
@@ -96,7 +96,7 @@ class Executor:
     def _take(self, resource: str, body: Json) -> None:
         if resource == kinds.SERVICE.id:
             note_shown(body, self._state, self._clock())
-        # A body on its way out may be gone already: the watch says when.
+        # An object that is being deleted may be gone already: the watch reports when.
         if not objects.deleting(body):
             self._seen(self._state.cache.put(resource, body))
 

@@ -1,6 +1,6 @@
-"""The controllers' loop: changes fill a queue of keys, workers reconcile them. Everything is pushed, nothing polled.
+"""The controllers' loop: changes add keys to a queue, and workers reconcile them. Nothing is polled.
 
-Decisions are `dispatch.decide`'s, writes `execute`'s. This module only knows who must be told what.
+`dispatch` makes the decisions and `executor` the writes; this module decides which keys a change adds.
 """
 
 import asyncio
@@ -46,11 +46,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 WORKERS = 16
-"""Keys reconciled at once: enough that nobody waits for another's round trips to Redis."""
+"""Keys that are reconciled concurrently: enough not to wait for each other's round trips to Redis."""
 AT_ONCE = 200
-"""Objects of a listing that are taken in before others have their turn."""
+"""Objects of a listing that are processed before other tasks get a turn."""
 RETRY_SECONDS = 0.5
-"""Before the store is asked again after it was away."""
+"""Delay before another attempt while the store is unavailable."""
 
 WATCHED = (
     *watch_mappings.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id,
@@ -70,7 +70,7 @@ class Tables:
 
 
 class Controllers:
-    """Reconciles every object. One process may run it at a time; `run` ends only by being cancelled."""
+    """Reconciles every object. Only one process may run it at a time; `run` ends when it is cancelled."""
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class Controllers:
         """Make the controllers.
 
         Args:
-            port: on which users reach the activator.
-            https_port: the same for https.
-            clock: gives epoch seconds.
-            workers: keys that are reconciled at once.
-            reserved: hosts by which the platform itself is reached.
+            port: of the activator, as users reach it.
+            https_port: the same for HTTPS.
+            clock: returns epoch seconds.
+            workers: keys that are reconciled concurrently.
+            reserved: hosts that belong to the platform itself.
         """
         self._store = store
         self._tables = tables
@@ -110,7 +110,7 @@ class Controllers:
         )
 
     async def run(self) -> None:
-        """Work until cancelled; waits out a Redis that is away."""
+        """Run until cancelled; retries while Redis is unavailable."""
         await self._persist(self._load)
         try:
             async with asyncio.TaskGroup() as group:
@@ -131,19 +131,19 @@ class Controllers:
             self.queue.close()
 
     async def _persist(self, step: Callable[[], Any]) -> None:
-        """Do a step again until the store lets it succeed."""
+        """Repeat a step until it succeeds."""
         while True:
             try:
                 await step()
                 return
             except KnollError as error:
-                log.warning("the store does not answer", error=str(error))
+                log.warning("objects not listed", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    # What changes
+    # Changes
 
     async def _load(self) -> None:
-        """Take in every object and the routing table, as they are now."""
+        """Read every object and the routing table."""
         for resource in WATCHED:
             listing = await self._store.list_packed(resource)
             if resource == kinds.CONFIG_MAP.id:
@@ -153,14 +153,14 @@ class Controllers:
             for index, seen in enumerate(self.state.cache.replace(resource, listing)):
                 self._seen(seen)
                 if index % AT_ONCE == AT_ONCE - 1:
-                    # A long list must not keep everybody else in this process waiting.
+                    # A long list must not block the other tasks of this process.
                     await asyncio.sleep(0)
         _, entries = await self._tables.routing.snapshot()
         lost = [path for path, written in self.state.routing.items() if entries.get(path) != written]
         self.state.routing.clear()
         self.state.routing.update(entries)
         for path in lost:
-            # A Redis that lost the table is given it again.
+            # Redis lost these entries: reconciling their objects restores them.
             self.queue.add(dispatch.routing_key(path))
         await self._acknowledgements.look()
         self.state.activators = self._acknowledgements.living
@@ -176,7 +176,7 @@ class Controllers:
                 await self._persist(self._load)
                 version = min(self._floors.values())
             except KnollError as error:
-                log.warning("the store cannot be watched", error=str(error))
+                log.warning("objects not watched", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _take(self, event: WatchEvent) -> None:
@@ -184,7 +184,7 @@ class Controllers:
             return
         _, namespace, name = objects.key_of(event.resource, event.body)
         if event.resource == kinds.CONFIG_MAP.id and namespace != SYSTEM_NAMESPACE:
-            # Those of users may be many and large, and are nothing to the controllers.
+            # Those of users may be many and large, and the controllers do not need them.
             return
         if event.type == "DELETED":
             self._seen(self.state.cache.remove(event.resource, namespace, name, event.version))
@@ -210,7 +210,7 @@ class Controllers:
         before = self.state.config
         self.state.config, problems = PlatformConfig.from_config_maps(data, before)
         for problem in problems:
-            log.warning("configuration not taken over", error=str(problem))
+            log.warning("configuration not applied", error=str(problem))
         config = self.state.config
         if config.gc != before.gc:
             self._add_all_of(kinds.CONFIGURATION.id)
@@ -262,7 +262,7 @@ class Controllers:
         for path in self.state.routing:
             self.queue.add(dispatch.routing_key(path))
 
-    # Who acts on it
+    # Workers
 
     async def _work(self) -> None:
         while True:
@@ -275,7 +275,7 @@ class Controllers:
     async def _reconcile(self, key: Key) -> None:
         self.state.activators = self._acknowledgements.living
         if key[0] == kinds.BUILD_KIND.id:
-            with contextlib.suppress(StoreUnavailableError):  # the place that is shown may be late
+            with contextlib.suppress(StoreUnavailableError):  # the position in the status may be outdated
                 self.state.build_order = await self._jobs.order()
         outcome = dispatch.decide(key, self.state, self._clock())
         path = dispatch.routing_path(key)
@@ -311,8 +311,8 @@ class Controllers:
             self._acknowledgements.forget(path)
 
     async def _read_again(self, key: Key, action: Action, error: KnollError) -> None:
-        """Somebody else was quicker: look at what there is now, then decide anew; at once the first time."""
-        log.debug("object changed meanwhile", key=key, error=str(error))
+        """Read an object that another process changed; reconcile again, at once the first time, then with back-off."""
+        log.debug("object changed by another writer", key=key, error=str(error))
         try:
             await self._refresh(_object_of(action))
         except KnollError as failed:
@@ -327,7 +327,7 @@ class Controllers:
     async def _refresh(self, key: Key | None) -> None:
         if key is None:
             return
-        # What was known before the question: while it is answered, another object of that name may come.
+        # Read before the request: until the answer arrives, the cache may receive another object of that name.
         cached = self.state.cache.get(*key)
         try:
             self._seen(self.state.cache.put(key[0], await self._store.get(*key), force=True))
@@ -337,14 +337,14 @@ class Controllers:
 
     async def _failed(self, key: Key, error: KnollError) -> None:
         seconds = self.queue.retry(key)
-        log.warning("not reconciled", key="/".join(key), error=str(error), again_in=round(seconds, 3))
+        log.warning("object not reconciled", key="/".join(key), error=str(error), retry_in=round(seconds, 3))
         body = self.state.cache.get(*key)
         unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock()) if body else None
         if body and unobserved:
             try:
                 await self._executor.carry_out(UpdateStatus(key[0], body, unobserved))
             except KnollError:
-                # What went wrong was said above; that this cannot be said either is no news.
+                # The first error is logged above; that the status cannot be written follows from it.
                 return
 
 

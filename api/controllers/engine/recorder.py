@@ -1,4 +1,4 @@
-"""Events as core/v1 objects: repeated ones are counted, old ones go. Never in the way of a reconciliation."""
+"""Writes core/v1 Events: counts repeated ones and deletes old ones, without delaying reconciliations."""
 
 import asyncio
 import hashlib
@@ -19,24 +19,24 @@ log = structlog.get_logger()
 
 SOURCE = "knoll-controller"
 MOST_KEPT = 5_000
-"""Events kept in all; the oldest go first."""
+"""Limit of stored Events; the oldest are deleted first."""
 MOST_WAITING = 10_000
-"""Events that wait to be written; more than that are dropped, and that is logged."""
+"""Limit of Events waiting to be written; more are dropped, which is logged."""
 MESSAGE_LENGTH = 1024
-"""Characters of a message that are kept."""
+"""Longest message, in characters; the rest is cut off."""
 BEHIND_SECONDS = 0.1
-"""How long Events are held back."""
+"""Delay before Events are written, in seconds."""
 
 
 def name_of(emit: Emit) -> str:
-    """The name of an Event: the same for the same thing happening to the same object again."""
+    """The name of an Event: the same if the same thing happens to the same object again."""
     meta = emit.about["metadata"]
     same = "\n".join((emit.about["kind"], meta["uid"], emit.type, emit.reason, emit.message))
     return f"{meta['name']}.{hashlib.sha256(same.encode()).hexdigest()[:16]}"
 
 
 def event(emit: Emit, before: Json | None, now: float) -> Json:
-    """The Event to write: a new one, or the one before with a higher count."""
+    """The Event to write: a new one, or `before` with a higher count."""
     stamp = timestamp(now)
     if before is not None:
         return {**before, "count": int(before.get("count", 1)) + emit.count, "lastTimestamp": stamp}
@@ -68,7 +68,7 @@ def event(emit: Emit, before: Json | None, now: float) -> Json:
 
 
 class Recorder:
-    """Writes Events one after the other, behind everything else."""
+    """Writes Events one after the other in the background."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -78,25 +78,25 @@ class Recorder:
         self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def emit(self, emit: Emit) -> None:
-        """Take in an Event."""
+        """Queue an Event."""
         if len(self._waiting) >= MOST_WAITING:
-            log.warning("event dropped: too many wait", reason=emit.reason, name=emit.about["metadata"]["name"])
+            log.warning("event dropped: queue is full", reason=emit.reason, name=emit.about["metadata"]["name"])
             return
         self._waiting.append(emit)
         self._more.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         try:
             listing = await self._store.list(kinds.EVENT.id)
             for body in sorted(listing.items, key=lambda item: str(item.get("lastTimestamp") or "")):
                 self._written[objects.key_of(kinds.EVENT.id, body)[1:]] = None
         except KnollError as error:
-            log.warning("events cannot be listed", error=str(error))
+            log.warning("events not listed", error=str(error))
         while True:
             await self._more.wait()
             self._more.clear()
-            # What happens to a Service in its first moments is more urgent than to tell of it.
+            # The first reconciliations of a Service are more urgent than the Events about them.
             await asyncio.sleep(BEHIND_SECONDS)
             while self._waiting:
                 emit = self._waiting.popleft()
@@ -121,7 +121,7 @@ class Recorder:
             else:
                 await self._store.create(kinds.EVENT.id, objects.with_identity(body, self._clock()))
         except AlreadyExistsError:
-            # Another leader wrote it: the next time it is counted.
+            # Another leader wrote it: the next occurrence is counted.
             pass
         self._written[key] = None
         self._written.move_to_end(key)

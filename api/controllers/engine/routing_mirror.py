@@ -1,4 +1,4 @@
-"""The routing table as the controllers wrote it, with the hosts that its entries claim. No I/O."""
+"""A copy of the routing table as the controllers wrote it, indexed by the hosts that its entries claim. No I/O."""
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from knoll.messages.hosts import Claim, Owners
 from knoll.messages.routing import RouteEntry
 
 Versioned = tuple[int, RouteEntry]
-"""Version of the table at which an entry was put, and the entry."""
+"""An entry, preceded by the version of the table that added it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +16,14 @@ class _Claimed:
 
 
 class RoutingMirror(MutableMapping[str, Versioned]):
-    """By field of the table, `namespace/name`."""
+    """Entries by field of the table, `namespace/name`."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Versioned] = {}
         self._hosts: Owners[_Claimed] = Owners()
 
     def rival(self, path: str, host: str) -> Claim | None:
-        """The best claim of a host by another entry than that of `path`; None when there is none."""
+        """The strongest claim of another entry than `path` to a host; None if there is none."""
         others = [claimed.claim for claimed in self._hosts.claims(host) if claimed.claim.path != path]
         return min(others, default=None)
 
@@ -40,7 +40,7 @@ class RoutingMirror(MutableMapping[str, Versioned]):
         before = self._entries.get(path)
         self._entries[path] = value
         if before is not None and before[1].hosts.keys() == value[1].hosts.keys() and before[1].since == value[1].since:
-            return  # only shares changed, as in each step of a rollout
+            return  # only shares changed, as in the steps of a rollout
         self._drop(path, before)
         for host in value[1].hosts:
             self._hosts.put(host, _Claimed(value[1].claim(path, host)))

@@ -1,4 +1,4 @@
-"""Who must be looked at again when an object changed. Look-ups in the cache's indexes only. No I/O."""
+"""Which objects to reconcile when an object changed: look-ups in the cache's indexes. No I/O."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUI
 
 
 def keys(seen: CacheChange, cache: Cache) -> set[Key]:
-    """The keys that a difference concerns, its own among them if its kind has a reconciler."""
+    """The keys that a change affects; includes its own if its kind has a reconciler."""
     affected = {seen.key} if seen.key[0] in RECONCILED else set()
     for body in (seen.before, seen.after):
         if body is None:
@@ -39,7 +39,7 @@ def keys(seen: CacheChange, cache: Cache) -> set[Key]:
             case kinds.CORE_SERVICE.id if seen.after is None:
                 affected.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
     if seen.key[0] in _DECIDE_CLAIMS and (seen.before is None or seen.after is None):
-        # A namespace gives names to hosts, and the first binding ends claims that make themselves: rare, and of all.
+        # Host names contain namespaces, and the first binding ends automatic claims: rare, and affects all mappings.
         affected.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
     return affected
 
@@ -55,11 +55,11 @@ def _of_host(host: str, cache: Cache) -> Iterator[Key]:
 
 
 def contenders(path: str, before: frozenset[str], routing: RoutingMirror, cache: Cache) -> Iterator[Key]:
-    """The Routes that must be looked at again once the entry of a Route was put or removed.
+    """The Routes to reconcile after the routing entry of a Route was put or removed.
 
     Args:
         path: of the entry, `namespace/name` of the Route.
-        before: its hosts until now.
+        before: the hosts of the entry before.
     """
     entry = routing.get(path)
     now = frozenset(entry[1].hosts) if entry is not None else frozenset()
@@ -86,7 +86,7 @@ def _owner(key: Key, body: Json) -> Iterator[Key]:
     if owner and resource:
         yield (resource, key[1], owner["name"])
     elif key[0] in (CONFIGURATION, ROUTE):
-        # One that a Service finds in its place without owning it.
+        # It may have the name that a Service needs without belonging to that Service.
         yield (SERVICE, *key[1:])
 
 
@@ -101,7 +101,7 @@ def _of_configuration(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
 
 def _of_revision(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
     _, namespace, name = key
-    # A Route that waits for its instances does not name it yet.
+    # A Route that waits for the instances of a Revision is not in the annotation of the Revision yet.
     for route in cache.routes_naming(namespace, "revision", name) | objects.routes_named(body):
         yield (ROUTE, namespace, route)
 

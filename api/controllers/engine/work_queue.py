@@ -1,4 +1,4 @@
-"""The queue of keys to reconcile: each key once, one worker a key, retries that back off. No I/O, no decisions."""
+"""The queue of keys to reconcile: each key once, one worker per key, retries with back-off. No I/O, no decisions."""
 
 import asyncio
 import random
@@ -12,13 +12,13 @@ LONGEST_BACKOFF = 60.0
 
 
 class WorkQueue:
-    """A key that is added while a worker has it is given out again afterwards; one that waits already is not doubled.
+    """A key that is added while a worker holds it is queued again afterwards; a key that is queued is not added twice.
 
-    Belongs to one event loop.
+    Not safe for use from several event loops. Source: Kubernetes, `client-go/util/workqueue` (behaviour).
     """
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        """Args: jitter: gives 0 to 1; a wait is stretched by up to half of itself, so that retries spread."""
+        """Args: jitter: returns 0 to 1; a delay grows by up to half of itself, so that retries spread."""
         self._ready: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
@@ -29,16 +29,16 @@ class WorkQueue:
         self._jitter = jitter
 
     def __len__(self) -> int:
-        """Keys that wait for a worker now."""
+        """Keys that are waiting for a worker."""
         return len(self._ready)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nobody works; timers may run."""
+        """Whether no key is queued or held by a worker; timers may run."""
         return not self._ready and not self._working
 
     def add(self, key: Key) -> None:
-        """Have a key reconciled as soon as a worker is free."""
+        """Queue a key."""
         self._cancel_timer(key)
         if key in self._working:
             self._again.add(key)
@@ -48,7 +48,7 @@ class WorkQueue:
             self._wake_one()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Have a key reconciled later, unless it is sooner for another reason; an earlier wish stays."""
+        """Queue a key after a delay, unless it is queued already or due earlier."""
         if key in self._queued:
             return
         loop = asyncio.get_running_loop()
@@ -59,7 +59,7 @@ class WorkQueue:
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
     def retry(self, key: Key) -> float:
-        """Have a key reconciled again after a failure; returns the seconds it waits."""
+        """Queue a key again after a failure; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         seconds = min(FIRST_BACKOFF * 2.0 ** min(failures, 20), LONGEST_BACKOFF) * (1 + self._jitter() / 2)
@@ -67,7 +67,7 @@ class WorkQueue:
         return seconds
 
     def succeeded(self, key: Key) -> None:
-        """Forget a key's failures."""
+        """Reset the back-off of a key."""
         self._failures.pop(key, None)
 
     async def get(self) -> Key:
@@ -78,7 +78,7 @@ class WorkQueue:
             try:
                 await waiter
             except asyncio.CancelledError:
-                # Whoever was to be woken by this must not be lost with the worker that goes.
+                # The wake-up of a cancelled worker is passed on to the next one.
                 if waiter.done() and not waiter.cancelled():
                     self._wake_one()
                 raise
@@ -88,14 +88,14 @@ class WorkQueue:
         return key
 
     def done(self, key: Key) -> None:
-        """Say that a worker has finished with a key, whatever came of it."""
+        """Release a key after its reconciliation, successful or not."""
         self._working.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def close(self) -> None:
-        """Drop what waits, timers included."""
+        """Drop all queued keys and timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -1,8 +1,8 @@
-"""What stands behind a Revision, in the objects that Knative's tools look at: Deployment, EndpointSlices,
-ServerlessService, PodAutoscaler, and HorizontalPodAutoscaler for the class that is named after it. Pure.
+"""The objects of a Revision that Knative's tools read: Deployment, EndpointSlices, ServerlessService, PodAutoscaler
+and, for the autoscaler class hpa, HorizontalPodAutoscaler. Pure.
 
-They are kept in the store like all others, not made up when somebody reads: reads, lists, selectors and watches with
-their versions need nothing special then. Those of a Revision that nothing happens to cost no work at all, and 8 KB.
+They are stored like all other objects and not generated on reads, so that lists, selectors and watches with their
+versions need no special code. An idle Revision's objects cost no CPU and 8 KB.
 """
 
 import ipaddress
@@ -26,14 +26,14 @@ KINDS = (
     kinds.HORIZONTAL_POD_AUTOSCALER,
 )  # fmt: skip
 NO_LIMIT = 2**31 - 1
-"""What Knative writes as the most replicas where there is no max-scale."""
+"""Knative's maxReplicas of a Revision without max-scale."""
 _ADDRESS_TYPES = {4: "IPv4", 6: "IPv6"}
 _AUTOSCALING = "autoscaling.knative.dev/"
 
 
 @dataclass(frozen=True, slots=True)
 class ActivatorAddress:
-    """Where the activator is."""
+    """The address and port of the activator."""
 
     address: str
     port: int
@@ -41,7 +41,7 @@ class ActivatorAddress:
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """A Revision and how it stands."""
+    """A Revision, its instances and its scale."""
 
     revision: Json
     rows: Sequence[InstanceRow]
@@ -77,10 +77,10 @@ def names(revision: str) -> list[tuple[Kind, str]]:
 def desired_objects(
     view: RevisionView, gateway: ActivatorAddress, before: Mapping[tuple[str, str], Json], now: float
 ) -> list[tuple[Kind, Json]]:
-    """The objects as they should be.
+    """Return the objects of a Revision.
 
     Args:
-        before: by resource id and name, those that are there.
+        before: by resource id and name, the existing objects.
         now: epoch seconds, for conditions that change.
     """
     makers = (
@@ -166,7 +166,7 @@ def _ports(view: RevisionView) -> list[Json]:
 
 
 def activator_slice(gateway: ActivatorAddress) -> Json:
-    """Address and ports of an EndpointSlice that leads to the activator, which is before the instances always."""
+    """The content of an EndpointSlice with the activator, which is always in front of the instances."""
     try:
         type_ = _ADDRESS_TYPES[ipaddress.ip_address(gateway.address).version]
     except ValueError:

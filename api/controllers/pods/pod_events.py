@@ -1,27 +1,27 @@
-"""Which of the things that happened to instances are still to be written as Events of their Pods. Pure."""
+"""Finds the events of instances that have not been written as Events of their Pods yet. Pure."""
 
 from knoll.messages.instances import InstanceEvent, InstanceRow
 
 
 class PodEvents:
-    """What was written of each Pod."""
+    """The events of each Pod that were written."""
 
     def __init__(self) -> None:
         self._written: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
-        """Namespace and name of a Pod to how often something was written: by reason and message."""
+        """Namespace and name of a Pod to the count of each event, by reason and message."""
 
     def begin(self, namespace: str, name: str) -> None:
-        """A Pod was created just now: nothing of it is written yet."""
+        """Called when a Pod was created: none of its events is written yet."""
         self._written[namespace, name] = {}
 
     def forget(self, namespace: str, name: str) -> None:
-        """A Pod is gone."""
+        """Called when a Pod was deleted."""
         self._written.pop((namespace, name), None)
 
     def news(self, namespace: str, row: InstanceRow) -> list[InstanceEvent]:
-        """What is to be written now; its `count` is how often it happened since the last time.
+        """Return the events to write now; `count` is how often each happened since the last call.
 
-        Of a Pod that this process did not create, an earlier leader has written what is there at the first look.
+        For a Pod that this process did not create, the events of the first call were written by an earlier leader.
         """
         counts = {(event.reason, event.message): event.count for event in row.events}
         before = self._written.get((namespace, row.name), counts)

@@ -1,6 +1,6 @@
-"""Keeping Pods, and what else stands behind a Revision, like what the autoscaler says of it. Decides little itself.
+"""Keeps Pods and the other objects of a Revision up to date with what the autoscaler publishes about it.
 
-Only a change of a Revision, of its instances or of its scale is looked at; changes that come together are one look.
+A Revision is synchronized when it, its instances or its scale changed; simultaneous changes are handled together.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 GATHER_SECONDS = 0.1
-"""Changes are gathered for so long before they are looked at."""
+"""How long changes are collected before they are handled, in seconds."""
 AT_ONCE = 16
-"""Revisions looked at together."""
+"""Revisions that are synchronized concurrently."""
 
 
 class PodSync:
-    """Of all Revisions, while this process leads; `run` ends only by being cancelled."""
+    """Synchronizes all Revisions while this process leads; `run` ends when it is cancelled."""
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class PodSync:
     ) -> None:
         """
         Args:
-            informers: run by the caller; Revisions, Pods and the kinds of `backing` must be among them.
-            clock: gives epoch seconds.
+            informers: run by the caller; Revisions, Pods and `knative_objects.KINDS` must be among them.
+            clock: returns epoch seconds.
         """
         self._store, self._informers, self._gateway, self._clock = store, informers, gateway, clock
         self._tables = (instances, scale)
@@ -62,7 +62,7 @@ class PodSync:
         self._instances: dict[str, RevisionInstances] = {}
         self._scale: dict[str, ScaleStatus] = {}
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
-        """Revision to the names of its Pods that are in the store."""
+        """By Revision, the names of its Pods in the store."""
         self._pod_events = PodEvents()
         self._due: dict[str, None] = {}
         self._wake = asyncio.Event()
@@ -85,7 +85,7 @@ class PodSync:
             self._informers[kinds.REVISION.id].subscribe(lambda notice: self._mark(notice.key))
             await self._work()
 
-    # What changes
+    # Changes
 
     def _mark(self, key: str) -> None:
         self._due[key] = None
@@ -108,7 +108,7 @@ class PodSync:
             self._mark(key)
 
     def _backing_changed(self, notice: ObjectChange) -> None:
-        """What goes away while its Revision stays is made again."""
+        """An object that was deleted while its Revision exists is created again."""
         owner = objects.controller_of(notice.old) if notice.new is None and notice.old else None
         if notice.old and owner and owner["kind"] == kinds.REVISION.kind:
             self._mark(f"{notice.old['metadata']['namespace']}/{owner['name']}")
@@ -129,7 +129,7 @@ class PodSync:
                 self._mark(key)
             ready.set()
 
-    # What is done
+    # Synchronization
 
     async def _work(self) -> None:
         backoff = Backoff()
@@ -143,12 +143,12 @@ class PodSync:
                     await asyncio.gather(*(self._look(key) for key in due[start : start + AT_ONCE]))
                     backoff.reset()
                 except StoreUnavailableError as error:
-                    log.warning("instances not shown yet", error=str(error))
+                    log.warning("pods not updated", error=str(error))
                     for key in due[start:]:
                         self._mark(key)
                     await backoff.wait()
                     break
-                # A long list must not keep everybody else in this process waiting.
+                # A long list must not block the other tasks of this process.
                 await asyncio.sleep(0)
 
     async def _look(self, key: str) -> None:
@@ -166,10 +166,10 @@ class PodSync:
         except StoreUnavailableError:
             raise
         except (ConflictError, AlreadyExistsError, NotFoundError):
-            # What was read here is older than the store: the watch brings what is newer in a moment.
+            # The informers are behind the store, and will deliver the newer objects in a moment.
             self._mark(key)
         except KnollError as error:
-            log.error("a Revision's instances cannot be shown", revision=key, error=str(error))
+            log.error("revision not synchronized", revision=key, error=str(error))
 
     def _tell_scale(self, key: str, revision: Json) -> None:
         status = self._scale.get(key)
@@ -203,13 +203,13 @@ class PodSync:
                 self._tell_events(created, revision, row)
 
     def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
-        """An Event where a Pod begins to wait for room, as Kubernetes' scheduler writes it."""
+        """Emit an Event when a Pod becomes unschedulable, as Kubernetes' scheduler does."""
         if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
             message = next((container.message for container in row.containers if container.message), "")
             self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
 
     def _tell_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
-        """What happened to an instance, of its Pod; warnings also of its Revision, which users look at first."""
+        """Emit the events of an instance for its Pod; warnings also for its Revision, where users look first."""
         for event in self._pod_events.news(pod["metadata"]["namespace"], row):
             self._recorder.emit(Emit(pod, event.type, event.reason, event.message, event.count))
             if event.type == "Warning":
@@ -227,7 +227,7 @@ class PodSync:
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
 
     async def _end(self, pod: Json) -> None:
-        """Its instance is gone: so is the Pod."""
+        """Delete the Pod of a removed instance."""
         meta = pod["metadata"]
         if FINALIZER in (meta.get("finalizers") or ()):
             finalizers = [finalizer for finalizer in meta["finalizers"] if finalizer != FINALIZER]
@@ -252,5 +252,5 @@ class PodSync:
             if there is None:
                 await self._store.create(kind.id, objects.with_identity(desired, self._clock()))
             elif objects.is_controlled_by(there, revision) and there != desired:
-                # One of an earlier Revision of this name goes by itself; then it is made again.
+                # An object of an earlier Revision of this name is garbage-collected, and then created again.
                 await self._store.update(kind.id, desired, before=there)

@@ -1,4 +1,4 @@
-"""The Pod that stands for an instance. Pure.
+"""The Pod that represents an instance. Pure.
 
 Source: Knative's names and labels of a Revision's Pods (pkg/reconciler/revision/resources), Kubernetes' PodStatus.
 """
@@ -18,21 +18,21 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 UNSCHEDULABLE = "Unschedulable"
 QUEUE_PROXY_IMAGE = "knoll"
 RESTING = {"paused": "Paused", "stopped": "Stopped"}
-"""Why the Pod of an instance that rests is not ready."""
+"""Idle states of an instance, and the reasons why its Pod is not ready."""
 _NOT_INHERITED = (
     well_known.ROUTING_STATE, well_known.ROUTES, well_known.ROUTING_STATE_MODIFIED, well_known.LAST_APPLIED,
     well_known.REVISION_PRESERVED, well_known.CREATOR,
 )  # fmt: skip
 
 ConditionFact = tuple[str, bool | None, str]
-"""A condition: type, whether it holds (None: not known), and the reason."""
+"""A condition: type, whether it holds (None: unknown), and the reason."""
 
 
 def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Json:
-    """The Pod as it should be.
+    """Return the Pod of an instance.
 
     Args:
-        before: as it is; what others did to its metadata stays.
+        before: the current Pod; changes of others to its metadata are kept.
         now: epoch seconds, for conditions that change.
     """
     meta: Json = dict(before["metadata"]) if before else _metadata(revision, row)
@@ -49,7 +49,7 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
 
 
 def labels(revision: Json) -> dict[str, str]:
-    """Labels of everything that a Revision runs."""
+    """Labels of all objects of a Revision."""
     meta = revision["metadata"]
     inherited = {key: value for key, value in objects.labels(revision).items() if key not in _NOT_INHERITED}
     ours = {well_known.REVISION: meta["name"], well_known.REVISION_UID: meta["uid"]}
@@ -57,13 +57,13 @@ def labels(revision: Json) -> dict[str, str]:
 
 
 def serving_container(revision: Json) -> Json:
-    """The container that takes the requests: the only one, or the one with a port."""
+    """The container that receives the requests: the one with a port, else the first."""
     containers: list[Json] = revision["spec"]["containers"]
     return next((container for container in containers if container.get("ports")), containers[0])
 
 
 def pod_spec(revision: Json, row: InstanceRow | None = None) -> Json:
-    """What an instance consists of, in a Pod's words."""
+    """The PodSpec of an instance."""
     spec = revision["spec"]
     images = {container.name: container.image for container in row.containers} if row else {}
     shown: Json = {
@@ -95,7 +95,7 @@ def _metadata(revision: Json, row: InstanceRow) -> Json:
     return {
         "name": row.name,
         "namespace": revision["metadata"]["namespace"],
-        # A Revision may go before its last request has ended.
+        # A Revision may be deleted before its last request has ended.
         "ownerReferences": [{**owner, "blockOwnerDeletion": False}],
         "finalizers": [FINALIZER],
     }
@@ -175,7 +175,7 @@ def _queue_proxy(row: InstanceRow, *, started: bool, ready: bool) -> Json:
 
 
 def waits_for_room(pod: Json) -> bool:
-    """Whether the machine has not what a Pod requests."""
+    """Whether the node lacks the resources that a Pod requests."""
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(
         condition["type"] == "PodScheduled" and condition.get("reason") == UNSCHEDULABLE for condition in conditions
@@ -183,7 +183,7 @@ def waits_for_room(pod: Json) -> bool:
 
 
 def conditions(facts: Sequence[ConditionFact], before: Json, now: float) -> list[Json]:
-    """Conditions for a status; those that hold as before keep their time."""
+    """Return the conditions of a status; unchanged ones keep their time."""
     old = {condition["type"]: condition for condition in before.get("conditions") or ()}
     result = []
     for type_, holds, reason in facts:

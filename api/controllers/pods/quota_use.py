@@ -1,4 +1,4 @@
-"""Keeping `status.used` of ResourceQuotas like what is there."""
+"""Keeps `status.used` of ResourceQuotas up to date."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ from knoll.values.kinds import Kind
 log = structlog.get_logger()
 
 GATHER_SECONDS = 0.2
-"""Changes are gathered for so long before they are counted."""
+"""How long changes are collected before they are counted, in seconds."""
 WAITS = "FailedCreate"
-"""Why an instance waits that a quota does not allow yet: on a cluster, it would have no Pod."""
+"""Reason of an instance that a quota does not allow yet; on a cluster, it would have no Pod."""
 
 
 def of_pod(pod: Json) -> quota.Amounts:
-    """What a Pod counts for: nothing while it rests, or waits for a quota."""
+    """What a Pod uses: nothing while it is idle or waits for a quota."""
     status = pod.get("status", {})
     reasons = {condition.get("reason") for condition in status.get("conditions") or ()}
     states = [container.get("state", {}) for container in status.get("containerStatuses") or ()]
@@ -35,7 +35,7 @@ def of_pod(pod: Json) -> quota.Amounts:
 
 
 class QuotaUse:
-    """Of all namespaces, while this process leads; `run` ends only by being cancelled."""
+    """Counts in all namespaces while this process leads; `run` ends when it is cancelled."""
 
     def __init__(self, store: Store, informers: Informers, counted: Iterable[Kind]) -> None:
         """
@@ -75,7 +75,7 @@ class QuotaUse:
                 await self._write({**body, "status": status})
 
     def _used(self, namespace: str, bounded: set[str]) -> dict[str, Fraction]:
-        """What is used of what anybody bounds."""
+        """What a namespace uses of the resources that its quotas limit."""
         amounts: list[quota.Amounts] = []
         if bounded.intersection(("pods", *quota.COMPUTE)):
             amounts += [of_pod(pod) for pod in self._informers[kinds.POD.id].list(namespace)]
@@ -92,5 +92,5 @@ class QuotaUse:
         try:
             await self._store.update(kinds.RESOURCE_QUOTA.id, body)
         except (ConflictError, NotFoundError):
-            # Somebody changed it: that change is counted next.
-            log.debug("quota changed meanwhile", quota=body["metadata"]["name"])
+            # The change by another writer causes the next count.
+            log.debug("quota changed by another writer", quota=body["metadata"]["name"])

@@ -1,13 +1,13 @@
-"""An Event for each change of a Revision's scale, but never many: what flaps is told now and then. Pure."""
+"""Limits the Events about changes of a Revision's scale, so that a flapping Revision does not flood them. Pure."""
 
 from dataclasses import dataclass
 
 from knoll.messages.scale import ScaleChange, ScaleStatus
 
 BURST = 5
-"""Events of one Revision that may follow each other at once."""
+"""Events of one Revision that may follow each other without a pause."""
 REFILL_SECONDS = 60.0
-"""Time after which there may be one more."""
+"""Time after which one more Event is allowed, in seconds."""
 
 
 @dataclass(slots=True)
@@ -17,32 +17,32 @@ class _Reported:
     tokens: float
     at: float
     silent: int = 0
-    """Changes that were not told since the last Event."""
+    """Changes without an Event since the last Event."""
 
 
 class ScaleEvents:
-    """What was told of each Revision's scale."""
+    """A token bucket for each Revision."""
 
     def __init__(self) -> None:
         self._reported: dict[str, _Reported] = {}
 
     def mark_reported(self, key: str, status: ScaleStatus, now: float) -> None:
-        """Take what a Revision's scale is as told already."""
+        """Treat the current scale of a Revision as reported."""
         self._reported[key] = _Reported(status.uid, _last(status), BURST, now)
 
     def forget(self, key: str) -> None:
         self._reported.pop(key, None)
 
     def news(self, key: str, status: ScaleStatus, now: float) -> str | None:
-        """What to tell of a Revision's newest change; None when there is none, or too many were told lately.
+        """Return the message about a Revision's newest change; None if there is none, or the limit is reached.
 
         Args:
             key: `namespace/name` of the Revision.
-            now: seconds, on a clock that never goes back.
+            now: seconds, on a monotonic clock.
         """
         reported = self._reported.get(key)
         if reported is None or reported.uid != status.uid:
-            # The first change of a new Revision is its initial scale, which its conditions tell.
+            # The first change of a new Revision is its initial scale, which its conditions report.
             reported = self._reported[key] = _Reported(
                 status.uid, status.changes[0] if status.changes else None, BURST, now
             )
@@ -61,7 +61,7 @@ class ScaleEvents:
             reported.silent += 1
             return None
         reported.tokens -= 1
-        more = f" ({reported.silent} changes before it are not told)" if reported.silent else ""
+        more = f" ({reported.silent} changes before it not reported)" if reported.silent else ""
         reported.silent = 0
         return f"From {before.want} to {newest.want} instances: {newest.why}{more}"
 

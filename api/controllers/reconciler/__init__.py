@@ -1,1 +1,1 @@
-"""What all reconcilers use: actions, conditions, JSON objects. Pure."""
+"""What all reconcilers share: actions and results, conditions, functions on JSON objects. Pure."""

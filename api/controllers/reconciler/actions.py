@@ -1,4 +1,4 @@
-"""What a reconciler wants done. Pure values: reconcilers return them, `execute` carries them out, in order."""
+"""The actions that a reconciler returns and `engine.executor` carries out, in order. Pure values."""
 
 from dataclasses import dataclass, field
 
@@ -6,12 +6,12 @@ from knoll.messages.routing import RouteEntry
 from knoll.values.json import Json
 
 Key = tuple[str, str, str]
-"""(resource id, namespace, name) of one object: what the queue holds and what is reconciled at a time."""
+"""(resource id, namespace, name) of one object: the unit of the work queue and of a reconciliation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Add an object. Its uid, creationTimestamp and generation are given when it is carried out."""
+    """Create an object. The executor sets its uid, creationTimestamp and generation."""
 
     resource: str
     body: Json
@@ -19,7 +19,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replace an object whose metadata or spec differs (its status may as well); the generation follows the spec."""
+    """Replace an object whose metadata or spec, and possibly status, changed. A new spec increments the generation."""
 
     resource: str
     before: Json
@@ -28,7 +28,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStatus:
-    """Replace an object of which only the status differs."""
+    """Replace an object whose status alone changed."""
 
     resource: str
     before: Json
@@ -37,7 +37,7 @@ class UpdateStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove an object, if it is still the one that was seen."""
+    """Delete an object unless its uid has changed."""
 
     resource: str
     namespace: str
@@ -62,7 +62,7 @@ class RemoveRoute:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove what a builder answered about an object that is gone. `table` is `resolutions` or `builds`."""
+    """Remove the builder's answer about a deleted object. `table` is `resolutions` or `builds`."""
 
     table: str
     field: str
@@ -79,7 +79,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Enqueue:
-    """Hand a Build to the builder."""
+    """Enqueue a Build for the builder."""
 
     namespace: str
     name: str
@@ -88,7 +88,7 @@ class Enqueue:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Tell the user what happened to an object, as a core/v1 Event."""
+    """Emit a core/v1 Event about an object."""
 
     about: Json
     """The object."""
@@ -97,7 +97,7 @@ class Emit:
     reason: str
     message: str
     count: int = 1
-    """How many times it happened since it was emitted last."""
+    """How often it happened since the last Event."""
 
 
 Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | Resolve | Enqueue | Emit
@@ -105,11 +105,11 @@ Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forg
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """What one reconciliation decided."""
+    """The result of one reconciliation, as controller-runtime's `reconcile.Result`."""
 
     actions: list[Action] = field(default_factory=list)
-    """To be carried out in this order."""
+    """In the order in which they are carried out."""
     requeue_after: float | None = None
-    """Seconds after which to look again without being told that something changed."""
+    """Seconds after which the object is reconciled again even if nothing changed."""
     waits: bool = False
-    """The routing entry is to be acknowledged by the activators; look again when it is."""
+    """Reconcile again when every activator has acknowledged the routing entry."""

@@ -1,4 +1,4 @@
-"""From what reconcilers conclude to the conditions of a status, by `knoll.resources.conditions`. Pure."""
+"""Turns the verdicts of reconcilers into the conditions of a status, with `knoll.resources.conditions`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from knoll.values.kinds import Kind
 INGRESS_READY = "IngressReady"
 NOT_OWNED, DOMAIN_CONFLICT = "NotOwned", "DomainConflict"
 REFUSED = frozenset({NOT_OWNED, DOMAIN_CONFLICT})
-"""Reasons of a Route's IngressReady: another object has one of its names, or one of its hosts."""
+"""Reasons of a Route's IngressReady: another object owns one of its names or hosts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is concluded about one condition."""
+    """The status, reason and message of one condition."""
 
     status: Literal["True", "False", "Unknown"] = UNKNOWN
     reason: str = ""
@@ -30,15 +30,15 @@ WAIT = Verdict(UNKNOWN)
 
 
 def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) -> list[Json]:
-    """The conditions of the new status, as in JSON.
+    """Return the conditions of the new status as JSON.
 
     Args:
-        body: the object; conditions that it has already and that did not change keep their times.
+        body: the object; its conditions keep their times unless they change.
         verdicts: by type.
     """
     old: list[Json] = objects.status(body).get("conditions") or []
     if _says(old, verdicts):
-        # Most looks change nothing; this is a tenth of what the rest costs.
+        # Most reconciliations change nothing, and this check costs a tenth of what follows.
         return old
     updated = Conditions(SETS[kind.id], _read(body), now).initialized()
     for type_, verdict in verdicts.items():
@@ -53,7 +53,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
 
 
 def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
-    """Whether the conditions are those of the verdicts already, their sum included."""
+    """Whether the conditions, Ready included, already say what the verdicts say."""
     by_type = {item["type"]: item for item in old}
     ready = by_type.get("Ready")
     return (
@@ -70,7 +70,7 @@ def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
 
 
 def unobserved(kind: Kind, body: Json, now: float) -> list[Json]:
-    """The conditions of an object whose newest generation nothing came of yet."""
+    """The conditions of an object whose newest generation could not be reconciled yet."""
     return as_json(Conditions(SETS[kind.id], _read(body), now).new_generation())
 
 
@@ -81,7 +81,7 @@ def as_json(conditions: Conditions) -> list[Json]:
 
 
 def verdict_of(body: Json, type_: str = "Ready") -> Verdict:
-    """A condition that an object has; Unknown when it has none."""
+    """A condition of an object; Unknown if the object does not have it."""
     condition = objects.condition(body, type_)
     return (
         Verdict(condition["status"], condition.get("reason", ""), condition.get("message", "")) if condition else WAIT

@@ -1,4 +1,4 @@
-"""What an object's status says when its reconciler could not do its work. Pure."""
+"""The status of an object whose reconciliation failed. Pure."""
 
 from api.controllers.reconciler import conditions, objects
 from knoll.values.json import Json
@@ -6,9 +6,9 @@ from knoll.values.kinds import Kind
 
 
 def unobserved(kind: Kind, body: Json, now: float) -> Json | None:
-    """The object saying that its newest generation was seen and nothing came of it; None when that need not be said.
+    """Return the object with a status that shows its newest generation as failed; None if the status is up to date.
 
-    Source: Knative's reconcilers set `NewObservedGenFailure` before they try, and it stays when they fail.
+    Source: Knative's reconcilers set `NewObservedGenFailure` before they start; it remains if they fail.
     """
     if objects.observed(body) or objects.deleting(body):
         return None

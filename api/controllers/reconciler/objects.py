@@ -1,4 +1,4 @@
-"""Reading and making JSON objects as the reconcilers need them. Pure; nothing given is ever changed."""
+"""Functions that read and make JSON objects for the reconcilers. Pure; arguments are never mutated."""
 
 import copy
 import uuid
@@ -19,7 +19,7 @@ def epoch(stamp: str) -> float:
 
 
 def created(body: Json) -> float:
-    """Epoch seconds at which an object was created; 0 when it does not say."""
+    """Epoch seconds at which an object was created; 0 if it has no creationTimestamp."""
     stamp = body["metadata"].get("creationTimestamp")
     return epoch(stamp) if stamp else 0.0
 
@@ -67,7 +67,7 @@ def condition(body: Json, type_: str = "Ready") -> Json | None:
 
 
 def condition_status(body: Json, type_: str = "Ready") -> str:
-    """`True`, `False`, or `Unknown` also when there is no such condition."""
+    """`True`, `False` or `Unknown`; `Unknown` if the condition is missing."""
     current = condition(body, type_)
     return str(current["status"]) if current else "Unknown"
 
@@ -88,7 +88,7 @@ def is_controlled_by(body: Json, owner: Json) -> bool:
 
 
 def is_leftover(body: Json, owner: Json) -> bool:
-    """Whether it belongs to an earlier owner of the same kind and name, and will be gone in a moment."""
+    """Whether an object belongs to a deleted owner of the same kind and name, and is about to be collected."""
     reference = controller_of(body)
     meta = owner["metadata"]
     return (
@@ -123,7 +123,7 @@ def make(kind: kinds.Kind, owner_kind: kinds.Kind, owner: Json, name: str, **par
     """A new child of `owner`, in its namespace.
 
     Args:
-        parts: `labels`, `annotations`, `finalizers` (each left out when empty) and `spec`.
+        parts: `labels`, `annotations`, `finalizers` (each omitted if empty) and `spec`.
     """
     meta: Json = {
         "name": name,
@@ -145,7 +145,7 @@ def changed(
     spec: Json | None = None,
     new_status: Json | None = None,
 ) -> Json:
-    """The object with those parts replaced; None leaves a part as it is, an empty one removes it."""
+    """The object with some parts replaced; None keeps a part, an empty value removes it."""
     result = {**body, "metadata": dict(body["metadata"])}
     for name, value in (("labels", new_labels), ("annotations", new_annotations), ("finalizers", finalizers)):
         if value:
@@ -160,7 +160,7 @@ def changed(
 
 
 def write(resource: str, before: Json, after: Json) -> list[Action]:
-    """The one write that makes `before` into `after`; none when they are equal."""
+    """The action that turns `before` into `after`; none if they are equal."""
     if before == after:
         return []
     if {**before, "status": None} == {**after, "status": None}:

@@ -1,1 +1,1 @@
-"""The reconciler of Revisions, and which of them may be deleted. Pure."""
+"""The reconciler of Revisions, and their garbage collection. Pure."""

@@ -1,4 +1,7 @@
-"""Revision: has its images resolved, and says how its instances fare. Starting them is the autoscaler's. Pure."""
+"""The reconciler of a Revision: requests image digests and reports the state of its instances. Pure.
+
+The autoscaler starts the instances.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,29 +22,29 @@ CONTAINER_HEALTHY = "ContainerHealthy"
 RESOURCES_AVAILABLE = "ResourcesAvailable"
 
 LOST_SECONDS = 120.0
-"""After which a look-up that nobody answered is asked for again, should the table of them have been lost."""
+"""Interval at which an unanswered look-up is requested again, in seconds: Redis may have lost the request."""
 RETRY_SECONDS = (10.0, 600.0)
-"""Shortest and longest wait before a failed look-up is tried again; it doubles, as the Revision gets older."""
+"""Shortest and longest delay before a failed look-up is repeated. The delay doubles as the Revision gets older."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A Revision and what the other processes say of it."""
+    """A Revision and its state as other processes report it."""
 
     revision: Json
     configuration: Json | None = None
     routes: Mapping[str, Json] = field(default_factory=dict)
-    """By name, those that concern it (see `labeler.labelled`)."""
+    """By name, those that concern it (see `route_labeler.labelled`)."""
     resolution: Resolution | None = None
     scale: ScaleStatus | None = None
     log_url: str = ""
-    """Where its log is shown; `${REVISION_UID}` stands for its uid."""
+    """URL of its log; `${REVISION_UID}` is replaced by its uid."""
     asked: float = 0.0
-    """Epoch seconds at which its digests were last asked for; 0 if not since this process leads."""
+    """Epoch seconds at which this process last requested its digests; 0 if it has not."""
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the labels and the status of a Revision right.
+    """Return the labels and the status of a Revision, and request its digests if they are missing.
 
     Source: Knative Serving, pkg/reconciler/revision and pkg/reconciler/labeler (behaviour).
     """
@@ -59,7 +62,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     if observed.log_url:
         status["logUrl"] = observed.log_url.replace("${REVISION_UID}", uid)
     if scale and scale.rollback:
-        # Here its Route, which goes back by it, gets to know of it.
+        # The Route reads it here and rolls back.
         status["annotations"] = {well_known.ROLLBACK: scale.rollback}
     resolved = _container_statuses(before, resolution)
     status.update(resolved)
@@ -74,12 +77,12 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def removed(namespace: str, name: str, resolution: Resolution | None) -> ReconcileResult:
-    """What is left to do once a Revision is gone."""
+    """Clean up after a deleted Revision."""
     return ReconcileResult([Forget(builds.RESOLUTIONS, f"{namespace}/{name}")] if resolution else [])
 
 
 def _container_statuses(revision: Json, resolution: Resolution | None) -> Json:
-    """`containerStatuses` and `initContainerStatuses`: as they are once they are there, else from the answer."""
+    """`containerStatuses` and `initContainerStatuses`: kept once they are set, else made from the resolution."""
     old = objects.status(revision)
     if old.get("containerStatuses"):
         return {name: old[name] for name in ("containerStatuses", "initContainerStatuses") if name in old}
@@ -104,7 +107,7 @@ def _digests(containers: Sequence[Json], digests: Mapping[str, str]) -> list[Jso
 def _ask(
     observed: Observed, resolution: Resolution | None, resolved: bool, now: float
 ) -> tuple[list[Action], float | None]:
-    """Ask for the digests when nobody was asked, when no answer came, or when a failed look-up is due again."""
+    """Request the digests if this was not done, was not answered in time, or failed and is due again."""
     if resolved:
         return [], None
     meta = observed.revision["metadata"]
@@ -126,10 +129,10 @@ def _verdicts(
 ) -> dict[str, Verdict]:
     active = _active(scale, resolved)
     if (scale and scale.initial_reached) or _was_ready(revision):
-        # Once ready it stays so: what is started later on request is told by Active.
+        # A Revision that was ready stays ready; Active reports later starts of instances.
         return {ACTIVE: active, CONTAINER_HEALTHY: YES, RESOURCES_AVAILABLE: YES}
     if not resolved:
-        looking = Verdict(UNKNOWN, "ResolvingDigests", "The digests of the images are being looked up.")
+        looking = Verdict(UNKNOWN, "ResolvingDigests", "The digests of the images are being resolved.")
         healthy = looking
         if resolution is not None and resolution.error:
             healthy = Verdict(FALSE, "ContainerMissing", resolution.error)
@@ -146,7 +149,7 @@ def _active(scale: ScaleStatus | None, resolved: bool) -> Verdict:
     if scale is None:
         return Verdict(UNKNOWN, "Deploying" if resolved else "ResolvingDigests")
     if scale.active == TRUE and scale.initial_reached and scale.failure:
-        # It serves, and its containers end again and again.
+        # It serves requests, but its containers crash repeatedly.
         return Verdict(UNKNOWN, scale.failure.reason, scale.failure.message)
     if scale.active == TRUE:
         return Verdict(TRUE)
@@ -163,7 +166,7 @@ def _was_ready(revision: Json) -> bool:
 def _events(before: Json, after: Json) -> list[Action]:
     was, now_is = objects.condition_status(before), objects.condition_status(after)
     if now_is == TRUE and was != TRUE:
-        return [Emit(before, "Normal", "RevisionReady", "The initial scale was reached: the Revision is ready")]
+        return [Emit(before, "Normal", "RevisionReady", "Revision becomes ready upon all resources being ready")]
     if now_is == FALSE and was != FALSE:
         condition = objects.condition(after) or {}
         return [Emit(before, "Warning", condition.get("reason", "Failed"), condition.get("message", ""))]

@@ -1,4 +1,4 @@
-"""Which Revisions of a Configuration may go: old ones that nothing is routed to. Pure."""
+"""Garbage collection of Revisions: which old ones of a Configuration without traffic are deleted. Pure."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from knoll.values.json import Json
 def superfluous(
     configuration: Json, revisions: Sequence[Json], config: GCConfig, now: float
 ) -> tuple[list[Json], float | None]:
-    """Say which Revisions to delete.
+    """Return which Revisions to delete.
 
     Args:
         configuration: with its newest status.
@@ -19,7 +19,7 @@ def superfluous(
         now: epoch seconds.
 
     Returns:
-        The Revisions, and the seconds after which another may be due (None: not before something changes).
+        The Revisions, and the seconds until another one may be due; None if that needs a change.
 
     Source: Knative Serving, pkg/reconciler/gc, `collect`.
     """
@@ -59,7 +59,7 @@ def _last_active(revision: Json) -> tuple[float, str]:
 
 
 def _stale_at(revision: Json, config: GCConfig) -> float | None:
-    """When both ages are reached, epoch seconds; None when age deletes nothing."""
+    """Epoch seconds at which both ages are reached; None if age-based retention is off."""
     since_create, since_active = config.retain_since_create_seconds, config.retain_since_last_active_seconds
     ends = []
     if since_create is not None:

@@ -1,4 +1,7 @@
-"""ClusterDomainClaim: one that a DomainMapping made for itself goes with it; others are their administrator's. Pure."""
+"""The reconciler of a ClusterDomainClaim: deletes one that was created for a deleted DomainMapping. Pure.
+
+Claims that an administrator created are left alone.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from knoll.values.json import Json
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A claim and whether it is in use."""
+    """A claim and its DomainMapping."""
 
     claim: Json
     mapping: Json | None = None
@@ -24,7 +27,7 @@ def owner(claim: Json) -> str:
 
 
 def created(host: str, namespace: str) -> Create:
-    """The claim that a DomainMapping makes for itself."""
+    """Create the claim for a DomainMapping."""
     body: Json = {
         "apiVersion": kinds.CLUSTER_DOMAIN_CLAIM.api_version,
         "kind": kinds.CLUSTER_DOMAIN_CLAIM.kind,
@@ -35,10 +38,10 @@ def created(host: str, namespace: str) -> Create:
 
 
 def reconcile(observed: Observed) -> ReconcileResult:
-    """Delete a claim that was made for a DomainMapping which is gone.
+    """Delete a claim that was created for a deleted DomainMapping.
 
-    Source: Knative Serving, pkg/reconciler/domainmapping, `FinalizeKind`, which does so while claims are made by
-    themselves; here the annotation says which were.
+    Source: Knative Serving, pkg/reconciler/domainmapping, `FinalizeKind`, which deletes claims while they are created
+    automatically; here an annotation marks the automatic ones.
     """
     claim = observed.claim
     made = objects.annotations(claim).get(well_known.AUTOCREATED) == owner(claim)

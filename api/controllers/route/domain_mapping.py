@@ -1,4 +1,4 @@
-"""DomainMapping: one more host for a Service, which gets what the Service's Route gives its own host. Pure."""
+"""The reconciler of a DomainMapping: routes another host to a Service, with the traffic of its Route. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ DOMAIN_CLAIMED = "DomainClaimed"
 REFERENCE_RESOLVED = "ReferenceResolved"
 
 _PREFIX = "domainmapping:"
-"""Keeps the entries of hosts apart from those of Routes in the routing table: no Route has a colon in its name."""
+"""Prefix of a DomainMapping's field in the routing table. Names of Routes cannot contain a colon."""
 
 _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
 _OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certificate is the one in spec.tls.secretName.")
@@ -26,17 +26,17 @@ _OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certifica
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A DomainMapping and where it leads."""
+    """A DomainMapping and its target."""
 
     mapping: Json
     rivals: Sequence[Json] = ()
-    """Other DomainMappings of the same host, in other namespaces."""
+    """DomainMappings of the same host in other namespaces."""
     claim: Json | None = None
     """The ClusterDomainClaim of the host."""
     claims_itself: bool = True
-    """Whether a claim is made for it when there is none."""
+    """Whether a missing claim is created."""
     unclaimable: str = ""
-    """Why no DomainMapping of this namespace can have the host; empty when one can."""
+    """Why no DomainMapping of this namespace can have the host; empty if one can."""
     target: Json | None = None
     """The Service or Route that it names."""
     target_entry: RouteEntry | None = None
@@ -46,7 +46,7 @@ class Observed:
     """Its own entry in the routing table."""
     followers: int = 0
     acknowledged: bool = False
-    """Whether all living activators act on `programmed`."""
+    """Whether every live activator has acknowledged `programmed`."""
 
 
 def path_of(namespace: str, host: str) -> str:
@@ -55,12 +55,12 @@ def path_of(namespace: str, host: str) -> str:
 
 
 def host_in(name: str) -> str | None:
-    """The host, if the last part of a field of the routing table is a DomainMapping's."""
+    """The host of a DomainMapping's field in the routing table, given its part after the slash; None for a Route's."""
     return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the routing entry and the status of a DomainMapping right.
+    """Return the routing entry, the claim and the status of a DomainMapping.
 
     Source: Knative Serving, pkg/reconciler/domainmapping (behaviour).
     """
@@ -113,12 +113,12 @@ def _redirected(mapping: Json, naming: Naming) -> bool:
 
 
 def removed(namespace: str, host: str, programmed: RouteEntry | None) -> ReconcileResult:
-    """What is left to do once a DomainMapping is gone."""
+    """Clean up after a deleted DomainMapping."""
     return ReconcileResult([RemoveRoute(path_of(namespace, host))] if programmed else [])
 
 
 def _claimed(observed: Observed) -> tuple[Verdict, list[Action]]:
-    """Whether the namespace owns the host, and the claim to create for that.
+    """Whether the namespace owns the host, and the claim to create for it.
 
     Source: Knative Serving, pkg/reconciler/domainmapping, `reconcileDomainClaim`; reasons are Knative's.
     """
@@ -143,7 +143,7 @@ _NOT_OWNED = Verdict(FALSE, "DomainAlreadyClaimed", "The domain name is already 
 
 
 def _precedence(mapping: Json) -> tuple[bool, str, str]:
-    """Who has it keeps it; else the first to ask."""
+    """The present owner of the host comes first, else the oldest mapping."""
     meta = mapping["metadata"]
     has_it = objects.condition_status(mapping, DOMAIN_CLAIMED) == TRUE and not objects.deleting(mapping)
     return (not has_it, meta["creationTimestamp"], meta["namespace"])
@@ -154,7 +154,7 @@ def _resolved(observed: Observed) -> Verdict:
         return YES
     ref = observed.mapping["spec"]["ref"]
     return Verdict(
-        FALSE, "ResolveFailed", f'There is no {ref.get("kind", "")} "{ref.get("name", "")}", which the host leads to.'
+        FALSE, "ResolveFailed", f'{ref.get("kind", "")} "{ref.get("name", "")}" referenced in spec.ref not found.'
     )
 
 
@@ -178,5 +178,5 @@ def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
     if entry == observed.programmed and (before.status == TRUE or (observed.acknowledged and observed.followers)):
         return YES
     if not observed.followers:
-        return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed.")
-    return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator knows the host yet.")
+        return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so nothing can be routed; start one.")
+    return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator has applied the latest routing yet.")

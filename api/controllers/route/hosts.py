@@ -1,4 +1,4 @@
-"""Which hosts a Route answers to, as the platform's domain and templates say. Pure."""
+"""The hosts and URLs of a Route, made from the platform's domain and templates. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -12,25 +12,25 @@ from knoll.values.names import Named
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What config-domain and config-network say about names, and where users reach the activator."""
+    """The settings that host names depend on: config-domain, config-network and the activator's ports."""
 
     domain: DomainConfig = field(default_factory=DomainConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     port: int = 80
-    """Port that users reach the activator on; shown in URLs unless it is 80."""
+    """The activator's port as users reach it; part of URLs unless it is 80."""
     https_port: int = 443
-    """The same for https; shown unless it is 443."""
+    """The same for HTTPS; part of URLs unless it is 443."""
     reserved: frozenset[str] = frozenset()
-    """Hosts by which the platform itself is reached, lower case: no DomainMapping gets them."""
+    """Hosts of the platform itself, lower case; no DomainMapping can have them."""
 
 
 def domain_of(route: Json, naming: Naming) -> str:
-    """The domain of a Route: `svc.cluster.local` when it is cluster-local."""
+    """The domain of a Route; `svc.cluster.local` if it is cluster-local."""
     return naming.domain.lookup(objects.labels(route))
 
 
 def is_local(route: Json, naming: Naming) -> bool:
-    """Whether only instances may reach it."""
+    """Whether a Route is cluster-local: only instances can reach it."""
     return names.is_local_domain(domain_of(route, naming))
 
 
@@ -41,7 +41,7 @@ def public_host(route: Json, naming: Naming, tag: str = "") -> str:
 
 
 def local_hosts(route: Json, naming: Naming, tag: str = "") -> tuple[str, str, str]:
-    """The names a Route or one of its tags has inside, longest first."""
+    """The cluster-local hosts of a Route or one of its tags, longest first."""
     return names.local_hosts(tag_name(route, tag, naming), route["metadata"]["namespace"])
 
 
@@ -50,10 +50,10 @@ def local_url(route: Json, naming: Naming, tag: str = "") -> str:
 
 
 def url(route: Json, naming: Naming, tag: str = "", *, local: bool = False) -> str:
-    """The URL that users see.
+    """The URL of a Route or one of its tags.
 
     Args:
-        local: the tag was made cluster-local by itself.
+        local: whether the tag alone is cluster-local.
     """
     if local or is_local(route, naming):
         return local_url(route, naming, tag)
@@ -61,13 +61,13 @@ def url(route: Json, naming: Naming, tag: str = "", *, local: bool = False) -> s
 
 
 def public_url(host: str, naming: Naming, *, certificate: bool = False) -> str:
-    """The URL of a host that users reach. Args: certificate: the host has one, whatever the scheme of others."""
+    """The URL of a public host. Args: certificate: whether the host has its own, which makes its scheme https."""
     scheme = "https" if certificate else naming.network.default_external_scheme
     return names.url(host, scheme, naming.https_port if scheme == "https" else naming.port)
 
 
 def tag_name(route: Json, tag: str, naming: Naming) -> str:
-    """What stands before the namespace: the Route's name, or the tag's by its template."""
+    """The part of a host before the namespace: the Route's name, or the tag template's result."""
     name = str(route["metadata"]["name"])
     return names.render(naming.network.tag_template, _named(route, naming, tag, name)) if tag else name
 

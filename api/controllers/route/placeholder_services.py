@@ -1,4 +1,4 @@
-"""The core Services that stand for a Route and its tags: they hold the names, and what users label them with. Pure."""
+"""The placeholder core Services of a Route and its tags: they reserve the names and carry users' labels. Pure."""
 
 from collections.abc import Mapping
 
@@ -14,13 +14,13 @@ GATEWAY = "activator-service.knative-serving.svc.cluster.local"
 
 
 def wanted_names(route: Json, naming: Naming) -> dict[str, str]:
-    """Names of a Route's core Services to the tag each stands for ("" is the Route itself)."""
+    """Name to tag of the placeholder Services that a Route needs ("" is the Route itself)."""
     tags = ["", *(target["tag"] for target in route["spec"].get("traffic") or () if target.get("tag"))]
     return {hosts.tag_name(route, tag, naming): tag for tag in tags}
 
 
 def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
-    """Name of a core Service that the Route needs and somebody else owns; empty if there is none."""
+    """Name of a core Service that the Route needs but does not own; empty if there is none."""
     for name in wanted_names(route, naming):
         if (
             name in existing
@@ -32,12 +32,12 @@ def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
 
 
 def leftover(route: Json, naming: Naming, existing: Mapping[str, Json]) -> bool:
-    """Whether one of an earlier Route of this name is still there; it goes by itself in a moment."""
+    """Whether a placeholder of an earlier Route of this name still exists; the garbage collector will remove it."""
     return any(_is_leftover(name, existing, route) for name in wanted_names(route, naming))
 
 
 def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> frozenset[str]:
-    """Tags ("" included) whose core Service a user made cluster-local."""
+    """Tags, "" included, whose core Service a user labelled cluster-local."""
     return frozenset(
         tag
         for name, tag in wanted_names(route, naming).items()
@@ -46,9 +46,9 @@ def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> fro
 
 
 def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
-    """Create those that are missing and bring labels and annotations up to date.
+    """Create missing placeholders, and update the labels and annotations of the others.
 
-    Keys are added and changed but never taken away: what a user put there stays, and so does what the Route had.
+    Keys are added and changed but never removed, whether a user set them or the Route had them.
     """
     actions: list[Action] = []
     route_labels = {key: value for key, value in objects.labels(route).items() if key != well_known.VISIBILITY}
@@ -72,7 +72,7 @@ def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) 
 
 
 def superfluous(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
-    """Remove those of tags that are gone."""
+    """Delete the placeholders of removed tags."""
     needed_names = wanted_names(route, naming)
     return [
         Delete(kinds.CORE_SERVICE.id, core_service["metadata"]["namespace"], name, core_service["metadata"]["uid"])

@@ -1,8 +1,8 @@
-"""Automatic rollback: a new Revision that does worse gives its traffic back to the last good one. Pure.
+"""Automatic rollback: a new Revision that performs worse gives its traffic back to the last good one. Pure.
 
-The autoscaler compares (it hears of every request) and says so in the scale table; the Route acts on it. What is being
-watched, and what was rolled back, stands as JSON in the annotation `knoll.dev/rollback` of the Route's status: a
-Revision that was rolled back stays without traffic until another becomes the latest.
+The autoscaler, which receives the metrics of all requests, compares the two and publishes the verdict in the scale
+table; the Route acts on it. Trials and rollbacks are stored as JSON in the annotation `knoll.dev/rollback` of the
+Route's status. A Revision that was rolled back gets no traffic until another one becomes the latest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,40 +18,40 @@ from knoll.values.json import Json
 
 
 class Trial(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One latest target whose newest Revision is on trial, or was found wanting."""
+    """The trial of a latest target's newest Revision, or its rollback."""
 
     configuration: str
     revision: str
     good: str
-    """The Revision that traffic goes back to."""
+    """The Revision that gets the traffic back."""
     tag: str = ""
     until: float = 0.0
-    """Epoch seconds at which the trial ends; 0 while traffic still moves."""
+    """Epoch seconds at which the trial ends; 0 while traffic is still moving."""
     why: str = ""
-    """Why it was rolled back; empty while it is on trial."""
+    """Why the Revision was rolled back; empty during the trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackDecision:
-    """Targets after what is rolled back."""
+    """The targets after rollbacks."""
 
     targets: tuple[Target, ...]
     trials: tuple[Trial, ...] = ()
     rolled_back: tuple[Trial, ...] = ()
-    """Those of `trials` that are rolled back just now."""
+    """Those of `trials` that are rolled back now."""
     requeue_after: float | None = None
 
 
 def evaluate(
     targets: Sequence[Target], route: Json, revisions: Mapping[str, Json], verdicts: Mapping[str, str], now: float
 ) -> RollbackDecision:
-    """Say which Revision each latest target really has.
+    """Return which Revision each latest target gets.
 
     Args:
-        targets: what the spec wants, each latest target with its newest ready Revision.
-        route: with the status of the last time.
-        revisions: by name, those of `targets`, of the status and of its trials, as far as they exist.
-        verdicts: by name of the Revision, why the autoscaler finds it worse than the one before.
+        targets: the targets of the spec, each latest target with its newest ready Revision.
+        route: with its previous status.
+        revisions: by name, the existing ones of `targets`, of the status and of its trials.
+        verdicts: by name of the Revision, why it performs worse than its predecessor.
         now: epoch seconds.
     """
     previous = {(trial.configuration, trial.tag): trial for trial in trials_of(route)}
@@ -72,7 +72,7 @@ def evaluate(
 
 
 def trials_of(route: Json) -> list[Trial]:
-    """What the last time left in the status."""
+    """The trials in the status."""
     text = (objects.status(route).get("annotations") or {}).get(well_known.ROLLBACK)
     return msgspec.json.decode(text, type=list[Trial]) if text else []
 
@@ -82,12 +82,12 @@ def encode_trials(trials: Sequence[Trial]) -> str:
 
 
 def policy_of(revision: Json | None) -> RollbackPolicy | None:
-    """What a Revision is rolled back on; None when it is not."""
+    """The rollback policy of a Revision; None if it has none."""
     text = objects.annotations(revision).get(well_known.ROLLBACK_ON) if revision else None
     try:
         return parse_policy(text) if text else None
     except ValueError:
-        return None  # validation let none of them in
+        return None  # validation rejects such policies
 
 
 def _trial(
@@ -104,7 +104,7 @@ def _trial(
             done = not previous.why and shown == [newest]
             return msgspec.structs.replace(previous, until=now + policy.window_seconds) if done else previous
         return previous if now < previous.until else None
-    # What was itself on trial, or fell, is not what to go back to.
+    # A Revision that was itself on trial, or rolled back, is the last choice.
     unproven = previous.revision if previous else ""
     others = [name for name in reversed(shown) if name not in (newest, unproven)]
     good = next((name for name in [previous.good if previous else "", *others, unproven] if name), "")
@@ -116,7 +116,7 @@ def _trial(
 
 
 def _shown(route: Json, target: Target) -> list[str]:
-    """Revisions that the status gives a share of a latest target, oldest first."""
+    """Revisions with a share of a latest target in the status, oldest first."""
     return [
         entry["revisionName"]
         for entry in objects.status(route).get("traffic") or ()

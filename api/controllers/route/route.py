@@ -1,4 +1,7 @@
-"""Route: sends traffic to revisions that are ready, and is ready itself once every activator knows it. Pure."""
+"""The reconciler of a Route: sends traffic to ready Revisions. Pure.
+
+A Route is ready when every activator has acknowledged its routing entry.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,13 +36,11 @@ ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 
 _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
-_NOT_ACKNOWLEDGED = Verdict(
-    UNKNOWN, "IngressNotConfigured", "Not every activator has taken over the newest traffic yet."
-)
-_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "Traffic moves to the latest Revision step by step.")
-_LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "What an earlier Route of this name has left is being removed.")
+_NOT_ACKNOWLEDGED = Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator has applied the latest routing yet.")
+_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "Traffic is moving to the latest Revision step by step.")
+_LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "An earlier Route of this name is being cleaned up.")
 _NO_ACTIVATOR = Verdict(
-    UNKNOWN, "IngressNotConfigured", "No activator is running, so that nothing can be routed; start one."
+    UNKNOWN, "IngressNotConfigured", "No activator is running, so nothing can be routed; start one."
 )
 
 
@@ -49,33 +50,33 @@ class Observed:
 
     route: Json
     configurations: Mapping[str, Json] = field(default_factory=dict)
-    """By name, those that targets name."""
+    """By name, those that the targets name."""
     revisions: Mapping[str, Json] = field(default_factory=dict)
-    """By name, those that targets name and the latest ready ones of `configurations`."""
+    """By name, those that the targets name, and the latest ready ones of `configurations`."""
     core_services: Mapping[str, Json] = field(default_factory=dict)
-    """By name: those of the names the Route needs, and all that it owns."""
+    """By name: those with a name that the Route needs, and all that it owns."""
     naming: Naming = field(default_factory=Naming)
     rollout_seconds: float = 0.0
-    """How long a gradual rollout takes unless the Route says it itself; 0 is none."""
+    """How long a gradual rollout takes if the Route does not say; 0 disables it."""
     programmed: RouteEntry | None = None
     """The Route's entry in the routing table."""
     rivals: Mapping[str, Claim] = field(default_factory=dict)
-    """Of its own hosts, those that other entries claim, with the best of their claims."""
+    """Hosts of the Route that other entries claim as well, with the strongest of those claims."""
     followers: int = 0
-    """Living activators."""
+    """Live activators."""
     loads: Mapping[str, RevisionLoad] = field(default_factory=dict)
-    """By name, how the Revisions stand that a rollout is between."""
+    """By name, the load of the Revisions that share traffic in a rollout."""
     worse: Mapping[str, str] = field(default_factory=dict)
-    """By name, why a Revision does worse than the one before it."""
+    """By name, why a Revision performs worse than its predecessor."""
     acknowledged: bool = False
-    """Whether all of them act on `programmed`."""
+    """Whether every activator has acknowledged `programmed`."""
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the routing entry, the placeholders and the status of a Route right.
+    """Return the routing entry, the placeholder Services and the status of a Route.
 
-    The status says that the entry is not acknowledged *before* the entry is put: whoever finds IngressReady True and
-    nothing to put may rely on it, whatever died in between.
+    The status says that the entry is not acknowledged *before* the entry is put. So IngressReady True with an unchanged
+    entry is reliable, even after a crash between the two writes.
 
     Source: Knative Serving, pkg/reconciler/route (behaviour).
     """
@@ -99,7 +100,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     targets: tuple[Target, ...] = ()
     taken = placeholder_services.foreign(route, naming, observed.core_services)
     if taken:
-        ingress = Verdict(FALSE, NOT_OWNED, f'A Service "{taken}" exists already and does not belong to this Route.')
+        ingress = Verdict(FALSE, NOT_OWNED, f'There is an existing placeholder Service "{taken}" that we do not own.')
     elif placeholder_services.leftover(route, naming, observed.core_services):
         ingress = _LEFTOVER
     elif assignment.targets:
@@ -144,14 +145,14 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def removed(namespace: str, name: str, programmed: RouteEntry | None) -> ReconcileResult:
-    """What is left to do once a Route is gone."""
+    """Clean up after a deleted Route."""
     return ReconcileResult([RemoveRoute(f"{namespace}/{name}")] if programmed else [])
 
 
 def _progress(
     observed: Observed, assignment: Assignment, local_tags: frozenset[str], now: float
 ) -> tuple[Progress, RouteEntry]:
-    """How far rollouts are, and the entry for it."""
+    """Advance the rollouts; returns their progress and the routing entry for it."""
     route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
 
     def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
@@ -168,7 +169,7 @@ def _progress(
 
 
 def _since(observed: Observed, entry: RouteEntry, now: float) -> dict[str, float]:
-    """When each host was claimed: as long as it is in the table, as there; else when its placeholder was created."""
+    """When each host was claimed: as in the table, or for new hosts when their placeholder was created."""
     route, naming = observed.route, observed.naming
     before = observed.programmed.since if observed.programmed else {}
     result: dict[str, float] = {}
@@ -181,7 +182,7 @@ def _since(observed: Observed, entry: RouteEntry, now: float) -> dict[str, float
 
 
 def _conflict(observed: Observed, entry: RouteEntry) -> str:
-    """A host of the entry that another Route has; empty when there is none."""
+    """A host of the entry that belongs to another Route; empty if there is none."""
     path = objects.path_of(observed.route)
     return next((host for host in entry.hosts if _loses(observed.rivals.get(host), entry.claim(path, host))), "")
 
@@ -191,22 +192,20 @@ def _loses(rival: Claim | None, own: Claim) -> bool:
 
 
 _CONFLICT = "Ingress rejected as its domain conflicts with another ingress"
-"""As Knative's ingress controllers say it (net-kourier, pkg/reconciler/ingress)."""
+"""The message of Knative's ingress controllers (net-kourier, pkg/reconciler/ingress)."""
 
 
 def _rolled_back(trials: Sequence[Trial]) -> Verdict | None:
-    """What is served is not what was asked for last, and stays so: who waits for the newest Revision is to know."""
+    """AllTrafficAssigned is False after a rollback, so that clients waiting for the newest Revision see it."""
     sentences = [
-        f"Traffic went back from {trial.revision} to {trial.good}: {trial.why}." for trial in trials if trial.why
+        f"Traffic was rolled back from {trial.revision} to {trial.good}: {trial.why}." for trial in trials if trial.why
     ]
     return Verdict(FALSE, "RolledBack", " ".join(sentences)) if sentences else None
 
 
 def _rollback_events(route: Json, rolled_back: Sequence[Trial]) -> list[Action]:
-    return [
-        Emit(route, "Warning", "RolledBack", f"Traffic goes back from {trial.revision} to {trial.good}: {trial.why}")
-        for trial in rolled_back
-    ]
+    moves = [(f"Traffic is rolled back from {trial.revision} to {trial.good}", trial.why) for trial in rolled_back]
+    return [Emit(route, "Warning", "RolledBack", f"{move}: {reason}") for move, reason in moves]
 
 
 def _rolling_out(progress: Progress) -> Verdict:

@@ -1,7 +1,7 @@
-"""Which Routes send traffic to a Revision, kept on the Revision itself: `routingState` and `routes`. Pure.
+"""Labels a Revision with its routing state and annotates it with the Routes that send traffic to it. Pure.
 
-The autoscaler and the garbage collector read it: a Revision that no Route names any more may go below its min-scale,
-and one that is rolled out is to have the instances that its next share of the traffic wants.
+The autoscaler and the garbage collector read them: a Revision without Routes may scale below its min-scale, and a
+Revision that is being rolled out runs the instances that its next share of the traffic needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from knoll.values.timestamps import timestamp
 
 
 def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | None, now: float) -> Json:
-    """The Revision with its routing labels brought up to date; the very same object when they are.
+    """Return the Revision with up-to-date routing labels; the same object if they are up to date.
 
     Args:
         routes: by name, every Route of the namespace that concerns the Revision: those whose spec or status names it or
-            its Configuration, and those it says it is named by.
-        configuration: its own; None when there is none any more.
+            its Configuration, and those in its annotation.
+        configuration: its Configuration; None if it was deleted.
     """
     name = revision["metadata"]["name"]
     naming = {route_name for route_name, route in routes.items() if is_named(route, name, configuration)}
     present = objects.routes_named(revision)
-    # A Route that is still on its way keeps what it had: its old traffic is served until the new one is.
+    # A Route that is not settled still serves its previous traffic.
     naming |= {gone for gone in present - naming if gone in routes and not _settled(routes[gone])}
     state = objects.labels(revision).get(well_known.ROUTING_STATE, "")
     desired_state = (
@@ -48,7 +48,7 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
 
 
 def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
-    """What Routes that roll a Revision out want of its autoscaler."""
+    """The annotations that tell the autoscaler about the rollout of a Revision."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]
     most = max((clock.wants for clock in clocks), default=0)
     trials = [
@@ -59,7 +59,7 @@ def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
 
 
 def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
-    """Whether a Route sends traffic to a Revision, or will as soon as it is ready."""
+    """Whether a Route sends traffic to a Revision, or will do so when the Revision is ready."""
     if objects.deleting(route):
         return False
     if revision in _revisions(objects.status(route)):
@@ -70,7 +70,7 @@ def is_named(route: Json, revision: str, configuration: Json | None) -> bool:
     if configuration is None or objects.status(configuration).get("latestCreatedRevisionName") != revision:
         return False
     if any(trial.why and trial.revision == revision for trial in rollback.trials_of(route)):
-        # It was rolled back: nothing will be sent to it any more.
+        # It was rolled back and gets no traffic again.
         return False
     own = configuration["metadata"]["name"]
     return any(target.get("configurationName") == own for target in spec.get("traffic") or ())

@@ -1,4 +1,4 @@
-"""Traffic of a Route: from its targets to revisions, and from those to an entry of the routing table. Pure."""
+"""Resolves the traffic targets of a Route to Revisions, and makes the routing entry and status of them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from knoll.values import labels as well_known
 from knoll.values.json import Json
 
 SESSION_AFFINITY = "knoll.dev/session-affinity"
-"""Annotation of a Service or Route: `true` keeps each client at the revision that it was given first."""
+"""Annotation of a Service or Route: `true` keeps each client on the Revision that it got first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One entry of `status.traffic`: a target with its revision known."""
+    """One entry of `status.traffic`: a target with its Revision resolved."""
 
     revision: str
     """Name, in the Route's namespace."""
@@ -27,9 +27,9 @@ class Target:
     tag: str = ""
     latest: bool = False
     configuration: str = ""
-    """Of a latest target: the Configuration it follows."""
+    """The Configuration that a latest target follows."""
     at_once: bool = False
-    """Whether it gets its share without steps and without waiting for instances."""
+    """Whether the target gets its share without steps and without waiting for instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,16 @@ class Assignment:
     """Where the traffic of a Route goes."""
 
     targets: tuple[Target, ...]
-    """In the order of the spec; empty unless all of them can be served."""
+    """In the order of the spec; empty unless all of them can serve."""
     verdict: Verdict
     """AllTrafficAssigned."""
 
 
 def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[str, Json]) -> Assignment:
-    """Find the revision of every target.
+    """Resolve the Revision of every target.
 
     Args:
-        configurations, revisions: by name, what the targets name as far as it exists; with the latest ready Revision
+        configurations, revisions: by name, the existing objects that the targets name, and the latest ready Revision
             of each Configuration.
     """
     resolved: list[Target] = []
@@ -59,7 +59,8 @@ def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[s
             problems.append(result)
     total = sum(target.percent for target in resolved)
     if not problems and total != 100:
-        problems.append(Verdict(FALSE, "InvalidTraffic", f"The percents of the targets sum to {total}, not to 100."))
+        message = f"The percentages of the targets add up to {total}, expected 100."
+        problems.append(Verdict(FALSE, "InvalidTraffic", message))
     if problems:
         failures = [problem for problem in problems if problem.status == FALSE]
         return Assignment((), (failures or problems)[0])
@@ -67,7 +68,7 @@ def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[s
 
 
 def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
-    """Add up targets of the same tag, revision and latestRevision; each stays where its first one stood."""
+    """Merge targets with equal tag, revision and latestRevision; each keeps the place of its first one."""
     result: dict[tuple[str, str, bool], Target] = {}
     for target in targets:
         same = (target.tag, target.revision, target.latest)
@@ -105,7 +106,7 @@ def entry_of(
 
     Args:
         targets: percents sum to 100; every revision is in `revisions`.
-        local_tags: tags that are answered only inside.
+        local_tags: tags that are cluster-local.
     """
     namespace = route["metadata"]["namespace"]
     main: dict[str, int] = {}
@@ -130,19 +131,19 @@ def entry_of(
 
 
 def with_missing(entry: RouteEntry, revisions: Mapping[str, Json]) -> RouteEntry:
-    """An entry that stays though its Route cannot be carried out: it says which of its Revisions are gone."""
+    """The entry of a Route that cannot be resolved: unchanged, but it lists which of its Revisions are deleted."""
     there = {name for name, revision in revisions.items() if not objects.deleting(revision)}
     missing = tuple(path for path in sorted(entry.revisions) if path.partition("/")[2] not in there)
     return msgspec.structs.replace(entry, missing=missing)
 
 
 def is_servable(revision: Json) -> bool:
-    """Whether a Revision can be sent traffic: it was ready once and stays."""
+    """Whether a Revision can get traffic: it is ready and not being deleted."""
     return objects.is_ready(revision) and not objects.deleting(revision)
 
 
 def request_policy(revision: Json) -> RequestPolicy:
-    """What an activator must know about a Revision."""
+    """The settings of a Revision that the activator needs."""
     spec = revision["spec"]
     ports = [port for container in spec["containers"] for port in container.get("ports") or ()]
     return RequestPolicy(
@@ -155,7 +156,7 @@ def request_policy(revision: Json) -> RequestPolicy:
 
 
 def _whole(weights: Mapping[str, int]) -> dict[str, int]:
-    """Weights scaled to 100: a tag's host sends all it gets to the tag's revisions, whatever share they have."""
+    """Weights scaled to sum to 100: a tag's host sends all its requests to the tag's Revisions."""
     total = sum(weights.values())
     if total == 100:
         return {name: weight for name, weight in weights.items() if weight}
@@ -178,26 +179,27 @@ def _resolved(
     name = str(target.get("configurationName") or "")
     configuration = configurations.get(name)
     if configuration is None or objects.deleting(configuration):
-        return Verdict(FALSE, "ConfigurationMissing", f'There is no Configuration "{name}", which traffic is sent to.')
+        return Verdict(FALSE, "ConfigurationMissing", f'Configuration "{name}" referenced in traffic not found.')
     latest = objects.status(configuration).get("latestReadyRevisionName")
     if not latest:
         failed = objects.observed(configuration) and objects.condition_status(configuration) == FALSE
         if failed:
-            return Verdict(FALSE, "RevisionMissing", f'Configuration "{name}" has no ready Revision.')
-        return Verdict(UNKNOWN, "RevisionMissing", f'Configuration "{name}" waits for a Revision to become ready.')
+            return Verdict(FALSE, "RevisionMissing", f'Configuration "{name}" does not have any ready Revision.')
+        return Verdict(UNKNOWN, "RevisionMissing", f'Configuration "{name}" is waiting for a Revision to become ready.')
     return _serving(route, latest, revisions) or Target(latest, percent, tag, latest=True, configuration=name)
 
 
 def _serving(route: Json, name: str, revisions: Mapping[str, Json]) -> Verdict | None:
-    """Why a Revision cannot be sent traffic; None when it can."""
+    """Why a Revision cannot get traffic; None if it can."""
     revision = revisions.get(name)
     if revision is None or objects.deleting(revision):
-        return Verdict(FALSE, "RevisionMissing", f'There is no Revision "{name}", which traffic is sent to.')
+        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}" referenced in traffic not found.')
     service = objects.labels(route).get(well_known.SERVICE)
     if service and objects.controller_of(route) and objects.labels(revision).get(well_known.SERVICE) != service:
-        return Verdict(FALSE, "RevisionNotOwned", f'Revision "{name}" does not belong to the Service "{service}".')
+        message = f'Revision "{name}" referenced in traffic does not belong to Service "{service}".'
+        return Verdict(FALSE, "RevisionNotOwned", message)
     if objects.is_ready(revision):
         return None
     if objects.condition_status(revision) == FALSE:
-        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}", which traffic is sent to, failed.')
-    return Verdict(UNKNOWN, "RevisionMissing", f'Revision "{name}", which traffic is sent to, is not ready yet.')
+        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}" referenced in traffic failed to become ready.')
+    return Verdict(UNKNOWN, "RevisionMissing", f'Revision "{name}" referenced in traffic is not yet ready.')

@@ -1,4 +1,4 @@
-"""Configuration: makes a Revision for each generation, and says which is the latest ready. Pure."""
+"""The reconciler of a Configuration: creates a Revision for each generation, and reports the latest ready one. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,20 +17,20 @@ from knoll.values.timestamps import timestamp
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A Configuration and what concerns it."""
+    """A Configuration and the objects that its reconciliation needs."""
 
     configuration: Json
     revisions: Sequence[Json] = ()
-    """Those it owns."""
+    """The Revisions that it owns."""
     namesake: Json | None = None
-    """The Revision of the name that the newest generation's would get, whoever owns it."""
+    """The Revision with the name of the newest generation's Revision, whatever its owner."""
     routes: frozenset[str] = field(default_factory=frozenset)
     """Names of the Routes whose spec or status names this Configuration."""
     gc: GCConfig = field(default_factory=GCConfig)
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the newest Revision and the status of a Configuration right.
+    """Create the newest Revision, delete old ones, and return the status of a Configuration.
 
     Source: Knative Serving, pkg/reconciler/configuration (behaviour).
     """
@@ -47,7 +47,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     elif latest is None and observed.namesake is not None:
         name = observed.namesake["metadata"]["name"]
         verdict = Verdict(
-            FALSE, "RevisionFailed", f'The Revision "{name}" was not created: another of that name exists already.'
+            FALSE, "RevisionFailed", f'Revision "{name}" was not created: a Revision of that name already exists.'
         )
         _keep(old, status, "latestCreatedRevisionName", "latestReadyRevisionName")
     else:
@@ -73,7 +73,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def revision_name(configuration: Json) -> str:
-    """The name of the newest generation's Revision: the template's own, else `<configuration>-<generation>`."""
+    """The name of the newest generation's Revision: the template's, else `<configuration>-<generation>`."""
     own = (configuration["spec"]["template"].get("metadata") or {}).get("name")
     return own or names.revision_name(configuration["metadata"]["name"], objects.generation(configuration))
 
@@ -108,11 +108,11 @@ def new_revision(configuration: Json, now: float) -> Json:
 
 
 def labelled(configuration: Json, routes: frozenset[str]) -> Json:
-    """The Configuration with the annotation that names the Routes which name it."""
+    """The Configuration with an annotation that lists the Routes that refer to it."""
     owner = objects.controller_of(configuration)
     route_names = set(routes)
     if owner and owner.get("kind") == "Service":
-        # Its Service's Route has that name too and may not exist yet.
+        # The Service's Route has the same name and may not exist yet.
         route_names.add(owner["name"])
     present = dict(objects.annotations(configuration))
     if route_names:
@@ -125,7 +125,7 @@ def labelled(configuration: Json, routes: frozenset[str]) -> Json:
 
 
 def _latest_created(observed: Observed) -> Json | None:
-    """The Revision that stands for the newest generation; None when it must be made (or its name is taken)."""
+    """The Revision of the newest generation; None if it must be created or its name is taken."""
     configuration, namesake = observed.configuration, observed.namesake
     current = str(objects.generation(configuration))
     own_name = (configuration["spec"]["template"].get("metadata") or {}).get("name")
@@ -138,12 +138,12 @@ def _latest_created(observed: Observed) -> Json | None:
         return None
     if objects.labels(namesake).get(well_known.CONFIGURATION_GENERATION) == current:
         return namesake
-    # An earlier Revision under the name the user gave is taken up again if it is the same.
+    # With a name from the user, an earlier Revision with an equal spec is used again.
     return namesake if namesake["spec"] == configuration["spec"]["template"]["spec"] else None
 
 
 def _taken_up(configuration: Json, latest: Json) -> list[Action]:
-    """Mark an earlier Revision as the one of this generation, so that nothing made in between counts as newer."""
+    """Label an earlier Revision with this generation, so that no Revision between them counts as newer."""
     current = str(objects.generation(configuration))
     if objects.labels(latest).get(well_known.CONFIGURATION_GENERATION) == current:
         return []
@@ -152,7 +152,7 @@ def _taken_up(configuration: Json, latest: Json) -> list[Action]:
 
 
 def _latest_ready(observed: Observed, latest: Json) -> str:
-    """Name of the latest ready Revision: never older than the present one, unless the user named an older one."""
+    """Name of the latest ready Revision; never older than the current one, unless the user named an older one."""
     present = objects.status(observed.configuration).get("latestReadyRevisionName", "")
     if objects.is_ready(latest):
         return str(latest["metadata"]["name"])
@@ -182,15 +182,17 @@ def _verdict(latest: Json, ready: str) -> Verdict:
         return YES
     condition = objects.condition(latest)
     if condition is not None and condition["status"] == FALSE:
-        return Verdict(FALSE, "RevisionFailed", f'Revision "{name}" failed: {condition.get("message", "")}')
+        return Verdict(
+            FALSE, "RevisionFailed", f'Revision "{name}" failed with message: {condition.get("message", "")}'
+        )
     if condition is not None and condition.get("message") and condition.get("reason") not in _COMING_UP:
-        # What keeps it from coming up is shown at once, not when its progress deadline is over.
-        return Verdict(UNKNOWN, condition["reason"], f'Revision "{name}" is not ready yet: {condition["message"]}')
+        # The reason for the delay is shown at once, not only after the progress deadline.
+        return Verdict(UNKNOWN, condition["reason"], f'Revision "{name}" is not yet ready: {condition["message"]}')
     return Verdict(UNKNOWN)
 
 
 _COMING_UP = ("Deploying", "ResolvingDigests", NEW_GENERATION)
-"""Reasons of every Revision that is on its way."""
+"""Reasons of a Revision that is starting normally."""
 
 
 def _keep(old: Json, status: Json, *names: str) -> None:
@@ -203,9 +205,9 @@ def _events(before: Json, after: Json) -> list[Action]:
     result: list[Action] = []
     was, now_is = (objects.status(body).get("latestReadyRevisionName", "") for body in (before, after))
     if now_is and not was:
-        result.append(Emit(before, "Normal", "ConfigurationReady", "The Configuration is ready"))
+        result.append(Emit(before, "Normal", "ConfigurationReady", "Configuration becomes ready"))
     if now_is and now_is != was:
-        result.append(Emit(before, "Normal", "LatestReadyUpdate", f'The latest ready Revision is "{now_is}" now'))
+        result.append(Emit(before, "Normal", "LatestReadyUpdate", f'LatestReadyRevisionName updated to "{now_is}"'))
     failed, had = objects.condition(after), objects.condition(before)
     if failed and failed["status"] == FALSE and failed != had:
         result.append(Emit(before, "Warning", "LatestCreatedFailed", failed.get("message", "")))

@@ -1,4 +1,4 @@
-"""Service: makes a Configuration and a Route of its own name, and mirrors what they say. Pure."""
+"""The reconciler of a Service: creates a Configuration and a Route of its name, and copies their status. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ CONFIGURATIONS_READY = "ConfigurationsReady"
 ROUTES_READY = "RoutesReady"
 
 SHOWN_SECONDS = 1.0
-"""How long a new generation is shown as not final before it is shown as failed. `kn` reads the Service after its write
-and then waits for the next event; a failure that it reads at once is followed by none, and it waits for 600 s.
+"""How long a failed new generation is shown as Unknown first, in seconds. `kn` reads the Service after its write and
+then waits for the next event; if the failure is in what it reads, no event follows, and it waits for 600 s.
 Source: knative/client, pkg/wait/wait_for_ready.go."""
 
 _NOT_TO_CONFIGURATION = {well_known.LAST_APPLIED, well_known.ROLLOUT_DURATION}
@@ -24,21 +24,21 @@ _NOT_TO_ROUTE = {well_known.LAST_APPLIED}
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A Service and what there is of its name."""
+    """A Service and the objects of its name."""
 
     service: Json
     configuration: Json | None = None
-    """Of the Service's name, whoever owns it."""
+    """The Configuration of the Service's name, whatever its owner."""
     route: Json | None = None
-    """Of the Service's name, whoever owns it."""
+    """The Route of the Service's name, whatever its owner."""
     named_revision: Json | None = None
-    """The Revision that the template names, if it names one and it exists."""
+    """The Revision that the template names; None if it names none or it does not exist."""
     shown: float | None = None
-    """Epoch seconds at which this process first showed the newest generation as not final; None when it did not."""
+    """Epoch seconds at which this process first showed the newest generation as Unknown; None if it did not."""
 
 
 def reconcile(observed: Observed, now: float) -> ReconcileResult:
-    """Say what makes the children and the status of a Service right.
+    """Return the children and the status of a Service.
 
     Source: Knative Serving, pkg/reconciler/service (behaviour).
     """
@@ -65,14 +65,14 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
 
 def _held_seconds(observed: Observed, now: float) -> float:
-    """Seconds for which a failure of the newest generation is not final yet; 0 when it may be."""
+    """Seconds for which a failure of the newest generation is still shown as Unknown; 0 if it may be shown."""
     service = observed.service
     ready = objects.condition(service) if objects.observed(service) else None
     if ready is None:
         return SHOWN_SECONDS
     if ready["status"] != UNKNOWN:
         return 0.0
-    # Another process may have shown it: then the condition's own time, which is no later, says when.
+    # If another process showed it, the condition has the time, which is no later.
     shown = observed.shown if observed.shown is not None else objects.epoch(ready["lastTransitionTime"])
     return max(0.0, shown + SHOWN_SECONDS - now)
 
@@ -82,7 +82,7 @@ def _not_final(verdict: Verdict) -> Verdict:
 
 
 def desired_configuration(service: Json, existing: Json | None = None) -> Json:
-    """The Configuration of a Service; made from `existing` when there is one."""
+    """The Configuration of a Service; made from `existing` if there is one."""
     name, uid = service["metadata"]["name"], service["metadata"]["uid"]
     routes = {name, *(objects.routes_named(existing) if existing else ())}
     new_labels = {**objects.labels(service), well_known.SERVICE: name, well_known.SERVICE_UID: uid}
@@ -99,7 +99,7 @@ def desired_configuration(service: Json, existing: Json | None = None) -> Json:
 
 
 def desired_route(service: Json, existing: Json | None = None) -> Json:
-    """The Route of a Service; made from `existing` when there is one."""
+    """The Route of a Service; made from `existing` if there is one."""
     name = service["metadata"]["name"]
     new_labels = {**objects.labels(service), well_known.SERVICE: name}
     new_annotations = _without(objects.annotations(service), _NOT_TO_ROUTE)
@@ -145,7 +145,7 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
         return Verdict(
             FALSE,
             "RevisionNameTaken",
-            f'The Revision name "{byo}" belongs to another Revision already, so that traffic stays where it is.',
+            f'The Revision name "{byo}" is taken by a conflicting Revision, so traffic will not be migrated',
         )
     if existing is None:
         actions += _created(service, kinds.ROUTE, desired_route(service))
@@ -155,7 +155,7 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
     if not objects.is_controlled_by(existing, service):
         return _not_owned("Route", service)
     if byo and serialized:
-        # Traffic to a Revision named by the user may only move once the Configuration said that the name is its own.
+        # Traffic to a Revision named by the user moves only after the Configuration has created that Revision.
         return _OUT_OF_DATE_ROUTE
     desired = desired_route(service, existing)
     actions += objects.write(kinds.ROUTE.id, existing, desired)
@@ -168,16 +168,16 @@ def _route(observed: Observed, status: Json, actions: list[Action], *, serialize
             status[name] = current[name]
     verdict = conditions.verdict_of(existing)
     if verdict.status == TRUE and not _migrated(existing, configuration):
-        return Verdict(UNKNOWN, "TrafficNotMigrated", "Traffic has not moved to the latest Revision yet.")
+        return Verdict(UNKNOWN, "TrafficNotMigrated", "Traffic is not yet migrated to the latest revision.")
     return verdict
 
 
 def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
-    """Whether the Revision that the template names is not the one of this Configuration and template.
+    """Whether the Revision that the template names belongs to another Configuration or template.
 
     Args:
-        configuration: None when there is none yet: then any Revision of that name is another's.
-        revision: of the name in the template; None when there is none.
+        configuration: None if it does not exist yet, in which case any Revision of that name is foreign.
+        revision: of the name in the template; None if it does not exist.
     """
     if revision is None:
         return False
@@ -189,7 +189,7 @@ def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
         return True
     template = configuration["spec"]["template"]
     if revision["metadata"]["name"] != (template.get("metadata") or {}).get("name"):
-        # The Configuration has not got the newest template yet.
+        # The Configuration does not have the newest template yet.
         return False
     if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == str(objects.generation(configuration)):
         return False
@@ -197,7 +197,7 @@ def name_is_taken(configuration: Json | None, revision: Json | None) -> bool:
 
 
 def _migrated(route: Json, configuration: Json | None) -> bool:
-    """Whether the Route's status says what its spec wants now."""
+    """Whether the Route's status matches its spec."""
     ready = objects.status(configuration or {}).get("latestReadyRevisionName")
     desired = {
         (
@@ -221,12 +221,16 @@ def _created(service: Json, kind: kinds.Kind, body: Json) -> list[Action]:
 
 def _not_owned(kind: str, service: Json) -> Verdict:
     name = service["metadata"]["name"]
-    return Verdict(FALSE, "NotOwned", f'A {kind} "{name}" exists already and does not belong to this Service.')
+    return Verdict(FALSE, "NotOwned", f'There is an existing {kind} "{name}" that we do not own.')
 
 
 def _without(given: Mapping[str, str], names: set[str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if name not in names}
 
 
-_OUT_OF_DATE_CONFIGURATION = Verdict(UNKNOWN, "OutOfDate", "The Configuration does not reflect the newest spec yet.")
-_OUT_OF_DATE_ROUTE = Verdict(UNKNOWN, "OutOfDate", "The Route does not reflect the newest spec yet.")
+_OUT_OF_DATE_CONFIGURATION = Verdict(
+    UNKNOWN, "OutOfDate", "The Configuration is still working to reflect the latest desired specification."
+)
+_OUT_OF_DATE_ROUTE = Verdict(
+    UNKNOWN, "OutOfDate", "The Route is still working to reflect the latest desired specification."
+)

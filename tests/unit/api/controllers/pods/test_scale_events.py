@@ -44,7 +44,7 @@ def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
     assert [message is not None for message in messages] == [True] * BURST + [False] * 3
     last = events.news(KEY, status(*range(BURST + 5)), REFILL_SECONDS)
     assert last is not None
-    assert last.endswith("(3 changes before it are not told)")
+    assert last.endswith("(3 changes before it not reported)")
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 5)), max_size=80))
