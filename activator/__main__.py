@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = ActivatorSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "activator")
-    listeners.more_files()
+    listeners.raise_file_limit()
     stop, again = asyncio.Event(), asyncio.Event()
     try:
         if options.control is not None:

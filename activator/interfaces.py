@@ -48,11 +48,11 @@ class Backend(Protocol):
     suspended: bool
     failures: int
 
-    def carry(self, exchange: "Request", fresh: bool = False) -> None:
+    def forward(self, exchange: "Request", fresh: bool = False) -> None:
         """Send a request that has a slot here; with `fresh`, over a new connection."""
         ...
 
-    def give(self) -> None:
+    def release_slot(self) -> None:
         """Release the slot of a request."""
         ...
 
@@ -66,7 +66,7 @@ class Proxy(Protocol):
         ...
 
     @property
-    def turns(self) -> ReadScheduler:
+    def read_scheduler(self) -> ReadScheduler:
         """Divides the time for reading HTTP/2 among connections."""
         ...
 
@@ -87,15 +87,15 @@ class Request(Protocol):
     outgoing: bytes
     body_done: bool
     trailers: bytes
-    number: int
-    origin: UpstreamConnection | None
+    generation: int
+    upstream: UpstreamConnection | None
     deadline: float
     size: int
-    began: float
+    arrived_at: float
     started: float
 
     @property
-    def app(self) -> Proxy:
+    def proxy(self) -> Proxy:
         """State of the worker."""
         ...
 
@@ -110,7 +110,7 @@ class Request(Protocol):
         ...
 
     @property
-    def instance(self) -> Backend | None:
+    def endpoint(self) -> Backend | None:
         """The endpoint that has a slot for it."""
         ...
 
@@ -124,15 +124,15 @@ class Request(Protocol):
         """HTTP version of the client's connection, as in Go: `HTTP/1.1`."""
         ...
 
-    def admitted(self, instance: Backend) -> None:
+    def admitted(self, endpoint: Backend) -> None:
         """A slot became free for a request in the queue."""
         ...
 
-    def forsaken(self, reason: str) -> None:
+    def revision_deleted(self, reason: str) -> None:
         """The revision was deleted while the request was in the queue."""
         ...
 
-    def flush(self, origin: UpstreamConnection) -> None:
+    def send_pending_body(self, upstream: UpstreamConnection) -> None:
         """Send the pending parts of the body."""
         ...
 
@@ -144,27 +144,27 @@ class Request(Protocol):
         """Continue reading the body from the client."""
         ...
 
-    def unreachable(self, error: Exception) -> None:
+    def connection_refused(self, error: Exception) -> None:
         """The instance refused the connection."""
         ...
 
-    def answer(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
+    def response_head(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """The response's head arrived, with the first bytes of its body."""
         ...
 
-    def more(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+    def response_body(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """More of the response's body arrived."""
         ...
 
-    def interim(self, head: ResponseHead) -> None:
+    def informational(self, head: ResponseHead) -> None:
         """A 1xx response arrived."""
         ...
 
-    def switched(self, head: ResponseHead, data: bytes) -> None:
+    def protocol_switched(self, head: ResponseHead, data: bytes) -> None:
         """101 arrived: the connection is a tunnel."""
         ...
 
-    def tunnelled(self, data: bytes) -> None:
+    def tunnel_data(self, data: bytes) -> None:
         """Bytes arrived through the tunnel."""
         ...
 
@@ -172,16 +172,16 @@ class Request(Protocol):
         """The instance closed the tunnel."""
         ...
 
-    def broken(self, why: str, reused: bool, unsent: bool = False) -> None:
+    def upstream_lost(self, why: str, reused: bool, unsent: bool = False) -> None:
         """The connection to the instance failed."""
         ...
 
-    def crashed(self, error: Exception) -> None:
+    def internal_error(self, error: Exception) -> None:
         """An unexpected exception was raised while handling this request."""
         ...
 
     def __hash__(self) -> int: ...
 
-    def check(self, now: float) -> None:
+    def deadline_passed(self, now: float) -> None:
         """The deadline has passed."""
         ...

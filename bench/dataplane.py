@@ -215,7 +215,7 @@ def _all(stage: Stage, rounds: int, only: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    from activator.frontend.listeners import more_files
+    from activator.frontend.listeners import raise_file_limit
 
-    more_files()
+    raise_file_limit()
     main()

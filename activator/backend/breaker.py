@@ -7,14 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from activator.backend.load_balancer import Policy, Slots, policy
+from activator.backend.load_balancer import Candidate, Policy, policy
 from knoll.values.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
 """Requests that may wait for one revision in one process, as in Knative's activator."""
 
 W = TypeVar("W", bound=Hashable)
-S = TypeVar("S", bound=Slots)
+S = TypeVar("S", bound=Candidate)
 
 
 class Breaker(Generic[W, S]):
@@ -27,7 +27,7 @@ class Breaker(Generic[W, S]):
             depth: waiters at most.
             draw: gives a number in [0, 1).
         """
-        self.slots: Sequence[S] = ()
+        self.candidates: Sequence[S] = ()
         """Instances that may be picked."""
         self.queue: OrderedDict[W, None] = OrderedDict()
         self.depth = depth
@@ -43,9 +43,9 @@ class Breaker(Generic[W, S]):
         Raises: QueueFullError: it waits nowhere.
         """
         if not self.queue:
-            slot = self.pick()
-            if slot is not None:
-                return slot
+            candidate = self.pick()
+            if candidate is not None:
+                return candidate
         if len(self.queue) >= self.depth:
             raise QueueFullError("pending request queue full")
         self.queue[waiter] = None
@@ -54,29 +54,29 @@ class Breaker(Generic[W, S]):
     def pick(self) -> S | None:
         """A slot, counted in, past the queue; None when all are taken."""
         self._turn += 1
-        return self._choose(self.slots, self._turn, self._draw)
+        return self._choose(self.candidates, self._turn, self._draw)
 
-    def put_first(self, waiter: W) -> None:
+    def requeue(self, waiter: W) -> None:
         """Let one wait before all others: it had a slot whose instance was not there."""
         self.queue[waiter] = None
         self.queue.move_to_end(waiter, last=False)
 
-    def abandon(self, waiter: W) -> bool:
+    def remove(self, waiter: W) -> bool:
         """Take a waiter out of the queue; says whether it was there."""
         return self.queue.pop(waiter, self) is None
 
-    def serve(self) -> list[tuple[W, S]]:
+    def dispatch(self) -> list[tuple[W, S]]:
         """Who may run now, each with the slot that was counted in for it; to be called after a slot was given back."""
         served: list[tuple[W, S]] = []
         while self.queue:
-            slot = self.pick()
-            if slot is None:
+            candidate = self.pick()
+            if candidate is None:
                 break
-            served.append((self.queue.popitem(last=False)[0], slot))
+            served.append((self.queue.popitem(last=False)[0], candidate))
         return served
 
-    def resize(self, slots: Sequence[S], limit: int) -> list[tuple[W, S]]:
+    def resize(self, candidates: Sequence[S], limit: int) -> list[tuple[W, S]]:
         """Have other instances; those that are gone keep their own counts. Returns as `serve`."""
-        self.slots = slots
+        self.candidates = candidates
         self._choose = policy(limit)
-        return self.serve()
+        return self.dispatch()

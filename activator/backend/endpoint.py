@@ -33,7 +33,7 @@ class UpstreamPool(Protocol):
     usable: bool
     """Whether it takes more requests."""
 
-    def carry(self, exchange: Request) -> None:
+    def forward(self, exchange: Request) -> None:
         """Send a request that has a slot."""
         ...
 
@@ -49,11 +49,27 @@ class UpstreamEndpoint:
     """An endpoint with its slots and its connections."""
 
     __slots__ = (
-        "_connecting", "_http2_pool", "_tasks", "draining", "failures", "h2", "h2c", "host", "id", "idle", "in_flight",
-        "limit", "port", "retired", "suspended", "timing", "tunnels", "waiting",
+        "_connecting",
+        "_new_http2_pool",
+        "_tasks",
+        "draining",
+        "failures",
+        "h2c",
+        "host",
+        "http2_pool",
+        "id",
+        "idle",
+        "in_flight",
+        "limit",
+        "port",
+        "retired",
+        "suspended",
+        "timing",
+        "tunnels",
+        "waiting",
     )  # fmt: skip
 
-    def __init__(self, id_: str, host: str, port: int, limit: int, http2_pool: PoolFactory) -> None:
+    def __init__(self, id_: str, host: str, port: int, limit: int, new_http2_pool: PoolFactory) -> None:
         """
         Args:
             limit: requests at once; 0 is no limit.
@@ -65,7 +81,7 @@ class UpstreamEndpoint:
         self.limit = limit
         self.h2c = False
         """Speak HTTP/2 to it, without an upgrade."""
-        self._http2_pool = http2_pool
+        self._new_http2_pool = new_http2_pool
         self.in_flight = 0
         """Requests in it, of all kinds."""
         self.tunnels = 0
@@ -76,76 +92,76 @@ class UpstreamEndpoint:
         self.suspended = False
         self.failures = 0
         self.idle: list[Http1Upstream] = []
-        self.h2: UpstreamPool | None = None
+        self.http2_pool: UpstreamPool | None = None
         self._connecting = 0
         self.waiting: deque[tuple[Request, int]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self) -> bool:
+    def take_slot(self) -> bool:
         """See `balance.Slots`."""
         if self.limit and self.in_flight >= self.limit:
             return False
         self.in_flight += 1
         return True
 
-    def give(self) -> None:
+    def release_slot(self) -> None:
         """Count one request out."""
         self.in_flight -= 1
 
-    def carry(self, exchange: Request, fresh: bool = False) -> None:
+    def forward(self, exchange: Request, fresh: bool = False) -> None:
         """Send an exchange that has a slot here over a connection, an idle one if there is one.
 
         Args:
             fresh: use no connection that carried something before.
         """
         if self.h2c:
-            self._carry_h2(exchange)
+            self._forward_http2(exchange)
             return
         idle = self.idle
         if idle and not fresh:
             idle.pop().start(exchange)
             return
-        self._queue(exchange)
+        self._enqueue(exchange)
 
-    def _queue(self, exchange: Request) -> None:
+    def _enqueue(self, exchange: Request) -> None:
         if self._connecting >= MAX_CONNECTING:
-            self.waiting.append((exchange, exchange.number))
+            self.waiting.append((exchange, exchange.generation))
         else:
-            self._spawn(exchange, exchange.number)
+            self._open_connection(exchange, exchange.generation)
 
-    def _carry_h2(self, exchange: Request) -> None:
-        if self.h2 is None or not self.h2.usable:
-            self.h2 = self._http2_pool(self)
-        self.h2.carry(exchange)
+    def _forward_http2(self, exchange: Request) -> None:
+        if self.http2_pool is None or not self.http2_pool.usable:
+            self.http2_pool = self._new_http2_pool(self)
+        self.http2_pool.forward(exchange)
 
-    def _spawn(self, exchange: Request, number: int) -> None:
+    def _open_connection(self, exchange: Request, generation: int) -> None:
         self._connecting += 1
-        task = asyncio.get_running_loop().create_task(self._connect(exchange, number))
+        task = asyncio.get_running_loop().create_task(self._connect(exchange, generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, exchange: Request, number: int) -> None:
+    async def _connect(self, exchange: Request, generation: int) -> None:
         try:
-            origin = await self.dial(lambda: Http1Upstream(self))
+            connection = await self.dial(lambda: Http1Upstream(self))
         except (OSError, TimeoutError) as error:
             self._connecting -= 1
-            self._next()
-            if exchange.number == number:
+            self._connect_next()
+            if exchange.generation == generation:
                 try:
-                    exchange.unreachable(error)
+                    exchange.connection_refused(error)
                 except Exception as bug:
-                    exchange.crashed(bug)
+                    exchange.internal_error(bug)
             return
         self._connecting -= 1
         self.failures = 0
-        if exchange.number == number:
+        if exchange.generation == generation:
             try:
-                origin.start(exchange)
+                connection.start(exchange)
             except Exception as bug:
-                exchange.crashed(bug)
-            self._next()
+                exchange.internal_error(bug)
+            self._connect_next()
         else:
-            self.free(origin)
+            self.return_connection(connection)
 
     async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
         """Connect. Raises: OSError or TimeoutError."""
@@ -153,38 +169,38 @@ class UpstreamEndpoint:
         async with asyncio.timeout(CONNECT_SECONDS):
             return (await loop.create_connection(factory, self.host, self.port))[1]
 
-    def _next(self) -> None:
+    def _connect_next(self) -> None:
         while self.waiting and self._connecting < MAX_CONNECTING:
-            exchange, number = self.waiting.popleft()
-            if exchange.number == number:
-                self._spawn(exchange, number)
+            exchange, generation = self.waiting.popleft()
+            if exchange.generation == generation:
+                self._open_connection(exchange, generation)
 
-    def free(self, origin: Http1Upstream) -> None:
+    def return_connection(self, connection: Http1Upstream) -> None:
         """Take back a connection that can be used again."""
         while self.waiting:
-            exchange, number = self.waiting.popleft()
-            if exchange.number == number:
-                origin.start(exchange)
+            exchange, generation = self.waiting.popleft()
+            if exchange.generation == generation:
+                connection.start(exchange)
                 return
         if self.retired or len(self.idle) >= MAX_IDLE:
-            origin.close()
+            connection.close()
             return
-        origin.idle_since = asyncio.get_running_loop().time()
-        self.idle.append(origin)
+        connection.idle_since = asyncio.get_running_loop().time()
+        self.idle.append(connection)
 
     def retire(self) -> None:
         """Nothing new will come: close what is idle. What is in flight goes on."""
         self.retired = True
         idle, self.idle = self.idle, []
-        for origin in idle:
-            origin.close()
-        if self.h2 is not None:
-            self.h2.retire()
+        for connection in idle:
+            connection.close()
+        if self.http2_pool is not None:
+            self.http2_pool.retire()
 
     def sweep(self, now: float) -> None:
         """Close connections that were idle for too long."""
-        stale = [o for o in self.idle if now - o.idle_since > o.patience]
+        stale = [o for o in self.idle if now - o.idle_since > o.keep_alive_seconds]
         if stale:
-            self.idle = [o for o in self.idle if now - o.idle_since <= o.patience]
-            for origin in stale:
-                origin.close()
+            self.idle = [o for o in self.idle if now - o.idle_since <= o.keep_alive_seconds]
+            for connection in stale:
+                connection.close()

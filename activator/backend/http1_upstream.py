@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from activator.interfaces import Request
-from activator.wire.callback_guard import failed, guarded
+from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 from activator.wire.http1_parser import (
     CHUNKED,
+    MAX_CACHED_HEAD,
     MAX_HEAD,
-    MEMORABLE,
     UNTIL_CLOSE,
     ResponseHead,
     read_response,
@@ -33,7 +33,7 @@ class Http1Pool(Protocol):
     idle: "list[Http1Upstream]"
     waiting: deque[tuple[Request, int]]
 
-    def free(self, origin: "Http1Upstream") -> None:
+    def return_connection(self, upstream: "Http1Upstream") -> None:
         """Take back a connection that can be used again."""
         ...
 
@@ -42,44 +42,58 @@ class Http1Upstream(asyncio.Protocol):
     """One HTTP/1.1 connection to an instance."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_chunks", "_instance", "_interim", "_keep", "_left", "_memo", "_sent", "_stage",
-        "_transport", "_used", "_write", "exchange", "idle_since", "patience",
+        "_buffer",
+        "_chunked",
+        "_chunks",
+        "_endpoint",
+        "_interim",
+        "_keep_alive",
+        "_last_head",
+        "_remaining",
+        "_request_sent",
+        "_reused",
+        "_stage",
+        "_transport",
+        "_write",
+        "exchange",
+        "idle_since",
+        "keep_alive_seconds",
     )  # fmt: skip
 
-    def __init__(self, instance: Http1Pool) -> None:
-        self._instance = instance
+    def __init__(self, endpoint: Http1Pool) -> None:
+        self._endpoint = endpoint
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._write: Callable[[bytes], None]
         self.exchange: Request | None = None
         self.idle_since = 0.0
-        self.patience = IDLE_SECONDS
+        self.keep_alive_seconds = IDLE_SECONDS
         self._stage = _IDLE
         self._interim = 0
         self._buffer = b""
-        self._memo: ResponseHead | None = None
-        self._left = 0
+        self._last_head: ResponseHead | None = None
+        self._remaining = 0
         self._chunks = ChunkedReader()
         self._chunked = False
-        self._keep = False
-        self._sent = False
-        self._used = False
+        self._keep_alive = False
+        self._request_sent = False
+        self._reused = False
 
     # --- what an exchange does
 
     def start(self, exchange: Request) -> None:
         """Send the request's head and what there is of its body."""
         self.exchange = exchange
-        exchange.origin = self
+        exchange.upstream = self
         self._stage = _HEAD
         self._interim = 0
         if exchange.body_done and not exchange.pending and exchange.head.length >= 0:
-            self._sent = True
+            self._request_sent = True
             self._write(exchange.outgoing)
             return
-        self._sent = False
+        self._request_sent = False
         self._chunked = exchange.head.length == CHUNKED
         self._write(exchange.outgoing)
-        exchange.flush(self)
+        exchange.send_pending_body(self)
 
     def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         """Send more of the request's body."""
@@ -90,7 +104,7 @@ class Http1Upstream(asyncio.Protocol):
         if data:
             self._write(data)
         if done:
-            self._sent = True
+            self._request_sent = True
 
     def tunnel(self, data: bytes) -> None:
         """Send bytes of the protocol that was changed to."""
@@ -134,7 +148,7 @@ class Http1Upstream(asyncio.Protocol):
             if exchange is None:
                 self._transport.abort()  # an answer to nothing
             elif stage == _HEAD:
-                memo = self._memo
+                memo = self._last_head
                 if memo is not None and not self._buffer and data.startswith(memo.wire):
                     self._answer(exchange, memo, data[len(memo.wire) :])
                 else:
@@ -144,16 +158,16 @@ class Http1Upstream(asyncio.Protocol):
             elif stage == _CHUNKS:
                 self._read_chunks(exchange, data)
             elif stage == _CLOSE:
-                exchange.more(data, False)
+                exchange.response_body(data, False)
             else:
-                exchange.tunnelled(data)
+                exchange.tunnel_data(data)
         except Exception as error:
             self.exchange = self.exchange or exchange
-            failed(self, "Http1Upstream.data_received", error)
+            report_error(self, "Http1Upstream.data_received", error)
 
-    def fault(self) -> None:
+    def abort_on_error(self) -> None:
         """A bug of ours showed: end the connection, and with it what it carries."""
-        self._break("internal error")
+        self._fail("internal error")
 
     def _read_head(self, exchange: Request, data: bytes) -> None:
         if self._buffer:
@@ -168,11 +182,11 @@ class Http1Upstream(asyncio.Protocol):
                 self._read_part(data)
                 return
             if head is None:
-                self._break("the head of its answer cannot be read")
+                self._fail("the head of its answer cannot be read")
                 return
             if head.status >= 200:
-                if end <= MEMORABLE:
-                    self._memo = head
+                if end <= MAX_CACHED_HEAD:
+                    self._last_head = head
                 self._answer(exchange, head, data[end:])
                 return
             data = data[end:]
@@ -182,9 +196,9 @@ class Http1Upstream(asyncio.Protocol):
     def _read_part(self, data: bytes) -> None:
         """The head is not whole yet."""
         if not b"HTTP/1.".startswith(data[:7]):
-            self._break("its answer is not HTTP/1.1")
+            self._fail("its answer is not HTTP/1.1")
         elif len(data) >= MAX_HEAD:
-            self._break(f"the head of its answer is longer than {MAX_HEAD} bytes")
+            self._fail(f"the head of its answer is longer than {MAX_HEAD} bytes")
         else:
             self._buffer = data
 
@@ -192,32 +206,32 @@ class Http1Upstream(asyncio.Protocol):
         """Pass a 1xx on; says whether the answer is still to come."""
         if head.status == 101:
             if not exchange.head.upgrade or not head.upgrade:
-                self._break("it changed the protocol, which was not asked for")
+                self._fail("it changed the protocol, which was not asked for")
                 return False
-            self._stage, self._keep = _TUNNEL, False
-            exchange.switched(head, rest)
+            self._stage, self._keep_alive = _TUNNEL, False
+            exchange.protocol_switched(head, rest)
             return False
         self._interim += 1
         if self._interim > MAX_INTERIM:
-            self._break(f"it sent more than {MAX_INTERIM} answers of status 1xx")
+            self._fail(f"it sent more than {MAX_INTERIM} answers of status 1xx")
             return False
-        exchange.interim(head)
+        exchange.informational(head)
         return True
 
     def _answer(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
         length = head.length
-        self._keep = head.keep_alive
-        if head.patience:
-            self.patience = max(0.0, head.patience - 1.0)
+        self._keep_alive = head.keep_alive
+        if head.keep_alive_seconds:
+            self.keep_alive_seconds = max(0.0, head.keep_alive_seconds - 1.0)
         if length != len(rest) or exchange.head.is_head or head.status in (204, 304):
             if exchange.head.is_head or head.status in (204, 304):
                 self._end(exchange, rest)
-                exchange.answer(head, b"", True)
+                exchange.response_head(head, b"", True)
             else:
                 self._begin_body(exchange, head, rest)
             return
         self._end(exchange, b"")
-        exchange.answer(head, rest, True)
+        exchange.response_head(head, rest, True)
 
     def _begin_body(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
         length = head.length
@@ -225,61 +239,61 @@ class Http1Upstream(asyncio.Protocol):
             self._stage, self._chunks = _CHUNKS, ChunkedReader()
             body = self._chunks.feed(rest) if rest else b""
             if self._chunks.error:
-                self._break(self._chunks.error)
+                self._fail(self._chunks.error)
                 return
             done = self._chunks.done
             if done:
                 self._end(exchange, self._chunks.rest)
-            exchange.answer(head, body, done, self._chunks.trailers)
+            exchange.response_head(head, body, done, self._chunks.trailers)
         elif length == UNTIL_CLOSE:
-            self._stage, self._keep = _CLOSE, False
-            exchange.answer(head, rest, False)
+            self._stage, self._keep_alive = _CLOSE, False
+            exchange.response_head(head, rest, False)
         elif len(rest) > length:
             self._end(exchange, rest[length:])
-            exchange.answer(head, rest[:length], True)
+            exchange.response_head(head, rest[:length], True)
         else:
-            self._stage, self._left = _LENGTH, length - len(rest)
-            exchange.answer(head, rest, False)
+            self._stage, self._remaining = _LENGTH, length - len(rest)
+            exchange.response_head(head, rest, False)
 
     def _read_length(self, exchange: Request, data: bytes) -> None:
-        left = self._left = self._left - len(data)
+        left = self._remaining = self._remaining - len(data)
         if left > 0:
-            exchange.more(data, False)
+            exchange.response_body(data, False)
             return
         self._end(exchange, data[left:] if left else b"")
-        exchange.more(data[:left] if left else data, True)
+        exchange.response_body(data[:left] if left else data, True)
 
     def _read_chunks(self, exchange: Request, data: bytes) -> None:
         chunks = self._chunks
         body = chunks.feed(data)
         if chunks.error:
-            self._break(chunks.error)
+            self._fail(chunks.error)
         elif chunks.done:
             self._end(exchange, chunks.rest)
-            exchange.more(body, True, chunks.trailers)
+            exchange.response_body(body, True, chunks.trailers)
         elif body:
-            exchange.more(body, False)
+            exchange.response_body(body, False)
 
     def _end(self, exchange: Request, rest: bytes) -> None:
         """The answer is complete: let the connection go before its exchange does."""
-        self.exchange = exchange.origin = None
+        self.exchange = exchange.upstream = None
         self._stage = _IDLE
-        if self._keep and self._sent and not rest:
-            self._used = True
-            instance = self._instance
-            if instance.retired or instance.waiting:
-                instance.free(self)
+        if self._keep_alive and self._request_sent and not rest:
+            self._reused = True
+            endpoint = self._endpoint
+            if endpoint.retired or endpoint.waiting:
+                endpoint.return_connection(self)
             else:
-                self.idle_since = exchange.app.now
-                instance.idle.append(self)
+                self.idle_since = exchange.proxy.now
+                endpoint.idle.append(self)
         else:
             self._transport.close()
 
-    def _break(self, why: str) -> None:
+    def _fail(self, why: str) -> None:
         exchange, self.exchange = self.exchange, None
         self._transport.abort()
         if exchange is not None:
-            exchange.broken(why, reused=False)
+            exchange.upstream_lost(why, reused=False)
 
     def eof_received(self) -> None:
         return None
@@ -288,14 +302,14 @@ class Http1Upstream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         if exchange is None:
-            if self in self._instance.idle:
-                self._instance.idle.remove(self)
+            if self in self._endpoint.idle:
+                self._endpoint.idle.remove(self)
             return
         if self._stage == _CLOSE and error is None:
-            exchange.origin = None
-            exchange.more(b"", True)
+            exchange.upstream = None
+            exchange.response_body(b"", True)
         elif self._stage == _TUNNEL:
             exchange.tunnel_closed()
         else:
             nothing_came = self._stage == _HEAD and not self._buffer
-            exchange.broken("it closed the connection", reused=self._used and nothing_came)
+            exchange.upstream_lost("it closed the connection", reused=self._reused and nothing_came)

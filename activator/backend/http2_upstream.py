@@ -25,75 +25,75 @@ class Http2Pool:
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._channels: list[Http2Upstream] = []
+        self._connections: list[Http2Upstream] = []
         self._waiting: deque[tuple[Request, int]] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self.usable = True
 
-    def carry(self, exchange: Request) -> None:
+    def forward(self, exchange: Request) -> None:
         """Send an exchange that has a slot."""
-        for channel in self._channels:
-            if channel.room():
-                channel.start(exchange)
+        for connection in self._connections:
+            if connection.has_capacity():
+                connection.start(exchange)
                 return
-        self._waiting.append((exchange, exchange.number))
+        self._waiting.append((exchange, exchange.generation))
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         try:
-            channel = cast(Http2Upstream, await self._dialer.dial(lambda: Http2Upstream(self)))
+            connection = cast(Http2Upstream, await self._dialer.dial(lambda: Http2Upstream(self)))
         except (OSError, TimeoutError) as error:
             self._connecting = None
             waiting, self._waiting = self._waiting, deque()
-            for exchange, number in waiting:
-                if exchange.number == number:
+            for exchange, generation in waiting:
+                if exchange.generation == generation:
                     try:
-                        exchange.unreachable(error)
+                        exchange.connection_refused(error)
                     except Exception as bug:
-                        exchange.crashed(bug)
+                        exchange.internal_error(bug)
             return
         self._connecting = None
         self._dialer.failures = 0
-        self._channels.append(channel)
+        self._connections.append(connection)
         waiting, self._waiting = self._waiting, deque()
-        for exchange, number in waiting:
-            if exchange.number == number:
+        for exchange, generation in waiting:
+            if exchange.generation == generation:
                 try:
-                    self.carry(exchange)
+                    self.forward(exchange)
                 except Exception as bug:
-                    exchange.crashed(bug)
+                    exchange.internal_error(bug)
 
-    def lost(self, channel: "Http2Upstream") -> None:
+    def remove(self, connection: "Http2Upstream") -> None:
         """A connection ended, or takes no more streams."""
-        if channel in self._channels:
-            self._channels.remove(channel)
+        if connection in self._connections:
+            self._connections.remove(connection)
 
     def retire(self) -> None:
         """Close connections that carry nothing, the others after their last stream."""
         self.usable = False
-        for channel in list(self._channels):
-            channel.retire()
+        for connection in list(self._connections):
+            connection.retire()
 
 
 class Http2Upstream(Http2Protocol[UpstreamStream]):
     """One connection."""
 
-    def __init__(self, link: Http2Pool) -> None:
+    def __init__(self, pool: Http2Pool) -> None:
         settings = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
         super().__init__(asyncio.get_running_loop().call_soon, settings, client=True)
-        self._link = link
+        self._pool = pool
         self._turns: ReadScheduler | None = None
         self._leaving = False
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more stream may be started."""
         allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
     def start(self, exchange: Request) -> None:
         """Send a request."""
-        self._turns = exchange.app.turns
+        self._turns = exchange.proxy.read_scheduler
         UpstreamStream(self, exchange).start()
 
     @guarded
@@ -109,36 +109,36 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
     def _end(self, why: str) -> None:
         """No more comes on any stream."""
         self._leaving = True
-        self._link.lost(self)
+        self._pool.remove(self)
         self._lose_all(why)
 
     @guarded
     def pause_writing(self) -> None:
-        self.stuck = True
+        self.write_paused = True
 
     @guarded
     def resume_writing(self) -> None:
-        self.stuck = False
-        self.window(0)
+        self.write_paused = False
+        self.window_updated(0)
         self.flush()
 
     @guarded
     def data_received(self, data: bytes) -> None:
         self.codec.feed(data)
-        if self._waits:
+        if self._read_pending:
             return
         if self._turns is None:
             self.codec.work(FOREVER)
             self.flush()
         elif self._turns.run(self._work):
-            self._waits = True
+            self._read_pending = True
             self.transport.pause_reading()
 
     def _work(self, until: float) -> bool:
         more = self.codec.work(until)
         self.flush()
-        if not more and self._waits:
-            self._waits = False
+        if not more and self._read_pending:
+            self._read_pending = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
         return more
@@ -152,30 +152,30 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
     def retire(self) -> None:
         """Take no more streams; close after the last one."""
         self._leaving = True
-        self._link.lost(self)
+        self._pool.remove(self)
         if not self.streams:
             self.transport.close()
 
     # --- see h2_codec.Owner
 
-    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         made = self.streams.get(stream)
         if made is not None:
-            made.answered(fields, done, size)
+            made.headers_received(fields, done, size)
 
-    def leaving(self, last: int) -> None:
+    def goaway_received(self, last: int) -> None:
         """RFC 9113 §6.8: streams above the last one were not looked at, so they may be sent again."""
         self.retire()
         for stream in [each for each in self.streams.values() if each.id > last]:
             self.streams.pop(stream.id, None)
-            stream.broken("it goes away", unsent=True)
+            stream.lost("it goes away", unsent=True)
         if not self.streams:
             self.transport.close()
 
-    def failed(self, text: str) -> None:
+    def connection_failed(self, text: str) -> None:
         self.flush()
         self.transport.close()
         self._end(f"it broke HTTP/2: {text}")
 
     def _lost(self, stream: UpstreamStream, reason: str, *, unsent: bool = False) -> None:
-        stream.broken(reason, unsent=unsent)
+        stream.lost(reason, unsent=unsent)

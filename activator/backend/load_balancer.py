@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 
-class Slots(Protocol):
+class Candidate(Protocol):
     """What a policy sees of an instance."""
 
     in_flight: int
     limit: int
     """Requests at once; 0 is no limit."""
 
-    def take(self) -> bool:
+    def take_slot(self) -> bool:
         """Count one request in, if there is room."""
         ...
 
 
-S = TypeVar("S", bound=Slots)
+S = TypeVar("S", bound=Candidate)
 
 
-def least_of_two(slots: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
+def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
     """For instances without a limit: draw two, take the one with fewer requests.
 
     Args:
@@ -30,35 +30,35 @@ def least_of_two(slots: Sequence[S], start: int, draw: Callable[[], float]) -> S
         start: not used.
         draw: gives a number in [0, 1).
     """
-    count = len(slots)
+    count = len(candidates)
     if count == 0:
         return None
     if count == 1:
-        chosen = slots[0]
+        chosen = candidates[0]
     else:
         one = int(draw() * count)
         other = int(draw() * (count - 1))
-        chosen, second = slots[one], slots[other + (other >= one)]
+        chosen, second = candidates[one], candidates[other + (other >= one)]
         if second.in_flight < chosen.in_flight:
             chosen = second
-    return chosen if chosen.take() else None
+    return chosen if chosen.take_slot() else None
 
 
-def first_free(slots: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
+def first_free(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
     """For limits up to 3: fill the first, then the second, so that the last can be taken away."""
-    for slot in slots:
-        if slot.take():
-            return slot
+    for candidate in candidates:
+        if candidate.take_slot():
+            return candidate
     return None
 
 
-def round_robin(slots: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
+def round_robin(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
     """For higher limits: one after the other from `start`, over those that are full."""
-    count = len(slots)
+    count = len(candidates)
     for step in range(count):
-        slot = slots[(start + step) % count]
-        if slot.take():
-            return slot
+        candidate = candidates[(start + step) % count]
+        if candidate.take_slot():
+            return candidate
     return None
 
 

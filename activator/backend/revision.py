@@ -21,11 +21,11 @@ class RevisionHost(Protocol):
         """Seconds on the loop's clock."""
         ...
 
-    def later(self, seconds: float, callback: Callable[[Backend], None], instance: Backend) -> None:
+    def call_later(self, seconds: float, callback: Callable[[Backend], None], endpoint: Backend) -> None:
         """Call back after a while."""
         ...
 
-    def wake(self, revision: "Revision") -> None:
+    def track(self, revision: "Revision") -> None:
         """Look at it from now on, until it has neither instances nor anything to report."""
         ...
 
@@ -33,15 +33,15 @@ class RevisionHost(Protocol):
         """Tell the autoscaler that requests wait."""
         ...
 
-    def instance(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
+    def new_endpoint(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
         """Make one; its slots are shared with other worker processes where there are any."""
         ...
 
-    def wait_for_others(self, revision: str, waiting: bool) -> None:
+    def announce_waiting(self, revision: str, waiting: bool) -> None:
         """Tell the other workers that slots of this revision are wanted here, or no longer."""
         ...
 
-    def give_to_others(self, revision: str, serve: Callable[[], None], hold: bool) -> None:
+    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
         """Tell the other workers of a free slot; with `hold`, call `serve` only after they had their chance."""
         ...
 
@@ -49,19 +49,19 @@ class RevisionHost(Protocol):
 class Revision:
     """Created when a table first speaks of it; lives until neither does and nothing is in flight."""
 
-    def __init__(self, name: str, around: RevisionHost) -> None:
+    def __init__(self, name: str, host: RevisionHost) -> None:
         self.name = name
-        self.plane = RequestPolicy()
-        self.stats = Stats(around.time())
-        self.instances: dict[str, UpstreamEndpoint] = {}
+        self.policy = RequestPolicy()
+        self.stats = Stats(host.time())
+        self.endpoints: dict[str, UpstreamEndpoint] = {}
         self.breaker: Breaker[Request, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
-        self.answer_by = FOREVER
+        self.response_timeout = FOREVER
         """Seconds from the slot until the earliest time-out without a byte from the instance."""
-        self.awake = False
+        self.tracked = False
         """Whether there may be something to do for it or to tell of it; most sleep, and cost nothing."""
-        self._around = around
-        self._interest = False
-        self.wanted_elsewhere = False
+        self._host = host
+        self._waiting_announced = False
+        self.awaited_by_others = False
         """Requests of other worker processes wait for slots of this revision."""
         self._others_turn = False
         self.routes: set[str] = set()
@@ -70,123 +70,123 @@ class Revision:
         """Those of them that say that the Revision was deleted."""
 
     @property
-    def gone(self) -> str:
+    def deleted_reason(self) -> str:
         """Why no request is to wait for it; empty while it is there."""
         if self._missing:
             return f"revision {self.name} was deleted"
         return ""
 
-    def named(self, route: str, missing: bool) -> None:
+    def add_route(self, route: str, missing: bool) -> None:
         """An entry of the routing table leads here. Args: missing: it says that the Revision was deleted."""
         self.routes.add(route)
         if missing:
             self._missing.add(route)
-            self._let_go(self.gone)
+            self._reject_queued(self.deleted_reason)
         else:
             self._missing.discard(route)
 
-    def unrouted(self, route: str) -> None:
+    def remove_route(self, route: str) -> None:
         """An entry was removed; when it was the last one, what waits would wait for ever."""
         if route in self.routes:
             self.routes.discard(route)
             self._missing.discard(route)
             if not self.routes:
-                self._let_go("the service was deleted")
+                self._reject_queued("the service was deleted")
 
-    def _let_go(self, reason: str) -> None:
+    def _reject_queued(self, reason: str) -> None:
         """Answer all that wait."""
         for exchange in list(self.breaker.queue):
-            exchange.forsaken(reason)
+            exchange.revision_deleted(reason)
 
-    def configure(self, plane: RequestPolicy) -> None:
+    def configure(self, policy: RequestPolicy) -> None:
         """Take over what the routing table says."""
-        if plane == self.plane:
+        if policy == self.policy:
             return
-        self.plane = plane
-        set_ = [seconds for seconds in (plane.timeout, plane.response_start_timeout, plane.idle_timeout) if seconds]
-        self.answer_by = min(set_, default=FOREVER)
-        for instance in self.instances.values():
-            instance.limit = plane.concurrency
-            instance.h2c = plane.h2c
+        self.policy = policy
+        set_ = [seconds for seconds in (policy.timeout, policy.response_start_timeout, policy.idle_timeout) if seconds]
+        self.response_timeout = min(set_, default=FOREVER)
+        for endpoint in self.endpoints.values():
+            endpoint.limit = policy.concurrency
+            endpoint.h2c = policy.h2c
         self._resize()
 
-    def populate(self, found: RevisionEndpoints) -> None:
+    def set_endpoints(self, table_entry: RevisionEndpoints) -> None:
         """Take over what the table of endpoints says: new instances serve those that wait."""
         kept: dict[str, UpstreamEndpoint] = {}
-        for endpoint in found.endpoints:
-            instance = self.instances.pop(endpoint.id, None)
-            if instance is None or (instance.host, instance.port) != (endpoint.host, endpoint.port):
-                if instance is not None:
-                    instance.retire()
-                instance = self._around.instance(endpoint.id, endpoint.host, endpoint.port, self.plane.concurrency)
-                instance.h2c = self.plane.h2c
-            instance.timing = endpoint.timing
-            instance.draining = endpoint.state == "draining"
-            if instance.draining:
-                instance.retire()
-            kept[endpoint.id] = instance
-        for gone in self.instances.values():
+        for entry in table_entry.endpoints:
+            endpoint = self.endpoints.pop(entry.id, None)
+            if endpoint is None or (endpoint.host, endpoint.port) != (entry.host, entry.port):
+                if endpoint is not None:
+                    endpoint.retire()
+                endpoint = self._host.new_endpoint(entry.id, entry.host, entry.port, self.policy.concurrency)
+                endpoint.h2c = self.policy.h2c
+            endpoint.timing = entry.timing
+            endpoint.draining = entry.state == "draining"
+            if endpoint.draining:
+                endpoint.retire()
+            kept[entry.id] = endpoint
+        for gone in self.endpoints.values():
             gone.retire()
-        self.instances = kept
-        if kept and not self.awake:
-            self._around.wake(self)
+        self.endpoints = kept
+        if kept and not self.tracked:
+            self._host.track(self)
         self._resize()
 
     def _resize(self) -> None:
-        slots = [i for i in self.instances.values() if not i.draining and not i.suspended]
-        self._run(self.breaker.resize(slots, self.plane.concurrency))
+        candidates = [i for i in self.endpoints.values() if not i.draining and not i.suspended]
+        self._run(self.breaker.resize(candidates, self.policy.concurrency))
 
-    def suspend(self, instance: Backend) -> None:
+    def suspend(self, endpoint: Backend) -> None:
         """Pick an instance that refused a connection no more for a moment, longer each time."""
-        if instance.suspended:
+        if endpoint.suspended:
             return
-        instance.suspended = True
-        instance.failures += 1
-        self._around.later(min(1.0, 0.02 * 2**instance.failures), self._resume, instance)
+        endpoint.suspended = True
+        endpoint.failures += 1
+        self._host.call_later(min(1.0, 0.02 * 2**endpoint.failures), self._resume, endpoint)
         self._resize()
 
-    def _resume(self, instance: Backend) -> None:
-        instance.suspended = False
+    def _resume(self, endpoint: Backend) -> None:
+        endpoint.suspended = False
         self._resize()
 
-    def waits(self) -> None:
+    def request_queued(self) -> None:
         """A request was put into the queue."""
-        self._around.poke(self.name, len(self.breaker.queue))
-        if self.plane.concurrency and not self._interest:
-            self._interest = True
-            self._around.wait_for_others(self.name, True)
+        self._host.poke(self.name, len(self.breaker.queue))
+        if self.policy.concurrency and not self._waiting_announced:
+            self._waiting_announced = True
+            self._host.announce_waiting(self.name, True)
 
-    def leave(self, instance: Backend) -> None:
+    def release(self, endpoint: Backend) -> None:
         """A request gives its slot back; the next in the queue gets it."""
-        instance.give()
-        if self.wanted_elsewhere:
+        endpoint.release_slot()
+        if self.awaited_by_others:
             self._others_turn = not self._others_turn
-            self._around.give_to_others(self.name, self.serve, self._others_turn)
+            self._host.offer_slot(self.name, self.dispatch, self._others_turn)
         elif self.breaker.queue:
-            self.serve()
+            self.dispatch()
 
-    def serve(self) -> None:
+    def dispatch(self) -> None:
         """Let those run that may."""
-        self._run(self.breaker.serve())
+        self._run(self.breaker.dispatch())
 
     def _run(self, served: list[tuple[Request, UpstreamEndpoint]]) -> None:
-        for exchange, instance in served:
-            exchange.admitted(instance)
-        if self._interest and not self.breaker.queue:
-            self._interest = False
-            self._around.wait_for_others(self.name, False)
+        for exchange, endpoint in served:
+            exchange.admitted(endpoint)
+        if self._waiting_announced and not self.breaker.queue:
+            self._waiting_announced = False
+            self._host.announce_waiting(self.name, False)
 
     @property
     def cold(self) -> bool:
         """Whether there is no instance that could take a request."""
-        return not self.breaker.slots
+        return not self.breaker.candidates
 
-    def held(self) -> dict[str, int]:
+    def in_flight_by_endpoint(self) -> dict[str, int]:
         """Requests in each instance; empty where there is no choice between several."""
-        if len(self.instances) < 2:
+        if len(self.endpoints) < 2:
             return {}
-        return {name: instance.in_flight for name, instance in self.instances.items() if instance.in_flight}
+        return {name: endpoint.in_flight for name, endpoint in self.endpoints.items() if endpoint.in_flight}
 
     def in_flight(self) -> int:
         """Requests in instances, those of instances that left the table not counted."""
-        return sum(instance.in_flight for instance in self.instances.values())
+        return sum(endpoint.in_flight for endpoint in self.endpoints.values())

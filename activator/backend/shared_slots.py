@@ -25,16 +25,16 @@ class SharedEndpoint(UpstreamEndpoint):
 
     __slots__ = ("_base", "_file", "_held", "_turn")
 
-    def __init__(self, file: int, id_: str, host: str, port: int, limit: int, http2_pool: PoolFactory) -> None:
+    def __init__(self, file: int, id_: str, host: str, port: int, limit: int, new_http2_pool: PoolFactory) -> None:
         """Args: file: from `lock_file`, the same in all workers; the others are those of `Instance`."""
-        super().__init__(id_, host, port, limit, http2_pool)
+        super().__init__(id_, host, port, limit, new_http2_pool)
         self._file = file
         # Every worker finds the same place for a name without having to agree on one.
         self._base = (int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=6).digest(), "big") >> 1) * _MOST
         self._held: list[int] = []
         self._turn = 0
 
-    def take(self) -> bool:
+    def take_slot(self) -> bool:
         if not self.limit:
             self.in_flight += 1
             return True
@@ -51,7 +51,7 @@ class SharedEndpoint(UpstreamEndpoint):
                 return True
         return False
 
-    def give(self) -> None:
+    def release_slot(self) -> None:
         self.in_flight -= 1
         # Without a limit when a request was let in, there is nothing to unlock.
         if len(self._held) > self.in_flight:

@@ -9,18 +9,18 @@ from activator.request import local_responses
 from activator.request.exchange import Exchange
 from activator.request.states import IDLE, QUEUED, SENT, TUNNEL
 from activator.routing.proxy_state import ProxyState
-from activator.wire.callback_guard import failed, guarded
+from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import (
     CHUNKED,
+    MAX_CACHED_HEAD,
     MAX_HEAD,
-    MEMORABLE,
     HeadError,
     RequestHead,
     ResponseHead,
-    compose,
     read_request,
+    upstream_head,
 )
 from activator.wire.http2_frames import PREFACE
 
@@ -47,32 +47,48 @@ class Http1Connection(Exchange, asyncio.Protocol):
     """One connection; it is also the exchange of the request that it carries just now."""
 
     __slots__ = (
-        "_buffer", "_chunks", "_closing", "_counted", "_framing", "_known", "_left", "_memo", "_memo_outgoing", "_mode",
-        "_paused", "_peer", "_sent", "_since", "_stuck", "_transport", "_unsent", "_write",
+        "_buffer",
+        "_chunks",
+        "_closing",
+        "_counted",
+        "_forwarding_cache",
+        "_framing",
+        "_last_activity",
+        "_last_head",
+        "_last_outgoing",
+        "_last_progress",
+        "_mode",
+        "_paused",
+        "_peer",
+        "_remaining",
+        "_transport",
+        "_unsent",
+        "_write",
+        "_write_paused",
     )  # fmt: skip
 
-    def __init__(self, app: ProxyState, local: bool = False, *, counted: bool = False) -> None:
+    def __init__(self, proxy: ProxyState, local: bool = False, *, counted: bool = False) -> None:
         """
         Args:
             local: it belongs to the gateway for cluster-local hosts.
             counted: it was counted among those of its address when it was accepted.
         """
-        super().__init__(app)
+        super().__init__(proxy)
         self.local = local
         self._counted = counted
         self._mode = _HEAD
         self._buffer = b""
-        self._memo: RequestHead | None = None
-        self._memo_outgoing = b""
-        self._left = 0
+        self._last_head: RequestHead | None = None
+        self._last_outgoing = b""
+        self._remaining = 0
         self._chunks = ChunkedReader()
         self._framing = _BY_LENGTH
         self._closing = False
         self._paused = False
-        self._stuck = False
-        self._since = self._sent = 0.0
+        self._write_paused = False
+        self._last_activity = self._last_progress = 0.0
         self._unsent = 0
-        self._known = (b"\n", b"")
+        self._forwarding_cache = (b"\n", b"")
 
     @property
     def peer(self) -> Peer:
@@ -83,37 +99,37 @@ class Http1Connection(Exchange, asyncio.Protocol):
     @property
     def connected(self) -> bool:
         """Whether the connection was ready for requests once: it counts itself out of its address."""
-        return self._since > 0
+        return self._last_activity > 0
 
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
-        address = address_of(transport.get_extra_info("peername"))
+        address = peer_address(transport.get_extra_info("peername"))
         tls = transport.get_extra_info("ssl_object")
         self._peer = Peer(address, b"https" if tls else b"http")
-        self._since = self._sent = self.app.time()
-        self.app.connections.add(self)
+        self._last_activity = self._last_progress = self.proxy.time()
+        self.proxy.connections.add(self)
         if not self._counted:
-            self._counted = self.app.crowds.enter(address)
+            self._counted = self.proxy.connection_limit.enter(address)
             if not self._counted:
-                head, body = local_responses.too_many_connections(self.app.wall_clock())
+                head, body = local_responses.too_many_connections(self.proxy.wall_clock())
                 self._write(head.plain + body)
                 self._closing = True
                 self._transport.close()
                 return
         if tls is not None and tls.selected_alpn_protocol() == "h2":
-            self._become_h2(b"")
+            self._upgrade_to_http2(b"")
 
     @guarded
     def connection_lost(self, error: Exception | None) -> None:
-        self.app.connections.discard(self)
+        self.proxy.connections.discard(self)
         if self._counted:
             self._counted = False
-            self.app.crowds.leave(self._peer.address)
+            self.proxy.connection_limit.leave(self._peer.address)
         self._closing = True
         if self.state is not IDLE:
-            self.gone()
+            self.client_gone()
 
     def eof_received(self) -> None:
         # A client that has shut down its side is taken for gone, as in Go and nginx: it must not hold a slot.
@@ -121,26 +137,26 @@ class Http1Connection(Exchange, asyncio.Protocol):
 
     @guarded
     def pause_writing(self) -> None:
-        self._stuck = True
-        if self.origin is not None:
-            self.origin.pause_reading()
+        self._write_paused = True
+        if self.upstream is not None:
+            self.upstream.pause_reading()
 
     @guarded
     def resume_writing(self) -> None:
-        self._stuck = False
-        if self.origin is not None:
-            self.origin.resume_reading()
+        self._write_paused = False
+        if self.upstream is not None:
+            self.upstream.resume_reading()
         elif self._mode == _HEAD and self._buffer:
-            self.app.call_soon(self._next)
+            self.proxy.call_soon(self._read_pipelined)
 
     def data_received(self, data: bytes) -> None:
         try:
             mode = self._mode
             if mode == _HEAD:
-                memo = self._memo
+                memo = self._last_head
                 if memo is not None and not self._buffer and data.startswith(memo.wire):
                     self.head = memo
-                    self.outgoing = self._memo_outgoing
+                    self.outgoing = self._last_outgoing
                     if len(data) == len(memo.wire) and not memo.length:
                         self.body_done = True
                         self._mode = _BUSY
@@ -154,18 +170,18 @@ class Http1Connection(Exchange, asyncio.Protocol):
             elif mode == _CHUNKS:
                 self._read_chunks(data)
             elif mode == _TUNNEL:
-                if self.origin is not None:
-                    self.origin.tunnel(data)
+                if self.upstream is not None:
+                    self.upstream.tunnel(data)
             elif mode == _BUSY:
                 self._buffer += data
                 if len(self._buffer) > MAX_AHEAD:
                     self.pause_body()
             else:
-                self._left -= len(data)
-                if self._left < 0:
+                self._remaining -= len(data)
+                if self._remaining < 0:
                     self._transport.abort()
         except Exception as error:
-            failed(self, "Http1Connection.data_received", error)
+            report_error(self, "Http1Connection.data_received", error)
 
     # --- reading requests
 
@@ -173,7 +189,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         else:
-            self._since = self.app.time()
+            self._last_activity = self.proxy.time()
         while data[:2] == b"\r\n":  # RFC 9112 §2.2: empty lines before a request are left over from the last one
             data = data[2:]
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
@@ -182,38 +198,38 @@ class Http1Connection(Exchange, asyncio.Protocol):
             return
         wire = data[: end + 4]
         if wire == PREFACE[:18]:
-            self._become_h2(data)
+            self._upgrade_to_http2(data)
             return
         try:
-            head = read_request(wire, self.app.underscores)
+            head = read_request(wire, self.proxy.underscores)
         except HeadError as error:
-            self._refuse(error.status, str(error))
+            self._reject(error.status, str(error))
             return
         self.head = head
-        self.outgoing = compose(head, self._forwarding(head))
-        if len(wire) <= MEMORABLE:
-            self._memo, self._memo_outgoing = head, self.outgoing
+        self.outgoing = upstream_head(head, self._forwarding(head))
+        if len(wire) <= MAX_CACHED_HEAD:
+            self._last_head, self._last_outgoing = head, self.outgoing
         self._start(head, data[end + 4 :])
 
     def _forwarding(self, head: RequestHead) -> bytes:
         """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
         if head.forwarded is not None:
-            return self.app.proxies.fields(self._peer, head)
-        if self._known[0] != head.authority:
-            self._known = (head.authority, self.app.proxies.fields(self._peer, head))
-        return self._known[1]
+            return self.proxy.proxies.fields(self._peer, head)
+        if self._forwarding_cache[0] != head.authority:
+            self._forwarding_cache = (head.authority, self.proxy.proxies.fields(self._peer, head))
+        return self._forwarding_cache[1]
 
-    def reread(self) -> None:
+    def clear_cached_heads(self) -> None:
         """Called when the rules for forwarding fields change: every head is read anew."""
-        self._memo, self._known = None, (b"\n", b"")
+        self._last_head, self._forwarding_cache = None, (b"\n", b"")
 
     def _read_part(self, data: bytes) -> None:
         """The head is not whole yet; say at once what can be said."""
         if len(data) >= MAX_HEAD:
             long_target = b"\r\n" not in data[:MAX_HEAD]
-            self._refuse(414 if long_target else 431, f"the head is longer than {MAX_HEAD} bytes")
+            self._reject(414 if long_target else 431, f"the head is longer than {MAX_HEAD} bytes")
         elif data.count(b"\n") != data.count(b"\r\n") or b"\0" in data:
-            self._refuse(400, "a line of the head does not end with CRLF")
+            self._reject(400, "a line of the head does not end with CRLF")
         else:
             self._buffer = data
 
@@ -225,7 +241,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             chunks = self._chunks = ChunkedReader()
             body = chunks.feed(rest)
             if chunks.error:
-                self._refuse(400, chunks.error)
+                self._reject(400, chunks.error)
                 return
             self.body_done, self.trailers = chunks.done, chunks.trailers
             self._mode = _BUSY if chunks.done else _CHUNKS
@@ -235,7 +251,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             body, self._buffer = (rest[:length], rest[length:]) if length else (b"", rest)
         else:
             self.body_done, self._mode = False, _LENGTH
-            body, self._left = rest, length - len(rest)
+            body, self._remaining = rest, length - len(rest)
         if body:
             self.pending = [body]
             self.pending_size = len(body)
@@ -244,13 +260,13 @@ class Http1Connection(Exchange, asyncio.Protocol):
         self.begin()
 
     def _read_length(self, data: bytes) -> None:
-        left = self._left - len(data)
+        left = self._remaining - len(data)
         if left <= 0:
             self._mode = _BUSY
             if left:
                 data, self._buffer = data[:left], data[left:]
-        self._left = left
-        self._pass_on(data, left <= 0)
+        self._remaining = left
+        self._forward_body(data, left <= 0)
 
     def _read_chunks(self, data: bytes) -> None:
         chunks = self._chunks
@@ -265,25 +281,25 @@ class Http1Connection(Exchange, asyncio.Protocol):
         if chunks.done:
             self._mode, self._buffer = _BUSY, chunks.rest
         if body or chunks.done:
-            self._pass_on(body, chunks.done, chunks.trailers)
+            self._forward_body(body, chunks.done, chunks.trailers)
 
-    def _pass_on(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+    def _forward_body(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         if self.state is not IDLE:
-            self.body(data, done, trailers)
+            self.request_body(data, done, trailers)
         elif done:
-            self.ended()  # the answer was there before; now the connection can take the next request
+            self.finished()  # the answer was there before; now the connection can take the next request
 
-    def _refuse(self, status: int, text: str) -> None:
+    def _reject(self, status: int, text: str) -> None:
         """Answer what is not a request, and end the connection: nobody knows where the next one would begin."""
-        head, body = local_responses.reply(status, text, self.app.wall_clock(), b"Connection: close\r\n")
+        head, body = local_responses.reply(status, text, self.proxy.wall_clock(), b"Connection: close\r\n")
         self._write(head.plain + body)
         self._linger()
 
     def _linger(self) -> None:
         """Close, but let the client read what was written: unread bytes would make the kernel throw it away."""
-        self._mode, self._left, self._buffer = _LINGER, LINGER_BYTES, b""
+        self._mode, self._remaining, self._buffer = _LINGER, LINGER_BYTES, b""
         self._closing = True
-        self._since = self.app.time()
+        self._last_activity = self.proxy.time()
         self.resume_body()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -291,34 +307,34 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._transport.close()
 
     @guarded
-    def _next(self) -> None:
+    def _read_pipelined(self) -> None:
         """Take up a pipelined request."""
-        if self._mode == _HEAD and self._buffer and not self._stuck and not self._closing:
+        if self._mode == _HEAD and self._buffer and not self._write_paused and not self._closing:
             data, self._buffer = self._buffer, b""
             self.resume_body()
             self._read_head(data)
 
-    def _become_h2(self, data: bytes) -> None:
+    def _upgrade_to_http2(self, data: bytes) -> None:
         from activator.frontend.http2_server import Http2Connection  # loaded when somebody speaks it
 
-        self.app.connections.discard(self)
+        self.proxy.connections.discard(self)
         self._counted = False
-        session = Http2Connection(self.app, self._peer, self.local)
-        self._transport.set_protocol(session)
-        session.connection_made(self._transport)
+        connection = Http2Connection(self.proxy, self._peer, self.local)
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
         if data:
-            session.data_received(data)
+            connection.data_received(data)
 
     def sweep(self, now: float) -> None:
         """Once a second: end what takes too long."""
-        if self._unread(now):
+        if self._is_stalled(now):
             self._transport.abort()
             return
         if self._mode == _HEAD:
             if self._buffer:
-                if now - self._since > HEAD_SECONDS:
-                    self._refuse(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
-            elif now - self._since > KEEP_ALIVE_SECONDS:
+                if now - self._last_activity > HEAD_SECONDS:
+                    self._reject(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
+            elif now - self._last_activity > KEEP_ALIVE_SECONDS:
                 self._transport.close()
             return
         # While a body waits unread, the loop does not see that the client hung up; the kernel knows.
@@ -326,42 +342,42 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._transport.abort()
             return
         lingers = self._mode == _LINGER or (self._mode in (_LENGTH, _CHUNKS) and self.state is IDLE)
-        if lingers and now - self._since > LINGER_SECONDS:
+        if lingers and now - self._last_activity > LINGER_SECONDS:
             self._transport.abort()
 
-    def _unread(self, now: float) -> bool:
+    def _is_stalled(self, now: float) -> bool:
         """Whether the client reads nothing of what there is for it, though its request is over."""
         unsent = self._transport.get_write_buffer_size()
         if not unsent or unsent != self._unsent or self.state is not IDLE:
-            self._unsent, self._sent = unsent, now
-        return now - self._sent > SEND_SECONDS
+            self._unsent, self._last_progress = unsent, now
+        return now - self._last_progress > SEND_SECONDS
 
     def retire(self) -> None:
         """The process wants to end: close when idle, otherwise after the next answer. May be called again."""
         quiet = self._mode == _HEAD and not self._buffer
-        if quiet and self.app.time() - self._since > QUIET_SECONDS:
+        if quiet and self.proxy.time() - self._last_activity > QUIET_SECONDS:
             self._transport.close()
         else:
             self._closing = True
 
     def abort(self) -> None:
         if self.state is TUNNEL:
-            self.say_goodbye()
+            self.send_close_frame()
             self._transport.close()  # what was written goes out first, as far as the client reads
         else:
             self._transport.abort()
 
-    def fault(self) -> None:
+    def abort_on_error(self) -> None:
         """A bug of ours showed: end the connection."""
         self._closing = True
         self._transport.abort()
 
     # --- what the exchange says
 
-    def put_abort(self) -> None:
-        self.fault()
+    def abort_response(self) -> None:
+        self.abort_on_error()
 
-    def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
+    def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         request = self.head
         wire = head.plain if request.keep_alive and request.version and not self._closing else self._plain_close(head)
         if request.is_head or head.status == 204 or head.status == 304:
@@ -392,7 +408,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
         self._closing = True
         return head.plain[:-2] + b"Connection: close\r\n\r\n"
 
-    def put_more(self, data: bytes, done: bool, trailers: bytes) -> None:
+    def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
         if self._framing == _BY_CHUNKS:
             if data:
                 data = chunk(data)
@@ -401,7 +417,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
         if data:
             self._write(data)
 
-    def put_interim(self, head: ResponseHead) -> None:
+    def write_informational(self, head: ResponseHead) -> None:
         if not self.head.version:
             return
         if head.status == 101:
@@ -409,21 +425,21 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._write(head.plain[:-2] + upgrade + b"\r\n")
             self._mode, self._closing = _TUNNEL, True
             early, self._buffer = self._buffer, b""
-            if early and self.origin is not None:
-                self.origin.tunnel(early)
+            if early and self.upstream is not None:
+                self.upstream.tunnel(early)
             return
         self._write(head.plain)
 
-    def put_tunnel(self, data: bytes) -> None:
+    def write_tunnel(self, data: bytes) -> None:
         self._write(data)
 
-    def put_cut(self) -> None:
+    def write_truncated_end(self) -> None:
         if self._framing == _BY_CHUNKS:
             self._write(last_chunk(b""))
         else:
             self._closing = True
 
-    def put_reset(self) -> None:
+    def reset_response(self) -> None:
         self._closing = True
         if self._framing == _BY_CLOSE and self._mode != _TUNNEL:
             self._transport.abort()  # a plain close would look like the end of the body
@@ -438,28 +454,28 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def ended(self) -> None:
+    def finished(self) -> None:
         mode = self._mode
         if mode in (_BUSY, _TUNNEL):
             if self._closing:
                 self._transport.close()
                 return
             self._mode = _HEAD
-            self._since = self.app.now
+            self._last_activity = self.proxy.now
             if self._paused:
                 self.resume_body()
             if self._buffer:
-                self.app.call_soon(self._next)
+                self.proxy.call_soon(self._read_pipelined)
         elif self._transport.is_closing():
             pass
         elif self._closing or self.head.expects:
             # Whether the body will still come is the client's guess; the connection cannot be understood any more.
             self._linger()
         else:
-            self._since = self.app.now
+            self._last_activity = self.proxy.now
             self.resume_body()
 
 
-def address_of(peer: object) -> bytes:
+def peer_address(peer: object) -> bytes:
     """The IP address in what a socket says of its peer."""
     return str(peer[0]).encode() if isinstance(peer, tuple) and peer else b"unknown"

@@ -30,25 +30,25 @@ LINGER_SECONDS = 2.0
 class Http2Connection(Http2Protocol[Http2Stream]):
     """One connection."""
 
-    def __init__(self, app: ProxyState, peer: Peer, local: bool) -> None:
+    def __init__(self, proxy: ProxyState, peer: Peer, local: bool) -> None:
         settings = {
             SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
             SettingCodes.ENABLE_PUSH: 0,
         }
-        super().__init__(app.call_soon, settings, client=False)
-        self.app = app
+        super().__init__(proxy.call_soon, settings, client=False)
+        self.proxy = proxy
         self.peer = peer
         self.local = local
         self._reading = True
         self._retired = False
         self._retiring = 0.0
         self._lingering: asyncio.TimerHandle | None = None
-        self._left = 0
+        self._remaining = 0
         """Of an ended connection: bytes that are still read and thrown away."""
-        self._known = (b"\n", b"")
-        self._since = self._whole = self._sent = app.time()
+        self._forwarding_cache = (b"\n", b"")
+        self._last_activity = self._last_whole_block = self._last_progress = proxy.time()
         """When anything came or a stream ended; when the last header block was whole; when bytes went out."""
         self._unsent = 0
 
@@ -57,13 +57,13 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.app.connections.add(self)
+        self.proxy.connections.add(self)
         self.flush()
 
     @guarded
     def connection_lost(self, error: Exception | None) -> None:
-        self.app.connections.discard(self)
-        self.app.crowds.leave(self.peer.address)
+        self.proxy.connections.discard(self)
+        self.proxy.connection_limit.leave(self.peer.address)
         self.codec.ended = True
         if self._lingering is not None:
             self._lingering.cancel()
@@ -75,12 +75,12 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     @guarded
     def pause_writing(self) -> None:
         """The client does not read. Nothing is read from it either, or answers would pile up here."""
-        self.stuck = True
+        self.write_paused = True
         self._hold(reading=False)
 
     @guarded
     def resume_writing(self) -> None:
-        self.stuck = False
+        self.write_paused = False
         for stream in list(self.streams.values()):
             stream.outbox.pump()
         self.flush()
@@ -89,32 +89,32 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     @guarded
     def data_received(self, data: bytes) -> None:
         if self.codec.ended:
-            self._left -= len(data)
-            if self._left < 0:
+            self._remaining -= len(data)
+            if self._remaining < 0:
                 self.transport.abort()
             return
-        self._since = self.app.time()
+        self._last_activity = self.proxy.time()
         self.codec.feed(data)
         self._read()
 
     def _read(self) -> None:
-        if not self._waits and not self.stuck:
-            self._waits = self.app.turns.run(self._work)
-            self._hold(reading=not self._waits)
+        if not self._read_pending and not self.write_paused:
+            self._read_pending = self.proxy.read_scheduler.run(self._work)
+            self._hold(reading=not self._read_pending)
 
     def _work(self, until: float) -> bool:
         """Read what came until a moment; says whether there is more."""
-        more = not self.stuck and self.codec.work(until)
+        more = not self.write_paused and self.codec.work(until)
         if not self.codec.mid_block:
-            self._whole = self._since
+            self._last_whole_block = self._last_activity
         self.flush()
-        if not more and self._waits:
-            self._waits = False
+        if not more and self._read_pending:
+            self._read_pending = False
             self._hold(reading=True)
         return more
 
     def _hold(self, *, reading: bool) -> None:
-        reading = reading and not self.stuck
+        reading = reading and not self.write_paused
         if reading != self._reading and not self.transport.is_closing():
             self._reading = reading
             if reading:
@@ -122,22 +122,22 @@ class Http2Connection(Http2Protocol[Http2Stream]):
             else:
                 self.transport.pause_reading()
 
-    def reread(self) -> None:
+    def clear_cached_heads(self) -> None:
         """Called when the rules for forwarding fields change."""
-        self._known = (b"\n", b"")
+        self._forwarding_cache = (b"\n", b"")
 
     def forwarding(self, head: RequestHead) -> bytes:
         """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
         if head.forwarded is not None:
-            return self.app.proxies.fields(self.peer, head)
-        if self._known[0] != head.authority:
-            self._known = (head.authority, self.app.proxies.fields(self.peer, head))
-        return self._known[1]
+            return self.proxy.proxies.fields(self.peer, head)
+        if self._forwarding_cache[0] != head.authority:
+            self._forwarding_cache = (head.authority, self.proxy.proxies.fields(self.peer, head))
+        return self._forwarding_cache[1]
 
     def forget(self, stream: Http2Stream) -> None:
         """A stream is over in both directions."""
         self.streams.pop(stream.id, None)
-        self._since = self.app.time()
+        self._last_activity = self.proxy.time()
         if self._retired and not self.streams:
             self._linger(LINGER_SECONDS)
 
@@ -154,22 +154,22 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         """Once a second: end what takes too long."""
         if self.codec.ended:
             return
-        if self.codec.mid_block and now - self._whole > HEAD_SECONDS:
+        if self.codec.mid_block and now - self._last_whole_block > HEAD_SECONDS:
             self.codec.fail(ErrorCodes.ENHANCE_YOUR_CALM, f"a header block took more than {HEAD_SECONDS:g} s")
-        elif not self.streams and now - self._since > IDLE_SECONDS:
+        elif not self.streams and now - self._last_activity > IDLE_SECONDS:
             self.codec.fail(ErrorCodes.NO_ERROR, "it was idle")
-        elif self._unread(now):
+        elif self._is_stalled(now):
             self.transport.abort()
         else:
             for stream in list(self.streams.values()):
                 stream.sweep(now)
 
-    def _unread(self, now: float) -> bool:
+    def _is_stalled(self, now: float) -> bool:
         """Whether the client has read nothing for a long time though there is something for it."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent != self._unsent:
-            self._unsent, self._sent = unsent, now
-        return now - self._sent > SEND_SECONDS
+            self._unsent, self._last_progress = unsent, now
+        return now - self._last_progress > SEND_SECONDS
 
     def retire(self) -> None:
         """The process wants to end. May be called again.
@@ -177,12 +177,12 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent once
         no stream was open for a while, or when there was no such while for `GOAWAY_SECONDS`.
         """
-        now = self.app.time()
+        now = self.proxy.time()
         self._retiring = self._retiring or now
-        quiet = not self.streams and now - self._since > QUIET_SECONDS
+        quiet = not self.streams and now - self._last_activity > QUIET_SECONDS
         if not self._retired and not self.codec.ended and (quiet or now - self._retiring > GOAWAY_SECONDS):
             self._retired = True
-            self.codec.goodbye(ErrorCodes.NO_ERROR)
+            self.codec.send_goaway(ErrorCodes.NO_ERROR)
             self.flush()
             if not self.streams:
                 self._linger(LINGER_SECONDS)
@@ -192,25 +192,25 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     # --- see h2_codec.Owner
 
-    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         if self._retired or len(self.streams) >= MAX_STREAMS:
             self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
             self.codec.budget.spend(REFUSED)
             return
         made = self.streams[stream] = Http2Stream(self, stream)
-        made.arrive(fields, done, size)
+        made.headers_received(fields, done, size)
 
-    def leaving(self, last: int) -> None:
+    def goaway_received(self, last: int) -> None:
         self._retired = True
         if not self.streams:
             self.flush()
             self.transport.close()
 
-    def failed(self, text: str) -> None:
+    def connection_failed(self, text: str) -> None:
         """Send GOAWAY and end. What comes is read for a moment more, so that the client gets to see it."""
         log.debug("HTTP/2 connection ended", client=self.peer.address.decode(), reason=text)
         self.flush()
-        self._left = LINGER_BYTES
+        self._remaining = LINGER_BYTES
         self._lose_all("the connection ended")
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()

@@ -14,7 +14,7 @@ from activator.request.exchange import Exchange
 from activator.request.states import IDLE
 from activator.routing.proxy_state import ProxyState
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, compose, read_request, split
+from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, read_request, split_fields, upstream_head
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
 from activator.wire.http2_fields import Fields, as_http1
 from activator.wire.http2_flow import Outbox
@@ -24,12 +24,12 @@ from activator.wire.http2_frames import HTTP2StreamError
 class StreamConnection(Protocol):
     """The connection, as a stream sees it."""
 
-    app: ProxyState
+    proxy: ProxyState
     peer: Peer
     local: bool
     codec: Codec
-    stuck: bool
-    unwritten: int
+    write_paused: bool
+    unflushed: int
 
     def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
@@ -40,27 +40,38 @@ class StreamConnection(Protocol):
 class Http2Stream(Exchange):
     """One request of a connection."""
 
-    __slots__ = ("_counted", "_held", "_left", "_over", "_paused", "_sent", "_unsent", "id", "outbox", "session")
+    __slots__ = (
+        "_closed",
+        "_last_progress",
+        "_length_declared",
+        "_paused",
+        "_remaining",
+        "_unacknowledged",
+        "_unsent",
+        "connection",
+        "id",
+        "outbox",
+    )
 
-    def __init__(self, session: StreamConnection, id_: int) -> None:
-        super().__init__(session.app)
-        self.session = session
-        self.local = session.local
+    def __init__(self, connection: StreamConnection, id_: int) -> None:
+        super().__init__(connection.proxy)
+        self.connection = connection
+        self.local = connection.local
         self.id = id_
-        self.outbox = Outbox(session, id_, self._out_full, self._out_free, self._out_done)
-        self._held = 0
+        self.outbox = Outbox(connection, id_, self._outbox_full, self._outbox_drained, self._outbox_done)
+        self._unacknowledged = 0
         """Bytes of the body that came and that the client may not send anew yet."""
-        self._left = -1
+        self._remaining = -1
         """Bytes of the body that are still to come, where the head says how many there are."""
-        self._counted = False
+        self._length_declared = False
         """The answer's head says how long its body is."""
         self._paused = False
-        self._over = False
-        self._unsent, self._sent = 0, 0.0
+        self._closed = False
+        self._unsent, self._last_progress = 0, 0.0
 
     @property
     def peer(self) -> Peer:
-        return self.session.peer
+        return self.connection.peer
 
     @property
     def protocol(self) -> str:
@@ -68,7 +79,7 @@ class Http2Stream(Exchange):
 
     # --- what the client sends
 
-    def arrive(self, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, fields: Fields, done: bool, size: int) -> None:
         """The head came.
 
         Args:
@@ -81,50 +92,50 @@ class Http2Stream(Exchange):
         try:
             if size > MAX_HEADER_LIST:
                 raise HeadError(431, f"the header list is longer than {MAX_HEADER_LIST} bytes")
-            self.head = read_request(as_http1(fields, done), self.app.underscores)
+            self.head = read_request(as_http1(fields, done), self.proxy.underscores)
         except HeadError as error:
-            head, body = local_responses.reply(error.status, str(error), self.app.wall_clock())
-            self.put(head, body, True, b"")
-            self._over = True
-            self.session.codec.budget.spend(1)
+            head, body = local_responses.reply(error.status, str(error), self.proxy.wall_clock())
+            self.write_response(head, body, True, b"")
+            self._closed = True
+            self.connection.codec.budget.spend(1)
             return
         if not done and self.head.length >= 0:
-            self._left = self.head.length
-        self.outgoing = compose(self.head, self.session.forwarding(self.head))
+            self._remaining = self.head.length
+        self.outgoing = upstream_head(self.head, self.connection.forwarding(self.head))
         self.begin()
         if self.state is IDLE and self.status < 429:
-            self.session.codec.budget.spend(1)  # no instance was needed to answer it
+            self.connection.codec.budget.spend(1)  # no instance was needed to answer it
 
-    def take(self, data: bytes, size: int, done: bool) -> None:
+    def body_received(self, data: bytes, size: int, done: bool) -> None:
         """Part of the body came; it counts against the client's window until the instance takes it."""
-        self._held += size
-        if self._left >= 0:
-            self._left -= len(data)
-            if self._left < 0 or (done and self._left):
+        self._unacknowledged += size
+        if self._remaining >= 0:
+            self._remaining -= len(data)
+            if self._remaining < 0 or (done and self._remaining):
                 raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
-        if self._over or self.state is IDLE:
+        if self._closed or self.state is IDLE:
             self.body_done = self.body_done or done
             self._acknowledge()
             return
         if data or done:
-            self.body(data, done)
+            self.request_body(data, done)
         if not self._paused:
             self._acknowledge()
 
-    def take_trailers(self, lines: bytes) -> None:
+    def trailers_received(self, lines: bytes) -> None:
         """Trailer fields came, and the end with them."""
-        if self._left > 0:
+        if self._remaining > 0:
             raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
-        if self.state is not IDLE and not self._over:
-            self.body(b"", True, lines)
+        if self.state is not IDLE and not self._closed:
+            self.request_body(b"", True, lines)
         self.body_done = True
 
     def lost(self) -> None:
         """The stream or its connection is gone."""
-        self._over = True
+        self._closed = True
         self.outbox.drop()
         self._acknowledge()
-        self.gone()
+        self.client_gone()
 
     def pause_body(self) -> None:
         self._paused = True
@@ -132,95 +143,95 @@ class Http2Stream(Exchange):
     def resume_body(self) -> None:
         self._paused = False
         self._acknowledge()
-        self.session.flush_soon()
+        self.connection.flush_soon()
 
     def _acknowledge(self) -> None:
-        held, self._held = self._held, 0
+        held, self._unacknowledged = self._unacknowledged, 0
         if held:
-            self.session.codec.acknowledge(held, self.id)
+            self.connection.codec.acknowledge(held, self.id)
 
     def sweep(self, now: float) -> None:
         """Once a second: reset a stream whose client takes nothing of an answer that is otherwise over."""
         unsent = self.outbox.size
         if self.state is not IDLE or not unsent or unsent != self._unsent:
-            self._unsent, self._sent = unsent, now
-        elif now - self._sent > SEND_SECONDS:
+            self._unsent, self._last_progress = unsent, now
+        elif now - self._last_progress > SEND_SECONDS:
             self._end(ErrorCodes.CANCEL)
 
     # --- what it gets
 
-    def put(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
-        if self._over:
+    def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
+        if self._closed:
             return
         fields = [(b":status", b"%d" % head.status)]
-        fields += [(name.lower(), value) for name, value in split(head.block)]
-        self._counted = head.length >= 0 and head.status != 204
-        if self._counted:
+        fields += [(name.lower(), value) for name, value in split_fields(head.block)]
+        self._length_declared = head.length >= 0 and head.status != 204
+        if self._length_declared:
             fields.append((b"content-length", b"%d" % head.length))
         empty = done and not data and not trailers
-        if not self.session.codec.send_headers(self.id, fields, empty):
-            self._over = True  # the client closed it in the same batch of frames
-            self.session.forget(self)
+        if not self.connection.codec.send_headers(self.id, fields, empty):
+            self._closed = True  # the client closed it in the same batch of frames
+            self.connection.forget(self)
             return
-        self.session.flush_soon()
-        if self.instance is not None:
-            self.session.codec.budget.earn(ANSWERED)
+        self.connection.flush_soon()
+        if self.endpoint is not None:
+            self.connection.codec.budget.earn(ANSWERED)
         if empty:
-            self._out_done()
+            self._outbox_done()
         else:
             self.outbox.add(data, done, trailers)
 
-    def put_more(self, data: bytes, done: bool, trailers: bytes) -> None:
-        if not self._over:
+    def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
+        if not self._closed:
             self.outbox.add(data, done, trailers)
-            self.session.flush_soon()
+            self.connection.flush_soon()
 
-    def put_interim(self, head: ResponseHead) -> None:
-        if head.status != 101 and not self._over:
+    def write_informational(self, head: ResponseHead) -> None:
+        if head.status != 101 and not self._closed:
             fields = [(b":status", b"%d" % head.status)]
-            fields += [(name.lower(), value) for name, value in split(head.block)]
-            self.session.codec.send_headers(self.id, fields, False)
-            self.session.flush_soon()
+            fields += [(name.lower(), value) for name, value in split_fields(head.block)]
+            self.connection.codec.send_headers(self.id, fields, False)
+            self.connection.flush_soon()
 
-    def put_tunnel(self, data: bytes) -> None:
+    def write_tunnel(self, data: bytes) -> None:
         raise AssertionError("nothing is upgraded in HTTP/2")
 
-    def put_cut(self) -> None:
-        if self._counted:
-            self.put_reset()  # RFC 9113 §8.1.1: a body that is shorter than it says is malformed
+    def write_truncated_end(self) -> None:
+        if self._length_declared:
+            self.reset_response()  # RFC 9113 §8.1.1: a body that is shorter than it says is malformed
         else:
-            self.put_more(b"", True, b"")
+            self.write_body(b"", True, b"")
 
-    def put_reset(self) -> None:
-        if not self._over:
+    def reset_response(self) -> None:
+        if not self._closed:
             self._end(ErrorCodes.INTERNAL_ERROR)
 
-    def put_abort(self) -> None:
+    def abort_response(self) -> None:
         self._end(ErrorCodes.INTERNAL_ERROR)
 
-    def ended(self) -> None:
+    def finished(self) -> None:
         self._acknowledge()
 
-    def _out_full(self) -> None:
-        if self.origin is not None:
-            self.origin.pause_reading()
+    def _outbox_full(self) -> None:
+        if self.upstream is not None:
+            self.upstream.pause_reading()
 
-    def _out_free(self) -> None:
-        if self.origin is not None:
-            self.origin.resume_reading()
+    def _outbox_drained(self) -> None:
+        if self.upstream is not None:
+            self.upstream.resume_reading()
 
-    def _out_done(self) -> None:
+    def _outbox_done(self) -> None:
         """All of the answer was sent."""
-        self._over = True
+        self._closed = True
         if not self.body_done:
             # RFC 9113 §8.1: the answer is whole, the rest of the request is not wanted.
-            self.session.codec.reset(self.id, ErrorCodes.NO_ERROR)
-            self.session.flush_soon()
-        self.session.forget(self)
+            self.connection.codec.reset(self.id, ErrorCodes.NO_ERROR)
+            self.connection.flush_soon()
+        self.connection.forget(self)
 
     def _end(self, code: ErrorCodes) -> None:
-        self._over = True
+        self._closed = True
         self.outbox.drop()
-        self.session.codec.reset(self.id, code)
-        self.session.flush_soon()
-        self.session.forget(self)
+        self.connection.codec.reset(self.id, code)
+        self.connection.flush_soon()
+        self.connection.forget(self)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from activator.frontend.http1_server import Http1Connection, address_of
+from activator.frontend.http1_server import Http1Connection, peer_address
 from activator.routing.proxy_state import ProxyState
 
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ PAUSE_SECONDS = 0.2
 """How long nothing is accepted after the system refused a connection, which it does when files run out."""
 
 
-def more_files() -> None:
+def raise_file_limit() -> None:
     """Take as many open files as the system allows: each request holds two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
@@ -38,7 +38,7 @@ def bind(host: str, port: int) -> socket.socket:
     return _listen(host, port, shared=True)
 
 
-def bind_beside(listener: socket.socket) -> socket.socket:
+def bind_again(listener: socket.socket) -> socket.socket:
     """Another listening socket on the same port."""
     host, port = listener.getsockname()[:2]
     return _listen(host, port, shared=True)
@@ -70,8 +70,8 @@ class Listeners:
     are counted by address before the handshake.
     """
 
-    def __init__(self, gateway: ProxyState) -> None:
-        self._gateway = gateway
+    def __init__(self, proxy: ProxyState) -> None:
+        self._proxy = proxy
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -89,11 +89,11 @@ class Listeners:
             if tls is not None:
                 self._accepting.append(loop.create_task(self._accept(each, tls)))
                 continue
-            server = await loop.create_server(lambda: Http1Connection(self._gateway, local), sock=each, backlog=BACKLOG)
+            server = await loop.create_server(lambda: Http1Connection(self._proxy, local), sock=each, backlog=BACKLOG)
             self._servers.append(server)
 
     async def _accept(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
-        loop, crowds = asyncio.get_running_loop(), self._gateway.crowds
+        loop, connection_limit = asyncio.get_running_loop(), self._proxy.connection_limit
         with listener:
             while True:
                 try:
@@ -102,8 +102,8 @@ class Listeners:
                     log.warning("connections cannot be accepted", error=str(error))
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
-                address = address_of(peer)
-                if not crowds.enter(address):
+                address = peer_address(peer)
+                if not connection_limit.enter(address):
                     connection.close()
                     continue
                 handshake = loop.create_task(self._shake_hands(connection, address, tls))
@@ -111,7 +111,7 @@ class Listeners:
                 handshake.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, connection: socket.socket, address: bytes, tls: ssl.SSLContext) -> None:
-        client = Http1Connection(self._gateway, counted=True)
+        client = Http1Connection(self._proxy, counted=True)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: client, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
@@ -121,7 +121,7 @@ class Listeners:
         finally:
             if not client.connected:
                 connection.close()
-                self._gateway.crowds.leave(address)
+                self._proxy.connection_limit.leave(address)
 
     def close(self) -> None:
         """Accept nothing more; connections that are there stay."""

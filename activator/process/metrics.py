@@ -19,7 +19,7 @@ Counts = dict[str, Any]
 _NUMBERS = ("cold", "in_flight", "waiting")
 
 
-def plain(gateway: ProxyState) -> Counts:
+def plain(proxy: ProxyState) -> Counts:
     """The counts of one worker."""
     revisions = {
         name: {
@@ -30,9 +30,9 @@ def plain(gateway: ProxyState) -> Counts:
             "latency": _values(revision.stats.latency),
             "queued": _values(revision.stats.queued),
         }
-        for name, revision in gateway.revisions.items()
+        for name, revision in proxy.revisions.items()
     }
-    return {"connections": len(gateway.connections), "revisions": revisions}
+    return {"connections": len(proxy.connections), "revisions": revisions}
 
 
 def _values(histogram: Histogram) -> list[float]:

@@ -45,7 +45,7 @@ class ListeningSockets:
     def beside(self) -> "ListeningSockets":
         """More sockets on the same ports, for another process."""
         return ListeningSockets(
-            *([listeners.bind_beside(each) for each in kind] for kind in (self.public, self.local, self.tls))
+            *([listeners.bind_again(each) for each in kind] for kind in (self.public, self.local, self.tls))
         )
 
     def numbers(self) -> str:
@@ -77,41 +77,41 @@ async def run(
     Args:
         parent: None for a process that works alone and has the admin port itself.
     """
-    gateway = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
+    proxy = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
     async with connected(settings.redis_url, "knoll-activator") as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
-        followers = table_followers.followers(gateway, routing, endpoints)
+        followers = table_followers.followers(proxy, routing, endpoints)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         source = GatewaySource(published, settings.gateway_keyring)
         request_log = RequestLog(redis)
-        configured = ConfigWatch(gateway, source, tls=bool(ports.tls), keep_line=request_log.keep)
-        gateway.overload_status = settings.activator_overload_status
-        listening, ready, ending = listeners.Listeners(gateway), asyncio.Event(), asyncio.Event()
+        configured = ConfigWatch(proxy, source, tls=bool(ports.tls), keep_line=request_log.keep)
+        proxy.overload_status = settings.activator_overload_status
+        listening, ready, ending = listeners.Listeners(proxy), asyncio.Event(), asyncio.Event()
 
         async def missing() -> str:
             return "" if ready.is_set() else "waiting for the tables in Redis"
 
-        works = [*(follower.run() for follower in followers), Reporter(gateway, redis, settings.report_seconds).run()]
+        works = [*(follower.run() for follower in followers), Reporter(proxy, redis, settings.report_seconds).run()]
         works += [configured.run(), request_log.run()]
         if parent is None:
-            if (names := table_followers.names_follower(settings, routing)) is not None:
+            if (names := table_followers.dns_hosts_follower(settings, routing)) is not None:
                 works.append(names.run())
-            app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(gateway)))
+            app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(proxy)))
             last = admin.serve(app, settings.admin_host, settings.activator_admin_port, ending)
         else:
-            last = WorkerChannel(gateway, parent.line, parent.slots, stop.set).run(ready)
+            last = WorkerChannel(proxy, parent.line, parent.slots, stop.set).run(ready)
         background = [asyncio.create_task(work) for work in (*works, last)]
         for task in background:  # a bug that ends one of them ends the process: its supervisor starts it again
             task.add_done_callback(lambda _: stop.set())
-        gateway.start()
+        proxy.start()
         opening = asyncio.create_task(_open(followers, listening, ports, configured, ready))
         await stop.wait()
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         listening.close()
-        if not await gateway.drain(settings.drain_seconds):
-            log.warning("requests broken off", connections=len(gateway.connections))
-        await gateway.stop()
+        if not await proxy.drain(settings.drain_seconds):
+            log.warning("requests broken off", connections=len(proxy.connections))
+        await proxy.stop()
         ending.set()
         await _end(background, wait_for_last=parent is None)
 

@@ -23,22 +23,22 @@ LIMIT = 64 * 1024 * 1024
 class WorkerChannel:
     """The worker's end."""
 
-    def __init__(self, gateway: ProxyState, line: socket.socket, slots: int, stop: Callable[[], None]) -> None:
+    def __init__(self, proxy: ProxyState, line: socket.socket, slots: int, stop: Callable[[], None]) -> None:
         """
         Args:
             line: connected to the parent.
             slots: descriptor of the shared slots.
             stop: ends this worker.
         """
-        self._gateway = gateway
+        self._proxy = proxy
         self._socket = line
         self._stop = stop
         self._writer: asyncio.StreamWriter | None = None
         self._wanting: dict[str, set[int]] = {}
-        gateway.make_instance = partial(SharedEndpoint, slots)
-        gateway.tell_others = lambda revision, waiting: self._say(wants=revision, waiting=waiting)
-        gateway.freed = lambda revision: self._say(freed=revision)
-        gateway.shared = True
+        proxy.endpoint_factory = partial(SharedEndpoint, slots)
+        proxy.tell_others = lambda revision, waiting: self._say(wants=revision, waiting=waiting)
+        proxy.freed = lambda revision: self._say(freed=revision)
+        proxy.shared = True
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until the parent is gone. Args: ready: set once requests can be taken."""
@@ -55,15 +55,15 @@ class WorkerChannel:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "metrics" in message:
-            self._say(metrics=metrics.plain(self._gateway))
+            self._say(metrics=metrics.plain(self._proxy))
         elif "wants" in message:
             self._others_want(message["wants"], message["worker"], message["waiting"])
         elif "freed" in message:
-            self._gateway.serve_again(message["freed"])
+            self._proxy.dispatch_queued(message["freed"])
         elif "lost" in message:
             for name in list(self._wanting):
                 self._others_want(name, message["lost"], False)
-            self._gateway.serve_again("")
+            self._proxy.dispatch_queued("")
 
     def _others_want(self, name: str, worker: int, waiting: bool) -> None:
         wanting = self._wanting.setdefault(name, set())
@@ -73,8 +73,8 @@ class WorkerChannel:
             self._say(freed=name)
         else:
             wanting.discard(worker)
-        revision = self._gateway.revisions.get(name)
+        revision = self._proxy.revisions.get(name)
         if revision is not None:
-            revision.wanted_elsewhere = bool(wanting)
+            revision.awaited_by_others = bool(wanting)
         if not wanting:
             del self._wanting[name]

@@ -79,7 +79,7 @@ class WorkerSupervisor:
         async with connected(self._settings.redis_url, "knoll-activators") as redis:
             routing = RedisTable(redis, ROUTING, RouteEntry)
             self._tables = [routing, RedisTable(redis, ENDPOINTS, RevisionEndpoints)]
-            names = table_followers.names_follower(self._settings, routing)
+            names = table_followers.dns_hosts_follower(self._settings, routing)
             naming = None if names is None else asyncio.create_task(names.run())
             if naming is not None:
                 naming.add_done_callback(lambda _: stop.set())

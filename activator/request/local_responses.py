@@ -46,7 +46,7 @@ def unknown_host(authority: bytes, now: float) -> tuple[ResponseHead, bytes]:
     return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are", now)
 
 
-def over_https(host: str, target: bytes, port: int, now: float) -> tuple[ResponseHead, bytes]:
+def https_redirect(host: str, target: bytes, port: int, now: float) -> tuple[ResponseHead, bytes]:
     """The same address over https, for good. Args: host: without port. port: of https."""
     path = "" if target == b"*" else target.decode("latin-1")
     location = url(host, "https", port) + path

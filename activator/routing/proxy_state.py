@@ -12,7 +12,7 @@ from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
 from activator.backend.revision import Revision
 from activator.interfaces import Backend, Request
 from activator.routing.routing_table import HostRoute, RoutingTable
-from activator.wire.callback_guard import failed
+from activator.wire.callback_guard import report_error
 from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import RequestHead
@@ -28,7 +28,7 @@ CHECK_SECONDS = 0.1
 """How often deadlines of requests are looked at."""
 SWEEP_SECONDS = 1.0
 """How often idle connections are looked at."""
-OTHERS_SECONDS = 0.002
+OFFER_SECONDS = 0.002
 """How long a worker with requests of its own leaves a freed slot to the others, each second time."""
 POKE_SECONDS = 0.1
 """At most one poke for a revision in this time, unless many more wait."""
@@ -40,8 +40,8 @@ class Connection(Protocol):
     def sweep(self, now: float) -> None: ...
     def retire(self) -> None: ...
     def abort(self) -> None: ...
-    def fault(self) -> None: ...
-    def reread(self) -> None: ...
+    def abort_on_error(self) -> None: ...
+    def clear_cached_heads(self) -> None: ...
 
 
 class ProxyState:
@@ -58,16 +58,16 @@ class ProxyState:
         self._loop = loop
         self.now = loop.time()
         """The clock when it was last read: good enough for what is counted in seconds."""
-        self.live: dict[Request, None] = {}
+        self.requests: dict[Request, None] = {}
         """Requests that have entered a revision and not left it."""
         self.connections: set[Connection] = set()
         self.revisions: dict[str, Revision] = {}
-        self.awake: dict[Revision, None] = {}
+        self.tracked: dict[Revision, None] = {}
         """Those that there may be something to do for, each second; a set that keeps its order."""
         self.routing: RoutingTable[Revision] = RoutingTable(self.revision, random.random)
         self.overload_status = 503
-        self.turns = ReadScheduler(loop.call_soon)
-        self.crowds = ConnectionLimiter()
+        self.read_scheduler = ReadScheduler(loop.call_soon)
+        self.connection_limit = ConnectionLimiter()
         self.proxies = Proxies()
         """Clients whose word of where a request came from counts."""
         self.underscores: Underscores = "drop"
@@ -82,10 +82,10 @@ class ProxyState:
         self.freed: Callable[[str], None] = lambda _name: None
         self.shared = False
         """Slots are shared with other workers."""
-        self.make_instance: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
+        self.endpoint_factory: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
         self._reported = loop.time()
         """When it was last reported."""
-        self._endpoints: dict[str, RevisionEndpoints] = {}
+        self._endpoint_table: dict[str, RevisionEndpoints] = {}
         self._poked: dict[str, tuple[float, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -101,12 +101,12 @@ class ProxyState:
             found = found.tags.get(head.tag.decode("latin-1"), found)
         return found
 
-    def trust(self, proxies: Proxies, underscores: Underscores) -> None:
+    def set_client_rules(self, proxies: Proxies, underscores: Underscores) -> None:
         """Go by other rules for what a client says of itself."""
-        self.proxies = self.crowds.proxies = proxies
+        self.proxies = self.connection_limit.proxies = proxies
         self.underscores = underscores
         for connection in self.connections:
-            connection.reread()
+            connection.clear_cached_heads()
 
     # --- what the tables say
 
@@ -115,7 +115,7 @@ class ProxyState:
         found = self.revisions.get(name)
         if found is None:
             found = self.revisions[name] = Revision(name, self)
-            found.populate(self._endpoints.get(name, RevisionEndpoints()))
+            found.set_endpoints(self._endpoint_table.get(name, RevisionEndpoints()))
         return found
 
     def replace_routes(self, entries: dict[str, RouteEntry]) -> None:
@@ -125,7 +125,7 @@ class ProxyState:
         for name, entry in entries.items():
             self._configure(name, entry)
         for name in gone:
-            self._unroute(name)
+            self._remove_route(name)
         self._forget()
 
     def change_route(self, name: str, entry: RouteEntry | None) -> None:
@@ -134,40 +134,40 @@ class ProxyState:
         if entry is not None:
             self._configure(name, entry)
         else:
-            self._unroute(name)
+            self._remove_route(name)
             self._forget()
 
     def _configure(self, route: str, entry: RouteEntry) -> None:
-        for name, plane in entry.revisions.items():
+        for name, policy in entry.revisions.items():
             revision = self.revision(name)
-            revision.configure(plane)
-            revision.named(route, name in entry.missing)
+            revision.configure(policy)
+            revision.add_route(route, name in entry.missing)
 
-    def _unroute(self, route: str) -> None:
+    def _remove_route(self, route: str) -> None:
         for revision in self.revisions.values():
-            revision.unrouted(route)
+            revision.remove_route(route)
 
     def replace_endpoints(self, entries: dict[str, RevisionEndpoints]) -> None:
         """The whole table of endpoints."""
-        gone = self._endpoints.keys() - entries.keys()
-        self._endpoints = dict(entries)
+        gone = self._endpoint_table.keys() - entries.keys()
+        self._endpoint_table = dict(entries)
         for name in gone:
-            self.revision(name).populate(RevisionEndpoints())
+            self.revision(name).set_endpoints(RevisionEndpoints())
         for name, found in entries.items():
-            self.revision(name).populate(found)
+            self.revision(name).set_endpoints(found)
         self._forget()
 
     def change_endpoints(self, name: str, found: RevisionEndpoints | None) -> None:
         """One revision's endpoints."""
         if found is None:
-            self._endpoints.pop(name, None)
+            self._endpoint_table.pop(name, None)
         else:
-            self._endpoints[name] = found
-        self.revision(name).populate(found or RevisionEndpoints())
+            self._endpoint_table[name] = found
+        self.revision(name).set_endpoints(found or RevisionEndpoints())
 
     def _forget(self) -> None:
         """Drop revisions that no table speaks of and that carry nothing."""
-        known = set(self._endpoints)
+        known = set(self._endpoint_table)
         for entry in self.routing.entries.values():
             known.update(entry.revisions)
         for name in [name for name in self.revisions if name not in known]:
@@ -176,12 +176,12 @@ class ProxyState:
 
     # --- see revision.Surroundings
 
-    def wake(self, revision: Revision) -> None:
-        revision.awake = True
-        self.awake[revision] = None
+    def track(self, revision: Revision) -> None:
+        revision.tracked = True
+        self.tracked[revision] = None
 
-    def instance(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
-        return self.make_instance(id_, host, port, limit, _http2_pool)
+    def new_endpoint(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
+        return self.endpoint_factory(id_, host, port, limit, _http2_pool)
 
     def poke(self, revision: str, waiting: int) -> None:
         """Tell the autoscaler, not of each of a thousand: at once of the first, then of twice as many."""
@@ -191,25 +191,25 @@ class ProxyState:
         self._poked[revision] = (self.now, waiting)
         self.send_poke(Poke(activator=self.name, revision=revision, at=self.wall_clock(), waiting=waiting))
 
-    def later(self, seconds: float, callback: Callable[[Backend], None], instance: Backend) -> None:
-        self._loop.call_later(seconds, callback, instance)
+    def call_later(self, seconds: float, callback: Callable[[Backend], None], endpoint: Backend) -> None:
+        self._loop.call_later(seconds, callback, endpoint)
 
-    def wait_for_others(self, revision: str, waiting: bool) -> None:
+    def announce_waiting(self, revision: str, waiting: bool) -> None:
         self.tell_others(revision, waiting)
 
-    def give_to_others(self, revision: str, serve: Callable[[], None], hold: bool) -> None:
+    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
         self.freed(revision)
         if hold:
-            self._loop.call_later(OTHERS_SECONDS * (0.5 + random.random()), serve)  # noqa: S311 - no secret
+            self._loop.call_later(OFFER_SECONDS * (0.5 + random.random()), dispatch)  # noqa: S311 - no secret
         else:
-            serve()
+            dispatch()
 
-    def serve_again(self, name: str) -> None:
+    def dispatch_queued(self, name: str) -> None:
         """Slots of a revision (of any, when empty) may have become free in another process."""
         found = self.revisions.get(name)
-        for revision in [found] if found is not None else [] if name else list(self.awake):
+        for revision in [found] if found is not None else [] if name else list(self.tracked):
             if revision.breaker.queue:
-                revision.serve()
+                revision.dispatch()
 
     # --- time
 
@@ -225,8 +225,8 @@ class ProxyState:
         for connection in list(self.connections):
             connection.abort()
         for revision in self.revisions.values():
-            for instance in revision.instances.values():
-                instance.retire()
+            for endpoint in revision.endpoints.values():
+                endpoint.retire()
 
     async def drain(self, seconds: float) -> bool:
         """Let requests end; connections that are idle are closed. Says whether all ended in time."""
@@ -241,14 +241,14 @@ class ProxyState:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             now = self.now = self.time()
-            for exchange in [each for each in self.live if each.deadline <= now]:
-                if exchange in self.live:
+            for exchange in [each for each in self.requests if each.deadline <= now]:
+                if exchange in self.requests:
                     try:
-                        exchange.check(now)
+                        exchange.deadline_passed(now)
                     except Exception as error:
-                        exchange.crashed(error)
+                        exchange.internal_error(error)
             if self.shared:
-                self.serve_again("")
+                self.dispatch_queued("")
 
     async def _sweep(self) -> None:
         while True:
@@ -258,10 +258,10 @@ class ProxyState:
                 try:
                     connection.sweep(now)
                 except Exception as error:
-                    failed(connection, "sweep", error)
-            for revision in self.awake:
-                for instance in revision.instances.values():
-                    instance.sweep(now)
+                    report_error(connection, "sweep", error)
+            for revision in self.tracked:
+                for endpoint in revision.endpoints.values():
+                    endpoint.sweep(now)
 
     def report(self, at: float) -> Report | None:
         """What to tell the autoscaler of the time since the last report; None when there is nothing to say.
@@ -272,22 +272,24 @@ class ProxyState:
         now, lines, draining, tunnels = self.time(), [], {}, {}
         # By the same clock as what was counted, or a mean could be more than there ever was.
         period, self._reported = max(now - self._reported, 1e-3), now
-        for revision in list(self.awake):
-            if revision.stats.quiet and not revision.instances:
-                revision.awake = False
-                del self.awake[revision]
+        for revision in list(self.tracked):
+            if revision.stats.quiet and not revision.endpoints:
+                revision.tracked = False
+                del self.tracked[revision]
                 continue
             waiting = len(revision.breaker.queue)
-            line = revision.stats.report(revision.name, now, period, revision.in_flight(), waiting, revision.held())
+            line = revision.stats.report(
+                revision.name, now, period, revision.in_flight(), waiting, revision.in_flight_by_endpoint()
+            )
             if line is not None:
                 lines.append(line)
             if revision.breaker.queue:
                 self.poke(revision.name, len(revision.breaker.queue))
-            for instance in revision.instances.values():
-                if instance.draining:
-                    draining[instance.id] = instance.in_flight - instance.tunnels
-                    if instance.tunnels:
-                        tunnels[instance.id] = instance.tunnels
+            for endpoint in revision.endpoints.values():
+                if endpoint.draining:
+                    draining[endpoint.id] = endpoint.in_flight - endpoint.tunnels
+                    if endpoint.tunnels:
+                        tunnels[endpoint.id] = endpoint.tunnels
         if not lines and not draining:
             return None
         return Report(

@@ -10,7 +10,7 @@ import msgspec
 
 from activator.interfaces import Request
 from activator.routing.proxy_state import ProxyState
-from activator.wire.http1_parser import split
+from activator.wire.http1_parser import split_fields
 from knoll.config import request_log
 
 FLUSH_SECONDS = 0.25
@@ -24,9 +24,9 @@ MOST = 20_000
 class AccessLog:
     """Collects lines; `run` writes them."""
 
-    def __init__(self, gateway: ProxyState, keep: Callable[[str, bytes], None] | None = None) -> None:
+    def __init__(self, proxy: ProxyState, keep: Callable[[str, bytes], None] | None = None) -> None:
         """Args: keep: called with `namespace/name` of each line's instance, and the line."""
-        self._gateway, self._keep = gateway, keep
+        self._proxy, self._keep = proxy, keep
         self._lines: list[bytes] = []
         self._dropped = 0
         self.part = 1.0
@@ -47,8 +47,8 @@ class AccessLog:
             return
         line = _templated(self.template, exchange, status, now) if self.template else _as_json(exchange, status, now)
         self._lines.append(line)
-        if self._keep is not None and exchange.instance is not None:
-            self._keep(f"{exchange.revision.name.partition('/')[0]}/{exchange.instance.id}", line)
+        if self._keep is not None and exchange.endpoint is not None:
+            self._keep(f"{exchange.revision.name.partition('/')[0]}/{exchange.endpoint.id}", line)
 
     async def run(self) -> None:
         """For ever."""
@@ -73,7 +73,7 @@ def _is_probe(exchange: Request) -> bool:
 
 
 def _as_json(exchange: Request, status: int, now: float) -> bytes:
-    head, instance = exchange.head, exchange.instance
+    head, endpoint = exchange.head, exchange.endpoint
     return msgspec.json.encode(
         {
             "event": "request",
@@ -83,10 +83,10 @@ def _as_json(exchange: Request, status: int, now: float) -> bytes:
             "path": head.target.decode("latin-1"),
             "status": status,
             "size": exchange.size,
-            "seconds": round(now - exchange.began, 6),
-            "waited": round(max(0.0, exchange.started - exchange.began), 6),
+            "seconds": round(now - exchange.arrived_at, 6),
+            "waited": round(max(0.0, exchange.started - exchange.arrived_at), 6),
             "revision": exchange.revision.name,
-            "instance": instance.id if instance is not None else "",
+            "instance": endpoint.id if endpoint is not None else "",
             "client": exchange.peer.address.decode(),
         }
     )
@@ -101,7 +101,7 @@ def _templated(template: request_log.Template, exchange: Request, status: int, n
 
 def _header(exchange: Request, name: str) -> list[str]:
     key = name.lower().encode()
-    return [value.decode("latin-1") for found, value in split(exchange.head.block) if found.lower() == key]
+    return [value.decode("latin-1") for found, value in split_fields(exchange.head.block) if found.lower() == key]
 
 
 def _trace_id(exchange: Request) -> str:
@@ -127,11 +127,11 @@ _FIELDS: dict[str, Callable[[Request, int, float], str]] = {
     "Request.Referer": lambda exchange, *_: _first(_header(exchange, "Referer")),
     "Response.Code": lambda _, status, __: str(status),
     "Response.Size": lambda exchange, *_: str(exchange.size),
-    "Response.Latency": lambda exchange, _, now: f"{now - exchange.began:.6f}",
+    "Response.Latency": lambda exchange, _, now: f"{now - exchange.arrived_at:.6f}",
     "Revision.Name": lambda exchange, *_: exchange.revision.name.partition("/")[2],
     "Revision.Namespace": lambda exchange, *_: exchange.revision.name.partition("/")[0],
-    "Revision.PodName": lambda exchange, *_: exchange.instance.id if exchange.instance else "",
-    "Revision.PodIP": lambda exchange, *_: exchange.instance.host if exchange.instance else "",
+    "Revision.PodName": lambda exchange, *_: exchange.endpoint.id if exchange.endpoint else "",
+    "Revision.PodIP": lambda exchange, *_: exchange.endpoint.host if exchange.endpoint else "",
     "TraceID": lambda exchange, *_: _trace_id(exchange),
 }
 """How to tell each of `request_log.FIELDS`."""

@@ -21,7 +21,7 @@ class ConfigWatch:
 
     def __init__(
         self,
-        gateway: ProxyState,
+        proxy: ProxyState,
         store: Source,
         *,
         tls: bool = False,
@@ -32,8 +32,8 @@ class ConfigWatch:
             tls: there are ports for it, so certificates are wanted.
             keep_line: see `AccessLog`.
         """
-        self._gateway = gateway
-        self._access_log = AccessLog(gateway, keep_line)
+        self._proxy = proxy
+        self._access_log = AccessLog(proxy, keep_line)
         live, config_maps = ConfigWatcher.of(store)
         self._informers = [config_maps]
         live.subscribe(self._configure)
@@ -52,13 +52,13 @@ class ConfigWatch:
             tasks.create_task(self._access_log.run())
 
     def _configure(self, config: PlatformConfig) -> None:
-        self._gateway.tag_header = config.features.tag_header_based_routing == "Enabled"
+        self._proxy.tag_header = config.features.tag_header_based_routing == "Enabled"
         network = config.network
-        self._gateway.trust(Proxies(network.trusted_proxies), network.headers_with_underscores)
-        self._gateway.crowds.most = bounded(network.max_connections_per_address)
+        self._proxy.set_client_rules(Proxies(network.trusted_proxies), network.headers_with_underscores)
+        self._proxy.connection_limit.most = bounded(network.max_connections_per_address)
         self._access_log.template = config.observability.request_log_template
         self._access_log.part = config.observability.request_log_sample_rate
         self._access_log.requests = config.observability.enable_request_log
         self._access_log.probes = config.observability.enable_probe_request_log
         logs = self._access_log.requests or self._access_log.probes
-        self._gateway.log_request = self._access_log.add if logs else None
+        self._proxy.log_request = self._access_log.add if logs else None

@@ -21,12 +21,12 @@ _ENDINGS = (f".{CLUSTER_DOMAIN}", f".{CLUSTER_DOMAIN.partition('.')[0]}")
 it, because a server that knows only its IPv4 address would ask the world for its IPv6 address."""
 
 
-def file_of(route: str) -> str:
+def file_name(route: str) -> str:
     """The file of a Route. Args: route: `namespace/name`; no namespace has a dot in its name."""
     return route.replace("/", ".")
 
 
-def lines_of(entry: RouteEntry, address: str) -> str:
+def hosts_lines(entry: RouteEntry, address: str) -> str:
     """What stands in a Route's file: a line for each name; empty for a Route that has none.
 
     Args:
@@ -51,7 +51,7 @@ class HostsFiles:
 
     def replace(self, entries: Mapping[str, RouteEntry]) -> None:
         """Have exactly these Routes' names."""
-        wanted = {file_of(route): lines_of(entry, self._address) for route, entry in entries.items()}
+        wanted = {file_name(route): hosts_lines(entry, self._address) for route, entry in entries.items()}
         for name in [*self._written]:
             if name not in wanted:
                 self._put(name, "")
@@ -60,7 +60,7 @@ class HostsFiles:
 
     def change(self, route: str, entry: RouteEntry | None) -> None:
         """One Route's entry changed, or went (None)."""
-        self._put(file_of(route), "" if entry is None else lines_of(entry, self._address))
+        self._put(file_name(route), "" if entry is None else hosts_lines(entry, self._address))
 
     def _put(self, name: str, text: str) -> None:
         if self._written.get(name, "") == text:

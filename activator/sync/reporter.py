@@ -21,14 +21,14 @@ LATE_SECONDS = 0.005
 class Reporter:
     """Publishes reports each period and pokes at once."""
 
-    def __init__(self, gateway: ProxyState, redis: "Redis", period: float) -> None:
+    def __init__(self, proxy: ProxyState, redis: "Redis", period: float) -> None:
         """Args: period: seconds between two reports."""
-        self._gateway = gateway
+        self._proxy = proxy
         self._redis = redis
         self._period = period
         self._pokes: dict[str, Poke] = {}
         self._poked = asyncio.Event()
-        gateway.send_poke = self._poke
+        proxy.send_poke = self._poke
 
     def _poke(self, poke: Poke) -> None:
         self._pokes[poke.revision] = poke
@@ -43,7 +43,7 @@ class Reporter:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(until_next(time.time(), self._period))
-            report = self._gateway.report(time.time())
+            report = self._proxy.report(time.time())
             if report is not None:
                 await self._publish(keys.REPORTS, msgspec.json.encode(report))
 

@@ -85,16 +85,16 @@ class TableFollower:
 
 
 def followers(
-    gateway: ProxyState, routing: Table[RouteEntry], endpoints: Table[RevisionEndpoints]
+    proxy: ProxyState, routing: Table[RouteEntry], endpoints: Table[RevisionEndpoints]
 ) -> list[TableFollower]:
     """The followers of both tables."""
     return [
-        TableFollower(routing, gateway.name, gateway.replace_routes, gateway.change_route),
-        TableFollower(endpoints, gateway.name, gateway.replace_endpoints, gateway.change_endpoints),
+        TableFollower(routing, proxy.name, proxy.replace_routes, proxy.change_route),
+        TableFollower(endpoints, proxy.name, proxy.replace_endpoints, proxy.change_endpoints),
     ]
 
 
-def names_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> TableFollower | None:
+def dns_hosts_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> TableFollower | None:
     """The one that keeps the files of cluster-local names; None when nobody wants them.
 
     It acknowledges like the others: a Route that is Ready has its names.

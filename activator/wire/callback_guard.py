@@ -12,7 +12,7 @@ log = structlog.get_logger()
 class GuardedProtocol(Protocol):
     """A protocol of asyncio's that can be ended."""
 
-    def fault(self) -> None:
+    def abort_on_error(self) -> None:
         """A bug of ours showed: end the connection."""
         ...
 
@@ -29,15 +29,15 @@ def guarded(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatenate
         try:
             callback(self, *args, **options)
         except Exception as error:
-            failed(self, callback.__qualname__, error)
+            report_error(self, callback.__qualname__, error)
 
     return guarded
 
 
-def failed(protocol: GuardedProtocol, place: str, error: Exception) -> None:
+def report_error(protocol: GuardedProtocol, place: str, error: Exception) -> None:
     """End a connection that a bug showed on. Called in an `except`."""
     log.exception("bug in a connection", place=place, error=repr(error))
     try:
-        protocol.fault()
+        protocol.abort_on_error()
     except Exception as again:
         log.exception("bug while ending a connection", place=place, error=repr(again))

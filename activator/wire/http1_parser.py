@@ -12,7 +12,7 @@ from knoll.values.errors import BadRequestError
 
 MAX_HEAD = 65_536
 """Bytes of a head; more is answered with 431."""
-MEMORABLE = 4096
+MAX_CACHED_HEAD = 4096
 """Bytes of a head that a connection remembers, to know the next by; longer ones would cost more than they save."""
 MAX_TARGET = 16_384
 """Bytes of a request target; more is answered with 414."""
@@ -135,7 +135,7 @@ class RequestHead:
 class ResponseHead:
     """What is known of a response once its head was read."""
 
-    __slots__ = ("block", "keep_alive", "length", "patience", "plain", "reason", "status", "upgrade", "wire")
+    __slots__ = ("block", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade", "wire")
 
     def __init__(self, status: int, reason: bytes, block: bytes, length: int) -> None:
         self.wire = b""
@@ -146,7 +146,7 @@ class ResponseHead:
         self.length = length
         """Bytes of the body, CHUNKED or UNTIL_CLOSE; what the head says, also for HEAD and 304."""
         self.keep_alive = True
-        self.patience = 0
+        self.keep_alive_seconds = 0
         """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 when it did not say."""
         self.upgrade = b""
         framing = b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
@@ -176,7 +176,7 @@ def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
     if match is None:
         match = _request_with_underscores(wire)
         if match is None:
-            raise _refusal(wire)
+            raise _syntax_error(wire)
         if underscores == "reject":
             raise HeadError(400, "the name of a header field has an underscore")
     head = RequestHead()
@@ -192,13 +192,13 @@ def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
         head.idempotent = False
     elif head.method == b"HEAD":
         head.is_head = True
-    _understand(head, _request_fields(wire))
+    _parse_proxy_fields(head, _request_fields(wire))
     if not plain and underscores == "drop":
         head.block = _strip_underscores(b"", b"\r\n" + head.block)[2:]
     return head
 
 
-def _understand(head: RequestHead, fields: list[tuple[bytes, bytes]]) -> None:
+def _parse_proxy_fields(head: RequestHead, fields: list[tuple[bytes, bytes]]) -> None:
     """Read the fields that concern a proxy, and take out those that it must not pass on."""
     if len(fields) == 1 and fields[0][0] in (b"Host", b"host"):
         head.authority = fields[0][1].rstrip(b" \t")
@@ -298,7 +298,7 @@ def _without(block: bytes, names: set[bytes]) -> bytes:
     )
 
 
-def _refusal(wire: bytes) -> HeadError:
+def _syntax_error(wire: bytes) -> HeadError:
     """Say what is wrong with a head that the expression refused."""
     line = wire.partition(b"\r\n")[0]
     if not re.fullmatch(rb"(" + _TOKEN + rb"+) ([\x21-\x7e\x80-\xff]+) HTTP/\d\.\d", line):
@@ -322,7 +322,7 @@ def read_response(wire: bytes) -> ResponseHead | None:
         return None
     wire = match[0]
     minor, code, reason, block = match.groups()
-    status, length, keep_alive, patience, upgrade = int(code), UNTIL_CLOSE, minor == b"1", 0, b""
+    status, length, keep_alive, keep_alive_seconds, upgrade = int(code), UNTIL_CLOSE, minor == b"1", 0, b""
     lengths: set[bytes] = set()
     fields = _response_fields(wire)
     for name, value in fields:
@@ -341,7 +341,7 @@ def read_response(wire: bytes) -> ResponseHead | None:
                 return None
             length = CHUNKED
         elif name == b"keep-alive":
-            patience = _patience(value)
+            keep_alive_seconds = _keep_alive_seconds(value)
         elif name == b"upgrade":
             upgrade = value
     if lengths:
@@ -355,11 +355,11 @@ def read_response(wire: bytes) -> ResponseHead | None:
     if fields:
         block = _strip_response(b"", b"\r\n" + block)[2:]
     head = ResponseHead(status, reason or b"", block, length)
-    head.wire, head.keep_alive, head.patience, head.upgrade = wire, keep_alive, patience, upgrade
+    head.wire, head.keep_alive, head.keep_alive_seconds, head.upgrade = wire, keep_alive, keep_alive_seconds, upgrade
     return head
 
 
-def _patience(value: bytes) -> int:
+def _keep_alive_seconds(value: bytes) -> int:
     timeout = _keep_alive_timeout(value)
     return int(timeout[1]) if timeout else 0
 
@@ -369,12 +369,12 @@ def valid_fields(block: bytes) -> bool:
     return _fields_only(block + b"\r\n") is not None
 
 
-def split(block: bytes) -> list[tuple[bytes, bytes]]:
+def split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """A valid block as (name, value) pairs, values without blanks around them."""
     return [(name, value.rstrip(b" \t")) for name, value in _split_fields(block)]
 
 
-def compose(head: RequestHead, forwarded: bytes) -> bytes:
+def upstream_head(head: RequestHead, forwarded: bytes) -> bytes:
     """The head that an instance gets."""
     extra = b""
     if head.length == CHUNKED:

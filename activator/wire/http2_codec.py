@@ -26,11 +26,11 @@ log = structlog.get_logger()
 
 MAX_HEADER_LIST = 65_536
 """Bytes of a header list after decompression, counted as in RFC 9113 §6.5.2; a longer request is answered with 431."""
-HARD_HEADER_LIST = 2 * MAX_HEADER_LIST
+MAX_DECODED_HEADER_LIST = 2 * MAX_HEADER_LIST
 """Beyond this it is not decompressed to its end, so the connection ends."""
-FREE_HEADER_LIST, BYTES_A_CHARGE = 16_384, 8192
+UNCHARGED_HEADER_BYTES, HEADER_BYTES_PER_CHARGE = 16_384, 8192
 """Bytes of a header list that cost no charge, and further ones that cost one."""
-FIELDS_A_CHARGE = 32
+HEADER_FIELDS_PER_CHARGE = 32
 """Fields of a header list that cost a charge."""
 DATA_SENT, ANSWERED = 2, 2
 """Charges earned by a DATA frame that was sent, and by a request that was answered."""
@@ -40,35 +40,35 @@ FAR = 2**31 - 1
 class FrameHandler(Protocol):
     """Receives what comes on a connection: a client's `Session`, an instance's `Channel`."""
 
-    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         """The head of a message: a request's, or an answer's (also 1xx). Args: size: of the list, in bytes."""
         ...
 
-    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
+    def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:
         """Part of a body. Args: size: bytes that count for flow control."""
         ...
 
-    def trailers(self, stream: int, lines: bytes) -> None:
+    def trailers_received(self, stream: int, lines: bytes) -> None:
         """Trailer fields, and with them the end of the message."""
         ...
 
-    def reset(self, stream: int, code: int, fault: str) -> None:
+    def stream_reset(self, stream: int, code: int, fault: str) -> None:
         """The stream was reset. Args: fault: what the peer did wrong; empty when the peer reset it."""
         ...
 
-    def window(self, stream: int) -> None:
+    def window_updated(self, stream: int) -> None:
         """More may be sent on a stream; on all of them when 0."""
         ...
 
-    def leaving(self, last: int) -> None:
+    def goaway_received(self, last: int) -> None:
         """GOAWAY came. Args: last: the highest stream that the peer looks at."""
         ...
 
-    def failed(self, text: str) -> None:
+    def connection_failed(self, text: str) -> None:
         """The connection must end; GOAWAY is among what is to be sent."""
         ...
 
-    def broke(self, stream: int) -> None:
+    def stream_failed(self, stream: int) -> None:
         """A bug of ours showed on a stream (0: none in particular): end it, whatever it takes."""
         ...
 
@@ -77,7 +77,7 @@ class _Decoder(hpack.Decoder):
     """Keeps what it decoded for us, and shows the library nothing of it but what it needs for the stream's state."""
 
     def __init__(self) -> None:
-        super().__init__(HARD_HEADER_LIST)
+        super().__init__(MAX_DECODED_HEADER_LIST)
         self.fields: Fields = []
         self.done = False
         """The block ends its stream, so it cannot be a 1xx."""
@@ -103,7 +103,7 @@ class Codec:
     """See the module."""
 
     def __init__(
-        self, owner: FrameHandler, clock: Callable[[], float], *, client: bool, settings: dict[Any, int], window: int
+        self, handler: FrameHandler, clock: Callable[[], float], *, client: bool, settings: dict[Any, int], window: int
     ) -> None:
         """
         Args:
@@ -112,7 +112,7 @@ class Codec:
             settings: ours, by `h2.settings.SettingCodes`.
             window: bytes of bodies that the peer may send on the whole connection before we take them.
         """
-        self._owner = owner
+        self._handler = handler
         self._client = client
         self._clock = clock
         self.budget = Budget(clock)
@@ -126,7 +126,7 @@ class Codec:
         self._decoder = connection.decoder = _Decoder()
         self._heads: set[int] = set()
         """Streams whose head came and whose end did not: another HEADERS has their trailers."""
-        self._awaited: set[int] = set()
+        self._awaiting_response: set[int] = set()
         """Streams of ours whose answer's head did not come."""
         self._own = b""
         self.ended = False
@@ -172,7 +172,7 @@ class Codec:
                 self.fail(error.error_code, str(error))
             except Exception as error:
                 log.exception("bug in HTTP/2", stream=stream, error=repr(error))
-                self._owner.broke(stream)
+                self._handler.stream_failed(stream)
             if self._clock() >= until:
                 return not self.ended
         return False
@@ -188,7 +188,7 @@ class Codec:
             return
         if kind == http2_frames.GOAWAY:
             # The library would take nothing more, and send nothing; the streams that there are go on (§6.8).
-            self._owner.leaving(int.from_bytes(frame.payload[:4]) & FAR)
+            self._handler.goaway_received(int.from_bytes(frame.payload[:4]) & FAR)
             return
         if kind == http2_frames.RST_STREAM:
             if stream in self._heads or stream in self.connection.streams:
@@ -196,7 +196,7 @@ class Codec:
             elif self._idle(stream):
                 raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on a stream that was never opened")
         elif kind == http2_frames.DATA and stream not in self._heads:
-            if stream in self._awaited:
+            if stream in self._awaiting_response:
                 raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "a body comes before its head")
             self.budget.spend(1)
         for event in self.connection.receive_data(frame.wire()):
@@ -209,19 +209,21 @@ class Codec:
         fault = ""
         if not done and trailing:
             fault, frame = "trailers do not end the stream", frame._replace(flags=frame.flags | http2_frames.END_STREAM)
-        elif not trailing and stream not in self._awaited and not self._idle(stream):
+        elif not trailing and stream not in self._awaiting_response and not self._idle(stream):
             self.budget.spend(1)  # its stream is closed
         decoder.fields, decoder.done = [], done
         events = self.connection.receive_data(frame.wire())
         fields = decoder.fields
         size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
-        charges = max(0, size - FREE_HEADER_LIST) // BYTES_A_CHARGE + len(fields) // FIELDS_A_CHARGE
+        charges = (
+            max(0, size - UNCHARGED_HEADER_BYTES) // HEADER_BYTES_PER_CHARGE + len(fields) // HEADER_FIELDS_PER_CHARGE
+        )
         if charges:
             self.budget.spend(charges)
         for event in events:
             kind = type(event)
             if kind is h2.events.RequestReceived or kind is h2.events.ResponseReceived:
-                self._awaited.discard(stream)
+                self._awaiting_response.discard(stream)
                 if self._client:
                     fault = "a 1xx ends the stream" if _is_interim(fields) else ""
                 else:
@@ -230,15 +232,15 @@ class Codec:
                     raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, fault)
                 if not done:
                     self._heads.add(stream)
-                self._owner.began(stream, fields, done, size)
+                self._handler.headers_received(stream, fields, done, size)
             elif kind is h2.events.TrailersReceived:
                 lines = http2_fields.trailers(fields)
                 self._heads.discard(stream)
                 if fault or lines is None:
                     raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, fault or "malformed trailers")
-                self._owner.trailers(stream, lines)
+                self._handler.trailers_received(stream, lines)
             elif kind is h2.events.InformationalResponseReceived:
-                self._owner.began(stream, fields, False, size)
+                self._handler.headers_received(stream, fields, False, size)
             elif kind is not h2.events.StreamEnded:
                 self._tell(event, frame)
 
@@ -248,18 +250,18 @@ class Codec:
                 done = event.stream_ended is not None
                 if done:
                     self._heads.discard(frame.stream)
-                self._owner.body(frame.stream, event.data or b"", event.flow_controlled_length or 0, done)
+                self._handler.body_received(frame.stream, event.data or b"", event.flow_controlled_length or 0, done)
             case h2.events.StreamReset():
                 self._forget(frame.stream)
                 if not event.remote_reset:
                     self.budget.spend(1)
-                self._owner.reset(
+                self._handler.stream_reset(
                     frame.stream, int(event.error_code or 0), "" if event.remote_reset else "it broke HTTP/2"
                 )
             case h2.events.WindowUpdated():
-                self._owner.window(event.stream_id or 0)
+                self._handler.window_updated(event.stream_id or 0)
             case h2.events.RemoteSettingsChanged():
-                self._owner.window(0)
+                self._handler.window_updated(0)
 
     def _idle(self, stream: int) -> bool:
         """Whether a stream was never opened."""
@@ -277,18 +279,18 @@ class Codec:
             self.fail(calm.code, str(calm))
             return
         self.reset(fault.stream, fault.code)
-        self._owner.reset(fault.stream, fault.code, str(fault))
+        self._handler.stream_reset(fault.stream, fault.code, str(fault))
 
     def _forget(self, stream: int) -> None:
         self._heads.discard(stream)
-        self._awaited.discard(stream)
+        self._awaiting_response.discard(stream)
 
     def fail(self, code: int, text: str) -> None:
         """End the connection. Args: code: of GOAWAY. text: the reason, for the log."""
         if not self.ended:
-            self.goodbye(code)
+            self.send_goaway(code)
             self.ended = True
-            self._owner.failed(text)
+            self._handler.connection_failed(text)
 
     # --- what goes
 
@@ -306,7 +308,7 @@ class Codec:
         self.connection.send_headers(stream, fields, end_stream=done)
         # The library would take a body in the answer to HEAD for the end of the connection.
         self.connection.streams[stream].request_method = None
-        self._awaited.add(stream)
+        self._awaiting_response.add(stream)
         return stream
 
     def reset(self, stream: int, code: int) -> None:
@@ -324,7 +326,7 @@ class Codec:
         except h2.exceptions.ProtocolError:
             return  # the connection is ending
 
-    def goodbye(self, code: int) -> None:
+    def send_goaway(self, code: int) -> None:
         """GOAWAY. Streams that are there can still be carried."""
         connection = self.connection
         last = connection.highest_inbound_stream_id

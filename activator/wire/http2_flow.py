@@ -6,7 +6,7 @@ from typing import Protocol
 
 import h2.exceptions
 
-from activator.wire.http1_parser import split
+from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import DATA_SENT, Codec
 
 FULL = 131_072
@@ -21,9 +21,9 @@ class OutboxConnection(Protocol):
     """A connection."""
 
     codec: Codec
-    stuck: bool
+    write_paused: bool
     """The transport's own buffer is full."""
-    unwritten: int
+    unflushed: int
     """Bytes of bodies handed to the library since the last write."""
 
     def flush(self) -> None: ...
@@ -82,7 +82,7 @@ class Outbox:
         codec = self._line.codec
         connection = codec.connection
         try:
-            while self._parts and not self._line.stuck:
+            while self._parts and not self._line.write_paused:
                 room = min(connection.local_flow_control_window(self._stream), connection.max_outbound_frame_size)
                 if room <= 0:
                     break
@@ -94,8 +94,8 @@ class Outbox:
                 last = self._done and not self._parts and not self._trailers
                 connection.send_data(self._stream, part, end_stream=last)
                 codec.budget.earn(DATA_SENT)
-                self._line.unwritten += len(part)
-                if self._line.unwritten < AT_ONCE:
+                self._line.unflushed += len(part)
+                if self._line.unflushed < AT_ONCE:
                     self._line.flush_soon()
                 else:
                     self._line.flush()
@@ -111,7 +111,7 @@ class Outbox:
 
     def _end(self, codec: Codec) -> None:
         if self._trailers:
-            fields = [(name.lower(), value) for name, value in split(self._trailers)]
+            fields = [(name.lower(), value) for name, value in split_fields(self._trailers)]
             codec.connection.send_headers(self._stream, fields, end_stream=True)
         else:
             codec.connection.send_data(self._stream, b"", end_stream=True)

@@ -20,12 +20,12 @@ MAX_FRAME = 16_384
 """Bytes of a frame's payload: what RFC 9113 §6.5.2 begins with; we do not announce more."""
 MAX_BLOCK = 131_072
 """Bytes of a header block before decompression."""
-MAX_TOGETHER = 8192
+MAX_MERGED_FRAMES = 8192
 """DATA frames that are put together at most, so that the loop gets a turn."""
 SMALL_PAYLOAD = 64
 """Bytes of a padded DATA frame's payload below which it is charged for: padded frames are not put together."""
 
-SETTINGS_A_CHARGE = 48
+SETTINGS_BYTES_PER_CHARGE = 48
 """Bytes of a SETTINGS frame that cost a charge: eight settings."""
 
 BURST = 512
@@ -142,15 +142,15 @@ class FrameReader:
         if self._preface and not self._read_preface():
             return None
         if self._settled and not self._block:
-            self._put_together()
+            self._merge_data_frames()
         return self._ready.popleft() if self._ready else self._cut()
 
-    def _put_together(self) -> None:
+    def _merge_data_frames(self) -> None:
         """Take DATA frames from the front of what came, and make one of those of each stream."""
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         bodies: dict[int, bytearray] = {}
         ended: set[int] = set()
-        for _ in range(MAX_TOGETHER):
+        for _ in range(MAX_MERGED_FRAMES):
             if end - at < 9:
                 break
             high, low, kind, flags, stream = _head.unpack_from(buffer, at)
@@ -256,7 +256,7 @@ class FrameReader:
     def _other(self, kind: int, flags: int, stream: int, payload: bytes) -> Frame | None:
         rule = _RULES.get(kind)
         if kind == SETTINGS:
-            self._budget.spend(1 + len(payload) // SETTINGS_A_CHARGE)
+            self._budget.spend(1 + len(payload) // SETTINGS_BYTES_PER_CHARGE)
         else:
             self._budget.spend(1)
         if rule is None:

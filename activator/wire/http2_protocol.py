@@ -24,11 +24,11 @@ class ProtocolStream(Protocol):
     id: int
     outbox: Outbox
 
-    def take(self, data: bytes, size: int, done: bool) -> None:
+    def body_received(self, data: bytes, size: int, done: bool) -> None:
         """Part of the body arrived. Args: size: bytes that count for flow control."""
         ...
 
-    def take_trailers(self, lines: bytes) -> None:
+    def trailers_received(self, lines: bytes) -> None:
         """Trailer fields arrived, and the end of the stream with them."""
         ...
 
@@ -50,19 +50,19 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         """
         self.codec = Codec(self, time.perf_counter, client=client, settings=settings, window=CONNECTION_WINDOW)
         self.streams: dict[int, S] = {}
-        self.stuck = False
+        self.write_paused = False
         """The transport's buffer is full."""
-        self.unwritten = 0
+        self.unflushed = 0
         """Bytes of bodies handed to the library since the last write."""
         self._call_soon = call_soon
         self._flushing = False
-        self._waits = False
+        self._read_pending = False
         """Bytes wait in the codec until this connection may read again."""
 
     def flush(self) -> None:
         """Write what the codec has produced."""
         self._flushing = False
-        self.unwritten = 0
+        self.unflushed = 0
         data = self.codec.output()
         if data and not self.transport.is_closing():
             self.transport.write(data)
@@ -88,55 +88,55 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
     # --- see http2_codec.Owner
 
     @abstractmethod
-    def began(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         """See `http2_codec.Owner`."""
 
-    def body(self, stream: int, data: bytes, size: int, done: bool) -> None:
+    def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:
         """See `http2_codec.Owner`."""
         receiver = self.streams.get(stream)
         if receiver is None:
             self.codec.acknowledge(size, stream)
         else:
-            receiver.take(data, size, done)
+            receiver.body_received(data, size, done)
 
-    def trailers(self, stream: int, lines: bytes) -> None:
+    def trailers_received(self, stream: int, lines: bytes) -> None:
         """See `http2_codec.Owner`."""
         receiver = self.streams.get(stream)
         if receiver is not None:
-            receiver.take_trailers(lines)
+            receiver.trailers_received(lines)
 
-    def reset(self, stream: int, code: int, fault: str) -> None:
+    def stream_reset(self, stream: int, code: int, fault: str) -> None:
         """See `http2_codec.Owner`."""
         ended = self.streams.pop(stream, None)
         if ended is not None:
             self._lost(ended, fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
             self.forget(ended)
 
-    def window(self, stream: int) -> None:
+    def window_updated(self, stream: int) -> None:
         """See `http2_codec.Owner`."""
         for sender in [self.streams.get(stream)] if stream else list(self.streams.values()):
             if sender is not None:
                 sender.outbox.pump()
 
     @abstractmethod
-    def leaving(self, last: int) -> None:
+    def goaway_received(self, last: int) -> None:
         """See `http2_codec.Owner`."""
 
     @abstractmethod
-    def failed(self, text: str) -> None:
+    def connection_failed(self, text: str) -> None:
         """See `http2_codec.Owner`."""
 
-    def broke(self, stream: int) -> None:
+    def stream_failed(self, stream: int) -> None:
         """See `http2_codec.Owner`."""
         ended = self.streams.pop(stream, None)
         if ended is None:
-            self.fault()
+            self.abort_on_error()
         else:
             self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
             self._lost(ended, "internal error")
             self.forget(ended)
 
-    def fault(self) -> None:
+    def abort_on_error(self) -> None:
         """An unexpected exception was raised: end the connection."""
         self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
 

@@ -17,7 +17,7 @@ class Frames:
         self._left = 0
 
     @property
-    def between(self) -> bool:
+    def at_boundary(self) -> bool:
         """Whether a frame may begin with the next byte."""
         return not self._left and not self._head
 

@@ -91,12 +91,12 @@ class Scene:
 
     def __init__(self, *, h2c: bool = False, concurrency: int = 0) -> None:
         self.gateway = ProxyState("test")
-        self.gateway.make_instance = Piped
-        plane = RequestPolicy(concurrency=concurrency, h2c=h2c, idle_timeout=60)
-        entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane})
+        self.gateway.endpoint_factory = Piped
+        policy = RequestPolicy(concurrency=concurrency, h2c=h2c, idle_timeout=60)
+        entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: policy})
         self.gateway.change_route("default/app", entry)
         self.endpoints("app-1")
-        self.instance = cast(Piped, self.gateway.revision(REVISION).instances["app-1"])
+        self.instance = cast(Piped, self.gateway.revision(REVISION).endpoints["app-1"])
         self.client = Pipe(Http1Connection(self.gateway)).start()
         self.opened = 0
         """Above the number of the last stream that the client opened."""
@@ -112,9 +112,9 @@ class Scene:
     def sweep(self, seconds: float) -> None:
         """As much later, everything is looked at once."""
         now = self.gateway.time() + seconds
-        for exchange in [each for each in self.gateway.live if each.deadline <= now]:
-            if exchange in self.gateway.live:
-                exchange.check(now)
+        for exchange in [each for each in self.gateway.requests if each.deadline <= now]:
+            if exchange in self.gateway.requests:
+                exchange.deadline_passed(now)
         for connection in list(self.gateway.connections):
             connection.sweep(now)
 
@@ -126,7 +126,7 @@ class Scene:
             pipe.end()
         await turns(3)
         revision = self.gateway.revision(REVISION)
-        assert not self.gateway.live
+        assert not self.gateway.requests
         assert not self.gateway.connections
         assert (revision.stats.active, self.instance.in_flight, self.instance.tunnels) == (0, 0, 0)
         assert not revision.breaker.queue

@@ -171,10 +171,10 @@ class Stage:
         self._apps: list[App] = []
         self._connections: list[Connection] = []
 
-    def route(self, plane: RequestPolicy | None = None, hosts: Mapping[str, tuple[Share, ...]] | None = None) -> None:
+    def route(self, policy: RequestPolicy | None = None, hosts: Mapping[str, tuple[Share, ...]] | None = None) -> None:
         everything = {HOST: (Share(REVISION, 100),), **(hosts or {})}
         names = {share.revision for shares in everything.values() for share in shares}
-        entry = RouteEntry(hosts=everything, revisions={name: plane or RequestPolicy() for name in names})
+        entry = RouteEntry(hosts=everything, revisions={name: policy or RequestPolicy() for name in names})
         self.gateway.change_route("default/app", entry)
 
     def endpoints(self, *endpoints: Endpoint, revision: str = REVISION) -> None:
@@ -185,10 +185,10 @@ class Stage:
         self._apps.append(app)
         return app
 
-    async def serving(self, handler: Handler | None = None, plane: RequestPolicy | None = None) -> App:
+    async def serving(self, handler: Handler | None = None, policy: RequestPolicy | None = None) -> App:
         """An app that the route leads to."""
         app = await self.app(handler)
-        self.route(plane)
+        self.route(policy)
         self.endpoints(app.endpoint())
         return app
 

@@ -124,7 +124,7 @@ async def test_a_client_that_goes_leaves_the_queue_though_its_body_was_not_read(
     await client.writer.drain()
     client.writer.transport.abort()
     await eventually(lambda: waiting(stage) == 0)
-    assert not stage.gateway.live
+    assert not stage.gateway.requests
 
 
 async def test_a_body_waits_unread(stage: Stage) -> None:
@@ -132,7 +132,7 @@ async def test_a_body_waits_unread(stage: Stage) -> None:
     size = 30_000_000
     client = (await stage.connect()).get(method="POST", extra=f"Content-Length: {size}\r\n").send(b"x" * size)
     await eventually(lambda: waiting(stage) == 1)
-    (request,) = stage.gateway.live
+    (request,) = stage.gateway.requests
     assert isinstance(request, Exchange)
     assert request.pending_size < 1_000_000
     got = []
@@ -167,7 +167,7 @@ def answers(*parts: bytes, then_hangs: bool = True) -> Handler:
 
 
 @pytest.mark.parametrize(
-    "plane",
+    "policy",
     [
         RequestPolicy(timeout=0.3),
         RequestPolicy(timeout=60, response_start_timeout=0.3),
@@ -175,16 +175,16 @@ def answers(*parts: bytes, then_hangs: bool = True) -> Handler:
     ],
     ids=["whole", "start", "idle"],
 )
-async def test_a_time_out_before_the_first_byte_is_a_504(stage: Stage, plane: RequestPolicy) -> None:
-    app = await stage.serving(answers(), plane)
+async def test_a_time_out_before_the_first_byte_is_a_504(stage: Stage, policy: RequestPolicy) -> None:
+    app = await stage.serving(answers(), policy)
     answer = await stage.get()
     assert (answer.status, answer.text) == (504, "request timeout\n")
     await eventually(lambda: app.open == 0)
 
 
-@pytest.mark.parametrize("plane", [RequestPolicy(timeout=0.4), RequestPolicy(idle_timeout=0.3)], ids=["whole", "idle"])
-async def test_a_time_out_after_the_first_byte_ends_the_body_cleanly(stage: Stage, plane: RequestPolicy) -> None:
-    app = await stage.serving(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"begun"), plane)
+@pytest.mark.parametrize("policy", [RequestPolicy(timeout=0.4), RequestPolicy(idle_timeout=0.3)], ids=["whole", "idle"])
+async def test_a_time_out_after_the_first_byte_ends_the_body_cleanly(stage: Stage, policy: RequestPolicy) -> None:
+    app = await stage.serving(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"begun"), policy)
     answer = await stage.get()
     assert (answer.status, answer.text) == (200, "begun")
     await eventually(lambda: app.open == 0)
@@ -202,15 +202,15 @@ async def test_an_answer_that_has_begun_is_not_cut_by_the_start_time_out(stage: 
     await stage.serving(handler, RequestPolicy(timeout=60, response_start_timeout=0.2))
     client = (await stage.connect()).get()
     await client.head()
-    exchange = next(iter(stage.gateway.live))
+    exchange = next(iter(stage.gateway.requests))
     assert exchange.deadline > stage.gateway.time() + 50
     proceed.set()
     assert b" and ended" in await client.reader.readuntil(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("plane", [RequestPolicy(response_start_timeout=0.3), RequestPolicy(idle_timeout=0.3)])
-async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, plane: RequestPolicy) -> None:
-    await stage.serving(answers(SWITCHED + b"hello"), plane)
+@pytest.mark.parametrize("policy", [RequestPolicy(response_start_timeout=0.3), RequestPolicy(idle_timeout=0.3)])
+async def test_a_tunnel_is_cut_by_time_outs_whatever_passes(stage: Stage, policy: RequestPolicy) -> None:
+    await stage.serving(answers(SWITCHED + b"hello"), policy)
     client = (await stage.connect()).get(extra=UPGRADE)
     assert (await client.head())[0] == 101
     assert await client.closed() == b"hello"
@@ -229,7 +229,7 @@ async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None
     port = free_port()
     stage.endpoints(Endpoint("slow", "127.0.0.1", port))
     client = (await stage.connect()).get()
-    await eventually(lambda: stage.gateway.revision(REVISION).instances["slow"].failures > 1)
+    await eventually(lambda: stage.gateway.revision(REVISION).endpoints["slow"].failures > 1)
     app = await stage.app()
     stage.endpoints(Endpoint("slow", "127.0.0.1", port, "draining"), app.endpoint())
     assert (await client.answer()).status == 200
@@ -245,20 +245,20 @@ async def test_a_revision_is_looked_at_only_while_there_is_something_to_tell_of_
     assert told() == [REVISION]
     assert told() == [REVISION], "silence is told once"
     assert told() == []
-    assert list(stage.gateway.awake) == [stage.gateway.revision(REVISION)], "its connections are looked at"
+    assert list(stage.gateway.tracked) == [stage.gateway.revision(REVISION)], "its connections are looked at"
     stage.endpoints()
     assert told() == []
-    assert not stage.gateway.awake
+    assert not stage.gateway.tracked
     waits = (await stage.connect()).get()
-    await eventually(lambda: stage.gateway.awake)
+    await eventually(lambda: stage.gateway.tracked)
     assert told() == [REVISION], "a request wakes it"
     stage.endpoints(app.endpoint())
     assert (await waits.answer()).status == 200
     stage.endpoints()
     assert [told(), told(), told()] == [[REVISION], [REVISION], []]
-    assert not stage.gateway.awake
+    assert not stage.gateway.tracked
     stage.endpoints(app.endpoint())
-    assert stage.gateway.awake, "and so does an instance"
+    assert stage.gateway.tracked, "and so does an instance"
 
 
 async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stage) -> None:
@@ -299,7 +299,7 @@ async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage
     assert report is not None
     assert (report.draining, report.tunnels) == ({"app-1": 1}, {"app-1": 2})
     proceed.set()
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
     report = stage.gateway.report(2.0)
     assert report is not None
     assert (report.draining, report.tunnels) == ({"app-1": 0}, {})
@@ -398,7 +398,7 @@ async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(sta
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage: Stage, http2: bool) -> None:
     await stage.serving()
-    stage.gateway.crowds.most = 2
+    stage.gateway.connection_limit.most = 2
     wires = [Wire(await stage.connect()) for _ in range(2)] if http2 else []
     for wire in wires:
         assert (await wire.send(wire.open(1)).until(1)).heads[1][":status"] == "200"
@@ -412,7 +412,9 @@ async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage:
     await eventually(lambda: len(stage.gateway.connections) == 1)
     assert (await stage.get()).status == 200
     second.close()
-    await eventually(lambda: stage.gateway.crowds._counts == {b"127.0.0.1": 1}, condition="only the last is left")
+    await eventually(
+        lambda: stage.gateway.connection_limit._counts == {b"127.0.0.1": 1}, condition="only the last is left"
+    )
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
@@ -426,8 +428,8 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_after_a_whil
     else:
         client.get()
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    await eventually(lambda: stage.gateway.live)
-    await eventually(lambda: not stage.gateway.live, condition="the revision's time-out ends the request")
+    await eventually(lambda: stage.gateway.requests)
+    await eventually(lambda: not stage.gateway.requests, condition="the revision's time-out ends the request")
     (connection,) = stage.gateway.connections
     now = stage.gateway.time()
     connection.sweep(now)
@@ -449,7 +451,7 @@ async def test_requests_that_wait_for_a_deleted_service_are_answered_at_once(sta
     assert (answer.status, answer.text) == (404, "the service was deleted\n")
     assert (await wire.until(1)).heads[1][":status"] == "404"
     assert (await stage.get()).status == 404
-    await eventually(lambda: not stage.gateway.revisions or not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.revisions or not stage.gateway.requests)
 
 
 async def test_requests_for_a_deleted_revision_are_answered_at_once(stage: Stage) -> None:

@@ -350,7 +350,7 @@ async def test_what_clients_may_say_of_themselves_follows_config_network(stage: 
         "headers-with-underscores": "allow",
         "max-connections-per-address": "0",
     }
-    before = stage.gateway.crowds.most
+    before = stage.gateway.connection_limit.most
     await store.create(CONFIG_MAP.id, maps)
     await eventually(lambda: stage.gateway.underscores == "allow")
     await client.get(extra=extra).answer()
@@ -358,7 +358,7 @@ async def test_what_clients_may_say_of_themselves_follows_config_network(stage: 
     assert [each["x-forwarded-for"] for each in fields] == ["127.0.0.1", "10.0.0.1, 127.0.0.1"]
     assert ["api_key" in each for each in fields] == [False, True]
     assert before > 0
-    assert stage.gateway.crowds.most == 0
+    assert stage.gateway.connection_limit.most == 0
 
 
 @pytest.mark.parametrize("most", [0, 2])
@@ -366,12 +366,12 @@ async def test_a_tls_handshake_that_does_not_end_is_ended_and_counted_until_then
     stage: Stage, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr("activator.frontend.listeners.HANDSHAKE_SECONDS", 0.5)
-    stage.gateway.crowds.most = most
+    stage.gateway.connection_limit.most = most
     port: int = stage.tls_port  # type: ignore[attr-defined]
     silent = [await stage.connect(port) for _ in range(2)]
     third = await stage.connect(port)
     if most:
         assert await third.closed() == b"", "it is one too many, and told so at once"
-        assert stage.gateway.crowds._counts == {b"127.0.0.1": 2}
+        assert stage.gateway.connection_limit._counts == {b"127.0.0.1": 2}
     assert [await each.closed() for each in silent] == [b"", b""]
-    await eventually(lambda: not stage.gateway.crowds._counts)
+    await eventually(lambda: not stage.gateway.connection_limit._counts)

@@ -37,7 +37,7 @@ async def test_any_number_of_frames_of_a_kind_is_bounded_work(name: str, monkeyp
     monkeypatch.setattr(session.codec.connection, "receive_data", counted)
     for at in range(1000, len(flood), 65_536):
         scene.client.arrive(flood[at : at + 65_536])
-        while session._waits:
+        while session._read_pending:
             await turns(1)
     assert session.codec.ended or name in TAKEN
     # Frames that reach the library cost the most; of the smallest there are more than thirty thousand.

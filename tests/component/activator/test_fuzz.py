@@ -253,7 +253,7 @@ class Broken:
     def callback(self) -> None:
         raise KeyError("bug")
 
-    def fault(self) -> None:
+    def abort_on_error(self) -> None:
         self.faults += 1
         if self._twice:
             raise KeyError("another")

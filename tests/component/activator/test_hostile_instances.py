@@ -185,4 +185,4 @@ async def test_a_hostile_answer_by_http_2_is_a_fault_of_its_request_alone(stage:
         assert not (await client.closed()).endswith(b"0\r\n\r\n")
         client = await stage.connect()
     assert (await client.get().answer()).text == "clean"
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)

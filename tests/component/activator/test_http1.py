@@ -67,7 +67,7 @@ async def test_the_word_of_a_trusted_proxy_reaches_the_instance(stage: Stage) ->
     app = await stage.serving()
     client = await stage.connect()
     for trusted in (False, True, False):
-        stage.gateway.trust(Proxies([ip_network("127.0.0.0/8")] if trusted else []), "drop")
+        stage.gateway.set_client_rules(Proxies([ip_network("127.0.0.0/8")] if trusted else []), "drop")
         await client.get(extra="X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n").answer()
     assert [r.fields["x-forwarded-for"] for r in app.requests] == ["127.0.0.1", "10.0.0.1, 127.0.0.1", "127.0.0.1"]
     assert [r.fields.get("x-real-ip") for r in app.requests] == [None, "10.0.0.1", None]
@@ -77,10 +77,10 @@ async def test_fields_with_underscores_reach_the_instance_where_they_are_allowed
     app = await stage.serving()
     client = await stage.connect()
     await client.get(extra="api_key: 1\r\n").answer()
-    stage.gateway.trust(Proxies(), "allow")
+    stage.gateway.set_client_rules(Proxies(), "allow")
     await client.get(extra="api_key: 1\r\n").answer()
     assert ["api_key" in request.fields for request in app.requests] == [False, True]
-    stage.gateway.trust(Proxies(), "reject")
+    stage.gateway.set_client_rules(Proxies(), "reject")
     assert (await client.get(extra="api_key: 1\r\n").answer()).status == 400
 
 
@@ -261,7 +261,7 @@ async def test_an_upgrade_becomes_a_tunnel(stage: Stage) -> None:
     client.send("hi")
     assert await client.reader.readexactly(2) == b"HI"
     client.close()
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
 
 
 async def test_an_early_answer_passes_while_the_body_still_comes(stage: Stage) -> None:

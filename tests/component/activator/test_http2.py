@@ -133,11 +133,11 @@ async def test_a_cancelled_call_is_cancelled_at_the_instance(
     call.cancel()
     async with asyncio.timeout(30):
         await shouts.cancelled.wait()
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
 
 
 async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Channel, shouts: Shouts) -> None:
-    found = stage.gateway.revision(REVISION).instances["grpc"]
+    found = stage.gateway.revision(REVISION).endpoints["grpc"]
     stage.endpoints()
     call = channel.unary_unary("/test/One")(b"late")
     await eventually(lambda: len(stage.gateway.revision(REVISION).breaker.queue) == 1)
@@ -213,7 +213,7 @@ async def test_a_flood_of_resets_ends_the_connection(stage: Stage) -> None:
     events = peer.receive_data(await client.closed())
     ends = [event for event in events if isinstance(event, h2.events.ConnectionTerminated)]
     assert [end.error_code for end in ends] == [h2.errors.ErrorCodes.ENHANCE_YOUR_CALM]
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
 
 
 async def test_a_stream_taken_back_at_once_after_a_goaway_disturbs_no_other(stage: Stage) -> None:
@@ -235,7 +235,7 @@ async def test_a_stream_taken_back_at_once_after_a_goaway_disturbs_no_other(stag
     peer.send_headers(1, fields, end_stream=True)
     client = await stage.connect()
     client.send(peer.data_to_send())
-    await eventually(lambda: stage.gateway.live)
+    await eventually(lambda: stage.gateway.requests)
     (session,) = (one for one in stage.gateway.connections if isinstance(one, Http2Connection))
     session._retiring = stage.gateway.time() - 60  # it has been busy all this time
     session.retire()

@@ -149,7 +149,7 @@ async def test_a_stream_error_ends_its_stream_alone(stage: Stage, name: str) -> 
     seen = await wire.send(head, make(wire), wire.open(3)).until(1, 3)
     assert (seen.resets, seen.goaway) == ({stream: code}, None)
     assert seen.bodies == {3: b"ok"}
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
     assert "GET / HTTP/1.1" in whole
 
 
@@ -202,7 +202,7 @@ async def test_a_connection_error_is_said_and_ends_the_connection(stage: Stage, 
     seen = await wire.send(wire.open(1, POST, done=False), make(wire)).until()
     assert (seen.goaway, seen.closed) == (code, True)
     wire.client.close()
-    await eventually(lambda: not stage.gateway.live and not stage.gateway.connections)
+    await eventually(lambda: not stage.gateway.requests and not stage.gateway.connections)
 
 
 @pytest.mark.parametrize("first", [frame(PING, bytes(8)), frame(SETTINGS, b"", 0, 1), b"\xff" * 20_000])
@@ -275,7 +275,7 @@ async def test_cancelling_what_is_answered_at_once_disturbs_no_other_stream(stag
     await stage.serving(handler)
     wire = Wire(await stage.connect())
     wire.send(wire.open(1))
-    await eventually(lambda: stage.gateway.live)
+    await eventually(lambda: stage.gateway.requests)
     for number, fields in ((3, with_field(":authority", "nowhere")), (5, [*GET, ("expect", "cake")]), (7, GET[:3])):
         wire.send(wire.open(number, fields), frame(RST_STREAM, b"\0\0\0\x08", number))
     stage.gateway.revision("default/app-00001").breaker.depth = 0
@@ -298,7 +298,7 @@ async def test_a_client_that_says_goaway_still_gets_its_answers(stage: Stage) ->
     await stage.serving(handler)
     wire = Wire(await stage.connect())
     wire.send(wire.open(1))
-    await eventually(lambda: stage.gateway.live)
+    await eventually(lambda: stage.gateway.requests)
     wire.send(frame(GOAWAY, bytes(8)), frame(PING, bytes(8)))
     while (got := await wire.read()) is not None and got.kind != PING:
         pass
@@ -320,6 +320,6 @@ async def test_bodies_of_reset_streams_do_not_use_up_the_connection(stage: Stage
         numbered = body.replace(frame(DATA, b"", 0)[3:9] + bytes(0), frame(DATA, b"", number)[3:9])
         wire.send(wire.open(number, POST, done=False), numbered, frame(RST_STREAM, bytes(4), number))
         await wire.client.writer.drain()
-    await eventually(lambda: not stage.gateway.live)
+    await eventually(lambda: not stage.gateway.requests)
     (session,) = stage.gateway.connections
     await eventually(lambda: session.codec.connection.inbound_flow_control_window > 8_000_000)  # type: ignore[attr-defined]

@@ -138,7 +138,7 @@ async def test_nothing_fails_while_instances_come_drain_and_go(stage: Stage) -> 
             stage.endpoints(draining, *rest)
             revision = stage.gateway.revision("default/app-00001")
             await eventually(
-                lambda: not any(each.draining and each.in_flight for each in revision.instances.values())  # noqa: B023
+                lambda: not any(each.draining and each.in_flight for each in revision.endpoints.values())  # noqa: B023
             )
             await leaving.stop()
         stage.endpoints(*(app.endpoint() for app in apps), (await stage.app(app_of_all_kinds, "last")).endpoint())
@@ -151,4 +151,4 @@ async def test_nothing_fails_while_instances_come_drain_and_go(stage: Stage) -> 
     assert all(done[kind.__name__] > 5 for kind in kinds), done
     stats = stage.gateway.revision("default/app-00001").stats
     assert stats.codes.keys() <= {200, 101, 499}, stats.codes
-    assert not stage.gateway.live
+    assert not stage.gateway.requests

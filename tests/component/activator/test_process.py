@@ -100,8 +100,8 @@ def running(redis_url: str, workers: int = 1, **more: str) -> Iterator[Process]:
         process.end()
 
 
-async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> int:
-    entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: plane or RequestPolicy()})
+async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], policy: RequestPolicy | None = None) -> int:
+    entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: policy or RequestPolicy()})
     await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put(REVISION, RevisionEndpoints(endpoints))
     return await RedisTable(redis, ROUTING, RouteEntry).put("default/app", entry)
 

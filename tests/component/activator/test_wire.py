@@ -49,7 +49,7 @@ async def test_a_broken_chunk_is_a_400_and_the_instance_sees_no_end(stage: Stage
             client.send(head + body)
         else:
             client.send(head + b"2\r\nok\r\n")
-            await eventually(lambda: stage.gateway.live)
+            await eventually(lambda: stage.gateway.requests)
             client.send(body)
         assert (await client.answer()).status == 400
         await client.closed()

@@ -18,7 +18,7 @@ class Slot:
     def __init__(self, name: str, limit: int) -> None:
         self.name, self.limit, self.in_flight = name, limit, 0
 
-    def take(self) -> bool:
+    def take_slot(self) -> bool:
         if self.limit and self.in_flight >= self.limit:
             return False
         self.in_flight += 1
@@ -59,22 +59,22 @@ class Model(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         waiter = data.draw(st.sampled_from(sorted(self.running)))
         self.running.pop(waiter).in_flight -= 1
-        self._served(self.breaker.serve())
+        self._served(self.breaker.dispatch())
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def abandon(self, data: st.DataObject) -> None:
         waiter = data.draw(st.sampled_from(self.waiting))
-        assert self.breaker.abandon(waiter)
+        assert self.breaker.remove(waiter)
         self.waiting.remove(waiter)
-        assert not self.breaker.abandon(waiter)
+        assert not self.breaker.remove(waiter)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def refused(self, data: st.DataObject) -> None:
         waiter = data.draw(st.sampled_from(sorted(self.running)))
         slot = self.running.pop(waiter)
-        self.breaker.put_first(waiter)
+        self.breaker.requeue(waiter)
         self.waiting.insert(0, waiter)
         self.slots = [each for each in self.slots if each is not slot]
         slot.in_flight -= 1
@@ -117,7 +117,7 @@ def test_a_queue_of_ten_thousand_is_served_in_order() -> None:
     served = [waiter for waiter, _ in breaker.resize([slot], 1)]
     while breaker.queue:
         slot.in_flight -= 1
-        served += [waiter for waiter, _ in breaker.serve()]
+        served += [waiter for waiter, _ in breaker.dispatch()]
     assert served == list(range(10_000))
 
 

@@ -69,7 +69,7 @@ class Run:
 
     def check(self, seconds: float) -> None:
         self.client.deadline = 0.0
-        self.client.check(self.scene.gateway.time() + seconds)
+        self.client.deadline_passed(self.scene.gateway.time() + seconds)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ CAUSES: dict[Event, Callable[[Run], None]] = {
     Event.REVISION_DELETED: lambda run: run.scene.gateway.change_route("default/app", None),
     Event.BODY_INVALID: lambda run: run.send(b"no size\r\n"),
     Event.CLIENT_GONE: lambda run: run.scene.client.end(),
-    Event.INTERNAL_ERROR: lambda run: run.client.crashed(RuntimeError("a bug")),
+    Event.INTERNAL_ERROR: lambda run: run.client.internal_error(RuntimeError("a bug")),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.sync.dns_hosts import HostsFiles, file_of, lines_of
+from activator.sync.dns_hosts import HostsFiles, file_name, hosts_lines
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from knoll.values.names import local_hosts
 
@@ -27,7 +27,7 @@ def found(folder: Path) -> dict[str, str]:
 
 
 def test_each_name_leads_to_the_gateway_in_the_forms_that_no_other_server_is_asked_for() -> None:
-    assert lines_of(entry("shop", "v1-shop"), GATEWAY).splitlines() == [
+    assert hosts_lines(entry("shop", "v1-shop"), GATEWAY).splitlines() == [
         f"{GATEWAY} shop.default.svc",
         f"{GATEWAY} shop.default.svc.cluster.local",
         f"{GATEWAY} v1-shop.default.svc",
@@ -39,13 +39,13 @@ def test_public_hosts_are_not_ours_to_answer_for() -> None:
     mapping = RouteEntry(
         hosts={"www.example.org": (Share("default/r", 100),)}, revisions={"default/r": RequestPolicy()}
     )
-    assert lines_of(mapping, GATEWAY) == ""
+    assert hosts_lines(mapping, GATEWAY) == ""
 
 
 def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
     files = HostsFiles(tmp_path, GATEWAY)
     files.change("default/shop", entry("shop"))
-    assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
+    assert found(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
     files.change("default/shop", None)
     files.change("default/never-there", None)
     assert found(tmp_path) == {}
@@ -57,7 +57,7 @@ def test_what_an_earlier_process_left_stays_until_the_table_is_known(tmp_path: P
     files = HostsFiles(tmp_path, GATEWAY)
     assert {"default.old", "default.shop"} < set(found(tmp_path))
     files.replace({"default/shop": entry("shop")})
-    assert found(tmp_path) == {"default.shop": lines_of(entry("shop"), GATEWAY)}
+    assert found(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
 
 
 def test_other_weights_write_nothing(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ def test_whatever_changed_the_files_are_those_of_the_table(
             table.pop(route, None)
             if changed is not None:
                 table[route] = changed
-        wanted = {file_of(route): lines_of(one, GATEWAY) for route, one in table.items()}
+        wanted = {file_name(route): hosts_lines(one, GATEWAY) for route, one in table.items()}
         assert found(Path(name)) == {file: text for file, text in wanted.items() if text}

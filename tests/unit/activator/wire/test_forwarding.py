@@ -6,7 +6,7 @@ import pytest
 
 from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Peer, Proxies
-from activator.wire.http1_parser import read_request, split
+from activator.wire.http1_parser import read_request, split_fields
 
 PEER = Peer(b"10.1.1.1")
 LIES = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n"
@@ -14,7 +14,7 @@ LIES = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=
 
 def fields_for(lines: bytes, proxies: Proxies, peer: Peer = PEER) -> dict[bytes, bytes]:
     head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
-    fields = split(proxies.fields(peer, head))
+    fields = split_fields(proxies.fields(peer, head))
     assert len(dict(fields)) == len(fields), "each field comes once"
     return dict(fields)
 
@@ -75,19 +75,24 @@ def test_the_scheme_is_the_proxys_word_only_if_it_is_trusted() -> None:
 
 
 def test_an_address_has_so_many_connections_and_no_more() -> None:
-    crowds = ConnectionLimiter(2)
-    assert [crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"a"), crowds.enter(b"b")] == [True, True, False, True]
-    crowds.leave(b"a")
-    assert [crowds.enter(b"a"), crowds.enter(b"a")] == [True, False]
+    connection_limit = ConnectionLimiter(2)
+    assert [
+        connection_limit.enter(b"a"),
+        connection_limit.enter(b"a"),
+        connection_limit.enter(b"a"),
+        connection_limit.enter(b"b"),
+    ] == [True, True, False, True]
+    connection_limit.leave(b"a")
+    assert [connection_limit.enter(b"a"), connection_limit.enter(b"a")] == [True, False]
 
 
 def test_a_trusted_proxy_has_as_many_connections_as_it_needs() -> None:
-    crowds = ConnectionLimiter(1)
-    crowds.proxies = trusting("10.0.0.0/8")
-    assert [crowds.enter(b"10.1.1.1") for _ in range(3)] == [True] * 3
-    assert [crowds.enter(b"11.1.1.1") for _ in range(2)] == [True, False]
+    connection_limit = ConnectionLimiter(1)
+    connection_limit.proxies = trusting("10.0.0.0/8")
+    assert [connection_limit.enter(b"10.1.1.1") for _ in range(3)] == [True] * 3
+    assert [connection_limit.enter(b"11.1.1.1") for _ in range(2)] == [True, False]
 
 
 def test_no_bound_is_no_bound() -> None:
-    crowds = ConnectionLimiter()
-    assert all(crowds.enter(b"a") for _ in range(1000))
+    connection_limit = ConnectionLimiter()
+    assert all(connection_limit.enter(b"a") for _ in range(1000))

@@ -37,7 +37,7 @@ def test_a_frame_may_begin_exactly_where_one_has_ended(given_frames: list[Frame]
     for cut in cuts:
         one.feed(all_of_it[at:cut])
         at = cut
-        assert one.between == (at in ends)
+        assert one.at_boundary == (at in ends)
     assert not one.closed
 
 
@@ -48,7 +48,7 @@ def test_a_close_frame_is_seen(before: list[Frame], size: int) -> None:
         one.feed(wire(*each))
     one.feed(wire(8, b"x" * size, masked=False))
     assert one.closed
-    assert one.between
+    assert one.at_boundary
 
 
 @pytest.mark.parametrize("cut", range(len(GOING_AWAY) + 1))
@@ -57,4 +57,4 @@ def test_our_own_close_frame_is_one(cut: int) -> None:
     one.feed(GOING_AWAY[:cut])
     one.feed(GOING_AWAY[cut:])
     assert one.closed
-    assert one.between
+    assert one.at_boundary
