@@ -1,7 +1,7 @@
-"""The RQ entry point. Thin: reads the Build, carries it out, answers through a table.
+"""The RQ entry point. Thin: reads the Build, carries it out, and writes its progress to a table.
 
-A failure that the user caused (a step that fails) is an answer, not an exception: RQ tries a job again only when its
-worker died or Redis or the engine was away.
+A failure that the user caused (a step that fails) is a result, not an exception: RQ retries a job only when its worker
+died, or when Redis or the engine was unavailable.
 """
 
 import asyncio
@@ -11,14 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx, docker_config
 from builder.build.image_builder import BuildFailure, BuiltResult, ImageBuilder
+from builder.build.lifecycle import finish, start
 from builder.build.progress_reporter import ProgressReporter
 from builder.images.access import access_of
 from builder.images.built_images import BuiltImages
@@ -39,13 +38,10 @@ from knoll.values.json import Json
 
 log = structlog.get_logger()
 
-FAILED = builds.BuildPhase.FAILED
-MAX_ATTEMPTS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a job works with."""
+    """Settings and connections of a job."""
 
     settings: BuilderSettings
     redis: "Redis"
@@ -58,16 +54,16 @@ class BuildContext:
 
 
 _settings = functools.cache(BuilderSettings.or_exit)
-"""Read before the workers are forked (`load`): read in each, they would take 3 MB in each."""
+"""Read before the workers are forked (`load`): read in each of them, they would take 3 MB in each."""
 
 
 def load() -> BuilderSettings:
-    """The settings that the jobs of this process and of its forks work with."""
+    """Return the settings of the jobs of this process and of its forks."""
     return _settings()
 
 
 @contextlib.asynccontextmanager
-async def workshop() -> AsyncIterator[BuildContext]:
+async def build_context() -> AsyncIterator[BuildContext]:
     settings = _settings()
     redis = connect(settings.redis_url, "builder")
     try:
@@ -77,107 +73,96 @@ async def workshop() -> AsyncIterator[BuildContext]:
 
 
 def build(namespace: str, name: str) -> None:
-    """Carry out a Build, in a process of the worker's own: without the worker somebody else begins it anew."""
+    """Carry out a Build, in a process of its own that ends with its worker: another worker then starts it again."""
     end_with_parent()
     asyncio.run(_build(namespace, name))
 
 
 async def _build(namespace: str, name: str) -> None:
-    async with workshop() as shop:
+    async with build_context() as context:
         try:
-            wanted = await shop.store.get(kinds.BUILD_KIND.id, namespace, name)
+            body = await context.store.get(kinds.BUILD_KIND.id, namespace, name)
         except NotFoundError:
             return
-        progress = shop.progress
-        field, uid = f"{namespace}/{name}", wanted["metadata"]["uid"]
+        progress, field = context.progress, f"{namespace}/{name}"
         _, entries = await progress.snapshot()
-        before = entries[field][1] if field in entries and entries[field][1].uid == uid else None
-        if before and before.phase.is_final:
+        before = entries[field][1] if field in entries else None
+        started = start(before, body["metadata"]["uid"], context.clock())
+        if started is None:
             return
-        running = builds.BuildProgress(
-            uid, builds.BuildPhase.RUNNING, started=shop.clock(), attempts=(before.attempts if before else 0) + 1
-        )
-        if running.attempts > MAX_ATTEMPTS:
-            died = f"the builder died {MAX_ATTEMPTS} times in this build; see its log for how far it came"
-            await progress.put(field, _over(running, shop, FAILED, "BuilderDied", died))
+        await progress.put(field, started)
+        if started.phase is not builds.BuildPhase.RUNNING:
             return
-        await progress.put(field, running)
         with translate_errors():
-            await shop.redis.hset(keys.BUILD_TURNS, namespace, running.started)
-        result = await _carry_out(shop, wanted, running)
-        if result is None:
+            await context.redis.hset(keys.BUILD_TURNS, namespace, started.started)
+        ended = await _carry_out(context, body, started)
+        if ended is None:
             await progress.remove(field)
         else:
-            await progress.put(field, result)
-        log.info("build over", build=field, phase=result.phase if result else "Deleted")
+            await progress.put(field, ended)
+        log.info("build ended", build=field, phase=ended.phase.value if ended else "Deleted")
 
 
-def _over(
-    running: builds.BuildProgress,
-    shop: BuildContext,
-    phase: builds.BuildPhase,
-    reason: str = "",
-    message: str = "",
-    **more: Any,
-) -> builds.BuildProgress:
-    return msgspec.structs.replace(running, phase=phase, reason=reason, message=message, finished=shop.clock(), **more)
+async def _carry_out(context: BuildContext, body: Json, running: builds.BuildProgress) -> builds.BuildProgress | None:
+    """Build, and return how it ended; None when the Build was deleted meanwhile."""
+    meta, spec = body["metadata"], body["spec"]
+    log_writer = BuildLogWriter(context.redis, meta["namespace"], meta["name"])
+    reporter = ProgressReporter(log_writer, context.progress, f"{meta['namespace']}/{meta['name']}", running)
 
+    def failed(reason: str, message: str) -> builds.BuildProgress:
+        return finish(running, builds.BuildPhase.FAILED, context.clock(), reason=reason, message=message)
 
-async def _carry_out(shop: BuildContext, wanted: Json, running: builds.BuildProgress) -> builds.BuildProgress | None:
-    """Build, say how it ended; None when the Build was deleted meanwhile."""
-    meta, spec = wanted["metadata"], wanted["spec"]
-    log_writer = BuildLogWriter(shop.redis, meta["namespace"], meta["name"])
-    output = ProgressReporter(log_writer, shop.progress, f"{meta['namespace']}/{meta['name']}", running)
-    await output.begin()
-    seconds = shop.settings.build_timeout_seconds
+    await reporter.begin()
+    seconds = context.settings.build_timeout_seconds
     try:
         async with asyncio.timeout(seconds):
-            known = await registry_secrets.read(shop.store, meta["namespace"], spec)
-            work = asyncio.create_task(_make(shop, meta["namespace"], spec, known, output))
-            gone = asyncio.create_task(_deleted(shop.store, int(meta["resourceVersion"]), meta["uid"]))
+            credentials = await registry_secrets.read(context.store, meta["namespace"], spec)
+            build_task = asyncio.create_task(_make(context, meta["namespace"], spec, credentials, reporter))
+            deletion = asyncio.create_task(_deleted(context.store, int(meta["resourceVersion"]), meta["uid"]))
             try:
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done():
+                await asyncio.wait({build_task, deletion}, return_when=asyncio.FIRST_COMPLETED)
+                if not build_task.done():
                     return None
-                result = work.result()
+                outcome = build_task.result()
             finally:
-                for task in (work, gone):
+                for task in (build_task, deletion):
                     task.cancel()
-                await asyncio.gather(work, gone, return_exceptions=True)
-        if isinstance(result, BuildFailure):
-            return _over(running, shop, FAILED, result.reason, f"{result.message}{known.hint}")
-        return _over(running, shop, builds.BuildPhase.SUCCEEDED, digest=result.digest, size=result.size)
+                await asyncio.gather(build_task, deletion, return_exceptions=True)
+        if isinstance(outcome, BuildFailure):
+            return failed(outcome.reason, f"{outcome.message}{credentials.hint}")
+        return finish(running, builds.BuildPhase.SUCCEEDED, context.clock(), digest=outcome.digest, size=outcome.size)
     except SourceError as error:
-        await output.line(str(error))
-        return _over(running, shop, FAILED, "InvalidSource", str(error))
+        await reporter.line(str(error))
+        return failed("InvalidSource", str(error))
     except (ImageError, BuildKitUnavailableError) as error:
-        await output.line(str(error))
-        return _over(running, shop, FAILED, "BuildFailed", str(error))
+        await reporter.line(str(error))
+        return failed("BuildFailed", str(error))
     except TimeoutError:
-        return _over(running, shop, FAILED, "TimedOut", f"the build took longer than {seconds} s")
+        return failed("TimedOut", f"the build took longer than {seconds} s")
     finally:
-        await output.end()
+        await reporter.end()
 
 
 async def _make(
-    shop: BuildContext,
+    context: BuildContext,
     namespace: str,
     spec: Json,
-    known: registry_secrets.RegistryCredentials,
-    output: ProgressReporter,
+    credentials: registry_secrets.RegistryCredentials,
+    reporter: ProgressReporter,
 ) -> BuiltResult | BuildFailure:
-    """The image, for its namespace, and in its registry if the Build says so."""
-    settings = shop.settings
+    """Make the image, for its namespace, and push it to its registry if the Build says so."""
+    settings = context.settings
     await asyncio.to_thread(buildkit.prepare_client, settings)
-    access = await access_of(shop.store, BuiltImages(shop.redis), namespace)
-    with docker_config.folder(known.credentials) as environment:
+    access = await access_of(context.store, BuiltImages(context.redis), namespace)
+    with docker_config.folder(credentials.credentials) as environment:
         environment = {**environment, "BUILDX_CONFIG": str(buildkit.client_folder(settings))}
 
-        async def docker(*words: str, archive: Path | None = None) -> str:
-            code, why = await buildx.run(words, archive, settings.docker_socket, output.line, environment)
-            return why if code else ""
+        async def docker(*arguments: str, archive: Path | None = None) -> str:
+            code, reason = await buildx.run(arguments, archive, settings.docker_socket, reporter.line, environment)
+            return reason if code else ""
 
-        return await ImageBuilder(settings, shop.redis, shop.store, access, docker, output, namespace, spec).make()
+        builder = ImageBuilder(settings, context.redis, context.store, access, docker, reporter, namespace, spec)
+        return await builder.make()
 
 
 async def _deleted(store: Store, since: int, uid: str) -> None:
@@ -190,7 +175,7 @@ async def _deleted(store: Store, since: int, uid: str) -> None:
                 if leaving and event.body["metadata"]["uid"] == uid:
                     return
         except KnollError:
-            # The history was trimmed, or Redis is away: look at what there is now.
+            # The history was trimmed, or Redis was unavailable: compare with the current list.
             listing = await store.list(kinds.BUILD_KIND.id)
             if all(item["metadata"]["uid"] != uid for item in listing.items):
                 return
