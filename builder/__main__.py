@@ -1,4 +1,4 @@
-"""The builder process: keeps its workers running and says how it is."""
+"""The builder process: keeps its workers running and reports its health."""
 
 from knoll.process import footprint
 
@@ -27,13 +27,13 @@ log = structlog.get_logger()
 
 
 def processes(settings: BuilderSettings) -> Mapping[str, Callable[[], None]]:
-    """Name of each process, and what it does."""
+    """Return the entry point of each process, by name."""
     builds = {f"builds-{number}": worker.main for number in range(1, settings.build_workers + 1)}
     return {"images": lambda: asyncio.run(serve(settings)), **builds}
 
 
 async def serve(settings: BuilderSettings) -> None:
-    """Look up digests, tidy up every now and then, say how the builder is, until SIGTERM or SIGINT."""
+    """Look up digests, clean up at intervals and report health, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,31 +50,31 @@ async def serve(settings: BuilderSettings) -> None:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(resolver.run()), tasks.create_task(_prune(settings, redis, resolver))]
+            loops = [tasks.create_task(resolver.run()), tasks.create_task(_prune(settings, redis, resolver))]
             if settings.buildkit_image:
-                work.append(tasks.create_task(buildkit.Daemon(settings).keep_running()))
+                loops.append(tasks.create_task(buildkit.Daemon(settings).keep_running()))
             await admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop)
-            for task in work:
+            for task in loops:
                 task.cancel()
     finally:
         await redis.aclose()
 
 
 async def _prune(settings: BuilderSettings, redis: "Redis", resolver: DigestResolver) -> None:
-    """Tidy up every now and then."""
-    store, pressed = RedisStore(redis, keyring=settings.keyring), False
+    """Clean up at intervals."""
+    store, under_pressure = RedisStore(redis, keyring=settings.keyring), False
     while True:
         try:
-            # No look-up pins an image between the moment Revisions are read and the moment pins are dropped.
+            # No look-up may pin an image between reading the Revisions and removing pins.
             async with resolver.paused():
-                # While the disk is nearly full, the caches of builds go as well: they come again by themselves.
-                now = msgspec.structs.replace(settings, build_cache_bytes=1) if pressed else settings
-                await pruning.prune(now, redis, store, resolver.answers)
-            if pressed:
+                # While the disk is nearly full, build caches are removed too: builds fill them again.
+                limits = msgspec.structs.replace(settings, build_cache_bytes=1) if under_pressure else settings
+                await pruning.prune(limits, redis, store, resolver.answers)
+            if under_pressure:
                 await asyncio.to_thread(buildkit.drop_cache, settings)
         except (StoreUnavailableError, RuntimeUnavailableError) as error:
-            log.warning("nothing is taken away", error=str(error))
-        pressed = await pressure.wait(settings, store)
+            log.warning("clean-up failed", error=str(error))
+        under_pressure = await pressure.wait(settings, store)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a Build asks for, made ready to run: source checked, secrets and the Dockerfile in files."""
+"""Prepares a Build to run: checks its source, and writes its secrets and Dockerfile to files."""
 
 import asyncio
 import base64
@@ -18,27 +18,27 @@ from knoll.values.git_url import parse_git_url
 from knoll.values.json import Json
 
 Docker = Callable[..., Awaitable[str]]
-"""Runs `docker` with arguments, `archive` on its standard input; returns why it failed, empty when it did not."""
+"""Runs `docker` with arguments and `archive` as standard input; returns the reason of a failure, or empty text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A build from source, but for the images that it starts from."""
+class PreparedBuild:
+    """A build from source, before its base images are resolved."""
 
-    recipe: buildx.BuildCommand
+    command: buildx.BuildCommand
     archive: Path | None
-    """Read from standard input."""
+    """Standard input of `docker`."""
     images: tuple[str, ...]
-    """Names of images in the Dockerfile."""
+    """References of images in the Dockerfile."""
     folder: Path
-    """For files of this build; gone afterwards."""
+    """For files of this build; removed afterwards."""
 
 
 @contextlib.asynccontextmanager
-async def prepared(
+async def prepare_build(
     docker: Docker, store: Store, settings: BuilderSettings, access: Access, namespace: str, spec: Json
-) -> AsyncIterator[Work]:
-    """Everything that a build from source needs; secrets are gone afterwards.
+) -> AsyncIterator[PreparedBuild]:
+    """Prepare a build from source; its files are removed afterwards.
 
     Raises: SourceError.
     """
@@ -59,7 +59,7 @@ async def prepared(
                 rewritten = folder / "source.tar"
                 await asyncio.to_thread(source.with_dockerfile, archive, rewritten, path, builtin)
                 archive = rewritten
-        recipe = buildx.BuildCommand(
+        command = buildx.BuildCommand(
             namespace,
             dockerfile=path,
             target=spec.get("target", ""),
@@ -68,18 +68,18 @@ async def prepared(
             context=context,
             secrets=secrets,
         )
-        yield Work(recipe, archive, dockerfile.images(text, recipe.args), folder)
+        yield PreparedBuild(command, archive, dockerfile.images(text, command.args), folder)
 
 
 async def _fetched(
     docker: Docker, access: Access, git: Json, path: str, folder: Path, secrets: Mapping[str, Path]
 ) -> tuple[str, str]:
-    """A repository as BuildKit takes it and the text of its Dockerfile, empty when BuildKit alone can get that."""
+    """Return the URL of the repository for BuildKit, and its Dockerfile (empty with SSH: only BuildKit can read it)."""
     try:
         url = parse_git_url(git["url"])
     except ValueError as error:
         raise SourceError(f'the repository "{git["url"][:300]}" {error}') from error
-    # BuildKit resolves the name anew; what it must not reach, the packet filter of its network drops.
+    # BuildKit resolves the name again; the packet filter of its network drops what it must not reach.
     problem = await asyncio.to_thread(refusal, url.host, access.security.build_destinations)
     if problem:
         raise SourceError(
@@ -88,41 +88,41 @@ async def _fetched(
     context = buildx.git_context(url.text, git.get("revision", ""))
     if url.scheme == "ssh":
         return context, ""
-    fetched, asked = folder / "fetched", folder / "fetch.Dockerfile"
+    fetched, fetch_dockerfile = folder / "fetched", folder / "fetch.Dockerfile"
     fetched.mkdir()
-    asked.write_text(buildx.fetch_dockerfile(path))
-    if why := await docker(*buildx.fetch_command(context, fetched, secrets), archive=asked):
-        raise SourceError(f'{path} cannot be fetched from "{context}": {why}')
+    fetch_dockerfile.write_text(buildx.fetch_dockerfile(path))
+    if reason := await docker(*buildx.fetch_arguments(context, fetched, secrets), archive=fetch_dockerfile):
+        raise SourceError(f'{path} cannot be fetched from "{context}": {reason}')
     file = fetched / "Dockerfile"
     if file.is_symlink() or not file.is_file() or file.stat().st_size > source.MAX_DOCKERFILE_BYTES:
         raise SourceError(f'"{context}" has no file {path} of at most {source.MAX_DOCKERFILE_BYTES} bytes')
     return context, file.read_text(errors="replace")
 
 
-def _archive(uploads: Path, wanted: Json) -> Path:
-    upload = wanted.get("upload")
+def _archive(uploads: Path, source_spec: Json) -> Path:
+    upload = source_spec.get("upload")
     if not upload:
         raise SourceError("spec.source.upload is missing: upload a tar of the source first")
     archive = uploads / Path(str(upload["id"])).name
     if not archive.is_file():
-        raise SourceError(f"the upload {upload['id']} is not here (any more): upload the source again")
+        raise SourceError(f"the upload {upload['id']} does not exist (any more): upload the source again")
     return archive
 
 
-async def _secrets(store: Store, namespace: str, wanted: list[Json], folder: Path) -> dict[str, Path]:
+async def _secrets(store: Store, namespace: str, references: list[Json], folder: Path) -> dict[str, Path]:
     files = {}
-    for number, secret in enumerate(wanted):
-        name, key = secret["name"], secret["key"]
+    for number, reference in enumerate(references):
+        name, key = reference["name"], reference["key"]
         try:
-            found = await store.get(kinds.SECRET.id, namespace, name)
-            content = base64.b64decode(found.get("data", {})[key], validate=True)
+            secret = await store.get(kinds.SECRET.id, namespace, name)
+            content = base64.b64decode(secret.get("data", {})[key], validate=True)
         except NotFoundError as error:
-            raise SourceError(f"the build wants the Secret {name}, and {namespace} has none of that name") from error
+            raise SourceError(f"the build needs the Secret {name}, which {namespace} does not have") from error
         except KeyError as error:
-            raise SourceError(f"the build wants the key {key} of the Secret {name}, which it does not have") from error
+            raise SourceError(f"the build needs the key {key} of the Secret {name}, which has no such key") from error
         except (binascii.Error, TypeError) as error:
             raise SourceError(f"the key {key} of the Secret {name} is not base64: {error}") from error
-        files[secret["id"]] = folder / str(number)
-        files[secret["id"]].touch(0o600)
-        files[secret["id"]].write_bytes(content)
+        path = files[reference["id"]] = folder / str(number)
+        path.touch(0o600)
+        path.write_bytes(content)
     return files

@@ -1,8 +1,8 @@
-"""The BuildKit daemon: how `docker buildx` finds it, and its container where this process runs it by itself.
+"""The BuildKit daemon: how `docker buildx` connects to it, and its container where this process runs it.
 
-It is the platform's own, so that builds have neither the engine's network nor its images. Everything that is built
-runs in its container: without root, on a network of its own, within its bounds of memory, CPU and processes. It
-listens on a Unix socket alone, which the steps of a build do not see.
+The daemon belongs to the platform, so that builds have no access to the engine's network and images. Every build runs
+in its container: without root, on a separate network, within its limits of memory, CPU and processes. It listens only
+on a Unix socket that the steps of a build cannot reach.
 """
 
 import asyncio
@@ -27,26 +27,26 @@ log = structlog.get_logger()
 
 START = Path(__file__).with_name("buildkitd.sh")
 SOCKET_FOLDER = "/run/user/1000"
-"""Where the image has the folder `buildkit` with the socket."""
+"""Folder of the image that contains `buildkit`, with the socket."""
 STATE_FOLDER = "/home/user/.local/share/buildkit"
 LABEL = "knoll.dev/buildkit"
 """Label of the container, the network and the volume; its value is the platform."""
 ROOTLESS = ("seccomp=unconfined", "apparmor=unconfined")
-"""What the daemon needs to make user namespaces and to mount in them; the steps get BuildKit's own seccomp profile."""
+"""Required to create user namespaces and mounts in them; the steps get BuildKit's own seccomp profile."""
 WAIT_SECONDS = 60.0
-"""Until a daemon that starts must answer."""
+"""Time within which a daemon that starts must answer."""
 _STOP_SECONDS = 5
 _PRUNE_SECONDS = 120
 
 
 def client_folder(settings: BuilderSettings) -> Path:
-    """Where `docker buildx` keeps its side: that of another socket is another one."""
+    """Return the configuration folder of `docker buildx`, one for each socket."""
     key = hashlib.sha256(str(settings.buildkit_socket).encode()).hexdigest()[:12]
     return settings.layers_dir / f"buildx-{key}"
 
 
 def prepare_client(settings: BuilderSettings) -> None:
-    """Tell `docker buildx` of the daemon, once; it need not run. Blocks."""
+    """Register the daemon with `docker buildx`, once; the daemon need not run. Blocks."""
     folder = client_folder(settings)
     if (folder / "instances" / "knoll").exists():
         return
@@ -61,7 +61,7 @@ def prepare_client(settings: BuilderSettings) -> None:
 
 
 def drop_cache(settings: BuilderSettings) -> None:
-    """Let the daemon remove all of its cache that no build is using. Blocks."""
+    """Remove the part of the build cache that no build is using. Blocks."""
     prepare_client(settings)
     try:
         subprocess.run(
@@ -72,13 +72,13 @@ def drop_cache(settings: BuilderSettings) -> None:
             timeout=_PRUNE_SECONDS,
         )
     except (subprocess.SubprocessError, OSError) as error:
-        log.warning("cache of builds not removed", problem=str(error))
+        log.warning("build cache not removed", problem=str(error))
 
 
 async def until_it_answers(settings: BuilderSettings) -> None:
     """Wait for the daemon's socket.
 
-    Raises: BuildKitUnavailableError: it does not answer in time.
+    Raises: BuildKitUnavailableError: the daemon does not answer in time.
     """
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while True:
@@ -97,14 +97,14 @@ async def until_it_answers(settings: BuilderSettings) -> None:
 
 
 class Daemon:
-    """The daemon's container, run by the builder itself (`knoll up`)."""
+    """The container of the daemon, run by the builder with `knoll up`."""
 
     def __init__(self, settings: BuilderSettings) -> None:
         self._settings = settings
         self._name = f"{settings.platform}-buildkit"
 
     async def keep_running(self) -> None:
-        """Start the container, and again when it is gone, until cancelled; then remove it."""
+        """Start the container, and again whenever it has ended, until cancelled; then remove it."""
         backoff, problem = Backoff(), ""
         try:
             while True:
@@ -115,7 +115,7 @@ class Daemon:
                 except RuntimeUnavailableError as error:
                     if str(error) != problem:
                         problem = str(error)
-                        log.warning("builds are not possible", problem=problem)
+                        log.warning("buildkit unavailable", problem=problem)
                     await backoff.wait()
         finally:
             await asyncio.shield(asyncio.to_thread(self.remove))
@@ -139,7 +139,7 @@ class Daemon:
         settings = self._settings
         folder = settings.buildkit_socket.parent.parent
         folder.mkdir(parents=True, exist_ok=True)
-        # The daemon runs as a user of its own, which writes here; other users of the machine do not get this far.
+        # The daemon writes here as an unprivileged user; the parent folder keeps other users of the machine out.
         folder.parent.chmod(0o700)
         folder.chmod(0o777)
         settings.buildkit_socket.unlink(missing_ok=True)
@@ -173,7 +173,7 @@ class Daemon:
             restart_policy={"Name": "unless-stopped"},
             log_config=docker.types.LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
         )
-        # /proc as it is: the daemon mounts one of its own for each step, which the kernel refuses below masked paths.
+        # No masked paths: the daemon mounts /proc for each step, which the kernel refuses below masked paths.
         body["MaskedPaths"], body["ReadonlyPaths"] = [], []
         made: Mapping[str, Any] = client.api.create_container(
             settings.buildkit_image,
@@ -184,10 +184,10 @@ class Daemon:
             host_config=body,
         )
         client.api.start(made["Id"])
-        log.info("BuildKit daemon started", container=self._name, image=settings.buildkit_image)
+        log.info("buildkit daemon started", container=self._name, image=settings.buildkit_image)
 
     def remove(self) -> None:
-        """Remove the container and its network; the caches stay, in a volume."""
+        """Remove the container and its network. The caches are kept in a volume."""
         try:
             with engine_at(self._settings.docker_socket) as client:
                 container = client.containers.get(self._name)
@@ -196,11 +196,11 @@ class Daemon:
                 for network in client.networks.list(names=[self._settings.build_network], filters={"label": LABEL}):
                     network.remove()
         except (DockerException, RequestException, RuntimeUnavailableError) as error:
-            log.debug("BuildKit daemon not removed", problem=str(error))
+            log.debug("buildkit daemon not removed", problem=str(error))
 
 
 def environment(settings: BuilderSettings) -> dict[str, str]:
-    """Of the daemon's container; `buildkitd.sh` reads it."""
+    """Return the environment of the container, which `buildkitd.sh` reads."""
     return {
         "KNOLL_BUILD_CACHE_BYTES": str(settings.build_cache_bytes),
         "KNOLL_BUILD_FRONTENDS": settings.build_frontends,

@@ -15,7 +15,7 @@ config=$TMPDIR/buildkitd.toml
   if [ "${KNOLL_BUILD_CACHE_BYTES:-0}" -gt 0 ]; then
     printf '[worker.oci]\ngc = true\n[[worker.oci.gcpolicy]]\nall = true\nmaxUsedSpace = %s\n' "$KNOLL_BUILD_CACHE_BYTES"
   fi
-  # No frontend but the one that is part of the daemon: `# syntax=` would run any image with the daemon's rights.
+  # Only the built-in frontend: `# syntax=` would run any image with the rights of the daemon.
   if [ -n "$frontends" ]; then
     printf '[frontend."gateway.v0"]\nenabled = true\nallowedRepositories = [%s]\n' "$frontends"
   else
@@ -24,7 +24,7 @@ config=$TMPDIR/buildkitd.toml
   if [ -n "$nameservers" ]; then printf '[dns]\nnameservers = [%s]\n' "$nameservers"; fi
   printf '[history]\nmaxEntries = 20\n'
 } >"$config"
-# The socket is for whoever has its folder, which is the builder alone: it runs as another user.
+# Any user may connect who can enter the folder, which only the builder (another user) can.
 socket=$XDG_RUNTIME_DIR/buildkit/buildkitd.sock
 rm -f "$socket"
 (
@@ -32,5 +32,5 @@ rm -f "$socket"
   chmod 0711 "$XDG_RUNTIME_DIR" "${socket%/*}"
   chmod 0666 "$socket"
 ) &
-# It listens on a Unix socket alone. Steps have the daemon's network and no way to that socket.
+# The daemon listens only on a Unix socket. Steps share its network, but cannot reach the socket.
 exec rootlesskit buildkitd --config "$config" --oci-worker-net=host "$@"

@@ -18,95 +18,98 @@ _BUILD = ("buildx", "build", "--builder=knoll", "--progress=plain")
 
 @dataclass(frozen=True, slots=True)
 class BuildCommand:
-    """What to build."""
+    """A build for BuildKit, from source to image."""
 
     namespace: str
-    """Whose caches it has."""
+    """Namespace whose caches the build uses."""
     dockerfile: str = "Dockerfile"
     """Path in the source; `-` is standard input."""
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
     context: str = "-"
-    """Where the source comes from: `-` is a tar on standard input, else an address of a Git repository."""
+    """`-` for a tar on standard input, otherwise the URL of a Git repository."""
     secrets: Mapping[str, Path] = field(default_factory=dict)
-    """Files that the build may read, by the id that the Dockerfile mounts them by."""
+    """Files that the build may read, by the id with which the Dockerfile mounts them."""
     images: Mapping[str, str] = field(default_factory=dict)
-    """Images that BuildKit gets from here and not from a registry: name in the Dockerfile to source."""
+    """Images that BuildKit reads from a local source instead of a registry: name in the Dockerfile → source."""
 
 
 def git_context(url: str, revision: str) -> str:
-    """A Git repository as BuildKit takes it; the revision follows `#`. Raises: ValueError: it is not one."""
+    """Return the URL of a Git repository in BuildKit's form: the revision follows `#`. Raises: ValueError."""
     return parse_git_url(url).context + (f"#{revision}" if revision else "")
 
 
-def command(recipe: BuildCommand, layers: Path, metadata: Path) -> list[str]:
-    """Arguments of `docker`.
+def build_arguments(build: BuildCommand, layers: Path, metadata: Path) -> list[str]:
+    """Return the arguments of `docker` for a build.
 
     Args:
-        layers: folder that the image is written to, an OCI layout.
-        metadata: file that is told its digest.
+        layers: OCI layout to which the image is written.
+        metadata: file to which its digest is written.
     """
     output = f"type=oci,tar=false,dest={layers},compression=uncompressed"
-    words = [*_BUILD, f"--output={output}", f"--metadata-file={metadata}", "--file", recipe.dockerfile]
-    if recipe.target:
-        words += ["--target", recipe.target]
-    if recipe.platform:
-        words += ["--platform", recipe.platform]
-    # The first names the caches of `RUN --mount=type=cache`. The second is the steps' host name and, as part of what
-    # BuildKit remembers a step by, keeps one namespace from getting what a step of another left: it may have read
-    # secrets, which are no part of that.
-    own = {"BUILDKIT_CACHE_MOUNT_NS": recipe.namespace, "BUILDKIT_SANDBOX_HOSTNAME": recipe.namespace}
-    for name, value in sorted({**recipe.args, **own}.items()):
-        words += ["--build-arg", f"{name}={value}"]
-    for name, path in sorted(recipe.secrets.items()):
-        words += ["--secret", f"id={name},src={path}"]
-    for name, source in sorted(recipe.images.items()):
-        words += ["--build-context", f"{name}={source}"]
-    return [*words, recipe.context]
+    arguments = [*_BUILD, f"--output={output}", f"--metadata-file={metadata}", "--file", build.dockerfile]
+    if build.target:
+        arguments += ["--target", build.target]
+    if build.platform:
+        arguments += ["--platform", build.platform]
+    # The first names the caches of `RUN --mount=type=cache`. The second is the host name of the steps and part of their
+    # cache key, so that a namespace never gets the cached result of a step of another one, which may have read secrets
+    # (these are not part of the key).
+    own = {"BUILDKIT_CACHE_MOUNT_NS": build.namespace, "BUILDKIT_SANDBOX_HOSTNAME": build.namespace}
+    for name, value in sorted({**build.args, **own}.items()):
+        arguments += ["--build-arg", f"{name}={value}"]
+    for name, path in sorted(build.secrets.items()):
+        arguments += ["--secret", f"id={name},src={path}"]
+    for name, source in sorted(build.images.items()):
+        arguments += ["--build-context", f"{name}={source}"]
+    return [*arguments, build.context]
 
 
-def fetch_command(context: str, folder: Path, secrets: Mapping[str, Path]) -> list[str]:
-    """Arguments of `docker` that bring one file of a Git repository to `folder`; the Dockerfile is on standard input.
+def fetch_arguments(context: str, folder: Path, secrets: Mapping[str, Path]) -> list[str]:
+    """Return the arguments of `docker` that copy one file of a Git repository to `folder`.
 
-    BuildKit fetches, so that it is not the builder who speaks to the repository.
+    The Dockerfile is read from standard input. BuildKit fetches, so the builder never connects to the repository.
     """
-    words = [*_BUILD, f"--output=type=local,dest={folder}", "--file", "-", "--build-context", f"source={context}"]
+    arguments = [*_BUILD, f"--output=type=local,dest={folder}", "--file", "-", "--build-context", f"source={context}"]
     for name, path in sorted(secrets.items()):
-        words += ["--secret", f"id={name},src={path}"]
-    return [*words, str(folder)]
+        arguments += ["--secret", f"id={name},src={path}"]
+    return [*arguments, str(folder)]
 
 
 def fetch_dockerfile(path: str) -> str:
-    """The Dockerfile for `fetch_command`."""
+    """Return the Dockerfile for `fetch_arguments`."""
     return f"FROM scratch\nCOPY --from=source {json.dumps([path, '/Dockerfile'])}\n"
 
 
 def reason(lines: list[str]) -> str:
-    """The sentence of a failed build's output that says why; the last line when none does."""
+    """Return the error in the output of a failed build; its last line when there is none."""
     for line in reversed(lines):
         if line.startswith("ERROR: "):
             return line.removeprefix("ERROR: ").removeprefix("failed to solve: ").removeprefix("failed to build: ")
-    return next((line for line in reversed(lines) if line.strip()), "the build ended without a word")
+    return next((line for line in reversed(lines) if line.strip()), "the build ended without output")
 
 
 async def run(
-    words: Sequence[str],
+    arguments: Sequence[str],
     archive: Path | None,
     docker_socket: Path,
     on_line: Callable[[str], Awaitable[None]],
     environment: Mapping[str, str],
 ) -> tuple[int, str]:
-    """Run `docker`; returns the exit code and, when it is not 0, the reason.
+    """Run `docker`, and end it with all of its children when cancelled.
 
-    Args: archive: what it reads from standard input. environment: added to ours.
+    Args:
+        archive: its standard input.
+        on_line: gets each line of its output.
+        environment: added to this process's environment.
 
-    Cancelled, it ends the build and everything that it started.
+    Returns: the exit code and, when it is not 0, the reason.
     """
     with (archive or Path(os.devnull)).open("rb") as source:
         process = await asyncio.create_subprocess_exec(
             "docker",
-            *words,
+            *arguments,
             stdin=source,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -117,7 +120,7 @@ async def run(
                 "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
             },
             process_group=0,
-            preexec_fn=end_with_parent,  # a build must not go on when the worker that has it was killed
+            preexec_fn=end_with_parent,  # a build ends when its worker is killed
             limit=MAX_LINE_BYTES * 64,
         )
     last: list[str] = []

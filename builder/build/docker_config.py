@@ -1,4 +1,4 @@
-"""The configuration that the `docker` command finds: the one it has, with the credentials of one build on top."""
+"""Configuration of the `docker` command for one build: the usual one, with the credentials of the build added."""
 
 import contextlib
 import json
@@ -13,9 +13,9 @@ from knoll.auth.registry_auth import Credential
 
 
 @contextlib.contextmanager
-def folder(known: Sequence[Credential]) -> Iterator[Mapping[str, str]]:
-    """Environment that leads `docker` to these credentials, and to what it finds without them; gone afterwards."""
-    if not known:
+def folder(credentials: Sequence[Credential]) -> Iterator[Mapping[str, str]]:
+    """Yield environment variables that make `docker` use these credentials and its usual configuration."""
+    if not credentials:
         yield {}
         return
     usual = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
@@ -24,13 +24,13 @@ def folder(known: Sequence[Credential]) -> Iterator[Mapping[str, str]]:
     except (OSError, ValueError):
         before = {}
     with secret_dirs.folder() as path:
-        (path / "config.json").write_text(json.dumps(merged(before, known)))
+        (path / "config.json").write_text(json.dumps(merged(before, credentials)))
         yield {"DOCKER_CONFIG": str(path)}
 
 
-def merged(before: dict[str, Any], known: Sequence[Credential]) -> dict[str, Any]:
-    """A configuration with credentials. Pure."""
-    ours = json.loads(registry_auth.docker_config(known))["auths"]
-    # With a store of credentials the command would not look at those in the file.
+def merged(before: dict[str, Any], credentials: Sequence[Credential]) -> dict[str, Any]:
+    """Return a configuration with credentials added. Does no I/O."""
+    ours = json.loads(registry_auth.docker_config(credentials))["auths"]
+    # With a credential store, the command would ignore the credentials in the file.
     kept = {key: value for key, value in before.items() if key not in ("credsStore", "credHelpers")}
     return {**kept, "auths": {**(before.get("auths") or {}), **ours}}

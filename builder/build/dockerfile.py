@@ -1,7 +1,7 @@
-"""Reading a Dockerfile for what it starts from. Pure.
+"""Finds the images that a Dockerfile names. Pure.
 
-BuildKit does the real parsing. This finds the images that its `FROM`, `COPY --from` and `RUN --mount=from` name, so
-that those that are on the engine can be handed over. An image that is missed here is looked for at its registry.
+BuildKit does the real parsing. The images of `FROM`, `COPY --from` and `RUN --mount=from` are found here so that those
+that are on the engine can be passed to BuildKit. It pulls an image that is missed here from its registry.
 
 Source: BuildKit, `frontend/dockerfile/parser` and `frontend/dockerfile/shell`.
 """
@@ -18,39 +18,39 @@ _PLATFORM_ARGS = ("TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "
 
 
 def directives(text: str) -> dict[str, str]:
-    """The parser directives at the top, by lower-case name."""
+    """Return the parser directives at the top, by lower-case name."""
     return {name: value for _, name, value in _header(text)}
 
 
 def without_syntax(text: str) -> str:
-    """The same Dockerfile for the frontend that is part of BuildKit: without `# syntax=`, every line where it was.
+    """Return the Dockerfile without `# syntax=`, for BuildKit's own frontend; every other line keeps its number.
 
-    The other directives must come first, so they move up and a comment fills the place.
+    Directives must be at the top, so the others move up and a comment takes the free line.
     """
     header = _header(text)
     if all(name != "syntax" for _, name, _ in header):
         return text
     lines = text.splitlines(keepends=True)
     kept = [lines[at] for at, name, _ in header if name != "syntax"]
-    filler = ["# (the frontend is the one that is part of BuildKit)\n"] * (len(header) - len(kept))
+    filler = ["# (BuildKit's own frontend is used)\n"] * (len(header) - len(kept))
     return "".join([*kept, *filler, *lines[len(header) :]])
 
 
 def _header(text: str) -> list[tuple[int, str, str]]:
-    """Line, name and value of each directive: they are at the top, without an empty line or another comment between."""
-    found: list[tuple[int, str, str]] = []
+    """Return line, name and value of each directive: the first lines, without empty lines or comments between them."""
+    header: list[tuple[int, str, str]] = []
     for at, line in enumerate(text.removeprefix("\ufeff").splitlines()):
         match = _DIRECTIVE.fullmatch(line)
         if not match or match[1].lower() not in ("syntax", "escape", "check"):
             break
-        found.append((at, match[1].lower(), match[2]))
-    return found
+        header.append((at, match[1].lower(), match[2]))
+    return header
 
 
 def images(text: str, arguments: Mapping[str, str]) -> tuple[str, ...]:
-    """References of the images that a Dockerfile names, each once, in their order, as written but for variables.
+    """Return the references of the images that a Dockerfile names, each once and in order, with variables expanded.
 
-    Args: arguments: build arguments, which win over the defaults of `ARG`.
+    Args: arguments: build arguments, which override the defaults of `ARG`.
     """
     variables: dict[str, str] = {}
     stages: set[str] = set()
@@ -63,15 +63,14 @@ def images(text: str, arguments: Mapping[str, str]) -> tuple[str, ...]:
                 variables[name] = arguments.get(name, _expanded(default, variables))
         elif keyword == "FROM":
             before_first = False
-            flags, words = _split_flags(rest)
-            del flags
-            if not words:
+            _, tokens = _split_flags(rest)
+            if not tokens:
                 continue
-            image = _expanded(words[0], variables)
+            image = _expanded(tokens[0], variables)
             if image and image.lower() not in stages and image != "scratch" and "$" not in image:
                 named[image] = None
-            if len(words) >= 3 and words[1].upper() == "AS":
-                stages.add(words[2].lower())
+            if len(tokens) >= 3 and tokens[1].upper() == "AS":
+                stages.add(tokens[2].lower())
             stages.add(str(count))
             count += 1
         elif keyword in ("COPY", "RUN"):
@@ -83,7 +82,7 @@ def images(text: str, arguments: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _sources(keyword: str, rest: str) -> Iterator[str]:
-    """What `--from` and `--mount=…,from=` of an instruction name."""
+    """Yield the images of `--from` and `--mount=…,from=` of an instruction."""
     for name, value in _split_flags(rest)[0]:
         if keyword == "COPY" and name == "from":
             yield value
@@ -94,7 +93,7 @@ def _sources(keyword: str, rest: str) -> Iterator[str]:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """Keyword in upper case and the rest of each instruction: lines joined, without comments and here-documents."""
+    """Yield keyword (upper case) and rest of each instruction: lines joined, comments and here-documents removed."""
     escape = directives(text).get("escape", "\\")
     lines = iter(text.removeprefix("\ufeff").splitlines())
     for line in lines:
@@ -114,8 +113,8 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
         yield keyword, rest
         if keyword in _WITH_HEREDOCS:
             for dash, _, name in _HEREDOC.findall(rest):
-                for inside in lines:
-                    if (inside.lstrip("\t") if dash else inside) == name:
+                for content in lines:
+                    if (content.lstrip("\t") if dash else content) == name:
                         break
 
 
@@ -125,11 +124,11 @@ def _continues(line: str, escape: str) -> bool:
 
 def _split_flags(rest: str) -> tuple[list[tuple[str, str]], Sequence[str]]:
     flags: list[tuple[str, str]] = []
-    words = rest.split()
-    while words and (match := _FLAG.fullmatch(words[0])):
+    tokens = rest.split()
+    while tokens and (match := _FLAG.fullmatch(tokens[0])):
         flags.append((match[1], match[2] or ""))
-        words = words[1:]
-    return flags, words
+        tokens = tokens[1:]
+    return flags, tokens
 
 
 def _arguments(rest: str) -> Iterator[tuple[str, str]]:
@@ -138,9 +137,9 @@ def _arguments(rest: str) -> Iterator[tuple[str, str]]:
 
 
 def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """Variables as a shell writes them: `$A`, `${A}`, `${A:-default}`, `${A-default}`, `${A:+other}`, `${A+other}`.
+    """Expand variables as a shell does: `$A`, `${A}`, `${A:-default}`, `${A-default}`, `${A:+other}`, `${A+other}`.
 
-    What only BuildKit can say, such as the platform, stays as it is.
+    Variables that only BuildKit knows, such as the platform, are kept.
     """
 
     def value(match: re.Match[str]) -> str:

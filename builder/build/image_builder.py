@@ -1,4 +1,4 @@
-"""From a Build's spec to an image of its namespace on the engine."""
+"""Builds or pulls the image of a Build: the engine gets it as an image of the Build's namespace."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from docker.utils import parse_repository_tag
 from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx
-from builder.build.build_inputs import Docker, Work, prepared
+from builder.build.build_inputs import Docker, PreparedBuild, prepare_build
 from builder.build.progress_reporter import ProgressReporter
-from builder.images.access import Access, is_near
+from builder.images.access import Access, is_internal
 from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
 from builder.images.engine_images import ARCHIVE_SECONDS, EngineImages, LocalImage, engine_at, local_digest
 from builder.images.layers import Layers
@@ -25,7 +25,7 @@ from knoll.values.json import Json
 
 @dataclass(frozen=True, slots=True)
 class BuildFailure:
-    """Why there is no image, or why it was not pushed."""
+    """Why a Build has no image, or why its image was not pushed."""
 
     reason: str
     message: str
@@ -43,19 +43,19 @@ class BuiltResult:
 
 @dataclass(frozen=True, slots=True)
 class ImageBuilder:
-    """What one Build is carried out with."""
+    """Makes the image of one Build. Its fields are settings, connections and the Build itself."""
 
     settings: BuilderSettings
     redis: "Redis"
     store: Store
     access: Access
     docker: Docker
-    output: ProgressReporter
+    reporter: ProgressReporter
     namespace: str
     spec: Json
 
     async def make(self) -> BuiltResult | BuildFailure:
-        """Build or pull, keep the image for the namespace, push it if the Build says so.
+        """Build or pull the image, record it for the namespace, and push it if the Build says so.
 
         Raises: SourceError, ImageError, BuildKitUnavailableError, RuntimeUnavailableError, StoreUnavailableError.
         """
@@ -63,42 +63,43 @@ class ImageBuilder:
         if image:
             image_id: str | BuildFailure = await self._mirrored(image)
         else:
-            async with prepared(self.docker, self.store, self.settings, self.access, self.namespace, self.spec) as work:
-                image_id = await self._built(work)
+            build = prepare_build(self.docker, self.store, self.settings, self.access, self.namespace, self.spec)
+            async with build as prepared:
+                image_id = await self._built(prepared)
         if isinstance(image_id, BuildFailure):
             return image_id
         plain = await self._keep(image_id)
-        if self.spec.get("push") and (why := await self._push(image_id, plain=plain)):
+        if self.spec.get("push") and (reason := await self._push(image_id, plain=plain)):
             tag = self.spec["tag"]
-            return BuildFailure("PushFailed", f'the image was built, but "{tag}" could not be pushed: {why}')
+            return BuildFailure("PushFailed", f'the image was built, but "{tag}" could not be pushed: {reason}')
         return await asyncio.to_thread(self._described, image_id)
 
-    async def _built(self, work: Work) -> str | BuildFailure:
-        """Id of the image that BuildKit made, which the engine has by then."""
+    async def _built(self, prepared: PreparedBuild) -> str | BuildFailure:
+        """Let BuildKit make the image and load it into the engine; returns its id."""
         await buildkit.until_it_answers(self.settings)
         layers = Layers(self.settings.layers_dir)
         await asyncio.to_thread(layers.prepare)
-        sources, bases = await self._handed_over(work.images, layers)
-        metadata = work.folder / "metadata.json"
-        words = buildx.command(replace(work.recipe, images=sources), layers.folder, metadata)
-        if why := await self.docker(*words, archive=work.archive):
-            return BuildFailure("BuildFailed", why)
-        told = json.loads(metadata.read_text())
+        sources, bases = await self._base_images(prepared.images, layers)
+        metadata = prepared.folder / "metadata.json"
+        arguments = buildx.build_arguments(replace(prepared.command, images=sources), layers.folder, metadata)
+        if reason := await self.docker(*arguments, archive=prepared.archive):
+            return BuildFailure("BuildFailed", reason)
+        digests = json.loads(metadata.read_text())
         before = self.access.built.newest(self.spec["tag"])
         relatives = [*bases, *([before.id] if before else [])]
-        name = engine_name(self.settings.platform, self.namespace, told["containerimage.config.digest"])
-        return await asyncio.to_thread(self._load, layers, told["containerimage.digest"], name, relatives)
+        name = engine_name(self.settings.platform, self.namespace, digests["containerimage.config.digest"])
+        return await asyncio.to_thread(self._load, layers, digests["containerimage.digest"], name, relatives)
 
     def _load(self, layers: Layers, digest: str, name: str, relatives: list[str]) -> str:
         with engine_at(self.settings.docker_socket, ARCHIVE_SECONDS) as engine:
             return layers.load(engine, digest, name, relatives)
 
-    async def _handed_over(self, names: tuple[str, ...], layers: Layers) -> tuple[dict[str, str], list[str]]:
-        """What BuildKit gets from the engine of what a Dockerfile names: sources by name, and the ids of the images."""
+    async def _base_images(self, names: tuple[str, ...], layers: Layers) -> tuple[dict[str, str], list[str]]:
+        """Save the images that BuildKit reads from the engine; returns their sources by name, and their ids."""
         sources, ids = {}, []
         for name in names:
             try:
-                image_id = await self._near(name)
+                image_id = await self._engine_image(name)
             except ValueError:
                 continue  # not a reference: BuildKit says what is wrong with it
             if image_id:
@@ -107,20 +108,20 @@ class ImageBuilder:
                 ids.append(image_id)
         return sources, ids
 
-    async def _near(self, name: str) -> str:
-        """Id of an image that is on the engine or comes through it; empty for what BuildKit gets by itself."""
+    async def _engine_image(self, name: str) -> str:
+        """Return the id of an image that the engine has or can pull; empty when BuildKit pulls it itself."""
         local = await asyncio.to_thread(self._find, name)
         if local:
             return local.id
-        if not await asyncio.to_thread(is_near, name):
+        if not await asyncio.to_thread(is_internal, name):
             return ""
-        why = await self._pull(name)
-        if why:
-            raise ImageError(f'image "{name}" cannot be pulled: {why}')
+        reason = await self._pull(name)
+        if reason:
+            raise ImageError(f'image "{name}" cannot be pulled: {reason}')
         return (await asyncio.to_thread(self._describe, name)).id
 
     async def _pull(self, name: str) -> str:
-        """Pull an image to the engine, from where it is removed again; returns what failed."""
+        """Pull an image to the engine, where pruning removes it later; returns the reason of a failure."""
         await asyncio.to_thread(self.access.check_registry, name)
         platform = ["--platform", self.spec["platform"]] if self.spec.get("platform") else []
         with translate_errors():
@@ -132,17 +133,17 @@ class ImageBuilder:
             return layers.save(engine, image_id)
 
     async def _mirrored(self, name: str) -> str | BuildFailure:
-        """Id of an image that exists already and is on the engine by then."""
+        """Pull an image that exists already, unless the engine has it; returns its id."""
         repository = parse_repository_tag(name)[0]
         local = await asyncio.to_thread(self._find, name)
-        # One that its registry has may have changed there.
+        # An image that a registry has may have changed there.
         if local is None or local.digest_in(repository):
             try:
-                why = await self._pull(name)
+                reason = await self._pull(name)
             except ImageError as error:
-                why = str(error)
-            if why:
-                return BuildFailure("BuildFailed", why)
+                reason = str(error)
+            if reason:
+                return BuildFailure("BuildFailed", reason)
             local = await asyncio.to_thread(self._describe, name)
         with engine_at(self.settings.docker_socket) as engine:
             kept = engine_name(self.settings.platform, self.namespace, local.id)
@@ -158,20 +159,20 @@ class ImageBuilder:
             return EngineImages(engine, self.settings.platform).describe(name)[0]
 
     async def _keep(self, image_id: str) -> bool:
-        """Record the image as the namespace's; returns whether the engine has it under its own name too."""
+        """Record the image for the namespace; returns whether the engine has it under its own name too."""
         tag = self.spec["tag"]
         plain = not self.access.tenants and await asyncio.to_thread(self._take_plain_name, image_id)
         if not plain and not self.access.tenants:
-            await self.output.line(
-                f'note: "{tag}" is another image on the engine already, which stays; Services of the namespace '
-                f"{self.namespace} get this one by that name"
+            await self.reporter.line(
+                f'note: "{tag}" already names another image on the engine, which keeps the name; Services in '
+                f"namespace {self.namespace} get this image by that name"
             )
         made = BuiltImage(canonical(tag), image_id, time.time(), plain)
         await BuiltImages(self.redis).record(self.namespace, made)
         return plain
 
     def _take_plain_name(self, image_id: str) -> bool:
-        """Tag the image by its name where that is free, or stands for what a Build of this namespace made."""
+        """Tag the image with its name, unless that names an image that no Build of this namespace made."""
         tag = self.spec["tag"]
         ours = {image.id for image in self.access.built.images if image.plain and image.tag == canonical(tag)}
         with engine_at(self.settings.docker_socket) as engine:
@@ -186,13 +187,13 @@ class ImageBuilder:
             return True
 
     async def _push(self, image_id: str, *, plain: bool) -> str:
-        """Push under the name that the Build gives; returns what failed."""
+        """Push the image under the tag of the Build; returns the reason of a failure."""
         tag = self.spec["tag"]
         await asyncio.to_thread(self.access.check_registry, tag)
         if plain:
             return await self.docker("push", tag)
-        # The engine pushes by name alone. Nothing that a Build of another namespace made counts as a local image, so
-        # that the name may stand for this one meanwhile.
+        # The engine pushes by name only. No image that a Build of another namespace made is used as a local image, so
+        # the name can refer to this image for as long as the push takes.
         before = await asyncio.to_thread(self._retag, image_id, tag)
         try:
             return await self.docker("push", tag)
@@ -200,7 +201,7 @@ class ImageBuilder:
             await asyncio.to_thread(self._retag, before, tag)
 
     def _retag(self, image_id: str, tag: str) -> str:
-        """Let a name stand for an image, for none when the id is empty; returns the id it stood for."""
+        """Make a name refer to an image, or to none when the id is empty; returns the id that it referred to."""
         with engine_at(self.settings.docker_socket) as engine:
             images = EngineImages(engine, self.settings.platform)
             try:

@@ -1,4 +1,4 @@
-"""What a build prints: kept as its log, and read for how far it is."""
+"""The output of a build: written to its log, and read for its progress."""
 
 import time
 
@@ -9,33 +9,34 @@ from knoll.builds.progress import Steps
 from knoll.messages.builds import BuildProgress
 from knoll.tables.protocol import Table
 
-EVERY_SECONDS = 1.0
-"""Between two words about the step at work: each becomes a write of the Build's status."""
+REPORT_SECONDS = 1.0
+"""Interval between two reports of the current step: each of them is a write of the Build's status."""
 
 
 class ProgressReporter:
-    """Takes the lines of one build."""
+    """Receives the output of one build."""
 
     def __init__(self, log: BuildLogWriter, progress: Table[BuildProgress], field: str, running: BuildProgress) -> None:
-        """Args: field: of the Build in the table. running: its entry while it runs."""
+        """Args: field: of the Build in the table. running: its progress at the start."""
         self._log = log
         self._progress = progress
         self._field = field
         self._running = running
         self._steps = Steps()
-        self._told = ("", 0.0)
+        self._reported = ("", 0.0)
+        """Step, and the monotonic time of its report."""
 
     async def begin(self) -> None:
         await self._log.begin()
 
     async def line(self, text: str) -> None:
-        """Take one line, without its newline."""
+        """Receive one line, without its newline."""
         await self._log.line(text)
         self._steps.read(text)
-        words, (told, at) = self._steps.words, self._told
-        if words != told and time.monotonic() - at >= EVERY_SECONDS:
-            self._told = (words, time.monotonic())
-            await self._progress.put(self._field, msgspec.structs.replace(self._running, step=words))
+        step, (reported, at) = self._steps.words, self._reported
+        if step != reported and time.monotonic() - at >= REPORT_SECONDS:
+            self._reported = (step, time.monotonic())
+            await self._progress.put(self._field, msgspec.structs.replace(self._running, step=step))
 
     async def end(self) -> None:
         await self._log.end()

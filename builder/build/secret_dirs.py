@@ -1,4 +1,4 @@
-"""Folders for secrets while a build runs. A worker that is killed cannot remove its own: the next one does."""
+"""Folders for the secrets of a running build. Folders of a worker that was killed are removed by the next worker."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _NAME = re.compile(r"knoll-build-(\d+)-(\d+)-.+")
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder that nobody else may read, gone afterwards; its name says whose it is."""
+    """Yield a folder that other users cannot read, named after this process; it is removed afterwards."""
     ourselves = recovery.process(os.getpid())
     assert ourselves
     with tempfile.TemporaryDirectory(prefix=f"knoll-build-{ourselves[0]}-{ourselves[1]}-") as path:
@@ -27,9 +27,9 @@ def folder() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove the folders of processes that are dead."""
+    """Remove the folders of processes that have ended."""
     for path in Path(tempfile.gettempdir()).glob("knoll-build-*"):
-        found = _NAME.fullmatch(path.name)
-        if found and recovery.process(int(found[1])) != (int(found[1]), int(found[2])):
+        name = _NAME.fullmatch(path.name)
+        if name and recovery.process(int(name[1])) != (int(name[1]), int(name[2])):
             shutil.rmtree(path, ignore_errors=True)
             log.info("files of a dead worker removed", folder=str(path))

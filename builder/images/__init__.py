@@ -1,1 +1,1 @@
-"""EngineImages: look-ups, pins, access of namespaces, layers."""
+"""Images: look-ups, pins, access of namespaces, layers."""

@@ -1,4 +1,4 @@
-"""What a namespace may use of the engine's images and which registries it may ask, as it is decided now."""
+"""Which of the engine's images a namespace may use, and which registries it may contact."""
 
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -26,14 +26,14 @@ log = structlog.get_logger()
 
 Config = TypeVar("Config")
 Resolve = Callable[[str], Collection[Address]]
-"""Gives all addresses of a name."""
+"""Returns all addresses of a name."""
 
 EVERYTHING = Destinations(everything=True)
 NOTHING = Destinations()
 
 
-def resolved(host: str) -> Collection[Address]:
-    """All addresses of a name; none when it has none. Blocks."""
+def resolve_host(host: str) -> Collection[Address]:
+    """Return all addresses of a name; empty when it does not resolve. Blocks."""
     try:
         return {ip_address(str(entry[4][0]).partition("%")[0]) for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
@@ -42,35 +42,35 @@ def resolved(host: str) -> Collection[Address]:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one namespace may use."""
+    """Rights of one namespace."""
 
     tenants: bool = False
-    """Whether there are users beside the owner."""
+    """Whether there are users other than the owner."""
     built: NamespaceImages = field(default_factory=NamespaceImages)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
 
     def may_use_local(self, reference: str) -> bool:
-        """Whether the engine's image of that name may be used, if no Build of another namespace made it."""
+        """Return whether the engine's image of that name may be used, unless a Build of another namespace made it."""
         patterns = self.security.local_images
         if patterns is None:
             return not self.tenants
         return any(fnmatchcase(canonical(reference), _with_tag(pattern)) for pattern in patterns)
 
     def may_use_id(self, image_id: str) -> bool:
-        """Whether no Build of another namespace made the image; with a single user that does not matter."""
+        """Return whether the image is free to use: no Build of another namespace made it, or there is a single user."""
         return not self.tenants or image_id not in self.built.others
 
     @property
     def registries(self) -> Destinations:
-        """Registries in internal ranges that may be asked."""
+        """Registries in internal address ranges that may be contacted."""
         allowed = self.security.registry_destinations
         if allowed is not None:
             return allowed
         return NOTHING if self.tenants else EVERYTHING
 
-    def check_registry(self, reference: str, resolve: Resolve = resolved) -> None:
-        """Refuse a registry that must not be asked. Blocks: the host is resolved.
+    def check_registry(self, reference: str, resolve: Resolve = resolve_host) -> None:
+        """Refuse a registry that must not be contacted. Blocks: the host is resolved.
 
         Raises: ImageError.
         """
@@ -83,8 +83,8 @@ class Access:
             )
 
 
-def refusal(host: str, allowed: Destinations, resolve: Resolve = resolved) -> str:
-    """Why a host must not be asked, as it is written and as it resolves now; empty when it may be. Blocks."""
+def refusal(host: str, allowed: Destinations, resolve: Resolve = resolve_host) -> str:
+    """Return why a host must not be contacted, by its name and its addresses; empty when it may be. Blocks."""
     problem = host_problem(host, allowed)
     if problem or literal(host) is not None or allowed.allow_name(host):
         return problem
@@ -94,26 +94,26 @@ def refusal(host: str, allowed: Destinations, resolve: Resolve = resolved) -> st
     return "" if allowed.allow_all(host, addresses) else INTERNAL_ADDRESS
 
 
-def is_near(reference: str) -> bool:
-    """Whether an image's registry is in an internal range, where the engine gets and BuildKit does not. Blocks."""
+def is_internal(reference: str) -> bool:
+    """Return whether the registry is in an internal range, which the engine reaches and BuildKit does not. Blocks."""
     host = registry_host(reference)
     return bool(host) and refusal(host, NOTHING) == INTERNAL_ADDRESS
 
 
 def _with_tag(pattern: str) -> str:
-    """A pattern without a tag stands for all tags."""
+    """Return the pattern for all tags when it has no tag."""
     return pattern if pattern == "*" or ":" in pattern.rpartition("/")[2] else f"{pattern}:*"
 
 
 def registry_host(reference: str) -> str:
-    """Host of an image's registry without port; empty for Docker Hub."""
+    """Return the host of an image's registry without port; empty for Docker Hub."""
     registry = parse_image(reference).registry
     host, colon, port = registry.rpartition(":")
     return host if colon and port.isdigit() else registry
 
 
 async def access_of(store: Store, built: BuiltImages, namespace: str) -> Access:
-    """Read what counts for a namespace now. Raises: StoreUnavailableError."""
+    """Read the current rights of a namespace. Raises: StoreUnavailableError."""
     return Access(
         tenants=has_tenants(
             (await store.list(kinds.ROLE_BINDING.id)).items,
@@ -133,7 +133,7 @@ async def _data(store: Store, name: str) -> Json:
 
 
 def _parsed(data: Mapping[str, str], parse: Callable[[Mapping[str, str]], Config], default: Config) -> Config:
-    """The defaults for what cannot be read: it was looked at when it was written."""
+    """Parse, with the defaults for invalid data: admission has checked it when it was written."""
     try:
         return parse(data)
     except InvalidConfigError as error:

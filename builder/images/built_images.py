@@ -1,4 +1,4 @@
-"""What the Builds of each namespace made: names that count in that namespace alone, and the ids behind them."""
+"""Images that Builds made, by namespace: tags that are valid only in their namespace, and image ids."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,38 +14,38 @@ from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
 
 
 class BuiltImage(msgspec.Struct, frozen=True):
-    """An image that a Build made, successfully."""
+    """An image that a Build made."""
 
     tag: str
-    """As `canonical` writes it."""
+    """In the form of `canonical`."""
     id: str
     """`sha256:<64 hex>`."""
     made: float
     """Epoch seconds."""
     plain: bool = False
-    """Whether the engine got it under its own name too, for use outside of the platform."""
+    """Whether the engine has it under its tag too, for use outside of the platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceImages:
-    """What Builds of a namespace made, and of the others."""
+    """Images of the Builds of one namespace, and ids of those of the others."""
 
     images: tuple[BuiltImage, ...] = ()
     others: frozenset[str] = field(default_factory=frozenset)
-    """Ids that Builds of other namespaces made and none of this one."""
+    """Ids of images that Builds of other namespaces made, and no Build of this one."""
 
     def newest(self, reference: str) -> BuiltImage | None:
-        """The image that a name stands for in the namespace."""
+        """Return the image that a name refers to in the namespace."""
         name = canonical(reference)
         return max((image for image in self.images if image.tag == name), key=lambda image: image.made, default=None)
 
     def has(self, image_id: str) -> bool:
-        """Whether a Build of the namespace made the image."""
+        """Return whether a Build of the namespace made the image."""
         return any(image.id == image_id for image in self.images)
 
 
 def canonical(reference: str) -> str:
-    """A reference without digest so that equal names are equal texts: `shop`, `docker.io/library/shop:latest`."""
+    """Return a reference in one form without digest: `shop` and `docker.io/library/shop` are both `shop:latest`."""
     image = parse_image(reference)
     registry = "" if image.registry in ("docker.io", DEFAULT_REGISTRY, "registry-1.docker.io") else image.registry
     path = image.path if registry else image.path.removeprefix("library/")
@@ -53,12 +53,12 @@ def canonical(reference: str) -> str:
 
 
 def engine_name(platform: str, namespace: str, image_id: str) -> str:
-    """The name under which the engine keeps a namespace's image."""
+    """Return the name under which the engine keeps an image of a namespace."""
     return f"{BUILT_PREFIX}/{platform}/{namespace}:{image_id.removeprefix('sha256:')[:32]}"
 
 
 class BuiltImages:
-    """The record in Redis. An entry is there only while the engine has the image."""
+    """The records in Redis. An image has a record only while the engine has it."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
@@ -72,14 +72,14 @@ class BuiltImages:
                 await pipe.execute()
 
     async def forget(self, namespace: str, images: Iterable[BuiltImage]) -> None:
-        """Remove entries; the engine has the images no more, or is to keep them for others."""
+        """Remove records of images that the engine no longer has, or keeps for others only."""
         fields = [_field(image) for image in images]
         if fields:
             with translate_errors():
                 await self._redis.hdel(keys.built_images(namespace), *fields)
 
     async def of(self, namespace: str) -> NamespaceImages:
-        """What counts for a namespace."""
+        """Return the images of a namespace."""
         everything = await self.all()
         own = everything.get(namespace, ())
         ids = {image.id for image in own}
@@ -87,7 +87,7 @@ class BuiltImages:
         return NamespaceImages(tuple(own), frozenset(foreign - ids))
 
     async def all(self) -> Mapping[str, tuple[BuiltImage, ...]]:
-        """Every image by namespace."""
+        """Return all images by namespace."""
         with translate_errors():
             members: Any = await self._redis.smembers(keys.NAMESPACES_WITH_IMAGES)
             names = sorted(name.decode() for name in members)

@@ -1,6 +1,6 @@
-"""Look-ups of digests: answers every Revision that the table `jobs.UNRESOLVED` names.
+"""Resolves the images of every Revision in the table `builds.UNRESOLVED` to digests.
 
-An entry leaves the table when it is answered, so that whoever comes after a builder that died goes on where it was.
+An entry is removed once it is answered, so that the next builder continues where one that died has stopped.
 """
 
 import asyncio
@@ -27,92 +27,92 @@ from knoll.values.json import Json
 
 log = structlog.get_logger()
 
-AT_ONCE = 8
-"""Look-ups at once: a registry that is slow holds up those that ask it, and few others."""
+MAX_LOOK_UPS = 8
+"""Concurrent look-ups: a slow registry delays few look-ups of other registries."""
 
 
 class DigestResolver:
-    """Looks up digests. One event loop only."""
+    """Looks up digests, in one event loop."""
 
     def __init__(self, settings: BuilderSettings, redis: "Redis", store: Store) -> None:
-        """Args: redis, store: stay the caller's."""
+        """Args: redis, store: closed by the caller."""
         self._settings = settings
         self._store = store
         self._built = BuiltImages(redis)
         self._unresolved: Table[builds.Unresolved] = RedisTable(redis, builds.UNRESOLVED, builds.Unresolved)
         self.answers: Table[builds.Resolution] = RedisTable(redis, builds.RESOLUTIONS, builds.Resolution)
         self._running: set[str] = set()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_LOOK_UPS)
 
     async def run(self) -> None:
-        """Answer until cancelled; waits out a Redis or an engine that is away."""
+        """Answer until cancelled, also after Redis or the engine was unavailable."""
         async with asyncio.TaskGroup() as group:
-            async for news in self._unresolved.follow():
-                entries = news.entries if isinstance(news, Reset) else {news.field: news.value}
-                for uid, wanted in entries.items():
-                    if wanted and uid not in self._running:
+            async for update in self._unresolved.follow():
+                entries = update.entries if isinstance(update, Reset) else {update.field: update.value}
+                for uid, request in entries.items():
+                    if request and uid not in self._running:
                         self._running.add(uid)
-                        group.create_task(self._answer_until_done(uid, wanted))
+                        group.create_task(self._answer_until_done(uid, request))
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Nothing is looked up meanwhile."""
-        taken = 0
+        """Wait for the running look-ups, and start no others inside of the block."""
+        acquired = 0
         try:
-            while taken < AT_ONCE:
-                await self._places.acquire()
-                taken += 1
+            while acquired < MAX_LOOK_UPS:
+                await self._slots.acquire()
+                acquired += 1
             yield
         finally:
-            for _ in range(taken):
-                self._places.release()
+            for _ in range(acquired):
+                self._slots.release()
 
-    async def _answer_until_done(self, uid: str, wanted: builds.Unresolved) -> None:
-        backoff, told = Backoff(), False
+    async def _answer_until_done(self, uid: str, request: builds.Unresolved) -> None:
+        backoff, is_logged = Backoff(), False
         while True:
             try:
-                async with self._places:
-                    await self._answer(uid, wanted)
+                async with self._slots:
+                    await self._answer(uid, request)
                 return
             except (StoreUnavailableError, RuntimeUnavailableError) as error:
-                if not told:
-                    told = True
-                    log.warning("look-up waits", revision=f"{wanted.namespace}/{wanted.name}", error=str(error))
+                if not is_logged:
+                    is_logged = True
+                    log.warning("look-up delayed", revision=f"{request.namespace}/{request.name}", error=str(error))
             await backoff.wait()
 
-    async def _answer(self, uid: str, wanted: builds.Unresolved) -> None:
-        path = f"{wanted.namespace}/{wanted.name}"
+    async def _answer(self, uid: str, request: builds.Unresolved) -> None:
+        path = f"{request.namespace}/{request.name}"
         try:
-            revision = await self._store.get(kinds.REVISION.id, wanted.namespace, wanted.name)
+            revision = await self._store.get(kinds.REVISION.id, request.namespace, request.name)
         except NotFoundError:
             revision = None
         if revision and revision["metadata"]["uid"] == uid:
             answer = await self._resolution(revision)
             await self.answers.put(path, answer)
             log.info("images resolved", revision=path, error=answer.error or None)
-        # Before it leaves the table: asked for again after that, it is looked up again.
+        # Before it is removed from the table: an entry that is added again after that is looked up again.
         self._running.discard(uid)
         await self._unresolved.remove(uid)
 
     async def _resolution(self, revision: Json) -> builds.Resolution:
         meta, spec = revision["metadata"], revision["spec"]
-        known = await registry_secrets.read(self._store, meta["namespace"], spec)
+        credentials = await registry_secrets.read(self._store, meta["namespace"], spec)
         access = await access_of(self._store, self._built, meta["namespace"])
         try:
-            images = await asyncio.to_thread(_look_up, self._settings, access, spec, known.credentials)
+            images = await asyncio.to_thread(_look_up, self._settings, access, spec, credentials.credentials)
         except ImageError as error:
-            return builds.Resolution(meta["uid"], error=f"{error}{known.hint}")
+            return builds.Resolution(meta["uid"], error=f"{error}{credentials.hint}")
         except RuntimeUnavailableError:
             raise
         except Exception as error:
-            # One image that nobody thought of must not end the look-ups of all others, again and again.
+            # An unexpected failure of one image must not end the look-ups of all others.
             log.exception("look-up failed", revision=f"{meta['namespace']}/{meta['name']}")
-            return builds.Resolution(meta["uid"], error=f"the look-up failed, the builder's log says where: {error!r}")
+            return builds.Resolution(meta["uid"], error=f"the look-up failed, see the log of the builder: {error!r}")
         return builds.Resolution(meta["uid"], images=images)
 
 
 def _look_up(
-    settings: BuilderSettings, access: Access, spec: Json, known: Sequence[Credential]
+    settings: BuilderSettings, access: Access, spec: Json, credentials: Sequence[Credential]
 ) -> tuple[builds.Resolved, ...]:
     with engine_at(settings.docker_socket) as engine:
         images = EngineImages(engine, settings.platform, access)
@@ -120,7 +120,7 @@ def _look_up(
             builds.Resolved(
                 container["name"],
                 container["image"],
-                images.resolve(container["image"], container.get("imagePullPolicy", ""), known),
+                images.resolve(container["image"], container.get("imagePullPolicy", ""), credentials),
             )
             for container in [*spec["containers"], *spec.get("initContainers", [])]
         )

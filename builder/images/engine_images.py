@@ -1,6 +1,6 @@
-"""Tag to digest: what the local engine has, else what the registry says. Pins what was resolved.
+"""Resolves tags to digests, with the local engine first and then the registry, and pins the images.
 
-The engine asks the registry for us (`/distribution/…`), so its mirrors, certificates and proxies count here too.
+The engine queries the registry (`/distribution/…`), so its mirrors, certificates and proxies apply here too.
 """
 
 import contextlib
@@ -21,40 +21,40 @@ from knoll.values.errors import ImageError, RuntimeUnavailableError
 from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
 
 ENGINE_SECONDS = 20
-"""For one answer of the engine by itself."""
+"""Timeout of a call of the engine that needs no registry."""
 ARCHIVE_SECONDS = 600
-"""For the engine to begin or to end with an archive of an image."""
+"""Timeout of the engine for the start or the end of an image archive."""
 OWNERS = Access()
-"""What the single user of an installation may use: everything."""
+"""Rights of the owner of an installation without other users: all images and registries."""
 
 PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
 
 
 def pin_repository(platform: str) -> str:
-    """Every local image that a Revision resolved to is tagged in this repository, so that no prune takes it away."""
+    """Return the repository whose tags pin the local images of Revisions, so that no prune removes them."""
     return f"{PINNED_PREFIX}/{platform}"
 
 
 def pin_of(platform: str, image_id: str) -> str:
-    """The name that pins an image. Args: image_id: `sha256:<64 hex>`."""
+    """Return the name that pins an image. Args: image_id: `sha256:<64 hex>`."""
     return f"{pin_repository(platform)}:{image_id.removeprefix('sha256:')[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """An image the engine has."""
+    """An image of the engine."""
 
     id: str
     """`sha256:<64 hex>`."""
     repo_digests: tuple[str, ...]
-    """`repo@sha256:…` of the registries it came from or went to; empty when it was built here."""
+    """`repo@sha256:…` of the registries it was pulled from or pushed to; empty when it was only built here."""
 
     def digest_in(self, repository: str) -> str:
-        """`sha256:…` that the registry of a repository has it by; empty when it neither came from there nor went."""
-        wanted = _familiar(repository)
+        """Return its digest in the registry of a repository; empty when it was neither pulled from nor pushed there."""
+        familiar_name = _familiar(repository)
         for reference in self.repo_digests:
             name, _, digest = reference.partition("@")
-            if _familiar(name) == wanted:
+            if _familiar(name) == familiar_name:
                 return digest
         return ""
 
@@ -62,10 +62,10 @@ class LocalImage:
 def order(
     policy: PullPolicy, repository: str, tag: str, local: LocalImage | None
 ) -> Sequence[Literal["local", "registry"]]:
-    """Where to look a tag up, first to last.
+    """Return where to look a tag up, in order.
 
-    Kubernetes' rules (`latest` or no tag means Always, another tag IfNotPresent), with one addition: what was built
-    here and never pushed is found here, whatever its tag.
+    Kubernetes' rules (`latest` or no tag means Always, another tag IfNotPresent), with one addition: an image that was
+    built here and never pushed is found here, whatever its tag.
     """
     if policy == "Never":
         return ("local",)
@@ -77,12 +77,12 @@ def order(
 
 
 def local_digest(repository: str, local: LocalImage) -> str:
-    """`repo@sha256:…` of a local image: the registry's digest where it has one for this repository, else its id."""
+    """Return `repo@sha256:…` of a local image, with its digest in the registry of `repo` if it has one, else its id."""
     return f"{repository}@{local.digest_in(repository) or local.id}"
 
 
 def _familiar(repository: str) -> str:
-    """The short form of Docker Hub's names, as the engine shows them."""
+    """Return the short form of Docker Hub's names, as shown by the engine."""
     for prefix in ("index.docker.io/", "docker.io/"):
         repository = repository.removeprefix(prefix)
     return repository.removeprefix("library/")
@@ -90,7 +90,7 @@ def _familiar(repository: str) -> str:
 
 @contextlib.contextmanager
 def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[docker.DockerClient]:
-    """The engine's client, closed at the end. Raises: RuntimeUnavailableError."""
+    """Yield a client of the engine. Raises: RuntimeUnavailableError."""
     try:
         client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=seconds)
     except DockerException as error:
@@ -102,7 +102,7 @@ def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[do
 
 
 class EngineImages:
-    """The engine's images as one namespace sees them, by the Docker SDK (which blocks)."""
+    """The engine's images as one namespace sees them. Uses the Docker SDK, which blocks."""
 
     def __init__(self, client: docker.DockerClient, platform: str, access: Access = OWNERS) -> None:
         self._client = client
@@ -110,16 +110,15 @@ class EngineImages:
         self._access = access
         self._config = access.deployment
 
-    def resolve(self, reference: str, policy: PullPolicy = "", known: Sequence[Credential] = ()) -> str:
-        """Find the digest of an image and pin it if it is here.
+    def resolve(self, reference: str, policy: PullPolicy = "", credentials: Sequence[Credential] = ()) -> str:
+        """Find the digest of an image, and pin the image if the engine has it.
 
         Args:
-            reference: `repo[:tag]` or `repo@sha256:…`, which is kept as it is, if the namespace may use it.
+            reference: `repo[:tag]`, or `repo@sha256:…`, which is returned unchanged if the namespace may use it.
             policy: the container's imagePullPolicy.
-            known: credentials; those that fit are shown to the registry, one after the other.
+            credentials: those that match the registry are tried, one after the other.
 
-        Returns: `repo@sha256:<64 hex>`; of a registry whose tags are not to be resolved, and which is needed, the
-        reference as it is.
+        Returns: `repo@sha256:<64 hex>`; the unchanged reference when it needs a registry whose tags are not resolved.
 
         Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not answer.
         """
@@ -146,7 +145,7 @@ class EngineImages:
                         return reference
                     self._access.check_registry(reference)
                     try:
-                        digest = self._asked(reference, known)
+                        digest = self._digest_in_registry(reference, credentials)
                         return reference if pinned else f"{repository}@{digest}"
                     except APIError as error:
                         problem = str(error.explanation or error)
@@ -157,20 +156,20 @@ class EngineImages:
             if error.is_client_error():
                 problem = str(error.explanation or error)
             else:
-                raise RuntimeUnavailableError(f"the container engine fails: {error}") from error
+                raise RuntimeUnavailableError(f"the container engine failed: {error}") from error
         except (DockerException, RequestException) as error:
             raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
         raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
 
-    def _asked(self, reference: str, known: Sequence[Credential]) -> str:
-        """The digest that the registry has for a reference. Raises: APIError, the last credential's; ReadTimeout."""
-        api: Any = self._client.api  # which is typed as if it counted whole seconds
+    def _digest_in_registry(self, reference: str, credentials: Sequence[Credential]) -> str:
+        """Return the digest in the registry. Raises: APIError (of the last credential), ReadTimeout."""
+        api: Any = self._client.api  # its time-out is typed as whole seconds
         api.timeout = self._config.digest_resolution_timeout_seconds
-        fitting = matching(known, reference)
-        for credential in fitting[:-1]:
+        matches = matching(credentials, reference)
+        for credential in matches[:-1]:
             with contextlib.suppress(APIError):
                 return str(self._client.images.get_registry_data(reference, credential.for_engine()).id)
-        last = fitting[-1].for_engine() if fitting else None
+        last = matches[-1].for_engine() if matches else None
         return str(self._client.images.get_registry_data(reference, last).id)
 
     def _skips(self, reference: str) -> bool:
@@ -178,15 +177,15 @@ class EngineImages:
         return registry in self._config.registries_skipping_tag_resolving
 
     def describe(self, reference: str) -> tuple[LocalImage, int]:
-        """A local image and its size in bytes. Raises: ImageError."""
+        """Return a local image and its size in bytes. Raises: ImageError."""
         try:
-            found = self._client.images.get(reference)
+            image = self._client.images.get(reference)
         except ImageNotFound as error:
             raise ImageError(f"the engine has no image {reference}") from error
-        return LocalImage(found.attrs["Id"], tuple(found.attrs.get("RepoDigests") or ())), int(found.attrs["Size"])
+        return LocalImage(image.attrs["Id"], tuple(image.attrs.get("RepoDigests") or ())), int(image.attrs["Size"])
 
     def find(self, reference: str) -> LocalImage | None:
-        """The image on the engine that a name stands for: what a Build of the namespace made, else what is allowed."""
+        """Return the engine's image of a name: of a Build of the namespace, else any that the namespace may use."""
         _, _, digest = reference.partition("@")
         if digest:
             image = self._local(digest) or self._local(reference)
@@ -201,10 +200,10 @@ class EngineImages:
         return None
 
     def _check_unresolved(self, reference: str) -> None:
-        """A name whose digest is not looked up stands for whatever the engine has, which may be another tenant's."""
+        """Refuse a name whose digest is not looked up: the engine may have an image of another tenant by that name."""
         if not self._access.may_use_local(reference):
             raise ImageError(
-                f'image "{reference}": its registry is one of registries-skipping-tag-resolving, so its name must be '
+                f'image "{reference}": its registry is listed in registries-skipping-tag-resolving, so the name must be '
                 "allowed by local-images in config-security"
             )
 
@@ -215,7 +214,7 @@ class EngineImages:
             return None
 
     def tag(self, image_id: str, name: str) -> None:
-        """Give an image a name on the engine."""
+        """Add a name to an image on the engine."""
         repository, tag = parse_repository_tag(name)
         self._client.api.tag(image_id, repository, tag or "latest")
 

@@ -1,7 +1,7 @@
-"""Layers of images on their way between the engine and BuildKit: a folder of blobs by digest, an OCI image layout.
+"""Transfers images between the engine and BuildKit through a folder of blobs, an OCI image layout.
 
-What BuildKit is to start from is saved here once and read from here when BuildKit lacks it; what BuildKit made is
-written here, without the layers that are here already, and loaded into the engine, without those that it has.
+Base images are saved here once, and read by BuildKit unless it has them. BuildKit writes its images here, without the
+layers that are here already; they are loaded into the engine, without the layers that it has.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from knoll.values.errors import ImageError
 from knoll.values.json import Json
 
 KEEP_SECONDS = 24 * 3600
-"""Since a blob was used last."""
+"""Age, since its last use, at which a blob is removed."""
 _CHUNK = 1024 * 1024
 _PART = ".part"
 
@@ -36,7 +36,7 @@ class Layers:
         self._saved = folder / "saved"
 
     def prepare(self) -> None:
-        """Make the folder."""
+        """Create the folder."""
         for folder in (self._blobs, self._saved):
             folder.mkdir(parents=True, exist_ok=True)
         layout = self.folder / "oci-layout"
@@ -44,7 +44,7 @@ class Layers:
             layout.write_text('{"imageLayoutVersion": "1.0.0"}')
 
     def save(self, client: docker.DockerClient, image_id: str) -> str:
-        """Bring an image here from the engine, unless it is here.
+        """Save an image of the engine here, unless it is here already.
 
         Returns: the digest of its manifest.
 
@@ -69,7 +69,7 @@ class Layers:
         return digest
 
     def _unpack(self, stream: Iterable[bytes]) -> Json:
-        """Keep the blobs of an archive; returns its index."""
+        """Save the blobs of an archive; returns its index."""
         index: Json = {}
         with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
             for member in archive:
@@ -85,7 +85,7 @@ class Layers:
         return index
 
     def _touch(self, digest: str) -> bool:
-        """Note that an image is used; returns whether all of it is here."""
+        """Mark an image as used now; returns whether all of its blobs are here."""
         try:
             manifest = json.loads(self._blob(digest).read_bytes())
             for blob in (digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])):
@@ -95,12 +95,12 @@ class Layers:
         return True
 
     def load(self, client: docker.DockerClient, digest: str, name: str, relatives: Sequence[str]) -> str:
-        """Bring an image that BuildKit wrote here into the engine.
+        """Load an image that BuildKit wrote here into the engine.
 
         Args:
             digest: of its manifest.
-            name: that it gets on the engine.
-            relatives: names and ids of images on the engine that it may share its first layers with.
+            name: its name on the engine.
+            relatives: names and ids of images on the engine that may have the same first layers.
 
         Returns: its id.
         """
@@ -115,18 +115,20 @@ class Layers:
         except (APIError, ImageError):
             if not shared:
                 raise
-            # The engine reads a layer that it has from no archive; this one does, or lost the relative meanwhile.
+            # Some engines need all layers in the archive; or the related image was removed meanwhile.
             self._send(client, name, config, layers, layers)
         return str(client.images.get(name).id)
 
     def _send(
         self, client: docker.DockerClient, name: str, config: str, layers: Sequence[str], sent: Sequence[str]
     ) -> None:
-        content = json.dumps([{"Config": _path(config), "RepoTags": [name], "Layers": [_path(one) for one in layers]}])
-        api: Any = client.api  # which has no types for this
+        content = json.dumps(
+            [{"Config": _path(config), "RepoTags": [name], "Layers": [_path(layer) for layer in layers]}]
+        )
+        api: Any = client.api  # load_image has no annotations
         for line in api.load_image(self._archive(content.encode(), [config, *dict.fromkeys(sent)]), quiet=True):
             if error := line.get("error"):
-                raise ImageError(f"the engine does not take the image: {error}")
+                raise ImageError(f"the engine refuses the image: {error}")
 
     def _archive(self, manifest: bytes, blobs: Sequence[str]) -> Iterator[bytes]:
         yield _header("manifest.json", len(manifest)) + manifest + _padding(len(manifest))
@@ -140,11 +142,11 @@ class Layers:
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def prune(self, most: int, busy_seconds: float, now: float) -> None:
-        """Remove what was not used for a day, then the least recently used beyond a bound.
+        """Remove blobs that were not used for a day, then the least recently used beyond a limit.
 
         Args:
-            most: bytes; 0 is no bound.
-            busy_seconds: what was used within that time stays: a build may be at it.
+            most: bytes; 0 for no limit.
+            busy_seconds: blobs that were used within this time are kept for running builds.
         """
         files = sorted((stat.st_mtime, stat.st_size, path) for path in self._files() if (stat := _stat(path)))
         total = sum(size for _, size, _ in files)
@@ -154,7 +156,7 @@ class Layers:
             if used < now - KEEP_SECONDS or (most and total > most):
                 path.unlink(missing_ok=True)
                 total -= size
-        # BuildKit's client lists here what it wrote; it is found by digest.
+        # BuildKit's client adds each image to the index, which is not needed: images are found by digest.
         index = self.folder / "index.json"
         if (stat := _stat(index)) and stat.st_mtime < now - busy_seconds:
             index.unlink(missing_ok=True)
@@ -177,8 +179,8 @@ def _layers_of(client: docker.DockerClient, reference: str) -> Sequence[str]:
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     count = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
+    for left, right in zip(first, second, strict=False):
+        if left != right:
             break
         count += 1
     return count
@@ -206,7 +208,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _write(path: Path, content: IO[bytes]) -> None:
-    """A file that appears with all of its content."""
+    """Write a file atomically."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as file:
         try:
             while chunk := content.read(_CHUNK):
@@ -219,7 +221,7 @@ def _write(path: Path, content: IO[bytes]) -> None:
 
 
 class _Reader(io.RawIOBase):
-    """Chunks as a file that is read once."""
+    """A readable file made of chunks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)

@@ -1,4 +1,4 @@
-"""Removes from the disk what is no longer needed: images built or pulled for us, pins, uploads, layers."""
+"""Removes what is no longer needed from the disk: built and pulled images, pins, uploads and layers."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from builder.images.built_images import BuiltImage, BuiltImages, canonical, engi
 from builder.images.engine_images import engine_at, pin_of, pin_repository
 from builder.images.layers import Layers
 from knoll.messages import builds as jobs
+from knoll.messages.builds import BuildPhase
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
 from knoll.redis.client import translate_errors
@@ -29,31 +30,31 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 
 KEEP_UPLOAD_SECONDS = 24 * 3600
-"""Since it was sent, or asked for: the next build of the same source need not send it again."""
+"""Age, since its last upload or use, at which an upload is removed: until then the same source is not sent again."""
 
 GRACE_SECONDS = 600
-"""Since a Build made an image: a Revision may be about to name it."""
+"""Age until which the image of a Build is kept: a Revision may be about to name it."""
 
 
 def images_of(revisions: Iterable[Json]) -> set[str]:
-    """Every image that Revisions name or were pinned to. Pure."""
-    found: set[str] = set()
+    """Return every image that Revisions name or were resolved to."""
+    images: set[str] = set()
     for revision in revisions:
         spec, status = revision["spec"], revision.get("status") or {}
-        found |= {one["image"] for one in [*spec["containers"], *spec.get("initContainers", [])]}
-        listed = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
-        found |= {one["imageDigest"] for one in listed if one.get("imageDigest")}
-    return found
+        images |= {container["image"] for container in [*spec["containers"], *spec.get("initContainers", [])]}
+        statuses = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+        images |= {container["imageDigest"] for container in statuses if container.get("imageDigest")}
+    return images
 
 
 def uploads_of(builds: Iterable[Json]) -> set[str]:
-    """Uploads that a Build may still read, `namespace/id`. Pure."""
-    over = ("Succeeded", "Failed")
-    wanted = (found for found in builds if (found.get("status") or {}).get("phase") not in over)
+    """Return the uploads that a Build may still read, as `namespace/id`."""
+    over = (BuildPhase.SUCCEEDED, BuildPhase.FAILED)
+    unfinished = (build for build in builds if (build.get("status") or {}).get("phase") not in over)
     return {
-        f"{found['metadata']['namespace']}/{found['spec']['source']['upload']['id']}"
-        for found in wanted
-        if found["spec"]["source"].get("upload")
+        f"{build['metadata']['namespace']}/{build['spec']['source']['upload']['id']}"
+        for build in unfinished
+        if build["spec"]["source"].get("upload")
     }
 
 
@@ -63,42 +64,42 @@ def superfluous(
     needed_ids: Collection[str],
     now: float,
 ) -> list[tuple[str, BuiltImage]]:
-    """Images that Builds made and nothing needs any more, with their namespace. Pure.
+    """Return images that Builds made and nothing needs any more, with their namespace.
 
-    The newest of a name stays while a Build or a Revision of its namespace has that name; every image stays for a
-    while, since a Revision may be about to name it.
+    The newest image of a name is kept while a Build or a Revision of its namespace has that name; every image is kept
+    for GRACE_SECONDS.
 
     Args:
-        named: namespace and canonical name of what Builds make and Revisions name.
+        named: namespace and canonical name of the images of Builds and Revisions.
         needed_ids: ids of images that Revisions were resolved to.
         now: epoch seconds.
     """
-    found = []
+    unneeded = []
     for namespace, listed in images.items():
         newest = {image.tag: image for image in sorted(listed, key=lambda image: image.made)}
         for image in listed:
             current = newest[image.tag] == image and (namespace, image.tag) in named
             if not current and image.id not in needed_ids and image.made < now - GRACE_SECONDS:
-                found.append((namespace, image))
-    return found
+                unneeded.append((namespace, image))
+    return unneeded
 
 
 def names_of(builds: Iterable[Json], revisions: Iterable[Json]) -> set[tuple[str, str]]:
-    """Namespace and canonical name of what Builds make and Revisions name. Pure."""
-    found = {(one["metadata"]["namespace"], str(one["spec"]["tag"])) for one in builds}
+    """Return namespace and canonical name of the images of Builds and Revisions."""
+    references = {(build["metadata"]["namespace"], str(build["spec"]["tag"])) for build in builds}
     for revision in revisions:
         spec = revision["spec"]
         containers = [*spec["containers"], *spec.get("initContainers", [])]
-        found |= {(revision["metadata"]["namespace"], str(one["image"])) for one in containers}
+        references |= {(revision["metadata"]["namespace"], str(container["image"])) for container in containers}
     canonical_names = set()
-    for namespace, reference in found:
+    for namespace, reference in references:
         with contextlib.suppress(ValueError):
             canonical_names.add((namespace, canonical(reference)))
     return canonical_names
 
 
 async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers: Table[jobs.Resolution]) -> None:
-    """Take away what no Build, no Revision and no look-up's answer needs."""
+    """Remove what no Build, no Revision and no answer to a look-up needs."""
     revisions = (await store.list(kinds.REVISION.id)).items
     builds = (await store.list(kinds.BUILD_KIND.id)).items
     _, resolved = await answers.snapshot()
@@ -110,7 +111,7 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
     record = BuiltImages(redis)
     built, named = await record.all(), names_of(builds, revisions)
     pulled = {member.decode() for member in await _members(redis, keys.PULLED_IMAGES)}
-    gone, unpulled = await asyncio.to_thread(_take_away, settings, needed, built, named, pulled - needed, now)
+    gone, unpulled = await asyncio.to_thread(_remove_images, settings, needed, built, named, pulled - needed, now)
     for namespace, image in gone:
         await record.forget(namespace, [image])
     if unpulled:
@@ -123,7 +124,7 @@ async def _members(redis: "Redis", key: str) -> Any:
         return await redis.smembers(key)
 
 
-def _take_away(
+def _remove_images(
     settings: BuilderSettings,
     needed: set[str],
     built: Mapping[str, Sequence[BuiltImage]],
@@ -131,7 +132,7 @@ def _take_away(
     pulled: set[str],
     now: float,
 ) -> tuple[list[tuple[str, BuiltImage]], list[str]]:
-    """Drop names of images on the engine; returns what is gone of `built` and of `pulled`."""
+    """Remove names of images on the engine; returns the removed ones of `built` and of `pulled`."""
     with engine_at(settings.docker_socket) as client:
         try:
             engine = _Engine(client, settings.platform)
@@ -142,7 +143,7 @@ def _take_away(
                 (namespace, image)
                 for namespace, image in unneeded
                 if engine.forget(
-                    namespace, image, [one for one in built[namespace] if (namespace, one) not in unneeded]
+                    namespace, image, [other for other in built[namespace] if (namespace, other) not in unneeded]
                 )
             ]
             return gone, [name for name in sorted(pulled) if engine.untag(name)]
@@ -150,10 +151,10 @@ def _take_away(
             raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
 
 
-def remove_uploads(folder: Path, wanted: set[str], now: float) -> None:
-    """Remove archives that no Build will read and that were not used for a day. Args: wanted: `namespace/id`."""
+def remove_uploads(folder: Path, needed: set[str], now: float) -> None:
+    """Remove archives that no Build will read and that were not used for a day. Args: needed: `namespace/id`."""
     for path in folder.rglob("sha256-*"):
-        if path.suffix or str(path.relative_to(folder)) in wanted:
+        if path.suffix or str(path.relative_to(folder)) in needed:
             continue
         if path.stat().st_mtime < now - KEEP_UPLOAD_SECONDS:
             path.unlink(missing_ok=True)
@@ -166,21 +167,21 @@ class _Engine:
         self._platform = platform
 
     def ids_of(self, references: Iterable[str]) -> set[str]:
-        """Ids of those images that are on the engine."""
-        return {found for reference in references if (found := self._id(reference))}
+        """Return the ids of those images that are on the engine."""
+        return {image_id for reference in references if (image_id := self._id(reference))}
 
     def unpin(self, needed: set[str]) -> None:
-        """Drop this platform's pins of images that are not needed. Args: needed: ids."""
-        pins = {pin_of(self._platform, found) for found in needed}
+        """Remove this platform's pins of images that are not needed. Args: needed: ids."""
+        pins = {pin_of(self._platform, image_id) for image_id in needed}
         for image in self._client.images.list(name=pin_repository(self._platform)):
             for tag in set(image.tags) - pins:
                 if tag.startswith(f"{pin_repository(self._platform)}:"):
                     self.untag(tag)
 
     def forget(self, namespace: str, image: BuiltImage, kept: Sequence[BuiltImage]) -> bool:
-        """Drop the names that an image has for its Build alone; returns whether they are gone.
+        """Remove the names that an image has for its Build only; returns whether they are gone.
 
-        Args: kept: the namespace's other images, which stay.
+        Args: kept: the other images of the namespace, which are kept.
         """
         if image.plain and self._id(image.tag) == image.id and not self.untag(image.tag):
             return False
@@ -189,15 +190,15 @@ class _Engine:
         return self.untag(engine_name(self._platform, namespace, image.id))
 
     def untag(self, tag: str) -> bool:
-        """Drop a name, the image goes with its last one; returns whether it is gone."""
+        """Remove a name, and the image with its last name; returns whether the name is gone."""
         try:
             self._client.images.remove(tag)
             log.info("image removed", image=tag)
         except ImageNotFound:
             return True
         except APIError as error:
-            # A container that nobody has taken away yet: the next round comes by.
-            log.info("image kept", image=tag, why=str(error.explanation or error))
+            # A container still uses it: the next clean-up tries again.
+            log.info("image kept", image=tag, reason=str(error.explanation or error))
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Jobs whose worker died: put them back at once, instead of when RQ's own deadline for them is over."""
+"""Puts jobs of a dead worker back into their queue at once, instead of after RQ's own deadline."""
 
 import os
 from collections.abc import Container
@@ -17,19 +17,19 @@ from knoll.builds.queue import SERIALIZER
 log = structlog.get_logger()
 
 Process = tuple[int, int]
-"""Id of a process and when it began, in clock ticks since boot: a container begun again has the same ids again."""
+"""Process id, and start time in clock ticks since boot: a restarted container has the same process ids again."""
 
 
 def worker_name(host: str, process: Process, queue: str) -> str:
-    """A worker's name in RQ says where it runs and since when, so that its death can be told."""
+    """Return the name of a worker in RQ: it has host and start time, from which its death is detected."""
     return f"{host}.{process[0]}-{process[1]}.{queue}"
 
 
-def is_dead(name: str, host: str, known: Container[str], alive: Container[Process]) -> bool:
-    """Whether the worker of that name is gone.
+def is_dead(name: str, host: str, listed: Container[str], alive: Container[Process]) -> bool:
+    """Return whether the worker of that name has died.
 
     Args:
-        known: names that RQ lists (their keys expire some minutes after a death).
+        listed: names that RQ lists (their keys expire some minutes after a death).
         alive: processes on this host.
     """
     parts = name.rsplit(".", 2)
@@ -37,13 +37,13 @@ def is_dead(name: str, host: str, known: Container[str], alive: Container[Proces
         pid, _, began = parts[1].partition("-")
         if pid.isdigit() and began.isdigit():
             return (int(pid), int(began)) not in alive
-    return name not in known
+    return name not in listed
 
 
 def process(pid: int) -> Process | None:
-    """A process by its id; None when it has ended, though nobody may have asked how yet."""
+    """Return a process by its id; None when it has ended, also when its parent has not reaped it yet."""
     try:
-        # The second field, the command, may hold anything; what follows its last bracket are numbers.
+        # The second field, the command, may contain anything; after its last bracket there are only numbers.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -52,13 +52,13 @@ def process(pid: int) -> Process | None:
 
 def _alive() -> set[Process]:
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return {found for found in map(process, pids) if found}
+    return {alive for alive in map(process, pids) if alive}
 
 
 def recover(redis: "Redis", queue_name: str, host: str) -> int:
-    """Put back every job of a queue that a dead worker had; returns how many.
+    """Put back every job of a queue that a dead worker had; returns their number.
 
-    How often a build may be begun again is the build's own count (`BuildProgress.attempts`), not RQ's.
+    The number of attempts of a build is limited by `BuildProgress.attempts`, not by RQ.
     """
     queue = Queue(queue_name, connection=redis, serializer=SERIALIZER)
     workers = {worker.name for worker in Worker.all(queue=queue)}
@@ -79,13 +79,13 @@ def recover(redis: "Redis", queue_name: str, host: str) -> int:
 
 
 def _between_queues(redis: "Redis", queue: Queue) -> int:
-    """Jobs that a worker had taken and not begun when it died; only while no worker lives, whose they could be."""
+    """Put back jobs that a worker took and did not start; only while no worker is alive, which could be about to."""
     between = IntermediateQueue(queue.key, redis)
-    found = between.get_job_ids()
-    for job_id in found:
+    job_ids = between.get_job_ids()
+    for job_id in job_ids:
         between.remove(job_id)
         redis.lpush(queue.key, job_id)
-    return len(found)
+    return len(job_ids)
 
 
 def _fetch(job_id: str, redis: "Redis") -> Job | None:

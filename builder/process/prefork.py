@@ -1,4 +1,4 @@
-"""Keeping forked processes running. What was loaded before is theirs too, and takes its memory once."""
+"""Keeps forked processes running. They share the memory of what was loaded before the fork."""
 
 import contextlib
 import ctypes
@@ -28,22 +28,22 @@ class _Fork:
     name: str
     run: Callable[[], None]
     pid: int = 0
-    """0 while it does not run."""
+    """0 while it is not running."""
     began: float = 0.0
     pause: float = 0.0
     due: float = 0.0
-    """When it is to be started, if it does not run."""
+    """Monotonic time of its next start, while it is not running."""
 
 
 def keep_running(runs: Mapping[str, Callable[[], None]]) -> None:
-    """Run each in a process of its own, again whenever it ends, until SIGTERM or SIGINT; then end all of them.
+    """Run each in its own process, and restart it when it ends, until SIGTERM or SIGINT; then end all of them.
 
-    No thread may run and no event loop: a fork would have them half.
+    There must be no other thread and no event loop: a fork would copy them in an inconsistent state.
 
-    Args: runs: a short name, shown by `ps -o comm`, and what to run.
+    Args: runs: entry points by short name, which `ps -o comm` shows.
     """
     forks = [_Fork(name, run) for name, run in runs.items()]
-    # What is there now stays: a look at it by the collector would write to every page, and no page would be shared.
+    # Excluded from garbage collection, which would write to every page of the objects and so unshare it.
     gc.collect()
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
@@ -51,9 +51,9 @@ def keep_running(runs: Mapping[str, Callable[[], None]]) -> None:
         for fork in forks:
             if not fork.pid and fork.due <= time.monotonic():
                 _start(fork)
-        told = signal.sigtimedwait(_OURS, _until_next(forks))
+        received = signal.sigtimedwait(_OURS, _until_next(forks))
         _reap(forks)
-        if told and told.si_signo != signal.SIGCHLD:
+        if received and received.si_signo != signal.SIGCHLD:
             return _end(forks)
 
 
@@ -77,7 +77,7 @@ def _start(fork: _Fork) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # never back into the loop above
+        os._exit(code)  # never return into the loop of the parent
 
 
 def _until_next(forks: list[_Fork]) -> float:
@@ -93,7 +93,7 @@ def _reap(forks: list[_Fork]) -> None:
                 fork.pid, fork.pause = 0, next_pause(fork.pause, now - fork.began)
                 fork.due = now + fork.pause
                 code = os.waitstatus_to_exitcode(status)
-                log.warning("process ended, starting it again", child=fork.name, exit_code=code, in_seconds=fork.pause)
+                log.warning("process ended", child=fork.name, exit_code=code, restart_in_seconds=fork.pause)
 
 
 def _end(forks: list[_Fork]) -> None:
@@ -105,7 +105,7 @@ def _end(forks: list[_Fork]) -> None:
         signal.sigtimedwait({signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
         running = [fork for fork in running if not os.waitpid(fork.pid, os.WNOHANG)[0]]
     for fork in running:
-        # The whole group: what it started must not outlive it.
+        # The whole process group: its children must not outlive it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(fork.pid, signal.SIGKILL)
         os.waitpid(fork.pid, 0)

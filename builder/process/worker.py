@@ -1,4 +1,4 @@
-"""One worker: carries out one Build after the other."""
+"""A worker: carries out one Build at a time."""
 
 import os
 import socket
@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Work until SIGTERM, which lets the job at hand end.
+    """Work until SIGTERM, after the current job has ended.
 
-    Each build gets a process of its own, which may be killed.
+    Each build runs in a process of its own, which may be killed.
     """
     settings = jobs.load()
     logs.set_up(settings.log_level, settings.log_format, "builder-worker")
@@ -30,8 +30,8 @@ def main() -> None:
     assert ourselves
     recovery.recover(redis, keys.BUILD_JOBS, host)
     secret_dirs.sweep()
-    # What a job needs is loaded before each build is forked from here, once.
-    log.debug("begins", jobs=jobs.__name__)
+    # The modules of a job are loaded here, once, before builds are forked.
+    log.debug("worker started", jobs=jobs.__name__)
     worker = Worker(
         [Queue(keys.BUILD_JOBS, connection=redis, serializer=SERIALIZER)],
         name=recovery.worker_name(host, ourselves, keys.BUILD_JOBS),

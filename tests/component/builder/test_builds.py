@@ -58,10 +58,10 @@ async def test_arguments_and_target_reach_the_dockerfile(yard: Yard) -> None:
         (tar_of({"Dockerfile": f"FROM {DEBIAN}\nRUN echo oh no && exit 7\n"}), "BuildFailed", "exit code: 7"),
         (tar_of({"Dockerfile": "FROM no.such.host.invalid/none:1\n"}), "BuildFailed", "no.such.host.invalid/none:1"),
         (tar_of({"Dockerfile": "FRMO nothing\n"}), "BuildFailed", "FRMO"),
-        (tar_of({"main.go": "package main"}), "InvalidSource", "no Dockerfile; at its top level it has: main.go"),
+        (tar_of({"main.go": "package main"}), "InvalidSource", "no Dockerfile; its top level has: main.go"),
         (b"this is no tar" * 100, "InvalidSource", "not a readable tar archive"),
         (tar_of({"Dockerfile": "FROM scratch\n", "big": "x" * 9000})[:4000], "InvalidSource", "tar archive"),
-        (tar_of({"Dockerfile": "FROM scratch\n", "../../etc/cron.d/x": "*"}), "InvalidSource", "out of the source"),
+        (tar_of({"Dockerfile": "FROM scratch\n", "../../etc/cron.d/x": "*"}), "InvalidSource", "outside of the source"),
         (tar_of({"Dockerfile": "FROM scratch\n", "/etc/passwd": "*"}), "InvalidSource", "/etc/passwd"),
     ],
     ids=[
@@ -108,7 +108,7 @@ async def test_a_secret_is_readable_in_the_build_and_not_in_the_image(yard: Yard
     ended = await yard.over("missing")
     assert (ended.reason, ended.message) == (
         "InvalidSource",
-        "the build wants the key other of the Secret keys, which it does not have",
+        "the build needs the key other of the Secret keys, which has no such key",
     )
 
 

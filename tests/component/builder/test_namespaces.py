@@ -93,7 +93,7 @@ async def test_a_single_user_finds_the_image_under_its_own_name_on_the_engine(ya
     assert docker("tag", DEBIAN, other).returncode == 0
     image_id = await built(yard, "third", "default", labelled("three"), tag=other)
     assert label_of(other) != "three", "an image that no Build made keeps its name"
-    assert any("is another image on the engine already" in line for line in await yard.log("third"))
+    assert any("already names another image on the engine" in line for line in await yard.log("third"))
     await yard.ask("asks", other)
     assert (await yard.answered("asks")).images[0].digest.endswith(image_id)
 

@@ -2,34 +2,34 @@ from pathlib import Path
 
 import pytest
 
-from builder.build.buildx import BuildCommand, command, git_context, reason
+from builder.build.buildx import BuildCommand, build_arguments, git_context, reason
 
-LAYERS, TOLD = Path("/layers"), Path("/told")
+LAYERS, METADATA = Path("/layers"), Path("/metadata")
 
 
 def test_the_command_reads_the_source_from_standard_input() -> None:
-    words = command(BuildCommand("team"), LAYERS, TOLD)
-    assert words[:3] == ["buildx", "build", "--builder=knoll"]
-    assert words[-1] == "-"
-    assert words[words.index("--file") + 1] == "Dockerfile"
-    assert "--output=type=oci,tar=false,dest=/layers,compression=uncompressed" in words
-    assert not [word for word in words if word.startswith(("--allow", "--network", "--ssh"))]
+    arguments = build_arguments(BuildCommand("team"), LAYERS, METADATA)
+    assert arguments[:3] == ["buildx", "build", "--builder=knoll"]
+    assert arguments[-1] == "-"
+    assert arguments[arguments.index("--file") + 1] == "Dockerfile"
+    assert "--output=type=oci,tar=false,dest=/layers,compression=uncompressed" in arguments
+    assert not [word for word in arguments if word.startswith(("--allow", "--network", "--ssh"))]
 
 
 def test_arguments_target_and_platform_are_passed() -> None:
-    recipe = BuildCommand(
+    build = BuildCommand(
         "team", "d/File", "test", {"B": "2", "A": "1 x"}, "linux/amd64", images={"a:1": "oci-layout://x"}
     )
-    words = command(recipe, LAYERS, TOLD)
-    assert "--target" in words
-    assert words.index("A=1 x") < words.index("B=2")
-    assert words[words.index("--platform") + 1] == "linux/amd64"
-    assert words[words.index("--build-context") + 1] == "a:1=oci-layout://x"
+    arguments = build_arguments(build, LAYERS, METADATA)
+    assert "--target" in arguments
+    assert arguments.index("A=1 x") < arguments.index("B=2")
+    assert arguments[arguments.index("--platform") + 1] == "linux/amd64"
+    assert arguments[arguments.index("--build-context") + 1] == "a:1=oci-layout://x"
 
 
 def test_caches_and_steps_carry_the_namespace_whatever_the_arguments_say() -> None:
-    words = command(BuildCommand("team", args={"BUILDKIT_CACHE_MOUNT_NS": "other"}), LAYERS, TOLD)
-    given = [words[at + 1] for at, word in enumerate(words) if word == "--build-arg"]
+    arguments = build_arguments(BuildCommand("team", args={"BUILDKIT_CACHE_MOUNT_NS": "other"}), LAYERS, METADATA)
+    given = [arguments[at + 1] for at, word in enumerate(arguments) if word == "--build-arg"]
     assert given == ["BUILDKIT_CACHE_MOUNT_NS=team", "BUILDKIT_SANDBOX_HOSTNAME=team"]
 
 
@@ -43,13 +43,15 @@ def test_without_an_error_line_the_last_line_is_the_reason() -> None:
 
 
 def test_silence_has_a_reason_too() -> None:
-    assert reason([]) == "the build ended without a word"
+    assert reason([]) == "the build ended without output"
 
 
 def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
-    words = command(BuildCommand("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, TOLD)
-    assert words[words.index("--secret") + 1] == "id=token,src=/s/0"
-    assert words[-1] == "https://x/y.git#v1"
+    arguments = build_arguments(
+        BuildCommand("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, METADATA
+    )
+    assert arguments[arguments.index("--secret") + 1] == "id=token,src=/s/0"
+    assert arguments[-1] == "https://x/y.git#v1"
 
 
 @pytest.mark.parametrize(

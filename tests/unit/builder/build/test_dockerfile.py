@@ -67,7 +67,7 @@ def test_images_that_a_dockerfile_names(text: str, arguments: dict[str, str], ex
 )
 def test_the_frontend_is_left_out_and_nothing_else_changes(before: str, after: str) -> None:
     result = without_syntax(before)
-    assert result == after.format(filler="# (the frontend is the one that is part of BuildKit)\n")
+    assert result == after.format(filler="# (BuildKit's own frontend is used)\n")
     assert "syntax" not in directives(result)
     assert len(result.splitlines()) == len(before.splitlines())
 

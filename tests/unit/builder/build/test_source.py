@@ -38,7 +38,7 @@ def archive(path: Path, *entries: tarfile.TarInfo, mode: str = "w") -> Path:
 )
 def test_an_entry_that_reaches_out_is_refused_by_name(tmp_path: Path, one: tarfile.TarInfo) -> None:
     made = archive(tmp_path / "source.tar", entry("Dockerfile"), one)
-    with pytest.raises(SourceError, match="may not hold"):
+    with pytest.raises(SourceError, match="which is refused"):
         source.check(made, "Dockerfile")
 
 
@@ -51,7 +51,7 @@ def test_a_good_archive_passes_however_it_is_compressed(tmp_path: Path, mode: st
 
 def test_a_missing_dockerfile_is_said_with_what_there_is(tmp_path: Path) -> None:
     made = archive(tmp_path / "source.tar", entry("main.go"))
-    with pytest.raises(SourceError, match=r"no Dockerfile; at its top level it has: main\.go"):
+    with pytest.raises(SourceError, match=r"no Dockerfile; its top level has: main\.go"):
         source.check(made, "Dockerfile")
 
 

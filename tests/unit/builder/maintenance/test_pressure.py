@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.maintenance.pressure import LEAST_SECONDS, LOOK_SECONDS, is_pressed, until_next_look
+from builder.maintenance.pressure import CHECK_SECONDS, MIN_INTERVAL_SECONDS, is_pressed, until_next_check
 from knoll.config import security
 from knoll.values import kinds
 from knoll.values.labels import SYSTEM_NAMESPACE
 from tests.doubles.memory_store import MemoryStore
 
 GI = 1024**3
-periods = st.floats(0, 10_000) | st.sampled_from([0.0, LEAST_SECONDS, LEAST_SECONDS + LOOK_SECONDS, 600.0])
+periods = st.floats(0, 10_000) | st.sampled_from(
+    [0.0, MIN_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS + CHECK_SECONDS, 600.0]
+)
 
 
 @pytest.mark.parametrize(
@@ -30,14 +32,14 @@ periods = st.floats(0, 10_000) | st.sampled_from([0.0, LEAST_SECONDS, LEAST_SECO
     ],
 )
 def test_free_space_is_compared_at_these_times(elapsed: float, period: float, pause: float) -> None:
-    assert until_next_look(elapsed, period) == pause
+    assert until_next_check(elapsed, period) == pause
 
 
 @given(periods, st.lists(st.floats(0, 100), max_size=20))
 def test_the_clean_up_comes_in_time_however_long_looks_take(period: float, delays: list[float]) -> None:
     elapsed, looks = 0.0, [0.0]
     for delay in [*delays, *[0.0] * 400]:
-        pause = until_next_look(elapsed, period)
+        pause = until_next_check(elapsed, period)
         if not pause:
             break
         elapsed += pause
@@ -46,8 +48,8 @@ def test_the_clean_up_comes_in_time_however_long_looks_take(period: float, delay
         elapsed += delay
     assert elapsed >= period * (1 - 1e-9)
     for before, after in pairwise(looks):
-        assert after - before <= LEAST_SECONDS + max(delays, default=0.0) + LOOK_SECONDS
-        assert after >= min(LEAST_SECONDS, period) * (1 - 1e-9)
+        assert after - before <= MIN_INTERVAL_SECONDS + max(delays, default=0.0) + CHECK_SECONDS
+        assert after >= min(MIN_INTERVAL_SECONDS, period) * (1 - 1e-9)
 
 
 async def store_with(data: dict[str, str] | None) -> MemoryStore:
