@@ -1,1 +1,1 @@
-"""Measurements. Each ends with lines `RESULT <name> <value> <unit>`; README.md says how each is taken."""
+"""Measurements. Each ends with lines `RESULT <name> <value> <unit>`; README.md describes them."""

@@ -11,10 +11,10 @@ import sys
 from bench.lib.stopping import stoppable
 
 
-def measure(results: list[str], *words: str) -> None:
-    """Run one measurement, show its output as it comes, and keep its results."""
-    print(f"== python -m {' '.join(words)}", flush=True)
-    with subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True) as process:
+def measure(results: list[str], *arguments: str) -> None:
+    """Run one measurement, show its output, and append its results to `results`."""
+    print(f"== python -m {' '.join(arguments)}", flush=True)
+    with subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -27,7 +27,7 @@ def measure(results: list[str], *words: str) -> None:
             process.wait()  # it cleans up
             raise
     if process.returncode:
-        sys.exit(f"python -m {' '.join(words)} failed")
+        sys.exit(f"python -m {' '.join(arguments)} failed")
 
 
 def main() -> None:

@@ -24,19 +24,19 @@ UPLOAD_BYTES = 200_000_000
 EVERY_SECONDS = 0.02
 
 
-def timed(*words: str) -> float:
-    """Seconds that a command takes. Raises: CalledProcessError."""
+def timed(*command: str) -> float:
+    """Return the seconds that a command takes. Raises: CalledProcessError."""
     begun = time.perf_counter()
-    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
     return time.perf_counter() - begun
 
 
-def knoll(platform: Platform, *words: str) -> float:
-    return timed(sys.executable, "-m", "knoll.cli", words[0], "--server", platform.api, *words[1:])
+def knoll(platform: Platform, *arguments: str) -> float:
+    return timed(sys.executable, "-m", "knoll.cli", arguments[0], "--server", platform.api, *arguments[1:])
 
 
 def second_builds(platform: Platform, folder: Path, tag: str, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of both, after a first build of each."""
+    """Return the seconds of the second builds, by Knoll and by buildx."""
     source = folder / "sample"
     shutil.copytree(SAMPLE, source)
     main = source / "main.go"
@@ -51,7 +51,7 @@ def second_builds(platform: Platform, folder: Path, tag: str, rounds: int) -> tu
 
 
 def upload_growth(platform: Platform, folder: Path, tag: str) -> dict[str, float]:
-    """MiB by which the resident memory of each process grew at most while 200 MB went up and into a build."""
+    """Return the largest growth of each process in MiB while 200 MB are uploaded and built."""
     source = folder / "large"
     source.mkdir()
     with (source / "noise").open("wb") as noise:
@@ -79,7 +79,7 @@ def upload_growth(platform: Platform, folder: Path, tag: str) -> dict[str, float
 
 
 def resident(platform: Platform, name: str) -> int:
-    """KiB of a part's own process."""
+    """Return the resident memory of a process in KiB, without its children."""
     status = Path(f"/proc/{platform.pids(name)[0]}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
@@ -99,8 +99,8 @@ def main() -> None:
             listed = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={tag}/*"]
             for image in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split():
                 subprocess.run(["docker", "image", "rm", image], capture_output=True, check=True)
-    print(f"knoll build            median {median(ours):.2f} s of {' '.join(f'{one:.2f}' for one in ours)}")
-    print(f"docker buildx build    median {median(theirs):.2f} s of {' '.join(f'{one:.2f}' for one in theirs)}")
+    print(f"knoll build            median {median(ours):.2f} s of {' '.join(f'{seconds:.2f}' for seconds in ours)}")
+    print(f"docker buildx build    median {median(theirs):.2f} s of {' '.join(f'{seconds:.2f}' for seconds in theirs)}")
     print(f"RESULT build.second_vs_buildx {median(ours) / median(theirs):.2f} ratio")
     print(f"RESULT build.upload200_api_mib {growth['api']:.1f} MiB")
     print(f"RESULT build.upload200_builder_mib {growth['builder']:.1f} MiB")

@@ -18,14 +18,14 @@ from tests.e2e.platform import running
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.coldstart", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="measured rounds, each kind once a round")
-    parser.add_argument("--wakes", type=int, default=3, help=f"times that {AT_ONCE} start at once; 0 leaves it out")
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds, with one start of each kind")
+    parser.add_argument("--wakes", type=int, default=3, help=f"rounds of {AT_ONCE} concurrent starts; 0 for none")
     parser.add_argument(
-        "--warm", type=int, default=AutoscalerSettings.read().warm_sandboxes, help="bound of the sandboxes made ahead"
+        "--warm", type=int, default=AutoscalerSettings.read().warm_sandboxes, help="limit of the warm sandboxes"
     )
-    parser.add_argument("--runtime", action="store_true", help="the runtime alone, without a platform around it")
-    parser.add_argument("--url", help="a running platform's activator, as http://127.0.0.1:8080")
-    parser.add_argument("--api", default="http://127.0.0.1:8001", help="that platform's API")
+    parser.add_argument("--runtime", action="store_true", help="measure the runtime, without a platform")
+    parser.add_argument("--url", help="activator of a running platform, such as http://127.0.0.1:8080")
+    parser.add_argument("--api", default="http://127.0.0.1:8001", help="API of that platform")
     options = parser.parse_args()
     with stoppable(), image():
         report(_measured(options))

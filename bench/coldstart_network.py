@@ -1,5 +1,5 @@
-"""The network of a bench: nothing of it is left when the bench ends, by itself or by SIGINT or SIGTERM, and what a
-killed one has left goes before the next begins: its subnet would be taken."""
+"""The network of a bench. It is removed when the bench ends, also by SIGINT or SIGTERM; the network of a bench that was
+killed is removed before the next one starts, because its subnet is in use."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _OWNER = "knoll.dev/bench-process"
 
 @contextlib.contextmanager
 def network(name: str, *options: str) -> Iterator[None]:
-    """A network of the engine, and nothing of it afterwards.
+    """A network of the engine, removed afterwards.
 
     Args:
         name: begins with `PREFIX`.
@@ -29,7 +29,7 @@ def network(name: str, *options: str) -> Iterator[None]:
 
 
 def remove_leftovers(prefix: str = PREFIX) -> None:
-    """Remove the networks of benches that were killed, with their containers. Raises: SystemExit: one still runs."""
+    """Remove the networks of killed benches, with their containers. Raises: SystemExit: a bench is still running."""
     line = f'{{{{.Name}}}} {{{{.Label "{_OWNER}"}}}}'
     for listed in command("docker", "network", "ls", f"--filter=name=^{prefix}", "--format", line).splitlines():
         name, _, owner = listed.partition(" ")
@@ -50,7 +50,7 @@ def remove(name: str) -> None:
 
 
 def _process(pid: int) -> str:
-    """A process and when it started, `PID.CLOCKTICKS`, since numbers come again; empty when there is none."""
+    """Return a process with its start time (`PID.CLOCKTICKS`, since ids are reused); empty when there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

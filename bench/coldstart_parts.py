@@ -1,4 +1,4 @@
-"""What every cold start bench needs: the image, `docker run`, the clock, the report."""
+"""Parts of every cold start bench: the image, `docker run`, the clock and the report."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ IMAGE = "knoll-bench/hello:1"
 PORT = 8080
 AT_ONCE = 25
 NETWORK_OPTIONS = ("--subnet", "10.213.0.0/16", "--ip-range", "10.213.0.0/18")
-"""A subnet of our own lets `docker run --ip` say the address before the container is there: no time to look it up."""
+"""With a separate subnet, `docker run --ip` sets the address in advance, so no time is spent on looking it up."""
 SERVER = """package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 
 Samples = dict[str, list[float]]
-"""Kind of start to seconds, one for each time."""
+"""Seconds of each start, by kind of start."""
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -43,7 +43,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 async def first_byte(address: str, port: int = PORT, request: bytes = REQUEST) -> None:
-    """Ask until something answers; a try each millisecond."""
+    """Send a request each millisecond until one is answered."""
     while True:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection(address, port)
@@ -64,7 +64,7 @@ def command(*args: str) -> str:
 
 
 def _build_image() -> None:
-    """A static Go server in an empty image: by this machine's Go, or by that of an image."""
+    """Build a static Go server in an empty image, with Go of this machine or of an image."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "main.go").write_text(SERVER)
@@ -81,7 +81,7 @@ def _build_image() -> None:
 
 @contextmanager
 def image() -> Iterator[None]:
-    """The image, which is removed again; one that a platform still has under another name stays."""
+    """Provide the image, and remove it unless a platform still has it under another name."""
     _build_image()
     try:
         yield
@@ -90,7 +90,7 @@ def image() -> Iterator[None]:
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
-    """Wait for a condition, looking ten times a second."""
+    """Wait for a condition, checked ten times a second."""
     async with asyncio.timeout(seconds):
         while True:
             if await check():
@@ -99,10 +99,10 @@ async def until(check: Callable[[], Awaitable[bool]], seconds: float = 120.0) ->
 
 
 async def docker_run(name: str, network: str, address: str) -> float:
-    """`docker run` by its command line, and away with it; returns seconds to the first byte.
+    """Start and remove a container with `docker run`; returns the seconds to the first byte.
 
-    Nobody is asked before the command returns: a packet to an address that is not there yet makes the kernel wait a
-    second before it looks again, which would be the measurement's fault and not Docker's.
+    The first request is sent after the command has returned: a packet to an address that does not exist yet makes the
+    kernel wait a second before it tries again, which would distort the measurement.
     """
     began = time.perf_counter()
     run = await asyncio.create_subprocess_exec(
@@ -119,7 +119,7 @@ async def docker_run(name: str, network: str, address: str) -> float:
 
 def report(samples: Samples) -> None:
     """A table for people, `RESULT` lines for machines."""
-    print(f"{'what':<16} {'median':>9} {'p95':>9} {'samples':>8}")
+    print(f"{'start':<16} {'median':>9} {'p95':>9} {'samples':>8}")
     for kind, values in samples.items():
         print(f"{kind:<16} {_ms(statistics.median(values))} {_ms(quantile(values, 0.95))} {len(values):>8}")
     run = samples["docker_run"]
@@ -142,7 +142,7 @@ def report(samples: Samples) -> None:
     if samples.get("own"):
         print(f"RESULT coldstart.own_share_ms {statistics.median(samples['own']) * 1000:.2f} ms")
     if samples.get("told"):
-        shares = [told / took for told, took in zip(samples["told"], samples["zero"], strict=True)]
+        shares = [reported / took for reported, took in zip(samples["told"], samples["zero"], strict=True)]
         print(f"RESULT coldstart.told_by_server_timing {statistics.median(shares):.3f} ratio")
 
 

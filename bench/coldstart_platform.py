@@ -22,29 +22,29 @@ QUICK = {
     "scale-to-zero-grace-period": "6s",
     "scale-to-zero-pod-retention-period": "0s",
 }
-"""The shortest that Knative's validation allows: a round is mostly waiting for zero."""
+"""The shortest windows that Knative's validation allows: most of a round is waiting for zero."""
 
 SETTLE_SECONDS = 5.0
-"""Removing 25 containers goes on in the engine for a while after its answer, and the pool is filled again."""
+"""Pause after removing 25 containers: the engine is still busy with them, and the pool is filled again."""
 
 
 class Platform:
-    """What the bench asks of a platform's API and activator."""
+    """A client of a platform's API and activator."""
 
     def __init__(self, client: aiohttp.ClientSession, url: str, api: str) -> None:
         self._client, self._url, self._api = client, url, api
 
-    async def call(self, method: str, path: str, body: object = None) -> Any:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        async with self._client.request(method, self._api + path, json=body, headers={"Content-Type": kind}) as answer:
-            told = await answer.json()
+    async def call(self, method: str, path: str, content: object = None) -> Any:
+        headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
+        async with self._client.request(method, self._api + path, json=content, headers=headers) as answer:
+            body = await answer.json()
             if answer.status >= 400:
-                raise SystemExit(f"{method} {path}: {told.get('message', told)}")
-            return told
+                raise SystemExit(f"{method} {path}: {body.get('message', body)}")
+            return body
 
     @asynccontextmanager
     async def quick(self) -> AsyncIterator[None]:
-        """The shortest way to zero while it lasts, then what was there before."""
+        """Use the shortest windows, and restore the configuration afterwards."""
         before = (await self.call("GET", AUTOSCALER)).get("data") or {}
         await self.call("PATCH", AUTOSCALER, {"data": QUICK})
         try:
@@ -54,7 +54,7 @@ class Platform:
 
     @asynccontextmanager
     async def service(self, name: str, annotations: Mapping[str, str] | None = None) -> AsyncIterator[str]:
-        """A Service of the bench's image; gives the host of its URL."""
+        """Apply a Service of the bench's image, and yield the host of its URL."""
         container = {"image": IMAGE, "ports": [{"containerPort": 8080}]}
         template = {"metadata": {"annotations": dict(annotations or {})}, "spec": {"containers": [container]}}
         spec = {"template": template}
@@ -71,9 +71,9 @@ class Platform:
             await self.call("DELETE", f"{SERVICES}/{name}")
 
     async def until_zero(self, name: str) -> None:
-        """Wait until no instance of a Service is there."""
-        told = await self.call("GET", f"{SERVICES}/{name}")
-        revision = told["status"]["latestReadyRevisionName"]
+        """Wait until a Service has no instance."""
+        service = await self.call("GET", f"{SERVICES}/{name}")
+        revision = service["status"]["latestReadyRevisionName"]
         path = f"/apis/serving.knative.dev/v1/namespaces/default/revisions/{revision}"
         label = f"label=knoll.dev/revision=default/{revision}"
 
@@ -84,14 +84,14 @@ class Platform:
         await until(zero)
 
     async def until_paused(self, name: str) -> None:
-        """Wait until each instance of a Service is frozen, and activators know of none."""
-        told = await self.call("GET", f"{SERVICES}/{name}")
-        revision = told["status"]["latestReadyRevisionName"]
+        """Wait until each instance of a Service is paused, and activators have no endpoint of it."""
+        service = await self.call("GET", f"{SERVICES}/{name}")
+        revision = service["status"]["latestReadyRevisionName"]
         path = f"/apis/serving.knative.dev/v1/namespaces/default/revisions/{revision}"
         label = f"label=knoll.dev/revision=default/{revision}"
 
         async def paused() -> bool:
-            # The engine's word goes first: what the API shows may still be that of the last round.
+            # The engine is checked first: the API may still show the status of the last round.
             frozen = command("docker", "ps", "-q", "--filter", label, "--filter", "status=paused")
             running = command("docker", "ps", "-q", "--filter", label, "--filter", "status=running")
             return bool(frozen and not running) and not (await self.call("GET", path))["status"].get(
@@ -101,7 +101,7 @@ class Platform:
         await until(paused)
 
     async def ask(self, host: str) -> tuple[float, dict[str, float]]:
-        """One request; returns seconds to its first byte, and the seconds of each part that `Server-Timing` tells."""
+        """Send a request; returns the seconds to its first byte, and those of each part of `Server-Timing`."""
         target = urlsplit(self._url)
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
@@ -118,20 +118,21 @@ class Platform:
 
     async def _ready_url(self, name: str) -> str:
         status = (await self.call("GET", f"{SERVICES}/{name}")).get("status") or {}
-        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
+        conditions = status.get("conditions", [])
+        ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
         return str(status["url"]) if ready else ""
 
 
 def _parts(head: str) -> dict[str, float]:
-    found = re.search(r"(?im)^server-timing:(.*)$", head)
-    told = re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", found[1] if found else "")
-    return {name: float(value) / 1000 for name, value in told}
+    header = re.search(r"(?im)^server-timing:(.*)$", head)
+    parts = re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", header[1] if header else "")
+    return {name: float(value) / 1000 for name, value in parts}
 
 
 async def rounds(platform: Platform, network: str, token: str, count: int) -> Samples:
     """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped.
 
-    `own` is what is neither the engine's start nor the app's way to ready, `told` all parts together.
+    `own` is the part that neither the engine nor the app's start takes, `told` the sum of all parts.
     """
     samples: Samples = {"docker_run": [], "zero": [], "own": [], "told": []}
     name = f"bench-{token}"
@@ -147,7 +148,7 @@ async def rounds(platform: Platform, network: str, token: str, count: int) -> Sa
 
 
 async def pauses(platform: Platform, token: str, count: int) -> Samples:
-    """A request to a Service whose only instance is paused; the first one is dropped."""
+    """Requests to a Service whose only instance is paused; the first one is dropped."""
     samples: Samples = {"paused": []}
     name = f"bench-{token}-paused"
     async with platform.service(name, {"knoll.dev/paused-retention-period": "1h"}) as host:
@@ -158,7 +159,7 @@ async def pauses(platform: Platform, token: str, count: int) -> Samples:
 
 
 async def wake(platform: Platform, network: str, token: str, count: int) -> Samples:
-    """Many Services woken at once beside as many `docker run`; the first time is told apart."""
+    """Many concurrent cold starts beside as many `docker run`; the first round is reported separately."""
     samples: Samples = {"docker_run_25": [], "zero_25": [], "zero_25_unlearned": []}
     names = [f"bench-{token}-{number}" for number in range(AT_ONCE)]
     async with AsyncExitStack() as stack:
@@ -174,7 +175,7 @@ async def wake(platform: Platform, network: str, token: str, count: int) -> Samp
 
 
 async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
-    """All of it against a platform that runs; it is left as it was found."""
+    """Measure a running platform, and restore its configuration afterwards."""
     token = uuid.uuid4().hex[:6]
     network = f"{coldstart_network.PREFIX}{token}"
     with coldstart_network.network(network, *NETWORK_OPTIONS):

@@ -1,4 +1,4 @@
-"""The runtime on its own beside `docker run`: alternating rounds, and many starts at once."""
+"""The runtime without a platform, beside `docker run`: alternating rounds, and many concurrent starts."""
 
 import asyncio
 import time
@@ -30,11 +30,11 @@ PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_second
 
 
 spent: ContextVar[list[float]] = ContextVar("spent")
-"""Seconds of each call to the engine by the start that is being measured, and not by the pool beside it."""
+"""Seconds of each call to the engine by the measured start, without those of the pool."""
 
 
 class TimedEngine(Engine):
-    """The engine's client, which tells `spent` how long the engine took."""
+    """A client of the engine that adds the duration of each call to `spent`."""
 
     async def call(
         self,
@@ -54,7 +54,7 @@ class TimedEngine(Engine):
 
 
 class Bench:
-    """The rounds, on one engine."""
+    """Starts of each kind, on one engine."""
 
     def __init__(self, runtime: DockerRuntime, engine: Engine, checker: Checker, platform: str, network: str) -> None:
         self.runtime, self.engine, self.checker = runtime, engine, checker
@@ -62,7 +62,7 @@ class Bench:
         self.number = 0
 
     def next(self) -> tuple[str, str]:
-        """A fresh name, and an address that the engine gives to nobody by itself (it counts from the low end)."""
+        """Return a new name, and an address that the engine does not assign itself (it assigns the lowest first)."""
         self.number += 1
         return f"hello-{self.number}", f"10.213.{100 + self.number // 250}.{self.number % 250 + 2}"
 
@@ -71,7 +71,7 @@ class Bench:
         return await docker_run(f"{self.platform}-{name}", self.network, address)
 
     async def engine_run(self) -> float:
-        """The same through the engine's API, without the price of a command."""
+        """Do the same through the API of the engine, without the cost of a command."""
         name, address = self.next()
         networking = {"EndpointsConfig": {self.network: {"IPAMConfig": {"IPv4Address": address}}}}
         body = {"Image": IMAGE, "HostConfig": {"NetworkMode": self.network}, "NetworkingConfig": networking}
@@ -84,27 +84,27 @@ class Bench:
         return took
 
     async def from_zero(self, keep: bool = False) -> tuple[float, Instance]:
-        """Start an instance, probe it, ask it: what the platform does from the moment it decided."""
+        """Start an instance, probe it and send a request, as the platform does once it has decided."""
         name, _ = self.next()
         spec = InstanceSpec(name, "default/hello", "uid", (ContainerSpec("user-container", IMAGE),), PORT)
         began = time.perf_counter()
-        one = await self.runtime.start(spec)
-        await until_ready(self.checker, self.runtime, name, one.address, PROBES)
-        await first_byte(one.address)
+        instance = await self.runtime.start(spec)
+        await until_ready(self.checker, self.runtime, name, instance.address, PROBES)
+        await first_byte(instance.address)
         took = time.perf_counter() - began
         if not keep:
             await self.runtime.stop(name, 0)
-        return took, one
+        return took, instance
 
-    async def from_paused(self, one: Instance) -> float:
-        await self.runtime.pause(one.name)
+    async def from_paused(self, instance: Instance) -> float:
+        await self.runtime.pause(instance.name)
         began = time.perf_counter()
-        await self.runtime.resume(one.name)
-        await first_byte(one.address)
+        await self.runtime.resume(instance.name)
+        await first_byte(instance.address)
         return time.perf_counter() - began
 
     async def calm(self, spare: int) -> None:
-        """Wait until the pool is full again: a user's next cold start is not in the same second either."""
+        """Wait until the pool is full again, as it is at most cold starts of users."""
 
         async def full() -> bool:
             return self.runtime.spare_sandboxes >= spare
@@ -114,17 +114,17 @@ class Bench:
 
 
 async def rounds(bench: Bench, count: int) -> Samples:
-    """Alternating, each kind once a round, the order turned each time; the first round warms caches and is dropped."""
+    """Rounds with one start of each kind, in rotating order; the first round warms caches and is dropped."""
     samples: Samples = {"docker_run": [], "engine_run": [], "zero": [], "paused": [], "own": []}
     _, kept = await bench.from_zero(keep=True)
 
     async def zero() -> float:
         calls: list[float] = []
         token = spent.set(calls)
-        took, one = await bench.from_zero(keep=True)
+        took, instance = await bench.from_zero(keep=True)
         samples["own"].append(took - sum(calls))
         spent.reset(token)
-        await bench.runtime.stop(one.name, 0)
+        await bench.runtime.stop(instance.name, 0)
         return took
 
     kinds: list[tuple[str, Callable[[], Awaitable[float]]]] = [
@@ -142,9 +142,9 @@ async def rounds(bench: Bench, count: int) -> Samples:
 
 
 async def wake(bench: Bench, count: int, warm: int) -> Samples:
-    """Many at once, `docker run` and the runtime in turns; each request is a sample.
+    """Many concurrent starts, by `docker run` and the runtime in turns; each request is a sample.
 
-    The pool learns from the first time, which is told apart.
+    The pool learns from the first round, which is reported separately.
     """
     samples: Samples = {"docker_run_25": [], "zero_25": [], "zero_25_unlearned": []}
     for number in range(count + 1):
@@ -152,13 +152,13 @@ async def wake(bench: Bench, count: int, warm: int) -> Samples:
         await bench.calm(min(warm, AT_ONCE) if number else 2)
         woken = await asyncio.gather(*(bench.from_zero(keep=True) for _ in range(AT_ONCE)))
         samples["zero_25" if number else "zero_25_unlearned"] += [took for took, _ in woken]
-        await asyncio.gather(*(bench.runtime.stop(one.name, 0) for _, one in woken))
+        await asyncio.gather(*(bench.runtime.stop(instance.name, 0) for _, instance in woken))
         await bench.calm(2)
     return samples
 
 
 async def measure(count: int, wakes: int, warm: int) -> Samples:
-    """All of it, on a platform of its own that is gone afterwards."""
+    """Measure on a separate platform that is removed afterwards."""
     platform = f"bench-{uuid.uuid4().hex[:6]}"
     network = f"knoll-{platform}"
     with coldstart_network.network(network, *NETWORK_OPTIONS):

@@ -1,4 +1,4 @@
-"""The data path beside nginx on the same core: `python -m bench.dataplane`. README.md says how each is measured."""
+"""The data path beside nginx on the same core: `python -m bench.dataplane`. dataplane.md describes how."""
 
 import argparse
 import asyncio
@@ -20,11 +20,11 @@ from knoll.messages.routing import RequestPolicy
 
 GIB = 1024**3
 WORKER_PART = 0.15
-"""Of a core, for each worker: two of them leave most of two cores to the load and to the app."""
+"""Share of a core for each worker: two workers leave most of two cores to the load and the app."""
 
 
 def small_requests(stage: Stage, activator: Activator, rounds: int) -> None:
-    """Rates and tails of a small GET."""
+    """Rates and latencies of a small GET."""
     ours, nginx = load.alternate([activator.port, stage.nginx], 64, rounds, 3)
     print(f"64 connections: {ours.per_second:.0f}/s beside nginx {nginx.per_second:.0f}/s")
     result("dataplane.get64_rps", ours.per_second, "requests/s")
@@ -40,7 +40,7 @@ def small_requests(stage: Stage, activator: Activator, rounds: int) -> None:
 
 
 def added_latency(stage: Stage, activator: Activator, rounds: int) -> None:
-    """What the activator adds at 1000 requests a second."""
+    """Latency that the activator adds at 1000 requests per second."""
     direct: list[float] = []
     through: list[float] = []
     for _ in range(rounds):
@@ -50,7 +50,7 @@ def added_latency(stage: Stage, activator: Activator, rounds: int) -> None:
 
 
 def streams(stage: Stage, activator: Activator, rounds: int) -> None:
-    """A gibibyte down and up through one connection."""
+    """Download and upload of a gibibyte through one connection."""
     file = stage.directory / "gigabyte"
     with file.open("wb") as out:
         out.truncate(GIB)
@@ -107,7 +107,7 @@ async def _idle_websockets(stage: Stage, activator: Activator, count: int) -> No
 
 
 async def _until_served(port: int, host: str, status: int) -> None:
-    """Wait until the activator has heard of a route."""
+    """Wait until the activator serves a route."""
     while True:
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
@@ -139,7 +139,7 @@ async def _queued(stage: Stage, activator: Activator, count: int) -> None:
 
 
 def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
-    """Unary gRPC calls to an instance that speaks h2c."""
+    """Unary gRPC calls to an instance with h2c."""
     program = stage.directory / "grpc"
     source = Path(__file__).parent / "lib" / "grpc"
     subprocess.run(["go", "build", "-o", str(program), "."], check=True, cwd=source)
@@ -152,23 +152,23 @@ def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
     rates, wrong = [], 0
     for _ in range(rounds):
         command = ["taskset", "-c", LOAD_CORE, str(program), "load", f"{HOST}:{activator.port}", "grpc.bench"]
-        said = subprocess.run([*command, "4", "64", "3"], check=True, capture_output=True, text=True).stdout.split()
-        rates.append(float(said[0]))
-        wrong += int(said[1])
+        output = subprocess.run([*command, "4", "64", "3"], check=True, capture_output=True, text=True).stdout.split()
+        rates.append(float(output[0]))
+        wrong += int(output[1])
     result("dataplane.grpc_rps", median(rates), "requests/s")
     result("dataplane.grpc_errors", wrong, "requests")
 
 
 def workers(stage: Stage, rounds: int) -> None:
-    """Two worker processes beside one, each with the same part of a core, so that the load has room beside both."""
-    with stage.activator("0,1", 1) as one, stage.activator("0,1", 2) as two:
+    """Two worker processes beside one, each with the same share of a core, which leaves enough for the load."""
+    with stage.activator("0,1", 1) as single, stage.activator("0,1", 2) as double:
         rates: dict[int, list[float]] = {1: [], 2: []}
         with contextlib.ExitStack() as stack:
-            for activator in (one, two):
+            for activator in (single, double):
                 for pid in activator.workers():
                     stack.enter_context(bounded(pid, WORKER_PART))
             for number in range(rounds + 1):
-                for count, activator in ((1, one), (2, two)):
+                for count, activator in ((1, single), (2, double)):
                     rate = load.wrk(activator.port, 64, 3, cores="0,1").per_second
                     rates[count] += [rate] if number else []  # the first warms up
     print(f"workers with {WORKER_PART:.0%} of a core each: one {median(rates[1]):.0f}/s, two {median(rates[2]):.0f}/s")
@@ -191,26 +191,26 @@ def main() -> None:
 
 
 def _all(stage: Stage, rounds: int, only: set[str]) -> None:
-    def wanted(name: str) -> bool:
+    def is_selected(name: str) -> bool:
         return not only or name in only
 
     with stage.activator() as activator:
-        if wanted("small"):
+        if is_selected("small"):
             small_requests(stage, activator, rounds)
-        if wanted("latency"):
+        if is_selected("latency"):
             added_latency(stage, activator, rounds)
-        if wanted("grpc"):
+        if is_selected("grpc"):
             grpc(stage, activator, rounds)
-        if wanted("streams"):
+        if is_selected("streams"):
             streams(stage, activator, min(rounds, 3))
     # Memory is measured in fresh processes: what an earlier measurement left behind would hide what this one takes.
-    if wanted("websockets"):
+    if is_selected("websockets"):
         with stage.activator() as activator:
             uvloop.run(_idle_websockets(stage, activator, 5000))
-    if wanted("queued"):
+    if is_selected("queued"):
         with stage.activator() as activator:
             uvloop.run(_queued(stage, activator, 10_000))
-    if wanted("workers"):
+    if is_selected("workers"):
         workers(stage, rounds)
 
 

@@ -1,4 +1,4 @@
-"""What the engine proxy costs a cold start: alternating starts with and without it, in one run on one engine.
+"""Cost of the engine proxy in a cold start: alternating starts with and without it, in one run on one engine.
 
 `python -m bench.engine_proxy --rounds 30`. The proxy is a process of its own, as with Compose.
 """
@@ -29,7 +29,7 @@ SUBNETS = ("10.213.0.0/17", "10.213.128.0/17")
 
 @contextlib.contextmanager
 def proxy(folder: Path, platform: str, network: str) -> Iterator[Path]:
-    """A running proxy; its socket for the autoscaler."""
+    """Run a proxy, and yield its socket for the autoscaler."""
     environment = {
         **os.environ, "KNOLL_ENGINE_SOCKETS_DIR": str(folder), "KNOLL_PLATFORM": platform,
         "KNOLL_INSTANCE_NETWORK": network, "KNOLL_DOCKER_SOCKET": str(SOCKET), "KNOLL_LOG_LEVEL": "error",
@@ -45,7 +45,7 @@ def proxy(folder: Path, platform: str, network: str) -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def bench(platform: str, network: str, socket: Path, checker: Checker) -> AsyncIterator[Bench]:
-    """A runtime on a platform of its own, which is gone afterwards."""
+    """Provide a runtime on a separate platform, which is removed afterwards."""
     async with DockerRuntime(socket, platform=platform, network=network, warm_sandboxes=32) as runtime:
         await runtime.ensure_image(IMAGE)
         yield Bench(runtime, Engine(SOCKET), checker, platform, network)
@@ -53,7 +53,7 @@ async def bench(platform: str, network: str, socket: Path, checker: Checker) -> 
 
 
 async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds of each start, the order turned each round; the first round is dropped."""
+    """Return the seconds of each start, in alternating order; the first round is dropped."""
     names = [f"bench-{uuid.uuid4().hex[:6]}" for _ in SUBNETS]
     networks = [f"knoll-{name}" for name in names]
     samples: dict[str, list[float]] = {"direct": [], "proxied": []}

@@ -1,4 +1,4 @@
-"""The autoscaler as it is, with a runtime that needs no engine: each instance is a listening socket."""
+"""The real autoscaler with a runtime that needs no engine: each instance is a listening socket."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a write to the API takes, and whether `/readyz` answers, while it is flooded: watches, and heads without an end.
+"""Duration of a write to the API and of `/readyz` during a flood of watches and incomplete request heads.
 
 A real API process and a real Redis; watches of ten users from ten addresses, as many each as one user may have, and
 half heads from other addresses. The watches are idle while Secrets are written, and every write of a ConfigMap is an
@@ -29,7 +29,7 @@ ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 USERS = 10
 AT_ONCE = 100
-"""Connections that are being opened at a time."""
+"""Connections that are opened concurrently."""
 
 
 class Watch(asyncio.Protocol):
@@ -64,7 +64,7 @@ class Watch(asyncio.Protocol):
 
 
 class HalfHead(asyncio.Protocol):
-    """A connection that never ends its head."""
+    """A connection with an incomplete request head."""
 
     def __init__(self) -> None:
         self.open = True
@@ -78,8 +78,8 @@ class HalfHead(asyncio.Protocol):
 
 
 async def accounts(client: httpx.AsyncClient) -> list[str]:
-    """Tokens of ServiceAccounts that may watch."""
-    found = []
+    """Create ServiceAccounts that may watch; returns their tokens."""
+    tokens = []
     for number in range(USERS):
         name = f"watcher-{number}"
         (await client.post(ACCOUNTS, json={"metadata": {"name": name}})).raise_for_status()
@@ -88,12 +88,12 @@ async def accounts(client: httpx.AsyncClient) -> list[str]:
         binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
         (await client.post(BINDINGS, json=binding)).raise_for_status()
         answer = await client.post(f"{ACCOUNTS}/{name}/token", json={})
-        found.append(answer.raise_for_status().json()["status"]["token"])
-    return found
+        tokens.append(answer.raise_for_status().json()["status"]["token"])
+    return tokens
 
 
 async def open_watches(port: int, tokens: Sequence[str], count: int) -> list[Watch]:
-    """Each user's from an address of its own."""
+    """Open watches, those of each user from a separate address."""
     loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
 
     async def begin(number: int) -> Watch:
@@ -122,7 +122,7 @@ async def open_halves(port: int, count: int) -> list[HalfHead]:
 
 @contextlib.asynccontextmanager
 async def probing(url: str) -> AsyncIterator[list[float]]:
-    """Ask `/readyz` on a new connection again and again; the seconds that each answer took."""
+    """Request `/readyz` repeatedly on new connections; yields the seconds of each response."""
     seconds: list[float] = []
 
     async def probe() -> None:
@@ -143,25 +143,25 @@ async def probing(url: str) -> AsyncIterator[list[float]]:
 
 
 async def write_and_probe(url: str, path: str, count: int) -> dict[str, list[float]]:
-    """Seconds of writes, and of `/readyz` meanwhile."""
+    """Return the seconds of writes, and of `/readyz` at the same time."""
     async with probing(url) as probes:
         written = await writes(url, path, count)
     return {"writes": written, "probes": probes}
 
 
 async def elsewhere(url: str, path: str, count: int) -> dict[str, list[float]]:
-    """The same in another process: this one is busy with the events of its watches."""
+    """Do the same in another process, since this one is busy with the events of its watches."""
     command = [sys.executable, "-m", "bench.flood", "--write-to", url, path, "--writes", str(count)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError("the writer failed")
-    found: dict[str, list[float]] = json.loads(out)
-    return found
+    samples: dict[str, list[float]] = json.loads(out)
+    return samples
 
 
 async def writes(url: str, path: str, count: int) -> list[float]:
-    """Seconds that each write took, one after another."""
+    """Return the seconds of each of several successive writes."""
     seconds = []
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         for number in range(count):
@@ -174,7 +174,7 @@ async def writes(url: str, path: str, count: int) -> list[float]:
 
 
 async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> None:
-    """Prints the figures. Raises: an error when the API refuses a write or does not answer."""
+    """Print the figures. Raises: httpx.HTTPError: the API refuses a write or does not answer."""
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         tokens = await accounts(client)
     quiet = await elsewhere(api.url, SECRETS, count)
@@ -185,12 +185,13 @@ async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> Non
     idle = await elsewhere(api.url, SECRETS, count)
     flooded = await elsewhere(api.url, CONFIG_MAPS, count)
     held = sum(watch.open and watch.status == 200 for watch in opened)
-    print(f"{held} of {watches} watches after {took:.0f} s, {sum(one.open for one in half)} of {halves} half heads")
+    incomplete = sum(connection.open for connection in half)
+    print(f"{held} of {watches} watches after {took:.0f} s, {incomplete} of {halves} incomplete heads")
     print(f"RESULT flood.watches {held} connections")
-    for name, found in (("quiet", quiet), ("idle", idle), ("watched", flooded)):
-        print(f"RESULT flood.write_{name}_p50 {statistics.median(found['writes']) * 1000:.0f} ms")
-        print(f"RESULT flood.write_{name}_max {max(found['writes']) * 1000:.0f} ms")
-        print(f"RESULT flood.readyz_{name}_max {max(found['probes']) * 1000:.0f} ms")
+    for name, samples in (("quiet", quiet), ("idle", idle), ("watched", flooded)):
+        print(f"RESULT flood.write_{name}_p50 {statistics.median(samples['writes']) * 1000:.0f} ms")
+        print(f"RESULT flood.write_{name}_max {max(samples['writes']) * 1000:.0f} ms")
+        print(f"RESULT flood.readyz_{name}_max {max(samples['probes']) * 1000:.0f} ms")
     print(f"RESULT flood.rss {api.rss_mib():.0f} MiB")
 
 

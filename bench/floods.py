@@ -1,4 +1,4 @@
-"""One HTTP/2 connection that floods, and what other clients feel of it: `python -m bench.floods`.
+"""Floods of HTTP/2 frames on one connection, and their effect on other clients: `python -m bench.floods`.
 
 For each kind of frame: 1 MB of it (or of requests made of it) goes to the gateway on one connection, for a host that no
 Route has and for one that a Route has. Meanwhile another client sends requests at a fixed rate on other connections.
@@ -25,9 +25,9 @@ from knoll.messages.endpoints import Endpoint
 
 MEGABYTE = 1_000_000
 SECONDS = 2.0
-"""Time in which a flood arrives and is dealt with."""
+"""Time in which a flood is received and processed."""
 PER_SECOND = 200
-"""Requests of the client that suffers."""
+"""Requests of the other client."""
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 
 
@@ -36,7 +36,7 @@ def frame(kind: int, payload: bytes = b"", stream: int = 0, flags: int = 0) -> b
 
 
 class Requests:
-    """Requests of one connection, and what is made of them."""
+    """Builds the frames of one connection."""
 
     def __init__(self, host: str, size: int = MEGABYTE) -> None:
         """Args: size: bytes of a flood."""
@@ -46,7 +46,7 @@ class Requests:
         self.next = 1
 
     def open(self, flags: int = 0x5, more: Sequence[HeaderTuple | tuple[str, str]] = (), method: str = "GET") -> bytes:
-        """The head of one request."""
+        """Return the head of a request."""
         fields = [(":method", method), (":path", "/"), (":scheme", "http"), (":authority", self.host)]
         number, self.next = self.next, self.next + 2
         return frame(HEADERS, self._encoder.encode([*fields, *more], huffman=True), number, flags)
@@ -75,7 +75,7 @@ def interleaved(requests: Requests) -> bytes:
 
 
 def big_fields(requests: Requests) -> bytes:
-    """One field of 3.9 KB is put into the table, and then named fifteen times in each request."""
+    """A field of 3.9 KB is added to the table, and then referenced fifteen times in each request."""
     head = b"\x82\x84\x86\x01" + bytes([len(requests.host)]) + requests.host.encode()
     field = b"\x40\x01v\x7f" + bytes([(3900 - 127) & 0x7F | 0x80, (3900 - 127) >> 7]) + b"v" * 3900
 
@@ -135,20 +135,20 @@ reported but is not part of the worst case."""
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What came of a flood."""
+    """Effect of a flood."""
 
     p99_ms: float
     cpu_seconds: float
 
 
 def cpu(activator: Activator) -> float:
-    """CPU time of its process until now, seconds."""
+    """Return the CPU time of its process so far, in seconds."""
     fields = Path(f"/proc/{activator.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def pour(port: int, data: bytes) -> None:
-    """Send a flood, whatever comes back."""
+    """Send a flood, and ignore the responses."""
     reader, writer = await asyncio.open_connection(HOST, port)
 
     async def drink() -> None:
@@ -170,7 +170,7 @@ async def pour(port: int, data: bytes) -> None:
 
 
 async def suffer(port: int, flood: bytes | None, connections: int) -> list[float]:
-    """Latencies of the other client, seconds."""
+    """Return the latencies of the other client in seconds."""
 
     async def floods() -> None:
         await asyncio.sleep(0.3)

@@ -1,4 +1,4 @@
-"""Thousands of services at zero: how fast each becomes Ready, and what all of them cost while nothing happens.
+"""Thousands of Services at zero: time until each is Ready, and the cost of all of them while idle.
 
 Real processes and a real Redis; only the runtime is a fake, because a thousand containers say nothing about Knoll. The
 images are one that the engine has, which the real builder looks up for each service. Services are applied at a steady
@@ -33,7 +33,7 @@ PARTS = {"api": "api", "builder": "builder", "activator": "activator", "autoscal
 
 
 class Processes:
-    """All of a platform, with a fake runtime."""
+    """A whole platform with a fake runtime."""
 
     def __init__(self, folder: Path) -> None:
         self.api = f"http://127.0.0.1:{free_port()}"
@@ -73,7 +73,7 @@ class Processes:
         self.pids[name] = process.pid
 
     def trees(self) -> dict[str, list[int]]:
-        """Each part's processes: itself and what it started."""
+        """Return the processes of each part, children included."""
         parents: dict[int, list[int]] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -106,7 +106,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 class Watch:
-    """When each Service became Ready, and at zero."""
+    """Records when each Service became Ready at zero."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -120,7 +120,7 @@ class Watch:
                 conditions = body.get("status", {}).get("conditions", [])
                 name = body["metadata"]["name"]
                 if name not in self.ready and any(
-                    one["type"] == "Ready" and one["status"] == "True" for one in conditions
+                    condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
                 ):
                     self.ready[name] = time.monotonic()
                     self.changed.set()
@@ -143,7 +143,7 @@ async def apply(client: httpx.AsyncClient, name: str) -> float:
 
 
 async def applied(client: httpx.AsyncClient, count: int, rate: float) -> dict[str, float]:
-    """Apply at a steady rate, whatever the answers take; returns when each was begun."""
+    """Apply at a constant rate, independent of the responses; returns the start of each request."""
     begun, first = {}, time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks = {}
@@ -210,8 +210,8 @@ async def measure(count: int, rate: float, idle_seconds: float) -> None:
 def report(
     count: int, rate: float, took: list[float], cpu: dict[str, float], empty: dict[str, int], full: dict[str, int]
 ) -> None:
-    print(f"{count} services at {rate:g} a second: Ready after median {median(took):.2f} s, most {took[-1]:.2f} s")
-    print(f"{'':12}{'idle CPU':>10}{'empty':>10}{'full':>10}{'a service':>12}")
+    print(f"{count} services at {rate:g} per second: Ready after median {median(took):.2f} s, most {took[-1]:.2f} s")
+    print(f"{'':12}{'idle CPU':>10}{'empty':>10}{'full':>10}{'per service':>12}")
     for name in full:
         each = (full[name] - empty[name]) / count
         sizes = f"{empty[name] / 1024:>6.1f} MiB{full[name] / 1024:>6.1f} MiB"
@@ -228,9 +228,9 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.scale", description=__doc__)
-    parser.add_argument("--services", type=int, default=1000, help="how many (%(default)s)")
-    parser.add_argument("--rate", type=float, default=20.0, help="applied in a second (%(default)s)")
-    parser.add_argument("--idle", type=float, default=60.0, help="seconds of watching nothing (%(default)s)")
+    parser.add_argument("--services", type=int, default=1000, help="number of Services (%(default)s)")
+    parser.add_argument("--rate", type=float, default=20.0, help="Services applied per second (%(default)s)")
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds of measuring while idle (%(default)s)")
     options = parser.parse_args()
     with stoppable():
         asyncio.run(measure(options.services, options.rate, options.idle))

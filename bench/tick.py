@@ -1,4 +1,4 @@
-"""One tick of decisions for many active Revisions: reports taken in, windows averaged, decided, planned."""
+"""One tick of decisions for many active Revisions: receive reports, average windows, decide, plan."""
 
 import time
 from statistics import median
@@ -19,7 +19,7 @@ EACH = 2
 
 
 class Running:
-    """An instance in service, as a decision sees it: no engine, no tasks."""
+    """A ready instance as decisions see it, without engine and tasks."""
 
     failure = None
     stage = "ready"
@@ -36,14 +36,14 @@ class Running:
 
 
 def tick_ms(revisions: int) -> float:
-    """Median milliseconds of a tick in which each Revision has load of two activators."""
+    """Return the median milliseconds of a tick in which two activators report load of each Revision."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     now = 1000.0
-    world: Any = SimpleNamespace(clock=lambda: now, changed=lambda _: None)
+    deps: Any = SimpleNamespace(clock=lambda: now, changed=lambda _: None)
     scalers = []
     for number in range(revisions):
-        found = revision(f"r{number}-00001")
-        scaler = Scaler(found, scaling_spec(found, PlatformConfig()), world, before=None)
+        body = revision(f"r{number}-00001")
+        scaler = Scaler(body, scaling_spec(body, PlatformConfig()), deps, before=None)
         scaler.initial_reached = True
         scaler.members = {f"{number}-{at}": Running(f"{number}-{at}") for at in range(EACH)}  # type: ignore[misc]
         scalers.append(scaler)

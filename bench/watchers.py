@@ -1,4 +1,4 @@
-"""200 watchers and 50 writers for a minute: events a second, and what memory the API holds at the start and the end.
+"""200 watchers and 50 writers for a minute: events per second, and the memory of the API at the start and the end.
 
 A real API process and a real Redis. At the end each watcher must have seen every write, once and in order; otherwise
 the measurement fails.
@@ -20,12 +20,12 @@ from tests.component.api.processes import ApiProcess
 from tests.waiting import eventually, eventually_sync
 
 SAMPLES = 12
-"""Times that memory is read."""
+"""Number of times that memory is measured."""
 
 
 @contextlib.contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis as `knoll up` starts it; its URL."""
+    """Run Redis as `knoll up` does, and yield its URL."""
     socket = folder / "redis.sock"
     with subprocess.Popen(redis_command(folder), stdout=subprocess.DEVNULL) as server:
         try:
@@ -36,7 +36,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 async def measure(api: ApiProcess, watchers: int, writers: int, seconds: float) -> list[str]:
-    """Prints the figures; returns what was wrong."""
+    """Print the figures; returns the faults."""
     with Crowd(api.url).closing() as crowd:
         await crowd.watch(watchers)
         resident = [api.rss_mib()]

@@ -74,7 +74,7 @@ debootstrap_and_import() {
   copy_own_certificates "$root"
   printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts inside a build
   chmod +x "$root/usr/sbin/policy-rc.d"
-  # As in the official images: no archives, caches, manuals and recommended packages in anybody's layers.
+  # As in the official images: no archives, caches, manuals and recommended packages in any layers.
   cat >"$root/etc/apt/apt.conf.d/50standin" <<'CONF'
 APT::Install-Recommends "false";
 Acquire::Languages "none";

@@ -12,12 +12,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-NAMES = frozenset(
-    {"found", "one", "told", "wanted", "known", "said", "words", "who", "what", "whoever", "stuff", "world"}
-)
-"""Words that say nothing of the value they are bound to."""
+NAMES = frozenset({"found", "one", "told", "wanted", "known", "said", "words", "who", "what", "stuff", "world"})
+"""Names that do not describe the value they are bound to."""
 PROSE = re.compile(
-    r"\b(nobody|somebody|whoever|anybody|thereby|hereby|himself|he|his|him)\b|\bserves? on\b|\bto mend\b", re.IGNORECASE
+    r"\b((?:no|some|any)body|who(?:ever)|(?:there|here)by|himself|he|his|him)\b|\bserves? on\b|\bto mend\b", re.IGNORECASE
 )
 PURE = re.compile(r"\bPure\b")
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ TEXT
 
 wanted_packages() {
   have dockerd || printf 'docker.io iptables '
-  # To pull with. Never renewed where it is there: that would drop certificates somebody added to the bundle itself.
+  # Needed to pull. Not reinstalled where it exists: that would drop certificates that were added to the bundle.
   [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates '
   # Where the kernel has AppArmor on, the engine cannot start a container without its parser.
   if grep -qs Y /sys/module/apparmor/parameters/enabled && ! have apparmor_parser; then printf 'apparmor '; fi
@@ -61,7 +61,7 @@ start_engine() {
   exit 1
 }
 
-# A process that ended, though nobody asked yet how, is gone too.
+# A process that has ended counts as gone, also before its parent has reaped it.
 engine_gone() { [ ! -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
 
 stop_engine() {

@@ -12,8 +12,8 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# timed LABEL COMMAND...: run a step, and say how many seconds it took. The output of a step that works is
-# of no interest to anybody; of one that fails, its end is shown.
+# timed LABEL COMMAND...: run a step, and print how many seconds it took. Its output is shown only when it
+# fails, and then only the end.
 timed() {
   local label=$1 log status=0 began=$SECONDS
   shift

@@ -1,9 +1,9 @@
-"""The walkthrough: what Knoll is for, step by step, on a running platform, with what was asked and what came back.
+"""The walkthrough: shows what Knoll does on a running platform, step by step, with each command and its output.
 
     python scripts/walkthrough.py [--server URL] [--gateway URL]
 
-Each step checks what it shows; the first that does not hold ends the walkthrough with exit code 1. It can be run again
-and again: it begins by deleting what an earlier run left.
+Each step checks what it shows; the first failure ends the walkthrough with exit code 1. It can be run repeatedly: it
+first deletes the Services of an earlier run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from math import comb
 from pathlib import Path
@@ -30,18 +30,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "samples" / "rest-api-go"
 SERVICE, BURST = "stock-service-example", "stock-burst"
 IMAGE = "rest-api-go:v1"
-BESIDE = "python:3.13-slim"
-"""Has what it takes to ask a name, which the sample's image has not."""
+CLIENT_IMAGE = "python:3.13-slim"
+"""Image of the client beside the sample, whose own image has no HTTP client."""
 READY_SECONDS, ZERO_SECONDS = 60, 60
 BURST_REQUESTS, BURST_LIMIT = 50, 5
 
 
 class StepError(Exception):
-    """A step's promise did not hold; the message says what came instead."""
+    """A check of a step failed; the message has the actual result."""
 
 
 def bounds(requests: int, percent: int, beyond: float = 0.001) -> tuple[int, int]:
-    """How many of so many requests a share of `percent` gets, but for `beyond` of all tries (half on each side)."""
+    """Return the bounds of the requests that a share of `percent` gets, with probability 1 - `beyond`."""
     share = percent / 100
     chance = [comb(requests, k) * share**k * (1 - share) ** (requests - k) for k in range(requests + 1)]
     low, below = 0, chance[0]
@@ -57,7 +57,7 @@ def bounds(requests: int, percent: int, beyond: float = 0.001) -> tuple[int, int
 
 @dataclass
 class Walkthrough:
-    """One run against one platform."""
+    """A run against one platform."""
 
     server: str
     gateway: str
@@ -79,25 +79,25 @@ class Walkthrough:
         """All steps in order. Raises: StepError."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("Build the sample's image from its folder", self.build),
-            ("Apply v1: it gets all requests", self.v1),
-            ("Inside: one container calls another by its cluster-local name", self.inside),
-            ("Apply v2: half of the requests each, and a tag host for each", self.v2),
-            ("Apply v3 without traffic: only its tag host reaches it", self.v3),
-            ("Shift to 40 / 30 / 30", self.shift),
-            ("Roll back to v1 while requests flow", self.rollback),
-            ("Nobody asks: down to zero", self.to_zero),
-            ("One request: back from zero", self.from_zero),
-            (f"A burst of {BURST_REQUESTS} at containerConcurrency {BURST_LIMIT}", self.burst),
+            ("Apply v1, which gets all requests", self.v1),
+            ("Call a Service from a container by its cluster-local name", self.inside),
+            ("Apply v2: each gets half of the requests and a tag host", self.v2),
+            ("Apply v3 without traffic, reachable only by its tag host", self.v3),
+            ("Shift traffic to 40 / 30 / 30", self.shift),
+            ("Roll back to v1 under load", self.rollback),
+            ("Scale to zero without requests", self.to_zero),
+            ("Scale from zero with one request", self.from_zero),
+            (f"Serve a burst of {BURST_REQUESTS} requests with containerConcurrency {BURST_LIMIT}", self.burst),
         ]
         await self.clean()
         for title, step in steps:
             self._number += 1
             self.console.rule(f"[bold]{self._number}. {title}", align="left")
             await step()
-        self.console.rule("[bold green]Every step held", align="left")
+        self.console.rule("[bold green]All steps succeeded", align="left")
 
     async def clean(self) -> None:
-        """Take away what an earlier run left."""
+        """Delete the Services of an earlier run."""
         self._kubectl("delete", "ksvc", SERVICE, BURST, "--ignore-not-found", show=False)
 
     async def build(self) -> None:
@@ -113,17 +113,17 @@ class Walkthrough:
         await self._ask(1, "")
         selector = f"serving.knative.dev/service={SERVICE}"
         pod = self._kubectl("get", "pods", "-l", selector, "-o", "jsonpath={.items[0].metadata.name}", show=False)
-        words = ["docker", "ps", "-q", f"--filter=label=knoll.dev/instance={pod}", "--filter=label=knoll.dev/role=app"]
-        container = self._run(words, shown="").split()[0]
+        filters = [f"--filter=label=knoll.dev/instance={pod}", "--filter=label=knoll.dev/role=app"]
+        container = self._run(["docker", "ps", "-q", *filters], shown="").split()[0]
         host = f"{SERVICE}.{self.namespace}"
         call = f'from urllib.request import urlopen; print(urlopen("http://{host}").read().decode(), end="")'
-        beside = ["docker", "run", "--rm", "--network", f"container:{container}", BESIDE]
-        if "svc.cluster.local" not in self._run([*beside, "cat", "/etc/resolv.conf"], shown=""):
-            self.console.print("this platform runs without them: `knoll up` said why when it started")
+        client = ["docker", "run", "--rm", "--network", f"container:{container}", CLIENT_IMAGE]
+        if "svc.cluster.local" not in self._run([*client, "cat", "/etc/resolv.conf"], shown=""):
+            self.console.print("cluster-local names are disabled here; `knoll up` printed the reason when it started")
             return
-        said = self._run([*beside, "python", "-c", call], shown=f"curl http://{host}     # beside {pod}")
-        if said != "Welcome to the v1 app!\n":
-            raise StepError(f"wanted v1 at http://{host} inside, got {said!r}")
+        body = self._run([*client, "python", "-c", call], shown=f"curl http://{host}     # beside {pod}")
+        if body != "Welcome to the v1 app!\n":
+            raise StepError(f"expected v1 at http://{host}, got {body!r}")
 
     async def v2(self) -> None:
         self._apply("revision-v2.yaml")
@@ -145,15 +145,15 @@ class Walkthrough:
         traffic = [{"tag": "v1", "revisionName": f"{SERVICE}-v1", "percent": 100}]
         patch = json.dumps({"spec": {"traffic": traffic}})
         async with self._flow() as answers:
-            await _until(lambda: sum(answers.values()) > 100, 30, "requests to flow")
+            await _until(lambda: sum(answers.values()) > 100, 30, "requests")
             self._kubectl("patch", "ksvc", SERVICE, "--type=merge", "-p", patch)
             self._wait_ready(SERVICE)
             before = sum(answers.values())
-            await _until(lambda: sum(answers.values()) > before + 100, 30, "requests to flow")
-        self._show(answers, "while traffic moved")
+            await _until(lambda: sum(answers.values()) > before + 100, 30, "requests")
+        self._show(answers, "while traffic was shifted")
         failed = sum(count for answer, count in answers.items() if not answer.startswith("v"))
         if failed:
-            raise StepError(f"{failed} requests failed while traffic moved: {dict(answers)}")
+            raise StepError(f"{failed} requests failed while traffic was shifted: {dict(answers)}")
         await self.expect({"v1": 100, "v2": 0, "v3": 0}, 50)
 
     async def to_zero(self) -> None:
@@ -170,7 +170,7 @@ class Walkthrough:
         self.console.print(f"{answer.status_code} {answer.text.strip()}   [bold]{took:.0f} ms[/] from zero")
         timing = answer.headers.get("Server-Timing", "")
         if answer.status_code != 200 or not timing:
-            raise StepError(f"wanted 200 with Server-Timing, got {answer.status_code} with {dict(answer.headers)}")
+            raise StepError(f"expected 200 with Server-Timing, got {answer.status_code} with {dict(answer.headers)}")
         parts = Table("part", "ms", title="Server-Timing")
         for part, milliseconds in re.findall(r"([\w-]+);dur=([\d.]+)", timing):
             parts.add_row(part, milliseconds)
@@ -180,49 +180,51 @@ class Walkthrough:
         self._apply("burst.yaml", BURST)
         await self._at_zero(BURST)
         host = self._host(BURST)
-        self._say(f"{BURST_REQUESTS} at once: curl -H 'Host: {host}' '{self.gateway}/?sleep=500ms'")
+        self._say(f"{BURST_REQUESTS} concurrent requests: curl -H 'Host: {host}' '{self.gateway}/?sleep=500ms'")
         limits = httpx.Limits(max_connections=BURST_REQUESTS)
         async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-            asked = (client.get(f"{self.gateway}/?sleep=500ms", headers={"Host": host}) for _ in range(BURST_REQUESTS))
-            answers = await asyncio.gather(*asked)
+            requests = (
+                client.get(f"{self.gateway}/?sleep=500ms", headers={"Host": host}) for _ in range(BURST_REQUESTS)
+            )
+            answers = await asyncio.gather(*requests)
         failed = [answer for answer in answers if answer.status_code != 200]
         served = Counter(answer.headers["X-Instance"] for answer in answers if answer not in failed)
         most = {name: max(int(answer.headers["X-Max-In-Flight"]) for answer in answers
                           if answer.headers.get("X-Instance") == name) for name in served}  # fmt: skip
-        table = Table("instance", "requests", "most at once")
+        table = Table("instance", "requests", "most concurrent")
         for name, count in served.most_common():
             table.add_row(name, str(count), str(most[name]))
         self.console.print(table)
         if failed:
             raise StepError(f"{len(failed)} of {BURST_REQUESTS} failed: {failed[0].status_code} {failed[0].text}")
         if len(served) < 2 or max(most.values()) > BURST_LIMIT:
-            raise StepError(f"wanted several instances with at most {BURST_LIMIT} at once, got {most}")
+            raise StepError(f"expected several instances with at most {BURST_LIMIT} concurrent requests, got {most}")
         await self._at_zero(BURST)
 
     async def expect(self, shares: dict[str, int], requests: int, tag: str = "") -> None:
-        """Ask so often and compare with the shares, within bounds that chance alone leaves once in a thousand.
+        """Send requests and compare their split with the shares, within bounds that hold with a probability of 99.9 %.
 
-        A split that falls outside is drawn a second time, because in so many runs it is bound to happen.
+        A split outside of the bounds is measured once more, since it happens by chance in some of many runs.
         """
         for last in (False, True):
             counts = await self._ask(requests, tag)
             if self._compare(counts, shares, requests, tag):
                 return
             if last:
-                raise StepError(f"wanted {shares} percent of {requests} requests, got {dict(counts)}")
-            self.console.print("outside the bounds: drawn once more")
+                raise StepError(f"expected {shares} percent of {requests} requests, got {dict(counts)}")
+            self.console.print("outside of the bounds, measuring once more")
 
     async def _ask(self, requests: int, tag: str) -> Counter[str]:
         host = self._host(SERVICE, tag)
-        self._say(f"{requests} times: curl -H 'Host: {host}' {self.gateway}")
+        self._say(f"{requests} requests: curl -H 'Host: {host}' {self.gateway}")
         counts: Counter[str] = Counter()
         async with httpx.AsyncClient(timeout=60) as client:
             for _ in range(requests):
-                counts[_who(await client.get(self.gateway, headers={"Host": host}))] += 1
+                counts[_revision_of(await client.get(self.gateway, headers={"Host": host}))] += 1
         return counts
 
     def _compare(self, counts: Counter[str], shares: dict[str, int], requests: int, tag: str) -> bool:
-        table = Table("answered by", "share", "requests", "within")
+        table = Table("revision", "share", "requests", "bounds")
         held = set(counts) <= set(shares)
         for name in sorted({*shares, *counts}):
             low, high = bounds(requests, shares.get(name, 0))
@@ -232,21 +234,21 @@ class Walkthrough:
         return held
 
     def _show(self, answers: Counter[str], title: str) -> None:
-        table = Table("answered by", "requests", title=title)
+        table = Table("revision", "requests", title=title)
         for name, count in sorted(answers.items()):
             table.add_row(name, str(count))
         self.console.print(table)
 
     @contextlib.asynccontextmanager
-    async def _flow(self):  # type: ignore[no-untyped-def]
-        """Requests without a pause from eight clients; counts who answered."""
+    async def _flow(self) -> AsyncIterator[Counter[str]]:
+        """Send requests from eight clients without pauses; yields the number of answers of each revision."""
         answers: Counter[str] = Counter()
         host, stop = self._host(SERVICE), asyncio.Event()
 
         async def client_loop(client: httpx.AsyncClient) -> None:
             while not stop.is_set():
                 try:
-                    answers[_who(await client.get(self.gateway, headers={"Host": host}))] += 1
+                    answers[_revision_of(await client.get(self.gateway, headers={"Host": host}))] += 1
                 except httpx.HTTPError as error:
                     answers[f"failed: {error!r}"] += 1
 
@@ -259,7 +261,7 @@ class Walkthrough:
                 await asyncio.gather(*clients)
 
     async def _at_zero(self, service: str) -> None:
-        self._say(f"waiting until {service} has no instance")
+        self._say(f"waiting until {service} is at zero")
         began = time.monotonic()
         selector = f"serving.knative.dev/service={service}"
 
@@ -267,7 +269,7 @@ class Walkthrough:
             text = self._kubectl("get", "revision", "-l", selector, "-o", "json", show=False)
             return all((item.get("status") or {}).get("actualReplicas") == 0 for item in json.loads(text)["items"])
 
-        await _until(idle, ZERO_SECONDS, f"{service} at zero")
+        await _until(idle, ZERO_SECONDS, f"{service} to be at zero")
         self.console.print(f"at zero after {time.monotonic() - began:.0f} s")
 
     def _apply(self, manifest: str, service: str = SERVICE) -> None:
@@ -282,9 +284,9 @@ class Walkthrough:
         host = url.partition("://")[2]
         return f"{tag}-{host}" if tag else host
 
-    def _kubectl(self, *words: str, show: bool = True) -> str:
-        shown = " ".join(["kubectl", *words]).replace(f"{ROOT}/", "")
-        return self._run(["kubectl", "--server", self.server, "-n", self.namespace, *words], shown if show else "")
+    def _kubectl(self, *arguments: str, show: bool = True) -> str:
+        shown = " ".join(["kubectl", *arguments]).replace(f"{ROOT}/", "")
+        return self._run(["kubectl", "--server", self.server, "-n", self.namespace, *arguments], shown if show else "")
 
     def _run(self, command: list[str], shown: str) -> str:
         if shown:
@@ -300,16 +302,16 @@ class Walkthrough:
         self.console.print(f"[bold cyan]$[/] {text}", soft_wrap=True)
 
 
-def _who(answer: httpx.Response) -> str:
-    found = re.fullmatch(r"Welcome to the (\w+) app!\n", answer.text)
-    return found[1] if found and answer.status_code == 200 else f"failed: {answer.status_code} {answer.text[:80]}"
+def _revision_of(answer: httpx.Response) -> str:
+    welcome = re.fullmatch(r"Welcome to the (\w+) app!\n", answer.text)
+    return welcome[1] if welcome and answer.status_code == 200 else f"failed: {answer.status_code} {answer.text[:80]}"
 
 
-async def _until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+async def _until(condition: Callable[[], bool], seconds: float, goal: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise StepError(f"waited {seconds} s in vain for {what}")
+            raise StepError(f"waited {seconds} s in vain for {goal}")
         await asyncio.sleep(0.2)
 
 
@@ -317,7 +319,9 @@ def main() -> None:
     ports = os.environ.get("KNOLL_API_PORT", "8001"), os.environ.get("KNOLL_HTTP_PORT", "8080")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server", default=f"http://127.0.0.1:{ports[0]}", help="Knoll's API (%(default)s)")
-    parser.add_argument("--gateway", default=f"http://127.0.0.1:{ports[1]}", help="where requests go (%(default)s)")
+    parser.add_argument(
+        "--gateway", default=f"http://127.0.0.1:{ports[1]}", help="the gateway for requests (%(default)s)"
+    )
     chosen = parser.parse_args()
     with Walkthrough(chosen.server.rstrip("/"), chosen.gateway.rstrip("/")) as walk:
         try:

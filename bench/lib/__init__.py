@@ -1,1 +1,1 @@
-"""What several measurements need: processes on a core of their own, load, and how results are said."""
+"""Shared parts of measurements: processes on separate cores, load, and the format of results."""

@@ -1,4 +1,4 @@
-"""Many watchers of one kind and many writers to it, and the proof that no watcher missed or mixed up an event."""
+"""Many watchers of one kind and many writers to it, and a check that no watcher missed or reordered an event."""
 
 import asyncio
 import re
@@ -17,11 +17,11 @@ _LINE = re.compile(rb'\{"type":"(ADDED|MODIFIED|DELETED)".*?"resourceVersion":"(
 
 
 class Watcher(asyncio.Protocol):
-    """A watch on a bare socket: versions of the events in the order in which they came.
+    """A watch on a bare socket: versions of the events in the order of arrival.
 
     Attributes:
         versions: `resourceVersion` of each event.
-        ended: why the watch is over, while it is.
+        ended: why the watch has ended; empty while it is open.
     """
 
     def __init__(self, host: str, path: str) -> None:
@@ -54,11 +54,11 @@ class Watcher(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         *lines, self._rest = (self._rest + body).split(b"\n")
         for line in lines:
-            found = _LINE.match(line)
-            if found is None:
+            event = _LINE.match(line)
+            if event is None:
                 self.ended = f"not an event: {line[:200]!r}"
             else:
-                self.versions.append(int(found[2]))
+                self.versions.append(int(event[2]))
 
     def on_message_complete(self) -> None:
         self.ended = self.ended or "the API ended the watch"
@@ -90,7 +90,7 @@ class Crowd:
                 watcher.close()
 
     async def watch(self, count: int) -> None:
-        """Open `count` watches from now on; returns when all have begun."""
+        """Open `count` watches from the current version; returns when all are open."""
         place = urlsplit(self.url)
         assert place.hostname is not None
         assert place.port is not None
@@ -105,7 +105,7 @@ class Crowd:
         await asyncio.gather(*(watcher.begun for watcher in self.watchers))
 
     async def write(self, writers: int, seconds: float) -> None:
-        """`writers` at a time, each to a ConfigMap of its own: create, change again and again, delete, anew."""
+        """Write concurrently, each writer to its own ConfigMap: create, change many times, delete, start again."""
         until = asyncio.get_running_loop().time() + seconds
         connector = aiohttp.TCPConnector(limit=writers)
         session = aiohttp.ClientSession(self.url, connector=connector, raise_for_status=True)
@@ -122,7 +122,7 @@ class Crowd:
             if step == 19:
                 async with session.delete(f"{PATH}/{name}") as answer:
                     await answer.read()
-                # A delete is a write whose version its answer does not tell.
+                # The response to a delete does not have its version.
                 self.written.append(0)
             else:
                 method, path = ("POST", PATH) if step == 0 else ("PUT", f"{PATH}/{name}")
@@ -131,21 +131,21 @@ class Crowd:
             self._turns[name] += 1
 
     def behind(self) -> int:
-        """Events that the slowest watcher has still to see."""
+        """Return the number of events that the slowest watcher has not received."""
         return max(len(self.written) - len(watcher.versions) for watcher in self.watchers)
 
     def faults(self) -> list[str]:
-        """What is wrong with what the watchers saw: nothing, when each saw every write once and in order."""
-        found = [f"watcher {at}: {watcher.ended}" for at, watcher in enumerate(self.watchers) if watcher.ended]
-        told = {version for version in self.written if version}
+        """Return the faults of the watchers; none when each received every write once and in order."""
+        faults = [f"watcher {at}: {watcher.ended}" for at, watcher in enumerate(self.watchers) if watcher.ended]
+        versions_written = {version for version in self.written if version}
         for at, watcher in enumerate(self.watchers):
             versions = watcher.versions
             if any(later <= earlier for earlier, later in pairwise(versions)):
-                found.append(f"watcher {at} saw events out of order")
+                faults.append(f"watcher {at} saw events out of order")
             if len(versions) != len(self.written):
-                found.append(f"watcher {at} saw {len(versions)} events of {len(self.written)}")
-            if missed := told.difference(versions):
-                found.append(f"watcher {at} missed {len(missed)} writes, such as version {min(missed)}")
+                faults.append(f"watcher {at} saw {len(versions)} events of {len(self.written)}")
+            if missed := versions_written.difference(versions):
+                faults.append(f"watcher {at} missed {len(missed)} writes, such as version {min(missed)}")
             if versions != self.watchers[0].versions:
-                found.append(f"watcher {at} saw other events than watcher 0")
-        return found
+                faults.append(f"watcher {at} saw other events than watcher 0")
+        return faults

@@ -1,4 +1,4 @@
-"""Load on a port, and what came of it."""
+"""Sends load to a port and measures the responses."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Of one round."""
+    """Figures of one round."""
 
     per_second: float
     p99_ms: float
@@ -32,7 +32,7 @@ class Rate:
 
 
 def wrk(port: int, connections: int, seconds: int, script: Path | None = None, cores: str = LOAD_CORE) -> Rate:
-    """One round of wrk on the core for load."""
+    """Run wrk for one round, on the core for load."""
     command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
     if script is not None:
         command += ["-s", str(script)]
@@ -47,7 +47,7 @@ def wrk(port: int, connections: int, seconds: int, script: Path | None = None, c
 
 
 def alternate(ports: list[int], connections: int, rounds: int, seconds: int, script: Path | None = None) -> list[Rate]:
-    """Medians for each port, measured in turns, so that what disturbs one disturbs the others."""
+    """Return medians for each port, measured in turns, so that a disturbance affects all of them."""
     seen: list[list[Rate]] = [[] for _ in ports]
     for port in ports:
         wrk(port, connections, 1, script)
@@ -61,13 +61,13 @@ def alternate(ports: list[int], connections: int, rounds: int, seconds: int, scr
 
 
 async def paced(port: int, per_second: int, seconds: float, connections: int = 20) -> list[float]:
-    """Requests at a fixed rate over kept connections; their latencies in seconds, waiting for a connection included."""
+    """Send requests at a fixed rate; returns latencies in seconds, with the time until a connection is free."""
     idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(connections):
         idle.put_nowait(await asyncio.open_connection(HOST, port))
     latencies: list[float] = []
 
-    async def one(due: float) -> None:
+    async def request(due: float) -> None:
         reader, writer = await idle.get()
         writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -83,7 +83,7 @@ async def paced(port: int, per_second: int, seconds: float, connections: int = 2
             due = began + number / per_second
             if due > time.perf_counter():
                 await asyncio.sleep(due - time.perf_counter())
-            tasks.create_task(one(time.perf_counter()))
+            tasks.create_task(request(time.perf_counter()))
     while not idle.empty():
         idle.get_nowait()[1].close()
     return latencies
@@ -94,5 +94,5 @@ def percentile(values: list[float], fraction: float) -> float:
 
 
 def result(name: str, value: float, unit: str) -> None:
-    """Say a result in the form that machines read."""
+    """Print a result in the machine-readable form."""
     print(f"RESULT {name} {value:.4g} {unit}", flush=True)

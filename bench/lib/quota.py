@@ -1,4 +1,4 @@
-"""A bound on the processor time of one process, by a control group of either version."""
+"""Limits the CPU time of a process, with control groups of version 1 or 2."""
 
 import contextlib
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD_US = 10_000
-"""Short, so that a process that has used its part up waits for milliseconds; a quota is a millisecond at least."""
+"""Short, so that a process waits for milliseconds only once its quota is used; a quota is at least 1 ms."""
 
 
 @contextlib.contextmanager
 def bounded(pid: int, part: float) -> Iterator[None]:
-    """While it lasts, a process with all its threads has this part of one core. Needs root.
+    """Limit a process with all its threads to this share of one core. Needs root.
 
     Args: part: 0 to 1.
     """

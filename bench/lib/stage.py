@@ -1,4 +1,4 @@
-"""The processes that a measurement of the data path needs: Redis, an app, nginx and the activator as proxies."""
+"""Processes for measurements of the data path: Redis, an app, and nginx and the activator as proxies."""
 
 import asyncio
 import contextlib
@@ -112,7 +112,7 @@ class Stage:
             process.wait(40)
 
     def route(self, host: str, endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> None:
-        """Have a host lead to these instances."""
+        """Route a host to these instances."""
         asyncio.run(self.put(host, endpoints, plane))
 
     async def put(self, host: str, endpoints: tuple[Endpoint, ...], plane: RequestPolicy | None = None) -> None:
@@ -131,22 +131,22 @@ class Stage:
 
 
 class Activator:
-    """A running one."""
+    """A running activator."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port = port
         self.process = process
 
     def rss_mib(self) -> float:
-        """Resident memory of the process, its children included."""
+        """Return the resident memory of the process and its children."""
         return sum(_rss(pid) for pid in [self.process.pid, *_children(self.process.pid)])
 
     def workers(self) -> list[int]:
-        """Processes that carry the data path: the children, or the process itself when it has none."""
+        """Return the processes of the data path: the children, or the process itself when it has none."""
         return _children(self.process.pid) or [self.process.pid]
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and its children."""
+        """Return user and system time of the process and its children."""
         total = 0.0
         for pid in [self.process.pid, *_children(self.process.pid)]:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A bench that is ended by a signal removes what it made."""
+"""Lets a bench clean up when a signal ends it."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """While it lasts, both signals raise KeyboardInterrupt once, so that contexts and `finally` get their turn.
+    """Make both signals raise KeyboardInterrupt once, so that contexts and `finally` blocks run.
 
     Further ones are ignored: a terminal sends SIGINT to `make`, to `bench` and to the measurement that it runs, and
     each of them sends SIGTERM to the next.

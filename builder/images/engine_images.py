@@ -203,8 +203,8 @@ class EngineImages:
         """Refuse a name whose digest is not looked up: the engine may have an image of another tenant by that name."""
         if not self._access.may_use_local(reference):
             raise ImageError(
-                f'image "{reference}": its registry is listed in registries-skipping-tag-resolving, so the name must be '
-                "allowed by local-images in config-security"
+                f'image "{reference}": its registry is listed in registries-skipping-tag-resolving, so the name '
+                "must be allowed by local-images in config-security"
             )
 
     def _local(self, reference: str) -> LocalImage | None:
