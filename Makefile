@@ -6,6 +6,8 @@ COMPOSE := docker compose
 PYTEST_ARGS ?=
 # Processes that run tests side by side; 0 runs them in the order of their files, in one process.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
+# Files and folders whose names and prose `make check` holds to the list of scripts/check_words.py.
+PLAIN_WORDS = $(wildcard *.md */README.md) bench builder docs requirements samples scripts tests/unit/builder
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
@@ -53,6 +55,7 @@ check: setup ## what a change must pass before its tests: style, types, who may 
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PYTHON) scripts/check_words.py $(PLAIN_WORDS)
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh scripts/standins/*.sh .ci/run; fi
 
 docs: setup ## the documentation as a site, in site/; warnings are errors

@@ -1,4 +1,4 @@
-"""Names and words that the style forbids, in the files that are given: `python scripts/check_words.py FILE...`.
+"""Names and words that the style forbids, in files and folders: `python scripts/check_words.py PATH...`.
 
 Three checks. Bindings (variables, parameters, attributes, functions) do not have a name that fits everything. Prose
 does not speak of persons where it means a program. A module that calls itself pure is in the contract of import-linter
@@ -15,8 +15,11 @@ from pathlib import Path
 NAMES = frozenset({"found", "one", "told", "wanted", "known", "said", "words", "who", "what", "stuff", "world"})
 """Names that do not describe the value they are bound to."""
 PROSE = re.compile(
-    r"\b((?:no|some|any)body|who(?:ever)|(?:there|here)by|himself|he|his|him)\b|\bserves? on\b|\bto mend\b", re.IGNORECASE
+    r"\b((?:no|some|any)body|who(?:ever)|(?:there|here)by|h(?:e|is|im(?:self)?))\b|\bserves? on\b|\bto mend\b",
+    re.IGNORECASE,
 )
+SUFFIXES = (".md", ".py", ".sh")
+"""Of the files of a folder that are checked."""
 PURE = re.compile(r"\bPure\b")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +36,14 @@ def bindings(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
             case ast.AnnAssign(target=ast.Name(id=name)):
                 yield node.lineno, name
+
+
+def files(path: Path) -> Iterator[Path]:
+    """Yield the file itself, or the checked files of a folder."""
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+    else:
+        yield path
 
 
 def violations(path: Path, pure: frozenset[str]) -> Iterator[str]:
@@ -71,7 +82,8 @@ def _listed(path: Path, pure: frozenset[str]) -> bool:
 
 def main() -> None:
     pure = pure_modules()
-    lines = [line for name in sys.argv[1:] for line in violations(Path(name), pure)]
+    paths = [path for name in sys.argv[1:] for path in files(Path(name))]
+    lines = [line for path in paths for line in violations(path, pure)]
     print("\n".join(lines))
     sys.exit(bool(lines))
 
