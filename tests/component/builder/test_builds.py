@@ -33,7 +33,7 @@ def fresh(dockerfile: str) -> bytes:
     return tar_of({"Dockerfile": f"{dockerfile}# {uuid.uuid4()}\n", "once": uuid.uuid4().hex})
 
 
-async def test_a_good_build_leaves_an_image_its_digest_size_and_log(yard: Yard) -> None:
+async def test_a_successful_build_has_an_image_a_digest_a_size_and_a_log(yard: Yard) -> None:
     yard.start()
     uid = await yard.submit("good", tar_of({"Dockerfile": f"FROM {DEBIAN}\nCOPY word /word\n", "word": "w" * 1000}))
     ended = await yard.over("good")
@@ -75,7 +75,7 @@ async def test_arguments_and_target_reach_the_dockerfile(yard: Yard) -> None:
         "absolute",
     ],
 )
-async def test_a_bad_source_fails_with_its_reason(yard: Yard, archive: bytes, reason: str, words: str) -> None:
+async def test_an_invalid_source_fails_with_its_reason(yard: Yard, archive: bytes, reason: str, words: str) -> None:
     yard.start()
     await yard.submit("bad", archive)
     ended = await yard.over("bad")
@@ -84,7 +84,7 @@ async def test_a_bad_source_fails_with_its_reason(yard: Yard, archive: bytes, re
     assert docker("image", "inspect", f"{yard.prefix}/bad:v1").returncode == 1
 
 
-async def test_an_upload_that_is_gone_is_asked_for_again(yard: Yard) -> None:
+async def test_a_missing_upload_fails_with_a_request_to_upload_again(yard: Yard) -> None:
     yard.start()
     await yard.submit("gone", source={"upload": {"id": "sha256-" + "0" * 64}})
     ended = await yard.over("gone")
@@ -112,7 +112,7 @@ async def test_a_secret_is_readable_in_the_build_and_not_in_the_image(yard: Yard
     )
 
 
-async def test_an_image_gets_a_second_name(yard: Yard) -> None:
+async def test_an_existing_image_gets_a_second_name(yard: Yard) -> None:
     yard.start()
     await yard.submit("named", source={"image": DEBIAN})
     ended = await yard.over("named")
@@ -163,7 +163,7 @@ async def test_an_unreachable_repository_fails_the_build_with_its_address(yard: 
     assert f"http://{host}:9/a/b.git" in ended.message
 
 
-async def test_a_host_that_resolves_to_this_machine_is_refused_when_the_build_begins(yard: Yard) -> None:
+async def test_a_host_that_resolves_to_this_machine_is_refused_when_the_build_starts(yard: Yard) -> None:
     yard.start()
     await yard.submit("inside", source={"git": {"url": f"https://{socket.gethostname()}/a/b"}})
     ended = await yard.over("inside")
@@ -171,7 +171,7 @@ async def test_a_host_that_resolves_to_this_machine_is_refused_when_the_build_be
     assert "must not be an address of this machine or of a private or link-local network" in ended.message
 
 
-async def test_deleting_a_running_build_ends_it_and_all_that_it_started(yard: Yard) -> None:
+async def test_deleting_a_running_build_ends_it_and_all_of_its_processes(yard: Yard) -> None:
     builder = yard.start()
     await yard.submit("stopped", fresh(ENDLESS))
     await yard.until_logged("stopped", "begun here")
@@ -184,7 +184,7 @@ async def test_deleting_a_running_build_ends_it_and_all_that_it_started(yard: Ya
     eventually_sync(lambda: not clients(builder), 30, "no build process left")
 
 
-async def test_a_build_that_takes_too_long_is_failed(yard: Yard) -> None:
+async def test_a_build_that_takes_too_long_fails(yard: Yard) -> None:
     yard.environment = {**yard.environment, "KNOLL_BUILD_TIMEOUT_SECONDS": "3"}
     builder = yard.start()
     await yard.submit("slow", fresh(ENDLESS))
@@ -210,7 +210,7 @@ async def test_a_worker_killed_twice_in_a_build_fails_it_with_the_reason(yard: Y
     eventually_sync(lambda: not clients(builder), 30, "no build process left")
 
 
-async def test_a_builder_started_after_a_death_takes_the_build_up_at_once(yard: Yard) -> None:
+async def test_a_builder_that_starts_after_another_died_takes_over_its_build_at_once(yard: Yard) -> None:
     first = yard.start()
     await yard.submit("taken-up", fresh(ENDLESS))
     await yard.until_logged("taken-up", "begun here")
@@ -230,7 +230,7 @@ async def test_a_builder_started_after_a_death_takes_the_build_up_at_once(yard: 
     eventually_sync(lambda: not clients(second), 30, "no build process left")
 
 
-async def test_a_killed_builder_leaves_no_secret_once_another_works(yard: Yard) -> None:
+async def test_secrets_of_a_killed_builder_are_removed_by_the_next(yard: Yard) -> None:
     first = yard.start()
     key = base64.b64encode(b"secret").decode()
     await yard.store.create(

@@ -153,7 +153,7 @@ async def test_another_frontend_is_not_run(yard: Yard) -> None:
         assert "Failed" in (await yard.over(f"odd{number}")).phase
 
 
-def test_the_daemon_is_bounded_and_has_no_privileges() -> None:
+def test_the_daemon_has_resource_limits_and_no_privileges() -> None:
     shared()
     words = "{{.HostConfig.Privileged}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.PortBindings}}"
     told = docker("inspect", f"--format={words} {{{{.Config.User}}}}", "knoll-test-buildkit").stdout.split()
@@ -164,7 +164,7 @@ def test_the_daemon_is_bounded_and_has_no_privileges() -> None:
     assert told[4] == "1000:1000"
 
 
-async def test_a_build_waits_for_a_daemon_that_is_away_and_says_so(yard: Yard, tmp_path: Path) -> None:
+async def test_a_build_fails_with_a_reason_when_the_daemon_does_not_answer(yard: Yard, tmp_path: Path) -> None:
     yard.environment = {**yard.environment, "KNOLL_BUILDKIT_SOCKET": str(tmp_path / "none.sock"),
                         "KNOLL_BUILD_TIMEOUT_SECONDS": "2"}  # fmt: skip
     yard.start()

@@ -30,7 +30,7 @@ async def built(yard: Yard, name: str, namespace: str, archive: bytes, **spec: o
     return ended.digest.rpartition("@")[2]
 
 
-async def test_the_same_name_is_another_image_in_another_namespace(yard: Yard) -> None:
+async def test_the_same_name_is_a_different_image_in_another_namespace(yard: Yard) -> None:
     await tenants(yard)
     yard.start()
     tag = f"{yard.prefix}/shop:v1"
@@ -43,7 +43,7 @@ async def test_the_same_name_is_another_image_in_another_namespace(yard: Yard) -
     assert docker("image", "inspect", tag).returncode == 1, "with tenants no Build takes a name of the engine"
 
 
-async def test_a_tenant_neither_runs_nor_starts_from_what_another_built(yard: Yard) -> None:
+async def test_a_tenant_can_neither_run_nor_build_from_the_images_of_another(yard: Yard) -> None:
     await tenants(yard)
     yard.start()
     tag = f"{yard.prefix}/private:v1"
@@ -66,7 +66,7 @@ async def test_a_tenant_neither_runs_nor_starts_from_what_another_built(yard: Ya
     assert (await yard.answered("own", B)).images[0].digest == f"x@{image_id}"
 
 
-async def test_local_images_are_the_owners_until_they_are_allowed(yard: Yard) -> None:
+async def test_local_images_are_reserved_to_the_owner_until_allowed(yard: Yard) -> None:
     name = f"{yard.prefix}/local:v1"
     assert docker("tag", DEBIAN, name).returncode == 0
     await yard.ask("before", name, namespace=A)
@@ -98,7 +98,7 @@ async def test_a_single_user_finds_the_image_under_its_own_name_on_the_engine(ya
     assert (await yard.answered("asks")).images[0].digest.endswith(image_id)
 
 
-async def test_caches_of_one_namespace_are_not_anothers(yard: Yard) -> None:
+async def test_namespaces_do_not_share_cache_mounts(yard: Yard) -> None:
     await tenants(yard)
     yard.start()
     word = uuid.uuid4().hex

@@ -30,7 +30,7 @@ def source(word: str) -> bytes:
     return tar_of({"Dockerfile": f"FROM {DEBIAN}\nLABEL said={word}\n"})
 
 
-async def test_images_go_with_the_last_build_and_revision_that_need_them(yard: Yard) -> None:
+async def test_images_are_removed_with_the_last_build_and_revision_that_need_them(yard: Yard) -> None:
     yard.start()
     tags = {word: f"{yard.prefix}/app:{word}" for word in ("kept", "served", "dropped")}
     for word, tag in tags.items():
@@ -58,7 +58,7 @@ async def test_images_go_with_the_last_build_and_revision_that_need_them(yard: Y
     assert len(tags_on_the_engine(f"knoll-built/{yard.prefix}/default")) == 1
 
 
-async def test_a_fresh_image_stays_for_the_revision_that_is_about_to_name_it(yard: Yard) -> None:
+async def test_a_new_image_is_kept_for_a_revision_that_is_about_to_name_it(yard: Yard) -> None:
     yard.start()
     for number in (1, 2):
         await yard.submit(f"b{number}", source(f"{number}-{yard.prefix}"), tag=f"{yard.prefix}/fresh:v1")
@@ -77,7 +77,7 @@ async def test_a_fresh_image_stays_for_the_revision_that_is_about_to_name_it(yar
     assert len(tags_on_the_engine(f"knoll-built/{yard.prefix}/default")) == 2
 
 
-async def test_a_build_that_fails_costs_no_image_its_name(yard: Yard) -> None:
+async def test_a_failed_build_removes_no_image_name(yard: Yard) -> None:
     tag = f"{yard.prefix}/mine:v1"
     assert docker("tag", DEBIAN, tag).returncode == 0
     yard.start()
@@ -91,7 +91,7 @@ async def test_a_build_that_fails_costs_no_image_its_name(yard: Yard) -> None:
     await eventually(lambda: there(yard) == {tag}, 60)
 
 
-async def test_an_image_in_use_stays_until_it_is_not(yard: Yard) -> None:
+async def test_an_image_is_kept_while_it_is_in_use(yard: Yard) -> None:
     yard.start()
     tag = f"{yard.prefix}/busy:v1"
     await yard.submit("busy", source(f"busy-{yard.prefix}"), tag=tag)
@@ -131,7 +131,7 @@ def image(tag: str, image_id: str, made: float = OLD) -> BuiltImage:
     ids=["old", "fresh", "a build has the name", "another namespace has it", "a Revision runs it", "replaced",
          "replaced just now"],
 )  # fmt: skip
-def test_what_nothing_needs(
+def test_images_that_nothing_needs_are_superfluous(
     listed: list[BuiltImage], named: list[tuple[str, str]], ids: list[str], gone: list[str]
 ) -> None:
     assert [found.id for _, found in superfluous({"ns": listed}, named, ids, NOW)] == gone
@@ -155,7 +155,7 @@ async def age(yard: Yard, *tags: str) -> None:
             await BuiltImages(yard.redis).record("default", msgspec.structs.replace(found, made=0.0))
 
 
-def test_uploads_stay_while_a_build_may_read_them_and_a_day_after(tmp_path: Path) -> None:
+def test_uploads_are_kept_while_a_build_may_read_them_and_for_a_day(tmp_path: Path) -> None:
     now = time.time()
     for name, age in (("a/sha256-old", 2), ("a/sha256-new", 0), ("a/sha256-wanted", 2), ("b/sha256-wanted", 2),
                       ("a/x.part", 2)):  # fmt: skip
@@ -167,7 +167,7 @@ def test_uploads_stay_while_a_build_may_read_them_and_a_day_after(tmp_path: Path
     assert left == ["a/sha256-new", "a/sha256-wanted", "a/x.part"]
 
 
-def test_only_builds_that_are_not_over_need_their_upload() -> None:
+def test_only_unfinished_builds_need_their_upload() -> None:
     def build(upload: str, phase: str, namespace: str = "ns") -> dict[str, Any]:
         return {
             "metadata": {"namespace": namespace},
@@ -180,7 +180,7 @@ def test_only_builds_that_are_not_over_need_their_upload() -> None:
     assert uploads_of(builds) == {"ns/a", "ns/b", "other/a"}
 
 
-def test_a_revision_needs_what_it_names_and_what_it_was_pinned_to() -> None:
+def test_a_revision_needs_the_images_that_it_names_and_was_resolved_to() -> None:
     spec = {"containers": [{"image": "a"}, {"image": "b"}], "initContainers": [{"image": "c"}]}
     status = {"containerStatuses": [{"imageDigest": "a@x"}, {}], "initContainerStatuses": [{"imageDigest": "c@x"}]}
     assert images_of([{"spec": spec, "status": status}, {"spec": {"containers": [{"image": "d"}]}}]) == {

@@ -38,9 +38,7 @@ def guarded(tmp_path: Path) -> Iterator[Registry]:
         yield found
 
 
-async def test_what_was_pushed_is_resolved_by_its_registrys_digest_and_pulled_again(
-    yard: Yard, place: Registry
-) -> None:
+async def test_a_pushed_image_is_resolved_to_its_registrys_digest_and_pulled_again(yard: Yard, place: Registry) -> None:
     yard.start()
     await add_secret(yard, place, PASSWORD)
     tag = place.image(f"{yard.prefix}/pushed:v1")
@@ -60,7 +58,7 @@ async def test_what_was_pushed_is_resolved_by_its_registrys_digest_and_pulled_ag
     assert (await yard.over("mirrored")).phase == "Succeeded"
 
 
-async def test_a_registry_that_wants_a_password_is_not_asked_without_one_in_vain(yard: Yard, guarded: Registry) -> None:
+async def test_a_registry_with_a_password_needs_credentials(yard: Yard, guarded: Registry) -> None:
     yard.start()
     tag = guarded.image(f"{yard.prefix}/closed:v1")
     await yard.submit("closed", source(yard), tag=tag, push=True)
@@ -74,7 +72,7 @@ async def test_a_registry_that_wants_a_password_is_not_asked_without_one_in_vain
     assert "the Secret default/absent of imagePullSecrets does not exist" in found.error
 
 
-async def test_a_wrong_password_is_told_and_a_right_one_from_elsewhere_is_taken(yard: Yard, guarded: Registry) -> None:
+async def test_a_wrong_password_is_reported_and_another_valid_credential_is_used(yard: Yard, guarded: Registry) -> None:
     yard.start()
     tag = guarded.image(f"{yard.prefix}/wrong:v1")
     await add_secret(yard, guarded, "another")
@@ -90,7 +88,7 @@ async def test_a_wrong_password_is_told_and_a_right_one_from_elsewhere_is_taken(
     assert (await yard.over("right")).phase == "Succeeded"
 
 
-async def test_the_platforms_own_credential_counts_for_everybody(yard: Yard, guarded: Registry) -> None:
+async def test_the_platforms_credential_applies_to_all_namespaces(yard: Yard, guarded: Registry) -> None:
     yard.start()
     await add_secret(yard, guarded, PASSWORD, namespace="knative-serving", name="registry")
     tag = guarded.image(f"{yard.prefix}/default:v1")
@@ -98,7 +96,7 @@ async def test_the_platforms_own_credential_counts_for_everybody(yard: Yard, gua
     assert (await yard.over("default")).phase == "Succeeded"
 
 
-async def test_a_secret_of_another_type_is_named(yard: Yard, guarded: Registry) -> None:
+async def test_the_error_names_a_secret_of_another_type(yard: Yard, guarded: Registry) -> None:
     yard.start()
     body = {"metadata": {"namespace": "default", "name": "pull"}, "type": "Opaque", "data": {}}
     await yard.store.create(kinds.SECRET.id, body)

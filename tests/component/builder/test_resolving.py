@@ -41,7 +41,7 @@ async def test_every_revision_is_answered_once_and_leaves_the_table(yard: Yard) 
     await eventually(lambda: is_empty(yard), 10, "an empty table")
 
 
-async def test_a_registry_that_is_silent_holds_up_nobody_else_and_is_told_of(yard: Yard) -> None:
+async def test_a_silent_registry_delays_no_other_look_up_and_is_reported(yard: Yard) -> None:
     yard.start()
     await configure(yard, digest_resolution_timeout="3s")
     with silent_registry() as host:
@@ -56,7 +56,7 @@ async def test_a_registry_that_is_silent_holds_up_nobody_else_and_is_told_of(yar
             assert "the registry did not answer within 3 s" in error
 
 
-async def test_a_failed_look_up_can_be_asked_for_again(yard: Yard) -> None:
+async def test_a_failed_look_up_can_be_requested_again(yard: Yard) -> None:
     yard.start()
     image = f"{yard.prefix}/later:v1"
     uid = await yard.ask("later", image)
@@ -73,7 +73,7 @@ async def test_a_failed_look_up_can_be_asked_for_again(yard: Yard) -> None:
     await eventually(found, 60, "the second answer")
 
 
-async def test_the_registries_that_are_skipped_are_not_asked(yard: Yard) -> None:
+async def test_registries_that_skip_tag_resolving_are_not_contacted(yard: Yard) -> None:
     yard.start()
     await configure(yard, registries_skipping_tag_resolving="ko.local,127.0.0.1:1")
     await yard.ask("skips", "127.0.0.1:1/app:v1", DEBIAN)
@@ -82,20 +82,20 @@ async def test_the_registries_that_are_skipped_are_not_asked(yard: Yard) -> None
     assert "@sha256:" in other.digest
 
 
-async def test_a_configuration_that_cannot_be_read_ends_no_look_ups(yard: Yard) -> None:
+async def test_an_invalid_configuration_does_not_end_look_ups(yard: Yard) -> None:
     yard.start()
     await configure(yard, digest_resolution_timeout="soon")
     await yard.ask("any", DEBIAN)
     assert not (await yard.answered("any")).error
 
 
-async def test_a_name_that_no_engine_takes_is_an_answer(yard: Yard) -> None:
+async def test_an_invalid_name_is_answered_with_an_error(yard: Yard) -> None:
     yard.start()
     await yard.ask("odd", "UPPER/Case:v1")
     assert "UPPER/Case:v1" in (await yard.answered("odd")).error
 
 
-async def test_what_was_deleted_meanwhile_leaves_the_table_without_an_answer(yard: Yard) -> None:
+async def test_a_revision_that_was_deleted_leaves_the_table_without_an_answer(yard: Yard) -> None:
     await yard.ask("gone", DEBIAN)
     await yard.store.delete(kinds.REVISION.id, "default", "gone")
     await yard.unresolved.put("uid-of-another", builds.Unresolved("default", "never-there"))
@@ -104,7 +104,7 @@ async def test_what_was_deleted_meanwhile_leaves_the_table_without_an_answer(yar
     assert await yard.answer("gone") is None
 
 
-async def test_a_builder_that_is_killed_leaves_its_look_ups_to_the_next(yard: Yard) -> None:
+async def test_look_ups_of_a_killed_builder_are_continued_by_the_next(yard: Yard) -> None:
     with silent_registry() as host:
         first = yard.start()
         await yard.ask("slow", f"{host}/app:v1")
@@ -120,7 +120,7 @@ async def test_a_builder_that_is_killed_leaves_its_look_ups_to_the_next(yard: Ya
     await eventually(lambda: is_empty(yard), 10, "an empty table")
 
 
-async def test_an_engine_that_is_away_is_waited_for(yard: Yard, tmp_path: Path) -> None:
+async def test_look_ups_wait_for_an_unavailable_engine(yard: Yard, tmp_path: Path) -> None:
     engine = tmp_path / "docker.sock"
     yard.environment = {**yard.environment, "KNOLL_DOCKER_SOCKET": str(engine)}
     yard.start()

@@ -33,7 +33,7 @@ def test_caches_and_steps_carry_the_namespace_whatever_the_arguments_say() -> No
     assert given == ["BUILDKIT_CACHE_MOUNT_NS=team", "BUILDKIT_SANDBOX_HOSTNAME=team"]
 
 
-def test_the_reason_is_the_builders_own_last_error() -> None:
+def test_the_reason_is_the_last_error_of_buildkit() -> None:
     lines = ["#5 RUN false", 'ERROR: failed to solve: process "/bin/sh -c false" did not complete: exit code: 1', ""]
     assert reason(lines) == 'process "/bin/sh -c false" did not complete: exit code: 1'
 
@@ -42,11 +42,11 @@ def test_without_an_error_line_the_last_line_is_the_reason() -> None:
     assert reason(["one", "two", "  "]) == "two"
 
 
-def test_silence_has_a_reason_too() -> None:
+def test_a_build_without_output_has_a_reason_too() -> None:
     assert reason([]) == "the build ended without output"
 
 
-def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
+def test_secrets_are_passed_by_id_and_the_source_may_be_a_repository() -> None:
     arguments = build_arguments(
         BuildCommand("team", context="https://x/y.git#v1", secrets={"token": Path("/s/0")}), LAYERS, METADATA
     )
@@ -64,5 +64,5 @@ def test_secrets_are_named_by_id_and_the_source_may_be_elsewhere() -> None:
         ("git://host/a", "abc", "git://host/a#abc"),
     ],
 )
-def test_a_repository_is_named_so_that_it_is_taken_for_one(url: str, revision: str, context: str) -> None:
+def test_a_repository_is_written_in_buildkits_form(url: str, revision: str, context: str) -> None:
     assert git_context(url, revision) == context

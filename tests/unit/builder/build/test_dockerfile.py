@@ -65,7 +65,7 @@ def test_images_that_a_dockerfile_names(text: str, arguments: dict[str, str], ex
         ("# escape=`\n# SYNTAX=x\n\nFROM a\n", "# escape=`\n{filler}\nFROM a\n"),
     ],
 )
-def test_the_frontend_is_left_out_and_nothing_else_changes(before: str, after: str) -> None:
+def test_the_syntax_directive_is_removed_and_nothing_else_changes(before: str, after: str) -> None:
     result = without_syntax(before)
     assert result == after.format(filler="# (BuildKit's own frontend is used)\n")
     assert "syntax" not in directives(result)
@@ -73,7 +73,7 @@ def test_the_frontend_is_left_out_and_nothing_else_changes(before: str, after: s
 
 
 @given(st.text(alphabet="FROM argCPY-=${}:+<\\`#\n\t ae0\"'") | st.text())
-def test_any_text_is_read_to_its_end(text: str) -> None:
+def test_any_text_is_parsed_without_an_error(text: str) -> None:
     for image in images(text, {"a": "x"}):
         assert image
     for keyword, _ in instructions(text):

@@ -18,13 +18,13 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
 
 def archive(path: Path, *entries: tarfile.TarInfo, mode: str = "w") -> Path:
     with tarfile.open(path, mode) as made:  # type: ignore[call-overload]
-        for one in entries:
-            made.addfile(one, io.BytesIO(b"x" * one.size))
+        for member in entries:
+            made.addfile(member, io.BytesIO(b"x" * member.size))
     return path
 
 
 @pytest.mark.parametrize(
-    "one",
+    "member",
     [
         pytest.param(entry("../evil"), id="parent"),
         pytest.param(entry("a/../../evil"), id="parent in the middle"),
@@ -36,31 +36,31 @@ def archive(path: Path, *entries: tarfile.TarInfo, mode: str = "w") -> Path:
         pytest.param(entry("pipe", tarfile.FIFOTYPE), id="pipe"),
     ],
 )
-def test_an_entry_that_reaches_out_is_refused_by_name(tmp_path: Path, one: tarfile.TarInfo) -> None:
-    made = archive(tmp_path / "source.tar", entry("Dockerfile"), one)
+def test_an_entry_outside_of_the_source_is_refused_by_name(tmp_path: Path, member: tarfile.TarInfo) -> None:
+    made = archive(tmp_path / "source.tar", entry("Dockerfile"), member)
     with pytest.raises(SourceError, match="which is refused"):
         source.check(made, "Dockerfile")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_a_good_archive_passes_however_it_is_compressed(tmp_path: Path, mode: str) -> None:
+def test_a_valid_archive_is_accepted_with_any_compression(tmp_path: Path, mode: str) -> None:
     inside = entry("a/link", tarfile.SYMTYPE, "../Dockerfile")
     made = archive(tmp_path / "source.tar", entry("./Dockerfile"), entry("a", tarfile.DIRTYPE), inside, mode=mode)
     source.check(made, "Dockerfile")
 
 
-def test_a_missing_dockerfile_is_said_with_what_there_is(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_dockerfile_lists_the_top_level(tmp_path: Path) -> None:
     made = archive(tmp_path / "source.tar", entry("main.go"))
     with pytest.raises(SourceError, match=r"no Dockerfile; its top level has: main\.go"):
         source.check(made, "Dockerfile")
 
 
-def test_a_dockerfile_elsewhere_is_found(tmp_path: Path) -> None:
+def test_a_dockerfile_in_a_folder_is_found(tmp_path: Path) -> None:
     source.check(archive(tmp_path / "source.tar", entry("docker/Dockerfile")), "./docker/Dockerfile")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar at all" * 100, b"\x1f\x8b broken gzip"])
-def test_a_broken_archive_is_said_to_be_one(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_archive_is_refused_as_such(tmp_path: Path, content: bytes) -> None:
     broken = tmp_path / "source.tar"
     broken.write_bytes(content)
     with pytest.raises(SourceError):
@@ -76,7 +76,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
         source.check(made, "Dockerfile")
 
 
-def test_too_large_when_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_is_too_large_when_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "MAX_UNPACKED_BYTES", 1000)
     big = entry("big")
     big.size = 1001

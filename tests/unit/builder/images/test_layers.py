@@ -19,7 +19,7 @@ def left(layers: Layers) -> list[str]:
     return sorted(path.name for path in (layers.folder / "blobs" / "sha256").iterdir())
 
 
-def test_what_was_not_used_for_a_day_goes(tmp_path: Path) -> None:
+def test_blobs_that_were_not_used_for_a_day_are_removed(tmp_path: Path) -> None:
     layers = Layers(tmp_path)
     layers.prepare()
     blob(layers, "old", KEEP_SECONDS + 1)
@@ -28,7 +28,7 @@ def test_what_was_not_used_for_a_day_goes(tmp_path: Path) -> None:
     assert left(layers) == ["new"]
 
 
-def test_beyond_the_bound_the_least_recently_used_goes_first_but_nothing_in_use(tmp_path: Path) -> None:
+def test_above_the_limit_the_least_recently_used_blobs_are_removed_unless_in_use(tmp_path: Path) -> None:
     layers = Layers(tmp_path)
     layers.prepare()
     for name, age in (("a", 500), ("b", 400), ("c", 300), ("busy", 10)):
@@ -39,5 +39,5 @@ def test_beyond_the_bound_the_least_recently_used_goes_first_but_nothing_in_use(
     assert left(layers) == ["busy"]
 
 
-def test_a_folder_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
+def test_a_missing_folder_is_pruned_without_error(tmp_path: Path) -> None:
     Layers(tmp_path / "missing").prune(1, 60, NOW)

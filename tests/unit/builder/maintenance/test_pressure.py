@@ -31,12 +31,12 @@ periods = st.floats(0, 10_000) | st.sampled_from(
         pytest.param(0, 0, 0, id="clean-ups without a pause"),
     ],
 )
-def test_free_space_is_compared_at_these_times(elapsed: float, period: float, pause: float) -> None:
+def test_free_space_is_checked_at_these_times(elapsed: float, period: float, pause: float) -> None:
     assert until_next_check(elapsed, period) == pause
 
 
 @given(periods, st.lists(st.floats(0, 100), max_size=20))
-def test_the_clean_up_comes_in_time_however_long_looks_take(period: float, delays: list[float]) -> None:
+def test_the_clean_up_is_on_time_however_long_checks_take(period: float, delays: list[float]) -> None:
     elapsed, looks = 0.0, [0.0]
     for delay in [*delays, *[0.0] * 400]:
         pause = until_next_check(elapsed, period)
@@ -75,7 +75,7 @@ async def store_with(data: dict[str, str] | None) -> MemoryStore:
         pytest.param({"disk-pressure-free": "plenty"}, 0, False, id="a configuration that cannot be read"),
     ],
 )
-async def test_pressure_is_less_free_space_than_configured(
+async def test_less_free_space_than_configured_is_disk_pressure(
     data: dict[str, str] | None, free: float | None, pressed: bool
 ) -> None:
     assert await is_pressed(await store_with(data), lambda: None if free is None else int(free)) is pressed

@@ -11,7 +11,7 @@ SEVEN = (7, 100)
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "alive", "dead"),
+    ("name", "listed", "alive", "dead"),
     [
         pytest.param(worker_name("here", SEVEN, "q"), set(), {SEVEN}, False, id="its process lives on this host"),
         pytest.param(
@@ -35,11 +35,13 @@ SEVEN = (7, 100)
         pytest.param(worker_name("here.example.org", SEVEN, "q"), set(), {SEVEN}, True, id="a host that begins alike"),
     ],
 )
-def test_a_worker_is_dead_when(name: str, known: set[str], alive: set[Process], dead: bool) -> None:
-    assert is_dead(name, "here", known, alive) is dead
+def test_a_worker_is_dead_when_its_process_or_its_name_is_gone(
+    name: str, listed: set[str], alive: set[Process], dead: bool
+) -> None:
+    assert is_dead(name, "here", listed, alive) is dead
 
 
-def test_a_process_that_ended_is_not_alive_though_nobody_has_asked_how() -> None:
+def test_a_process_that_has_ended_is_not_alive_before_it_is_reaped() -> None:
     assert process(os.getpid()) == process(os.getpid())
     child = subprocess.Popen([sys.executable, "-c", ""])
     try:
