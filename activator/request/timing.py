@@ -17,7 +17,7 @@ def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float
         What happened before the request arrived counts for nothing.
     """
     total = max(0.0, served - arrived)
-    marks = [timing.wanted, timing.scheduled, timing.started, timing.ready]
+    marks = [timing.requested, timing.scheduled, timing.started, timing.ready]
     inside = [min(max(mark, arrived), arrived + total) for mark in marks]
     for index in range(1, len(inside)):
         inside[index] = max(inside[index], inside[index - 1])

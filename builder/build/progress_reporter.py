@@ -33,7 +33,7 @@ class ProgressReporter:
         """Receive one line, without its newline."""
         await self._log.line(text)
         self._steps.read(text)
-        step, (reported, at) = self._steps.words, self._reported
+        step, (reported, at) = self._steps.description, self._reported
         if step != reported and time.monotonic() - at >= REPORT_SECONDS:
             self._reported = (step, time.monotonic())
             await self._progress.put(self._field, msgspec.structs.replace(self._running, step=step))

@@ -130,7 +130,7 @@ def test_what_is_exported_applies_again(platform: Platform, tmp_path: Path, name
     files = {"go.mod": "module x\n\ngo 1.22\n", "main.go": GO % "three"}
     assert knoll(platform, "deploy", str(write(tmp_path, files)), "--name", name).returncode == 0
     done = knoll(platform, "export", name)
-    assert "names no registry" in done.stderr
+    assert "has no registry" in done.stderr
     assert set(yaml.safe_load(done.stdout)["metadata"]) == {"name", "namespace"}
     platform.kubectl("delete", "ksvc", name)
     platform.kubectl("apply", "-f", "-", stdin=done.stdout)

@@ -81,7 +81,7 @@ def test_when_it_is_killed_its_processes_end_too(platform: Platform, tmp_path: P
         short.process.kill()
         short.process.wait()
         eventually_sync(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), within=60)
-        assert "it had been killed" in down(short).stderr
+        assert "previous run was killed" in down(short).stderr
     assert left(short) == []
 
 
@@ -90,11 +90,11 @@ def test_one_platform_has_a_folder_until_it_is_ended_from_elsewhere(tmp_path: Pa
     with running(tmp_path) as short:
         second = knoll("up", "--data", str(short.data), "--platform", short.name)
         assert second.returncode == 1
-        assert f"`knoll up` runs already with {short.data} (process {short.process.pid})" in second.stderr
+        assert f"`knoll up` is already running in {short.data} (process {short.process.pid})" in second.stderr
         ended = down(short)
         assert (ended.returncode, short.process.wait(30)) == (0, 0), ended.stderr
         assert left(short) == []
-        assert "no `knoll up` runs" in down(short, "--delete-data").stderr
+        assert "no `knoll up` is running" in down(short, "--delete-data").stderr
         assert not short.data.exists()
 
 

@@ -25,9 +25,9 @@ class Cluster:
     """PEM; empty for whom the machine trusts."""
 
     @classmethod
-    def of(cls, found: Json) -> "Cluster":
+    def of(cls, document: Json) -> "Cluster":
         """That of a kubeconfig's only cluster."""
-        cluster = found["clusters"][0]["cluster"]
+        cluster = document["clusters"][0]["cluster"]
         return cls(cluster["server"], base64.b64decode(cluster.get("certificate-authority-data", "")).decode())
 
 

@@ -60,9 +60,9 @@ def _table(name: str, writers: Iterable[str], followers: Iterable[str]) -> tuple
 
 def _objects(readers: Mapping[str, Iterable[kinds.Kind]]) -> tuple[Right, ...]:
     """Objects of every kind, which the API alone writes."""
-    wanted = {process: {kind.id for kind in given} for process, given in readers.items()}
+    ids_by_process = {process: {kind.id for kind in given} for process, given in readers.items()}
     return tuple(
-        _key(keys.objects(kind.id), {API}, {process for process, given in wanted.items() if kind.id in given})
+        _key(keys.objects(kind.id), {API}, {process for process, given in ids_by_process.items() if kind.id in given})
         for kind in kinds.KINDS
     )
 
@@ -170,13 +170,13 @@ def users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
 
 def acl_file(passwords: Mapping[str, str]) -> str:
     """The file that `redis-server --aclfile` reads."""
-    return "".join(f"user {name} {' '.join(words)}\n" for name, words in users(passwords).items())
+    return "".join(f"user {name} {' '.join(rules_of_user)}\n" for name, rules_of_user in users(passwords).items())
 
 
 def commands(passwords: Mapping[str, str]) -> list[str]:
     """Commands that make the same users in a Redis that is not ours; it keeps its default user as it is."""
     return [
-        f"ACL SETUSER {name} reset {' '.join(words)}"
-        for name, words in users(passwords).items()
+        f"ACL SETUSER {name} reset {' '.join(rules_of_user)}"
+        for name, rules_of_user in users(passwords).items()
         if name not in ("default", LOADER)
     ]

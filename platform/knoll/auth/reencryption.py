@@ -76,14 +76,14 @@ async def discard_unreadable(redis: "Redis", keyring: Keyring) -> list[str]:
     discarded = []
     with translate_errors():
         for resource in sorted(SEALED_KINDS):
-            found = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
-            for field, value in found.items():
+            stored = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
+            for field, value in stored.items():
                 subject = object_subject(resource, field.decode())
                 if not _opens(keyring, value.partition(b"\n")[2], subject):
                     await redis.register_script(_DISCARD_FIELD)(keys=[keys.objects(resource)], args=[field, value])
                     discarded.append(subject)
-        stored = cast(bytes | None, await redis.get(keys.TOKEN_KEY))
-        if stored is not None and not _opens(keyring, stored, TOKEN_KEY_SUBJECT):
+        token_key = cast(bytes | None, await redis.get(keys.TOKEN_KEY))
+        if token_key is not None and not _opens(keyring, token_key, TOKEN_KEY_SUBJECT):
             await redis.delete(keys.TOKEN_KEY)
             discarded.append(TOKEN_KEY_SUBJECT)
     return discarded
@@ -118,9 +118,9 @@ async def at_start(redis: "Redis", keyring: Keyring) -> None:
 
 async def _objects(redis: "Redis", keyring: Keyring, resource: str) -> int:
     exchange = redis.register_script(_EXCHANGE_FIELD)
-    found = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
+    stored = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(resource)))
     changed = 0
-    for field, value in found.items():
+    for field, value in stored.items():
         version, _, data = value.partition(b"\n")
         if not _is_current(data, keyring):
             subject = object_subject(resource, field.decode())

@@ -60,16 +60,16 @@ def credentials(secret: Json) -> list[Credential]:
     try:
         document = json.loads(base64.b64decode((secret.get("data") or {})[key], validate=True))
         auths = document["auths"] if key == ".dockerconfigjson" else document
-        return [_credential(registry, found) for registry, found in auths.items()]
+        return [_credential(registry, auth) for registry, auth in auths.items()]
     except (binascii.Error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(f"the key {key} of the Secret {name} is not a Docker configuration: {error!r}") from error
 
 
-def _credential(registry: str, found: Json) -> Credential:
-    username, password = str(found.get("username") or ""), str(found.get("password") or "")
-    if found.get("auth") and not username:
-        username, _, password = base64.b64decode(found["auth"], validate=True).decode().partition(":")
-    return Credential(_bare(registry), username, password, str(found.get("identitytoken") or ""))
+def _credential(registry: str, auth: Json) -> Credential:
+    username, password = str(auth.get("username") or ""), str(auth.get("password") or "")
+    if auth.get("auth") and not username:
+        username, _, password = base64.b64decode(auth["auth"], validate=True).decode().partition(":")
+    return Credential(_bare(registry), username, password, str(auth.get("identitytoken") or ""))
 
 
 def _bare(registry: str) -> str:
@@ -81,7 +81,7 @@ def _bare(registry: str) -> str:
     return bare
 
 
-def matching(known: Iterable[Credential], image: str) -> list[Credential]:
+def matching(available: Iterable[Credential], image: str) -> list[Credential]:
     """Those that may be shown to the registry of an image, the most special first; empty when none fits.
 
     Args: image: a reference that `parse_image` reads.
@@ -90,36 +90,36 @@ def matching(known: Iterable[Credential], image: str) -> list[Credential]:
     host, path = reference.registry or DEFAULT_REGISTRY, reference.path
     if host in _HUB:
         host, path = DEFAULT_REGISTRY, path if "/" in path else f"library/{path}"
-    fitting = [one for one in known if _fits(one.registry, host, path)]
-    return sorted(fitting, key=lambda one: len(one.registry), reverse=True)
+    fitting = [credential for credential in available if _fits(credential.registry, host, path)]
+    return sorted(fitting, key=lambda credential: len(credential.registry), reverse=True)
 
 
-def _fits(wanted: str, host: str, path: str) -> bool:
-    pattern, _, prefix = wanted.partition("/")
+def _fits(registry: str, host: str, path: str) -> bool:
+    pattern, _, prefix = registry.partition("/")
     if pattern in _HUB:
         pattern = DEFAULT_REGISTRY
     if prefix and not (path == prefix or path.startswith(f"{prefix}/")):
         return False
     pattern_name, _, pattern_port = pattern.partition(":")
     name, _, port = host.partition(":")
-    labels, patterns = name.split("."), pattern_name.split(".")
+    labels, globs = name.split("."), pattern_name.split(".")
     # As in Kubernetes a star stands for one label of a name, never for a dot.
     return (
         port == pattern_port
-        and len(labels) == len(patterns)
-        and all(fnmatch.fnmatchcase(label, one) for label, one in zip(labels, patterns, strict=True))
+        and len(labels) == len(globs)
+        and all(fnmatch.fnmatchcase(label, glob) for label, glob in zip(labels, globs, strict=True))
     )
 
 
-def docker_config(known: Sequence[Credential]) -> str:
+def docker_config(available: Sequence[Credential]) -> str:
     """The same as the `config.json` that the `docker` command reads; of several for one place the first counts."""
     auths: dict[str, Json] = {}
-    for one in known:
-        place = "https://index.docker.io/v1/" if one.registry in _HUB else one.registry
-        if one.identity_token:
-            auths.setdefault(place, {"identitytoken": one.identity_token})
+    for credential in available:
+        place = "https://index.docker.io/v1/" if credential.registry in _HUB else credential.registry
+        if credential.identity_token:
+            auths.setdefault(place, {"identitytoken": credential.identity_token})
         else:
-            auth = base64.b64encode(f"{one.username}:{one.password}".encode()).decode()
+            auth = base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
             auths.setdefault(place, {"auth": auth})
     return json.dumps({"auths": auths})
 
@@ -130,4 +130,4 @@ def secret_names(spec: Json, service_account: Json | None) -> list[str]:
     Args: spec: a Revision's or a Build's, with `imagePullSecrets`.
     """
     named = [*(spec.get("imagePullSecrets") or ()), *((service_account or {}).get("imagePullSecrets") or ())]
-    return list(dict.fromkeys(one["name"] for one in named if one.get("name")))
+    return list(dict.fromkeys(reference["name"] for reference in named if reference.get("name")))

@@ -30,20 +30,20 @@ async def read(store: Store, namespace: str, spec: Json) -> RegistryCredentials:
     Raises: StoreUnavailableError.
     """
     account = await _find(store, kinds.SERVICE_ACCOUNT.id, namespace, spec.get("serviceAccountName") or "default")
-    wanted = [(namespace, name) for name in secret_names(spec, account)]
-    found: list[Credential] = []
+    named = [(namespace, name) for name in secret_names(spec, account)]
+    readable: list[Credential] = []
     problems: list[str] = []
-    for place in [*wanted, PLATFORM_SECRET]:
+    for place in [*named, PLATFORM_SECRET]:
         secret = await _find(store, kinds.SECRET.id, *place)
         if secret is None:
             if place != PLATFORM_SECRET:
                 problems.append(f"the Secret {place[0]}/{place[1]} of imagePullSecrets does not exist")
             continue
         try:
-            found += credentials(secret)
+            readable += credentials(secret)
         except ImageError as error:
             problems.append(str(error))
-    return RegistryCredentials(tuple(found), tuple(problems))
+    return RegistryCredentials(tuple(readable), tuple(problems))
 
 
 async def _find(store: Store, resource: str, namespace: str, name: str) -> Json | None:

@@ -55,12 +55,12 @@ class SigningKey:
     def private(self) -> ec.EllipticCurvePrivateKey:
         """Raises: ValueError when the PEM is no such key."""
         try:
-            found = load_pem_private_key(self.pem, None)
+            private_key = load_pem_private_key(self.pem, None)
         except (TypeError, ValueError, UnsupportedAlgorithm) as error:
             raise ValueError("the platform's token key is not a plain PKCS #8 key") from error
-        if not isinstance(found, ec.EllipticCurvePrivateKey) or not isinstance(found.curve, ec.SECP256R1):
+        if not isinstance(private_key, ec.EllipticCurvePrivateKey) or not isinstance(private_key.curve, ec.SECP256R1):
             raise ValueError("the platform's token key is not a P-256 key")
-        return found
+        return private_key
 
     @cached_property
     def public(self) -> ec.EllipticCurvePublicKey:
@@ -150,7 +150,7 @@ def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str
     if len(token) > MAX_LENGTH:
         raise UnauthorizedError("Unauthorized")
     try:
-        found = jwt.decode(
+        payload = jwt.decode(
             token,
             key.public,
             [ALGORITHM],
@@ -159,17 +159,17 @@ def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str
             # Times are compared with the caller's clock, below.
             options={"require": list(_REQUIRED), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
         )
-        claims, valid_from = _claims(found)
+        claims, valid_from = _claims(payload)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
         raise UnauthorizedError("Unauthorized") from error
-    if not valid_from <= now < claims.expires or found["sub"] != claims.username:
+    if not valid_from <= now < claims.expires or payload["sub"] != claims.username:
         raise UnauthorizedError("Unauthorized")
     return claims
 
 
-def _claims(found: Mapping[str, Any]) -> tuple[Claims, int]:
-    bound, audiences = found["kubernetes.io"], found["aud"]
+def _claims(payload: Mapping[str, Any]) -> tuple[Claims, int]:
+    bound, audiences = payload["kubernetes.io"], payload["aud"]
     account = bound["serviceaccount"]
-    listed = (audiences,) if isinstance(audiences, str) else tuple(str(one) for one in audiences)
-    claims = Claims(str(bound["namespace"]), str(account["name"]), str(account["uid"]), listed, int(found["exp"]))
-    return claims, int(found["nbf"])
+    listed = (audiences,) if isinstance(audiences, str) else tuple(str(audience) for audience in audiences)
+    claims = Claims(str(bound["namespace"]), str(account["name"]), str(account["uid"]), listed, int(payload["exp"]))
+    return claims, int(payload["nbf"])

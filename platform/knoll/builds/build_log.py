@@ -48,8 +48,8 @@ async def read(
     last = b"0-0" if newest is None else await _before(redis, key, newest)
     while True:
         # redis-py types an answer as everything any command may give; an entry is (id, fields), all of it bytes.
-        found: Any = await redis.xread({key: last}, count=500, block=BLOCK_MS if follow else None)
-        entries: list[tuple[bytes, dict[bytes, bytes]]] = [entry for _, stream in found for entry in stream]
+        batches: Any = await redis.xread({key: last}, count=500, block=BLOCK_MS if follow else None)
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = [entry for _, stream in batches for entry in stream]
         if not entries and not follow:
             return
         if not entries:
@@ -63,6 +63,6 @@ async def read(
 
 async def _before(redis: "Redis", key: str, newest: int) -> bytes:
     """The entry after which the newest lines come, however many those are."""
-    found: Any = await redis.xrevrange(key, count=newest + 2)
-    lines = [entry_id for entry_id, fields in found if _LINE in fields]
+    entries: Any = await redis.xrevrange(key, count=newest + 2)
+    lines = [entry_id for entry_id, fields in entries if _LINE in fields]
     return lines[newest] if len(lines) > newest else b"0-0"

@@ -18,22 +18,22 @@ class Steps:
     cached: int = 0
     """Steps whose result was in the cache."""
     current: str = ""
-    """The step that began last and is not over, as the Dockerfile says it; what is pulled, with its bytes."""
+    """The latest unfinished step as written in the Dockerfile, or the pulled image with its bytes."""
     _stages: dict[str, int] = field(default_factory=dict)
     _open: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """Steps known so far: it grows when a stage begins."""
+        """Number of steps so far; grows when a stage begins."""
         return sum(self._stages.values())
 
     @property
-    def words(self) -> str:
-        """`3/7 RUN go build`, for people; empty before the first step."""
+    def description(self) -> str:
+        """Number and text of the current step, such as `3/7 RUN go build`; empty before the first."""
         return f"{min(self.done + 1, self.total)}/{self.total} {self.current}" if self.current else ""
 
     def read(self, line: str) -> bool:
-        """Take one line of output; says whether anything changed."""
+        """Parse one line of output; return whether anything changed."""
         if begun := _STEP.match(line):
             self._stages[begun["stage"] or ""] = int(begun["of"])
             self._begin(begun[1], begun["what"])
@@ -51,8 +51,8 @@ class Steps:
             return False
         return True
 
-    def _begin(self, number: str, what: str) -> None:
-        # BuildKit prints a step's head again when it goes on with it after another.
+    def _begin(self, number: str, step: str) -> None:
+        # BuildKit repeats the heading of a step when it resumes it.
         if number not in self._open:
-            self._open[number] = what
-        self.current = what
+            self._open[number] = step
+        self.current = step

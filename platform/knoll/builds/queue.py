@@ -54,12 +54,12 @@ class JobQueue:
     async def close(self) -> None:
         await asyncio.to_thread(self._redis.close)
 
-    def _enqueue(self, words: list[str], job_id: str) -> None:
+    def _enqueue(self, arguments: list[str], job_id: str) -> None:
         try:
             self._forget_if_over(job_id)
             self._builds.enqueue_call(
                 builds.BUILD_JOB,
-                args=words,
+                args=arguments,
                 job_id=job_id,
                 timeout=self._build_seconds,
                 result_ttl=0,
@@ -84,8 +84,8 @@ class JobQueue:
                 pipe: Any = untyped
                 pipe.watch(self._builds.key)
                 listed = self._waiting()
-                told: Any = self._redis.hgetall(keys.BUILD_TURNS)
-                turns = {namespace.decode(): float(value) for namespace, value in told.items()}
+                stored_turns: Any = self._redis.hgetall(keys.BUILD_TURNS)
+                turns = {namespace.decode(): float(value) for namespace, value in stored_turns.items()}
                 order = fair_order(((_parts(job_id)[0], job_id) for job_id in listed), turns)
                 if order == listed:
                     return

@@ -1,4 +1,4 @@
-"""`knoll`: what kubectl has no word for."""
+"""`knoll`: the commands that kubectl does not have."""
 
 import atexit
 import gc
@@ -15,17 +15,17 @@ COMMANDS = {
     "export": "export", "doctor": "doctor", "kubeconfig": "identity", "secrets": "keys",
     "redis-acl": "keys", "completion": "doctor",
 }  # fmt: skip
-"""Each command and the module here that has it."""
+"""Name of each command to the module of this package that defines it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}
 
-# The last collection of garbage, over all that was loaded, would take a fifth of a short command's time.
+# The final garbage collection, over everything loaded, would take a fifth of a short command's time.
 atexit.register(gc.freeze)
 
 
 class _Commands(click.Group):
-    """Loads the module of the command that is asked for, and no other: half of a short command's time is loading.
+    """Imports only the module of the requested command: imports take half of a short command's time.
 
-    Turns the errors we raise on purpose into one line and an exit code; anything else is a bug and shows.
+    Errors of our own base class become one line and an exit code; any other exception is a bug and shows its traceback.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -51,8 +51,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Knative Serving in a box, on plain Docker and Redis.
 
-    Objects are applied and read with kubectl, kn or curl; this command does the rest.
+    Apply and read objects with kubectl, kn or curl; use this command for everything else.
 
-    Exit codes: 0 done, 1 it failed and says why, 2 the command line was wrong, 3 the platform does not answer,
-    4 what was named does not exist.
+    Exit codes: 0 success, 1 failure, 2 usage error, 3 the platform does not respond, 4 not found.
     """

@@ -1,4 +1,4 @@
-"""`knoll build`: a folder becomes an image on the platform's engine."""
+"""`knoll build`: builds a folder into an image on the platform's engine."""
 
 import hashlib
 import tempfile
@@ -23,18 +23,18 @@ from knoll.values import kinds
 from knoll.values.errors import KnollError, SourceError
 
 SHOWN_LINES = 100
-"""Of a failed build's output, the last so many."""
+"""Lines of output shown after a build failed."""
 SETTLE_SECONDS = 30
-"""From the last line of a build's output until its status must say how it ended."""
+"""Deadline for a final status after the last line of a build's output."""
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--verbose`; the command gets it as `verbose`."""
-    return click.option("-v", "--verbose", is_flag=True, help="Show all that the build prints.")(command)
+    """Add `--verbose`, passed to the command as `verbose`."""
+    return click.option("-v", "--verbose", is_flag=True, help="Show the whole build output.")(command)
 
 
 class BuildFailedError(KnollError):
-    """The build ran and failed; the message says why."""
+    """The build failed; the message gives the reason."""
 
 
 @click.command()
@@ -42,8 +42,8 @@ class BuildFailedError(KnollError):
 @click.option("-t", "--tag", help="Name of the image, as NAME:TAG.")
 @click.option("-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="Dockerfile in the source.")
 @click.option("--target", default="", help="Stage to stop at.")
-@click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the Dockerfile.")
-@click.option("--print", "only_print", is_flag=True, help="Print the Dockerfile that would be used; build nothing.")
+@click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Build argument of the Dockerfile.")
+@click.option("--print", "only_print", is_flag=True, help="Print the Dockerfile that would be used, without building.")
 @verbose_option
 @output_option
 @client_options
@@ -59,9 +59,9 @@ def build(
     client: ApiClient,
     namespace: str,
 ) -> None:
-    """Build the folder SOURCE into an image that Services can name.
+    """Build the folder SOURCE into an image for Services.
 
-    A folder without a Dockerfile gets one when it is a Go, Python or Node program or a static site.
+    A Dockerfile is generated for Go, Python and Node programs and static sites that have none.
     """
     generated = recipe_for(source, dockerfile)
     if only_print:
@@ -86,14 +86,14 @@ def build(
 
 
 def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
-    """A Dockerfile for a folder that has none; None when it has one.
+    """Generate a Dockerfile for a folder; None if it has one.
 
-    Raises: SourceError when another than the usual was named and is missing, or nothing says how to build it.
+    Raises: SourceError when a file given with --file is missing, or no recipe matches.
     """
     if (source / dockerfile).is_file():
         return None
     if dockerfile != "Dockerfile":
-        raise SourceError(f"{source / dockerfile} does not exist; name another with --file")
+        raise SourceError(f"{source / dockerfile} does not exist; pass another with --file")
     names = [name for name in files(source, dockerfile, NEVER_SOURCE) if (source / name).is_file()]
     return detect(Tree.of(names, lambda name: (source / name).read_text(errors="replace")))
 
@@ -101,9 +101,9 @@ def recipe_for(source: Path, dockerfile: str) -> Recipe | None:
 def run(
     client: ApiClient, namespace: str, tag: str, spec: dict[str, Any], console: Console, *, verbose: bool = False
 ) -> dict[str, Any]:
-    """Build and show how far it is; returns the status. Raises: BuildFailedError.
+    """Build, show the progress and return the status. Raises: BuildFailedError.
 
-    Args: verbose: show all that it prints; without, a person at a terminal sees that only when the build fails.
+    Args: verbose: show the whole output; otherwise a terminal shows it only after a failure.
     """
     body = _build_object(tag, namespace, {**spec, "tag": tag})
     name = client.create(kinds.BUILD_KIND, namespace, body)["metadata"]["name"]
@@ -111,25 +111,23 @@ def run(
     quiet = console.is_terminal and not verbose
     columns = (TextColumn("[bold]build[/] "), BarColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("waiting for its turn", total=None)
+        task = progress.add_task("queued", total=None)
         for line in client.build_log(namespace, name):
             kept.append(line)
             if not quiet:
                 _show_line(console, line)
             if steps.read(line):
                 progress.update(
-                    task, description=clean(steps.words[:80]), completed=steps.done, total=steps.total or None
+                    task, description=clean(steps.description[:80]), completed=steps.done, total=steps.total or None
                 )
         try:
-            status = ended(client, namespace, name)
+            status = wait_for_end(client, namespace, name)
         except BuildFailedError:
             for line in kept if quiet else ():
                 _show_line(console, line)
             raise
     seconds = time.monotonic() - begun
-    console.print(
-        f"[bold]build[/]  {tag} in {seconds:.1f} s: {steps.done} steps, {steps.cached} of them from the cache"
-    )
+    console.print(f"[bold]build[/]  {tag} in {seconds:.1f} s: {steps.done} steps, {steps.cached} from the cache")
     return status
 
 
@@ -140,7 +138,7 @@ def _show_line(console: Console, line: str) -> None:
 def upload(
     client: ApiClient, namespace: str, folder: Path, dockerfile: str, console: Console, generated: Recipe | None = None
 ) -> str:
-    """Pack and send a folder, unless the platform has these very bytes; returns the upload's id."""
+    """Upload a folder unless the platform already has the same content; return the upload's id."""
     if generated:
         console.print(f"[bold]recipe[/] {generated.kind} ({generated.because}); see it with `knoll build --print`")
     with tempfile.TemporaryDirectory(prefix="knoll-") as scratch:
@@ -151,7 +149,7 @@ def upload(
         with archive.open("rb") as packed:
             upload_id = f"sha256-{hashlib.file_digest(packed, 'sha256').hexdigest()}"
         if client.has_upload(namespace, upload_id):
-            console.print(f"[bold]source[/] {count} entries, {size / 1e6:.1f} MB: the platform has it already")
+            console.print(f"[bold]source[/] {count} entries, {size / 1e6:.1f} MB, already uploaded")
             return upload_id
         columns = (TextColumn("[bold]upload[/]"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=console) as progress:
@@ -165,8 +163,8 @@ def upload(
             return client.upload(namespace, watched(), size)
 
 
-def ended(client: ApiClient, namespace: str, name: str) -> dict[str, Any]:
-    """The status of a build whose output is over. Raises: BuildFailedError."""
+def wait_for_end(client: ApiClient, namespace: str, name: str) -> dict[str, Any]:
+    """Return the final status of a build whose output has ended. Raises: BuildFailedError."""
     deadline, pause = time.monotonic() + SETTLE_SECONDS, 0.004
     while True:
         status: dict[str, Any] = client.get(kinds.BUILD_KIND, namespace, name).get("status") or {}
@@ -178,7 +176,7 @@ def ended(client: ApiClient, namespace: str, name: str) -> dict[str, Any]:
                 f"build {name} failed: {conditions.get('Succeeded', {}).get('message', 'no reason given')}"
             )
         if time.monotonic() > deadline:
-            raise BuildFailedError(f"build {name} gives no result; see `kubectl describe build {name}`")
+            raise BuildFailedError(f"build {name} reported no result; see `kubectl describe build {name}`")
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
 
@@ -194,7 +192,7 @@ def _build_object(tag: str, namespace: str, spec: dict[str, Any]) -> dict[str, A
 
 
 def _argument(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found or not name:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--build-arg")
     return name, value

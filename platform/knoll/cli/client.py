@@ -1,4 +1,4 @@
-"""Talking to Knoll's API from the command line."""
+"""HTTP client of Knoll's API for the command line."""
 
 import builtins
 import ssl
@@ -25,14 +25,14 @@ CHUNK = 256 * 1024
 
 
 class ApiClient:
-    """One API server. Raises KnollError with the server's own words for what it refuses."""
+    """A client of one API server. Raises KnollError with the server's message when a request is refused."""
 
     def __init__(self, server: str = DEFAULT_SERVER, token: str = "", verify: ssl.SSLContext | bool = True) -> None:
         """
         Args:
             server: `http://…`, `https://…`, or `unix:PATH` for a Unix socket.
             token: sent as a bearer token unless it is empty.
-            verify: whom to trust over https.
+            verify: certificate authorities to trust over https.
         """
         self.server = server.rstrip("/")
         address, transport = self.server, None
@@ -42,7 +42,7 @@ class ApiClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30, read=None)
         if verify is True and address.startswith("http://"):
-            # Reading the machine's certificates takes longer than most commands, and nobody would look at them.
+            # Plain http needs no certificates, and loading the system's takes longer than most commands.
             verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._http = httpx.Client(
             base_url=address, timeout=timeout, headers=headers, verify=verify, transport=transport
@@ -59,32 +59,32 @@ class ApiClient:
         return self._json("POST", _path(kind, namespace), json=body)
 
     def find(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        """The same, None when it does not exist."""
+        """Like `get`, but None when the object does not exist."""
         try:
             return self.get(kind, namespace, name)
         except NotFoundError:
             return None
 
     def list(self, kind: kinds.Kind, namespace: str, selector: str = "") -> builtins.list[dict[str, Any]]:
-        """Objects of a namespace, those with these labels."""
-        found = self._json("GET", _path(kind, namespace), params={"labelSelector": selector} if selector else {})
-        return builtins.list(found["items"])
+        """List the objects of a namespace that match a label selector."""
+        listing = self._json("GET", _path(kind, namespace), params={"labelSelector": selector} if selector else {})
+        return builtins.list(listing["items"])
 
     def watch(self, kind: kinds.Kind, namespace: str, selector: str = "") -> Iterator[dict[str, Any]]:
-        """What there is and how it changes, `{type, object}`, until the server ends it.
+        """Yield the existing objects and then changes, each `{type, object}`, until the server ends the watch.
 
-        Raises: KnollError when it ends otherwise.
+        Raises: KnollError when the watch fails.
         """
-        words = {"watch": "true", "labelSelector": selector} if selector else {"watch": "true"}
-        for line in self._lines(_path(kind, namespace), words):
+        query = {"watch": "true", "labelSelector": selector} if selector else {"watch": "true"}
+        for line in self._lines(_path(kind, namespace), query):
             event: dict[str, Any] = msgspec.json.decode(line)
             if event["type"] == "ERROR":
                 error = _KINDS.get(event["object"].get("code"), KnollError)
-                raise error(str(event["object"].get("message", "the watch was ended")))
+                raise error(str(event["object"].get("message", "the watch ended")))
             yield event
 
     def replace(self, kind: kinds.Kind, body: dict[str, Any]) -> dict[str, Any]:
-        """Write an object as it is; it carries the version that was read. Raises: ConflictError."""
+        """Replace an object; its resourceVersion must be the stored one. Raises: ConflictError."""
         meta = body["metadata"]
         return self._json("PUT", f"{_path(kind, meta['namespace'])}/{meta['name']}", json=body)
 
@@ -92,7 +92,7 @@ class ApiClient:
         return self._json("DELETE", f"{_path(kind, namespace)}/{name}")
 
     def token(self, namespace: str, name: str, seconds: int) -> str:
-        """A token of a ServiceAccount that lives so long."""
+        """Request a token of a ServiceAccount that is valid for `seconds`."""
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -109,7 +109,7 @@ class ApiClient:
         return True
 
     def upload(self, namespace: str, chunks: Iterator[bytes], size: int) -> str:
-        """Send an archive for builds of a namespace; returns its id."""
+        """Upload a source archive for builds of a namespace; return its id."""
         answer = self._json(
             "POST",
             f"/namespaces/{namespace}/uploads",
@@ -119,41 +119,41 @@ class ApiClient:
         return str(answer["id"])
 
     def build_log(self, namespace: str, name: str) -> Iterator[str]:
-        """Each line of a build's output while it happens, until the build is over."""
+        """Yield the lines of a build's output as they are written, until the build ends."""
         return self._lines(f"{_path(kinds.BUILD_KIND, namespace)}/{name}/log", {"follow": "true"})
 
     def pod_log(self, namespace: str, name: str, container: str, *, follow: bool, tail: int) -> Iterator[str]:
-        """Lines that a container wrote: the last `tail`, then with `follow` what it writes until it ends."""
-        words = {"container": container, "follow": str(follow).lower(), "tailLines": str(tail)}
-        return self._lines(f"{_path(kinds.POD, namespace)}/{name}/log", words)
+        """Yield the last `tail` log lines of a container and, with `follow`, later ones until it ends."""
+        query = {"container": container, "follow": str(follow).lower(), "tailLines": str(tail)}
+        return self._lines(f"{_path(kinds.POD, namespace)}/{name}/log", query)
 
-    def _lines(self, url: str, words: dict[str, str]) -> Iterator[str]:
+    def _lines(self, url: str, query: dict[str, str]) -> Iterator[str]:
         try:
-            with self._http.stream("GET", url, params=words) as answer:
+            with self._http.stream("GET", url, params=query) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refused(answer)
                 yield from answer.iter_lines()
         except httpx.TransportError as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
 
     def _json(self, method: str, url: str, **more: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._send(method, url, **more).json()
-        return found
+        body: dict[str, Any] = self._send(method, url, **more).json()
+        return body
 
     def _send(self, method: str, url: str, **more: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, url, **more)
         except httpx.TransportError as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
         if answer.is_error:
             raise _refused(answer)
         return answer
 
-    def _away(self, error: Exception) -> KnollError:
+    def _unavailable(self, error: Exception) -> KnollError:
         return StoreUnavailableError(
-            f"no answer from Knoll's API at {self.server} ({error}); is it up (`knoll up` or `docker compose up`)? "
-            "Another address goes into --server or KNOLL_SERVER."
+            f"no response from Knoll's API at {self.server} ({error}); start it with `knoll up` or `docker compose up` "
+            "or pass its address with --server or KNOLL_SERVER"
         )
 
 
@@ -169,7 +169,7 @@ def _refused(answer: httpx.Response) -> KnollError:
         message = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:500]}".strip()
     if answer.status_code in (401, 403) and "authorization" not in answer.request.headers:
         message += (
-            "\nThis request had no token: give a kubeconfig, with --kubeconfig or as KUBECONFIG "
+            "\nThe request had no token: pass a kubeconfig with --kubeconfig or KUBECONFIG "
             "(with Compose: `docker compose exec api knoll kubeconfig > knoll.yaml`)"
         )
     return _KINDS.get(answer.status_code, BadRequestError)(message)
@@ -184,7 +184,7 @@ _KINDS: dict[int, type[KnollError]] = {
 
 
 def chunks(archive: Path) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece."""
+    """Yield the content of a file in chunks."""
     with archive.open("rb") as source:
         while piece := source.read(CHUNK):
             yield piece

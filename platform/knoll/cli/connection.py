@@ -1,8 +1,8 @@
-"""Which platform a command speaks to, and as whom.
+"""Chooses the API server and the credentials of a command.
 
-The first of these that there is: `--server`; `--kubeconfig`; the file that KUBECONFIG names, when `knoll` wrote its
-current context; the owner's kubeconfig of the platform that `knoll up` runs here, or in whose container this is; the
-plain port of this machine. All but the first and the last are https with a token.
+The first of these that exists: `--server`; `--kubeconfig`; the file in KUBECONFIG, if `knoll` wrote its current
+context; the owner's kubeconfig of a local `knoll up` or of this container's platform; the plain port of this machine.
+All but the first and the last use https and a token.
 """
 
 import base64
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 def client_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Options of every command that speaks to a platform; it gets `client` and `namespace`."""
+    """Add the options of commands that call the API, passed to the command as `client` and `namespace`."""
 
     @click.option("-n", "--namespace", envvar="KNOLL_NAMESPACE", default="default", show_default=True)
     @click.option(
@@ -41,11 +41,11 @@ def client_options(command: Callable[..., R]) -> Callable[..., R]:
         "--kubeconfig",
         envvar="KNOLL_KUBECONFIG",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Take server, token and certificate authority from its current context.",
+        help="Use server, token and certificate authority of its current context.",
     )
     @functools.wraps(command)
     def with_client(*args: Any, server: str | None, kubeconfig: Path | None, **options: Any) -> R:
-        client = ApiClient(server) if server else found(kubeconfig)
+        client = ApiClient(server) if server else api_client(kubeconfig)
         try:
             return command(*args, client=client, **options)
         finally:
@@ -54,8 +54,8 @@ def client_options(command: Callable[..., R]) -> Callable[..., R]:
     return with_client
 
 
-def found(kubeconfig: Path | None) -> ApiClient:
-    """The client for a command that names no server. Raises: BadRequestError."""
+def api_client(kubeconfig: Path | None) -> ApiClient:
+    """Return the client of a command without `--server`. Raises: BadRequestError."""
     if kubeconfig:
         return from_kubeconfig(kubeconfig)
     exported = Path(os.environ.get("KUBECONFIG") or "/nowhere")
@@ -75,7 +75,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _owners() -> Iterator[Path]:
-    """Where the owner's kubeconfig of a platform on this machine is, as far as one runs."""
+    """Yield the possible paths of the owner's kubeconfig on this machine."""
     data = data_folder()
     run = running.find(data)
     if run is not None and run.alive:
@@ -84,11 +84,11 @@ def _owners() -> Iterator[Path]:
 
 
 def from_kubeconfig(path: Path, *, here: bool = False) -> ApiClient:
-    """The client for a kubeconfig's current context.
+    """Return the client for a kubeconfig's current context.
 
-    Args: here: the API is on this machine (in this container), by whatever address others reach it.
+    Args: here: the API runs on this machine (or in this container), whatever its public address is.
 
-    Raises: BadRequestError that says what is missing in the file.
+    Raises: BadRequestError: the file is invalid.
     """
     try:
         document = yaml.safe_load(path.read_text())
@@ -100,7 +100,7 @@ def from_kubeconfig(path: Path, *, here: bool = False) -> ApiClient:
         file = cluster.get("certificate-authority")
         verify = ssl.create_default_context(cafile=str(path.parent / file) if file else None, cadata=trusted or None)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
-        raise BadRequestError(f"{path} is not a kubeconfig whose current context names a server: {error!r}") from error
+        raise BadRequestError(f"{path} is not a kubeconfig with a server in its current context: {error!r}") from error
     if here:
         server = f"https://127.0.0.1:{urlsplit(server).port or 443}"
     return ApiClient(server, token=str(user.get("token") or ""), verify=verify)

@@ -22,7 +22,7 @@ from knoll.values.json import Json
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A folder that becomes a Service, again and again."""
+    """A folder and the Service that is built from it."""
 
     client: ApiClient
     namespace: str
@@ -34,16 +34,16 @@ class Deployment:
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def upload(self) -> str:
-        """Send the folder as it is now; the same bytes give the same id."""
+        """Upload the current content of the folder; return its id, which equal content shares."""
         recipe = recipe_for(self.source, self.dockerfile)
         return upload(self.client, self.namespace, self.source, self.dockerfile, self.console, recipe)
 
     def serve(self, upload_id: str, change: Callable[[Json], None] | None = None) -> Json:
-        """Build what was uploaded and wait until a revision of it is ready; returns the Service.
+        """Build an upload, wait until a revision of it is ready, and return the Service.
 
-        Args: change: what else to change in the Service, in the same write.
+        Args: change: applied to the Service in the same write.
 
-        Raises: BuildFailedError, NotReadyError; what served before serves on then.
+        Raises: BuildFailedError, NotReadyError; the previous revision keeps serving then.
         """
         tag = f"{self.name}:{upload_id.removeprefix('sha256-')[:12]}"
         source = {"dockerfile": self.dockerfile, "source": {"upload": {"id": upload_id}}}
@@ -55,7 +55,7 @@ class Deployment:
                 change(service)
 
         written = write(self.client, self.namespace, self.name, with_image)
-        with self.console.status(f"waiting until {self.name} is ready"):
+        with self.console.status(f"waiting for {self.name} to become ready"):
             generation = written["metadata"]["generation"]
 
             def waiting(obstacle: str) -> None:
@@ -65,13 +65,15 @@ class Deployment:
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What `deploy` and `dev` are told of the folder."""
+    """Add the options of `deploy` and `dev` that describe the folder."""
     command = verbose_option(command)
-    command = click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable of the app.")(command)
+    command = click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Environment variable of the app.")(
+        command
+    )
     command = click.option(
         "-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="Dockerfile in the source."
     )(command)
-    command = click.option("--name", help="Name of the Service.  [default: the folder's]")(command)
+    command = click.option("--name", help="Name of the Service.  [default: the folder's name]")(command)
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
     return click.argument("source", type=folder, default=".")(command)
 
@@ -90,53 +92,53 @@ def deploy(
     client: ApiClient,
     namespace: str,
 ) -> None:
-    """Build the folder SOURCE and serve it: a new revision of its Service, and a URL."""
-    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
-    found = summary(wanted.serve(wanted.upload()))
+    """Build the folder SOURCE, deploy it as a new revision of its Service, and print the URL."""
+    deployment = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
+    status = summary(deployment.serve(deployment.upload()))
     if output != "text":
-        return show(found, output)
-    echo(f"{found['url']}")
-    say(wanted.console, found)
+        return show(status, output)
+    echo(f"{status['url']}")
+    print_summary(deployment.console, status)
     return None
 
 
-def say(console: Console, found: Json) -> None:
-    """Tell a person what a Service does now, and how to call it."""
-    latest = found["latestReadyRevision"]
-    console.print(f"[bold]revision[/] {latest}   [bold]traffic[/] {percents(found['traffic'])}")
-    console.print(f"[bold]call it[/]  curl {found['url']}", soft_wrap=True)
-    if not found["traffic"].get(latest):
-        console.print(f"No request goes to it yet: knoll traffic {found['name']} --to-latest")
+def print_summary(console: Console, status: Json) -> None:
+    """Print the revision and traffic of a Service, and how to call it."""
+    latest = status["latestReadyRevision"]
+    console.print(f"[bold]revision[/] {latest}   [bold]traffic[/] {percents(status['traffic'])}")
+    console.print(f"[bold]call it[/]  curl {status['url']}", soft_wrap=True)
+    if not status["traffic"].get(latest):
+        console.print(f"It gets no requests yet: knoll traffic {status['name']} --to-latest")
 
 
 def set_image(service: Json, image: str, variables: Mapping[str, str]) -> None:
-    """Have the container that takes the requests run this image, with these variables set."""
+    """Set the image and variables of the serving container."""
     template = service["spec"]["template"]
     containers = template["spec"]["containers"]
-    # Of several, the one with a port takes the requests.
-    container = next((one for one in containers if one.get("ports")), containers[0])
+    # Of several containers, the one with a port serves requests.
+    container = next((candidate for candidate in containers if candidate.get("ports")), containers[0])
     container["image"] = image
-    kept = [one for one in container.get("env", []) if one["name"] not in variables]
+    kept = [candidate for candidate in container.get("env", []) if candidate["name"] not in variables]
     if kept or variables:
         container["env"] = [*kept, *({"name": key, "value": value} for key, value in variables.items())]
-    # A name of the user's own belongs to one revision.
+    # A revision name chosen by the user is valid for one revision only.
     template.get("metadata", {}).pop("name", None)
 
 
 def name_of(source: Path) -> str:
-    """A Service's name by the folder's. Raises: BadRequestError when it has no letter to begin with."""
+    """Derive a Service name from a folder name. Raises: BadRequestError when it does not start with a letter."""
     name = re.sub(r"[^a-z0-9]+", "-", source.resolve().name.lower()).strip("-")[:50].strip("-")
     if not name or not name[0].isalpha():
-        raise BadRequestError(f"no Service can be named after the folder {source.resolve()}: say --name")
+        raise BadRequestError(f"cannot derive a Service name from {source.resolve()}; pass --name")
     return name
 
 
-def variables(words: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE` words as a mapping."""
-    found = {}
-    for text in words:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
+def variables(assignments: tuple[str, ...]) -> dict[str, str]:
+    """Parse `NAME=VALUE` arguments. Raises: click.BadParameter."""
+    by_name = {}
+    for text in assignments:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
-        found[name] = value
-    return found
+        by_name[name] = value
+    return by_name

@@ -20,24 +20,24 @@ LAST_EVENTS = 10
 @output_option
 @client_options
 def describe(name: str, output: str, client: ApiClient, namespace: str) -> None:
-    """Show a Service: its revisions and their instances, who gets how much, what holds and what does not, events."""
+    """Show a Service: its revisions, instances, traffic split, conditions and events."""
     service = client.get(kinds.SERVICE, namespace, name)
     revisions = client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")
     events = client.list(kinds.EVENT, namespace)
-    found = described(service, revisions, events)
+    description = described(service, revisions, events)
     if output != "text":
-        return printed.show(found, output)
-    _print(found)
+        return printed.show(description, output)
+    _print(description)
     return None
 
 
 def described(service: Json, revisions: list[Json], events: list[Json]) -> Json:
-    """What the page says. Pure."""
+    """Return the description of a Service."""
     meta, state = service["metadata"], service.get("status", {})
     ours = {("Service", meta["name"]), ("Configuration", meta["name"]), ("Route", meta["name"])}
-    ours |= {("Revision", one["metadata"]["name"]) for one in revisions}
+    ours |= {("Revision", revision["metadata"]["name"]) for revision in revisions}
     seen = [event for event in events if _about(event) in ours]
-    newest = sorted(revisions, key=lambda one: str(one["metadata"]["creationTimestamp"]), reverse=True)
+    newest = sorted(revisions, key=lambda revision: str(revision["metadata"]["creationTimestamp"]), reverse=True)
     return {
         **summary(service),
         "namespace": meta["namespace"],
@@ -48,7 +48,7 @@ def described(service: Json, revisions: list[Json], events: list[Json]) -> Json:
             {key: condition.get(key, "") for key in ("type", "status", "reason", "message", "lastTransitionTime")}
             for condition in state.get("conditions", [])
         ],
-        "revisions": [_revision(one, state.get("traffic", [])) for one in newest],
+        "revisions": [_revision(revision, state.get("traffic", [])) for revision in newest],
         "events": [
             {
                 "time": event.get("lastTimestamp") or event["metadata"]["creationTimestamp"],
@@ -63,7 +63,7 @@ def described(service: Json, revisions: list[Json], events: list[Json]) -> Json:
 
 
 def _order(event: Json) -> tuple[str, int]:
-    # Times are whole seconds; the version tells the order within one.
+    # Times are cut to whole seconds; the resource version gives the order within one.
     return str(event.get("lastTimestamp") or ""), int(event["metadata"]["resourceVersion"])
 
 
@@ -76,7 +76,7 @@ def _revision(revision: Json, traffic: list[Json]) -> Json:
     name, state = revision["metadata"]["name"], revision.get("status", {})
     mine = [target for target in traffic if target.get("revisionName") == name]
     containers = revision["spec"]["containers"]
-    digests = {one["name"]: one.get("imageDigest", "") for one in state.get("containerStatuses", [])}
+    digests = {status["name"]: status.get("imageDigest", "") for status in state.get("containerStatuses", [])}
     return {
         "name": name,
         "traffic": sum(target.get("percent") or 0 for target in mine),
@@ -86,40 +86,46 @@ def _revision(revision: Json, traffic: list[Json]) -> Json:
         "message": ready(revision).get("message", ""),
         "instances": state.get("actualReplicas", 0),
         "wanted": state.get("desiredReplicas", 0),
-        "images": [digests.get(one.get("name", "")) or one["image"] for one in containers],
+        "images": [digests.get(container.get("name", "")) or container["image"] for container in containers],
         "created": revision["metadata"]["creationTimestamp"],
     }
 
 
-def _print(found: Json) -> None:
+def _print(description: Json) -> None:
     facts = printed.table("", "")
     facts.show_header = False
-    facts.add_row("Name", f"{found['namespace']}/{found['name']}")
-    facts.add_row("URL", found["url"])
-    facts.add_row("Inside", found["localUrl"])
-    facts.add_row("Age", " by ".join(filter(None, (age(found["created"]), found["creator"]))))
+    facts.add_row("Name", f"{description['namespace']}/{description['name']}")
+    facts.add_row("URL", description["url"])
+    facts.add_row("Inside", description["localUrl"])
+    facts.add_row("Age", " by ".join(filter(None, (age(description["created"]), description["creator"]))))
     printed.print_table(facts)
 
     echo("\nRevisions")
     table = printed.table("  NAME", "TRAFFIC", "TAGS", "READY", "INSTANCES", "AGE", "IMAGE")
-    for one in found["revisions"]:
-        instances = f"{one['instances']}" + (f" of {one['wanted']}" if one["wanted"] != one["instances"] else "")
-        why = one["ready"] if one["ready"] == "True" else f"{one['ready']} {one['reason']}".strip()
-        tags = ", ".join(one["tags"])
-        image = ", ".join(one["images"])
-        table.add_row(f"  {one['name']}", f"{one['traffic']} %", tags, why, instances, age(one["created"]), image)
+    for revision in description["revisions"]:
+        actual, desired = revision["instances"], revision["wanted"]
+        table.add_row(
+            f"  {revision['name']}",
+            f"{revision['traffic']} %",
+            ", ".join(revision["tags"]),
+            revision["ready"] if revision["ready"] == "True" else f"{revision['ready']} {revision['reason']}".strip(),
+            f"{actual}" if actual == desired else f"{actual} of {desired}",
+            age(revision["created"]),
+            ", ".join(revision["images"]),
+        )
     printed.print_table(table)
 
     echo("\nConditions")
     table = printed.table("  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE")
-    for one in found["conditions"]:
-        since = age(one["lastTransitionTime"])
-        table.add_row(f"  {one['type']}", one["status"], since, one["reason"], one_line(one["message"]))
+    for condition in description["conditions"]:
+        since, message = age(condition["lastTransitionTime"]), one_line(condition["message"])
+        table.add_row(f"  {condition['type']}", condition["status"], since, condition["reason"], message)
     printed.print_table(table)
 
-    if found["events"]:
+    if description["events"]:
         echo("\nEvents")
         table = printed.table("  AGE", "TYPE", "REASON", "OBJECT", "MESSAGE")
-        for one in found["events"]:
-            table.add_row(f"  {age(one['time'])}", one["type"], one["reason"], one["object"], one_line(one["message"]))
+        for event in description["events"]:
+            message = one_line(event["message"])
+            table.add_row(f"  {age(event['time'])}", event["type"], event["reason"], event["object"], message)
         printed.print_table(table)

@@ -1,4 +1,4 @@
-"""`knoll dev`: a folder is served again each time it changes."""
+"""`knoll dev`: rebuilds and redeploys a folder each time it changes."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from watchfiles import DefaultFilter, watch
 from knoll.cli import traffic_split
 from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
-from knoll.cli.deploy import Deployment, name_of, say, source_options, variables
+from knoll.cli.deploy import Deployment, name_of, print_summary, source_options, variables
 from knoll.cli.log_follower import LogFollower
 from knoll.cli.pack import NEVER_SOURCE, files
 from knoll.cli.services import summary
@@ -20,12 +20,12 @@ from knoll.values import kinds
 from knoll.values.errors import KnollError, StoreUnavailableError
 
 QUIET_MS = 200
-"""An editor writes a file in several steps, a checkout writes many: a change counts once it is over this long."""
+"""Time without changes before a rebuild: an editor writes a file in several steps, a checkout writes many files."""
 
 
 @click.command()
 @source_options
-@click.option("--delete", is_flag=True, help="Delete the Service at the end.")
+@click.option("--delete", is_flag=True, help="Delete the Service on exit.")
 @client_options
 def dev(
     source: Path,
@@ -37,42 +37,42 @@ def dev(
     client: ApiClient,
     namespace: str,
 ) -> None:
-    """Serve the folder SOURCE, and anew each time it changes, with its logs here, until Ctrl-C.
+    """Deploy the folder SOURCE, redeploy it after each change, and show its logs, until Ctrl-C.
 
-    A change is built and gets all requests once it is ready. A change that does not build or does not start is told,
-    and what served before serves on.
+    A change is built and gets all requests once it is ready. If it fails to build or to start, the error is printed and
+    the previous revision keeps serving.
     """
     source = source.resolve()
-    wanted = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
-    console = wanted.console
+    deployment = Deployment(client, namespace, name or name_of(source), source, dockerfile, variables(env), verbose)
+    console = deployment.console
 
     def line(pod: str, text: str) -> None:
         console.print(f"[cyan]{_short(pod)}[/] ", end="")
         write(console, text)
 
-    LogFollower(client, namespace, wanted.name, line).start(tail=10)
+    LogFollower(client, namespace, deployment.name, line).start(tail=10)
     last = ""
     try:
         for paths in changes(source, dockerfile):
             if paths:
                 console.print(f"[bold]changed[/]  {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
-            last = _serve(wanted, last)
+            last = _serve(deployment, last)
     except KeyboardInterrupt:
         if delete:
-            client.delete(kinds.SERVICE, namespace, wanted.name)
-            console.print(f"[bold]deleted[/]  {wanted.name}")
+            client.delete(kinds.SERVICE, namespace, deployment.name)
+            console.print(f"[bold]deleted[/]  {deployment.name}")
         else:
-            console.print(f"{wanted.name} stays as it is; delete it with: kubectl delete ksvc {wanted.name}")
+            console.print(f"{deployment.name} keeps running; delete it with: kubectl delete ksvc {deployment.name}")
 
 
 def changes(source: Path, dockerfile: str) -> Iterator[list[str]]:
-    """An empty list at once; then, each time something of the source changed, which paths; until it is interrupted."""
+    """Yield an empty list, then the changed paths after each change of the source, until interrupted."""
     yield []
     belongs = {str(source / name) for name in _named(source, dockerfile)}
-    for found in watch(source, debounce=2000, step=QUIET_MS, watch_filter=DefaultFilter(), raise_interrupt=True):
+    for batch in watch(source, debounce=2000, step=QUIET_MS, watch_filter=DefaultFilter(), raise_interrupt=True):
         now = {str(source / name) for name in _named(source, dockerfile)}
-        # What is ignored does not count; what is gone did belong.
-        paths = sorted({path for _, path in found} & (belongs | now))
+        # Ignored files do not count; deleted files were part of the source.
+        paths = sorted({path for _, path in batch} & (belongs | now))
         belongs = now
         if paths:
             yield [str(Path(path).relative_to(source)) for path in paths]
@@ -82,28 +82,28 @@ def _named(source: Path, dockerfile: str) -> list[str]:
     return files(source, dockerfile, NEVER_SOURCE if not (source / dockerfile).is_file() else ())
 
 
-def _serve(wanted: Deployment, last: str) -> str:
-    """Build and serve what is there, unless it is what was tried last; returns its upload.
+def _serve(deployment: Deployment, last: str) -> str:
+    """Build and deploy the current source, unless it was the last one tried; return its upload id.
 
-    Raises: StoreUnavailableError when there is no platform to begin with.
+    Raises: StoreUnavailableError when the platform is not running at the start.
     """
-    console, begun = wanted.console, time.monotonic()
+    console, begun = deployment.console, time.monotonic()
     upload_id = ""
     try:
-        upload_id = wanted.upload()
+        upload_id = deployment.upload()
         if upload_id == last:
             return last
-        found = summary(wanted.serve(upload_id, _to_latest))
+        status = summary(deployment.serve(upload_id, _to_latest))
     except KnollError as error:
         if not last and isinstance(error, StoreUnavailableError):
             raise
         console.print("[bold red]failed[/]   ", end="")
         write(console, str(error))
-        console.print("waiting for the next change")
+        console.print("waiting for changes")
         return upload_id or last
-    console.print(f"[bold green]serving[/]  {found['url']}  after {time.monotonic() - begun:.1f} s", soft_wrap=True)
+    console.print(f"[bold green]serving[/]  {status['url']}  after {time.monotonic() - begun:.1f} s", soft_wrap=True)
     if not last:
-        say(console, found)
+        print_summary(console, status)
     return upload_id
 
 

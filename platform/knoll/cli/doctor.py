@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +29,46 @@ from knoll.process.disk import free_bytes, of_engine
 from knoll.process.settings import BuilderSettings
 from knoll.values.errors import BadRequestError
 
-LEAST_FREE_BYTES = 5 * 1024**3
-"""Images and their caches need room; below this builds begin to fail."""
+MIN_FREE_BYTES = 5 * 1024**3
+"""Free disk space that images and build caches need; with less, builds start to fail."""
 _SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
-    what: str
-    good: bool
-    found: str
-    mend: str = ""
-    """What to do about it; empty when there is nothing to do."""
+    subject: str
+    ok: bool
+    state: str
+    fix: str = ""
+    """Suggested fix; empty when there is nothing to do."""
+
+    def to_json(self) -> dict[str, object]:
+        """The finding as `--output` prints it."""
+        return {"what": self.subject, "good": self.ok, "found": self.state, "mend": self.fix}
 
 
 @click.command()
 @click.option("--server", envvar="KNOLL_SERVER", default=DEFAULT_SERVER, show_default=True, help="Knoll's API.")
 @output_option
 def doctor(server: str, output: str) -> None:
-    """Look at what Knoll needs on this machine, and say how to mend what is missing; exit code 1 when something is."""
+    """Check what Knoll needs on this machine and suggest a fix for each problem; exit code 1 if there is any."""
     console = Console(soft_wrap=True, highlight=False)
     bad = 0
     findings = (finding for check in CHECKS for finding in check(server))
     if output != "text":
-        found = list(findings)
-        show([asdict(finding) for finding in found], output)
-        bad = sum(not finding.good for finding in found)
+        listed = list(findings)
+        show([finding.to_json() for finding in listed], output)
+        bad = sum(not finding.ok for finding in listed)
     else:
         for finding in findings:
-            bad += not finding.good
-            mark = "[green]ok  [/]" if finding.good else "[red]bad [/]"
-            console.print(f"{mark} [bold]{finding.what}[/]", end="  ")
-            console.print(finding.found, markup=False)
-            if finding.mend:
-                console.print(f"     {finding.mend}", markup=False)
+            bad += not finding.ok
+            mark = "[green]ok  [/]" if finding.ok else "[red]bad [/]"
+            console.print(f"{mark} [bold]{finding.subject}[/]", end="  ")
+            console.print(finding.state, markup=False)
+            if finding.fix:
+                console.print(f"     {finding.fix}", markup=False)
     if bad:
         raise click.exceptions.Exit(1)
 
@@ -74,26 +78,26 @@ def engine(_: str) -> Iterator[Finding]:
     try:
         version = _ask_engine(path, "/version")["Version"]
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        mend = "start Docker (systemctl start docker); as another user than root, be in the group docker"
-        yield Finding("engine", False, f"{path}: {error}", mend)
+        fix = "start Docker (systemctl start docker); non-root users must join group `docker`"
+        yield Finding("engine", False, f"{path}: {error}", fix)
         return
     yield Finding("engine", True, f"Docker {version} at {path}")
 
 
 def shared_limits(_: str) -> Iterator[Finding]:
-    """What instances share of the machine. Never bad: the platform works either way."""
+    """Limits of the machine that instances share. Never a failure: the platform works either way."""
     try:
         info = _ask_engine(BuilderSettings.read().docker_socket, "/info")
     except (OSError, http.client.HTTPException, ValueError):
-        return  # said by `engine`
-    found, mend = isolation.user_namespaces(info)
-    yield Finding("user namespaces", True, found, mend)
-    found, mend = isolation.inotify(isolation.inotify_limit(), mapped=not mend)
-    yield Finding("inotify", True, found, mend)
+        return  # reported by `engine`
+    state, fix = isolation.user_namespaces(info)
+    yield Finding("user namespaces", True, state, fix)
+    state, fix = isolation.inotify(isolation.inotify_limit(), mapped=not fix)
+    yield Finding("inotify", True, state, fix)
 
 
 class _EngineConnection(http.client.HTTPConnection):
-    """To a Unix socket. httpx leaves the socket open when nothing listens there."""
+    """A connection to a Unix socket. httpx would leave the socket open when nothing listens there."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("engine", timeout=_SECONDS)
@@ -106,137 +110,135 @@ class _EngineConnection(http.client.HTTPConnection):
 
 
 def _ask_engine(path: Path, resource: str) -> dict[str, Any]:
-    """Raises: OSError, HTTPException, ValueError: the engine does not answer as it should."""
+    """GET a JSON object from the engine. Raises: OSError, HTTPException, ValueError (an unexpected response)."""
     with contextlib.closing(_EngineConnection(path)) as connection:
         connection.request("GET", resource)
-        answer = connection.getresponse()
-        text = answer.read()
-    if answer.status != 200:
-        raise ValueError(f"GET {resource} was answered with {answer.status} {answer.reason}")
+        response = connection.getresponse()
+        text = response.read()
+    if response.status != 200:
+        raise ValueError(f"GET {resource} returned {response.status} {response.reason}")
     body = json.loads(text)
     if not isinstance(body, dict):
-        raise ValueError(f"GET {resource} was not answered with an object")
+        raise ValueError(f"GET {resource} did not return a JSON object")
     return body
 
 
 def buildx(_: str) -> Iterator[Finding]:
     try:
         done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, timeout=_SECONDS)
-        good, found = done.returncode == 0, (done.stdout or done.stderr).strip().partition("\n")[0]
+        ok, output = done.returncode == 0, (done.stdout or done.stderr).strip().partition("\n")[0]
     except (OSError, subprocess.TimeoutExpired) as error:
-        good, found = False, str(error)
-    yield Finding(
-        "buildx", good, found, "" if good else "install it (Debian: apt-get install docker-cli docker-buildx)"
-    )
+        ok, output = False, str(error)
+    yield Finding("buildx", ok, output, "" if ok else "install it (Debian: apt-get install docker-cli docker-buildx)")
 
 
 def redis(_: str) -> Iterator[Finding]:
-    found = shutil.which("redis-server")
-    mend = "`knoll up` needs it (Debian: apt-get install redis-server) or --redis-url; Compose brings its own"
-    yield Finding("redis", found is not None, found or "redis-server is not installed", "" if found else mend)
+    program = shutil.which("redis-server")
+    fix = "`knoll up` needs it (Debian: apt-get install redis-server) or --redis-url; Compose includes it"
+    yield Finding("redis", program is not None, program or "redis-server is not installed", "" if program else fix)
 
 
 def dnsmasq(_: str) -> Iterator[Finding]:
-    found = dns_server.program()
-    mend = "without it `knoll up` has no cluster-local names in instances (Debian: apt-get install dnsmasq-base)"
-    # Not bad: all else works, and Compose brings its own.
-    yield Finding("dnsmasq", True, found or "dnsmasq is not installed", "" if found else mend)
+    program = dns_server.program()
+    fix = "without it `knoll up` disables cluster-local names in instances (Debian: apt-get install dnsmasq-base)"
+    # Not a failure: everything else works, and Compose includes it.
+    yield Finding("dnsmasq", True, program or "dnsmasq is not installed", "" if program else fix)
 
 
 def firewall(_: str) -> Iterator[Finding]:
     problem = nft.obstacle()
-    mend = "`knoll up` keeps instances and builds from each other and from this machine only so; Compose always does"
-    # Not bad: it is a choice where one person runs what they wrote.
+    fix = "without it, `knoll up` does not isolate instances and builds from each other and this machine; Compose does"
+    # Not a failure: acceptable where one person runs only their own code.
     yield Finding(
-        "firewall", True, problem or f"{nft.program()}, and the right to filter packets", mend * bool(problem)
+        "firewall", True, problem or f"{nft.program()}, with permission to filter packets", fix * bool(problem)
     )
 
 
 def disk(_: str) -> Iterator[Finding]:
-    """That of the engine, and that of Redis and the uploads of `knoll up`."""
+    """Free space for the engine, and for Redis and the uploads of `knoll up`."""
     folders = (of_engine("/var/lib/docker"), Path.home() / ".local/share/knoll")
     for folder in folders:
         free = free_bytes(folder)
-        good = free >= LEAST_FREE_BYTES
-        mend = (
-            "make room: `docker builder prune` drops the cache of builds; below disk-pressure-free "
-            "(config-security) builds and uploads are refused and the largest users of the disk evicted"
+        ok = free >= MIN_FREE_BYTES
+        fix = (
+            "free disk space: `docker builder prune` deletes the build cache; below disk-pressure-free "
+            "(config-security) builds and uploads are refused and the instances with the most disk usage evicted"
         )
-        yield Finding("disk", good, f"{free / 1024**3:.1f} GiB free at {folder}", "" if good else mend)
+        yield Finding("disk", ok, f"{free / 1024**3:.1f} GiB free at {folder}", "" if ok else fix)
 
 
 def names(_: str) -> Iterator[Finding]:
     host = "app.default.localhost"
     try:
-        found = socket.getaddrinfo(host, 80)[0][4][0]
+        address = socket.getaddrinfo(host, 80)[0][4][0]
     except OSError as error:
-        # Not bad: the clients that matter ask nobody for these names.
-        hint = "browsers and curl know such names by themselves; other programs can send a Host header to the port"
-        yield Finding("names", True, f"the resolver does not know {host} ({error.strerror})", hint)
+        # Not a failure: the usual clients resolve these names without a resolver.
+        hint = "browsers and curl resolve these names themselves; other programs can send a Host header to the port"
+        yield Finding("names", True, f"the resolver cannot resolve {host} ({error.strerror})", hint)
         return
-    yield Finding("names", True, f"{host} is {found}")
+    yield Finding("names", True, f"{host} resolves to {address}")
 
 
 def ports(server: str) -> Iterator[Finding]:
-    """The usual ones, unless a platform has them."""
-    if not next(platform(server)).good:
+    """The default ports, unless a running platform uses them."""
+    if not next(platform(server)).ok:
         for port, option in ((8080, "--port"), (8443, "--https-port"), (8001, "--api-port"), (8444, "--api-tls-port")):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", port))
                 except OSError as error:
-                    mend = f"end what listens there (`ss -ltnp 'sport = :{port}'`), or `knoll up {option} ANOTHER`"
-                    yield Finding("ports", False, f"127.0.0.1:{port}: {error.strerror}", mend)
+                    fix = f"stop the process that uses it (`ss -ltnp 'sport = :{port}'`), or `knoll up {option} PORT`"
+                    yield Finding("ports", False, f"127.0.0.1:{port}: {error.strerror}", fix)
                 else:
                     yield Finding("ports", True, f"127.0.0.1:{port} is free")
 
 
 def platform(server: str) -> Iterator[Finding]:
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/readyz", timeout=_SECONDS)
+        response = httpx.get(f"{server.rstrip('/')}/readyz", timeout=_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield Finding("platform", False, f"{server}: {error}", "start it: `knoll up`, or `docker compose up --wait`")
         return
-    mend = "" if answer.is_success else "see the log of the api"
-    yield Finding("platform", answer.is_success, f"{server} answers {answer.text.strip()[:200]}", mend)
+    fix = "" if response.is_success else "see the log of the API process"
+    yield Finding("platform", response.is_success, f"{server} responds {response.text.strip()[:200]}", fix)
 
 
 def access(server: str) -> Iterator[Finding]:
-    """Whether others than the administrator could use a port that asks for no token."""
+    """Whether users other than the administrator could use a port that needs no token."""
     listed: list[str] = []
     try:
         with httpx.Client(base_url=server, timeout=_SECONDS) as client:
             for resource in ("rolebindings", "clusterrolebindings"):
-                answer = client.get(f"/apis/rbac.authorization.k8s.io/v1/{resource}")
-                if answer.status_code in (401, 403):
-                    yield Finding("access", True, f"{server} asks for a token")
+                response = client.get(f"/apis/rbac.authorization.k8s.io/v1/{resource}")
+                if response.status_code in (401, 403):
+                    yield Finding("access", True, f"{server} requires a token")
                     return
-                listed += [body["metadata"]["name"] for body in answer.raise_for_status().json()["items"]]
+                listed += [body["metadata"]["name"] for body in response.raise_for_status().json()["items"]]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
-        return  # `platform` has said so
+        return  # reported by `platform`
     bound = sorted(set(listed) - {OWNER_BINDING})
     run = running.find(data_folder())
     users = [] if run is not None and run.alive else login_users(pwd.getpwall(), os.getuid())
-    # Not bad: it is so by default, and right for a machine with one user.
+    # Not a failure: it is the default, and fine on a machine with one user.
     if bound:
         some = ", ".join(bound[:3])
-        text = f"{server} asks you for no token, and others have rights here ({some}{', …' if bound[3:] else ''})"
+        text = f"{server} needs no token, and role bindings for others exist ({some}{', …' if bound[3:] else ''})"
         yield Finding("access", True, text, _CLOSE)
     if users:
         some = ", ".join(users[:3]) + (", …" if users[3:] else "")
-        text = f"{server} asks for no token, and with Compose every user of this machine may use it ({some})"
+        text = f"{server} needs no token, so with Compose every user of this machine can use it ({some})"
         yield Finding("access", True, text, _CLOSE)
     if not bound and not users:
-        yield Finding("access", True, f"{server} asks you for no token; no one else uses it")
+        yield Finding("access", True, f"{server} needs no token; there are no other users")
 
 
-_CLOSE = "close it: KNOLL_API_TRUSTS_PLAIN=false, for Compose in .env; then use the kubeconfig of `knoll kubeconfig`"
+_CLOSE = "require tokens: set KNOLL_API_TRUSTS_PLAIN=false (for Compose in .env), then use `knoll kubeconfig`"
 _NO_SHELLS = ("", "/bin/false", "/usr/bin/false", "/bin/sync")
 
 
 def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
-    """Names of the people among a machine's users, without root and the user of number `own`.
+    """Return the names of human users of the machine, without root and the user with id `own`.
 
     Source: login.defs(5), UID_MIN and UID_MAX.
     """
@@ -269,8 +271,8 @@ CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete this command: `source <(knoll completion bash)`."""
+    """Print the completion script for SHELL: `source <(knoll completion bash)`."""
     kind = get_completion_class(shell)
     if kind is None:
-        raise BadRequestError(f"there is no completion for {shell}")
+        raise BadRequestError(f"no completion for {shell}")
     click.echo(kind(context.find_root().command, {}, "knoll", "_KNOLL_COMPLETE").source())

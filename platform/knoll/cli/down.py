@@ -1,4 +1,4 @@
-"""`knoll down`: the end of a `knoll up` that runs elsewhere, and of what a killed one has left."""
+"""`knoll down`: stops a `knoll up` of another terminal, and cleans up after a killed one."""
 
 import os
 import shutil
@@ -16,58 +16,59 @@ from knoll.cli.state_folder import data_option
 from knoll.values.errors import KnollError
 
 STOP_SECONDS = 120
-"""Requests in flight may take their time."""
+"""Seconds to wait for the platform, which first finishes its requests in flight."""
 
 
 class StopError(KnollError):
-    """The platform does not end; the message says what is left."""
+    """The platform did not stop; the message names what remains."""
 
 
 @click.command()
 @data_option
-@click.option("--delete-data", is_flag=True, help="Delete all objects too: the folder with Redis' files and uploads.")
+@click.option("--delete-data", is_flag=True, help="Also delete all objects: the folder with Redis' files and uploads.")
 def down(data: Path, delete_data: bool) -> None:
-    """End the platform that `knoll up` runs on this machine, its containers too. Objects stay, for the next `knoll up`.
+    """Stop the platform that `knoll up` started on this machine, and remove its containers.
 
-    What a killed `knoll up` has left is taken away.
+    Objects are kept for the next `knoll up`. Also cleans up after a killed `knoll up`.
     """
     console = Console(stderr=True)
-    found = running.find(data)
-    if found is None:
-        console.print(f"no `knoll up` runs with {data}", markup=False)
-    elif found.alive:
-        with console.status(f"ending process {found.pid}"):
-            _end(data, found)
-        console.print("ended")
+    run = running.find(data)
+    if run is None:
+        console.print(f"no `knoll up` is running in {data}", markup=False)
+    elif run.alive:
+        with console.status(f"stopping process {run.pid}"):
+            _end(data, run)
+        console.print("stopped")
     else:
-        with console.status("taking away what a killed platform has left"):
-            _sweep(found)
+        with console.status("cleaning up after a killed platform"):
+            _sweep(run)
         running.forget(data)
-        console.print("it had been killed; its containers are removed")
+        console.print("previous run was killed; removed its containers")
     if delete_data and data.exists():
         shutil.rmtree(data)
         console.print(f"deleted {data}", markup=False)
 
 
-def _end(data: Path, found: running.Run) -> None:
-    os.kill(found.pid, signal.SIGTERM)
+def _end(data: Path, run: running.Run) -> None:
+    os.kill(run.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while (now := running.find(data)) and now.alive:
         if time.monotonic() > deadline:
-            raise StopError(f"process {found.pid} has not ended after {STOP_SECONDS} s; see what it prints")
+            raise StopError(f"process {run.pid} did not stop within {STOP_SECONDS} s; see its output")
         time.sleep(0.1)
 
 
-def _sweep(found: running.Run) -> None:
+def _sweep(run: running.Run) -> None:
     command = [sys.executable, "-m", "autoscaler", "--remove-all"]
-    environment = {**os.environ, **found.environment}
+    environment = {**os.environ, **run.environment}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise StopError(
-            f"containers are left, see `docker ps --filter label=knoll.dev/platform`: {done.stderr[-1000:]}"
+            "some containers were left running, see `docker ps --filter label=knoll.dev/platform`: "
+            f"{done.stderr[-1000:]}"
         )
-    if "KNOLL_FIREWALL_SOCKET" in found.environment:
+    if "KNOLL_FIREWALL_SOCKET" in run.environment:
         command = [sys.executable, "-m", "knoll.firewall", "--remove"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise StopError(f"firewall rules are left, see `nft list tables`: {done.stderr[-1000:]}")
+            raise StopError(f"some firewall rules were left, see `nft list tables`: {done.stderr[-1000:]}")

@@ -1,4 +1,4 @@
-"""`knoll explain`: why each revision of a Service has as many instances as it has."""
+"""`knoll explain`: why each revision of a Service has its number of instances."""
 
 from datetime import datetime
 
@@ -15,33 +15,35 @@ from knoll.values.json import Json
 
 @click.command()
 @click.argument("name")
-@click.option("--last", type=click.IntRange(1), default=5, show_default=True, help="Decisions shown of each revision.")
+@click.option(
+    "--last", type=click.IntRange(1), default=5, show_default=True, help="Number of decisions to show per revision."
+)
 @output_option
 @client_options
 def explain(name: str, last: int, output: str, client: ApiClient, namespace: str) -> None:
-    """Say why a Service has as many instances as it has: the last decisions of the autoscaler, in words."""
+    """Explain the number of instances of a Service: the autoscaler's latest decisions per revision."""
     client.get(kinds.SERVICE, namespace, name)
     selector = f"{labels.SERVICE}={name}"
     revisions = client.list(kinds.REVISION, namespace, selector)
-    found = explained(revisions, client.list(kinds.POD_AUTOSCALER, namespace, selector), last)
+    explanations = explained(revisions, client.list(kinds.POD_AUTOSCALER, namespace, selector), last)
     if output != "text":
-        return printed.show(found, output)
-    _print(found)
+        return printed.show(explanations, output)
+    _print(explanations)
     return None
 
 
 def explained(revisions: list[Json], autoscalers: list[Json], last: int) -> list[Json]:
-    """What is said of each revision, newest first. Pure.
+    """Return the explanation of each revision, newest first.
 
     Args:
-        last: most decisions of each, the newest.
+        last: number of decisions per revision, the newest ones.
     """
-    by_name = {one["metadata"]["name"]: one.get("status", {}) for one in autoscalers}
+    by_name = {autoscaler["metadata"]["name"]: autoscaler.get("status", {}) for autoscaler in autoscalers}
     result = []
     for revision in sorted(revisions, key=_created, reverse=True):
         name, state = revision["metadata"]["name"], revision.get("status", {})
         annotations = revision["metadata"].get("annotations", {})
-        told = by_name.get(name, {}).get("decisions", [])
+        decisions = by_name.get(name, {}).get("decisions", [])
         result.append(
             {
                 "revision": name,
@@ -49,28 +51,30 @@ def explained(revisions: list[Json], autoscalers: list[Json], last: int) -> list
                 "wanted": state.get("desiredReplicas", 0),
                 "notReady": _why_not_ready(revision),
                 "scaling": {key: value for key, value in sorted(annotations.items()) if _is_of_scaling(key)},
-                "decisions": told[-last:],
+                "decisions": decisions[-last:],
             }
         )
     return result
 
 
 def _why_not_ready(revision: Json) -> str:
-    """What a Revision's condition says while it is not ready, or an instance of it fails; empty otherwise."""
-    conditions = {one["type"]: one for one in revision.get("status", {}).get("conditions", [])}
+    """Return the reason and message of a Revision that is not ready or whose instances fail; empty otherwise."""
+    listed = revision.get("status", {}).get("conditions", [])
+    conditions = {condition["type"]: condition for condition in listed}
     for type_ in ("Ready", "Active"):
-        one = conditions.get(type_, {})
-        if one.get("status") != "True" and one.get("message") and one.get("reason") not in _ORDINARY:
-            return f"{one.get('reason', '')}: {one['message']}"
+        condition = conditions.get(type_, {})
+        unhappy = condition.get("status") != "True" and condition.get("reason") not in _ORDINARY
+        if unhappy and condition.get("message"):
+            return f"{condition.get('reason', '')}: {condition['message']}"
     return ""
 
 
 _ORDINARY = ("NoTraffic", "Queued", "Deploying", "ResolvingDigests")
-"""Reasons of Revisions with which nothing is wrong."""
+"""Reasons of conditions that are not failures."""
 
 
 def _created(revision: Json) -> tuple[str, str]:
-    # Times are whole seconds; names count up.
+    # Times are cut to whole seconds; names are numbered.
     return str(revision["metadata"]["creationTimestamp"]), str(revision["metadata"]["name"])
 
 
@@ -78,16 +82,16 @@ def _is_of_scaling(key: str) -> bool:
     return key.startswith(labels.AUTOSCALING_PREFIX) or key in labels.ON_TEMPLATE | labels.OF_ROLLOUT
 
 
-def _print(found: list[Json]) -> None:
-    for index, one in enumerate(found):
-        of = f" of {one['wanted']}" if one["wanted"] != one["instances"] else ""
-        echo(f"{'' if index == 0 else chr(10)}{one['revision']}: {one['instances']}{of} instances")
-        for key, value in one["scaling"].items():
+def _print(explanations: list[Json]) -> None:
+    for index, explanation in enumerate(explanations):
+        of = f" of {explanation['wanted']}" if explanation["wanted"] != explanation["instances"] else ""
+        echo(f"{'' if index == 0 else chr(10)}{explanation['revision']}: {explanation['instances']}{of} instances")
+        for key, value in explanation["scaling"].items():
             echo(f"  {key}: {value}")
-        if one["notReady"]:
-            echo(f"  not ready: {one['notReady']}")
-        for decision in one["decisions"]:
+        if explanation["notReady"]:
+            echo(f"  not ready: {explanation['notReady']}")
+        for decision in explanation["decisions"]:
             clock = datetime.fromisoformat(decision["time"]).astimezone().strftime("%H:%M:%S")
             echo(f"  {clock} ({age(decision['time'])} ago)  {decision['message']}")
-        if not one["decisions"]:
-            echo("  Nothing was decided yet: its images are not resolved, or no autoscaler runs.")
+        if not explanation["decisions"]:
+            echo("  No scaling decision yet: image digests are not resolved, or no autoscaler is running.")

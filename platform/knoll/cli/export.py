@@ -22,7 +22,7 @@ _TO_LATEST = [{"latestRevision": True, "percent": 100}]
 
 
 class ExportError(KnollError):
-    """A Service cannot be exported as it is; the message says why."""
+    """A Service cannot be exported in its current state; the message gives the reason."""
 
 
 @click.command()
@@ -30,19 +30,19 @@ class ExportError(KnollError):
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option(
     "-d", "--dir", "folder", type=click.Path(file_okay=False, path_type=Path),
-    help="Write files into this folder, in the order to apply them, instead of printing.",
+    help="Write numbered files to this folder, in the order to apply them, instead of printing.",
 )  # fmt: skip
 @client_options
 def export(services: tuple[str, ...], output: str, folder: Path | None, client: ApiClient, namespace: str) -> None:
-    """Print Services (all, or those named) as manifests that apply unchanged on Knative.
+    """Print Services (all, or those named) as manifests for Knative.
 
-    A Service that gives traffic to earlier Revisions becomes several manifests of that Service. Each makes one of the
-    Revisions, so they must be applied one after the other, each when the one before is ready: use --dir.
+    A Service that sends traffic to earlier Revisions becomes several manifests, each of which creates one Revision.
+    Apply them in order, each after the previous one is ready: use --dir.
     """
-    found = [client.get(kinds.SERVICE, namespace, name) for name in services] or (
+    exported = [client.get(kinds.SERVICE, namespace, name) for name in services] or (
         client.list(kinds.SERVICE, namespace) if not services else []
     )
-    sequences = {service["metadata"]["name"]: replay(service, _revisions(client, service)) for service in found}
+    sequences = {service["metadata"]["name"]: replay(service, _revisions(client, service)) for service in exported}
     if folder is not None:
         _write(folder, sequences, output)
     else:
@@ -51,18 +51,17 @@ def export(services: tuple[str, ...], output: str, folder: Path | None, client: 
             show({"apiVersion": "v1", "kind": "List", "items": manifests}, output)
         else:
             echo(yaml.safe_dump_all(manifests, sort_keys=False), nl=False)
-    for service in found:
+    for service in exported:
         for note in notes(service):
             echo(f"note: {note}", err=True)
         name = service["metadata"]["name"]
         if folder is None and len(sequences[name]) > 1:
             echo(
-                f"note: {name} gives traffic to earlier revisions: its {len(sequences[name])} manifests must be "
-                f"applied one by one, each when the one before is ready; `knoll export {name} --dir FOLDER` writes "
-                "them as files",
+                f"note: {name} sends traffic to earlier revisions: apply its {len(sequences[name])} manifests in "
+                f"order, each after the previous one is ready; `knoll export {name} --dir FOLDER` writes them to files",
                 err=True,
             )
-    echo("note: status, server-owned metadata and revisions without traffic are left out", err=True)
+    echo("note: status, server-owned metadata and revisions without traffic are not exported", err=True)
 
 
 def _revisions(client: ApiClient, service: Json) -> dict[str, Json]:
@@ -70,8 +69,8 @@ def _revisions(client: ApiClient, service: Json) -> dict[str, Json]:
     if not pinned(service):
         return {}
     selector = f"{labels.SERVICE}={meta['name']}"
-    found = client.list(kinds.REVISION, meta["namespace"], selector)
-    return {revision["metadata"]["name"]: revision for revision in found}
+    revisions = client.list(kinds.REVISION, meta["namespace"], selector)
+    return {revision["metadata"]["name"]: revision for revision in revisions}
 
 
 def _write(folder: Path, sequences: Mapping[str, Sequence[Json]], output: str) -> None:
@@ -94,28 +93,29 @@ def _json(manifest: Json) -> str:
 
 
 def pinned(service: Json) -> list[str]:
-    """Names of the Revisions that the traffic names, in the order of their names, each once."""
+    """Return the Revision names in `spec.traffic`, sorted, without duplicates."""
     targets = service["spec"].get("traffic") or []
     return sorted({target["revisionName"] for target in targets if target.get("revisionName")})
 
 
 def replay(service: Json, revisions: Mapping[str, Json]) -> list[Json]:
-    """The manifests of a Service, in the order to apply them: the last is the Service as it is, and each one before
-    makes an earlier Revision that its traffic names.
+    """Return the manifests of a Service in the order to apply them.
+
+    The last one is the current Service; each one before it creates an earlier Revision that `spec.traffic` names.
 
     Args:
-        revisions: by name, at least those that the traffic names.
+        revisions: by name, at least those in `spec.traffic`.
 
     Raises:
-        ExportError: a Revision that the traffic names is missing.
+        ExportError: a Revision in `spec.traffic` is missing.
     """
     last = portable(service)
     own = _own_revision(service)
     earlier = [name for name in pinned(service) if name != own]
     if missing := [name for name in earlier if name not in revisions]:
         raise ExportError(
-            f"{service['metadata']['name']} gives traffic to the revision {missing[0]}, which does not exist any more: "
-            "change its traffic (`knoll traffic`), then export it"
+            f"{service['metadata']['name']} sends traffic to revision {missing[0]}, which no longer exists: change its "
+            "traffic split with `knoll traffic`, then export it"
         )
     earlier.sort(key=lambda name: revisions[name]["metadata"]["creationTimestamp"])
     last["spec"] = {**last["spec"], "template": _named(service, own, len(earlier) + 1)}
@@ -127,22 +127,22 @@ def replay(service: Json, revisions: Mapping[str, Json]) -> list[Json]:
 
 
 def _own_revision(service: Json) -> str:
-    """The Revision of the template as it is; empty when that is not known."""
+    """Return the name of the current template's Revision; empty if unknown."""
     template, status = service["spec"]["template"], service.get("status") or {}
     return str((template.get("metadata") or {}).get("name") or status.get("latestCreatedRevisionName") or "")
 
 
 def _named(service: Json, own: str, generation: int) -> Json:
-    """The template, with its Revision's name where another name would come out, or one that is taken."""
+    """Return the template, with its Revision's name where the generated one would differ or is taken."""
     template: Json = service["spec"]["template"]
-    wanted = pinned(service)
-    if own and (own in wanted or names.revision_name(service["metadata"]["name"], generation) in wanted):
+    pins = pinned(service)
+    if own and (own in pins or names.revision_name(service["metadata"]["name"], generation) in pins):
         return {**template, "metadata": {**(template.get("metadata") or {}), "name": own}}
     return template
 
 
 def _template(revision: Json) -> Json:
-    """The template that makes a Revision again."""
+    """Return the template that recreates a Revision."""
     meta = revision["metadata"]
     made: Json = {"name": meta["name"]}
     for field in ("labels", "annotations"):
@@ -157,23 +157,23 @@ def _template(revision: Json) -> Json:
 
 
 def _pinned_images(revision: Json) -> Json:
-    """The spec with the images that the Revision really runs, where others can pull them by digest."""
+    """Return the spec with images pinned to the digests that run, where another cluster can pull them."""
     spec: Json = dict(revision["spec"])
     status = revision.get("status") or {}
     for containers, statuses in (("containers", "containerStatuses"), ("initContainers", "initContainerStatuses")):
-        digests = {one["name"]: one.get("imageDigest", "") for one in status.get(statuses) or ()}
+        digests = {container["name"]: container.get("imageDigest", "") for container in status.get(statuses) or ()}
         if spec.get(containers):
             spec[containers] = [
-                {**one, "image": digests[one["name"]]}
-                if has_registry(one["image"]) and digests.get(one["name"])
-                else one
-                for one in spec[containers]
+                {**container, "image": digests[container["name"]]}
+                if has_registry(container["image"]) and digests.get(container["name"])
+                else container
+                for container in spec[containers]
             ]
     return spec
 
 
 def portable(service: Json) -> Json:
-    """A Service without what belongs to this platform."""
+    """Return a Service without the fields that belong to this platform."""
     meta = {key: value for key, value in service["metadata"].items() if key not in _SERVER_OWNED}
     kept = {key: value for key, value in meta.pop("annotations", {}).items() if key not in _OURS}
     if kept:
@@ -182,17 +182,17 @@ def portable(service: Json) -> Json:
 
 
 def has_registry(image: str) -> bool:
-    """Whether an image's name begins with the host of a registry."""
+    """Return whether an image name starts with a registry host."""
     first = image.partition("/")[0]
     return "/" in image and ("." in first or ":" in first)
 
 
 def notes(service: Json) -> list[str]:
-    """What must be done before the manifests work on a cluster."""
+    """Return what to do before the manifests work on another cluster."""
     name = service["metadata"]["name"]
     return [
-        f"{name} uses the image {container['image']}, which names no registry: push it to one that your cluster "
-        "reaches, and name it there"
+        f"{name} uses the image {container['image']}, which has no registry: push it to a registry that your "
+        "cluster can reach, and use that name"
         for container in service["spec"]["template"]["spec"]["containers"]
         if not has_registry(container["image"])
     ]

@@ -1,7 +1,7 @@
-"""What instances of `knoll up` reach on this machine, at its address on their network: both gateways, the DNS server.
+"""What instances of `knoll up` can reach at this machine's address on their network: both gateways and the DNS server.
 
-Ports 53 and 80 want root, or `sysctl net.ipv4.ip_unprivileged_port_start=53`. Where they, or dnsmasq, are not to be
-had, the platform runs without cluster-local names in instances, and says so.
+Ports 53 and 80 need root, or `sysctl net.ipv4.ip_unprivileged_port_start=53`. Without them, or without dnsmasq, the
+platform runs without cluster-local names in instances and prints a warning.
 """
 
 import asyncio
@@ -14,112 +14,115 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from knoll.process import dns_server as names_server
+from knoll.process import dns_server
 from knoll.process.settings import ActivatorSettings
 
 GATEWAY_PORT = 80
-"""Of the internal gateway: the addresses of Services inside have no port."""
+"""Port of the internal gateway: cluster-local addresses of Services have no port."""
 _SHARED = Path("/run/knoll")
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """How the processes are to be started."""
+class InstanceNetwork:
+    """How to start the processes so that instances reach them."""
 
     environment: Mapping[str, str]
-    """Added to that of all processes."""
+    """Variables to add to the environment of all processes."""
     gateways: tuple[str, ...] = ()
     """`address:port` of the gateways, as instances reach them."""
-    names_server: tuple[str, ...] = ()
-    """Command of the DNS server; empty for none."""
+    dns_command: tuple[str, ...] = ()
+    """Command that starts the DNS server; empty for none."""
     warning: str = ""
-    """What instances have to do without, and how to mend it."""
+    """What is not available to instances, and how to fix it; empty if everything is."""
 
 
-async def look(environment: Mapping[str, str], folder: Path) -> Inside:
-    """Find out what there is for instances to reach.
+async def inspect(environment: Mapping[str, str], folder: Path) -> InstanceNetwork:
+    """Determine what instances can reach on this machine.
 
     Args:
         environment: of the platform's processes.
-        folder: for the files of names; see `make_folder`.
+        folder: of the DNS server's host files; see `make_folder`.
     """
     address, problem = await _address(environment)
     if not address:
-        return Inside({}, warning=_without(problem))
+        return InstanceNetwork({}, warning=_without_names(problem))
     ports = [int(port) for port in environment["KNOLL_ACTIVATOR_PORTS"].split(",")]
     ports += [int(port) for port in environment["KNOLL_ACTIVATOR_TLS_PORTS"].split(",") if port]
     hosts = ActivatorSettings.read().activator_host
-    found, gateways = {}, []
-    if not any(host in _ANY for host in hosts.split(",")) and not any(_cannot(address, port) for port in ports):
-        found["KNOLL_ACTIVATOR_HOST"] = f"{hosts},{address}"
-    if any(host in (*_ANY, address) for host in found.get("KNOLL_ACTIVATOR_HOST", hosts).split(",")):
+    settings, gateways = {}, []
+    if not any(host in _ANY for host in hosts.split(",")) and not any(_bind_problem(address, port) for port in ports):
+        settings["KNOLL_ACTIVATOR_HOST"] = f"{hosts},{address}"
+    if any(host in (*_ANY, address) for host in settings.get("KNOLL_ACTIVATOR_HOST", hosts).split(",")):
         gateways = [f"{address}:{port}" for port in ports]
-    problem = names_server.MISSING if names_server.program() is None else ""
-    problem = problem or _cannot(address, GATEWAY_PORT) or _cannot(address, names_server.PORT, udp=True)
+    problem = dns_server.MISSING if dns_server.program() is None else ""
+    problem = problem or _bind_problem(address, GATEWAY_PORT) or _bind_problem(address, dns_server.PORT, udp=True)
     if problem:
-        return Inside(found, tuple(gateways), warning=_without(problem))
-    found |= {
+        return InstanceNetwork(settings, tuple(gateways), warning=_without_names(problem))
+    settings |= {
         "KNOLL_ACTIVATOR_LOCAL_HOST": address,
         "KNOLL_ACTIVATOR_LOCAL_PORTS": str(GATEWAY_PORT),
         "KNOLL_NAMES_DIR": str(folder),
         "KNOLL_INSTANCE_DNS": address,
     }
     gateways.append(f"{address}:{GATEWAY_PORT}")
-    return Inside(found, tuple(gateways), (*_as_nobody(), *names_server.command(folder, address)))
+    return InstanceNetwork(settings, tuple(gateways), (*_unprivileged(), *dns_server.command(folder, address)))
 
 
 def make_folder(platform: str, data: Path) -> Path:
-    """Where the files of names are. For root not among its own: the DNS server then runs as nobody, and reads them."""
+    """Create the folder of the DNS server's host files.
+
+    For root it is outside root's own folders, because the DNS server then runs as an unprivileged user.
+    """
     if os.geteuid():
         folder = data.resolve() / "names"
         folder.mkdir(exist_ok=True)
         return folder
     for folder in (_SHARED, _SHARED / platform):
         folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)  # whatever the umask
+        folder.chmod(0o755)  # independent of the umask
     return folder
 
 
 async def _address(environment: Mapping[str, str]) -> tuple[str, str]:
-    """This machine's address on the instance network, or why there is none."""
+    """Return this machine's address on the instance network and "", or "" and the reason there is none."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "autoscaler", "--network",
         env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    told, complaint = await process.communicate()
+    output, errors = await process.communicate()
     if process.returncode:
-        return "", complaint.decode(errors="replace").strip()[-500:]
-    return told.decode().strip(), ""
+        return "", errors.decode(errors="replace").strip()[-500:]
+    return output.decode().strip(), ""
 
 
-def _as_nobody() -> tuple[str, ...]:
-    """What a command is run by, so that root's process is nobody's, with the one right that it needs.
+def _unprivileged() -> tuple[str, ...]:
+    """Return the command prefix that drops root's privileges except binding low ports; empty for other users.
 
-    A program that gives its rights away by itself no longer ends with its parent: the kernel forgets that it should.
+    A program that drops them itself no longer ends with its parent: the kernel resets its death signal.
     """
     if os.geteuid() or shutil.which("setpriv") is None:
         return ()
-    right = "-all,+net_bind_service"
+    capabilities = "-all,+net_bind_service"
     return (
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={right}",
-        f"--ambient-caps={right}", f"--bounding-set={right}", "--no-new-privs", "--pdeathsig=KILL",
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}", f"--bounding-set={capabilities}", "--no-new-privs", "--pdeathsig=KILL",
     )  # fmt: skip
 
 
-def _cannot(address: str, port: int, *, udp: bool = False) -> str:
-    """Why nobody could listen there; empty when somebody can."""
+def _bind_problem(address: str, port: int, *, udp: bool = False) -> str:
+    """Return why a process cannot listen there; empty if it can."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as tried:
+    with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
         if not udp:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((address, port))
+            probe.bind((address, port))
         except OSError as error:
             hint = (
                 "run it as root, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=53"
                 if error.errno == errno.EACCES
-                else "end what listens on that port on all addresses"
+                else "stop the process that listens on that port on all addresses"
                 if error.errno == errno.EADDRINUSE
                 else "is the engine on another machine?"
             )
@@ -127,5 +130,5 @@ def _cannot(address: str, port: int, *, udp: bool = False) -> str:
     return ""
 
 
-def _without(problem: str) -> str:
-    return f"instances do without cluster-local names such as NAME.NAMESPACE.svc.cluster.local: {problem}"
+def _without_names(problem: str) -> str:
+    return f"cluster-local names such as NAME.NAMESPACE.svc.cluster.local are disabled in instances: {problem}"

@@ -1,4 +1,4 @@
-"""Commands about the platform's own keys: `knoll secrets rotate`, `knoll redis-acl`."""
+"""Commands for the platform's own keys: `knoll secrets`, `knoll redis-acl`."""
 
 import asyncio
 from pathlib import Path
@@ -17,24 +17,26 @@ _FOLDER = Path("state", "keys")
 
 
 def folder_of(data: Path) -> Path:
-    """Where a platform that `knoll up` runs keeps its keys."""
+    """Return the folder of the keys of a `knoll up`."""
     return data.resolve() / _FOLDER
 
 
 def environment_of(keys: Path, process: str, redis_url: str, *, users: bool) -> dict[str, str]:
-    """What one process is told of keys and Redis.
+    """Return the settings of keys and Redis for one process.
 
-    Args: users: whether it logs in as the user of its name.
+    Args: users: whether it logs in as the Redis user of its name.
     """
     own = {"KNOLL_KEYS_DIR": str(keys / process)} if process in redis_rights.PROCESSES else {}
     return {**own, "KNOLL_REDIS_URL": as_user(redis_url, process) if users else redis_url}
 
 
 def as_user(redis_url: str, user: str) -> str:
-    """A Redis URL with a user, whose password the process reads. Raises: BadRequestError: it has one already."""
+    """Add a user to a Redis URL; the process reads the password. Raises: BadRequestError: the URL has a user."""
     scheme, separator, rest = redis_url.partition("://")
     if not separator or "@" in rest.partition("/")[0]:
-        raise BadRequestError(f"{scheme}://…: give the URL of Redis without a user: each process logs in as its own")
+        raise BadRequestError(
+            f"{scheme}://…: pass the URL of Redis without a user; each process logs in as its own user"
+        )
     return f"{scheme}://{user}@{rest}"
 
 
@@ -42,38 +44,38 @@ keys_option = click.option(
     "--keys",
     envvar="KNOLL_ALL_KEYS_DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of all processes' keys; by default that of `knoll up` with --data.",
+    help="Folder with the keys of all processes.  [default: that of `knoll up` with --data]",
 )
 
 
 @click.group()
 def secrets() -> None:
-    """The keys that Secrets are encrypted with in Redis."""
+    """Manage the keys that encrypt Secrets in Redis."""
 
 
 @secrets.command()
 @data_option
 @keys_option
-@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Redis; by default that of `knoll up` with --data.")
+@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="URL of Redis.  [default: that of `knoll up` with --data]")
 def rotate(data: Path, keys: Path | None, redis_url: str | None) -> None:
-    """Make a new key and encrypt all Secrets with it. The platform goes on meanwhile and needs no restart.
+    """Create a new key and encrypt all Secrets with it, without a restart of the platform.
 
-    The key before it is kept, for what is under way, until the next rotation; older ones are deleted.
+    The previous key is kept for writes in progress until the next rotation; older keys are deleted.
     """
     folder = keys or folder_of(data)
     settings = _settings(data, folder, redis_url)
     changed = asyncio.run(_rotate(folder, settings))
-    click.echo(f"new key {settings.keyring.current}: {changed} values encrypted again")
+    click.echo(f"new key {settings.keyring.current}: {changed} values re-encrypted")
 
 
 @secrets.command("discard-unreadable")
 @data_option
 @keys_option
-@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Redis; by default that of `knoll up` with --data.")
+@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="URL of Redis.  [default: that of `knoll up` with --data]")
 def discard_unreadable(data: Path, keys: Path | None, redis_url: str | None) -> None:
-    """Delete the Secrets that cannot be decrypted, when the keys they were encrypted with are lost for good.
+    """Delete the Secrets that cannot be decrypted because their keys are lost.
 
-    While there is one, listing Secrets fails. If the key that signs tokens is among them, all tokens end.
+    Listing Secrets fails until then. If the key that signs tokens is among them, all tokens become invalid.
     """
     settings = _settings(data, keys or folder_of(data), redis_url)
     discarded = asyncio.run(_discard(settings))
@@ -96,7 +98,7 @@ async def _rotate(folder: Path, settings: CommonSettings) -> int:
     for name in key_files.HOLDERS:
         before = key_files.keyring(folder, name)[:1]
         fresh = encryption.Key.fresh()
-        # Every process can read what is sealed with the new key before one of them uses it.
+        # Every process can decrypt with the new key before any process encrypts with it.
         key_files.keep(folder, name, (*before, fresh))
         key_files.keep(folder, name, (fresh, *before))
     async with connected(settings.redis_url, "knoll-secrets") as redis:
@@ -107,7 +109,7 @@ async def _rotate(folder: Path, settings: CommonSettings) -> int:
 @data_option
 @keys_option
 def redis_acl(data: Path, keys: Path | None) -> None:
-    """Print the commands that make Knoll's users in a Redis of your own, and keep their passwords with the keys.
+    """Print the commands that create Knoll's users in your own Redis, and store their passwords with the keys.
 
     For Redis 7 or newer: `knoll redis-acl | redis-cli -u redis://ADMINISTRATOR@HOST`, then `knoll up --redis-users`.
     """

@@ -1,4 +1,4 @@
-"""What all instances of a Service write, those that come later too."""
+"""Follows the logs of all instances of a Service, including later ones."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from knoll.values import kinds, labels
 from knoll.values.errors import ForbiddenError, KnollError, UnauthorizedError
 
 APP = "user-container"
-RETRY_SECONDS = 1.0
+WATCH_RETRY_SECONDS = 1.0
+"""Pause before an ended watch is started again."""
 
 
 class LogFollower:
@@ -23,16 +24,16 @@ class LogFollower:
         self._selector = f"{labels.SERVICE}={name}"
         self._on_line = on_line
         self._lock = threading.Lock()
-        self._known: set[str] = set()
+        self._followed: set[str] = set()
 
     def start(self, tail: int) -> None:
-        """Begin, in the background. Args: tail: lines of what each instance wrote before."""
+        """Follow in a background thread. Args: tail: number of past lines per instance."""
         threading.Thread(target=self._in_background, args=[tail], daemon=True).start()
 
     def run(self, tail: int) -> None:
-        """The same in this thread, until it is interrupted.
+        """Follow in this thread until interrupted.
 
-        Raises: UnauthorizedError, ForbiddenError: the user may not see Pods here (any more).
+        Raises: UnauthorizedError, ForbiddenError: the user may not (or no longer) watch Pods here.
         """
         self._watch(tail)
 
@@ -51,19 +52,20 @@ class LogFollower:
             except (ForbiddenError, UnauthorizedError):
                 raise
             except KnollError:
-                pass  # the API starts again: so do we
-            pause.wait(RETRY_SECONDS)
+                pass  # the API restarts; watch again
+            pause.wait(WATCH_RETRY_SECONDS)
 
     def _see(self, pod: dict[str, Any], tail: int) -> None:
         name = pod["metadata"]["name"]
-        states = {one["name"]: one.get("state", {}) for one in pod.get("status", {}).get("containerStatuses", [])}
-        if name in self._known or not any(word in states.get(APP, {}) for word in ("running", "terminated")):
+        statuses = pod.get("status", {}).get("containerStatuses", [])
+        states = {status["name"]: status.get("state", {}) for status in statuses}
+        if name in self._followed or not any(state in states.get(APP, {}) for state in ("running", "terminated")):
             return
-        self._known.add(name)
+        self._followed.add(name)
         threading.Thread(target=self._read, args=[name, tail], daemon=True).start()
 
     def _read(self, pod: str, tail: int) -> None:
-        with suppress(KnollError):  # it went away between its event and our question
+        with suppress(KnollError):  # the Pod was deleted after its event
             for line in self._client.pod_log(self._namespace, pod, APP, follow=True, tail=tail):
                 with self._lock:
                     self._on_line(pod, line)

@@ -1,4 +1,4 @@
-"""What commands print: for scripts as JSON or YAML, for people as tables."""
+"""Output of commands: JSON and YAML for scripts, tables for people."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,44 +15,44 @@ from knoll.cli.terminal import echo
 R = TypeVar("R")
 
 _WIDE = 1000
-"""Columns of a table: a name or an address that is cut short is of no use."""
+"""Width of a table in columns: truncated names and addresses are useless."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def output_option(command: Callable[..., R]) -> Callable[..., R]:
-    """`--output`; the command gets it as `output`: text, json or yaml."""
+    """Add `--output`, passed to the command as `output`: text, json or yaml."""
     choice = click.Choice(["text", "json", "yaml"])
     return click.option("-o", "--output", type=choice, default="text", show_default=True)(command)
 
 
-def show(found: Any, output: str) -> None:
-    """Print for scripts."""
+def show(value: Any, output: str) -> None:
+    """Print a value as JSON or YAML."""
     if output == "json":
-        echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        echo(msgspec.json.format(msgspec.json.encode(value)).decode())
     else:
-        echo(yaml.safe_dump(found, sort_keys=False), nl=False)
+        echo(yaml.safe_dump(value, sort_keys=False), nl=False)
 
 
 def table(*columns: str) -> Table:
-    """A table as kubectl's."""
+    """Return an empty table in kubectl's style."""
     return Table(*columns, box=None, pad_edge=False)
 
 
-def print_table(found: Table) -> None:
-    """Print it as wide as it is, without the blanks that fill up its last column."""
+def print_table(table: Table) -> None:
+    """Print a table at full width, without trailing blanks."""
     console = Console(width=_WIDE, highlight=False, markup=False)
     with console.capture() as captured:
-        console.print(found)
+        console.print(table)
     echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def one_line(text: str) -> str:
-    """Text of several lines for a cell of a table."""
+    """Join several lines for a cell of a table."""
     return " ".join(text.split())
 
 
 def age(timestamp: str, now: datetime | None = None) -> str:
-    """How long ago, in one unit as kubectl says it: `45s`, `12m`, `3h`, `8d`; empty without a time.
+    """Return the time since a timestamp in one unit, as kubectl does: `45s`, `12m`, `3h`, `8d`; empty without one.
 
     Args: timestamp: RFC 3339.
     """

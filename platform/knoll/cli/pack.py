@@ -1,4 +1,4 @@
-"""A source folder as a tar: what `.dockerignore` leaves of it, the same bytes for the same files."""
+"""Packs a source folder without the files in `.dockerignore`; equal files give equal bytes."""
 
 import io
 import os
@@ -10,13 +10,13 @@ from typing import IO
 from knoll.values.errors import SourceError
 
 NEVER_SOURCE = (".git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.env")
-"""Left out of a folder whose Dockerfile is ours, unless it has a .dockerignore of its own."""
+"""Excluded from a folder with a generated Dockerfile, unless it has a .dockerignore."""
 
 
 def files(folder: Path, dockerfile: str, otherwise: Sequence[str] = ()) -> list[str]:
-    """Paths of what belongs to the source, sorted, relative to the folder; directories included.
+    """Return the sorted relative paths of the source's files and directories.
 
-    Args: otherwise: what is left out when there is no .dockerignore.
+    Args: otherwise: patterns to exclude without a .dockerignore.
     """
     ignore = folder / ".dockerignore"
     patterns = list(otherwise)
@@ -25,7 +25,7 @@ def files(folder: Path, dockerfile: str, otherwise: Sequence[str] = ()) -> list[
         patterns = [line for line in lines if line and not line.startswith("#")]
     if not patterns:
         return sorted(_all(folder))
-    # Loading the SDK takes longer than packing most sources.
+    # Importing the SDK takes longer than packing most sources.
     from docker.utils.build import exclude_paths
 
     return sorted(exclude_paths(str(folder), patterns, dockerfile=dockerfile))
@@ -38,13 +38,13 @@ def _all(folder: Path) -> Iterator[str]:
 
 
 def pack(folder: Path, dockerfile: str, target: IO[bytes], generated: str = "") -> int:
-    """Write the tar; returns how many entries it has.
+    """Write the tar archive and return its number of entries.
 
-    Args: generated: text of a Dockerfile that is not in the folder; it goes in under `dockerfile`.
+    Owners are omitted and modification times cut to whole seconds, so that equal checkouts give equal bytes.
 
-    Owners are left out and modification times are whole seconds, so that the same checkout gives the same bytes.
+    Args: generated: text of a generated Dockerfile, which is added as `dockerfile`.
 
-    Raises: SourceError when a file cannot be read, or is neither file, directory nor link.
+    Raises: SourceError when a file cannot be read, or is not a file, directory or link.
     """
     count = 0
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -55,9 +55,9 @@ def pack(folder: Path, dockerfile: str, target: IO[bytes], generated: str = "") 
             count += 1
         for name in files(folder, dockerfile, NEVER_SOURCE if generated else ()):
             entry = archive.gettarinfo(str(folder / name), arcname=name)
-            # Sockets give None; other special files have no place in an image either.
+            # None for sockets; other special files do not belong into an image either.
             if entry is None or not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
-                raise SourceError(f"{folder / name} is neither file, directory nor link: add it to .dockerignore")
+                raise SourceError(f"{folder / name} is not a file, directory or link: add it to .dockerignore")
             entry.uid = entry.gid = 0
             entry.uname = entry.gname = ""
             entry.mtime = int(entry.mtime)

@@ -1,4 +1,4 @@
-"""Which `knoll up` runs with a folder: one at a time, and `knoll down` finds it."""
+"""The lock of a state folder: one `knoll up` at a time uses it, and `knoll down` finds that process."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ _FILE = "up.json"
 
 
 class AlreadyRunningError(KnollError):
-    """Another `knoll up` has the folder."""
+    """Another `knoll up` uses the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Run:
 
     pid: int
     environment: Mapping[str, str]
-    """What its processes were started with."""
+    """Environment variables that its processes were started with."""
     alive: bool
 
 
 @contextlib.contextmanager
-def held(data: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Have the folder for this process alone, and leave in it what `knoll down` must know.
+def lock(data: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Lock the folder for this process, and store in it what `knoll down` needs.
 
     Raises: AlreadyRunningError.
     """
@@ -37,36 +37,36 @@ def held(data: Path, environment: Mapping[str, str]) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            found = find(data)
+            run = find(data)
             raise AlreadyRunningError(
-                f"`knoll up` runs already with {data}{f' (process {found.pid})' if found else ''}: end it with "
-                "`knoll down`, or name another folder with --data"
+                f"`knoll up` is already running in {data}{f' (process {run.pid})' if run else ''}: stop it with "
+                "`knoll down`, or use another folder with --data"
             ) from error
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "environment": dict(environment)}))
         file.flush()
         yield
-        # Not after a failure to clean up: `knoll down` tries again.
+        # Kept after a failed clean-up, so that `knoll down` can try again.
         (data / _FILE).unlink(missing_ok=True)
 
 
 def find(data: Path) -> Run | None:
-    """The `knoll up` that has this folder, or had it and did not end by itself."""
+    """Return the `knoll up` that uses this folder, or that was killed while it did."""
     try:
         with (data / _FILE).open() as file:
-            alive = _is_held(file.fileno())
-            found = json.load(file)
+            alive = _is_locked(file.fileno())
+            record = json.load(file)
     except (FileNotFoundError, ValueError):
         return None
-    return Run(int(found["pid"]), found["environment"], alive)
+    return Run(int(record["pid"]), record["environment"], alive)
 
 
 def forget(data: Path) -> None:
-    """Nothing is left of the run that had this folder."""
+    """Remove the record of the last run in this folder."""
     (data / _FILE).unlink(missing_ok=True)
 
 
-def _is_held(file: int) -> bool:
+def _is_locked(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

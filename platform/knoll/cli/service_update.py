@@ -1,4 +1,4 @@
-"""Changing a Service from the command line, however many others write it, and waiting until it is so."""
+"""Updates a Service from the command line, despite concurrent writers, and waits until it is Ready."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ READY_SECONDS = 180
 
 
 class NotReadyError(KnollError):
-    """A Service did not become Ready; the message says why."""
+    """A Service did not become Ready; the message gives the reason."""
 
 
 def write(client: ApiClient, namespace: str, name: str, change: Callable[[Json], None]) -> Json:
-    """Change a Service, or make it; returns it as it was written."""
+    """Update or create a Service, retrying on conflicts; return it as stored."""
     while True:
         service = client.find(kinds.SERVICE, namespace, name)
         try:
@@ -33,49 +33,49 @@ def write(client: ApiClient, namespace: str, name: str, change: Callable[[Json],
 def until_ready(
     client: ApiClient, namespace: str, name: str, generation: int, waiting: Callable[[str], None] = lambda _: None
 ) -> Json:
-    """The Service, once it is Ready at this generation.
+    """Wait until the Service is Ready at this generation, and return it.
 
     Args:
-        waiting: called with what keeps it from being ready, each time that is something else.
+        waiting: called with the reason it is not ready, whenever that changes.
 
     Raises:
-        NotReadyError: it failed, or it took too long.
+        NotReadyError: it failed, or the deadline passed.
     """
-    deadline, told = time.monotonic() + READY_SECONDS, ""
+    deadline, last_obstacle = time.monotonic() + READY_SECONDS, ""
     while True:
         service = client.get(kinds.SERVICE, namespace, name)
-        found = ready(service)
+        condition = ready(service)
         obstacle = obstacle_of(service)
-        if obstacle and obstacle != told:
-            told = obstacle
+        if obstacle and obstacle != last_obstacle:
+            last_obstacle = obstacle
             waiting(obstacle)
         if service.get("status", {}).get("observedGeneration", 0) >= generation:
-            if found.get("status") == "True":
+            if condition.get("status") == "True":
                 return service
-            if found.get("status") == "False":
+            if condition.get("status") == "False":
                 raise NotReadyError(
-                    f"{name} is not ready: {found.get('message') or found.get('reason')}; what served before "
-                    f"serves on. See `knoll logs {name}` and `knoll describe {name}`"
+                    f"{name} is not ready: {condition.get('message') or condition.get('reason')}; the previous "
+                    f"revision keeps serving. See `knoll logs {name}` and `knoll describe {name}`"
                 )
         if time.monotonic() > deadline:
             raise NotReadyError(
-                f"{name} is not ready after {READY_SECONDS} s: {told or found.get('message', 'no reason given')}; "
-                f"see `knoll describe {name}`"
+                f"{name} is not ready after {READY_SECONDS} s: "
+                f"{last_obstacle or condition.get('message', 'no reason given')}; see `knoll describe {name}`"
             )
         time.sleep(0.1)
 
 
 def obstacle_of(service: Json) -> str:
-    """What an instance of the newest Revision has run into, while it may still come up; empty when nothing is known."""
+    """Return the problem that instances of the latest Revision have while they may still start; empty without one."""
     conditions = {condition["type"]: condition for condition in service.get("status", {}).get("conditions", [])}
-    found = conditions.get("ConfigurationsReady", {})
-    if found.get("status") != "Unknown" or found.get("reason") in (None, "", "OutOfDate"):
+    condition = conditions.get("ConfigurationsReady", {})
+    if condition.get("status") != "Unknown" or condition.get("reason") in (None, "", "OutOfDate"):
         return ""
-    return str(found.get("message", ""))
+    return str(condition.get("message", ""))
 
 
 def ready(resource: Json) -> Json:
-    """Its condition Ready; empty when it has none yet."""
+    """Return the condition Ready of an object; empty while there is none."""
     conditions = resource.get("status", {}).get("conditions", [])
     return next((condition for condition in conditions if condition["type"] == "Ready"), {})
 

@@ -1,4 +1,4 @@
-"""`knoll status`, `knoll logs`: how Services are, and what they write."""
+"""`knoll status`, `knoll logs`: the state and the logs of Services."""
 
 import threading
 
@@ -20,14 +20,14 @@ from knoll.values.json import Json
 @output_option
 @client_options
 def status(output: str, client: ApiClient, namespace: str) -> None:
-    """Show the Services of a namespace: whether they are ready, their URLs, who gets how much."""
+    """Show the Services of a namespace: readiness, URL and traffic split."""
     rows = [summary(service) for service in client.list(kinds.SERVICE, namespace)]
     if output != "text":
         return printed.show(rows, output)
     if not rows:
-        echo(f"no Services in {namespace}; `knoll deploy PATH` makes one", err=True)
+        echo(f"no Services in {namespace}; `knoll deploy PATH` creates one", err=True)
         return None
-    table = printed.table("NAME", "READY", "URL", "TRAFFIC", "WHY NOT")
+    table = printed.table("NAME", "READY", "URL", "TRAFFIC", "MESSAGE")
     for row in rows:
         table.add_row(row["name"], row["ready"], row["url"], percents(row["traffic"]), one_line(row["message"]))
     printed.print_table(table)
@@ -35,45 +35,48 @@ def status(output: str, client: ApiClient, namespace: str) -> None:
 
 
 def summary(service: Json) -> Json:
-    """What people want to know of a Service."""
-    found = service.get("status", {})
+    """Return the state of a Service that users need most."""
+    status = service.get("status", {})
     condition = ready(service)
     return {
         "name": service["metadata"]["name"],
         "ready": condition.get("status", "Unknown"),
-        "url": found.get("url", ""),
-        "latestReadyRevision": found.get("latestReadyRevisionName", ""),
-        "traffic": traffic_split.by_revision(found.get("traffic", [])),
+        "url": status.get("url", ""),
+        "latestReadyRevision": status.get("latestReadyRevisionName", ""),
+        "traffic": traffic_split.by_revision(status.get("traffic", [])),
         "message": "" if condition.get("status") == "True" else condition.get("message", ""),
     }
 
 
-def percents(found: dict[str, int]) -> str:
-    """Shares of revisions in one line."""
-    return ", ".join(f"{name} {percent} %" for name, percent in found.items() if percent) or "none"
+def percents(shares: dict[str, int]) -> str:
+    """Format the shares of revisions on one line."""
+    return ", ".join(f"{name} {percent} %" for name, percent in shares.items() if percent) or "none"
 
 
 @click.command()
 @click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, by later instances too.")
-@click.option("--tail", default=100, show_default=True, help="Lines of each instance to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Keep streaming, including the logs of later instances.")
+@click.option("--tail", default=100, show_default=True, help="Number of past lines to show per instance.")
 @client_options
 def logs(name: str, follow: bool, tail: int, client: ApiClient, namespace: str) -> None:
-    """Show what the instances of a Service write."""
+    """Show the logs of a Service's instances."""
     client.get(kinds.SERVICE, namespace, name)
     if follow:
         LogFollower(client, namespace, name, lambda pod, line: echo(f"{pod} {line}")).run(tail)
         return
     pods = [pod["metadata"]["name"] for pod in client.list(kinds.POD, namespace, f"{labels.SERVICE}={name}")]
     if not pods:
-        echo(f"{name} has no instance just now; a request starts one, and `knoll logs -f {name}` waits", err=True)
+        echo(
+            f"{name} has no instances at the moment; a request starts one, and `knoll logs -f {name}` waits for it",
+            err=True,
+        )
         return
 
-    def one(pod: str) -> None:
+    def follow_pod(pod: str) -> None:
         for line in client.pod_log(namespace, pod, APP, follow=False, tail=tail):
             echo(f"{pod} {line}" if len(pods) > 1 else line)
 
-    threads = [threading.Thread(target=one, args=[pod], daemon=True) for pod in pods]
+    threads = [threading.Thread(target=follow_pod, args=[pod], daemon=True) for pod in pods]
     for thread in threads:
         thread.start()
     for thread in threads:

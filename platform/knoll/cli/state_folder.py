@@ -1,4 +1,4 @@
-"""The folder of a platform that `knoll up` runs."""
+"""The state folder of `knoll up`."""
 
 import os
 from collections.abc import Callable
@@ -11,18 +11,18 @@ R = TypeVar("R")
 
 
 def data_folder() -> Path:
-    """The folder that commands use when none is named."""
+    """Return the default state folder."""
     named = os.environ.get("KNOLL_DATA")
     return Path(named) if named else Path.home() / ".local/share/knoll"
 
 
 def data_option(command: Callable[..., R]) -> Callable[..., R]:
-    """`--data`; the command gets it as `data`, a path that need not be there."""
+    """Add `--data`, passed to the command as `data`, a path that may not exist."""
     return click.option(
         "--data",
         envvar="KNOLL_DATA",
         type=click.Path(file_okay=False, path_type=Path),
         default=data_folder,
         show_default="~/.local/share/knoll",
-        help="Where our Redis and the uploads keep their files.",
+        help="Folder with the files of Redis and the uploads.",
     )(command)

@@ -1,4 +1,4 @@
-"""`knoll traffic`, `knoll rollback`: who gets how much of a Service's requests."""
+"""`knoll traffic`, `knoll rollback`: a Service's traffic split."""
 
 import click
 from rich.console import Console
@@ -16,47 +16,50 @@ from knoll.values.json import Json
 @click.command()
 @click.argument("name")
 @click.argument("split", nargs=-1, metavar="[REVISION=PERCENT]...")
-@click.option("--to-latest", is_flag=True, help="All requests to the newest revision, now and after each deploy.")
+@click.option("--to-latest", is_flag=True, help="Send all requests to the latest revision, now and after each deploy.")
 @output_option
 @client_options
 def traffic(name: str, split: tuple[str, ...], to_latest: bool, output: str, client: ApiClient, namespace: str) -> None:
-    """Show or change who gets how much of a Service's requests.
+    """Show or change a Service's traffic split.
 
-    REVISION is a revision's name, what follows `NAME-` in it, a tag, or `latest`.
+    REVISION is the name of a revision, the part of it after `NAME-`, a tag, or `latest`.
     """
     if to_latest and split:
-        raise click.UsageError("--to-latest and REVISION=PERCENT exclude each other")
+        raise click.UsageError("--to-latest and REVISION=PERCENT are mutually exclusive")
     if not to_latest and not split:
         _show(client.get(kinds.SERVICE, namespace, name), None, output)
         return
-    _shift(client, namespace, name, {"latest": 100} if to_latest else traffic_split.parsed(split), output)
+    _shift(client, namespace, name, {"latest": 100} if to_latest else traffic_split.parse(split), output)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--to", "revision", help="Revision to go back to.  [default: the one before that which serves]")
+@click.option("--to", "revision", help="Revision to roll back to.  [default: the one before the serving revision]")
 @output_option
 @client_options
 def rollback(name: str, revision: str | None, output: str, client: ApiClient, namespace: str) -> None:
-    """Give all requests of a Service to an earlier revision."""
+    """Send all requests of a Service to an earlier revision."""
     if revision is None:
-        serving = traffic_split.most(client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", []))
-        revision = traffic_split.before_that(
+        serving = traffic_split.largest_share(
+            client.get(kinds.SERVICE, namespace, name).get("status", {}).get("traffic", [])
+        )
+        revision = traffic_split.previous_revision(
             client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}"), serving
         )
     _shift(client, namespace, name, {revision: 100}, output)
 
 
-def _shift(client: ApiClient, namespace: str, name: str, wanted: dict[str, int], output: str) -> None:
+def _shift(client: ApiClient, namespace: str, name: str, shares: dict[str, int], output: str) -> None:
     before = client.get(kinds.SERVICE, namespace, name)
-    revisions = [one["metadata"]["name"] for one in client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")]
+    listed = client.list(kinds.REVISION, namespace, f"{labels.SERVICE}={name}")
+    revisions = [revision["metadata"]["name"] for revision in listed]
 
     def change(service: Json) -> None:
         old = service["spec"].get("traffic", [])
-        service["spec"]["traffic"] = traffic_split.split(name, wanted, revisions, old)
+        service["spec"]["traffic"] = traffic_split.split(name, shares, revisions, old)
 
     written = write(client, namespace, name, change)
-    with Console(stderr=True).status("waiting until every proxy knows"):
+    with Console(stderr=True).status("waiting for all activators"):
         after = until_ready(client, namespace, name, written["metadata"]["generation"])
     _show(before, after, output)
 

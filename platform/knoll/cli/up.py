@@ -35,22 +35,24 @@ _COLOURS = {
 
 
 class StartError(KnollError):
-    """The platform does not come up; the message says which part and what it waits for."""
+    """The platform did not start; the message names the processes that are not ready and why."""
 
 
 @click.command()
-@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Use this Redis instead of one of our own.")
-@click.option("--redis-users", is_flag=True, help="Log in to it as one user a process: see `knoll redis-acl`.")
+@click.option("--redis-url", envvar="KNOLL_REDIS_URL", help="Use this Redis instead of starting one.")
+@click.option("--redis-users", is_flag=True, help="Use one Redis user per process; see `knoll redis-acl`.")
 @data_option
 @click.option("--port", default=8080, show_default=True, help="Port for requests to Services.")
-@click.option("--https-port", default=8443, show_default=True, help="The same for https; 0 for none.")
-@click.option("--api-port", default=8001, show_default=True, help="Port of the API, for this machine alone.")
-@click.option("--api-tls-port", default=8444, show_default=True, help="The same over TLS, with tokens; 0 for none.")
+@click.option("--https-port", default=8443, show_default=True, help="Port for https requests to Services; 0 for none.")
+@click.option("--api-port", default=8001, show_default=True, help="Port of the API on the loopback address.")
 @click.option(
-    "--platform", default="knoll-dev", show_default=True, help="Name of this platform on the container engine."
+    "--api-tls-port", default=8444, show_default=True, help="Port of the API over TLS, with tokens; 0 for none."
 )
-@click.option("--keep-instances", is_flag=True, help="Leave containers running at the end; the next start adopts them.")
-@click.option("--verbose", is_flag=True, help="Show what the processes log at level info.")
+@click.option(
+    "--platform", default="knoll-dev", show_default=True, help="Name of this platform, a label of its containers."
+)
+@click.option("--keep-instances", is_flag=True, help="Keep containers running after exit; the next start adopts them.")
+@click.option("--verbose", is_flag=True, help="Set the log level of all processes to info.")
 def up(
     redis_url: str | None,
     redis_users: bool,
@@ -63,9 +65,9 @@ def up(
     keep_instances: bool,
     verbose: bool,
 ) -> None:
-    """Run the whole platform here until Ctrl-C, or `knoll down` elsewhere."""
+    """Run the whole platform in the foreground until Ctrl-C or `knoll down`."""
     logs.set_up("info", "console", "")
-    # Sources and the state of all tenants are in it.
+    # It holds sources and state of all tenants.
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     console = Console(stderr=True)
     users = redis_users or not redis_url
@@ -92,7 +94,7 @@ def up(
     if not nft.obstacle():
         environment["KNOLL_FIREWALL_SOCKET"] = str((data / "firewall.sock").resolve())
     names = instance_network.make_folder(platform, data)
-    with running.held(data, environment):
+    with running.lock(data, environment):
         run = _run(
             console, data, environment, names, own_redis=not redis_url, users=users, keep_instances=keep_instances
         )
@@ -100,7 +102,7 @@ def up(
 
 
 def admin_ports() -> dict[str, str]:
-    """The processes' own ports: as the settings say, which the environment may change."""
+    """Return the admin ports of the processes, from their settings."""
     autoscaler = AutoscalerSettings.read().autoscaler_admin_port
     return {
         "KNOLL_ACTIVATOR_ADMIN_PORT": str(ActivatorSettings.read().activator_admin_port),
@@ -111,7 +113,7 @@ def admin_ports() -> dict[str, str]:
 
 
 def build_settings(platform: str, data: Path) -> dict[str, str]:
-    """Where builds run: in a BuildKit daemon that the builder starts, unless the environment names one that runs."""
+    """Return the build settings: the builder starts a BuildKit daemon unless the environment names a running one."""
     settings = {
         "KNOLL_LAYERS_DIR": os.environ.get("KNOLL_LAYERS_DIR", str((data / "layers").resolve())),
         "KNOLL_BUILD_NETWORK": os.environ.get("KNOLL_BUILD_NETWORK", f"{platform}-builds"),
@@ -119,13 +121,13 @@ def build_settings(platform: str, data: Path) -> dict[str, str]:
     if "KNOLL_BUILDKIT_SOCKET" not in os.environ:
         settings["KNOLL_BUILDKIT_SOCKET"] = str((data / "buildkit" / "run" / "buildkit" / "buildkitd.sock").resolve())
         settings["KNOLL_BUILDKIT_IMAGE"] = os.environ.get("KNOLL_BUILDKIT_IMAGE", BUILDKIT_IMAGE)
-        # Known beforehand, so that the firewall closes it before the first build; 15 letters at most.
+        # Named in advance, so that the firewall filters it before the first build; at most 15 letters.
         settings["KNOLL_BUILD_BRIDGE"] = f"knoll-b{hashlib.sha256(platform.encode()).hexdigest()[:8]}"
     return settings
 
 
 def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    """Where each process says whether it is ready."""
+    """Return the readiness URL of each process."""
     host = ApiSettings.read().api_host
     return {
         "api": f"http://{host}:{environment['KNOLL_API_PORT']}/readyz",
@@ -136,15 +138,15 @@ def readiness_urls(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def redis_command(data: Path, users: Path | None = None) -> list[str]:
-    """A Redis of our own: reachable by a socket in our folder alone, with every write on disk before it is answered.
+    """Return the command of a Redis that listens only on a socket in our folder and syncs each write before it replies.
 
-    Args: users: file of those that may log in; without it, every client of the socket may do everything.
+    Args: users: ACL file; without it, every client of the socket may run every command.
     """
     binary = shutil.which("redis-server")
     if binary is None:
         raise StartError(
             "redis-server is not installed: install it (Debian: apt-get install redis-server), "
-            "or name a running one with --redis-url"
+            "or use a running one with --redis-url"
         )
     socket = str((data / "redis.sock").resolve())
     return [
@@ -171,7 +173,7 @@ async def _run(
 
     def show(name: str, line: str) -> None:
         if name == "names" and environment["KNOLL_LOG_LEVEL"] != "info" and line.startswith("dnsmasq["):
-            return  # it tells each name that it reads; what it cannot do it says without its number
+            return  # it logs each name that it reads; its errors have no process id
         console.print(f"[{_COLOURS[name]}]{name:>10}[/] ", end="")
         write(console, line)
 
@@ -190,19 +192,19 @@ async def _run(
 
         for name in ("api", "builder"):
             start(name, [sys.executable, "-m", name], {})
-        found = await instance_network.look(environment, names)
-        if found.warning:
-            console.print(f"[bold yellow]warning[/] {escape(found.warning)}", highlight=False)
+        network = await instance_network.inspect(environment, names)
+        if network.warning:
+            console.print(f"[bold yellow]warning[/] {escape(network.warning)}", highlight=False)
         if "KNOLL_FIREWALL_SOCKET" in environment:
-            settings = {"KNOLL_FIREWALL_GATEWAYS": ",".join(found.gateways), **found.environment}
+            settings = {"KNOLL_FIREWALL_GATEWAYS": ",".join(network.gateways), **network.environment}
             start("firewall", [sys.executable, "-m", "knoll.firewall"], settings)
         else:
-            text = f"instances and builds reach each other and this machine by address: {nft.obstacle()}"
+            text = f"instances and builds are not isolated from each other and this machine: {nft.obstacle()}"
             console.print(f"[bold yellow]warning[/] {escape(text)}", highlight=False)
-        if found.names_server:
-            start("names", found.names_server, {})
+        if network.dns_command:
+            start("names", network.dns_command, {})
         for name in ("autoscaler", "activator"):
-            start(name, [sys.executable, "-m", name], found.environment)
+            start(name, [sys.executable, "-m", name], network.environment)
         await _until_ready(console, environment, stopped)
         await stopped.wait()
         console.print("[bold]stopping[/]")
@@ -221,7 +223,7 @@ async def _run(
 
 async def _until_ready(console: Console, environment: Mapping[str, str], stopped: asyncio.Event) -> None:
     waiting = readiness_urls(environment)
-    missing: dict[str, str] = dict.fromkeys(waiting, "does not answer yet")
+    missing: dict[str, str] = dict.fromkeys(waiting, "no response yet")
     deadline = asyncio.get_running_loop().time() + START_SECONDS
     async with httpx.AsyncClient(timeout=2) as client:
         while waiting and not stopped.is_set():
@@ -243,23 +245,25 @@ async def _until_ready(console: Console, environment: Mapping[str, str], stopped
 
 
 def summary(environment: Mapping[str, str]) -> str:
-    """What a user needs to know of a platform that is up, in rich's markup."""
+    """Return the addresses of a running platform, in rich's markup."""
     api, port = environment["KNOLL_API_PORT"], environment["KNOLL_PUBLIC_PORT"]
-    lines = [f"[bold green]Knoll is up[/]  Services http://NAME.NAMESPACE.localhost:{port}      Ctrl-C ends everything"]
+    lines = [
+        f"[bold green]Knoll is up[/]  Services http://NAME.NAMESPACE.localhost:{port}      Ctrl-C stops everything"
+    ]
     if ApiSettings.read().trusts_plain:
-        lines.append(f"API for you alone: kubectl --server http://127.0.0.1:{api} apply -f service.yaml")
+        lines.append(f"API for you only: kubectl --server http://127.0.0.1:{api} apply -f service.yaml")
     if environment["KNOLL_API_TLS_PORT"] != "0":
         lines.append(f"API with a token: export KUBECONFIG={environment['KNOLL_STATE_DIR']}/kubeconfig")
     return "\n            ".join(lines)
 
 
 async def _remove_instances(environment: Mapping[str, str]) -> None:
-    """The autoscaler alone touches containers: it takes its own away."""
+    """Have the autoscaler, which alone manages containers, remove its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "autoscaler", "--remove-all", env={**os.environ, **environment}
     )
     if await process.wait():
-        log.warning("containers of this platform are left; see `docker ps --filter label=knoll.dev/platform`")
+        log.warning("some containers were left running; see `docker ps --filter label=knoll.dev/platform`")
 
 
 async def _remove_rules(environment: Mapping[str, str]) -> None:
@@ -267,4 +271,4 @@ async def _remove_rules(environment: Mapping[str, str]) -> None:
         sys.executable, "-m", "knoll.firewall", "--remove", env={**os.environ, **environment}
     )
     if await process.wait():
-        log.warning("firewall rules of this platform are left; see `nft list tables`")
+        log.warning("some firewall rules were left; see `nft list tables`")

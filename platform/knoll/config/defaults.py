@@ -55,8 +55,8 @@ def parse(data: Data) -> DefaultsConfig:
 
 
 def _resources(read: Reader, word: str) -> dict[str, str]:
-    found = {name: read.quantity(f"revision-{name}-{word}") for name in _RESOURCES}
-    return {name: value for name, value in found.items() if value}
+    quantities = {name: read.quantity(f"revision-{name}-{word}") for name in _RESOURCES}
+    return {name: value for name, value in quantities.items() if value}
 
 
 def _check(config: DefaultsConfig, read: Reader) -> None:

@@ -29,28 +29,28 @@ class DomainConfig:
         if labels.get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL:
             return CLUSTER_DOMAIN
         matching = [
-            (len(wanted), domain)
-            for domain, wanted in self.domains
-            if all(labels.get(key) == value for key, value in wanted)
+            (len(selector), domain)
+            for domain, selector in self.domains
+            if all(labels.get(key) == value for key, value in selector)
         ]
         # Among equals the first in the alphabet, so that the answer never flickers.
-        return min(matching, key=lambda found: (-found[0], found[1]))[1] if matching else DEFAULT_DOMAIN
+        return min(matching, key=lambda match: (-match[0], match[1]))[1] if matching else DEFAULT_DOMAIN
 
 
 def parse(data: Data) -> DomainConfig:
     """Raises: InvalidConfigError."""
     read = Reader(NAME, data)
-    found = [(domain, _selector(read, domain, text)) for domain, text in data.items() if not domain.startswith("_")]
-    for domain, _ in found:
+    domains = [(domain, _selector(read, domain, text)) for domain, text in data.items() if not domain.startswith("_")]
+    for domain, _ in domains:
         for problem in subdomain_problems(domain):
             read.refuse(domain, problem)
-    if sum(not wanted for _, wanted in found) > 1:
-        names = ", ".join(sorted(domain for domain, wanted in found if not wanted))
+    if sum(not selector for _, selector in domains) > 1:
+        names = ", ".join(sorted(domain for domain, selector in domains if not selector))
         read.refuse(names, "only one domain may be without a selector: it is the default")
     read.finish()
-    if all(wanted for _, wanted in found):
-        found.append((DEFAULT_DOMAIN, ()))
-    return DomainConfig(tuple(sorted(found)))
+    if all(selector for _, selector in domains):
+        domains.append((DEFAULT_DOMAIN, ()))
+    return DomainConfig(tuple(sorted(domains)))
 
 
 def _selector(read: Reader, domain: str, text: str) -> tuple[tuple[str, str], ...]:

@@ -78,7 +78,7 @@ _SECURE_CHOICES = ("Enabled", "AllowRootBounded", "Allowed", "Disabled")
 def parse(data: Data) -> FeaturesConfig:
     """Raises: InvalidConfigError."""
     read = Reader(NAME, data)
-    found = {
+    flags = {
         item.name: read.choice(
             KEYS[item.name],
             str(item.default),
@@ -86,11 +86,11 @@ def parse(data: Data) -> FeaturesConfig:
         )
         for item in fields(FeaturesConfig)
     }
-    for key, words in _NEVER.items():
+    for key, reason in _NEVER.items():
         if read.choice(key, "Disabled", _CHOICES) != "Disabled":
-            read.refuse(key, f"{words}, so that it cannot be turned on")
+            read.refuse(key, f"{reason}, so that it cannot be turned on")
     read.finish()
-    return FeaturesConfig(**found)  # type: ignore[arg-type]  # `choice` returns one of the choices
+    return FeaturesConfig(**flags)  # type: ignore[arg-type]  # `choice` returns one of the choices
 
 
 _WORDS = {
@@ -118,5 +118,5 @@ EXPLAINED = (
     + "".join(
         f'# {_WORDS[item.name]}\n{KEYS[item.name]}: "{str(item.default).lower()}"\n' for item in fields(FeaturesConfig)
     )
-    + "".join(f'# Cannot be turned on: {words}.\n{key}: "disabled"\n' for key, words in _NEVER.items())
+    + "".join(f'# Cannot be turned on: {reason}.\n{key}: "disabled"\n' for key, reason in _NEVER.items())
 )

@@ -40,51 +40,51 @@ class Reader:
 
     def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
         """One of `choices`, in any case; returned as spelled there."""
-        found = self._data.get(key)
-        if found is None:
+        text = self._data.get(key)
+        if text is None:
             return default
-        match = next((choice for choice in choices if choice.lower() == found.strip().lower()), None)
+        match = next((choice for choice in choices if choice.lower() == text.strip().lower()), None)
         if match is None:
-            self.refuse(key, f"must be one of {', '.join(choices)}, not {found!r}")
+            self.refuse(key, f"must be one of {', '.join(choices)}, not {text!r}")
             return default
         return match
 
     def flag(self, key: str, default: bool) -> bool:
-        found = self._data.get(key)
-        if found is not None and found not in _TRUE | _FALSE:
-            self.refuse(key, f"must be true or false, not {found!r}")
-        return found in _TRUE if found in _TRUE | _FALSE else default
+        text = self._data.get(key)
+        if text is not None and text not in _TRUE | _FALSE:
+            self.refuse(key, f"must be true or false, not {text!r}")
+        return text in _TRUE if text in _TRUE | _FALSE else default
 
     def whole(self, key: str, default: int, low: int = 0, high: int = INT32_MAX) -> int:
-        found = self._data.get(key)
-        if found is None:
+        text = self._data.get(key)
+        if text is None:
             return default
-        if not WHOLE.fullmatch(found):
-            self.refuse(key, f"must be a whole number, not {found[:60]!r}")
+        if not WHOLE.fullmatch(text):
+            self.refuse(key, f"must be a whole number, not {text[:60]!r}")
             return default
-        value = int(found)
+        value = int(text)
         if not low <= value <= high:
             self.refuse(key, f"must be between {low} and {high}, not {value}")
             return default
         return value
 
     def number(self, key: str, default: float) -> float:
-        found = self._data.get(key)
-        if found is None:
+        text = self._data.get(key)
+        if text is None:
             return default
         try:
-            return parse_number(found)
+            return parse_number(text)
         except ValueError as problem:
             self.refuse(key, str(problem))
             return default
 
     def seconds(self, key: str, default: int, low: int = 0, high: int | None = None, *, whole: bool = False) -> float:
         """A duration, in seconds."""
-        found = self._data.get(key)
-        if found is None:
+        text = self._data.get(key)
+        if text is None:
             return default
         try:
-            value = parse_duration(found)
+            value = parse_duration(text)
         except ValueError as problem:
             self.refuse(key, str(problem))
             return default
@@ -92,20 +92,20 @@ class Reader:
             bounds = f"at least {format_duration(low)}" if high is None else (
                 f"between {format_duration(low)} and {format_duration(high)}"
             )  # fmt: skip
-            self.refuse(key, f"must be {bounds}, not {found}")
+            self.refuse(key, f"must be {bounds}, not {text}")
             return default
         if whole and value.denominator != 1:
-            self.refuse(key, f"must be in whole seconds, not {found}")
+            self.refuse(key, f"must be in whole seconds, not {text}")
             return default
         return _number(value)
 
     def quantity(self, key: str, default: str = "") -> str:
         """A quantity in canonical form; empty when there is none."""
-        found = self._data.get(key)
-        if not found:
+        text = self._data.get(key)
+        if not text:
             return default
         try:
-            return canonical(found)
+            return canonical(text)
         except ValueError as problem:
             self.refuse(key, str(problem))
             return default

@@ -48,16 +48,16 @@ def parse(text: str) -> Template:
     return tuple(part for part in parts if part)
 
 
-def _value(whole: str, said: str) -> Value:
-    words = said.removeprefix("js ").removeprefix("(").removesuffix(")")
-    escaped = said.startswith("js ")
-    if (found := _FIELD.fullmatch(words)) and found[1] in FIELDS:
-        return Value(found[1], escaped=escaped)
-    if found := _HEADER.fullmatch(words):
-        return Value("", found[1], listed=words.startswith("index"), escaped=escaped)
-    known = ", ".join(f".{field}" for field in FIELDS)
+def _value(whole: str, action: str) -> Value:
+    expression = action.removeprefix("js ").removeprefix("(").removesuffix(")")
+    escaped = action.startswith("js ")
+    if (match := _FIELD.fullmatch(expression)) and match[1] in FIELDS:
+        return Value(match[1], escaped=escaped)
+    if match := _HEADER.fullmatch(expression):
+        return Value("", match[1], listed=expression.startswith("index"), escaped=escaped)
+    fields = ", ".join(f".{field}" for field in FIELDS)
     raise ValueError(
-        f'{whole[:100]!r} is not known; use {known}, index .Request.Header "Name", or js before one of them'
+        f'{whole[:100]!r} is not known; use {fields}, index .Request.Header "Name", or js before one of them'
     )
 
 
@@ -80,7 +80,7 @@ def _filled(part: Value, field: Callable[[str], str], header: Callable[[str], Se
     return "".join(map(_escaped, text)) if part.escaped else text
 
 
-def _escaped(one: str) -> str:
-    if one in _JS:
-        return _JS[one]
-    return one if one.isprintable() else f"\\u{ord(one):04X}"
+def _escaped(character: str) -> str:
+    if character in _JS:
+        return _JS[character]
+    return character if character.isprintable() else f"\\u{ord(character):04X}"

@@ -70,8 +70,8 @@ class Request:
 def parse(head: bytes) -> Request:
     """Read the head of a request, strictly. Raises: RefusedError."""
     first, *lines = head[:-4].split(b"\r\n")
-    found = _LINE.fullmatch(first)
-    if found is None:
+    match = _LINE.fullmatch(first)
+    if match is None:
         raise RefusedError("this is not a request of HTTP/1.1")
     fields: dict[str, str] = {}
     for line in lines:
@@ -90,7 +90,7 @@ def parse(head: bytes) -> Request:
     if "form" in fields.get("content-type", "").lower():
         raise RefusedError("a form is no body of the engine's API: it would stand in for the query")
     size = None if coding else int(length or 0)
-    return Request(found["method"].decode(), found["target"].decode(), fields, size)
+    return Request(match["method"].decode(), match["target"].decode(), fields, size)
 
 
 class Gate:
@@ -99,7 +99,7 @@ class Gate:
     def __init__(self, policy: ProxyPolicy, engine: Path) -> None:
         """Args: engine: its socket."""
         self.policy, self._engine = policy, engine
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._own_ids: OrderedDict[str, None] = OrderedDict()
         self._idle: list[_Backend] = []
 
     async def allow(self, asked: AllowedCall) -> None:
@@ -135,7 +135,7 @@ class Gate:
         return asyncio.ensure_future(asyncio.open_unix_connection(str(self._engine), limit=PIECE))
 
     async def _is_ours(self, target: PathTarget, name: str) -> bool:
-        if target is PathTarget.NONE or name in self._known:
+        if target is PathTarget.NONE or name in self._own_ids:
             return True
         if target is PathTarget.VOLUME:
             return name.startswith(f"{self.policy.platform}.")
@@ -151,20 +151,20 @@ class Gate:
             status, body, _ = await self.ask(f"GET {path} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
         if status == 404:
             raise MissingError(f"no such thing: {name[:100]}")
-        told: Any = json.loads(body) if status == 200 else {}
+        description: Any = json.loads(body) if status == 200 else {}
         if target is PathTarget.EXEC:
-            container = str(told.get("ContainerID") or "")
+            container = str(description.get("ContainerID") or "")
             ours = bool(container) and await self._is_ours(PathTarget.CONTAINER, container)
         else:
-            ours = status == 200 and rules.is_ours(self.policy, target, told)
+            ours = status == 200 and rules.is_ours(self.policy, target, description)
         if ours and rules.is_id(name):
             self._remember(name)
         return ours
 
     def _remember(self, name: str) -> None:
-        self._known[name] = None
-        while len(self._known) > KNOWN:
-            self._known.popitem(last=False)
+        self._own_ids[name] = None
+        while len(self._own_ids) > KNOWN:
+            self._own_ids.popitem(last=False)
 
 
 class _Backend:
@@ -255,9 +255,9 @@ class ProxyConnection:
         if call.makes is PathTarget.NONE:
             (await self._open()).write(data)
             return True
-        status, told, answer = await self._gate.ask(data)
+        status, answer_head, answer = await self._gate.ask(data)
         if status == 201:
-            self._gate.learn(told)
+            self._gate.learn(answer_head)
         self._writer.write(answer)
         await self._writer.drain()
         return True

@@ -112,14 +112,14 @@ def _builder(method: str, path: str, target: PathTarget = PathTarget.NONE, **mor
 
 def _only_ours(policy: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     """A listing that shows what belongs to the platform alone."""
-    wanted = f"{PLATFORM_LABEL}={policy.platform}"
+    own_label = f"{PLATFORM_LABEL}={policy.platform}"
     try:
         (text,) = query.get("filters", ())
         labels = json.loads(text)["label"]
     except (ValueError, KeyError, TypeError) as error:
-        raise RefusedError(f"a listing must have the filter label={wanted}") from error
-    if wanted not in (labels if isinstance(labels, list | dict) else ()):
-        raise RefusedError(f"a listing must have the filter label={wanted}")
+        raise RefusedError(f"a listing must have the filter label={own_label}") from error
+    if own_label not in (labels if isinstance(labels, list | dict) else ()):
+        raise RefusedError(f"a listing must have the filter label={own_label}")
 
 
 def _pull_or_own_import(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
@@ -411,12 +411,12 @@ CALLS: tuple[Call, ...] = (
     _autoscaler("GET", r"/system/df", query=_volumes_only),
     _autoscaler("GET", r"/containers/json", query=_only_ours),
     _autoscaler("POST", r"/containers/create", body=_create_container, makes=PathTarget.CONTAINER),
-    *(_autoscaler("GET", rf"{_C}/{what}", PathTarget.CONTAINER) for what in ("json", "logs", "stats", "archive")),
+    *(_autoscaler("GET", rf"{_C}/{action}", PathTarget.CONTAINER) for action in ("json", "logs", "stats", "archive")),
     _autoscaler("HEAD", rf"{_C}/archive", PathTarget.CONTAINER),
     _autoscaler("PUT", rf"{_C}/archive", PathTarget.CONTAINER, has_body=True),
     *(
-        _autoscaler("POST", rf"{_C}/{what}", PathTarget.CONTAINER)
-        for what in ("start", "stop", "kill", "wait", "rename", "pause", "unpause")
+        _autoscaler("POST", rf"{_C}/{action}", PathTarget.CONTAINER)
+        for action in ("start", "stop", "kill", "wait", "rename", "pause", "unpause")
     ),
     _autoscaler("DELETE", _C, PathTarget.CONTAINER),
     _autoscaler("POST", rf"{_C}/exec", PathTarget.CONTAINER, body=_create_exec, makes=PathTarget.EXEC),
@@ -455,10 +455,10 @@ def judge(policy: ProxyPolicy, method: str, target: str) -> AllowedCall:
         raise RefusedError(f"{path[:100]} is not a path of the engine's API")
     plain = _VERSION.sub("", plain, count=1)
     for call in CALLS:
-        if call.method == method and policy.role in call.roles and (found := call.path.fullmatch(plain)):
+        if call.method == method and policy.role in call.roles and (match := call.path.fullmatch(plain)):
             if call.query:
                 call.query(policy, parse_qs(text, keep_blank_values=True))
-            return AllowedCall(call, found.groupdict().get("name") or "")
+            return AllowedCall(call, match.groupdict().get("name") or "")
     raise RefusedError(f"{method} {plain[:100]} is not among the calls that the {policy.role} needs")
 
 
@@ -478,9 +478,9 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
     return json.dumps(kept, separators=(",", ":")).encode(), joined
 
 
-def is_ours(policy: ProxyPolicy, target: PathTarget, told: Json) -> bool:
+def is_ours(policy: ProxyPolicy, target: PathTarget, description: Json) -> bool:
     """Whether what the engine says of a container, a volume or a network makes it the platform's."""
-    holder = (told.get("Config") or {}) if target is PathTarget.CONTAINER else told
+    holder = (description.get("Config") or {}) if target is PathTarget.CONTAINER else description
     return (holder.get("Labels") or {}).get(PLATFORM_LABEL) == policy.platform
 
 

@@ -85,7 +85,7 @@ class BuildProgress(msgspec.Struct, frozen=True):
     reason: str = ""
     message: str = ""
     step: str = ""
-    """What is at work while it runs, as `build_steps.Steps.words`."""
+    """The current step while it runs, `knoll.builds.progress.Steps.description`."""
     digest: str = ""
     """`repo@sha256:…` once it succeeded."""
     size: int = 0

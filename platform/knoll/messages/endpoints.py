@@ -13,32 +13,32 @@ ENDPOINTS = "endpoints"
 
 
 class StartTiming(msgspec.Struct, frozen=True):
-    """When an instance went through its start; epoch seconds on the autoscaler's clock."""
+    """Times of the start of an instance; epoch seconds on the autoscaler's clock."""
 
-    wanted: float
-    """The decision (or poke) that asked for it arrived."""
+    requested: float = msgspec.field(name="wanted")
+    """The scaling decision or the poke that requested it."""
     scheduled: float
-    """A sandbox was in hand and the engine was asked for the container."""
+    """It had a sandbox, and its containers were requested from the engine."""
     started: float
-    """The engine said that the app's process runs."""
+    """The engine reported the app's process as running."""
     ready: float
     """The readiness probe succeeded."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One instance that can take requests, or is finishing them."""
+    """One instance that serves requests or is draining."""
 
     id: str
-    """Instance name: the emulated Pod's name and the container's hostname."""
+    """Name of the instance, of its Pod, and hostname of its containers."""
     host: str
     """IP address on the instance network."""
     port: int
     state: Literal["ready", "draining"] = "ready"
-    """`draining`: pick it no more; requests in flight may end."""
+    """`draining`: gets no new requests and finishes those in flight."""
     timing: StartTiming | None = None
 
 
 class RevisionEndpoints(msgspec.Struct, frozen=True):
-    """Every instance of a revision that activators must know of; an empty list is scale zero."""
+    """All instances of a revision that activators may use; empty at scale zero."""
 
     endpoints: tuple[Endpoint, ...] = ()

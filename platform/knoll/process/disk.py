@@ -15,8 +15,8 @@ def free_bytes(path: Path) -> int:
     """What unprivileged processes may still write where `path` is, or would be. Raises: OSError."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    filesystem = os.statvfs(path)
+    return filesystem.f_bavail * filesystem.f_frsize
 
 
 def of_engine(root: str) -> Path:

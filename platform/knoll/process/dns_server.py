@@ -53,8 +53,8 @@ def main() -> None:
     if program() is None:
         sys.exit(f"names server: {MISSING}")
     settings.names_dir.mkdir(parents=True, exist_ok=True)
-    words = command(settings.names_dir, str(settings.names_host))
-    os.execvp(words[0], words)  # noqa: S606 - nothing of Python has to stay
+    arguments = command(settings.names_dir, str(settings.names_host))
+    os.execvp(arguments[0], arguments)  # noqa: S606 - nothing of Python has to stay
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Every environment variable with its default and unit. They only wire processes.
+"""Every environment variable with its default and unit. They only connect processes to each other and to the machine.
 
-What the platform *does* is configured by Knative's own ConfigMaps (`knoll.config`). `main()` of each process reads one
-of these and hands it down; nothing else reads the environment.
+The platform's behaviour is configured by Knative's ConfigMaps (`knoll.config`). `main()` of each process reads one of
+these classes and passes it on; nothing else reads the environment.
 """
 
 import os
@@ -28,32 +28,32 @@ Bytes = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 BUILDKIT_IMAGE = "moby/buildkit:v0.26.3-rootless"
-"""What `knoll up` runs builds with; compose.yaml has the same."""
+"""BuildKit image of `knoll up`; compose.yaml names the same."""
 
 
 class SettingsError(KnollError):
-    """An environment variable has a value that cannot be; the message names it."""
+    """An environment variable has an invalid value; the message names the variable."""
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every process needs."""
+    """Settings of every process."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis, as redis-py writes it (`redis://`, `rediss://`, `unix://`). With a user and without a password
-    (`redis://USER@…`) the password is read from `keys_dir`."""
+    """URL of Redis (`redis://`, `rediss://` or `unix://`). If it has a user and no password (`redis://USER@…`), the
+    password is read from `keys_dir`."""
     keys_dir: Path | None = None
     """Folder with this process's password for Redis and the keys that encrypt Secrets there; without it, Secrets are
-    kept as they are."""
+    stored unencrypted."""
     platform: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "knoll"
-    """Name of this platform on its engine: label of all containers, so that several can share one engine."""
+    """Name of this platform, a label of all its containers, so that several platforms can share one engine."""
     log_level: str = "info"
-    """debug, info, warning or error."""
+    """Log level: debug, info, warning or error."""
     log_format: Literal["json", "console"] = "json"
-    """json for machines, console for people."""
+    """Format of log lines: json for machines, console for people."""
 
     @classmethod
     def or_exit(cls) -> Self:
-        """As `read`, for the beginning of a process: what is wrong is its last word."""
+        """Like `read`, but exit with the message of a SettingsError."""
         try:
             return cls.read()
         except SettingsError as error:
@@ -61,21 +61,21 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """What the environment says, and the defaults for the rest. Raises: SettingsError."""
+        """Read the environment, with defaults for unset variables. Raises: SettingsError."""
         variables = {name: f"{PREFIX}{name.upper()}" for name in cls.__struct_fields__}
         given = {name: environment[key] for name, key in variables.items() if key in environment}
         try:
             return msgspec.convert(given, cls, strict=False, dec_hook=_decode).logged_in()
         except msgspec.ValidationError as error:
-            what, _, where = str(error).partition(" - at `$")
-            found = re.match(r"\.(\w+)", where)
-            if found is None:
-                raise SettingsError(what) from error
-            key = variables[found[1]]
-            raise SettingsError(f"{key}={environment[key]}: {what[0].lower()}{what[1:]}") from error
+            problem, _, where = str(error).partition(" - at `$")
+            field = re.match(r"\.(\w+)", where)
+            if field is None:
+                raise SettingsError(problem) from error
+            key = variables[field[1]]
+            raise SettingsError(f"{key}={environment[key]}: {problem[0].lower()}{problem[1:]}") from error
 
     def logged_in(self) -> Self:
-        """With the password in the URL, when the URL asks for it. Raises: SettingsError."""
+        """Return settings with the password in the Redis URL, if it needs one. Raises: SettingsError."""
         parts = urlsplit(self.redis_url)
         if not parts.username or parts.password is not None or self.keys_dir is None:
             return self
@@ -89,17 +89,17 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def keyring(self) -> Keyring:
-        """The keys that Secrets are encrypted with in Redis; reads its file when it is used."""
+        """The keys that encrypt Secrets in Redis; the file is read on use."""
         return PLAIN if self.keys_dir is None else Keyring(self.keys_dir / key_files.SECRETS)
 
     @property
     def gateway_keyring(self) -> Keyring:
-        """The keys for what of Secrets the data path needs."""
+        """The keys that encrypt certificates for the activator."""
         return PLAIN if self.keys_dir is None else Keyring(self.keys_dir / key_files.GATEWAY)
 
 
 def _decode(kind: type, value: Any) -> Any:
-    assert kind is Path, f"no setting may be a {kind}"
+    assert kind is Path, f"settings of type {kind} are not supported"
     return Path(value)
 
 
@@ -115,35 +115,35 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     """The API process."""
 
     api_host: str = "127.0.0.1"
-    """Address that the API listens on over plain http."""
+    """Address on which the API serves plain HTTP."""
     api_port: Port = 8001
-    """Port of the API over plain http; 0 picks a free one."""
+    """Port on which the API serves plain HTTP; 0 picks a free port."""
     api_trusts_plain: bool | None = None
-    """Whether the plain port takes requests without a token: from processes of the user who runs the API, and of root,
-    as administrator. By default it does when `api_host` is a loopback address. `true` is for a container whose port
-    is published for its machine alone: there, all clients that come by the network's gateway are administrators."""
+    """Whether unauthenticated HTTP requests get admin rights, if they come from processes of the API's user or of root.
+    By default true if `api_host` is a loopback address. Set `true` for a container whose port is published on the
+    loopback address only: all clients behind the network's gateway are administrators then."""
     api_socket: Path | None = None
-    """Unix socket (mode 0600) on which the same user needs no token, whatever the plain port takes."""
+    """Unix socket (mode 0600) on which the same user needs no token, independent of `api_trusts_plain`."""
     api_tls_host: str = "127.0.0.1"
-    """Address that the API listens on over https, where everybody needs a token."""
+    """Address on which the API serves HTTPS, where every request needs a token."""
     api_tls_port: Port = 0
-    """Port of the API over https, inside and as users reach it; 0 is none."""
+    """Port of the API over HTTPS, also as published to users; 0 disables it."""
     api_tls_names: str = ""
-    """Hosts and addresses by which the API is reached over https, besides `gateway_address`; separated by commas."""
+    """Comma-separated hosts and addresses in the API's certificate, besides `gateway_address`."""
     state_dir: Path = Path("/var/lib/knoll/state")
-    """Where the API keeps its certificates and the owner's kubeconfig."""
+    """Folder with the API's certificates and the owner's kubeconfig."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
-    """Where uploaded sources wait for the builder; the API and the builder share it."""
+    """Folder with uploaded sources, shared by the API and the builder."""
     max_upload_bytes: Count = 2 * 1024**3
-    """Bound of one uploaded source, in bytes."""
+    """Maximum size of an uploaded source, in bytes."""
     public_port: PublicPort = 8080
-    """Port of the activator as users reach it: shown in URLs unless it is 80."""
+    """Public port of the activator, part of URLs unless it is 80."""
     public_https_port: Port = 443
-    """Port of the activator for https as users reach it: shown in URLs unless it is 443; 0 is none."""
+    """Public HTTPS port of the activator, part of URLs unless it is 443; 0 disables HTTPS URLs."""
     gateway_address: str = "127.0.0.1"
-    """Address of the activator as users reach it: shown as the ingress gateway's load balancer address."""
+    """Public address of the activator, reported as the load balancer address of the ingress gateway."""
     autoscaler_url: str = "http://127.0.0.1:8082"
-    """The autoscaler's own HTTP port, which serves the logs of instances."""
+    """URL of the autoscaler's admin port, which serves the logs of instances."""
 
     @property
     def trusts_plain(self) -> bool:
@@ -157,7 +157,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
 
     @property
     def tls_names(self) -> list[str]:
-        """Hosts and addresses of the API's certificate, each once."""
+        """Hosts and addresses of the API's certificate, without duplicates."""
         own = ["localhost", "127.0.0.1", "::1", self.gateway_address, *self.api_tls_names.split(",")]
         return list(dict.fromkeys(name.strip() for name in own if name.strip()))
 
@@ -171,29 +171,29 @@ class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     """The activator process."""
 
     activator_host: str = "127.0.0.1"
-    """Address that requests arrive on; several separated by commas."""
+    """Comma-separated addresses on which the activator accepts requests."""
     activator_ports: str = "8080"
-    """Ports that requests arrive on, separated by commas; 0 picks a free one."""
+    """Comma-separated ports on which the activator accepts requests; 0 picks a free port."""
     activator_local_host: str = "127.0.0.1"
-    """Address of the internal gateway, as instances reach it: where all cluster-local names lead."""
+    """Address of the internal gateway for instances, to which all cluster-local names resolve."""
     activator_local_ports: str = ""
-    """Ports of the internal gateway, which answers cluster-local hosts as well; separated by commas."""
+    """Comma-separated ports of the internal gateway, which also serves cluster-local hosts."""
     activator_tls_ports: str = ""
-    """Ports for https and HTTP/2 over TLS, separated by commas; certificates come from Secrets."""
+    """Comma-separated ports for HTTPS and HTTP/2 over TLS; certificates come from Secrets."""
     activator_admin_port: Port = 8081
     """Port of /healthz, /readyz and /metrics."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
     names_dir: Path | None = None
-    """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
+    """Folder to which the activator writes cluster-local names for the DNS server; without it, none are written."""
     activator_workers: Count = 1
-    """Processes that share the port."""
+    """Number of worker processes that share the ports."""
     activator_overload_status: Literal[429, 503] = 503
-    """What a request is answered with when its revision's queue is full."""
+    """Status of the response to a request when its revision's queue is full."""
     report_seconds: Seconds = 1.0
-    """Seconds between two reports to the autoscaler."""
+    """Interval of reports to the autoscaler, in seconds."""
     drain_seconds: Seconds = 30.0
-    """Seconds that a stopping activator waits for its requests to end."""
+    """Time that a stopping activator waits for its requests to finish, in seconds."""
 
 
 class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
@@ -202,27 +202,29 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     instance_network: str = "knoll-instances"
-    """Docker network that instances and activators share; made when missing."""
+    """Docker network of instances and activators; created if missing."""
     instance_dns: str | None = None
-    """Address of the DNS server that instances ask, which knows cluster-local names; without it, the engine's."""
+    """Address of the DNS server of instances, which resolves cluster-local names; without it, the engine's is used."""
     autoscaler_admin_port: Port = 8082
     """Port of /healthz, /metrics and the logs of instances."""
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
     tick_seconds: Seconds = 2.0
-    """Seconds between two decisions for one Revision."""
+    """Interval of scaling decisions for each Revision, in seconds."""
     quiet_seconds: Annotated[float, Meta(ge=0)] = 30.0
-    """Seconds that an instance is left to its WebSockets before SIGTERM, without requests; half its grace at most."""
+    """Time that an instance without requests keeps open WebSockets before SIGTERM, in seconds; at most half of its
+    termination grace period."""
     warm_sandboxes: Annotated[int, Meta(ge=0, le=256)] = 32
-    """Most sandboxes kept ready (4 MB each): one a Revision at zero, as many as started at once lately; 0 is none."""
+    """Maximum size of the warm pool (4 MB for each sandbox): one per Revision at zero, or the number that recently
+    started at once; 0 disables it."""
     capacity_cpu: Seconds | None = None
-    """Cores that instances may request together; without it, what the engine's machine has."""
+    """Total CPU requests of all instances, in cores; by default all cores of the engine's machine."""
     capacity_memory_bytes: Count | None = None
-    """Memory that instances may request together, in bytes; without it, what the engine's machine has."""
+    """Total memory requests of all instances, in bytes; by default the memory of the engine's machine."""
     paused_memory_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.25
-    """Part of that memory that paused instances may keep; beyond it the longest paused go first."""
+    """Fraction of `capacity_memory_bytes` for paused instances; beyond it, those paused longest are removed first."""
     firewall_socket: Path | None = None
-    """Unix socket of the firewall; without it no packet of instances and builds is filtered."""
+    """Unix socket of the firewall; without it, traffic of instances and builds is not filtered."""
 
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)
@@ -232,9 +234,9 @@ class NamesSettings(CommonSettings, frozen=True, kw_only=True):
     """The DNS server (`python -m knoll.process.dns_server`)."""
 
     names_dir: Path | None = None
-    """Folder where the activator keeps the cluster-local names for the DNS server; without it, it keeps none."""
+    """Folder to which the activator writes cluster-local names for the DNS server; without it, none are written."""
     names_host: str = "127.0.0.1"
-    """Address that the DNS server answers on, port 53."""
+    """Address on which the DNS server listens, port 53."""
 
     def __post_init__(self) -> None:
         _check_address("names_host", self.names_host)
@@ -244,16 +246,15 @@ class FirewallSettings(CommonSettings, frozen=True, kw_only=True):
     """The firewall process (`python -m knoll.firewall`)."""
 
     firewall_socket: Path | None = None
-    """Unix socket of the firewall; without it no packet of instances and builds is filtered."""
+    """Unix socket of the firewall; without it, traffic of instances and builds is not filtered."""
     firewall_gateways: str = ""
-    """Gateways that instances reach, each as `address:port`; separated by commas."""
+    """Comma-separated gateways that instances can reach, each `address:port`."""
     firewall_own_networks: str = ""
-    """Part of the instance network that the platform's own containers have, such as `10.201.0.0/17`; separated by
-    commas."""
+    """Comma-separated parts of the instance network that the platform's own containers use, such as `10.201.0.0/17`."""
     instance_dns: str | None = None
-    """Address of the DNS server that instances ask, which knows cluster-local names; without it, the engine's."""
+    """Address of the DNS server of instances, which resolves cluster-local names; without it, the engine's is used."""
     build_bridge: Annotated[str, Meta(max_length=15)] = ""
-    """Linux bridge of the network of builds; without it they are not filtered."""
+    """Linux bridge of the build network; without it, traffic of builds is not filtered."""
 
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)
@@ -280,11 +281,11 @@ class EngineProxySettings(CommonSettings, frozen=True, kw_only=True):
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     engine_sockets_dir: Path = Path("/run/knoll-engine")
-    """Folder where the engine proxy listens: `autoscaler/docker.sock` and `builder/docker.sock`."""
+    """Folder of the engine proxy's sockets: `autoscaler/docker.sock` and `builder/docker.sock`."""
     instance_network: str = "knoll-instances"
-    """Docker network that instances and activators share; made when missing."""
+    """Docker network of instances and activators; created if missing."""
     engine_capabilities: str = ""
-    """Capabilities that containers may be given beyond Docker's default ones; separated by commas."""
+    """Comma-separated capabilities that containers may have beyond Docker's defaults."""
 
 
 class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
@@ -293,33 +294,35 @@ class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     docker_socket: Path = Path("/var/run/docker.sock")
     """The container engine's socket."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
-    """Where uploaded sources wait for the builder; the API and the builder share it."""
+    """Folder with uploaded sources, shared by the API and the builder."""
     build_workers: Count = 1
-    """Builds at once."""
+    """Number of concurrent builds."""
     build_timeout_seconds: Count = 1800
-    """Seconds after which a build is failed."""
+    """Timeout of a build, in seconds."""
     buildkit_socket: Path = Path("/run/buildkit/buildkitd.sock")
-    """Socket of the BuildKit daemon that carries out builds, on which nothing but builds of this platform runs."""
+    """Socket of the BuildKit daemon, which only builds of this platform may use."""
     buildkit_image: str = ""
-    """Image that the builder runs that daemon from by itself; empty where something else runs it, as Compose does."""
+    """Image from which the builder starts the BuildKit daemon; empty if something else starts it, as Compose does."""
     build_network: str = "knoll-builds"
-    """Docker network of the BuildKit daemon and of the steps of builds."""
+    """Docker network of the BuildKit daemon and of build steps."""
     build_bridge: Annotated[str, Meta(max_length=15)] = ""
-    """Linux bridge of the network of builds; without it they are not filtered."""
+    """Linux bridge of the build network; without it, traffic of builds is not filtered."""
     build_frontends: str = ""
-    """Repositories of images that `# syntax=` in a Dockerfile may name, separated by commas; others are not run."""
+    """Comma-separated image repositories that `# syntax=` in a Dockerfile may name; others are refused."""
     build_cache_bytes: Bytes = 20 * 1024**3
-    """Bound of BuildKit's cache, in bytes, least recently used first; 0 is none. Read when the daemon starts."""
+    """Maximum size of BuildKit's cache, in bytes; the least recently used content is deleted first; 0 is no limit. Read
+    when the daemon starts."""
     build_memory_bytes: Count = 4 * 1024**3
-    """Memory of the BuildKit daemon and all steps of builds together, in bytes."""
+    """Memory limit of the BuildKit daemon with all build steps, in bytes."""
     build_cpu: Seconds | None = None
-    """Cores of the BuildKit daemon and all steps of builds together; without it, instances only go before them."""
+    """CPU limit of the BuildKit daemon with all build steps, in cores; without it, builds only have a lower priority
+    than instances."""
     build_pids: Count = 4096
-    """Processes and threads of the BuildKit daemon and all steps of builds together."""
+    """Maximum number of processes and threads of the BuildKit daemon with all build steps."""
     layers_dir: Path = Path("/var/lib/knoll/layers")
-    """Where layers of images lie on their way between the engine and BuildKit."""
+    """Folder for image layers in transfer between the engine and BuildKit."""
     prune_seconds: Seconds = 600.0
-    """Seconds between two times that images and uploads that nobody needs are taken away."""
+    """Interval of image and upload garbage collection, in seconds."""
     builder_admin_port: Port = 8083
     """Port of /healthz and /metrics."""
     admin_host: str = "127.0.0.1"

@@ -121,16 +121,16 @@ def translate_errors() -> Iterator[None]:
 async def unsafe_settings(redis: "Redis") -> list[str]:
     """Say which settings of this Redis let it forget what it acknowledged; empty when none does or nobody may ask."""
     try:
-        found: Any = await redis.config_get("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
+        config: Any = await redis.config_get("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
     except RedisError:
         return []
     problems = []
-    if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
-        problems.append(f"maxmemory-policy is {found['maxmemory-policy']}: set it to noeviction")
-    if found.get("appendonly") != "yes":
+    if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
+        problems.append(f"maxmemory-policy is {config['maxmemory-policy']}: set it to noeviction")
+    if config.get("appendonly") != "yes":
         problems.append("appendonly is off: set it to yes")
-    elif found.get("appendfsync") != "always":
-        problems.append(f"appendfsync is {found.get('appendfsync')}: set it to always")
+    elif config.get("appendfsync") != "always":
+        problems.append(f"appendfsync is {config.get('appendfsync')}: set it to always")
     return problems
 
 
@@ -141,10 +141,10 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[Entry]:
     """Entries of one stream after an ID; waits up to `block` milliseconds for the first, empty when none came."""
     # redis-py answers lists of pairs in RESP2 and, one level deeper, dictionaries in RESP3.
-    found: Any = await redis.xread({key: after}, count=count, block=block)
-    if isinstance(found, dict):
-        return [entry for batches in found.values() for batch in batches for entry in batch]
-    return [entry for _, batch in found for entry in batch]
+    response: Any = await redis.xread({key: after}, count=count, block=block)
+    if isinstance(response, dict):
+        return [entry for batches in response.values() for batch in batches for entry in batch]
+    return [entry for _, batch in response for entry in batch]
 
 
 def version_of(entry_id: bytes) -> int:

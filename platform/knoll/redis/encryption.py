@@ -108,16 +108,16 @@ def unseal(keys: Sequence[Key], envelope: bytes, subject: str) -> bytes:
     """Decrypt. Raises: SealedError."""
     from cryptography.exceptions import InvalidTag
 
-    wanted = key_id(envelope)
+    sealing_id = key_id(envelope)
     for key in keys:
-        if key.id == wanted:
+        if key.id == sealing_id:
             head, body = envelope[: len(_head(key))], envelope[len(_head(key)) :]
             try:
                 return _cipher(key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + subject.encode())
             except (InvalidTag, ValueError) as error:
                 raise SealedError(f"the {subject} in Redis was changed or moved: it does not decrypt") from error
     raise SealedError(
-        f"the {subject} in Redis is encrypted with the key {wanted}, which is not in this process's keyring: "
+        f"the {subject} in Redis is encrypted with the key {sealing_id}, which is not in this process's keyring: "
         "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR), or give up what is lost with "
         "`knoll secrets discard-unreadable`"
     )
@@ -176,8 +176,8 @@ class Keyring:
         if self._path is None:
             return ()
         try:
-            found = os.stat(self._path)
-            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            status = os.stat(self._path)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
             if stamp != self._stamp:
                 self._keys, self._stamp = load(self._path.read_bytes()), stamp
         except (OSError, ValueError) as error:

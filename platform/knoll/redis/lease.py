@@ -70,8 +70,8 @@ class Lease:
     async def holder(self) -> str:
         """Who leads, "" when nobody does. Raises: StoreUnavailableError."""
         with translate_errors():
-            found: Any = await self._redis.get(self._key)
-        return (found or b"").decode().rpartition(" ")[0]
+            holder: Any = await self._redis.get(self._key)
+        return (holder or b"").decode().rpartition(" ")[0]
 
     async def lead(self, duty: Callable[[], Awaitable[None]]) -> None:
         """Do `duty` whenever this leads, until it returns or raises; then give the lease back.

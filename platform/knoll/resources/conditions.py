@@ -72,8 +72,8 @@ class Conditions:
 
     def status_of(self, type_: str) -> Verdict:
         """`True`, `False`, or `Unknown` also when there is no such condition."""
-        found = self.get(type_)
-        return found.status if found else UNKNOWN
+        condition = self.get(type_)
+        return condition.status if condition else UNKNOWN
 
     @property
     def is_happy(self) -> bool:
@@ -103,14 +103,14 @@ class Conditions:
 
     def _mark(self, type_: str, status: Verdict, reason: str, message: str) -> "Conditions":
         severity = INFO if type_ != self.kinds.happy and type_ not in self.kinds.feeding else ""
-        found = Condition(type=type_, status=status, severity=severity, reason=reason, message=message)
-        changed = self._with([found])
+        condition = Condition(type=type_, status=status, severity=severity, reason=reason, message=message)
+        changed = self._with([condition])
         return changed if severity or not self.kinds.feeding else changed._summed()
 
     def _summed(self) -> "Conditions":
-        feeding = [found for type_ in self.kinds.feeding if (found := self.get(type_)) is not None]
-        for wanted in (FALSE, UNKNOWN):
-            same = [item for item in feeding if item.status == wanted]
+        feeding = [condition for type_ in self.kinds.feeding if (condition := self.get(type_)) is not None]
+        for status in (FALSE, UNKNOWN):
+            same = [item for item in feeding if item.status == status]
             if same:
                 # The one that changed last; among equals one that gives a reason, and one that explains it, then the
                 # first of the set, where causes stand before what they cause.
@@ -120,9 +120,9 @@ class Conditions:
             return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])
         return self._with([Condition(type=self.kinds.happy, status=TRUE)])
 
-    def _with(self, found: Iterable[Condition]) -> "Conditions":
+    def _with(self, conditions: Iterable[Condition]) -> "Conditions":
         items = {item.type: item for item in self.items}
-        for item in found:
+        for item in conditions:
             items[item.type] = self._timed(item)
         return replace(self, items=tuple(items[type_] for type_ in sorted(items)))
 

@@ -42,11 +42,11 @@ def hard(quota: Json) -> dict[str, str]:
 
 def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
     """All of them together."""
-    found: defaultdict[str, Fraction] = defaultdict(Fraction)
-    for one in amounts:
-        for name, amount in one.items():
-            found[name] += amount
-    return dict(found)
+    sums: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for summand in amounts:
+        for name, amount in summand.items():
+            sums[name] += amount
+    return dict(sums)
 
 
 def format_amount(name: str, amount: Fraction) -> str:
@@ -79,19 +79,19 @@ def refusal(quotas: Iterable[Json], now: Amounts, asked: Amounts, unsaid: Mappin
         unsaid: names of the containers that ask for none of a compute resource. A quota that bounds the resource
             refuses them: what they use could not be counted.
     """
-    for quota in sorted(quotas, key=lambda one: str(one["metadata"]["name"])):
+    for quota in sorted(quotas, key=lambda quota: str(quota["metadata"]["name"])):
         name = quota["metadata"]["name"]
         missing = {bound: unsaid[resource(bound)] for bound in hard(quota) if unsaid.get(resource(bound))}
         if missing:
-            said = "; ".join(f"{bound} for: {','.join(containers)}" for bound, containers in sorted(missing.items()))
-            return f"failed quota: {name}: must specify {said}"
+            unset = "; ".join(f"{bound} for: {','.join(containers)}" for bound, containers in sorted(missing.items()))
+            return f"failed quota: {name}: must specify {unset}"
         over = sorted(bound for bound, most in hard(quota).items() if _over(resource(bound), most, now, asked))
         if over:
             none = Fraction(0)
-            wanted = ",".join(f"{bound}={format_amount(bound, asked[resource(bound)])}" for bound in over)
+            requested = ",".join(f"{bound}={format_amount(bound, asked[resource(bound)])}" for bound in over)
             before = ",".join(f"{bound}={format_amount(bound, now.get(resource(bound), none))}" for bound in over)
             limits = ",".join(f"{bound}={hard(quota)[bound]}" for bound in over)
-            return f"exceeded quota: {name}, requested: {wanted}, used: {before}, limited: {limits}"
+            return f"exceeded quota: {name}, requested: {requested}, used: {before}, limited: {limits}"
     return ""
 
 
@@ -116,31 +116,31 @@ def of_object(kind: str, body: Json) -> dict[str, Fraction]:
     Args:
         kind: resource id, such as `configmaps` or `services.serving.knative.dev`.
     """
-    found = {f"count/{kind}": Fraction(1)}
+    amounts = {f"count/{kind}": Fraction(1)}
     if kind == "persistentvolumeclaims":
         asked = body.get("spec", {}).get("resources", {}).get("requests", {}).get("storage")
-        found["requests.storage"] = parse_quantity(str(asked)) if asked else Fraction(0)
-    return found
+        amounts["requests.storage"] = parse_quantity(str(asked)) if asked else Fraction(0)
+    return amounts
 
 
 def of_pod(spec: Json) -> dict[str, Fraction]:
     """What a Pod uses: its containers together, or the largest init container where that is more."""
-    together = total(_of_container(one) for one in spec.get("containers") or ())
-    for one in spec.get("initContainers") or ():
-        for name, amount in _of_container(one).items():
+    together = total(_of_container(container) for container in spec.get("containers") or ())
+    for container in spec.get("initContainers") or ():
+        for name, amount in _of_container(container).items():
             together[name] = max(together.get(name, Fraction(0)), amount)
     return {"pods": Fraction(1), **together}
 
 
 def _of_container(container: Json) -> dict[str, Fraction]:
     resources = container.get("resources") or {}
-    found: dict[str, Fraction] = {}
+    amounts: dict[str, Fraction] = {}
     for kind in ("limits", "requests"):
         for name in ("cpu", "memory"):
             if amount := (resources.get(kind) or {}).get(name):
-                found[f"{kind}.{name}"] = parse_quantity(str(amount))
+                amounts[f"{kind}.{name}"] = parse_quantity(str(amount))
     # A limit without a request is a request.
     for name in ("cpu", "memory"):
-        if f"limits.{name}" in found:
-            found.setdefault(f"requests.{name}", found[f"limits.{name}"])
-    return found
+        if f"limits.{name}" in amounts:
+            amounts.setdefault(f"requests.{name}", amounts[f"limits.{name}"])
+    return amounts

@@ -13,7 +13,7 @@ from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
 from knoll.resources.annotations.warm_schedule import WarmWindow, parse_windows
 from knoll.resources.models.revision import Revision
 from knoll.resources.validation.annotation_rules import CPU, MEMORY, RPS
-from knoll.values import labels as known
+from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
 from knoll.values.numbers import parse_number
 
@@ -104,21 +104,21 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
     """
     scaler = config.autoscaler
     read = _Annotations(revision.metadata.annotations)
-    class_ = read.text(known.CLASS, scaler.pod_autoscaler_class)
+    class_ = read.text(well_known.CLASS, scaler.pod_autoscaler_class)
     metric = _metric(read, class_)
-    utilization = read.number(known.TARGET_UTILIZATION, scaler.container_concurrency_target_fraction * 100) / 100
+    utilization = read.number(well_known.TARGET_UTILIZATION, scaler.container_concurrency_target_fraction * 100) / 100
     if metric in (CPU, MEMORY):
         utilization = 1.0
     total = _total(read, revision, metric, config)
-    most = read.whole(known.MAX_SCALE, scaler.max_scale)
-    least = read.whole(known.MIN_SCALE, scaler.min_scale)
+    most = read.whole(well_known.MAX_SCALE, scaler.max_scale)
+    least = read.whole(well_known.MIN_SCALE, scaler.min_scale)
     if most:
         least = min(least, most)
-    initial = read.whole(known.INITIAL_SCALE, scaler.initial_scale)
+    initial = read.whole(well_known.INITIAL_SCALE, scaler.initial_scale)
     if initial == 0 and not scaler.allow_zero_initial_scale:
         initial = scaler.initial_scale
     initial = max(initial, least)
-    algorithm = read.text(known.AGGREGATION_ALGORITHM, "linear")
+    algorithm = read.text(well_known.AGGREGATION_ALGORITHM, "linear")
     deadline = config.deployment.progress_deadline_seconds
     return ScalingSpec(
         class_=class_,
@@ -126,54 +126,54 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
         total=total,
         utilization=utilization,
         target=max(TARGET_MIN, total * utilization),
-        target_burst_capacity=read.number(known.TARGET_BURST_CAPACITY, scaler.target_burst_capacity),
-        window_seconds=read.seconds(known.WINDOW, scaler.stable_window_seconds),
-        panic_window_fraction=read.number(known.PANIC_WINDOW, scaler.panic_window_fraction * 100) / 100,
-        panic_threshold_fraction=read.number(known.PANIC_THRESHOLD, scaler.panic_threshold_fraction * 100) / 100,
+        target_burst_capacity=read.number(well_known.TARGET_BURST_CAPACITY, scaler.target_burst_capacity),
+        window_seconds=read.seconds(well_known.WINDOW, scaler.stable_window_seconds),
+        panic_window_fraction=read.number(well_known.PANIC_WINDOW, scaler.panic_window_fraction * 100) / 100,
+        panic_threshold_fraction=read.number(well_known.PANIC_THRESHOLD, scaler.panic_threshold_fraction * 100) / 100,
         min_scale=least,
         max_scale=most,
         initial_scale=min(initial, most) if most else initial,
-        activation_scale=max(1, read.whole(known.ACTIVATION_SCALE, 1)),
-        scale_down_delay_seconds=read.seconds(known.SCALE_DOWN_DELAY, scaler.scale_down_delay_seconds),
-        retention_seconds=read.seconds(known.POD_RETENTION, scaler.scale_to_zero_retention_seconds),
+        activation_scale=max(1, read.whole(well_known.ACTIVATION_SCALE, 1)),
+        scale_down_delay_seconds=read.seconds(well_known.SCALE_DOWN_DELAY, scaler.scale_down_delay_seconds),
+        retention_seconds=read.seconds(well_known.POD_RETENTION, scaler.scale_to_zero_retention_seconds),
         max_scale_up_rate=scaler.max_scale_up_rate,
         max_scale_down_rate=scaler.max_scale_down_rate,
         grace_seconds=scaler.scale_to_zero_grace_seconds,
-        progress_deadline_seconds=read.seconds(known.PROGRESS_DEADLINE, deadline),
+        progress_deadline_seconds=read.seconds(well_known.PROGRESS_DEADLINE, deadline),
         exponential=algorithm in EXPONENTIAL,
         scale_to_zero=scaler.enable_scale_to_zero,
-        reachable=revision.metadata.labels.get(known.ROUTING_STATE) != known.RESERVE,
+        reachable=revision.metadata.labels.get(well_known.ROUTING_STATE) != well_known.RESERVE,
         activator_capacity=scaler.activator_capacity,
-        paused_seconds=read.seconds(known.PAUSED_RETENTION, scaler.paused_retention_seconds),
-        stopped_seconds=read.seconds(known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
-        warm=read.windows(known.WARM_SCHEDULE),
-        rollout_scale=read.whole(known.ROLLOUT_SCALE, 0),
-        rollout_from=read.text(known.ROLLOUT_FROM, ""),
-        rollback=read.policy(known.ROLLBACK_ON),
-        down_stabilization_seconds=read.seconds(known.WINDOW, 300.0),
-        up_stabilization_seconds=read.seconds(known.WINDOW, 0.0),
+        paused_seconds=read.seconds(well_known.PAUSED_RETENTION, scaler.paused_retention_seconds),
+        stopped_seconds=read.seconds(well_known.STOPPED_RETENTION, scaler.stopped_retention_seconds),
+        warm=read.windows(well_known.WARM_SCHEDULE),
+        rollout_scale=read.whole(well_known.ROLLOUT_SCALE, 0),
+        rollout_from=read.text(well_known.ROLLOUT_FROM, ""),
+        rollback=read.policy(well_known.ROLLBACK_ON),
+        down_stabilization_seconds=read.seconds(well_known.WINDOW, 300.0),
+        up_stabilization_seconds=read.seconds(well_known.WINDOW, 0.0),
     )
 
 
 def _metric(read: "_Annotations", class_: str) -> Metric:
-    named = read.text(known.METRIC, "")
+    named = read.text(well_known.METRIC, "")
     if class_ == HPA:
         # As Kubernetes: without a target it is CPU, whatever the metric says.
-        return "memory" if named == MEMORY and read.text(known.TARGET, "") else "cpu"
+        return "memory" if named == MEMORY and read.text(well_known.TARGET, "") else "cpu"
     return "rps" if named == RPS else "concurrency"
 
 
 def _total(read: "_Annotations", revision: Revision, metric: str, config: PlatformConfig) -> float:
     scaler, limit = config.autoscaler, revision.spec.container_concurrency or 0
     if metric == CPU:
-        return read.number(known.TARGET, CPU_PERCENT) if read.text(known.METRIC, CPU) == CPU else CPU_PERCENT
+        return read.number(well_known.TARGET, CPU_PERCENT) if read.text(well_known.METRIC, CPU) == CPU else CPU_PERCENT
     if metric == MEMORY:
-        return read.number(known.TARGET, 0.0) * 1024**2
+        return read.number(well_known.TARGET, 0.0) * 1024**2
     if metric == RPS:
-        return read.number(known.TARGET, scaler.requests_per_second_target_default)
-    wanted = read.number(known.TARGET, limit or scaler.container_concurrency_target_default)
+        return read.number(well_known.TARGET, scaler.requests_per_second_target_default)
+    target = read.number(well_known.TARGET, limit or scaler.container_concurrency_target_default)
     # To aim above the hard limit would never start another instance.
-    return min(wanted, limit) if limit else wanted
+    return min(target, limit) if limit else target
 
 
 class _Annotations:
@@ -183,7 +183,7 @@ class _Annotations:
         self._annotations = annotations
 
     def text(self, key: str, default: str) -> str:
-        return known.find_annotation(self._annotations, key)[1] or default
+        return well_known.find_annotation(self._annotations, key)[1] or default
 
     def number(self, key: str, default: float) -> float:
         return self._read(key, default, parse_number)
@@ -201,7 +201,7 @@ class _Annotations:
         return self._read(key, None, parse_policy)
 
     def _read(self, key: str, default: T, parse: Callable[[str], T]) -> T:
-        value = known.find_annotation(self._annotations, key)[1]
+        value = well_known.find_annotation(self._annotations, key)[1]
         if value is None:
             return default
         try:

@@ -156,12 +156,12 @@ class EventFeed:
             version, entries = await both.execute()
         if version is None or int(version) < tip:
             return False
-        found = {version_of(entry[0]): entry[1] for entry in entries}
-        if tip in found:
-            return last is None or bool(found[tip][b"e"] == last.packed)
+        fields_by_version = {version_of(entry[0]): entry[1] for entry in entries}
+        if tip in fields_by_version:
+            return last is None or bool(fields_by_version[tip][b"e"] == last.packed)
         # Only what is older than the newest events is trimmed. A reader of an emptied Redis sets its version anew, to
         # the clock, so a version beyond ours is no proof that ours is still there: its events are.
-        return tip + 1 in found or (last is None and int(version) == tip)
+        return tip + 1 in fields_by_version or (last is None and int(version) == tip)
 
 
 def _expired(since: int, why: str) -> ExpiredError:

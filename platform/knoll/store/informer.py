@@ -103,22 +103,22 @@ class Informer:
             labels: name to value.
             owner: uid that an ownerReference must name.
         """
-        found = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
-        return decode_all((kept.version, decompress(self.resource, kept.data)) for kept in found)
+        matching = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
+        return decode_all((kept.version, decompress(self.resource, kept.data)) for kept in matching)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of what `list` would give."""
-        wanted = labels or {}
-        sets = [self._by_label.get(pair, set()) for pair in wanted.items() if pair[0] in self._labels]
+        selector = labels or {}
+        sets = [self._by_label.get(pair, set()) for pair in selector.items() if pair[0] in self._labels]
         if owner:
             sets.append(set(self._by_owner.get(owner, ())))
-        found: Iterable[str] = set.intersection(*sets) if sets else self._kept
+        matching: Iterable[str] = set.intersection(*sets) if sets else self._kept
         if namespace is not None:
-            found = [key for key in found if key.startswith(f"{namespace}/")]
-        others = [pair for pair in wanted.items() if pair[0] not in self._labels]
+            matching = [key for key in matching if key.startswith(f"{namespace}/")]
+        others = [pair for pair in selector.items() if pair[0] not in self._labels]
         if others:
-            found = [key for key in found if self._has(key, others)]
-        return sorted(found, key=sort_key)
+            matching = [key for key in matching if self._has(key, others)]
+        return sorted(matching, key=sort_key)
 
     def subscribe(self, subscriber: Subscriber, *, existing: bool = True) -> Callable[[], None]:
         """Tell of every change from now on.
@@ -197,7 +197,7 @@ class Informer:
         for pair in old.labels:
             _discard(self._by_label, pair, key)
         for uid in old.owners:
-            others = tuple(one for one in self._by_owner[uid] if one != key)
+            others = tuple(other for other in self._by_owner[uid] if other != key)
             if others:
                 self._by_owner[uid] = others
             else:
@@ -258,8 +258,8 @@ class Informers:
         return min(versions)
 
     async def _follow(self, since: int) -> None:
-        one = next(iter(self._informers)) if len(self._informers) == 1 else None
-        async for event in self._store.watch(since, one):
+        only = next(iter(self._informers)) if len(self._informers) == 1 else None
+        async for event in self._store.watch(since, only):
             informer = self._informers.get(event.resource)
             if informer is not None:
                 informer.apply(event)

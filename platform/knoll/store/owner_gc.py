@@ -195,8 +195,8 @@ class OwnerGarbageCollector:
         owners = owners_in(notice.old) if notice.old else frozenset()
         if notice.old is not None and (notice.new is None or _references(notice.old) != _references(notice.new)):
             for ref in _references(notice.old):
-                if ref["uid"] in owners and (found := self._place(ref, body)):
-                    self._add(*found)
+                if ref["uid"] in owners and (place := self._place(ref, body)):
+                    self._add(*place)
 
     async def _look_at(self, resource: str, key: str) -> None:
         namespace, _, name = key.partition("/")
@@ -263,8 +263,9 @@ class OwnerGarbageCollector:
         uid, namespace = body["metadata"].get("uid") or "", body["metadata"].get("namespace")
         if not uid:
             return []
-        found = [(informer.resource, key) for informer in self._informers.values() for key in informer.keys(owner=uid)]
-        return [(resource, key) for resource, key in found if not namespace or key.startswith(f"{namespace}/")]
+        informers = self._informers.values()
+        dependents = [(informer.resource, key) for informer in informers for key in informer.keys(owner=uid)]
+        return [(resource, key) for resource, key in dependents if not namespace or key.startswith(f"{namespace}/")]
 
     def _place(self, ref: Json, dependent: Json) -> _Key | None:
         group = ref["apiVersion"].rpartition("/")[0]
@@ -275,5 +276,5 @@ class OwnerGarbageCollector:
         return kind.id, f"{namespace}/{ref['name']}"
 
 
-def _same(one: Json, other: Json) -> bool:
-    return bool(one["metadata"]["uid"] == other["metadata"]["uid"])
+def _same(first: Json, second: Json) -> bool:
+    return bool(first["metadata"]["uid"] == second["metadata"]["uid"])

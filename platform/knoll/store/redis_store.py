@@ -144,22 +144,22 @@ class RedisStore:
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
         if namespace is None:
-            version, found = await self._read_all(resource)
+            version, stored = await self._read_all(resource)
         else:
-            version, found = await self._read_some(resource, f"{namespace}/")
-        found.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
+            version, stored = await self._read_some(resource, f"{namespace}/")
+        stored.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
         items: list[Json] = []
-        for begin in range(0, len(found), _DECODE_AT_ONCE):
-            batch = found[begin : begin + _DECODE_AT_ONCE]
+        for begin in range(0, len(stored), _DECODE_AT_ONCE):
+            batch = stored[begin : begin + _DECODE_AT_ONCE]
             items += rules.decode_all(self._parse(resource, field.decode(), value) for field, value in batch)
             # A long list must not keep everybody else in this process waiting.
             await asyncio.sleep(0)
         return Listing(items, version)
 
     async def list_packed(self, resource: str) -> PackedListing:
-        version, found = await self._read_all(resource)
+        version, stored = await self._read_all(resource)
         items = []
-        for field, value in found:
+        for field, value in stored:
             key = field.decode()
             try:
                 items.append(PackedObject(key, *self._parse(resource, key, value)))
@@ -197,12 +197,12 @@ class RedisStore:
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
         with translate_errors():
             members = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.owned(uid)))
-        found = []
+        owned = []
         for member in sorted(members):
             resource, _, key = member.decode().partition(" ")
             namespace, _, name = key.partition("/")
-            found.append((resource, namespace, name))
-        return found
+            owned.append((resource, namespace, name))
+        return owned
 
     def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
@@ -267,7 +267,7 @@ class RedisStore:
             async with self._redis.pipeline(transaction=True) as both:
                 both.get(keys.RESOURCE_VERSION)
                 both.hgetall(keys.objects(resource))
-                version, found = await both.execute()
+                version, stored = await both.execute()
             if version is None:
                 # An empty Redis gets its first version; what somebody wrote meanwhile must be in the listing.
                 try:
@@ -275,7 +275,7 @@ class RedisStore:
                 except StoreForbiddenError as error:
                     raise StoreUnavailableError("Redis is empty, and the API has not written to it yet") from error
                 return await self._read_all(resource)
-        return int(version), list(found.items())
+        return int(version), list(stored.items())
 
     async def _read_some(self, resource: str, prefix: str) -> _Found:
         with translate_errors():

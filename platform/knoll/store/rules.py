@@ -110,10 +110,10 @@ def plan_update(resource: str, version: int, stored: bytes, body: Json) -> Write
     """Decide a replacement of an object; None when it changes nothing. Raises: ConflictError."""
     key = key_in(body)
     old: Json = orjson.loads(stored)
-    wanted = body["metadata"]
-    _check(resource, key, old, version, wanted.get("uid") or "", str(wanted.get("resourceVersion") or ""))
+    meta = body["metadata"]
+    _check(resource, key, old, version, meta.get("uid") or "", str(meta.get("resourceVersion") or ""))
     data = encode(body)
-    if wanted.get("deletionTimestamp") and not wanted.get("finalizers"):
+    if meta.get("deletionTimestamp") and not meta.get("finalizers"):
         return Write("DELETED", resource, key, version, data, stored, frozenset(), owners_in(old))
     if data == stored:
         return None

@@ -67,7 +67,11 @@ def published_objects(
         if not secret_name:
             continue
         conditions = (body.get("status") or {}).get("conditions") or ()
-        claimed = [{"type": one["type"], "status": one["status"]} for one in conditions if one["type"] == _CLAIMED]
+        claimed = [
+            {"type": condition["type"], "status": condition["status"]}
+            for condition in conditions
+            if condition["type"] == _CLAIMED
+        ]
         chosen[kinds.DOMAIN_MAPPING.id, key_of(meta["namespace"], meta["name"])] = {
             **_part(body), "spec": {"tls": {"secretName": secret_name}}, "status": {"conditions": claimed},
         }  # fmt: skip

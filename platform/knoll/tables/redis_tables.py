@@ -110,7 +110,7 @@ class RedisTable(Generic[T]):
                     tip, last = version or 0, None
                     yield Reset(tip, {field: value for field, (_, value) in entries.items()})
                 assert tip is not None
-                found = await read_stream(self._redis, self._keys[2], f"{tip}-0", _BATCH, BLOCK_MS)
+                stream_entries = await read_stream(self._redis, self._keys[2], f"{tip}-0", _BATCH, BLOCK_MS)
             except UNAVAILABLE_ERRORS as error:
                 if not doubtful:
                     log.warning("table interrupted", table=self._name, error=str(error))
@@ -119,8 +119,8 @@ class RedisTable(Generic[T]):
                 continue
             backoff.reset()
             # Silence may also be that of a Redis that was emptied and counts from elsewhere.
-            doubtful = not found
-            for entry in found:
+            doubtful = not stream_entries
+            for entry in stream_entries:
                 version = version_of(entry[0])
                 if version != tip + 1:
                     tip, doubtful = None, True
@@ -153,8 +153,8 @@ class RedisTable(Generic[T]):
                     while True:
                         message = await channel.get_message(timeout=_FORGET_SECONDS)
                         if message is not None:
-                            name, _, said = message["data"].decode().rpartition(" ")
-                            yield name, int(said)
+                            name, _, acknowledged = message["data"].decode().rpartition(" ")
+                            yield name, int(acknowledged)
             except UNAVAILABLE_ERRORS:
                 await backoff.wait()
 
@@ -162,9 +162,9 @@ class RedisTable(Generic[T]):
         async with self._redis.pipeline(transaction=True) as both:
             both.time()
             both.hgetall(self._followers)
-            (seconds, micros), found = await both.execute()
+            (seconds, micros), signs_of_life = await both.execute()
         now, living, gone = seconds + micros / 1e6, {}, []
-        for follower, value in found.items():
+        for follower, value in signs_of_life.items():
             version, _, seen = value.partition(b" ")
             age = now - float(seen)
             if age <= FOLLOWER_TTL:
@@ -180,9 +180,9 @@ class RedisTable(Generic[T]):
         async with self._redis.pipeline(transaction=True) as both:
             both.get(self._keys[1])
             both.hgetall(self._keys[0])
-            version, found = await both.execute()
+            version, stored = await both.execute()
         entries = {}
-        for field, value in found.items():
+        for field, value in stored.items():
             at, _, data = value.partition(b"\n")
             entries[field.decode()] = (int(at), self._decode(data))
         return None if version is None else int(version), entries

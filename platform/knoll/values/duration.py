@@ -28,9 +28,9 @@ def parse_duration(text: str) -> Fraction:
     if body == "0":
         return Fraction(0)
     total, at = Fraction(0), 0
-    while found := _PART.match(body, at):
-        total += Fraction(found[1].rstrip(".") if found[1].endswith(".") else found[1]) * _UNITS[found[2]]
-        at = found.end()
+    while part := _PART.match(body, at):
+        total += Fraction(part[1].rstrip(".") if part[1].endswith(".") else part[1]) * _UNITS[part[2]]
+        at = part.end()
     if at == 0 or at != len(body) or total > _MAX:
         raise problem
     return sign * total

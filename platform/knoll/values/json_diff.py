@@ -11,10 +11,10 @@ _MAX_SHOWN = 200
 
 def difference(old: Any, new: Any, path: str = "") -> str:
     """Each path that differs, with the value before (-) and after (+); empty when nothing does."""
-    found = list(_walk(old, new, path))
-    if len(found) > _MAX_LINES:
-        found = [*found[:_MAX_LINES], f"and {len(found) - _MAX_LINES} more"]
-    return "\n".join(found)
+    changes = list(_walk(old, new, path))
+    if len(changes) > _MAX_LINES:
+        changes = [*changes[:_MAX_LINES], f"and {len(changes) - _MAX_LINES} more"]
+    return "\n".join(changes)
 
 
 def _walk(old: Any, new: Any, path: str) -> Iterator[str]:

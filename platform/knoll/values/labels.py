@@ -40,8 +40,8 @@ LAST_PINNED = SERVING + "lastPinned"
 QUEUE_SIDECAR_PREFIX = "queue.sidecar." + SERVING
 QUEUE_SIDECAR_PERCENTAGE = QUEUE_SIDECAR_PREFIX + "resource-percentage"
 QUEUE_SIDECAR_AMOUNTS = tuple(
-    f"{QUEUE_SIDECAR_PREFIX}{what}-resource-{kind}"
-    for what in ("cpu", "memory", "ephemeral-storage")
+    f"{QUEUE_SIDECAR_PREFIX}{quantity}-resource-{kind}"
+    for quantity in ("cpu", "memory", "ephemeral-storage")
     for kind in ("request", "limit")
 )
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

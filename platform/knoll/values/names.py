@@ -67,10 +67,10 @@ def qualified_problems(name: str) -> list[str]:
     return problems + _problems(last, _QUALIFIED, _QUALIFIED_WORDS, MAX_LABEL)
 
 
-def _problems(name: str, form: re.Pattern[str], words: str, longest: int, prefix: bool = False) -> list[str]:
+def _problems(name: str, form: re.Pattern[str], rule: str, longest: int, prefix: bool = False) -> list[str]:
     tried = name[:-1] + "a" if prefix and name.endswith("-") else name
     problems = [f"must be no more than {longest} characters"] if len(name) > longest else []
-    return problems if form.fullmatch(tried) else [*problems, words]
+    return problems if form.fullmatch(tried) else [*problems, rule]
 
 
 def printable(text: str) -> str:
@@ -128,12 +128,12 @@ def render(template: str, named: Named) -> str:
     """
 
     def value(action: re.Match[str]) -> str:
-        said = action[1].removeprefix("-").removesuffix("-").strip()
-        if found := _FIELD.fullmatch(said):
-            return str(getattr(named, found[1].lower()))
-        if found := _INDEX.fullmatch(said):
-            keys = named.annotations if "Annotations" in (found[1], found[3]) else named.labels
-            return keys.get(found[2] or found[4], "")
+        expression = action[1].removeprefix("-").removesuffix("-").strip()
+        if match := _FIELD.fullmatch(expression):
+            return str(getattr(named, match[1].lower()))
+        if match := _INDEX.fullmatch(expression):
+            keys = named.annotations if "Annotations" in (match[1], match[3]) else named.labels
+            return keys.get(match[2] or match[4], "")
         raise ValueError(
             f"{action[0][:100]!r} is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"
         )

@@ -22,10 +22,10 @@ _PROBLEM = "must be a quantity such as 100m, 0.5, 2 or 350Mi"
 
 def _split(text: str) -> tuple[Fraction, str, int | None]:
     """Value, suffix, and exponent when it was written with one."""
-    found = _FORM.fullmatch(text)
-    if found is None or len(text) > _MAX_DIGITS:
+    match = _FORM.fullmatch(text)
+    if match is None or len(text) > _MAX_DIGITS:
         raise ValueError(f"{_PROBLEM}, not {text[:40]!r}")
-    sign, digits, binary, decimal, exponent = found.groups()
+    sign, digits, binary, decimal, exponent = match.groups()
     number = Fraction(Decimal(digits))
     if binary:
         number *= 1024 ** _BINARY[binary]

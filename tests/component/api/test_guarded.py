@@ -90,7 +90,7 @@ async def test_a_certificate_reaches_the_data_path_that_cannot_read_secrets(plat
         before = key_files.keyring(platform.keys, key_files.SECRETS)[0].id
         options = ["--keys", str(platform.keys), "--redis-url", platform.url("api")]
         done = await asyncio.to_thread(CliRunner().invoke, rotate, options, catch_exceptions=False)
-        assert "values encrypted again" in done.output
+        assert "values re-encrypted" in done.output
         after = key_files.keyring(platform.keys, key_files.SECRETS)
         assert (len(after), after[1].id) == (2, before)
         assert f"new key {after[0].id}" in done.output

@@ -242,9 +242,9 @@ async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_withou
         assert yaml.safe_load(printed)["clusters"][0]["cluster"]["server"] == api.tls
         refused = await api.knoll("status")
         assert "is forbidden" in refused
-        assert "This request had no token: give a kubeconfig" in refused
+        assert "The request had no token: pass a kubeconfig" in refused
         checked = await _run(*command, "doctor", "--server", api.plain, "-o", "json", environment=own)
-        assert f"{api.plain} asks for a token" in checked
+        assert f"{api.plain} requires a token" in checked
         assert "no Services" in await _run(*command, "status", "--server", f"unix:{path}", environment=own)
 
 

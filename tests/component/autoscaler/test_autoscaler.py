@@ -21,7 +21,7 @@ async def test_a_new_revision_is_started_to_its_initial_scale(world: World) -> N
     assert {one.id for one in found} == set(world.engine.instances)
     for one in found:
         assert one.timing is not None
-        assert one.timing.wanted <= one.timing.scheduled <= one.timing.started <= one.timing.ready
+        assert one.timing.requested <= one.timing.scheduled <= one.timing.started <= one.timing.ready
     status = await world.says(key, initial_reached=True, actual=2, active="True")
     assert (status.uid, status.failure) == ("uid-hello-00001", None)
 

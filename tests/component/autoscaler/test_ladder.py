@@ -53,7 +53,7 @@ async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(worl
     assert again.id == first.id
     assert again.timing is not None
     assert first.timing is not None
-    assert again.timing.wanted > first.timing.ready
+    assert again.timing.requested > first.timing.ready
     assert await state(world, "running") == first.id
 
 

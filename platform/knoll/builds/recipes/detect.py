@@ -25,9 +25,9 @@ def detect(tree: Tree) -> Recipe:
         keeps it from being followed.
     """
     for recipe in RECIPES:
-        found = recipe(tree)
-        if found:
-            return found
+        detected = recipe(tree)
+        if detected:
+            return detected
     top = sorted({name.partition("/")[0] for name in tree.names})
     seen = ", ".join(top[:20]) + (", …" if len(top) > 20 else "") if top else "nothing"
     raise SourceError(

@@ -35,8 +35,8 @@ def _main_package(tree: Tree) -> str:
 def _is_main(tree: Tree, name: str) -> bool:
     if not name.endswith(".go") or name.endswith("_test.go"):
         return False
-    found = _PACKAGE.search(tree.read(name))
-    return found is not None and found[1] == "main"
+    clause = _PACKAGE.search(tree.read(name))
+    return clause is not None and clause[1] == "main"
 
 
 # A cache's name is its path: with the compiler's own paths, Dockerfiles that users write have the same caches, and the

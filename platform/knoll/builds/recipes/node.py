@@ -36,12 +36,12 @@ def recipe(tree: Tree) -> Recipe | None:
 
 def _package(tree: Tree) -> dict[str, Any]:
     try:
-        found = json.loads(tree.read("package.json"))
+        manifest = json.loads(tree.read("package.json"))
     except ValueError as error:
         raise SourceError(f"package.json is not valid JSON: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("scripts") or {}, dict):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("scripts") or {}, dict):
         raise SourceError("package.json must be an object, and its `scripts` too")
-    return found
+    return manifest
 
 
 def _command(tree: Tree, package: dict[str, Any], scripts: dict[str, Any]) -> tuple[list[str], str]:

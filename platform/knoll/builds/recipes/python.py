@@ -77,9 +77,9 @@ def _app(tree: Tree) -> App | None:
 
 def _candidates(tree: Tree) -> list[str]:
     """Likely files, likeliest first: near the top, then by stem."""
-    wanted = {f"{stem}.py": rank for rank, stem in enumerate(_STEMS)}
-    found = [name for name in tree.names if name.rpartition("/")[2] in wanted and name.count("/") <= 2]
-    return sorted(found, key=lambda name: (name.count("/"), wanted[name.rpartition("/")[2]], name))
+    ranks = {f"{stem}.py": rank for rank, stem in enumerate(_STEMS)}
+    candidates = [name for name in tree.names if name.rpartition("/")[2] in ranks and name.count("/") <= 2]
+    return sorted(candidates, key=lambda name: (name.count("/"), ranks[name.rpartition("/")[2]], name))
 
 
 def _made(name: str, text: str) -> Iterator[tuple[str, str]]:
@@ -113,8 +113,8 @@ def _install(tree: Tree, server: str) -> str:
         files = ". ." if any(line.startswith(("-", ".", "/")) for line in lines) else "requirements.txt ./"
         return f"COPY {files}\n{pip} -r requirements.txt {server}".rstrip() + "\n"
     if tree.has("pyproject.toml"):
-        words = " ".join(_quoted(text) for text in [*_dependencies(tree), *([server] if server else [])])
-        return f"{pip} {words}\n" if words else ""
+        packages = " ".join(_quoted(text) for text in [*_dependencies(tree), *([server] if server else [])])
+        return f"{pip} {packages}\n" if packages else ""
     return f"{pip} {server}\n" if server else ""
 
 
@@ -125,10 +125,10 @@ def _dependencies(tree: Tree) -> list[str]:
         raise SourceError(f"pyproject.toml is not valid TOML: {error}") from error
     if "project" not in document and "poetry" in document.get("tool", {}):
         raise SourceError("pyproject.toml names dependencies for Poetry alone: export them into a requirements.txt")
-    found = document.get("project", {}).get("dependencies", [])
-    if not isinstance(found, list) or not all(isinstance(text, str) and "\n" not in text for text in found):
+    declared = document.get("project", {}).get("dependencies", [])
+    if not isinstance(declared, list) or not all(isinstance(text, str) and "\n" not in text for text in declared):
         raise SourceError("pyproject.toml: project.dependencies must be a list of requirements, each on one line")
-    return found
+    return declared
 
 
 def _quoted(text: str) -> str:

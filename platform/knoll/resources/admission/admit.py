@@ -20,7 +20,7 @@ from knoll.resources.models.revision import Revision
 from knoll.resources.models.route import Route
 from knoll.resources.models.service import Service
 from knoll.resources.validation.problems import merged
-from knoll.values import labels as known
+from knoll.values import labels as well_known
 from knoll.values.errors import AdmissionError, FieldError, InvalidResourceError
 from knoll.values.json import Json
 from knoll.values.kinds import (
@@ -99,16 +99,16 @@ def admit_create(
         AdmissionError, InvalidResourceError: it breaks rules; has all of them.
     """
     rules = _RULES[kind.id]
-    found = _read(kind, body)
-    meta = found.metadata
+    resource = _read(kind, body)
+    meta = resource.metadata
     name = meta.name or (meta.generate_name[:MAX_GENERATED_PREFIX] + name_suffix if meta.generate_name else "")
     annotations = meta.annotations
     if rules.authored and not meta.owner_references:
-        annotations = {**annotations, known.CREATOR: user, known.LAST_MODIFIER: user}
+        annotations = {**annotations, well_known.CREATOR: user, well_known.LAST_MODIFIER: user}
     given = meta.changed(annotations=annotations)
     # Rules on names see what the client wrote: a generated name is not its to answer for.
-    found = rules.defaulted(found.changed(metadata=given), config, None)
-    _refuse(kind, rules.validate(found, None, config))
+    resource = rules.defaulted(resource.changed(metadata=given), config, None)
+    _refuse(kind, rules.validate(resource, None, config))
     stored = given.changed(
         name=name,
         uid=uid,
@@ -119,7 +119,7 @@ def admit_create(
         deletion_grace_period_seconds=None,
         self_link="",
     )
-    return _json(found.changed(metadata=stored))
+    return _json(resource.changed(metadata=stored))
 
 
 def admit_update(
@@ -134,11 +134,15 @@ def admit_update(
     Raises: as `admit_create`.
     """
     rules = _RULES[kind.id]
-    before, found = _read(kind, old), _read(kind, new)
-    was, given = before.metadata, found.metadata
+    before, resource = _read(kind, old), _read(kind, new)
+    was, given = before.metadata, resource.metadata
     annotations = given.annotations
     if rules.authored:
-        kept = {key: was.annotations[key] for key in (known.CREATOR, known.LAST_MODIFIER) if key in was.annotations}
+        kept = {
+            key: was.annotations[key]
+            for key in (well_known.CREATOR, well_known.LAST_MODIFIER)
+            if key in was.annotations
+        }
         annotations = {**kept, **annotations}
     meta = given.changed(
         name=was.name,
@@ -153,17 +157,17 @@ def admit_update(
         self_link=was.self_link,
         annotations=annotations,
     )
-    found = found.changed(metadata=meta)
+    resource = resource.changed(metadata=meta)
     if was.deletion_timestamp:
-        return _with_status(found, old)
-    found = rules.defaulted(found, config, before)
-    changed = found.spec != before.spec
-    _refuse(kind, rules.validate(found, before, config))
+        return _with_status(resource, old)
+    resource = rules.defaulted(resource, config, before)
+    changed = resource.spec != before.spec
+    _refuse(kind, rules.validate(resource, before, config))
     if changed:
         if rules.authored and not meta.owner_references:
-            meta = meta.changed(annotations={**annotations, known.LAST_MODIFIER: user})
+            meta = meta.changed(annotations={**annotations, well_known.LAST_MODIFIER: user})
         meta = meta.changed(generation=was.generation + 1)
-    return _with_status(found.changed(metadata=meta), old)
+    return _with_status(resource.changed(metadata=meta), old)
 
 
 def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
@@ -172,33 +176,33 @@ def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     Raises:
         AdmissionError, InvalidResourceError: the status has values of wrong types.
     """
-    found, _, problems = read(_RULES[kind.id].model, {"status": new.get("status")})
-    if found is None:
+    parsed, _, problems = read(_RULES[kind.id].model, {"status": new.get("status")})
+    if parsed is None:
         _refuse(kind, problems)
         raise AssertionError("unreachable: what cannot be read has problems")
     version = (new.get("metadata") or {}).get("resourceVersion")
     result = {key: value for key, value in old.items() if key != "status"}
     if version:
         result["metadata"] = {**result["metadata"], "resourceVersion": version}
-    status = found.to_json().get("status")
+    status = parsed.to_json().get("status")
     return {**result, "status": status} if status else result
 
 
 def _read(kind: Kind, body: Mapping[str, Any]) -> Any:
     """The object without its status, which no such write is about."""
     about = {key: value for key, value in body.items() if key != "status"}
-    found, _, problems = read(_RULES[kind.id].model, converted(kind, about))
-    if found is None:
+    resource, _, problems = read(_RULES[kind.id].model, converted(kind, about))
+    if resource is None:
         _refuse(kind, problems)
-    return found
+    return resource
 
 
-def _json(found: Resource) -> Json:
-    return found.to_json()
+def _json(resource: Resource) -> Json:
+    return resource.to_json()
 
 
-def _with_status(found: Resource, old: Mapping[str, Any]) -> Json:
-    return {**found.to_json(), "status": old["status"]} if old.get("status") else found.to_json()
+def _with_status(resource: Resource, old: Mapping[str, Any]) -> Json:
+    return {**resource.to_json(), "status": old["status"]} if old.get("status") else resource.to_json()
 
 
 def _refuse(kind: Kind, problems: list[FieldError]) -> None:

@@ -79,7 +79,7 @@ def _tag(tag: str) -> Iterator[FieldError]:
 def _source(spec: BuildSpec, destinations: Destinations) -> Iterator[FieldError]:
     source = spec.source
     kinds = {"upload": source.upload, "git": source.git, "image": source.image or None}
-    present = [name for name, found in kinds.items() if found is not None]
+    present = [name for name, value in kinds.items() if value is not None]
     if len(present) != 1:
         yield (multiple_one_of if present else missing_one_of)(*(f"spec.source.{name}" for name in present or kinds))
     if source.upload is not None:

@@ -26,7 +26,7 @@ from knoll.resources.validation.annotation_rules import label_problems, metadata
 from knoll.resources.validation.host_rules import route_host_problem, unclaimable
 from knoll.resources.validation.problems import disallowed, invalid, missing
 from knoll.resources.validation.traffic_rules import Targets, defaulted_traffic, traffic_problems
-from knoll.values import labels as known
+from knoll.values import labels as well_known
 from knoll.values.errors import FieldError
 from knoll.values.names import dns_1035_problems, dns_1123_problems, subdomain_problems
 
@@ -47,13 +47,13 @@ def defaulted_service(service: Service, config: PlatformConfig, old: Service | N
 Templated = Service | Configuration
 
 
-def _template(found: Templated, config: PlatformConfig, old: Templated | None) -> RevisionTemplate:
-    template = found.spec.template
+def _template(resource: Templated, config: PlatformConfig, old: Templated | None) -> RevisionTemplate:
+    template = resource.spec.template
     if old is None:
-        return defaulted_template(template, config, found.metadata)
-    if applied_unchanged(template, found.metadata, old.spec.template, old.metadata):
+        return defaulted_template(template, config, resource.metadata)
+    if applied_unchanged(template, resource.metadata, old.spec.template, old.metadata):
         return old.spec.template
-    return defaulted_template(template, config, found.metadata, old.spec.template)
+    return defaulted_template(template, config, resource.metadata, old.spec.template)
 
 
 def validate_service(service: Service, old: Service | None, config: PlatformConfig) -> list[FieldError]:
@@ -95,7 +95,7 @@ def defaulted_configuration(
     return configuration.changed(spec=configuration.spec.changed(template=_template(configuration, config, old)))
 
 
-_CONFIGURATION_LABELS = frozenset({known.ROUTE, known.CONFIGURATION_UID, known.SERVICE_UID})
+_CONFIGURATION_LABELS = frozenset({well_known.ROUTE, well_known.CONFIGURATION_UID, well_known.SERVICE_UID})
 
 
 def validate_configuration(
@@ -104,7 +104,7 @@ def validate_configuration(
     meta = configuration.metadata
     problems = [
         *metadata_problems(meta, config.autoscaler),
-        *label_problems(meta, _CONFIGURATION_LABELS, {known.SERVICE: "Service"}),
+        *label_problems(meta, _CONFIGURATION_LABELS, {well_known.SERVICE: "Service"}),
         *template_problems(configuration.spec.template, config, meta, _PATH),
     ]
     if old is not None:
@@ -118,7 +118,7 @@ def defaulted_route(route: Route, config: PlatformConfig, old: Route | None = No
     return route.changed(spec=route.spec.changed(traffic=defaulted_traffic(route.spec.traffic, in_service=False)))
 
 
-_ROUTE_LABELS = frozenset({known.SERVICE_UID})
+_ROUTE_LABELS = frozenset({well_known.SERVICE_UID})
 
 
 def validate_route(route: Route, old: Route | None, config: PlatformConfig) -> list[FieldError]:
@@ -126,7 +126,7 @@ def validate_route(route: Route, old: Route | None, config: PlatformConfig) -> l
     problems = [
         *metadata_problems(meta, config.autoscaler),
         *rollout_duration_problems(meta.annotations),
-        *label_problems(meta, _ROUTE_LABELS, {known.SERVICE: "Service"}),
+        *label_problems(meta, _ROUTE_LABELS, {well_known.SERVICE: "Service"}),
         *traffic_problems(route.spec.traffic, "spec.traffic", in_service=False),
         *_route_problems(meta, route.spec.traffic, config, new=old is None),
     ]
@@ -179,8 +179,8 @@ def _host_problems(meta: ObjectMeta) -> Iterator[FieldError]:
         yield disallowed("metadata.generateName")
     if not meta.name:
         yield FieldError("name or generateName is required", ("metadata.name",))
-    elif found := subdomain_problems(meta.name):
-        yield FieldError(f'invalid name "{meta.name[:253]}": {"; ".join(found)}', ("metadata.name",))
+    elif problems := subdomain_problems(meta.name):
+        yield FieldError(f'invalid name "{meta.name[:253]}": {"; ".join(problems)}', ("metadata.name",))
     elif "." not in meta.name:
         yield FieldError(
             f'invalid name "{meta.name}": should be a domain with at least two segments separated by dots',
@@ -201,8 +201,8 @@ def _ref_problems(mapping: DomainMapping) -> Iterator[FieldError]:
 def author_problems(meta: ObjectMeta, old: ObjectMeta, *, changed: bool) -> Iterator[FieldError]:
     """Who made and last changed the object is the server's to say."""
     path = "metadata.annotations"
-    if meta.annotations.get(known.CREATOR) != old.annotations.get(known.CREATOR):
-        yield FieldError("annotation value is immutable", (f"{path}.{known.CREATOR}",))
-    modifier = meta.annotations.get(known.LAST_MODIFIER)
-    if not changed and modifier != old.annotations.get(known.LAST_MODIFIER):
-        yield invalid(modifier, f"{path}.{known.LAST_MODIFIER}")
+    if meta.annotations.get(well_known.CREATOR) != old.annotations.get(well_known.CREATOR):
+        yield FieldError("annotation value is immutable", (f"{path}.{well_known.CREATOR}",))
+    modifier = meta.annotations.get(well_known.LAST_MODIFIER)
+    if not changed and modifier != old.annotations.get(well_known.LAST_MODIFIER):
+        yield invalid(modifier, f"{path}.{well_known.LAST_MODIFIER}")

@@ -26,10 +26,10 @@ def parse(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
     Raises:
         InvalidResourceError: values of wrong types, each with its path.
     """
-    found, unknown, problems = read(model, body)
-    if found is None:
+    resource, unknown, problems = read(model, body)
+    if resource is None:
         raise InvalidResourceError(problems)
-    return found, unknown
+    return resource, unknown
 
 
 def read(model: type[M], body: Mapping[str, Any]) -> tuple[M | None, list[str], list[FieldError]]:
@@ -38,9 +38,9 @@ def read(model: type[M], body: Mapping[str, Any]) -> tuple[M | None, list[str], 
     try:
         return model.model_validate(cleaned, by_alias=True, by_name=False, extra="forbid"), [], []
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=True)
-    unknown = [path_of(model, item["loc"]) for item in found if item["type"] == "extra_forbidden"]
-    problems = [_problem(model, item) for item in found if item["type"] != "extra_forbidden"]
+        errors = error.errors(include_url=False, include_context=True)
+    unknown = [path_of(model, item["loc"]) for item in errors if item["type"] == "extra_forbidden"]
+    problems = [_problem(model, item) for item in errors if item["type"] != "extra_forbidden"]
     if problems:
         return None, unknown, problems
     return model.model_validate(cleaned, by_alias=True, by_name=False), unknown, []
@@ -105,7 +105,7 @@ def _problem(model: type[BaseModel], item: Any) -> FieldError:
     kind, value = item["type"], item["input"]
     if kind == "missing":
         return FieldError(_WORDS[kind], (path,))
-    words = _WORDS.get(kind, item["msg"]).format(**item.get("ctx", {}))
+    text = _WORDS.get(kind, item["msg"]).format(**item.get("ctx", {}))
     shown = f"{value[:60]!r}" if isinstance(value, str) else str(value).lower() if isinstance(value, bool | int) else ""
     seen = _SEEN.get(type(value), "null" if value is None else "something else")
-    return FieldError(f"invalid value: {shown or seen}", (path,), f"{words}, not {seen}" if kind in _WORDS else words)
+    return FieldError(f"invalid value: {shown or seen}", (path,), f"{text}, not {seen}" if kind in _WORDS else text)

@@ -63,7 +63,7 @@ def _named(
     spec: RevisionSpec, defaults: DefaultsConfig, parent: ObjectMeta
 ) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
     named = Named(parent.name, parent.namespace, annotations=parent.annotations, labels=parent.labels)
-    taken = {found.name for found in (*spec.containers, *spec.init_containers)}
+    taken = {container.name for container in (*spec.containers, *spec.init_containers)}
     return (
         _with_names(spec.containers, render(defaults.user_container_name, named), taken),
         _with_names(spec.init_containers, render(defaults.init_container_name, named), taken),
@@ -155,19 +155,19 @@ def _ports(probe: Probe | None) -> Probe | None:
 
 def _security(container: Container, spec: RevisionSpec, config: PlatformConfig) -> SecurityContext | None:
     """The strict settings of the feature secure-pod-defaults, where the container says nothing."""
-    found = container.security_context
+    context = container.security_context
     level = config.features.secure_pod_defaults
     if level not in ("Enabled", "AllowRootBounded"):
-        return found
-    found = found or SecurityContext()
+        return context
+    context = context or SecurityContext()
     pod = spec.security_context or PodSecurityContext()
-    if found.allow_privilege_escalation is None:
-        found = found.changed(allow_privilege_escalation=False)
-    if found.seccomp_profile is None and pod.seccomp_profile is None:
-        found = found.changed(seccomp_profile=SeccompProfile(type="RuntimeDefault"))
-    if found.capabilities is None:
+    if context.allow_privilege_escalation is None:
+        context = context.changed(allow_privilege_escalation=False)
+    if context.seccomp_profile is None and pod.seccomp_profile is None:
+        context = context.changed(seccomp_profile=SeccompProfile(type="RuntimeDefault"))
+    if context.capabilities is None:
         low = any(0 < port.container_port < LOW_PORTS for port in container.ports)
-        found = found.changed(capabilities=Capabilities(drop=("ALL",), add=("NET_BIND_SERVICE",) if low else ()))
-    if level == "Enabled" and found.run_as_non_root is None and pod.run_as_non_root is None:
-        found = found.changed(run_as_non_root=True)
-    return found
+        context = context.changed(capabilities=Capabilities(drop=("ALL",), add=("NET_BIND_SERVICE",) if low else ()))
+    if level == "Enabled" and context.run_as_non_root is None and pod.run_as_non_root is None:
+        context = context.changed(run_as_non_root=True)
+    return context

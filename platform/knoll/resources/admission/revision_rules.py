@@ -19,7 +19,7 @@ from knoll.resources.validation.annotation_rules import (
 )
 from knoll.resources.validation.pod_rules import pod_problems
 from knoll.resources.validation.problems import disallowed, invalid, out_of_bounds
-from knoll.values import labels as known
+from knoll.values import labels as well_known
 from knoll.values.errors import FieldError
 from knoll.values.json_diff import difference
 from knoll.values.names import dns_1035_problems, joined
@@ -49,25 +49,25 @@ def applied_unchanged(
     """
     if not template.metadata.name or template.metadata.name != old.metadata.name:
         return False
-    said = _last_applied(parent)
-    return said is not None and said == _last_applied(old_parent) and _within(template.to_json(), old.to_json())
+    applied = _last_applied(parent)
+    return applied is not None and applied == _last_applied(old_parent) and _within(template.to_json(), old.to_json())
 
 
 def _last_applied(meta: ObjectMeta) -> Any:
     """The template in kubectl's copy of the manifest; None when there is none."""
     try:
-        return orjson.loads(meta.annotations.get(known.LAST_APPLIED, ""))["spec"]["template"]
+        return orjson.loads(meta.annotations.get(well_known.LAST_APPLIED, ""))["spec"]["template"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
 
 
-def _within(said: Any, whole: Any) -> bool:
-    """Whether `whole` has everything that `said` says."""
-    if isinstance(said, dict) and isinstance(whole, dict):
-        return all(key in whole and _within(value, whole[key]) for key, value in said.items())
-    if isinstance(said, list) and isinstance(whole, list):
-        return len(said) == len(whole) and all(map(_within, said, whole))
-    return bool(said == whole)
+def _within(part: Any, whole: Any) -> bool:
+    """Whether `whole` has everything that `part` says."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(_within, part, whole))
+    return bool(part == whole)
 
 
 def template_problems(
@@ -85,14 +85,14 @@ def template_problems(
 
 
 def _name_problems(meta: TemplateMeta, parent: ObjectMeta, path: str) -> Iterator[FieldError]:
-    if meta.generate_name and (found := dns_1035_problems(meta.generate_name, prefix=True)):
-        yield invalid(f"not a DNS 1035 label prefix: {joined(found)}", f"{path}.metadata.generateName")
+    if meta.generate_name and (problems := dns_1035_problems(meta.generate_name, prefix=True)):
+        yield invalid(f"not a DNS 1035 label prefix: {joined(problems)}", f"{path}.metadata.generateName")
     name = meta.name
     if not name:
         return
     prefix = f"{parent.name}-"
-    if found := dns_1035_problems(name):
-        yield invalid(f"not a DNS 1035 label: {joined(found)}", f"{path}.metadata.name")
+    if problems := dns_1035_problems(name):
+        yield invalid(f"not a DNS 1035 label: {joined(problems)}", f"{path}.metadata.name")
     elif parent.generate_name and not parent.name:
         yield disallowed(f"{path}.metadata.name")
     elif not name.startswith(prefix):
@@ -141,8 +141,8 @@ def defaulted(revision: Revision, config: PlatformConfig, old: Revision | None =
 
 _LABELS = frozenset(
     {
-        known.ROUTING_STATE, known.ROUTE, known.SERVICE, known.CONFIGURATION_UID, known.SERVICE_UID,
-        known.CONFIGURATION_GENERATION,
+        well_known.ROUTING_STATE, well_known.ROUTE, well_known.SERVICE, well_known.CONFIGURATION_UID,
+        well_known.SERVICE_UID, well_known.CONFIGURATION_GENERATION,
     }
 )  # fmt: skip
 
@@ -153,7 +153,7 @@ def validate(revision: Revision, old: Revision | None, config: PlatformConfig) -
     problems = [
         *metadata_problems(meta, config.autoscaler, autoscaling=True),
         *progress_deadline_problems(meta.annotations, "metadata.annotations"),
-        *label_problems(meta, _LABELS, {known.CONFIGURATION: "Configuration"}),
+        *label_problems(meta, _LABELS, {well_known.CONFIGURATION: "Configuration"}),
     ]
     if old is None:
         problems += spec_problems(revision.spec, config, "spec")

@@ -44,12 +44,12 @@ def parse_policy(text: str) -> RollbackPolicy:
     bounds = RollbackPolicy()
     requests, window = bounds.requests, bounds.window_seconds
     for word in ("".join(part.split()) for part in text.split(",")):
-        if found := _ERRORS.fullmatch(word):
-            errors = _within(float(found[1]), 0, 100, word)
-        elif found := _LATENCY.fullmatch(word):
-            latency[int(_within(int(found[1]), 1, 99, word))] = _within(float(found[2]), 1, 1000, word)
-        elif found := _REQUESTS.fullmatch(word):
-            requests = int(found[1])
+        if match := _ERRORS.fullmatch(word):
+            errors = _within(float(match[1]), 0, 100, word)
+        elif match := _LATENCY.fullmatch(word):
+            latency[int(_within(int(match[1]), 1, 99, word))] = _within(float(match[2]), 1, 1000, word)
+        elif match := _REQUESTS.fullmatch(word):
+            requests = int(match[1])
         elif word.startswith("window="):
             window = _within(_duration(word), SHORTEST, LONGEST, word)
         else:

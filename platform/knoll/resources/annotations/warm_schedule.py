@@ -94,10 +94,10 @@ def parse_windows(text: str) -> tuple[WarmWindow, ...]:
 
 
 def _window(text: str) -> WarmWindow:
-    words = text.split()
-    if not 7 <= len(words) <= 8:
+    fields = text.split()
+    if not 7 <= len(fields) <= 8:
         raise ValueError(f'"{text}" is not of the form {_SHAPE}, as in "{_EXAMPLE}"')
-    cron, rest = " ".join(words[:5]), words[5:]
+    cron, rest = " ".join(fields[:5]), fields[5:]
     zone = rest.pop(0) if len(rest) == 3 else "UTC"
     _check_zone(zone)
     _check_cron(cron)
@@ -115,8 +115,8 @@ def _check_cron(cron: str) -> None:
     try:
         begins = _first(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)))
     except CronSimError as problem:
-        what = str(problem)[:1].lower() + str(problem)[1:]
-        raise ValueError(f'"{cron}" is not a cron expression of five fields: {what}') from None
+        reason = str(problem)[:1].lower() + str(problem)[1:]
+        raise ValueError(f'"{cron}" is not a cron expression of five fields: {reason}') from None
     if begins is None:
         raise ValueError(f'"{cron}" never comes')
 
@@ -139,5 +139,5 @@ def _number(text: str) -> int:
 
 
 def _first(begins: Iterator[datetime]) -> float | None:
-    found = next(begins, None)
-    return found.timestamp() if found else None
+    begin = next(begins, None)
+    return begin.timestamp() if begin else None

@@ -92,7 +92,7 @@ class Status(Model):
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of that type, if there is one."""
-        return next((found for found in self.conditions if found.type == type_), None)
+        return next((condition for condition in self.conditions if condition.type == type_), None)
 
 
 class Addressable(Model):

@@ -29,7 +29,7 @@ class RevisionSpec(PodSpec):
         Raises:
             IndexError: no containers; validation refuses that.
         """
-        return next((found for found in self.containers if found.ports), self.containers[0])
+        return next((container for container in self.containers if container.ports), self.containers[0])
 
 
 class RevisionTemplate(Model):

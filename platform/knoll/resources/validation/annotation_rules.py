@@ -12,7 +12,7 @@ from knoll.resources.annotations.warm_schedule import parse_windows
 from knoll.resources.models.base import INT32_MAX
 from knoll.resources.models.meta import ObjectMeta
 from knoll.resources.validation.problems import invalid, invalid_key, missing, out_of_bounds
-from knoll.values import labels as known
+from knoll.values import labels as well_known
 from knoll.values.duration import format_duration, parse_duration
 from knoll.values.errors import FieldError
 from knoll.values.names import dns_1035_problems, joined
@@ -27,9 +27,9 @@ ALGORITHMS = ("linear", "weightedExponential", "weighted-exponential")
 
 _ALLOWED = frozenset(
     {
-        known.CREATOR, known.LAST_MODIFIER, known.LAST_PINNED, known.ROUTING_STATE_MODIFIED, known.FORCE_UPGRADE,
-        known.REVISION_PRESERVED, known.ROUTES, known.ROLLOUT_DURATION, *known.ALIASES[known.ROLLOUT_DURATION],
-        known.ROLLOUT_IN_PROGRESS, known.PROGRESS_DEADLINE,
+        well_known.CREATOR, well_known.LAST_MODIFIER, well_known.LAST_PINNED, well_known.ROUTING_STATE_MODIFIED,
+        well_known.FORCE_UPGRADE, well_known.REVISION_PRESERVED, well_known.ROUTES, well_known.ROLLOUT_DURATION,
+        *well_known.ALIASES[well_known.ROLLOUT_DURATION], well_known.ROLLOUT_IN_PROGRESS, well_known.PROGRESS_DEADLINE,
     }
 )  # fmt: skip
 _AUTOSCALING_ON_TEMPLATE = 'autoscaling annotations must be put under "spec.template.metadata.annotations" to work'
@@ -42,10 +42,10 @@ def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling
         autoscaling: whether autoscaling annotations have an effect on this kind.
     """
     path = "metadata.annotations"
-    if meta.generate_name and (found := dns_1035_problems(meta.generate_name, prefix=True)):
-        yield FieldError(f"not a DNS 1035 label prefix: {joined(found)}", ("metadata.generateName",))
-    if meta.name and (found := dns_1035_problems(meta.name)):
-        yield FieldError(f"not a DNS 1035 label: {joined(found)}", ("metadata.name",))
+    if meta.generate_name and (problems := dns_1035_problems(meta.generate_name, prefix=True)):
+        yield FieldError(f"not a DNS 1035 label prefix: {joined(problems)}", ("metadata.generateName",))
+    if meta.name and (problems := dns_1035_problems(meta.name)):
+        yield FieldError(f"not a DNS 1035 label: {joined(problems)}", ("metadata.name",))
     if not meta.name and not meta.generate_name:
         yield FieldError("name or generateName is required", ("metadata.name",))
     yield from knative_key_problems(meta.annotations, path)
@@ -53,14 +53,14 @@ def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling
         yield from autoscaling_problems(meta.annotations, config, path)
         return
     for key in meta.annotations:
-        if key.startswith(known.AUTOSCALING_PREFIX) or key in known.ON_TEMPLATE:
+        if key.startswith(well_known.AUTOSCALING_PREFIX) or key in well_known.ON_TEMPLATE:
             yield invalid_key(key, path, _AUTOSCALING_ON_TEMPLATE)
 
 
 def knative_key_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
     """Keys of Knative's group that mean nothing."""
     for key in annotations:
-        if key.startswith(known.SERVING) and key not in _ALLOWED:
+        if key.startswith(well_known.SERVING) and key not in _ALLOWED:
             yield invalid_key(key, path)
 
 
@@ -72,19 +72,19 @@ def label_problems(meta: ObjectMeta, allowed: frozenset[str], owners: Mapping[st
         owners: keys that must name the owner of that kind.
     """
     for key, value in meta.labels.items():
-        if key == known.VISIBILITY and value != known.CLUSTER_LOCAL:
+        if key == well_known.VISIBILITY and value != well_known.CLUSTER_LOCAL:
             yield invalid(value, f"metadata.labels.{key}")
         if key in owners:
             kind = owners[key]
             if not any(owner.kind == kind and owner.name == value for owner in meta.owner_references):
                 yield missing(f"metadata.labels.{key}")
-        elif key.startswith(known.SERVING) and key not in allowed:
+        elif key.startswith(well_known.SERVING) and key not in allowed:
             yield invalid_key(key, "metadata.labels")
 
 
 def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
     """How long traffic takes to move to a new Revision."""
-    key, value = known.find_annotation(annotations, known.ROLLOUT_DURATION)
+    key, value = well_known.find_annotation(annotations, well_known.ROLLOUT_DURATION)
     if value is None:
         return
     path = f"metadata.annotations.{key}"
@@ -101,7 +101,7 @@ def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
 
 def progress_deadline_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
     """How long a Revision has to become ready."""
-    key, value = known.find_annotation(annotations, known.PROGRESS_DEADLINE)
+    key, value = well_known.find_annotation(annotations, well_known.PROGRESS_DEADLINE)
     if value is None:
         return
     here = f"{path}.{key}"
@@ -118,15 +118,15 @@ def progress_deadline_problems(annotations: Annotations, path: str) -> Iterator[
 
 def queue_sidecar_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
     """Resources of Knative's queue-proxy. Knoll has none; what is wrong for Knative is wrong here as well."""
-    value = annotations.get(known.QUEUE_SIDECAR_PERCENTAGE)
+    value = annotations.get(well_known.QUEUE_SIDECAR_PERCENTAGE)
     if value is not None:
-        here = f"{path}[{known.QUEUE_SIDECAR_PERCENTAGE}]"
+        here = f"{path}[{well_known.QUEUE_SIDECAR_PERCENTAGE}]"
         number = _number(value)
         if number is None:
             yield invalid(value, here)
         elif not 0.1 <= number <= 100:
             yield out_of_bounds(value, 0.1, 100, here)
-    for key in known.QUEUE_SIDECAR_AMOUNTS:
+    for key in well_known.QUEUE_SIDECAR_AMOUNTS:
         if key in annotations:
             try:
                 parse_quantity(annotations[key])
@@ -149,7 +149,7 @@ class _Found:
 
     def get(self, key: str) -> tuple[str | None, str]:
         """The value and its path."""
-        spelling, value = known.find_annotation(self._annotations, key)
+        spelling, value = well_known.find_annotation(self._annotations, key)
         return value, f"{self._path}.{spelling}"
 
     def has(self, key: str) -> bool:
@@ -163,16 +163,16 @@ def _number(value: str) -> float | None:
         return None
 
 
-def _class(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.CLASS)
+def _class(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.CLASS)
     if value is not None and value.endswith("autoscaling.knative.dev") and value not in (KPA, HPA):
         yield invalid(value, path)
 
 
-def _scales(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+def _scales(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
     numbers = {}
-    for key in (known.MIN_SCALE, known.MAX_SCALE):
-        value, path = found.get(key)
+    for key in (well_known.MIN_SCALE, well_known.MAX_SCALE):
+        value, path = annotations.get(key)
         number = int(value) if value is not None and WHOLE.fullmatch(value) else 0
         if value is not None and not WHOLE.fullmatch(value):
             yield invalid(value, path)
@@ -180,21 +180,21 @@ def _scales(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
             yield out_of_bounds(value, 0, INT32_MAX, path)
             number = 0
         numbers[key] = number
-    least, most = numbers[known.MIN_SCALE], numbers[known.MAX_SCALE]
-    where = (found.get(known.MAX_SCALE)[1], found.get(known.MIN_SCALE)[1])
+    least, most = numbers[well_known.MIN_SCALE], numbers[well_known.MAX_SCALE]
+    where = (annotations.get(well_known.MAX_SCALE)[1], annotations.get(well_known.MIN_SCALE)[1])
     if most and most < least:
         yield FieldError(f"max-scale={most} is less than min-scale={least}", where)
     limit = config.max_scale_limit
-    if limit and found.has(known.MAX_SCALE):
+    if limit and annotations.has(well_known.MAX_SCALE):
         if most > limit:
             yield out_of_bounds(most, 1, limit, where[0])
         if most == 0:
             yield FieldError(f"max-scale=0 (unlimited), must be less than {limit}", where[:1])
-    yield from _activation_scale(found, least, most)
+    yield from _activation_scale(annotations, least, most)
 
 
-def _activation_scale(found: _Found, least: int, most: int) -> Iterator[FieldError]:
-    value, path = found.get(known.ACTIVATION_SCALE)
+def _activation_scale(annotations: _Found, least: int, most: int) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.ACTIVATION_SCALE)
     if value is None:
         return
     number = int(value) if WHOLE.fullmatch(value) else None
@@ -208,8 +208,8 @@ def _activation_scale(found: _Found, least: int, most: int) -> Iterator[FieldErr
         yield FieldError(f"activation-scale={number} must be greater than 1", (path,))
 
 
-def _initial_scale(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.INITIAL_SCALE)
+def _initial_scale(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.INITIAL_SCALE)
     if value is None:
         return
     if not WHOLE.fullmatch(value) or int(value) > INT32_MAX:
@@ -221,8 +221,8 @@ def _initial_scale(found: _Found, config: AutoscalerConfig) -> Iterator[FieldErr
 
 
 def _between(key: str, low: float, high: float) -> Callable[[_Found, AutoscalerConfig], Iterator[FieldError]]:
-    def rule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-        value, path = found.get(key)
+    def rule(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+        value, path = annotations.get(key)
         if value is None:
             return
         number = _number(value)
@@ -234,8 +234,8 @@ def _between(key: str, low: float, high: float) -> Callable[[_Found, AutoscalerC
     return rule
 
 
-def _target(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.TARGET)
+def _target(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.TARGET)
     if value is None:
         return
     number = _number(value)
@@ -245,8 +245,8 @@ def _target(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
         yield FieldError(f"target {value} should be at least {TARGET_MIN:g}", (path,))
 
 
-def _burst_capacity(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.TARGET_BURST_CAPACITY)
+def _burst_capacity(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.TARGET_BURST_CAPACITY)
     if value is not None:
         number = _number(value)
         if number is None or (number < 0 and number != -1):
@@ -256,8 +256,8 @@ def _burst_capacity(found: _Found, config: AutoscalerConfig) -> Iterator[FieldEr
 def _duration(
     key: str, low: int, *, whole: bool, high: int = WINDOW_MAX
 ) -> Callable[[_Found, AutoscalerConfig], Iterator[FieldError]]:
-    def rule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-        value, path = found.get(key)
+    def rule(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+        value, path = annotations.get(key)
         if value is None:
             return
         try:
@@ -273,8 +273,8 @@ def _duration(
     return rule
 
 
-def _warm_schedule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.WARM_SCHEDULE)
+def _warm_schedule(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.WARM_SCHEDULE)
     if value is None:
         return
     try:
@@ -282,15 +282,15 @@ def _warm_schedule(found: _Found, config: AutoscalerConfig) -> Iterator[FieldErr
     except ValueError as problem:
         yield invalid(value, path, str(problem))
         return
-    limit, where = found.get(known.MAX_SCALE)
+    limit, where = annotations.get(well_known.MAX_SCALE)
     most = int(limit) if limit and WHOLE.fullmatch(limit) else 0
     for window in windows:
         if most and window.min_scale > most:
             yield FieldError(f"max-scale={most} is less than min-scale={window.min_scale} of a window", (where, path))
 
 
-def _rollback_on(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.ROLLBACK_ON)
+def _rollback_on(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.ROLLBACK_ON)
     if value is not None:
         try:
             parse_policy(value)
@@ -298,20 +298,20 @@ def _rollback_on(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError
             yield invalid(value, path, str(problem))
 
 
-def _metric(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.METRIC)
+def _metric(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.METRIC)
     if value is None:
         return
-    class_ = found.get(known.CLASS)[0] or config.pod_autoscaler_class
+    class_ = annotations.get(well_known.CLASS)[0] or config.pod_autoscaler_class
     if class_ == KPA and value not in (CONCURRENCY, RPS):
         yield invalid(value, path)
     elif class_ == HPA and value not in (CPU, MEMORY):
         yield invalid(value, path, f"class {HPA} scales by cpu or memory here; there are no custom metrics")
 
 
-def _algorithm(found: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
-    value, path = found.get(known.AGGREGATION_ALGORITHM)
-    if value and (found.get(known.CLASS)[0] or KPA) == KPA and value not in ALGORITHMS:
+def _algorithm(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
+    value, path = annotations.get(well_known.AGGREGATION_ALGORITHM)
+    if value and (annotations.get(well_known.CLASS)[0] or KPA) == KPA and value not in ALGORITHMS:
         yield invalid(value, path)
 
 
@@ -319,16 +319,16 @@ _RULES: tuple[Callable[[_Found, AutoscalerConfig], Iterator[FieldError]], ...] =
     _class,
     _scales,
     _initial_scale,
-    _between(known.PANIC_WINDOW, 1, 100),
-    _between(known.PANIC_THRESHOLD, 110, 1000),
+    _between(well_known.PANIC_WINDOW, 1, 100),
+    _between(well_known.PANIC_THRESHOLD, 110, 1000),
     _target,
-    _between(known.TARGET_UTILIZATION, 1, 100),
+    _between(well_known.TARGET_UTILIZATION, 1, 100),
     _burst_capacity,
-    _duration(known.WINDOW, WINDOW_MIN, whole=True),
-    _duration(known.POD_RETENTION, 0, whole=False),
-    _duration(known.SCALE_DOWN_DELAY, 0, whole=True),
-    _duration(known.PAUSED_RETENTION, 0, whole=False, high=REST_MAX),
-    _duration(known.STOPPED_RETENTION, 0, whole=False, high=REST_MAX),
+    _duration(well_known.WINDOW, WINDOW_MIN, whole=True),
+    _duration(well_known.POD_RETENTION, 0, whole=False),
+    _duration(well_known.SCALE_DOWN_DELAY, 0, whole=True),
+    _duration(well_known.PAUSED_RETENTION, 0, whole=False, high=REST_MAX),
+    _duration(well_known.STOPPED_RETENTION, 0, whole=False, high=REST_MAX),
     _warm_schedule,
     _rollback_on,
     _metric,

@@ -47,8 +47,8 @@ def route_host_problem(meta: ObjectMeta, tag: str, domain: DomainConfig, network
         meta: of the Route, or of the Service that it will belong to.
     """
     name = tag_name(meta, tag, domain, network)
-    found = domain.lookup(meta.labels)
-    if names.is_local_domain(found):
+    domain_name = domain.lookup(meta.labels)
+    if names.is_local_domain(domain_name):
         host = names.local_host(name, meta.namespace)
     else:
         host = names.render(network.domain_template, _named(meta, tag, name, domain)).lower()
@@ -98,5 +98,5 @@ def names_of_namespace(host: str, namespace: str, namespaces: Collection[str]) -
 
 @lru_cache(16)
 def _route_hosts(domain: DomainConfig, network: NetworkConfig) -> re.Pattern[str]:
-    domains = [found for found, _ in domain.domains if not names.is_local_domain(found)]
+    domains = [domain_name for domain_name, _ in domain.domains if not names.is_local_domain(domain_name)]
     return names.matching(network.domain_template, domains)

@@ -192,34 +192,34 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
     if variable.value:
         yield multiple_one_of(f"{path}.value", here)
     keys = {"configMapKeyRef": source.config_map_key_ref, "secretKeyRef": source.secret_key_ref}
-    present = [name for name, found in keys.items() if found is not None]
+    present = [name for name, selector in keys.items() if selector is not None]
     if len(present) > 1:
         yield multiple_one_of(*(f"{here}.{name}" for name in present))
     if not present and source.field_ref is None and source.resource_field_ref is None and source.file_key_ref is None:
         yield missing_one_of(*(f"{here}.{name}" for name in keys))
-    for name, found in keys.items():
-        if found is not None:
+    for name, selector in keys.items():
+        if selector is not None:
             for part in ("name", "key"):
-                if not getattr(found, part):
+                if not getattr(selector, part):
                     yield missing(f"{here}.{name}.{part}")
 
 
 def _env_from(source: EnvFromSource, path: str) -> Iterator[FieldError]:
     if source.prefix and not VARIABLE.fullmatch(source.prefix):
         yield invalid(printable(source.prefix), f"{path}.prefix", _VARIABLE_WORDS)
-    found = {"configMapRef": source.config_map_ref, "secretRef": source.secret_ref}
-    present = [name for name, ref in found.items() if ref is not None]
+    sources = {"configMapRef": source.config_map_ref, "secretRef": source.secret_ref}
+    present = [name for name, ref in sources.items() if ref is not None]
     if len(present) != 1:
-        yield (multiple_one_of if present else missing_one_of)(*(f"{path}.{name}" for name in found))
+        yield (multiple_one_of if present else missing_one_of)(*(f"{path}.{name}" for name in sources))
     for name in present:
-        ref = found[name]
+        ref = sources[name]
         if ref is not None and not ref.name:
             yield missing(f"{path}.{name}.name")
 
 
 def _process(container: Container, path: str) -> Iterator[FieldError]:
-    for name, words in (("command", container.command), ("args", container.args)):
-        for at, word in enumerate(words):
+    for name, strings in (("command", container.command), ("args", container.args)):
+        for at, word in enumerate(strings):
             if "\0" in word:
                 yield invalid(repr(word)[1:-1], f"{path}.{name}[{at}]", "must not have a zero byte")
     folder = container.working_dir
@@ -300,19 +300,19 @@ def _mounts(
         elif not mount.mount_path.startswith("/"):
             yield invalid(mount.mount_path, f"{here}.mountPath")
         elif ":" in clean or ".." in mount.mount_path.split("/") or CONTROL.search(clean):
-            words = "must not contain ':', '..' or control characters"
-            yield invalid(printable(mount.mount_path), f"{here}.mountPath", words)
+            reason = "must not contain ':', '..' or control characters"
+            yield invalid(printable(mount.mount_path), f"{here}.mountPath", reason)
         elif clean in seen:
             yield invalid(f'"{mount.mount_path}" must be unique', f"{here}.mountPath")
         seen.add(clean)
         if mount.sub_path.startswith("/") or ".." in mount.sub_path.split("/") or CONTROL.search(mount.sub_path):
-            words = "must be a relative path without '..' and control characters"
-            yield invalid(printable(mount.sub_path), f"{here}.subPath", words)
+            reason = "must be a relative path without '..' and control characters"
+            yield invalid(printable(mount.sub_path), f"{here}.subPath", reason)
         if volume is None:
             continue
         claim = volume.persistent_volume_claim
         if volume.empty_dir is None and claim is None and not mount.read_only:
-            words = "volume mount should be readOnly for this type of volume"
-            yield FieldError(words, (f"{here}.readOnly",))
+            reason = "volume mount should be readOnly for this type of volume"
+            yield FieldError(reason, (f"{here}.readOnly",))
         if claim is not None and claim.read_only and not mount.read_only:
             yield FieldError("volume is readOnly but volume mount is not", (f"{here}.readOnly",))

@@ -59,8 +59,8 @@ def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
     if probe.http_get is None:
         return
     if CONTROL.search(probe.http_get.path) or " " in probe.http_get.path:
-        words = "must not contain spaces and control characters"
-        yield invalid(printable(probe.http_get.path), f"{path}.httpGet.path", words)
+        reason = "must not contain spaces and control characters"
+        yield invalid(printable(probe.http_get.path), f"{path}.httpGet.path", reason)
     for at, header in enumerate(probe.http_get.http_headers):
         here = f"{path}.httpGet.httpHeaders[{at}]"
         if not _TOKEN.fullmatch(header.name):

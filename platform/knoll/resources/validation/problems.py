@@ -44,5 +44,5 @@ def merged(problems: Iterable[FieldError]) -> list[FieldError]:
     paths: dict[tuple[str, str], set[str]] = {}
     for item in problems:
         paths.setdefault((item.problem, item.details), set()).update(item.paths)
-    found = [FieldError(problem, tuple(sorted(where)), details) for (problem, details), where in paths.items()]
-    return sorted(found, key=str)
+    errors = [FieldError(problem, tuple(sorted(where)), details) for (problem, details), where in paths.items()]
+    return sorted(errors, key=str)

@@ -40,8 +40,8 @@ def traffic_problems(targets: Sequence[TrafficTarget], path: str, *, in_service:
         yield from _target(target, here, in_service)
         if not target.tag:
             continue
-        if found := dns_1035_problems(target.tag):
-            yield invalid(f"not a DNS 1035 label: {joined(found)}", f"{here}.tag")
+        if problems := dns_1035_problems(target.tag):
+            yield invalid(f"not a DNS 1035 label: {joined(problems)}", f"{here}.tag")
         if target.tag in tags:
             yield FieldError(
                 f'Multiple definitions for "{target.tag}"', (f"{here}.tag", f"{path}[{tags[target.tag]}].tag")
@@ -56,8 +56,8 @@ def _target(target: TrafficTarget, path: str, in_service: bool) -> Iterator[Fiel
     pinned = bool(target.revision_name)
     if target.latest_revision is not None and target.latest_revision == pinned:
         latest = str(target.latest_revision).lower()
-        words = f'may not set revisionName "{target.revision_name}" when latestRevision is {latest}'
-        yield FieldError(words, (f"{path}.latestRevision",))
+        reason = f'may not set revisionName "{target.revision_name}" when latestRevision is {latest}'
+        yield FieldError(reason, (f"{path}.latestRevision",))
     yield from _whom(target, path, in_service)
     if target.percent is not None and not 0 <= target.percent <= 100:
         yield out_of_bounds(target.percent, 0, 100, f"{path}.percent")
@@ -75,5 +75,5 @@ def _whom(target: TrafficTarget, path: str, in_service: bool) -> Iterator[FieldE
         yield missing_one_of(*(f"{path}.{name}" for name in names))
     else:
         for name, value in names.items():
-            if value and (found := qualified_problems(value)):
-                yield invalid_key(value, f"{path}.{name}", ", ".join(found))
+            if value and (problems := qualified_problems(value)):
+                yield invalid_key(value, f"{path}.{name}", ", ".join(problems))

@@ -14,8 +14,9 @@ def refused(part: Model, path: str, allowed: Collection[str] = ()) -> list[Field
     Args:
         allowed: inner names of those that are taken here after all.
     """
-    found = [alias for name, alias in _fields(type(part)) if name not in allowed and getattr(part, name) is not None]
-    return [disallowed(*(f"{path}.{alias}" for alias in found))] if found else []
+    fields = [(name, alias) for name, alias in _fields(type(part)) if name not in allowed]
+    unsupported = [alias for name, alias in fields if getattr(part, name) is not None]
+    return [disallowed(*(f"{path}.{alias}" for alias in unsupported))] if unsupported else []
 
 
 @cache

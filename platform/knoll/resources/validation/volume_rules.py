@@ -61,7 +61,7 @@ def _kinds(volume: Volume, path: str, features: FeaturesConfig, other: bool) -> 
         "emptyDir": volume.empty_dir,
         "persistentVolumeClaim": volume.persistent_volume_claim,
     }
-    present = [name for name, source in kinds.items() if source is not None]
+    present = [name for name, projection in kinds.items() if projection is not None]
     if len(present) + other > 1:
         yield multiple_one_of(*(f"{path}.{name}" for name in present))
     elif not present and not other:
@@ -88,14 +88,14 @@ def _claim(volume: Volume, path: str, features: FeaturesConfig) -> Iterator[Fiel
     if source is None:
         return
     if features.pod_spec_persistent_volume_claim != "Enabled":
-        words = f"Persistent volume claim support is disabled, but found persistent volume claim {source.claim_name}"
-        yield FieldError(words, (path,), _turn_on("kubernetes.podspec-persistent-volume-claim"))
+        reason = f"Persistent volume claim support is disabled, but found persistent volume claim {source.claim_name}"
+        yield FieldError(reason, (path,), _turn_on("kubernetes.podspec-persistent-volume-claim"))
     if not source.read_only and features.pod_spec_persistent_volume_write != "Enabled":
-        words = (
+        reason = (
             "Persistent volume write support is disabled, but found persistent volume claim "
             f"{source.claim_name} that is not read-only"
         )
-        yield FieldError(words, (path,), _turn_on("kubernetes.podspec-persistent-volume-write"))
+        yield FieldError(reason, (path,), _turn_on("kubernetes.podspec-persistent-volume-write"))
     if not source.claim_name:
         yield missing(f"{path}.persistentVolumeClaim.claimName")
 
@@ -112,14 +112,14 @@ def _projection(source: VolumeProjection, path: str) -> Iterator[FieldError]:
         "serviceAccountToken": source.service_account_token,
         "downwardAPI": source.downward_api,
     }
-    present = [name for name, found in kinds.items() if found is not None]
+    present = [name for name, projection in kinds.items() if projection is not None]
     if len(present) != 1:
         yield (multiple_one_of if present else missing_one_of)(*(f"{path}.{name}" for name in present or kinds))
-    for name, found in (("secret", source.secret), ("configMap", source.config_map)):
-        if found is not None:
-            if not found.name:
+    for name, projection in (("secret", source.secret), ("configMap", source.config_map)):
+        if projection is not None:
+            if not projection.name:
                 yield missing(f"{path}.{name}.name")
-            yield from _items(found.items, f"{path}.{name}")
+            yield from _items(projection.items, f"{path}.{name}")
     if source.service_account_token is not None:
         yield from _path(source.service_account_token.path, f"{path}.serviceAccountToken.path")
     if source.downward_api is not None:
@@ -150,8 +150,8 @@ def _path(name: str, path: str) -> Iterator[FieldError]:
     if not name:
         yield missing(path)
     elif name.startswith(("/", "..")) or ".." in name.split("/") or CONTROL.search(name):
-        words = "must be a relative path that does not start with '..', without '..' and control characters"
-        yield invalid(printable(name), path, words)
+        reason = "must be a relative path that does not start with '..', without '..' and control characters"
+        yield invalid(printable(name), path, reason)
 
 
 def _mode(mode: int | None, path: str) -> Iterator[FieldError]:

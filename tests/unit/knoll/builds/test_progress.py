@@ -45,7 +45,7 @@ def test_all_steps_are_over_at_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("until", "words"),
+    ("until", "description"),
     [
         ("#1 [internal]", ""),
         ("#4 [build 1/3]", "1/3 FROM docker.io/library/golang:1.24"),
@@ -56,10 +56,10 @@ def test_all_steps_are_over_at_the_end() -> None:
         ("#11 exporting layers", "5/5 exporting to image"),
     ],
 )
-def test_the_step_at_work_is_named(until: str, words: str) -> None:
+def test_the_step_at_work_is_named(until: str, description: str) -> None:
     lines = OUTPUT.splitlines()
     last = next(index for index, line in enumerate(lines) if line.startswith(until))
-    assert after(lines[: last + 1]).words == words
+    assert after(lines[: last + 1]).description == description
 
 
 def test_stages_side_by_side_are_counted_together() -> None:

@@ -80,7 +80,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 )
 def test_a_kubeconfig_that_names_no_server_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config").write_text(text)
-    with pytest.raises(BadRequestError, match="is not a kubeconfig whose current context names a server"):
+    with pytest.raises(BadRequestError, match="is not a kubeconfig with a server in its current context"):
         from_kubeconfig(tmp_path / "config")
 
 
@@ -174,8 +174,8 @@ def engine(path: Path, version: tuple[int, bytes]) -> Iterator[None]:
     ("version", "good", "text"),
     [
         ((200, b'{"Version": "29.1"}'), True, "Docker 29.1 at "),
-        ((500, b"{}"), False, ": GET /version was answered with 500 "),
-        ((200, b"[]"), False, ": GET /version was not answered with an object"),
+        ((500, b"{}"), False, ": GET /version returned 500 "),
+        ((200, b"[]"), False, ": GET /version did not return a JSON object"),
         ((200, b"<html>"), False, ": Expecting value"),
         (None, False, ": [Errno 2] No such file or directory"),
     ],

@@ -34,29 +34,29 @@ def write(path: Path, server: str, name: str = kubeconfig.NAME) -> Path:
 def up_there(folders: Path) -> Iterator[None]:
     """A platform that `knoll up` runs, which others reach by another address."""
     write(folders / "run" / "kubeconfig", "https://192.0.2.7:9444")
-    with running.held(folders / "data", {"KNOLL_STATE_DIR": str(folders / "run")}):
+    with running.lock(folders / "data", {"KNOLL_STATE_DIR": str(folders / "run")}):
         yield
 
 
 def test_without_anything_it_is_the_plain_port_of_this_machine() -> None:
-    assert connection.found(None).server == DEFAULT_SERVER
+    assert connection.api_client(None).server == DEFAULT_SERVER
 
 
 @pytest.mark.usefixtures("up_there")
 def test_the_platform_that_runs_here_is_asked_over_https_with_its_owner_s_token() -> None:
-    client = connection.found(None)
+    client = connection.api_client(None)
     assert client.server == "https://127.0.0.1:9444"
     assert client._http.headers["Authorization"] == "Bearer t"
 
 
 def test_a_platform_that_has_ended_is_not_asked(folders: Path) -> None:
     (folders / "data" / "up.json").write_text('{"pid": 1, "environment": {"KNOLL_STATE_DIR": "/nowhere"}}')
-    assert connection.found(None).server == DEFAULT_SERVER
+    assert connection.api_client(None).server == DEFAULT_SERVER
 
 
 def test_in_the_api_s_container_its_own_kubeconfig_is_used(folders: Path) -> None:
     write(folders / "state" / "kubeconfig", "https://192.0.2.7:8444")
-    assert connection.found(None).server == "https://127.0.0.1:8444"
+    assert connection.api_client(None).server == "https://127.0.0.1:8444"
 
 
 @pytest.mark.usefixtures("up_there")
@@ -66,13 +66,15 @@ def test_an_exported_kubeconfig_is_used_when_knoll_wrote_it(
 ) -> None:
     path = write(folders / "exported", "https://knoll.example:8444", context)
     monkeypatch.setenv("KUBECONFIG", str(path))
-    assert connection.found(None).server == ("https://knoll.example:8444" if used else "https://127.0.0.1:9444")
+    assert connection.api_client(None).server == ("https://knoll.example:8444" if used else "https://127.0.0.1:9444")
 
 
 @pytest.mark.usefixtures("up_there")
 def test_a_kubeconfig_that_is_named_comes_first(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write(folders / "exported", "https://knoll.example:8444")))
-    assert connection.found(write(folders / "named", "https://named.example:1")).server == "https://named.example:1"
+    assert (
+        connection.api_client(write(folders / "named", "https://named.example:1")).server == "https://named.example:1"
+    )
 
 
 @pytest.mark.parametrize(("closed", "shown"), [("true", True), ("false", False)])

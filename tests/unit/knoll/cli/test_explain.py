@@ -35,7 +35,7 @@ def test_it_reads_as_sentences_with_times(capsys: Any) -> None:
     assert lines[0] == "a-00002: 1 of 3 instances"
     assert lines[1].endswith("ago)  0 wanted (stable)")
     assert lines[2:4] == ["", "a-00001: 1 of 3 instances"]
-    assert "Nothing was decided yet" in lines[4]
+    assert "No scaling decision yet" in lines[4]
 
 
 def test_what_keeps_a_revision_from_being_ready_is_said(capsys: Any) -> None:

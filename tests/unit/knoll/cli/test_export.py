@@ -78,7 +78,7 @@ def test_the_manifests_applied_in_their_order_make_the_same_service_elsewhere(tr
 
 def test_a_revision_that_is_gone_is_named() -> None:
     service = platform(SPLITS["two pinned"]).get(kinds.SERVICE)
-    with pytest.raises(ExportError, match="hello gives traffic to the revision hello-00001, which does not exist"):
+    with pytest.raises(ExportError, match="hello sends traffic to revision hello-00001, which no longer exists"):
         replay(service, {})
 
 
@@ -107,4 +107,4 @@ def test_files_are_numbered_and_the_way_to_apply_them_is_printed(
     assert "kubectl wait -n default ksvc/hello --for=condition=Ready" in done.stdout
     printed = CliRunner().invoke(main, ["export", "hello", "-o", "json"])
     assert len(json.loads(printed.stdout)["items"]) == 3
-    assert "must be applied one by one" in printed.stderr
+    assert "apply its 3 manifests in order" in printed.stderr

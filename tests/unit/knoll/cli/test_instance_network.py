@@ -37,9 +37,9 @@ def listener(address: str) -> Iterator[socket.socket]:
 
 async def test_without_an_engine_there_is_a_warning_that_names_it(tmp_path: Path) -> None:
     missing = {**ENVIRONMENT, "KNOLL_DOCKER_SOCKET": str(tmp_path / "none.sock")}
-    found = await instance_network.look(missing, tmp_path)
+    found = await instance_network.inspect(missing, tmp_path)
     assert not found.environment
-    assert not found.names_server
+    assert not found.dns_command
     assert "none.sock" in found.warning
 
 
@@ -48,9 +48,9 @@ async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(dns_server, "PLACES", "")
-    found = await instance_network.look(ENVIRONMENT, tmp_path)
+    found = await instance_network.inspect(ENVIRONMENT, tmp_path)
     assert found.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
-    assert not found.names_server
+    assert not found.dns_command
     assert "dnsmasq-base" in found.warning
     assert "NAME.NAMESPACE.svc.cluster.local" in found.warning
 
@@ -71,7 +71,7 @@ async def test_a_port_that_somebody_has_is_named(
     listener.listen()
     port = listener.getsockname()[1]
     monkeypatch.setattr(instance_network, "GATEWAY_PORT", port)
-    found = await instance_network.look(ENVIRONMENT, tmp_path)
+    found = await instance_network.inspect(ENVIRONMENT, tmp_path)
     assert f"{address}:{port}" in found.warning
     assert "Address already in use" in found.warning
     assert "KNOLL_INSTANCE_DNS" not in found.environment
@@ -83,7 +83,7 @@ async def test_who_listens_everywhere_listens_there_too(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(dns_server, "PLACES", "")
     monkeypatch.setenv("KNOLL_ACTIVATOR_HOST", "0.0.0.0")
-    assert not (await instance_network.look(ENVIRONMENT, tmp_path)).environment
+    assert not (await instance_network.inspect(ENVIRONMENT, tmp_path)).environment
 
 
 async def test_with_all_that_is_needed_every_process_is_told(
@@ -91,8 +91,8 @@ async def test_with_all_that_is_needed_every_process_is_told(
 ) -> None:
     program(tmp_path, "dnsmasq", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(instance_network, "_cannot", lambda *_, **__: "")
-    found = await instance_network.look(ENVIRONMENT, tmp_path / "names")
+    monkeypatch.setattr(instance_network, "_bind_problem", lambda *_, **__: "")
+    found = await instance_network.inspect(ENVIRONMENT, tmp_path / "names")
     assert found.environment == {
         "KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}",
         "KNOLL_ACTIVATOR_LOCAL_HOST": address,
@@ -100,5 +100,5 @@ async def test_with_all_that_is_needed_every_process_is_told(
         "KNOLL_NAMES_DIR": str(tmp_path / "names"),
         "KNOLL_INSTANCE_DNS": address,
     }
-    assert f"--listen-address={address}" in found.names_server
+    assert f"--listen-address={address}" in found.dns_command
     assert not found.warning

@@ -8,7 +8,7 @@ from knoll.cli import isolation
 @pytest.mark.parametrize(
     ("options", "found", "advised"),
     [
-        (["name=seccomp,profile=builtin", "name=userns"], "mapped to users without rights", False),
+        (["name=seccomp,profile=builtin", "name=userns"], "mapped to unprivileged users", False),
         (["name=rootless", "name=seccomp,profile=builtin"], "without root", False),
         (["name=apparmor", "name=seccomp,profile=builtin"], "root in an instance is root on the machine", True),
         (None, "root in an instance is root on the machine", True),

@@ -62,5 +62,5 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_socket_is_refused_with_its_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match=r"pipe is neither file, directory nor link"):
+    with pytest.raises(SourceError, match=r"pipe is not a file, directory or link"):
         pack(tmp_path, "Dockerfile", io.BytesIO())

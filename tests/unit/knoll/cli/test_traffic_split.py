@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.cli.traffic_split import before_that, by_revision, most, parsed, split
+from knoll.cli.traffic_split import by_revision, largest_share, parse, previous_revision, split
 from knoll.values.errors import BadRequestError
 
 REVISIONS = ["shop-v1", "shop-v2", "shop-00003"]
@@ -23,17 +23,17 @@ def revision(number: int, ready: str = "True") -> dict[str, Any]:
         (["=5"], "'=5' is not"),
         (["v1=x"], "'v1=x' is not"),
         (["v1=-1", "v2=101"], "'v1=-1' is not"),
-        (["v1=50", "v1=50"], "v1 is named twice"),
-        (["v1=90", "v2=9"], "add up to 99"),
+        (["v1=50", "v1=50"], "v1 is given twice"),
+        (["v1=90", "v2=9"], "percentages add up to 99, expected 100"),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(BadRequestError, match=re.escape(said)):
-        parsed(words)
+        parse(words)
 
 
 def test_a_percent_sign_may_be_said() -> None:
-    assert parsed(["v1=90%", "v2=10"]) == {"v1": 90, "v2": 10}
+    assert parse(["v1=90%", "v2=10"]) == {"v1": 90, "v2": 10}
 
 
 def test_a_revision_may_be_named_whole_or_by_its_end_by_its_tag_or_as_the_latest() -> None:
@@ -68,15 +68,15 @@ def test_the_shares_add_up_and_no_host_of_a_tag_is_lost(tagged: list[str], perce
 
 def test_the_way_back_leads_past_broken_revisions() -> None:
     found = [revision(10), revision(2), revision(9, "False"), revision(11)]
-    assert before_that(found, "shop-10") == "shop-2"
-    assert before_that(found, "shop-11") == "shop-10"
+    assert previous_revision(found, "shop-10") == "shop-2"
+    assert previous_revision(found, "shop-11") == "shop-10"
 
 
-@pytest.mark.parametrize(("serving", "said"), [("shop-2", "no good revision before"), ("shop-7", "is gone")])
+@pytest.mark.parametrize(("serving", "said"), [("shop-2", "no ready revision before"), ("shop-7", "no longer exists")])
 def test_where_no_way_leads_back_is_said(serving: str, said: str) -> None:
     with pytest.raises(BadRequestError, match=said):
-        before_that([revision(1, "False"), revision(2)], serving)
+        previous_revision([revision(1, "False"), revision(2)], serving)
 
 
 def test_most_of_nothing_is_nobody() -> None:
-    assert most([]) == ""
+    assert largest_share([]) == ""
