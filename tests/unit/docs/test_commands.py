@@ -43,7 +43,7 @@ def test_each_command_block_is_run_by_a_test_or_marked_as_an_example(block: Bloc
 
 
 def runs(tested_by: str, command: str, *, python: bool) -> bool:
-    """Whether a test or a script has the first two words of a command."""
+    """Whether a test or a script has the first two arguments of a command."""
     first, second = command.split()[:2]
     if python:
         return f'"{second}"' in tested_by and first in tested_by
@@ -90,14 +90,14 @@ def test_each_knoll_command_in_a_text_is_accepted_by_the_command_line(code: str)
 
 def check(command: str) -> None:
     """Fail unless the subcommand and its options exist; arguments may be anything."""
-    words = shlex.split(command)
+    arguments = shlex.split(command)
     group: click.Command = main
     context = click.Context(main)
-    while isinstance(group, click.Group) and words and not words[0].startswith("-"):
-        child = group.get_command(context, words[0])
-        assert child is not None, f"there is no `knoll {words[0]}`"
-        group, words = child, words[1:]
-    known = {name for option in group.get_params(context) for name in option.opts}
-    for word in words:
+    while isinstance(group, click.Group) and arguments and not arguments[0].startswith("-"):
+        child = group.get_command(context, arguments[0])
+        assert child is not None, f"there is no `knoll {arguments[0]}`"
+        group, arguments = child, arguments[1:]
+    option_names = {name for option in group.get_params(context) for name in option.opts}
+    for word in arguments:
         if re.match(r"--?[a-z]", word):
-            assert word.partition("=")[0] in known, f"`knoll {command}` has no option {word}"
+            assert word.partition("=")[0] in option_names, f"`knoll {command}` has no option {word}"
