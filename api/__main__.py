@@ -1,4 +1,4 @@
-"""The API process: settings, logs, Redis, store, HTTP servers, controllers, and a graceful end."""
+"""The API process: settings, logs, Redis, store, HTTP servers, controllers, and a graceful stop."""
 
 from knoll.process import footprint
 
@@ -35,7 +35,7 @@ DAY = 24 * 3600.0
 
 
 async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Serve and reconcile until `stop` is set. Raises: OSError: a port is taken, or the state cannot be kept."""
+    """Serve and reconcile until `stop` is set. Raises: OSError: a port is taken, or the state cannot be stored."""
     async with connected(settings.redis_url, "knoll-api") as redis:
         store = RedisStore(redis, keyring=settings.keyring)
         live, config_maps = ConfigWatcher.of(store)
@@ -66,7 +66,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             *([asyncio.create_task(_renew(settings, secure, on_created))] if files else []),
         ]
         controllers = asyncio.create_task(run_controllers(store, redis, settings, stop))
-        # A bug that ends the controllers ends the process: its supervisor starts it again.
+        # A bug that ends the controllers ends the process, and the supervisor restarts it.
         controllers.add_done_callback(lambda _: stop.set())
         try:
             await _serve(servers, stop)
@@ -99,7 +99,7 @@ async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:
 
 
 async def _renew(settings: ApiSettings, secure: ApiServer, on_created: Callable[[], Awaitable[None]]) -> None:
-    """Certificate and kubeconfig are renewed before they end, however long the process runs."""
+    """Renew certificate and kubeconfig before they expire."""
     while True:
         await asyncio.sleep(DAY)
         try:
@@ -108,30 +108,30 @@ async def _renew(settings: ApiSettings, secure: ApiServer, on_created: Callable[
                 secure.config.ssl.load_cert_chain(files.certificate, files.key)
             await on_created()
         except (OSError, KnollError) as error:
-            log.warning("certificate not renewed; tried again tomorrow", error=str(error))
+            log.warning("certificate not renewed", error=str(error))
 
 
 async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: "bootstrap.Action") -> None:
     await stop.wait()
-    log.info("api stops")
+    log.info("api stopping")
     close_watches()
     for listener in servers:
         listener.should_exit = True
 
 
 async def main() -> int:
-    """Returns the process's exit code."""
+    """Run the process; returns its exit code."""
     settings = ApiSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "api")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    log.info("api starts", host=settings.api_host, port=settings.api_port)
+    log.info("api starting", host=settings.api_host, port=settings.api_port)
     try:
         await run(settings, stop)
     except OSError as error:
-        log.error("api cannot run", error=str(error))
+        log.error("api failed", error=str(error))
         return 1
     return 0
 

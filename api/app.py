@@ -56,7 +56,7 @@ log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
 
 READY_SECONDS = 2.0
-"""How long the store may take to answer before the API says that it is not ready."""
+"""How long the store may take to answer before the API reports that it is not ready, in seconds."""
 
 
 def create_app(
@@ -70,11 +70,11 @@ def create_app(
     """Make the application.
 
     Args:
-        store: the objects; stays the caller's.
-        settings: ports are not its concern; uploads, the autoscaler's address and the like are.
-        config: gives the platform's configuration as it is now.
-        redis: where builds write their output and the platform's key lies; without it there is neither.
-        authority: PEM of whom clients should trust over https.
+        store: of the objects; the caller closes it.
+        settings: of uploads, the autoscaler's address and more; not of ports.
+        config: returns the platform's current configuration.
+        redis: for build logs and the signing key; None disables both.
+        authority: PEM of the authority that HTTPS clients trust.
 
     Unauthenticated requests have few rights; behind `access.TrustedPort` they have those of the administrator.
 
@@ -100,7 +100,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         with contextlib.suppress(OSError):
-            # A folder that cannot be made is told to whoever uploads; everything else works without it.
+            # Without the folder, uploads fail with an error; everything else works.
             await asyncio.to_thread(uploads.prepare)
         tasks = [
             asyncio.create_task(Namespaces(store, authority).run(), name="namespaces"),
@@ -146,13 +146,13 @@ def create_app(
 
 
 def _report(task: "asyncio.Task[None]") -> None:
-    """A bug that ends a task shows when it happens."""
+    """Log the exception of a failed task at once."""
     if not task.cancelled() and (error := task.exception()):
         log.error("task failed", task=task.get_name(), exc_info=error)
 
 
 class _Guarded:
-    """ASGI application of one handler whose errors become Status answers; it sees every method."""
+    """ASGI application of a handler for all methods; turns its errors into Status responses."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -171,12 +171,12 @@ def _route(path: str, handler: Handler) -> Route:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    """The client hears that it is not to blame; the server logs the error itself."""
-    return status.respond(BugError(f"an error of Knoll's own: {type(error).__name__}; its log has the details"))
+    """Respond to an unexpected exception; the server logs it."""
+    return status.respond(BugError(f"internal error: {type(error).__name__}; see the log of the API for details"))
 
 
 class BugError(KnollError):
-    """What a client is told when something was raised that nobody raises on purpose."""
+    """An unexpected exception, which is a bug in Knoll."""
 
 
 async def _nothing_here(request: Request) -> Response:
@@ -203,7 +203,7 @@ def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
         except TimeoutError:
             raise StoreUnavailableError(f"Redis did not answer within {READY_SECONDS:g} s") from None
         except NotFoundError:
-            raise StoreUnavailableError("the objects that are there from the start are not there yet") from None
+            raise StoreUnavailableError("the initial objects have not been created yet") from None
         return PlainTextResponse("ok")
 
     async def numbers(request: Request) -> Response:
@@ -278,13 +278,13 @@ def _upload_routes(uploads: Uploads, store: Store) -> list[Route]:
         if request.method != "POST":
             raise MethodNotAllowedError("sources are sent with POST")
         namespace = access.upload_namespace(request.scope["path"])
-        if namespace != access.DEFAULT_NAMESPACE:  # which cannot be deleted
+        if namespace != access.DEFAULT_NAMESPACE:  # `default` cannot be deleted
             await store.get(NAMESPACE.id, "", namespace)
         declared = request.headers.get("content-length", "")
         try:
             upload = await uploads.take(namespace, request.stream(), int(declared) if declared.isdigit() else None)
         except ClientDisconnect:
-            raise BadRequestError("the client left before its upload was complete") from None
+            raise BadRequestError("the client disconnected before its upload was complete") from None
         return _json({"id": upload.id, "size": upload.size}, 201)
 
     async def look(request: Request) -> Response:
@@ -336,7 +336,7 @@ def _token(store: Store, redis: "Redis | None", keyring: Keyring, config: Callab
     async def create(request: Request) -> Response:
         _only_post(request)
         if redis is None:
-            raise StoreUnavailableError("tokens need Redis, where the platform's key lies")
+            raise StoreUnavailableError("tokens need Redis, which stores the signing key")
         parsed = await parsed_body(request, duplicates=False)
         parameters = request.path_params
         account = await store.get(SERVICE_ACCOUNT.id, parameters["namespace"], parameters["name"])

@@ -1,7 +1,7 @@
-"""What the owner of the platform needs to speak to it over TLS: a kubeconfig, written at the start.
+"""Writes the kubeconfig with which the platform's owner uses the API over TLS.
 
-It is written again when the platform would not believe it any more: another key, another ServiceAccount, a token that
-ends soon, another address.
+It is written at the start, and again when it is no longer valid: after a change of the signing key, the ServiceAccount
+or the address, or shortly before its token expires.
 """
 
 import time
@@ -27,11 +27,13 @@ RENEWED_BEFORE = timedelta(days=30)
 
 
 async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: str) -> None:
-    """Write the kubeconfig unless a good one is there, and say in the cluster where the API is.
+    """Write the kubeconfig unless a valid one exists, and publish the API's address in the ConfigMap `cluster-info`.
 
-    Args: authority: PEM of whom clients of the API should trust.
+    Args:
+        authority: PEM of the authority that clients of the API trust.
 
-    Raises: OSError: the folder cannot be written. NotFoundError: no owner yet. ConflictError, StoreUnavailableError.
+    Raises: OSError: the folder cannot be written. NotFoundError: the owner's ServiceAccount does not exist yet.
+        ConflictError, StoreUnavailableError.
     """
     namespace, name = kubeconfig.CLUSTER_INFO
     server = f"https://{settings.gateway_address}:{settings.api_tls_port}"

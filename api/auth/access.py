@@ -1,4 +1,4 @@
-"""Lets requests pass whose sender may do what they ask: 401 for tokens that are not believed, 403 for the rest."""
+"""Authenticates and authorizes requests: 401 for invalid tokens, 403 for what the user may not do."""
 
 import re
 import socket
@@ -23,19 +23,19 @@ from knoll.values.errors import BadRequestError, ForbiddenError, KnollError, Not
 from knoll.values.kinds import BUILD_KIND, CLUSTER_ROLE_BINDING, ROLE_BINDING
 
 USER = "knoll.user"
-"""Where the scope of a request holds its User."""
+"""Key of the User in the scope of a request."""
 _TRUSTED = "knoll.trusted"
 _PEERS = "knoll.peers"
 DEFAULT_NAMESPACE = "default"
-"""Of uploads whose path names none."""
+"""Namespace of uploads whose path names none."""
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class TrustedPort:
-    """ASGI application in front of a port on which LOCAL needs no token."""
+    """ASGI application for a port on which unauthenticated requests are LOCAL's."""
 
     def __init__(self, app: ASGIApp, peers: Peers | None = None) -> None:
-        """Args: peers: tells who is LOCAL; without it, everyone is who sends no token."""
+        """Args: peers: checks which clients are LOCAL; without it, all are that send no token."""
         self._app = app
         self._peers = peers
 
@@ -44,7 +44,7 @@ class TrustedPort:
 
 
 class Access:
-    """ASGI middleware."""
+    """ASGI middleware that authenticates and authorizes each request."""
 
     def __init__(
         self, app: ASGIApp, store: Store, authenticator: Authenticator, fair_use: FairUse, streams: Streams
@@ -81,7 +81,7 @@ class Access:
             await status.respond(error, _subject(request))(scope, receive, send)
 
     async def _stream(self, request: Request, user: User, receive: Receive, send: Send) -> None:
-        """Answer with something that goes on, as long as the user may have it. Raises: KnollError: before it begins."""
+        """Serve a stream as long as the user has the right to it. Raises: KnollError: before the response starts."""
         scope = request.scope
 
         async def check(sweep: Sweep) -> None:
@@ -92,7 +92,7 @@ class Access:
             await self._streams.serve(stream, user.expires, self._app, scope, receive, send)
 
     async def _again(self, request: Request, sweep: Sweep) -> None:
-        """Look at the rights to an open stream. Raises: KnollError: there are none any more."""
+        """Check the rights to an open stream again. Raises: KnollError: they were revoked."""
         header = request.headers.get("authorization", "")
         if not header:
             return
@@ -114,10 +114,10 @@ class Access:
         if not request.scope.get(_TRUSTED):
             return ANONYMOUS
         host = request.headers.get("host", "")
-        # No page reaches a Unix socket, whose clients have no address.
+        # Clients of a Unix socket have no address, and no web page can reach it.
         if request.scope["client"] and not is_own_name(host, socket.gethostname()):
             raise ForbiddenError(
-                f"without a token this port answers for this machine's own names alone, and {host!r} is none of them: "
+                f"without a token this port only accepts local host names; {host!r} is not one: "
                 "use 127.0.0.1 or localhost, or https with a token"
             )
         if peers := request.scope.get(_PEERS):
@@ -125,7 +125,7 @@ class Access:
         return LOCAL
 
     async def _checked(self, request: Request, user: User) -> User:
-        """The user, or the one that he acts as, who may do what is asked. Raises: ForbiddenError."""
+        """Return the user, or the impersonated one, if it may make the request. Raises: ForbiddenError."""
         if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
             return user
         return _judged(request, user, await bindings(self._store))
@@ -147,7 +147,7 @@ def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
 
 
 def is_stream(request: Request) -> bool:
-    """Whether the answer goes on for as long as the client likes: a watch, or a log that is followed."""
+    """Whether the response is a stream without an end: a watch, or a followed log."""
     if request.method not in ("GET", "HEAD"):
         return False
     try:
@@ -164,7 +164,7 @@ _AS_USER, _AS_GROUP, _AS_UID = "impersonate-user", "impersonate-group", "imperso
 
 
 def impersonated(request: Request) -> list[Attributes]:
-    """What a request must be allowed to do that is made as somebody else (`kubectl --as`)."""
+    """Return the rights that a request with impersonation (`kubectl --as`) needs."""
     asked = [(name, value) for name, value in request.headers.items() if name.startswith("impersonate-")]
     required = []
     for name, value in asked:
@@ -185,7 +185,7 @@ def impersonated(request: Request) -> list[Attributes]:
 
 
 def acted_as(request: Request) -> User | None:
-    """Who a request is made as, when not as its sender.
+    """Return the impersonated user of a request; None without impersonation.
 
     Raises: BadRequestError: groups and the like without a user.
     """
@@ -204,7 +204,7 @@ def acted_as(request: Request) -> User | None:
 
 
 def _account(name: str) -> tuple[str, str] | None:
-    """Namespace and name of the ServiceAccount that a user is."""
+    """Namespace and name of the ServiceAccount with this user name; None for other users."""
     parts = name.split(":")
     return (parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
 
@@ -218,22 +218,22 @@ def _subject(request: Request) -> status.Subject | None:
 
 
 async def bindings(store: Store) -> list[Binding]:
-    """Every binding that there is."""
+    """Return all RoleBindings and ClusterRoleBindings."""
     listings = [await store.list(kind.id) for kind in (ROLE_BINDING, CLUSTER_ROLE_BINDING)]
     return [authorization.binding(body) for listed in listings for body in listed.items]
 
 
 def upload_namespace(path: str) -> str:
-    """The namespace that a path of uploads is about: `default` where it names none; empty for other paths."""
+    """The namespace in a path of uploads, `default` if it names none; empty for other paths."""
     match = _UPLOADS.fullmatch(path)
     return (match[1] or DEFAULT_NAMESPACE) if match else ""
 
 
 def attributes(request: Request) -> Attributes:
-    """What a request wants to do."""
+    """Return the attributes of a request for authorization."""
     path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
     if namespace := upload_namespace(path):
-        # A user who may build may send the source for it, and ask whether it is there.
+        # Users who may create Builds may upload sources, and check whether they are present.
         return Attributes("create", BUILD_KIND.group, BUILD_KIND.plural, "", namespace)
     for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
         prefix = f"/apis/{group}/v1/"

@@ -1,7 +1,7 @@
-"""Who may do what: Kubernetes' built-in roles, bound to users for a namespace or everywhere. Pure.
+"""Authorization: Kubernetes' built-in roles, bound to users in a namespace or cluster-wide. Pure.
 
-There are no other roles than these. `view` sees everything but Secrets, RoleBindings and the rights of others; `edit`
-changes what lies in a namespace; `admin` also manages its RoleBindings; `cluster-admin` may do everything.
+There are no other roles. `view` reads everything but Secrets, RoleBindings and the rights of others; `edit` changes the
+objects of a namespace; `admin` also manages its RoleBindings; `cluster-admin` may do everything.
 
 Source: Kubernetes, `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`; Knative's aggregated roles
 `knative-serving-namespaced-{view,edit,admin}`.
@@ -17,7 +17,7 @@ from knoll.values.kinds import BUILD, KINDS, SERVING
 
 RBAC = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
-"""Group whose members may do everything, whatever is bound."""
+"""Group whose members may do everything, without a binding."""
 ALL = "*"
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "delete", "deletecollection", "patch", "update")
@@ -25,7 +25,7 @@ _WRITE = ("create", "delete", "deletecollection", "patch", "update")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What somebody wants to do: with a resource, or with a `path` that is none."""
+    """The attributes of a request for authorization: of a resource, or a non-resource `path`."""
 
     verb: str
     group: str = ""
@@ -38,13 +38,13 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is allowed: verbs on resources (`pods/log` is one of its own) of groups, or on paths."""
+    """A rule of a role: verbs on resources of groups, where `pods/log` is a resource of its own, or on paths."""
 
     verbs: tuple[str, ...]
     groups: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
-    """A `*` at the end stands for whatever follows."""
+    """A `*` at the end matches any rest."""
 
     def allows(self, attributes: Attributes) -> bool:
         if not _has(self.verbs, attributes.verb):
@@ -58,7 +58,7 @@ class Rule:
         return _has(self.groups, attributes.group) and _has(self.resources, full)
 
     def document(self) -> Json:
-        """As in a ClusterRole."""
+        """The rule as in a ClusterRole."""
         if self.paths:
             return {"verbs": list(self.verbs), "nonResourceURLs": list(self.paths)}
         return {"verbs": list(self.verbs), "apiGroups": list(self.groups), "resources": list(self.resources)}
@@ -76,7 +76,7 @@ _VIEWED = (
 )  # fmt: skip
 _EDITED = ("configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services")
 _WRITTEN = tuple(sorted({kind.plural for kind in KINDS if kind.group in (*_KNATIVE, BUILD)}))
-"""Without `/status`: an instance runs the image that the status of its Revision names."""
+"""Without `/status`: instances run the image in the status of their Revision."""
 _VIEW = (
     Rule(_READ, ("",), _VIEWED),
     Rule(_READ, ("apps",), ("deployments", "deployments/status")),
@@ -98,7 +98,7 @@ ROLES: Mapping[str, tuple[Rule, ...]] = {"view": _VIEW, "edit": _EDIT, "admin": 
 """The built-in ClusterRoles, each containing those before it."""
 
 PUBLIC = (Rule(("get",), paths=("/healthz", "/livez", "/readyz", "/version", "/version/")),)
-"""What everybody may, known or not."""
+"""Rights of all users, authenticated or not."""
 BASIC = (
     *PUBLIC,
     Rule(
@@ -108,31 +108,31 @@ BASIC = (
     ),
     Rule(("get",), paths=("/", "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")),
 )
-"""What everybody may who is known: to look around, and to ask about themselves."""
+"""Rights of all authenticated users: discovery, and reviews of their own rights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A RoleBinding, or a ClusterRoleBinding when it has no namespace."""
+    """A RoleBinding, or a ClusterRoleBinding if it has no namespace."""
 
     role: str
     name: str
     namespace: str = ""
     users: frozenset[str] = frozenset()
-    """ServiceAccounts as the users that they are."""
+    """User names, those of ServiceAccounts included."""
     groups: frozenset[str] = frozenset()
 
     def covers(self, user: User, namespace: str) -> bool:
-        """Whether it gives `user` its role in `namespace`; in all of them when that is empty."""
+        """Whether it grants `user` its role in `namespace`; in all namespaces if that is empty."""
         return self.namespace in ("", namespace) and self.names(user)
 
     def names(self, user: User) -> bool:
-        """Whether `user` is among those who get the role."""
+        """Whether `user` is a subject of the binding."""
         return user.name in self.users or not self.groups.isdisjoint(user.groups)
 
     @property
     def reason(self) -> str:
-        """Why something is allowed, in Kubernetes' words."""
+        """Why a request is allowed, worded as in Kubernetes."""
         kind, named = (
             ("RoleBinding", f"{self.name}/{self.namespace}") if self.namespace else ("ClusterRoleBinding", self.name)
         )
@@ -140,7 +140,7 @@ class Binding:
 
 
 def cluster_roles() -> list[Json]:
-    """The roles as ClusterRoles."""
+    """Return the built-in roles as ClusterRole objects."""
     return [
         {
             "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
@@ -151,7 +151,7 @@ def cluster_roles() -> list[Json]:
 
 
 def binding(body: Json) -> Binding:
-    """What a stored RoleBinding or ClusterRoleBinding says."""
+    """Parse a stored RoleBinding or ClusterRoleBinding."""
     users, groups = set(), set()
     meta = body["metadata"]
     for subject in body.get("subjects") or ():
@@ -167,7 +167,7 @@ def binding(body: Json) -> Binding:
 
 
 def allowed(user: User, attributes: Attributes, bindings: Iterable[Binding]) -> str | None:
-    """Why `user` may do this; None when nothing allows it. The reason may be empty."""
+    """Return why `user` may do this, possibly an empty reason; None if it is forbidden."""
     if MASTERS in user.groups:
         return ""
     if any(rule.allows(attributes) for rule in _basic(user)):
@@ -185,12 +185,12 @@ def _basic(user: User) -> tuple[Rule, ...]:
 
 
 def roles_of(user: User, bindings: Iterable[Binding]) -> frozenset[tuple[str, str]]:
-    """Namespace and name of each role that is bound to `user`; an empty namespace means all of them."""
+    """Return namespace and name of each role that is bound to `user`; an empty namespace means all."""
     return frozenset((bound.namespace, bound.role) for bound in bindings if bound.names(user))
 
 
 def exceeding(user: User, role: str, namespace: str) -> list[Rule]:
-    """The rules of a role in a namespace (everywhere, if that is empty) that `user` does not hold there.
+    """Return the rules of a role in a namespace (cluster-wide if empty) that `user` does not hold there.
 
     Args: user: with `roles`.
 
@@ -211,9 +211,11 @@ def _covered(rule: Rule, held: Sequence[Rule]) -> bool:
 
 
 def refuse_more(user: User, other: User, action: str) -> None:
-    """Refuse to let `user` act as `other`, or get a token of `other`, when `other` has more rights.
+    """Refuse to let `user` act as `other`, or get a token of `other`, if `other` has more rights.
 
-    Args: action: "get a token", for example. Both users: with `roles`.
+    Args:
+        user, other: with `roles`.
+        action: for the message, such as "get a token".
 
     Raises: ForbiddenError.
     """
@@ -230,11 +232,13 @@ def refuse_more(user: User, other: User, action: str) -> None:
 
 
 def refuse_grant(user: User, role: str, namespace: str, binding_name: str) -> None:
-    """Refuse to let `user` bind a role with more rights than `user` has where it is bound.
+    """Refuse to let `user` bind a role with more rights than `user` has in its namespace.
 
-    Args: user: with `roles`. what: the binding, such as `rolebindings.rbac.authorization.k8s.io "mine"`.
+    Args:
+        user: with `roles`.
+        binding_name: such as `rolebindings.rbac.authorization.k8s.io "mine"`.
 
-    Raises: ForbiddenError, in the API server's words.
+    Raises: ForbiddenError, worded as in kube-apiserver.
     """
     if missing := exceeding(user, role, namespace):
         raise ForbiddenError(
@@ -244,7 +248,7 @@ def refuse_grant(user: User, role: str, namespace: str, binding_name: str) -> No
 
 
 def described(listed: Iterable[Rule]) -> str:
-    """Rules, one a line, as the API server writes them."""
+    """Rules, one per line, in kube-apiserver's notation."""
 
     def fields(rule: Rule) -> Iterable[tuple[str, Sequence[str]]]:
         if rule.paths:
@@ -260,12 +264,12 @@ def described(listed: Iterable[Rule]) -> str:
 
 
 def _listed(values: Sequence[str]) -> str:
-    """As Go writes a slice of strings with `%q`."""
+    """A slice of strings as Go's `%q` formats it."""
     return "[" + " ".join(f'"{value}"' for value in values) + "]"
 
 
 def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]:
-    """Everything that `user` may do in `namespace`."""
+    """Return all rules that hold for `user` in `namespace`."""
     names = {bound.role for bound in bindings if bound.covers(user, namespace)}
     if MASTERS in user.groups:
         names.add("cluster-admin")
@@ -274,7 +278,7 @@ def rules(user: User, namespace: str, bindings: Iterable[Binding]) -> list[Rule]
 
 
 def forbidden(user: User, attributes: Attributes) -> ForbiddenError:
-    """The refusal, in the API server's words."""
+    """Return the error for a forbidden request, worded as in kube-apiserver."""
     if attributes.path:
         return ForbiddenError(f'forbidden: User "{user.name}" cannot {attributes.verb} path "{attributes.path}"')
     resource = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource

@@ -1,7 +1,7 @@
-"""So many requests and streams of one user at a time, so that one client does not keep all others waiting.
+"""Limits the concurrent requests and streams of each user, so that one client cannot block the others.
 
-kube-apiserver has API Priority and Fairness for this, with exempt requests of `system:masters`; bounds of a kind, in
-place of shares, are its `--max-requests-inflight` (400).
+kube-apiserver has API Priority and Fairness for this, which exempts `system:masters`; its `--max-requests-inflight`
+(400) is a limit instead of a share as well.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from knoll.values.errors import TooManyRequestsError
 
 
 class FairUse:
-    """What each user has open in this process."""
+    """Counts the open requests and streams of each user in this process."""
 
     def __init__(self, config: Callable[[], SecurityConfig] = SecurityConfig) -> None:
         self._config = config
@@ -23,9 +23,9 @@ class FairUse:
 
     @contextmanager
     def taking(self, user: User, *, stream: bool) -> Iterator[None]:
-        """Count a request while it is answered.
+        """Count a request while it is served.
 
-        Args: stream: a watch, or a log that is followed.
+        Args: stream: whether it is a watch or a followed log.
 
         Raises: TooManyRequestsError.
         """
@@ -37,7 +37,7 @@ class FairUse:
         if self._open[key] >= most:
             kind, name = ("watches and followed logs", "streams") if stream else ("requests", "requests")
             raise TooManyRequestsError(
-                f'user "{user.name}" has {most} {kind} open and may have no more '
+                f'user "{user.name}" has {most} open {kind}, which is the limit '
                 f"(knoll.dev/max-{name}-per-user in the ConfigMap config-security): try again later"
             )
         self._open[key] += 1

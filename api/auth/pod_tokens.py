@@ -1,9 +1,8 @@
-"""Tokens that code in an instance gets (projected volumes of `serviceAccountToken`): no one deploys code that gets a
-token with more rights than they have themselves.
+"""Guards `serviceAccountToken` volumes: users cannot deploy code with a token that has more rights than they have.
 
-Kubernetes lets everyone who may create Pods in a namespace run them as any ServiceAccount there. Here the token is the
-only thing that a ServiceAccount gives to code, so the same rule holds for it as for `kubectl create token`. Rights that
-are bound to a ServiceAccount later reach the code that runs with its token already.
+Kubernetes lets users who may create Pods in a namespace run them as any ServiceAccount there. Here the token is the
+only thing that code gets from a ServiceAccount, so the rule of `kubectl create token` applies to it as well. Rights
+that are bound to a ServiceAccount later also reach code that already runs with its token.
 """
 
 from dataclasses import replace
@@ -17,11 +16,11 @@ from knoll.values.kinds import CONFIGURATION, REVISION, SERVICE
 
 
 async def check(store: Store, place: Place, body: Json, old: Json | None, user: User) -> None:
-    """Look at an object that is about to be written.
+    """Check an object before it is written.
 
     Args:
         body: as it is to be stored.
-        old: as it is stored; what does not change in it is not looked at again.
+        old: the stored object; an unchanged PodSpec is not checked again.
         user: with roles.
 
     Raises: ForbiddenError.
@@ -35,7 +34,7 @@ async def check(store: Store, place: Place, body: Json, old: Json | None, user: 
 
 
 def pod_spec(place: Place, body: Json) -> Json:
-    """The containers and volumes that an object describes; empty when its kind has none."""
+    """The PodSpec in an object; empty if its kind has none."""
     spec: Json = body.get("spec") or {}
     if place.kind in (SERVICE, CONFIGURATION):
         return (spec.get("template") or {}).get("spec") or {}
@@ -43,7 +42,7 @@ def pod_spec(place: Place, body: Json) -> Json:
 
 
 def takes_token(spec: Json) -> bool:
-    """Whether a volume brings a token of the ServiceAccount into a container."""
+    """Whether a volume projects a token of the ServiceAccount."""
     return any(
         "serviceAccountToken" in source
         for volume in spec.get("volumes") or ()

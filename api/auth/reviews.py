@@ -1,4 +1,4 @@
-"""Questions that clients ask about themselves: may I, and who am I. Pure."""
+"""Responses to the reviews of authentication.k8s.io and authorization.k8s.io. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ AUTHENTICATION = "authentication.k8s.io"
 
 
 def access(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
-    """The answer to a SelfSubjectAccessReview.
+    """Return the response to a SelfSubjectAccessReview.
 
     Raises: BadRequestError.
     """
@@ -38,7 +38,7 @@ def access(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
 def _attributes(spec: Json) -> Attributes:
     asked = spec.get("resourceAttributes") or spec.get("nonResourceAttributes")
     if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
-        raise BadRequestError("the attributes of a SelfSubjectAccessReview must be texts by name")
+        raise BadRequestError("the attributes of a SelfSubjectAccessReview must be strings")
     if not spec.get("resourceAttributes"):
         return Attributes(asked.get("verb", ""), path=asked.get("path") or "/")
     fields = ("group", "resource", "subresource", "namespace", "name")
@@ -46,7 +46,7 @@ def _attributes(spec: Json) -> Attributes:
 
 
 def rules(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
-    """The answer to a SelfSubjectRulesReview: `kubectl auth can-i --list`.
+    """Return the response to a SelfSubjectRulesReview (`kubectl auth can-i --list`).
 
     Raises: BadRequestError.
     """
@@ -68,7 +68,7 @@ def rules(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
 
 
 def asked_token(body: Any) -> tuple[str, list[str]]:
-    """Token and audiences of a TokenReview.
+    """Return the token and the audiences of a TokenReview.
 
     Raises: BadRequestError.
     """
@@ -78,15 +78,15 @@ def asked_token(body: Any) -> tuple[str, list[str]]:
     if not isinstance(token, str) or not token:
         raise BadRequestError("a TokenReview needs spec.token")
     if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
-        raise BadRequestError("spec.audiences of a TokenReview must be a list of texts")
+        raise BadRequestError("spec.audiences of a TokenReview must be a list of strings")
     return token, audiences
 
 
 def token(body: Json, user: User | None, audiences: Sequence[str] = ()) -> Json:
-    """The answer to a TokenReview: whose token it is, or nobody's."""
+    """Return the response to a TokenReview. Args: user: whose token it is; None if it is invalid."""
     status: Json = {"authenticated": user is not None}
     if user is None:
-        status["error"] = "the token is not valid here: made for somebody else, over, or its ServiceAccount is gone"
+        status["error"] = "the token is invalid: wrong audience, expired, or its ServiceAccount was deleted"
     else:
         status |= {"user": _info(user), "audiences": list(audiences) or [tokens.ISSUER]}
     return {
@@ -106,7 +106,7 @@ def _info(user: User) -> Json:
 
 
 def self_review(user: User) -> Json:
-    """The answer to a SelfSubjectReview."""
+    """Return the response to a SelfSubjectReview."""
     return {
         "kind": "SelfSubjectReview",
         "apiVersion": f"{AUTHENTICATION}/v1",

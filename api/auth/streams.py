@@ -1,7 +1,7 @@
-"""Watches and followed logs end when the right to them ends: a binding or a ServiceAccount goes, or a token expires.
+"""Ends watches and followed logs when the right to them is revoked or the user's token expires.
 
-Kubernetes lets them go on until their time is over. Here the rights of all open streams are looked at again whenever a
-binding or a ServiceAccount changes.
+Kubernetes lets them run until their timeout. Here the rights of all open streams are checked again whenever a binding
+or a ServiceAccount changes.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from knoll.values.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING, SERVICE_ACCOU
 log = structlog.get_logger()
 
 LAST_SECONDS = 5.0
-"""How long a client may take to read why its stream ends; then its connection is closed."""
+"""How long a client may take to read why its stream ends, in seconds; then its connection is closed."""
 _RETRY_SECONDS = 1.0
 _AT_ONCE = 100
-"""Streams that are looked at before others in this process get their turn."""
+"""Streams that are checked before other tasks get a turn."""
 
 
 @dataclass(slots=True)
 class Sweep:
-    """What was read in one look at all streams."""
+    """What was read during one check of all streams."""
 
     bindings: Sequence[Binding] | None = None
     users: dict[str, User | KnollError] = field(default_factory=dict)
-    """By the `Authorization` header that names them; the error of one that names no user (any more)."""
+    """By `Authorization` header; the error if the header is not valid (any more)."""
 
 
 Check = Callable[[Sweep], Awaitable[None]]
-"""Raises KnollError when a stream is not allowed any more."""
+"""Raises KnollError if a stream is no longer allowed."""
 
 
 class Stream:
-    """One answer that goes on."""
+    """One response without an end."""
 
     def __init__(self, check: Check) -> None:
         self.check = check
@@ -62,7 +62,7 @@ class Streams:
     """All open streams of this process."""
 
     def __init__(self, store: Store, now: Callable[[], float] = time.time) -> None:
-        """Args: now: gives epoch seconds."""
+        """Args: now: returns epoch seconds."""
         self._now = now
         self._open: set[Stream] = set()
         self._changed = asyncio.Event()
@@ -78,7 +78,7 @@ class Streams:
             self._changed.set()
 
     async def run(self) -> None:
-        """Follow the rights of open streams."""
+        """Check the rights of open streams until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self._informers:
                 group.create_task(informer.run())
@@ -108,7 +108,7 @@ class Streams:
 
     @contextmanager
     def opened(self, check: Check) -> Iterator[Stream]:
-        """A stream. It is followed before its rights are looked at first, so that no change is missed between."""
+        """Register a stream; done before its rights are checked first, so that no change is missed."""
         stream = Stream(check)
         self._open.add(stream)
         try:
@@ -119,9 +119,9 @@ class Streams:
     async def serve(
         self, stream: Stream, expires: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let `app` answer until it is done or the stream ends.
+        """Run `app` until it is done or the stream ends.
 
-        Args: expires: epoch seconds at which the user's token ends; 0 for never.
+        Args: expires: epoch seconds at which the user's token expires; 0 for never.
         """
         begun = over = False
 

@@ -1,4 +1,4 @@
-"""Answers to TokenRequests: `kubectl create token`. Pure but for the token's random id."""
+"""Responses to TokenRequests (`kubectl create token`). Pure, except that each token gets a random id."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,23 +9,23 @@ from knoll.values.json import Json
 
 
 def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: int = tokens.MOST_SECONDS) -> Json:
-    """The request with a token of the ServiceAccount `account`.
+    """Return the TokenRequest with a token of the ServiceAccount `account`.
 
     Args:
         now: epoch seconds.
-        most: longest life, in seconds. A token that is asked for with a longer one gets this one, and
-            `expirationTimestamp` says so, as with kube-apiserver's `--service-account-max-token-expiration`.
+        most: longest lifetime, in seconds. A longer requested lifetime is reduced to it, as `expirationTimestamp`
+            shows; like kube-apiserver's `--service-account-max-token-expiration`.
 
-    Raises: BadRequestError. InvalidResourceError: a life out of range.
+    Raises: BadRequestError. InvalidResourceError: the requested lifetime is out of range.
     """
     spec = (body.get("spec") or {}) if isinstance(body, dict) else None
     if not isinstance(spec, dict):
         raise BadRequestError("the body must be a TokenRequest of authentication.k8s.io/v1")
     audiences, seconds = spec.get("audiences") or [], spec.get("expirationSeconds") or tokens.DEFAULT_SECONDS
     if not isinstance(audiences, list) or not all(isinstance(audience, str) and audience for audience in audiences):
-        raise BadRequestError("spec.audiences of a TokenRequest must be a list of texts")
+        raise BadRequestError("spec.audiences of a TokenRequest must be a list of strings")
     if not isinstance(seconds, int) or isinstance(seconds, bool):
-        raise BadRequestError("spec.expirationSeconds of a TokenRequest must be a whole number")
+        raise BadRequestError("spec.expirationSeconds of a TokenRequest must be an integer")
     if not tokens.LEAST_SECONDS <= seconds <= tokens.MOST_SECONDS:
         message = f"Invalid value: {seconds}: must be from {tokens.LEAST_SECONDS} to {tokens.MOST_SECONDS}"
         raise InvalidResourceError([FieldError(message, ("spec.expirationSeconds",))])

@@ -1,4 +1,4 @@
-"""Reading request bodies: bounded, and parsed off the event loop when they are large."""
+"""Reads request bodies up to a limit, and parses large ones off the event loop."""
 
 import asyncio
 
@@ -9,14 +9,16 @@ from knoll.values.errors import BadRequestError, UnsupportedMediaTypeError
 
 
 async def raw_body(request: Request) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
-        TooLargeError: over `bodies.MAX_BYTES`; what is over is not read. UnsupportedMediaTypeError: it is compressed.
+        TooLargeError: over `bodies.MAX_BYTES`; the rest is not read. UnsupportedMediaTypeError: it is compressed.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding not in ("", "identity"):
-        raise UnsupportedMediaTypeError(f"Content-Encoding {encoding[:40]!r} is not read here: send the body as it is")
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding {encoding[:40]!r} is not supported: do not compress the body"
+        )
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bodies.MAX_BYTES:
         raise bodies.too_large(bodies.MAX_BYTES, int(declared))
@@ -29,15 +31,15 @@ async def raw_body(request: Request) -> bytes:
                 raise bodies.too_large(bodies.MAX_BYTES)
             chunks.append(chunk)
     except ClientDisconnect:
-        raise BadRequestError("the client left before its request was complete") from None
+        raise BadRequestError("the client disconnected before its request was complete") from None
     return b"".join(chunks)
 
 
 async def parsed_body(request: Request, *, duplicates: bool) -> bodies.Parsed:
-    """The body as an object.
+    """Return the parsed body.
 
     Args:
-        duplicates: look for repeated keys in JSON as well, which costs a second parse.
+        duplicates: whether to find repeated keys in JSON, which costs a second parse.
     """
     raw = await raw_body(request)
     content_type = request.headers.get("content-type", "")

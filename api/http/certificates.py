@@ -1,7 +1,7 @@
-"""What the API shows to clients over TLS: a certificate of an authority of our own, kept in a folder.
+"""The API's TLS certificate and the private authority that issues it, stored in a folder.
 
-The authority is made once and lives for ten years, so that a kubeconfig that trusts it goes on to work; the API's
-certificate lives for one, and is issued anew before it ends or when the names of the API change.
+The authority is created once and valid for ten years, so that kubeconfigs that trust it keep working. The API's
+certificate is valid for one year, and issued again before it expires or when the names of the API change.
 """
 
 import os
@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFE = timedelta(days=3652)
 LIFE = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
-"""Issued anew when it has no longer to live than this."""
+"""A certificate is issued again this long before it expires."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -38,7 +38,7 @@ class Issued:
     key: ec.EllipticCurvePrivateKey
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether they belong together, and for some time yet."""
+        """Whether certificate and key belong together and do not expire soon."""
         ends = self.certificate.not_valid_after_utc
         return self.certificate.public_key() == self.key.public_key() and now + RENEWED_BEFORE < ends
 
@@ -54,7 +54,7 @@ class Files:
 
 
 def load_or_issue(folder: Path, names: Sequence[str], now: datetime) -> tuple[Files, bool]:
-    """The API's certificate for `names` (hosts and addresses), and whether it was issued just now.
+    """Return the API's certificate for `names` (hosts and addresses), and whether it was newly issued.
 
     Args: now: with a time zone.
 
@@ -71,7 +71,7 @@ def load_or_issue(folder: Path, names: Sequence[str], now: datetime) -> tuple[Fi
         try:
             issued.certificate.verify_directly_issued_by(authority.certificate)
         except (ValueError, TypeError, InvalidSignature):
-            pass  # of an authority that was here before
+            pass  # issued by an earlier authority
         else:
             return files, False
     _write(issue(authority, names, now), files.certificate, files.key)
@@ -79,7 +79,7 @@ def load_or_issue(folder: Path, names: Sequence[str], now: datetime) -> tuple[Fi
 
 
 def new_authority(now: datetime) -> Issued:
-    """An authority that may issue certificates of servers and nothing else."""
+    """Create an authority that may issue server certificates only."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Knoll")])
     built = (
@@ -92,7 +92,7 @@ def new_authority(now: datetime) -> Issued:
 
 
 def issue(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
-    """A server's certificate for `names`. Raises: ValueError."""
+    """Issue a server certificate for `names`. Raises: ValueError."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     built = (
@@ -107,7 +107,7 @@ def issue(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """Hosts and addresses that a certificate is for."""
+    """Return the hosts and addresses of a certificate."""
     try:
         alternative_names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -154,7 +154,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _read(certificate: Path, key: Path) -> Issued | None:
-    """What lies there; None when it is no pair of PEM files."""
+    """Read a certificate and its key; None if they are not valid PEM files."""
     try:
         private = load_pem_private_key(key.read_bytes(), None)
         parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
@@ -170,7 +170,7 @@ def _write(issued: Issued, certificate: Path, key: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Put a file in its place whole, for its owner's eyes alone. Raises: OSError."""
+    """Write a file atomically, readable for its owner only. Raises: OSError."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

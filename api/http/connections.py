@@ -1,8 +1,8 @@
-"""Which connections the API holds: so many from one address, so many in all. Pure but for closing them.
+"""Limits the open connections of each address and of the API. Pure, except that it closes connections.
 
-A connection on which no request is being answered makes room for a new one, the one that has waited longest first: half
-a head holds no place against a client that sends a whole one. Only where all are at work is a new one over the bound;
-it is then asked nothing but how the API is (`HEALTH`).
+A connection without a request in progress is closed for a new one, the longest idle first, so that clients that send
+half a request cannot keep others out. Only if all connections are busy, a new one is over the limit; it may then
+request nothing but the health of the API (`HEALTH`).
 """
 
 from collections import OrderedDict
@@ -11,13 +11,13 @@ from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
-"""Paths that are answered whatever else the API has to do."""
+"""Paths that are served even to connections over the limit."""
 MAX_OVER = 128
-"""Connections over the bound that are kept for their question; the oldest goes first."""
+"""Connections over the limit that stay open for a health request; the oldest is closed first."""
 
 
 class Connection(Protocol):
-    """What is held."""
+    """An open connection."""
 
     def abort(self) -> None:
         """Close it at once."""
@@ -29,8 +29,8 @@ class Connections:
     def __init__(self, total: int, per_address: Callable[[], int]) -> None:
         """
         Args:
-            total: most connections that are held.
-            per_address: gives the most that one address may have.
+            total: limit of all connections.
+            per_address: returns the limit of one address.
         """
         self._total = total
         self._per_address = per_address
@@ -44,11 +44,11 @@ class Connections:
         return len(self._address_of)
 
     def add(self, connection: Connection, address: str) -> bool:
-        """Hold a new connection, on which a request is waited for.
+        """Add a new connection, which is waiting for a request.
 
-        Args: address: of the client; empty where there is none.
+        Args: address: of the client; empty if it has none.
 
-        Returns: False when it is over the bound.
+        Returns: False if it is over the limit.
         """
         group = group_of(address)
         if self._counts.get(group, 0) >= self._per_address():
@@ -66,14 +66,14 @@ class Connections:
         return True
 
     def waits(self, connection: Connection) -> None:
-        """No request is being answered on it."""
+        """Called when a connection has no request in progress."""
         group = self._address_of.get(connection)
         if group is not None:
             self._waiting.setdefault(group, OrderedDict())[connection] = None
             self._all_waiting[connection] = None
 
     def works(self, connection: Connection) -> None:
-        """A request is being answered on it."""
+        """Called when a connection has a request in progress."""
         group = self._address_of.get(connection)
         if group is not None and connection in self._all_waiting:
             del self._all_waiting[connection]
@@ -83,7 +83,7 @@ class Connections:
                 del self._waiting[group]
 
     def remove(self, connection: Connection) -> None:
-        """It is closed."""
+        """Called when a connection was closed."""
         self._over.pop(connection, None)
         self.works(connection)
         group = self._address_of.pop(connection, None)
@@ -100,7 +100,7 @@ class Connections:
 
 
 def group_of(address: str) -> str:
-    """What is counted as one address: an IPv4 address, or the /64 network of an IPv6 one, which one client can fill."""
+    """What counts as one address: an IPv4 address, or the /64 network of an IPv6 one, all of which a client may own."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,8 +1,8 @@
-"""Keeps web pages of others out: whoever reaches the plain http port administers the platform, a browser included.
+"""Refuses cross-site requests: a browser on this machine has the administrator's rights on the plain HTTP port.
 
-A page anywhere can make a browser POST plain text to a loopback address. Browsers say where such a request comes from;
-kubectl, curl and the like say nothing. A page can also have its own name resolved to a loopback address (DNS
-rebinding): then it is of the same origin, but the request is for a name that is none of this machine's.
+A page anywhere can make a browser POST plain text to a loopback address. Browsers state the origin of such a request;
+kubectl, curl and the like send none. A page can also resolve its own name to a loopback address (DNS rebinding): it
+then has the same origin, but the request is for a host name that is not this machine's.
 """
 
 from ipaddress import ip_address
@@ -15,21 +15,21 @@ from knoll.values.errors import ForbiddenError
 
 
 class SameOriginOnly:
-    """ASGI middleware that refuses requests which a browser makes for a page of another origin."""
+    """ASGI middleware that refuses requests of a browser for a page of another origin."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and foreign(scope["headers"]):
-            error = ForbiddenError("requests that a web page of another origin makes are not answered here")
+            error = ForbiddenError("cross-origin requests of web pages are not allowed")
             await status.respond(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
 def foreign(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the headers tell of a page of another origin.
+    """Whether the headers name a page of another origin.
 
     Source: Fetch Standard, `Origin`; W3C Fetch Metadata, `Sec-Fetch-Site`.
     """
@@ -53,12 +53,12 @@ def _netloc(origin: bytes) -> str | None:
 
 
 def is_own_name(host: str, machine: str = "") -> bool:
-    """Whether no one can have pointed a name of theirs here: an address, `localhost`, or the machine's own name.
+    """Whether a host cannot belong to a stranger: an address, `localhost`, or this machine's name.
 
-    Another name without a dot is none: a network may complete it, and answer for it, as it likes.
+    Other names without a dot do not count: the network may complete and resolve them as it likes.
 
     Args:
-        host: as the Host header has it.
+        host: the value of the Host header.
         machine: the name of this machine.
     """
     try:

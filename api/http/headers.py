@@ -1,14 +1,14 @@
-"""Header fields of every answer."""
+"""Header fields of every response."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ALWAYS = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-"""As kube-apiserver has them."""
+"""As in kube-apiserver."""
 
 
 class DefaultHeaders:
-    """ASGI middleware: no cache keeps an answer, and no browser takes it for another type than it says."""
+    """ASGI middleware that forbids caching and content sniffing of responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

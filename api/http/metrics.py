@@ -1,4 +1,4 @@
-"""The API's own metrics, in Prometheus' text format."""
+"""The API's metrics, in Prometheus' text format."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,24 +6,24 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """One registry for each application, so that several can live in one process."""
+    """Metrics with a registry for each application, so that one process can have several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
-            "knoll_api_requests", "Requests answered", ["verb", "resource", "code"], registry=self.registry
+            "knoll_api_requests", "Requests served", ["verb", "resource", "code"], registry=self.registry
         )
         self._seconds = Histogram(
             "knoll_api_request_duration_seconds",
-            "Time until the answer was ready, watches and logs aside",
+            "Time until the response was ready, without watches and logs",
             ["verb"],
             registry=self.registry,
         )
-        self.watches = Gauge("knoll_api_watches", "Watches that are open", registry=self.registry)
-        self.upload_bytes = Counter("knoll_api_upload_bytes", "Bytes of sources taken in", registry=self.registry)
+        self.watches = Gauge("knoll_api_watches", "Open watches", registry=self.registry)
+        self.upload_bytes = Counter("knoll_api_upload_bytes", "Bytes of uploaded sources", registry=self.registry)
 
     def observe(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Count one served request."""
         self._requests.labels(verb, resource, str(code)).inc()
         self._seconds.labels(verb).observe(seconds)
 

@@ -1,19 +1,18 @@
-"""Who is at the other end of a connection without a token: the administrator of a single-user installation, or not.
+"""Decides whether the client of a connection without a token is the administrator of a single-user installation.
 
-The plain port asks for no token, so what it can see of a client has to do. A client on this machine has a socket of its
-own here, which the kernel knows the owner of: the administrator is the user that runs this process, and root. Two more
-things are looked at, because the owner alone is not enough:
+The plain port has no tokens, so the decision rests on what the kernel knows about a client. A client on this machine
+owns a socket here: the administrator is the user that runs this process, or root. The owner alone is not enough:
 
-- A socket that its process has closed already has no owner, and the kernel says 0, which is root: such a socket
-  has no inode.
-- A container that shares this machine's network has users of the same numbers, root among them. Its processes have
+- A socket that its process has already closed has no owner; the kernel then reports 0, which is root. Such a socket has
+  no inode.
+- A container that shares this machine's network has users with the same numbers, including root. Its processes are in
   another PID namespace, so the process that holds the socket must be in ours. Only root sees the processes of other
-  users; a client whose process cannot be seen is not the administrator, and neither is root when this process is not
-  root's.
+  users; a client whose process is not visible is not the administrator, and neither is root unless this process runs
+  as root.
 
-In a container (Compose) clients of the machine come through the engine, which gives them the address of the network's
-gateway. There nothing more can be seen, and `KNOLL_API_TRUSTS_PLAIN=true` says that this address is believed. It is no
-address that another machine or another container can have here.
+In a container (Compose), clients on the machine connect through the engine and have the address of the network's
+gateway. Nothing else is known about them, and `KNOLL_API_TRUSTS_PLAIN=true` makes this address trusted. No other
+machine and no other container can have it.
 """
 
 import asyncio
@@ -44,27 +43,27 @@ _ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a socket is."""
+    """The owner of a socket."""
 
     uid: int
     inode: int
-    """0 when no process has it open any more."""
+    """0 if no process has the socket open."""
 
 
 class Peers:
-    """Judges connections to one port."""
+    """Checks the clients of one port."""
 
     def __init__(self, *, gateway: bool = False, uid: int | None = None) -> None:
         """
         Args:
-            gateway: whether clients that come by the default gateway's address are believed.
-            uid: whose processes are the administrator's, besides root's; without it, the user of this process.
+            gateway: whether clients with the default gateway's address are trusted.
+            uid: user of the administrator's processes, besides root; by default the user of this process.
         """
         self._gateway = default_gateway() if gateway else ""
         self._uid = os.geteuid() if uid is None else uid
 
     async def check(self, scope: Scope) -> None:
-        """Refuse a request without a token unless it is the administrator's.
+        """Refuse a request without a token unless its client is the administrator.
 
         Raises: UnauthorizedError.
         """
@@ -86,39 +85,41 @@ class Peers:
         return await asyncio.to_thread(self.refusal, connection.client, connection.server)
 
     def refusal(self, client: "Address | None", server: "tuple[str, int | None] | None") -> str:
-        """Why the client is not the administrator; empty when it is. Takes a few milliseconds."""
+        """Return why the client is not the administrator; empty if it is. Takes a few milliseconds."""
         if client is None or server is None:
             return "this connection has no address"
         owner = owner_of(client, (server[0], server[1] or 0))
         if owner is None:
             if self._gateway and _plain(client[0]) == self._gateway:
                 return ""
-            return f"without a token this port answers for this machine alone, and {client[0]} is not it"
+            return f"without a token this port only accepts clients on this machine; {client[0]} is not one"
         if not owner.inode:
-            return "the client's end of the connection is closed already"
+            return "the client has already closed its end of the connection"
         if owner.uid not in (self._uid, _ROOT):
             return _other_user(owner.uid)
         if not is_held_here(owner):
             return (
-                "the process that asks cannot be seen: it is in a container, or another user's "
-                "(root is, unless the platform runs as root)"
+                "the client's process is not visible: it runs in a container or as another user "
+                "(as root, unless the platform runs as root too)"
             )
         return ""
 
 
 def _other_user(uid: int) -> str:
-    return f"without a token this port answers for the user who runs the platform, and the user of number {uid} asks"
+    return f"without a token this port only accepts the user who runs the platform; the client has uid {uid}"
 
 
 def owner_of(client: Address, server: Address) -> Owner | None:
-    """The owner of the client's end of a TCP connection, when that end is in this network namespace."""
+    """Return the owner of the client's end of a TCP connection; None if that end is in another network namespace."""
     return _by_netlink(client, server) if _has_sock_diag() else _by_proc(client, server)
 
 
 @functools.cache
 def _has_sock_diag() -> bool:
-    """Whether the kernel answers for a connection that there is: it says the same for one that is missing, and when it
-    has no `tcp_diag`."""
+    """Whether the kernel has `tcp_diag`.
+
+    Looks up an existing connection: without `tcp_diag`, the kernel gives the same answer as for a missing one.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         try:
             return _by_netlink(client.getsockname(), listener.getsockname()) is not None
@@ -130,11 +131,11 @@ def _has_sock_diag() -> bool:
 _HEADER = struct.Struct("=IHHII")
 _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NLMSG_ERROR, _NETLINK_SOCK_DIAG = 20, 1, 2, 4
 _OWNER_AT = 4 + 48 + 12
-"""Of uid and inode in inet_diag_msg: behind family and states, the socket's id, expiry and two queues."""
+"""Offset of uid and inode in inet_diag_msg: after family and states, the socket's id, expiry and two queues."""
 
 
 def _by_netlink(client: Address, server: Address) -> Owner | None:
-    """One look-up in the kernel's table, whatever its size. Source: sock_diag(7). Raises: OSError."""
+    """Look the socket up in the kernel's table in constant time. Source: sock_diag(7). Raises: OSError."""
     family = socket.AF_INET6 if ":" in _plain(client[0]) else socket.AF_INET
     packed = [socket.inet_pton(family, _plain(host)).ljust(16, b"\0") for host in (client[0], server[0])]
     ports = struct.pack(">HH", client[1], server[1])
@@ -156,7 +157,7 @@ def _by_netlink(client: Address, server: Address) -> Owner | None:
 
 
 def _by_proc(client: Address, server: Address) -> Owner | None:
-    """As the kernel lists all sockets. Source: proc_pid_net(5)."""
+    """Search the kernel's list of all sockets. Source: proc_pid_net(5)."""
     ends = {(_hex(client, form), _hex(server, form)) for form in (4, 6)}
     for name in ("tcp", "tcp6"):
         try:
@@ -179,13 +180,13 @@ def _hex(address: Address, form: int) -> str:
 
 
 def _plain(host: str) -> str:
-    """An address without its zone; one of IPv4 that comes as one of IPv6 as it is."""
+    """An address without its zone; an IPv4-mapped IPv6 address as IPv4."""
     parsed = ip_address(host.partition("%")[0])
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def is_held_here(owner: Owner) -> bool:
-    """Whether a process of this PID namespace, one that can be looked at, has the socket open."""
+    """Whether a visible process of this PID namespace has the socket open."""
     link, here = f"socket:[{owner.inode}]", os.readlink("/proc/self/ns/pid")
     for pid in _processes(owner.uid):
         try:
@@ -199,7 +200,7 @@ def is_held_here(owner: Owner) -> bool:
 
 
 def _processes(uid: int) -> Iterator[str]:
-    """Ids of a user's processes, the newest first: who asks has often just begun."""
+    """Process ids of a user, newest first: a client has often just started."""
     for pid in sorted((name for name in os.listdir(_PROC) if name.isdigit()), key=int, reverse=True):
         try:
             if os.stat(_PROC / pid).st_uid == uid:
@@ -216,7 +217,7 @@ def _target(path: str) -> str:
 
 
 def default_gateway(read: Callable[[], str] = lambda: Path("/proc/net/route").read_text()) -> str:
-    """The address of this network's default gateway; empty when there is none. Source: proc_pid_net(5)."""
+    """Return the address of this network's default gateway; empty if there is none. Source: proc_pid_net(5)."""
     try:
         lines = read().splitlines()[1:]
     except OSError:

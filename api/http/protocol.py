@@ -1,7 +1,7 @@
-"""HTTP/1.1 for the API: uvicorn's protocol with bounds on the size and the time of heads and bodies.
+"""HTTP/1.1 for the API: uvicorn's protocol with limits on the size and duration of heads and bodies.
 
-uvicorn with httptools bounds neither: llhttp takes a head of any size, and only a connection that is idle after a
-request is ever closed. The bounds here are those of kube-apiserver and nginx where these have any.
+uvicorn with httptools has neither: llhttp accepts a head of any size, and only connections that are idle after a
+request are ever closed. The limits are those of kube-apiserver and nginx, where these have any.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from knoll.values.errors import (
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and header fields. nginx: 32 KiB (`large_client_header_buffers`); h11: 64 KiB; Go: 1 MiB."""
 HEAD_SECONDS = 32.0
-"""A head has to be complete after so long. kube-apiserver: `ReadHeaderTimeout`, 32 s; nginx: 60 s."""
+"""Time limit of a head. kube-apiserver: `ReadHeaderTimeout`, 32 s; nginx: 60 s."""
 BODY_SECONDS = 60.0
-"""A body has to be complete after so long; for an upload, the longest pause in it. kube-apiserver:
+"""Time limit of a body; for uploads, of a pause in it. kube-apiserver:
 `--request-timeout`, 60 s; nginx: `client_body_timeout`, 60 s between two reads."""
 SEND_SECONDS = 60.0
-"""A client that reads nothing for so long of an answer that waits for it is left. nginx: `send_timeout`, 60 s."""
+"""How long a client may read nothing of a waiting response before it is disconnected. nginx: `send_timeout`, 60 s."""
 OVER_BOUND_SECONDS = 5.0
-"""As HEAD_SECONDS, for a connection over the bound."""
+"""As HEAD_SECONDS, for a connection over the limit."""
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 CONNECTION = "knoll.connection"
-"""Where the scope of a request holds its ApiProtocol."""
+"""Key of the ApiProtocol in the scope of a request."""
 
 
 class ApiProtocol(HttpToolsProtocol):
@@ -58,15 +58,15 @@ class ApiProtocol(HttpToolsProtocol):
         self._connections = connections
         self._application = self.app
         self.peer_refusal: str | None = None
-        """Why the client is not the administrator of a port that asks for no token; None before this was looked at."""
+        """Why the client is not the administrator on a port without tokens; empty if it is, None before the check."""
         self._over_bound = False
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._error: KnollError | None = None
-        """Why the request that is being read is refused."""
+        """Why the request that is being received is refused."""
         self._refused = False
         self._has_sent = False
-        """Whether anything came from the client since the last request."""
+        """Whether the client sent anything since the last request."""
         self._in_head = False
         self._in_body = False
         self._head_size = self._raw_size = 0
@@ -83,7 +83,7 @@ class ApiProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """Close it without waiting until the client has read what is sent already."""
+        """Close the connection without waiting for the client to read what was sent."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -101,8 +101,8 @@ class ApiProtocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what cannot be parsed, and for what a callback of the parser raised."""
-        self._refuse(self._error or BadRequestError(f"{msg} It has to be HTTP/1.1 (RFC 9112)."))
+        """Called by uvicorn when a request cannot be parsed or a callback of the parser raised."""
+        self._refuse(self._error or BadRequestError(f"{msg} It must be HTTP/1.1 (RFC 9112)."))
 
     # Called by the parser.
 
@@ -163,7 +163,7 @@ class ApiProtocol(HttpToolsProtocol):
         self._stall = self.loop.call_later(SEND_SECONDS, self._stalled, self.transport.get_write_buffer_size())
 
     def _stalled(self, left: int) -> None:
-        """Args: left: bytes that waited for the client when this was last looked at."""
+        """Args: left: bytes that were waiting for the client at the last check."""
         if self.transport.get_write_buffer_size() < left:
             self._watch_stall()
         else:
@@ -206,7 +206,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         if self._in_body and self.flow.read_paused:
-            # It is we who do not read.
+            # The application is not reading.
             self._start_timer(BODY_SECONDS)
         elif self._has_sent:
             part = "body" if self._in_body else "head"
@@ -215,7 +215,7 @@ class ApiProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: KnollError) -> None:
-        """Answer, unless another answer is on its way, and close."""
+        """Respond, unless another response has started, and close the connection."""
         self._refused = True
         self._stop_timer()
         if self.transport.is_closing():
@@ -239,38 +239,38 @@ class ApiProtocol(HttpToolsProtocol):
 
 
 def protocol(connections: Connections) -> Any:
-    """What `uvicorn.Config` takes for `http`."""
+    """Return the protocol factory that `uvicorn.Config` takes as `http`."""
     return partial(ApiProtocol, connections)
 
 
 def host_error(url: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> BadRequestError | None:
-    """What is wrong with the host that a request names.
+    """Return what is wrong with the host of a request; None if nothing is.
 
     Source: RFC 9112, sections 3.2 and 3.2.2.
     """
     hosts = [value.strip() for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):
-        return BadRequestError(f"a request has one Host header, this one has {len(hosts)}")
+        return BadRequestError(f"a request must have one Host header, this one has {len(hosts)}")
     host = hosts[0] if hosts else b""
     if not _HOST.fullmatch(host):
-        return BadRequestError("the Host header names no host")
+        return BadRequestError("the Host header is not a valid host")
     if url.startswith((b"/", b"*")):
         return None
     try:
         target = urlsplit(url.decode("latin-1"))
     except ValueError:
-        return BadRequestError("the target of the request is no URL")
+        return BadRequestError("the target of the request is not a valid URL")
     if target.netloc.lower() != host.decode("latin-1").lower():
-        return BadRequestError("the target of the request names another host than its Host header")
+        return BadRequestError("the host in the request target differs from the Host header")
     return None
 
 
 def _head_too_large() -> HeadTooLargeError:
-    return HeadTooLargeError(f"the head of a request has at most {MAX_HEAD_BYTES} bytes")
+    return HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
 
 
 def _answering(error: KnollError) -> ASGIApp:
-    """An ASGI application that refuses a request and ends its connection."""
+    """An ASGI application that refuses a request and closes its connection."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         response = status.respond(error)

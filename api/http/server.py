@@ -1,4 +1,4 @@
-"""The API's HTTP servers: over plain http, https or a Unix socket, all with the same bounds on connections."""
+"""The API's servers: plain HTTP, HTTPS or a Unix socket, which share the limits on connections."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,15 @@ from knoll.process import admin
 from knoll.process.admin import QuietServer
 
 GRACE_SECONDS = 10
-"""How long open requests may take to end when the process is asked to stop."""
+"""How long a graceful stop waits for open requests, in seconds."""
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays: longer than clients keep theirs, so that none is closed under a request."""
+"""How long an idle connection stays open, in seconds: longer than in clients, so that no request meets its end."""
 HANDSHAKE_SECONDS = 10.0
-"""A TLS handshake has to be complete after so long. kube-apiserver: `tlsHandshakeTimeout`, 10 s."""
+"""Time limit of a TLS handshake. kube-apiserver: `tlsHandshakeTimeout`, 10 s."""
 SHUTDOWN_SECONDS = 5.0
-"""How long the end of a TLS connection is waited for."""
+"""Time limit of the shutdown of a TLS connection, in seconds."""
 SPARE_FILES = 256
-"""Open files that are kept for Redis, sources that are uploaded, and connections over the bound."""
+"""Open files that are reserved for Redis, uploads, and connections over the limit."""
 MAX_CONNECTIONS = 16_384
 
 
@@ -35,7 +35,7 @@ class ApiServer(QuietServer):
     """One listener."""
 
     def __init__(self, config: uvicorn.Config, unix: Path | None = None) -> None:
-        """Args: unix: socket to listen on instead of host and port."""
+        """Args: unix: path of a socket to listen on instead of host and port."""
         super().__init__(config)
         self._unix = unix
 
@@ -44,7 +44,7 @@ class ApiServer(QuietServer):
         return str(self._unix) if self._unix else f"{self.config.host}:{self.config.port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with time limits on TLS and a Unix socket that is its owner's alone."""
+        """As uvicorn's, with time limits on TLS and a Unix socket that only its owner may use."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise SystemExit(3)  # as uvicorn's
@@ -84,19 +84,20 @@ def server(
     files: Files | None = None,
     first: bool = False,
 ) -> ApiServer:
-    """A server of the API.
+    """Return a server of the API.
 
     Args:
-        host, port: to listen on; or `unix`, a socket.
-        files: certificate and key, for https.
-        first: whether the application begins and ends with it: one application serves several.
+        app: may be shared by several servers.
+        host, port: to listen on; or `unix`, the path of a socket.
+        files: certificate and key, for HTTPS.
+        first: whether this server runs the lifespan of the application; one of several does.
     """
     config = admin.config(
         app,
         host,
         port,
         http=protocol.protocol(connections),
-        headers=[],  # `api.http.headers` adds those of every answer
+        headers=[],  # `api.http.headers` adds those of every response
         lifespan="on" if first else "off",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -107,7 +108,7 @@ def server(
 
 
 def private_socket(path: Path) -> socket.socket:
-    """A Unix socket that its owner alone may connect to, in place of one that a dead process left.
+    """Create a Unix socket that only its owner may connect to; replaces one that a dead process left.
 
     Raises: OSError.
     """
@@ -127,7 +128,7 @@ def private_socket(path: Path) -> socket.socket:
 
 
 def bounded_connections(per_address: Callable[[], int]) -> Connections:
-    """Connections within what the system lets this process open, which is raised as far as it goes."""
+    """Return Connections with a limit below that of open files, which is raised to its maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

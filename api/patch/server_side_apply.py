@@ -1,9 +1,9 @@
-"""Server-side apply: who owns which field, conflicts, and what an applier no longer wants. Pure.
+"""Server-side apply: ownership of fields, conflicts, and fields that a manager no longer applies. Pure.
 
-Ownership is kept from an object's first apply on. Until then nothing is written about it: what exists belongs to
-`before-first-apply`; but what kubectl once applied in its own way goes on being kubectl's, and the rest of such an
-object nobody's, so that a change to server-side apply meets no conflict. Lists are owned whole (Knative's schemas
-declare them atomic).
+Ownership is recorded from an object's first apply on; until then there are no managedFields. At the first apply, the
+existing fields belong to `before-first-apply`. If kubectl applied the object on the client side before, its fields
+belong to kubectl and the others have no owner, so that switching to server-side apply causes no conflict. Lists are
+owned as a whole (Knative's schemas declare them atomic).
 
 Source: Kubernetes' server-side apply, https://kubernetes.io/docs/reference/using-api/server-side-apply/.
 """
@@ -32,7 +32,7 @@ _TOP_UNOWNED = frozenset({"apiVersion", "kind"})
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """Whose fields an entry of `managedFields` lists."""
+    """A field manager, as an entry of `managedFields` names it."""
 
     name: str
     operation: str
@@ -42,7 +42,7 @@ class Manager:
 
 @dataclass(slots=True)
 class Entry:
-    """A manager's fields: paths to leaves (scalars and lists; an empty object is nobody's)."""
+    """A manager's fields: paths to leaves, which are scalars and lists; empty objects have no owner."""
 
     paths: set[Path]
     api_version: str
@@ -53,7 +53,7 @@ Entries = dict[Manager, Entry]
 
 
 def paths(body: Json, *, subresource: str = "") -> set[Path]:
-    """Every ownable leaf of an object; of its status alone when that is what was written."""
+    """Return every ownable leaf of an object; only those of the subresource if one was written."""
     leaves: set[Path] = set()
     for key, value in body.items():
         if key in _TOP_UNOWNED or (subresource and key != subresource):
@@ -112,7 +112,7 @@ def _decode(tree: Any) -> set[Path]:
 
 
 def read(body: Json) -> Entries:
-    """The entries of an object's `managedFields`; those that cannot be read are left out."""
+    """Parse the `managedFields` of an object; malformed entries are ignored."""
     entries: Entries = {}
     for entry in body["metadata"].get("managedFields") or ():
         if not isinstance(entry, dict) or not isinstance(entry.get("manager"), str):
@@ -125,7 +125,7 @@ def read(body: Json) -> Entries:
 
 
 def write(body: Json, entries: Entries) -> None:
-    """Set `managedFields`, without entries that own nothing. Mutates `body`'s metadata."""
+    """Set `managedFields`, without entries that have no fields. Mutates the metadata of `body`."""
     body["metadata"]["managedFields"] = [
         {
             "manager": manager.name,
@@ -144,21 +144,21 @@ def write(body: Json, entries: Entries) -> None:
 
 
 def differs(body: Json, old: Json) -> bool:
-    """Whether ownership changed, times aside."""
+    """Whether ownership changed, not counting times."""
     if body["metadata"].get("managedFields") == old["metadata"].get("managedFields"):
         return False
     return {m: e.paths for m, e in read(body).items()} != {m: e.paths for m, e in read(old).items()}
 
 
 def check_intent(intent: Json) -> None:
-    """Raises: BadRequestError: an applied object must not speak of managedFields itself."""
+    """Raises: BadRequestError: the applied object has managedFields."""
     if intent["metadata"].get("managedFields") is not None:
         raise BadRequestError("metadata.managedFields must be nil")
 
 
 @dataclass(slots=True)
 class Applied:
-    """An applied object merged into the live one, before admission; `record` takes what admission made of it."""
+    """An applied object merged into the live one, before admission; `record` is called after it."""
 
     body: Json
     old: Json
@@ -171,7 +171,7 @@ class Applied:
     def record(self, body: Json, stamp: str) -> None:
         """Write ownership into the admitted body.
 
-        Raises: ApplyConflictError: a field that others own would change, and force was not given.
+        Raises: ApplyConflictError: a field that others own would change, and `force` is false.
         """
         mine = paths(self.intent, subresource=self.me.subresource)
         changed = {path for path in mine if _value(body, path) != _value(self.old, path)}
@@ -196,8 +196,11 @@ class Applied:
 
 
 def apply(old: Json, intent: Json, manager: str, force: bool, api_version: str, subresource: str) -> Applied:
-    """Merge an applied object into the live one: what it says is set, what this manager said before and no longer says
-    is taken out unless somebody else owns it as well. Mutates neither."""
+    """Merge an applied object into the live one. Mutates neither.
+
+    Sets the fields of the applied object, and removes those that this manager applied before and no longer applies,
+    unless another manager owns them as well.
+    """
     me = Manager(manager, "Apply", subresource)
     entries = read(old)
     if not entries:
@@ -232,14 +235,14 @@ def _first_entries(old: Json, me: Manager, api_version: str) -> Entries:
 
 
 def first(body: Json, intent: Json, manager: str, api_version: str, stamp: str) -> None:
-    """Write ownership of an object that an apply created. Mutates `body`."""
+    """Record ownership of an object that an apply created. Mutates `body`."""
     write(body, {Manager(manager, "Apply"): Entry(paths(intent), api_version, stamp)})
 
 
 def update(body: Json, old: Json, manager: str, api_version: str, subresource: str, stamp: str) -> None:
-    """Write ownership after a write that was no apply, if ownership is kept of this object at all. Mutates `body`.
+    """Record ownership after a write other than apply, if the object has managedFields. Mutates `body`.
 
-    A client may hand in other entries, and stops the keeping with an empty list.
+    A client may send other entries; an empty list removes all ownership.
     """
     given = body["metadata"].get("managedFields")
     kept = old["metadata"].get("managedFields")
@@ -275,7 +278,7 @@ def _related(left: Path, right: Path) -> bool:
 
 
 def _without(body: Json, path: Path) -> Json:
-    """A copy without the leaf at `path`, nor the objects that it leaves empty."""
+    """A copy without the leaf at `path` and without objects that become empty."""
     head, rest = path[0], path[1:]
     if head not in body:
         return body

@@ -1,7 +1,7 @@
-"""Strategic merge patch, for the built-in kinds that `kubectl patch` sends it to. Pure.
+"""Strategic merge patch, which `kubectl patch` uses for the built-in kinds. Pure.
 
-Objects merge as in a merge patch; lists of objects with a merge key merge by it; `$patch`, `$retainKeys`,
-`$setElementOrder` and `$deleteFromPrimitiveList` are heeded.
+Objects are merged as in a merge patch, and lists of objects by their merge key. The directives `$patch`,
+`$retainKeys`, `$setElementOrder` and `$deleteFromPrimitiveList` are supported.
 
 Source: Kubernetes `k8s.io/apimachinery/pkg/util/strategicpatch`.
 """
@@ -24,7 +24,7 @@ _KEYS: Mapping[str, str] = {
     "ownerReferences": "uid",
     "conditions": "type",
 }
-"""Merge key of each list that merges, by field name; every other list is replaced."""
+"""Merge keys by field name; lists without one are replaced."""
 _CONTAINER_PORTS = "containerPort"
 _PRIMITIVE = frozenset({"finalizers"})
 _DELETE_FROM = "$deleteFromPrimitiveList/"
@@ -92,7 +92,7 @@ def _list(old: Any, patch: list[Any], field: str, at: str) -> list[Any]:
         return [_plain(item) for item in patch if item.get("$patch") != "replace"]
     for item in patch:
         if key not in item:
-            raise BadRequestError(f"strategic merge patch: an element of {field} has no {key}, which it merges by")
+            raise BadRequestError(f"strategic merge patch: an element of {field} lacks its merge key {key}")
         index = next((n for n, had in enumerate(existing) if isinstance(had, dict) and had.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
             if index is not None:
@@ -105,7 +105,7 @@ def _list(old: Any, patch: list[Any], field: str, at: str) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` without directives and nulls, as something new is written."""
+    """`value` without directives and nulls, for a new object."""
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items() if not key.startswith("$") and child is not None}
     if isinstance(value, list):
@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def _ordered(items: list[Any], order: list[Any], key: str | None) -> list[Any]:
-    """`items` with those named in `order` in that order, the others behind the one they came after."""
+    """`items` sorted by `order`; items that it does not name stay behind their predecessor."""
     names = [item.get(key) if isinstance(item, dict) else item for item in order] if key else order
     rank = {str(name): place for place, name in enumerate(names)}
     last = -1.0

@@ -1,4 +1,4 @@
-"""What stands between a request's body and the store: field validation, defaults, and the rules of each kind."""
+"""Admission: field validation, defaults and the rules of each kind, between a request's body and the store."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from knoll.values.kinds import CLUSTER_ROLE_BINDING, ROLE_BINDING
 
 
 class Admission:
-    """Decides about bodies; touches nothing outside."""
+    """Admits bodies; does no I/O."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class Admission:
     ) -> None:
         """
         Args:
-            config: gives the platform's configuration as it is now.
-            now: gives epoch seconds.
+            config: returns the platform's current configuration.
+            now: returns epoch seconds.
         """
         self._config = config
         self._now = now
@@ -37,13 +37,13 @@ class Admission:
     def decode(
         self, parsed: bodies.Parsed, place: Place, options: WriteOptions, subresource: str = ""
     ) -> tuple[Json, list[str]]:
-        """The body as an object of the path's kind in the version it is stored in, and warnings about it.
+        """Return the body as an object of the path's kind in the stored version, and warnings about it.
 
-        A status goes along only to the path of its own: elsewhere nobody may be blamed for what is in it.
+        The status is kept for the path `/status` only; elsewhere it is dropped without validation.
 
         Raises:
             BadRequestError: another kind or version; with `fieldValidation=Strict` also unknown and repeated fields.
-            InvalidResourceError: values of wrong types, as far as nothing later tells of them.
+            InvalidResourceError: values of wrong types that no later check reports.
         """
         body: Json = parsing.without_nulls(metadata.check_type(parsed.value, place))
         if "status" in place.kind.subresources and subresource != "status":
@@ -67,11 +67,11 @@ class Admission:
         return body, problems if options.validation == "Warn" else []
 
     def create(self, body: Json, place: Place, user: User, *, uid: str, suffix: str) -> Json:
-        """A new object as it is to be stored.
+        """Return a new object as it will be stored.
 
         Args:
-            body: as `decode` gave it; not changed.
-            uid: for the object.
+            body: from `decode`; not mutated.
+            uid: of the object.
             suffix: random letters that complete a generateName.
 
         Raises: BadRequestError, AdmissionError, InvalidResourceError.
@@ -83,7 +83,7 @@ class Admission:
             admitted = core_rules.admit(fresh, None, place.kind)
             self._no_escalation(admitted, None, place, user)
             return admitted
-        # A generated name is completed by the rules of the kind, which judge what the client wrote.
+        # The rules of the kind validate what the client wrote, and complete a generated name.
         asked = {**fresh["metadata"], "name": body["metadata"].get("name", "")}
         return admit.admit_create(
             place.kind,
@@ -97,7 +97,7 @@ class Admission:
 
     @staticmethod
     def _no_escalation(body: Json, old: Json | None, place: Place, user: User) -> None:
-        """No one grants more rights than they have. Raises: ForbiddenError.
+        """Users cannot grant more rights than they have. Raises: ForbiddenError.
 
         Source: Kubernetes, `pkg/registry/rbac/rolebinding/policybased/storage.go`.
         """
@@ -109,11 +109,11 @@ class Admission:
         authorization.refuse_grant(user, body["roleRef"]["name"], place.namespace, binding_name)
 
     def update(self, body: Json, old: Json, place: Place, user: User) -> Json:
-        """The next state of an object, its generation counted.
+        """Return the next state of an object, with its generation.
 
         Args:
-            body: as `decode` gave it; its metadata is changed.
-            old: as it is stored.
+            body: from `decode`; its metadata is mutated.
+            old: the stored object.
 
         Raises: as `create`; PreconditionError: the body is about an earlier object of that name.
         """
@@ -129,7 +129,7 @@ class Admission:
         return admitted
 
     def status(self, body: Json, old: Json, place: Place) -> Json:
-        """The object with another status: all that a write to `/status` may change. Raises: as `create`."""
+        """Return the object with a new status, which is all that a write to `/status` changes. Raises: as `create`."""
         metadata.same_object(body["metadata"], old["metadata"], place)
         if admit.handles(place.kind):
             admitted = admit.admit_status(place.kind, old, body)

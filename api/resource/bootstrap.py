@@ -1,4 +1,4 @@
-"""Objects that must be there from the first start: namespaces, roles, the owner, the gateway that clients look up."""
+"""Creates the objects that every installation has: namespaces, roles, the owner, the gateway that clients look up."""
 
 import asyncio
 import contextlib
@@ -37,10 +37,10 @@ log = structlog.get_logger()
 
 NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")
 GATEWAY = ("istio-system", "istio-ingressgateway")
-"""Where clients of Knative look for the ingress, whatever it really is."""
+"""Where clients of Knative look for the ingress, whatever its implementation."""
 ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
 LAST = GATEWAY
-"""A core Service that comes after everything else."""
+"""The object that is created last; the API is ready when it exists."""
 _RETRY_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 
@@ -50,7 +50,7 @@ async def _nothing() -> None:
 
 
 async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], Awaitable[None]] = _nothing) -> None:
-    """Plant, and plant again when the store has lost what it held; call `on_created` each time."""
+    """Create all objects, again whenever the store has lost them, and call `on_created` each time."""
     while True:
         await create_all(store, settings)
         await _tried(on_created)
@@ -66,12 +66,12 @@ async def _tried(on_created: Callable[[], Awaitable[None]]) -> None:
         try:
             return await on_created()
         except (ConflictError, NotFoundError, OSError, StoreUnavailableError) as error:
-            log.warning("owner's kubeconfig waits", error=str(error))
+            log.warning("owner's kubeconfig not written", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def create_all(store: Store, settings: ApiSettings) -> None:
-    """Create what is missing and bring the gateway up to date; waits for the store as long as it takes."""
+    """Create missing objects and update the gateway; retries until the store is available."""
     while True:
         try:
             for name in NAMESPACES:
@@ -86,14 +86,14 @@ async def create_all(store: Store, settings: ApiSettings) -> None:
             await _activator(store, settings)
             await _gateway(store, settings)
         except (StoreUnavailableError, ConflictError, NotFoundError) as error:
-            log.warning("first objects wait", error=str(error))
+            log.warning("initial objects not created", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
 
 
 async def create_missing(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
-    """Create an object unless it is there."""
+    """Create an object unless it exists."""
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **content}
     body["metadata"] = dict(body["metadata"])
     place = Place(kind, kind.version, namespace)
@@ -107,7 +107,7 @@ async def create_missing(store: Store, kind: Kind, namespace: str, name: str, co
 
 
 async def create_or_update(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:
-    """As `create`; what is there already is brought up to date."""
+    """Create an object, or update the existing one."""
     await create_missing(store, kind, namespace, name, content)
     current = await store.get(kind.id, namespace, name)
     await store.update(
@@ -140,7 +140,7 @@ def _port(name: str, port: int, published: int) -> Json:
 
 
 async def _activator(store: Store, settings: ApiSettings) -> None:
-    """Where clients of Knative look for the activator, to tell whether it is in the path."""
+    """The activator's Service and EndpointSlice, from which clients of Knative tell whether it is in the path."""
     namespace, name = ACTIVATOR
     await create_or_update(
         store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}}

@@ -1,6 +1,6 @@
-"""A Build seen as a Pod of its name, so that `kubectl logs BUILD` works: kubectl reads logs of Pods alone.
+"""Shows a Build as a Pod of its name, so that `kubectl logs BUILD` works: kubectl only reads logs of Pods.
 
-Found by its name where no Pod has that name; in no list, because it is no instance.
+Such a Pod can be read by name if no real Pod has that name. It is in no list, because it is not an instance.
 """
 
 from knoll.store.protocol import Store
@@ -10,11 +10,11 @@ from knoll.values.kinds import BUILD_KIND, POD
 
 CONTAINER = "build"
 _PHASES = {"": "Pending", "Queued": "Pending"}
-"""Others are called the same."""
+"""Phases of a Build that differ from the Pod's."""
 
 
 async def pod_or_build(store: Store, namespace: str, name: str) -> Json:
-    """The Pod of a name, else the Build. Raises: NotFoundError, about the Pod."""
+    """Return the Pod with a name, else the Build. Raises: NotFoundError, about the Pod."""
     try:
         return await store.get(POD.id, namespace, name)
     except NotFoundError as error:
@@ -25,7 +25,7 @@ async def pod_or_build(store: Store, namespace: str, name: str) -> Json:
 
 
 def pod_of(build: Json) -> Json:
-    """What kubectl looks at before it asks for the log. Pure."""
+    """Return a Build as a Pod, with the fields that kubectl reads before it requests the log."""
     meta, status = build["metadata"], build.get("status") or {}
     phase = status.get("phase", "")
     times = {"startedAt": status.get("startTime"), "finishedAt": status.get("completionTime")}

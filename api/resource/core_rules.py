@@ -1,4 +1,4 @@
-"""Defaults and rules of the built-in kinds that are stored beside Knative's. Pure."""
+"""Defaults and validation of the Kubernetes kinds that are stored. Pure."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ _KEY = re.compile(r"[-._a-zA-Z0-9]+")
 
 
 def read(body: Json, kind: Kind) -> tuple[Json, list[str]]:
-    """The body without fields that its kind does not have, and the paths of those.
+    """Return the body without unknown fields, and the paths of those.
 
     Raises: InvalidResourceError: values of wrong types.
     """
@@ -36,13 +36,14 @@ def read(body: Json, kind: Kind) -> tuple[Json, list[str]]:
 
 
 def admit(body: Json, old: Json | None, kind: Kind) -> Json:
-    """The body with its kind's defaults. Mutates nothing.
+    """Return the body with the defaults of its kind. Mutates nothing.
 
     Args:
-        body: with values of the right types, as `read` gives it.
+        body: from `read`, so with values of the right types.
+        old: the stored object; None for a new one.
 
     Raises:
-        InvalidResourceError: with every problem. InvalidConfigError: a ConfigMap of the platform with a bad value.
+        InvalidResourceError: with all problems. InvalidConfigError: an invalid value in a ConfigMap of the platform.
     """
     rule = _RULES.get(kind.id)
     if rule is None:
@@ -150,7 +151,7 @@ def _volume_claim(body: Json, old: Json | None, problems: Problems) -> Json:
     body["spec"] = spec
     if uid := body["metadata"].get("uid"):
         spec["volumeName"] = spec.get("volumeName") or f"pvc-{uid}"
-    # Its Docker volume is made when the first instance needs it, which cannot fail for want of anything.
+    # Bound from the start: its Docker volume is created when the first instance needs it, which cannot fail.
     storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     body["status"] = {"phase": "Bound", "accessModes": modes, "capacity": {"storage": storage}}
     return body
@@ -193,7 +194,7 @@ def _decoded(value: str) -> int:
 
 
 def _key_problem(key: str) -> str:
-    """Why a key of a ConfigMap or Secret cannot be; empty when it can. Source: Kubernetes, `IsConfigMapKey`."""
+    """Why a key of a ConfigMap or Secret is invalid; empty if it is valid. Source: Kubernetes, `IsConfigMapKey`."""
     if len(key) > 253:
         return "must be no more than 253 characters"
     if not _KEY.fullmatch(key):

@@ -1,4 +1,4 @@
-"""The REST endpoint of every kind: a request is parsed, handed to reads, writes or a watch, and answered."""
+"""The REST endpoint of every kind: parses a request, calls reads, writes or a watch, and responds."""
 
 import asyncio
 import random
@@ -31,12 +31,12 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 
 _NAME = "knoll.name"
-"""Where the scope of a request holds the name that its body gives a new object."""
+"""Key of the name of a new object, from the body, in the scope of a request."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 
 
 class ResourceEndpoint:
-    """ASGI application for everything below `/api/VERSION` and `/apis/GROUP/VERSION` that is about objects."""
+    """ASGI application for objects below `/api/VERSION` and `/apis/GROUP/VERSION`."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ResourceEndpoint:
 
 
 def _named(value: Any) -> str:
-    """The name that a body gives its object; empty when there is none."""
+    """The name of the object in a body; empty if it has none."""
     metadata = value.get("metadata") if isinstance(value, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return name[:253] if isinstance(name, str) else ""

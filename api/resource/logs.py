@@ -1,5 +1,5 @@
-"""Logs: of builds from Redis, of instances from the autoscaler, which stands at the container engine, and of requests
-from the activators."""
+"""Serves logs: of builds from Redis, of instances through the autoscaler, which has access to the engine, and of
+requests from the activators."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class Logs:
-    """Streams of text below an object."""
+    """The subresource `log`."""
 
     def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
         self._store = store
@@ -45,7 +45,7 @@ class Logs:
 
     @cached_property
     def _client(self) -> "httpx.AsyncClient":
-        # Loaded and made when somebody reads a log: with the machine's certificates it takes 5 MB.
+        # Created when the first log is read: with the system's certificates it takes 5 MB.
         import httpx
 
         return httpx.AsyncClient(base_url=self._autoscaler_url, timeout=httpx.Timeout(10.0, read=None))
@@ -59,7 +59,7 @@ class Logs:
     # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
 
     async def log(self, request: Request, target: Target) -> StreamingResponse:
-        """Raises: NotFoundError (no such object), RuntimeUnavailableError (nobody who could tell answers)."""
+        """Raises: NotFoundError: the object does not exist. RuntimeUnavailableError: the autoscaler does not answer."""
         place = target.place
         if place.kind.id == POD.id:
             body = await pod_or_build(self._store, place.namespace, place.name)
@@ -99,7 +99,7 @@ class Logs:
                 return
 
     async def _finished(self, namespace: str, name: str) -> bool:
-        """A build that ended without saying so in its log (its worker died) is not waited for."""
+        """Whether the Build is finished; its log has no end if the worker died."""
         body = await self._store.get(BUILD_KIND.id, namespace, name)
         return (body.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 

@@ -1,8 +1,8 @@
-"""The beginning and the end of a namespace.
+"""Fills new namespaces and empties deleted ones.
 
-At its beginning it gets what Kubernetes puts into each: the ServiceAccount `default` and, with TLS, the certificate of
-the API's authority. A namespace that is deleted is held by a finalizer until this loop has emptied it. The loop may run
-in several processes at once: making or deleting twice does no harm.
+A new namespace gets the objects that Kubernetes creates in each: the ServiceAccount `default` and, with TLS, the
+certificate of the API's authority. A deleted namespace is held by a finalizer until this loop has emptied it. Several
+processes may run the loop at once, because its actions are idempotent.
 """
 
 import asyncio
@@ -21,34 +21,34 @@ from knoll.values.kinds import CONFIG_MAP, KINDS, NAMESPACE, SERVICE_ACCOUNT
 log = structlog.get_logger()
 
 CONTENTS = "knoll.dev/contents"
-"""Finalizer of a namespace that is not empty yet, as far as anybody knows."""
+"""Finalizer of a namespace that may still contain objects."""
 AUTHORITY = "kube-root-ca.crt"
 """ConfigMap of every namespace with the certificate of the API's authority, as on Kubernetes."""
 LOOK_SECONDS = 0.5
-"""Between two looks at a namespace whose objects take their time to go."""
+"""Interval at which a namespace is checked while its objects are being deleted, in seconds."""
 _FIRST = ("services.serving.knative.dev", "domainmappings.serving.knative.dev", "routes.serving.knative.dev")
-"""What goes first, so that the rest is not made anew while it goes."""
+"""Deleted first, so that their controllers do not create the other objects again."""
 
 
 class Namespaces:
-    """The loop."""
+    """Follows all namespaces."""
 
     def __init__(self, store: Store, authority: str = "") -> None:
-        """Args: authority: PEM of whom clients of the API should trust; empty without TLS."""
+        """Args: authority: PEM of the authority that clients of the API trust; empty without TLS."""
         self._store = store
         self._authority = authority
         self._begun: set[str] = set()
-        """By uid."""
+        """Uids of the namespaces that were filled."""
         self._ending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Begin and end what there is, for ever."""
+        """Run until cancelled."""
         try:
             while True:
                 try:
                     await self._follow()
                 except (ConflictError, ExpiredError, NotFoundError, StoreUnavailableError) as error:
-                    log.info("namespaces are listed again", reason=str(error))
+                    log.info("namespaces listed again", reason=str(error))
                     await asyncio.sleep(LOOK_SECONDS)
         finally:
             for task in self._ending.values():
@@ -98,7 +98,7 @@ class Namespaces:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _empty(self, name: str) -> int:
-        """Delete what is there; returns how much was."""
+        """Delete the objects of a namespace; returns how many there were."""
         count = 0
         kinds = sorted((kind.id for kind in KINDS if kind.namespaced), key=lambda resource: resource not in _FIRST)
         for resource in kinds:
@@ -116,4 +116,4 @@ class Namespaces:
         if not body["metadata"]["finalizers"]:
             del body["metadata"]["finalizers"]
         await self._store.update(NAMESPACE.id, body)
-        log.info("namespace ended", namespace=name)
+        log.info("namespace deleted", namespace=name)

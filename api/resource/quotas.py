@@ -1,4 +1,4 @@
-"""What clients create, held to the ResourceQuotas of its namespace."""
+"""Enforces the ResourceQuotas of a namespace when clients create objects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from knoll.values.kinds import RESOURCE_QUOTA
 
 
 class Quotas:
-    """Counts objects anew for each creation that a quota is about; others cost one look for quotas."""
+    """Counts the objects of a namespace for each creation that a quota limits; others cost one look-up of quotas."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -21,7 +21,7 @@ class Quotas:
 
     @asynccontextmanager
     async def allowing(self, place: Place, body: Json) -> AsyncIterator[None]:
-        """Create the object inside: nobody else creates one that the same quota counts meanwhile.
+        """Context in which the object is created; other creations that a quota limits wait until it ends.
 
         Raises: ForbiddenError: a quota of the namespace does not allow it.
         """

@@ -1,4 +1,4 @@
-"""Getting and listing objects."""
+"""Gets and lists objects."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Page:
 
 
 class Reads:
-    """All reads of clients but watches."""
+    """All reads of clients except watches."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -44,14 +44,14 @@ class Reads:
         return build_pods.pod_of(body) if body.get("kind") == BUILD_KIND.kind else body
 
     async def list(self, target: Target, options: ListOptions) -> Page:
-        """The selected objects, or one page of them.
+        """Return the selected objects, or one page of them.
 
-        A later page shows the present state beyond where the last page ended, under the version of the first page: an
-        object that was there all the time is listed once, and a watch from that version tells whatever changed between.
+        A later page shows the current state after the end of the last page, under the version of the first page: an
+        object that existed throughout is listed once, and a watch from that version reports all changes in between.
 
         Raises:
             FutureVersionError: `options.version` does not exist yet.
-            ExpiredError: exactly that version is wanted, and it is not the present one.
+            ExpiredError: exactly that version is requested, and it is not the current one.
         """
         listing = await self._store.list(target.place.kind.id, target.namespace)
         if options.version > listing.version:
@@ -60,7 +60,7 @@ class Reads:
             )
         if options.exact and options.version != listing.version:
             raise ExpiredError(
-                f"The provided resource version {options.version} is not kept, only the present one "
+                f"The provided resource version {options.version} is not available, only the current one "
                 f"({listing.version}) is"
             )
         version = options.version if options.after else listing.version

@@ -1,9 +1,9 @@
-"""Sources on their way to a build: `POST /namespaces/NS/uploads` takes a tar, addressed by what it holds.
+"""Uploads of sources for builds: `POST /namespaces/NS/uploads` stores a tar archive under the hash of its content.
 
-Each namespace has a folder of its own and a bound of all that is in it: an id of one is nothing in another.
+Each namespace has its own folder, ids and quota.
 
-An archive streams into a temporary file while its hash is computed, and appears under its id in one step. Nothing of
-its size is ever in memory.
+An archive is streamed into a temporary file while its hash is computed, and renamed to its id at the end; it is never
+in memory as a whole.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ _ID = re.compile(r"sha256-[0-9a-f]{64}")
 _PART = ".part"
 _PIECE = 1024 * 1024
 ABANDONED_SECONDS = 24 * 3600
-"""Age at which the temporary file of an upload that never ended is removed."""
+"""Age at which the temporary file of an unfinished upload is removed, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An archive that arrived."""
+    """A stored archive."""
 
     id: str
-    """`sha256-<64 hex>`, also its file's name."""
+    """`sha256-<64 hex>`, which is also the file name."""
     size: int
     """Bytes."""
 
@@ -55,9 +55,9 @@ class Uploads:
     ) -> None:
         """
         Args:
-            limit: bytes of one archive.
-            check: raises StorageFullError while no upload is to be taken.
-            quota: gives the bytes that a namespace may have here together; 0 is no bound.
+            limit: largest size of an archive, in bytes.
+            check: raises StorageFullError while no upload is accepted.
+            quota: returns the limit of all archives of a namespace, in bytes; 0 is no limit.
         """
         self._check = check
         self._quota = quota
@@ -66,7 +66,7 @@ class Uploads:
         self._metrics = metrics
 
     def prepare(self) -> None:
-        """Make the folder, and remove what uploads that never ended have left in it."""
+        """Create the folder, and remove the remains of unfinished uploads from it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         oldest = time.time() - ABANDONED_SECONDS
         for path in self._folder.glob(f"*/*{_PART}"):
@@ -80,22 +80,21 @@ class Uploads:
             path = self._folder / namespace / upload_id
             with contextlib.suppress(FileNotFoundError):
                 size = path.stat().st_size
-                # It is wanted again: whoever tidies up by age must not take it.
+                # The archive is in use again: the clean-up by age must not remove it.
                 os.utime(path)
                 return Upload(upload_id, size)
         raise NotFoundError(f'uploads "{upload_id[:80]}" not found')
 
     async def take(self, namespace: str, chunks: AsyncIterator[bytes], declared: int | None) -> Upload:
-        """Write a stream into the folder of a namespace.
+        """Store a stream in the folder of a namespace.
 
         Args:
-            namespace: one that exists.
-            declared: its length as the client says, if it does.
+            namespace: must exist.
+            declared: length from the request's headers, in bytes; None if unknown.
 
-        Raises:
-            TooLargeError: it is over the limit. ForbiddenError: with it, the namespace has more than its quota.
-            BadRequestError: it is empty or cut short.
-            StorageFullError: the disk is full, or nearly. In each case nothing of it is kept.
+        Raises: In each case, nothing of the upload is kept.
+            TooLargeError: the upload exceeds the limit. ForbiddenError: it exceeds the quota of the namespace.
+            BadRequestError: it is empty or incomplete. StorageFullError: the disk is full, or nearly full.
         """
         if declared is not None and declared > self._limit:
             raise self._too_large(str(declared))
@@ -129,12 +128,12 @@ class Uploads:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise StorageFullError(
-                f"the disk is full after {size} bytes of the upload, nothing of it was kept: make room on the disk of "
-                f"{self._folder} (KNOLL_UPLOADS_DIR); `docker builder prune` drops the cache of builds"
+                f"the disk was full after {size} bytes of the upload, which was discarded: free space on the disk of "
+                f"{self._folder} (KNOLL_UPLOADS_DIR); `docker builder prune` removes the build cache"
             ) from error
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
-        log.info("upload taken", id=upload.id, size=size)
+        log.info("upload stored", id=upload.id, size=size)
         return upload
 
     def _too_large(self, size: str) -> TooLargeError:
@@ -144,7 +143,7 @@ class Uploads:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files in it, those that are being written too."""
+    """Size of all files in a folder, in bytes, including unfinished ones."""
     total = 0
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -156,12 +155,12 @@ def _check_quota(namespace: str, used: int, size: int, quota: int) -> None:
     if used + size > quota:
         raise ForbiddenError(
             f'uploads is forbidden: exceeded quota: upload-quota of the namespace "{namespace}", requested: '
-            f"{size} bytes, used: {used} bytes, limited: {quota} bytes; what no build needs goes after a day"
+            f"{size} bytes, used: {used} bytes, limited: {quota} bytes; unused uploads are deleted after a day"
         )
 
 
 async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces worth a trip to another thread."""
+    """The same bytes in pieces that are large enough for a switch to another thread."""
     waiting: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -183,6 +182,6 @@ def _add(handle: int, digest: "hashlib._Hash", piece: bytes) -> None:
 
 def _keep(handle: int, part: Path, final: Path) -> None:
     os.fsync(handle)
-    # The builder may run as somebody else.
+    # The builder may run as another user.
     os.fchmod(handle, 0o644)
     part.replace(final)

@@ -1,7 +1,7 @@
-"""Watches: a stream of events, one JSON object a line.
+"""Watches: streams of events, one JSON object per line.
 
-The store reads the history once for all watches of this process; here each event is also written once for all watches
-that show it alike. A watch whose client does not read stops taking events, and goes on where it stopped.
+The store reads the events once for all watches of this process; here each event is also encoded once for all watches
+that show it in the same form. A watch whose client does not read stops taking events, and continues where it stopped.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from knoll.values.kinds import NAMESPACE
 
 BOOKMARK_SECONDS = 60.0
 MAX_WAITING = 1024 * 1024
-"""Bytes that wait for one slow client before its watch stops taking events."""
+"""Bytes that are buffered for a slow client before its watch stops taking events."""
 CACHE_BYTES = 2 * 1024 * 1024
-"""Bound of the written events that are kept for other watches."""
+"""Size of the cache of encoded events, in bytes."""
 _INITIAL_END = "k8s.io/initial-events-end"
 _CHUNK = 128
 _CANCEL_SECONDS = 0.1
@@ -37,18 +37,18 @@ _CANCEL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How objects are shown to one client."""
+    """The form in which a client gets objects."""
 
     target: Target
     form: Form
     include: str
 
     def key(self, kind: str, headed: bool) -> tuple[object, ...]:
-        """Equal for views that show an event of this type alike."""
+        """A key that is equal for views that encode an event of this type equally."""
         return (kind, self.target.place.api_version, self.form, self.include, headed)
 
     def render(self, body: Json, *, headed: bool) -> Json:
-        """The object as it is shown; a table of one row when tables were asked for."""
+        """Return the object in this form; as a table with one row if tables were requested."""
         kind = self.target.place.kind
         if self.form.shape == "table":
             metadata = {"resourceVersion": body["metadata"].get("resourceVersion", "")}
@@ -61,7 +61,7 @@ class View:
         return {**body, "apiVersion": self.target.place.api_version}
 
     def bookmark(self, version: int, annotations: Json) -> Json:
-        """The object of a bookmark: its version, and nothing of an object."""
+        """Return the object of a bookmark, which has a version and no content."""
         metadata: Json = {"resourceVersion": str(version), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = annotations
@@ -71,7 +71,7 @@ class View:
 
 
 class EventCache:
-    """Events as JSON, kept for a while for other watches that show them alike."""
+    """A cache of events encoded as JSON, shared by watches with equal views."""
 
     def __init__(self, bound: int = CACHE_BYTES) -> None:
         self._bound = bound
@@ -79,7 +79,7 @@ class EventCache:
         self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
 
     def get(self, key: tuple[object, ...], make: Callable[[], Json]) -> bytes:
-        """JSON of `make()`, made once for each key that is still kept."""
+        """Return `make()` as JSON, from the cache if the key is in it."""
         line = self._kept.get(key)
         if line is None:
             line = self._kept[key] = compact(orjson.dumps(make()))
@@ -102,7 +102,7 @@ class Watches:
         return len(self._open)
 
     def close(self) -> None:
-        """End all watches, now and cleanly; those that begin later end at once."""
+        """End all watches gracefully; those that start later end at once."""
         self.closing = True
         for watch in self._open:
             watch.wake()
@@ -140,7 +140,7 @@ class Watch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        # An empty piece sends the head at once: clients wait for it before they trust the watch.
+        # An empty chunk sends the head at once: clients wait for it before they rely on the watch.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._listen(receive))]
         self._watches.add(self)
@@ -171,14 +171,14 @@ class Watch:
                 return
 
     async def _listen(self, receive: Receive) -> None:
-        """Notice that the client has left."""
+        """Wait for the client to disconnect."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._gone = True
         self.wake()
 
     async def _pump(self) -> None:
-        """Take events from the store as long as there is room for them."""
+        """Take events from the store while the buffer has space."""
         try:
             await self._begin()
             kind = self._view.target.place.kind.id
@@ -204,7 +204,7 @@ class Watch:
         self._something.set()
 
     async def _begin(self) -> None:
-        """Put what exists, when that was asked for, and know the version to go on from."""
+        """Send the existing objects if requested, and set the version to continue from."""
         options, target, store = self._options, self._view.target, self._watches.store
         if not options.initial:
             if not options.since:
@@ -223,7 +223,7 @@ class Watch:
             await self._put(self._bookmark({_INITIAL_END: "true"}))
 
     def _line(self, event: WatchEvent) -> bytes:
-        """The event as this watch shows it; empty when it is not about what was selected."""
+        """The event as this watch shows it; empty if the object is not selected."""
         body = event.body
         namespace = self._view.target.namespace
         if namespace and body["metadata"].get("namespace") != namespace:
@@ -236,7 +236,7 @@ class Watch:
             return b""
         kind = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
         if kind == "DELETED" and before is not None and event.type != "DELETED":
-            # What left the selection is shown as it was in it, at the version that took it out.
+            # An object that is no longer selected is shown as it last was, with the version of the change.
             body = {
                 **before,
                 "metadata": {**before["metadata"], "resourceVersion": body["metadata"]["resourceVersion"]},
@@ -251,7 +251,7 @@ class Watch:
 
 
 async def _set_by(event: asyncio.Event, deadline: float) -> None:
-    """Wait until the event is set, or the deadline (of the event loop's clock) has passed."""
+    """Wait until the event is set or the deadline, by the event loop's clock, has passed."""
     try:
         async with asyncio.timeout_at(deadline):
             await event.wait()
@@ -260,9 +260,9 @@ async def _set_by(event: asyncio.Event, deadline: float) -> None:
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
-    """Cancel and wait; a bug that ended the task shows.
+    """Cancel a task and wait for it; raises the exception of a failed task.
 
-    One cancellation can get lost in a client library that is just giving its connection back.
+    A cancellation can get lost in a client library that is releasing its connection, so it is repeated.
     """
     while not task.done():
         task.cancel()

@@ -1,4 +1,4 @@
-"""Creating, replacing, patching and deleting objects: read, decide in pure functions, write with compare-and-set."""
+"""Creates, replaces, patches and deletes objects: reads, decides in pure functions, writes with compare-and-set."""
 
 import asyncio
 import secrets
@@ -47,16 +47,16 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 MAX_OBJECT_BYTES = 1_500_000
-"""Bound of one stored object, as etcd's."""
+"""Limit of one stored object, as in etcd."""
 _MAX_TRIES = 100
-"""Of a write that named no resourceVersion and so must not fail for one."""
+"""Attempts of a write without resourceVersion, which must not fail because of a conflict."""
 _MAX_NAMES = 8
-"""Of generated names that turned out to be taken."""
+"""Attempts to generate a name that is not taken."""
 
 
 @dataclass(slots=True)
 class WriteResult:
-    """What a write came to."""
+    """The result of a write."""
 
     body: Json
     created: bool = False
@@ -74,7 +74,7 @@ class Writes:
         *,
         disk_guard: DiskGuard | None = None,
     ) -> None:
-        """Args: disk_guard: refuses objects while a disk is nearly full; None refuses none."""
+        """Args: disk_guard: refuses objects while a disk is nearly full; None accepts all."""
         self._store = store
         self._disk_guard = disk_guard
         self._admission = admission
@@ -82,7 +82,7 @@ class Writes:
         self._quotas = Quotas(store)
 
     async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
-        """Raises: AlreadyExistsError, NotFoundError (no such namespace), and what admission refuses with."""
+        """Raises: AlreadyExistsError, NotFoundError (no such namespace), and the errors of admission."""
         place = target.place
         body, warnings = await _judged(parsed.large, self._admission.decode, parsed, place, options)
         named = body["metadata"].get("name")
@@ -133,9 +133,9 @@ class Writes:
             )
 
     async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
-        """PUT. With a resourceVersion in the body only if it is the stored one; without, whatever is stored.
+        """PUT. A resourceVersion in the body must be the stored one; without it, any stored version is replaced.
 
-        Raises: NotFoundError, ConflictError, and what admission refuses with.
+        Raises: NotFoundError, ConflictError, and the errors of admission.
         """
         body, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
 
@@ -147,15 +147,15 @@ class Writes:
     async def patch(
         self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User
     ) -> WriteResult:
-        """PATCH in the form that the content type names.
+        """PATCH in the format of the content type.
 
         Raises:
-            UnsupportedMediaTypeError: not a form that this kind takes. NotFoundError, ConflictError (the patch names a
-            resourceVersion), PatchError, and what admission refuses with.
+            UnsupportedMediaTypeError: the kind does not support the format. NotFoundError, ConflictError (the patch has
+            a resourceVersion), PatchError, and the errors of admission.
         """
         kind = bodies.media_type(content_type)
         if kind == APPLY:
-            # The type says YAML, and kubectl sends JSON under it.
+            # kubectl sends JSON with this YAML type.
             parsed = (
                 await asyncio.to_thread(bodies.parse, raw, "application/yaml")
                 if len(raw) > bodies.LARGE
@@ -196,7 +196,7 @@ class Writes:
         )
 
     async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
-        """Server-side apply: the object is made when there is none."""
+        """Server-side apply; creates the object if it does not exist."""
         intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
         server_side_apply.check_intent(intent)
         place = target.place
@@ -247,7 +247,7 @@ class Writes:
         options: WriteOptions,
         user: User,
     ) -> WriteResult:
-        """Read, change, write; again when somebody wrote in between and the change did not say which state it is of."""
+        """Read, change, write; repeat after a conflicting write unless the change has a resourceVersion."""
         place = target.place
         stamp = timestamp(self._now())
         for _ in range(_MAX_TRIES):
@@ -298,9 +298,9 @@ class Writes:
         return written
 
     async def delete(self, target: Target, options: DeleteOptions) -> Json:
-        """Delete one object; returns its last state, with a deletionTimestamp while finalizers hold it.
+        """Delete one object; returns its last state, with a deletionTimestamp while it has finalizers.
 
-        Raises: NotFoundError, ConflictError (a precondition does not hold).
+        Raises: NotFoundError, ConflictError (a precondition failed).
         """
         place = target.place
         resource = place.kind.id
@@ -319,7 +319,7 @@ class Writes:
         raise _busy(place)
 
     async def delete_all(self, target: Target, listed: list[Json], options: DeleteOptions) -> list[Json]:
-        """Delete each of these objects that is still there; returns their last states."""
+        """Delete those of the objects that still exist; returns their last states."""
         gone = []
         for body in listed:
             place = replace(
@@ -332,7 +332,7 @@ class Writes:
         return gone
 
     async def _held(self, old: Json, place: Place, propagation: Propagation) -> bool:
-        """Let an object that others must go with, or before, be held; False when somebody wrote it meanwhile."""
+        """Add the finalizers that deletion needs; returns False after a conflicting write."""
         needed = []
         if place.kind is NAMESPACE:
             needed.append(CONTENTS)
@@ -353,7 +353,7 @@ class Writes:
 
 
 async def _judged(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Decide here, or in another thread when that takes so long that others would notice."""
+    """Call `decide`, in another thread if it would block the event loop for too long."""
     return await asyncio.to_thread(decide, *args, **kwargs) if large else decide(*args, **kwargs)
 
 
@@ -377,11 +377,11 @@ def _conflict(place: Place) -> ConflictError:
 
 def _busy(place: Place) -> ConflictError:
     return ConflictError(
-        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": it is written too often; try again later'
+        f'Operation cannot be fulfilled on {place.kind.id} "{place.name}": too many concurrent writes; try again later'
     )
 
 
 def _check_size(body: Json) -> None:
     size = len(orjson.dumps(body))
     if size > MAX_OBJECT_BYTES:
-        raise TooLargeError(f"the object is too large: limit is {MAX_OBJECT_BYTES} bytes, this one is {size}")
+        raise TooLargeError(f"the object is too large: limit is {MAX_OBJECT_BYTES} bytes, got {size}")

@@ -1,4 +1,4 @@
-"""The built-in kinds that are stored beside Knative's, as far as anybody uses them here."""
+"""Models of the stored Kubernetes kinds, with the fields that are used here."""
 
 # ruff: noqa: RUF012 (pydantic copies mutable defaults for each instance)
 
@@ -32,7 +32,7 @@ class ConfigMap(_Object):
 
 
 class Secret(_Object):
-    """As a ConfigMap, for what not everybody should read."""
+    """A ConfigMap for data that not every user should read."""
 
     KIND: ClassVar[Kind] = kinds.SECRET
 
@@ -47,10 +47,10 @@ class Secret(_Object):
 
 
 class NamespaceSpec(Model):
-    """Nothing to choose."""
+    """Set by the API."""
 
     finalizers: tuple[str, ...] = ()
-    """Those that must clean up before the namespace is removed."""
+    """Finalizers that must finish before the namespace is removed."""
 
 
 class NamespaceStatus(Model):
@@ -106,7 +106,7 @@ class ServiceAccount(_Object):
 
 
 class EventSource(Model):
-    """Who reports an event."""
+    """The reporter of an event."""
 
     component: str = ""
     """Part of the platform."""
@@ -131,9 +131,9 @@ class Event(_Object):
     involved_object: ObjectRef = ObjectRef()
     """The object it happened to."""
     reason: str = ""
-    """One word for programs."""
+    """The reason in one word, for programs."""
     message: str = ""
-    """The same for people."""
+    """The reason in words, for people."""
     type: str = ""
     """`Normal` or `Warning`."""
     count: Int32 | None = None
@@ -149,11 +149,11 @@ class Event(_Object):
     action: str = ""
     """What was done."""
     related: ObjectRef | None = None
-    """Another object that has to do with it."""
+    """A related object."""
     reporting_component: str = ""
     """Who reports it."""
     reporting_instance: str = ""
-    """Which one of them."""
+    """Instance of the reporter."""
     series: EventSeries | None = None
     """Repetitions."""
 
@@ -162,7 +162,7 @@ class ResourceQuotaSpec(Model):
     """Bounds of a namespace."""
 
     hard: dict[str, QuantityText] = {}
-    """Most of each resource that may be used together."""
+    """Maximum of each resource that all objects may use together."""
     scopes: tuple[str, ...] = ()
     """What is counted."""
 
@@ -191,13 +191,13 @@ class VolumeResources(Model):
     """Size of a volume."""
 
     requests: dict[str, QuantityText] = {}
-    """What is wanted, under `storage`."""
+    """Requested size, under `storage`."""
     limits: dict[str, QuantityText] = {}
-    """At most."""
+    """Largest acceptable size, under `storage`."""
 
 
 class VolumeClaimSpec(Model):
-    """A volume that is wanted."""
+    """The requested volume."""
 
     access_modes: tuple[str, ...] = ()
     """`ReadWriteOnce`, `ReadOnlyMany`, `ReadWriteMany` or `ReadWriteOncePod`."""
@@ -212,7 +212,7 @@ class VolumeClaimSpec(Model):
 
 
 class VolumeClaimStatus(Model):
-    """The volume that was got."""
+    """The bound volume."""
 
     phase: str = ""
     """`Pending`, `Bound` or `Lost`."""
@@ -230,9 +230,9 @@ class PersistentVolumeClaim(_Object):
     KIND: ClassVar[Kind] = kinds.VOLUME_CLAIM
 
     spec: VolumeClaimSpec = VolumeClaimSpec()
-    """A volume that is wanted."""
+    """The requested volume."""
     status: VolumeClaimStatus = VolumeClaimStatus()
-    """The volume that was got."""
+    """The bound volume."""
 
 
 class ServicePort(Model):
@@ -243,13 +243,13 @@ class ServicePort(Model):
     protocol: str = ""
     """`TCP` or `UDP`."""
     app_protocol: str = ""
-    """What is spoken there."""
+    """Application protocol."""
     port: Int32 = 0
-    """Number at the Service."""
+    """Port of the Service."""
     target_port: IntOrString = None
-    """Number or name at the instances."""
+    """Port number or name in the instances."""
     node_port: Int32 | None = None
-    """Number at the machine."""
+    """Port of the node."""
 
 
 class CoreServiceSpec(Model):
@@ -268,11 +268,11 @@ class CoreServiceSpec(Model):
     external_ips: tuple[str, ...] = Field((), alias="externalIPs")
     """Further addresses."""
     external_name: str = ""
-    """Host that it stands for."""
+    """Host that the Service is an alias of."""
     session_affinity: str = ""
     """`None` or `ClientIP`."""
     load_balancer_ip: str = Field("", alias="loadBalancerIP")
-    """Wanted address of the load balancer."""
+    """Requested address of the load balancer."""
     external_traffic_policy: str = ""
     """Not used here."""
     internal_traffic_policy: str = ""
@@ -341,7 +341,7 @@ class RoleRef(Model):
 
 
 class RoleSubject(Model):
-    """Who gets a role."""
+    """A subject of a binding."""
 
     kind: str = ""
     """`ServiceAccount`, `User` or `Group`."""
@@ -357,17 +357,17 @@ class _Binding(_Object):
     role_ref: RoleRef = RoleRef()
     """The role that is bound; never changed."""
     subjects: tuple[RoleSubject, ...] = ()
-    """Who gets it."""
+    """Users, groups and ServiceAccounts that get the role."""
 
 
 class RoleBinding(_Binding):
-    """Gives a built-in role in one namespace."""
+    """Grants a built-in role in one namespace."""
 
     KIND: ClassVar[Kind] = kinds.ROLE_BINDING
 
 
 class ClusterRoleBinding(_Binding):
-    """Gives a built-in role everywhere."""
+    """Grants a built-in role in all namespaces."""
 
     KIND: ClassVar[Kind] = kinds.CLUSTER_ROLE_BINDING
 
@@ -376,13 +376,13 @@ class PolicyRule(Model):
     """What a role allows: verbs on resources of groups, or on paths."""
 
     verbs: tuple[str, ...] = ()
-    """`*` is all."""
+    """`*` means all."""
     api_groups: tuple[str, ...] = ()
     """Groups of the resources; the core group is empty."""
     resources: tuple[str, ...] = ()
     """Plurals; a subresource is `plural/subresource`."""
     non_resource_urls: tuple[str, ...] = Field((), alias="nonResourceURLs")
-    """Paths that name no resource."""
+    """Non-resource paths."""
 
 
 class ClusterRole(_Object):

@@ -1,4 +1,4 @@
-"""Discovery: which groups, versions and resources there are, plain and aggregated. Pure."""
+"""Discovery of groups, versions and resources, plain and aggregated. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from knoll.values.kinds import KINDS, Kind
 
 JSON = "application/json"
 KUBERNETES_MINOR = 32
-"""The Kubernetes release whose API this is like; clients warn when theirs is far from it."""
+"""The minor version of Kubernetes that the API reports; clients warn if theirs differs by much."""
 
 REVIEWS: Mapping[str, Mapping[str, str]] = {
     "authorization.k8s.io": {
@@ -20,11 +20,11 @@ REVIEWS: Mapping[str, Mapping[str, str]] = {
     },
     "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview", "tokenreviews": "TokenReview"},
 }
-"""Questions about who may do what: group to kinds by plural. They can only be created."""
+"""The review kinds by group and plural. They can only be created."""
 
 
 def versions(group: str) -> list[str]:
-    """The group's versions, preferred first: by stability, then newest."""
+    """Return the versions of a group, preferred first: by stability, then newest."""
     if group in REVIEWS:
         return ["v1"]
     served = {version for kind in KINDS if kind.group == group for version in kind.versions}
@@ -36,7 +36,7 @@ def _stability(version: str) -> tuple[int, str]:
 
 
 def groups() -> list[str]:
-    """Every named group, Knoll's and Knative's own first."""
+    """Return every named group."""
     names: dict[str, None] = {kind.group: None for kind in KINDS if kind.group}
     return [*names, *REVIEWS]
 
@@ -77,7 +77,7 @@ def resource_list(group_name: str, version: str) -> Json:
         }
         if kind.short_names:
             entry["shortNames"] = list(kind.short_names)
-        # An older version of the same objects would be listed a second time by `kubectl get all`.
+        # With an older version, `kubectl get all` would list the same objects twice.
         if kind.categories and version == kind.version:
             entry["categories"] = list(kind.categories)
         resources.append(entry)
@@ -104,7 +104,7 @@ def _sub_verbs(subresource: str) -> list[str]:
 
 
 def aggregated(document_version: str, names: Sequence[str]) -> Json:
-    """An `APIGroupDiscoveryList` of these groups ("" for the core group)."""
+    """Return the `APIGroupDiscoveryList` of these groups ("" is the core group)."""
     items = []
     for name in names:
         listed = []
@@ -150,9 +150,9 @@ def _aggregated_resources(group_name: str, version: str) -> list[Json]:
 
 
 def wanted_aggregate(accept: str) -> str:
-    """`v2` or `v2beta1` when the client prefers an aggregated document to plain JSON; else empty.
+    """Return `v2` or `v2beta1` if the client prefers an aggregated document to plain JSON; else empty.
 
-    Only what was asked for: clients that know v2beta1 alone lose every resource when they get v2.
+    Never another version: clients that only know v2beta1 see no resources in v2.
     """
     for media, parameters in ranges(accept):
         if media not in (JSON, "*/*", "application/*"):
@@ -165,7 +165,7 @@ def wanted_aggregate(accept: str) -> str:
 
 
 def document(path: str, accept: str) -> tuple[bytes, str]:
-    """The body and content type for `/api` or `/apis`, as negotiated."""
+    """Return the negotiated body and content type for `/api` or `/apis`."""
     version = wanted_aggregate(accept)
     if version:
         body = aggregated(version, [""] if path == "/api" else groups())

@@ -1,6 +1,6 @@
 """OpenAPI: the v3 index and a document for each group and version. Pure.
 
-kubectl decides by these documents whether the server validates fields (a PATCH operation of the right kind with a
+kubectl reads in these documents whether the server validates fields (a PATCH operation of the right kind with a
 parameter `fieldValidation`), and `kubectl explain` prints their schemas.
 """
 
@@ -17,7 +17,7 @@ from knoll.values.json import Json
 from knoll.values.kinds import KINDS, Kind
 
 EMPTY_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-"""Content type of the empty v2 document: zero bytes are a valid message, and old kubectl insists on getting one."""
+"""Content type of the empty v2 document, which old kubectl requires; zero bytes are a valid message."""
 
 
 def _parameter(name: str, kind: str, text: str, *, where: str = "query") -> Json:
@@ -28,17 +28,17 @@ def _parameter(name: str, kind: str, text: str, *, where: str = "query") -> Json
 
 
 _WRITE = (
-    _parameter("dryRun", "string", "All: validate, answer, and keep nothing"),
-    _parameter("fieldManager", "string", "name of the actor that makes the change"),
+    _parameter("dryRun", "string", "All: validate and respond without storing anything"),
+    _parameter("fieldManager", "string", "name of the client that makes the change"),
     _parameter("fieldValidation", "string", "Strict, Warn or Ignore: what to do about unknown and repeated fields"),
 )
 _LIST = (
     _parameter("labelSelector", "string", "labels to select by"),
     _parameter("fieldSelector", "string", "fields to select by"),
-    _parameter("limit", "integer", "most objects in one answer"),
-    _parameter("continue", "string", "token of the last answer, to go on from"),
-    _parameter("resourceVersion", "string", "version that the answer must not be older than, or to watch from"),
-    _parameter("watch", "boolean", "stream changes instead"),
+    _parameter("limit", "integer", "maximum number of objects in one response"),
+    _parameter("continue", "string", "token of the previous page, to continue the list"),
+    _parameter("resourceVersion", "string", "oldest acceptable version, or the version to watch from"),
+    _parameter("watch", "boolean", "stream changes instead of listing objects"),
     _parameter("allowWatchBookmarks", "boolean", "send bookmarks in a watch"),
     _parameter("timeoutSeconds", "integer", "end a watch after this time"),
 )
@@ -59,7 +59,7 @@ def index() -> bytes:
 
 @cache
 def paths() -> Mapping[str, tuple[str, str]]:
-    """Every group and version that has a document, by its path."""
+    """Return every group and version with a document, by its path."""
     documents = {"api/v1": ("", "v1")}
     for group in discovery.groups():
         for version in discovery.versions(group):

@@ -1,4 +1,4 @@
-"""JSON schemas of the kinds, generated from their models in the form that OpenAPI 3.0 wants. Pure."""
+"""JSON schemas of the kinds, generated from their models in OpenAPI 3.0's dialect. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 MODELS: Mapping[str, type[Resource]] = {**CORE, **KNATIVE}
-"""By resource id; kinds that nobody but the controllers writes have none."""
+"""By resource id; kinds that only the controllers write have none."""
 
 _REF = "#/components/schemas/"
 
 
 def schemas_of(kind: Kind, version: str) -> tuple[str, Json]:
-    """The kind's schema name, and every schema it needs by name."""
+    """Return the name of a kind's schema, and by name every schema that it needs."""
     prefix = f"{'.'.join(reversed(kind.group.split('.'))) if kind.group else 'core'}.{version}"
     name = f"{prefix}.{kind.kind}"
     identity = [{"group": kind.group, "version": version, "kind": kind.kind}]
@@ -31,7 +31,7 @@ def schemas_of(kind: Kind, version: str) -> tuple[str, Json]:
 
 
 _VIEW: Json = {
-    "description": "A view of the platform's state; written by the platform alone.",
+    "description": "A view of the platform's state; only the platform writes it.",
     "type": "object",
     "x-kubernetes-preserve-unknown-fields": True,
     "properties": {
@@ -46,7 +46,7 @@ _DROPPED = frozenset({"title", "additionalProperties", "default"})
 
 
 def _plain(schema: Any) -> Any:
-    """One schema in OpenAPI 3.0's words: no null, no title, references beside other words wrapped in `allOf`."""
+    """A schema in OpenAPI 3.0's dialect: no null, no title, references beside other keywords wrapped in `allOf`."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Which release of Knoll this is."""
+"""The version of Knoll."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 def _version() -> str:
     try:
         return version("knoll")
-    except PackageNotFoundError:  # run from a folder that was never installed
+    except PackageNotFoundError:  # not installed, but run from a checkout
         return "0.0.0"
 
 

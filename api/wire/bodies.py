@@ -1,7 +1,7 @@
-"""Request bodies to JSON objects: JSON, YAML and protobuf, each bounded in bytes, depth and nodes. Pure.
+"""Parses request bodies: JSON, YAML and protobuf, with limits on bytes, depth and number of values. Pure.
 
-YAML is built from libyaml's stream of events rather than by a loader: the parser then never recurses, each alias is
-charged with what it repeats (a bomb fails early), and duplicate keys are seen.
+YAML is built from libyaml's event stream and not by a loader: so the parser does not recurse, each alias counts as what
+it repeats (a bomb fails early), and duplicate keys are detected.
 """
 
 import json
@@ -18,46 +18,46 @@ from knoll.values.errors import BadRequestError, TooLargeError, UnsupportedMedia
 from knoll.values.json import Json
 
 MAX_BYTES = 3 * 1024 * 1024
-"""Bound of a request body, as in Kubernetes."""
+"""Limit of a request body, as in Kubernetes."""
 LARGE = 64 * 1024
-"""Bytes from which on parsing takes long enough for others to notice, and goes to another thread."""
+"""Size in bytes above which a body is parsed in another thread, so as not to block the event loop."""
 MAX_DEPTH = 100
-"""Bound of nesting."""
+"""Limit of nesting."""
 MAX_NODES = 100_000
-"""Bound of the values in a body, those that YAML aliases repeat included."""
+"""Limit of the values in a body, including those that YAML aliases repeat."""
 _LONGEST_NUMBER = 256
-"""Characters; what is longer is text, without asking expressions that would take their time."""
+"""Longest number in YAML, in characters; longer scalars are strings, without matching expensive expressions."""
 _TEXT_WEIGHT = 32
-"""Characters of a text that count as another value."""
+"""Number of characters of a string that count as another value."""
 
 JSON = "application/json"
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/vnd.yaml"})
 GUESSED_TYPES = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream", "*/*"})
-"""What curl says when nobody told it what it sends: looked at, not believed."""
+"""Default types of curl and others: the content decides between JSON and YAML."""
 
 
 @dataclass(slots=True)
 class Parsed:
-    """A body and what is odd about it."""
+    """A parsed body and its duplicate keys."""
 
     value: Any
     large: bool = False
-    """Whether judging it takes long enough for others to notice."""
+    """Whether validation takes long enough to need another thread."""
     duplicates: list[str] = field(default_factory=list)
-    """Paths of keys that came twice (the last one won), such as `spec.template`."""
+    """Paths of repeated keys, such as `spec.template`; the last value counts."""
 
 
 def media_type(header: str) -> str:
-    """The bare media type of a Content-Type header, lower case."""
+    """Return the media type of a Content-Type header without parameters, lower case."""
     return header.partition(";")[0].strip().lower()
 
 
 def parse(raw: bytes, content_type: str) -> Parsed:
-    """Decode the body of a create, replace or delete.
+    """Parse the body of a create, replace or delete.
 
     Raises:
-        BadRequestError: it is not what its type says, is several documents, or is nested too deeply.
-        UnsupportedMediaTypeError: nothing here reads that type.
+        BadRequestError: it is malformed, contains several documents, or is nested too deeply.
+        UnsupportedMediaTypeError: the type is not supported.
     """
     parsed = _parse(raw, media_type(content_type))
     parsed.large = len(raw) > LARGE
@@ -70,7 +70,7 @@ def _parse(raw: bytes, kind: str) -> Parsed:
     if kind == JSON:
         return parse_json(raw)
     if kind in YAML_TYPES or kind in GUESSED_TYPES:
-        # JSON is YAML on paper only: libyaml refuses characters that JSON writes as two escapes.
+        # Not all JSON is YAML: libyaml rejects characters that JSON writes as two escapes.
         if raw.lstrip()[:1] in (b"{", b"[") and _is_json(raw):
             parsed = parse_json(raw)
             parsed.duplicates = json_duplicates(raw)
@@ -108,7 +108,7 @@ def parse_json(raw: bytes) -> Parsed:
 
 
 def _check_nodes(value: Any) -> None:
-    """Raises: BadRequestError: more than `MAX_NODES` values; each is far more work later than it is bytes now."""
+    """Raises: BadRequestError: more than `MAX_NODES` values, each of which costs far more to validate than to parse."""
     level, seen = [value], 0
     while level:
         seen += len(level)
@@ -121,7 +121,7 @@ def _check_nodes(value: Any) -> None:
 
 
 def json_duplicates(raw: bytes) -> list[str]:
-    """Keys that appear twice in one object of a JSON text that is known to parse and to be of bounded depth."""
+    """Return the repeated keys of a valid JSON text of limited depth."""
     repeated: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> Json:
@@ -152,7 +152,7 @@ def check_depth(value: Any) -> None:
 
 
 class _Scalars(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
-    """PyYAML's own rules for what a plain scalar is, without its loader."""
+    """PyYAML's rules for plain scalars, without its loader."""
 
     def __init__(self) -> None:
         yaml.constructor.SafeConstructor.__init__(self)
@@ -165,22 +165,22 @@ class _Scalars(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
             if not event.implicit[0] or len(event.value) > _LONGEST_NUMBER:
                 return event.value
             tag = self._resolve(yaml.ScalarNode, event.value, event.implicit)
-        # Kubernetes' YAML is JSON in other clothes: no dates, no base 60, no bytes.
+        # Kubernetes converts YAML to JSON: no dates, no base 60, no bytes.
         kind = tag.removeprefix("tag:yaml.org,2002:")
         if kind in ("str", "timestamp", "binary", "value", "merge") or (
             kind in ("int", "float") and ":" in event.value
         ):
             return event.value
         if kind not in ("int", "float", "bool", "null"):
-            raise _unreadable(event, f"the tag {tag[:60]!r} is not known here")
+            raise _unreadable(event, f"the tag {tag[:60]!r} is not supported")
         try:
             value = self.construct_object(yaml.ScalarNode(tag, event.value))
         except (ValueError, KeyError, yaml.YAMLError):
-            raise _unreadable(event, f"{event.value[:60]!r} is no {kind}") from None
+            raise _unreadable(event, f"{event.value[:60]!r} is not a valid {kind}") from None
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
             raise _unreadable(event, f"{event.value[:60]!r} cannot be written in JSON")
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise _unreadable(event, f"{event.value[:60]!r} is too large a number")
+            raise _unreadable(event, f"{event.value[:60]!r} is too large")
         return value
 
 
@@ -191,14 +191,14 @@ def _unreadable(event: Any, why: str) -> BadRequestError:
 
 @dataclass(slots=True)
 class _Open:
-    """A collection that is being read."""
+    """A collection that is being parsed."""
 
     value: Any
     anchor: str | None
     at_start: int
-    """Nodes counted before it."""
+    """Number of values before it."""
     key: str | None = None
-    """Of a mapping: the key whose value comes next."""
+    """In a mapping: the key whose value comes next."""
     merging: bool = False
     """Whether that key is the merge key."""
     merges: list[Json] = field(default_factory=list)
@@ -208,7 +208,7 @@ _MERGE_KEY = "<<"
 
 
 def _weight(event: yaml.ScalarEvent) -> int:
-    """A long text that is repeated by aliases must count for more than a short one."""
+    """How much a scalar counts: aliases may repeat a long string."""
     return 1 + len(event.value) // _TEXT_WEIGHT
 
 
@@ -255,7 +255,7 @@ class _Builder:
     def alias(self, event: yaml.AliasEvent) -> None:
         name = event.anchor or ""
         if name not in self._anchors:
-            raise _unreadable(event, f"the anchor {name[:60]!r} is not known, or contains itself")
+            raise _unreadable(event, f"the anchor {name[:60]!r} is not defined, or contains itself")
         value, size = self._anchors[name]
         self._count(size, event)
         top = self._stack[-1] if self._stack else None
@@ -277,7 +277,7 @@ class _Builder:
         if isinstance(value, dict | list):
             raise _unreadable(event, "only text can be a key")
         text = value if isinstance(value, str) else getattr(event, "value", None) or str(value)
-        # Quoted, it is a key like any other.
+        # A quoted "<<" is an ordinary key.
         top.merging = text == _MERGE_KEY and isinstance(event, yaml.ScalarEvent) and event.implicit[0]
         if text in top.value and not top.merging:
             self.duplicates.append(".".join([*(item.key for item in self._stack if item.key), text]))
@@ -302,10 +302,10 @@ class _Builder:
 
 
 def parse_yaml(raw: bytes) -> Parsed:
-    """One YAML document (empty ones around it are ignored).
+    """Parse one YAML document; empty documents are ignored.
 
     Raises:
-        BadRequestError: broken, several documents, no object, over a bound; the message names line and column.
+        BadRequestError: malformed, empty, several documents, or over a limit; the message has line and column.
     """
     try:
         text = raw.decode("utf-8-sig")
@@ -322,11 +322,11 @@ def parse_yaml(raw: bytes) -> Parsed:
     filled = [document for document in documents if document.root is not None]
     if len(filled) > 1:
         raise BadRequestError(
-            f"the body holds {len(filled)} YAML documents, and one is expected: send each in a request of its own"
+            f"the body contains {len(filled)} YAML documents, expected one: send each in its own request"
         )
     if not filled:
         raise BadRequestError("the request has no body; a JSON or YAML object is expected")
-    # Aliases share values; what changes one place of the object must not change the other.
+    # Aliases share values; a change in one place must not affect the other.
     value = orjson.loads(orjson.dumps(filled[0].root))
     check_depth(value)
     return Parsed(value, duplicates=filled[0].duplicates)
@@ -358,6 +358,6 @@ def _where(error: yaml.YAMLError) -> str:
 
 
 def too_large(limit: int, size: int | None = None) -> TooLargeError:
-    """The error for a body over `limit` bytes."""
-    seen = f", this one is {size}" if size is not None else ""
+    """Return the error for a body over `limit` bytes."""
+    seen = f", got {size}" if size is not None else ""
     return TooLargeError(f"Request entity too large: limit is {limit} bytes{seen}")

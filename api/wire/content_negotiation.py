@@ -1,4 +1,4 @@
-"""Which form of an answer a client asked for in its Accept header. Pure."""
+"""Content negotiation: the form of the response, from the Accept header. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from knoll.values.errors import KnollError
 
 
 class NotAcceptableError(KnollError):
-    """None of the wanted media types can be answered."""
+    """None of the accepted media types is supported."""
 
     code, reason = 406, "NotAcceptable"
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How to answer: `plain` objects, a `table`, or `partial` objects (metadata only)."""
+    """The form of a response: `plain` objects, a `table`, or `partial` objects (metadata only)."""
 
     shape: str = "plain"
     version: str = "v1"
-    """Of `meta.k8s.io`, for tables and partial objects."""
+    """Version of `meta.k8s.io`, for tables and partial objects."""
     yaml: bool = False
 
     @property
@@ -32,7 +32,7 @@ PLAIN = Form()
 
 @lru_cache(maxsize=256)
 def form(accept: str) -> Form:
-    """The first form in `accept` that is served here; plain JSON when the header is empty.
+    """Return the first supported form in `accept`; plain JSON if the header is empty.
 
     Raises: NotAcceptableError.
     """
@@ -59,7 +59,7 @@ def form(accept: str) -> Form:
 
 @lru_cache(maxsize=256)
 def ranges(accept: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
-    """(media type, parameters) of an Accept header in its order, best quality first."""
+    """Return (media type, parameters) pairs of an Accept header, best quality first, else in its order."""
     candidates: list[tuple[float, str, Mapping[str, str]]] = []
     for part in accept.split(",")[:64]:
         media, *rest = [piece.strip() for piece in part.split(";")]

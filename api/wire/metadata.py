@@ -1,6 +1,6 @@
-"""What the API itself decides about an object's metadata, on every write and for every kind. Pure.
+"""The metadata of objects: identity, names, times and generation, on every write of every kind. Pure.
 
-The store owns `resourceVersion`; admission owns what the kind says. Here: identity, names, times and generation.
+`resourceVersion` belongs to the store, and the rules of each kind to admission.
 """
 
 import re
@@ -17,20 +17,20 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _MAX_ANNOTATIONS = 256 * 1024
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-"""No vowels: no words."""
+"""Without vowels, so that suffixes do not form words."""
 _MAX_PREFIX = 58
 SUFFIX_LENGTH = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a request's path says that an object lives."""
+    """The kind, namespace and name in a request's path."""
 
     kind: Kind
     version: str
-    """The version in the path, which the body must name as well."""
+    """The version in the path; the body must have the same."""
     namespace: str
-    """Empty for cluster-wide kinds and cluster-wide lists."""
+    """Empty for cluster-scoped kinds and lists of all namespaces."""
     name: str = ""
 
     @property
@@ -39,14 +39,14 @@ class Place:
 
 
 def check_type(body: Any, place: Place) -> Json:
-    """The body as an object of the path's kind and version.
+    """Return the body as an object of the path's kind and version.
 
-    Raises: BadRequestError: no object, another kind, another version than the path's.
+    Raises: BadRequestError: it is not an object, or its kind or version differs from the path's.
     """
     if not isinstance(body, dict):
         raise BadRequestError(f"the body must be an object of kind {place.kind.kind}, not {_word(body)}")
     if place.kind.builtin:
-        # Typed clients leave out what their own types say already.
+        # Typed clients omit apiVersion and kind, which their types imply.
         body = {
             **body,
             "apiVersion": body.get("apiVersion") or place.api_version,
@@ -56,13 +56,13 @@ def check_type(body: Any, place: Place) -> Json:
     if kind is None or api_version is None or kind == "" or api_version == "":
         missing = "kind" if not kind else "apiVersion"
         raise BadRequestError(
-            f"Object '{missing}' is missing: the body must say apiVersion: {place.api_version} and kind: "
+            f"Object '{missing}' is missing: the body must have apiVersion: {place.api_version} and kind: "
             f"{place.kind.kind}"
         )
     if kind != place.kind.kind:
         raise BadRequestError(
             f"{kind if isinstance(kind, str) else _word(kind)} in version {str(api_version)[:60]!r} cannot be handled "
-            f"as a {place.kind.kind}: this path takes kind {place.kind.kind} of {place.api_version}"
+            f"as a {place.kind.kind}: this path expects kind {place.kind.kind} of {place.api_version}"
         )
     if api_version != place.api_version:
         raise BadRequestError(
@@ -80,7 +80,7 @@ def check_type(body: Any, place: Place) -> Json:
 def _word(value: Any) -> str:
     return {
         list: "a list",
-        str: "text",
+        str: "a string",
         int: "a number",
         float: "a number",
         bool: "true or false",
@@ -89,16 +89,16 @@ def _word(value: Any) -> str:
 
 
 def for_create(body: Json, place: Place, *, now: float, uid: str, suffix: str) -> Json:
-    """A new object's metadata.
+    """Set the metadata of a new object.
 
     Args:
-        body: as `check_type` gave it; mutated.
+        body: from `check_type`; mutated.
         now: epoch seconds.
         suffix: random letters for `generateName`.
 
     Raises:
-        BadRequestError: names a namespace or name other than the path's, or a resourceVersion.
-        InvalidResourceError: no name, or names and labels that cannot be.
+        BadRequestError: namespace or name differ from the path's, or there is a resourceVersion.
+        InvalidResourceError: no name, or invalid names and labels.
     """
     metadata: Json = body["metadata"]
     if metadata.get("resourceVersion"):
@@ -118,9 +118,9 @@ def for_create(body: Json, place: Place, *, now: float, uid: str, suffix: str) -
 
 
 def for_update(body: Json, old: Json, place: Place) -> Json:
-    """The metadata of a replaced object: what clients cannot change is as it was.
+    """Set the metadata of a replaced object: fields that clients cannot change keep their values.
 
-    Raises: as `for_create`; PreconditionError: the body is about an earlier object of the same name.
+    Raises: as `for_create`; PreconditionError: the body belongs to an earlier object of the same name.
     """
     metadata: Json = body["metadata"]
     was: Json = old["metadata"]
@@ -155,7 +155,7 @@ def for_update(body: Json, old: Json, place: Place) -> Json:
 
 
 def same_object(metadata: Json, was: Json, place: Place) -> None:
-    """Refuse a body that names the uid of another object.
+    """Refuse a body with the uid of another object.
 
     Args:
         metadata: of the body.
@@ -190,14 +190,14 @@ def _place(metadata: Json, place: Place) -> None:
 
 
 def generation(body: Json, old: Json) -> None:
-    """Count a changed spec: call with what admission made of the body. Mutates `body`."""
+    """Increment the generation if the spec changed. Args: body: after admission; mutated."""
     was = old["metadata"].get("generation", 1)
     changed = body.get("spec") != old.get("spec")
     body["metadata"]["generation"] = was + 1 if changed else was
 
 
 def same(left: Json, right: Json) -> bool:
-    """Whether two states of one object differ in nothing that a client can see, bookkeeping aside."""
+    """Whether two states of an object are equal, apart from resourceVersion and managedFields."""
     return _plain(left) == _plain(right)
 
 
@@ -209,7 +209,7 @@ def _plain(body: Json) -> Json:
 
 
 def suffix_from(number: int) -> str:
-    """Letters for `generateName` from a random number of at least 32 bits."""
+    """Return letters for `generateName`, from a random number of at least 32 bits."""
     letters = []
     for _ in range(SUFFIX_LENGTH):
         number, at = divmod(number, len(_SUFFIX_LETTERS))
@@ -221,7 +221,7 @@ def _check(metadata: Json, kind: Kind) -> None:
     problems = [*_name_problems(metadata, kind), *_map_problems(metadata), *_list_problems(metadata)]
     if problems:
         raise InvalidResourceError(problems)
-    # Empty containers and nulls are noise of the Go clients.
+    # Go clients send empty containers and nulls.
     for field in ("labels", "annotations", "finalizers", "ownerReferences", "generateName", "creationTimestamp"):
         if field in metadata and not metadata[field]:
             del metadata[field]
@@ -232,7 +232,7 @@ def _name_problems(metadata: Json, kind: Kind) -> list[FieldError]:
     if name is None or name == "":
         return [FieldError("Required value: name or generateName is required", ("metadata.name",))]
     if not isinstance(name, str):
-        return [FieldError(f"Invalid value: must be text, not {_word(name)}", ("metadata.name",))]
+        return [FieldError(f"Invalid value: must be a string, not {_word(name)}", ("metadata.name",))]
     limit, rule = (63, _LABEL) if kind.plural == "namespaces" else (253, _SUBDOMAIN)
     if len(name) > limit:
         return [
@@ -249,7 +249,7 @@ def _name_problems(metadata: Json, kind: Kind) -> list[FieldError]:
         return [FieldError(f'Invalid value: "{name[:253]}": {rule_text}', ("metadata.name",))]
     prefix = metadata.get("generateName")
     if prefix is not None and not isinstance(prefix, str):
-        return [FieldError("Invalid value: must be text", ("metadata.generateName",))]
+        return [FieldError("Invalid value: must be a string", ("metadata.generateName",))]
     return []
 
 
@@ -266,7 +266,7 @@ def _map_problems(metadata: Json) -> list[FieldError]:
         size = 0
         for key, value in entries.items():
             if not isinstance(value, str):
-                problems.append(FieldError(f"Invalid value: must be text, not {_word(value)}", (f"{path}.{key}",)))
+                problems.append(FieldError(f"Invalid value: must be a string, not {_word(value)}", (f"{path}.{key}",)))
                 continue
             size += len(key) + len(value)
             if not qualified(key):
@@ -289,7 +289,7 @@ _VALUE_WORDS = (
 
 
 def qualified(key: str) -> bool:
-    """Whether a label's or annotation's key is one. Source: Kubernetes `IsQualifiedName`."""
+    """Whether the key of a label or annotation is valid. Source: Kubernetes `IsQualifiedName`."""
     prefix, slash, name = key.rpartition("/")
     if slash and (not prefix or len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix.lower())):
         return False

@@ -1,4 +1,4 @@
-"""Query parameters and headers of a request, checked and typed. Pure."""
+"""Parses the query parameters of a request. Pure."""
 
 import base64
 import binascii
@@ -19,27 +19,27 @@ Validation = Literal["Strict", "Warn", "Ignore"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
-"""Longest time of a watch that can be asked for."""
+"""Longest duration of a watch, in seconds."""
 MIN_WATCH_SECONDS = 1800
-"""A watch that asks for no time gets this, and up to as much again by chance, so that not all end at once. Source:
+"""Duration of a watch without timeoutSeconds; up to the same is added at random, so that not all end at once. Source:
 kube-apiserver, `--min-request-timeout`."""
 _MAX_MANAGER = 128
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """What a create, update, patch or apply was asked to heed."""
+    """The options of a create, update, patch or apply."""
 
     dry_run: bool
     validation: Validation
     manager: str
-    """Field manager; as Kubernetes does, the client's name where none was given."""
+    """Field manager; by default the client's name, as in Kubernetes."""
     force: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """What a deletion was asked to heed; empty preconditions are none."""
+    """The options of a deletion; empty preconditions do not count."""
 
     dry_run: bool
     propagation: Propagation
@@ -49,30 +49,30 @@ class DeleteOptions:
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What a list was asked for."""
+    """The options of a list."""
 
     selector: Selector
     limit: int
-    """0 is no limit."""
+    """0 means no limit."""
     after: str
-    """`namespace/name` that the last page ended with; empty for the first."""
+    """`namespace/name` of the last object of the previous page; empty for the first page."""
     version: int
-    """Of the first page when continuing; else the version that the list must not be older than, or 0."""
+    """Version of the first page when continuing; else the oldest version that is acceptable, or 0."""
     exact: bool
 
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What a watch was asked for."""
+    """The options of a watch."""
 
     selector: Selector
     since: int
-    """Only later events; 0 begins with what exists."""
+    """Only events after this version; 0 starts with the existing objects."""
     initial: bool
-    """Begin with an ADDED event for each object."""
+    """Whether to start with an ADDED event for each object."""
     bookmarks: bool
     announce: bool
-    """Say with a bookmark that the initial events are over (`sendInitialEvents`)."""
+    """Whether a bookmark marks the end of the initial events (`sendInitialEvents`)."""
     timeout: float
     """Seconds."""
 
@@ -81,7 +81,7 @@ def write_options(query: Query, user_agent: str = "", *, apply: bool = False) ->
     """Raises: BadRequestError."""
     manager = query.get("fieldManager", "")
     if len(manager) > _MAX_MANAGER or not manager.isprintable():
-        raise BadRequestError(f"fieldManager must be printable text of at most {_MAX_MANAGER} characters")
+        raise BadRequestError(f"fieldManager must be a printable string of at most {_MAX_MANAGER} characters")
     if apply and not manager:
         raise BadRequestError(
             "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
@@ -98,14 +98,14 @@ def write_options(query: Query, user_agent: str = "", *, apply: bool = False) ->
         )
     return WriteOptions(
         dry_run=_dry_run(query.get("dryRun", "")),
-        validation=validation,  # type: ignore[arg-type]  # it is one of the three, see above
+        validation=validation,  # type: ignore[arg-type]  # one of the three, checked above
         manager=manager or user_agent.partition("/")[0][:_MAX_MANAGER] or "unknown",
         force=force,
     )
 
 
 def delete_options(query: Query, body: Json | None) -> DeleteOptions:
-    """From the query and the optional DeleteOptions body. Raises: BadRequestError."""
+    """Parse the query and the optional DeleteOptions body. Raises: BadRequestError."""
     body = body or {}
     propagation: Any = body.get("propagationPolicy") or query.get("propagationPolicy")
     orphan = body.get("orphanDependents")
@@ -139,7 +139,7 @@ def _text(source: Json, field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRequestError(f"preconditions.{field} of DeleteOptions must be text")
+        raise BadRequestError(f"preconditions.{field} of DeleteOptions must be a string")
     return value
 
 
@@ -153,7 +153,7 @@ def list_options(query: Query, resource: str) -> ListOptions:
     """Raises: BadRequestError."""
     selector = _selector(query, resource)
     limit = _integer(query, "limit")
-    _integer(query, "timeoutSeconds")  # a list takes no time that it could exceed
+    _integer(query, "timeoutSeconds")  # validated and otherwise ignored: a list does not wait
     token = query.get("continue", "")
     if token:
         version, after = _read_token(token)
@@ -178,8 +178,8 @@ def watch_options(
 ) -> WatchOptions:
     """
     Args:
-        name: the object's, on a path that names one.
-        chance: gives a number from 0 to 1, for the time of a watch that asks for none.
+        name: of the object, if the path has one.
+        chance: returns a random number from 0 to 1, for the duration of a watch without timeoutSeconds.
 
     Raises: BadRequestError.
     """
@@ -225,19 +225,19 @@ def _integer(query: Query, name: str) -> int:
     if not value:
         return 0
     if not value.isascii() or not value.isdigit() or len(value) > 18:
-        raise BadRequestError(f"{name} must be a whole number of at least 0, not {value[:40]!r}")
+        raise BadRequestError(f"{name} must be a non-negative integer, not {value[:40]!r}")
     return int(value)
 
 
 def _version(query: Query) -> int:
     value = query.get("resourceVersion", "")
     if value and (not value.isascii() or not value.isdigit() or len(value) > 18):
-        raise BadRequestError(f"resourceVersion: Invalid value: {value[:40]!r}: it is none that this API gave out")
+        raise BadRequestError(f"resourceVersion: Invalid value: {value[:40]!r}: not a version of this API")
     return int(value or 0)
 
 
 def make_token(version: int, after: str) -> str:
-    """The `continue` token after `namespace/name` of a list that began at `version`."""
+    """Return the `continue` token after `namespace/name` of a list that started at `version`."""
     return base64.urlsafe_b64encode(orjson.dumps({"v": 1, "rv": version, "after": after})).decode().rstrip("=")
 
 
@@ -246,7 +246,7 @@ def _read_token(token: str) -> tuple[int, str]:
         held = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         version, after = held["rv"], held["after"]
     except (ValueError, binascii.Error, KeyError, TypeError):
-        raise BadRequestError("continue key is not valid: it is none that this API gave out") from None
+        raise BadRequestError("continue key is not valid: it is not from this API") from None
     if not isinstance(version, int) or not isinstance(after, str):
-        raise BadRequestError("continue key is not valid: it is none that this API gave out")
+        raise BadRequestError("continue key is not valid: it is not from this API")
     return version, after

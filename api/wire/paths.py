@@ -1,4 +1,4 @@
-"""URL paths to what they are about. Pure."""
+"""Parses URL paths of objects. Pure."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Target:
 
     @property
     def namespace(self) -> str | None:
-        """The namespace to list; None lists all."""
+        """The namespace to list; None lists all namespaces."""
         return self.place.namespace or None if self.place.kind.namespaced else ""
 
 
@@ -30,7 +30,7 @@ def parse(path: str) -> Target:
 
     Raises:
         UnknownPathError: no such group, version, or resource of a group of custom resources.
-        UnknownResourceError: a group of Kubernetes' own has no such resource, or the resource no such subresource.
+        UnknownResourceError: a built-in group has no such resource, or the resource has no such subresource.
     """
     parts = path.strip("/").split("/")
     if parts[0] == "api":
@@ -42,7 +42,7 @@ def parse(path: str) -> Target:
     version, rest = rest[0], rest[1:]
     missing = UnknownResourceError() if is_builtin(group) else unknown()
     namespace = ""
-    # namespaces/NS/RESOURCE is about the resource; namespaces/NAME and namespaces/NAME/status are about the namespace.
+    # namespaces/NS/RESOURCE names the resource; namespaces/NAME and namespaces/NAME/status name the namespace.
     if len(rest) > 2 and rest[0] == "namespaces" and (group, version, rest[2]) in _BY_PATH:
         namespace, rest = rest[1], rest[2:]
     elif len(rest) > 2 and rest[0] == "namespaces" and group:
@@ -57,11 +57,11 @@ def parse(path: str) -> Target:
     if name and kind.namespaced and not namespace:
         raise missing
     if subresource and subresource not in kind.subresources:
-        # kube-apiserver names the object for custom resources alone: kubectl debug goes by that.
+        # kube-apiserver names the object for custom resources only; kubectl debug relies on it.
         raise missing if kind.builtin else UnknownResourceError(Subject(kind, name))
     return Target(Place(kind, version, namespace, name), subresource)
 
 
 def unknown() -> UnknownPathError:
-    """The error for a path that leads nowhere."""
+    """Return the error for an unknown path."""
     return UnknownPathError("404 page not found")

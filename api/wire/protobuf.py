@@ -1,6 +1,6 @@
-"""Kubernetes' protobuf request bodies, for the few built-in kinds whose Go clients send nothing else. Pure.
+"""Decodes Kubernetes' protobuf request bodies, for the built-in kinds whose Go clients send nothing else. Pure.
 
-Only fields that anybody here reads are decoded; the rest is skipped, as protobuf readers do with what they do not know.
+Only the fields that the API uses are decoded; others are skipped, as protobuf readers do with unknown fields.
 
 Source: Kubernetes `k8s.io/apimachinery/pkg/runtime/serializer/protobuf` (envelope) and the `generated.proto` of each
 group (field numbers).
@@ -19,14 +19,14 @@ MAGIC = b"k8s\x00"
 Wire = int | bytes
 Reader = Callable[[Wire], Any]
 Fields = Mapping[int, tuple[str, str, Reader]]
-"""Field number to (JSON name, how it repeats: `one`, `list` or `map`, reader of one value)."""
+"""Field number to (JSON name, cardinality: `one`, `list` or `map`, reader of a value)."""
 
 
 def decode(raw: bytes) -> Json:
-    """An enveloped object as JSON.
+    """Decode an object in an envelope.
 
     Raises:
-        BadRequestError: broken protobuf. UnsupportedMediaTypeError: a kind that is not read in protobuf.
+        BadRequestError: malformed protobuf. UnsupportedMediaTypeError: a kind without protobuf support.
     """
     if not raw.startswith(MAGIC):
         raise BadRequestError("the body is not a Kubernetes protobuf object: it does not begin with k8s\\0")
@@ -45,8 +45,8 @@ def decode(raw: bytes) -> Json:
     fields = _KINDS.get(("*" if kind == "DeleteOptions" else api_version, kind))
     if fields is None:
         raise UnsupportedMediaTypeError(
-            f"{kind[:60] or 'an object without kind'} of {api_version[:60] or 'no version'} is not read as protobuf "
-            "here: send application/json"
+            f"{kind[:60] or 'an object without kind'} of {api_version[:60] or 'no version'} is not supported as "
+            "protobuf: send application/json"
         )
     return {"apiVersion": api_version, "kind": kind, **_message(fields)(content)}
 
@@ -82,7 +82,7 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return result & 0xFFFFFFFFFFFFFFFF, at
         shift += 7
-    raise BadRequestError("broken protobuf body: a number does not end")
+    raise BadRequestError("broken protobuf body: unterminated varint")
 
 
 def _bytes(value: Wire) -> bytes:
@@ -135,7 +135,7 @@ def _message(fields: Fields) -> Callable[[Wire], Json]:
             else:
                 pair = dict(_fields(_bytes(raw)))
                 result.setdefault(name, {})[_text(pair.get(1, b""))] = reader(pair.get(2, b""))
-        # The Go clients write every scalar, empty ones too; JSON leaves those out.
+        # Go clients also write empty scalars; JSON omits them.
         return {key: decoded for key, decoded in result.items() if decoded != ""}
 
     return read

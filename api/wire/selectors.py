@@ -50,7 +50,7 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
     """Parse a `labelSelector`.
 
     Raises:
-        BadRequestError: it is not one; the message holds the text and the place.
+        BadRequestError: it is invalid; the message contains the text and the position.
     """
     tokens = _tokens(text)
     terms: list[Requirement] = []
@@ -175,7 +175,7 @@ def parse_fields(text: str, resource: str) -> tuple[FieldTerm, ...]:
     """Parse a `fieldSelector` for the kind with this resource id.
 
     Raises:
-        BadRequestError: bad syntax, or a field that this kind cannot be selected by.
+        BadRequestError: bad syntax, or a field that this kind does not support.
     """
     terms = []
     for term in filter(None, (part.strip() for part in text.split(","))):
@@ -191,7 +191,7 @@ def parse_fields(text: str, resource: str) -> tuple[FieldTerm, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Both selectors of a list or watch; empty ones select everything."""
+    """The label and field selectors of a list or watch; empty ones select everything."""
 
     labels: tuple[Requirement, ...] = ()
     fields: tuple[FieldTerm, ...] = ()
@@ -209,7 +209,7 @@ class Selector:
 
 
 def parse(label_selector: str, field_selector: str, resource: str) -> Selector:
-    """Both selectors of a request. Raises: BadRequestError."""
+    """Parse both selectors of a request. Raises: BadRequestError."""
     if not label_selector and not field_selector:
         return EVERYTHING
     return Selector(

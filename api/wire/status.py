@@ -1,4 +1,4 @@
-"""Errors as Kubernetes `Status` objects: the one place where the API turns an error into an answer."""
+"""Errors as Kubernetes `Status` objects: the one place where the API turns an error into a response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from knoll.values.kinds import Kind
 
 JSON_TYPE = "application/json"
 RETRY_SECONDS = 1
-"""After which a client that was refused for the sake of others may ask again. Source: Kubernetes, `tooManyRequests`."""
+"""Seconds after which a client may repeat a request that exceeded a limit. Source: Kubernetes, `tooManyRequests`."""
 
 
 class PatchError(errors.KnollError):
-    """A patch that is well-formed and cannot be applied to this object (RFC 5789 §2.2: 422)."""
+    """A well-formed patch cannot be applied to the object (RFC 5789 §2.2: 422)."""
 
     code, reason = 422, "Invalid"
 
 
 class FutureVersionError(errors.KnollError):
-    """The wanted resource version is newer than any that exists: the client talks to another incarnation."""
+    """The requested resource version is newer than any that exists: it is from another store."""
 
     code, reason = 504, "Timeout"
 
 
 class UnknownPathError(errors.NotFoundError):
-    """No such path or API group. Answered as kube-apiserver does, not with a Status: clients tell by that whether a
+    """No such path or API group. The response is kube-apiserver's and not a Status: clients rely on it to notice that a
     group is not installed (kn: "no or newer Knative Eventing API found")."""
 
 
 class UnknownResourceError(errors.NotFoundError):
-    """A group that is served has no such resource or subresource."""
+    """An existing group has no such resource or subresource."""
 
     def __init__(self, subject: "Subject | None" = None) -> None:
-        """Args: subject: the object whose subresource it is."""
+        """Args: subject: the object with the subresource."""
         self.subject = subject
         super().__init__("the server could not find the requested resource")
 
 
 class ApplyConflictError(errors.KnollError):
-    """Server-side apply would take fields that other managers own."""
+    """Server-side apply would change fields that other managers own."""
 
     code, reason = 409, "Conflict"
 
@@ -68,14 +68,14 @@ def _quoted(manager: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a request is about, as far as its path says."""
+    """The object that a request's path names."""
 
     kind: Kind
     name: str = ""
 
 
 def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
-    """The `Status` for `error`; details name the subject when the path named one."""
+    """Return the `Status` for `error`, with the subject in its details."""
     status: Json = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -87,7 +87,7 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
     }
     details: Json = {}
     if isinstance(error, UnknownResourceError):
-        # Clients read the details of such an answer without looking whether there are any (`kubectl debug`).
+        # Clients rely on details in such a response (`kubectl debug`).
         subject = subject or error.subject
         status["details"] = {}
     if subject is not None:
@@ -111,10 +111,10 @@ _MAX_CAUSES = 100
 
 
 def _bounded(message: str) -> str:
-    """A body with very many problems must not make an answer that is larger still."""
+    """Limit a message: a body with many problems must not cause an even larger response."""
     if len(message) <= _MAX_MESSAGE:
         return message
-    return f"{message[:_MAX_MESSAGE]}… and {len(message) - _MAX_MESSAGE} characters more"
+    return f"{message[:_MAX_MESSAGE]}… and {len(message) - _MAX_MESSAGE} more characters"
 
 
 def _invalid_message(error: errors.InvalidResourceError, subject: Subject) -> str:
@@ -141,7 +141,7 @@ def _causes(error: errors.KnollError) -> list[Json]:
 
 
 def success(kind: Kind, name: str, uid: str) -> Json:
-    """The `Status` that answers a deletion after which the object is gone."""
+    """Return the `Status` for a completed deletion."""
     details = {"name": name, "group": kind.group, "kind": kind.plural, "uid": uid}
     return {
         "kind": "Status",
@@ -153,7 +153,7 @@ def success(kind: Kind, name: str, uid: str) -> Json:
 
 
 def respond(error: errors.KnollError, subject: Subject | None = None) -> Response:
-    """The HTTP answer for `error`."""
+    """Return the HTTP response for `error`."""
     if isinstance(error, UnknownPathError):
         return PlainTextResponse("404 page not found\n", 404, {"X-Content-Type-Options": "nosniff"})
     return Response(orjson.dumps(failure(error, subject)), error.code, _HEADERS.get(error.code), JSON_TYPE)
@@ -161,7 +161,7 @@ def respond(error: errors.KnollError, subject: Subject | None = None) -> Respons
 
 _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
-    # Otherwise the rest of a body that nobody wants would still be read, however long it is.
+    # Otherwise the server would read the rest of the refused body, however long it is.
     413: {"Connection": "close"},
     429: {"Retry-After": str(RETRY_SECONDS)},
     503: {"Retry-After": "1"},

@@ -1,4 +1,4 @@
-"""Tables: the columns that `kubectl get` prints. Pure."""
+"""The tables that `kubectl get` prints. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Cell = Callable[[Json, float], Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One printed column; those of priority 1 show with `-o wide` only."""
+    """One printed column; priority 1 means that only `-o wide` shows it."""
 
     name: str
     cell: Cell
@@ -51,7 +51,7 @@ def _age(body: Json, now: float) -> str:
 
 
 def age(stamp: Any, now: float) -> str:
-    """How long ago, in the short form that kubectl uses. Source: `k8s.io/apimachinery/pkg/util/duration`."""
+    """Return the time since `stamp` in kubectl's short form. Source: `k8s.io/apimachinery/pkg/util/duration`."""
     if not isinstance(stamp, str) or not stamp:
         return "<unknown>"
     try:
@@ -155,7 +155,7 @@ def _access_modes(body: Json, now: float) -> str:
 
 
 def _quota(limits: bool) -> Cell:
-    """Used and most of what a quota bounds: of limits, or of everything else."""
+    """Usage and hard limits of a quota: of the `limits.` resources, or of the others."""
 
     def cell(body: Json, now: float) -> str:
         status = body.get("status", {})
@@ -181,7 +181,7 @@ def _scaled(body: Json, _: float) -> str:
 
 
 def _metric_targets(body: Json, _: float) -> str:
-    """`cpu: 30%/50%`, as kubectl's printer writes it."""
+    """`cpu: 30%/50%`, as kubectl prints it."""
     measured = body.get("status", {}).get("currentMetrics", ())
     current = {metric["resource"]["name"]: metric["resource"]["current"] for metric in measured}
 
@@ -299,12 +299,12 @@ _DEFAULT = (_NAME, _AGE)
 
 
 def columns(kind: Kind) -> Sequence[Column]:
-    """The columns of a kind; name and age for one that has no others."""
+    """Return the columns of a kind; name and age by default."""
     return _COLUMNS.get(kind.id, _DEFAULT)
 
 
 def definitions(kind: Kind) -> list[Json]:
-    """`columnDefinitions` of the kind's table."""
+    """Return the `columnDefinitions` of a kind's table."""
     return [
         {
             "name": column.name,
@@ -318,10 +318,10 @@ def definitions(kind: Kind) -> list[Json]:
 
 
 def row(kind: Kind, body: Json, now: float, include: str = "Metadata") -> Json:
-    """One object's row.
+    """Return the row of an object.
 
     Args:
-        include: what goes along: `Metadata`, `Object` or `None` (the query parameter `includeObject`).
+        include: the query parameter `includeObject`: `Metadata`, `Object` or `None`.
     """
     result: Json = {"cells": [column.cell(body, now) for column in columns(kind)]}
     if include == "Object":
@@ -336,11 +336,11 @@ def row(kind: Kind, body: Json, now: float, include: str = "Metadata") -> Json:
 
 
 def table(kind: Kind, rows: list[Json], metadata: Json, api_version: str, *, headed: bool = True) -> Json:
-    """A Table object.
+    """Return a Table object.
 
     Args:
         api_version: `meta.k8s.io/v1` or `meta.k8s.io/v1beta1`, as negotiated.
-        headed: with column definitions; in watches only the first table has them.
+        headed: whether it has column definitions; in watches only the first table has them.
     """
     return {
         "kind": "Table",

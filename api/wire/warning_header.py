@@ -1,19 +1,19 @@
-"""The `Warning` header of an answer (RFC 7234 section 5.5), as client-go reads it. Pure."""
+"""The `Warning` header of a response (RFC 7234 section 5.5), as client-go parses it. Pure."""
 
 import re
 from collections.abc import Iterable
 
 MOST = 20
-"""Warnings in one answer; the object is what the client asked for, not the list of its faults."""
+"""Limit of warnings in one response."""
 LONGEST = 1000
-"""Characters of one warning."""
+"""Limit of one warning, in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""client-go throws a warning away that holds one, and no server may send them."""
+"""Control characters: client-go drops warnings that contain one, and HTTP forbids them."""
 
 
 def headers(warnings: Iterable[str]) -> dict[str, str]:
-    """No header for no warnings; otherwise one, whose UTF-8 bytes are shown as Latin-1, as ASGI servers expect."""
+    """Return the header, none without warnings; its UTF-8 bytes are decoded as Latin-1, as ASGI servers expect."""
     texts = [_quoted(text) for text in warnings][:MOST]
     if not texts:
         return {}

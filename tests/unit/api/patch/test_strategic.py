@@ -58,7 +58,7 @@ def test_directives_and_merge_keys_are_heeded(patch: Any, path: str, result: Any
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(BadRequestError, match="unknown patch type"):
         strategic.merge(SERVICE, {"spec": {"$patch": "explode"}}, "Service")
-    with pytest.raises(BadRequestError, match="has no port"):
+    with pytest.raises(BadRequestError, match="lacks its merge key port"):
         strategic.merge(SERVICE, {"spec": {"ports": [{"name": "x"}]}}, "Service")
 
 

@@ -124,7 +124,7 @@ async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
     version = await table.put("default/a", ENTRY)
     waiting.expect("default/a", version)
     await waiting.look()
-    assert reached.calls == [], "nobody is there"
+    assert reached.calls == [], "there is no activator"
     await table.acknowledge("one", version)
     await table.acknowledge("two", version - 1)
     await waiting.look()
