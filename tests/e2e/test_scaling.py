@@ -211,7 +211,7 @@ def test_a_new_revision_that_does_worse_loses_its_traffic_again(
     def fell() -> str:
         words = ("get", "ksvc", name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
         message = platform.kubectl(*words).stdout
-        return message if "went back" in message else ""
+        return message if "was rolled back" in message else ""
 
     async def roll() -> str:
         until = asyncio.Event()

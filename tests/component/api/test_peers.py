@@ -72,7 +72,7 @@ async def test_the_user_who_runs_the_api_needs_no_token(api: Running) -> None:
 async def test_another_user_of_the_machine_hears_how_to_get_a_token(api: Running) -> None:
     answer = await ask(api, NOBODY)
     assert "401 Unauthorized" in answer
-    assert f"the user of number {NOBODY} asks" in answer
+    assert f"the client has uid {NOBODY}" in answer
     assert "knoll kubeconfig --service-account NAME" in answer
     assert "200 OK" in await ask(api, 0)
 
@@ -82,7 +82,7 @@ async def test_root_of_a_container_that_shares_the_network_is_not_root_here(api:
     assert "200 OK" in await ask(api, 0, "unshare", "--fork")
     answer = await ask(api, 0, "unshare", "--fork", "--pid", "--mount-proc")
     assert "401 Unauthorized" in answer
-    assert "it is in a container" in answer
+    assert "it runs in a container" in answer
 
 
 @as_root
@@ -157,8 +157,8 @@ def test_a_client_of_elsewhere_is_believed_only_at_the_gateway_s_address(monkeyp
     assert through_the_engine.refusal(("172.18.0.1", 40000), here) == ""
     assert through_the_engine.refusal(("::ffff:172.18.0.1", 40000), here) == ""
     for other in ("172.18.0.3", "10.201.128.5", "192.0.2.9"):
-        assert "this machine alone" in through_the_engine.refusal((other, 40000), here)
-    assert "this machine alone" in Peers().refusal(("172.18.0.1", 40000), here)
+        assert "clients on this machine" in through_the_engine.refusal((other, 40000), here)
+    assert "clients on this machine" in Peers().refusal(("172.18.0.1", 40000), here)
     assert Peers().refusal(None, here) != ""
 
 

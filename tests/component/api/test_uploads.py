@@ -141,7 +141,7 @@ async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings:
         answer = await client.post("/uploads", content=b"x" * 8 * 1024**2)
         assert answer.status_code == 507
         assert answer.json()["reason"] == "InsufficientStorage"
-        assert f"make room on the disk of {small_disk}" in answer.json()["message"]
+        assert f"free space on the disk of {small_disk}" in answer.json()["message"]
         assert os.listdir(small_disk / "default") == []
         assert (await client.post("/uploads", content=archive())).status_code == 201
 

@@ -7,7 +7,7 @@ import pytest
 from knoll.cli.client import ApiClient
 from knoll.cli.service_update import NotReadyError, until_ready
 
-HINT = 'Revision "a-00001" is not ready yet: nothing listens on 8080; the container listens on 3000'
+HINT = 'Revision "a-00001" is not yet ready: nothing listens on 8080; the container listens on 3000'
 COMING = ("Unknown", "OutOfDate", "The Configuration is still working to reflect the latest desired specification.")
 STUCK = ("Unknown", "Unhealthy", HINT)
 
