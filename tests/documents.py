@@ -22,8 +22,6 @@ PART_DOCUMENTS = sorted(
     for path in (ROOT / folder).glob("*.md")
 )
 DOCUMENTS = [*ROOT_DOCUMENTS, *PAGES, *PART_DOCUMENTS]
-WITH_DIRECTIVES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
-"""Documents for users and contributors, whose commands must be run or marked."""
 SHELL_LANGUAGES = frozenset({"sh", "bash", "shell", "console"})
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.documents import ROOT, WITH_DIRECTIVES, Block, blocks
+from tests.documents import DOCUMENTS, ROOT, Block, blocks
 from tests.e2e.platform import Platform
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
-DOCUMENTS = [document for document in WITH_DIRECTIVES if any(block.directive == "run" for block in blocks(document))]
+PAGES = [document for document in DOCUMENTS if any(block.directive == "run" for block in blocks(document))]
 API, GATEWAY_PORT = "http://127.0.0.1:8001", ":8080"
 """As the documents write them."""
 END_OF_BLOCK = "\x1eend of block"
@@ -37,7 +37,7 @@ def objects(platform: Platform) -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+@pytest.mark.parametrize("document", PAGES, ids=lambda document: str(document.relative_to(ROOT)))
 def test_the_commands_of_a_document_do_what_it_says(
     platform: Platform, objects: None, document: Path, tmp_path: Path
 ) -> None:

@@ -8,11 +8,10 @@ import click
 import pytest
 
 from knoll.cli import main
-from tests.documents import DOCUMENTS, ROOT, SHELL_LANGUAGES, WITH_DIRECTIVES, Block, blocks, prose
+from tests.documents import DOCUMENTS, ROOT, SHELL_LANGUAGES, Block, blocks, prose
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 COMMANDS = [block for block in BLOCKS if block.language in SHELL_LANGUAGES]
-MARKED = [block for block in COMMANDS if block.document in WITH_DIRECTIVES]
 MAKE_TARGETS = {
     target
     for line in (ROOT / "Makefile").read_text().splitlines()
@@ -31,7 +30,7 @@ def test_each_block_names_its_language(block: Block) -> None:
     assert block.language
 
 
-@pytest.mark.parametrize("block", MARKED, ids=place)
+@pytest.mark.parametrize("block", COMMANDS, ids=place)
 def test_each_command_block_is_run_by_a_test_or_marked_as_an_example(block: Block) -> None:
     assert block.directive in ("run", "tested", "example")
     if block.directive == "example":
