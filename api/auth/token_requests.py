@@ -1,11 +1,11 @@
 """Responses to TokenRequests (`kubectl create token`). Pure, except that each token gets a random id."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from knoll.auth import tokens
 from knoll.values.errors import BadRequestError, FieldError, InvalidResourceError
 from knoll.values.json import Json
+from knoll.values.timestamps import timestamp
 
 
 def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: int = tokens.MOST_SECONDS) -> Json:
@@ -42,7 +42,7 @@ def answer(body: Any, account: Json, key: tokens.SigningKey, now: float, most: i
         seconds=seconds,
         audiences=audiences,
     )
-    expires = datetime.fromtimestamp(int(now) + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    expires = timestamp(int(now) + seconds)
     return {
         "kind": "TokenRequest",
         "apiVersion": "authentication.k8s.io/v1",

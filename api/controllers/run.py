@@ -7,11 +7,13 @@ import socket
 import structlog
 from redis.asyncio import Redis
 
-from api.controllers.engine.loop import Controllers, Tables
+from api.controllers.engine.loop import Controllers
+from api.controllers.engine.tables import Tables
 from api.controllers.gateway_publisher import GatewayPublisher
 from api.controllers.pods.knative_objects import ActivatorAddress
 from api.controllers.pods.pod_sync import PodSync
 from api.controllers.pods.quota_use import QuotaUse
+from api.controllers.route.hosts import Naming
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds, routing, scale
 from knoll.messages.instances import INSTANCES, RevisionInstances
@@ -64,9 +66,8 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
             log.warning("redis may lose objects", problem=problem)
         # Created for each term of leadership: what the last term knew may have changed under another leader.
         tables = tables_on(redis)
-        controllers = Controllers(
-            store, tables, queue, settings.public_port, settings.public_https_port, reserved=own_hosts(settings)
-        )
+        naming = Naming(port=settings.public_port, https_port=settings.public_https_port, reserved=own_hosts(settings))
+        controllers = Controllers(store, tables, queue, naming)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)

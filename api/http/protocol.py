@@ -44,7 +44,11 @@ CONNECTION = "knoll.connection"
 
 
 class ApiProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    It has more attributes than usual because uvicorn creates one object per connection: an object for each of the two
+    timers and the state of the request would cost memory and calls on every one of thousands of connections.
+    """
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ LOST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class BuildInputs:
     """A Build and its progress as the builder reports it."""
 
     build: Json
@@ -41,26 +41,26 @@ class Observed:
     """How many finished Builds of the repository are kept; None keeps all."""
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: BuildInputs, now: float) -> ReconcileResult:
     """Return the status of a Build, and whether to enqueue it."""
-    before = observed.build
+    before = inputs.build
     if objects.deleting(before):
         return ReconcileResult()
     meta = before["metadata"]
-    progress = observed.progress if observed.progress and observed.progress.uid == meta["uid"] else None
+    progress = inputs.progress if inputs.progress and inputs.progress.uid == meta["uid"] else None
     if progress is None and is_over(before):
         return ReconcileResult()
-    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress, observed.position)}
+    status: Json = {"observedGeneration": objects.generation(before), **_mirrored(progress, inputs.position)}
     status["logUrl"] = f"/apis/{kinds.BUILD_KIND.api_version}/namespaces/{meta['namespace']}/builds/{meta['name']}/log"
     status["conditions"] = conditions.merged(
-        kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress, observed.position)}, now
+        kinds.BUILD_KIND, before, {SUCCEEDED: _verdict(progress, inputs.position)}, now
     )
     after = objects.changed(before, new_status=status)
     actions: list[Action] = []
     requeue_after = None
     if not is_over(after):
         # A running Build is enqueued again as well: the queue starts it anew if its worker has died.
-        due = observed.asked + LOST_SECONDS if observed.asked else 0.0
+        due = inputs.asked + LOST_SECONDS if inputs.asked else 0.0
         requeue_after = LOST_SECONDS if due <= now else due - now
         if due <= now:
             actions.append(Enqueue(meta["namespace"], meta["name"], meta["uid"]))
@@ -73,7 +73,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
         actions.append(Emit(before, type_, succeeded.get("reason") or "BuildSucceeded", succeeded.get("message", "")))
         actions += [
             Delete(kinds.BUILD_KIND.id, meta["namespace"], old["metadata"]["name"], old["metadata"]["uid"])
-            for old in superfluous([*observed.siblings, after], observed.most_finished)
+            for old in superfluous([*inputs.siblings, after], inputs.most_finished)
         ]
     return ReconcileResult(actions, requeue_after)
 

@@ -1,11 +1,10 @@
 """Collects the input of each reconciler from the cluster state, and calls the reconciler. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from api.controllers.build import build
 from api.controllers.engine.cache import Cache
-from api.controllers.engine.routing_mirror import RoutingMirror
+from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.watch_mappings import CONFIGURATION, REVISION, ROUTE, SERVICE
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Key, ReconcileResult
@@ -15,8 +14,6 @@ from api.controllers.route.readiness import RevisionLoad
 from api.controllers.service import configuration, service
 from knoll.auth.tenancy import has_tenants
 from knoll.config.gc import GCConfig
-from knoll.config.platform import PlatformConfig
-from knoll.messages.builds import BuildProgress, Resolution
 from knoll.messages.scale import ScaleStatus
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models.revision import Revision
@@ -25,45 +22,6 @@ from knoll.resources.validation import host_rules
 from knoll.values import kinds
 from knoll.values.errors import InvalidResourceError
 from knoll.values.json import Json
-
-
-@dataclass(slots=True)
-class ClusterState:
-    """Everything that reconcilers decide from. The loop keeps it up to date."""
-
-    cache: Cache = field(default_factory=Cache)
-    resolutions: dict[str, Resolution] = field(default_factory=dict)
-    """By `namespace/name` of the Revision."""
-    scale: dict[str, ScaleStatus] = field(default_factory=dict)
-    builds: dict[str, BuildProgress] = field(default_factory=dict)
-    routing: RoutingMirror = field(default_factory=RoutingMirror)
-    """The routing table as this process wrote it."""
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    """By path of a routing entry, the version that every live activator has acknowledged."""
-    activators: int = 0
-    """Live followers of the routing table."""
-    build_order: Sequence[str] = ()
-    """Uids of the Builds in the builder's queue, next first."""
-    asked: dict[str, float] = field(default_factory=dict)
-    """By uid, epoch seconds of the last request to the builder."""
-    shown: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By uid of a Service, the last generation shown as Unknown, and epoch seconds of when."""
-    config: PlatformConfig = field(default_factory=PlatformConfig)
-    naming: hosts.Naming = field(default_factory=hosts.Naming)
-    """How hosts are named, by `config` and the ports of the activator."""
-
-
-def note_shown(body: Json, state: ClusterState, now: float) -> None:
-    """Remember when a generation of a Service was first shown as Unknown. Mutates `state.shown`.
-
-    Args:
-        body: a Service that was just written.
-    """
-    uid, generation = body["metadata"]["uid"], objects.generation(body)
-    if objects.condition_status(body) != "Unknown":
-        state.shown.pop(uid, None)
-    elif objects.observed(body) and state.shown.get(uid, (0, 0.0))[0] != generation:
-        state.shown[uid] = (generation, now)
 
 
 def decide(key: Key, state: ClusterState, now: float) -> ReconcileResult:
@@ -111,12 +69,12 @@ def _removed(key: Key, state: ClusterState) -> ReconcileResult:
     return ReconcileResult()
 
 
-def _service(body: Json, state: ClusterState) -> service.Observed:
+def _service(body: Json, state: ClusterState) -> service.ServiceInputs:
     cache = state.cache
     generation, since = state.shown.get(body["metadata"]["uid"], (0, 0.0))
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     own_name = (body["spec"]["template"].get("metadata") or {}).get("name")
-    return service.Observed(
+    return service.ServiceInputs(
         body,
         configuration=cache.get(CONFIGURATION, namespace, name),
         route=cache.get(ROUTE, namespace, name),
@@ -125,9 +83,9 @@ def _service(body: Json, state: ClusterState) -> service.Observed:
     )
 
 
-def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.Observed:
+def _configuration(body: Json, cache: Cache, gc: GCConfig) -> configuration.ConfigurationInputs:
     namespace = body["metadata"]["namespace"]
-    return configuration.Observed(
+    return configuration.ConfigurationInputs(
         body,
         revisions=cache.owned(body, REVISION),
         namesake=cache.get(REVISION, namespace, configuration.revision_name(body)),
@@ -146,7 +104,7 @@ def _routes_to(body: Json, cache: Cache) -> frozenset[str]:
     return frozenset(name for name, route in routes if route and not objects.deleting(route))
 
 
-def _revision(body: Json, state: ClusterState) -> revision.Observed:
+def _revision(body: Json, state: ClusterState) -> revision.RevisionInputs:
     cache, namespace, name = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     owner = objects.controller_of(body)
     parent = cache.get(CONFIGURATION, namespace, owner["name"]) if owner else None
@@ -156,7 +114,7 @@ def _revision(body: Json, state: ClusterState) -> revision.Observed:
     if parent:
         names |= cache.routes_naming(namespace, "configuration", parent["metadata"]["name"])
     path = f"{namespace}/{name}"
-    return revision.Observed(
+    return revision.RevisionInputs(
         body,
         configuration=parent,
         routes=_by_name(cache, ROUTE, namespace, names),
@@ -167,7 +125,7 @@ def _revision(body: Json, state: ClusterState) -> revision.Observed:
     )
 
 
-def _route(body: Json, state: ClusterState) -> route.Observed:
+def _route(body: Json, state: ClusterState) -> route.RouteInputs:
     cache, namespace = state.cache, body["metadata"]["namespace"]
     targets = body["spec"].get("traffic") or ()
     configurations = _by_name(
@@ -188,7 +146,7 @@ def _route(body: Json, state: ClusterState) -> route.Observed:
         hosts.public_host(body, state.naming, tag)
         for tag in placeholder_services.wanted_names(body, state.naming).values()
     }
-    return route.Observed(
+    return route.RouteInputs(
         body,
         configurations=configurations,
         revisions=revisions,
@@ -223,12 +181,12 @@ def _revision_loads(revisions: Mapping[str, Json], state: ClusterState) -> dict[
     return loads
 
 
-def _build(body: Json, state: ClusterState) -> build.Observed:
+def _build(body: Json, state: ClusterState) -> build.BuildInputs:
     uid, namespace = body["metadata"]["uid"], body["metadata"]["namespace"]
     places = [place for place in state.cache.names(kinds.BUILD_KIND.id) if place[0] == namespace]
     builds = [other for place in places if (other := state.cache.get(kinds.BUILD_KIND.id, *place))]
     queue, repository = state.build_order, build.repository(body)
-    return build.Observed(
+    return build.BuildInputs(
         body,
         progress=state.builds.get(objects.path_of(body)),
         asked=state.asked.get(uid, 0.0),
@@ -245,7 +203,7 @@ def _position(uid: str, queue: Sequence[str], *, asked: bool) -> int:
     return 1 if asked else len(queue) + 1
 
 
-def _mapping(body: Json, state: ClusterState) -> domain_mapping.Observed:
+def _mapping(body: Json, state: ClusterState) -> domain_mapping.DomainMappingInputs:
     cache, namespace, host = state.cache, body["metadata"]["namespace"], body["metadata"]["name"]
     ref = body["spec"]["ref"]
     kind = ROUTE if ref.get("kind") == "Route" else SERVICE
@@ -253,7 +211,7 @@ def _mapping(body: Json, state: ClusterState) -> domain_mapping.Observed:
     path = domain_mapping.path_of(namespace, host)
     version, entry = state.routing.get(path, (0, None))
     target_entry = state.routing.get(f"{namespace}/{ref.get('name', '')}")
-    return domain_mapping.Observed(
+    return domain_mapping.DomainMappingInputs(
         body,
         rivals=[other for other in others if other is not None],
         claim=cache.get(kinds.CLUSTER_DOMAIN_CLAIM.id, "", host),
@@ -268,9 +226,9 @@ def _mapping(body: Json, state: ClusterState) -> domain_mapping.Observed:
     )
 
 
-def _claim(body: Json, cache: Cache) -> domain_claim.Observed:
+def _claim(body: Json, cache: Cache) -> domain_claim.DomainClaimInputs:
     mapping = cache.get(kinds.DOMAIN_MAPPING.id, domain_claim.owner(body), body["metadata"]["name"])
-    return domain_claim.Observed(body, mapping)
+    return domain_claim.DomainClaimInputs(body, mapping)
 
 
 def _claims_are_made(state: ClusterState) -> bool:

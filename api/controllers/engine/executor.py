@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from api.controllers.engine.cache import CacheChange
-from api.controllers.engine.dispatch import ClusterState, note_shown
+from api.controllers.engine.cluster_state import ClusterState, note_shown
+from api.controllers.engine.tables import Outputs
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import (  # fmt: skip
     Action,
@@ -19,10 +20,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     Update,
     UpdateStatus,
 )
-from knoll.builds.queue import JobQueue
 from knoll.messages import builds
-from knoll.messages.routing import RouteEntry
-from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError
@@ -34,11 +32,7 @@ class Executor:
 
     def __init__(
         self,
-        store: Store,
-        routing: Table[RouteEntry],
-        answers: dict[str, Table[Any]],
-        unresolved: Table[builds.Unresolved],
-        queue: JobQueue,
+        outputs: Outputs,
         state: ClusterState,
         emit: Callable[[Emit], None],
         seen: Callable[[CacheChange | None], None],
@@ -47,17 +41,18 @@ class Executor:
         """Make an executor.
 
         Args:
-            answers: the builder's tables by name; answers about deleted objects are removed from them.
-            unresolved: tells the builder which Revisions need digests.
+            outputs: what the actions are written to.
+            state: updated with the result of each write.
             emit: receives Events; must not block.
             seen: called with each change that a write made to the cache.
             clock: returns epoch seconds.
         """
-        self._store = store
-        self._routing = routing
-        self._answers = answers
-        self._unresolved = unresolved
-        self._queue = queue
+        tables = outputs.tables
+        self._store = outputs.store
+        self._queue = outputs.queue
+        self._routing = tables.routing
+        self._unresolved = tables.unresolved
+        self._answers: dict[str, Table[Any]] = {builds.RESOLUTIONS: tables.resolutions, builds.BUILDS: tables.builds}
         self._state = state
         self._emit = emit
         self._seen = seen

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -15,8 +15,10 @@ import structlog
 from api.controllers.engine import dispatch, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.cache import CacheChange
+from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.executor import Executor
 from api.controllers.engine.recorder import Recorder
+from api.controllers.engine.tables import Outputs, Tables
 from api.controllers.engine.work_queue import WorkQueue
 from api.controllers.reconciler import failure, objects
 from api.controllers.reconciler.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
@@ -24,10 +26,6 @@ from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
 from knoll.config import platform
 from knoll.config.platform import PlatformConfig
-from knoll.messages import builds as jobs
-from knoll.messages.builds import BuildProgress, Resolution, Unresolved
-from knoll.messages.routing import RouteEntry
-from knoll.messages.scale import ScaleStatus
 from knoll.store.protocol import PackedListing, Store, WatchEvent
 from knoll.tables.protocol import Reset, Table
 from knoll.values import kinds
@@ -58,17 +56,6 @@ WATCHED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The tables that the controllers write (`routing`) or follow."""
-
-    routing: Table[RouteEntry]
-    unresolved: Table[Unresolved]
-    resolutions: Table[Resolution]
-    builds: Table[BuildProgress]
-    scale: Table[ScaleStatus]
-
-
 class Controllers:
     """Reconciles every object. Only one process may run it at a time; `run` ends when it is cancelled."""
 
@@ -77,37 +64,30 @@ class Controllers:
         store: Store,
         tables: Tables,
         queue: JobQueue,
-        port: int = 80,
-        https_port: int = 443,
+        naming: hosts.Naming = hosts.Naming(),  # noqa: B008 (immutable)
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
-        reserved: frozenset[str] = frozenset(),
     ) -> None:
         """Make the controllers.
 
         Args:
-            port: of the activator, as users reach it.
-            https_port: the same for HTTPS.
+            naming: the activator's ports and the hosts of the platform itself; the rest comes from the ConfigMaps.
             clock: returns epoch seconds.
             workers: keys that are reconciled concurrently.
-            reserved: hosts that belong to the platform itself.
         """
         self._store = store
         self._tables = tables
         self._jobs = queue
-        self._own = hosts.Naming(port=port, https_port=https_port, reserved=reserved)
         self._clock = clock
         self._workers = workers
-        self.state = dispatch.ClusterState(naming=self._own)
+        self.state = ClusterState(naming=naming)
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[Key] = set()
         self._recorder = Recorder(store, clock)
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
-        answers: dict[str, Table[Any]] = {jobs.RESOLUTIONS: tables.resolutions, jobs.BUILDS: tables.builds}
-        self._executor = Executor(
-            store, tables.routing, answers, tables.unresolved, queue, self.state, self._recorder.emit, self._seen, clock
-        )
+        outputs = Outputs(store, tables, queue)
+        self._executor = Executor(outputs, self.state, self._recorder.emit, self._seen, clock)
 
     async def run(self) -> None:
         """Run until cancelled; retries while Redis is unavailable."""
@@ -216,7 +196,7 @@ class Controllers:
             self._add_all_of(kinds.CONFIGURATION.id)
         if config.observability.revision_url_template != before.observability.revision_url_template:
             self._add_all_of(kinds.REVISION.id)
-        naming = replace(self._own, domain=config.domain, network=config.network)
+        naming = replace(self.state.naming, domain=config.domain, network=config.network)
         if naming != self.state.naming:
             self.state.naming = naming
             self._add_all_of(kinds.ROUTE.id)

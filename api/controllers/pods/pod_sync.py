@@ -39,7 +39,10 @@ AT_ONCE = 16
 
 
 class PodSync:
-    """Synchronizes all Revisions while this process leads; `run` ends when it is cancelled."""
+    """Synchronizes all Revisions while this process leads; `run` ends when it is cancelled.
+
+    Its many attributes are the three sources of changes (instances, scale and Pods), each with its last state.
+    """
 
     def __init__(
         self,

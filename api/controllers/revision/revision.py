@@ -28,7 +28,7 @@ RETRY_SECONDS = (10.0, 600.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class RevisionInputs:
     """A Revision and its state as other processes report it."""
 
     revision: Json
@@ -43,33 +43,33 @@ class Observed:
     """Epoch seconds at which this process last requested its digests; 0 if it has not."""
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: RevisionInputs, now: float) -> ReconcileResult:
     """Return the labels and the status of a Revision, and request its digests if they are missing.
 
     Source: Knative Serving, pkg/reconciler/revision and pkg/reconciler/labeler (behaviour).
     """
-    before = observed.revision
+    before = inputs.revision
     if objects.deleting(before):
         return ReconcileResult()
     uid = before["metadata"]["uid"]
-    resolution = observed.resolution if observed.resolution and observed.resolution.uid == uid else None
-    scale = observed.scale if observed.scale and observed.scale.uid == uid else None
+    resolution = inputs.resolution if inputs.resolution and inputs.resolution.uid == uid else None
+    scale = inputs.scale if inputs.scale and inputs.scale.uid == uid else None
     status: Json = {
         "observedGeneration": objects.generation(before),
         "actualReplicas": scale.actual if scale else 0,
         "desiredReplicas": scale.desired if scale else 0,
     }
-    if observed.log_url:
-        status["logUrl"] = observed.log_url.replace("${REVISION_UID}", uid)
+    if inputs.log_url:
+        status["logUrl"] = inputs.log_url.replace("${REVISION_UID}", uid)
     if scale and scale.rollback:
         # The Route reads it here and rolls back.
         status["annotations"] = {well_known.ROLLBACK: scale.rollback}
     resolved = _container_statuses(before, resolution)
     status.update(resolved)
-    actions, requeue_after = _ask(observed, resolution, bool(resolved), now)
+    actions, requeue_after = _ask(inputs, resolution, bool(resolved), now)
     verdicts = _verdicts(before, bool(resolved), resolution, scale)
     status["conditions"] = conditions.merged(kinds.REVISION, before, verdicts, now)
-    after = route_labeler.labelled(before, observed.routes, observed.configuration, now)
+    after = route_labeler.labelled(before, inputs.routes, inputs.configuration, now)
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.REVISION.id, before, after)
     actions += _events(before, after)
@@ -105,18 +105,18 @@ def _digests(containers: Sequence[Json], digests: Mapping[str, str]) -> list[Jso
 
 
 def _ask(
-    observed: Observed, resolution: Resolution | None, resolved: bool, now: float
+    inputs: RevisionInputs, resolution: Resolution | None, resolved: bool, now: float
 ) -> tuple[list[Action], float | None]:
     """Request the digests if this was not done, was not answered in time, or failed and is due again."""
     if resolved:
         return [], None
-    meta = observed.revision["metadata"]
+    meta = inputs.revision["metadata"]
     if resolution is None:
         wait = LOST_SECONDS
-        due = 0.0 if not observed.asked else observed.asked + wait
+        due = 0.0 if not inputs.asked else inputs.asked + wait
     else:
         created = objects.epoch(meta["creationTimestamp"])
-        last = max(observed.asked, created)
+        last = max(inputs.asked, created)
         wait = min(max(last - created, RETRY_SECONDS[0]), RETRY_SECONDS[1])
         due = last + wait
     if due > now:

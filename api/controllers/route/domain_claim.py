@@ -13,7 +13,7 @@ from knoll.values.json import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class DomainClaimInputs:
     """A claim and its DomainMapping."""
 
     claim: Json
@@ -37,15 +37,15 @@ def created(host: str, namespace: str) -> Create:
     return Create(kinds.CLUSTER_DOMAIN_CLAIM.id, body)
 
 
-def reconcile(observed: Observed) -> ReconcileResult:
+def reconcile(inputs: DomainClaimInputs) -> ReconcileResult:
     """Delete a claim that was created for a deleted DomainMapping.
 
     Source: Knative Serving, pkg/reconciler/domainmapping, `FinalizeKind`, which deletes claims while they are created
     automatically; here an annotation marks the automatic ones.
     """
-    claim = observed.claim
+    claim = inputs.claim
     made = objects.annotations(claim).get(well_known.AUTOCREATED) == owner(claim)
-    if not made or observed.mapping is not None or objects.deleting(claim):
+    if not made or inputs.mapping is not None or objects.deleting(claim):
         return ReconcileResult()
     meta = claim["metadata"]
     return ReconcileResult([Delete(kinds.CLUSTER_DOMAIN_CLAIM.id, "", meta["name"], meta["uid"])])

@@ -25,7 +25,7 @@ _OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certifica
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class DomainMappingInputs:
     """A DomainMapping and its target."""
 
     mapping: Json
@@ -59,35 +59,35 @@ def host_in(name: str) -> str | None:
     return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: DomainMappingInputs, now: float) -> ReconcileResult:
     """Return the routing entry, the claim and the status of a DomainMapping.
 
     Source: Knative Serving, pkg/reconciler/domainmapping (behaviour).
     """
-    mapping, naming = observed.mapping, observed.naming
+    mapping, naming = inputs.mapping, inputs.naming
     if objects.deleting(mapping):
         return ReconcileResult()
     meta, spec = mapping["metadata"], mapping["spec"]
     host, path = str(meta["name"]), path_of(meta["namespace"], str(meta["name"]))
     own_certificate = bool((spec.get("tls") or {}).get("secretName"))
     url = public_url(host, naming, certificate=own_certificate)
-    claimed, claims = _claimed(observed)
-    resolved = _resolved(observed)
+    claimed, claims = _claimed(inputs)
+    resolved = _resolved(inputs)
     after_status: list[Action] = []
     ingress = conditions.verdict_of(mapping, INGRESS_READY)
     waits = False
     if claimed.status != TRUE or resolved.status == FALSE:
         ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The host is not routed.")
-        if observed.programmed:
+        if inputs.programmed:
             after_status.append(RemoveRoute(path))
     else:
-        entry = _entry(observed, host, naming.https_port if own_certificate and _redirected(mapping, naming) else 0)
+        entry = _entry(inputs, host, naming.https_port if own_certificate and _redirected(mapping, naming) else 0)
         if entry is None:
             ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
         else:
-            ingress = _ingress(observed, entry, ingress)
+            ingress = _ingress(inputs, entry, ingress)
             waits = ingress.status != TRUE
-            if entry != observed.programmed:
+            if entry != inputs.programmed:
                 after_status.append(PutRoute(path, entry))
     verdicts = {
         CERTIFICATE_PROVISIONED: _OWN_CERTIFICATE if own_certificate else _NO_TLS,
@@ -117,24 +117,24 @@ def removed(namespace: str, host: str, programmed: RouteEntry | None) -> Reconci
     return ReconcileResult([RemoveRoute(path_of(namespace, host))] if programmed else [])
 
 
-def _claimed(observed: Observed) -> tuple[Verdict, list[Action]]:
+def _claimed(inputs: DomainMappingInputs) -> tuple[Verdict, list[Action]]:
     """Whether the namespace owns the host, and the claim to create for it.
 
     Source: Knative Serving, pkg/reconciler/domainmapping, `reconcileDomainClaim`; reasons are Knative's.
     """
-    meta = observed.mapping["metadata"]
-    host, namespace, claim = str(meta["name"]), str(meta["namespace"]), observed.claim
-    if observed.unclaimable:
-        return Verdict(FALSE, "DomainClaimFailed", f'invalid name "{host}": {observed.unclaimable}'), []
+    meta = inputs.mapping["metadata"]
+    host, namespace, claim = str(meta["name"]), str(meta["namespace"]), inputs.claim
+    if inputs.unclaimable:
+        return Verdict(FALSE, "DomainClaimFailed", f'invalid name "{host}": {inputs.unclaimable}'), []
     if claim is not None and not objects.deleting(claim):
         return (YES if domain_claim.owner(claim) == namespace else _NOT_OWNED), []
-    if not observed.claims_itself:
+    if not inputs.claims_itself:
         message = (
             f'no ClusterDomainClaim found for domain "{host}" '
             "(and autocreate-cluster-domain-claims property is not true)"
         )
         return Verdict(FALSE, _NOT_OWNED.reason, message), []
-    if min((observed.mapping, *observed.rivals), key=_precedence) is not observed.mapping:
+    if min((inputs.mapping, *inputs.rivals), key=_precedence) is not inputs.mapping:
         return _NOT_OWNED, []
     return YES, [domain_claim.created(host, namespace)]
 
@@ -149,34 +149,34 @@ def _precedence(mapping: Json) -> tuple[bool, str, str]:
     return (not has_it, meta["creationTimestamp"], meta["namespace"])
 
 
-def _resolved(observed: Observed) -> Verdict:
-    if observed.target is not None and not objects.deleting(observed.target):
+def _resolved(inputs: DomainMappingInputs) -> Verdict:
+    if inputs.target is not None and not objects.deleting(inputs.target):
         return YES
-    ref = observed.mapping["spec"]["ref"]
+    ref = inputs.mapping["spec"]["ref"]
     return Verdict(
         FALSE, "ResolveFailed", f'{ref.get("kind", "")} "{ref.get("name", "")}" referenced in spec.ref not found.'
     )
 
 
-def _entry(observed: Observed, host: str, redirect: int) -> RouteEntry | None:
-    if observed.target is None or observed.target_entry is None:
+def _entry(inputs: DomainMappingInputs, host: str, redirect: int) -> RouteEntry | None:
+    if inputs.target is None or inputs.target_entry is None:
         return None
-    meta = observed.target["metadata"]
-    shares = observed.target_entry.local_hosts.get(names.local_host(meta["name"], meta["namespace"]))
+    meta = inputs.target["metadata"]
+    shares = inputs.target_entry.local_hosts.get(names.local_host(meta["name"], meta["namespace"]))
     if shares is None:
         return None
     named = {share.revision for share in shares}
-    planes = {path: plane for path, plane in observed.target_entry.revisions.items() if path in named}
-    missing = tuple(path for path in observed.target_entry.missing if path in named)
+    planes = {path: plane for path, plane in inputs.target_entry.revisions.items() if path in named}
+    missing = tuple(path for path in inputs.target_entry.missing if path in named)
     return RouteEntry(
-        {host.lower(): shares}, planes, sticky=observed.target_entry.sticky, redirect=redirect, mapping=True,
+        {host.lower(): shares}, planes, sticky=inputs.target_entry.sticky, redirect=redirect, mapping=True,
         missing=missing,
     )  # fmt: skip
 
 
-def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
-    if entry == observed.programmed and (before.status == TRUE or (observed.acknowledged and observed.followers)):
+def _ingress(inputs: DomainMappingInputs, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry == inputs.programmed and (before.status == TRUE or (inputs.acknowledged and inputs.followers)):
         return YES
-    if not observed.followers:
+    if not inputs.followers:
         return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so nothing can be routed; start one.")
     return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator has applied the latest routing yet.")

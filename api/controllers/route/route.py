@@ -45,7 +45,7 @@ _NO_ACTIVATOR = Verdict(
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class RouteInputs:
     """A Route and what it sends traffic to."""
 
     route: Json
@@ -72,7 +72,7 @@ class Observed:
     """Whether every activator has acknowledged `programmed`."""
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: RouteInputs, now: float) -> ReconcileResult:
     """Return the routing entry, the placeholder Services and the status of a Route.
 
     The status says that the entry is not acknowledged *before* the entry is put. So IngressReady True with an unchanged
@@ -80,13 +80,13 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
 
     Source: Knative Serving, pkg/reconciler/route (behaviour).
     """
-    route, naming = observed.route, observed.naming
+    route, naming = inputs.route, inputs.naming
     if objects.deleting(route):
-        return _finalized(observed)
-    actions = placeholder_services.missing_or_stale(route, naming, observed.core_services)
-    local_tags = placeholder_services.local_tags(route, naming, observed.core_services)
-    assignment = traffic.assign(route, observed.configurations, observed.revisions)
-    decision = rollback.evaluate(assignment.targets, route, observed.revisions, observed.worse, now)
+        return _finalized(inputs)
+    actions = placeholder_services.missing_or_stale(route, naming, inputs.core_services)
+    local_tags = placeholder_services.local_tags(route, naming, inputs.core_services)
+    assignment = traffic.assign(route, inputs.configurations, inputs.revisions)
+    decision = rollback.evaluate(assignment.targets, route, inputs.revisions, inputs.worse, now)
     assignment = replace(assignment, targets=decision.targets)
     old = objects.status(route)
     status: Json = {
@@ -98,33 +98,33 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     after_status: list[Action] = []
     waiting, requeue_after = False, None
     targets: tuple[Target, ...] = ()
-    taken = placeholder_services.foreign(route, naming, observed.core_services)
+    taken = placeholder_services.foreign(route, naming, inputs.core_services)
     if taken:
         ingress = Verdict(FALSE, NOT_OWNED, f'There is an existing placeholder Service "{taken}" that we do not own.')
-    elif placeholder_services.leftover(route, naming, observed.core_services):
+    elif placeholder_services.leftover(route, naming, inputs.core_services):
         ingress = _LEFTOVER
     elif assignment.targets:
         status["url"] = hosts.url(route, naming, local="" in local_tags)
-        progress, entry = _progress(observed, assignment, local_tags, now)
+        progress, entry = _progress(inputs, assignment, local_tags, now)
         targets = progress.targets
         delays = [delay for delay in (progress.requeue_after, decision.requeue_after) if delay is not None]
         requeue_after = min(delays, default=None)
         after_status += _rollback_events(route, decision.rolled_back)
-        after_status += placeholder_services.superfluous(route, naming, observed.core_services)
-        if conflict := _conflict(observed, entry):
+        after_status += placeholder_services.superfluous(route, naming, inputs.core_services)
+        if conflict := _conflict(inputs, entry):
             ingress = Verdict(FALSE, DOMAIN_CONFLICT, f"{_CONFLICT}: {conflict}")
         else:
-            ingress = _rolling_out(progress) if progress.clocks else _ingress(observed, entry, ingress)
-            waiting = ingress.status != TRUE and not (entry == observed.programmed and observed.acknowledged)
-            if entry != observed.programmed:
+            ingress = _rolling_out(progress) if progress.clocks else _ingress(inputs, entry, ingress)
+            waiting = ingress.status != TRUE and not (entry == inputs.programmed and inputs.acknowledged)
+            if entry != inputs.programmed:
                 after_status.append(PutRoute(objects.path_of(route), entry))
         notes = {well_known.ROLLOUT_IN_PROGRESS: rollout.encode_clocks(progress.clocks)} if progress.clocks else {}
         notes |= {well_known.ROLLBACK: rollback.encode_trials(decision.trials)} if decision.trials else {}
         if notes:
             status["annotations"] = notes
-    elif observed.programmed:
-        stays = traffic.with_missing(observed.programmed, observed.revisions)
-        if stays != observed.programmed:
+    elif inputs.programmed:
+        stays = traffic.with_missing(inputs.programmed, inputs.revisions)
+        if stays != inputs.programmed:
             after_status.append(PutRoute(objects.path_of(route), stays))
     if targets:
         status["traffic"] = traffic.status_of(targets, route, naming, local_tags)
@@ -150,41 +150,41 @@ def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Reconci
 
 
 def _progress(
-    observed: Observed, assignment: Assignment, local_tags: frozenset[str], now: float
+    inputs: RouteInputs, assignment: Assignment, local_tags: frozenset[str], now: float
 ) -> tuple[Progress, RouteEntry]:
     """Advance the rollouts; returns their progress and the routing entry for it."""
-    route, duration = observed.route, rollout.duration_of(observed.route, observed.rollout_seconds)
+    route, duration = inputs.route, rollout.duration_of(inputs.route, inputs.rollout_seconds)
 
     def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
         advanced = rollout.advance(
-            assignment.targets, route, observed.revisions, duration, acknowledged, now, observed.loads
+            assignment.targets, route, inputs.revisions, duration, acknowledged, now, inputs.loads
         )
-        entry = traffic.entry_of(advanced.targets, route, observed.revisions, observed.naming, local_tags)
-        return advanced, msgspec.structs.replace(entry, since=_since(observed, entry, now))
+        entry = traffic.entry_of(advanced.targets, route, inputs.revisions, inputs.naming, local_tags)
+        return advanced, msgspec.structs.replace(entry, since=_since(inputs, entry, now))
 
     progress, entry = at(acknowledged=False)
-    if progress.clocks and observed.acknowledged and entry == observed.programmed:
+    if progress.clocks and inputs.acknowledged and entry == inputs.programmed:
         return at(acknowledged=True)
     return progress, entry
 
 
-def _since(observed: Observed, entry: RouteEntry, now: float) -> dict[str, float]:
+def _since(inputs: RouteInputs, entry: RouteEntry, now: float) -> dict[str, float]:
     """When each host was claimed: as in the table, or for new hosts when their placeholder was created."""
-    route, naming = observed.route, observed.naming
-    before = observed.programmed.since if observed.programmed else {}
+    route, naming = inputs.route, inputs.naming
+    before = inputs.programmed.since if inputs.programmed else {}
     result: dict[str, float] = {}
     for name, tag in placeholder_services.wanted_names(route, naming).items():
         host = hosts.public_host(route, naming, tag)
         if host in entry.hosts:
-            made = objects.created(observed.core_services[name]) if name in observed.core_services else float(int(now))
+            made = objects.created(inputs.core_services[name]) if name in inputs.core_services else float(int(now))
             result[host] = before.get(host, made)
     return result
 
 
-def _conflict(observed: Observed, entry: RouteEntry) -> str:
+def _conflict(inputs: RouteInputs, entry: RouteEntry) -> str:
     """A host of the entry that belongs to another Route; empty if there is none."""
-    path = objects.path_of(observed.route)
-    return next((host for host in entry.hosts if _loses(observed.rivals.get(host), entry.claim(path, host))), "")
+    path = objects.path_of(inputs.route)
+    return next((host for host in entry.hosts if _loses(inputs.rivals.get(host), entry.claim(path, host))), "")
 
 
 def _loses(rival: Claim | None, own: Claim) -> bool:
@@ -216,20 +216,20 @@ def _rolling_out(progress: Progress) -> Verdict:
     return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(sentences))
 
 
-def _ingress(observed: Observed, entry: RouteEntry, before: Verdict) -> Verdict:
-    if entry != observed.programmed:
-        return _NOT_ACKNOWLEDGED if observed.followers else _NO_ACTIVATOR
+def _ingress(inputs: RouteInputs, entry: RouteEntry, before: Verdict) -> Verdict:
+    if entry != inputs.programmed:
+        return _NOT_ACKNOWLEDGED if inputs.followers else _NO_ACTIVATOR
     if before.status == TRUE:
         return YES
-    if not observed.followers:
+    if not inputs.followers:
         return _NO_ACTIVATOR
-    return YES if observed.acknowledged else _NOT_ACKNOWLEDGED
+    return YES if inputs.acknowledged else _NOT_ACKNOWLEDGED
 
 
-def _finalized(observed: Observed) -> ReconcileResult:
-    route = observed.route
+def _finalized(inputs: RouteInputs) -> ReconcileResult:
+    route = inputs.route
     actions: list[Action] = []
-    if observed.programmed:
+    if inputs.programmed:
         actions.append(RemoveRoute(objects.path_of(route)))
     left = [name for name in route["metadata"].get("finalizers") or () if name != well_known.ROUTE_FINALIZER]
     actions += objects.write(kinds.ROUTE.id, route, objects.changed(route, finalizers=left))

@@ -16,7 +16,7 @@ from knoll.values.timestamps import timestamp
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ConfigurationInputs:
     """A Configuration and the objects that its reconciliation needs."""
 
     configuration: Json
@@ -29,23 +29,23 @@ class Observed:
     gc: GCConfig = field(default_factory=GCConfig)
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: ConfigurationInputs, now: float) -> ReconcileResult:
     """Create the newest Revision, delete old ones, and return the status of a Configuration.
 
     Source: Knative Serving, pkg/reconciler/configuration (behaviour).
     """
-    before = observed.configuration
+    before = inputs.configuration
     if objects.deleting(before):
         return ReconcileResult()
-    after = labelled(before, observed.routes)
+    after = labelled(before, inputs.routes)
     old = objects.status(before)
     status: Json = {"observedGeneration": objects.generation(before)}
     actions: list[Action] = []
-    latest = _latest_created(observed)
-    if latest is None and observed.namesake is not None and objects.is_leftover(observed.namesake, before):
+    latest = _latest_created(inputs)
+    if latest is None and inputs.namesake is not None and objects.is_leftover(inputs.namesake, before):
         verdict = Verdict(UNKNOWN)
-    elif latest is None and observed.namesake is not None:
-        name = observed.namesake["metadata"]["name"]
+    elif latest is None and inputs.namesake is not None:
+        name = inputs.namesake["metadata"]["name"]
         verdict = Verdict(
             FALSE, "RevisionFailed", f'Revision "{name}" was not created: a Revision of that name already exists.'
         )
@@ -56,7 +56,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
             created = f'Created Revision "{latest["metadata"]["name"]}"'
             actions += [Create(kinds.REVISION.id, latest), Emit(before, "Normal", "Created", created)]
         actions += _taken_up(before, latest)
-        ready = _latest_ready(observed, latest)
+        ready = _latest_ready(inputs, latest)
         status["latestCreatedRevisionName"] = latest["metadata"]["name"]
         if ready:
             status["latestReadyRevisionName"] = ready
@@ -65,7 +65,7 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     after = objects.changed(after, new_status=status)
     actions += objects.write(kinds.CONFIGURATION.id, before, after)
     actions += _events(before, after)
-    old_ones, requeue_after = revision_gc.superfluous(after, observed.revisions, observed.gc, now)
+    old_ones, requeue_after = revision_gc.superfluous(after, inputs.revisions, inputs.gc, now)
     for revision in old_ones:
         meta = revision["metadata"]
         actions.append(Delete(kinds.REVISION.id, meta["namespace"], meta["name"], meta["uid"]))
@@ -124,13 +124,13 @@ def labelled(configuration: Json, routes: frozenset[str]) -> Json:
     return objects.changed(configuration, new_annotations=present)
 
 
-def _latest_created(observed: Observed) -> Json | None:
+def _latest_created(inputs: ConfigurationInputs) -> Json | None:
     """The Revision of the newest generation; None if it must be created or its name is taken."""
-    configuration, namesake = observed.configuration, observed.namesake
+    configuration, namesake = inputs.configuration, inputs.namesake
     current = str(objects.generation(configuration))
     own_name = (configuration["spec"]["template"].get("metadata") or {}).get("name")
     if not own_name:
-        for revision in observed.revisions:
+        for revision in inputs.revisions:
             if objects.labels(revision).get(well_known.CONFIGURATION_GENERATION) == current:
                 return revision
         return None
@@ -151,16 +151,16 @@ def _taken_up(configuration: Json, latest: Json) -> list[Action]:
     return objects.write(kinds.REVISION.id, latest, objects.changed(latest, new_labels=new_labels))
 
 
-def _latest_ready(observed: Observed, latest: Json) -> str:
+def _latest_ready(inputs: ConfigurationInputs, latest: Json) -> str:
     """Name of the latest ready Revision; never older than the current one, unless the user named an older one."""
-    present = objects.status(observed.configuration).get("latestReadyRevisionName", "")
+    present = objects.status(inputs.configuration).get("latestReadyRevisionName", "")
     if objects.is_ready(latest):
         return str(latest["metadata"]["name"])
-    by_name = {revision["metadata"]["name"]: revision for revision in observed.revisions}
+    by_name = {revision["metadata"]["name"]: revision for revision in inputs.revisions}
     floor = _generation_of(by_name[present]) if present in by_name else 0
     ready = [
         revision
-        for revision in observed.revisions
+        for revision in inputs.revisions
         if objects.is_ready(revision) and _generation_of(revision) >= floor and not objects.deleting(revision)
     ]
     if not ready:

@@ -23,7 +23,7 @@ _NOT_TO_ROUTE = {well_known.LAST_APPLIED}
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ServiceInputs:
     """A Service and the objects of its name."""
 
     service: Json
@@ -37,12 +37,12 @@ class Observed:
     """Epoch seconds at which this process first showed the newest generation as Unknown; None if it did not."""
 
 
-def reconcile(observed: Observed, now: float) -> ReconcileResult:
+def reconcile(inputs: ServiceInputs, now: float) -> ReconcileResult:
     """Return the children and the status of a Service.
 
     Source: Knative Serving, pkg/reconciler/service (behaviour).
     """
-    service = observed.service
+    service = inputs.service
     if objects.deleting(service):
         return ReconcileResult()
     actions: list[Action] = []
@@ -52,10 +52,10 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
         for name in ("url", "address", "traffic", "latestCreatedRevisionName", "latestReadyRevisionName")
         if name in old
     }
-    configurations = _configuration(observed, status, actions)
-    routes = _route(observed, status, actions, serialized=configurations.reason == "OutOfDate")
+    configurations = _configuration(inputs, status, actions)
+    routes = _route(inputs, status, actions, serialized=configurations.reason == "OutOfDate")
     verdicts = {CONFIGURATIONS_READY: configurations, ROUTES_READY: routes}
-    held = _held_seconds(observed, now) if FALSE in (configurations.status, routes.status) else 0.0
+    held = _held_seconds(inputs, now) if FALSE in (configurations.status, routes.status) else 0.0
     if held:
         verdicts = {name: _not_final(verdict) for name, verdict in verdicts.items()}
     status["observedGeneration"] = objects.generation(service)
@@ -64,16 +64,16 @@ def reconcile(observed: Observed, now: float) -> ReconcileResult:
     return ReconcileResult([*actions, *objects.write(kinds.SERVICE.id, service, after)], held or None)
 
 
-def _held_seconds(observed: Observed, now: float) -> float:
+def _held_seconds(inputs: ServiceInputs, now: float) -> float:
     """Seconds for which a failure of the newest generation is still shown as Unknown; 0 if it may be shown."""
-    service = observed.service
+    service = inputs.service
     ready = objects.condition(service) if objects.observed(service) else None
     if ready is None:
         return SHOWN_SECONDS
     if ready["status"] != UNKNOWN:
         return 0.0
     # If another process showed it, the condition has the time, which is no later.
-    shown = observed.shown if observed.shown is not None else objects.epoch(ready["lastTransitionTime"])
+    shown = inputs.shown if inputs.shown is not None else objects.epoch(ready["lastTransitionTime"])
     return max(0.0, shown + SHOWN_SECONDS - now)
 
 
@@ -117,8 +117,8 @@ def desired_route(service: Json, existing: Json | None = None) -> Json:
     )  # fmt: skip
 
 
-def _configuration(observed: Observed, status: Json, actions: list[Action]) -> Verdict:
-    service, existing = observed.service, observed.configuration
+def _configuration(inputs: ServiceInputs, status: Json, actions: list[Action]) -> Verdict:
+    service, existing = inputs.service, inputs.configuration
     if existing is None:
         actions += _created(service, kinds.CONFIGURATION, desired_configuration(service))
         return _OUT_OF_DATE_CONFIGURATION
@@ -138,10 +138,10 @@ def _configuration(observed: Observed, status: Json, actions: list[Action]) -> V
     return conditions.verdict_of(existing)
 
 
-def _route(observed: Observed, status: Json, actions: list[Action], *, serialized: bool) -> Verdict:
-    service, configuration, existing = observed.service, observed.configuration, observed.route
+def _route(inputs: ServiceInputs, status: Json, actions: list[Action], *, serialized: bool) -> Verdict:
+    service, configuration, existing = inputs.service, inputs.configuration, inputs.route
     byo = (service["spec"]["template"].get("metadata") or {}).get("name", "")
-    if byo and name_is_taken(configuration, observed.named_revision):
+    if byo and name_is_taken(configuration, inputs.named_revision):
         return Verdict(
             FALSE,
             "RevisionNameTaken",

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from api.controllers.engine.loop import Tables
+from api.controllers.engine.tables import Tables
 from api.controllers.run import tables_on
 from knoll.messages import builds
 from knoll.messages.builds import BuildPhase, BuildProgress, Resolution, Resolved

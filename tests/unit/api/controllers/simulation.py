@@ -1,11 +1,11 @@
-"""A world without Redis: actions are carried out on the cache, so that whole chains run in a millisecond.
+"""A simulation without Redis: actions are applied to the cache, so that whole chains run in a millisecond.
 
 The far edge (builder, autoscaler, activators) is scripted by the tests: they fill the tables.
 """
 
 from typing import Any
 
-from api.controllers.engine import dispatch, watch_mappings
+from api.controllers.engine import cluster_state, dispatch, watch_mappings
 from api.controllers.engine.cache import CacheChange
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import (  # fmt: skip
@@ -39,7 +39,7 @@ class Simulation:
     """Objects with versions, tables, and reconciliation until nothing is left to do."""
 
     def __init__(self, activators: int = 1) -> None:
-        self.state = dispatch.ClusterState(activators=activators)
+        self.state = cluster_state.ClusterState(activators=activators)
         self.now = NOW
         self.events: list[Emit] = []
         self.enqueued: list[Enqueue | Resolve] = []
@@ -204,7 +204,7 @@ class Simulation:
         self.writes += 1
         stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
         if resource == kinds.SERVICE.id:
-            dispatch.note_shown(stored, self.state, self.now)
+            cluster_state.note_shown(stored, self.state, self.now)
         self._seen(self.state.cache.put(resource, stored))
         return stored
 

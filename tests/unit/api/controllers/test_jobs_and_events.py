@@ -24,7 +24,7 @@ REV = "hello-00001"
 BUILD = kinds.BUILD_KIND
 
 
-def asked(outcome_of: revision.Observed, now: float) -> bool:
+def asked(outcome_of: revision.RevisionInputs, now: float) -> bool:
     return any(isinstance(action, Resolve) for action in revision.reconcile(outcome_of, now).actions)
 
 
@@ -82,14 +82,14 @@ def test_a_failed_or_lost_look_up_is_tried_again(
     body: Json, resolution: str | None, asked_before: float, now: float, due: bool
 ) -> None:
     answer = Resolution(body["metadata"]["uid"], error=resolution) if resolution else None
-    observed = revision.Observed(body, resolution=answer, asked=asked_before)
+    observed = revision.RevisionInputs(body, resolution=answer, asked=asked_before)
     assert asked(observed, NOW + now) is due
     assert revision.reconcile(observed, NOW + now).requeue_after
 
 
 def test_an_answer_about_an_earlier_revision_of_that_name_is_none(body: Json) -> None:
     stale = Resolution("another uid", error="no such image")
-    assert asked(revision.Observed(body, resolution=stale), NOW)
+    assert asked(revision.RevisionInputs(body, resolution=stale), NOW)
 
 
 def test_a_later_answer_mends_a_failed_look_up() -> None:
@@ -154,22 +154,24 @@ def a_build() -> Json:
 def test_a_builds_status_says_how_far_it_is(
     progress: BuildProgress | None, phase: str, ready: str, reason: str
 ) -> None:
-    outcome = build.reconcile(build.Observed(a_build(), progress, asked=NOW), NOW)
+    outcome = build.reconcile(build.BuildInputs(a_build(), progress, asked=NOW), NOW)
     (written,) = [action for action in outcome.actions if not isinstance(action, Resolve | Emit)]
     after: Json = written.body  # type: ignore[union-attr]
     succeeded = objects.condition(after) or {}
     assert (after["status"]["phase"], succeeded["status"], succeeded.get("reason", "")) == (phase, ready, reason)
-    again = build.reconcile(build.Observed(after, progress, asked=NOW), NOW)
+    again = build.reconcile(build.BuildInputs(after, progress, asked=NOW), NOW)
     assert again.actions == []
 
 
 def test_a_build_that_waits_tells_its_place_in_the_queue() -> None:
-    outcome = build.reconcile(build.Observed(a_build(), asked=NOW, position=3), NOW)
+    outcome = build.reconcile(build.BuildInputs(a_build(), asked=NOW, position=3), NOW)
     (after,) = [action.body for action in outcome.actions if isinstance(action, UpdateStatus)]
     assert after["status"]["queuePosition"] == 3
     assert "position 3" in after["status"]["conditions"][0]["message"]
     assert outcome.requeue_after == build.QUEUE_SECONDS
-    begun = build.reconcile(build.Observed(after, BuildProgress("u", BuildPhase.RUNNING, step="1/2 FROM x"), NOW), NOW)
+    begun = build.reconcile(
+        build.BuildInputs(after, BuildProgress("u", BuildPhase.RUNNING, step="1/2 FROM x"), NOW), NOW
+    )
     (running,) = [action.body for action in begun.actions if isinstance(action, UpdateStatus)]
     assert "queuePosition" not in running["status"]
     assert running["status"]["step"] == "1/2 FROM x"
@@ -186,7 +188,7 @@ def old_build(number: int, phase: str, tag: str = "x:1") -> Json:
 def test_of_builds_that_are_over_the_newest_are_kept() -> None:
     siblings = [old_build(number, "Succeeded" if number % 2 else "Failed") for number in range(5)]
     siblings.append(old_build(9, "Running"))
-    observed = build.Observed(
+    observed = build.BuildInputs(
         a_build(), BuildProgress("u", BuildPhase.SUCCEEDED), NOW, siblings=siblings, most_finished=3
     )
     gone = [action.name for action in build.reconcile(observed, NOW).actions if isinstance(action, Delete)]
@@ -199,13 +201,13 @@ def test_builds_are_kept_when_there_is_no_bound_and_while_one_is_not_over() -> N
         (BuildProgress("u", BuildPhase.SUCCEEDED), None),
         (BuildProgress("u", BuildPhase.RUNNING), 1),
     ):
-        observed = build.Observed(a_build(), progress, NOW, siblings=siblings, most_finished=most)
+        observed = build.BuildInputs(a_build(), progress, NOW, siblings=siblings, most_finished=most)
         assert not any(isinstance(action, Delete) for action in build.reconcile(observed, NOW).actions)
 
 
 def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
     def handed_over(progress: BuildProgress | None, asked_at: float, now: float) -> bool:
-        actions = build.reconcile(build.Observed(a_build(), progress, asked_at), now).actions
+        actions = build.reconcile(build.BuildInputs(a_build(), progress, asked_at), now).actions
         return any(isinstance(action, Enqueue) for action in actions)
 
     assert handed_over(None, 0.0, NOW)
@@ -215,9 +217,9 @@ def test_a_build_is_handed_over_again_only_while_it_is_not_over() -> None:
 
 
 def test_a_finished_build_keeps_its_status_when_the_table_is_lost() -> None:
-    done = build.reconcile(build.Observed(a_build(), BuildProgress("u", BuildPhase.SUCCEEDED)), NOW).actions
+    done = build.reconcile(build.BuildInputs(a_build(), BuildProgress("u", BuildPhase.SUCCEEDED)), NOW).actions
     after: Json = next(action.body for action in done if not isinstance(action, Enqueue | Emit))  # type: ignore[union-attr]
-    assert build.reconcile(build.Observed(after), NOW).actions == []
+    assert build.reconcile(build.BuildInputs(after), NOW).actions == []
 
 
 def test_the_events_of_a_services_life() -> None:

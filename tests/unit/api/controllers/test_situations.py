@@ -329,7 +329,7 @@ def test_a_route_whose_status_lags_behind_is_told_by_its_service(simulation: Sim
     serving(simulation)
     route = simulation.get(ROUTE)
     status = {**route["status"], "traffic": [{"revisionName": "hello-00000", "latestRevision": True, "percent": 100}]}
-    observed = service.Observed(
+    observed = service.ServiceInputs(
         simulation.get(SERVICE), configuration=simulation.get(CONFIGURATION), route={**route, "status": status}
     )
     (action,) = service.reconcile(observed, NOW).actions

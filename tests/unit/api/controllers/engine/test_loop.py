@@ -8,7 +8,8 @@ import pytest
 
 from api.controllers.engine import acknowledgements
 from api.controllers.engine.acknowledgements import Acknowledgements
-from api.controllers.engine.loop import Controllers, Tables
+from api.controllers.engine.loop import Controllers
+from api.controllers.engine.tables import Tables
 from api.controllers.reconciler import objects
 from knoll.messages import builds, routing, scale
 from knoll.messages.builds import BuildProgress, Resolution, Unresolved
