@@ -23,7 +23,7 @@ NAMESPACES = ("first", "second")
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[Outside]:
+def external() -> Iterator[Outside]:
     need("NFT", os.geteuid() == 0 and not nft.obstacle())
     with outside() as made:
         yield made
@@ -47,7 +47,7 @@ def host_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def callers(platform: Platform, image: str, world: Outside) -> Iterator[dict[str, Caller]]:  # noqa: F811
+def callers(platform: Platform, image: str, external: Outside) -> Iterator[dict[str, Caller]]:  # noqa: F811
     """A caller in each of two namespaces, awake."""
     for namespace in NAMESPACES:
         platform.kubectl("create", "namespace", namespace)
@@ -88,44 +88,44 @@ def configured(platform: Platform) -> Iterator[Any]:
     configure(platform)
 
 
-def closed(platform: Platform, world: Outside, host_port: int) -> dict[str, tuple[str, int]]:
+def closed(platform: Platform, external: Outside, host_port: int) -> dict[str, tuple[str, int]]:
     """What no instance may reach."""
     gateway = gateway_of(platform)
     return {
         "another namespace's instance": (address_of(platform, "second"), 8080),
         "this machine, at the bridge": (gateway, host_port),
-        "this machine, at its other address": (world.machine, host_port),
-        "its neighbour": (world.neighbour, PORT),
-        "link-local": (world.link_local, PORT),
+        "this machine, at its other address": (external.machine, host_port),
+        "its neighbour": (external.neighbour, PORT),
+        "link-local": (external.link_local, PORT),
     }
 
 
 def test_what_is_not_the_instances_is_closed_to_them(
-    platform: Platform, world: Outside, first: Caller, host_port: int
+    platform: Platform, external: Outside, first: Caller, host_port: int
 ) -> None:
-    reached = [name for name, where in closed(platform, world, host_port).items() if first.reaches(*where)]
+    reached = [name for name, where in closed(platform, external, host_port).items() if first.reaches(*where)]
     assert reached == []
 
 
 def test_without_the_rules_it_is_reached(
-    platform: Platform, world: Outside, first: Caller, host_port: int, configured: Any
+    platform: Platform, external: Outside, first: Caller, host_port: int, configured: Any
 ) -> None:
     """Or the test above would pass for another reason."""
     configured(network_isolation="disabled")
 
     def all_reached() -> bool:
-        missed = [name for name, where in closed(platform, world, host_port).items() if not first.reaches(*where)]
+        missed = [name for name, where in closed(platform, external, host_port).items() if not first.reaches(*where)]
         assert missed == []
         return True
 
     eventually_sync(all_reached, within=15)
     configured(network_isolation="auto")
-    where = closed(platform, world, host_port)["another namespace's instance"]
+    where = closed(platform, external, host_port)["another namespace's instance"]
     eventually_sync(lambda: not first.reaches(*where), within=15)
 
 
-def test_the_internet_names_and_services_are_open(platform: Platform, world: Outside, first: Caller) -> None:
-    assert first.reaches(world.internet, PORT)
+def test_the_internet_names_and_services_are_open(platform: Platform, external: Outside, first: Caller) -> None:
+    assert first.reaches(external.internet, PORT)
     assert first.get("http://inner.second.svc.cluster.local/")["status"] == 200
     assert first.lookup("inner.second.svc")["addresses"] == [gateway_of(platform)]
 
@@ -138,9 +138,9 @@ def test_instances_have_no_address_but_their_own(first: Caller) -> None:
     assert len([address for address in first.addresses() if not address.startswith(("127.", "::1"))]) == 1
 
 
-def test_flushed_rules_come_back(platform: Platform, world: Outside, first: Caller, host_port: int) -> None:
+def test_flushed_rules_come_back(platform: Platform, external: Outside, first: Caller, host_port: int) -> None:
     """As a firewall of the machine's own flushes them when it starts."""
-    where = closed(platform, world, host_port)["another namespace's instance"]
+    where = closed(platform, external, host_port)["another namespace's instance"]
     for family in ("inet", "bridge"):
         subprocess.run([nft.program() or "nft", "delete", "table", family, f"knoll-{platform.name}"], check=True)
     eventually_sync(lambda: not first.reaches(*where), within=15)
@@ -153,25 +153,25 @@ class TestEgress:
         platform.kubectl("annotate", "namespace", "first", "knoll.dev/egress-", "knoll.dev/egress-allow-")
 
     def test_a_namespace_is_closed_and_opened_while_its_instances_run(
-        self, platform: Platform, world: Outside, callers: dict[str, Caller]
+        self, platform: Platform, external: Outside, callers: dict[str, Caller]
     ) -> None:
         first, second = callers["first"], callers["second"]
         platform.kubectl("annotate", "namespace", "first", "knoll.dev/egress=deny")
-        eventually_sync(lambda: not first.reaches(world.internet, PORT), within=15)
-        assert second.reaches(world.internet, PORT)
+        eventually_sync(lambda: not first.reaches(external.internet, PORT), within=15)
+        assert second.reaches(external.internet, PORT)
         assert first.get("http://inner.second.svc.cluster.local/")["status"] == 200
-        allowed = f"knoll.dev/egress-allow={world.internet}:{PORT}"
+        allowed = f"knoll.dev/egress-allow={external.internet}:{PORT}"
         platform.kubectl("annotate", "namespace", "first", allowed)
-        eventually_sync(lambda: first.reaches(world.internet, PORT), within=15)
+        eventually_sync(lambda: first.reaches(external.internet, PORT), within=15)
 
     def test_a_new_instance_is_closed_from_its_first_moment(
-        self, platform: Platform, world: Outside, callers: dict[str, Caller]
+        self, platform: Platform, external: Outside, callers: dict[str, Caller]
     ) -> None:
         platform.kubectl("annotate", "namespace", "first", "knoll.dev/egress=deny")
         manifest = service("late", "first")
         platform.kubectl("apply", "-f", "-", stdin=manifest)
         platform.kubectl("wait", "-n", "first", "ksvc", "late", "--for=condition=Ready", "--timeout=60s")
-        assert not Caller(platform, "late.first.localhost").reaches(world.internet, PORT)
+        assert not Caller(platform, "late.first.localhost").reaches(external.internet, PORT)
         platform.kubectl("delete", "-f", "-", stdin=manifest)
 
     def test_a_list_that_cannot_be_read_is_refused_with_the_reason(self, platform: Platform) -> None:
@@ -180,7 +180,7 @@ class TestEgress:
         assert "host bits set" in refused.stderr
 
     def test_the_operator_opens_what_is_private(
-        self, platform: Platform, world: Outside, callers: dict[str, Caller], configured: Any
+        self, platform: Platform, external: Outside, callers: dict[str, Caller], configured: Any
     ) -> None:
-        configured(egress_allow=f"{world.neighbour}/32")
-        eventually_sync(lambda: callers["first"].reaches(world.neighbour, PORT), within=15)
+        configured(egress_allow=f"{external.neighbour}/32")
+        eventually_sync(lambda: callers["first"].reaches(external.neighbour, PORT), within=15)

@@ -80,7 +80,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def world() -> Iterator[int]:
+def public_dns() -> Iterator[int]:
     """The port of the server for all other names: each has an address there, of either family."""
     port = free_port()
     command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--no-resolv", "--no-hosts",
@@ -91,10 +91,10 @@ def world() -> Iterator[int]:
 
 
 @pytest.fixture
-def names(folder: Path, world: int) -> Iterator[int]:
+def names(folder: Path, public_dns: int) -> Iterator[int]:
     """The port of the server that instances ask."""
     port = free_port()
-    with server(port, dns_server.command(folder, "127.0.0.1", port), "--no-resolv", f"--server=127.0.0.1#{world}"):
+    with server(port, dns_server.command(folder, "127.0.0.1", port), "--no-resolv", f"--server=127.0.0.1#{public_dns}"):
         yield port
 
 
@@ -147,14 +147,14 @@ async def test_names_come_change_and_go_with_their_routes(
         assert process.end() == 0
 
 
-async def test_names_that_are_ours_are_asked_of_nobody_else_and_others_of_the_world(folder: Path, names: int) -> None:
+async def test_names_that_are_ours_are_asked_of_nobody_else_and_others_are_forwarded(folder: Path, names: int) -> None:
     (folder / "default.shop").write_text(f"{GATEWAY} shop.default.svc.cluster.local\n")
 
     async def there() -> bool:
         return await answered(names, "shop.default.svc.cluster.local") == (NO_ERROR, [GATEWAY])
 
     await eventually(there, within=30)
-    # The world would say something else to each of these.
+    # The forwarded server would answer differently for each of these.
     assert await answered(names, "shop.default.svc.cluster.local", AAAA) == (NO_ERROR, [])
     for name in ("nope.default.svc.cluster.local", "nope.default.svc", "example.com.svc.cluster.local", "redis"):
         assert await answered(names, name) == (NAME_ERROR, []), name

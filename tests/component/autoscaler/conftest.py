@@ -32,7 +32,7 @@ QUICK = {"autoscaling.knative.dev/window": "1s"}
 """Idle after a second."""
 
 
-class World:
+class AutoscalerHarness:
     """Redis, the engine, and the autoscaler when it runs."""
 
     def __init__(self, redis: "Redis") -> None:
@@ -156,8 +156,8 @@ class World:
 class Activator:
     """Follows the endpoints as an activator does; acknowledges while `hears` is set."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, harness: AutoscalerHarness) -> None:
+        self.harness = harness
         self.hears = asyncio.Event()
         self.hears.set()
         self.in_flight: dict[str, int] = {}
@@ -171,7 +171,7 @@ class Activator:
             tasks.create_task(self._say())
 
     async def _follow(self) -> None:
-        async for event in self.world.endpoints.follow():
+        async for event in self.harness.endpoints.follow():
             await self.hears.wait()
             match event:
                 case Reset():
@@ -181,33 +181,33 @@ class Activator:
                 case Change(field=field, value=RevisionEndpoints() as value):
                     self.entries[field] = value
             self._version = event.version
-            await self.world.endpoints.acknowledge("activator-1", self._version)
+            await self.harness.endpoints.acknowledge("activator-1", self._version)
 
     async def _say(self) -> None:
         while True:
-            await self.world.endpoints.acknowledge("activator-1", self._version)
+            await self.harness.endpoints.acknowledge("activator-1", self._version)
             found = [one for entry in self.entries.values() for one in entry.endpoints if one.state == "draining"]
             if found:
                 left = {one.id: self.in_flight.get(one.id, 0) for one in found}
-                await self.world.report("", 0.0, left, tunnels=self.tunnels)
+                await self.harness.report("", 0.0, left, tunnels=self.tunnels)
             await asyncio.sleep(0.05)
 
 
 @pytest.fixture
-async def world(redis_url: str) -> AsyncIterator[World]:
+async def harness(redis_url: str) -> AsyncIterator[AutoscalerHarness]:
     async with connected(redis_url, "autoscaler-test") as redis:
-        world = World(redis)
+        harness = AutoscalerHarness(redis)
         try:
-            yield world
+            yield harness
         finally:
-            await world.stop()
-            await FakeRuntime(world.engine).destroy()
-            await world.store.close()
+            await harness.stop()
+            await FakeRuntime(harness.engine).destroy()
+            await harness.store.close()
 
 
 @pytest.fixture
-async def activator(world: World) -> AsyncIterator[Activator]:
-    activator = Activator(world)
+async def activator(harness: AutoscalerHarness) -> AsyncIterator[Activator]:
+    activator = Activator(harness)
     running = asyncio.create_task(activator.run())
     try:
         yield activator

@@ -13,7 +13,7 @@ from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.lease import Lease
 from knoll.values import kinds
-from tests.component.autoscaler.conftest import Activator, World
+from tests.component.autoscaler.conftest import Activator, AutoscalerHarness
 from tests.component.knoll.conftest import RedisProcess
 from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 from tests.waiting import eventually
@@ -30,19 +30,19 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 
 @pytest.fixture
-async def mortal(server: RedisProcess) -> AsyncIterator[World]:
-    """A world whose Redis can be killed."""
+async def mortal(server: RedisProcess) -> AsyncIterator[AutoscalerHarness]:
+    """A harness whose Redis can be killed."""
     async with connected(server.url, "autoscaler-test") as redis:
-        world = World(redis)
+        harness = AutoscalerHarness(redis)
         try:
-            yield world
+            yield harness
         finally:
-            await world.stop()
-            await FakeRuntime(world.engine).destroy()
-            await world.store.close()
+            await harness.stop()
+            await FakeRuntime(harness.engine).destroy()
+            await harness.store.close()
 
 
-async def test_a_redis_that_was_killed_costs_no_instance(mortal: World, server: RedisProcess) -> None:
+async def test_a_redis_that_was_killed_costs_no_instance(mortal: AutoscalerHarness, server: RedisProcess) -> None:
     await mortal.start()
     key = await mortal.apply(annotations={"autoscaling.knative.dev/min-scale": "1"})
     (before,) = await mortal.ready(key)
@@ -59,66 +59,68 @@ async def test_a_redis_that_was_killed_costs_no_instance(mortal: World, server: 
     assert before.id in mortal.engine.instances
 
 
-async def test_an_engine_that_was_away_is_asked_again(world: World, activator: Activator) -> None:
-    await world.start()
-    key = await world.apply()
-    (before,) = await world.ready(key)
-    await world.says(key, initial_reached=True)
-    world.engine.go_away()
-    other = await world.apply("other-00001")
+async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness, activator: Activator) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (before,) = await harness.ready(key)
+    await harness.says(key, initial_reached=True)
+    harness.engine.go_away()
+    other = await harness.apply("other-00001")
 
     async def said() -> bool:
-        found = await world.status(other)
+        found = await harness.status(other)
         return bool(found and found.failure and not found.failure.final)
 
     await eventually(said, condition="it says that the engine is away")
-    world.engine.come_back()
-    await world.ready(other)
-    await world.says(other, failure=None, active="True")
-    assert (await world.ready(key))[0].id == before.id
+    harness.engine.come_back()
+    await harness.ready(other)
+    await harness.says(other, failure=None, active="True")
+    assert (await harness.ready(key))[0].id == before.id
 
 
-async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    (before,) = await world.ready(key)
-    world.engine.go_away()
-    container = world.engine.instances[before.id].containers["user-container"]
-    world.engine.end(container, 1)
-    world.engine.come_back()
+async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (before,) = await harness.ready(key)
+    harness.engine.go_away()
+    container = harness.engine.instances[before.id].containers["user-container"]
+    harness.engine.end(container, 1)
+    harness.engine.come_back()
     await eventually(
-        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
+        lambda: harness.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
     )
-    await world.ready(key)
+    await harness.ready(key)
 
 
-async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_its_place(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    (before,) = await world.ready(key)
-    await world.says(key, initial_reached=True)
-    await world.stop()
-    world.engine.kill(before.id)
-    await world.start()
+async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_its_place(
+    harness: AutoscalerHarness,
+) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (before,) = await harness.ready(key)
+    await harness.says(key, initial_reached=True)
+    await harness.stop()
+    harness.engine.kill(before.id)
+    await harness.start()
     await eventually(
-        lambda: world.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
+        lambda: harness.engine.instances[before.id].containers["user-container"].restarts == 1, condition="a restart"
     )
-    assert (await world.ready(key))[0].id == before.id
+    assert (await harness.ready(key))[0].id == before.id
 
 
-async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    (before,) = await world.ready(key)
-    await world.says(key, initial_reached=True)
-    await world.stop()
-    await FakeRuntime(world.engine).pause(before.id)
-    await world.start()
-    await eventually(lambda: not world.engine.instances[before.id].paused, condition="it runs on")
-    assert (await world.ready(key))[0].id == before.id
+async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (before,) = await harness.ready(key)
+    await harness.says(key, initial_reached=True)
+    await harness.stop()
+    await FakeRuntime(harness.engine).pause(before.id)
+    await harness.start()
+    await eventually(lambda: not harness.engine.instances[before.id].paused, condition="it runs on")
+    assert (await harness.ready(key))[0].id == before.id
 
 
-async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgotten(world: World) -> None:
+async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgotten(harness: AutoscalerHarness) -> None:
     """Its second end is told before the engine has answered."""
     lives = 0
 
@@ -127,90 +129,92 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
         lives += 1
         return FakeProgram(listens_after=None, exits_after=0.0, exit_code=lives)
 
-    world.engine.behave = behave
-    await world.start()
-    key = await world.apply()
+    harness.engine.behave = behave
+    await harness.start()
+    key = await harness.apply()
 
     async def second() -> bool:
-        found = await world.status(key)
+        found = await harness.status(key)
         return bool(found and found.failure and found.failure.reason == "ExitCode2")
 
     await eventually(second, condition="the second end is told")
     assert lives == 2
 
 
-async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(world: World) -> None:
+async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(harness: AutoscalerHarness) -> None:
     runs: list[Autoscaler] = []
 
     async def duty() -> None:
-        runtime = FakeRuntime(world.engine)
+        runtime = FakeRuntime(harness.engine)
         async with Checker() as checker:
             one = Autoscaler(
                 runtime,
                 checker,
-                world.store,
-                world.redis,
-                world.endpoints,
-                world.scale,
-                world.instances,
+                harness.store,
+                harness.redis,
+                harness.endpoints,
+                harness.scale,
+                harness.instances,
                 tick_seconds=0.1,
             )
             runs.append(one)
             await one.run()
 
-    lease = Lease(world.redis, "autoscaler", "first", ttl=1.0)
+    lease = Lease(harness.redis, "autoscaler", "first", ttl=1.0)
     leading = asyncio.create_task(lease.lead(duty))
     try:
-        key = await world.apply()
-        (before,) = await world.ready(key)
-        await world.says(key, initial_reached=True)
-        await world.redis.set(keys.lease("autoscaler"), "another", px=1000)
+        key = await harness.apply()
+        (before,) = await harness.ready(key)
+        await harness.says(key, initial_reached=True)
+        await harness.redis.set(keys.lease("autoscaler"), "another", px=1000)
         await eventually(lambda: not lease.leading, condition="it does not lead")
         tasks = {task.get_name() for task in asyncio.all_tasks()}
         assert f"instance {before.id}" not in tasks
         await eventually(lambda: len(runs) == 2, condition="it leads again")
         await eventually(lambda: runs[1].scalers, condition="it looks after the Revision again")
-        assert (await world.ready(key))[0].id == before.id
+        assert (await harness.ready(key))[0].id == before.id
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
 
 
 async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoscaler.leader.leader.EMPTY_SECONDS", 1.0)
     monkeypatch.setattr("autoscaler.leader.leader.REPUBLISH_SECONDS", 1.0)
-    await world.start()
+    await harness.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
-    await world.store.create(kinds.CONFIG_MAP.id, config)
-    key = await world.apply()
-    other = await world.apply("other-00001")
-    (kept,), (lost,) = await world.ready(key), await world.ready(other)
-    assert world.autoscaler is not None
-    autoscaler = world.autoscaler
+    await harness.store.create(kinds.CONFIG_MAP.id, config)
+    key = await harness.apply()
+    other = await harness.apply("other-00001")
+    (kept,), (lost,) = await harness.ready(key), await harness.ready(other)
+    assert harness.autoscaler is not None
+    autoscaler = harness.autoscaler
     await eventually(lambda: autoscaler._configured_once, condition="a tick")
-    kept_body = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
-    await world.redis.flushall()
+    kept_body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    await harness.redis.flushall()
     del kept_body["metadata"]["resourceVersion"]
-    await world.store.create(kinds.REVISION.id, kept_body)
-    await eventually(lambda: lost.id not in world.engine.instances, within=60, condition="removal of the lost instance")
-    assert kept.id in world.engine.instances
-    await eventually(lambda: _serves(world, key, kept.id), within=60, condition="it keeps serving")
+    await harness.store.create(kinds.REVISION.id, kept_body)
+    await eventually(
+        lambda: lost.id not in harness.engine.instances, within=60, condition="removal of the lost instance"
+    )
+    assert kept.id in harness.engine.instances
+    await eventually(lambda: _serves(harness, key, kept.id), within=60, condition="it keeps serving")
 
 
-async def _serves(world: World, key: str, name: str) -> bool:
-    return [(one.id, one.state) for one in await world.listed(key)] == [(name, "ready")]
+async def _serves(harness: AutoscalerHarness, key: str, name: str) -> bool:
+    return [(one.id, one.state) for one in await harness.listed(key)] == [(name, "ready")]
 
 
-async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(listens_after=None)
-    await world.start()
-    key = await world.apply(annotations={"serving.knative.dev/progress-deadline": "1h"})
-    before = await world.says(key, initial_reached=False, active_reason="Deploying")
+async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(listens_after=None)
+    await harness.start()
+    key = await harness.apply(annotations={"serving.knative.dev/progress-deadline": "1h"})
+    before = await harness.says(key, initial_reached=False, active_reason="Deploying")
     assert before.deploying_since > 0
-    await world.stop()
-    await world.start()
-    assert world.autoscaler is not None
-    (scaler,) = world.autoscaler.scalers.values()
+    await harness.stop()
+    await harness.start()
+    assert harness.autoscaler is not None
+    (scaler,) = harness.autoscaler.scalers.values()
     assert scaler.status().deploying_since == before.deploying_since

@@ -2,149 +2,155 @@
 
 from autoscaler.instances.instance import LEAST_GRACE
 from knoll.values import kinds
-from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
 from tests.waiting import eventually
 
 
-async def draining(world: World, key: str) -> str:
+async def draining(harness: AutoscalerHarness, key: str) -> str:
     """Wait until the only endpoint drains; returns its instance."""
 
     async def does() -> str:
-        found = await world.listed(key)
+        found = await harness.listed(key)
         assert [one.state for one in found] == ["draining"], found
         return found[0].id
 
     return await eventually(does, condition="it drains")
 
 
-async def test_a_drain_waits_for_every_activators_acknowledgement(world: World, activator: Activator) -> None:
-    await world.start()
-    key = await world.apply(annotations=QUICK)
+async def test_a_drain_waits_for_every_activators_acknowledgement(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
+    await harness.start()
+    key = await harness.apply(annotations=QUICK)
     await eventually(lambda: key in activator.entries, condition="the activator knows it")
     activator.hears.clear()
-    name = await draining(world, key)
-    other = await world.apply("other-00001")
-    await world.says(other, initial_reached=True)
-    assert name in world.engine.instances
+    name = await draining(harness, key)
+    other = await harness.apply("other-00001")
+    await harness.says(other, initial_reached=True)
+    assert name in harness.engine.instances
     activator.hears.set()
-    await eventually(lambda: name not in world.engine.instances, condition="it is stopped")
-    await world.ready(key, 0)
+    await eventually(lambda: name not in harness.engine.instances, condition="it is stopped")
+    await harness.ready(key, 0)
 
 
-async def test_a_drain_waits_for_the_requests_in_flight(world: World, activator: Activator) -> None:
-    await world.start()
-    key = await world.apply(annotations=QUICK)
-    (one,) = await world.ready(key)
+async def test_a_drain_waits_for_the_requests_in_flight(harness: AutoscalerHarness, activator: Activator) -> None:
+    await harness.start()
+    key = await harness.apply(annotations=QUICK)
+    (one,) = await harness.ready(key)
     activator.in_flight[one.id] = 2
-    await draining(world, key)
-    other = await world.apply("other-00001")
-    await world.says(other, initial_reached=True)
-    assert one.id in world.engine.instances
+    await draining(harness, key)
+    other = await harness.apply("other-00001")
+    await harness.says(other, initial_reached=True)
+    assert one.id in harness.engine.instances
     activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
+    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
 
 
-async def test_a_drain_ends_with_the_grace(world: World, activator: Activator) -> None:
-    await world.start()
-    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 1})
-    (one,) = await world.ready(key)
+async def test_a_drain_ends_with_the_grace(harness: AutoscalerHarness, activator: Activator) -> None:
+    await harness.start()
+    key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 1})
+    (one,) = await harness.ready(key)
     activator.in_flight[one.id] = 1
-    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
-    await world.ready(key, 0)
+    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    await harness.ready(key, 0)
 
 
 async def test_websockets_are_left_alone_for_a_quiet_time_and_then_the_app_is_told_to_end(
-    world: World, activator: Activator
+    harness: AutoscalerHarness, activator: Activator
 ) -> None:
-    world.quiet_seconds = 0.3
-    await world.start()
-    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
-    (one,) = await world.ready(key)
+    harness.quiet_seconds = 0.3
+    await harness.start()
+    key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
+    (one,) = await harness.ready(key)
     activator.tunnels[one.id] = 3
     await eventually(
-        lambda: one.id not in world.engine.instances, condition="it is stopped long before its grace is over"
+        lambda: one.id not in harness.engine.instances, condition="it is stopped long before its grace is over"
     )
-    await world.ready(key, 0)
+    await harness.ready(key, 0)
 
 
-async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(world: World, activator: Activator) -> None:
-    world.quiet_seconds = 3600
-    await world.start()
-    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
-    (one,) = await world.ready(key)
+async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
+    harness.quiet_seconds = 3600
+    await harness.start()
+    key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
+    (one,) = await harness.ready(key)
     activator.tunnels[one.id] = 1
-    await draining(world, key)
-    other = await world.apply("other-00001")
-    await world.says(other, initial_reached=True)
-    assert one.id in world.engine.instances
+    await draining(harness, key)
+    other = await harness.apply("other-00001")
+    await harness.says(other, initial_reached=True)
+    assert one.id in harness.engine.instances
     activator.tunnels.clear()
-    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
+    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
 
 
-async def test_the_quiet_time_leaves_the_app_half_of_its_grace(world: World, activator: Activator) -> None:
-    world.quiet_seconds = 3600
-    await world.start()
-    key = await world.apply(annotations=QUICK, spec={"timeoutSeconds": 10})
-    (one,) = await world.ready(key)
+async def test_the_quiet_time_leaves_the_app_half_of_its_grace(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
+    harness.quiet_seconds = 3600
+    await harness.start()
+    key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 10})
+    (one,) = await harness.ready(key)
     activator.tunnels[one.id] = 1
-    await eventually(lambda: one.id not in world.engine.instances, within=60, condition="it is stopped")
-    assert LEAST_GRACE < world.engine.graces[one.id] <= 5
+    await eventually(lambda: one.id not in harness.engine.instances, within=60, condition="it is stopped")
+    assert LEAST_GRACE < harness.engine.graces[one.id] <= 5
 
 
-async def test_a_request_is_waited_for_beyond_the_quiet_time(world: World, activator: Activator) -> None:
-    world.quiet_seconds = 0.1
-    await world.start()
-    key = await world.apply(annotations=QUICK)
-    (one,) = await world.ready(key)
+async def test_a_request_is_waited_for_beyond_the_quiet_time(harness: AutoscalerHarness, activator: Activator) -> None:
+    harness.quiet_seconds = 0.1
+    await harness.start()
+    key = await harness.apply(annotations=QUICK)
+    (one,) = await harness.ready(key)
     activator.in_flight[one.id] = activator.tunnels[one.id] = 1
-    await draining(world, key)
-    other = await world.apply("other-00001", annotations=QUICK)
-    await world.says(other, initial_reached=True)
-    await world.says(other, actual=0)
-    assert one.id in world.engine.instances
+    await draining(harness, key)
+    other = await harness.apply("other-00001", annotations=QUICK)
+    await harness.says(other, initial_reached=True)
+    await harness.says(other, actual=0)
+    assert one.id in harness.engine.instances
     activator.in_flight.clear()
-    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
+    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
 
 
 async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
-    world: World, activator: Activator
+    harness: AutoscalerHarness, activator: Activator
 ) -> None:
-    await world.start()
-    key = await world.apply(annotations=QUICK)
-    (one,) = await world.ready(key)
-    await world.says(key, initial_reached=True)
+    await harness.start()
+    key = await harness.apply(annotations=QUICK)
+    (one,) = await harness.ready(key)
+    await harness.says(key, initial_reached=True)
     activator.in_flight[one.id] = 1
-    await draining(world, key)
-    await world.stop()
-    await world.start()
-    assert await draining(world, key) == one.id
-    other = await world.apply("other-00001")
-    await world.says(other, initial_reached=True)
-    assert one.id in world.engine.instances
+    await draining(harness, key)
+    await harness.stop()
+    await harness.start()
+    assert await draining(harness, key) == one.id
+    other = await harness.apply("other-00001")
+    await harness.says(other, initial_reached=True)
+    assert one.id in harness.engine.instances
     activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in world.engine.instances, condition="it is stopped")
+    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
 
 
-async def test_without_any_activator_nothing_is_waited_for(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    await world.ready(key)
-    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
-    await world.gone()
+async def test_without_any_activator_nothing_is_waited_for(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    await harness.ready(key)
+    await harness.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await harness.gone()
 
 
-async def test_the_instance_that_holds_fewer_requests_is_let_go(world: World) -> None:
-    await world.start()
-    key = await world.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
-    both = await world.ready(key, 2)
-    youngest = max(both, key=lambda one: world.engine.instances[one.id].created)
-    revision = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
+    both = await harness.ready(key, 2)
+    youngest = max(both, key=lambda one: harness.engine.instances[one.id].created)
+    revision = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     revision["metadata"]["annotations"] = QUICK
-    await world.report(key, 3.0, held={youngest.id: 3})
-    await world.store.update(kinds.REVISION.id, revision)
+    await harness.report(key, 3.0, held={youngest.id: 3})
+    await harness.store.update(kinds.REVISION.id, revision)
 
     async def one_is_left() -> bool:
-        await world.report(key, 3.0, held={youngest.id: 3})
-        return [one.id for one in await world.listed(key)] == [youngest.id]
+        await harness.report(key, 3.0, held={youngest.id: 3})
+        return [one.id for one in await harness.listed(key)] == [youngest.id]
 
     await eventually(one_is_left, condition="the busy one is kept")

@@ -3,41 +3,41 @@
 from typing import Any
 
 from knoll.values import kinds
-from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
 from tests.waiting import eventually
 
 SCALE = {"knoll.dev/rollout-scale": "3"}
 
 
-async def annotated(world: World, annotations: dict[str, Any]) -> None:
-    found = await world.store.get(kinds.REVISION.id, "default", "hello-00001")
+async def annotated(harness: AutoscalerHarness, annotations: dict[str, Any]) -> None:
+    found = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     found["metadata"]["annotations"] = annotations
-    await world.store.update(kinds.REVISION.id, found)
+    await harness.store.update(kinds.REVISION.id, found)
 
 
 async def test_what_the_next_share_wants_is_started_and_let_go_when_the_load_does_not_come(
-    world: World, activator: Activator
+    harness: AutoscalerHarness, activator: Activator
 ) -> None:
-    await world.start()
-    key = await world.apply(annotations=QUICK)
-    await world.ready(key)
-    await world.gone()
-    await annotated(world, QUICK | SCALE)
-    await world.ready(key, 3)
-    await world.says(key, desired=3, by_load=0)
-    await annotated(world, QUICK)
-    await world.gone()
+    await harness.start()
+    key = await harness.apply(annotations=QUICK)
+    await harness.ready(key)
+    await harness.gone()
+    await annotated(harness, QUICK | SCALE)
+    await harness.ready(key, 3)
+    await harness.says(key, desired=3, by_load=0)
+    await annotated(harness, QUICK)
+    await harness.gone()
 
 
-async def test_instances_of_a_share_stay_until_their_load_has_filled_the_window(world: World) -> None:
-    await world.start()
+async def test_instances_of_a_share_stay_until_their_load_has_filled_the_window(harness: AutoscalerHarness) -> None:
+    await harness.start()
     window = {"autoscaling.knative.dev/window": "600s"}
-    key = await world.apply(annotations=window | SCALE)
-    await world.ready(key, 3)
-    assert world.autoscaler is not None
-    (scaler,) = world.autoscaler.scalers.values()
+    key = await harness.apply(annotations=window | SCALE)
+    await harness.ready(key, 3)
+    assert harness.autoscaler is not None
+    (scaler,) = harness.autoscaler.scalers.values()
     before = scaler.decision
-    await annotated(world, window)
+    await annotated(harness, window)
     await eventually(lambda: not scaler.spec.rollout_scale, condition="the share was given")
     await eventually(lambda: scaler.decision not in (None, before), condition="a decision after that")
     assert scaler.decision is not None

@@ -4,7 +4,7 @@ from typing import Any
 
 from autoscaler.decision.capacity import Machine
 from knoll.values import kinds
-from tests.component.autoscaler.conftest import QUICK, Activator, World
+from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
 from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 
@@ -15,22 +15,22 @@ def asking(**requests: str) -> dict[str, Any]:
     return {"containers": [{**container, "resources": {"requests": requests}}]}
 
 
-async def test_what_does_not_fit_is_told_in_the_schedulers_words(world: World) -> None:
-    await world.start()
-    key = await world.apply(spec=asking(cpu="9", memory="99Gi"))
+async def test_what_does_not_fit_is_told_in_the_schedulers_words(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply(spec=asking(cpu="9", memory="99Gi"))
 
     async def told() -> bool:
-        failure = (await world.says(key, actual=0, initial_reached=False)).failure
+        failure = (await harness.says(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "Unschedulable", True)
         assert failure.message == "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."
         return True
 
     await eventually(told)
-    assert not world.engine.instances
+    assert not harness.engine.instances
 
     async def shown() -> bool:
-        _, found = await world.instances.snapshot()
+        _, found = await harness.instances.snapshot()
         assert key in found
         (one,) = found[key][1].instances
         return one.address == "" and one.containers[0].reason == "Unschedulable"
@@ -38,72 +38,76 @@ async def test_what_does_not_fit_is_told_in_the_schedulers_words(world: World) -
     await eventually(shown)
 
 
-async def test_it_starts_once_there_is_room(world: World, activator: Activator) -> None:
-    await world.start()
-    await world.ready(await world.apply("big-00001", spec=asking(cpu="6")))
-    key = await world.apply("other-00001", spec=asking(cpu="4"))
-    await eventually(lambda: _waits(world, key), condition="Unschedulable")
-    await world.store.delete(kinds.REVISION.id, "default", "big-00001")
-    await world.ready(key)
-    await world.says(key, failure=None, active="True")
+async def test_it_starts_once_there_is_room(harness: AutoscalerHarness, activator: Activator) -> None:
+    await harness.start()
+    await harness.ready(await harness.apply("big-00001", spec=asking(cpu="6")))
+    key = await harness.apply("other-00001", spec=asking(cpu="4"))
+    await eventually(lambda: _waits(harness, key), condition="Unschedulable")
+    await harness.store.delete(kinds.REVISION.id, "default", "big-00001")
+    await harness.ready(key)
+    await harness.says(key, failure=None, active="True")
 
 
-async def test_a_ready_revision_serves_on_with_what_fits(world: World) -> None:
-    await world.start()
-    key = await world.apply(spec={**asking(cpu="3"), "containerConcurrency": 10})
-    await world.ready(key)
-    await world.report(key, 40.0)
-    await world.says(key, actual=2, active="True", initial_reached=True, failure=None)
-    await eventually(lambda: len(world.engine.instances) == 2)
-    await world.ready(key, 2)
+async def test_a_ready_revision_serves_on_with_what_fits(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply(spec={**asking(cpu="3"), "containerConcurrency": 10})
+    await harness.ready(key)
+    await harness.report(key, 40.0)
+    await harness.says(key, actual=2, active="True", initial_reached=True, failure=None)
+    await eventually(lambda: len(harness.engine.instances) == 2)
+    await harness.ready(key, 2)
 
 
-async def test_the_operators_word_goes_over_the_machines(world: World) -> None:
-    world.machine = Machine(cores=0.5)
-    await world.start()
-    key = await world.apply(spec=asking(cpu="600m"))
-    await eventually(lambda: _waits(world, key), condition="Unschedulable")
+async def test_the_operators_word_goes_over_the_machines(harness: AutoscalerHarness) -> None:
+    harness.machine = Machine(cores=0.5)
+    await harness.start()
+    key = await harness.apply(spec=asking(cpu="600m"))
+    await eventually(lambda: _waits(harness, key), condition="Unschedulable")
 
 
-async def test_what_is_paused_makes_room_for_what_is_asked_for(world: World, activator: Activator) -> None:
-    await world.start()
+async def test_what_is_paused_makes_room_for_what_is_asked_for(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
+    await harness.start()
     rests = {**QUICK, "knoll.dev/paused-retention-period": "1h"}
-    first = await world.apply("one-00001", spec=asking(memory="10Gi"), annotations=rests)
-    (old,) = await world.ready(first)
-    await world.ready(first, 0)
-    second = await world.apply("two-00001", spec=asking(memory="10Gi"))
-    await world.ready(second)
-    assert old.id not in world.engine.instances
+    first = await harness.apply("one-00001", spec=asking(memory="10Gi"), annotations=rests)
+    (old,) = await harness.ready(first)
+    await harness.ready(first, 0)
+    second = await harness.apply("two-00001", spec=asking(memory="10Gi"))
+    await harness.ready(second)
+    assert old.id not in harness.engine.instances
 
 
-async def test_instances_that_were_adopted_hold_their_room(world: World) -> None:
-    await world.start()
-    await world.ready(await world.apply("big-00001", spec=asking(cpu="6")))
-    await world.stop()
-    await world.start()
-    key = await world.apply("other-00001", spec=asking(cpu="4"))
-    await eventually(lambda: _waits(world, key), condition="Unschedulable")
+async def test_instances_that_were_adopted_hold_their_room(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    await harness.ready(await harness.apply("big-00001", spec=asking(cpu="6")))
+    await harness.stop()
+    await harness.start()
+    key = await harness.apply("other-00001", spec=asking(cpu="4"))
+    await eventually(lambda: _waits(harness, key), condition="Unschedulable")
 
 
-async def _waits(world: World, key: str) -> bool:
-    status = await world.status(key)
+async def _waits(harness: AutoscalerHarness, key: str) -> bool:
+    status = await harness.status(key)
     return bool(status and status.failure and status.failure.reason == "Unschedulable")
 
 
-async def test_a_quota_holds_instances_back_until_it_allows_them(world: World, activator: Activator) -> None:
+async def test_a_quota_holds_instances_back_until_it_allows_them(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "team", "namespace": "default", "uid": "q"},
         "spec": {"hard": {"requests.cpu": "500m", "pods": "3"}},
     }
-    made = await world.store.create(kinds.RESOURCE_QUOTA.id, quota)
-    await world.start()
-    await world.ready(await world.apply("small-00001", spec=asking(cpu="200m")))
-    key = await world.apply("big-00001", spec=asking(cpu="400m"))
+    made = await harness.store.create(kinds.RESOURCE_QUOTA.id, quota)
+    await harness.start()
+    await harness.ready(await harness.apply("small-00001", spec=asking(cpu="200m")))
+    key = await harness.apply("big-00001", spec=asking(cpu="400m"))
 
     async def told() -> bool:
-        failure = (await world.says(key, actual=0, initial_reached=False)).failure
+        failure = (await harness.says(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "FailedCreate", True)
         assert failure.message.endswith(
@@ -113,6 +117,6 @@ async def test_a_quota_holds_instances_back_until_it_allows_them(world: World, a
         return True
 
     await eventually(told, within=30)
-    await world.store.update(kinds.RESOURCE_QUOTA.id, {**made, "spec": {"hard": {"requests.cpu": "600m"}}})
-    await world.ready(key)
-    await world.says(key, failure=None, active="True")
+    await harness.store.update(kinds.RESOURCE_QUOTA.id, {**made, "spec": {"hard": {"requests.cpu": "600m"}}})
+    await harness.ready(key)
+    await harness.says(key, failure=None, active="True")

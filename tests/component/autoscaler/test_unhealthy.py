@@ -10,7 +10,7 @@ from autoscaler.probes.checks import connect
 from knoll.messages.instances import ContainerRow, InstanceEvent, InstanceRow
 from knoll.messages.scale import StartFailure
 from knoll.values import kinds
-from tests.component.autoscaler.conftest import World
+from tests.component.autoscaler.conftest import AutoscalerHarness
 from tests.doubles.fake_runtime import FakeProgram
 from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
@@ -40,27 +40,29 @@ class App:
         return FakeAnswer(status=self.status)
 
 
-async def row_of(world: World, key: str) -> InstanceRow:
-    _, entries = await world.instances.snapshot()
+async def row_of(harness: AutoscalerHarness, key: str) -> InstanceRow:
+    _, entries = await harness.instances.snapshot()
     assert key in entries
     (row,) = entries[key][1].instances
     return row
 
 
-async def shown(world: World, key: str, holds: Callable[[InstanceRow, ContainerRow], bool], what: str) -> InstanceRow:
+async def shown(
+    harness: AutoscalerHarness, key: str, holds: Callable[[InstanceRow, ContainerRow], bool], what: str
+) -> InstanceRow:
     """Wait until users are shown this of the only instance."""
 
     async def is_shown() -> InstanceRow:
-        row = await row_of(world, key)
+        row = await row_of(harness, key)
         assert holds(row, row.containers[0]), row
         return row
 
     return await eventually(is_shown, condition=what)
 
 
-async def failure_of(world: World, key: str, reason: str) -> StartFailure:
+async def failure_of(harness: AutoscalerHarness, key: str, reason: str) -> StartFailure:
     async def is_told() -> StartFailure:
-        status = await world.status(key)
+        status = await harness.status(key)
         assert status is not None
         assert status.failure is not None
         assert status.failure.reason == reason, status.failure
@@ -74,83 +76,85 @@ def events(row: InstanceRow, reason: str) -> list[InstanceEvent]:
 
 
 @pytest.mark.parametrize("threshold", [1, 3])
-async def test_what_cloud_run_exports_becomes_ready_with_its_program(world: World, threshold: int) -> None:
-    world.engine.behave = lambda _: FakeProgram(listens_after=0.5)
-    await world.start()
-    key = await world.apply(spec=spec(startupProbe={**CLOUD_RUN, "failureThreshold": threshold}))
-    await world.ready(key)
-    row = await shown(world, key, lambda row, _: row.stage == "ready", "a ready instance")
+async def test_what_cloud_run_exports_becomes_ready_with_its_program(
+    harness: AutoscalerHarness, threshold: int
+) -> None:
+    harness.engine.behave = lambda _: FakeProgram(listens_after=0.5)
+    await harness.start()
+    key = await harness.apply(spec=spec(startupProbe={**CLOUD_RUN, "failureThreshold": threshold}))
+    await harness.ready(key)
+    row = await shown(harness, key, lambda row, _: row.stage == "ready", "a ready instance")
     assert (row.containers[0].restarts, events(row, "Killing")) == (0, [])
 
 
-async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(world: World) -> None:
-    app = world.engine.behave = App(503)
-    await world.start()
-    key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}))
-    failure = await failure_of(world, key, "Unhealthy")
+async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(harness: AutoscalerHarness) -> None:
+    app = harness.engine.behave = App(503)
+    await harness.start()
+    key = await harness.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}))
+    failure = await failure_of(harness, key, "Unhealthy")
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
     assert failure == StartFailure("ContainerHealthy", "Unhealthy", message, final=False)
-    row = await shown(world, key, lambda row, _: bool(row.events), "an Event")
+    row = await shown(harness, key, lambda row, _: bool(row.events), "an Event")
     assert row.events == (InstanceEvent("Warning", "Unhealthy", message),)
     app.status = 200
-    await world.ready(key)
-    await world.says(key, failure=None)
+    await harness.ready(key)
+    await harness.says(key, failure=None)
 
 
-async def test_the_progress_deadline_says_which_probe_failed(world: World) -> None:
-    world.engine.behave = App(503)
-    await world.start()
+async def test_the_progress_deadline_says_which_probe_failed(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = App(503)
+    await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "2s"}
-    key = await world.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}), annotations=annotations)
-    failure = await failure_of(world, key, "ProgressDeadlineExceeded")
+    key = await harness.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}), annotations=annotations)
+    failure = await failure_of(harness, key, "ProgressDeadlineExceeded")
     assert failure == StartFailure(
         "ResourcesAvailable",
         "ProgressDeadlineExceeded",
         "no instance became ready within 2 s: Readiness probe failed: HTTP probe failed with statuscode: 503",
     )
-    await world.gone()
+    await harness.gone()
 
 
-async def test_a_container_that_is_told_to_end_runs_until_it_does(world: World) -> None:
+async def test_a_container_that_is_told_to_end_runs_until_it_does(harness: AutoscalerHarness) -> None:
     """Its liveness probe fails: `Killing`, and no word of a crash loop while its grace runs."""
-    app = world.engine.behave = App(ignores_term=True)
-    await world.start()
+    app = harness.engine.behave = App(ignores_term=True)
+    await harness.start()
     liveness = {**GET, "periodSeconds": 1, "failureThreshold": 1}
-    key = await world.apply(spec=spec(livenessProbe=liveness) | {"timeoutSeconds": 600})
-    (one,) = await world.ready(key)
+    key = await harness.apply(spec=spec(livenessProbe=liveness) | {"timeoutSeconds": 600})
+    (one,) = await harness.ready(key)
     app.status = 500
-    row = await shown(world, key, lambda row, _: bool(events(row, "Killing")), "Killing")
+    row = await shown(harness, key, lambda row, _: bool(events(row, "Killing")), "Killing")
     (killing,) = events(row, "Killing")
     message = "Container user-container failed liveness probe, will be restarted"
     assert (killing.type, killing.message) == ("Normal", message)
-    row = await shown(world, key, lambda row, _: row.stage == "unready", "an instance that is not ready")
+    row = await shown(harness, key, lambda row, _: row.stage == "unready", "an instance that is not ready")
     assert (row.containers[0].running, row.containers[0].ready, row.containers[0].reason) == (True, False, "")
-    assert world.engine.graces[f"{one.id}/user-container"] == 600, "it had answered: requests may be in it"
+    assert harness.engine.graces[f"{one.id}/user-container"] == 600, "it had answered: requests may be in it"
     assert events(row, "Unhealthy")[0].message == ("Liveness probe failed: HTTP probe failed with statuscode: 500")
 
 
-async def test_what_never_answered_a_probe_is_killed_without_its_grace(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(listens_after=None, ignores_term=True)
-    await world.start()
+async def test_what_never_answered_a_probe_is_killed_without_its_grace(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(listens_after=None, ignores_term=True)
+    await harness.start()
     startup = {"tcpSocket": {"port": 0}, "periodSeconds": 1, "failureThreshold": 1}
-    key = await world.apply(spec=spec(startupProbe=startup))
-    row = await shown(world, key, lambda _, one: one.restarts == 1, "the restart")
-    assert world.engine.graces[f"{row.name}/user-container"] <= 2
+    key = await harness.apply(spec=spec(startupProbe=startup))
+    row = await shown(harness, key, lambda _, one: one.restarts == 1, "the restart")
+    assert harness.engine.graces[f"{row.name}/user-container"] <= 2
     assert row.containers[0].last is not None
     assert (row.containers[0].last.exit_code, row.containers[0].last.reason) == (137, "Error")
     (killing,) = events(row, "Killing")
     assert killing.message == "Container user-container failed startup probe, will be restarted"
-    assert (await failure_of(world, key, "Unhealthy")).message.startswith("Startup probe failed: dial tcp ")
+    assert (await failure_of(harness, key, "Unhealthy")).message.startswith("Startup probe failed: dial tcp ")
 
 
-async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    (one,) = await world.ready(key)
-    world.engine.kill(one.id, exit_code=3)
-    await shown(world, key, lambda row, each: row.stage == "ready" and each.restarts == 1, "it runs again")
-    world.engine.kill(one.id, exit_code=3)
-    row = await shown(world, key, lambda _, each: each.reason == "CrashLoopBackOff", "the back-off")
+async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (one,) = await harness.ready(key)
+    harness.engine.kill(one.id, exit_code=3)
+    await shown(harness, key, lambda row, each: row.stage == "ready" and each.restarts == 1, "it runs again")
+    harness.engine.kill(one.id, exit_code=3)
+    row = await shown(harness, key, lambda _, each: each.reason == "CrashLoopBackOff", "the back-off")
     (container,) = row.containers
     assert not container.running
     assert container.message == f"back-off 10s restarting failed container=user-container pod={one.id}_default"
@@ -158,66 +162,66 @@ async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(world
     assert back_off.message == (f"Back-off restarting failed container user-container in pod {one.id}_default")
 
 
-async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(listens_after=None, exits_after=0.01, oom=True)
-    await world.start()
-    key = await world.apply()
-    failure = await failure_of(world, key, "OOMKilled")
+async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(listens_after=None, exits_after=0.01, oom=True)
+    await harness.start()
+    key = await harness.apply()
+    failure = await failure_of(harness, key, "OOMKilled")
     assert failure.condition == "ContainerHealthy"
-    row = await shown(world, key, lambda _, one: one.last is not None, "how it ended")
+    row = await shown(harness, key, lambda _, one: one.last is not None, "how it ended")
     assert row.containers[0].last is not None
     assert row.containers[0].last.reason == "OOMKilled"
 
 
-async def test_each_instance_that_becomes_ready_begins_the_progress_deadline_anew(world: World) -> None:
+async def test_each_instance_that_becomes_ready_begins_the_progress_deadline_anew(harness: AutoscalerHarness) -> None:
     delays = iter([0.0, 0.8, 1.6])
-    world.engine.behave = lambda _: FakeProgram(listens_after=next(delays))
-    await world.start()
+    harness.engine.behave = lambda _: FakeProgram(listens_after=next(delays))
+    await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "3"}
-    key = await world.apply(annotations=annotations)
-    await world.ready(key, 3)
-    assert (await world.says(key, initial_reached=True)).failure is None
+    key = await harness.apply(annotations=annotations)
+    await harness.ready(key, 3)
+    assert (await harness.says(key, initial_reached=True)).failure is None
 
 
-async def test_what_is_ready_is_not_ended_by_the_progress_deadline(world: World) -> None:
+async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: AutoscalerHarness) -> None:
     count = iter(range(10))
-    world.engine.behave = lambda _: FakeProgram(listens_after=None if next(count) else 0.0)
-    await world.start()
+    harness.engine.behave = lambda _: FakeProgram(listens_after=None if next(count) else 0.0)
+    await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "2"}
-    key = await world.apply(annotations=annotations)
-    failure = await failure_of(world, key, "ProgressDeadlineExceeded")
+    key = await harness.apply(annotations=annotations)
+    failure = await failure_of(harness, key, "ProgressDeadlineExceeded")
     assert failure.final
     assert failure.message.startswith("1 of 2 instances became ready within 1 s of the last progress")
-    await world.ready(key)
-    status = await world.says(key, actual=1, desired=2)
+    await harness.ready(key)
+    status = await harness.says(key, actual=1, desired=2)
     assert not status.initial_reached
-    late = next(one for one in world.engine.instances.values() if one.containers["user-container"].server is None)
-    world.engine.kill(late.spec.name)  # its next run listens
-    world.engine.behave = lambda _: FakeProgram()
-    await world.ready(key, 2)
-    await world.says(key, initial_reached=True, failure=None, active="True")
+    late = next(one for one in harness.engine.instances.values() if one.containers["user-container"].server is None)
+    harness.engine.kill(late.spec.name)  # its next run listens
+    harness.engine.behave = lambda _: FakeProgram()
+    await harness.ready(key, 2)
+    await harness.says(key, initial_reached=True, failure=None, active="True")
 
 
-async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(loopback=True)
-    await world.start()
-    key = await world.apply()
-    (one,) = await world.ready(key)
+async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(loopback=True)
+    await harness.start()
+    key = await harness.apply()
+    (one,) = await harness.ready(key)
     async with aiohttp.ClientSession() as client, client.get(f"http://{one.host}:{one.port}/") as answer:
         assert (await answer.text()).strip() == one.id
-    assert world.autoscaler is not None
-    assert world.autoscaler._world.on_loopback == {"uid-hello-00001"}
+    assert harness.autoscaler is not None
+    assert harness.autoscaler._world.on_loopback == {"uid-hello-00001"}
     # A forwarder that outlived the program would be taken for it.
-    world.engine.behave = lambda _: FakeProgram(listens_after=None)
-    world.engine.kill(one.id)
-    await shown(world, key, lambda row, each: row.stage == "unready" and each.restarts == 1, "it runs again")
+    harness.engine.behave = lambda _: FakeProgram(listens_after=None)
+    harness.engine.kill(one.id)
+    await shown(harness, key, lambda row, each: row.stage == "unready" and each.restarts == 1, "it runs again")
     assert not await reached(one.host, one.port)
-    world.engine.behave = lambda _: FakeProgram(loopback=True)
-    world.engine.kill(one.id)
-    await world.store.delete(kinds.REVISION.id, "default", "hello-00001")
-    await world.gone()
+    harness.engine.behave = lambda _: FakeProgram(loopback=True)
+    harness.engine.kill(one.id)
+    await harness.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await harness.gone()
     await eventually(
-        lambda: not world.autoscaler or not world.autoscaler._world.on_loopback, condition="it is forgotten"
+        lambda: not harness.autoscaler or not harness.autoscaler._world.on_loopback, condition="it is forgotten"
     )
 
 
@@ -229,15 +233,15 @@ async def reached(host: str, port: int) -> bool:
     return True
 
 
-async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(port=3000)
-    await world.start()
-    key = await world.apply()
-    failure = await failure_of(world, key, "Unhealthy")
+async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(port=3000)
+    await harness.start()
+    key = await harness.apply()
+    failure = await failure_of(harness, key, "Unhealthy")
     hint = "nothing listens on 8080; the container listens on 3000; set ports[0].containerPort or read $PORT"
 
     async def is_told() -> bool:
-        status = await world.status(key)
+        status = await harness.status(key)
         assert status is not None
         assert status.failure is not None
         assert status.failure.message.startswith(f"{hint} (Readiness probe failed: dial tcp "), status.failure
@@ -245,92 +249,94 @@ async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(world: Wor
 
     await eventually(is_told, condition="the hint")
     assert not failure.final
-    await shown(world, key, lambda row, _: hint in [one.message for one in row.events], "an Event")
+    await shown(harness, key, lambda row, _: hint in [one.message for one in row.events], "an Event")
 
 
-async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reached(world: World) -> None:
-    world.engine.behave = lambda spec: FakeProgram(loopback=True, exits_after=0.0 if spec.args == ("check",) else None)
-    await world.start()
+async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reached(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda spec: FakeProgram(
+        loopback=True, exits_after=0.0 if spec.args == ("check",) else None
+    )
+    await harness.start()
     readiness = {"successThreshold": 1, "exec": {"command": ["true", "check"]}}
-    key = await world.apply(spec=spec(readinessProbe=readiness))
-    (one,) = await world.ready(key)
+    key = await harness.apply(spec=spec(readinessProbe=readiness))
+    (one,) = await harness.ready(key)
     await eventually(lambda: reached(one.host, one.port), condition="the port is reached")
 
 
-async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(world: World) -> None:
-    world.engine.behave = lambda one: FakeProgram(exits_after=8.0 if one.name == "migrate" else None)
-    await world.start()
+async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda one: FakeProgram(exits_after=8.0 if one.name == "migrate" else None)
+    await harness.start()
     init = {"name": "migrate", "image": "app"}
-    key = await world.apply(spec=spec() | {"initContainers": [init]})
-    failure = await failure_of(world, key, "PodInitializing")
+    key = await harness.apply(spec=spec() | {"initContainers": [init]})
+    failure = await failure_of(harness, key, "PodInitializing")
     assert failure.message.startswith("containers with incomplete status: [migrate]")
     assert not failure.final
-    row = await shown(world, key, lambda _, one: one.reason == "PodInitializing", "the Pod")
+    row = await shown(harness, key, lambda _, one: one.reason == "PodInitializing", "the Pod")
     assert row.events == ()
-    await world.ready(key)
-    await world.says(key, failure=None)
+    await harness.ready(key)
+    await harness.says(key, failure=None)
 
 
 @pytest.mark.parametrize("kind", ["init", "refused", "image"])
-async def test_what_keeps_a_container_from_starting_is_an_event(world: World, kind: str) -> None:
+async def test_what_keeps_a_container_from_starting_is_an_event(harness: AutoscalerHarness, kind: str) -> None:
     refused = 'exec: "/app": permission denied'
-    world.engine.behave = lambda one: (
+    harness.engine.behave = lambda one: (
         FakeProgram(exits_after=0.0, exit_code=4, output=b"no schema")
         if one.name == "migrate"
         else FakeProgram(refusal=refused if kind == "refused" else "")
     )
     if kind == "image":
-        world.engine.images = set()
-    await world.start()
+        harness.engine.images = set()
+    await harness.start()
     more = {"initContainers": [{"name": "migrate", "image": "app"}]} if kind == "init" else {}
-    key = await world.apply(spec=spec() | more)
-    row = await shown(world, key, lambda row, _: bool(row.events), "an Event")
+    key = await harness.apply(spec=spec() | more)
+    row = await shown(harness, key, lambda row, _: bool(row.events), "an Event")
     said = {"init": "ended with exit code 4: no schema", "refused": refused, "image": "cannot be pulled"}[kind]
     assert (row.events[0].type, row.events[0].reason) == ("Warning", "Failed")
     assert row.events[0].message.startswith("Error: ")
     assert said in row.events[0].message
-    status = await world.status(key)
+    status = await harness.status(key)
     assert status is not None
     assert status.failure is not None
     assert said in status.failure.message
 
 
 async def test_probes_are_logged_when_the_configuration_says_so(
-    world: World, capsys: pytest.CaptureFixture[str]
+    harness: AutoscalerHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await world.start()
-    key = await world.apply()
-    await world.ready(key)
+    await harness.start()
+    key = await harness.apply()
+    await harness.ready(key)
     assert " probe " not in capsys.readouterr().out
     maps = {"metadata": {"name": "config-observability", "namespace": "knative-serving"}}
     data = {"logging.enable-probe-request-log": "true"}
-    await world.store.create(kinds.CONFIG_MAP.id, {**maps, "data": data})
-    assert world.autoscaler is not None
-    checker = world.autoscaler._world.checker
+    await harness.store.create(kinds.CONFIG_MAP.id, {**maps, "data": data})
+    assert harness.autoscaler is not None
+    checker = harness.autoscaler._world.checker
     await eventually(lambda: checker.logs, condition="the configuration is followed")
-    await world.ready(await world.apply("other-00001"))
+    await harness.ready(await harness.apply("other-00001"))
     lines = [line for line in capsys.readouterr().out.splitlines() if " probe " in line]
     assert any("kind=tcp" in line and "ok=True" in line for line in lines)
 
 
 async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it_serves(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoscaler.instances.restart_backoff.PAUSES", (0.0,) * 7)
     monkeypatch.setattr("autoscaler.instances.instance.STEADY_SECONDS", 1.0)
-    world.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
-    await world.start()
-    key = await world.apply()
-    (one,) = await world.ready(key)
+    harness.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
+    await harness.start()
+    key = await harness.apply()
+    (one,) = await harness.ready(key)
     for restarts in (1, 2):
-        world.engine.kill(one.id, exit_code=3)
-        await shown(world, key, runs_after(restarts), f"restart {restarts}")
-    await world.says(key, actual=1, failure=None)
-    world.engine.kill(one.id, exit_code=3)
-    await shown(world, key, runs_after(3), "restart 3")
+        harness.engine.kill(one.id, exit_code=3)
+        await shown(harness, key, runs_after(restarts), f"restart {restarts}")
+    await harness.says(key, actual=1, failure=None)
+    harness.engine.kill(one.id, exit_code=3)
+    await shown(harness, key, runs_after(3), "restart 3")
     message = "Container failed with: no module named app"
-    await world.says(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))
-    await world.says(key, actual=1, failure=None)  # after it was steady for a while
+    await harness.says(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))
+    await harness.says(key, actual=1, failure=None)  # after it was steady for a while
 
 
 def runs_after(restarts: int) -> Callable[[InstanceRow, ContainerRow], bool]:

@@ -11,7 +11,7 @@ from autoscaler.io import metrics, views
 from knoll.auth import process_tokens, tokens
 from knoll.auth.tokens import SigningKey
 from knoll.process import admin
-from tests.component.autoscaler.conftest import World
+from tests.component.autoscaler.conftest import AutoscalerHarness
 from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 
 KEY = SigningKey.fresh()
@@ -19,9 +19,9 @@ mint_for_api = partial(tokens.mint, KEY, namespace="knative-serving", name="api"
 """Mints tokens of the platform's own ServiceAccount."""
 
 
-def client(world: World) -> httpx.AsyncClient:
-    assert world.autoscaler is not None
-    looker = SimpleNamespace(scalers=world.autoscaler.scalers)
+def client(harness: AutoscalerHarness) -> httpx.AsyncClient:
+    assert harness.autoscaler is not None
+    looker = SimpleNamespace(scalers=harness.autoscaler.scalers)
 
     async def ready() -> str:
         return ""
@@ -29,7 +29,7 @@ def client(world: World) -> httpx.AsyncClient:
     async def key() -> SigningKey:
         return KEY
 
-    routes = views.routes(FakeRuntime(world.engine), looker, key)
+    routes = views.routes(FakeRuntime(harness.engine), looker, key)
     app = admin.app(ready, routes, metrics.exposition(lambda: looker.scalers))
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
@@ -38,11 +38,11 @@ def client(world: World) -> httpx.AsyncClient:
     )
 
 
-async def test_instances_are_listed(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    (one,) = await world.ready(key)
-    async with client(world) as http:
+async def test_instances_are_listed(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    (one,) = await harness.ready(key)
+    async with client(harness) as http:
         (shown,) = (await http.get("/instances")).json()["instances"]
     assert (shown["name"], shown["revision"], shown["address"], shown["port"]) == (one.id, key, one.host, one.port)
     assert shown["labels"]["serving.knative.dev/service"] == "hello"
@@ -51,20 +51,20 @@ async def test_instances_are_listed(world: World) -> None:
     }  # fmt: skip
 
 
-async def test_an_engine_that_is_away_is_said(world: World) -> None:
-    await world.start()
-    world.engine.go_away()
-    async with client(world) as http:
+async def test_an_engine_that_is_away_is_said(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    harness.engine.go_away()
+    async with client(harness) as http:
         answer = await http.get("/instances")
     assert answer.status_code == 503
-    world.engine.come_back()
+    harness.engine.come_back()
 
 
-async def test_a_containers_log_is_shown(world: World) -> None:
-    world.engine.behave = lambda _: FakeProgram(output=b"one\ntwo\nthree\n")
-    await world.start()
-    (one,) = await world.ready(await world.apply())
-    async with client(world) as http:
+async def test_a_containers_log_is_shown(harness: AutoscalerHarness) -> None:
+    harness.engine.behave = lambda _: FakeProgram(output=b"one\ntwo\nthree\n")
+    await harness.start()
+    (one,) = await harness.ready(await harness.apply())
+    async with client(harness) as http:
         path = f"/namespaces/default/pods/{one.id}/log?container=user-container"
         assert (await http.get(path)).text == "one\ntwo\nthree\n"
         assert (await http.get(f"{path}&tailLines=1")).text == "three\n"
@@ -75,14 +75,14 @@ async def test_a_containers_log_is_shown(world: World) -> None:
         assert (await http.get(f"{path}&limitBytes=5")).text == "one\nt"
 
 
-async def test_a_decision_is_explained(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    await world.ready(key)
-    await world.says(key, initial_reached=True)
-    await world.report(key, 150.0)
-    await world.ready(key, 3)
-    async with client(world) as http:
+async def test_a_decision_is_explained(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    await harness.ready(key)
+    await harness.says(key, initial_reached=True)
+    await harness.report(key, 150.0)
+    await harness.ready(key, 3)
+    async with client(harness) as http:
         (shown,) = (await http.get("/explain/default/hello-00001")).json()["revisions"]
         assert (await http.get("/explain/default/none")).status_code == 404
     assert shown["status"]["desired"] == 3
@@ -91,12 +91,12 @@ async def test_a_decision_is_explained(world: World) -> None:
     assert "3 wanted" in shown["changes"][-1]["decision"]
 
 
-async def test_metrics_tell_each_revisions_scale(world: World) -> None:
-    await world.start()
-    key = await world.apply()
-    await world.ready(key)
-    await world.says(key, initial_reached=True, desired=1)
-    async with client(world) as http:
+async def test_metrics_tell_each_revisions_scale(harness: AutoscalerHarness) -> None:
+    await harness.start()
+    key = await harness.apply()
+    await harness.ready(key)
+    await harness.says(key, initial_reached=True, desired=1)
+    async with client(harness) as http:
         text = (await http.get("/metrics")).text
     for line in (
         f'knoll_desired_instances{{revision="{key}"}} 1.0',
@@ -139,10 +139,10 @@ async def test_metrics_tell_each_revisions_scale(world: World) -> None:
         "another account",
     ],
 )
-async def test_what_tells_of_tenants_is_for_the_api_alone(world: World, header: str) -> None:
-    await world.start()
-    (one,) = await world.ready(await world.apply())
-    async with client(world) as http:
+async def test_what_tells_of_tenants_is_for_the_api_alone(harness: AutoscalerHarness, header: str) -> None:
+    await harness.start()
+    (one,) = await harness.ready(await harness.apply())
+    async with client(harness) as http:
         for path in ("/instances", f"/namespaces/default/pods/{one.id}/log", "/explain/default/hello-00001"):
             assert (await http.get(path)).status_code == 200
             assert (await http.get(path, headers={"Authorization": header})).status_code == 401

@@ -35,7 +35,7 @@ KEY, NAME = "default/hello-00001", "hello-00001-deployment-aa-bbbbb"
 WATCHED = (kinds.REVISION, kinds.POD, *knative_objects.KINDS)
 
 
-class World:
+class PodSyncHarness:
     """A store, the autoscaler's tables, and what shows them."""
 
     def __init__(self, redis: Any) -> None:
@@ -102,9 +102,9 @@ class World:
 
 
 @pytest.fixture
-async def world(redis_url: str) -> AsyncIterator[World]:
+async def harness(redis_url: str) -> AsyncIterator[PodSyncHarness]:
     async with connected(redis_url) as redis:
-        made = World(redis)
+        made = PodSyncHarness(redis)
         await made.start()
         try:
             yield made
@@ -113,42 +113,42 @@ async def world(redis_url: str) -> AsyncIterator[World]:
             await made.store.close()
 
 
-async def apply(world: World) -> None:
-    await world.store.create(kinds.REVISION.id, revision())
+async def apply(harness: PodSyncHarness) -> None:
+    await harness.store.create(kinds.REVISION.id, revision())
 
 
-async def test_a_pod_that_finds_no_room_is_told_once(world: World) -> None:
-    await apply(world)
-    await world.tell_waits("0/1 nodes are available: 1 Insufficient cpu.")
+async def test_a_pod_that_finds_no_room_is_told_once(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell_waits("0/1 nodes are available: 1 Insufficient cpu.")
 
     async def told() -> dict[str, Any]:
-        found = (await world.store.list(kinds.EVENT.id)).items
+        found = (await harness.store.list(kinds.EVENT.id)).items
         assert [one["reason"] for one in found] == ["FailedScheduling"]
         return dict(found[0])
 
     event = await eventually(told, condition="the event")
     assert (event["type"], event["message"]) == ("Warning", "0/1 nodes are available: 1 Insufficient cpu.")
     assert (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("Pod", NAME)
-    await world.tell("ready")
+    await harness.tell("ready")
 
     async def is_ready() -> bool:
-        pod = await world.pod()
+        pod = await harness.pod()
         return pod is not None and pod["status"]["phase"] == "Running"
 
     await eventually(is_ready, condition="the Pod runs")
-    assert len((await world.store.list(kinds.EVENT.id)).items) == 1
+    assert len((await harness.store.list(kinds.EVENT.id)).items) == 1
 
 
 async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_one_of_its_revision(
-    world: World,
+    harness: PodSyncHarness,
 ) -> None:
-    await apply(world)
+    await apply(harness)
     unhealthy = InstanceEvent("Warning", "Unhealthy", "Liveness probe failed: command ended with exit code 1")
     killing = InstanceEvent("Normal", "Killing", "Container user-container failed liveness probe, will be restarted")
-    await world.tell("ready", events=(unhealthy, killing))
+    await harness.tell("ready", events=(unhealthy, killing))
 
     async def told(count: int) -> set[tuple[str, str, str, int]]:
-        events = (await world.store.list(kinds.EVENT.id)).items
+        events = (await harness.store.list(kinds.EVENT.id)).items
         seen = {(one["involvedObject"]["kind"], one["reason"], one["type"], one["count"]) for one in events}
         assert seen == {
             ("Pod", "Unhealthy", "Warning", count),
@@ -158,114 +158,116 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
         return seen
 
     await eventually(lambda: told(1), condition="the events")
-    await world.tell("unready", events=(killing, replace(unhealthy, count=3)))
+    await harness.tell("unready", events=(killing, replace(unhealthy, count=3)))
     await eventually(lambda: told(3), condition="the count")
     # Another leader does not write again what is there.
-    await world.stop()
-    await world.start()
-    await world.tell("ready", events=(killing, replace(unhealthy, count=3)))
+    await harness.stop()
+    await harness.start()
+    await harness.tell("ready", events=(killing, replace(unhealthy, count=3)))
 
     async def is_ready() -> bool:
-        conditions = (await world.pod())["status"]["conditions"]
+        conditions = (await harness.pod())["status"]["conditions"]
         return any(row["type"] == "Ready" and row["status"] == "True" for row in conditions)
 
     await eventually(is_ready, condition="the new leader shows the Pod")
-    await world.tell("unready", events=(killing, replace(unhealthy, count=4)))
+    await harness.tell("unready", events=(killing, replace(unhealthy, count=4)))
     await eventually(lambda: told(4), condition="what came after the change of leaders")
 
 
-async def test_a_pod_comes_with_its_instance_and_goes_with_it(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    made = await world.appears()
+async def test_a_pod_comes_with_its_instance_and_goes_with_it(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    made = await harness.appears()
     assert made["metadata"]["uid"]
     assert made["metadata"]["creationTimestamp"] == "2023-11-14T22:13:20Z"
-    await world.tell("draining")
+    await harness.tell("draining")
 
     async def goes() -> bool:
-        return "deletionTimestamp" in (await world.pod())["metadata"]
+        return "deletionTimestamp" in (await harness.pod())["metadata"]
 
     await eventually(goes, condition="it is on its way out")
-    await world.instances.remove(KEY)
-    await world.gone()
+    await harness.instances.remove(KEY)
+    await harness.gone()
 
 
-async def test_a_pod_that_a_user_deletes_stays_until_its_instance_is_gone(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    await world.appears()
-    await world.store.delete(kinds.POD.id, "default", NAME)
-    await world.tell("draining")
+async def test_a_pod_that_a_user_deletes_stays_until_its_instance_is_gone(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    await harness.appears()
+    await harness.store.delete(kinds.POD.id, "default", NAME)
+    await harness.tell("draining")
 
     async def is_unready() -> bool:
-        return not (await world.pod())["status"]["containerStatuses"][0]["ready"]
+        return not (await harness.pod())["status"]["containerStatuses"][0]["ready"]
 
     await eventually(is_unready, condition="its state is still shown")
-    assert (await world.pod())["metadata"]["finalizers"] == [FINALIZER]
-    await world.instances.remove(KEY)
-    await world.gone()
+    assert (await harness.pod())["metadata"]["finalizers"] == [FINALIZER]
+    await harness.instances.remove(KEY)
+    await harness.gone()
 
 
-async def test_a_lost_instance_takes_its_pod_with_it_at_once(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    await world.appears()
-    await world.instances.remove(KEY)
-    await world.gone()
+async def test_a_lost_instance_takes_its_pod_with_it_at_once(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    await harness.appears()
+    await harness.instances.remove(KEY)
+    await harness.gone()
 
 
-async def test_a_pod_whose_instance_went_while_nobody_looked_goes_afterwards(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    await world.appears()
-    await world.stop()
-    await world.instances.remove(KEY)
-    await world.start()
-    await world.gone()
+async def test_a_pod_whose_instance_went_while_nobody_looked_goes_afterwards(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    await harness.appears()
+    await harness.stop()
+    await harness.instances.remove(KEY)
+    await harness.start()
+    await harness.gone()
 
 
-async def test_instances_of_an_earlier_revision_of_the_name_get_no_pods(world: World) -> None:
-    await world.tell("ready", uid="earlier")
-    await apply(world)
-    await world.scaler("hello-00001")
-    assert await world.pod() is None
+async def test_instances_of_an_earlier_revision_of_the_name_get_no_pods(harness: PodSyncHarness) -> None:
+    await harness.tell("ready", uid="earlier")
+    await apply(harness)
+    await harness.scaler("hello-00001")
+    assert await harness.pod() is None
 
 
-async def deployment(world: World) -> Any:
-    return await world.store.get(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
+async def deployment(harness: PodSyncHarness) -> Any:
+    return await harness.store.get(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
 
 
-async def test_what_stands_behind_a_revision_is_made_follows_and_is_made_again(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    await world.scale.put(KEY, ScaleStatus("rev-uid", 1, 1, initial_reached=True, active="True"))
+async def test_what_stands_behind_a_revision_is_made_follows_and_is_made_again(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    await harness.scale.put(KEY, ScaleStatus("rev-uid", 1, 1, initial_reached=True, active="True"))
 
     async def has(replicas: int) -> bool:
         try:
-            return bool((await deployment(world))["status"]["readyReplicas"] == replicas)
+            return bool((await deployment(harness))["status"]["readyReplicas"] == replicas)
         except NotFoundError:
             return False
 
     await eventually(lambda: has(1), condition="a Deployment of one")
-    await world.store.delete(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
+    await harness.store.delete(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
     await eventually(lambda: has(1), condition="the Deployment again")
-    await world.instances.remove(KEY)
-    await world.scale.put(KEY, ScaleStatus("rev-uid", 0, 0, initial_reached=True, active="False"))
+    await harness.instances.remove(KEY)
+    await harness.scale.put(KEY, ScaleStatus("rev-uid", 0, 0, initial_reached=True, active="False"))
     await eventually(lambda: has(0), condition="a Deployment of none")
 
 
-async def test_looking_again_writes_nothing(world: World) -> None:
-    await apply(world)
-    await world.tell("ready")
-    await world.appears()
-    await world.scaler("hello-00001")
-    version = (await world.store.list(kinds.POD.id)).version
-    await world.stop()
-    await world.start()
-    await world.store.create(kinds.REVISION.id, {**revision(), "metadata": {**revision()["metadata"], "name": "last"}})
-    await world.scaler("last")
+async def test_looking_again_writes_nothing(harness: PodSyncHarness) -> None:
+    await apply(harness)
+    await harness.tell("ready")
+    await harness.appears()
+    await harness.scaler("hello-00001")
+    version = (await harness.store.list(kinds.POD.id)).version
+    await harness.stop()
+    await harness.start()
+    await harness.store.create(
+        kinds.REVISION.id, {**revision(), "metadata": {**revision()["metadata"], "name": "last"}}
+    )
+    await harness.scaler("last")
     written = []
-    async for event in world.store.watch(version):
+    async for event in harness.store.watch(version):
         written.append(event.body["metadata"]["name"])
         if event.resource == kinds.POD_AUTOSCALER.id:
             break

@@ -107,7 +107,7 @@ def spy(site: Site, program: Path) -> Spy:
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[Outside]:
+def external() -> Iterator[Outside]:
     need("NFT", os.geteuid() == 0 and not nft.obstacle())
     with outside() as made:
         yield made

@@ -41,17 +41,17 @@ def opened(site: Site, program: Path, folder: Path, places: dict[str, tuple[str,
 
 
 @pytest.fixture(scope="module")
-def guarded(site: Site, world: Outside, host_port: int) -> dict[str, tuple[str, int]]:
+def guarded(site: Site, external: Outside, host_port: int) -> dict[str, tuple[str, int]]:
     """What the platform's packet filter alone keeps the steps of builds from."""
     return {
-        "a service of the machine": (world.machine, host_port),
-        "a neighbour of the machine": (world.neighbour, PORT),
-        "a link-local service": (world.link_local, PORT),
+        "a service of the machine": (external.machine, host_port),
+        "a neighbour of the machine": (external.neighbour, PORT),
+        "a link-local service": (external.link_local, PORT),
     }
 
 
 def test_a_step_connects_to_nothing_that_is_not_public(
-    site: Site, program: Path, tmp_path: Path, shop_address: str, world: Outside, guarded: dict[str, tuple[str, int]]
+    site: Site, program: Path, tmp_path: Path, shop_address: str, external: Outside, guarded: dict[str, tuple[str, int]]
 ) -> None:
     places = {
         **guarded,
@@ -61,7 +61,7 @@ def test_a_step_connects_to_nothing_that_is_not_public(
         "Redis": (site.address("redis"), 6379),
         "the builder": (site.address("builder"), 8083),
         "the gateway for instances": (f"{site.prefix}.0.2", 80),
-        "the Internet": (world.internet, PORT),
+        "the Internet": (external.internet, PORT),
     }
     assert opened(site, program, tmp_path, places) == ["the Internet"]
 
@@ -76,11 +76,13 @@ def test_without_the_packet_filter_it_would(
 
 @pytest.mark.parametrize("where", ["127.0.0.1", "localhost", "machine"])
 def test_what_a_dockerfile_fetches_is_not_of_the_machine(
-    site: Site, program: Path, tmp_path: Path, world: Outside, host_port: int, where: str
+    site: Site, program: Path, tmp_path: Path, external: Outside, host_port: int, where: str
 ) -> None:
     secret = f"/api/v1/namespaces/{VICTIM}/secrets/crown"
     url = (
-        f"http://{world.machine}:{host_port}/" if where == "machine" else f"http://{where}:{site.ports['API']}{secret}"
+        f"http://{external.machine}:{host_port}/"
+        if where == "machine"
+        else f"http://{where}:{site.ports['API']}{secret}"
     )
     lines = [f"ADD {url} /leak", 'RUN ["/caller", "print", "/leak"]']
     built = build(site.attacker, program, tmp_path, lines, "leak:1")

@@ -11,14 +11,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.kubectl]
 
 
 @pytest.fixture
-def guarded(site: Site, world: Outside, shop_address: str, host_port: int) -> dict[str, tuple[str, int]]:
+def guarded(site: Site, external: Outside, shop_address: str, host_port: int) -> dict[str, tuple[str, int]]:
     """What the platform's packet filter alone keeps instances from."""
     return {
         "B's instance": (shop_address, 8080),
         "a service of the machine, at the bridge": (f"{site.prefix}.0.1", host_port),
-        "a service of the machine, at another address": (world.machine, host_port),
-        "a neighbour of the machine": (world.neighbour, PORT),
-        "a link-local service": (world.link_local, PORT),
+        "a service of the machine, at another address": (external.machine, host_port),
+        "a neighbour of the machine": (external.neighbour, PORT),
+        "a link-local service": (external.link_local, PORT),
     }
 
 
@@ -53,23 +53,23 @@ def test_it_reaches_of_the_processes_beside_it_only_what_is_for_instances(
     assert not spy.reaches(site.address(service, "instances"), port)
 
 
-def test_it_reaches_the_api_by_no_published_port(site: Site, spy: Spy, world: Outside) -> None:
-    for address in ("127.0.0.1", f"{site.prefix}.0.1", world.machine):
+def test_it_reaches_the_api_by_no_published_port(site: Site, spy: Spy, external: Outside) -> None:
+    for address in ("127.0.0.1", f"{site.prefix}.0.1", external.machine):
         assert not spy.reaches(address, site.ports["API"])
         assert not spy.reaches(address, site.ports["API_TLS"])
 
 
-def test_what_is_public_is_reached(site: Site, spy: Spy, world: Outside, shop: str) -> None:
+def test_what_is_public_is_reached(site: Site, spy: Spy, external: Outside, shop: str) -> None:
     """Or the tests above would pass on an instance without a network."""
-    assert spy.reaches(world.internet, PORT)
+    assert spy.reaches(external.internet, PORT)
     assert spy.get(f"http://shop.{VICTIM}.svc.cluster.local/").startswith("shop was asked")
     assert spy.get(f"http://spy.{ATTACKER}/").startswith("spy was asked")
 
 
-def test_a_namespace_that_is_closed_reaches_no_server_of_its_attacker(site: Site, spy: Spy, world: Outside) -> None:
+def test_a_namespace_that_is_closed_reaches_no_server_of_its_attacker(site: Site, spy: Spy, external: Outside) -> None:
     site.admin.kubectl("annotate", "namespace", ATTACKER, "knoll.dev/egress=deny")
     try:
-        eventually_sync(lambda: not spy.reaches(world.internet, PORT), within=20)
+        eventually_sync(lambda: not spy.reaches(external.internet, PORT), within=20)
     finally:
         site.admin.kubectl("annotate", "namespace", ATTACKER, "knoll.dev/egress-")
-    eventually_sync(lambda: spy.reaches(world.internet, PORT), within=20)
+    eventually_sync(lambda: spy.reaches(external.internet, PORT), within=20)
