@@ -27,7 +27,7 @@ settings.register_profile("deep", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
-# pytest-asyncio asks for the main thread's loop between tests; before Python 3.14 asking makes one that nobody closes.
+# pytest-asyncio gets the main thread's loop between tests; before Python 3.14 that creates one that is never closed.
 _loop_between_tests = asyncio.new_event_loop()
 asyncio.set_event_loop(_loop_between_tests)
 
@@ -52,13 +52,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         clean_up()
 
 
-def need(what: str, there: bool) -> None:
+def need(requirement: str, there: bool) -> None:
     """Skip at a desk, fail where the run said that `what` (REDIS, DOCKER, KUBECTL) must be there."""
     if there:
         return
-    if os.environ.get(f"REQUIRE_{what}") == "1":
-        pytest.fail(f"{what.lower()} is not available and REQUIRE_{what}=1")
-    pytest.skip(f"{what.lower()} is not available")
+    if os.environ.get(f"REQUIRE_{requirement}") == "1":
+        pytest.fail(f"{requirement.lower()} is not available and REQUIRE_{requirement}=1")
+    pytest.skip(f"{requirement.lower()} is not available")
 
 
 _PORTS = range(10_000, 30_000)

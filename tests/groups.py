@@ -1,4 +1,4 @@
-"""Which tests may run side by side, in the worker processes of pytest-xdist. Pure.
+"""Which tests may run side by side, in the worker processes of pytest-xdist.
 
 The tests of a group run one after the other in one worker; groups run side by side in any combination. tests/README.md
 says what a test may rely on.

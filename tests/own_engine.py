@@ -72,9 +72,9 @@ class OwnEngine:
         """End it and all of its containers in order."""
         self._end(signal.SIGTERM)
 
-    def docker(self, *words: str, check: bool = True, stdin: object = None) -> subprocess.CompletedProcess[str]:
+    def docker(self, *arguments: str, check: bool = True, stdin: object = None) -> subprocess.CompletedProcess[str]:
         """Run the docker command on it."""
-        command = ["docker", "-H", self.host, *words]
+        command = ["docker", "-H", self.host, *arguments]
         return subprocess.run(command, check=check, capture_output=True, text=True, timeout=120, stdin=stdin)  # type: ignore[call-overload, no-any-return]
 
     def copy_image(self, image: str) -> None:
@@ -116,16 +116,16 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
 def _end_containerd(folder: Path) -> None:
     """One that a killed daemon left was taken over by the next, which does not end it."""
-    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    for line in found.splitlines():
-        pid, _, words = line.strip().partition(" ")
-        if str(folder / "exec") in words:
+    output = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    for line in output.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        if str(folder / "exec") in command:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
@@ -133,5 +133,5 @@ def _end_containerd(folder: Path) -> None:
 def _unmount(folder: Path) -> None:
     """A killed daemon leaves its mounts."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for one in sorted((one for one in mounts if one.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "-l", one], check=False)
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "-l", mount], check=False)

@@ -71,8 +71,8 @@ def _maybe(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(nothing, value)
 
 
-def _without_none(found: Json) -> Json:
-    return {key: value for key, value in found.items() if value is not None}
+def _without_none(fields: Json) -> Json:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def env() -> st.SearchStrategy[list[Json]]:
@@ -114,7 +114,7 @@ def probes() -> st.SearchStrategy[Json]:
 @st.composite
 def containers(draw: st.DrawFn, *, serving: bool = True, named: str = "") -> Json:
     """A container that may be run."""
-    found = {
+    container = {
         "image": draw(images()),
         "name": named or draw(_maybe(dns_labels().filter(lambda name: name != "queue-proxy"))),
         "command": draw(_maybe(st.lists(st.text(LETTERS, max_size=5), max_size=2))),
@@ -134,7 +134,7 @@ def containers(draw: st.DrawFn, *, serving: bool = True, named: str = "") -> Jso
     }
     if serving:
         port = st.integers(1024, 7999)
-        found["ports"] = draw(
+        container["ports"] = draw(
             _maybe(
                 st.builds(
                     lambda number, name: [{"containerPort": number, **({"name": name} if name else {})}],
@@ -143,23 +143,23 @@ def containers(draw: st.DrawFn, *, serving: bool = True, named: str = "") -> Jso
                 )
             )
         )
-        found["readinessProbe"] = draw(_maybe(probes()))
-        found["livenessProbe"] = draw(_maybe(st.just({"httpGet": {"path": "/live"}, "periodSeconds": 5})))
-    return _without_none(found)
+        container["readinessProbe"] = draw(_maybe(probes()))
+        container["livenessProbe"] = draw(_maybe(st.just({"httpGet": {"path": "/live"}, "periodSeconds": 5})))
+    return _without_none(container)
 
 
 @st.composite
 def pod_specs(draw: st.DrawFn) -> Json:
     """A template's spec that may be run."""
     first = draw(containers())
-    found: Json = {"containers": [first]}
+    spec: Json = {"containers": [first]}
     if draw(st.booleans()):
         first.setdefault("ports", [{"containerPort": 8081}])
-        found["containers"].append(draw(containers(serving=False, named="sidecar")))
+        spec["containers"].append(draw(containers(serving=False, named="sidecar")))
         if first.get("name") == "sidecar":
             del first["name"]
     if draw(st.booleans()):
-        found["volumes"] = [
+        spec["volumes"] = [
             {"name": "settings", "configMap": {"name": "settings", "items": [{"key": "a", "path": "b/c"}]}},
             {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "100M"}},
         ]
@@ -167,7 +167,7 @@ def pod_specs(draw: st.DrawFn) -> Json:
             {"name": "settings", "mountPath": "/etc/settings"},
             {"name": "scratch", "mountPath": "/data", "subPath": "x"},
         ]
-    found |= _without_none(
+    spec |= _without_none(
         {
             "containerConcurrency": draw(_maybe(st.integers(0, 1000))),
             "timeoutSeconds": draw(_maybe(st.integers(0, 600))),
@@ -175,7 +175,7 @@ def pod_specs(draw: st.DrawFn) -> Json:
             "enableServiceLinks": draw(_maybe(st.booleans())),
         }
     )
-    return found
+    return spec
 
 
 def autoscaling_annotations() -> st.SearchStrategy[dict[str, str]]:

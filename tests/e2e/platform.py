@@ -40,23 +40,23 @@ class Platform:
     """Settings that it was started with, beside those of its command line."""
     output: list[str] = field(default_factory=list)
 
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+    def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the real kubectl against this platform, with a home of its own (it caches discovery there)."""
-        command = ["kubectl", "--server", self.api, *words]
+        command = ["kubectl", "--server", self.api, *arguments]
         environment = {**os.environ, "HOME": str(self.home), "KUBECONFIG": "/dev/null"}
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, env=environment)
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     def pids(self, name: str) -> list[int]:
         """Processes of one part: the children of `knoll up` that run it (`redis` and `names` too)."""
-        wanted = {"redis": "redis-server", "names": "dnsmasq"}.get(name, f"-m {name}")
-        found = subprocess.run(
+        program = {"redis": "redis-server", "names": "dnsmasq"}.get(name, f"-m {name}")
+        completed = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
         )
-        lines = (line.strip().partition(" ") for line in found.stdout.splitlines())
-        return [int(pid) for pid, _, words in lines if wanted in words]
+        lines = (line.strip().partition(" ") for line in completed.stdout.splitlines())
+        return [int(pid) for pid, _, command in lines if program in command]
 
     def kill(self, name: str) -> None:
         """Kill -9 one part and all of its process group; `knoll up` starts it again."""
@@ -73,9 +73,12 @@ class Platform:
 
     def containers(self, *filters: str) -> list[str]:
         """Ids of this platform's running containers."""
-        words = [f"--filter=label=knoll.dev/platform={self.name}", *(f"--filter={one}" for one in filters)]
-        found = subprocess.run(["docker", "ps", "-q", *words], capture_output=True, text=True, check=True)
-        return found.stdout.split()
+        options = [
+            f"--filter=label=knoll.dev/platform={self.name}",
+            *(f"--filter={condition}" for condition in filters),
+        ]
+        completed = subprocess.run(["docker", "ps", "-q", *options], capture_output=True, text=True, check=True)
+        return completed.stdout.split()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a user gets wrong, and what is said to it: what, where, and how to mend it."""
+"""Mistakes of users, and their errors: what is wrong, where, and how to fix it."""
 
 import copy
 import subprocess
@@ -44,11 +44,11 @@ def apply(platform: Platform) -> Iterator[Any]:
     """Apply a Service with kubectl; what was applied is deleted at the end."""
     applied: set[str] = set()
 
-    def one(body: Json, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def apply_body(body: Json, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         applied.add(body["metadata"]["name"])
         return platform.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body), check=check)
 
-    yield one
+    yield apply_body
     for name in applied:
         platform.kubectl("delete", "ksvc", name, "--ignore-not-found")
 
@@ -210,9 +210,9 @@ def test_of_two_writers_with_the_same_version_one_is_told_to_read_again(
 
 
 def test_an_unknown_host_is_told_how_to_find_the_known_ones(platform: Platform) -> None:
-    answer = httpx.get(platform.gateway, headers={"Host": "nobody.example.org"})
+    answer = httpx.get(platform.gateway, headers={"Host": "unknown.example.org"})
     assert answer.status_code == 404
-    assert "nobody.example.org" in answer.text
+    assert "unknown.example.org" in answer.text
 
 
 def knoll_build(platform: Platform, folder: Path, tag: str) -> subprocess.CompletedProcess[str]:

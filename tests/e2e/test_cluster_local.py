@@ -57,8 +57,8 @@ def test_an_instance_reaches_a_cluster_local_service_by_each_form_of_its_name(
     inside: Caller, prefix: str, form: str
 ) -> None:
     def reached() -> bool:
-        told = inside.get(f"http://{prefix}{form}/")
-        assert (told["status"], told["body"]) == (200, f"inner was asked as {prefix}{form}"), told
+        response = inside.get(f"http://{prefix}{form}/")
+        assert (response["status"], response["body"]) == (200, f"inner was asked as {prefix}{form}"), response
         return True
 
     eventually_sync(reached, within=30)
@@ -81,9 +81,9 @@ def test_nor_does_a_public_service_have_its_inner_names_outside(platform: Platfo
 
 
 def test_the_address_of_a_cluster_local_service_is_its_inner_one(platform: Platform, inside: Caller) -> None:
-    told = json.loads(platform.kubectl("get", "ksvc", "inner", "-o", "json").stdout)["status"]
-    assert told["url"] == told["address"]["url"] == "http://inner.default.svc.cluster.local"
-    assert told["traffic"][0]["url"] == "http://v1-inner.default.svc.cluster.local"
+    status = json.loads(platform.kubectl("get", "ksvc", "inner", "-o", "json").stdout)["status"]
+    assert status["url"] == status["address"]["url"] == "http://inner.default.svc.cluster.local"
+    assert status["traffic"][0]["url"] == "http://v1-inner.default.svc.cluster.local"
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,18 @@ def test_an_instance_reaches_nothing_of_ours_but_the_gateway(platform: Platform,
     }
     assert len(ports) == 5
     own = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
-    for address in {"127.0.0.1", gateway_address(platform), *(one for one in own if ":" not in one)}:
+    for address in {
+        "127.0.0.1",
+        gateway_address(platform),
+        *(address_of_container for address_of_container in own if ":" not in address_of_container),
+    }:
         for port in ports:
-            told = inside.get(f"http://{address}:{port}/healthz")
-            assert (told["status"], "connection refused" in told["error"]) == (0, True), (address, port, told)
+            response = inside.get(f"http://{address}:{port}/healthz")
+            assert (response["status"], "connection refused" in response["error"]) == (0, True), (
+                address,
+                port,
+                response,
+            )
 
 
 def test_a_call_inside_wakes_a_service_that_sleeps(platform: Platform, inside: Caller) -> None:
@@ -159,13 +167,13 @@ def test_a_host_of_ones_own_serves_https_at_the_address_that_it_says(
     url = platform.kubectl("get", "domainmapping", DOMAIN, "-o", "jsonpath={.status.url}").stdout
     assert url == f"https://{DOMAIN}:{platform.https_port}"
 
-    def curl(*words: str) -> subprocess.CompletedProcess[str]:
+    def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
         resolve = f"{DOMAIN}:{platform.https_port}:127.0.0.1"
-        command = ["curl", "-sS", "--cacert", str(authority), "--resolve", resolve, *words, url]
+        command = ["curl", "-sS", "--cacert", str(authority), "--resolve", resolve, *arguments, url]
         return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
     for version in ("--http1.1", "--http2"):
-        eventually_sync(lambda words=version: curl(words).returncode == 0, within=30, condition="https")  # type: ignore[misc]
+        eventually_sync(lambda arguments=version: curl(arguments).returncode == 0, within=30, condition="https")  # type: ignore[misc]
         assert re.fullmatch(rf"caller was asked as {DOMAIN}:\d+", curl(version).stdout)
     platform.kubectl("delete", "domainmapping", DOMAIN)
     platform.kubectl("delete", "secret", "shop")
@@ -185,8 +193,8 @@ def mapping(host: str, namespace: str, target: str = "inner") -> str:
 def test_no_namespace_maps_the_host_of_another_ones_service(platform: Platform, inside: Caller, host: str) -> None:
     refused = platform.kubectl("apply", "-f", "-", stdin=mapping(host, "team"), check=False)
     if refused.returncode == 0:  # only the controllers know which namespaces there are
-        words = '{.status.conditions[?(@.type=="DomainClaimed")].reason}'
-        reason = ("get", "domainmapping", host, "-n", "team", "-o", f"jsonpath={words}")
+        jsonpath = '{.status.conditions[?(@.type=="DomainClaimed")].reason}'
+        reason = ("get", "domainmapping", host, "-n", "team", "-o", f"jsonpath={jsonpath}")
         eventually_sync(lambda: platform.kubectl(*reason).stdout == "DomainClaimFailed", within=30)
         platform.kubectl("delete", "domainmapping", host, "-n", "team")
     else:
@@ -245,6 +253,6 @@ def test_names_lead_where_they_did_after_a_part_was_killed(platform: Platform, i
 
 def gateway_address(platform: Platform) -> str:
     """This machine on the instances' network."""
-    words = ["docker", "network", "inspect", f"{platform.name}-instances", "--format",
+    command = ["docker", "network", "inspect", f"{platform.name}-instances", "--format",
              "{{range .IPAM.Config}}{{.Gateway}}{{end}}"]  # fmt: skip
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -34,8 +34,8 @@ NODE = (
 OWN = "FROM python:3.13-slim\nWORKDIR /s\nRUN echo own > index.html\nUSER 1000\nCMD exec python -m http.server $PORT\n"
 
 
-def knoll(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "knoll.cli", words[0], "--server", platform.api, *words[1:]]
+def knoll(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "knoll.cli", arguments[0], "--server", platform.api, *arguments[1:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 
@@ -53,9 +53,9 @@ def get(platform: Platform, name: str, path: str = "/") -> httpx.Response:
 @pytest.fixture
 def names(platform: Platform) -> Iterator[list[str]]:
     """Services that the test deploys; taken away after it."""
-    found: list[str] = []
-    yield found
-    for name in found:
+    keys_found: list[str] = []
+    yield keys_found
+    for name in keys_found:
         platform.kubectl("delete", "ksvc", name, "--ignore-not-found")
         listed = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={name}"]
         for tag in subprocess.run(listed, capture_output=True, text=True).stdout.split():
@@ -107,8 +107,8 @@ def test_traffic_moves_back_and_forth_with_a_table(platform: Platform, tmp_path:
     assert {get(platform, name).text for _ in range(10)} == {"go one"}
 
     assert knoll(platform, "traffic", name, "00001=50", "00002=50").returncode == 0
-    found = json.loads(knoll(platform, "status", "-o", "json").stdout)
-    shares = next(row["traffic"] for row in found if row["name"] == name)
+    body = json.loads(knoll(platform, "status", "-o", "json").stdout)
+    shares = next(row["traffic"] for row in body if row["name"] == name)
     assert shares == {f"{name}-00001": 50, f"{name}-00002": 50}
 
     assert knoll(platform, "export", name, "--dir", str(tmp_path / "out")).returncode == 0
@@ -116,8 +116,8 @@ def test_traffic_moves_back_and_forth_with_a_table(platform: Platform, tmp_path:
     for file in sorted((tmp_path / "out").iterdir()):
         platform.kubectl("apply", "-f", str(file))
         platform.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
-    found = json.loads(knoll(platform, "status", "-o", "json").stdout)
-    assert next(row["traffic"] for row in found if row["name"] == name) == shares
+    body = json.loads(knoll(platform, "status", "-o", "json").stdout)
+    assert next(row["traffic"] for row in body if row["name"] == name) == shares
     assert {get(platform, name).text for _ in range(30)} == {"go one", "go two"}
 
     assert knoll(platform, "traffic", name, "--to-latest").returncode == 0
@@ -152,17 +152,17 @@ def test_a_deploy_that_fails_keeps_what_serves(platform: Platform, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "text"),
+    ("arguments", "code", "text"),
     [
-        (("traffic", "nobody", "a=100"), 4, "nobody"),
-        (("traffic", "nobody", "a=99"), 1, "add up to 99"),
-        (("rollback", "nobody"), 4, "nobody"),
-        (("traffic", "nobody", "a=100", "--to-latest"), 2, "exclude each other"),
+        (("traffic", "unknown", "a=100"), 4, "unknown"),
+        (("traffic", "unknown", "a=99"), 1, "add up to 99"),
+        (("rollback", "unknown"), 4, "unknown"),
+        (("traffic", "unknown", "a=100", "--to-latest"), 2, "exclude each other"),
     ],
 )
 def test_a_wrong_command_is_told_what_is_wrong(
-    platform: Platform, words: tuple[str, ...], code: int, text: str
+    platform: Platform, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
-    done = knoll(platform, *words)
+    done = knoll(platform, *arguments)
     assert done.returncode == code
     assert text in done.stderr

@@ -1,4 +1,4 @@
-"""`knoll dev`: a folder that is served anew each time it changes, as somebody who writes code sees it."""
+"""`knoll dev` from the view of a developer: a folder is built and served again whenever it changes."""
 
 import os
 import signal

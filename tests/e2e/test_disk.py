@@ -51,12 +51,12 @@ def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words_and_its_nei
         command = ["docker", "cp", str(tmp_path_factory.getbasetemp() / "large"), f"{container}:/large"]
         subprocess.run(command, check=True, capture_output=True)
 
-        def told() -> str:
+        def message() -> str:
             name = pod["metadata"]["name"]
             return platform.kubectl("get", "events", f"--field-selector=involvedObject.name={name}").stdout
 
-        eventually_sync(lambda: "Evicted" in told(), within=60, condition="the Event")
-        assert 'Container user-container exceeded its local ephemeral storage limit "8Mi".' in told()
+        eventually_sync(lambda: "Evicted" in message(), within=60, condition="the Event")
+        assert 'Container user-container exceeded its local ephemeral storage limit "8Mi".' in message()
         eventually_sync(lambda: container not in platform.containers(), within=30, condition="it is gone")
         with http(platform) as client:
             answer = client.get("/", headers={"Host": "writer.default.localhost"})

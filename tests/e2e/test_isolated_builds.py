@@ -29,9 +29,9 @@ SECURITY = "/api/v1/namespaces/knative-serving/configmaps/config-security"
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     need("DOCKER", not nft.obstacle())
     folder = tmp_path_factory.mktemp("isolated")
-    with running(folder, KNOLL_BUILDKIT_IMAGE=BUILDKIT_IMAGE) as one:
-        yield one
-    subprocess.run(["docker", "volume", "rm", f"{one.name}-buildkit"], capture_output=True)
+    with running(folder, KNOLL_BUILDKIT_IMAGE=BUILDKIT_IMAGE) as platform:
+        yield platform
+    subprocess.run(["docker", "volume", "rm", f"{platform.name}-buildkit"], capture_output=True)
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def listener() -> Iterator[tuple[int, list[str]]]:
 
 def own_addresses(platform: Platform) -> list[str]:
     """This machine as a step may name it: the gateway of its network and of the engine's default one, and outside."""
-    found = []
+    gateways = []
     for network in (f"{platform.name}-builds", "bridge"):
-        words = ["docker", "network", "inspect", network, "--format={{(index .IPAM.Config 0).Gateway}}"]
-        found.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip())
+        command = ["docker", "network", "inspect", network, "--format={{(index .IPAM.Config 0).Gateway}}"]
+        gateways.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("1.1.1.1", 53))
-        found.append(probe.getsockname()[0])
-    return found
+        gateways.append(probe.getsockname()[0])
+    return gateways
 
 
 def build(platform: Platform, step: str, **files: str) -> tuple[str, str]:

@@ -72,8 +72,8 @@ def address_of(platform: Platform, namespace: str) -> str:
 
 
 def gateway_of(platform: Platform) -> str:
-    words = ["docker", "network", "inspect", f"{platform.name}-instances"]
-    network: Any = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)[0]
+    command = ["docker", "network", "inspect", f"{platform.name}-instances"]
+    network: Any = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[0]
     return str(network["IPAM"]["Config"][0]["Gateway"]).partition("/")[0]
 
 

@@ -45,8 +45,8 @@ def service(platform: Platform, sample: str) -> Iterator[None]:
 
 
 def listed(platform: Platform, kind: str) -> list[Any]:
-    words = ("get", kind, "-l", f"serving.knative.dev/revision={REVISION}", "-o", "json")
-    return list(json.loads(platform.kubectl(*words).stdout)["items"])
+    arguments = ("get", kind, "-l", f"serving.knative.dev/revision={REVISION}", "-o", "json")
+    return list(json.loads(platform.kubectl(*arguments).stdout)["items"])
 
 
 def pods(platform: Platform) -> list[Any]:
@@ -57,9 +57,16 @@ def awake(platform: Platform) -> Any:
     """Wake the service; its one Pod that is ready."""
     with http(platform) as client:
         assert client.get("/", headers=HOST).status_code == 200
-    words = ("wait", "--for=condition=Ready", "pod", "-l", f"serving.knative.dev/revision={REVISION}", "--timeout=60s")
+    arguments = (
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "-l",
+        f"serving.knative.dev/revision={REVISION}",
+        "--timeout=60s",
+    )
     eventually_sync(lambda: pods(platform), condition="a Pod")
-    platform.kubectl(*words)
+    platform.kubectl(*arguments)
     return next(pod for pod in pods(platform) if "deletionTimestamp" not in pod["metadata"])
 
 
@@ -70,9 +77,9 @@ def asleep(platform: Platform) -> None:
 class Following:
     """A kubectl that follows something, and the lines it wrote."""
 
-    def __init__(self, platform: Platform, *words: str) -> None:
+    def __init__(self, platform: Platform, *arguments: str) -> None:
         environment = {**os.environ, "HOME": str(platform.home), "KUBECONFIG": "/dev/null"}
-        command = ["kubectl", "--server", platform.api, *words]
+        command = ["kubectl", "--server", platform.api, *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout or ()), daemon=True)
@@ -88,14 +95,14 @@ class Following:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def says(self, *words: str, within: float = 60) -> None:
+    def says(self, *arguments: str, within: float = 60) -> None:
         """Wait for lines that hold these words, in this order."""
 
-        def said() -> bool:
+        def is_printed() -> bool:
             lines = iter(list(self.lines))
-            return all(any(word in line for line in lines) for word in words)
+            return all(any(word in line for line in lines) for word in arguments)
 
-        eventually_sync(said, within=within, condition=f"{words} in {self.lines}")
+        eventually_sync(is_printed, within=within, condition=f"{arguments} in {self.lines}")
 
 
 def test_a_watch_of_pods_shows_a_service_wake_and_sleep(platform: Platform, service: None) -> None:
@@ -120,7 +127,10 @@ def test_what_stands_behind_a_revision_follows_its_scale(platform: Platform, ser
         assert deployment["metadata"]["name"] == f"{REVISION}-deployment"
         assert deployment["spec"]["replicas"] == deployment["status"]["readyReplicas"] == 1
         assert deployment["metadata"]["generation"] == deployment["status"]["observedGeneration"]
-        slices = {one["metadata"]["name"]: one["endpoints"] for one in listed(platform, "endpointslices")}
+        slices = {
+            endpoint_slice["metadata"]["name"]: endpoint_slice["endpoints"]
+            for endpoint_slice in listed(platform, "endpointslices")
+        }
         assert slices[f"{REVISION}-private"][0]["addresses"] == [pod["status"]["podIP"]]
         assert slices[REVISION][0]["addresses"] == ["127.0.0.1"]
         return True
@@ -133,7 +143,10 @@ def test_what_stands_behind_a_revision_follows_its_scale(platform: Platform, ser
 
     def empty() -> bool:
         (deployment,), (scaler,) = listed(platform, "deployments"), listed(platform, "kpa")
-        slices = {one["metadata"]["name"]: one["endpoints"] for one in listed(platform, "endpointslices")}
+        slices = {
+            endpoint_slice["metadata"]["name"]: endpoint_slice["endpoints"]
+            for endpoint_slice in listed(platform, "endpointslices")
+        }
         assert deployment["spec"]["replicas"] == deployment["status"]["readyReplicas"] == 0
         assert slices[f"{REVISION}-private"] == []
         assert scaler["status"]["actualScale"] == 0
@@ -149,9 +162,9 @@ def test_logs_show_what_the_container_writes(platform: Platform, service: None) 
     stamped = platform.kubectl("logs", name, "--timestamps").stdout
     assert stamped[:2] == "20"
     assert "Z " in stamped
-    refused = platform.kubectl("logs", name, "-c", "nobody", check=False)
+    refused = platform.kubectl("logs", name, "-c", "unknown", check=False)
     assert refused.returncode
-    assert "container nobody is not valid" in refused.stderr
+    assert "container unknown is not valid" in refused.stderr
 
 
 def log_requests(platform: Platform, switch: str) -> None:
@@ -161,19 +174,19 @@ def log_requests(platform: Platform, switch: str) -> None:
 
 def test_the_requests_to_an_instance_are_the_log_of_its_queue_proxy(platform: Platform, service: None) -> None:
     name = awake(platform)["metadata"]["name"]
-    words = ("logs", name, "-c", "queue-proxy")
-    assert platform.kubectl(*words).stdout == ""
+    arguments = ("logs", name, "-c", "queue-proxy")
+    assert platform.kubectl(*arguments).stdout == ""
     log_requests(platform, "true")
     try:
 
         def logged() -> list[str]:
             with http(platform) as client:
                 assert client.get("/seen?by=the-log", headers=HOST).status_code < 500
-            return platform.kubectl(*words, "--tail=1").stdout.splitlines()
+            return platform.kubectl(*arguments, "--tail=1").stdout.splitlines()
 
         (line,) = eventually_sync(logged, condition="a line")
         assert (json.loads(line)["path"], json.loads(line)["instance"]) == ("/seen?by=the-log", name)
-        with Following(platform, *words, "--follow", "--tail=1") as log, http(platform) as client:
+        with Following(platform, *arguments, "--follow", "--tail=1") as log, http(platform) as client:
             log.says("by=the-log")
             client.get("/seen?by=a-follower", headers=HOST)
             log.says("by=the-log", "by=a-follower")

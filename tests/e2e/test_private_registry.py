@@ -13,8 +13,8 @@ from tests.registry import PASSWORD, USER, registry
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def bridge_address() -> str:
@@ -40,13 +40,13 @@ def test_one_credential_is_enough_to_push_to_resolve_and_to_pull(
 
             platform.kubectl("apply", "-f", "-", stdin=json.dumps(service(namespace, image, "no-secret", [])))
             platform.kubectl("wait", "-n", namespace, "ksvc/no-secret", "--for=condition=Ready=False", "--timeout=60s")
-            told = platform.kubectl("get", "-n", namespace, "rev/no-secret-00001", "-o", "json").stdout
-            assert "no basic auth credentials" in told
+            revision = platform.kubectl("get", "-n", namespace, "rev/no-secret-00001", "-o", "json").stdout
+            assert "no basic auth credentials" in revision
 
             platform.kubectl("apply", "-f", "-", stdin=json.dumps(service(namespace, image, "app", ["pull"])))
             platform.kubectl("wait", "-n", namespace, "ksvc/app", "--for=condition=Ready", "--timeout=60s")
-            found = json.loads(platform.kubectl("get", "-n", namespace, "rev/app-00001", "-o", "json").stdout)
-            assert found["status"]["containerStatuses"][0]["imageDigest"] == pushed
+            body = json.loads(platform.kubectl("get", "-n", namespace, "rev/app-00001", "-o", "json").stdout)
+            assert body["status"]["containerStatuses"][0]["imageDigest"] == pushed
             answer = httpx.get(platform.gateway, headers={"Host": f"app.{namespace}.localhost"}, timeout=60)
             assert answer.status_code == 200
         finally:

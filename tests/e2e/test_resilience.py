@@ -39,10 +39,10 @@ class Flow:
     good: int = 0
     failed: list[str] = field(default_factory=list)
 
-    def more(self, wanted: int = 100) -> None:
+    def more(self, least: int = 100) -> None:
         """Wait until so many more were answered well."""
-        target = self.good + wanted
-        eventually_sync(lambda: self.good >= target, within=60, condition=f"{wanted} more answers, {self.failed[-3:]}")
+        target = self.good + least
+        eventually_sync(lambda: self.good >= target, within=60, condition=f"{least} more answers, {self.failed[-3:]}")
 
 
 @contextmanager
@@ -64,14 +64,14 @@ def flowing(platform: Platform) -> Iterator[Flow]:
         client.close()
 
     clients = [threading.Thread(target=client_loop) for _ in range(4)]
-    for one in clients:
-        one.start()
+    for http_client in clients:
+        http_client.start()
     try:
         yield flow
     finally:
         stop.set()
-        for one in clients:
-            one.join()
+        for http_client in clients:
+            http_client.join()
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def apps(platform: Platform) -> set[str]:
 
 def identities(platform: Platform) -> set[str]:
     """uid of every object of the Service; empty while the API does not answer."""
-    words = ("get", "ksvc,configuration,route,revision", "-o", "jsonpath={.items[*].metadata.uid}")
-    return set(platform.kubectl(*words, check=False).stdout.split())
+    arguments = ("get", "ksvc,configuration,route,revision", "-o", "jsonpath={.items[*].metadata.uid}")
+    return set(platform.kubectl(*arguments, check=False).stdout.split())
 
 
 def changes_take_effect(platform: Platform, sample: str, value: str) -> None:

@@ -61,8 +61,10 @@ def test_a_paused_instance_survives_a_killed_autoscaler_and_serves_in_its_place(
     eventually_sync(lambda: containers(platform, "sleeper", "paused"), within=90, condition="a paused instance")
     before = containers(platform, "sleeper", "paused")
     pods = ("pods", "-l", "serving.knative.dev/service=sleeper")
-    told = [*pods, "-o", 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].reason}']
-    eventually_sync(lambda: platform.kubectl("get", *told).stdout == "Paused", within=60, condition="the Pod says so")
+    arguments = [*pods, "-o", 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].reason}']
+    eventually_sync(
+        lambda: platform.kubectl("get", *arguments).stdout == "Paused", within=60, condition="the Pod says so"
+    )
     kept = [*pods, "-o", r"jsonpath={.items[*].metadata.annotations.knoll\.dev/kept-memory-bytes}"]
     assert int(platform.kubectl("get", *kept).stdout) > 0
     old = platform.pids("autoscaler")
@@ -80,8 +82,8 @@ def test_what_the_machine_has_no_room_for_is_told_and_heals(
     apply(platform, "giant", sample, QUICK, resources={"requests": {"cpu": "900"}})
     wait = ("wait", "revision", "-l", "serving.knative.dev/service=giant", "--timeout=60s")
     platform.kubectl(*wait, "--for=condition=ResourcesAvailable=False")
-    told = platform.kubectl("get", "ksvc", "giant", "-o", "jsonpath={.status.conditions[*].message}").stdout
-    assert "Insufficient cpu" in told
+    output = platform.kubectl("get", "ksvc", "giant", "-o", "jsonpath={.status.conditions[*].message}").stdout
+    assert "Insufficient cpu" in output
     reasons = platform.kubectl("get", "revision", "-l", "serving.knative.dev/service=giant", "-o", "json").stdout
     assert '"Unschedulable"' in reasons
     apply(platform, "giant", sample, QUICK, resources={"requests": {"cpu": "10m"}})

@@ -88,8 +88,8 @@ def explained(platform: Platform, name: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "knoll.cli", "explain", name, "--server", platform.api, "-o", "json"]
     done = subprocess.run([*command, "--last", "10"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    body: list[dict[str, Any]] = json.loads(done.stdout)
+    return body
 
 
 async def ask(client: httpx.AsyncClient, name: str, milliseconds: int) -> Answer:
@@ -117,19 +117,19 @@ def test_a_burst_from_zero_is_answered_by_the_instances_that_the_decision_wants_
             return await asyncio.gather(*(ask(client, "burst", 300) for _ in range(200)))
 
     answers = asyncio.run(burst())
-    assert [one.status for one in answers] == [200] * 200
+    assert [answer.status for answer in answers] == [200] * 200
     most = math.ceil(200 / TARGET)
-    assert 1 <= len({one.instance for one in answers}) <= most
+    assert 1 <= len({answer.instance for answer in answers}) <= most
     eventually_sync(lambda: not instances(platform, "burst"), within=90, condition="zero again")
-    (told,) = explained(platform, "burst")
-    decisions = [one for one in told["decisions"] if time.time() - 600 < seconds(one["time"])]
-    assert max(one["desiredScale"] for one in decisions) <= most
+    (explanation,) = explained(platform, "burst")
+    decisions = [decision for decision in explanation["decisions"] if time.time() - 600 < seconds(decision["time"])]
+    assert max(decision["desiredScale"] for decision in decisions) <= most
     assert decisions[-1]["desiredScale"] == 0
     # Idle for a stable window, and no instance goes before that (times are told in whole seconds).
-    assert seconds(decisions[-1]["time"]) >= max(one.at for one in answers) + WINDOW - 1.0
+    assert seconds(decisions[-1]["time"]) >= max(answer.at for answer in answers) + WINDOW - 1.0
     pods = platform.kubectl("get", "events", "-o", "json").stdout
-    scaled = [one for one in json.loads(pods)["items"] if one["reason"] == "Scaled"]
-    mine = [one["message"] for one in scaled if one["involvedObject"]["name"] == "burst-00001"]
+    scaled = [item for item in json.loads(pods)["items"] if item["reason"] == "Scaled"]
+    mine = [event["message"] for event in scaled if event["involvedObject"]["name"] == "burst-00001"]
     assert any(re.match(r"From \d+ to \d+ instances: \d+ wanted \(panic\)", message) for message in mine), mine
 
 
@@ -150,13 +150,13 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
         while not until.is_set():
             answers.append(await ask(client, "rolling", 200))
 
-    async def reached(what: str) -> None:
+    async def reached(revision_name: str) -> None:
         """Wait until requests are answered by that revision alone."""
 
         def is_so() -> bool:
-            return len(answers) > 50 and {one.revision for one in answers[-50:]} == {what}
+            return len(answers) > 50 and {answer.revision for answer in answers[-50:]} == {revision_name}
 
-        await eventually(is_so, within=120, condition=f"all answers are of {what}")
+        await eventually(is_so, within=120, condition=f"all answers are of {revision_name}")
 
     async def roll() -> None:
         until = asyncio.Event()
@@ -172,11 +172,11 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
                 until.set()
 
     asyncio.run(roll())
-    assert {one.status for one in answers} == {200}
-    second = [one for one in answers if one.revision == "rolling-00002"]
-    assert not [one for one in second if one.cold]
-    first_answer = min(one.at for one in second)
-    early = {one.instance for one in second if one.began < first_answer}
+    assert {answer.status for answer in answers} == {200}
+    second = [answer for answer in answers if answer.revision == "rolling-00002"]
+    assert not [answer for answer in second if answer.cold]
+    first_answer = min(answer.at for answer in second)
+    early = {answer.instance for answer in second if answer.began < first_answer}
     assert len(early) >= 3, explained(platform, "rolling")  # 20 at once, at 7 an instance
     platform.kubectl("wait", "ksvc/rolling", "--for=condition=Ready", "--timeout=60s")
 
@@ -209,8 +209,8 @@ def test_a_new_revision_that_does_worse_loses_its_traffic_again(
             answers.append(await ask(client, name, 20))
 
     def fell() -> str:
-        words = ("get", "ksvc", name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
-        message = platform.kubectl(*words).stdout
+        arguments = ("get", "ksvc", name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
+        message = platform.kubectl(*arguments).stdout
         return message if "was rolled back" in message else ""
 
     async def roll() -> str:
@@ -230,12 +230,14 @@ def test_a_new_revision_that_does_worse_loses_its_traffic_again(
 
     why = asyncio.run(roll())
     assert re.search(f"Traffic was rolled back from {name}-00002 to {name}-00001: {says}", why), why
-    assert {one.revision for one in answers[-200:]} == {f"{name}-00001"}
+    assert {answer.revision for answer in answers[-200:]} == {f"{name}-00001"}
     # It fell while its share was small: few users met it.
-    assert len([one for one in answers if one.revision == f"{name}-00002"]) < len(answers) / 2
+    assert len([answer for answer in answers if answer.revision == f"{name}-00002"]) < len(answers) / 2
     traffic = platform.kubectl("get", "ksvc", name, "-o", "jsonpath={.status.traffic[*].revisionName}").stdout
     assert traffic == f"{name}-00001"
-    found = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
-    (event,) = [one for one in found if one["reason"] == "RolledBack" and one["involvedObject"]["name"] == name]
+    events = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
+    (event,) = [
+        event for event in events if event["reason"] == "RolledBack" and event["involvedObject"]["name"] == name
+    ]
     assert event["type"] == "Warning"
     assert re.search(says, event["message"])

@@ -93,7 +93,7 @@ def apply(platform: Platform) -> Iterator[Callable[..., str]]:
     """Apply a Service; gives its name. What was applied is deleted at the end."""
     applied: set[str] = set()
 
-    def one(name: str, container: dict[str, Any], **spec: Any) -> str:
+    def apply_service(name: str, container: dict[str, Any], **spec: Any) -> str:
         body = yaml.safe_load(CLOUD_RUN.replace("IMAGE", PYTHON)) if name == "exported" else plain(name)
         body["spec"]["template"]["spec"]["containers"][0] |= container
         body["spec"]["template"]["spec"] |= spec
@@ -101,7 +101,7 @@ def apply(platform: Platform) -> Iterator[Callable[..., str]]:
         platform.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body))
         return name
 
-    yield one
+    yield apply_service
     for name in applied:
         platform.kubectl("delete", "ksvc", name, "--ignore-not-found")
 
@@ -124,9 +124,9 @@ def says(platform: Platform, name: str, reason: str, *parts: str) -> dict[str, A
         return conditions.get("Ready", {})
 
     def is_said() -> bool:
-        found = condition("revision", f"{name}-00001")
-        assert found.get("reason") == reason, found
-        assert all(part in found["message"] for part in parts), found
+        revision_condition = condition("revision", f"{name}-00001")
+        assert revision_condition.get("reason") == reason, revision_condition
+        assert all(part in revision_condition["message"] for part in parts), revision_condition
         service = condition("ksvc", name)
         assert all(part in service.get("message", "") for part in parts), service
         return True
@@ -140,8 +140,8 @@ def get(platform: Platform, name: str) -> str:
     return answer.text
 
 
-def knoll(platform: Platform, *words: str) -> str:
-    command = [sys.executable, "-m", "knoll.cli", *words, "--server", platform.api]
+def knoll(platform: Platform, *arguments: str) -> str:
+    command = [sys.executable, "-m", "knoll.cli", *arguments, "--server", platform.api]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -162,8 +162,8 @@ def test_a_program_on_loopback_alone_is_served(apply: Any, platform: Platform) -
 def test_a_program_on_another_port_is_said_to_be(apply: Any, platform: Platform) -> None:
     name = apply("astray", serve(port=3000))
     hint = "nothing listens on 8080; the container listens on 3000; set ports[0].containerPort or read $PORT"
-    found = says(platform, name, "Unhealthy", hint)
-    assert found["status"] == "Unknown"
+    condition = says(platform, name, "Unhealthy", hint)
+    assert condition["status"] == "Unknown"
 
 
 def test_a_failing_probe_is_shown_wherever_users_look(apply: Any, platform: Platform) -> None:
@@ -179,7 +179,7 @@ def test_a_failing_probe_is_shown_wherever_users_look(apply: Any, platform: Plat
     for arguments in (("pods", "-l", f"app={name}-00001"), ("revision", f"{name}-00001"), ("ksvc", name)):
         eventually_sync(partial(describes, *arguments), within=SECONDS, condition=f"kubectl describe {arguments}")
     events = json.loads(platform.kubectl("get", "events", "-o", "json").stdout)["items"]
-    kinds = {one["involvedObject"]["kind"] for one in events if one["message"] == message}
+    kinds = {event["involvedObject"]["kind"] for event in events if event["message"] == message}
     assert kinds == {"Pod", "Revision"}
     eventually_sync(lambda: message in knoll(platform, "explain", name), within=SECONDS, condition="explain")
     assert message[:40] in knoll(platform, "describe", name)

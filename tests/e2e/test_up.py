@@ -23,17 +23,21 @@ spec: {template: {spec: {containers: [{image: rest-api-go:v1}]}}}
 def left(platform: Platform) -> list[str]:
     """Containers and networks of a platform."""
     label = f"--filter=label=knoll.dev/platform={platform.name}"
-    found = [["docker", "ps", "-aq", label], ["docker", "network", "ls", "-q", label]]
-    return [one for words in found for one in subprocess.run(words, capture_output=True, text=True).stdout.split()]
+    commands = [["docker", "ps", "-aq", label], ["docker", "network", "ls", "-q", label]]
+    return [
+        object_id
+        for arguments in commands
+        for object_id in subprocess.run(arguments, capture_output=True, text=True).stdout.split()
+    ]
 
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def knoll_without_a_server(platform: Platform, *words: str) -> str:
+def knoll_without_a_server(platform: Platform, *arguments: str) -> str:
     """What the command prints that is told no address, only the folder of the platform."""
     environment = {name: value for name, value in os.environ.items() if name not in ("KNOLL_SERVER", "KUBECONFIG")}
-    command = [sys.executable, "-m", "knoll.cli", *words]
+    command = [sys.executable, "-m", "knoll.cli", *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={**environment, "KNOLL_DATA": str(platform.data)}
     )
@@ -41,8 +45,8 @@ def knoll_without_a_server(platform: Platform, *words: str) -> str:
     return done.stdout
 
 
-def curl(*words: str, before: tuple[str, ...] = ()) -> str:
-    return subprocess.run([*before, "curl", "-s", *words], capture_output=True, text=True, timeout=60).stdout
+def curl(*arguments: str, before: tuple[str, ...] = ()) -> str:
+    return subprocess.run([*before, "curl", "-s", *arguments], capture_output=True, text=True, timeout=60).stdout
 
 
 @pytest.mark.kubectl
@@ -98,11 +102,11 @@ def test_one_platform_has_a_folder_until_it_is_ended_from_elsewhere(tmp_path: Pa
         assert not short.data.exists()
 
 
-def down(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
-    return knoll("down", "--data", str(platform.data), *words)
+def down(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return knoll("down", "--data", str(platform.data), *arguments)
 
 
-def knoll(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "knoll.cli", *words]
+def knoll(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "knoll.cli", *arguments]
     environment = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)

@@ -166,35 +166,37 @@ def facts(platform: Platform, name: str = "shown") -> Any:
 
 def volumes(platform: Platform, *kinds: str) -> list[str]:
     """Names, on the engine, of the platform's volumes of some kinds."""
-    words = ["docker", "volume", "ls", "-q", f"--filter=label=knoll.dev/platform={platform.name}"]
-    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    return [one for one in found if one.startswith(tuple(f"{platform.name}.{kind}" for kind in kinds))]
+    command = ["docker", "volume", "ls", "-q", f"--filter=label=knoll.dev/platform={platform.name}"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return [volume for volume in output if volume.startswith(tuple(f"{platform.name}.{kind}" for kind in kinds))]
 
 
 def pod(platform: Platform, name: str) -> str:
-    words = ("get", "pods", "-l", f"serving.knative.dev/service={name}", "-o", "jsonpath={.items[*].metadata.name}")
-    return platform.kubectl(*words).stdout.strip()
+    arguments = ("get", "pods", "-l", f"serving.knative.dev/service={name}", "-o", "jsonpath={.items[*].metadata.name}")
+    return platform.kubectl(*arguments).stdout.strip()
 
 
 @pytest.mark.usefixtures("shown")
 def test_variables_come_from_objects_and_from_the_instance_itself(platform: Platform) -> None:
-    told = facts(platform)
-    assert (told["env COLOUR"], told["env WORD"], told["env SAID"]) == ("blue", "sesame", "blue 9")
-    assert told["env POD"] == pod(platform, "shown")
+    reported = facts(platform)
+    assert (reported["env COLOUR"], reported["env WORD"], reported["env SAID"]) == ("blue", "sesame", "blue 9")
+    assert reported["env POD"] == pod(platform, "shown")
 
     def shown_address() -> str:
-        return platform.kubectl("get", "pod", told["env POD"], "-o", "jsonpath={.status.podIP}").stdout
+        return platform.kubectl("get", "pod", reported["env POD"], "-o", "jsonpath={.status.podIP}").stdout
 
-    eventually_sync(lambda: shown_address() == told["env POD_IP"], within=30, condition="the Pod shows that address")
-    assert "env ABSENT" not in told
+    eventually_sync(
+        lambda: shown_address() == reported["env POD_IP"], within=30, condition="the Pod shows that address"
+    )
+    assert "env ABSENT" not in reported
 
 
 @pytest.mark.usefixtures("shown")
 def test_files_come_from_objects_with_paths_and_modes_for_a_user_that_is_not_root(platform: Platform) -> None:
-    told = facts(platform)
-    assert (told["uid"], told["gid"]) == ("65532", "65532")
-    assert (told["NoNewPrivs"], told["CapEff"], told["CapBnd"]) == ("1", "0" * 16, "0" * 16)
-    assert "read-only file system" in told["root"]
+    reported = facts(platform)
+    assert (reported["uid"], reported["gid"]) == ("65532", "65532")
+    assert (reported["NoNewPrivs"], reported["CapEff"], reported["CapBnd"]) == ("1", "0" * 16, "0" * 16)
+    assert "read-only file system" in reported["root"]
     assert read(platform, "/etc/map/colour") == "blue"
     assert read(platform, "/etc/secret/tls/key.pem") == "not really"
     assert ask(platform, "shown", "/stat?path=/etc/secret/tls/key.pem") == "-r--r--r--"
@@ -231,13 +233,15 @@ def test_a_change_is_seen_in_folders_within_seconds_and_not_in_variables_or_part
 def test_a_revision_waits_for_a_missing_object_says_which_and_heals_when_it_comes(platform: Platform) -> None:
     apply(platform, WAITING)
 
-    def says(reason: str, words: str) -> None:
+    def says(reason: str, text: str) -> None:
         def condition() -> bool:
-            found = platform.kubectl("get", "revision", "waiting-00001", "-o", "json", check=False).stdout
-            conditions = json.loads(found or "{}").get("status", {}).get("conditions", [])
-            return any(one.get("reason") == reason and words in one.get("message", "") for one in conditions)
+            output = platform.kubectl("get", "revision", "waiting-00001", "-o", "json", check=False).stdout
+            conditions = json.loads(output or "{}").get("status", {}).get("conditions", [])
+            return any(
+                condition.get("reason") == reason and text in condition.get("message", "") for condition in conditions
+            )
 
-        eventually_sync(condition, within=30, condition=f"{reason}: {words}")
+        eventually_sync(condition, within=30, condition=f"{reason}: {text}")
 
     try:
         says("CreateContainerConfigError", 'secret "late" not found')

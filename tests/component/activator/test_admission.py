@@ -236,26 +236,26 @@ async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None
 
 
 async def test_a_revision_is_looked_at_only_while_there_is_something_to_tell_of_it(stage: Stage) -> None:
-    def told() -> list[str]:
+    def warnings_seen() -> list[str]:
         report = stage.gateway.report(1.0)
         return [line.revision for line in report.revisions] if report else []
 
     app = await stage.serving()
     assert (await stage.get()).status == 200
-    assert told() == [REVISION]
-    assert told() == [REVISION], "silence is told once"
-    assert told() == []
+    assert warnings_seen() == [REVISION]
+    assert warnings_seen() == [REVISION], "silence is told once"
+    assert warnings_seen() == []
     assert list(stage.gateway.tracked) == [stage.gateway.revision(REVISION)], "its connections are looked at"
     stage.endpoints()
-    assert told() == []
+    assert warnings_seen() == []
     assert not stage.gateway.tracked
     waits = (await stage.connect()).get()
     await eventually(lambda: stage.gateway.tracked)
-    assert told() == [REVISION], "a request wakes it"
+    assert warnings_seen() == [REVISION], "a request wakes it"
     stage.endpoints(app.endpoint())
     assert (await waits.answer()).status == 200
     stage.endpoints()
-    assert [told(), told(), told()] == [[REVISION], [REVISION], []]
+    assert [warnings_seen(), warnings_seen(), warnings_seen()] == [[REVISION], [REVISION], []]
     assert not stage.gateway.tracked
     stage.endpoints(app.endpoint())
     assert stage.gateway.tracked, "and so does an instance"
@@ -306,7 +306,7 @@ async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage
 
 
 @pytest.mark.parametrize(
-    ("said", "draining", "heard"),
+    ("sent", "draining", "heard"),
     [
         (b"\x81\x02hi", True, b"\x81\x02hi" + GOING_AWAY),
         (b"", True, GOING_AWAY),
@@ -317,13 +317,13 @@ async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage
     ids=["between two frames", "before the first", "closed by the app", "in a frame", "it just broke"],
 )
 async def test_a_websocket_whose_draining_instance_ends_without_a_word_is_told_that_it_goes(
-    stage: Stage, said: bytes, draining: bool, heard: bytes
+    stage: Stage, sent: bytes, draining: bool, heard: bytes
 ) -> None:
     proceed = asyncio.Event()
 
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
-        writer.write(SWITCHED + said)
+        writer.write(SWITCHED + sent)
         await proceed.wait()
 
     app = await stage.serving(handler)
@@ -378,9 +378,9 @@ async def test_a_host_is_known_by_any_spelling(stage: Stage, host: str) -> None:
 
 async def test_an_unknown_host_is_told_so(stage: Stage) -> None:
     await stage.serving()
-    answer = await stage.get(host="nobody.localhost:8080")
+    answer = await stage.get(host="unknown.localhost:8080")
     assert answer.status == 404
-    assert "nobody.localhost:8080" in answer.text
+    assert "unknown.localhost:8080" in answer.text
 
 
 async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(stage: Stage) -> None:

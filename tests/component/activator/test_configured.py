@@ -269,16 +269,16 @@ async def test_a_line_of_the_log_is_as_the_template_says(
 
     await eventually(logged)
     _, *values, odd = seen[0].decode().split("|")
-    found = dict(zip(FIELDS, values, strict=True))
-    assert float(found.pop("Response.Latency")) >= 0
-    assert found == {
+    fields_logged = dict(zip(FIELDS, values, strict=True))
+    assert float(fields_logged.pop("Response.Latency")) >= 0
+    assert fields_logged == {
         "Request.Method": "GET", "Request.RequestURI": "/path?q=1", "Request.Host": HOST, "Request.Proto": "HTTP/1.1",
         "Request.ContentLength": "0", "Request.UserAgent": "ua", "Request.RemoteAddr": "127.0.0.1",
-        "Request.Referer": "there", "Response.Code": "200", "Response.Size": found["Response.Size"],
+        "Request.Referer": "there", "Response.Code": "200", "Response.Size": fields_logged["Response.Size"],
         "Revision.Name": "app-00001", "Revision.Namespace": "default", "Revision.PodName": "app-1",
         "Revision.PodIP": "127.0.0.1", "TraceID": "ab" * 16,
     }  # fmt: skip
-    assert int(found["Response.Size"]) == len((await stage.get("/path?q=1")).body)
+    assert int(fields_logged["Response.Size"]) == len((await stage.get("/path?q=1")).body)
     assert odd == '\\"a\\"'
 
 

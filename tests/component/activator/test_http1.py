@@ -337,7 +337,7 @@ async def test_a_large_upload_is_echoed_whole(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "what"),
+    ("answer", "failure"),
     [
         (b"", "closes without a word"),
         (b"HTTP/1.1 200 OK\r\nContent-Le", "closes in the head"),
@@ -348,7 +348,7 @@ async def test_a_large_upload_is_echoed_whole(stage: Stage) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_an_instance_that_breaks_is_a_502(stage: Stage, answer: bytes, what: str) -> None:
+async def test_an_instance_that_breaks_is_a_502(stage: Stage, answer: bytes, failure: str) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(answer)
@@ -356,7 +356,7 @@ async def test_an_instance_that_breaks_is_a_502(stage: Stage, answer: bytes, wha
     await stage.serving(handler)
     client = await stage.connect()
     assert (await client.get().answer()).status == 502
-    assert (await client.get(host="nobody").answer()).status == 404, "the client's connection is still good"
+    assert (await client.get(host="unknown").answer()).status == 404, "the client's connection is still good"
 
 
 @pytest.mark.parametrize("start", [b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"])
@@ -445,6 +445,6 @@ async def test_events_arrive_as_they_are_sent(stage: Stage) -> None:
 
 
 async def test_what_the_activator_answers_itself_has_a_date(stage: Stage) -> None:
-    answer = await stage.get(host="nobody.example.org")
+    answer = await stage.get(host="unknown.example.org")
     assert answer.status == 404
     assert abs(parsedate_to_datetime(answer.fields["date"]).timestamp() - time.time()) < 60

@@ -29,7 +29,7 @@ class Shouts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annot
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return {
-            "/test/One": grpc.unary_unary_rpc_method_handler(self.one),
+            "/test/One": grpc.unary_unary_rpc_method_handler(self.reply_once),
             "/test/Down": grpc.unary_stream_rpc_method_handler(self.down),
             "/test/Up": grpc.stream_unary_rpc_method_handler(self.up),
             "/test/Both": grpc.stream_stream_rpc_method_handler(self.both),
@@ -37,7 +37,7 @@ class Shouts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annot
             "/test/Hang": grpc.unary_unary_rpc_method_handler(self.hang),
         }.get(details.method)
 
-    async def one(self, request: bytes, context: Context) -> bytes:
+    async def reply_once(self, request: bytes, context: Context) -> bytes:
         context.set_trailing_metadata((("x-end", "done"),))
         return request.upper()
 
@@ -91,9 +91,9 @@ async def test_a_unary_call_passes_with_its_trailers(shouts: Shouts, channel: gr
 
 
 async def test_many_calls_at_once_each_get_their_own_answer(shouts: Shouts, channel: grpc.aio.Channel) -> None:
-    one = channel.unary_unary("/test/One")
-    words = [b"w%d" % n for n in range(500)]
-    assert await asyncio.gather(*(one(word) for word in words)) == [word.upper() for word in words]
+    call = channel.unary_unary("/test/One")
+    messages = [b"w%d" % n for n in range(500)]
+    assert await asyncio.gather(*(call(word) for word in messages)) == [word.upper() for word in messages]
 
 
 async def test_a_server_streams(shouts: Shouts, channel: grpc.aio.Channel) -> None:
@@ -137,11 +137,11 @@ async def test_a_cancelled_call_is_cancelled_at_the_instance(
 
 
 async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Channel, shouts: Shouts) -> None:
-    found = stage.gateway.revision(REVISION).endpoints["grpc"]
+    endpoint = stage.gateway.revision(REVISION).endpoints["grpc"]
     stage.endpoints()
     call = channel.unary_unary("/test/One")(b"late")
     await eventually(lambda: len(stage.gateway.revision(REVISION).breaker.queue) == 1)
-    stage.endpoints(Endpoint("again", found.host, found.port))
+    stage.endpoints(Endpoint("again", endpoint.host, endpoint.port))
     assert await call == b"LATE"
 
 
@@ -183,7 +183,7 @@ async def test_head_and_unknown_hosts_by_http_2(stage: Stage) -> None:
         url = f"http://127.0.0.1:{stage.port}/"
         head = await client.head(url, headers={"Host": HOST})
         assert (head.status_code, head.headers["content-length"], head.content) == (200, "5", b"")
-        assert (await client.get(url, headers={"Host": "nobody"})).status_code == 404
+        assert (await client.get(url, headers={"Host": "unknown"})).status_code == 404
 
 
 async def test_an_instance_that_breaks_is_a_502_by_http_2(stage: Stage) -> None:
@@ -236,7 +236,7 @@ async def test_a_stream_taken_back_at_once_after_a_goaway_disturbs_no_other(stag
     client = await stage.connect()
     client.send(peer.data_to_send())
     await eventually(lambda: stage.gateway.requests)
-    (session,) = (one for one in stage.gateway.connections if isinstance(one, Http2Connection))
+    (session,) = (connection for connection in stage.gateway.connections if isinstance(connection, Http2Connection))
     session._retiring = stage.gateway.time() - 60  # it has been busy all this time
     session.retire()
     peer.send_headers(3, fields, end_stream=True)

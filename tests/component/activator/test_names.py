@@ -73,7 +73,7 @@ def server(port: int, command: list[str], *more: str) -> Iterator[None]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """For the files of names. Not in `tmp_path`, which the user `nobody`, as whom the server runs, cannot enter."""
+    """Folder of the host files. Not in `tmp_path`, which the unprivileged user of the DNS server cannot enter."""
     with tempfile.TemporaryDirectory(prefix="knoll-test-names-") as made:
         Path(made).chmod(0o755)
         yield Path(made)
@@ -128,8 +128,8 @@ async def test_names_come_change_and_go_with_their_routes(
 
         async def leads(name: str, *addresses: str) -> None:
             async def check() -> bool:
-                code, found = await answered(names, name)
-                return (code, found) == (NO_ERROR if addresses else NAME_ERROR, list(addresses))
+                code, answered_addresses = await answered(names, name)
+                return (code, answered_addresses) == (NO_ERROR if addresses else NAME_ERROR, list(addresses))
 
             await eventually(check, within=30, condition=f"{name} leads to {addresses}")
 

@@ -111,7 +111,7 @@ async def until_heard(redis: "Redis", name: str, version: int, count: int) -> No
 
     async def heard() -> bool:
         followers = await table.followers()
-        return len(followers) == count and all(said >= version for said in followers.values())
+        return len(followers) == count and all(reported >= version for reported in followers.values())
 
     await eventually(heard)
 
@@ -133,15 +133,15 @@ async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis:
             await until_heard(redis, ROUTING, version, 1)
             client = (await process.connect()).get()
 
-            async def said(channel_name: str, check: Callable[[dict[str, object]], bool]) -> bool:
+            async def reported(channel_name: str, check: Callable[[dict[str, object]], bool]) -> bool:
                 message = await channel.get_message(timeout=0.1)
                 return bool(
                     message and message["channel"].decode() == channel_name and check(json.loads(message["data"]))
                 )
 
-            await eventually(lambda: said(keys.POKES, lambda poke: poke["revision"] == REVISION))
+            await eventually(lambda: reported(keys.POKES, lambda poke: poke["revision"] == REVISION))
             await eventually(
-                lambda: said(keys.REPORTS, lambda report: bool(report["revisions"][0]["queued"]))  # type: ignore[index]
+                lambda: reported(keys.REPORTS, lambda report: bool(report["revisions"][0]["queued"]))  # type: ignore[index]
             )
             await tell(redis, (app.endpoint(),))
             await eventually(lambda: app.open == 1)
@@ -209,13 +209,13 @@ class Counting:
 
 
 async def load(process: Process, count: int, clients: int) -> list[int]:
-    async def one() -> list[int]:
+    async def statuses_of_client() -> list[int]:
         client = await process.connect()
         statuses = [(await client.get().answer()).status for _ in range(count // clients)]
         client.close()
         return statuses
 
-    return [status for each in await asyncio.gather(*(one() for _ in range(clients))) for status in each]
+    return [status for each in await asyncio.gather(*(statuses_of_client() for _ in range(clients))) for status in each]
 
 
 async def test_no_instance_ever_holds_two_over_all_workers(redis: "Redis", redis_url: str) -> None:
@@ -261,7 +261,7 @@ async def test_a_killed_worker_gives_back_its_slots_and_is_replaced(redis: "Redi
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
         hold.set()
-        # Those of the killed worker are lost with it; all others are served, whoever held the slot.
+        # Requests in the killed worker are lost with it; all others are served, whichever worker held the slot.
         answers = [await client.closed() for client in clients]
         assert {answer[:12] for answer in answers} == {b"", b"HTTP/1.1 200"}
         for client in clients:
@@ -307,7 +307,7 @@ async def test_a_process_without_workers_serves_on_when_it_is_told_to_renew_them
         process.child.send_signal(signal.SIGHUP)
         assert process.child.stdout
         lines = iter(process.child.stdout.readline, b"")
-        told = await asyncio.to_thread(lambda: next(line for line in lines if b"SIGHUP" in line))
-        assert b"KNOLL_ACTIVATOR_WORKERS" in told
+        log_line = await asyncio.to_thread(lambda: next(line for line in lines if b"SIGHUP" in line))
+        assert b"KNOLL_ACTIVATOR_WORKERS" in log_line
         assert await process.get() == 200
     await app.stop()

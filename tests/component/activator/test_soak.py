@@ -158,14 +158,16 @@ class Platform:
         await self._tell(revision)
 
     async def drop(self, revision: str) -> None:
-        """Take the oldest instance away as it is done: nobody picks it, nothing is in it, then it ends."""
+        """Remove the oldest instance as the autoscaler does: no picks any more, no requests in it, then stop it."""
         leaving = self._apps[revision].pop(0)
         acknowledged = await self._tell(revision, leaving.endpoint("draining"))
 
         async def drained() -> bool:
             living = await self._endpoints.followers()
-            said = [self._reports.get(each) for each in living]
-            return all(one and one.at > acknowledged and not one.draining.get(leaving.name) for one in said)
+            reported = [self._reports.get(each) for each in living]
+            return all(
+                report and report.at > acknowledged and not report.draining.get(leaving.name) for report in reported
+            )
 
         await eventually(drained, 30, f"{leaving.name} to be drained")
         await self._tell(revision)
@@ -185,7 +187,7 @@ class Platform:
         self, table: "RedisTable[RouteEntry] | RedisTable[RevisionEndpoints]", version: int
     ) -> None:
         async def heard() -> bool:
-            return all(said >= version for said in (await table.followers()).values())
+            return all(reported >= version for reported in (await table.followers()).values())
 
         await eventually(heard, 30, "all workers to know")
 
@@ -252,7 +254,7 @@ async def test_nothing_fails_while_everything_changes(redis: "Redis", redis_url:
             await asyncio.gather(listening, return_exceptions=True)
             await platform.stop()
     print(f"{SECONDS:g} s, workers renewed {renewed} times: {dict(done)}", file=sys.stderr)
-    print(f"resident MiB after each: {[round(one) for one in memory]}", file=sys.stderr)
+    print(f"resident MiB after each: {[round(mebibytes) for mebibytes in memory]}", file=sys.stderr)
     assert renewed
     assert all(done[kind.__name__] > 5 for kind in kinds), done
     assert max(memory) - min(memory[: max(1, len(memory) // 10)]) < FLAT_MIB, memory

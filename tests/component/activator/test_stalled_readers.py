@@ -24,7 +24,7 @@ STALLED = 20
 
 
 class Endless:
-    """An app that sends as long as anybody takes it."""
+    """An app that sends for as long as its data is read."""
 
     def __init__(self) -> None:
         self.sent: dict[int, int] = {}
@@ -41,7 +41,7 @@ class Endless:
             self.sent[number] += 65536
 
     async def still(self) -> None:
-        """Wait until nobody takes anything any more."""
+        """Wait until no data is read any more."""
         seen: list[dict[int, int]] = []
 
         async def same() -> bool:
@@ -73,7 +73,7 @@ def request(version: str) -> bytes:
         client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1}
     )
     peer.initiate_connection()
-    # The windows are wide open: nothing but the socket, which nobody reads, holds the server back.
+    # The windows are open: only the socket, which is not read, blocks the server.
     peer.increment_flow_control_window(2**31 - 1 - 65535)
     peer.send_headers(
         1, [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", "/")], end_stream=True
@@ -120,7 +120,7 @@ async def test_a_first_stalled_reader_holds_less_than_a_mebibyte_too(
         await process.ready()
         heard = await tell(redis, (app.endpoint(),))
         await until_heard(redis, ROUTING, heard, 1)
-        assert await process.get(host="nobody") == 404
+        assert await process.get(host="unknown") == 404
         before = resident(process)
         clients = [stall(process.port, version) for version in ("HTTP/1.1", "HTTP/2") for _ in range(STALLED // 2)]
         await handler.still()

@@ -39,9 +39,9 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         yield MemoryStore()
         return
     async with connected(request.getfixturevalue("redis_url"), "test") as redis:
-        found = RedisStore(redis)
-        yield found
-        await found.close()
+        store = RedisStore(redis)
+        yield store
+        await store.close()
 
 
 @dataclass(frozen=True, slots=True)

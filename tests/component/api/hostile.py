@@ -142,6 +142,6 @@ def protobuf_bodies() -> Iterator[tuple[str, bytes]]:
     yield "field 0", b"k8s\0\x02\x01a"
     yield "invalid UTF-8", enveloped("v1", "ConfigMap", field(1, field(1, b"\xff\xfe")))
     yield "a million map entries", enveloped("v1", "ConfigMap", field(2, b"") * (MIB // 2))
-    yield "a million fields that nobody knows", enveloped("v1", "ConfigMap", b"\xf8\x01\x01" * (MIB // 2))
+    yield "a million unknown fields", enveloped("v1", "ConfigMap", b"\xf8\x01\x01" * (MIB // 2))
     yield "a kind of a million characters", enveloped("v1", "K" * MIB, b"")
     yield "ten million bytes", enveloped("v1", "ConfigMap", field(2, b"x" * (10 * MIB)))

@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.kubectl, pytest.mark.redis]
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator["Redis"]:
-    async with connected(redis_url, "test") as found:
-        yield found
+    async with connected(redis_url, "test") as redis:
+        yield redis
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ async def kubectl(api: Running, tmp_path: Path) -> Kubectl:
     need("KUBECTL", shutil.which("kubectl") is not None)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config").touch()
-    found = Kubectl("kubectl", api.url, tmp_path / "home")
-    await found("create", "serviceaccount", "robot")
-    return found
+    kubectl = Kubectl("kubectl", api.url, tmp_path / "home")
+    await kubectl("create", "serviceaccount", "robot")
+    return kubectl
 
 
 async def token_of(kubectl: Kubectl, *options: str) -> dict[str, str]:
@@ -112,8 +112,8 @@ async def test_creator_is_who_the_token_names(api: Running, kubectl: Kubectl) ->
 
 async def test_reviews_answer_for_whoever_asks(api: Running, kubectl: Kubectl) -> None:
     robot = await token_of(kubectl)
-    who = await api.client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", headers=robot, json={})
-    assert who.json()["status"]["userInfo"]["username"] == ROBOT
+    review = await api.client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", headers=robot, json={})
+    assert review.json()["status"]["userInfo"]["username"] == ROBOT
     await kubectl("create", "rolebinding", "see", "--clusterrole=view", "--serviceaccount=default:robot")
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     for verb, resource, namespace, may in (

@@ -91,9 +91,9 @@ async def test_ownership_can_be_dropped_and_never_sent_in_an_apply(api: Running,
 
 
 async def test_what_an_apply_needs_is_said(api: Running, config_map: Make) -> None:
-    nobody = await apply(api, config_map(), "")
-    assert nobody.status_code == 400
-    assert "fieldManager" in nobody.json()["message"]
+    without_manager = await apply(api, config_map(), "")
+    assert without_manager.status_code == 400
+    assert "fieldManager" in without_manager.json()["message"]
     forced = await api.client.patch(
         PATH, json={}, params={"force": "true"}, headers={"Content-Type": "application/merge-patch+json"}
     )

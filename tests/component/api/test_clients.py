@@ -1,4 +1,4 @@
-"""Other people's clients: the official Python client through a restart, and bodies that nobody should send."""
+"""Other clients: the official Python client through a restart, and malformed bodies."""
 
 import asyncio
 import random
@@ -58,9 +58,9 @@ class Serving:
 @pytest.fixture
 async def redis_store(redis_url: str) -> AsyncIterator[RedisStore]:
     async with connected(redis_url, "test") as redis:
-        found = RedisStore(redis)
-        yield found
-        await found.close()
+        store = RedisStore(redis)
+        yield store
+        await store.close()
 
 
 @pytest.mark.redis
@@ -94,11 +94,11 @@ async def test_the_official_client_misses_no_event_through_a_restart(
                 continue  # the API is away
 
     following = asyncio.create_task(asyncio.to_thread(follow))
-    wanted: list[str] = []
+    names_seen: list[str] = []
 
     async def write(name: str) -> None:
         await asyncio.to_thread(core.create_namespaced_config_map, "default", config_map(name))
-        wanted.append(f"ADDED {name}")
+        names_seen.append(f"ADDED {name}")
 
     for number in range(5):
         await write(f"before-{number}")
@@ -109,12 +109,12 @@ async def test_the_official_client_misses_no_event_through_a_restart(
         body = config_map(f"meanwhile-{number}")
         body["metadata"] |= {"namespace": "default", "uid": str(number)}
         await redis_store.create("configmaps", body)
-        wanted.append(f"ADDED meanwhile-{number}")
+        names_seen.append(f"ADDED meanwhile-{number}")
     await serving.start(redis_store)
     for number in range(5):
         await write(f"after-{number}")
     await asyncio.to_thread(core.delete_namespaced_config_map, "after-0", "default")
-    wanted.append("DELETED after-0")
+    names_seen.append("DELETED after-0")
     await write("last")
     try:
         await asyncio.wait_for(following, 30)
@@ -122,7 +122,7 @@ async def test_the_official_client_misses_no_event_through_a_restart(
         done = True
         api_client.close()
         await serving.stop()
-    assert seen == wanted
+    assert seen == names_seen
 
 
 @pytest.mark.redis

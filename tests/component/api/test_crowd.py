@@ -1,4 +1,4 @@
-"""Two hundred watchers and fifty writers at once: nobody misses an event, and the API does not grow."""
+"""Two hundred watchers and fifty writers at once: no watcher misses an event, and the API does not grow."""
 
 import asyncio
 from collections.abc import Iterator

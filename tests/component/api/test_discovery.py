@@ -24,9 +24,9 @@ async def test_plain_discovery_lists_groups_with_v1_preferred(api: Running) -> N
     serving = groups["serving.knative.dev"]
     assert serving["preferredVersion"]["version"] == "v1"
     assert [version["version"] for version in serving["versions"]] == ["v1", "v1beta1", "v1alpha1"]
-    one = (await api.client.get("/apis/serving.knative.dev")).json()
-    assert one["kind"] == "APIGroup"
-    assert one["preferredVersion"] == serving["preferredVersion"]
+    served_group = (await api.client.get("/apis/serving.knative.dev")).json()
+    assert served_group["kind"] == "APIGroup"
+    assert served_group["preferredVersion"] == serving["preferredVersion"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_openapi_v2_is_empty_and_protobuf(api: Running) -> None:
     assert answer.status_code == 200
     assert answer.content == b""
     assert answer.headers["content-type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-    assert (await api.client.get("/openapi/v3/apis/nobody/v1")).status_code == 404
+    assert (await api.client.get("/openapi/v3/apis/unknown/v1")).status_code == 404
 
 
 async def test_reviews_answer_and_refuse(api: Running) -> None:

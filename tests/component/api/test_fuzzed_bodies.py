@@ -52,15 +52,15 @@ def api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def client(api: ApiProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api.url, timeout=60) as found:
+    with httpx.Client(base_url=api.url, timeout=60) as http_client:
         pod = {"spec": {"containers": [{"image": "registry.example/hello:v1"}]}}
         service = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "spec": {"template": pod}}
         for path, body in (
             (f"{CORE}/configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}),
             (f"{SERVING}/services", {**service, "metadata": {"name": "app"}}),
         ):
-            assert found.post(path, json=body).status_code == 201
-        yield found
+            assert http_client.post(path, json=body).status_code == 201
+        yield http_client
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +77,9 @@ def send(client: httpx.Client, method: str, path: str, body: bytes, content_type
     answer = client.request(method, path, content=body, headers=headers)
     assert answer.status_code < 500, f"{method} {path} {content_type} {body[:200]!r}: {answer.text[:1000]}"
     if answer.status_code >= 400:
-        told = answer.json()
-        assert told["kind"] == "Status"
-        assert told["message"]
+        status = answer.json()
+        assert status["kind"] == "Status"
+        assert status["message"]
         assert len(answer.content) < 64 * 1024
     return answer.status_code
 

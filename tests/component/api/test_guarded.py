@@ -46,12 +46,12 @@ class Platform:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    found = Platform(tmp_path)
+    platform = Platform(tmp_path)
     try:
-        found.redis.start()
-        yield found
+        platform.redis.start()
+        yield platform
     finally:
-        found.redis.close()
+        platform.redis.close()
 
 
 async def test_a_certificate_reaches_the_data_path_that_cannot_read_secrets(platform: Platform, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.kubectl, pytest.mark.redis]
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
     async with connected(redis_url, "test") as redis:
-        found = RedisStore(redis)
-        yield found
-        await found.close()
+        store = RedisStore(redis)
+        yield store
+        await store.close()
 
 
 MANIFEST = """\
@@ -166,8 +166,8 @@ async def test_get_in_all_its_forms(api: Running, kubectl: Kubectl, manifest: Wr
     assert await kubectl("get", "ksvc", "-l", "no=such") == ""
     assert "service.serving.knative.dev/hello" in await kubectl("get", "all")
     assert (await kubectl("get", "all")).count("service.serving.knative.dev/hello") == 1
-    missing = await kubectl.run("get", "ksvc", "nobody")
-    assert missing.err == 'Error from server (NotFound): services.serving.knative.dev "nobody" not found\n'
+    missing = await kubectl.run("get", "ksvc", "unknown")
+    assert missing.err == 'Error from server (NotFound): services.serving.knative.dev "unknown" not found\n'
 
 
 async def test_what_is_in_old_articles_works(api: Running, kubectl: Kubectl, manifest: Write) -> None:
@@ -264,8 +264,8 @@ async def test_wait_and_watch_see_what_happens(api: Running, kubectl: Kubectl, m
     await ready(api)
     assert await waiting == "service.serving.knative.dev/hello condition met\n"
     assert b"http://hello.default.localhost" in await watch.stdout.readline()
-    wanted = "--for=jsonpath={.status.url}=http://hello.default.localhost"
-    assert "condition met" in await kubectl("wait", "ksvc/hello", wanted, "--timeout=30s")
+    condition = "--for=jsonpath={.status.url}=http://hello.default.localhost"
+    assert "condition met" in await kubectl("wait", "ksvc/hello", condition, "--timeout=30s")
     api.app.state.watches.close()
     assert await watch.wait() == 0
 
@@ -371,7 +371,7 @@ async def test_whole_trees_can_be_explained_and_applied_unvalidated(kubectl: Kub
 
 
 async def test_bad_manifests_are_refused_with_the_field(kubectl: Kubectl, manifest: Write) -> None:
-    for text, words in (
+    for text, message in (
         (SECOND.replace("percent: 50", "percent: 60"), "spec.traffic"),
         (MANIFEST.replace("name: hello-v1", "name: other-v1"), "spec.template.metadata.name"),
         (MANIFEST.replace("periodSeconds: 3", "periodSeconds: soon"), "periodSeconds"),
@@ -380,7 +380,7 @@ async def test_bad_manifests_are_refused_with_the_field(kubectl: Kubectl, manife
     ):
         refused = await kubectl.run("apply", "-f", manifest(text))
         assert refused.code == 1
-        assert words in refused.err
+        assert message in refused.err
     await kubectl("apply", "-f", manifest(MANIFEST))
     same_name = await kubectl.run("apply", "-f", manifest(MANIFEST.replace("value: v1", "value: v2")))
     assert same_name.code == 1

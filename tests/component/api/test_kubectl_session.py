@@ -88,11 +88,11 @@ async def applied(kubectl: Kubectl, manifest: Write, request: pytest.FixtureRequ
 
 async def reconciled(kubectl: Kubectl, name: str, generation: int = 1) -> None:
     """Wait until the controllers have done what they can without a runtime."""
-    for wanted in (
+    for condition in (
         f"{{.status.latestCreatedRevisionName}}={name}-0000{generation}",
         f"{{.status.observedGeneration}}={generation}",
     ):
-        await kubectl("wait", f"ksvc/{name}", f"--for=jsonpath={wanted}", "--timeout=60s")
+        await kubectl("wait", f"ksvc/{name}", f"--for=jsonpath={condition}", "--timeout=60s")
     await eventually(lambda: settled(kubectl, name), within=60, condition="the statuses")
 
 
@@ -123,8 +123,8 @@ async def field(kubectl: Kubectl, name: str, path: str) -> str:
 async def test_applying_again_writes_nothing(kubectl: Kubectl, manifest: Write, applied: str) -> None:
     before = await versions(kubectl, applied)
     for _ in range(3):
-        told = await kubectl("apply", "-f", manifest(SHORT.replace("NAME", applied)))
-        assert told == f"service.serving.knative.dev/{applied} configured\n"
+        output = await kubectl("apply", "-f", manifest(SHORT.replace("NAME", applied)))
+        assert output == f"service.serving.knative.dev/{applied} configured\n"
     assert await versions(kubectl, applied) == before
     sent = await kubectl.run("apply", "-v=8", "-f", manifest(SHORT.replace("NAME", applied)))
     patch = re.search(r'Request Body" body="(\{\\"spec\\".*)"$', sent.err, re.M)
@@ -149,8 +149,8 @@ async def test_applying_again_with_the_defaults_of_lists_is_unchanged(kubectl: K
 async def test_server_side_apply_writes_once_conflicts_and_forces(kubectl: Kubectl, manifest: Write) -> None:
     text = SHORT.replace("NAME", "server-side")
     for _ in range(2):
-        told = await kubectl("apply", "--server-side", "-f", manifest(text))
-        assert told == "service.serving.knative.dev/server-side serverside-applied\n"
+        output = await kubectl("apply", "--server-side", "-f", manifest(text))
+        assert output == "service.serving.knative.dev/server-side serverside-applied\n"
     await reconciled(kubectl, "server-side")
     before = await versions(kubectl, "server-side")
     await kubectl("apply", "--server-side", "-f", manifest(text))
@@ -199,12 +199,12 @@ async def test_get_in_every_form(kubectl: Kubectl, manifest: Write, applied: str
 
 
 async def test_get_all_shows_the_whole_family(kubectl: Kubectl, applied: str) -> None:
-    told = await kubectl("get", "all", "-l", f"serving.knative.dev/service={applied}", "-o", "name")
+    output = await kubectl("get", "all", "-l", f"serving.knative.dev/service={applied}", "-o", "name")
     assert {
         f"configuration.serving.knative.dev/{applied}",
         f"revision.serving.knative.dev/{applied}-00001",
         f"route.serving.knative.dev/{applied}",
-    } <= set(told.splitlines())
+    } <= set(output.splitlines())
 
 
 async def test_a_watch_prints_every_change(kubectl: Kubectl, applied: str) -> None:
@@ -253,8 +253,8 @@ async def test_explain_and_api_resources(kubectl: Kubectl) -> None:
 
 async def test_wait_for_a_condition_a_path_and_an_end(kubectl: Kubectl, applied: str) -> None:
     for condition in ("Ready", "ConfigurationsReady", "RoutesReady"):
-        told = await kubectl("wait", f"ksvc/{applied}", f"--for=condition={condition}=Unknown", "--timeout=60s")
-        assert told == f"service.serving.knative.dev/{applied} condition met\n"
+        output = await kubectl("wait", f"ksvc/{applied}", f"--for=condition={condition}=Unknown", "--timeout=60s")
+        assert output == f"service.serving.knative.dev/{applied} condition met\n"
     late = await kubectl.run("wait", f"ksvc/{applied}", "--for=condition=Ready", "--timeout=1s")
     assert late.code == 1
     assert f"timed out waiting for the condition on services/{applied}" in late.err
@@ -285,8 +285,8 @@ async def test_patch_in_every_form(kubectl: Kubectl, applied: str) -> None:
     bad = await kubectl.run("patch", "ksvc", applied, "--type=merge", "-p", '{"spec":{"template":{"spec":null}}}')
     assert "spec.template.spec" in bad.err
     status = '{"status":{"url":"http://elsewhere.example"}}'
-    told = await kubectl("patch", "ksvc", applied, "--type=merge", "--subresource=status", "-p", status)
-    assert told == patched
+    output = await kubectl("patch", "ksvc", applied, "--type=merge", "--subresource=status", "-p", status)
+    assert output == patched
     assert await field(kubectl, applied, ".metadata.generation") == "2"
 
 
@@ -316,17 +316,17 @@ async def edit(kubectl: Kubectl, script: str, *target: str) -> tuple[int, str]:
 
 
 async def test_edit_changes_or_leaves_alone(kubectl: Kubectl, manifest: Write, applied: str) -> None:
-    code, told = await edit(kubectl, manifest('sed -i "s/value: v1/value: v2/" $1'), "ksvc", applied)
-    assert (code, told) == (0, f"service.serving.knative.dev/{applied} edited\n")
+    code, output = await edit(kubectl, manifest('sed -i "s/value: v1/value: v2/" $1'), "ksvc", applied)
+    assert (code, output) == (0, f"service.serving.knative.dev/{applied} edited\n")
     await reconciled(kubectl, applied, 2)
     assert await field(kubectl, applied, ".spec.template.spec.containers[0].env[0].value") == "v2"
-    code, told = await edit(kubectl, manifest("true"), "ksvc", applied)
-    assert (code, told) == (0, "Edit cancelled, no changes made.\n")
+    code, output = await edit(kubectl, manifest("true"), "ksvc", applied)
+    assert (code, output) == (0, "Edit cancelled, no changes made.\n")
     # Once, the editor writes a value that is refused; then it leaves the file as it is.
     once = manifest('grep -q "^# .*negative" $1 || sed -i "s/containerConcurrency: 0/containerConcurrency: -1/" $1')
-    code, told = await edit(kubectl, once, "ksvc", applied)
+    code, output = await edit(kubectl, once, "ksvc", applied)
     assert code == 1
-    assert "containerConcurrency" in told
+    assert "containerConcurrency" in output
     assert await field(kubectl, applied, ".metadata.generation") == "2"
 
 
@@ -368,8 +368,8 @@ async def test_replace_keeps_or_starts_over(kubectl: Kubectl, manifest: Write, a
     assert await kubectl("replace", "-f", changed) == f"service.serving.knative.dev/{applied} replaced\n"
     await reconciled(kubectl, applied, 2)
     assert await field(kubectl, applied, ".metadata.uid") == uid
-    told = await kubectl("replace", "--force", "-f", changed)
-    assert told.endswith(f"service.serving.knative.dev/{applied} replaced\n")
+    output = await kubectl("replace", "--force", "-f", changed)
+    assert output.endswith(f"service.serving.knative.dev/{applied} replaced\n")
     await reconciled(kubectl, applied)
     assert await field(kubectl, applied, ".metadata.uid") != uid
 
@@ -483,11 +483,11 @@ async def test_a_quota_counts_refuses_and_is_shown(kubectl: Kubectl, manifest: W
 async def test_the_platforms_configuration_is_edited(kubectl: Kubectl, manifest: Write) -> None:
     config = ("cm", "config-autoscaler", "-n", "knative-serving")
     good = manifest('{"data":{"stable-window":"30s"}}')
-    told = await kubectl("patch", *config, "--type=merge", "--patch-file", good)
-    assert told == "configmap/config-autoscaler patched\n"
+    output = await kubectl("patch", *config, "--type=merge", "--patch-file", good)
+    assert output == "configmap/config-autoscaler patched\n"
     assert await kubectl("get", *config, "-o", "jsonpath={.data.stable-window}") == "30s"
-    code, told = await edit(kubectl, manifest('sed -i "s/stable-window: 30s/stable-window: 90s/" $1'), *config)
-    assert (code, told) == (0, "configmap/config-autoscaler edited\n")
+    code, output = await edit(kubectl, manifest('sed -i "s/stable-window: 30s/stable-window: 90s/" $1'), *config)
+    assert (code, output) == (0, "configmap/config-autoscaler edited\n")
     assert await kubectl("get", *config, "-o", "jsonpath={.data.stable-window}") == "90s"
     for bad in ("soon", "1s"):
         patch = json.dumps({"data": {"stable-window": bad}})
@@ -495,8 +495,8 @@ async def test_the_platforms_configuration_is_edited(kubectl: Kubectl, manifest:
         assert refused.code == 1
         assert "stable-window" in refused.err
     once = manifest('grep -q "^# .*stable" $1 || sed -i "s/stable-window: 90s/stable-window: soon/" $1')
-    code, told = await edit(kubectl, once, *config)
+    code, output = await edit(kubectl, once, *config)
     assert code == 1
-    assert "stable-window" in told
+    assert "stable-window" in output
     assert await kubectl("get", *config, "-o", "jsonpath={.data.stable-window}") == "90s"
     await kubectl("patch", *config, "--type=json", "-p", '[{"op":"remove","path":"/data/stable-window"}]')

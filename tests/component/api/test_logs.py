@@ -31,8 +31,8 @@ class Autoscaler:
 
     async def log(self, request: Request) -> Response:
         self.asked.append(str(request.url).partition(str(request.base_url))[2])
-        if request.query_params.get("container") == "nobody":
-            return PlainTextResponse("container nobody is not valid for pod hello-1", 400)
+        if request.query_params.get("container") == "unknown":
+            return PlainTextResponse("container unknown is not valid for pod hello-1", 400)
 
         async def lines() -> AsyncIterator[str]:
             yield "first\n"
@@ -57,11 +57,11 @@ async def autoscaler(port: int) -> AsyncIterator[Autoscaler]:
 
 @pytest.fixture
 async def store() -> MemoryStore:
-    found = MemoryStore()
-    await found.create(
+    store = MemoryStore()
+    await store.create(
         "pods", {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hello-1", "namespace": "default", "uid": "u"}}
     )
-    return found
+    return store
 
 
 async def test_a_log_comes_through_with_its_parameters(store: MemoryStore, settings: ApiSettings) -> None:
@@ -77,9 +77,9 @@ async def test_a_log_comes_through_with_its_parameters(store: MemoryStore, setti
             assert await anext(lines) == "first"
             stand_in.more.set()
             assert await anext(lines) == "second"
-        refused = await api.client.get(LOG, params={"container": "nobody"})
+        refused = await api.client.get(LOG, params={"container": "unknown"})
         assert refused.status_code == 400
-        assert "container nobody is not valid" in refused.json()["message"]
+        assert "container unknown is not valid" in refused.json()["message"]
         missing = await api.client.get(LOG.replace("hello-1", "hello-2"))
         assert missing.status_code == 404
         assert missing.json()["message"] == 'pods "hello-2" not found'

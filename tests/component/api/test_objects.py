@@ -71,7 +71,7 @@ async def test_pages_hold_every_object_once(api: Running, config_map: Make) -> N
 
 
 @pytest.mark.parametrize(
-    ("parameters", "found"),
+    ("parameters", "selected"),
     [
         ({"labelSelector": "tier=web"}, ["a", "b"]),
         ({"labelSelector": "tier in (web,db),!old"}, ["a", "c"]),
@@ -82,11 +82,11 @@ async def test_pages_hold_every_object_once(api: Running, config_map: Make) -> N
         ({"fieldSelector": "metadata.namespace=elsewhere"}, []),
     ],
 )
-async def test_selectors_select(api: Running, config_map: Make, parameters: Json, found: list[str]) -> None:
+async def test_selectors_select(api: Running, config_map: Make, parameters: Json, selected: list[str]) -> None:
     for name, labels in {"a": {"tier": "web"}, "b": {"tier": "web", "old": ""}, "c": {"tier": "db"}, "d": {}}.items():
         await api.client.post(CONFIG_MAPS, json=config_map(name, labels=labels))
     listing = (await api.client.get(CONFIG_MAPS, params=parameters)).json()
-    assert [item["metadata"]["name"] for item in listing["items"]] == found
+    assert [item["metadata"]["name"] for item in listing["items"]] == selected
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ async def test_a_list_from_the_future_is_refused_and_an_exact_one_of_the_past_ex
 
 
 async def test_missing_taken_and_nameless_objects_are_named_in_the_error(api: Running, service: Make) -> None:
-    missing = await api.client.get(f"{SERVICES}/nobody")
+    missing = await api.client.get(f"{SERVICES}/unknown")
     assert reason(missing) == (404, "NotFound")
-    assert missing.json()["message"] == 'services.serving.knative.dev "nobody" not found'
-    assert missing.json()["details"] == {"name": "nobody", "group": "serving.knative.dev", "kind": "services"}
+    assert missing.json()["message"] == 'services.serving.knative.dev "unknown" not found'
+    assert missing.json()["details"] == {"name": "unknown", "group": "serving.knative.dev", "kind": "services"}
     await api.client.post(SERVICES, json=service())
     taken = await api.client.post(SERVICES, json=service())
     assert reason(taken) == (409, "AlreadyExists")
@@ -236,7 +236,7 @@ async def test_unknown_subresources_resources_and_methods_are_refused(api: Runni
     "path",
     ["/apis/serving.knative.dev/v7/services", "/apis/eventing.knative.dev/v1/namespaces/default/brokers", "/nowhere",
      "/apis/eventing.knative.dev", "/apis/eventing.knative.dev/v1", "/apis/serving.knative.dev/v1/things", "/api/v2",
-     "/openapi/v3/apis/nobody/v1"],
+     "/openapi/v3/apis/unknown/v1"],
 )  # fmt: skip
 async def test_unknown_paths_and_groups_are_answered_as_kube_apiserver_does(api: Running, path: str) -> None:
     answer = await api.client.get(path)
@@ -555,9 +555,9 @@ async def test_the_gateway_can_be_looked_up(api: Running) -> None:
 async def test_the_activator_can_be_looked_up(api: Running) -> None:
     slices = "/apis/discovery.k8s.io/v1/namespaces/knative-serving/endpointslices"
     selector = {"labelSelector": "kubernetes.io/service-name=activator-service"}
-    (found,) = (await api.client.get(slices, params=selector)).json()["items"]
-    assert found["endpoints"][0]["addresses"] == ["192.0.2.7"]
-    assert found["ports"] == [{"name": "http", "port": api.settings.public_port, "protocol": "TCP"}]
+    (endpoint_slice,) = (await api.client.get(slices, params=selector)).json()["items"]
+    assert endpoint_slice["endpoints"][0]["addresses"] == ["192.0.2.7"]
+    assert endpoint_slice["ports"] == [{"name": "http", "port": api.settings.public_port, "protocol": "TCP"}]
     service = (await api.client.get("/api/v1/namespaces/knative-serving/services/activator-service")).json()
     assert service["spec"]["ports"][0]["port"] == 80
 

@@ -31,8 +31,8 @@ def api(redis_url: str, tmp_path: Path) -> Iterator[ApiProcess]:
 def client(api: ApiProcess) -> Iterator[Any]:
     configuration = kubernetes.client.Configuration(host=api.url)
     configuration.retries = False
-    with kubernetes.client.ApiClient(configuration) as found:
-        yield found
+    with kubernetes.client.ApiClient(configuration) as api_client:
+        yield api_client
 
 
 def service(name: str, value: str) -> Json:
@@ -75,10 +75,10 @@ class Informer:
         watch = kubernetes.watch.Watch()
         listing = self._core.list_namespaced_config_map
         for event in watch.stream(listing, "default", resource_version=self._version, timeout_seconds=30):
-            found = event["object"]
-            self._version = found.metadata.resource_version
-            self.seen.append((event["type"], found.metadata.name, (found.data or {}).get("turn", "")))
-            if found.metadata.name == self._last:
+            body = event["object"]
+            self._version = body.metadata.resource_version
+            self.seen.append((event["type"], body.metadata.name, (body.data or {}).get("turn", "")))
+            if body.metadata.name == self._last:
                 return True
         return False
 
@@ -153,7 +153,7 @@ def test_a_watch_misses_no_event_through_kills(api: ApiProcess, client: Any) -> 
                 return len(writer.done) >= count
 
             for count in (100, 200, 300):
-                eventually_sync(lambda wanted=count: written(wanted), within=60, condition="the writes")  # type: ignore[misc]
+                eventually_sync(lambda least=count: written(least), within=60, condition="the writes")  # type: ignore[misc]
                 api.kill()
                 api.start()
             eventually_sync(lambda: written(400), within=60, condition="the writes")

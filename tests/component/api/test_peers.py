@@ -27,7 +27,7 @@ from tests.component.api.raw import connected
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
-NOBODY = 65534
+OTHER_UID = 65534
 SECRETS = "/api/v1/namespaces/default/secrets"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 
@@ -70,9 +70,9 @@ async def test_the_user_who_runs_the_api_needs_no_token(api: Running) -> None:
 
 @as_root
 async def test_another_user_of_the_machine_hears_how_to_get_a_token(api: Running) -> None:
-    answer = await ask(api, NOBODY)
+    answer = await ask(api, OTHER_UID)
     assert "401 Unauthorized" in answer
-    assert f"the client has uid {NOBODY}" in answer
+    assert f"the client has uid {OTHER_UID}" in answer
     assert "knoll kubeconfig --service-account NAME" in answer
     assert "200 OK" in await ask(api, 0)
 
@@ -108,7 +108,7 @@ async def test_what_is_seen_of_a_connection_is_remembered_for_that_connection_al
             for _ in range(2):
                 await raw.send(b"GET /api/v1/namespaces HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await raw.answer()).code == 200
-        assert "401 Unauthorized" in await ask(api, NOBODY)
+        assert "401 Unauthorized" in await ask(api, OTHER_UID)
 
 
 async def test_a_user_who_is_neither_the_platform_s_nor_root_is_refused(settings: ApiSettings) -> None:

@@ -63,8 +63,8 @@ def api(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def client(api: ApiProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api.url, timeout=30) as found:
-        yield found
+    with httpx.Client(base_url=api.url, timeout=30) as http_client:
+        yield http_client
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def seen() -> Counter[int]:
 
 def operations() -> list[Any]:
     """One of each, as pytest parameters named as in the document."""
-    found = []
+    api_operations = []
     for path in DOCUMENTS:
         schema = schemathesis.openapi.from_dict(orjson.loads(openapi.document(path)))
-        found += [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
-    return [pytest.param(operation, id=operation.definition.raw["operationId"]) for operation in found]
+        api_operations += [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
+    return [pytest.param(operation, id=operation.definition.raw["operationId"]) for operation in api_operations]
 
 
 def json_patches() -> st.SearchStrategy[list[Json]]:
@@ -104,10 +104,10 @@ def meant(case: AnyCase) -> Json:
 def valid(case: AnyCase) -> Json:
     """A valid object of the operation's kind."""
     kind = meant(case)
-    found = VALID.get(f"{kind['group']} {kind['kind']}".strip(), {})
+    template = VALID.get(f"{kind['group']} {kind['kind']}".strip(), {})
     api_version = f"{kind['group']}/{kind['version']}".strip("/")
-    metadata = {"name": "one", **found.get("metadata", {})}
-    return {**found, "apiVersion": api_version, "kind": kind["kind"], "metadata": metadata}
+    metadata = {"name": "one", **template.get("metadata", {})}
+    return {**template, "apiVersion": api_version, "kind": kind["kind"], "metadata": metadata}
 
 
 def named(case: AnyCase) -> str:

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.redis
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator["Redis"]:
-    async with connected(redis_url, "test") as found:
-        yield found
+    async with connected(redis_url, "test") as redis:
+        yield redis
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ async def unbind(api: Running) -> None:
 
 
 async def lower(api: Running) -> None:
-    wanted = binding("view") | {"subjects": []}
-    assert (await api.client.put(BINDING, json=wanted)).status_code == 200
+    expected = binding("view") | {"subjects": []}
+    assert (await api.client.put(BINDING, json=expected)).status_code == 200
 
 
 async def remove_account(api: Running) -> None:
@@ -186,6 +186,6 @@ async def test_a_time_that_is_none_is_refused_for_a_list_too(api: Running) -> No
 
 @pytest.mark.parametrize(("asked", "least", "most"), [("", 1800, 3600), ("0", 1800, 3600), ("7", 7, 7)])
 def test_every_watch_has_an_end(asked: str, least: int, most: int) -> None:
-    found = options.watch_options({"timeoutSeconds": asked}, "configmaps", chance=lambda: 0.25)
-    assert found.timeout is not None
-    assert least <= found.timeout <= most
+    watch_options = options.watch_options({"timeoutSeconds": asked}, "configmaps", chance=lambda: 0.25)
+    assert watch_options.timeout is not None
+    assert least <= watch_options.timeout <= most

@@ -37,14 +37,14 @@ class Process:
     def trusting(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.state / "ca.crt"))
 
-    async def kubectl(self, *words: str, config: Path | None = None, stdin: str = "") -> str:
+    async def kubectl(self, *arguments: str, config: Path | None = None, stdin: str = "") -> str:
         """With the owner's kubeconfig, or another; what it prints, also when it fails."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "KUBECONFIG": str(config or self.kubeconfig)}
-        return (await _run("kubectl", *words, environment=environment, stdin=stdin)).strip()
+        return (await _run("kubectl", *arguments, environment=environment, stdin=stdin)).strip()
 
-    async def knoll(self, *words: str) -> str:
+    async def knoll(self, *arguments: str) -> str:
         environment = {**os.environ, "KNOLL_SERVER": self.plain}
-        return await _run(sys.executable, "-m", "knoll.cli", *words, environment=environment)
+        return await _run(sys.executable, "-m", "knoll.cli", *arguments, environment=environment)
 
 
 async def _run(*command: str, environment: dict[str, str], stdin: str = "") -> str:
@@ -74,20 +74,20 @@ async def running(redis_url: str, folder: Path, tls_port: int = 0, **settings: s
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "api", env=environment, stdout=log, stderr=log
         )
-    found = Process(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", folder / "state", home)
+    api_process = Process(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", folder / "state", home)
     try:
         async with httpx.AsyncClient() as client:
 
             async def up() -> bool:
                 assert process.returncode is None, (folder / "log").read_text()
                 try:
-                    answer = await client.get(f"{found.plain}/readyz")
+                    answer = await client.get(f"{api_process.plain}/readyz")
                 except httpx.TransportError:
                     return False
-                return answer.is_success and found.kubeconfig.exists()
+                return answer.is_success and api_process.kubeconfig.exists()
 
             await eventually(up, condition="the API")
-        yield found
+        yield api_process
     finally:
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -95,8 +95,8 @@ async def running(redis_url: str, folder: Path, tls_port: int = 0, **settings: s
 
 @pytest.fixture
 async def api(redis_url: str, tmp_path: Path) -> AsyncIterator[Process]:
-    async with running(redis_url, tmp_path) as found:
-        yield found
+    async with running(redis_url, tmp_path) as platform:
+        yield platform
 
 
 async def test_the_kubeconfig_that_is_written_makes_its_reader_the_owner(api: Process) -> None:
@@ -115,12 +115,12 @@ async def test_the_kubeconfig_that_is_written_makes_its_reader_the_owner(api: Pr
 async def test_the_official_client_reads_it_too(api: Process) -> None:
     client = kubernetes.config.new_client_from_config(str(api.kubeconfig))
     listed = await asyncio.to_thread(kubernetes.client.CoreV1Api(client).list_namespace)
-    assert {"default", "knative-serving"} <= {one.metadata.name for one in listed.items}
+    assert {"default", "knative-serving"} <= {item.metadata.name for item in listed.items}
     client.close()
 
 
 async def test_whoever_says_nothing_over_tls_sees_health_and_version_alone(api: Process) -> None:
-    # Headers of proxies that do not exist make nobody anybody.
+    # Forged proxy headers give no identity.
     lies = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1", "X-Remote-User": "admin"}
     async with httpx.AsyncClient(base_url=api.tls, verify=api.trusting(), headers=lies) as client:
         assert (await client.get("/readyz")).status_code == 200
@@ -192,7 +192,7 @@ async def test_a_kubeconfig_for_somebody_else_gives_what_his_binding_says(api: P
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-tar"}
         sent = await client.post("/uploads", content=b"no archive", headers=headers)
         assert sent.status_code not in (401, 403)
-    assert "not found" in await api.knoll("kubeconfig", "--service-account", "nobody")
+    assert "not found" in await api.knoll("kubeconfig", "--service-account", "unknown")
     assert "such as 24h" in await api.knoll("kubeconfig", "--duration", "long")
 
 

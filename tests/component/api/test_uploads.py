@@ -54,12 +54,12 @@ async def test_an_upload_is_addressed_by_what_it_holds(api: Running) -> None:
     content = archive()
     answer = await api.client.post("/uploads", content=content)
     assert answer.status_code == 201
-    found = answer.json()
-    assert found == {"id": f"sha256-{hashlib.sha256(content).hexdigest()}", "size": len(content)}
-    assert (api.settings.uploads_dir / "default" / found["id"]).read_bytes() == content
-    assert (await api.client.head(f"/uploads/{found['id']}")).status_code == 200
-    assert (await api.client.post("/uploads", content=content)).json() == found
-    assert [path.name for path in files(api)] == [found["id"]]
+    body = answer.json()
+    assert body == {"id": f"sha256-{hashlib.sha256(content).hexdigest()}", "size": len(content)}
+    assert (api.settings.uploads_dir / "default" / body["id"]).read_bytes() == content
+    assert (await api.client.head(f"/uploads/{body['id']}")).status_code == 200
+    assert (await api.client.post("/uploads", content=content)).json() == body
+    assert [path.name for path in files(api)] == [body["id"]]
 
 
 async def test_an_upload_belongs_to_its_namespace(api: Running, store: MemoryStore) -> None:
@@ -269,8 +269,8 @@ async def test_a_builds_log_streams_until_the_build_has_ended(builds: Builds, pa
             assert await anext(lines) == "second"
             await builds.log.end()
             assert [line async for line in lines] == []
-        for tail, said in (("0", ""), ("1", "second\n"), ("2", "first\nsecond\n"), ("9", "first\nsecond\n")):
-            assert (await client.get(path, params={"tailLines": tail})).text == said
+        for tail, expected in (("0", ""), ("1", "second\n"), ("2", "first\nsecond\n"), ("9", "first\nsecond\n")):
+            assert (await client.get(path, params={"tailLines": tail})).text == expected
         missing = await client.get(path.replace("/b/", "/c/"))
         assert missing.status_code == 404
         assert missing.json()["details"] == {"name": "c", "kind": "pods" if "/pods/" in path else "builds"} | (
@@ -300,5 +300,5 @@ async def test_kubectl_reads_a_builds_log(builds: Builds, tmp_path: Path) -> Non
     assert "Running" in await kubectl("get", "pod", "b")
     await builds.phase("Failed", startTime="2026-01-01T00:00:01Z", completionTime="2026-01-01T00:00:09Z")
     assert "Error" in await kubectl("get", "pod", "b")
-    gone = await kubectl.run("logs", "nobody")
-    assert 'pods "nobody" not found' in gone.err
+    gone = await kubectl.run("logs", "unknown")
+    assert 'pods "unknown" not found' in gone.err

@@ -213,7 +213,7 @@ async def test_many_watchers_see_every_event_in_order(api: Running, config_map: 
     observers = [asyncio.create_task(observe()) for _ in range(watchers)]
     await asyncio.gather(*(write(number) for number in range(writers)))
     seen = await asyncio.gather(*observers)
-    assert all(one == seen[0] for one in seen)
+    assert all(events == seen[0] for events in seen)
     assert seen[0] == sorted(set(seen[0]))
     assert len(seen[0]) == writers * writes
 

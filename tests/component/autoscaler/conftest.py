@@ -81,11 +81,11 @@ class AutoscalerHarness:
         await began.wait()
 
         async def listens() -> bool:
-            found: Any = await self.redis.pubsub_numsub(keys.POKES)
+            subscribers: Any = await self.redis.pubsub_numsub(keys.POKES)
             assert self._running is not None
             if self._running.done():
                 self._running.result()
-            return bool(found[0][1])
+            return bool(subscribers[0][1])
 
         await eventually(listens, condition="the autoscaler listens")
 
@@ -101,34 +101,34 @@ class AutoscalerHarness:
         return f"default/{name}"
 
     async def listed(self, key: str) -> tuple[Endpoint, ...]:
-        _, found = await self.endpoints.snapshot()
-        return found[key][1].endpoints if key in found else ()
+        _, entries = await self.endpoints.snapshot()
+        return entries[key][1].endpoints if key in entries else ()
 
     async def ready(self, key: str, count: int = 1) -> tuple[Endpoint, ...]:
         """Wait until so many endpoints are ready, and no other is there."""
 
         async def are() -> tuple[Endpoint, ...]:
-            found = await self.listed(key)
-            assert [one.state for one in found] == ["ready"] * count, found
-            return found or (Endpoint("", "", 0),)
+            listed = await self.listed(key)
+            assert [endpoint.state for endpoint in listed] == ["ready"] * count, listed
+            return listed or (Endpoint("", "", 0),)
 
-        found = await eventually(are, condition=f"{count} ready endpoints")
-        return found if count else ()
+        endpoints = await eventually(are, condition=f"{count} ready endpoints")
+        return endpoints if count else ()
 
     async def status(self, key: str) -> ScaleStatus | None:
-        _, found = await self.scale.snapshot()
-        return found[key][1] if key in found else None
+        _, entries = await self.scale.snapshot()
+        return entries[key][1] if key in entries else None
 
-    async def says(self, key: str, **wanted: Any) -> ScaleStatus:
+    async def says(self, key: str, **expected: Any) -> ScaleStatus:
         """Wait until the scale table says this of a Revision."""
 
         async def does() -> ScaleStatus:
-            found = await self.status(key)
-            assert found is not None
-            assert {name: getattr(found, name) for name in wanted} == wanted
-            return found
+            status = await self.status(key)
+            assert status is not None
+            assert {name: getattr(status, name) for name in expected} == expected
+            return status
 
-        return await eventually(does, condition=f"status {wanted}")
+        return await eventually(does, condition=f"status {expected}")
 
     async def gone(self) -> None:
         """Wait until no instance is left."""
@@ -186,9 +186,14 @@ class Activator:
     async def _say(self) -> None:
         while True:
             await self.harness.endpoints.acknowledge("activator-1", self._version)
-            found = [one for entry in self.entries.values() for one in entry.endpoints if one.state == "draining"]
-            if found:
-                left = {one.id: self.in_flight.get(one.id, 0) for one in found}
+            draining = [
+                endpoint
+                for entry in self.entries.values()
+                for endpoint in entry.endpoints
+                if endpoint.state == "draining"
+            ]
+            if draining:
+                left = {endpoint.id: self.in_flight.get(endpoint.id, 0) for endpoint in draining}
                 await self.harness.report("", 0.0, left, tunnels=self.tunnels)
             await asyncio.sleep(0.05)
 

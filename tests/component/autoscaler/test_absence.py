@@ -67,11 +67,11 @@ async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness
     harness.engine.go_away()
     other = await harness.apply("other-00001")
 
-    async def said() -> bool:
-        found = await harness.status(other)
-        return bool(found and found.failure and not found.failure.final)
+    async def is_reported() -> bool:
+        status = await harness.status(other)
+        return bool(status and status.failure and not status.failure.final)
 
-    await eventually(said, condition="it says that the engine is away")
+    await eventually(is_reported, condition="it says that the engine is away")
     harness.engine.come_back()
     await harness.ready(other)
     await harness.says(other, failure=None, active="True")
@@ -134,8 +134,8 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
     key = await harness.apply()
 
     async def second() -> bool:
-        found = await harness.status(key)
-        return bool(found and found.failure and found.failure.reason == "ExitCode2")
+        status = await harness.status(key)
+        return bool(status and status.failure and status.failure.reason == "ExitCode2")
 
     await eventually(second, condition="the second end is told")
     assert lives == 2
@@ -147,7 +147,7 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
     async def duty() -> None:
         runtime = FakeRuntime(harness.engine)
         async with Checker() as checker:
-            one = Autoscaler(
+            autoscaler = Autoscaler(
                 runtime,
                 checker,
                 harness.store,
@@ -157,8 +157,8 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
                 harness.instances,
                 tick_seconds=0.1,
             )
-            runs.append(one)
-            await one.run()
+            runs.append(autoscaler)
+            await autoscaler.run()
 
     lease = Lease(harness.redis, "autoscaler", "first", ttl=1.0)
     leading = asyncio.create_task(lease.lead(duty))
@@ -204,7 +204,7 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
 
 
 async def _serves(harness: AutoscalerHarness, key: str, name: str) -> bool:
-    return [(one.id, one.state) for one in await harness.listed(key)] == [(name, "ready")]
+    return [(endpoints.id, endpoints.state) for endpoints in await harness.listed(key)] == [(name, "ready")]
 
 
 async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(harness: AutoscalerHarness) -> None:

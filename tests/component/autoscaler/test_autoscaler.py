@@ -17,11 +17,13 @@ from tests.waiting import eventually
 async def test_a_new_revision_is_started_to_its_initial_scale(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply(annotations={"autoscaling.knative.dev/initial-scale": "2"})
-    found = await harness.ready(key, 2)
-    assert {one.id for one in found} == set(harness.engine.instances)
-    for one in found:
-        assert one.timing is not None
-        assert one.timing.requested <= one.timing.scheduled <= one.timing.started <= one.timing.ready
+    endpoints = await harness.ready(key, 2)
+    assert {endpoint.id for endpoint in endpoints} == set(harness.engine.instances)
+    for endpoint in endpoints:
+        assert endpoint.timing is not None
+        assert (
+            endpoint.timing.requested <= endpoint.timing.scheduled <= endpoint.timing.started <= endpoint.timing.ready
+        )
     status = await harness.says(key, initial_reached=True, actual=2, active="True")
     assert (status.uid, status.failure) == ("uid-hello-00001", None)
 
@@ -44,8 +46,8 @@ async def test_more_load_wants_more_instances(harness: AutoscalerHarness) -> Non
     await harness.ready(key)
     await harness.says(key, initial_reached=True)
     await harness.report(key, 21.0)
-    found = await harness.ready(key, 3)
-    assert len({(one.host, one.port) for one in found}) == 3
+    endpoints = await harness.ready(key, 3)
+    assert len({(endpoint.host, endpoint.port) for endpoint in endpoints}) == 3
     await harness.says(key, desired=3, actual=3)
 
 
@@ -118,7 +120,7 @@ async def test_another_autoscaler_takes_over_what_runs(harness: AutoscalerHarnes
     await harness.endpoints.remove(key)
     await harness.start()
     after = await harness.ready(key, 2)
-    assert {one.id for one in after} == {one.id for one in before}
+    assert {endpoint.id for endpoint in after} == {endpoint.id for endpoint in before}
     assert len(harness.engine.instances) == 2
 
 
@@ -187,12 +189,12 @@ async def test_an_orphan_of_an_engine_without_any_word_is_removed(harness: Autos
     """An instance whose Revision the store does not know, beside Revisions that it does."""
     await harness.start()
     key = await harness.apply()
-    found = await harness.ready(key)
+    endpoints = await harness.ready(key)
     await harness.stop()
-    spec: InstanceSpec = harness.engine.instances[found[0].id].spec
-    await FakeRuntime(harness.engine).start(replace(spec, name="stray", uid="nobody"))
+    spec: InstanceSpec = harness.engine.instances[endpoints[0].id].spec
+    await FakeRuntime(harness.engine).start(replace(spec, name="stray", uid="unknown"))
     await harness.start()
-    await eventually(lambda: set(harness.engine.instances) == {found[0].id}, condition="the stray is gone")
+    await eventually(lambda: set(harness.engine.instances) == {endpoints[0].id}, condition="the stray is gone")
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -234,11 +236,11 @@ async def test_a_container_that_ends_before_it_is_ready_fails_with_its_last_word
     await harness.start()
     key = await harness.apply()
 
-    async def said() -> bool:
-        found = await harness.status(key)
-        return bool(found and found.failure)
+    async def is_reported() -> bool:
+        status = await harness.status(key)
+        return bool(status and status.failure)
 
-    await eventually(said, condition="the failure is told")
+    await eventually(is_reported, condition="the failure is told")
     status = await harness.status(key)
     assert status is not None
     assert status.failure is not None
@@ -253,8 +255,8 @@ async def test_a_container_that_dies_is_started_again_in_its_place(harness: Auto
     harness.engine.kill(before.id)
 
     async def again() -> bool:
-        one = harness.engine.instances[before.id].containers["user-container"]
-        return one.restarts == 1 and one.running
+        container = harness.engine.instances[before.id].containers["user-container"]
+        return container.restarts == 1 and container.running
 
     await eventually(again, condition="it was started again")
     (after,) = await harness.ready(key)
@@ -269,8 +271,8 @@ async def test_an_instance_whose_sandbox_is_lost_is_replaced(harness: Autoscaler
     harness.engine.lose(before.id)
 
     async def another() -> bool:
-        found = await harness.listed(key)
-        return [one.state for one in found] == ["ready"] and found[0].id != before.id
+        endpoints = await harness.listed(key)
+        return [endpoint.state for endpoint in endpoints] == ["ready"] and endpoints[0].id != before.id
 
     await eventually(another, condition="another instance")
     await eventually(lambda: before.id not in harness.engine.instances, condition="the lost one is gone")

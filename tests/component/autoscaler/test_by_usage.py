@@ -27,8 +27,8 @@ async def test_memory_beyond_the_target_wants_more_and_no_load_does_not_mean_zer
     harness.engine.memory_of_each = 0
 
     async def is_idle() -> bool:
-        found = await harness.status(key)
-        return found is not None and found.usage is not None and found.usage.average == 0
+        status = await harness.status(key)
+        return status is not None and status.usage is not None and status.usage.average == 0
 
     await eventually(is_idle, condition="nothing is used")
     await harness.says(key, desired=1)

@@ -22,13 +22,13 @@ DISK = [{"name": "d", "persistentVolumeClaim": {"claimName": "disk"}}]
 def asking(
     volumes: list[Any] | None = None, annotations: dict[str, str] | None = None, **container: Any
 ) -> dict[str, Any]:
-    one = {
+    app_container = {
         "name": "user-container",
         "image": "app",
         "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}},
         **container,
     }
-    return {"spec": {"containers": [one], "volumes": volumes or []}, "annotations": annotations or {}}
+    return {"spec": {"containers": [app_container], "volumes": volumes or []}, "annotations": annotations or {}}
 
 
 async def put(harness: AutoscalerHarness, kind: kinds.Kind, name: str, **fields: Any) -> None:
@@ -69,8 +69,8 @@ async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_i
         status = await harness.status(key)
         assert status is not None
         assert status.failure is not None
-        found = (status.failure.condition, status.failure.reason, status.failure.message, status.failure.final)
-        assert found == ("ResourcesAvailable", "CreateContainerConfigError", message, False)
+        failure = (status.failure.condition, status.failure.reason, status.failure.message, status.failure.final)
+        assert failure == ("ResourcesAvailable", "CreateContainerConfigError", message, False)
         _, shown = await harness.instances.snapshot()
         assert key in shown
         (row,) = shown[key][1].instances[0].containers
@@ -84,8 +84,8 @@ async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_i
     )
     await put(harness, kinds.SECRET, "password", data={"word": encoded("sesame")})
     await harness.ready(key)
-    (one,) = harness.engine.instances.values()
-    assert one.spec.containers[0].env["WORD"] == "sesame"
+    (instance,) = harness.engine.instances.values()
+    assert instance.spec.containers[0].env["WORD"] == "sesame"
     assert (await harness.says(key, actual=1)).failure is None
 
 
@@ -232,16 +232,16 @@ async def test_an_instance_is_told_of_the_machine_from_the_first_start_on(harnes
     await harness.start()
     env = [{"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
     await harness.ready(await harness.apply(**asking(env=env)))
-    (one,) = harness.engine.instances.values()
-    assert one.spec.containers[0].env["CORES"] == "8"
+    (instance,) = harness.engine.instances.values()
+    assert instance.spec.containers[0].env["CORES"] == "8"
 
 
 async def test_a_token_of_the_service_account_waits_for_it_and_can_be_verified(harness: AutoscalerHarness) -> None:
     await harness.start()
     source = {"serviceAccountToken": {"path": "token", "audience": "bank", "expirationSeconds": 600}}
-    wanted = asking([{"name": "v", "projected": {"sources": [source]}}], volumeMounts=MOUNTED)
-    wanted["spec"]["serviceAccountName"] = "robot"
-    key = await harness.apply(**wanted)
+    spec = asking([{"name": "v", "projected": {"sources": [source]}}], volumeMounts=MOUNTED)
+    spec["spec"]["serviceAccountName"] = "robot"
+    key = await harness.apply(**spec)
 
     async def says() -> bool:
         status = await harness.status(key)

@@ -10,9 +10,9 @@ async def draining(harness: AutoscalerHarness, key: str) -> str:
     """Wait until the only endpoint drains; returns its instance."""
 
     async def does() -> str:
-        found = await harness.listed(key)
-        assert [one.state for one in found] == ["draining"], found
-        return found[0].id
+        endpoints = await harness.listed(key)
+        assert [endpoint.state for endpoint in endpoints] == ["draining"], endpoints
+        return endpoints[0].id
 
     return await eventually(does, condition="it drains")
 
@@ -36,22 +36,22 @@ async def test_a_drain_waits_for_every_activators_acknowledgement(
 async def test_a_drain_waits_for_the_requests_in_flight(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=QUICK)
-    (one,) = await harness.ready(key)
-    activator.in_flight[one.id] = 2
+    (endpoint,) = await harness.ready(key)
+    activator.in_flight[endpoint.id] = 2
     await draining(harness, key)
     other = await harness.apply("other-00001")
     await harness.says(other, initial_reached=True)
-    assert one.id in harness.engine.instances
-    activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    assert endpoint.id in harness.engine.instances
+    activator.in_flight[endpoint.id] = 0
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
 
 
 async def test_a_drain_ends_with_the_grace(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 1})
-    (one,) = await harness.ready(key)
-    activator.in_flight[one.id] = 1
-    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    (endpoint,) = await harness.ready(key)
+    activator.in_flight[endpoint.id] = 1
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
     await harness.ready(key, 0)
 
 
@@ -61,10 +61,10 @@ async def test_websockets_are_left_alone_for_a_quiet_time_and_then_the_app_is_to
     harness.quiet_seconds = 0.3
     await harness.start()
     key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
-    (one,) = await harness.ready(key)
-    activator.tunnels[one.id] = 3
+    (endpoint,) = await harness.ready(key)
+    activator.tunnels[endpoint.id] = 3
     await eventually(
-        lambda: one.id not in harness.engine.instances, condition="it is stopped long before its grace is over"
+        lambda: endpoint.id not in harness.engine.instances, condition="it is stopped long before its grace is over"
     )
     await harness.ready(key, 0)
 
@@ -75,14 +75,14 @@ async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(
     harness.quiet_seconds = 3600
     await harness.start()
     key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 600})
-    (one,) = await harness.ready(key)
-    activator.tunnels[one.id] = 1
+    (endpoint,) = await harness.ready(key)
+    activator.tunnels[endpoint.id] = 1
     await draining(harness, key)
     other = await harness.apply("other-00001")
     await harness.says(other, initial_reached=True)
-    assert one.id in harness.engine.instances
+    assert endpoint.id in harness.engine.instances
     activator.tunnels.clear()
-    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
 
 
 async def test_the_quiet_time_leaves_the_app_half_of_its_grace(
@@ -91,25 +91,25 @@ async def test_the_quiet_time_leaves_the_app_half_of_its_grace(
     harness.quiet_seconds = 3600
     await harness.start()
     key = await harness.apply(annotations=QUICK, spec={"timeoutSeconds": 10})
-    (one,) = await harness.ready(key)
-    activator.tunnels[one.id] = 1
-    await eventually(lambda: one.id not in harness.engine.instances, within=60, condition="it is stopped")
-    assert LEAST_GRACE < harness.engine.graces[one.id] <= 5
+    (endpoint,) = await harness.ready(key)
+    activator.tunnels[endpoint.id] = 1
+    await eventually(lambda: endpoint.id not in harness.engine.instances, within=60, condition="it is stopped")
+    assert LEAST_GRACE < harness.engine.graces[endpoint.id] <= 5
 
 
 async def test_a_request_is_waited_for_beyond_the_quiet_time(harness: AutoscalerHarness, activator: Activator) -> None:
     harness.quiet_seconds = 0.1
     await harness.start()
     key = await harness.apply(annotations=QUICK)
-    (one,) = await harness.ready(key)
-    activator.in_flight[one.id] = activator.tunnels[one.id] = 1
+    (endpoint,) = await harness.ready(key)
+    activator.in_flight[endpoint.id] = activator.tunnels[endpoint.id] = 1
     await draining(harness, key)
     other = await harness.apply("other-00001", annotations=QUICK)
     await harness.says(other, initial_reached=True)
     await harness.says(other, actual=0)
-    assert one.id in harness.engine.instances
+    assert endpoint.id in harness.engine.instances
     activator.in_flight.clear()
-    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
 
 
 async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
@@ -117,18 +117,18 @@ async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
 ) -> None:
     await harness.start()
     key = await harness.apply(annotations=QUICK)
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     await harness.says(key, initial_reached=True)
-    activator.in_flight[one.id] = 1
+    activator.in_flight[endpoint.id] = 1
     await draining(harness, key)
     await harness.stop()
     await harness.start()
-    assert await draining(harness, key) == one.id
+    assert await draining(harness, key) == endpoint.id
     other = await harness.apply("other-00001")
     await harness.says(other, initial_reached=True)
-    assert one.id in harness.engine.instances
-    activator.in_flight[one.id] = 0
-    await eventually(lambda: one.id not in harness.engine.instances, condition="it is stopped")
+    assert endpoint.id in harness.engine.instances
+    activator.in_flight[endpoint.id] = 0
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
 
 
 async def test_without_any_activator_nothing_is_waited_for(harness: AutoscalerHarness) -> None:
@@ -143,7 +143,7 @@ async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: Autosca
     await harness.start()
     key = await harness.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
     both = await harness.ready(key, 2)
-    youngest = max(both, key=lambda one: harness.engine.instances[one.id].created)
+    youngest = max(both, key=lambda endpoint: harness.engine.instances[endpoint.id].created)
     revision = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     revision["metadata"]["annotations"] = QUICK
     await harness.report(key, 3.0, held={youngest.id: 3})
@@ -151,6 +151,6 @@ async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: Autosca
 
     async def one_is_left() -> bool:
         await harness.report(key, 3.0, held={youngest.id: 3})
-        return [one.id for one in await harness.listed(key)] == [youngest.id]
+        return [endpoints.id for endpoints in await harness.listed(key)] == [youngest.id]
 
     await eventually(one_is_left, condition="the busy one is kept")

@@ -80,8 +80,8 @@ async def test_an_instance_of_a_closed_namespace_waits_for_the_answer(harness: A
     rules.free.clear()
     key = await harness.apply()
     await eventually(lambda: harness.engine.instances, condition="an instance")
-    (one,) = harness.engine.instances.values()
-    assert not one.containers
+    (instance,) = harness.engine.instances.values()
+    assert not instance.containers
     rules.free.set()
     (endpoint,) = await harness.ready(key)
     assert rules.policies[-1].namespaces["default"].addresses == (endpoint.host,)
@@ -92,11 +92,11 @@ async def test_it_does_not_start_while_the_firewall_refuses(harness: AutoscalerH
     await harness.start()
     key = await harness.apply()
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         return await failure(harness, key) == "NetworkNotIsolated: the kernel has no nftables"
 
-    await eventually(told, condition="the reason")
-    assert all(not one.containers for one in harness.engine.instances.values())
+    await eventually(is_reported, condition="the reason")
+    assert all(not instance.containers for instance in harness.engine.instances.values())
     rules.refuses = ""
     await harness.ready(key)
 
@@ -106,10 +106,10 @@ async def test_without_a_firewall_what_asks_for_one_is_refused(harness: Autoscal
     await harness.start()
     key = await harness.apply()
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         return (await failure(harness, key)).startswith("NetworkNotIsolated: this platform has no firewall")
 
-    await eventually(told, condition="the reason")
+    await eventually(is_reported, condition="the reason")
 
 
 @pytest.mark.parametrize(("mode", "starts"), [("auto", True), ("disabled", True), ("required", False)])
@@ -123,10 +123,10 @@ async def test_without_a_firewall_the_configuration_decides(
         await harness.ready(key)
         return
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         return (await failure(harness, key)).startswith("NetworkNotIsolated")
 
-    await eventually(told, condition="the reason")
+    await eventually(is_reported, condition="the reason")
 
 
 async def test_a_change_reaches_instances_that_run(harness: AutoscalerHarness, rules: Rules) -> None:

@@ -17,24 +17,24 @@ async def row(harness: AutoscalerHarness, key: str, stage: str) -> InstanceRow:
     """Wait until the only instance that is shown is in a stage."""
 
     async def shown() -> InstanceRow:
-        _, found = await harness.instances.snapshot()
-        assert key in found
-        (one,) = found[key][1].instances
-        assert one.stage == stage, one
-        return one
+        _, entries = await harness.instances.snapshot()
+        assert key in entries
+        (instance,) = entries[key][1].instances
+        assert instance.stage == stage, instance
+        return instance
 
     return await eventually(shown, condition=f"an instance that is {stage}")
 
 
-async def state(harness: AutoscalerHarness, wanted: str) -> str:
+async def state(harness: AutoscalerHarness, expected: str) -> str:
     """Wait until the engine's only instance is in a state; returns its name."""
 
     def is_so() -> str:
-        assert [one.state() for one in harness.engine.instances.values()] == [wanted]
+        assert [instance.state() for instance in harness.engine.instances.values()] == [expected]
         (name,) = harness.engine.instances
         return name
 
-    return await eventually(is_so, condition=f"an instance that is {wanted}")
+    return await eventually(is_so, condition=f"an instance that is {expected}")
 
 
 async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(
@@ -46,7 +46,7 @@ async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(
     paused = await row(harness, key, "paused")
     assert (paused.name, paused.memory_bytes) == (first.id, harness.engine.memory_of_each)
     assert paused.since > 0
-    assert not any(one.ready for one in paused.containers)
+    assert not any(container.ready for container in paused.containers)
     await harness.ready(key, 0)
     await harness.says(key, desired=0, actual=0, active="False", active_reason="NoTraffic")
     assert await state(harness, "paused") == first.id
@@ -65,10 +65,10 @@ async def test_an_instance_with_an_open_websocket_ends_instead_of_being_frozen(
     harness.quiet_seconds = 0.3
     await harness.start()
     key = await harness.apply(annotations=LONG)
-    (one,) = await harness.ready(key)
-    activator.tunnels[one.id] = 1
+    (endpoint,) = await harness.ready(key)
+    activator.tunnels[endpoint.id] = 1
     await harness.gone()
-    assert harness.engine.graces[one.id] > 200, "of 300"
+    assert harness.engine.graces[endpoint.id] > 200, "of 300"
     await harness.ready(key, 0)
 
 
@@ -140,9 +140,9 @@ async def test_beyond_the_bound_of_memory_the_longest_paused_goes_first(
 ) -> None:
     harness.machine = Machine(paused_memory_fraction=1.5 * harness.engine.memory_of_each / (16 * 1024**3))
     await harness.start()
-    one = await harness.apply("one-00001", annotations=LONG)
-    (first,) = await harness.ready(one)
-    await row(harness, one, "paused")
+    first_key = await harness.apply("one-00001", annotations=LONG)
+    (first,) = await harness.ready(first_key)
+    await row(harness, first_key, "paused")
     two = await harness.apply("two-00001", annotations=LONG)
     (second,) = await harness.ready(two)
     await row(harness, two, "paused")

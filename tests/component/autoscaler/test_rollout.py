@@ -10,9 +10,9 @@ SCALE = {"knoll.dev/rollout-scale": "3"}
 
 
 async def annotated(harness: AutoscalerHarness, annotations: dict[str, Any]) -> None:
-    found = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    found["metadata"]["annotations"] = annotations
-    await harness.store.update(kinds.REVISION.id, found)
+    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    body["metadata"]["annotations"] = annotations
+    await harness.store.update(kinds.REVISION.id, body)
 
 
 async def test_what_the_next_share_wants_is_started_and_let_go_when_the_load_does_not_come(

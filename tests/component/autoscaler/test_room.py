@@ -19,21 +19,21 @@ async def test_what_does_not_fit_is_told_in_the_schedulers_words(harness: Autosc
     await harness.start()
     key = await harness.apply(spec=asking(cpu="9", memory="99Gi"))
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         failure = (await harness.says(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "Unschedulable", True)
         assert failure.message == "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."
         return True
 
-    await eventually(told)
+    await eventually(is_reported)
     assert not harness.engine.instances
 
     async def shown() -> bool:
-        _, found = await harness.instances.snapshot()
-        assert key in found
-        (one,) = found[key][1].instances
-        return one.address == "" and one.containers[0].reason == "Unschedulable"
+        _, entries = await harness.instances.snapshot()
+        assert key in entries
+        (instance,) = entries[key][1].instances
+        return instance.address == "" and instance.containers[0].reason == "Unschedulable"
 
     await eventually(shown)
 
@@ -106,7 +106,7 @@ async def test_a_quota_holds_instances_back_until_it_allows_them(
     await harness.ready(await harness.apply("small-00001", spec=asking(cpu="200m")))
     key = await harness.apply("big-00001", spec=asking(cpu="400m"))
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         failure = (await harness.says(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "FailedCreate", True)
@@ -116,7 +116,7 @@ async def test_a_quota_holds_instances_back_until_it_allows_them(
         )
         return True
 
-    await eventually(told, within=30)
+    await eventually(is_reported, within=30)
     await harness.store.update(kinds.RESOURCE_QUOTA.id, {**made, "spec": {"hard": {"requests.cpu": "600m"}}})
     await harness.ready(key)
     await harness.says(key, failure=None, active="True")

@@ -8,26 +8,26 @@ from tests.component.autoscaler.conftest import AutoscalerHarness
 from tests.waiting import eventually
 
 
-async def told(harness: AutoscalerHarness, key: str) -> RevisionInstances | None:
-    _, found = await harness.instances.snapshot()
-    return found[key][1] if key in found else None
+async def published(harness: AutoscalerHarness, key: str) -> RevisionInstances | None:
+    _, entries = await harness.instances.snapshot()
+    return entries[key][1] if key in entries else None
 
 
 async def rows(harness: AutoscalerHarness, key: str, *stages: str) -> RevisionInstances:
     """Wait until instances in these stages are told, and no other."""
 
     async def are() -> RevisionInstances:
-        found = await told(harness, key)
-        assert found is not None
-        assert sorted(row.stage for row in found.instances) == sorted(stages)
-        return found
+        revision_instances = await published(harness, key)
+        assert revision_instances is not None
+        assert sorted(row.stage for row in revision_instances.instances) == sorted(stages)
+        return revision_instances
 
     return await eventually(are, condition=f"instances {stages}")
 
 
 async def nothing(harness: AutoscalerHarness, key: str) -> None:
     async def is_told() -> bool:
-        return await told(harness, key) is None
+        return await published(harness, key) is None
 
     await eventually(is_told, condition="no entry")
 
@@ -35,10 +35,10 @@ async def nothing(harness: AutoscalerHarness, key: str) -> None:
 async def test_an_instance_is_told_and_its_entry_goes_with_it(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     entry = await rows(harness, key, "ready")
     (row,) = entry.instances
-    assert (row.name, row.address, row.port) == (one.id, one.host, one.port)
+    assert (row.name, row.address, row.port) == (endpoint.id, endpoint.host, endpoint.port)
     (container,) = row.containers
     assert (container.name, container.running, container.ready, container.restarts) == ("user-container", True, True, 0)
     assert container.started > 0
@@ -51,8 +51,8 @@ async def test_an_instance_is_told_and_its_entry_goes_with_it(harness: Autoscale
 async def test_how_a_container_ended_is_told_once_it_runs_again(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
-    harness.engine.kill(one.id, exit_code=5)
+    (endpoint,) = await harness.ready(key)
+    harness.engine.kill(endpoint.id, exit_code=5)
 
     async def is_told() -> bool:
         (row,) = (await rows(harness, key, "ready")).instances
@@ -102,27 +102,27 @@ async def delete_pod(harness: AutoscalerHarness, name: str) -> None:
 async def test_a_pod_that_is_deleted_takes_its_instance_with_it_and_another_comes(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     await harness.says(key, initial_reached=True)
-    await delete_pod(harness, one.id)
+    await delete_pod(harness, endpoint.id)
 
     async def is_another() -> bool:
-        return [each.id for each in await harness.ready(key)] != [one.id]
+        return [each.id for each in await harness.ready(key)] != [endpoint.id]
 
     await eventually(is_another, condition="another instance")
     (row,) = (await rows(harness, key, "ready")).instances
-    assert row.name != one.id
-    assert one.id not in harness.engine.instances
+    assert row.name != endpoint.id
+    assert endpoint.id not in harness.engine.instances
 
 
 async def test_a_pod_that_was_deleted_while_nobody_led_goes_afterwards(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     await harness.says(key, initial_reached=True)
     await harness.stop()
-    await delete_pod(harness, one.id)
+    await delete_pod(harness, endpoint.id)
     await harness.start()
-    await eventually(lambda: one.id not in harness.engine.instances, condition="the instance goes")
+    await eventually(lambda: endpoint.id not in harness.engine.instances, condition="the instance goes")
     await harness.poke(key)
     await harness.ready(key)

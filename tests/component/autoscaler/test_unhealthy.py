@@ -48,7 +48,7 @@ async def row_of(harness: AutoscalerHarness, key: str) -> InstanceRow:
 
 
 async def shown(
-    harness: AutoscalerHarness, key: str, holds: Callable[[InstanceRow, ContainerRow], bool], what: str
+    harness: AutoscalerHarness, key: str, holds: Callable[[InstanceRow, ContainerRow], bool], condition: str
 ) -> InstanceRow:
     """Wait until users are shown this of the only instance."""
 
@@ -57,7 +57,7 @@ async def shown(
         assert holds(row, row.containers[0]), row
         return row
 
-    return await eventually(is_shown, condition=what)
+    return await eventually(is_shown, condition=condition)
 
 
 async def failure_of(harness: AutoscalerHarness, key: str, reason: str) -> StartFailure:
@@ -72,7 +72,7 @@ async def failure_of(harness: AutoscalerHarness, key: str, reason: str) -> Start
 
 
 def events(row: InstanceRow, reason: str) -> list[InstanceEvent]:
-    return [one for one in row.events if one.reason == reason]
+    return [event for event in row.events if event.reason == reason]
 
 
 @pytest.mark.parametrize("threshold", [1, 3])
@@ -121,7 +121,7 @@ async def test_a_container_that_is_told_to_end_runs_until_it_does(harness: Autos
     await harness.start()
     liveness = {**GET, "periodSeconds": 1, "failureThreshold": 1}
     key = await harness.apply(spec=spec(livenessProbe=liveness) | {"timeoutSeconds": 600})
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     app.status = 500
     row = await shown(harness, key, lambda row, _: bool(events(row, "Killing")), "Killing")
     (killing,) = events(row, "Killing")
@@ -129,7 +129,7 @@ async def test_a_container_that_is_told_to_end_runs_until_it_does(harness: Autos
     assert (killing.type, killing.message) == ("Normal", message)
     row = await shown(harness, key, lambda row, _: row.stage == "unready", "an instance that is not ready")
     assert (row.containers[0].running, row.containers[0].ready, row.containers[0].reason) == (True, False, "")
-    assert harness.engine.graces[f"{one.id}/user-container"] == 600, "it had answered: requests may be in it"
+    assert harness.engine.graces[f"{endpoint.id}/user-container"] == 600, "it had answered: requests may be in it"
     assert events(row, "Unhealthy")[0].message == ("Liveness probe failed: HTTP probe failed with statuscode: 500")
 
 
@@ -138,7 +138,7 @@ async def test_what_never_answered_a_probe_is_killed_without_its_grace(harness: 
     await harness.start()
     startup = {"tcpSocket": {"port": 0}, "periodSeconds": 1, "failureThreshold": 1}
     key = await harness.apply(spec=spec(startupProbe=startup))
-    row = await shown(harness, key, lambda _, one: one.restarts == 1, "the restart")
+    row = await shown(harness, key, lambda _, container: container.restarts == 1, "the restart")
     assert harness.engine.graces[f"{row.name}/user-container"] <= 2
     assert row.containers[0].last is not None
     assert (row.containers[0].last.exit_code, row.containers[0].last.reason) == (137, "Error")
@@ -150,16 +150,16 @@ async def test_what_never_answered_a_probe_is_killed_without_its_grace(harness: 
 async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
-    harness.engine.kill(one.id, exit_code=3)
+    (endpoint,) = await harness.ready(key)
+    harness.engine.kill(endpoint.id, exit_code=3)
     await shown(harness, key, lambda row, each: row.stage == "ready" and each.restarts == 1, "it runs again")
-    harness.engine.kill(one.id, exit_code=3)
+    harness.engine.kill(endpoint.id, exit_code=3)
     row = await shown(harness, key, lambda _, each: each.reason == "CrashLoopBackOff", "the back-off")
     (container,) = row.containers
     assert not container.running
-    assert container.message == f"back-off 10s restarting failed container=user-container pod={one.id}_default"
+    assert container.message == f"back-off 10s restarting failed container=user-container pod={endpoint.id}_default"
     (back_off,) = events(row, "BackOff")
-    assert back_off.message == (f"Back-off restarting failed container user-container in pod {one.id}_default")
+    assert back_off.message == (f"Back-off restarting failed container user-container in pod {endpoint.id}_default")
 
 
 async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(harness: AutoscalerHarness) -> None:
@@ -168,7 +168,7 @@ async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(harn
     key = await harness.apply()
     failure = await failure_of(harness, key, "OOMKilled")
     assert failure.condition == "ContainerHealthy"
-    row = await shown(harness, key, lambda _, one: one.last is not None, "how it ended")
+    row = await shown(harness, key, lambda _, container: container.last is not None, "how it ended")
     assert row.containers[0].last is not None
     assert row.containers[0].last.reason == "OOMKilled"
 
@@ -195,7 +195,11 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: Auto
     await harness.ready(key)
     status = await harness.says(key, actual=1, desired=2)
     assert not status.initial_reached
-    late = next(one for one in harness.engine.instances.values() if one.containers["user-container"].server is None)
+    late = next(
+        instance
+        for instance in harness.engine.instances.values()
+        if instance.containers["user-container"].server is None
+    )
     harness.engine.kill(late.spec.name)  # its next run listens
     harness.engine.behave = lambda _: FakeProgram()
     await harness.ready(key, 2)
@@ -206,18 +210,18 @@ async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(har
     harness.engine.behave = lambda _: FakeProgram(loopback=True)
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
-    async with aiohttp.ClientSession() as client, client.get(f"http://{one.host}:{one.port}/") as answer:
-        assert (await answer.text()).strip() == one.id
+    (endpoint,) = await harness.ready(key)
+    async with aiohttp.ClientSession() as client, client.get(f"http://{endpoint.host}:{endpoint.port}/") as answer:
+        assert (await answer.text()).strip() == endpoint.id
     assert harness.autoscaler is not None
     assert harness.autoscaler._world.on_loopback == {"uid-hello-00001"}
     # A forwarder that outlived the program would be taken for it.
     harness.engine.behave = lambda _: FakeProgram(listens_after=None)
-    harness.engine.kill(one.id)
+    harness.engine.kill(endpoint.id)
     await shown(harness, key, lambda row, each: row.stage == "unready" and each.restarts == 1, "it runs again")
-    assert not await reached(one.host, one.port)
+    assert not await reached(endpoint.host, endpoint.port)
     harness.engine.behave = lambda _: FakeProgram(loopback=True)
-    harness.engine.kill(one.id)
+    harness.engine.kill(endpoint.id)
     await harness.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await harness.gone()
     await eventually(
@@ -249,7 +253,7 @@ async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(harness: A
 
     await eventually(is_told, condition="the hint")
     assert not failure.final
-    await shown(harness, key, lambda row, _: hint in [one.message for one in row.events], "an Event")
+    await shown(harness, key, lambda row, _: hint in [event.message for event in row.events], "an Event")
 
 
 async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reached(harness: AutoscalerHarness) -> None:
@@ -259,19 +263,19 @@ async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reac
     await harness.start()
     readiness = {"successThreshold": 1, "exec": {"command": ["true", "check"]}}
     key = await harness.apply(spec=spec(readinessProbe=readiness))
-    (one,) = await harness.ready(key)
-    await eventually(lambda: reached(one.host, one.port), condition="the port is reached")
+    (endpoint,) = await harness.ready(key)
+    await eventually(lambda: reached(endpoint.host, endpoint.port), condition="the port is reached")
 
 
 async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(harness: AutoscalerHarness) -> None:
-    harness.engine.behave = lambda one: FakeProgram(exits_after=8.0 if one.name == "migrate" else None)
+    harness.engine.behave = lambda container: FakeProgram(exits_after=8.0 if container.name == "migrate" else None)
     await harness.start()
     init = {"name": "migrate", "image": "app"}
     key = await harness.apply(spec=spec() | {"initContainers": [init]})
     failure = await failure_of(harness, key, "PodInitializing")
     assert failure.message.startswith("containers with incomplete status: [migrate]")
     assert not failure.final
-    row = await shown(harness, key, lambda _, one: one.reason == "PodInitializing", "the Pod")
+    row = await shown(harness, key, lambda _, container: container.reason == "PodInitializing", "the Pod")
     assert row.events == ()
     await harness.ready(key)
     await harness.says(key, failure=None)
@@ -280,9 +284,9 @@ async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(harn
 @pytest.mark.parametrize("kind", ["init", "refused", "image"])
 async def test_what_keeps_a_container_from_starting_is_an_event(harness: AutoscalerHarness, kind: str) -> None:
     refused = 'exec: "/app": permission denied'
-    harness.engine.behave = lambda one: (
+    harness.engine.behave = lambda container: (
         FakeProgram(exits_after=0.0, exit_code=4, output=b"no schema")
-        if one.name == "migrate"
+        if container.name == "migrate"
         else FakeProgram(refusal=refused if kind == "refused" else "")
     )
     if kind == "image":
@@ -291,14 +295,14 @@ async def test_what_keeps_a_container_from_starting_is_an_event(harness: Autosca
     more = {"initContainers": [{"name": "migrate", "image": "app"}]} if kind == "init" else {}
     key = await harness.apply(spec=spec() | more)
     row = await shown(harness, key, lambda row, _: bool(row.events), "an Event")
-    said = {"init": "ended with exit code 4: no schema", "refused": refused, "image": "cannot be pulled"}[kind]
+    message = {"init": "ended with exit code 4: no schema", "refused": refused, "image": "cannot be pulled"}[kind]
     assert (row.events[0].type, row.events[0].reason) == ("Warning", "Failed")
     assert row.events[0].message.startswith("Error: ")
-    assert said in row.events[0].message
+    assert message in row.events[0].message
     status = await harness.status(key)
     assert status is not None
     assert status.failure is not None
-    assert said in status.failure.message
+    assert message in status.failure.message
 
 
 async def test_probes_are_logged_when_the_configuration_says_so(
@@ -327,12 +331,12 @@ async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it
     harness.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     for restarts in (1, 2):
-        harness.engine.kill(one.id, exit_code=3)
+        harness.engine.kill(endpoint.id, exit_code=3)
         await shown(harness, key, runs_after(restarts), f"restart {restarts}")
     await harness.says(key, actual=1, failure=None)
-    harness.engine.kill(one.id, exit_code=3)
+    harness.engine.kill(endpoint.id, exit_code=3)
     await shown(harness, key, runs_after(3), "restart 3")
     message = "Container failed with: no module named app"
     await harness.says(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))

@@ -41,10 +41,15 @@ def client(harness: AutoscalerHarness) -> httpx.AsyncClient:
 async def test_instances_are_listed(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
-    (one,) = await harness.ready(key)
+    (endpoint,) = await harness.ready(key)
     async with client(harness) as http:
         (shown,) = (await http.get("/instances")).json()["instances"]
-    assert (shown["name"], shown["revision"], shown["address"], shown["port"]) == (one.id, key, one.host, one.port)
+    assert (shown["name"], shown["revision"], shown["address"], shown["port"]) == (
+        endpoint.id,
+        key,
+        endpoint.host,
+        endpoint.port,
+    )
     assert shown["labels"]["serving.knative.dev/service"] == "hello"
     assert shown["containers"][0] == {
         "name": "user-container", "running": True, "exitCode": None, "restarts": 0, "oomKilled": False,
@@ -63,14 +68,14 @@ async def test_an_engine_that_is_away_is_said(harness: AutoscalerHarness) -> Non
 async def test_a_containers_log_is_shown(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(output=b"one\ntwo\nthree\n")
     await harness.start()
-    (one,) = await harness.ready(await harness.apply())
+    (endpoint,) = await harness.ready(await harness.apply())
     async with client(harness) as http:
-        path = f"/namespaces/default/pods/{one.id}/log?container=user-container"
+        path = f"/namespaces/default/pods/{endpoint.id}/log?container=user-container"
         assert (await http.get(path)).text == "one\ntwo\nthree\n"
         assert (await http.get(f"{path}&tailLines=1")).text == "three\n"
         assert (await http.get(f"{path}&tailLines=-1")).status_code == 400
         assert (await http.get(f"{path}&sinceSeconds=soon")).status_code == 400
-        for other in (path.replace("default", "other"), path.replace(one.id, "none")):
+        for other in (path.replace("default", "other"), path.replace(endpoint.id, "none")):
             assert (await http.get(other)).status_code == 404
         assert (await http.get(f"{path}&limitBytes=5")).text == "one\nt"
 
@@ -87,7 +92,7 @@ async def test_a_decision_is_explained(harness: AutoscalerHarness) -> None:
         assert (await http.get("/explain/default/none")).status_code == 404
     assert shown["status"]["desired"] == 3
     assert shown["scaling"]["target"] == 70
-    assert {one["stage"] for one in shown["instances"]} == {"ready"}
+    assert {instance["stage"] for instance in shown["instances"]} == {"ready"}
     assert "3 wanted" in shown["changes"][-1]["decision"]
 
 
@@ -141,9 +146,9 @@ async def test_metrics_tell_each_revisions_scale(harness: AutoscalerHarness) -> 
 )
 async def test_what_tells_of_tenants_is_for_the_api_alone(harness: AutoscalerHarness, header: str) -> None:
     await harness.start()
-    (one,) = await harness.ready(await harness.apply())
+    (endpoint,) = await harness.ready(await harness.apply())
     async with client(harness) as http:
-        for path in ("/instances", f"/namespaces/default/pods/{one.id}/log", "/explain/default/hello-00001"):
+        for path in ("/instances", f"/namespaces/default/pods/{endpoint.id}/log", "/explain/default/hello-00001"):
             assert (await http.get(path)).status_code == 200
             assert (await http.get(path, headers={"Authorization": header})).status_code == 401
         assert (await http.get("/metrics", headers={"Authorization": header})).status_code == 200

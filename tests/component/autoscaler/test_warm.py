@@ -22,9 +22,9 @@ async def test_an_open_window_keeps_instances_without_a_request_and_a_closed_one
         return decision is not None and "an open warm window keeps 2" in decision.clamps
 
     await eventually(is_told, condition="the decision names the window")
-    found = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    found["metadata"]["annotations"] = QUICK
-    await harness.store.update(kinds.REVISION.id, found)
+    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    body["metadata"]["annotations"] = QUICK
+    await harness.store.update(kinds.REVISION.id, body)
     await harness.gone()
 
 
@@ -34,7 +34,7 @@ async def test_a_window_that_opens_wakes_what_has_no_instance(harness: Autoscale
     await harness.ready(key)
     await harness.says(key, desired=0)
     await harness.gone()
-    found = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    found["metadata"]["annotations"] = {**QUICK, "knoll.dev/warm-schedule": ALWAYS}
-    await harness.store.update(kinds.REVISION.id, found)
+    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    body["metadata"]["annotations"] = {**QUICK, "knoll.dev/warm-schedule": ALWAYS}
+    await harness.store.update(kinds.REVISION.id, body)
     await harness.ready(key, 2)

@@ -37,12 +37,12 @@ DEBIAN = "python:3.13-slim"
 
 def address_on_the_build_network() -> str:
     """This machine's address on the network that builds have."""
-    words = ["network", "inspect", NETWORK, "--format={{(index .IPAM.Config 0).Gateway}}"]
-    return docker(*words).stdout.strip()
+    arguments = ["network", "inspect", NETWORK, "--format={{(index .IPAM.Config 0).Gateway}}"]
+    return docker(*arguments).stdout.strip()
 
 
-def docker(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, timeout=60)
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60)
 
 
 def tar_of(files: Mapping[str, str | bytes]) -> bytes:
@@ -72,9 +72,9 @@ class Yard:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a builder; the fixture ends it."""
-        one = subprocess.Popen([sys.executable, "-m", "builder"], env={**os.environ, **self.environment})
-        self.builders.append(one)
-        return one
+        process = subprocess.Popen([sys.executable, "-m", "builder"], env={**os.environ, **self.environment})
+        self.builders.append(process)
+        return process
 
     def upload(self, archive: bytes, namespace: str = "default") -> str:
         name = f"sha256-{hashlib.sha256(archive).hexdigest()}"
@@ -100,13 +100,13 @@ class Yard:
         """What was answered about a Revision until now."""
         table: RedisTable[builds.Resolution] = RedisTable(self.redis, builds.RESOLUTIONS, builds.Resolution)
         _, entries = await table.snapshot()
-        found = entries.get(f"{namespace}/{name}")
-        return found[1] if found else None
+        entry = entries.get(f"{namespace}/{name}")
+        return entry[1] if entry else None
 
     async def answered(self, name: str, namespace: str = "default") -> builds.Resolution:
-        found = await eventually(lambda: self.answer(name, namespace), 60, f"the answer about {name}")
-        assert found
-        return found
+        resolution = await eventually(lambda: self.answer(name, namespace), 60, f"the answer about {name}")
+        assert resolution
+        return resolution
 
     async def ready(self) -> None:
         """Wait until a builder says that it works."""
@@ -142,19 +142,19 @@ class Yard:
     async def progress(self, name: str, namespace: str = "default") -> builds.BuildProgress | None:
         table: RedisTable[builds.BuildProgress] = RedisTable(self.redis, builds.BUILDS, builds.BuildProgress)
         _, entries = await table.snapshot()
-        found = entries.get(f"{namespace}/{name}")
-        return found[1] if found else None
+        entry = entries.get(f"{namespace}/{name}")
+        return entry[1] if entry else None
 
     async def over(self, name: str, namespace: str = "default") -> builds.BuildProgress:
         """How the build ended, once it has."""
 
         async def ended() -> builds.BuildProgress | None:
-            found = await self.progress(name, namespace)
-            return found if found and found.phase in ("Succeeded", "Failed") else None
+            progress = await self.progress(name, namespace)
+            return progress if progress and progress.phase in ("Succeeded", "Failed") else None
 
-        found = await eventually(ended, BUILD_SECONDS, f"the end of build {name}")
-        assert found
-        return found
+        progress = await eventually(ended, BUILD_SECONDS, f"the end of build {name}")
+        assert progress
+        return progress
 
     async def log(self, name: str, namespace: str = "default") -> list[str]:
         return [line async for line in build_log.read(self.redis, namespace, name, follow=False) if line is not None]
@@ -196,11 +196,11 @@ async def yard(redis_url: str, tmp_path: Path) -> AsyncIterator[Yard]:
     }
     redis, queue = connect(redis_url, "test"), JobQueue(redis_url)
     store = RedisStore(redis)
-    one = Yard(redis, store, queue, uploads, environment, prefix)
+    yard = Yard(redis, store, queue, uploads, environment, prefix)
     try:
-        yield one
+        yield yard
     finally:
-        for builder in one.builders:
+        for builder in yard.builders:
             end(builder)
         await store.close()
         await queue.close()
@@ -226,8 +226,8 @@ def images_of(*references: str) -> list[str]:
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
     """Every process below one: pid and command line."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
-    for line in found.stdout.splitlines():
-        child, _, words = line.strip().partition(" ")
-        yield int(child), words
+    completed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
+    for line in completed.stdout.splitlines():
+        child, _, command = line.strip().partition(" ")
+        yield int(child), command
         yield from descendants(int(child))

@@ -48,12 +48,12 @@ async def test_arguments_and_target_reach_the_dockerfile(yard: Yard) -> None:
     text = f'FROM {DEBIAN} AS first\nARG WORD\nLABEL said="$WORD"\nFROM first\nRUN exit 9\n'
     await yard.submit("chosen", tar_of({"sub/File": text}), dockerfile="sub/File", target="first", args={"WORD": "a b"})
     assert (await yard.over("chosen")).phase == "Succeeded"
-    found = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/chosen:v1")
-    assert found.stdout.strip() == "a b"
+    output = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/chosen:v1")
+    assert output.stdout.strip() == "a b"
 
 
 @pytest.mark.parametrize(
-    ("archive", "reason", "words"),
+    ("archive", "reason", "message"),
     [
         (tar_of({"Dockerfile": f"FROM {DEBIAN}\nRUN echo oh no && exit 7\n"}), "BuildFailed", "exit code: 7"),
         (tar_of({"Dockerfile": "FROM no.such.host.invalid/none:1\n"}), "BuildFailed", "no.such.host.invalid/none:1"),
@@ -75,12 +75,12 @@ async def test_arguments_and_target_reach_the_dockerfile(yard: Yard) -> None:
         "absolute",
     ],
 )
-async def test_an_invalid_source_fails_with_its_reason(yard: Yard, archive: bytes, reason: str, words: str) -> None:
+async def test_an_invalid_source_fails_with_its_reason(yard: Yard, archive: bytes, reason: str, message: str) -> None:
     yard.start()
     await yard.submit("bad", archive)
     ended = await yard.over("bad")
     assert (ended.phase, ended.reason) == ("Failed", reason), ended
-    assert words in ended.message
+    assert message in ended.message
     assert docker("image", "inspect", f"{yard.prefix}/bad:v1").returncode == 1
 
 
@@ -97,14 +97,14 @@ async def test_a_secret_is_readable_in_the_build_and_not_in_the_image(yard: Yard
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"k": base64.b64encode(b"s3cret").decode()}}
     await yard.store.create(kinds.SECRET.id, body)
     text = f"FROM {DEBIAN}\nRUN --mount=type=secret,id=word wc -c < /run/secrets/word > /size\n"
-    wanted = [{"id": "word", "name": "keys", "key": "k"}]
+    secrets = [{"id": "word", "name": "keys", "key": "k"}]
     yard.start()
-    await yard.submit("secret", fresh(text), secrets=wanted)
+    await yard.submit("secret", fresh(text), secrets=secrets)
     assert (await yard.over("secret")).phase == "Succeeded"
     shown = docker("run", "--rm", f"{yard.prefix}/secret:v1", "sh", "-c", "cat /size; ls -A /run/secrets")
     assert shown.stdout.split() == ["6"]
 
-    await yard.submit("missing", fresh(text), secrets=[{**wanted[0], "key": "other"}])
+    await yard.submit("missing", fresh(text), secrets=[{**secrets[0], "key": "other"}])
     ended = await yard.over("missing")
     assert (ended.reason, ended.message) == (
         "InvalidSource",
@@ -125,9 +125,9 @@ async def test_an_existing_image_gets_a_second_name(yard: Yard) -> None:
 
 
 async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, tmp_path: Path) -> None:
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
-        subprocess.run(["git", *who, "-C", str(tmp_path / "app.git"), *words], check=True, capture_output=True)
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+        subprocess.run(["git", *identity, "-C", str(tmp_path / "app.git"), *arguments], check=True, capture_output=True)
 
     (tmp_path / "app.git").mkdir()
     git("init")
@@ -149,8 +149,8 @@ async def test_a_repository_is_built_at_the_revision_that_is_named(yard: Yard, t
         os.killpg(daemon.pid, signal.SIGTERM)
         await daemon.wait()
     assert ended.phase == "Succeeded", ended
-    found = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/fetched:v1")
-    assert found.stdout.strip() == "one"
+    output = docker("image", "inspect", '--format={{index .Config.Labels "said"}}', f"{yard.prefix}/fetched:v1")
+    assert output.stdout.strip() == "one"
 
 
 async def test_an_unreachable_repository_fails_the_build_with_its_address(yard: Yard) -> None:
@@ -199,8 +199,8 @@ async def test_a_worker_killed_twice_in_a_build_fails_it_with_the_reason(yard: Y
     for attempt in (1, 2):
 
         async def running(number: int = attempt) -> bool:
-            found = await yard.progress("deadly")
-            return found is not None and found.attempts == number and bool(clients(builder))
+            progress = await yard.progress("deadly")
+            return progress is not None and progress.attempts == number and bool(clients(builder))
 
         await eventually(running, 60, f"attempt {attempt}")
         for pid in workers(builder):
@@ -222,8 +222,8 @@ async def test_a_builder_that_starts_after_another_died_takes_over_its_build_at_
     second = yard.start()
 
     async def again() -> bool:
-        found = await yard.progress("taken-up")
-        return found is not None and (found.phase, found.attempts) == ("Running", 2) and bool(clients(second))
+        progress = await yard.progress("taken-up")
+        return progress is not None and (progress.phase, progress.attempts) == ("Running", 2) and bool(clients(second))
 
     await eventually(again, 30, "the second attempt")
     await yard.store.delete(kinds.BUILD_KIND.id, "default", "taken-up")
@@ -242,8 +242,8 @@ async def test_secrets_of_a_killed_builder_are_removed_by_the_next(yard: Yard) -
     pids = {pid for pid, _ in descendants(first.pid)}
 
     def left() -> list[Path]:
-        found = Path(tempfile.gettempdir()).glob("knoll-build-*")
-        return [path for path in found if int(path.name.split("-")[2]) in pids]
+        folders = Path(tempfile.gettempdir()).glob("knoll-build-*")
+        return [path for path in folders if int(path.name.split("-")[2]) in pids]
 
     assert left()
     for pid in pids:
@@ -263,7 +263,7 @@ def listening(host: str, port: int) -> bool:
 
 
 def clients(builder: subprocess.Popen[bytes]) -> list[int]:
-    return [pid for pid, words in descendants(builder.pid) if "buildx build" in words]
+    return [pid for pid, command in descendants(builder.pid) if "buildx build" in command]
 
 
 def workers(builder: subprocess.Popen[bytes]) -> list[int]:

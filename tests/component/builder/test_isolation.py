@@ -29,11 +29,11 @@ class Listener:
 
 @pytest.fixture
 async def listener() -> AsyncIterator[Listener]:
-    one = Listener()
+    listener = Listener()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            one.requests.append((await reader.readuntil(b"\r\n\r\n")).decode(errors="replace"))
+            listener.requests.append((await reader.readuntil(b"\r\n\r\n")).decode(errors="replace"))
             writer.write(
                 f"HTTP/1.1 200 OK\r\nContent-Length: {len(CROWN)}\r\nConnection: close\r\n\r\n{CROWN}".encode()
             )
@@ -41,17 +41,17 @@ async def listener() -> AsyncIterator[Listener]:
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    one.port = server.sockets[0].getsockname()[1]
-    yield one
+    listener.port = server.sockets[0].getsockname()[1]
+    yield listener
     server.close()
 
 
-async def on_the_engines_own_builder(folder: Path, *words: str, dockerfile: str = "") -> str:
+async def on_the_engines_own_builder(folder: Path, *arguments: str, dockerfile: str = "") -> str:
     """Output of a build as it ran before builds had a daemon of their own."""
     if dockerfile:
         (folder / "Dockerfile").write_text(dockerfile)
     process = await asyncio.create_subprocess_exec(
-        "docker", "buildx", "build", "--builder=default", "--progress=plain", "--output=type=cacheonly", *words,
+        "docker", "buildx", "build", "--builder=default", "--progress=plain", "--output=type=cacheonly", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     return (await process.communicate())[0].decode(errors="replace")
@@ -155,13 +155,15 @@ async def test_another_frontend_is_not_run(yard: Yard) -> None:
 
 def test_the_daemon_has_resource_limits_and_no_privileges() -> None:
     shared()
-    words = "{{.HostConfig.Privileged}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.PortBindings}}"
-    told = docker("inspect", f"--format={words} {{{{.Config.User}}}}", "knoll-test-buildkit").stdout.split()
-    assert told[0] == "false"
-    assert int(told[1]) == 4 * 1024**3
-    assert int(told[2]) == 4096
-    assert told[3] == "map[]"
-    assert told[4] == "1000:1000"
+    template = (
+        "{{.HostConfig.Privileged}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.PortBindings}}"
+    )
+    values = docker("inspect", f"--format={template} {{{{.Config.User}}}}", "knoll-test-buildkit").stdout.split()
+    assert values[0] == "false"
+    assert int(values[1]) == 4 * 1024**3
+    assert int(values[2]) == 4096
+    assert values[3] == "map[]"
+    assert values[4] == "1000:1000"
 
 
 async def test_a_build_fails_with_a_reason_when_the_daemon_does_not_answer(yard: Yard, tmp_path: Path) -> None:

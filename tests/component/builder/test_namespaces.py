@@ -54,10 +54,10 @@ async def test_a_tenant_can_neither_run_nor_build_from_the_images_of_another(yar
         await yard.ask(f"asks{number}", name, namespace=A)
         assert "Unable to fetch image" in (await yard.answered(f"asks{number}", A)).error, name
     for number, name in enumerate([tag, f"x@{image_id}", engine_name.strip()]):
-        for words in (f"FROM {name}\n", f"FROM {DEBIAN}\nCOPY --from={name} /etc/passwd /x\n"):
-            build = f"from{number}-{len(words)}"
-            await yard.submit(build, tar_of({"Dockerfile": words}), A)
-            assert (await yard.over(build, A)).phase == "Failed", words
+        for text in (f"FROM {name}\n", f"FROM {DEBIAN}\nCOPY --from={name} /etc/passwd /x\n"):
+            build = f"from{number}-{len(text)}"
+            await yard.submit(build, tar_of({"Dockerfile": text}), A)
+            assert (await yard.over(build, A)).phase == "Failed", text
     await yard.submit("mirrors", namespace=A, source={"image": tag})
     assert (await yard.over("mirrors", A)).phase == "Failed"
 

@@ -1,4 +1,4 @@
-"""What nobody needs is taken off the engine; what somebody needs stays."""
+"""Images that are not needed are removed from the engine; all others are kept."""
 
 import os
 import time
@@ -47,7 +47,7 @@ async def test_images_are_removed_with_the_last_build_and_revision_that_need_the
     assert len(tags_on_the_engine(f"knoll-pinned/{yard.prefix}")) == 1
 
     async def recorded() -> bool:
-        return {found.tag for found in await record(yard)} == {tags["kept"], tags["served"]}
+        return {image.tag for image in await record(yard)} == {tags["kept"], tags["served"]}
 
     await eventually(recorded, 60)
     await yard.store.delete(kinds.REVISION.id, "default", "served")
@@ -70,7 +70,7 @@ async def test_a_new_image_is_kept_for_a_revision_that_is_about_to_name_it(yard:
     await yard.store.delete(kinds.BUILD_KIND.id, "default", "old")
 
     async def recorded() -> bool:
-        return {found.tag for found in await record(yard)} == {f"{yard.prefix}/fresh:v1"}
+        return {image.tag for image in await record(yard)} == {f"{yard.prefix}/fresh:v1"}
 
     await eventually(recorded, 60)
     assert len(await record(yard)) == 2
@@ -134,7 +134,7 @@ def image(tag: str, image_id: str, made: float = OLD) -> BuiltImage:
 def test_images_that_nothing_needs_are_superfluous(
     listed: list[BuiltImage], named: list[tuple[str, str]], ids: list[str], gone: list[str]
 ) -> None:
-    assert [found.id for _, found in superfluous({"ns": listed}, named, ids, NOW)] == gone
+    assert [image.id for _, image in superfluous({"ns": listed}, named, ids, NOW)] == gone
 
 
 def test_builds_and_revisions_name_images_in_their_namespace() -> None:
@@ -150,9 +150,9 @@ async def record(yard: Yard) -> tuple[BuiltImage, ...]:
 
 async def age(yard: Yard, *tags: str) -> None:
     """Let images be older than the time that fresh ones are kept for: those of some names, else all."""
-    for found in await record(yard):
-        if not tags or found.tag in tags:
-            await BuiltImages(yard.redis).record("default", msgspec.structs.replace(found, made=0.0))
+    for image in await record(yard):
+        if not tags or image.tag in tags:
+            await BuiltImages(yard.redis).record("default", msgspec.structs.replace(image, made=0.0))
 
 
 def test_uploads_are_kept_while_a_build_may_read_them_and_for_a_day(tmp_path: Path) -> None:

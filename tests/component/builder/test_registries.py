@@ -21,40 +21,40 @@ def source(yard: Yard) -> bytes:
 
 
 def bridge_address() -> str:
-    words = ["docker", "network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["docker", "network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(params=["open", "password", "tls and password"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     address = bridge_address() if "tls" in request.param else ""
-    with registry(tmp_path / "registry", password="password" in request.param, tls_address=address) as found:
-        yield found
+    with registry(tmp_path / "registry", password="password" in request.param, tls_address=address) as server:
+        yield server
 
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Registry]:
-    with registry(tmp_path / "registry", password=True) as found:
-        yield found
+    with registry(tmp_path / "registry", password=True) as server:
+        yield server
 
 
 async def test_a_pushed_image_is_resolved_to_its_registrys_digest_and_pulled_again(yard: Yard, place: Registry) -> None:
     yard.start()
     await add_secret(yard, place, PASSWORD)
     tag = place.image(f"{yard.prefix}/pushed:v1")
-    wanted = [{"name": "pull"}]
-    await yard.submit("pushed", source(yard), tag=tag, push=True, imagePullSecrets=wanted)
+    pull_secrets = [{"name": "pull"}]
+    await yard.submit("pushed", source(yard), tag=tag, push=True, imagePullSecrets=pull_secrets)
     ended = await yard.over("pushed")
     assert ended.phase == "Succeeded", ended
 
     pushed = docker("image", "inspect", "--format={{index .RepoDigests 0}}", tag).stdout.strip()
     assert ended.digest == pushed
     docker("image", "rm", "--force", docker("image", "inspect", "--format={{.Id}}", tag).stdout.strip())
-    assert (await resolution(yard, tag, imagePullSecrets=wanted)).images[0].digest == pushed
+    assert (await resolution(yard, tag, imagePullSecrets=pull_secrets)).images[0].digest == pushed
 
-    await yard.submit("based", tar_of({"Dockerfile": f"FROM {tag}\n"}), imagePullSecrets=wanted)
+    await yard.submit("based", tar_of({"Dockerfile": f"FROM {tag}\n"}), imagePullSecrets=pull_secrets)
     assert (await yard.over("based")).phase == "Succeeded"
-    await yard.submit("mirrored", source={"image": tag}, imagePullSecrets=wanted)
+    await yard.submit("mirrored", source={"image": tag}, imagePullSecrets=pull_secrets)
     assert (await yard.over("mirrored")).phase == "Succeeded"
 
 
@@ -67,9 +67,9 @@ async def test_a_registry_with_a_password_needs_credentials(yard: Yard, guarded:
     assert f'"{tag}" could not be pushed' in ended.message
     assert "no basic auth credentials" in ended.message
 
-    found = await resolution(yard, guarded.image("nobody/has-this:v1"), imagePullSecrets=[{"name": "absent"}])
-    assert "no basic auth credentials" in found.error
-    assert "the Secret default/absent of imagePullSecrets does not exist" in found.error
+    answer = await resolution(yard, guarded.image("unknown/has-this:v1"), imagePullSecrets=[{"name": "absent"}])
+    assert "no basic auth credentials" in answer.error
+    assert "the Secret default/absent of imagePullSecrets does not exist" in answer.error
 
 
 async def test_a_wrong_password_is_reported_and_another_valid_credential_is_used(yard: Yard, guarded: Registry) -> None:
@@ -100,8 +100,8 @@ async def test_the_error_names_a_secret_of_another_type(yard: Yard, guarded: Reg
     yard.start()
     body = {"metadata": {"namespace": "default", "name": "pull"}, "type": "Opaque", "data": {}}
     await yard.store.create(kinds.SECRET.id, body)
-    found = await resolution(yard, guarded.image("a/b:v1"), imagePullSecrets=[{"name": "pull"}])
-    assert "the Secret default/pull is of type Opaque" in found.error
+    answer = await resolution(yard, guarded.image("a/b:v1"), imagePullSecrets=[{"name": "pull"}])
+    assert "the Secret default/pull is of type Opaque" in answer.error
 
 
 async def add_secret(

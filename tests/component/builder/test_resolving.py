@@ -66,11 +66,11 @@ async def test_a_failed_look_up_can_be_requested_again(yard: Yard) -> None:
     await yard.over("later")
     await yard.unresolved.put(uid, builds.Unresolved("default", "later"))
 
-    async def found() -> bool:
+    async def is_resolved() -> bool:
         answer = await yard.answer("later")
         return bool(answer and answer.images)
 
-    await eventually(found, 60, "the second answer")
+    await eventually(is_resolved, 60, "the second answer")
 
 
 async def test_registries_that_skip_tag_resolving_are_not_contacted(yard: Yard) -> None:

@@ -80,10 +80,10 @@ class Edge:
     async def _look_up(self) -> None:
         async for news in self.tables.unresolved.follow():
             entries = news.entries if isinstance(news, Reset) else {news.field: news.value}
-            for uid, wanted in entries.items():
-                if wanted:
-                    self.jobs.append(("resolve", wanted.name))
-                    await self._resolve(wanted.namespace, wanted.name)
+            for uid, request in entries.items():
+                if request:
+                    self.jobs.append(("resolve", request.name))
+                    await self._resolve(request.namespace, request.name)
                     await self.tables.unresolved.remove(uid)
 
     async def _resolve(self, namespace: str, name: str) -> None:
@@ -130,14 +130,14 @@ class Edge:
         await self.tables.scale.put(f"{meta['namespace']}/{meta['name']}", status)
 
     async def _route(self, name: str, obeys: Callable[[], bool]) -> None:
-        said = 0
+        acknowledged = 0
 
         async def live() -> None:
             """A sign of life each second, as activators give it."""
             while True:
                 await asyncio.sleep(1)
                 with suppress(StoreUnavailableError):
-                    await self.tables.routing.acknowledge(name, said)
+                    await self.tables.routing.acknowledge(name, acknowledged)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(live())
@@ -149,8 +149,8 @@ class Edge:
                 else:
                     self.served[change.field] = change.value
                 if obeys():
-                    said = change.version
-                    await self.tables.routing.acknowledge(name, said)
+                    acknowledged = change.version
+                    await self.tables.routing.acknowledge(name, acknowledged)
 
 
 def open_edge(url: str) -> "tuple[Redis, RedisStore, Edge]":

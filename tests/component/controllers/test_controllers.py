@@ -83,8 +83,8 @@ class Platform:
         return objects.generation(body) == generation and objects.is_ready(body)
 
     async def reason(self, kind: kinds.Kind = SERVICE, name: str = "hello") -> tuple[str, str]:
-        found = objects.condition(await self.get(kind, name)) or {}
-        return str(found.get("status", "")), str(found.get("reason", ""))
+        condition = objects.condition(await self.get(kind, name)) or {}
+        return str(condition.get("status", "")), str(condition.get("reason", ""))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_deleting_a_service_ends_its_routing_entry(platform: Platform) -> 
 
 
 async def test_a_service_made_again_at_once_never_fails(platform: Platform) -> None:
-    """What the first one left is in the way for a moment; nobody may take that for a failure."""
+    """Objects of the first Service still exist for a moment; that must not be reported as a failure."""
     platform.edge.start()
     await platform.apply()
     await eventually(platform.is_ready)
@@ -268,8 +268,8 @@ async def test_a_build_is_handed_over_and_its_end_is_in_its_status(platform: Pla
     await platform.store.create(kinds.BUILD_KIND.id, objects.with_identity(body, NOW))
 
     async def succeeded() -> bool:
-        found = await platform.get(kinds.BUILD_KIND, "b")
-        return objects.status(found).get("phase") == "Succeeded" and objects.is_ready(found)
+        build = await platform.get(kinds.BUILD_KIND, "b")
+        return objects.status(build).get("phase") == "Succeeded" and objects.is_ready(build)
 
     await eventually(succeeded)
     assert platform.edge.jobs == [("build", "b")]
@@ -280,7 +280,7 @@ async def test_events_tell_what_happened_to_a_service(platform: Platform) -> Non
     uid = (await platform.apply())["metadata"]["uid"]
     await eventually(platform.is_ready)
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         events = (await platform.store.list(kinds.EVENT.id)).items
         about = {(event["involvedObject"]["kind"], event["reason"]) for event in events}
         assert about >= {
@@ -289,7 +289,7 @@ async def test_events_tell_what_happened_to_a_service(platform: Platform) -> Non
         }  # fmt: skip
         return any(event["involvedObject"]["uid"] == uid for event in events)
 
-    await eventually(told)
+    await eventually(is_reported)
 
 
 async def test_a_change_of_the_domain_moves_every_route(platform: Platform) -> None:
@@ -389,8 +389,8 @@ async def _gone(platform: Platform, kind: kinds.Kind, name: str) -> bool:
     return False
 
 
-async def _is(found: Any, wanted: tuple[str, str]) -> bool:
-    return bool(await found == wanted)
+async def _is(actual: Any, expected: tuple[str, str]) -> bool:
+    return bool(await actual == expected)
 
 
 async def _followers(platform: Platform, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""An update by somebody who has the object at hand: one trip less, the same promises."""
+"""An update with the object at hand: one round trip less, with the same guarantees."""
 
 from collections.abc import AsyncIterator
 

@@ -61,7 +61,7 @@ class PodSyncHarness:
             await asyncio.gather(self._running, return_exceptions=True)
 
     async def tell_waits(self, why: str) -> None:
-        one = ContainerRow(
+        container = ContainerRow(
             "user-container",
             "registry/hello@sha256:aa",
             running=False,
@@ -69,12 +69,12 @@ class PodSyncHarness:
             reason="Unschedulable",
             message=why,
         )
-        row = InstanceRow(NAME, "", 8080, "starting", 1_700_000_000.0, (one,))
+        row = InstanceRow(NAME, "", 8080, "starting", 1_700_000_000.0, (container,))
         await self.instances.put(KEY, RevisionInstances("rev-uid", (row,)))
 
     async def tell(self, stage: Stage, uid: str = "rev-uid", events: tuple[InstanceEvent, ...] = ()) -> None:
-        one = ContainerRow("user-container", "registry/hello@sha256:aa", running=True, ready=stage == "ready")
-        row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (one,), events=events)
+        container = ContainerRow("user-container", "registry/hello@sha256:aa", running=True, ready=stage == "ready")
+        row = InstanceRow(NAME, "10.0.0.7", 8080, stage, 1_700_000_000.0, (container,), events=events)
         await self.instances.put(KEY, RevisionInstances(uid, (row,)))
 
     async def pod(self) -> Any:
@@ -90,7 +90,7 @@ class PodSyncHarness:
         """Wait for a Revision's PodAutoscaler, which is written last."""
 
         async def is_there() -> bool:
-            return name in [one["metadata"]["name"] for one in (await self.store.list(kinds.POD_AUTOSCALER.id)).items]
+            return name in [item["metadata"]["name"] for item in (await self.store.list(kinds.POD_AUTOSCALER.id)).items]
 
         await eventually(is_there, condition=f"the scaler of {name}")
 
@@ -121,12 +121,12 @@ async def test_a_pod_that_finds_no_room_is_told_once(harness: PodSyncHarness) ->
     await apply(harness)
     await harness.tell_waits("0/1 nodes are available: 1 Insufficient cpu.")
 
-    async def told() -> dict[str, Any]:
-        found = (await harness.store.list(kinds.EVENT.id)).items
-        assert [one["reason"] for one in found] == ["FailedScheduling"]
-        return dict(found[0])
+    async def events_seen() -> dict[str, Any]:
+        events = (await harness.store.list(kinds.EVENT.id)).items
+        assert [event["reason"] for event in events] == ["FailedScheduling"]
+        return dict(events[0])
 
-    event = await eventually(told, condition="the event")
+    event = await eventually(events_seen, condition="the event")
     assert (event["type"], event["message"]) == ("Warning", "0/1 nodes are available: 1 Insufficient cpu.")
     assert (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("Pod", NAME)
     await harness.tell("ready")
@@ -147,9 +147,9 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
     killing = InstanceEvent("Normal", "Killing", "Container user-container failed liveness probe, will be restarted")
     await harness.tell("ready", events=(unhealthy, killing))
 
-    async def told(count: int) -> set[tuple[str, str, str, int]]:
+    async def events_seen(count: int) -> set[tuple[str, str, str, int]]:
         events = (await harness.store.list(kinds.EVENT.id)).items
-        seen = {(one["involvedObject"]["kind"], one["reason"], one["type"], one["count"]) for one in events}
+        seen = {(event["involvedObject"]["kind"], event["reason"], event["type"], event["count"]) for event in events}
         assert seen == {
             ("Pod", "Unhealthy", "Warning", count),
             ("Revision", "Unhealthy", "Warning", count),
@@ -157,9 +157,9 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
         }
         return seen
 
-    await eventually(lambda: told(1), condition="the events")
+    await eventually(lambda: events_seen(1), condition="the events")
     await harness.tell("unready", events=(killing, replace(unhealthy, count=3)))
-    await eventually(lambda: told(3), condition="the count")
+    await eventually(lambda: events_seen(3), condition="the count")
     # Another leader does not write again what is there.
     await harness.stop()
     await harness.start()
@@ -171,7 +171,7 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
 
     await eventually(is_ready, condition="the new leader shows the Pod")
     await harness.tell("unready", events=(killing, replace(unhealthy, count=4)))
-    await eventually(lambda: told(4), condition="what came after the change of leaders")
+    await eventually(lambda: events_seen(4), condition="what came after the change of leaders")
 
 
 async def test_a_pod_comes_with_its_instance_and_goes_with_it(harness: PodSyncHarness) -> None:

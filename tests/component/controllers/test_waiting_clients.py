@@ -27,21 +27,21 @@ async def waited(store: RedisStore, name: str) -> tuple[str, str]:
     async for event in store.watch(int(body["metadata"]["resourceVersion"]), kinds.SERVICE.id):
         if event.type != "MODIFIED" or event.body["metadata"]["name"] != name or not objects.observed(event.body):
             continue
-        found = objects.condition(event.body) or {}
-        if found.get("status") in ("True", "False"):
-            return found["status"], found.get("message", "")
+        condition = objects.condition(event.body) or {}
+        if condition.get("status") in ("True", "False"):
+            return condition["status"], condition.get("message", "")
     raise AssertionError("the watch ended")
 
 
 async def outcomes(platform: Platform, write: Any) -> list[tuple[str, str]]:
-    async def one(index: int) -> tuple[str, str]:
+    async def wait_for_one(index: int) -> tuple[str, str]:
         await write(index)
         for _ in range(index % 5 * 4):  # clients are not equally quick to read
             await platform.get(kinds.SERVICE, f"hello-{index}")
         return await waited(platform.store, f"hello-{index}")
 
     async with asyncio.timeout(30):
-        return await asyncio.gather(*(one(index) for index in range(TRIES)))
+        return await asyncio.gather(*(wait_for_one(index) for index in range(TRIES)))
 
 
 async def test_an_update_to_an_image_that_does_not_exist_is_reported(platform: Platform) -> None:

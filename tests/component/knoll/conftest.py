@@ -92,10 +92,10 @@ def form(request: pytest.FixtureRequest) -> str:
 
 async def take(events: AsyncIterator[T], count: int) -> list[T]:
     """The next `count` of something endless, which is closed then."""
-    found: list[T] = []
+    collected: list[T] = []
     async with aclosing(events) as open_events:  # type: ignore[type-var]
         async for event in open_events:
-            found.append(event)
-            if len(found) == count:
+            collected.append(event)
+            if len(collected) == count:
                 break
-    return found
+    return collected

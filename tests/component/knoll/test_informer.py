@@ -50,19 +50,19 @@ async def test_an_informer_has_what_was_there_and_what_came_later(store: MemoryS
 
 
 async def test_subscribers_are_told_old_and_new_beginning_with_what_is_there(store: MemoryStore) -> None:
-    informer, told = Informer(store, CM), asyncio.Queue[ObjectChange]()
+    informer, changes = Informer(store, CM), asyncio.Queue[ObjectChange]()
     first = await store.create(CM, body("x"))
     async with running(informer):
-        end = informer.subscribe(told.put_nowait)
-        assert await told.get() == ObjectChange("ADDED", CM, "a/x", None, first)
+        end = informer.subscribe(changes.put_nowait)
+        assert await changes.get() == ObjectChange("ADDED", CM, "a/x", None, first)
         second = await store.update(CM, {**first, "data": {}})
-        assert await told.get() == ObjectChange("MODIFIED", CM, "a/x", first, second)
+        assert await changes.get() == ObjectChange("MODIFIED", CM, "a/x", first, second)
         await store.delete(CM, "a", "x")
-        assert await told.get() == ObjectChange("DELETED", CM, "a/x", second, None)
+        assert await changes.get() == ObjectChange("DELETED", CM, "a/x", second, None)
         end()
         await store.create(CM, body("y"))
         await eventually(lambda: len(informer) == 1)
-        assert told.empty()
+        assert changes.empty()
 
 
 async def test_objects_are_found_by_label_owner_and_namespace(store: MemoryStore) -> None:
@@ -84,17 +84,17 @@ async def test_what_a_reader_does_to_an_object_no_other_sees(store: MemoryStore)
     await store.create(CM, body("x"))
     informer = Informer(store, CM)
     async with running(informer):
-        found = informer.get("a", "x")
-        assert found is not None
-        found["data"]["k"] = "mine"
-        assert informer.get("a", "x") != found
+        cached = informer.get("a", "x")
+        assert cached is not None
+        cached["data"]["k"] = "mine"
+        assert informer.get("a", "x") != cached
 
 
 async def test_informers_of_one_watch_see_all_kinds_in_one_order(store: MemoryStore) -> None:
     informers = Informers(store, [Informer(store, CM), Informer(store, SECRETS)])
-    told: list[tuple[str, str]] = []
+    changes: list[tuple[str, str]] = []
     for informer in informers:
-        informer.subscribe(lambda notice: told.append((notice.resource, notice.key)))
+        informer.subscribe(lambda notice: changes.append((notice.resource, notice.key)))
     async with running(informers):
         expected = []
         for i in range(20):
@@ -102,21 +102,21 @@ async def test_informers_of_one_watch_see_all_kinds_in_one_order(store: MemorySt
             await store.create(kind, body(f"n{i}"))
             if kind != "services":
                 expected.append((kind, f"a/n{i}"))
-        await eventually(lambda: told == expected)
+        await eventually(lambda: changes == expected)
         assert len(informers[CM]) == len(informers[SECRETS]) == 7
 
 
 async def test_an_informer_that_the_history_overtook_lists_again() -> None:
     store = MemoryStore(history=3)
-    informer, told = Informer(store, CM), []
-    informer.subscribe(lambda notice: told.append((notice.type, notice.key)))
+    informer, changes = Informer(store, CM), []
+    informer.subscribe(lambda notice: changes.append((notice.type, notice.key)))
     async with running(informer):
         # Without a pause: the informer has no chance to follow.
         for i in range(50):
             await store.create(CM, body(f"n{i}"))
         await store.delete(CM, "a", "n7")
         await eventually(lambda: informer.keys() == sorted(f"a/n{i}" for i in range(50) if i != 7))
-    assert sorted(told) == [("ADDED", key) for key in informer.keys()]  # noqa: SIM118
+    assert sorted(changes) == [("ADDED", key) for key in informer.keys()]  # noqa: SIM118
 
 
 objects = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([(1, "u1"), (2, "u1"), (3, "u2"), (4, "u2")]))
@@ -127,8 +127,8 @@ objects = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([(1, "u1"), 
 def test_a_new_listing_tells_exactly_the_differences(
     before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]
 ) -> None:
-    def listing(found: dict[str, tuple[int, str]], version: int) -> PackedListing:
-        items = [PackedObject(f"a/{name}", at, encode(body(name, uid=uid))) for name, (at, uid) in found.items()]
+    def listing(objects: dict[str, tuple[int, str]], version: int) -> PackedListing:
+        items = [PackedObject(f"a/{name}", at, encode(body(name, uid=uid))) for name, (at, uid) in objects.items()]
         return PackedListing(items, version)
 
     informer = Informer(MemoryStore(), CM)
@@ -152,8 +152,8 @@ def test_a_new_listing_tells_exactly_the_differences(
 
 async def test_the_configuration_follows_its_config_maps(store: MemoryStore) -> None:
     live, informer = ConfigWatcher.of(store)
-    told: list[float] = []
-    live.subscribe(lambda config: told.append(config.autoscaler.stable_window_seconds))
+    delays: list[float] = []
+    live.subscribe(lambda config: delays.append(config.autoscaler.stable_window_seconds))
     default = live.current
 
     async def write(window: str) -> None:
@@ -165,10 +165,10 @@ async def test_the_configuration_follows_its_config_maps(store: MemoryStore) -> 
         await live.synced()
         assert live.current == default
         await write("33s")
-        await eventually(lambda: told == [33.0])
+        await eventually(lambda: delays == [33.0])
         await write("nonsense")
         await store.create(CM, body("config-autoscaler", "other"))
         await write("44s")
-        await eventually(lambda: told == [33.0, 44.0])
+        await eventually(lambda: delays == [33.0, 44.0])
         await store.delete(CM, "knative-serving", "config-autoscaler")
         await eventually(lambda: live.current == default)

@@ -21,14 +21,14 @@ class Duty:
         self.most = 0
         self.times = 0
 
-    async def do(self, who: str) -> None:
-        self.doing.append(who)
+    async def do(self, holder: str) -> None:
+        self.doing.append(holder)
         self.times += 1
         self.most = max(self.most, len(self.doing))
         try:
             await asyncio.Event().wait()
         finally:
-            self.doing.remove(who)
+            self.doing.remove(holder)
 
 
 @pytest.fixture

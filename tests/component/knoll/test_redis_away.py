@@ -189,7 +189,7 @@ async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_
     own_redis: RedisProcess, store: RedisStore, client: "Redis"
 ) -> None:
     async def reading() -> bool:
-        return any(found["cmd"] == "xread" for found in await client.client_list())
+        return any(subscribers["cmd"] == "xread" for subscribers in await client.client_list())
 
     watch = store.watch(await store.version())
     await store.create(CM, body("x"))
@@ -213,18 +213,18 @@ async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_
 
 
 async def test_an_informer_tells_the_differences_after_a_loss(own_redis: RedisProcess, store: RedisStore) -> None:
-    informer, told = Informer(store, CM), []
-    informer.subscribe(lambda notice: told.append((notice.type, notice.key)))
+    informer, changes = Informer(store, CM), []
+    informer.subscribe(lambda notice: changes.append((notice.type, notice.key)))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(informer.run())
         await informer.synced()
         await store.create(CM, body("x"))
-        await eventually(lambda: told == [("ADDED", "a/x")])
+        await eventually(lambda: changes == [("ADDED", "a/x")])
         own_redis.kill()
         own_redis.lose_data()
         await asyncio.to_thread(own_redis.start)
         await create_when_it_can(store, "y")
-        await eventually(lambda: told == [("ADDED", "a/x"), ("DELETED", "a/x"), ("ADDED", "a/y")])
+        await eventually(lambda: changes == [("ADDED", "a/x"), ("DELETED", "a/x"), ("ADDED", "a/y")])
         running.cancel()
 
 
@@ -265,19 +265,19 @@ async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is
 
 async def test_acknowledgements_are_told_again_after_a_restart(own_redis: RedisProcess, client: "Redis") -> None:
     table = RedisTable(client, "t", Entry)
-    told: list[tuple[str, int]] = []
+    changes: list[tuple[str, int]] = []
 
     async def listen() -> None:
-        async for said in table.acknowledgements():
-            told.append(said)
+        async for acknowledgement in table.acknowledgements():
+            changes.append(acknowledgement)
 
     listening = asyncio.create_task(listen())
     await table.acknowledge("me", 1)
-    await eventually(lambda: ("me", 1) in told)
+    await eventually(lambda: ("me", 1) in changes)
     own_redis.kill()
     await asyncio.to_thread(own_redis.start)
     await table.acknowledge("me", 2)
-    await eventually(lambda: ("me", 2) in told)
+    await eventually(lambda: ("me", 2) in changes)
     listening.cancel()
 
 

@@ -72,11 +72,11 @@ class Guarded:
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
     server = RedisProcess(tmp_path)
-    found = Guarded(server, tmp_path / "keys")
-    server.more = ("--aclfile", str(found.folder / key_files.ACL))
+    guarded_redis = Guarded(server, tmp_path / "keys")
+    server.more = ("--aclfile", str(guarded_redis.folder / key_files.ACL))
     try:
         server.start()
-        yield found
+        yield guarded_redis
     finally:
         server.close()
 
@@ -86,8 +86,13 @@ def secret(name: str = "crown", value: str = "cGxhaW4gam9ld2Vscw==") -> dict[str
 
 
 async def test_without_a_password_there_is_nothing(guarded: Guarded) -> None:
-    async with connected(guarded.server.url) as nobody:
-        for refused in (nobody.ping(), nobody.get(keys.TOKEN_KEY), nobody.config_get("*"), nobody.acl_list()):
+    async with connected(guarded.server.url) as anonymous:
+        for refused in (
+            anonymous.ping(),
+            anonymous.get(keys.TOKEN_KEY),
+            anonymous.config_get("*"),
+            anonymous.acl_list(),
+        ):
             with pytest.raises(AuthenticationError):
                 await refused
     async with connected(f"redis://health:any@127.0.0.1:{guarded.server.port}/0") as health:
@@ -106,10 +111,10 @@ async def test_without_a_password_there_is_nothing(guarded: Guarded) -> None:
 async def test_a_table_is_written_and_followed_by_those_it_is_for(guarded: Guarded, name: str) -> None:
     entry, value, writer, follower = TABLES[name]
     async with (
-        connected(guarded.settings(writer).redis_url) as one,
+        connected(guarded.settings(writer).redis_url) as redis,
         connected(guarded.settings(follower).redis_url) as other,
     ):
-        written, followed = RedisTable(one, name, entry), RedisTable(other, name, entry)
+        written, followed = RedisTable(redis, name, entry), RedisTable(other, name, entry)
         version = await written.put("field", value)
         assert (await take(followed.follow(), 1))[0].version == version
         await followed.acknowledge("me", version)
@@ -154,15 +159,15 @@ def _read_any(redis: "Redis") -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("what", _read_any(Redis()))
-async def test_the_data_path_reaches_nothing_of_the_control_plane(guarded: Guarded, what: str) -> None:
+@pytest.mark.parametrize("attempt", _read_any(Redis()))
+async def test_the_data_path_reaches_nothing_of_the_control_plane(guarded: Guarded, attempt: str) -> None:
     async with guarded.store("api") as store:
         await store.create(kinds.SECRET.id, secret())
     async with connected(guarded.settings("api").redis_url) as redis:
         await token_key.shared_key(redis, guarded.settings("api").keyring)
     async with connected(guarded.settings("activator").redis_url) as redis:
         with pytest.raises(blocking.ResponseError, match=r"(?i)permission|not allowed"):
-            await _read_any(redis)[what]()
+            await _read_any(redis)[attempt]()
 
 
 @pytest.mark.parametrize("process", ["builder", "autoscaler"])
@@ -202,10 +207,10 @@ async def test_leases_are_those_of_their_processes(guarded: Guarded) -> None:
 async def test_reports_reach_the_autoscaler(guarded: Guarded) -> None:
     heard: list[Any] = []
     async with (
-        connected(guarded.settings("autoscaler").redis_url) as one,
+        connected(guarded.settings("autoscaler").redis_url) as redis,
         connected(guarded.settings("activator").redis_url) as other,
     ):
-        listening = Listening(one, poked=heard.append, reported=heard.append, heard=lambda _: None)
+        listening = Listening(redis, poked=heard.append, reported=heard.append, heard=lambda _: None)
         running = asyncio.create_task(listening.run())
 
         async def arrives() -> bool:
@@ -219,12 +224,12 @@ async def test_reports_reach_the_autoscaler(guarded: Guarded) -> None:
 
 async def test_the_token_key_is_read_by_the_autoscaler_and_made_by_the_api(guarded: Guarded) -> None:
     api, autoscaler = guarded.settings("api"), guarded.settings("autoscaler")
-    async with connected(api.redis_url) as one, connected(autoscaler.redis_url) as other:
+    async with connected(api.redis_url) as redis, connected(autoscaler.redis_url) as other:
         with pytest.raises(StoreUnavailableError, match="has not made"):
             await token_key.shared_key(other, autoscaler.keyring)
-        made = await token_key.shared_key(one, api.keyring)
+        made = await token_key.shared_key(redis, api.keyring)
         assert await token_key.shared_key(other, autoscaler.keyring) == made
-        assert b"PRIVATE KEY" not in (await one.get(keys.TOKEN_KEY) or b"")
+        assert b"PRIVATE KEY" not in (await redis.get(keys.TOKEN_KEY) or b"")
 
 
 def work(namespace: str, name: str) -> str:
@@ -257,10 +262,10 @@ async def test_builds_are_queued_by_the_api_and_done_by_the_builder(
 
 async def test_a_build_log_is_written_by_the_builder_and_read_by_the_api(guarded: Guarded) -> None:
     async with (
-        connected(guarded.settings("builder").redis_url) as one,
+        connected(guarded.settings("builder").redis_url) as redis,
         connected(guarded.settings("api").redis_url) as other,
     ):
-        writer = BuildLogWriter(one, "a", "x")
+        writer = BuildLogWriter(redis, "a", "x")
         await writer.begin()
         await writer.line("step 1")
         await writer.end()

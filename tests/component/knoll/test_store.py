@@ -67,8 +67,8 @@ def body(name: str = "x", namespace: str = "a", **meta: Any) -> dict[str, Any]:
     return {"kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name, **meta}, "data": {"k": "1"}}
 
 
-def version(found: dict[str, Any]) -> int:
-    return int(found["metadata"]["resourceVersion"])
+def version(body: dict[str, Any]) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
 
 async def test_what_was_created_is_read_back_with_its_version(store: AnyStore) -> None:
@@ -104,8 +104,8 @@ async def test_a_name_is_given_once(store: AnyStore) -> None:
 async def test_a_list_is_sorted_by_namespace_then_name(store: AnyStore) -> None:
     for namespace, name in [("b", "a"), ("a-b", "x"), ("a", "z"), ("a", "b")]:
         await store.create(CM, body(name, namespace))
-    found = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in (await store.list(CM)).items]
-    assert found == [("a", "b"), ("a", "z"), ("a-b", "x"), ("b", "a")]
+    keys_listed = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in (await store.list(CM)).items]
+    assert keys_listed == [("a", "b"), ("a", "z"), ("a-b", "x"), ("b", "a")]
 
 
 async def test_a_list_of_a_namespace_has_only_its_objects(store: AnyStore) -> None:
@@ -180,7 +180,7 @@ async def test_of_two_writers_with_the_same_version_one_wins(store: AnyStore) ->
 async def test_blind_writers_at_once_all_succeed(store: AnyStore) -> None:
     await store.create(CM, body())
     written = await asyncio.gather(*(store.update(CM, {**body(), "data": {"k": f"w{i}"}}) for i in range(20)))
-    assert len({version(found) for found in written}) == 20
+    assert len({version(body) for body in written}) == 20
 
 
 async def test_what_json_cannot_carry_is_refused(store: AnyStore) -> None:
@@ -350,8 +350,8 @@ async def test_a_list_and_a_watch_from_it_give_the_whole_truth(store: AnyStore) 
     writing = asyncio.create_task(write())
     await half.wait()
     listing = await store.list(CM)
-    known = {item["metadata"]["name"] for item in listing.items}
+    names_listed = {item["metadata"]["name"] for item in listing.items}
     await writing
     for event in await take(store.watch(listing.version), await store.version() - listing.version):
-        (known.discard if event.type == "DELETED" else known.add)(event.body["metadata"]["name"])
-    assert known == {item["metadata"]["name"] for item in (await store.list(CM)).items}
+        (names_listed.discard if event.type == "DELETED" else names_listed.add)(event.body["metadata"]["name"])
+    assert names_listed == {item["metadata"]["name"] for item in (await store.list(CM)).items}

@@ -132,13 +132,13 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def it_knows_the_owners(self) -> None:
         for uid in ("u", "v"):
-            found = [name for _, _, name in self.run(self.store.owned_by(uid))]
+            owned_names = [name for _, _, name in self.run(self.store.owned_by(uid))]
             owned = [
                 name
                 for name, (_, body) in sorted(self.objects.items())
                 if uid in [ref["uid"] for ref in body["metadata"]["ownerReferences"]]
             ]
-            assert found == owned
+            assert owned_names == owned
 
     def teardown(self) -> None:
         self.run(self.store.close())

@@ -81,13 +81,13 @@ async def test_a_follower_far_behind_is_given_the_whole_table(make_table: MakeTa
 async def test_all_followers_end_up_with_the_same(table: AnyTable) -> None:
     async def follow() -> dict[str, Entry]:
         copy: dict[str, Entry] = {}
-        async for said in table.follow():
-            if isinstance(said, Reset):
-                copy = dict(said.entries)
-            elif said.value is None:
-                copy.pop(said.field, None)
+        async for update in table.follow():
+            if isinstance(update, Reset):
+                copy = dict(update.entries)
+            elif update.value is None:
+                copy.pop(update.field, None)
             else:
-                copy[said.field] = said.value
+                copy[update.field] = update.value
             if "end" in copy:
                 return copy
         raise AssertionError("follow never ends")
@@ -115,14 +115,14 @@ async def test_a_follower_counts_from_its_first_sign_of_life_until_it_leaves(tab
 
 async def test_acknowledgements_are_told_as_they_come_and_signs_of_life_are_not(table: AnyTable) -> None:
     await table.acknowledge("early", 1)
-    told = table.acknowledgements()
-    assert await anext(told) == ("early", 1)
+    acknowledgements = table.acknowledgements()
+    assert await anext(acknowledgements) == ("early", 1)
 
     async def acknowledge() -> None:
         for version in (1, 1, 2, 3):
             await table.acknowledge("late", version)
 
-    listening = asyncio.create_task(take(told, 3))
+    listening = asyncio.create_task(take(acknowledgements, 3))
     await acknowledge()
     assert await listening == [("late", 1), ("late", 2), ("late", 3)]
 

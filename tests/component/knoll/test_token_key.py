@@ -13,10 +13,10 @@ from knoll.redis.client import connected
 @pytest.mark.redis
 async def test_whoever_is_first_makes_the_key_that_all_sign_with(redis_url: str) -> None:
     async with connected(redis_url, "test") as redis:
-        found = await asyncio.gather(*(token_key.shared_key(redis) for _ in range(10)))
-    assert len({key.pem for key in found}) == 1
-    token = tokens.mint(found[0], namespace="team", name="robot", uid="u", now=1_800_000_000)
-    assert tokens.verify(found[1], token, 1_800_000_001).uid == "u"
+        keys_read = await asyncio.gather(*(token_key.shared_key(redis) for _ in range(10)))
+    assert len({key.pem for key in keys_read}) == 1
+    token = tokens.mint(keys_read[0], namespace="team", name="robot", uid="u", now=1_800_000_000)
+    assert tokens.verify(keys_read[1], token, 1_800_000_001).uid == "u"
 
 
 @pytest.mark.redis

@@ -150,20 +150,20 @@ async def test_a_listening_socket_is_enough_for_tcp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "wanted"),
+    ("result", "expected"),
     [
         (ExecResult(0, b"whatever"), Result(True)),
         (ExecResult(3, b"no database\n"), Result(False, "no database")),
         (ExecResult(1, b""), Result(False, "command ended with exit code 1")),
     ],
 )
-async def test_a_command_that_fails_says_why_as_for_kubelet(result: ExecResult, wanted: Result) -> None:
+async def test_a_command_that_fails_says_why_as_for_kubelet(result: ExecResult, expected: Result) -> None:
     async def run(command: Sequence[str], seconds: float) -> ExecResult:
         assert (list(command), seconds) == (["check", "it"], 2.0)
         return result
 
     async with Checker() as checker:
-        assert await checker.check(ExecCheck(["check", "it"]), HOST, run, 2.0) == wanted
+        assert await checker.check(ExecCheck(["check", "it"]), HOST, run, 2.0) == expected
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ class Stage:
         return await self.runtime.start(InstanceSpec(NAME, "default/hello", "uid", specs, PORT))
 
     def prober(self, instance: Instance, **probes: Probes) -> Prober:
-        named = {name.replace("_", "-"): one for name, one in probes.items()}
+        named = {name.replace("_", "-"): probe for name, probe in probes.items()}
         return Prober(self.checker, self.runtime, NAME, instance.address, named)
 
 
@@ -85,28 +85,28 @@ async def failing(prober: Prober, start: str) -> Failing:
 
 
 async def test_readiness_is_seen_when_the_app_listens(stage: Stage) -> None:
-    one = await stage.start(after=0.05)
+    instance = await stage.start(after=0.05)
     async with asyncio.timeout(30):
-        await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(readiness=EAGER)})
+        await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes(readiness=EAGER)})
     assert stage.engine.server(NAME).in_flight == 0
 
 
 async def test_an_app_that_never_listens_is_never_ready(stage: Stage) -> None:
-    one = await stage.start(after=None)
+    instance = await stage.start(after=None)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
-            await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(readiness=EAGER)})
+            await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes(readiness=EAGER)})
 
 
 async def test_an_instance_without_probes_is_ready_at_once(stage: Stage) -> None:
-    one = await stage.start(after=None)
-    await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes()})
+    instance = await stage.start(after=None)
+    await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes()})
 
 
 async def test_an_app_that_turns_unhealthy_and_back_is_told(stage: Stage) -> None:
-    one = await stage.start()
+    instance = await stage.start()
     readiness = Probe(HttpCheck(PORT, "/healthz"), **FAST)
-    async with stage.prober(one, user_container=Probes(readiness=readiness)) as prober:
+    async with stage.prober(instance, user_container=Probes(readiness=readiness)) as prober:
         assert await next_change(prober) == Ready()
         stage.app.status = 503
         match await next_change(prober):
@@ -120,14 +120,14 @@ async def test_an_app_that_turns_unhealthy_and_back_is_told(stage: Stage) -> Non
 
 
 async def test_an_app_that_is_not_alive_is_to_be_restarted_and_not_asked_meanwhile(stage: Stage) -> None:
-    one = await stage.start()
+    instance = await stage.start()
     liveness = Probe(HttpCheck(PORT), **FAST)
-    async with stage.prober(one, user_container=Probes(liveness=liveness)) as prober:
+    async with stage.prober(instance, user_container=Probes(liveness=liveness)) as prober:
         assert await next_change(prober) == Ready()
         stage.app.status = 500
-        wanted = await next_change(prober)
-        assert isinstance(wanted, RestartWanted)
-        assert wanted.message.startswith("Liveness probe failed: HTTP probe failed with statuscode: 500")
+        change = await next_change(prober)
+        assert isinstance(change, RestartWanted)
+        assert change.message.startswith("Liveness probe failed: HTTP probe failed with statuscode: 500")
         prober.stopped(APP)
         assert isinstance(await next_change(prober), Unready)
         asked = stage.app.asked
@@ -141,19 +141,19 @@ async def test_an_app_that_is_not_alive_is_to_be_restarted_and_not_asked_meanwhi
 
 async def test_a_startup_probe_that_fails_too_often_ends_the_wait(stage: Stage) -> None:
     stage.app.status = 404
-    one = await stage.start()
+    instance = await stage.start()
     startup = Probe(HttpCheck(PORT), **FAST)
     with pytest.raises(ProbeFailedError, match=r"user-container: Startup probe failed: .*404"):
         async with asyncio.timeout(30):
-            await until_ready(stage.checker, stage.runtime, NAME, one.address, {APP: Probes(startup=startup)})
+            await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes(startup=startup)})
 
 
 async def test_liveness_waits_for_startup(stage: Stage) -> None:
     stage.app.status = 500
-    one = await stage.start()
+    instance = await stage.start()
     startup = Probe(HttpCheck(PORT), failure_threshold=10_000, **FAST)
     liveness = Probe(HttpCheck(PORT), failure_threshold=1, **FAST)
-    async with stage.prober(one, user_container=Probes(startup, EAGER, liveness)) as prober:
+    async with stage.prober(instance, user_container=Probes(startup, EAGER, liveness)) as prober:
         await eventually(lambda: stage.app.asked > 5)
         assert not prober.ready
         stage.app.status = 200
@@ -163,11 +163,11 @@ async def test_liveness_waits_for_startup(stage: Stage) -> None:
 
 
 async def test_every_container_must_be_ready(stage: Stage) -> None:
-    one = await stage.start(APP, "sidecar")
+    instance = await stage.start(APP, "sidecar")
     ready_when_asked = Probe(ExecCheck(["/check"]), **FAST)
     stage.engine.fail("exec", NotFoundError("the sidecar still boots"), times=20)
     probes = {"user_container": Probes(readiness=EAGER), "sidecar": Probes(readiness=ready_when_asked)}
-    async with stage.prober(one, **probes) as prober:
+    async with stage.prober(instance, **probes) as prober:
         assert await failing(prober, "Readiness") == Failing(
             "sidecar", "Readiness probe failed: the sidecar still boots", "readiness"
         )
@@ -177,20 +177,20 @@ async def test_every_container_must_be_ready(stage: Stage) -> None:
 
 
 async def test_what_cloud_run_exports_is_ready_when_its_program_listens(stage: Stage) -> None:
-    one = await stage.start(after=0.3)
+    instance = await stage.start(after=0.3)
     startup = Probe(
         TcpCheck(PORT), period_seconds=240, timeout_seconds=240, success_threshold=1, failure_threshold=1, eager=True
     )
-    async with stage.prober(one, user_container=Probes(startup=startup, readiness=EAGER)) as prober:
+    async with stage.prober(instance, user_container=Probes(startup=startup, readiness=EAGER)) as prober:
         assert await next_change(prober) == Ready()
 
 
 @pytest.mark.parametrize("kind", ["startup", "readiness"])
 async def test_early_failures_are_reported_once_and_a_later_one_when_it_differs(stage: Stage, kind: str) -> None:
     stage.app.status = 503
-    one = await stage.start()
+    instance = await stage.start()
     probe = Probe(HttpCheck(PORT, "/healthz"), period_seconds=240, failure_threshold=1, eager=True)
-    async with stage.prober(one, user_container=Probes(**{kind: probe})) as prober:
+    async with stage.prober(instance, user_container=Probes(**{kind: probe})) as prober:
         first = await failing(prober, "")
         assert first.message == f"{kind.capitalize()} probe failed: HTTP probe failed with statuscode: 503"
         stage.app.status = 500
@@ -199,19 +199,19 @@ async def test_early_failures_are_reported_once_and_a_later_one_when_it_differs(
 
 
 async def test_a_refused_connection_is_reported_as_such(stage: Stage) -> None:
-    one = await stage.start(after=None)
-    async with stage.prober(one, user_container=Probes(readiness=EAGER)) as prober:
+    instance = await stage.start(after=None)
+    async with stage.prober(instance, user_container=Probes(readiness=EAGER)) as prober:
         change = await failing(prober, "Readiness")
     assert change.refused
-    assert change.message == f"Readiness probe failed: dial tcp {one.address}:{PORT}: connect: connection refused"
+    assert change.message == f"Readiness probe failed: dial tcp {instance.address}:{PORT}: connect: connection refused"
 
 
 async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: Stage) -> None:
-    one = await stage.start(APP, "sidecar")
+    instance = await stage.start(APP, "sidecar")
     readiness = Probe(HttpCheck(PORT), **FAST)
     probes = {"user_container": Probes(readiness=readiness), "sidecar": Probes(liveness=EAGER)}
     stage.app.status = 503
-    async with stage.prober(one, **probes) as prober:
+    async with stage.prober(instance, **probes) as prober:
         await failing(prober, "")
         assert not prober.passed(APP)
         assert prober.passed("sidecar"), "it is ready without a probe: requests may be in it"
@@ -223,10 +223,10 @@ async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: St
 
 
 async def test_the_other_containers_are_asked_while_one_is_started_again(stage: Stage) -> None:
-    one = await stage.start(APP, "sidecar")
+    instance = await stage.start(APP, "sidecar")
     liveness = Probe(HttpCheck(PORT), **FAST)
     probes = {"user_container": Probes(liveness=liveness), "sidecar": Probes()}
-    async with stage.prober(one, **probes) as prober:
+    async with stage.prober(instance, **probes) as prober:
         assert await next_change(prober) == Ready()
         prober.stopped("sidecar")
         asked = stage.app.asked

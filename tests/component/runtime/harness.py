@@ -31,8 +31,8 @@ def behave(spec: ContainerSpec) -> FakeProgram:
         case ["serve"]:
             return FakeProgram(output=b"serving on 8080\n", loopback=spec.env.get("HOST") == "127.0.0.1")
         case ["exit", code, *message]:
-            said = f"{' '.join(message)}\n".encode() if message else b""
-            return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=said)
+            termination_message = f"{' '.join(message)}\n".encode() if message else b""
+            return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=termination_message)
         case ["leave", path, text]:
             return FakeProgram(listens_after=None, exits_after=0.0, writes={path: text.encode()})
         case ["sleep"]:
@@ -59,10 +59,10 @@ class Harness(Protocol):
         """A driver of the same engine; several may be made, one after the other."""
 
     async def lose(self, name: str) -> None:
-        """Somebody removes an instance's sandbox."""
+        """Remove the sandbox of an instance, as another client of the engine would."""
 
     async def kill(self, name: str, container: str = "user-container") -> None:
-        """A container's process gets SIGKILL from somebody else."""
+        """Send SIGKILL to the process of a container, as another process would."""
 
     async def read(self, name: str, path: str, container: str = "user-container") -> str:
         """What a container finds in a file; begins with `error` when it finds none."""
@@ -88,8 +88,8 @@ class FakeHarness:
         self.engine.kill(name, container)
 
     async def read(self, name: str, path: str, container: str = "user-container") -> str:
-        found = self.engine.read(name, path, container)
-        return "error: no such file" if found is None else found.decode()
+        content = self.engine.read(name, path, container)
+        return "error: no such file" if content is None else content.decode()
 
     async def leftovers(self) -> list[str]:
         return sorted(self.engine.instances)
@@ -121,13 +121,13 @@ class DockerHarness:
         await docker("kill", f"{self.platform}.{name}.{container}")
 
     async def read(self, name: str, path: str, container: str = "user-container") -> str:
-        told = json.loads(await docker("inspect", f"{self.platform}.{name}.{container}"))[0]["Config"]["Labels"]
+        inspected = json.loads(await docker("inspect", f"{self.platform}.{name}.{container}"))[0]["Config"]["Labels"]
         port = 9090 if container != "user-container" else PORT
-        return await fetch(told["knoll.dev/address"], f"/file?path={path}", port)
+        return await fetch(inspected["knoll.dev/address"], f"/file?path={path}", port)
 
     async def sandbox_of(self, name: str) -> str:
-        told = json.loads(await docker("inspect", f"{self.platform}.{name}.user-container"))[0]
-        return str(told["Config"]["Labels"]["knoll.dev/sandbox"])
+        inspected = json.loads(await docker("inspect", f"{self.platform}.{name}.user-container"))[0]
+        return str(inspected["Config"]["Labels"]["knoll.dev/sandbox"])
 
     async def names(self) -> list[str]:
         out = await docker(
@@ -147,7 +147,7 @@ class DockerHarness:
             await runtime.destroy()
         assert await self.names() == []
         claims = await self.volumes()
-        assert all(one.startswith(f"{self.platform}.claim.") for one in claims)
+        assert all(claim.startswith(f"{self.platform}.claim.") for claim in claims)
         if claims:
             await docker("volume", "rm", *claims)
 

@@ -25,17 +25,17 @@ from tests.waiting import eventually
 
 
 async def only(runtime: Runtime) -> Instance:
-    (one,) = await runtime.instances()
-    return one
+    (instance,) = await runtime.instances()
+    return instance
 
 
 async def until_state(runtime: Runtime, state: str) -> Instance:
-    async def found() -> Instance:
-        one = await only(runtime)
-        assert one.state == state, one
-        return one
+    async def only_instance() -> Instance:
+        instance = await only(runtime)
+        assert instance.state == state, instance
+        return instance
 
-    return await eventually(found)
+    return await eventually(only_instance)
 
 
 async def first(events: AsyncIterator[RuntimeEvent], kind: type[RuntimeEvent]) -> RuntimeEvent:
@@ -55,9 +55,9 @@ async def text(runtime: Runtime, name: str, container: str = "user-container", *
 
 
 async def test_a_started_instance_answers_at_its_address(runtime: Runtime) -> None:
-    one = await runtime.start(spec())
-    assert one.state == "running"
-    assert (await fetch(one.address, port=one.port)).strip() == "hello-1"
+    instance = await runtime.start(spec())
+    assert instance.state == "running"
+    assert (await fetch(instance.address, port=instance.port)).strip() == "hello-1"
 
 
 async def test_a_started_instance_is_listed_as_start_returned_it(runtime: Runtime) -> None:
@@ -66,9 +66,9 @@ async def test_a_started_instance_is_listed_as_start_returned_it(runtime: Runtim
 
 
 async def test_the_address_is_told_before_the_app_is_up(runtime: Runtime) -> None:
-    told: list[Instance] = []
-    one = await runtime.start(spec(), scheduled=told.append)
-    assert [(each.state, each.address, each.name) for each in told] == [("starting", one.address, "hello-1")]
+    scheduled: list[Instance] = []
+    instance = await runtime.start(spec(), scheduled=scheduled.append)
+    assert [(each.state, each.address, each.name) for each in scheduled] == [("starting", instance.address, "hello-1")]
 
 
 async def test_another_runtime_finds_everything_that_an_earlier_one_left(harness: Harness) -> None:
@@ -80,25 +80,25 @@ async def test_another_runtime_finds_everything_that_an_earlier_one_left(harness
 
 
 async def test_two_instances_have_two_addresses_and_the_same_port(runtime: Runtime) -> None:
-    one, two = await asyncio.gather(runtime.start(spec("hello-1")), runtime.start(spec("hello-2")))
-    assert one.address != two.address
-    assert (await fetch(one.address)).strip() == "hello-1"
+    first, two = await asyncio.gather(runtime.start(spec("hello-1")), runtime.start(spec("hello-2")))
+    assert first.address != two.address
+    assert (await fetch(first.address)).strip() == "hello-1"
     assert (await fetch(two.address)).strip() == "hello-2"
 
 
 async def test_eight_starts_at_once_all_succeed(runtime: Runtime) -> None:
     names = [f"hello-{number}" for number in range(8)]
     started = await asyncio.gather(*(runtime.start(spec(name)) for name in names))
-    assert len({one.address for one in started}) == 8
-    assert [one.name for one in await runtime.instances()] == names
+    assert len({instance.address for instance in started}) == 8
+    assert [instance.name for instance in await runtime.instances()] == names
 
 
 async def test_a_second_instance_of_a_name_is_refused_and_the_first_lives_on(runtime: Runtime) -> None:
-    one = await runtime.start(spec())
+    instance = await runtime.start(spec())
     with pytest.raises(AlreadyExistsError, match="hello-1"):
         await runtime.start(spec())
-    assert await only(runtime) == one
-    assert await fetch(one.address)
+    assert await only(runtime) == instance
+    assert await fetch(instance.address)
 
 
 async def test_stop_removes_all_of_it(runtime: Runtime, harness: Harness) -> None:
@@ -109,13 +109,13 @@ async def test_stop_removes_all_of_it(runtime: Runtime, harness: Harness) -> Non
 
 
 async def test_stopping_what_is_not_there_does_nothing(runtime: Runtime) -> None:
-    await runtime.stop("nobody")
+    await runtime.stop("unknown")
 
 
 async def test_stop_lets_a_request_in_flight_end(runtime: Runtime) -> None:
-    one = await runtime.start(spec())
-    await fetch(one.address)
-    request = asyncio.create_task(fetch(one.address, "/?sleep=700"))
+    instance = await runtime.start(spec())
+    await fetch(instance.address)
+    request = asyncio.create_task(fetch(instance.address, "/?sleep=700"))
     await asyncio.wait({request}, timeout=0.3)
     await runtime.stop("hello-1")
     assert (await request).strip() == "hello-1"
@@ -188,10 +188,10 @@ async def test_a_cancelled_start_leaves_nothing(runtime: Runtime, harness: Harne
 
 async def test_init_containers_run_before_the_others(runtime: Runtime) -> None:
     inits = (container("exit", "0", "one", name="first"), container("exit", "0", "two", name="second"))
-    one = await runtime.start(spec(init_containers=inits))
-    assert [each.name for each in one.containers] == ["user-container"]
+    instance = await runtime.start(spec(init_containers=inits))
+    assert [each.name for each in instance.containers] == ["user-container"]
     assert await text(runtime, "hello-1", "first") == "one\n"
-    assert await only(runtime) == one
+    assert await only(runtime) == instance
 
 
 async def test_a_failed_init_container_fails_the_start_with_its_last_words(runtime: Runtime, harness: Harness) -> None:
@@ -203,10 +203,10 @@ async def test_a_failed_init_container_fails_the_start_with_its_last_words(runti
 
 async def test_containers_of_an_instance_share_its_address(runtime: Runtime) -> None:
     sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
-    one = await runtime.start(spec("hello-1", container("serve"), sidecar))
-    assert [each.name for each in one.containers] == ["user-container", "sidecar"]
-    assert (await fetch(one.address, port=8080)).strip() == "hello-1"
-    assert (await fetch(one.address, port=9090)).strip() == "hello-1"
+    instance = await runtime.start(spec("hello-1", container("serve"), sidecar))
+    assert [each.name for each in instance.containers] == ["user-container", "sidecar"]
+    assert (await fetch(instance.address, port=8080)).strip() == "hello-1"
+    assert (await fetch(instance.address, port=9090)).strip() == "hello-1"
 
 
 # --- ends and restarts
@@ -220,8 +220,8 @@ async def test_a_process_that_ends_is_told_with_its_exit_code(runtime: Runtime) 
     assert isinstance(died, ContainerDied)
     assert (died.instance, died.revision, died.container) == ("hello-1", "default/hello", "user-container")
     assert (died.exit_code, died.oom_killed) == (7, False)
-    one = await until_state(runtime, "exited")
-    assert [(each.running, each.exit_code) for each in one.containers] == [(False, 7)]
+    instance = await until_state(runtime, "exited")
+    assert [(each.running, each.exit_code) for each in instance.containers] == [(False, 7)]
 
 
 async def test_a_process_killed_for_its_memory_is_told_as_such(runtime: Runtime) -> None:
@@ -232,8 +232,8 @@ async def test_a_process_killed_for_its_memory_is_told_as_such(runtime: Runtime)
         died = await first(events, ContainerDied)
     assert isinstance(died, ContainerDied)
     assert (died.exit_code, died.oom_killed) == (137, True)
-    one = await until_state(runtime, "exited")
-    assert [each.oom_killed for each in one.containers] == [True]
+    instance = await until_state(runtime, "exited")
+    assert [each.oom_killed for each in instance.containers] == [True]
 
 
 async def test_what_we_end_ourselves_is_not_told(runtime: Runtime, harness: Harness) -> None:
@@ -250,39 +250,39 @@ async def test_what_we_end_ourselves_is_not_told(runtime: Runtime, harness: Harn
 
 
 async def test_a_container_that_ended_starts_again_in_place(runtime: Runtime, harness: Harness) -> None:
-    one = await runtime.start(spec())
+    instance = await runtime.start(spec())
     await harness.kill("hello-1")
     await until_state(runtime, "exited")
     state = await runtime.restart("hello-1", "user-container")
     assert (state.running, state.restarts) == (True, 1)
     again = await only(runtime)
-    assert (again.state, again.address, again.created) == ("running", one.address, one.created)
+    assert (again.state, again.address, again.created) == ("running", instance.address, instance.created)
     assert again.containers == (state,)
-    assert (await fetch(one.address)).strip() == "hello-1"
+    assert (await fetch(instance.address)).strip() == "hello-1"
 
 
 async def test_a_restart_leaves_the_other_containers_alone(runtime: Runtime) -> None:
     sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
-    one = await runtime.start(spec("hello-1", container("serve"), sidecar))
+    instance = await runtime.start(spec("hello-1", container("serve"), sidecar))
     await runtime.restart("hello-1", "sidecar")
     await runtime.restart("hello-1", "sidecar")
     again = await only(runtime)
     assert [each.restarts for each in again.containers] == [0, 2]
-    assert again.containers[0] == one.containers[0]
+    assert again.containers[0] == instance.containers[0]
 
 
 async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime: Runtime, harness: Harness) -> None:
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
         sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
-        one = await runtime.start(spec("hello-1", container("serve"), sidecar))
+        instance = await runtime.start(spec("hello-1", container("serve"), sidecar))
         state = await runtime.end("hello-1", "sidecar", 0)
         assert (state.name, state.running, state.exit_code, state.restarts) == ("sidecar", False, 137, 0)
         assert await runtime.end("hello-1", "sidecar") == state
         assert [each.running for each in (await until_state(runtime, "exited")).containers] == [True, False]
         again = await runtime.restart("hello-1", "sidecar")
         assert (again.running, again.restarts) == (True, 1)
-        assert (await fetch(one.address)).strip() == "hello-1"
+        assert (await fetch(instance.address)).strip() == "hello-1"
         await harness.kill("hello-1")
         died = await first(events, ContainerDied)
     assert isinstance(died, ContainerDied)
@@ -293,30 +293,30 @@ async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime
 
 async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
     sidecar = container("serve", name="sidecar", env={"PORT": "9090", "HOST": "127.0.0.1"})
-    one = await runtime.start(spec("hello-1", container("serve", env={"PORT": "3000"}), sidecar))
-    await fetch(one.address, port=3000)
+    instance = await runtime.start(spec("hello-1", container("serve", env={"PORT": "3000"}), sidecar))
+    await fetch(instance.address, port=3000)
 
     async def listens() -> list[tuple[str, int]]:
-        found = await runtime.listening("hello-1")
-        assert len(found) == 2
-        return [("" if each.address in ("::", "0.0.0.0") else each.address, each.port) for each in found]
+        listeners = await runtime.listening("hello-1")
+        assert len(listeners) == 2
+        return [("" if each.address in ("::", "0.0.0.0") else each.address, each.port) for each in listeners]
 
     assert await eventually(listens, condition="both listen") == [("", 3000), ("127.0.0.1", 9090)]
     with pytest.raises(NotFoundError):
-        await runtime.listening("nobody")
+        await runtime.listening("unknown")
 
 
 async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
     runtime: Runtime, harness: Harness
 ) -> None:
-    one = await runtime.start(spec("hello-1", container("serve", env={"HOST": "127.0.0.1"})))
+    instance = await runtime.start(spec("hello-1", container("serve", env={"HOST": "127.0.0.1"})))
 
     async def listens() -> bool:
         return [(each.address, each.port) for each in await runtime.listening("hello-1")] == [("127.0.0.1", PORT)]
 
     async def refused() -> bool:
         try:
-            await connect(one.address, PORT)
+            await connect(instance.address, PORT)
         except ConnectionRefusedError:
             return True
         return False
@@ -325,26 +325,26 @@ async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
     assert await refused()
     await runtime.unforward("hello-1")
     await runtime.forward("hello-1", PORT, "4")
-    assert (await fetch(one.address)).strip() == "hello-1"
+    assert (await fetch(instance.address)).strip() == "hello-1"
     await runtime.unforward("hello-1")
     await eventually(refused, condition="the forwarder ends")
     await runtime.forward("hello-1", PORT, "4")
-    assert (await fetch(one.address)).strip() == "hello-1"
+    assert (await fetch(instance.address)).strip() == "hello-1"
     # What looks whether the program listens must not find the forwarder in its place.
     await harness.kill("hello-1")
     await until_state(runtime, "exited")
     await runtime.unforward("hello-1")
     await eventually(refused, condition="the forwarder ends")
     with pytest.raises(NotFoundError):
-        await runtime.forward("nobody", PORT, "4")
+        await runtime.forward("unknown", PORT, "4")
 
 
 async def test_restarting_what_is_not_there_is_refused(runtime: Runtime) -> None:
     await runtime.start(spec())
     with pytest.raises(NotFoundError, match="nothing"):
         await runtime.restart("hello-1", "nothing")
-    with pytest.raises(NotFoundError, match="nobody"):
-        await runtime.restart("nobody", "user-container")
+    with pytest.raises(NotFoundError, match="unknown"):
+        await runtime.restart("unknown", "user-container")
 
 
 async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtime: Runtime, harness: Harness) -> None:
@@ -355,8 +355,8 @@ async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtim
         lost = await first(events, InstanceLost)
     assert isinstance(lost, InstanceLost)
     assert (lost.instance, lost.revision) == ("hello-1", "default/hello")
-    one = await until_state(runtime, "lost")
-    assert one.address == ""
+    instance = await until_state(runtime, "lost")
+    assert instance.address == ""
     await runtime.stop("hello-1", grace_seconds=1)
     assert await harness.leftovers() == []
 
@@ -365,11 +365,11 @@ async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtim
 
 
 async def test_a_paused_instance_answers_only_after_it_is_resumed(runtime: Runtime) -> None:
-    one = await runtime.start(spec())
-    await fetch(one.address)
+    instance = await runtime.start(spec())
+    await fetch(instance.address)
     await runtime.pause("hello-1")
     assert (await only(runtime)).state == "paused"
-    request = asyncio.create_task(fetch(one.address))
+    request = asyncio.create_task(fetch(instance.address))
     done, _ = await asyncio.wait({request}, timeout=0.3)
     assert not done
     await runtime.resume("hello-1")
@@ -395,12 +395,12 @@ async def test_a_paused_instance_can_be_stopped(runtime: Runtime) -> None:
 
 
 async def test_a_halted_instance_keeps_its_place_and_answers_again(runtime: Runtime) -> None:
-    one = await runtime.start(spec())
+    instance = await runtime.start(spec())
     await runtime.halt("hello-1", 5)
-    assert (await until_state(runtime, "exited")).address == one.address
+    assert (await until_state(runtime, "exited")).address == instance.address
     (state,) = await runtime.unhalt("hello-1")
     assert (state.name, state.running, state.restarts) == ("user-container", True, 0)
-    assert (await fetch(one.address)).strip() == "hello-1"
+    assert (await fetch(instance.address)).strip() == "hello-1"
     await until_state(runtime, "running")
 
 
@@ -427,8 +427,8 @@ async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harn
 
 @pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "usage", "disk_bytes", "halt", "unhalt"])
 async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
-    with pytest.raises(NotFoundError, match="nobody"):
-        await getattr(runtime, method)("nobody")
+    with pytest.raises(NotFoundError, match="unknown"):
+        await getattr(runtime, method)("unknown")
 
 
 # --- the disk
@@ -492,8 +492,8 @@ async def test_followed_logs_end_with_the_container(runtime: Runtime, harness: H
 
 
 async def test_logs_of_what_is_not_there_are_refused(runtime: Runtime) -> None:
-    with pytest.raises(NotFoundError, match="nobody"):
-        await text(runtime, "nobody")
+    with pytest.raises(NotFoundError, match="unknown"):
+        await text(runtime, "unknown")
 
 
 async def test_the_machine_and_an_instance_have_memory(runtime: Runtime) -> None:

@@ -27,25 +27,25 @@ BITS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SET
 
 
 async def facts(runtime: DockerRuntime, **more: Any) -> dict[str, str]:
-    one = await runtime.start(spec("hello-1", container("serve", **more)))
-    told: dict[str, str] = json.loads(await fetch(one.address, "/facts"))
-    return told
+    instance = await runtime.start(spec("hello-1", container("serve", **more)))
+    reported: dict[str, str] = json.loads(await fetch(instance.address, "/facts"))
+    return reported
 
 
 async def host_config(harness: DockerHarness, name: str = "hello-1") -> dict[str, object]:
-    told = json.loads(await docker("inspect", f"{harness.platform}.{name}.user-container"))[0]
-    found: dict[str, object] = told["HostConfig"]
-    return found
+    inspected = json.loads(await docker("inspect", f"{harness.platform}.{name}.user-container"))[0]
+    host_config_body: dict[str, object] = inspected["HostConfig"]
+    return host_config_body
 
 
 # --- isolation
 
 
 async def test_an_app_has_few_capabilities_and_gets_no_more(docker_runtime: DockerRuntime) -> None:
-    told = await facts(docker_runtime)
-    assert int(told["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
-    assert told["NoNewPrivs"] == "1"
-    assert told["Seccomp"] == "2"
+    reported = await facts(docker_runtime)
+    assert int(reported["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
+    assert reported["NoNewPrivs"] == "1"
+    assert reported["Seccomp"] == "2"
 
 
 async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
@@ -71,8 +71,8 @@ async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
 
 
 async def test_capabilities_can_be_dropped_and_added(docker_runtime: DockerRuntime) -> None:
-    told = await facts(docker_runtime, drop_capabilities=("ALL",), add_capabilities=("CAP_KILL",))
-    assert int(told["CapBnd"], 16) == 1 << BITS["KILL"]
+    reported = await facts(docker_runtime, drop_capabilities=("ALL",), add_capabilities=("CAP_KILL",))
+    assert int(reported["CapBnd"], 16) == 1 << BITS["KILL"]
 
 
 async def test_an_app_has_no_terminal_and_its_stdin_ends_at_once(docker_runtime: DockerRuntime) -> None:
@@ -82,10 +82,18 @@ async def test_an_app_has_no_terminal_and_its_stdin_ends_at_once(docker_runtime:
 async def test_limits_are_the_engines(docker_runtime: DockerRuntime, docker_harness: DockerHarness) -> None:
     limits = Resources(cpu_request=0.25, cpu_limit=64.0, memory_request=32 * 1024**2, memory_limit=128 * 1024**2)
     await facts(docker_runtime, resources=limits)
-    told = await host_config(docker_harness)
-    assert (told["Memory"], told["MemorySwap"], told["MemoryReservation"]) == (128 << 20, 128 << 20, 32 << 20)
-    assert (told["CpuShares"], told["CpuQuota"], told["CpuPeriod"]) == (256, 6_400_000, 100_000)
-    assert told["PidsLimit"] == 4096
+    host_config_seen = await host_config(docker_harness)
+    assert (host_config_seen["Memory"], host_config_seen["MemorySwap"], host_config_seen["MemoryReservation"]) == (
+        128 << 20,
+        128 << 20,
+        32 << 20,
+    )
+    assert (host_config_seen["CpuShares"], host_config_seen["CpuQuota"], host_config_seen["CpuPeriod"]) == (
+        256,
+        6_400_000,
+        100_000,
+    )
+    assert host_config_seen["PidsLimit"] == 4096
 
 
 async def test_an_impossible_limit_is_a_clear_error(docker_runtime: DockerRuntime) -> None:
@@ -95,32 +103,32 @@ async def test_an_impossible_limit_is_a_clear_error(docker_runtime: DockerRuntim
 
 
 async def test_user_directory_and_environment_are_those_of_the_spec(docker_runtime: DockerRuntime) -> None:
-    told = await facts(docker_runtime, user=1234, working_dir="/tmp", env={"A": "b c", "EMPTY": ""})
-    assert (told["uid"], told["gid"], told["dir"]) == ("1234", "0", "/tmp")
-    assert (told["env A"], told["env EMPTY"], told["env HOSTNAME"]) == ("b c", "", "hello-1")
+    reported = await facts(docker_runtime, user=1234, working_dir="/tmp", env={"A": "b c", "EMPTY": ""})
+    assert (reported["uid"], reported["gid"], reported["dir"]) == ("1234", "0", "/tmp")
+    assert (reported["env A"], reported["env EMPTY"], reported["env HOSTNAME"]) == ("b c", "", "hello-1")
 
 
 async def test_a_command_replaces_entrypoint_and_command(docker_runtime: DockerRuntime) -> None:
-    one = await docker_runtime.start(spec("hello-1", container("serve", "more", command=("/program",))))
-    assert json.loads(await fetch(one.address, "/facts"))["args"] == "/program serve more"
+    instance = await docker_runtime.start(spec("hello-1", container("serve", "more", command=("/program",))))
+    assert json.loads(await fetch(instance.address, "/facts"))["args"] == "/program serve more"
 
 
 async def test_an_unprivileged_user_may_serve_on_a_low_port(docker_runtime: DockerRuntime) -> None:
-    one = await docker_runtime.start(spec("hello-1", container("serve", user=1234, env={"PORT": "80"}), port=80))
-    assert (await fetch(one.address, port=80)).strip() == "hello-1"
+    instance = await docker_runtime.start(spec("hello-1", container("serve", user=1234, env={"PORT": "80"}), port=80))
+    assert (await fetch(instance.address, port=80)).strip() == "hello-1"
 
 
 async def test_an_image_without_tmp_gets_a_writable_one(docker_runtime: DockerRuntime) -> None:
-    told = await facts(docker_runtime)
-    assert told["tmp"] == "dtrwxrwxrwx"
-    assert "tmpfs /tmp" in told["mounts"]
+    reported = await facts(docker_runtime)
+    assert reported["tmp"] == "dtrwxrwxrwx"
+    assert "tmpfs /tmp" in reported["mounts"]
 
 
 async def test_an_image_with_tmp_keeps_its_own(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nWORKDIR /tmp\n")
     await docker("build", "-q", "-t", image_name("with-tmp"), str(tmp_path))
-    told = await facts(docker_runtime, image=image_name("with-tmp"))
-    assert "tmpfs /tmp" not in told["mounts"]
+    reported = await facts(docker_runtime, image=image_name("with-tmp"))
+    assert "tmpfs /tmp" not in reported["mounts"]
 
 
 async def test_a_read_only_root_is_read_only(docker_runtime: DockerRuntime) -> None:
@@ -145,8 +153,8 @@ async def test_a_pinned_image_may_be_named_by_the_engines_own_id(docker_runtime:
     pinned = f"some.registry/team/hello@{image_id}"
     assert await docker_runtime.ensure_image(pinned) == image_id
     await facts(docker_runtime, image=pinned)
-    (one,) = await docker_runtime.instances()
-    assert one.containers[0].image == pinned
+    (instance,) = await docker_runtime.instances()
+    assert instance.containers[0].image == pinned
 
 
 async def test_a_pinned_image_that_was_removed_is_noticed(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
@@ -179,8 +187,8 @@ async def control_network(docker_harness: DockerHarness) -> AsyncIterator[str]:
     await docker("network", "create", name)
     try:
         await docker("run", "-d", "--name", name, "--network", name, IMAGE, "serve")
-        told = json.loads(await docker("inspect", name))[0]
-        yield str(told["NetworkSettings"]["Networks"][name]["IPAddress"])
+        inspected = json.loads(await docker("inspect", name))[0]
+        yield str(inspected["NetworkSettings"]["Networks"][name]["IPAddress"])
     finally:
         await docker("rm", "-f", name)
         await docker("network", "rm", name)
@@ -189,19 +197,19 @@ async def control_network(docker_harness: DockerHarness) -> AsyncIterator[str]:
 async def test_an_instance_reaches_neither_the_hosts_loopback_nor_the_control_network_nor_docker(
     docker_runtime: DockerRuntime, docker_harness: DockerHarness, listener: int, control_network: str
 ) -> None:
-    one = await docker_runtime.start(spec())
+    instance = await docker_runtime.start(spec())
     network = json.loads(await docker("network", "inspect", docker_harness.network))[0]
     gateway = network["IPAM"]["Config"][0]["Gateway"]
     await fetch(control_network)
     for target in (f"{gateway}:{listener}", f"127.0.0.1:{listener}", f"{control_network}:8080"):
-        assert (await fetch(one.address, f"/dial?network=tcp&to={target}")).startswith("closed"), target
-    assert (await fetch(one.address, f"/dial?network=unix&to={SOCKET}")).startswith("closed")
+        assert (await fetch(instance.address, f"/dial?network=tcp&to={target}")).startswith("closed"), target
+    assert (await fetch(instance.address, f"/dial?network=unix&to={SOCKET}")).startswith("closed")
 
 
 async def test_instances_reach_each_other_as_pods_do(docker_runtime: DockerRuntime) -> None:
-    one, two = await asyncio.gather(docker_runtime.start(spec("hello-1")), docker_runtime.start(spec("hello-2")))
+    first, two = await asyncio.gather(docker_runtime.start(spec("hello-1")), docker_runtime.start(spec("hello-2")))
     await fetch(two.address)
-    assert (await fetch(one.address, f"/dial?network=tcp&to={two.address}:8080")).strip() == "open"
+    assert (await fetch(first.address, f"/dial?network=tcp&to={two.address}:8080")).strip() == "open"
 
 
 # --- sandboxes made ahead
@@ -214,7 +222,7 @@ async def spares(harness: DockerHarness) -> list[str]:
 async def until_spares(harness: DockerHarness, count: int, runtime: DockerRuntime | None = None) -> list[str]:
     """Wait until so many sandboxes run, and until the runtime has finished with them; it removes a half-made one."""
 
-    async def found() -> list[str]:
+    async def sandboxes() -> list[str]:
         assert runtime is None or runtime.spare_sandboxes == count
         names = await spares(harness)
         assert len(names) == count, names
@@ -222,7 +230,7 @@ async def until_spares(harness: DockerHarness, count: int, runtime: DockerRuntim
         assert states.split() == ["running"] * count
         return [*names, "end"]
 
-    return (await eventually(found))[:-1]
+    return (await eventually(sandboxes))[:-1]
 
 
 async def test_an_instance_takes_a_sandbox_made_ahead_which_is_then_replaced(
@@ -329,8 +337,8 @@ async def test_a_spare_sandbox_that_died_is_not_used(
     docker_runtime: DockerRuntime, docker_harness: DockerHarness
 ) -> None:
     await docker("kill", *await until_spares(docker_harness, 2))
-    one = await docker_runtime.start(spec())
-    assert (await fetch(one.address)).strip() == "hello-1"
+    instance = await docker_runtime.start(spec())
+    assert (await fetch(instance.address)).strip() == "hello-1"
     await until_spares(docker_harness, 2)
 
 
@@ -392,7 +400,7 @@ async def test_an_engine_that_goes_and_comes_back_heals_by_itself(
         await relay.open()
         async with asyncio.timeout(30):
             assert await anext(events) == Resync("the container engine is back")
-        assert [one.name for one in await runtime.instances()] == ["hello-1"]
+        assert [instance.name for instance in await runtime.instances()] == ["hello-1"]
         await runtime.start(spec("hello-2"))
         await docker_harness.kill("hello-2")
         async with asyncio.timeout(30):
@@ -423,7 +431,7 @@ async def engine_saying(path: Path, status: str, body: bytes) -> AsyncIterator[N
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "reason"),
     [
         pytest.param("200 OK", b'{"ApiVersion": "1.30", "Arch": "amd64"}', r"speaks API 1\.30", id="too old"),
         pytest.param("500 Oops", b'{"message": "no space left"}', "is broken: no space left", id="broken"),
@@ -431,10 +439,10 @@ async def engine_saying(path: Path, status: str, body: bytes) -> AsyncIterator[N
     ],
 )
 async def test_an_engine_that_cannot_be_worked_with_is_a_clear_error(
-    tmp_path: Path, status: str, body: bytes, said: str
+    tmp_path: Path, status: str, body: bytes, reason: str
 ) -> None:
     path = tmp_path / "engine.sock"
     async with engine_saying(path, status, body):
-        with pytest.raises(RuntimeUnavailableError, match=said):
+        with pytest.raises(RuntimeUnavailableError, match=reason):
             async with DockerRuntime(path, platform="test-none", network="none", warm_sandboxes=0):
                 pass

@@ -38,11 +38,11 @@ async def test_an_engine_that_is_away_answers_nothing_and_its_instances_run_on(e
     runtime = FakeRuntime(engine)
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
-        one = await runtime.start(SPEC)
+        instance = await runtime.start(SPEC)
         engine.go_away()
         with pytest.raises(RuntimeUnavailableError):
             await runtime.instances()
-        assert (await fetch(one.address)).strip() == "hello-1"
+        assert (await fetch(instance.address)).strip() == "hello-1"
         engine.come_back()
         assert isinstance(await anext(events), Resync)
         assert len(await runtime.instances()) == 1
@@ -56,12 +56,12 @@ async def test_requests_in_an_instance_are_counted(engine: FakeEngine) -> None:
         return FakeAnswer(request.body[::-1], 201, (("x-method", request.method),))
 
     engine.behave = lambda _: FakeProgram(answer=answer)
-    one = await FakeRuntime(engine).start(SPEC)
+    instance = await FakeRuntime(engine).start(SPEC)
     server = engine.server("hello-1")
     async with aiohttp.ClientSession() as client:
 
         async def post() -> tuple[int, str, bytes]:
-            async with client.post(f"http://{one.address}:8080/", data=b"abc") as reply:
+            async with client.post(f"http://{instance.address}:8080/", data=b"abc") as reply:
                 return reply.status, reply.headers["x-method"], await reply.read()
 
         asked = [asyncio.create_task(post()) for _ in range(5)]
@@ -75,9 +75,9 @@ async def test_a_killed_instance_breaks_its_connections_and_is_told(engine: Fake
     runtime = FakeRuntime(engine)
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
-        one = await runtime.start(SPEC)
+        instance = await runtime.start(SPEC)
         async with aiohttp.ClientSession() as client:
-            asked = asyncio.create_task(client.get(f"http://{one.address}:8080/?sleep=60000"))
+            asked = asyncio.create_task(client.get(f"http://{instance.address}:8080/?sleep=60000"))
             await eventually(lambda: engine.server("hello-1").in_flight)
             engine.kill("hello-1", exit_code=1)
             with pytest.raises(aiohttp.ClientError):
@@ -91,5 +91,5 @@ async def test_a_thousand_instances_listen_side_by_side(engine: FakeEngine) -> N
     runtime = FakeRuntime(engine)
     specs = [InstanceSpec(f"hello-{number}", "default/hello", "uid", SPEC.containers, 8080) for number in range(1000)]
     started = await asyncio.gather(*(runtime.start(spec) for spec in specs))
-    assert len({one.address for one in started}) == 1000
+    assert len({instance.address for instance in started}) == 1000
     assert (await fetch(started[-1].address)).strip() == "hello-999"

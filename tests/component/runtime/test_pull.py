@@ -56,12 +56,12 @@ class Registry:
         ).encode()
         self.blobs = {digest(content): content, digest(config): config}
         kinds = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar"
-        told = [
+        descriptors = [
             {"mediaType": kind, "size": len(blob), "digest": digest(blob)}
             for kind, blob in zip(kinds, (config, content), strict=True)
         ]
         self.manifest = json.dumps(
-            {"schemaVersion": 2, "mediaType": MANIFEST, "config": told[0], "layers": told[1:]}
+            {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptors[0], "layers": descriptors[1:]}
         ).encode()
 
     def layer(self, architecture: str) -> bytes:
@@ -109,11 +109,11 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
 async def test_a_missing_image_is_pulled_and_its_progress_told(
     docker_runtime: DockerRuntime, registry: Registry
 ) -> None:
-    told: list[PullProgress] = []
-    image_id = await docker_runtime.ensure_image(f"{registry.reference}:1", told.append)
+    progress: list[PullProgress] = []
+    image_id = await docker_runtime.ensure_image(f"{registry.reference}:1", progress.append)
     assert image_id in registry.blobs
-    assert any("Pull complete" in one.status for one in told)
-    assert all(0 <= one.done_bytes <= max(one.total_bytes, 0) for one in told)
+    assert any("Pull complete" in step.status for step in progress)
+    assert all(0 <= step.done_bytes <= max(step.total_bytes, 0) for step in progress)
 
 
 async def test_an_image_without_tag_is_the_latest_one(docker_runtime: DockerRuntime, registry: Registry) -> None:
@@ -131,8 +131,8 @@ async def test_calls_for_one_image_share_a_pull(docker_runtime: DockerRuntime, r
 async def test_an_image_pinned_by_its_repository_digest_runs(docker_runtime: DockerRuntime, registry: Registry) -> None:
     pinned = f"{registry.reference}@{digest(registry.manifest)}"
     await docker_runtime.ensure_image(pinned)
-    one = await docker_runtime.start(spec("hello-1", container(image=pinned)))
-    assert (one.state, one.containers[0].image) == ("running", pinned)
+    instance = await docker_runtime.start(spec("hello-1", container(image=pinned)))
+    assert (instance.state, instance.containers[0].image) == ("running", pinned)
     await docker_runtime.stop("hello-1", grace_seconds=0)
 
 
@@ -142,21 +142,23 @@ async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
     with guarded_registry(tmp_path / "guarded", password=True) as place:
         tag = place.image("private:v1")
         await docker("tag", IMAGE, tag)
-        known = RegistryCredentials((Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD)))
+        registry_credentials = RegistryCredentials(
+            (Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD))
+        )
         folder = tmp_path / "login"
         folder.mkdir()
-        (folder / "config.json").write_text(docker_config(known.credentials[1:]))
+        (folder / "config.json").write_text(docker_config(registry_credentials.credentials[1:]))
         await docker("--config", str(folder), "push", tag)
         await docker("rmi", tag)
         asked = []
 
         async def credentials() -> RegistryCredentials:
             asked.append(tag)
-            return known
+            return registry_credentials
 
         async def refused() -> RegistryCredentials:
             return RegistryCredentials(
-                known.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
+                registry_credentials.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
             )
 
         with pytest.raises(ImageError, match=r"no basic auth credentials|unauthorized"):

@@ -118,19 +118,19 @@ async def test_another_runtime_finds_volumes_as_they_were_left(runtime: Runtime,
 async def test_many_changes_at_once_end_with_one_of_them_whole(docker_runtime: DockerRuntime) -> None:
     puts = [docker_runtime.put_files(FILES, {"a": File(b"%d" % at), "b": File(b"%d" % at)}) for at in range(4)]
     await asyncio.gather(*puts)
-    one = await docker_runtime.start(spec("hello-1", container("serve", mounts=(SHOWN,))))
-    first = await fetch(one.address, "/file?path=/etc/config/a")
-    assert first == await fetch(one.address, "/file?path=/etc/config/b")
+    instance = await docker_runtime.start(spec("hello-1", container("serve", mounts=(SHOWN,))))
+    first = await fetch(instance.address, "/file?path=/etc/config/a")
+    assert first == await fetch(instance.address, "/file?path=/etc/config/b")
 
 
 async def test_a_reader_never_finds_a_file_missing_while_it_changes(docker_runtime: DockerRuntime) -> None:
     await docker_runtime.put_files(FILES, {"key": File(b"0")})
-    one = await docker_runtime.start(spec("hello-1", container("serve", mounts=(SHOWN,))))
-    await fetch(one.address)
+    instance = await docker_runtime.start(spec("hello-1", container("serve", mounts=(SHOWN,))))
+    await fetch(instance.address)
     changing = asyncio.create_task(_change(docker_runtime, 5))
     seen = []
     while not changing.done():
-        seen.append(await fetch(one.address, "/file?path=/etc/config/key"))
+        seen.append(await fetch(instance.address, "/file?path=/etc/config/key"))
     await changing
     assert {len(each) for each in seen} == {1}, seen
     assert seen == sorted(seen)
@@ -146,10 +146,10 @@ async def test_files_are_readable_by_any_user_have_their_modes_and_cannot_be_wri
 ) -> None:
     await docker_runtime.put_files(FILES, {"open": File(b"x"), "run": File(b"x", 0o755), "mine": File(b"x", 0o400)})
     mounts = (SHOWN, Mount("/writable/config", "own", FILES.name))
-    one = await docker_runtime.start(spec("hello-1", container("serve", user=65532, mounts=mounts)))
+    instance = await docker_runtime.start(spec("hello-1", container("serve", user=65532, mounts=mounts)))
 
     async def ask(path: str) -> str:
-        return (await fetch(one.address, path)).strip()
+        return (await fetch(instance.address, path)).strip()
 
     assert await ask("/file?path=/etc/config/open") == "x"
     assert await ask("/stat?path=/etc/config/open") == "-rw-r--r--"
@@ -159,23 +159,23 @@ async def test_files_are_readable_by_any_user_have_their_modes_and_cannot_be_wri
 
 
 async def test_an_instance_is_told_its_address_in_variables_and_arguments(docker_runtime: DockerRuntime) -> None:
-    one = await docker_runtime.start(
+    instance = await docker_runtime.start(
         spec("hello-1", container("serve", f"--at={ADDRESS}", env={"POD_IP": ADDRESS, "URL": f"http://{ADDRESS}/"}))
     )
-    facts = await fetch(one.address, "/facts")
-    assert f'"env POD_IP":"{one.address}"' in facts
-    assert f'"env URL":"http://{one.address}/"' in facts
-    assert f"--at={one.address}" in facts
+    facts = await fetch(instance.address, "/facts")
+    assert f'"env POD_IP":"{instance.address}"' in facts
+    assert f'"env URL":"http://{instance.address}/"' in facts
+    assert f"--at={instance.address}" in facts
 
 
 async def test_a_restart_keeps_the_mounts(docker_runtime: DockerRuntime) -> None:
     await docker_runtime.put_files(FILES, {"key": File(b"one")})
     mounts = (SHOWN, Mount("/key", "own", FILES.name, read_only=True, sub_path="key"))
-    one = await docker_runtime.start(spec("hello-1", container("serve", mounts=mounts)))
+    instance = await docker_runtime.start(spec("hello-1", container("serve", mounts=mounts)))
     await docker_runtime.put_files(FILES, {"key": File(b"two")})
     await docker_runtime.restart("hello-1", "user-container")
-    assert await fetch(one.address, "/file?path=/etc/config/key") == "two"
-    assert await fetch(one.address, "/file?path=/key") == "two"
+    assert await fetch(instance.address, "/file?path=/etc/config/key") == "two"
+    assert await fetch(instance.address, "/file?path=/key") == "two"
 
 
 async def test_a_helper_that_a_killed_process_left_is_removed(docker_harness: DockerHarness, test_image: None) -> None:
@@ -206,5 +206,5 @@ async def test_a_container_that_must_not_be_root_does_not_start_as_root(
         await docker_runtime.start(spec("hello-1", container("serve", non_root=True, user=user)))
     assert raised.value.cause == "CreateContainerConfigError"
     assert await docker_harness.leftovers() == []
-    one = await docker_runtime.start(spec("hello-2", container("serve", non_root=True, user=65532)))
-    assert await fetch(one.address)
+    instance = await docker_runtime.start(spec("hello-2", container("serve", non_root=True, user=65532)))
+    assert await fetch(instance.address)

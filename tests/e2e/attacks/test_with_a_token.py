@@ -111,7 +111,7 @@ def test_it_impersonates_no_one(site: Site) -> None:
         assert refused.status_code == 403
         assert "cannot impersonate" in refused.text
     mine = site.admin.api(method, path, Impersonate_User=f"system:serviceaccount:{VICTIM}:user")
-    assert mine.is_success, "whoever may impersonate reads it"
+    assert mine.is_success, "a user who may impersonate reads it"
 
 
 def test_it_takes_no_token_of_an_account_that_may_do_more(site: Site) -> None:
@@ -182,7 +182,7 @@ class TestHosts:
                 assert spy.get(f"http://{inner}/").startswith("shop was asked")
             if made.is_success:
                 conditions = site.attacker.api("GET", f"{path}/{host}").json().get("status", {}).get("conditions", ())
-                assert ("Ready", "True") not in {(one["type"], one["status"]) for one in conditions}
+                assert ("Ready", "True") not in {(condition["type"], condition["status"]) for condition in conditions}
         finally:
             site.attacker.api("DELETE", f"{path}/{host}")
 

@@ -29,11 +29,11 @@ class Namespace:
     def __init__(self, platform: Platform, name: str) -> None:
         self.platform, self.name = platform, name
 
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.platform.kubectl("-n", self.name, *words, stdin=stdin, check=check)
+    def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.platform.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)
 
-    def listed(self, kind: str, *words: str) -> list[Any]:
-        return list(json.loads(self.kubectl("get", kind, "-o", "json", *words).stdout)["items"])
+    def listed(self, kind: str, *arguments: str) -> list[Any]:
+        return list(json.loads(self.kubectl("get", kind, "-o", "json", *arguments).stdout)["items"])
 
     def apply(self, *services: dict[str, Any], within: int = 60) -> None:
         """Apply several at once and wait until all Services of the namespace are ready."""
@@ -61,8 +61,8 @@ class Namespace:
 
     def pod(self, service: str) -> Any:
         """The one Pod of a Service."""
-        (one,) = self.listed("pods", "-l", f"serving.knative.dev/service={service}")
-        return one
+        (pod,) = self.listed("pods", "-l", f"serving.knative.dev/service={service}")
+        return pod
 
 
 def service(
@@ -116,10 +116,10 @@ def namespace(platform: Platform, name: str) -> Iterator[Namespace]:
 
 def instances(platform: Platform, namespace: str) -> list[str]:
     """Revisions of a namespace that have containers, running or not."""
-    words = ["docker", "ps", "-a", f"--filter=label=knoll.dev/platform={platform.name}",
+    command = ["docker", "ps", "-a", f"--filter=label=knoll.dev/platform={platform.name}",
              '--format={{.Label "knoll.dev/revision"}}']  # fmt: skip
-    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    return [one for one in found if one.startswith(f"{namespace}/")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return [container for container in output if container.startswith(f"{namespace}/")]
 
 
 @pytest.fixture(scope="session")

@@ -58,8 +58,8 @@ http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_fo
 
 @pytest.fixture(scope="module")
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
-    with make_namespace("conformance-api") as one:
-        yield one
+    with make_namespace("conformance-api") as namespace:
+        yield namespace
 
 
 def saying(name: str, text: str, revision: str = "", traffic: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -76,30 +76,30 @@ def slow(name: str, **spec: Any) -> dict[str, Any]:
     return service(name, image=PYTHON, spec=spec, command=["python", "-c", SLOW])
 
 
-def said(here: Namespace, host: str, times: int = 1) -> Counter[str]:
+def texts_of(here: Namespace, host: str, times: int = 1) -> Counter[str]:
     """What a host's instances say of themselves, asked eight at a time."""
 
-    def one(_: int) -> str:
+    def request_text(_: int) -> str:
         with http(here.platform) as client:
             answer = client.get("/", headers={"Host": host}, timeout=60)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["env"]["TEXT"])
 
     with ThreadPoolExecutor(8) as pool:
-        return Counter(pool.map(one, range(times)))
+        return Counter(pool.map(request_text, range(times)))
 
 
 def ready(here: Namespace, name: str, body: dict[str, Any]) -> Any:
     """Apply, wait, and give the Service."""
     here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body))
-    wanted = json.loads(here.kubectl("get", "ksvc", name, "-o", "json").stdout)["metadata"]["generation"]
+    generation = json.loads(here.kubectl("get", "ksvc", name, "-o", "json").stdout)["metadata"]["generation"]
 
     def done() -> bool:
         status = json.loads(here.kubectl("get", "ksvc", name, "-o", "json").stdout).get("status", {})
-        found = {one["type"]: one["status"] for one in status.get("conditions", [])}
-        return status.get("observedGeneration") == wanted and found.get("Ready") == "True"
+        condition = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+        return status.get("observedGeneration") == generation and condition.get("Ready") == "True"
 
-    eventually_sync(done, within=60, condition=f"{name} at generation {wanted}")
+    eventually_sync(done, within=60, condition=f"{name} at generation {generation}")
     return json.loads(here.kubectl("get", "ksvc", name, "-o", "json").stdout)
 
 
@@ -109,7 +109,7 @@ def got(here: Namespace, kind: str, name: str) -> Any:
 
 def condition(body: Any) -> Any:
     conditions = body.get("status", {}).get("conditions", [])
-    return next((one for one in conditions if one["type"] == "Ready"), {})
+    return next((condition for condition in conditions if condition["type"] == "Ready"), {})
 
 
 @contextmanager
@@ -141,12 +141,12 @@ def test_blue_and_green_share_a_route_and_each_has_its_own(here: Namespace) -> N
         {"revisionName": "bluegreen-blue", "percent": 50, "tag": "blue"},
         {"revisionName": "bluegreen-green", "percent": 50, "tag": "green"},
     ]
-    found = ready(here, "bluegreen", saying("bluegreen", "green", "green", traffic))
-    split = said(here, here.host("bluegreen"), 200)
+    body = ready(here, "bluegreen", saying("bluegreen", "green", "green", traffic))
+    split = texts_of(here, here.host("bluegreen"), 200)
     assert split.total() == 200
     assert min(split["blue"], split["green"]) >= 50, split
-    urls = {one["tag"]: httpx.URL(one["url"]).host for one in found["status"]["traffic"]}
-    assert {tag: set(said(here, host, 50)) for tag, host in urls.items()} == {"blue": {"blue"}, "green": {"green"}}
+    urls = {target["tag"]: httpx.URL(target["url"]).host for target in body["status"]["traffic"]}
+    assert {tag: set(texts_of(here, host, 50)) for tag, host in urls.items()} == {"blue": {"blue"}, "green": {"green"}}
     here.delete("bluegreen")
 
 
@@ -156,7 +156,7 @@ def test_traffic_is_split_as_it_is_written_and_the_status_says_so(here: Namespac
 
     def shown(body: Any) -> list[tuple[str, str, int, bool]]:
         rows = body["status"]["traffic"]
-        return [(one.get("tag", ""), one["revisionName"], one["percent"], one["latestRevision"]) for one in rows]
+        return [(row.get("tag", ""), row["revisionName"], row["percent"], row["latestRevision"]) for row in rows]
 
     def pinned(tag: str, revision: str, percent: int) -> dict[str, Any]:
         return {"tag": tag, "revisionName": f"{name}-{revision}", "percent": percent}
@@ -169,19 +169,19 @@ def test_traffic_is_split_as_it_is_written_and_the_status_says_so(here: Namespac
     assert shown(body) == [("current", "split-v1", 100, False), ("latest", "split-v1", 0, True)]
     body = ready(here, name, saying(name, "two", "v2", [pinned("current", "v1", 100), latest(0)]))
     assert shown(body) == [("current", "split-v1", 100, False), ("latest", "split-v2", 0, True)]
-    assert set(said(here, host, 50)) == {"one"}
-    assert set(said(here, f"latest-{host}", 20)) == {"two"}
+    assert set(texts_of(here, host, 50)) == {"one"}
+    assert set(texts_of(here, f"latest-{host}", 20)) == {"two"}
     shape = [pinned("current", "v1", 50), pinned("candidate", "v2", 50), latest(0)]
     body = ready(here, name, saying(name, "two", "v2", shape))
     assert shown(body) == [
         ("current", "split-v1", 50, False), ("candidate", "split-v2", 50, False), ("latest", "split-v2", 0, True),
     ]  # fmt: skip
-    split = said(here, host, 200)
+    split = texts_of(here, host, 200)
     assert min(split["one"], split["two"]) >= 50, split
     body = ready(here, name, saying(name, "three", "v3", [pinned("current", "v2", 100), latest(0)]))
     assert shown(body) == [("current", "split-v2", 100, False), ("latest", "split-v3", 0, True)]
-    assert set(said(here, host, 50)) == {"two"}
-    assert set(said(here, f"latest-{host}", 20)) == {"three"}
+    assert set(texts_of(here, host, 50)) == {"two"}
+    assert set(texts_of(here, f"latest-{host}", 20)) == {"three"}
     assert here.ask("candidate-split").status_code == 404
     here.delete(name)
 
@@ -193,12 +193,12 @@ def test_updates_make_generations_and_lose_no_request(here: Namespace) -> None:
     with probed(here, here.host(name)):
         body = saying(name, "second")
         assert ready(here, name, body)["status"]["latestReadyRevisionName"] == "updated-00002"
-        assert set(said(here, here.host(name), 20)) == {"second"}
+        assert set(texts_of(here, here.host(name), 20)) == {"second"}
         body["spec"]["template"]["metadata"]["labels"] = {"label-x": "x"}
         ready(here, name, body)
         body["spec"]["template"]["metadata"]["annotations"]["annotation-y"] = "why"
-        found = ready(here, name, body)
-    assert (found["metadata"]["generation"], found["status"]["observedGeneration"]) == (4, 4)
+        ready_body = ready(here, name, body)
+    assert (ready_body["metadata"]["generation"], ready_body["status"]["observedGeneration"]) == (4, 4)
     revision = got(here, "revision", "updated-00004")
     assert revision["metadata"]["labels"]["label-x"] == "x"
     assert revision["metadata"]["annotations"]["annotation-y"] == "why"
@@ -208,13 +208,13 @@ def test_updates_make_generations_and_lose_no_request(here: Namespace) -> None:
 def test_a_name_of_the_users_own_belongs_to_one_revision(here: Namespace) -> None:
     """TestServiceBYOName"""
     name = "byo"
-    found = ready(here, name, saying(name, "mine", "byoname"))
-    assert found["status"]["latestReadyRevisionName"] == "byo-byoname"
+    body = ready(here, name, saying(name, "mine", "byoname"))
+    assert body["status"]["latestReadyRevisionName"] == "byo-byoname"
     with probed(here, here.host(name)):
         refused = here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(saying(name, "other", "byoname")), check=False)
         assert refused.returncode == 1
         assert "byo-byoname" in refused.stderr
-    assert set(said(here, here.host(name), 10)) == {"mine"}
+    assert set(texts_of(here, here.host(name), 10)) == {"mine"}
     here.delete(name)
 
 
@@ -227,16 +227,16 @@ def test_a_route_and_a_configuration_by_hand_serve_and_are_patched(here: Namespa
              "spec": {"traffic": [{"configurationName": "byhand", "percent": 100, "tag": "byhand"}]}}  # fmt: skip
     here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([configuration, route]))
     here.kubectl("wait", "rt/byhand", "--for=condition=Ready", "--timeout=60s")
-    assert set(said(here, here.host("byhand"), 10)) == {"before"}
+    assert set(texts_of(here, here.host("byhand"), 10)) == {"before"}
     assert got(here, "revision", "byhand-00001")["metadata"]["labels"]["serving.knative.dev/routingState"] == "active"
     with probed(here, here.host("byhand")):
         patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/env/0/value", "value": "after"}]
         here.kubectl("patch", "cfg", "byhand", "--type=json", "-p", json.dumps(patch))
         eventually_sync(
-            lambda: set(said(here, here.host("byhand"), 4)) == {"after"}, within=60, condition="the new one"
+            lambda: set(texts_of(here, here.host("byhand"), 4)) == {"after"}, within=60, condition="the new one"
         )
     for kind, names in (("cfg", {"byhand"}), ("rt", {"byhand"}), ("rev", {"byhand-00001", "byhand-00002"})):
-        assert names <= {one["metadata"]["name"] for one in here.listed(kind)}
+        assert names <= {body["metadata"]["name"] for body in here.listed(kind)}
     here.kubectl("delete", "rt/byhand", "cfg/byhand")
 
 
@@ -244,10 +244,12 @@ def failed(here: Namespace, name: str) -> dict[str, Any]:
     """Conditions Ready of a Service that fails and of its children, once all are False."""
 
     def all_false() -> dict[str, Any] | None:
-        found = {kind: condition(got(here, kind, name)) for kind in ("ksvc", "cfg", "rt")}
+        conditions_by_kind = {kind: condition(got(here, kind, name)) for kind in ("ksvc", "cfg", "rt")}
         revisions = here.listed("rev", "-l", f"serving.knative.dev/service={name}")
-        found["rev"] = condition(revisions[0]) if revisions else {}
-        return found if all(one.get("status") == "False" for one in found.values()) else None
+        conditions_by_kind["rev"] = condition(revisions[0]) if revisions else {}
+        return (
+            conditions_by_kind if all(each.get("status") == "False" for each in conditions_by_kind.values()) else None
+        )
 
     conditions = eventually_sync(all_false, within=60, condition=f"{name} to fail")
     assert conditions
@@ -259,12 +261,12 @@ def test_an_image_that_is_missing_fails_everything_with_its_name(here: Namespace
     with registry(tmp_path) as place:
         image = place.image("invalidhelloworld:latest")
         here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(service("missing", image=image)))
-        found = failed(here, "missing")
-    assert "Unable to fetch image" in found["rev"]["message"]
-    assert image in found["rev"]["message"]
-    assert found["rev"]["reason"] == "ContainerMissing"
-    assert (found["cfg"]["reason"], found["rt"]["reason"]) == ("RevisionFailed", "RevisionMissing")
-    assert all(one["reason"] and one["message"] for one in found.values())
+        condition = failed(here, "missing")
+    assert "Unable to fetch image" in condition["rev"]["message"]
+    assert image in condition["rev"]["message"]
+    assert condition["rev"]["reason"] == "ContainerMissing"
+    assert (condition["cfg"]["reason"], condition["rt"]["reason"]) == ("RevisionFailed", "RevisionMissing")
+    assert all(each["reason"] and each["message"] for each in condition.values())
     here.delete("missing")
 
 
@@ -272,10 +274,10 @@ def test_a_process_that_ends_fails_everything_with_its_exit_code(here: Namespace
     """TestContainerExitingMsg"""
     body = service("exiting", image=PYTHON, command=["sh", "-c", "echo crashed; sleep 1; exit 5"])
     here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body))
-    found = failed(here, "exiting")
-    assert found["rev"]["reason"] == "ExitCode5"
-    assert "crashed" in found["rev"]["message"]
-    assert all(one["reason"] and one["message"] for one in found.values())
+    condition = failed(here, "exiting")
+    assert condition["rev"]["reason"] == "ExitCode5"
+    assert "crashed" in condition["rev"]["message"]
+    assert all(each["reason"] and each["message"] for each in condition.values())
     here.delete("exiting")
 
 
@@ -310,7 +312,7 @@ def test_a_generated_name_works_to_the_end(here: Namespace) -> None:
     name = made.rpartition("/")[2]
     assert name.startswith("gen-")
     here.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
-    assert set(said(here, here.host(name))) == {"generated"}
+    assert set(texts_of(here, here.host(name))) == {"generated"}
     here.delete(name)
 
 
@@ -330,7 +332,7 @@ def test_generated_names_work_for_a_route_and_a_configuration_too(here: Namespac
         made[kind] = out.rpartition("/")[2]
         assert made[kind].startswith("gen-")
     here.kubectl("wait", f"route/{made['Route']}", "--for=condition=Ready", "--timeout=60s")
-    assert set(said(here, here.host(made["Route"]))) == {"apart"}
+    assert set(texts_of(here, here.host(made["Route"]))) == {"apart"}
     here.kubectl("delete", f"route/{made['Route']}", f"cfg/{made['Configuration']}")
 
 
@@ -342,32 +344,35 @@ def test_metadata_of_a_bare_configuration_makes_no_revision(here: Namespace) -> 
     here.kubectl("wait", "cfg/bare", "--for=condition=Ready", "--timeout=60s")
     here.kubectl("label", "cfg/bare", "label-x=x")
     here.kubectl("annotate", "cfg/bare", "annotation-y=y")
-    found = got(here, "cfg", "bare")
-    assert (found["metadata"]["generation"], found["status"]["latestReadyRevisionName"]) == (1, "bare-00001")
+    configuration = got(here, "cfg", "bare")
+    assert (configuration["metadata"]["generation"], configuration["status"]["latestReadyRevisionName"]) == (
+        1,
+        "bare-00001",
+    )
     revision = got(here, "rev", "bare-00001")
     assert "label-x" not in revision["metadata"]["labels"]
     assert "annotation-y" not in revision["metadata"]["annotations"]
     here.kubectl("delete", "cfg/bare")
 
 
-@pytest.mark.parametrize("what", ["labels", "annotations"])
-def test_metadata_passes_to_the_children_and_leaves_them_but_for_the_core_service(here: Namespace, what: str) -> None:
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+def test_metadata_passes_to_the_children_and_leaves_them_but_for_the_core_service(here: Namespace, part: str) -> None:
     """TestLabelPropagation, TestAnnotationPropagation"""
-    name = f"passes-{what}"
+    name = f"passes-{part}"
     body = saying(name, "x")
-    body["metadata"][what] = {"team": "blue"}
-    found = ready(here, name, body)
+    body["metadata"][part] = {"team": "blue"}
+    ready_body = ready(here, name, body)
     children = ("cfg", "rt", "service")
-    if what == "annotations":
-        who = found["metadata"]["annotations"]
-        assert who["serving.knative.dev/creator"]
-        assert who["serving.knative.dev/lastModifier"]
-    assert [got(here, kind, name)["metadata"][what].get("team") for kind in children] == ["blue"] * 3
-    del body["metadata"][what]
+    if part == "annotations":
+        annotations = ready_body["metadata"]["annotations"]
+        assert annotations["serving.knative.dev/creator"]
+        assert annotations["serving.knative.dev/lastModifier"]
+    assert [got(here, kind, name)["metadata"][part].get("team") for kind in children] == ["blue"] * 3
+    del body["metadata"][part]
     ready(here, name, body)
 
     def left() -> bool:
-        return [got(here, kind, name)["metadata"].get(what, {}).get("team") for kind in children] == [
+        return [got(here, kind, name)["metadata"].get(part, {}).get("team") for kind in children] == [
             None, None, "blue",
         ]  # fmt: skip
 
@@ -387,13 +392,13 @@ def test_a_service_account_that_cannot_be_is_refused_in_kubernetes_words(here: N
 def test_services_are_listed_and_go_with_all_that_is_theirs(here: Namespace) -> None:
     """TestServiceCreateListAndDelete"""
     ready(here, "listed", saying("listed", "here"))
-    assert "listed" in {one["metadata"]["name"] for one in here.listed("ksvc")}
-    assert set(said(here, here.host("listed"))) == {"here"}
+    assert "listed" in {body["metadata"]["name"] for body in here.listed("ksvc")}
+    assert set(texts_of(here, here.host("listed"))) == {"here"}
     here.delete("listed")
 
     def nothing_left() -> bool:
-        owned = [one for kind in ("cfg", "rt", "rev") for one in here.listed(kind)]
-        return not any(one["metadata"]["name"].startswith("listed") for one in owned)
+        owned = [body for kind in ("cfg", "rt", "rev") for body in here.listed(kind)]
+        return not any(body["metadata"]["name"].startswith("listed") for body in owned)
 
     eventually_sync(nothing_left, within=60, condition="the children to go")
     assert here.ask("listed").status_code == 404
@@ -413,8 +418,8 @@ def test_each_of_several_containers_is_pinned_by_its_registrys_digest(here: Name
         sidecar = {"name": "sidecar", "image": image, "env": [{"name": "PORT", "value": "8882"}]}
         body["spec"]["template"]["spec"]["containers"].append(sidecar)
         ready(here, "pair", body)
-        found = got(here, "rev", "pair-00001")["status"]["containerStatuses"]
-        assert found == [{"name": "serving", "imageDigest": digest}, {"name": "sidecar", "imageDigest": digest}]
+        statuses = got(here, "rev", "pair-00001")["status"]["containerStatuses"]
+        assert statuses == [{"name": "serving", "imageDigest": digest}, {"name": "sidecar", "imageDigest": digest}]
         assert digest.startswith(f"{place.host}/team/runtime@sha256:")
         assert here.report("pair")["env"]["PORT"] == "8801"
         here.delete("pair")

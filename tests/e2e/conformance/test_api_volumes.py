@@ -31,7 +31,7 @@ MEGABYTE_COUNTS = [(100, True), (200, True), (500, False)]
 
 def mounting(name: str, *volumes: dict[str, Any], mount: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """A Service that has volumes at /v0, /v1 and so on, and shows its files."""
-    mounts = [{"name": one["name"], "mountPath": f"/v{at}", **(mount or {})} for at, one in enumerate(volumes)]
+    mounts = [{"name": volume["name"], "mountPath": f"/v{at}", **(mount or {})} for at, volume in enumerate(volumes)]
     container = {"command": SERVE, "volumeMounts": mounts, **more}
     return service(name, image=PYTHON, spec={"volumes": list(volumes), "timeoutSeconds": 2}, **container)
 
@@ -80,10 +80,10 @@ SERVICES = [
 @pytest.fixture(scope="module")
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
     """All Services of this module, deployed at once."""
-    with make_namespace("conformance-volumes") as one:
-        one.kubectl("apply", "-f", "-", stdin=OBJECTS)
-        one.apply(*SERVICES)
-        yield one
+    with make_namespace("conformance-volumes") as namespace:
+        namespace.kubectl("apply", "-f", "-", stdin=OBJECTS)
+        namespace.apply(*SERVICES)
+        yield namespace
 
 
 @pytest.mark.parametrize(

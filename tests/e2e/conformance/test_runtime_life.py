@@ -36,14 +36,16 @@ SERVICES = [
 @pytest.fixture(scope="module")
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
     """All Services of this module, deployed at once."""
-    with make_namespace("runtime-life") as one:
-        one.apply(*SERVICES)
-        yield one
+    with make_namespace("runtime-life") as namespace:
+        namespace.apply(*SERVICES)
+        yield namespace
 
 
 def status(here: Namespace, name: str) -> Any:
-    (found,) = (one for one in here.pod(name)["status"]["containerStatuses"] if one["name"] == "user-container")
-    return found
+    (status,) = (
+        status for status in here.pod(name)["status"]["containerStatuses"] if status["name"] == "user-container"
+    )
+    return status
 
 
 def serves(here: Namespace, name: str) -> bool:
@@ -77,14 +79,14 @@ def test_an_instance_that_goes_ends_its_requests_first_and_gets_no_new_ones(here
             here.kubectl("delete", "pod", pod, "--wait=false")
             eventually_sync(lambda: other(here, "polite", pod), within=30, condition="others answer new requests")
             assert next(lines) == "ended"
-        said, _ = log.communicate(timeout=60)
-    assert said.splitlines()[-1] == "SIGTERM with 0 requests"
+        output, _ = log.communicate(timeout=60)
+    assert output.splitlines()[-1] == "SIGTERM with 0 requests"
 
 
 def log_of(here: Namespace, pod: str) -> "subprocess.Popen[str]":
-    words = ["kubectl", "--server", here.platform.api, "-n", here.name, "logs", "-f", pod]
+    command = ["kubectl", "--server", here.platform.api, "-n", here.name, "logs", "-f", pod]
     environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(here.platform.home), "KUBECONFIG": "/dev/null"}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def other(here: Namespace, name: str, pod: str) -> bool:
@@ -139,5 +141,5 @@ def test_websockets_of_an_instance_that_goes_are_closed_with_1001(here: Namespac
         here.kubectl("delete", "pod", pod, "--wait=false")
         eventually_sync(lambda: other(here, name, pod), within=30, condition="others answer new requests")
         assert code_of(connection) == 1001
-        said, _ = log.communicate(timeout=60)
-    assert said.splitlines()[-1] == "SIGTERM with 1 requests", "while it was open"
+        output, _ = log.communicate(timeout=60)
+    assert output.splitlines()[-1] == "SIGTERM with 1 requests", "while it was open"

@@ -23,14 +23,14 @@ data: {TEST_WORD: open}
 """
 
 
-def one(kind: str, name: str) -> list[dict[str, Any]]:
+def events_of(kind: str, name: str) -> list[dict[str, Any]]:
     return [{"name": "TEST_WORD", "valueFrom": {f"{kind}KeyRef": {"name": name, "key": "TEST_WORD"}}}]
 
 
 SERVICES = [
-    service("secret-one", env=one("secret", "kept")),
+    service("secret-one", env=events_of("secret", "kept")),
     service("secret-all", envFrom=[{"secretRef": {"name": "kept"}}]),
-    service("config-one", env=one("configMap", "told")),
+    service("config-one", env=events_of("configMap", "told")),
     service("config-all", envFrom=[{"configMapRef": {"name": "told"}}]),
 ]
 

@@ -37,16 +37,16 @@ def starting(name: str) -> dict[str, Any]:
 def failing(name: str) -> dict[str, Any]:
     """One instance at most: no other can answer when it turns unready."""
     period = int(name.partition("-")[2])
-    one = {"autoscaling.knative.dev/max-scale": "1"}
-    return service(name, READINESS_IMAGE, one, readinessProbe={**HTTP, "periodSeconds": period})
+    single_instance = {"autoscaling.knative.dev/max-scale": "1"}
+    return service(name, READINESS_IMAGE, single_instance, readinessProbe={**HTTP, "periodSeconds": period})
 
 
 @pytest.fixture(scope="module")
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
     """All Services of this module, deployed at once."""
     slow = [{"name": "READY_AFTER", "value": str(DELAY_SECONDS)}]
-    with make_namespace("runtime-probes") as one:
-        one.apply(
+    with make_namespace("runtime-probes") as namespace:
+        namespace.apply(
             *map(starting, STARTING),
             *map(failing, ("later-0", "later-1")),
             service("alive", READINESS_IMAGE, {"autoscaling.knative.dev/max-scale": "1"}, livenessProbe=LIVENESS),
@@ -54,20 +54,20 @@ def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> 
             service("slow", READINESS_IMAGE, env=slow, livenessProbe=LIVENESS,
                     startupProbe={**HTTP, "periodSeconds": 1, "failureThreshold": 60}),
         )  # fmt: skip
-        yield one
+        yield namespace
 
 
 def since(here: Namespace, name: str, condition: str) -> float:
     """When a Revision's condition became true; epoch seconds."""
     (revision,) = here.listed("revision", "-l", f"serving.knative.dev/service={name}")
-    (found,) = (one for one in revision["status"]["conditions"] if one["type"] == condition)
-    assert found["status"] == "True"
-    return datetime.datetime.fromisoformat(found["lastTransitionTime"]).timestamp()
+    (revision_condition,) = (row for row in revision["status"]["conditions"] if row["type"] == condition)
+    assert revision_condition["status"] == "True"
+    return datetime.datetime.fromisoformat(revision_condition["lastTransitionTime"]).timestamp()
 
 
 def restarts(here: Namespace, name: str) -> int:
     (status,) = (
-        one for one in here.pod(name)["status"]["containerStatuses"] if one["name"] == "user-container"
+        status for status in here.pod(name)["status"]["containerStatuses"] if status["name"] == "user-container"
     )  # fmt: skip
     return int(status["restartCount"])
 
@@ -131,7 +131,7 @@ def test_liveness_waits_until_the_startup_probe_succeeded(here: Namespace) -> No
 
 
 def test_probes_do_not_count_as_load(here: Namespace) -> None:
-    """An instance that is probed each second and asked by nobody goes to zero."""
+    """An instance that is probed each second and gets no requests is scaled to zero."""
     idle = {"autoscaling.knative.dev/min-scale": "0", "autoscaling.knative.dev/window": "6s"}
     here.apply(service("idle", READINESS_IMAGE, idle, readinessProbe={**HTTP, "periodSeconds": 1}))
     label = ("-l", "serving.knative.dev/service=idle")

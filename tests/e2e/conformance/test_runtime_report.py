@@ -40,7 +40,7 @@ SERVICES = [
             ports=[{"containerPort": 8801}], env=[{"name": "GREETING", "value": "hello"}], workingDir="/tmp"),
     service("argued", args=["only", "these"]),
     service("commanded", command=["/program"]),
-    service("somebody", securityContext={"runAsUser": 2020}, workingDir="/"),
+    service("another-user", securityContext={"runAsUser": 2020}, workingDir="/"),
     service("h2", ports=[{"name": "h2c", "containerPort": 8080}]),
     service("paired", spec={"containers": PAIR}),
     service("h1", ports=[{"name": "http1", "containerPort": 8080}]),
@@ -50,10 +50,10 @@ SERVICES = [
 @pytest.fixture(scope="module")
 def here(make_namespace: Callable[[str], AbstractContextManager[Namespace]]) -> Iterator[Namespace]:
     """All Services of this module, deployed at once."""
-    with make_namespace("runtime-report") as one:
-        one.kubectl("apply", "-f", "-", stdin=BARE.replace("IMAGE", RUNTIME_IMAGE))
-        one.apply(*SERVICES)
-        yield one
+    with make_namespace("runtime-report") as namespace:
+        namespace.kubectl("apply", "-f", "-", stdin=BARE.replace("IMAGE", RUNTIME_IMAGE))
+        namespace.apply(*SERVICES)
+        yield namespace
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def plain(here: Namespace) -> Any:
 
 
 def readable(cgroups: Any) -> dict[str, str]:
-    return {path: found["value"] for path, found in cgroups.items() if not found["error"]}
+    return {path: file["value"] for path, file in cgroups.items() if not file["error"]}
 
 
 def test_limits_and_requests_are_seen_in_the_cgroup(plain: Any) -> None:
@@ -72,7 +72,7 @@ def test_limits_and_requests_are_seen_in_the_cgroup(plain: Any) -> None:
         assert seen[V1] == "134217728"
         assert seen.get("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "134217728") == "134217728"
         assert seen["/sys/fs/cgroup/cpu/cpu.shares"] == "128"
-        quota, period = (int(seen[f"/sys/fs/cgroup/cpu/cpu.cfs_{what}_us"]) for what in ("quota", "period"))
+        quota, period = (int(seen[f"/sys/fs/cgroup/cpu/cpu.cfs_{field}_us"]) for field in ("quota", "period"))
     else:
         assert seen["/sys/fs/cgroup/memory.max"] == "134217728"
         assert seen.get("/sys/fs/cgroup/memory.swap.max", "0") == "0"
@@ -98,8 +98,8 @@ def test_command_and_args_replace_those_of_the_image(here: Namespace) -> None:
 
 def test_an_app_is_told_its_service_configuration_and_revision(plain: Any) -> None:
     """TestShouldEnvVars."""
-    told = {name: plain["env"][name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
-    assert told == {"K_SERVICE": "plain", "K_CONFIGURATION": "plain", "K_REVISION": "plain-00001"}
+    variables = {name: plain["env"][name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
+    assert variables == {"K_SERVICE": "plain", "K_CONFIGURATION": "plain", "K_REVISION": "plain-00001"}
 
 
 def test_the_port_of_the_container_is_in_port(here: Namespace, plain: Any) -> None:
@@ -125,10 +125,10 @@ def test_the_standard_files_are_there_and_tmp_is_writable_also_on_an_empty_image
     links = {path: files[path]["target"] for path in ("/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr")}
     assert links == {"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
                      "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"}  # fmt: skip
-    for name in ("plain", "somebody"):  # whoever it is
-        found = here.report(name)["files"]["/tmp"]
-        assert found["writable"]
-        assert found["mode"] == "dtrwxrwxrwx"
+    for name in ("plain", "another-user"):
+        report = here.report(name)["files"]["/tmp"]
+        assert report["writable"]
+        assert report["mode"] == "dtrwxrwxrwx"
 
 
 def test_resolv_conf_is_readable_and_there_is_no_console(plain: Any) -> None:
@@ -140,15 +140,15 @@ def test_resolv_conf_is_readable_and_there_is_no_console(plain: Any) -> None:
 
 def test_the_kernels_settings_cannot_be_changed(plain: Any) -> None:
     """TestShouldHaveSysctlReadOnly."""
-    found = [one for one in plain["mounts"] if one["path"] == "/proc/sys"]
-    assert all(one["type"] == "proc" and "ro" in one["options"] for one in found), found
-    assert found, "Docker mounts it by itself"
+    proc_sys_mounts = [mount for mount in plain["mounts"] if mount["path"] == "/proc/sys"]
+    assert all(mount["type"] == "proc" and "ro" in mount["options"] for mount in proc_sys_mounts), proc_sys_mounts
+    assert proc_sys_mounts, "Docker mounts it by itself"
 
 
 def test_run_as_user_is_the_user_that_an_app_runs_as(here: Namespace) -> None:
     """TestMustRunAsUser."""
-    found = here.report("somebody")
-    assert (found["uid"], found["euid"], found["cwd"]) == (2020, 2020, "/")
+    report = here.report("another-user")
+    assert (report["uid"], report["euid"], report["cwd"]) == (2020, 2020, "/")
 
 
 def test_without_run_as_user_an_app_runs_as_the_images_user(plain: Any) -> None:
@@ -221,8 +221,8 @@ def test_internal_headers_from_outside_do_not_arrive_and_do_not_steer(here: Name
 
 @pytest.mark.parametrize("variable", ["K_SERVICE", "K_CONFIGURATION", "K_REVISION", "PORT"])
 def test_the_contracts_variables_cannot_be_overridden(here: Namespace, variable: str) -> None:
-    wanted = service("refused", env=[{"name": variable, "value": "mine"}])
-    answer = create(here, wanted)
+    refused = service("refused", env=[{"name": variable, "value": "mine"}])
+    answer = create(here, refused)
     assert answer.status_code == 400, answer.text
     assert variable in answer.text
 
@@ -240,8 +240,8 @@ def test_hosts_and_hostname_are_there(here: Namespace, plain: Any) -> None:
 
 
 def test_what_an_app_writes_to_stdout_and_stderr_is_collected(here: Namespace) -> None:
-    said = here.kubectl("logs", here.pod("plain")["metadata"]["name"], "-c", "user-container").stdout
-    assert {"out: started", "err: started"} <= set(said.splitlines())
+    output = here.kubectl("logs", here.pod("plain")["metadata"]["name"], "-c", "user-container").stdout
+    assert {"out: started", "err: started"} <= set(output.splitlines())
 
 
 LABEL = ("-l", "serving.knative.dev/service=unasked")
@@ -249,7 +249,10 @@ LABEL = ("-l", "serving.knative.dev/service=unasked")
 
 def test_an_instance_is_started_at_deployment_before_any_request(here: Namespace) -> None:
     here.apply(service("unasked", annotations={"autoscaling.knative.dev/min-scale": "0"}))
-    conditions = {one["type"]: one["status"] for one in here.listed("revision", *LABEL)[0]["status"]["conditions"]}
+    conditions = {
+        condition["type"]: condition["status"]
+        for condition in here.listed("revision", *LABEL)[0]["status"]["conditions"]
+    }
     assert conditions["ContainerHealthy"] == "True"
     here.delete("unasked")
 
@@ -316,8 +319,8 @@ def test_two_ports_and_users_below_zero_are_refused(here: Namespace, container: 
 @pytest.mark.parametrize("path", ["/dev/log", "/dev", "/", "/tmp"])
 def test_a_volume_over_dev_or_root_is_refused_and_one_over_tmp_is_not(here: Namespace, path: str) -> None:
     volume = {"volumes": [{"name": "v", "emptyDir": {}}]}
-    wanted = service("refused", spec=volume, volumeMounts=[{"name": "v", "mountPath": path}])
-    assert create(here, wanted).status_code == (201 if path == "/tmp" else 400)
+    refused = service("refused", spec=volume, volumeMounts=[{"name": "v", "mountPath": path}])
+    assert create(here, refused).status_code == (201 if path == "/tmp" else 400)
 
 
 def test_connections_are_kept_and_each_request_keeps_its_own_host(here: Namespace) -> None:
@@ -330,8 +333,8 @@ def test_connections_are_kept_and_each_request_keeps_its_own_host(here: Namespac
 def test_without_a_service_its_name_is_empty(here: Namespace) -> None:
     here.kubectl("wait", "route/bare", "--for=condition=Ready", "--timeout=60s")
     env = here.report("bare")["env"]
-    told = {name: env[name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
-    assert told == {"K_SERVICE": "", "K_CONFIGURATION": "bare", "K_REVISION": "bare-00001"}
+    variables = {name: env[name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
+    assert variables == {"K_SERVICE": "", "K_CONFIGURATION": "bare", "K_REVISION": "bare-00001"}
 
 
 def test_containers_of_an_instance_share_localhost_and_have_limits_of_their_own(here: Namespace) -> None:
@@ -348,7 +351,7 @@ def memory(cgroups: Any) -> str:
 
 
 def test_a_user_that_the_image_does_not_know_has_group_0(here: Namespace) -> None:
-    assert here.report("somebody")["gid"] == 0
+    assert here.report("another-user")["gid"] == 0
 
 
 @pytest.mark.parametrize("name", ["plain", "h2"])
@@ -360,6 +363,6 @@ def test_the_gateway_speaks_http_2_without_tls(here: Namespace, name: str) -> No
 
 
 def test_an_instance_has_no_terminal(here: Namespace) -> None:
-    words = ["docker", "inspect", "--format={{.Config.Tty}} {{.Config.OpenStdin}}", *here.platform.containers()]
-    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert set(found) == {"false false"}
+    command = ["docker", "inspect", "--format={{.Config.Tty}} {{.Config.OpenStdin}}", *here.platform.containers()]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(output) == {"false false"}

@@ -19,14 +19,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
     need("DOCKER", docker_runs() and shutil.which("dockerd") is not None and os.geteuid() == 0)
     need("KUBECTL", shutil.which("kubectl") is not None)
     build_image(tmp_path_factory.mktemp("program"))
-    with own_engine(Path(tempfile.mkdtemp(prefix="knoll-e"))) as one:
-        one.copy_image(IMAGE)
-        yield one
+    with own_engine(Path(tempfile.mkdtemp(prefix="knoll-e"))) as engine:
+        engine.copy_image(IMAGE)
+        yield engine
 
 
 @pytest.fixture(scope="package")
 def platform(engine: OwnEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform on an engine of its own."""
     folder = tmp_path_factory.mktemp("platform")
-    with running(folder, KNOLL_DOCKER_SOCKET=str(engine.socket), DOCKER_HOST=engine.host) as one:
-        yield one
+    with running(folder, KNOLL_DOCKER_SOCKET=str(engine.socket), DOCKER_HOST=engine.host) as platform:
+        yield platform

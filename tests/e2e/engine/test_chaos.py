@@ -61,8 +61,8 @@ class Excuse:
     service: str = ""
     ended: float = float("inf")
 
-    def covers(self, one: Failed) -> bool:
-        return self.service in ("", one.service) and one.began <= self.ended and one.ended >= self.began
+    def covers(self, failure: Failed) -> bool:
+        return self.service in ("", failure.service) and failure.began <= self.ended and failure.ended >= self.began
 
 
 @dataclass
@@ -96,14 +96,14 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[None]:
         clients = [threading.Thread(target=self.client, args=(service,)) for service in CLIENTS]
-        for one in clients:
-            one.start()
+        for client in clients:
+            client.start()
         try:
             yield
         finally:
             self.stop.set()
-            for one in clients:
-                one.join()
+            for client in clients:
+                client.join()
 
     def flows(self) -> None:
         """Wait until each Service that is asked all the time answered once more."""
@@ -182,8 +182,8 @@ class Chaos:
         self._kill_one("sandbox")
 
     def _kill_one(self, role: str) -> None:
-        found = containers(self.engine, self.platform)
-        apps = [one for one in found if one["role"] == "app"]
+        containers_left = containers(self.engine, self.platform)
+        apps = [container for container in containers_left if container["role"] == "app"]
         if not apps:
             return
         app = self.dice.choice(apps)
@@ -206,27 +206,29 @@ class Chaos:
 
 def containers(engine: OwnEngine, platform: Platform) -> list[dict[str, str]]:
     """Running containers of the platform."""
-    words = ("id", "name", "role", "instance", "sandbox", "service")
-    labels = [f'{{{{.Label "knoll.dev/{word}"}}}}' for word in words[2:5]]
+    fields = ("id", "name", "role", "instance", "sandbox", "service")
+    labels = [f'{{{{.Label "knoll.dev/{word}"}}}}' for word in fields[2:5]]
     line = "|".join(["{{.ID}}", "{{.Names}}", *labels, '{{.Label "serving.knative.dev/service"}}'])
-    found = engine.docker(
+    output = engine.docker(
         "ps", "--no-trunc", "--format", line, f"--filter=label=knoll.dev/platform={platform.name}", check=False
     )
-    return [dict(zip(words, one.split("|"), strict=True)) for one in found.stdout.splitlines()]
+    return [dict(zip(fields, splitline.split("|"), strict=True)) for splitline in output.stdout.splitlines()]
 
 
 def as_docker_has_it(engine: OwnEngine, platform: Platform) -> bool:
     """Whether what the API says runs is what runs, and nothing else is there."""
     pods = platform.kubectl("get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.name} {end}", check=False)
-    found = containers(engine, platform)
-    apps = [one for one in found if one["role"] == "app"]
-    joined = {one["sandbox"] for one in apps}
+    containers_left = containers(engine, platform)
+    apps = [container for container in containers_left if container["role"] == "app"]
+    joined = {app["sandbox"] for app in apps}
     strays = [
-        one for one in found if one["role"] == "sandbox" and one["id"] not in joined and ".spare-" not in one["name"]
+        container
+        for container in containers_left
+        if container["role"] == "sandbox" and container["id"] not in joined and ".spare-" not in container["name"]
     ]
-    assert sorted(pods.stdout.split()) == sorted(one["instance"] for one in apps)
+    assert sorted(pods.stdout.split()) == sorted(app["instance"] for app in apps)
     assert not strays
-    counts = {name: sum(one["service"] == name for one in apps) for name in SERVICES}
+    counts = {name: sum(app["service"] == name for app in apps) for name in SERVICES}
     assert counts == SERVICES, "not what is wanted without load"
     return True
 
@@ -245,14 +247,14 @@ def test_only_what_was_inside_of_what_died_fails_and_nothing_leaks(engine: OwnEn
         chaos.run(SECONDS)
         load.flows()
     print(f"died: {', '.join(chaos.done)}; answered: {load.good}; failed: {len(load.failed)}")
-    unexcused = [one for one in load.failed if not any(excuse.covers(one) for excuse in chaos.excuses)]
+    unexcused = [failure for failure in load.failed if not any(excuse.covers(failure) for excuse in chaos.excuses)]
     assert unexcused == []
     for part in (*PROCESSES, "redis"):
         eventually_sync(lambda part=part: platform.pids(part), within=60, condition=f"{part} to be back")  # type: ignore[misc]
     eventually_sync(lambda: as_docker_has_it(engine, platform), within=120, condition="what is wanted, and no more")
     platform.kubectl("delete", "ksvc", *SERVICES)
     eventually_sync(
-        lambda: all(".spare-" in one["name"] for one in containers(engine, platform)),
+        lambda: all(".spare-" in container["name"] for container in containers(engine, platform)),
         within=60,
         condition="nothing left",
     )

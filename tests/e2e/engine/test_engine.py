@@ -1,4 +1,4 @@
-"""The container engine goes away, comes back, or is not there yet: nobody has to help."""
+"""The container engine stops, starts again, or is not running yet: the platform recovers by itself."""
 
 import os
 import subprocess
@@ -32,10 +32,10 @@ spec:
 
 def apps(engine: OwnEngine, platform: Platform, name: str) -> set[str]:
     """Ids of a Service's running app containers."""
-    words = (f"label=knoll.dev/platform={platform.name}", "label=knoll.dev/role=app",
+    filters = (f"label=knoll.dev/platform={platform.name}", "label=knoll.dev/role=app",
              f"label=serving.knative.dev/service={name}")  # fmt: skip
-    found = engine.docker("ps", "-q", *(f"--filter={one}" for one in words), check=False)
-    return set(found.stdout.split())
+    output = engine.docker("ps", "-q", *(f"--filter={word}" for word in filters), check=False)
+    return set(output.stdout.split())
 
 
 def answers(platform: Platform, name: str) -> bool:
@@ -92,9 +92,9 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
         eventually_sync(
             lambda: "cannot look after instances yet" in log.read_text(), within=60, condition="a word of it"
         )
-        told = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
-        assert told.status_code == 503
-        assert str(link) in told.text
+        response = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
+        assert response.status_code == 503
+        assert str(link) in response.text
         link.symlink_to(engine.socket)
 
         def prepared() -> bool:
