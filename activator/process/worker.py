@@ -19,11 +19,12 @@ from activator.sync.config_watch import ConfigWatch
 from activator.sync.reporter import Reporter
 from activator.sync.request_log import RequestLog
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
+from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
 from knoll.redis.client import connected
-from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject, GatewaySource
+from knoll.tables.gateway_objects import GatewaySource
 from knoll.tables.redis_tables import RedisTable
 
 log = structlog.get_logger()

@@ -5,9 +5,10 @@ import asyncio
 import structlog
 
 from knoll.concurrency.backoff import Backoff
+from knoll.messages.gateway_objects import GatewayObject
 from knoll.redis.encryption import Keyring
 from knoll.store.informer import Informers, ObjectChange
-from knoll.tables.gateway_objects import KINDS, GatewayObject, field_of, is_current, pack, published_objects
+from knoll.tables.gateway_objects import KINDS, field_of, is_current, pack, published_objects
 from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import KnollError

@@ -16,6 +16,7 @@ from api.controllers.pods.quota_use import QuotaUse
 from api.controllers.route.hosts import Naming
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds, routing, scale
+from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import unsafe_settings
@@ -23,7 +24,6 @@ from knoll.redis.lease import Lease
 from knoll.store.informer import Informer, Informers
 from knoll.store.owner_gc import OwnerGarbageCollector
 from knoll.store.protocol import Store
-from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 

@@ -3,13 +3,13 @@
 A Revision without instances has no entry and costs nothing.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from autoscaler.revisions.revision_scaler import Scaler
 from knoll.concurrency.backoff import Backoff
+from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.instances import RevisionInstances
 from knoll.tables.protocol import Table
 from knoll.values.errors import StoreUnavailableError
@@ -30,14 +30,12 @@ class Showing:
         """
         self._table, self._scalers = table, scalers
         self._told: dict[str, RevisionInstances] = {}
-        self._due: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._pending = PendingKeys[str](GATHER_SECONDS)
 
     def mark(self, key: str) -> None:
         """Something of a Revision's instances may be another."""
         if key in self._told or any(scaler.members for scaler in self._scalers(key)):
-            self._due[key] = None
-            self._wake.set()
+            self._pending.mark(key)
 
     def mark_all(self) -> None:
         """Tell everything anew: the table may have been lost."""
@@ -57,10 +55,7 @@ class Showing:
             except StoreUnavailableError:
                 await backoff.wait()
         while True:
-            await self._wake.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            self._wake.clear()
-            due, self._due = self._due, {}
+            due = dict.fromkeys(await self._pending.batch())
             try:
                 for key in list(due):
                     await self._tell(key)
@@ -68,8 +63,7 @@ class Showing:
                 backoff.reset()
             except StoreUnavailableError as error:
                 log.warning("instances not told yet", error=str(error))
-                self._due = {**due, **self._due}
-                self._wake.set()
+                self._pending.mark_first(due)
                 await backoff.wait()
 
     async def _tell(self, key: str) -> None:

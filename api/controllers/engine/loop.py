@@ -27,7 +27,8 @@ from knoll.builds.queue import JobQueue
 from knoll.config import platform
 from knoll.config.platform import PlatformConfig
 from knoll.store.protocol import PackedListing, Store, WatchEvent
-from knoll.tables.protocol import Reset, Table
+from knoll.tables.follower import follow_table
+from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values.errors import (
     AlreadyExistsError,
@@ -205,28 +206,13 @@ class Controllers:
     def _start_following(
         self, group: asyncio.TaskGroup, table: Table[T], into: dict[str, T], resource: str
     ) -> asyncio.Event:
-        ready = asyncio.Event()
-        group.create_task(self._follow(table, into, resource, ready))
-        return ready
+        def changed(field: str) -> None:
+            namespace, _, name = field.partition("/")
+            self.queue.add((resource, namespace, name))
 
-    async def _follow(self, table: Table[T], into: dict[str, T], resource: str, ready: asyncio.Event) -> None:
-        async for change in table.follow():
-            if isinstance(change, Reset):
-                fields = {
-                    field for field in into.keys() | change.entries if into.get(field) != change.entries.get(field)
-                }
-                into.clear()
-                into.update(change.entries)
-            else:
-                fields = {change.field}
-                if change.value is None:
-                    into.pop(change.field, None)
-                else:
-                    into[change.field] = change.value
-            for field in fields:
-                namespace, _, name = field.partition("/")
-                self.queue.add((resource, namespace, name))
-            ready.set()
+        ready = asyncio.Event()
+        group.create_task(follow_table(table, into, changed, ready))
+        return ready
 
     def _reached(self, path: str, version: int) -> None:
         self.state.acknowledged[path] = version

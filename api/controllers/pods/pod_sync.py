@@ -19,11 +19,13 @@ from api.controllers.pods.scale_events import ScaleEvents
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Emit
 from knoll.concurrency.backoff import Backoff
+from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.instances import FINALIZER, InstanceRow, RevisionInstances
 from knoll.messages.scale import ScaleStatus
 from knoll.store.informer import Informers, ObjectChange
 from knoll.store.protocol import Store
-from knoll.tables.protocol import Reset, Table
+from knoll.tables.follower import follow_table
+from knoll.tables.protocol import Table
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
@@ -67,8 +69,7 @@ class PodSync:
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
         """By Revision, the names of its Pods in the store."""
         self._pod_events = PodEvents()
-        self._due: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._pending = PendingKeys[str](GATHER_SECONDS)
 
     async def run(self) -> None:
         await self._informers.synced()
@@ -76,8 +77,8 @@ class PodSync:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._recorder.run())
             ready = (asyncio.Event(), asyncio.Event())
-            tasks.create_task(self._follow(instances, self._instances, ready[0]))
-            tasks.create_task(self._follow(scale, self._scale, ready[1]))
+            tasks.create_task(follow_table(instances, self._instances, self._pending.mark, ready[0]))
+            tasks.create_task(follow_table(scale, self._scale, self._pending.mark, ready[1]))
             for event in ready:
                 await event.wait()
             for key, status in self._scale.items():
@@ -85,14 +86,10 @@ class PodSync:
             self._informers[kinds.POD.id].subscribe(self._pod_changed)
             for kind in knative_objects.KINDS:
                 self._informers[kind.id].subscribe(self._backing_changed, existing=False)
-            self._informers[kinds.REVISION.id].subscribe(lambda notice: self._mark(notice.key))
+            self._informers[kinds.REVISION.id].subscribe(lambda notice: self._pending.mark(notice.key))
             await self._work()
 
     # Changes
-
-    def _mark(self, key: str) -> None:
-        self._due[key] = None
-        self._wake.set()
 
     def _pod_changed(self, notice: ObjectChange) -> None:
         body = notice.new or notice.old
@@ -108,47 +105,27 @@ class PodSync:
         else:
             self._pods[key].add(body["metadata"]["name"])
         if notice.new is None or notice.old is None or objects.deleting(notice.new):
-            self._mark(key)
+            self._pending.mark(key)
 
     def _backing_changed(self, notice: ObjectChange) -> None:
         """An object that was deleted while its Revision exists is created again."""
         owner = objects.controller_of(notice.old) if notice.new is None and notice.old else None
         if notice.old and owner and owner["kind"] == kinds.REVISION.kind:
-            self._mark(f"{notice.old['metadata']['namespace']}/{owner['name']}")
-
-    async def _follow(self, table: Table[T], into: dict[str, T], ready: asyncio.Event) -> None:
-        async for change in table.follow():
-            if isinstance(change, Reset):
-                marked = {key for key in into.keys() | change.entries if into.get(key) != change.entries.get(key)}
-                into.clear()
-                into.update(change.entries)
-            else:
-                marked = {change.field}
-                if change.value is None:
-                    into.pop(change.field, None)
-                else:
-                    into[change.field] = change.value
-            for key in marked:
-                self._mark(key)
-            ready.set()
+            self._pending.mark(f"{notice.old['metadata']['namespace']}/{owner['name']}")
 
     # Synchronization
 
     async def _work(self) -> None:
         backoff = Backoff()
         while True:
-            await self._wake.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            self._wake.clear()
-            due, self._due = list(self._due), {}
+            due = await self._pending.batch()
             for start in range(0, len(due), AT_ONCE):
                 try:
                     await asyncio.gather(*(self._look(key) for key in due[start : start + AT_ONCE]))
                     backoff.reset()
                 except StoreUnavailableError as error:
                     log.warning("pods not updated", error=str(error))
-                    for key in due[start:]:
-                        self._mark(key)
+                    self._pending.mark(*due[start:])
                     await backoff.wait()
                     break
                 # A long list must not block the other tasks of this process.
@@ -170,7 +147,7 @@ class PodSync:
             raise
         except (ConflictError, AlreadyExistsError, NotFoundError):
             # The informers are behind the store, and will deliver the newer objects in a moment.
-            self._mark(key)
+            self._pending.mark(key)
         except KnollError as error:
             log.error("revision not synchronized", revision=key, error=str(error))
 

@@ -1,12 +1,12 @@
 """Keeps `status.used` of ResourceQuotas up to date."""
 
-import asyncio
 from collections.abc import Iterable
 from fractions import Fraction
 
 import structlog
 
 from api.controllers.pods.pods import RESTING
+from knoll.concurrency.pending_keys import PendingKeys
 from knoll.resources import quota
 from knoll.store.informer import Informers, ObjectChange
 from knoll.store.protocol import Store
@@ -44,26 +44,21 @@ class QuotaUse:
         """
         self._store, self._informers = store, informers
         self._counted = [kind for kind in counted if kind.namespaced]
-        self._due: set[str] = set()
-        self._wake = asyncio.Event()
+        self._pending = PendingKeys[str](GATHER_SECONDS)
 
     async def run(self) -> None:
         await self._informers.synced()
         for kind in self._counted:
             self._informers[kind.id].subscribe(self._changed)
         while True:
-            await self._wake.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            self._wake.clear()
-            due, self._due = self._due, set()
+            due = await self._pending.batch()
             for namespace in due:
                 await self._count(namespace)
 
     def _changed(self, notice: ObjectChange) -> None:
         namespace = notice.key.partition("/")[0]
         if self._informers[kinds.RESOURCE_QUOTA.id].keys(namespace):
-            self._due.add(namespace)
-            self._wake.set()
+            self._pending.mark(namespace)
 
     async def _count(self, namespace: str) -> None:
         quotas = self._informers[kinds.RESOURCE_QUOTA.id].list(namespace)

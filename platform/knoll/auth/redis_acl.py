@@ -1,7 +1,7 @@
-"""Which process may do what in Redis: the one table of rights, and the users made from it. Pure.
+"""The permissions of each process in Redis, and the ACL users made from them. Pure.
 
-Each process logs in as a user of its own name that reaches the keys and channels below and nothing else. A key that is
-added to `keys.py` must be added here (a test compares), or the process that uses it is refused (`NOPERM`).
+Each process logs in as a user of its own name, which can access only the keys and channels below. A key that is added
+to `keys.py` must be added here (a test compares them); otherwise Redis refuses it (`NOPERM`).
 
 Source: Redis, "ACL": https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/
 """
@@ -12,30 +12,30 @@ from dataclasses import dataclass
 
 from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS
+from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
 from knoll.redis import keys
-from knoll.tables.gateway_objects import GATEWAY_OBJECTS
 from knoll.values import kinds
 
 API, BUILDER, AUTOSCALER, ACTIVATOR = "api", "builder", "autoscaler", "activator"
 PROCESSES = (API, BUILDER, AUTOSCALER, ACTIVATOR)
 LOADER = "keys"
-"""User that may only make Redis read the file of users again."""
+"""User that may only reload the ACL file."""
 HEALTH = "health"
-"""User without a password that may only say its name and PING: for health checks."""
+"""User without a password for health checks, which may only set its name and PING."""
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Who may reach the keys, or the channels, of one pattern."""
+    """The processes that may access the keys or channels of a pattern."""
 
     pattern: str
     writers: frozenset[str] = frozenset()
-    """Processes that read and change it; of a channel, those that publish or subscribe."""
+    """Processes with read and write access; of a channel, those that publish or subscribe."""
     readers: frozenset[str] = frozenset()
-    """Processes that read it alone; a channel has none."""
+    """Processes with read access; a channel has none."""
     channel: bool = False
 
 
@@ -48,7 +48,7 @@ def _channel(pattern: str, users: Iterable[str]) -> Right:
 
 
 def _table(name: str, writers: Iterable[str], followers: Iterable[str]) -> tuple[Right, ...]:
-    """A replicated table: followers read it, and say what they have applied."""
+    """Permissions of a replicated table: followers read it and acknowledge versions."""
     writers, followers = frozenset(writers), frozenset(followers)
     content = (keys.table(name), keys.table_version(name), keys.table_changes(name))
     return (
@@ -59,7 +59,7 @@ def _table(name: str, writers: Iterable[str], followers: Iterable[str]) -> tuple
 
 
 def _objects(readers: Mapping[str, Iterable[kinds.Kind]]) -> tuple[Right, ...]:
-    """Objects of every kind, which the API alone writes."""
+    """Permissions of objects of every kind; only the API writes them."""
     ids_by_process = {process: {kind.id for kind in given} for process, given in readers.items()}
     return tuple(
         _key(keys.objects(kind.id), {API}, {process for process, given in ids_by_process.items() if kind.id in given})
@@ -122,7 +122,7 @@ _QUEUE = {
     "zadd", "zrem", "zrange", "zrevrange", "zrangebyscore", "zremrangebyscore", "zcard", "zcount", "zscore", "setex",
     "setnx", "watch", "unwatch", "discard", "eval", "psubscribe", "punsubscribe", "type",
 }  # fmt: skip
-"""What RQ uses."""
+"""Commands that RQ uses."""
 _BUILD_LOG = {"xrevrange", "expire", "del", "xlen"}
 
 COMMANDS: Mapping[str, frozenset[str]] = {
@@ -131,16 +131,16 @@ COMMANDS: Mapping[str, frozenset[str]] = {
     AUTOSCALER: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "info"}),
     ACTIVATOR: frozenset(_CONNECTION | _TABLES),
 }
-"""Commands of each process. Redis checks keys and channels of each of them, also within scripts."""
+"""Commands of each process. Redis checks their keys and channels, also within scripts."""
 
 
 def password_hash(password: str) -> str:
-    """A password as Redis keeps it: SHA-256, which is safe for random ones of 256 bits."""
+    """Hash a password as Redis stores it: SHA-256, which is safe for random passwords of 256 bits."""
     return hashlib.sha256(password.encode()).hexdigest()
 
 
 def rules(process: str) -> list[str]:
-    """What a process's user may do, in the words of `ACL SETUSER`."""
+    """Return the permissions of a process's user as arguments of `ACL SETUSER`."""
     readable = sorted(right.pattern for right in RIGHTS if process in right.readers and not right.channel)
     writable = sorted(right.pattern for right in RIGHTS if process in right.writers and not right.channel)
     channels = sorted(right.pattern for right in RIGHTS if process in right.writers and right.channel)
@@ -153,28 +153,28 @@ def rules(process: str) -> list[str]:
 
 
 def users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
-    """Every user with its rules, also those that switch the default user off.
+    """Return every user with its rules, including those that disable the default user.
 
-    Args: passwords: by process, and that of `LOADER`.
+    Args: passwords: by process, including `LOADER`.
     """
     nothing = ["resetkeys", "resetchannels", "-@all"]
     made = {
         process: ["on", f"#{password_hash(passwords[process])}", *nothing, *rules(process)] for process in PROCESSES
     }
-    # Redis reads its append-only file with the rights of the default user: without them it drops every transaction in
-    # it (seen with 7.0). Off, it has these rights and nothing can log in as it.
+    # Redis loads its append-only file with the permissions of the default user: without them it drops every transaction
+    # in it (seen with 7.0). Disabled, the user has these permissions and no client can log in as it.
     loader = ["on", f"#{password_hash(passwords[LOADER])}", *nothing, "+client|setname", "+acl|load"]
     default = ["off", "resetpass", "sanitize-payload", "~*", "&*", "+@all"]
     return {"default": default, HEALTH: ["on", "nopass", *nothing, "+ping", "+client|setname"], LOADER: loader, **made}
 
 
 def acl_file(passwords: Mapping[str, str]) -> str:
-    """The file that `redis-server --aclfile` reads."""
+    """Return the file for `redis-server --aclfile`."""
     return "".join(f"user {name} {' '.join(rules_of_user)}\n" for name, rules_of_user in users(passwords).items())
 
 
 def commands(passwords: Mapping[str, str]) -> list[str]:
-    """Commands that make the same users in a Redis that is not ours; it keeps its default user as it is."""
+    """Return commands that create the same users in an external Redis; its default user is not changed."""
     return [
         f"ACL SETUSER {name} reset {' '.join(rules_of_user)}"
         for name, rules_of_user in users(passwords).items()

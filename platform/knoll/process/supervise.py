@@ -1,4 +1,10 @@
-"""Keeping child processes running: used by `knoll up` and by the processes that have worker processes."""
+"""Keeps child processes running: restarts with a growing pause, ends them with their parent, kills their group.
+
+`keep_running` is for `knoll up`, whose children are any commands. Two other supervisors share `next_pause` and
+`end_with_parent` and differ for a reason: `activator.process.workers` passes listening sockets and a control channel to
+its children and replaces them without refusing connections; `builder.process.prefork` forks children that share memory,
+which a process with an event loop must not do.
+"""
 
 import asyncio
 import contextlib
@@ -14,10 +20,11 @@ import structlog
 log = structlog.get_logger()
 
 STEADY_SECONDS = 10.0
-"""A child that ran this long starts again at once when it dies; one that did not waits, twice as long each time."""
+"""Run time after which a child is restarted with the shortest pause; below it, the pause doubles each time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-REST_SECONDS = 1.0
-"""For the rest of a child's output after its end."""
+"""Seconds before a restart."""
+OUTPUT_SECONDS = 1.0
+"""Time to read the rest of a child's output after its end."""
 
 MAX_LINE_BYTES = 1 << 20
 
@@ -27,30 +34,29 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One process to keep running."""
+    """A process to keep running."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to this process's own."""
+    """Variables added to this process's environment."""
     grace_seconds: float = 30.0
-    """From SIGTERM to SIGKILL."""
+    """Seconds between SIGTERM and SIGKILL."""
     on_line: Callable[[str, str], None] | None = None
-    """Gets (name, line) of its output; None lets it share ours."""
+    """Called with name and line of its output; None to inherit stdout and stderr."""
     recover: Callable[[], Awaitable[None]] | None = None
-    """Called before each new start after a death."""
+    """Called before each restart."""
 
 
 def next_pause(pause: float, ran_seconds: float) -> float:
-    """Seconds to wait before the next start, from the last pause and how long the child ran."""
+    """Return the seconds to wait before a restart, given the last pause and how long the child ran."""
     return FIRST_PAUSE if ran_seconds >= STEADY_SECONDS else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
 
 
 async def keep_running(child: Child, stop: asyncio.Event) -> int:
-    """Run a child, start it again whenever it dies, and end it when `stop` is set.
+    """Run a child, restart it whenever it ends, and stop it when `stop` is set; return its last exit code.
 
-    The child gets a process group of its own: Ctrl-C at the terminal reaches only us, and we decide the order of the
-    end. Returns its last exit code.
+    The child has its own process group, so that Ctrl-C reaches only this process, which decides the order of shutdown.
     """
     pause, loop = 0.0, asyncio.get_running_loop()
     while True:
@@ -59,7 +65,7 @@ async def keep_running(child: Child, stop: asyncio.Event) -> int:
         if stop.is_set():
             return code
         pause = next_pause(pause, loop.time() - began)
-        log.warning("process ended, starting it again", child=child.name, exit_code=code, in_seconds=pause)
+        log.warning("process ended", child=child.name, exit_code=code, restart_in_seconds=pause)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), pause)
             return code
@@ -68,7 +74,7 @@ async def keep_running(child: Child, stop: asyncio.Event) -> int:
 
 
 async def _run_once(child: Child, stop: asyncio.Event) -> int:
-    # A pipe of our own: asyncio's would keep `wait` waiting until whatever the child started has closed it too.
+    # With asyncio's own pipe, `wait` would also wait for the child's descendants to close it.
     ours, theirs = os.pipe() if child.on_line else (None, None)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -101,24 +107,23 @@ async def _run_once(child: Child, stop: asyncio.Event) -> int:
         if process.returncode is None:
             await _kill(process)
         if reader:
-            # What the child started may hold its output open for longer than the child lived.
+            # Descendants of the child may keep its output open after its end.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(reader, REST_SECONDS)
+                await asyncio.wait_for(reader, OUTPUT_SECONDS)
 
 
 def end_with_parent() -> None:
-    """Called in a child, as its first act: end with its parent, however it went.
+    """Called first in a child: have the kernel kill it when its parent ends, however that happens.
 
-    Killed, not asked: all of them are ended at once then, and one that waits for another to answer would stay for ever.
-
-    Linux alone knows how; elsewhere a child that outlives its parent has to be found and ended.
+    SIGKILL instead of SIGTERM, because all processes end at once then, and one that waits for a response of another
+    would never end. Only Linux supports it; elsewhere a child may outlive its parent.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> int:
-    """The whole group: what the child started must not outlive it."""
+    """Kill the whole process group, so that descendants do not outlive the child."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     return await process.wait()

@@ -1,7 +1,8 @@
-"""Recent events in memory, read by any number of watchers at their own pace. Pure but for the waking.
+"""A buffer of recent events in memory, which any number of watchers read at their own pace.
 
-Every version has exactly one event, so a version is a position, a missing one is seen at once, and a watcher needs no
-queue of its own: one that falls behind the ring reads the store's history instead.
+Every version has exactly one event, so a version is a position in the buffer, a gap is noticed immediately, and a
+watcher needs no queue: one that falls behind the buffer reads the store's history instead. Only waiting watchers touch
+the event loop; nothing here does I/O.
 """
 
 import asyncio
@@ -9,10 +10,9 @@ import asyncio
 from knoll.store.rules import Record
 
 DECODED_RECORDS = 64
-"""Newest records that are kept unpacked."""
+"""Number of the newest records that stay decoded."""
 WAKE_BATCH = 128
-"""Watchers that are woken before others in this process get their turn: an event of thousands of watches takes most of
-a second."""
+"""Watchers that are woken before other tasks run: waking thousands of watches takes most of a second."""
 
 
 class EventBuffer:
@@ -21,8 +21,8 @@ class EventBuffer:
     def __init__(self, size: int, limit: int = 0) -> None:
         """
         Args:
-            size: records kept at least.
-            limit: records that are reached before it is cut back to `size`; 0 is twice as many.
+            size: minimum number of records.
+            limit: number of records at which it is cut back to `size`; 0 is twice `size`.
         """
         self._size = size
         self._limit = limit or 2 * size
@@ -31,12 +31,12 @@ class EventBuffer:
         self.floor = 0
         self.tip = 0
         self.running = False
-        """Whether somebody appends; otherwise nobody may rely on it."""
+        """Whether a reader appends events; otherwise the content may be outdated."""
         self.losses = 0
-        """How often the store turned out to have lost what it had said: all watches end then."""
+        """How often the store lost events that it had already delivered; all watches end then."""
 
     def start(self, version: int) -> None:
-        """Begin anew after `version`."""
+        """Clear the buffer, and continue after `version`."""
         self._records.clear()
         self.floor = self.tip = version
         self.running = True
@@ -47,11 +47,11 @@ class EventBuffer:
         self._wake()
 
     def append(self, records: list[Record]) -> bool:
-        """Add what came next; False, with nothing added, when it does not join on."""
+        """Append the next records; return False, and append nothing, if there is a gap before them."""
         if records[0].version != self.tip + 1 or records[-1].version != self.tip + len(records):
             return False
         self._records += records
-        # Whoever keeps up has seen these.
+        # Watchers that keep up have read these.
         for record in self._records[-len(records) - DECODED_RECORDS : -DECODED_RECORDS]:
             record.forget()
         self.tip = records[-1].version
@@ -62,13 +62,13 @@ class EventBuffer:
         return True
 
     def after(self, version: int) -> list[Record] | None:
-        """What came after `version`; None when the ring cannot tell (any more)."""
+        """Return the records after `version`; None if the buffer does not reach back to it."""
         if not self.running or version < self.floor:
             return None
         return self._records[version - self.floor :] if version < self.tip else []
 
     async def wait_for_change(self) -> None:
-        """Wait until anything changed."""
+        """Wait until records were appended or the buffer stopped."""
         change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[change] = None
         try:

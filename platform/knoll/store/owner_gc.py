@@ -7,13 +7,13 @@ everything after that happens here.
 Source: Kubernetes, pkg/controller/garbagecollector, `attemptToDeleteItem`, `attemptToOrphan`.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from knoll.concurrency.backoff import Backoff
+from knoll.concurrency.pending_keys import PendingKeys
 from knoll.store.informer import Informer, ObjectChange
 from knoll.store.protocol import Store
 from knoll.store.rules import owners_in
@@ -144,8 +144,7 @@ class OwnerGarbageCollector:
         """
         self._store = store
         self._informers = {informer.resource: informer for informer in informers}
-        self._waiting: dict[_Key, None] = {}
-        self._work = asyncio.Event()
+        self._pending = PendingKeys[_Key]()
 
     async def run(self) -> None:
         """Collect for ever."""
@@ -158,13 +157,7 @@ class OwnerGarbageCollector:
         backoff = Backoff()
         try:
             while True:
-                await self._work.wait()
-                # Thousands of objects at the start must not keep everybody else in this process waiting.
-                await asyncio.sleep(0)
-                place = next(iter(self._waiting))
-                del self._waiting[place]
-                if not self._waiting:
-                    self._work.clear()
+                place = await self._pending.next()
                 try:
                     await self._look_at(*place)
                     backoff.reset()
@@ -181,8 +174,7 @@ class OwnerGarbageCollector:
                 end()
 
     def _add(self, resource: str, key: str) -> None:
-        self._waiting[resource, key] = None
-        self._work.set()
+        self._pending.mark((resource, key))
 
     def _note(self, notice: ObjectChange) -> None:
         body = notice.new or notice.old

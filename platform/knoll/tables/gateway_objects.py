@@ -1,17 +1,17 @@
-"""What the data path must know of objects, published by the API: so the activator reads no objects itself.
+"""The objects that the activator needs, published by the API so that the activator reads no objects itself.
 
-The table holds the platform's ConfigMaps, DomainMappings that ask for TLS, and the certificates that they name: of each
-object only the fields that are used there. What comes of a Secret is sealed with the gateway's own key. `GatewaySource`
-gives informers what the table holds.
+The table holds the platform's ConfigMaps, DomainMappings with TLS, and the certificates that they name, each reduced to
+the fields that the activator uses. Content of Secrets is encrypted with the gateway's own key. `GatewaySource` is the
+source of informers that read the table.
 """
 
 import base64
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-import msgspec
 import orjson
 
 from knoll.config.platform import NAMES
+from knoll.messages.gateway_objects import GatewayObject
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, key_id, object_subject
 from knoll.store.compression import compress
 from knoll.store.protocol import PackedListing, PackedObject, WatchEvent
@@ -22,20 +22,11 @@ from knoll.values.errors import ExpiredError
 from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
-GATEWAY_OBJECTS = "gateway-objects"
-"""Name of the table. Field: `<resource id> <namespace>/<name>`. Writer: api."""
 KINDS = (kinds.CONFIG_MAP.id, kinds.DOMAIN_MAPPING.id, kinds.SECRET.id)
-"""Resource ids of the kinds that it holds."""
+"""Resource ids of the kinds in the table."""
 _CLAIMED = "DomainClaimed"
-"""Condition that says whether the host belongs to the DomainMapping's namespace."""
+"""Condition that tells whether the host belongs to the DomainMapping's namespace."""
 _CERTIFICATE = ("tls.crt", "tls.key")
-
-
-class GatewayObject(msgspec.Struct, frozen=True):
-    """One object, as much of it as is used."""
-
-    body: str
-    """Canonical JSON; for a Secret, its envelope in base64 when secrets are sealed."""
 
 
 def field_of(resource: str, key: str) -> str:
@@ -52,9 +43,9 @@ def parse_field(field: str) -> tuple[str, str]:
 def published_objects(
     config_maps: Iterable[Json], mappings: Iterable[Json], secrets: Mapping[str, Json]
 ) -> dict[tuple[str, str], Json]:
-    """The objects that belong into the table, by resource id and `namespace/name`.
+    """Return the content of the table, by resource id and `namespace/name`.
 
-    Args: secrets: by `namespace/name`; those that no DomainMapping names are left out.
+    Args: secrets: by `namespace/name`; only those that a DomainMapping names are published.
     """
     chosen: dict[tuple[str, str], Json] = {}
     for body in config_maps:
@@ -85,7 +76,7 @@ def published_objects(
 
 
 def pack(resource: str, key: str, body: Json, keyring: Keyring) -> GatewayObject:
-    """An object as the table holds it. Raises: SealedError."""
+    """Encode an object for the table. Raises: SealedError."""
     data = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     if resource in SEALED_KINDS and keyring.seals:
         sealed = keyring.seal(data, object_subject(resource, key))
@@ -94,14 +85,14 @@ def pack(resource: str, key: str, body: Json, keyring: Keyring) -> GatewayObject
 
 
 def unpack(resource: str, key: str, entry: GatewayObject, keyring: Keyring) -> bytes:
-    """JSON of the object. Raises: SealedError."""
+    """Return the object as JSON. Raises: SealedError."""
     if entry.body.startswith("{"):
         return entry.body.encode()
     return keyring.open(base64.b64decode(entry.body), object_subject(resource, key))
 
 
 def is_current(resource: str, key: str, entry: GatewayObject, body: Json, keyring: Keyring) -> bool:
-    """Whether an entry has this content, sealed with the key that seals now. Raises: SealedError (no keyring)."""
+    """Return whether an entry has this content, encrypted with the current key. Raises: SealedError (no keyring)."""
     plain = entry.body.startswith("{")
     seals = resource in SEALED_KINDS and keyring.seals
     if plain is seals or (seals and key_id(base64.b64decode(entry.body)) != keyring.current):
@@ -109,11 +100,11 @@ def is_current(resource: str, key: str, entry: GatewayObject, body: Json, keyrin
     try:
         return unpack(resource, key, entry, keyring) == orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except SealedError:
-        return False  # it was changed or moved
+        return False  # the entry was changed or moved
 
 
 class GatewaySource:
-    """The table as informers read it. See `store.Source`; a version is one of the table."""
+    """The table as a `Source` of informers; versions are those of the table."""
 
     def __init__(self, table: Table[GatewayObject], keyring: Keyring) -> None:
         self._table = table

@@ -21,6 +21,7 @@ from knoll.builds.build_log import BuildLogWriter, read
 from knoll.builds.queue import SERIALIZER, JobQueue
 from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
+from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.messages.scale import SCALE, ScaleStatus
@@ -29,7 +30,6 @@ from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.lease import Lease
 from knoll.store.redis_store import RedisStore
-from knoll.tables.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from knoll.values.errors import StoreForbiddenError, StoreUnavailableError

@@ -9,11 +9,11 @@ from knoll.auth import redis_acl
 from knoll.auth.redis_acl import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
 from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS
+from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
 from knoll.redis import keys
-from knoll.tables.gateway_objects import GATEWAY_OBJECTS
 from knoll.values import kinds
 
 TABLES = (ROUTING, ENDPOINTS, SCALE, INSTANCES, GATEWAY_OBJECTS, builds.UNRESOLVED, builds.RESOLUTIONS, builds.BUILDS)
