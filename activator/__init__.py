@@ -1,1 +1,1 @@
-"""The activator: the data path that every request goes through. Never waits for Redis on a hot request."""
+"""The activator: the data path of every request. No request waits for Redis."""

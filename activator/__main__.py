@@ -1,4 +1,4 @@
-"""The activator process: settings, logs, ports, and either the data path itself or the workers that carry it."""
+"""The activator process: settings, logs, ports, and either one worker or the supervisor of several."""
 
 from knoll.process import footprint
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 def _bind(settings: ActivatorSettings) -> ListeningSockets:
-    """One process has its ports for itself; several have a socket each."""
+    """Open the listening sockets."""
     hosts = [host.strip() for host in settings.activator_host.split(",") if host.strip()]
     ports, tls = _numbers(settings.activator_ports), _numbers(settings.activator_tls_ports)
     local = _numbers(settings.activator_local_ports)
@@ -40,21 +40,21 @@ def _numbers(ports: str) -> list[int]:
     return [int(port) for port in ports.split(",") if port.strip()]
 
 
-async def _until_signalled(work: "Coroutine[Any, Any, None]", stop: asyncio.Event, again: Callable[[], None]) -> None:
+async def _until_signalled(work: "Coroutine[Any, Any, None]", stop: asyncio.Event, renew: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, again)
+    loop.add_signal_handler(signal.SIGHUP, renew)
     await work
 
 
-def _nobody_to_renew() -> None:
-    log.warning("SIGHUP renews workers, and this process has none: set KNOLL_ACTIVATOR_WORKERS to 2 or more")
+def _warn_single_process() -> None:
+    log.warning("SIGHUP ignored", reason="it replaces workers; set KNOLL_ACTIVATOR_WORKERS to 2 or more")
 
 
 def main() -> None:
     """Entry point of `python -m activator`."""
-    parser = argparse.ArgumentParser(prog="activator", description="Carries requests to instances.")
+    parser = argparse.ArgumentParser(prog="activator", description="Routes requests to instances.")
     parser.add_argument("--control", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--slots", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--listeners", help=argparse.SUPPRESS)
@@ -62,7 +62,7 @@ def main() -> None:
     settings = ActivatorSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "activator")
     listeners.raise_file_limit()
-    stop, again = asyncio.Event(), asyncio.Event()
+    stop, renew = asyncio.Event(), asyncio.Event()
     try:
         if options.control is not None:
             inherited = ParentResources(socket.socket(fileno=options.control), options.slots)
@@ -71,13 +71,13 @@ def main() -> None:
             work = run(settings, _bind(settings), stop)
         else:
             first = _bind(settings)
-            more = [first.beside() for _ in range(settings.activator_workers - 1)]
-            work = WorkerSupervisor(settings, [first, *more]).run(stop, again)
+            more = [first.duplicate() for _ in range(settings.activator_workers - 1)]
+            work = WorkerSupervisor(settings, [first, *more]).run(stop, renew)
     except (OSError, ValueError) as error:
         log.error("activator cannot start", error=str(error))
         sys.exit(1)
-    alone = options.control is None and settings.activator_workers == 1
-    uvloop.run(_until_signalled(work, stop, _nobody_to_renew if alone else again.set))
+    single = options.control is None and settings.activator_workers == 1
+    uvloop.run(_until_signalled(work, stop, _warn_single_process if single else renew.set))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Admission: which request runs on which instance now, which waits, which is refused. Pure.
+"""Admission: which request gets which endpoint now, which is queued, which is rejected. Pure.
 
-Waiters are served in order of arrival. `enter`, `leave` and `resize` say who may run; the caller wakes them.
+Queued requests are admitted in order of arrival. The methods return the admitted ones; the caller sends them.
 """
 
 from collections import OrderedDict
@@ -11,24 +11,24 @@ from activator.backend.load_balancer import Candidate, Policy, policy
 from knoll.values.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
-"""Requests that may wait for one revision in one process, as in Knative's activator."""
+"""Requests that may be queued for one revision in one process, as in Knative's activator."""
 
 W = TypeVar("W", bound=Hashable)
 S = TypeVar("S", bound=Candidate)
 
 
 class Breaker(Generic[W, S]):
-    """Slots of a revision's instances and the queue in front of them."""
+    """The endpoints of a revision and the queue in front of them."""
 
     def __init__(self, limit: int, depth: int, draw: Callable[[], float]) -> None:
         """
         Args:
-            limit: containerConcurrency, which chooses the policy.
-            depth: waiters at most.
+            limit: containerConcurrency; it decides the load-balancing policy.
+            depth: maximum length of the queue.
             draw: gives a number in [0, 1).
         """
         self.candidates: Sequence[S] = ()
-        """Instances that may be picked."""
+        """Endpoints that may be picked."""
         self.queue: OrderedDict[W, None] = OrderedDict()
         self.depth = depth
         self._draw = draw
@@ -36,11 +36,11 @@ class Breaker(Generic[W, S]):
         self._turn = 0
 
     def enter(self, waiter: W) -> S | None:
-        """Ask for a slot.
+        """Take a slot or queue.
 
-        Returns: the slot, counted in; None when the waiter was put into the queue.
+        Returns: the endpoint, with the slot taken; None if the request was queued.
 
-        Raises: QueueFullError: it waits nowhere.
+        Raises: QueueFullError: it was not queued.
         """
         if not self.queue:
             candidate = self.pick()
@@ -52,31 +52,31 @@ class Breaker(Generic[W, S]):
         return None
 
     def pick(self) -> S | None:
-        """A slot, counted in, past the queue; None when all are taken."""
+        """Take a slot regardless of the queue; None if all are taken."""
         self._turn += 1
         return self._choose(self.candidates, self._turn, self._draw)
 
     def requeue(self, waiter: W) -> None:
-        """Let one wait before all others: it had a slot whose instance was not there."""
+        """Queue a request before all others: it had a slot, but the instance refused the connection."""
         self.queue[waiter] = None
         self.queue.move_to_end(waiter, last=False)
 
     def remove(self, waiter: W) -> bool:
-        """Take a waiter out of the queue; says whether it was there."""
+        """Remove a request from the queue; returns whether it was there."""
         return self.queue.pop(waiter, self) is None
 
     def dispatch(self) -> list[tuple[W, S]]:
-        """Who may run now, each with the slot that was counted in for it; to be called after a slot was given back."""
-        served: list[tuple[W, S]] = []
+        """Return the requests admitted now, each with the endpoint whose slot it got; for use after a release."""
+        admitted: list[tuple[W, S]] = []
         while self.queue:
             candidate = self.pick()
             if candidate is None:
                 break
-            served.append((self.queue.popitem(last=False)[0], candidate))
-        return served
+            admitted.append((self.queue.popitem(last=False)[0], candidate))
+        return admitted
 
     def resize(self, candidates: Sequence[S], limit: int) -> list[tuple[W, S]]:
-        """Have other instances; those that are gone keep their own counts. Returns as `serve`."""
+        """Replace the endpoints; removed ones keep their own counts. Returns what `dispatch` returns."""
         self.candidates = candidates
         self._choose = policy(limit)
         return self.dispatch()

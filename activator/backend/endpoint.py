@@ -11,7 +11,7 @@ from knoll.messages.endpoints import StartTiming
 
 CONNECT_SECONDS = 2.0
 MAX_CONNECTING = 64
-"""Connections being made to one instance at once; its listen queue is not endless."""
+"""Concurrent connection attempts to one instance; its listen backlog is limited."""
 MAX_IDLE = 1024
 """Idle connections kept for one instance."""
 
@@ -20,7 +20,7 @@ class Dialer(Protocol):
     """Makes connections to one instance."""
 
     failures: int
-    """Connections in a row that the instance refused."""
+    """Consecutive refused connections."""
 
     async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
         """Connect. Raises: OSError or TimeoutError."""
@@ -46,7 +46,11 @@ PoolFactory = Callable[[Dialer], UpstreamPool]
 
 
 class UpstreamEndpoint:
-    """An endpoint with its slots and its connections."""
+    """An endpoint with its slots and its connections.
+
+    Slots and connections are one object, because taking a slot and a connection are the two calls that every request
+    makes here.
+    """
 
     __slots__ = (
         "_connecting",
@@ -83,9 +87,9 @@ class UpstreamEndpoint:
         """Speak HTTP/2 to it, without an upgrade."""
         self._new_http2_pool = new_http2_pool
         self.in_flight = 0
-        """Requests in it, of all kinds."""
+        """Requests in the instance, tunnels included."""
         self.tunnels = 0
-        """How many of them are upgraded connections."""
+        """Upgraded connections among them."""
         self.timing: StartTiming | None = None
         self.draining = False
         self.retired = False
@@ -98,21 +102,21 @@ class UpstreamEndpoint:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take_slot(self) -> bool:
-        """See `balance.Slots`."""
+        """See `load_balancer.Candidate`."""
         if self.limit and self.in_flight >= self.limit:
             return False
         self.in_flight += 1
         return True
 
     def release_slot(self) -> None:
-        """Count one request out."""
+        """Release the slot of a request."""
         self.in_flight -= 1
 
     def forward(self, exchange: Request, fresh: bool = False) -> None:
-        """Send an exchange that has a slot here over a connection, an idle one if there is one.
+        """Send a request that has a slot here, over an idle connection if there is one.
 
         Args:
-            fresh: use no connection that carried something before.
+            fresh: over a new connection only.
         """
         if self.h2c:
             self._forward_http2(exchange)
@@ -176,7 +180,7 @@ class UpstreamEndpoint:
                 self._open_connection(exchange, generation)
 
     def return_connection(self, connection: Http1Upstream) -> None:
-        """Take back a connection that can be used again."""
+        """Reuse a connection for a waiting request, keep it idle, or close it."""
         while self.waiting:
             exchange, generation = self.waiting.popleft()
             if exchange.generation == generation:
@@ -189,7 +193,7 @@ class UpstreamEndpoint:
         self.idle.append(connection)
 
     def retire(self) -> None:
-        """Nothing new will come: close what is idle. What is in flight goes on."""
+        """Take no more requests: close idle connections. Requests in flight continue."""
         self.retired = True
         idle, self.idle = self.idle, []
         for connection in idle:
@@ -198,7 +202,7 @@ class UpstreamEndpoint:
             self.http2_pool.retire()
 
     def sweep(self, now: float) -> None:
-        """Close connections that were idle for too long."""
+        """Close connections that have been idle for too long."""
         stale = [o for o in self.idle if now - o.idle_since > o.keep_alive_seconds]
         if stale:
             self.idle = [o for o in self.idle if now - o.idle_since <= o.keep_alive_seconds]

@@ -19,9 +19,9 @@ from activator.wire.http1_parser import (
 )
 
 IDLE_SECONDS = 50.0
-"""How long an idle connection is kept, where the instance did not say less."""
+"""How long an idle connection is kept, unless the instance announced less (`Keep-Alive: timeout=`)."""
 MAX_INTERIM = 100
-"""1xx answers to one request."""
+"""1xx responses to one request."""
 
 _HEAD, _LENGTH, _CHUNKS, _CLOSE, _TUNNEL, _IDLE = range(6)
 
@@ -34,12 +34,15 @@ class Http1Pool(Protocol):
     waiting: deque[tuple[Request, int]]
 
     def return_connection(self, upstream: "Http1Upstream") -> None:
-        """Take back a connection that can be used again."""
+        """Take back a connection that can be reused."""
         ...
 
 
 class Http1Upstream(asyncio.Protocol):
-    """One HTTP/1.1 connection to an instance."""
+    """One HTTP/1.1 connection to an instance.
+
+    Its attributes are the state of the response parser, read and written once for each response.
+    """
 
     __slots__ = (
         "_buffer",
@@ -78,10 +81,10 @@ class Http1Upstream(asyncio.Protocol):
         self._request_sent = False
         self._reused = False
 
-    # --- what an exchange does
+    # --- called by a request
 
     def start(self, exchange: Request) -> None:
-        """Send the request's head and what there is of its body."""
+        """Send the request's head and the pending parts of its body."""
         self.exchange = exchange
         exchange.upstream = self
         self._stage = _HEAD
@@ -107,11 +110,11 @@ class Http1Upstream(asyncio.Protocol):
             self._request_sent = True
 
     def tunnel(self, data: bytes) -> None:
-        """Send bytes of the protocol that was changed to."""
+        """Send bytes of an upgraded connection."""
         self._write(data)
 
     def cancel(self) -> None:
-        """The exchange wants no more of it."""
+        """The request ended early: abort the connection."""
         self.exchange = None
         self._transport.abort()
 
@@ -126,7 +129,7 @@ class Http1Upstream(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # --- what the connection does
+    # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -146,7 +149,7 @@ class Http1Upstream(asyncio.Protocol):
         exchange, stage = self.exchange, self._stage
         try:
             if exchange is None:
-                self._transport.abort()  # an answer to nothing
+                self._transport.abort()  # a response without a request
             elif stage == _HEAD:
                 memo = self._last_head
                 if memo is not None and not self._buffer and data.startswith(memo.wire):
@@ -166,7 +169,7 @@ class Http1Upstream(asyncio.Protocol):
             report_error(self, "Http1Upstream.data_received", error)
 
     def abort_on_error(self) -> None:
-        """A bug of ours showed: end the connection, and with it what it carries."""
+        """An unexpected exception was raised: end the connection and the request on it."""
         self._fail("internal error")
 
     def _read_head(self, exchange: Request, data: bytes) -> None:
@@ -175,14 +178,14 @@ class Http1Upstream(asyncio.Protocol):
         while self.exchange is exchange:
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
             head = read_response(data[:end]) if end > 3 else None
-            if head is None:  # perhaps its lines end with LF alone
+            if head is None:  # its lines may end with LF alone
                 end = response_end(data[:MAX_HEAD])
                 head = read_response(data[:end]) if end else None
             if not end:
                 self._read_part(data)
                 return
             if head is None:
-                self._fail("the head of its answer cannot be read")
+                self._fail("the head of its response cannot be read")
                 return
             if head.status >= 200:
                 if end <= MAX_CACHED_HEAD:
@@ -194,26 +197,26 @@ class Http1Upstream(asyncio.Protocol):
                 return
 
     def _read_part(self, data: bytes) -> None:
-        """The head is not whole yet."""
+        """The head is incomplete."""
         if not b"HTTP/1.".startswith(data[:7]):
-            self._fail("its answer is not HTTP/1.1")
+            self._fail("its response is not HTTP/1.1")
         elif len(data) >= MAX_HEAD:
-            self._fail(f"the head of its answer is longer than {MAX_HEAD} bytes")
+            self._fail(f"the head of its response is longer than {MAX_HEAD} bytes")
         else:
             self._buffer = data
 
     def _take_interim(self, exchange: Request, head: ResponseHead, rest: bytes) -> bool:
-        """Pass a 1xx on; says whether the answer is still to come."""
+        """Pass a 1xx response on; returns whether the final response is still to come."""
         if head.status == 101:
             if not exchange.head.upgrade or not head.upgrade:
-                self._fail("it changed the protocol, which was not asked for")
+                self._fail("it switched protocols without being asked to")
                 return False
             self._stage, self._keep_alive = _TUNNEL, False
             exchange.protocol_switched(head, rest)
             return False
         self._interim += 1
         if self._interim > MAX_INTERIM:
-            self._fail(f"it sent more than {MAX_INTERIM} answers of status 1xx")
+            self._fail(f"it sent more than {MAX_INTERIM} responses with status 1xx")
             return False
         exchange.informational(head)
         return True
@@ -275,7 +278,7 @@ class Http1Upstream(asyncio.Protocol):
             exchange.response_body(body, False)
 
     def _end(self, exchange: Request, rest: bytes) -> None:
-        """The answer is complete: let the connection go before its exchange does."""
+        """The response is complete: detach from the request and make the connection available again."""
         self.exchange = exchange.upstream = None
         self._stage = _IDLE
         if self._keep_alive and self._request_sent and not rest:

@@ -1,4 +1,4 @@
-"""HTTP/2 connections to instances whose port is named `h2c`: prior knowledge, many exchanges on one connection."""
+"""HTTP/2 connections to instances whose port is named `h2c`: with prior knowledge, many requests on one connection."""
 
 import asyncio
 from collections import deque
@@ -15,7 +15,7 @@ from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 from activator.wire.read_scheduler import ReadScheduler
 
 MAX_STREAMS = 100
-"""Streams on one connection before another one is opened; an instance may allow fewer."""
+"""Streams on one connection before another connection is opened; an instance may allow fewer."""
 
 FOREVER = float("inf")
 
@@ -31,7 +31,7 @@ class Http2Pool:
         self.usable = True
 
     def forward(self, exchange: Request) -> None:
-        """Send an exchange that has a slot."""
+        """Send a request that has a slot."""
         for connection in self._connections:
             if connection.has_capacity():
                 connection.start(exchange)
@@ -65,12 +65,12 @@ class Http2Pool:
                     exchange.internal_error(bug)
 
     def remove(self, connection: "Http2Upstream") -> None:
-        """A connection ended, or takes no more streams."""
+        """A connection ended, or accepts no more streams."""
         if connection in self._connections:
             self._connections.remove(connection)
 
     def retire(self) -> None:
-        """Close connections that carry nothing, the others after their last stream."""
+        """Close idle connections now, the others after their last stream."""
         self.usable = False
         for connection in list(self._connections):
             connection.retire()
@@ -87,7 +87,7 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
         self._leaving = False
 
     def has_capacity(self) -> bool:
-        """Whether one more stream may be started."""
+        """Whether one more stream may be opened."""
         allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
@@ -107,7 +107,7 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
         self._end("it closed the connection")
 
     def _end(self, why: str) -> None:
-        """No more comes on any stream."""
+        """End all streams with an error."""
         self._leaving = True
         self._pool.remove(self)
         self._lose_all(why)
@@ -144,38 +144,38 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
         return more
 
     def forget(self, stream: UpstreamStream) -> None:
-        """A stream is over."""
+        """A stream has ended."""
         self.streams.pop(stream.id, None)
         if self._leaving and not self.streams:
             self.transport.close()
 
     def retire(self) -> None:
-        """Take no more streams; close after the last one."""
+        """Accept no more streams; close after the last one."""
         self._leaving = True
         self._pool.remove(self)
         if not self.streams:
             self.transport.close()
 
-    # --- see h2_codec.Owner
+    # --- see http2_codec.FrameHandler
 
     def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
-        made = self.streams.get(stream)
-        if made is not None:
-            made.headers_received(fields, done, size)
+        receiver = self.streams.get(stream)
+        if receiver is not None:
+            receiver.headers_received(fields, done, size)
 
     def goaway_received(self, last: int) -> None:
-        """RFC 9113 §6.8: streams above the last one were not looked at, so they may be sent again."""
+        """RFC 9113 §6.8: streams above the last one were not processed, so they may be sent again."""
         self.retire()
         for stream in [each for each in self.streams.values() if each.id > last]:
             self.streams.pop(stream.id, None)
-            stream.lost("it goes away", unsent=True)
+            stream.lost("it sent GOAWAY", unsent=True)
         if not self.streams:
             self.transport.close()
 
     def connection_failed(self, text: str) -> None:
         self.flush()
         self.transport.close()
-        self._end(f"it broke HTTP/2: {text}")
+        self._end(f"it violated HTTP/2: {text}")
 
     def _lost(self, stream: UpstreamStream, reason: str, *, unsent: bool = False) -> None:
         stream.lost(reason, unsent=unsent)

@@ -27,7 +27,7 @@ class StreamConnection(Protocol):
 
 
 class UpstreamStream:
-    """One exchange's part of a connection; see `interfaces.UpstreamConnection`."""
+    """The stream of one request; implements `interfaces.UpstreamConnection`."""
 
     __slots__ = (
         "_body_sent",
@@ -47,13 +47,13 @@ class UpstreamStream:
         self._exchange: Request | None = exchange
         self._unacknowledged = 0
         self._remaining = -1
-        """Bytes of the answer's body that are still to come, where its head says how many there are."""
+        """Bytes of the response's body that are still to come; -1 if its head has no length."""
         self._paused = False
         self._started = False
         self._body_sent = False
 
     def start(self) -> None:
-        """Send the head and what there is of the body."""
+        """Send the request's head and the pending parts of its body."""
         exchange, connection = self._exchange, self._connection
         assert exchange is not None
         exchange.upstream = self
@@ -68,7 +68,7 @@ class UpstreamStream:
             self.id = connection.codec.request(fields, empty)
         except h2.exceptions.ProtocolError as error:
             connection.retire()
-            self.lost(f"the request cannot be said in HTTP/2: {error}", unsent=False)
+            self.lost(f"the request cannot be expressed in HTTP/2: {error}", unsent=False)
             return
         connection.streams[self.id] = self
         self.outbox = Outbox(connection, self.id, self._outbox_full, self._outbox_drained, self._outbox_done)
@@ -78,14 +78,14 @@ class UpstreamStream:
         else:
             exchange.send_pending_body(self)
 
-    # --- what the exchange does
+    # --- called by the request
 
     def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
         self.outbox.add(data, done, trailers)
         self._connection.flush_soon()
 
     def tunnel(self, data: bytes) -> None:
-        raise AssertionError("nothing is upgraded in HTTP/2")
+        raise AssertionError("HTTP/2 has no upgrades")
 
     def cancel(self) -> None:
         self._exchange = None
@@ -111,7 +111,7 @@ class UpstreamStream:
         self._body_sent = True
 
     def _stop(self, code: ErrorCodes) -> None:
-        """Neither send nor take any more."""
+        """Send and receive no more."""
         self.outbox.drop()
         self._acknowledge()
         self._connection.codec.reset(self.id, code)
@@ -123,21 +123,21 @@ class UpstreamStream:
         if held:
             self._connection.codec.acknowledge(held, self.id)
 
-    # --- what the instance sends
+    # --- called by the connection
 
     def headers_received(self, fields: Fields, done: bool, size: int) -> None:
-        """A head came; of an answer, or a 1xx. Args: size: of the header list, in bytes."""
+        """A response's head arrived, or a 1xx. Args: size: of the header list, in bytes."""
         exchange = self._exchange
         if exchange is None:
             return
         head = response_head(fields) if size <= MAX_HEADER_LIST else None
         if head is None:
-            long = f"the head of its answer is longer than {MAX_HEADER_LIST} bytes"
-            self._fail(long if size > MAX_HEADER_LIST else "the head of its answer cannot be read")
+            long = f"the head of its response is longer than {MAX_HEADER_LIST} bytes"
+            self._fail(long if size > MAX_HEADER_LIST else "the head of its response cannot be read")
             return
         if head.status < 200:
             if head.status == 101:
-                self._fail("it changed the protocol, which HTTP/2 cannot")
+                self._fail("it switched protocols, which HTTP/2 does not allow")
             else:
                 self._connection.codec.budget.spend(1)
                 exchange.informational(head)
@@ -150,13 +150,13 @@ class UpstreamStream:
             self._remaining = head.length
         if done:
             if self._remaining > 0:
-                self._fail("its answer is not as long as it says")
+                self._fail("its response is not as long as it declares")
                 return
             self._end()
         exchange.response_head(head, b"", done)
 
     def body_received(self, data: bytes, size: int, done: bool) -> None:
-        """Part of the answer's body came."""
+        """Part of the response's body arrived."""
         self._unacknowledged += size
         if not self._paused:
             self._acknowledge()
@@ -166,7 +166,7 @@ class UpstreamStream:
         if self._remaining >= 0:
             self._remaining -= len(data)
             if self._remaining < 0 or (done and self._remaining):
-                self._fail("its answer is not as long as it says")
+                self._fail("its response is not as long as it declares")
                 return
         if done:
             self._end()
@@ -175,18 +175,18 @@ class UpstreamStream:
             exchange.response_body(data, False)
 
     def trailers_received(self, lines: bytes) -> None:
-        """Trailer fields came, and the end with them."""
+        """Trailer fields arrived, and the end of the response with them."""
         exchange = self._exchange
         if exchange is None:
             return
         if self._remaining > 0:
-            self._fail("its answer is not as long as it says")
+            self._fail("its response is not as long as it declares")
             return
         self._end()
         exchange.response_body(b"", True, lines)
 
     def _end(self) -> None:
-        """The answer is whole."""
+        """The response is complete."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.upstream = None
@@ -197,14 +197,14 @@ class UpstreamStream:
             self._stop(ErrorCodes.NO_ERROR)
 
     def _fail(self, why: str) -> None:
-        """What came cannot be passed on."""
+        """The response cannot be passed on."""
         exchange, self._exchange = self._exchange, None
         self._stop(ErrorCodes.PROTOCOL_ERROR)
         if exchange is not None:
             exchange.upstream_lost(why, reused=False)
 
     def lost(self, why: str, unsent: bool) -> None:
-        """The stream or its connection is gone."""
+        """The stream or its connection ended."""
         exchange, self._exchange = self._exchange, None
         self._acknowledge()
         if exchange is not None:

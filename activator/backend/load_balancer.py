@@ -1,4 +1,4 @@
-"""Choice of the instance that gets a request, as Knative's activator chooses. Pure.
+"""Choice of the endpoint that gets a request, as in Knative's activator. Pure.
 
 Source: Knative Serving, pkg/activator/net/lb_policy.go.
 """
@@ -8,14 +8,14 @@ from typing import Protocol, TypeVar
 
 
 class Candidate(Protocol):
-    """What a policy sees of an instance."""
+    """An endpoint, as a policy sees it."""
 
     in_flight: int
     limit: int
     """Requests at once; 0 is no limit."""
 
     def take_slot(self) -> bool:
-        """Count one request in, if there is room."""
+        """Take a slot, if one is free."""
         ...
 
 
@@ -23,10 +23,10 @@ S = TypeVar("S", bound=Candidate)
 
 
 def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
-    """For instances without a limit: draw two, take the one with fewer requests.
+    """For endpoints without a limit: draw two, take the one with fewer requests.
 
     Args:
-        slots: instances that may be picked.
+        candidates: endpoints that may be picked.
         start: not used.
         draw: gives a number in [0, 1).
     """
@@ -36,16 +36,16 @@ def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float])
     if count == 1:
         chosen = candidates[0]
     else:
-        one = int(draw() * count)
+        first = int(draw() * count)
         other = int(draw() * (count - 1))
-        chosen, second = candidates[one], candidates[other + (other >= one)]
+        chosen, second = candidates[first], candidates[other + (other >= first)]
         if second.in_flight < chosen.in_flight:
             chosen = second
     return chosen if chosen.take_slot() else None
 
 
 def first_free(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
-    """For limits up to 3: fill the first, then the second, so that the last can be taken away."""
+    """For limits up to 3: fill the first, then the second, so that the last ones can be removed."""
     for candidate in candidates:
         if candidate.take_slot():
             return candidate
@@ -53,7 +53,7 @@ def first_free(candidates: Sequence[S], start: int, draw: Callable[[], float]) -
 
 
 def round_robin(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
-    """For higher limits: one after the other from `start`, over those that are full."""
+    """For higher limits: the first one from `start` on that is not full."""
     count = len(candidates)
     for step in range(count):
         candidate = candidates[(start + step) % count]
@@ -66,7 +66,7 @@ Policy = Callable[[Sequence[S], int, Callable[[], float]], S | None]
 
 
 def policy(limit: int) -> Policy[S]:
-    """The policy for instances with this containerConcurrency."""
+    """Return the policy for this containerConcurrency."""
     if limit == 0:
         return least_of_two
     return first_free if limit <= 3 else round_robin

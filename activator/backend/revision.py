@@ -1,4 +1,4 @@
-"""A revision as the data path sees it: its instances, its queue, its counts."""
+"""A revision as the activator uses it: its endpoints, its queue and its counts."""
 
 import random
 from collections.abc import Callable
@@ -15,39 +15,43 @@ FOREVER = float("inf")
 
 
 class RevisionHost(Protocol):
-    """What a revision needs from the process around it."""
+    """What a revision needs from the worker process."""
 
     def time(self) -> float:
         """Seconds on the loop's clock."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[Backend], None], endpoint: Backend) -> None:
-        """Call back after a while."""
+        """Call back after `seconds`."""
         ...
 
     def track(self, revision: "Revision") -> None:
-        """Look at it from now on, until it has neither instances nor anything to report."""
+        """Include it in sweeps and reports until it has neither endpoints nor anything to report."""
         ...
 
     def poke(self, revision: str, waiting: int) -> None:
-        """Tell the autoscaler that requests wait."""
+        """Tell the autoscaler that requests are queued."""
         ...
 
     def new_endpoint(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
-        """Make one; its slots are shared with other worker processes where there are any."""
+        """Make an endpoint; its slots are shared with the other workers if there are any."""
         ...
 
     def announce_waiting(self, revision: str, waiting: bool) -> None:
-        """Tell the other workers that slots of this revision are wanted here, or no longer."""
+        """Tell the other workers whether requests are queued here for slots of this revision."""
         ...
 
     def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
-        """Tell the other workers of a free slot; with `hold`, call `serve` only after they had their chance."""
+        """Offer a free slot to the other workers; with `hold`, they get it first, and `dispatch` is called later."""
         ...
 
 
 class Revision:
-    """Created when a table first speaks of it; lives until neither does and nothing is in flight."""
+    """Created when a table first mentions it; dropped when no table does and nothing is in flight.
+
+    It has more attributes than usual: the queue, the counts and the endpoints are objects of their own already; the
+    rest is read for every request.
+    """
 
     def __init__(self, name: str, host: RevisionHost) -> None:
         self.name = name
@@ -56,28 +60,28 @@ class Revision:
         self.endpoints: dict[str, UpstreamEndpoint] = {}
         self.breaker: Breaker[Request, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
         self.response_timeout = FOREVER
-        """Seconds from the slot until the earliest time-out without a byte from the instance."""
+        """Seconds from getting a slot to the earliest time-out without a byte from the instance."""
         self.tracked = False
-        """Whether there may be something to do for it or to tell of it; most sleep, and cost nothing."""
+        """Whether it is included in sweeps and reports; most revisions are not, and cost nothing."""
         self._host = host
         self._waiting_announced = False
         self.awaited_by_others = False
-        """Requests of other worker processes wait for slots of this revision."""
+        """Requests are queued in other workers for slots of this revision."""
         self._others_turn = False
         self.routes: set[str] = set()
-        """Entries of the routing table that led here and still are."""
+        """Entries of the routing table that lead here."""
         self._missing: set[str] = set()
-        """Those of them that say that the Revision was deleted."""
+        """Those of them that declare the Revision deleted."""
 
     @property
     def deleted_reason(self) -> str:
-        """Why no request is to wait for it; empty while it is there."""
+        """Why no request may wait for it; empty while it exists."""
         if self._missing:
             return f"revision {self.name} was deleted"
         return ""
 
     def add_route(self, route: str, missing: bool) -> None:
-        """An entry of the routing table leads here. Args: missing: it says that the Revision was deleted."""
+        """An entry of the routing table leads here. Args: missing: it declares the Revision deleted."""
         self.routes.add(route)
         if missing:
             self._missing.add(route)
@@ -86,7 +90,7 @@ class Revision:
             self._missing.discard(route)
 
     def remove_route(self, route: str) -> None:
-        """An entry was removed; when it was the last one, what waits would wait for ever."""
+        """An entry was removed; after the last one, no queued request could ever be sent."""
         if route in self.routes:
             self.routes.discard(route)
             self._missing.discard(route)
@@ -94,24 +98,26 @@ class Revision:
                 self._reject_queued("the service was deleted")
 
     def _reject_queued(self, reason: str) -> None:
-        """Answer all that wait."""
+        """Respond to all queued requests."""
         for exchange in list(self.breaker.queue):
             exchange.revision_deleted(reason)
 
     def configure(self, policy: RequestPolicy) -> None:
-        """Take over what the routing table says."""
+        """Apply the policy of the routing table."""
         if policy == self.policy:
             return
         self.policy = policy
-        set_ = [seconds for seconds in (policy.timeout, policy.response_start_timeout, policy.idle_timeout) if seconds]
-        self.response_timeout = min(set_, default=FOREVER)
+        timeouts = [
+            seconds for seconds in (policy.timeout, policy.response_start_timeout, policy.idle_timeout) if seconds
+        ]
+        self.response_timeout = min(timeouts, default=FOREVER)
         for endpoint in self.endpoints.values():
             endpoint.limit = policy.concurrency
             endpoint.h2c = policy.h2c
         self._resize()
 
     def set_endpoints(self, table_entry: RevisionEndpoints) -> None:
-        """Take over what the table of endpoints says: new instances serve those that wait."""
+        """Apply an entry of the endpoint table: new endpoints get queued requests."""
         kept: dict[str, UpstreamEndpoint] = {}
         for entry in table_entry.endpoints:
             endpoint = self.endpoints.pop(entry.id, None)
@@ -125,19 +131,19 @@ class Revision:
             if endpoint.draining:
                 endpoint.retire()
             kept[entry.id] = endpoint
-        for gone in self.endpoints.values():
-            gone.retire()
+        for removed in self.endpoints.values():
+            removed.retire()
         self.endpoints = kept
         if kept and not self.tracked:
             self._host.track(self)
         self._resize()
 
     def _resize(self) -> None:
-        candidates = [i for i in self.endpoints.values() if not i.draining and not i.suspended]
-        self._run(self.breaker.resize(candidates, self.policy.concurrency))
+        candidates = [each for each in self.endpoints.values() if not each.draining and not each.suspended]
+        self._admit(self.breaker.resize(candidates, self.policy.concurrency))
 
     def suspend(self, endpoint: Backend) -> None:
-        """Pick an instance that refused a connection no more for a moment, longer each time."""
+        """Skip an endpoint that refused a connection, for longer each time."""
         if endpoint.suspended:
             return
         endpoint.suspended = True
@@ -150,14 +156,14 @@ class Revision:
         self._resize()
 
     def request_queued(self) -> None:
-        """A request was put into the queue."""
+        """A request was queued."""
         self._host.poke(self.name, len(self.breaker.queue))
         if self.policy.concurrency and not self._waiting_announced:
             self._waiting_announced = True
             self._host.announce_waiting(self.name, True)
 
     def release(self, endpoint: Backend) -> None:
-        """A request gives its slot back; the next in the queue gets it."""
+        """Release the slot of a request; the next one in the queue gets it."""
         endpoint.release_slot()
         if self.awaited_by_others:
             self._others_turn = not self._others_turn
@@ -166,11 +172,11 @@ class Revision:
             self.dispatch()
 
     def dispatch(self) -> None:
-        """Let those run that may."""
-        self._run(self.breaker.dispatch())
+        """Send queued requests for which there are slots."""
+        self._admit(self.breaker.dispatch())
 
-    def _run(self, served: list[tuple[Request, UpstreamEndpoint]]) -> None:
-        for exchange, endpoint in served:
+    def _admit(self, admitted: list[tuple[Request, UpstreamEndpoint]]) -> None:
+        for exchange, endpoint in admitted:
             exchange.admitted(endpoint)
         if self._waiting_announced and not self.breaker.queue:
             self._waiting_announced = False
@@ -178,15 +184,15 @@ class Revision:
 
     @property
     def cold(self) -> bool:
-        """Whether there is no instance that could take a request."""
+        """Whether no endpoint could get a request."""
         return not self.breaker.candidates
 
     def in_flight_by_endpoint(self) -> dict[str, int]:
-        """Requests in each instance; empty where there is no choice between several."""
+        """Requests in each instance; empty for fewer than two instances."""
         if len(self.endpoints) < 2:
             return {}
         return {name: endpoint.in_flight for name, endpoint in self.endpoints.items() if endpoint.in_flight}
 
     def in_flight(self) -> int:
-        """Requests in instances, those of instances that left the table not counted."""
+        """Requests in instances that are in the endpoint table."""
         return sum(endpoint.in_flight for endpoint in self.endpoints.values())

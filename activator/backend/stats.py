@@ -1,4 +1,4 @@
-"""What is counted of a revision's requests: for the autoscaler each second, and for operators. Pure."""
+"""Counts of a revision's requests: for the autoscaler each second, and for metrics. Pure."""
 
 from bisect import bisect_left
 
@@ -9,7 +9,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Histogram:
-    """Counts by size; cheap to add to."""
+    """Counts by duration."""
 
     __slots__ = ("counts", "total")
 
@@ -23,7 +23,10 @@ class Histogram:
 
 
 class Stats:
-    """One revision in one process. Times are seconds on one clock that never goes back."""
+    """Counts of one revision in one process. Times are seconds on a monotonic clock.
+
+    Twelve attributes and more: they are counters, one for each figure of a report.
+    """
 
     __slots__ = (
         "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "active", "arrived", "codes",
@@ -32,17 +35,17 @@ class Stats:
 
     def __init__(self, now: float) -> None:
         self.active = 0
-        """Requests in flight or waiting."""
+        """Requests in flight or queued."""
         self.arrived = 0
         """Since the last report."""
         self.codes: dict[int, int] = {}
-        """Status to answered requests, for ever."""
+        """Ended requests by status, since the process started."""
         self.latency = Histogram()
         """From arrival to the last byte."""
         self.queued = Histogram()
-        """Of those that waited: from arrival to the slot."""
+        """Of queued requests: from arrival to the slot."""
         self.cold = 0
-        """Requests that waited for an instance to start."""
+        """Requests that waited for an instance to start, since the process started."""
         self._answers = self._errors = 0
         self._buckets: dict[int, int] = {}
         self._area = 0.0
@@ -61,7 +64,7 @@ class Stats:
         self.arrived += 1
 
     def leave(self, now: float, began: float, status: int) -> None:
-        """Args: began: when it entered. status: 0 when there was no answer."""
+        """Args: began: when it entered. status: 0 if there was no response."""
         self._area += self.active * (now - self._last)
         self._last = now
         self.active -= 1
@@ -78,16 +81,16 @@ class Stats:
     def report(
         self, revision: str, now: float, period: float, in_flight: int, queued: int, held: dict[str, int] | None = None
     ) -> RevisionReport | None:
-        """What there was since the last report, `period` seconds ago; None when it and the one before held nothing."""
+        """Return the counts since the last report, `period` seconds ago; None if both reports would be empty."""
         area = self._area + self.active * (now - self._last)
         requests = self.arrived
         self._area, self._last, self.arrived = 0.0, now, 0
         answers, errors, buckets = self._answers, self._errors, self._buckets
         self._answers, self._errors, self._buckets = 0, 0, {}
-        something = bool(area or requests or self.active or answers)
-        if not something and not self._reported:
+        active = bool(area or requests or self.active or answers)
+        if not active and not self._reported:
             return None
-        self._reported = something
+        self._reported = active
         return RevisionReport(
             revision=revision,
             concurrency=area / max(period, 1e-9),

@@ -1,1 +1,1 @@
-"""Connections of clients."""
+"""Connections of clients: listening sockets, HTTP/1.1 and HTTP/2."""

@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections of clients: bytes to an exchange, and its answer to bytes."""
+"""HTTP/1.1 connections of clients: reads requests and writes their responses."""
 
 import asyncio
 import select
@@ -25,26 +25,29 @@ from activator.wire.http1_parser import (
 from activator.wire.http2_frames import PREFACE
 
 KEEP_ALIVE_SECONDS = 180.0
-"""How long an idle connection stays open."""
+"""How long an idle connection is kept open."""
 LINGER_SECONDS = 5.0
-"""How long what a client still sends after its answer is read and thrown away, so that it gets to see the answer."""
+"""How long input is read and discarded after the last response, so that the client gets to read it."""
 MAX_AHEAD = 65_536
-"""Bytes read ahead of pipelined requests."""
+"""Bytes of pipelined requests that are read ahead."""
 
 _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
 _BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
-    """Whether the peer has shut down its side, also behind bytes that were not read."""
+    """Whether the peer has shut down its side, even if there are unread bytes before that."""
     connection = transport.get_extra_info("socket")
-    look = select.poll()
-    look.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP)
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP)
+    return bool(poll.poll(0))
 
 
 class Http1Connection(Exchange, asyncio.Protocol):
-    """One connection; it is also the exchange of the request that it carries just now."""
+    """One connection, which is also the exchange of its current request.
+
+    One object with many attributes for speed: see `Exchange`.
+    """
 
     __slots__ = (
         "_buffer",
@@ -70,8 +73,8 @@ class Http1Connection(Exchange, asyncio.Protocol):
     def __init__(self, proxy: ProxyState, local: bool = False, *, counted: bool = False) -> None:
         """
         Args:
-            local: it belongs to the gateway for cluster-local hosts.
-            counted: it was counted among those of its address when it was accepted.
+            local: it was accepted at the gateway for cluster-local hosts.
+            counted: it was counted for the limit of its address already.
         """
         super().__init__(proxy)
         self.local = local
@@ -98,7 +101,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the connection was ready for requests once: it counts itself out of its address."""
+        """Whether it was ever ready for requests; if so, it removes itself from the count of its address."""
         return self._last_activity > 0
 
     @guarded
@@ -132,7 +135,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self.client_gone()
 
     def eof_received(self) -> None:
-        # A client that has shut down its side is taken for gone, as in Go and nginx: it must not hold a slot.
+        # A client that half-closes counts as disconnected, as in Go and nginx: it must not hold a slot.
         return None
 
     @guarded
@@ -190,7 +193,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             data, self._buffer = self._buffer + data, b""
         else:
             self._last_activity = self.proxy.time()
-        while data[:2] == b"\r\n":  # RFC 9112 §2.2: empty lines before a request are left over from the last one
+        while data[:2] == b"\r\n":  # RFC 9112 §2.2: ignore empty lines before a request
             data = data[2:]
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0:
@@ -212,7 +215,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
         self._start(head, data[end + 4 :])
 
     def _forwarding(self, head: RequestHead) -> bytes:
-        """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
+        """Return the forwarding fields; cached for a client that sends none of its own."""
         if head.forwarded is not None:
             return self.proxy.proxies.fields(self._peer, head)
         if self._forwarding_cache[0] != head.authority:
@@ -220,11 +223,11 @@ class Http1Connection(Exchange, asyncio.Protocol):
         return self._forwarding_cache[1]
 
     def clear_cached_heads(self) -> None:
-        """Called when the rules for forwarding fields change: every head is read anew."""
+        """Called when the rules for forwarding fields change."""
         self._last_head, self._forwarding_cache = None, (b"\n", b"")
 
     def _read_part(self, data: bytes) -> None:
-        """The head is not whole yet; say at once what can be said."""
+        """The head is incomplete; reject it now if it can only be invalid."""
         if len(data) >= MAX_HEAD:
             long_target = b"\r\n" not in data[:MAX_HEAD]
             self._reject(414 if long_target else 431, f"the head is longer than {MAX_HEAD} bytes")
@@ -234,7 +237,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._buffer = data
 
     def _start(self, head: RequestHead, rest: bytes) -> None:
-        """The head is whole; `rest` came with it."""
+        """Start a request; `rest` is what follows its head."""
         length = head.length
         body = b""
         if length == CHUNKED:
@@ -256,7 +259,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self.pending = [body]
             self.pending_size = len(body)
         elif not self.body_done:
-            self.pending_size = 1  # not to be forgotten when the exchange ends
+            self.pending_size = 1  # so that `_finish` resets the body
         self.begin()
 
     def _read_length(self, data: bytes) -> None:
@@ -287,16 +290,16 @@ class Http1Connection(Exchange, asyncio.Protocol):
         if self.state is not IDLE:
             self.request_body(data, done, trailers)
         elif done:
-            self.finished()  # the answer was there before; now the connection can take the next request
+            self.finished()  # the response is complete already; the connection can take its next request
 
     def _reject(self, status: int, text: str) -> None:
-        """Answer what is not a request, and end the connection: nobody knows where the next one would begin."""
+        """Respond to an invalid request and close: it is unknown where the next request would start."""
         head, body = local_responses.reply(status, text, self.proxy.wall_clock(), b"Connection: close\r\n")
         self._write(head.plain + body)
         self._linger()
 
     def _linger(self) -> None:
-        """Close, but let the client read what was written: unread bytes would make the kernel throw it away."""
+        """Close, but let the client read the response first: with unread input, the kernel would discard it."""
         self._mode, self._remaining, self._buffer = _LINGER, LINGER_BYTES, b""
         self._closing = True
         self._last_activity = self.proxy.time()
@@ -308,14 +311,14 @@ class Http1Connection(Exchange, asyncio.Protocol):
 
     @guarded
     def _read_pipelined(self) -> None:
-        """Take up a pipelined request."""
+        """Read the next pipelined request."""
         if self._mode == _HEAD and self._buffer and not self._write_paused and not self._closing:
             data, self._buffer = self._buffer, b""
             self.resume_body()
             self._read_head(data)
 
     def _upgrade_to_http2(self, data: bytes) -> None:
-        from activator.frontend.http2_server import Http2Connection  # loaded when somebody speaks it
+        from activator.frontend.http2_server import Http2Connection  # loaded at the first use
 
         self.proxy.connections.discard(self)
         self._counted = False
@@ -326,7 +329,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             connection.data_received(data)
 
     def sweep(self, now: float) -> None:
-        """Once a second: end what takes too long."""
+        """Enforce the time limits; called once a second."""
         if self._is_stalled(now):
             self._transport.abort()
             return
@@ -337,7 +340,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             elif now - self._last_activity > KEEP_ALIVE_SECONDS:
                 self._transport.close()
             return
-        # While a body waits unread, the loop does not see that the client hung up; the kernel knows.
+        # While reading is paused, the loop does not notice that the client disconnected; the kernel does.
         if self._paused and self.state is QUEUED and _hung_up(self._transport):
             self._transport.abort()
             return
@@ -346,14 +349,14 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._transport.abort()
 
     def _is_stalled(self, now: float) -> bool:
-        """Whether the client reads nothing of what there is for it, though its request is over."""
+        """Whether the client has read nothing of a finished response for too long."""
         unsent = self._transport.get_write_buffer_size()
         if not unsent or unsent != self._unsent or self.state is not IDLE:
             self._unsent, self._last_progress = unsent, now
         return now - self._last_progress > SEND_SECONDS
 
     def retire(self) -> None:
-        """The process wants to end: close when idle, otherwise after the next answer. May be called again."""
+        """The worker drains: close now if idle, otherwise after the next response. May be called again."""
         quiet = self._mode == _HEAD and not self._buffer
         if quiet and self.proxy.time() - self._last_activity > QUIET_SECONDS:
             self._transport.close()
@@ -363,16 +366,16 @@ class Http1Connection(Exchange, asyncio.Protocol):
     def abort(self) -> None:
         if self.state is TUNNEL:
             self.send_close_frame()
-            self._transport.close()  # what was written goes out first, as far as the client reads
+            self._transport.close()  # written bytes are sent first
         else:
             self._transport.abort()
 
     def abort_on_error(self) -> None:
-        """A bug of ours showed: end the connection."""
+        """An unexpected exception was raised: end the connection."""
         self._closing = True
         self._transport.abort()
 
-    # --- what the exchange says
+    # --- see Exchange
 
     def abort_response(self) -> None:
         self.abort_on_error()
@@ -397,7 +400,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
             self._write(wire + data)
 
     def _plain_close(self, head: ResponseHead) -> bytes:
-        """The head for HTTP/1.0 (whose clients know no chunks), or for a connection that ends with this answer."""
+        """Return the head for HTTP/1.0, which has no chunks, or for the last response of a connection."""
         request = self.head
         if not request.version:
             if request.keep_alive and head.length >= 0 and not self._closing:
@@ -442,7 +445,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
     def reset_response(self) -> None:
         self._closing = True
         if self._framing == _BY_CLOSE and self._mode != _TUNNEL:
-            self._transport.abort()  # a plain close would look like the end of the body
+            self._transport.abort()  # a normal close would mark the end of the body
 
     def pause_body(self) -> None:
         if not self._paused and not self._transport.is_closing():
@@ -469,7 +472,7 @@ class Http1Connection(Exchange, asyncio.Protocol):
         elif self._transport.is_closing():
             pass
         elif self._closing or self.head.expects:
-            # Whether the body will still come is the client's guess; the connection cannot be understood any more.
+            # The client may or may not send the body now, so what follows cannot be parsed.
             self._linger()
         else:
             self._last_activity = self.proxy.now
@@ -477,5 +480,5 @@ class Http1Connection(Exchange, asyncio.Protocol):
 
 
 def peer_address(peer: object) -> bytes:
-    """The IP address in what a socket says of its peer."""
+    """Return the IP address of a socket's peer name."""
     return str(peer[0]).encode() if isinstance(peer, tuple) and peer else b"unknown"

@@ -1,4 +1,4 @@
-"""HTTP/2 connections of clients: what the codec tells of streams to exchanges, time-outs, and a graceful end."""
+"""HTTP/2 connections of clients: streams, time limits and a graceful shutdown."""
 
 import asyncio
 from typing import cast
@@ -21,14 +21,17 @@ log = structlog.get_logger()
 
 MAX_STREAMS = 250
 REFUSED = 3
-"""Charges for a stream beyond `MAX_STREAMS`: it costs a whole request's reading, and clients know the limit."""
+"""Charges for a stream beyond `MAX_STREAMS`: its header list must be decoded, and clients know the limit."""
 IDLE_SECONDS = 300.0
 GOAWAY_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 
 
 class Http2Connection(Http2Protocol[Http2Stream]):
-    """One connection."""
+    """One connection.
+
+    Attributes beyond a dozen are timestamps and flags of the shutdown, which only the sweep reads.
+    """
 
     def __init__(self, proxy: ProxyState, peer: Peer, local: bool) -> None:
         settings = {
@@ -46,10 +49,10 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         self._retiring = 0.0
         self._lingering: asyncio.TimerHandle | None = None
         self._remaining = 0
-        """Of an ended connection: bytes that are still read and thrown away."""
+        """Bytes that may still be read and discarded after the connection has ended."""
         self._forwarding_cache = (b"\n", b"")
         self._last_activity = self._last_whole_block = self._last_progress = proxy.time()
-        """When anything came or a stream ended; when the last header block was whole; when bytes went out."""
+        """When bytes arrived or a stream ended; when no header block was incomplete; when bytes were sent."""
         self._unsent = 0
 
     # --- the connection
@@ -74,7 +77,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     @guarded
     def pause_writing(self) -> None:
-        """The client does not read. Nothing is read from it either, or answers would pile up here."""
+        """The client does not read. Stop reading from it too, or responses would accumulate here."""
         self.write_paused = True
         self._hold(reading=False)
 
@@ -103,7 +106,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
             self._hold(reading=not self._read_pending)
 
     def _work(self, until: float) -> bool:
-        """Read what came until a moment; says whether there is more."""
+        """Read the buffered frames until `until`; returns whether there are more."""
         more = not self.write_paused and self.codec.work(until)
         if not self.codec.mid_block:
             self._last_whole_block = self._last_activity
@@ -127,7 +130,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         self._forwarding_cache = (b"\n", b"")
 
     def forwarding(self, head: RequestHead) -> bytes:
-        """The forwarding fields; the same for all requests of a client that says nothing of it itself."""
+        """Return the forwarding fields; cached for a client that sends none of its own."""
         if head.forwarded is not None:
             return self.proxy.proxies.fields(self.peer, head)
         if self._forwarding_cache[0] != head.authority:
@@ -135,23 +138,23 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         return self._forwarding_cache[1]
 
     def forget(self, stream: Http2Stream) -> None:
-        """A stream is over in both directions."""
+        """A stream has ended in both directions."""
         self.streams.pop(stream.id, None)
         self._last_activity = self.proxy.time()
         if self._retired and not self.streams:
             self._linger(LINGER_SECONDS)
 
     def _linger(self, seconds: float) -> None:
-        """Nothing more is to be sent: let the client close, which has seen the GOAWAY by then.
+        """Everything was sent: let the client close, after it has read the GOAWAY.
 
-        Had it sent something just now, closing here would reset the connection, and it might lose answers that it has
+        Closing here while the client is sending would reset the connection, and it could lose responses that it has
         not read yet.
         """
         if self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(seconds, self.transport.close)
 
     def sweep(self, now: float) -> None:
-        """Once a second: end what takes too long."""
+        """Enforce the time limits; called once a second."""
         if self.codec.ended:
             return
         if self.codec.mid_block and now - self._last_whole_block > HEAD_SECONDS:
@@ -165,17 +168,17 @@ class Http2Connection(Http2Protocol[Http2Stream]):
                 stream.sweep(now)
 
     def _is_stalled(self, now: float) -> bool:
-        """Whether the client has read nothing for a long time though there is something for it."""
+        """Whether the client has not read anything for too long."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent != self._unsent:
             self._unsent, self._last_progress = unsent, now
         return now - self._last_progress > SEND_SECONDS
 
     def retire(self) -> None:
-        """The process wants to end. May be called again.
+        """The worker drains. May be called again.
 
-        Many clients take GOAWAY for the end of all their streams, though RFC 9113 §6.8 says otherwise: it is sent once
-        no stream was open for a while, or when there was no such while for `GOAWAY_SECONDS`.
+        Many clients abort all their streams at GOAWAY, against RFC 9113 §6.8. So it is sent when no stream has been
+        open for `QUIET_SECONDS`, or after `GOAWAY_SECONDS` at the latest.
         """
         now = self.proxy.time()
         self._retiring = self._retiring or now
@@ -190,15 +193,15 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     def abort(self) -> None:
         self.transport.abort()
 
-    # --- see h2_codec.Owner
+    # --- see http2_codec.FrameHandler
 
     def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         if self._retired or len(self.streams) >= MAX_STREAMS:
             self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
             self.codec.budget.spend(REFUSED)
             return
-        made = self.streams[stream] = Http2Stream(self, stream)
-        made.headers_received(fields, done, size)
+        opened = self.streams[stream] = Http2Stream(self, stream)
+        opened.headers_received(fields, done, size)
 
     def goaway_received(self, last: int) -> None:
         self._retired = True
@@ -207,7 +210,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
             self.transport.close()
 
     def connection_failed(self, text: str) -> None:
-        """Send GOAWAY and end. What comes is read for a moment more, so that the client gets to see it."""
+        """Send GOAWAY and close. Input is discarded for a while, so that the client gets to read it."""
         log.debug("HTTP/2 connection ended", client=self.peer.address.decode(), reason=text)
         self.flush()
         self._remaining = LINGER_BYTES
@@ -222,4 +225,4 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         try:
             stream.lost()
         except Exception as error:  # the other streams must end too
-            log.exception("bug in HTTP/2", stream=stream.id, error=repr(error))
+            log.exception("stream clean-up failed", stream=stream.id, error=repr(error))

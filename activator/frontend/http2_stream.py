@@ -1,7 +1,7 @@
-"""One request of an HTTP/2 connection of a client: an exchange.
+"""A stream of a client's HTTP/2 connection: an exchange.
 
-Its fields are written as an HTTP/1.1 head and read by `heads`, so that the rules for what may reach an instance are in
-one place for both versions.
+Its header list is converted to an HTTP/1.1 head and read by `http1_parser`, so that both versions have one set of rules
+for what may reach an instance.
 """
 
 from typing import Protocol
@@ -38,7 +38,7 @@ class StreamConnection(Protocol):
 
 
 class Http2Stream(Exchange):
-    """One request of a connection."""
+    """One request of a connection; see `Exchange` about its many attributes."""
 
     __slots__ = (
         "_closed",
@@ -60,11 +60,11 @@ class Http2Stream(Exchange):
         self.id = id_
         self.outbox = Outbox(connection, id_, self._outbox_full, self._outbox_drained, self._outbox_done)
         self._unacknowledged = 0
-        """Bytes of the body that came and that the client may not send anew yet."""
+        """Bytes of the body that are not acknowledged yet, so the client's window is smaller by them."""
         self._remaining = -1
-        """Bytes of the body that are still to come, where the head says how many there are."""
+        """Bytes of the body that are still to come; -1 if the head has no length."""
         self._length_declared = False
-        """The answer's head says how long its body is."""
+        """The response has a Content-Length."""
         self._paused = False
         self._closed = False
         self._unsent, self._last_progress = 0, 0.0
@@ -77,16 +77,16 @@ class Http2Stream(Exchange):
     def protocol(self) -> str:
         return "HTTP/2.0"
 
-    # --- what the client sends
+    # --- called by the connection
 
     def headers_received(self, fields: Fields, done: bool, size: int) -> None:
-        """The head came.
+        """The head arrived.
 
         Args:
             size: of the header list, in bytes.
 
         Raises:
-            HTTP2ConnectionError: there were too many requests that no instance is needed for.
+            HTTP2ConnectionError: too many requests needed no instance.
         """
         self.body_done = done
         try:
@@ -104,15 +104,15 @@ class Http2Stream(Exchange):
         self.outgoing = upstream_head(self.head, self.connection.forwarding(self.head))
         self.begin()
         if self.state is IDLE and self.status < 429:
-            self.connection.codec.budget.spend(1)  # no instance was needed to answer it
+            self.connection.codec.budget.spend(1)  # it needed no instance
 
     def body_received(self, data: bytes, size: int, done: bool) -> None:
-        """Part of the body came; it counts against the client's window until the instance takes it."""
+        """Part of the body arrived; it counts against the client's window until the instance has taken it."""
         self._unacknowledged += size
         if self._remaining >= 0:
             self._remaining -= len(data)
             if self._remaining < 0 or (done and self._remaining):
-                raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
+                raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body does not have the declared length")
         if self._closed or self.state is IDLE:
             self.body_done = self.body_done or done
             self._acknowledge()
@@ -123,15 +123,15 @@ class Http2Stream(Exchange):
             self._acknowledge()
 
     def trailers_received(self, lines: bytes) -> None:
-        """Trailer fields came, and the end with them."""
+        """Trailer fields arrived, and the end of the body with them."""
         if self._remaining > 0:
-            raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body is not as long as it says")
+            raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body does not have the declared length")
         if self.state is not IDLE and not self._closed:
             self.request_body(b"", True, lines)
         self.body_done = True
 
     def lost(self) -> None:
-        """The stream or its connection is gone."""
+        """The stream or its connection ended."""
         self._closed = True
         self.outbox.drop()
         self._acknowledge()
@@ -151,14 +151,14 @@ class Http2Stream(Exchange):
             self.connection.codec.acknowledge(held, self.id)
 
     def sweep(self, now: float) -> None:
-        """Once a second: reset a stream whose client takes nothing of an answer that is otherwise over."""
+        """Reset the stream if the client reads nothing of a finished response; called once a second."""
         unsent = self.outbox.size
         if self.state is not IDLE or not unsent or unsent != self._unsent:
             self._unsent, self._last_progress = unsent, now
         elif now - self._last_progress > SEND_SECONDS:
             self._end(ErrorCodes.CANCEL)
 
-    # --- what it gets
+    # --- see Exchange
 
     def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         if self._closed:
@@ -194,11 +194,11 @@ class Http2Stream(Exchange):
             self.connection.flush_soon()
 
     def write_tunnel(self, data: bytes) -> None:
-        raise AssertionError("nothing is upgraded in HTTP/2")
+        raise AssertionError("HTTP/2 has no upgrades")
 
     def write_truncated_end(self) -> None:
         if self._length_declared:
-            self.reset_response()  # RFC 9113 §8.1.1: a body that is shorter than it says is malformed
+            self.reset_response()  # RFC 9113 §8.1.1: a body shorter than its Content-Length is malformed
         else:
             self.write_body(b"", True, b"")
 
@@ -221,10 +221,10 @@ class Http2Stream(Exchange):
             self.upstream.resume_reading()
 
     def _outbox_done(self) -> None:
-        """All of the answer was sent."""
+        """The whole response was sent."""
         self._closed = True
         if not self.body_done:
-            # RFC 9113 §8.1: the answer is whole, the rest of the request is not wanted.
+            # RFC 9113 §8.1: the response is complete, the rest of the request is not needed.
             self.connection.codec.reset(self.id, ErrorCodes.NO_ERROR)
             self.connection.flush_soon()
         self.connection.forget(self)

@@ -1,4 +1,4 @@
-"""The ports that requests arrive on."""
+"""Listening sockets and accepted connections."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,30 @@ BACKLOG = 4096
 HANDSHAKE_SECONDS = 10.0
 """How long a TLS handshake may take."""
 PAUSE_SECONDS = 0.2
-"""How long nothing is accepted after the system refused a connection, which it does when files run out."""
+"""Pause after a failed accept, as when no file descriptors are left."""
 
 
 def raise_file_limit() -> None:
-    """Take as many open files as the system allows: each request holds two."""
+    """Raise the limit of open files as far as the system allows: each request needs two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; others may be opened beside it on the same port with `bind_beside`.
+    """Return a listening socket; `bind_again` opens more on the same port.
 
     Raises: OSError, with the address in its message.
     """
     if port:
-        _listen(host, port, shared=False).close()  # a port that somebody else has must be told, not shared
+        _listen(
+            host, port, shared=False
+        ).close()  # fails if another process has the port, which SO_REUSEPORT would hide
     return _listen(host, port, shared=True)
 
 
 def bind_again(listener: socket.socket) -> socket.socket:
-    """Another listening socket on the same port."""
+    """Return another listening socket on the same port."""
     host, port = listener.getsockname()[:2]
     return _listen(host, port, shared=True)
 
@@ -63,11 +65,11 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 class Listeners:
-    """Accepts connections and gives each to a `Client`.
+    """Accepts connections and hands each to an `Http1Connection`.
 
-    The loop's own server, not uvicorn's: nothing of an ASGI server would be used, and uvicorn's shutdown waits for
-    connections on terms that are not ours (tunnels, long answers). Connections for TLS are accepted here, so that they
-    are counted by address before the handshake.
+    Plain connections are accepted by the loop's server, not by uvicorn: none of an ASGI server would be used, and its
+    shutdown does not fit tunnels and long responses. TLS connections are accepted here, so that they are counted by
+    address before the handshake.
     """
 
     def __init__(self, proxy: ProxyState) -> None:
@@ -99,7 +101,7 @@ class Listeners:
                 try:
                     connection, peer = await loop.sock_accept(listener)
                 except OSError as error:
-                    log.warning("connections cannot be accepted", error=str(error))
+                    log.warning("accept failed", error=str(error))
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 address = peer_address(peer)
@@ -116,7 +118,7 @@ class Listeners:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: client, connection, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
-        except OSError as error:  # also what TLS says, and the time-out
+        except OSError as error:  # TLS errors and the time-out are subclasses
             log.debug("TLS handshake failed", client=address.decode(), error=repr(error))
         finally:
             if not client.connected:
@@ -124,7 +126,7 @@ class Listeners:
                 self._proxy.connection_limit.leave(address)
 
     def close(self) -> None:
-        """Accept nothing more; connections that are there stay."""
+        """Stop accepting; open connections stay."""
         for server in self._servers:
             server.close()
         for task in (*self._accepting, *self._handshakes):

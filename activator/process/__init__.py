@@ -1,1 +1,1 @@
-"""The processes of the data path."""
+"""Worker processes, their supervisor and metrics."""

@@ -1,6 +1,6 @@
-"""What operators see, in Prometheus' text format. Built when asked for; the hot path only counts.
+"""Metrics in Prometheus' text format, built on request; requests only increment counts.
 
-A worker says its counts as plain values (`plain`), so that the parent of several workers can add them up (`total`).
+A worker returns its counts as plain values (`worker_counts`), which the parent of several workers adds up (`total`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ Counts = dict[str, Any]
 _NUMBERS = ("cold", "in_flight", "waiting")
 
 
-def plain(proxy: ProxyState) -> Counts:
-    """The counts of one worker."""
+def worker_counts(proxy: ProxyState) -> Counts:
+    """Return the counts of one worker."""
     revisions = {
         name: {
             "codes": {str(code): count for code, count in revision.stats.codes.items()},
@@ -40,27 +40,27 @@ def _values(histogram: Histogram) -> list[float]:
 
 
 def total(workers: Iterable[Counts]) -> Counts:
-    """The sum of what several workers said."""
+    """Return the sum of the counts of several workers."""
     connections, revisions = 0, dict[str, Any]()
-    for said in workers:
-        connections += said["connections"]
-        for name, one in said["revisions"].items():
-            known = revisions.get(name)
-            revisions[name] = one if known is None else _add(known, one)
+    for worker in workers:
+        connections += worker["connections"]
+        for name, counts in worker["revisions"].items():
+            previous = revisions.get(name)
+            revisions[name] = counts if previous is None else _add(previous, counts)
     return {"connections": connections, "revisions": revisions}
 
 
-def ended(said: Counts) -> Counts:
-    """The counts of a worker that is gone: nothing is open or in flight there any more."""
-    revisions = {name: {**one, "in_flight": 0, "waiting": 0} for name, one in said["revisions"].items()}
+def ended(counts: Counts) -> Counts:
+    """Return the counts of an ended worker: nothing is open or in flight there any more."""
+    revisions = {name: {**each, "in_flight": 0, "waiting": 0} for name, each in counts["revisions"].items()}
     return {"connections": 0, "revisions": revisions}
 
 
-def _add(one: Counts, other: Counts) -> Counts:
-    codes = {code: one["codes"].get(code, 0) + other["codes"].get(code, 0) for code in one["codes"] | other["codes"]}
-    added: Counts = {"codes": codes, **{key: one[key] + other[key] for key in _NUMBERS}}
+def _add(left: Counts, right: Counts) -> Counts:
+    codes = {code: left["codes"].get(code, 0) + right["codes"].get(code, 0) for code in left["codes"] | right["codes"]}
+    added: Counts = {"codes": codes, **{key: left[key] + right[key] for key in _NUMBERS}}
     for key in ("latency", "queued"):
-        added[key] = [a + b for a, b in zip(one[key], other[key], strict=True)]
+        added[key] = [a + b for a, b in zip(left[key], right[key], strict=True)]
     return added
 
 
@@ -72,28 +72,28 @@ class _Collector:
         """See prometheus_client."""
         label = ["revision"]
         requests = CounterMetricFamily(
-            "knoll_requests", "Requests that ended, by the status of their answer.", labels=["revision", "code"]
+            "knoll_requests", "Ended requests, by the status of their response.", labels=["revision", "code"]
         )
-        cold = CounterMetricFamily("knoll_cold_starts", "Requests that waited for a start.", labels=label)
+        cold = CounterMetricFamily("knoll_cold_starts", "Requests that waited for an instance to start.", labels=label)
         latency = HistogramMetricFamily(
-            "knoll_request_seconds", "From a request's arrival to the last byte of its answer.", labels=label
+            "knoll_request_seconds", "Time from a request's arrival to the last byte of its response.", labels=label
         )
         queued = HistogramMetricFamily(
-            "knoll_queue_seconds", "Time in the queue, of requests that waited.", labels=label
+            "knoll_queue_seconds", "Time in the queue, of requests that were queued.", labels=label
         )
         in_flight = GaugeMetricFamily("knoll_requests_in_flight", "Requests in instances.", labels=label)
         waiting = GaugeMetricFamily("knoll_requests_waiting", "Requests in the queue.", labels=label)
-        connections = GaugeMetricFamily("knoll_client_connections", "Open connections of clients.")
+        connections = GaugeMetricFamily("knoll_client_connections", "Open client connections.")
         connections.add_metric([], self._values["connections"])
-        for name, one in self._values["revisions"].items():
-            for code, count in one["codes"].items():
+        for name, counts in self._values["revisions"].items():
+            for code, count in counts["codes"].items():
                 requests.add_metric([name, code], count)
-            cold.add_metric([name], one["cold"])
-            in_flight.add_metric([name], one["in_flight"])
-            waiting.add_metric([name], one["waiting"])
+            cold.add_metric([name], counts["cold"])
+            in_flight.add_metric([name], counts["in_flight"])
+            waiting.add_metric([name], counts["waiting"])
             for family, key in ((latency, "latency"), (queued, "queued")):
-                seconds, *counts = one[key]
-                family.add_metric([name], _buckets(counts), seconds)
+                seconds, *bucket_counts = counts[key]
+                family.add_metric([name], _buckets(bucket_counts), seconds)
         yield from (requests, cold, latency, queued, in_flight, waiting, connections)
 
 
@@ -106,7 +106,7 @@ def _buckets(counts: list[float]) -> list[tuple[str, float]]:
 
 
 def exposition(values: Counts) -> bytes:
-    """The text of /metrics."""
+    """Return the text of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(values))
     return generate_latest(registry)

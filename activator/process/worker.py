@@ -1,4 +1,4 @@
-"""One process of the data path: tables, reports, ports, and a graceful end."""
+"""One worker process: tables, reports, ports, and a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -32,30 +32,30 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ListeningSockets:
-    """Listening sockets, by what is answered there."""
+    """Listening sockets, by the gateway that they belong to."""
 
     public: list[socket.socket]
     local: list[socket.socket]
-    """Of the gateway for cluster-local hosts."""
+    """Sockets of the gateway for cluster-local hosts."""
     tls: list[socket.socket]
 
     @property
     def all(self) -> list[socket.socket]:
         return [*self.public, *self.local, *self.tls]
 
-    def beside(self) -> "ListeningSockets":
+    def duplicate(self) -> "ListeningSockets":
         """More sockets on the same ports, for another process."""
         return ListeningSockets(
             *([listeners.bind_again(each) for each in kind] for kind in (self.public, self.local, self.tls))
         )
 
     def numbers(self) -> str:
-        """Their descriptors, for `inherited`."""
+        """Return their descriptors, for `inherited`."""
         return ";".join(",".join(str(each.fileno()) for each in kind) for kind in (self.public, self.local, self.tls))
 
     @classmethod
     def inherited(cls, numbers: str) -> Self:
-        """Sockets that the parent process opened."""
+        """Return the sockets that the parent process opened."""
         return cls(*(
             [socket.socket(fileno=int(number)) for number in kind.split(",") if number] for kind in numbers.split(";")
         ))  # fmt: skip
@@ -63,9 +63,9 @@ class ListeningSockets:
 
 @dataclass(frozen=True, slots=True)
 class ParentResources:
-    """What a worker has from its parent."""
+    """What a worker gets from its parent."""
 
-    line: socket.socket
+    channel: socket.socket
     slots: int
     """Descriptor of the shared slots."""
 
@@ -73,10 +73,10 @@ class ParentResources:
 async def run(
     settings: ActivatorSettings, ports: ListeningSockets, stop: asyncio.Event, parent: ParentResources | None = None
 ) -> None:
-    """Carry requests until `stop` is set, then let those that are there end.
+    """Serve requests until `stop` is set, then drain.
 
     Args:
-        parent: None for a process that works alone and has the admin port itself.
+        parent: None for a single process, which has the admin port itself.
     """
     proxy = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
     async with connected(settings.redis_url, "knoll-activator") as redis:
@@ -97,12 +97,12 @@ async def run(
         if parent is None:
             if (names := table_followers.dns_hosts_follower(settings, routing)) is not None:
                 works.append(names.run())
-            app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.plain(proxy)))
+            app = admin.app(missing, metrics=lambda: metrics.exposition(metrics.worker_counts(proxy)))
             last = admin.serve(app, settings.admin_host, settings.activator_admin_port, ending)
         else:
-            last = WorkerChannel(proxy, parent.line, parent.slots, stop.set).run(ready)
+            last = WorkerChannel(proxy, parent.channel, parent.slots, stop.set).run(ready)
         background = [asyncio.create_task(work) for work in (*works, last)]
-        for task in background:  # a bug that ends one of them ends the process: its supervisor starts it again
+        for task in background:  # a task that fails ends the process; its supervisor restarts it
             task.add_done_callback(lambda _: stop.set())
         proxy.start()
         opening = asyncio.create_task(_open(followers, listening, ports, configured, ready))
@@ -111,7 +111,7 @@ async def run(
         await asyncio.gather(opening, return_exceptions=True)
         listening.close()
         if not await proxy.drain(settings.drain_seconds):
-            log.warning("requests broken off", connections=len(proxy.connections))
+            log.warning("requests aborted", connections=len(proxy.connections))
         await proxy.stop()
         ending.set()
         await _end(background, wait_for_last=parent is None)
@@ -124,7 +124,7 @@ async def _open(
     configured: ConfigWatch,
     ready: asyncio.Event,
 ) -> None:
-    """Accept requests once the tables are there: an early one waits in the kernel instead of being told 404."""
+    """Accept requests once the tables were read: an early one waits in the kernel instead of getting a 404."""
     numbers = [each.getsockname()[1] for each in ports.all]
     for follower in followers:
         await follower.synced.wait()

@@ -1,9 +1,9 @@
-"""Several worker processes on the same ports: started, replaced when they die, taken over by new ones on SIGHUP.
+"""Several worker processes on the same ports: started, restarted when they die, reindexd by new ones on SIGHUP.
 
 Each worker has a listening socket of its own on every port (SO_REUSEPORT, so that the kernel spreads connections
-evenly), but the parent holds them all: what arrives while a worker is being replaced waits for the new one, and nothing
-is refused. On SIGHUP new workers, running whatever program is installed by then, are started on the same sockets; when
-they are ready the old ones stop accepting and end their requests.
+evenly), but the parent holds them all: a connection that arrives while a worker is being reindexd waits for the new one
+instead of being refused. On SIGHUP new workers, from the program as it is installed by then, are started on the same
+sockets; when they are ready, the old ones stop accepting and finish their requests.
 """
 
 import asyncio
@@ -43,26 +43,27 @@ class WorkerProcess:
     """One process."""
 
     number: int
-    place: int
+    index: int
+    """Which set of sockets it has."""
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     ready: asyncio.Event
     counts: metrics.Counts = field(default_factory=lambda: metrics.total([]))
-    """What it counted when it was asked last."""
-    answer: "asyncio.Future[None] | None" = None
-    leaving: bool = False
+    """Its counts when they were last requested."""
+    metrics_reply: "asyncio.Future[None] | None" = None
+    stopping: bool = False
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         if not self.writer.is_closing():
             self.writer.write(json.dumps(message).encode() + b"\n")
 
 
 class WorkerSupervisor:
-    """The parent's side."""
+    """The parent process."""
 
     def __init__(self, settings: ActivatorSettings, ports: Sequence[ListeningSockets]) -> None:
-        """Args: ports: for each worker its listening sockets."""
+        """Args: ports: listening sockets for each worker."""
         self._settings = settings
         self._ports = ports
         self._slots = lock_file()
@@ -70,12 +71,12 @@ class WorkerSupervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._stopping = False
-        self._past = metrics.total([])
-        """Counted by workers that are gone: a counter never falls."""
+        self._ended_counts = metrics.total([])
+        """Counts of ended workers: a counter must never decrease."""
         self._tables: list[RedisTable[Any]] = []
 
-    async def run(self, stop: asyncio.Event, again: asyncio.Event) -> None:
-        """Until `stop` is set. Args: again: set to have new workers take over."""
+    async def run(self, stop: asyncio.Event, renew: asyncio.Event) -> None:
+        """Run until `stop` is set. Args: renew: set to replace the workers by new ones."""
         async with connected(self._settings.redis_url, "knoll-activators") as redis:
             routing = RedisTable(redis, ROUTING, RouteEntry)
             self._tables = [routing, RedisTable(redis, ENDPOINTS, RevisionEndpoints)]
@@ -89,11 +90,11 @@ class WorkerSupervisor:
                 admin.serve(app, self._settings.admin_host, self._settings.activator_admin_port, ending)
             )
             serving.add_done_callback(lambda _: stop.set())
-            for place in range(len(self._ports)):
-                self._keep(place)
-            taking_over = asyncio.create_task(self._take_over(again))
+            for index in range(len(self._ports)):
+                self._supervise(index)
+            replacing = asyncio.create_task(self._replace_workers(renew))
             await stop.wait()
-            taking_over.cancel()
+            replacing.cancel()
             await self._end()
             if naming is not None:
                 naming.cancel()
@@ -104,36 +105,36 @@ class WorkerSupervisor:
     async def _end(self) -> None:
         self._stopping = True
         for worker in self._workers:
-            self._dismiss(worker)
+            self._stop_worker(worker)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _dismiss(self, worker: WorkerProcess) -> None:
-        worker.leaving = True
+    def _stop_worker(self, worker: WorkerProcess) -> None:
+        worker.stopping = True
         with contextlib.suppress(ProcessLookupError):
             worker.process.send_signal(signal.SIGTERM)
 
-    def _keep(self, place: int) -> None:
-        task = asyncio.create_task(self._keep_running(place))
+    def _supervise(self, index: int) -> None:
+        task = asyncio.create_task(self._run_worker(index))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep_running(self, place: int) -> None:
-        """Run a worker in this place; another one whenever it dies by itself."""
+    async def _run_worker(self, index: int) -> None:
+        """Run a worker; restart it whenever it dies."""
         pause, loop = 0.0, asyncio.get_running_loop()
         while not self._stopping:
             began = loop.time()
-            worker = await self._start(place)
-            code = await self._listen(worker)
-            if worker.leaving or self._stopping:
+            worker = await self._start(index)
+            code = await self._relay_messages(worker)
+            if worker.stopping or self._stopping:
                 return
             pause = next_pause(pause, loop.time() - began) if loop.time() - began < 10 else FIRST_PAUSE
-            log.warning("worker died, starting another", worker=worker.process.pid, exit_code=code, in_seconds=pause)
+            log.warning("worker died", worker=worker.process.pid, exit_code=code, restart_in_seconds=pause)
             await asyncio.sleep(pause)
 
-    async def _start(self, place: int) -> WorkerProcess:
+    async def _start(self, index: int) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         self._numbers += 1
-        ports = self._ports[place]
+        ports = self._ports[index]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "activator", "--control", str(theirs.fileno()), "--slots", str(self._slots),
             "--listeners", ports.numbers(), start_new_session=True,
@@ -141,14 +142,14 @@ class WorkerSupervisor:
         )  # fmt: skip
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=LIMIT)
-        worker = WorkerProcess(self._numbers, place, process, reader, writer, asyncio.Event())
+        worker = WorkerProcess(self._numbers, index, process, reader, writer, asyncio.Event())
         self._workers.add(worker)
         if self._stopping:
-            self._dismiss(worker)
+            self._stop_worker(worker)
         return worker
 
-    async def _listen(self, worker: WorkerProcess) -> int:
-        """Pass on what a worker says to the others, until it is gone."""
+    async def _relay_messages(self, worker: WorkerProcess) -> int:
+        """Relay a worker's messages to the others until it has ended; returns its exit code."""
         with contextlib.suppress(ConnectionError):
             while line := await worker.reader.readline():
                 message = json.loads(line)
@@ -156,33 +157,33 @@ class WorkerSupervisor:
                     worker.ready.set()
                 elif "metrics" in message:
                     worker.counts = message["metrics"]
-                    if worker.answer is not None and not worker.answer.done():
-                        worker.answer.set_result(None)
+                    if worker.metrics_reply is not None and not worker.metrics_reply.done():
+                        worker.metrics_reply.set_result(None)
                 else:
-                    self._tell(worker, {**message, "worker": worker.number})
+                    self._broadcast(worker, {**message, "worker": worker.number})
         code = await worker.process.wait()
         worker.writer.close()
         self._workers.discard(worker)
-        self._past = metrics.total([self._past, metrics.ended(worker.counts)])
-        # The kernel has freed its slots; those that wait for one must look again.
-        self._tell(worker, {"lost": worker.number})
+        self._ended_counts = metrics.total([self._ended_counts, metrics.ended(worker.counts)])
+        # The kernel has released its slots; workers with queued requests must try again.
+        self._broadcast(worker, {"lost": worker.number})
         for table in self._tables:
             with contextlib.suppress(StoreUnavailableError):
                 await table.leave(f"{socket.gethostname()}-{worker.process.pid}")
         return code
 
-    def _tell(self, sender: WorkerProcess, message: dict[str, Any]) -> None:
+    def _broadcast(self, sender: WorkerProcess, message: dict[str, Any]) -> None:
         for worker in self._workers:
             if worker is not sender:
-                worker.say(message)
+                worker.send(message)
 
-    async def _take_over(self, again: asyncio.Event) -> None:
+    async def _replace_workers(self, renew: asyncio.Event) -> None:
         while True:
-            await again.wait()
-            again.clear()
+            await renew.wait()
+            renew.clear()
             old = list(self._workers)
-            for place in range(len(self._ports)):
-                self._keep(place)
+            for index in range(len(self._ports)):
+                self._supervise(index)
             try:
                 async with asyncio.timeout(START_SECONDS):
                     while len(new := [w for w in self._workers if w not in old]) < len(self._ports):  # noqa: ASYNC110
@@ -190,13 +191,16 @@ class WorkerSupervisor:
                     for worker in new:
                         await worker.ready.wait()
             except TimeoutError:
-                log.error("the new workers did not become ready; the old ones stay")
+                log.error(
+                    "worker replacement failed",
+                    reason="the new workers did not become ready; the old ones keep running",
+                )
                 for worker in [w for w in self._workers if w not in old]:
-                    self._dismiss(worker)
+                    self._stop_worker(worker)
                 continue
-            log.info("new workers took over", workers=[worker.process.pid for worker in new])
+            log.info("workers replaced", workers=[worker.process.pid for worker in new])
             for worker in old:
-                self._dismiss(worker)
+                self._stop_worker(worker)
 
     async def _ready(self) -> str:
         ready = sum(worker.ready.is_set() for worker in self._workers)
@@ -207,9 +211,9 @@ class WorkerSupervisor:
         asked = []
         for worker in self._workers:
             if worker.ready.is_set():
-                worker.answer = asyncio.get_running_loop().create_future()
-                worker.say({"metrics": True})
-                asked.append(worker.answer)
+                worker.metrics_reply = asyncio.get_running_loop().create_future()
+                worker.send({"metrics": True})
+                asked.append(worker.metrics_reply)
         if asked:
             await asyncio.wait(asked, timeout=METRICS_SECONDS)
-        return metrics.exposition(metrics.total([self._past, *(worker.counts for worker in self._workers)]))
+        return metrics.exposition(metrics.total([self._ended_counts, *(worker.counts for worker in self._workers)]))

@@ -1,1 +1,1 @@
-"""One request on its way through the activator."""
+"""One request: its states, time-outs, and the activator's own responses."""

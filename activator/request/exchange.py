@@ -1,8 +1,9 @@
-"""One request on its way: admission, its instance, its answer, its time-outs. Knows no sockets.
+"""One request: admission, its endpoint, its response, time-outs and retries. No sockets; clocks come from the proxy.
 
-A client's side (`server.Client`, `h2_server.Stream`) subclasses `Exchange` and writes what it is told to write; an
-instance's side (`upstream.Origin`, `h2_upstream`) calls `answer` and `more`. They are one object on the client's side
-because each call between two objects costs a hundredth of a request.
+A client's connection (`frontend.http1_server.Http1Connection`, `frontend.http2_stream.Http2Stream`) subclasses
+`Exchange` and implements the `write_…` methods; the connection to an instance (`interfaces.UpstreamConnection`) calls
+`response_head` and `response_body`. Client and exchange are one object because each call between two objects costs one
+percent of the time of a request. States and transitions are specified in `states`.
 """
 
 from abc import ABC, abstractmethod
@@ -23,17 +24,21 @@ from knoll.values.errors import QueueFullError
 log = structlog.get_logger()
 
 RETRY_CONNECT_SECONDS = 10.0
-"""How long an instance of the table may refuse connections before its requests are answered with 502."""
+"""How long a request is retried while instances refuse connections; then it gets a 502."""
 MAX_PENDING = 16_384
-"""Bytes of a body that are read ahead while a request waits."""
+"""Bytes of a body that are read ahead while a request is queued."""
 MAX_REPLAY = 65_536
-"""Bytes of a body that are kept to be sent again."""
+"""Bytes of a body that are kept so that the request can be sent again."""
 
 FOREVER = float("inf")
 
 
 class Exchange(ABC):
-    """State of one request; reused for the next one of the same HTTP/1.1 connection."""
+    """State of one request; reused for the next one of the same HTTP/1.1 connection.
+
+    More attributes than usual: all are read or written once for each request, and a second object would cost a look-up
+    for each access.
+    """
 
     __slots__ = (
         "_cold_start",
@@ -66,36 +71,36 @@ class Exchange(ABC):
 
     head: RequestHead
     outgoing: bytes
-    """The head as the instance gets it; set by the client's side before `begin`."""
+    """The head as it is sent to the instance; set by the subclass before `begin`."""
     revision: Revision
 
     def __init__(self, proxy: ProxyState) -> None:
         self.proxy = proxy
         self.state: State = IDLE
         self.generation = 0
-        """Raised with each end, so that what was meant for an earlier request of this connection is recognised."""
+        """Incremented at each end, so that a late call for an earlier request of this connection is recognised."""
         self.upstream: UpstreamConnection | None = None
         self.endpoint: Backend | None = None
         self.pending: list[bytes] = []
-        """Of the body: what was not sent yet, or what is kept to be sent again."""
+        """Parts of the body that were not sent yet, or that are kept to be sent again."""
         self.pending_size = 0
         self.body_done = True
         self.trailers = b""
         self.deadline = 0.0
         self.local = False
-        """It came to the gateway for cluster-local hosts."""
+        """It arrived at the gateway for cluster-local hosts."""
         self.arrived_at = 0.0
-        """When it arrived, on the loop's clock; `arrived` is the same in epoch seconds, for requests that waited."""
+        """Arrival on the loop's clock; `arrived_epoch` is the same in epoch seconds, for requests that were queued."""
         self.arrived_epoch = 0.0
         self.started = 0.0
-        """When it got its slot."""
+        """When it got its slot, on the loop's clock."""
         self.last_byte_at = 0.0
-        """When bytes came last, where there is an idle time-out."""
+        """When the last bytes arrived, if there is an idle time-out."""
         self.status = 0
         self.size = 0
-        """Bytes of the answer's body until now."""
+        """Bytes of the response's body so far."""
         self.frames: Frames | None = None
-        """Of a WebSocket, what the client gets."""
+        """Frame boundaries of a WebSocket, in the direction of the client."""
         self._was_queued = False
         self._cold_start = False
         self._set_cookie = b""
@@ -105,59 +110,59 @@ class Exchange(ABC):
     @property
     @abstractmethod
     def peer(self) -> Peer:
-        """The client's address, and how it came here."""
+        """The client's address and scheme."""
 
     @property
     def protocol(self) -> str:
-        """As Go says it: `HTTP/1.1`."""
+        """HTTP version of the client's connection, as in Go: `HTTP/1.1`."""
         return f"HTTP/1.{self.head.version}"
 
-    # --- the client's side writes
+    # --- implemented by the client's connection
 
     @abstractmethod
     def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
-        """Write the head and the first bytes of an answer; `done` when that is all of it."""
+        """Write a response's head and the first bytes of its body; `done` if the response is complete."""
 
     @abstractmethod
     def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
-        """Write more of the answer's body."""
+        """Write more of the response's body."""
 
     @abstractmethod
     def write_informational(self, head: ResponseHead) -> None:
-        """Write a 1xx."""
+        """Write a 1xx response."""
 
     @abstractmethod
     def write_tunnel(self, data: bytes) -> None:
-        """Write bytes of the protocol that was changed to."""
+        """Write bytes of an upgraded connection."""
 
     @abstractmethod
     def write_truncated_end(self) -> None:
-        """End the answer early, as a whole one where its framing can say so."""
+        """End the response early, as a complete one where its framing allows it."""
 
     @abstractmethod
     def reset_response(self) -> None:
-        """Break the answer off so that the client sees it is not whole."""
+        """Abort the response so that the client sees that it is incomplete."""
 
     @abstractmethod
     def abort_response(self) -> None:
-        """End it whatever its state: a bug showed."""
+        """Abort in any state, after an unexpected exception."""
 
     @abstractmethod
     def pause_body(self) -> None:
-        """Read no more from the client."""
+        """Stop reading the body from the client."""
 
     @abstractmethod
     def resume_body(self) -> None:
-        """Read on."""
+        """Continue reading the body from the client."""
 
     @abstractmethod
     def finished(self) -> None:
-        """The exchange is over."""
+        """The exchange is over; the state is `IDLE`."""
 
-    # --- the client's side calls
+    # --- called by the client's connection
 
     def begin(self) -> None:
-        """Route and admit. `head`, `outgoing`, `body_done` and `pending` are set."""
+        """Route and admit the request. `head`, `outgoing`, `body_done` and `pending` must be set."""
         proxy = self.proxy
         now = self.arrived_at = proxy.now = proxy.time()
         self.status = self.size = 0
@@ -208,7 +213,7 @@ class Exchange(ABC):
         self.revision.request_queued()
 
     def request_body(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        """More of the request's body came."""
+        """More of the request's body arrived."""
         self.body_done = done
         self.trailers = trailers
         if self.upstream is not None:
@@ -221,7 +226,7 @@ class Exchange(ABC):
             self.pause_body()
 
     def send_pending_body(self, upstream: UpstreamConnection) -> None:
-        """Send what there is of the body to the connection that was found."""
+        """Send the pending parts of the body over a connection."""
         done = self.body_done
         data = b"".join(self.pending)
         if done and len(data) <= MAX_REPLAY:
@@ -235,11 +240,11 @@ class Exchange(ABC):
         self.pending_size = MAX_REPLAY + 1
 
     def revision_deleted(self, reason: str) -> None:
-        """What it waits for was deleted, so no instance will come."""
+        """The revision was deleted, so no instance will start."""
         self.reject(404, reason)
 
     def client_gone(self) -> None:
-        """The client has gone: leave the queue or the instance."""
+        """The client disconnected: leave the queue, or cancel at the instance."""
         if self.state is IDLE:
             return
         if self.state is QUEUED:
@@ -247,15 +252,15 @@ class Exchange(ABC):
         self._finish(499 if self.status == 0 else self.status)
 
     def reject(self, status: int, text: str) -> None:
-        """What came of the request's body cannot be read: answer, if nothing was answered yet."""
+        """Respond with an error, because the body is malformed or handling failed. No response was started yet."""
         if self.state is QUEUED:
             self.revision.breaker.remove(self)
         self._fail(status, text)
 
-    # --- admission calls
+    # --- called by the revision
 
     def admitted(self, endpoint: Backend) -> None:
-        """A slot was counted in for a request that waited."""
+        """A slot was taken for this queued request."""
         proxy = self.proxy
         now = proxy.now = proxy.time()
         self.state = SENT
@@ -265,13 +270,13 @@ class Exchange(ABC):
         endpoint.forward(self)
 
     def connection_refused(self, error: Exception) -> None:
-        """The instance refused a connection: nothing was sent, so another may serve this."""
+        """The instance refused a connection: nothing was sent, so another instance can get the request."""
         endpoint, revision, now = self.endpoint, self.revision, self.proxy.time()
         assert endpoint is not None
         self.endpoint = None
         self._first_refusal = self._first_refusal or now
         if now - self._first_refusal > RETRY_CONNECT_SECONDS:
-            self._fail(502, f"the instance cannot be reached: {error or 'no answer'}")
+            self._fail(502, f"the instance cannot be reached: {error or 'timed out'}")
             revision.release(endpoint)
             return
         self.state = QUEUED
@@ -288,10 +293,10 @@ class Exchange(ABC):
         elif self.state is QUEUED:
             revision.request_queued()
 
-    # --- the instance's side calls
+    # --- called by the connection to the instance
 
     def response_head(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        """The head of the answer came; `done` when that is all of it, and the connection is free again."""
+        """The response's head arrived; `done` if the response is complete and the connection can be reused."""
         self.status = head.status
         self.size = len(data)
         if self._cold_start or self._set_cookie:
@@ -307,7 +312,7 @@ class Exchange(ABC):
         self.write_response(head, data, False, trailers)
 
     def response_body(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        """More of the answer's body came."""
+        """More of the response's body arrived."""
         self.size += len(data)
         if done:
             self.write_body(data, True, trailers)
@@ -318,11 +323,11 @@ class Exchange(ABC):
             self.write_body(data, False, trailers)
 
     def informational(self, head: ResponseHead) -> None:
-        """A 1xx came."""
+        """A 1xx response arrived."""
         self.write_informational(head)
 
     def protocol_switched(self, head: ResponseHead, data: bytes) -> None:
-        """101 came: bytes pass in both directions from now on. Time-outs stay as they are, as in Knative."""
+        """101 arrived: bytes pass in both directions from now on. Time-outs stay as they are, as in Knative."""
         self.state = TUNNEL
         self.status = 101
         if self.endpoint is not None:
@@ -334,20 +339,20 @@ class Exchange(ABC):
             self.tunnel_data(data)
 
     def tunnel_data(self, data: bytes) -> None:
-        """Bytes came through the tunnel from the instance."""
+        """Bytes arrived from the instance through the tunnel."""
         if self.frames is not None:
             self.frames.feed(data)
         self.write_tunnel(data)
 
     def send_close_frame(self) -> None:
-        """Tell a WebSocket's client that its server goes, unless it was told or is in the middle of a frame."""
+        """Send a close frame (1001) to a WebSocket client, unless one was sent or a frame is incomplete."""
         frames = self.frames
         if frames is not None and frames.at_boundary and not frames.closed:
             frames.closed = True
             self.write_tunnel(GOING_AWAY)
 
     def _close_tunnel(self) -> None:
-        """End it towards the client; in the instance's name where that is on its way out."""
+        """Close the tunnel; with a close frame if the instance is being removed."""
         if self.endpoint is not None and self.endpoint.retired:
             self.send_close_frame()
         self.reset_response()
@@ -359,12 +364,12 @@ class Exchange(ABC):
         self._close_tunnel()
 
     def upstream_lost(self, why: str, reused: bool, unsent: bool = False) -> None:
-        """The instance's connection broke.
+        """The connection to the instance failed.
 
         Args:
-            reused: it had carried another exchange before, and nothing of this answer came: most likely the instance
-                closed it for being idle just as we wrote.
-            unsent: it said itself that it did not look at this request.
+            reused: it had carried another request before, and nothing of this response arrived: most likely the
+                instance closed the idle connection while the request was being written.
+            unsent: the instance declared that it did not process this request.
         """
         self.upstream = None
         endpoint = self.endpoint
@@ -374,14 +379,14 @@ class Exchange(ABC):
             endpoint.forward(self, fresh=True)
             return
         if self.state is SENT:
-            self._fail(502, f"the instance broke off: {why}")
+            self._fail(502, f"the connection to the instance failed: {why}")
         else:
             self.reset_response()
             self._finish(self.status)
 
     def internal_error(self, error: Exception) -> None:
-        """A bug of ours showed while this was carried: end it, and nothing else. Called in an `except`."""
-        log.exception("bug in a request", state=self.state.value, error=repr(error))
+        """An unexpected exception was raised while handling this request: end this one only. Called in an `except`."""
+        log.exception("request handling failed", state=self.state.value, error=repr(error))
         try:
             if self.state in (QUEUED, SENT):
                 self.reject(500, "internal error")
@@ -390,16 +395,16 @@ class Exchange(ABC):
                 self.reset_response()
                 self._finish(self.status)
         except Exception as again:
-            log.exception("bug while ending a request", error=repr(again))
+            log.exception("request clean-up failed", error=repr(again))
             self.abort_response()
 
     def _can_be_resent(self) -> bool:
         return self.body_done and self.pending_size <= MAX_REPLAY
 
-    # --- the clock calls
+    # --- called by the deadline watch
 
     def deadline_passed(self, now: float) -> None:
-        """`deadline` has passed: end the exchange, unless bytes came meanwhile that put it off."""
+        """`deadline` has passed: end the exchange, unless bytes arrived since then that extend it."""
         if self.state is QUEUED:
             self.revision.breaker.remove(self)
             self._fail(503, local_responses.QUEUE_TIMEOUT)
@@ -412,21 +417,21 @@ class Exchange(ABC):
             self._extend_deadline()
             if now < self.deadline:
                 return
-            # After the first byte the status stands.
+            # The status was sent already; only the body can be ended.
             self._cancel_upstream()
             self.write_truncated_end()
             self._finish(self.status)
 
     def _extend_deadline(self) -> None:
-        """The deadline of an answer that has begun."""
+        """Set the deadline of a response that has started."""
         policy = self.revision.policy
         whole = self.started + policy.timeout if policy.timeout else FOREVER
         self.deadline = min(whole, self.last_byte_at + policy.idle_timeout) if policy.idle_timeout else whole
 
-    # --- ends
+    # --- internals
 
     def _with_added_fields(self, head: ResponseHead) -> ResponseHead:
-        """The head with the fields that we add: a cookie, the parts of a cold start."""
+        """Return the head with the fields added here: Set-Cookie, and Server-Timing of a cold start."""
         lines, self._set_cookie = self._set_cookie, b""
         if self._cold_start:
             self.revision.stats.cold += 1
@@ -438,7 +443,7 @@ class Exchange(ABC):
         return head.with_fields(lines) if lines else head
 
     def _fail(self, status: int, text: str) -> None:
-        """Answer in the place of the instance."""
+        """Respond with an error instead of the instance."""
         self._cancel_upstream()
         extra = b"Retry-After: 1\r\n" if status in (429, 503) else b""
         self._reply(*local_responses.reply(status, text, self.proxy.wall_clock(), extra))
@@ -457,7 +462,7 @@ class Exchange(ABC):
             upstream.cancel()
 
     def _finish(self, status: int) -> None:
-        """Give everything back."""
+        """Release the slot, count the request and reset the state."""
         proxy = self.proxy
         tunnel, self.state = self.state is TUNNEL, IDLE
         self.generation += 1

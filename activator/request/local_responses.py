@@ -26,12 +26,12 @@ def reply(status: int, text: str, now: float, extra: bytes = b"") -> tuple[Respo
 
 @functools.lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
-    """The value of the field and its CRLF; under overload many replies share a second."""
+    """The value of the field and its CRLF; cached because under overload many responses share a second."""
     return formatdate(second, usegmt=True).encode() + b"\r\n"
 
 
 def too_many_connections(now: float) -> tuple[ResponseHead, bytes]:
-    """For a connection that is one too many of its address; it is closed after it."""
+    """For a connection beyond the limit of its address; the connection is closed after it."""
     extra = b"Connection: close\r\nRetry-After: 1\r\n"
     return reply(
         429, "too many connections from this address: close some, or use them for several requests", now, extra
@@ -39,15 +39,15 @@ def too_many_connections(now: float) -> tuple[ResponseHead, bytes]:
 
 
 def unknown_host(authority: bytes, now: float) -> tuple[ResponseHead, bytes]:
-    """No Route has this host."""
+    """For a host that no Route has."""
     host = authority.decode("latin-1")
     if not host:
-        return reply(404, "the request names no Host, so it cannot be routed to a service", now)
-    return reply(404, f"no service answers at host {host!r}: see `kubectl get routes` for the URLs that there are", now)
+        return reply(404, "the request has no Host, so it cannot be routed to a service", now)
+    return reply(404, f"no service has the host {host!r}: `kubectl get routes` lists the URLs", now)
 
 
 def https_redirect(host: str, target: bytes, port: int, now: float) -> tuple[ResponseHead, bytes]:
-    """The same address over https, for good. Args: host: without port. port: of https."""
+    """Permanent redirect to https. Args: host: without port. port: of https."""
     path = "" if target == b"*" else target.decode("latin-1")
     location = url(host, "https", port) + path
     return reply(301, f"moved to {location}", now, b"Location: " + location.encode("latin-1") + b"\r\n")

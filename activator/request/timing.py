@@ -4,17 +4,17 @@ from knoll.messages.endpoints import StartTiming
 
 
 def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float]:
-    """Split a wait.
+    """Split the wait of a request into its parts.
 
     Args:
         arrived: when the request arrived, epoch seconds.
-        served: when it got its instance.
-        timing: of the instance.
+        served: when it got its slot.
+        timing: when the instance reached each step of its start.
 
     Returns:
-        Seconds that sum to the wait: `queue` (until the start was wanted, and from ready to served), `schedule`
-        (until a sandbox was in hand), `start` (until the app's process ran), `ready` (until the probe succeeded).
-        What happened before the request arrived counts for nothing.
+        Seconds that sum to the wait: `queue` (until the start was requested, and from ready to served), `schedule`
+        (until a sandbox was available), `start` (until the program ran), `ready` (until the probe succeeded).
+        Time before the arrival of the request is not counted.
     """
     total = max(0.0, served - arrived)
     marks = [timing.requested, timing.scheduled, timing.started, timing.ready]
@@ -26,6 +26,6 @@ def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float
 
 
 def field(durations: dict[str, float]) -> bytes:
-    """The field line; durations in milliseconds, as Server-Timing has them."""
+    """Return the field line, with durations in milliseconds as in Server-Timing."""
     shown = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in durations.items())
     return f"Server-Timing: {shown}\r\n".encode()

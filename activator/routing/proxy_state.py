@@ -1,4 +1,4 @@
-"""All that the connections of one worker share: tables, requests on their way, clock, reports."""
+"""State shared by the connections of one worker: tables, requests, clock, reports."""
 
 import asyncio
 import random
@@ -25,17 +25,17 @@ from knoll.messages.routing import RouteEntry
 log = structlog.get_logger()
 
 CHECK_SECONDS = 0.1
-"""How often deadlines of requests are looked at."""
+"""Interval between checks of deadlines."""
 SWEEP_SECONDS = 1.0
-"""How often idle connections are looked at."""
+"""Interval between checks of idle connections."""
 OFFER_SECONDS = 0.002
-"""How long a worker with requests of its own leaves a freed slot to the others, each second time."""
+"""How long a worker with queued requests leaves every second released slot to the other workers."""
 POKE_SECONDS = 0.1
-"""At most one poke for a revision in this time, unless many more wait."""
+"""At most one poke for a revision in this time, unless twice as many requests are queued."""
 
 
 class Connection(Protocol):
-    """A client's connection, as far as the process is concerned."""
+    """A client's connection, as the worker sees it."""
 
     def sweep(self, now: float) -> None: ...
     def retire(self) -> None: ...
@@ -44,8 +44,23 @@ class Connection(Protocol):
     def clear_cached_heads(self) -> None: ...
 
 
+class OtherWorkers(Protocol):
+    """The other worker processes, which share the slots of instances."""
+
+    def announce_waiting(self, revision: str, waiting: bool) -> None:
+        """Announce whether requests are queued here for slots of this revision."""
+        ...
+
+    def offer_slot(self, revision: str) -> None:
+        """Announce that a slot was released."""
+        ...
+
+
 class ProxyState:
-    """The state of one worker's data path. Lives in one event loop."""
+    """State of one worker; used in one event loop.
+
+    One object with more attributes than usual, because each request uses most of them: a look-up less for each access.
+    """
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Args: name: id of this worker in reports and among the tables' followers."""
@@ -57,85 +72,82 @@ class ProxyState:
         """Epoch seconds."""
         self._loop = loop
         self.now = loop.time()
-        """The clock when it was last read: good enough for what is counted in seconds."""
+        """The loop's clock when it was last read: precise enough for time-outs."""
         self.requests: dict[Request, None] = {}
-        """Requests that have entered a revision and not left it."""
+        """Requests that were routed and have not ended; a set that keeps its order."""
         self.connections: set[Connection] = set()
         self.revisions: dict[str, Revision] = {}
         self.tracked: dict[Revision, None] = {}
-        """Those that there may be something to do for, each second; a set that keeps its order."""
+        """Revisions included in sweeps and reports; a set that keeps its order."""
         self.routing: RoutingTable[Revision] = RoutingTable(self.revision, random.random)
         self.overload_status = 503
         self.read_scheduler = ReadScheduler(loop.call_soon)
         self.connection_limit = ConnectionLimiter()
         self.proxies = Proxies()
-        """Clients whose word of where a request came from counts."""
+        """Proxies whose forwarding fields are trusted."""
         self.underscores: Underscores = "drop"
-        """What becomes of header fields with an underscore in their name."""
+        """How header fields with an underscore in their name are treated."""
         self.tag_header = False
-        """`Knative-Serving-Tag` chooses a tag (feature tag-header-based-routing)."""
+        """`Knative-Serving-Tag` selects a tag (feature tag-header-based-routing)."""
         self.log_request: Callable[[Request, int, float], None] | None = None
         self.send_poke: Callable[[Poke], None] = lambda _: None
         """Set by the reporter."""
-        self.tell_others: Callable[[str, bool], None] = lambda _name, _waiting: None
-        """Set where there are other workers."""
-        self.freed: Callable[[str], None] = lambda _name: None
-        self.shared = False
-        """Slots are shared with other workers."""
+        self.other_workers: OtherWorkers | None = None
+        """Set if slots are shared with other workers."""
         self.endpoint_factory: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
         self._reported = loop.time()
-        """When it was last reported."""
+        """Time of the last report."""
         self._endpoint_table: dict[str, RevisionEndpoints] = {}
         self._poked: dict[str, tuple[float, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    # --- hot
+    # --- for each request
 
     def route(self, head: RequestHead, local: bool) -> HostRoute[Revision] | None:
-        """Where a request goes; None when no Route has its host."""
+        """Return the route of a request; None if no Route has its host."""
         routing = self.routing
-        found = (routing.local if local else routing.public).get(head.authority)
-        if found is None:
-            found = routing.find(head.authority, local)
-        if self.tag_header and head.tag and found is not None:
-            found = found.tags.get(head.tag.decode("latin-1"), found)
-        return found
+        host_route = (routing.local if local else routing.public).get(head.authority)
+        if host_route is None:
+            host_route = routing.find(head.authority, local)
+        if self.tag_header and head.tag and host_route is not None:
+            host_route = host_route.tags.get(head.tag.decode("latin-1"), host_route)
+        return host_route
 
     def set_client_rules(self, proxies: Proxies, underscores: Underscores) -> None:
-        """Go by other rules for what a client says of itself."""
+        """Change which proxies are trusted and how fields with underscores are treated."""
         self.proxies = self.connection_limit.proxies = proxies
         self.underscores = underscores
         for connection in self.connections:
             connection.clear_cached_heads()
 
-    # --- what the tables say
+    # --- tables
 
     def revision(self, name: str) -> Revision:
-        """Find or make."""
-        found = self.revisions.get(name)
-        if found is None:
-            found = self.revisions[name] = Revision(name, self)
-            found.set_endpoints(self._endpoint_table.get(name, RevisionEndpoints()))
-        return found
+        """Return the revision of a name; create it if it does not exist."""
+        revision = self.revisions.get(name)
+        if revision is None:
+            revision = self.revisions[name] = Revision(name, self)
+            revision.set_endpoints(self._endpoint_table.get(name, RevisionEndpoints()))
+        return revision
 
     def replace_routes(self, entries: dict[str, RouteEntry]) -> None:
-        """The whole routing table."""
-        gone = self.routing.entries.keys() - entries.keys()
+        """Replace the routing table."""
+        removed = self.routing.entries.keys() - entries.keys()
         self.routing.replace(entries)
         for name, entry in entries.items():
             self._configure(name, entry)
-        for name in gone:
+        for name in removed:
             self._remove_route(name)
-        self._forget()
+        self._drop_unused()
 
     def change_route(self, name: str, entry: RouteEntry | None) -> None:
-        """One Route's entry."""
+        """Set one Route's entry; None removes it."""
         self.routing.change(name, entry)
         if entry is not None:
             self._configure(name, entry)
         else:
             self._remove_route(name)
-            self._forget()
+            self._drop_unused()
 
     def _configure(self, route: str, entry: RouteEntry) -> None:
         for name, policy in entry.revisions.items():
@@ -148,33 +160,33 @@ class ProxyState:
             revision.remove_route(route)
 
     def replace_endpoints(self, entries: dict[str, RevisionEndpoints]) -> None:
-        """The whole table of endpoints."""
-        gone = self._endpoint_table.keys() - entries.keys()
+        """Replace the endpoint table."""
+        removed = self._endpoint_table.keys() - entries.keys()
         self._endpoint_table = dict(entries)
-        for name in gone:
+        for name in removed:
             self.revision(name).set_endpoints(RevisionEndpoints())
-        for name, found in entries.items():
-            self.revision(name).set_endpoints(found)
-        self._forget()
+        for name, endpoints in entries.items():
+            self.revision(name).set_endpoints(endpoints)
+        self._drop_unused()
 
-    def change_endpoints(self, name: str, found: RevisionEndpoints | None) -> None:
-        """One revision's endpoints."""
-        if found is None:
+    def change_endpoints(self, name: str, endpoints: RevisionEndpoints | None) -> None:
+        """Set one revision's endpoints; None removes them."""
+        if endpoints is None:
             self._endpoint_table.pop(name, None)
         else:
-            self._endpoint_table[name] = found
-        self.revision(name).set_endpoints(found or RevisionEndpoints())
+            self._endpoint_table[name] = endpoints
+        self.revision(name).set_endpoints(endpoints or RevisionEndpoints())
 
-    def _forget(self) -> None:
-        """Drop revisions that no table speaks of and that carry nothing."""
-        known = set(self._endpoint_table)
+    def _drop_unused(self) -> None:
+        """Drop revisions that are in no table and have no requests."""
+        used = set(self._endpoint_table)
         for entry in self.routing.entries.values():
-            known.update(entry.revisions)
-        for name in [name for name in self.revisions if name not in known]:
+            used.update(entry.revisions)
+        for name in [name for name in self.revisions if name not in used]:
             if not self.revisions[name].stats.active:
                 del self.revisions[name]
 
-    # --- see revision.Surroundings
+    # --- see revision.RevisionHost
 
     def track(self, revision: Revision) -> None:
         revision.tracked = True
@@ -184,9 +196,9 @@ class ProxyState:
         return self.endpoint_factory(id_, host, port, limit, _http2_pool)
 
     def poke(self, revision: str, waiting: int) -> None:
-        """Tell the autoscaler, not of each of a thousand: at once of the first, then of twice as many."""
-        at, told = self._poked.get(revision, (0.0, 0))
-        if self.now - at < POKE_SECONDS and waiting < 2 * told:
+        """Tell the autoscaler that requests are queued: at once for the first, then when twice as many are."""
+        at, reported = self._poked.get(revision, (0.0, 0))
+        if self.now - at < POKE_SECONDS and waiting < 2 * reported:
             return
         self._poked[revision] = (self.now, waiting)
         self.send_poke(Poke(activator=self.name, revision=revision, at=self.wall_clock(), waiting=waiting))
@@ -195,30 +207,32 @@ class ProxyState:
         self._loop.call_later(seconds, callback, endpoint)
 
     def announce_waiting(self, revision: str, waiting: bool) -> None:
-        self.tell_others(revision, waiting)
+        if self.other_workers is not None:
+            self.other_workers.announce_waiting(revision, waiting)
 
     def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
-        self.freed(revision)
+        if self.other_workers is not None:
+            self.other_workers.offer_slot(revision)
         if hold:
             self._loop.call_later(OFFER_SECONDS * (0.5 + random.random()), dispatch)  # noqa: S311 - no secret
         else:
             dispatch()
 
     def dispatch_queued(self, name: str) -> None:
-        """Slots of a revision (of any, when empty) may have become free in another process."""
-        found = self.revisions.get(name)
-        for revision in [found] if found is not None else [] if name else list(self.tracked):
+        """Slots of a revision (of any, if `name` is empty) may have been released in another process."""
+        named = self.revisions.get(name)
+        for revision in [named] if named is not None else [] if name else list(self.tracked):
             if revision.breaker.queue:
                 revision.dispatch()
 
-    # --- time
+    # --- periodic work
 
     def start(self) -> None:
-        """Begin to watch deadlines."""
-        self._tasks = [asyncio.create_task(self._check()), asyncio.create_task(self._sweep())]
+        """Start the periodic checks."""
+        self._tasks = [asyncio.create_task(self._watch_deadlines()), asyncio.create_task(self._sweep_idle())]
 
     async def stop(self) -> None:
-        """End everything that is left, at once."""
+        """Abort all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -229,7 +243,7 @@ class ProxyState:
                 endpoint.retire()
 
     async def drain(self, seconds: float) -> bool:
-        """Let requests end; connections that are idle are closed. Says whether all ended in time."""
+        """Close idle connections and wait for the others; returns whether all ended within `seconds`."""
         until = self.time() + seconds
         while self.connections and self.time() < until:
             for connection in list(self.connections):
@@ -237,7 +251,7 @@ class ProxyState:
             await asyncio.sleep(0.05)
         return not self.connections
 
-    async def _check(self) -> None:
+    async def _watch_deadlines(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             now = self.now = self.time()
@@ -247,10 +261,10 @@ class ProxyState:
                         exchange.deadline_passed(now)
                     except Exception as error:
                         exchange.internal_error(error)
-            if self.shared:
+            if self.other_workers is not None:
                 self.dispatch_queued("")
 
-    async def _sweep(self) -> None:
+    async def _sweep_idle(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self.time()
@@ -264,13 +278,13 @@ class ProxyState:
                     endpoint.sweep(now)
 
     def report(self, at: float) -> Report | None:
-        """What to tell the autoscaler of the time since the last report; None when there is nothing to say.
+        """Return the report to the autoscaler since the last one; None if there is nothing to report.
 
         Args:
             at: epoch seconds, now.
         """
         now, lines, draining, tunnels = self.time(), [], {}, {}
-        # By the same clock as what was counted, or a mean could be more than there ever was.
+        # On the clock of the counts; otherwise a mean could exceed the maximum.
         period, self._reported = max(now - self._reported, 1e-3), now
         for revision in list(self.tracked):
             if revision.stats.quiet and not revision.endpoints:

@@ -1,7 +1,7 @@
 """Hosts to revisions: the followed routing table, compiled for look-ups. Pure.
 
-What a Host header says (`Shop.Default.localhost:8080`) is looked up as it came; the first request with a spelling pays
-for making it lower case and cutting off its port. 10 000 routes cost a hot request nothing.
+A Host header (`Shop.Default.localhost:8080`) is looked up exactly as received; only the first request with a spelling
+pays for normalising it. The number of routes does not matter to later ones.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from knoll.messages.hosts import Claim, Owners
 from knoll.messages.routing import RouteEntry, Share, pick
 
 SPELLINGS = 20_000
-"""Spellings of hosts that are remembered; then all are forgotten."""
+"""Spellings of hosts that are cached; beyond, the cache is cleared."""
 
 R = TypeVar("R")
 
 
 class HostRoute(Generic[R]):
-    """Where the requests of one host go."""
+    """The revisions that get the requests of one host, by weight."""
 
     __slots__ = ("_draw", "_only", "_revisions", "claim", "cookie", "redirect", "shares", "tags")
 
@@ -35,8 +35,8 @@ class HostRoute(Generic[R]):
         """
         Args:
             claim: of the host; its path is `namespace/name` of the Route.
-            sticky: a client stays with its revision.
-            redirect: port of https that plain http is sent on to; 0 is none.
+            sticky: a client keeps its revision, by a cookie.
+            redirect: port of https that plain http is redirected to; 0 is none.
             revisions: at least those that the shares name.
             draw: gives a number in [0, 1).
         """
@@ -47,7 +47,7 @@ class HostRoute(Generic[R]):
         self.tags: dict[str, HostRoute[R]] = {}
         """Routes of the same Route's tags, for the tag header."""
         self.cookie = b""
-        """Name of the cookie that says which revision a client was given; empty when all its requests are alike."""
+        """Name of the cookie that keeps a client's revision; empty if there is none."""
         if sticky and len(self.shares) > 1:
             self.cookie = b"knoll-affinity-" + _digest(claim.path)
         self._revisions = [revisions[share.revision] for share in self.shares]
@@ -66,17 +66,17 @@ class HostRoute(Generic[R]):
         return self._revisions[self.shares.index(share)]
 
     def pick_for(self, cookies: bytes) -> tuple[R, bytes]:
-        """Give a client the revision that its cookie names, as long as that has a share; otherwise draw one.
+        """Return the revision that the client's cookie names, if it still has a share; otherwise draw one.
 
         Args:
             cookies: the request's Cookie.
 
         Returns:
-            The revision, and the Set-Cookie line for a client that has to be told (empty for others).
+            The revision, and the Set-Cookie line if one was drawn (otherwise empty).
         """
-        said = _value(cookies, self.cookie)
+        cookie = _value(cookies, self.cookie)
         for share, revision in zip(self.shares, self._revisions, strict=True):
-            if said and said == _digest(share.revision):
+            if cookie and cookie == _digest(share.revision):
                 return revision, b""
         share = pick(self.shares, int(self._draw() * 100))
         value = _digest(share.revision)
@@ -86,7 +86,7 @@ class HostRoute(Generic[R]):
 
 @lru_cache(4096)
 def _digest(name: str) -> bytes:
-    """A name as it may stand in a cookie: it says nothing about how revisions are called."""
+    """Hash a name for a cookie, so that names of revisions are not disclosed."""
     return hashlib.blake2b(name.encode(), digest_size=8).hexdigest().encode()
 
 
@@ -99,12 +99,12 @@ def _value(cookies: bytes, name: bytes) -> bytes:
 
 
 class RoutingTable(Generic[R]):
-    """All routes. `replace` and `change` leave a table that is whole at any time."""
+    """All routes. Neither `replace` nor `change` ever leaves an incomplete table."""
 
     def __init__(self, revision: Callable[[str], R], draw: Callable[[], float]) -> None:
         """
         Args:
-            revision: returns the revision of a name, and makes it if there is none.
+            revision: returns the revision of a name; creates it if it does not exist.
             draw: gives a number in [0, 1), for the choice by weight.
         """
         self._draw = draw
@@ -113,9 +113,9 @@ class RoutingTable(Generic[R]):
         self._public: Owners[HostRoute[R]] = Owners()
         self._local: Owners[HostRoute[R]] = Owners()
         self.public: dict[bytes, HostRoute[R]] = {}
-        """Spellings of hosts, as they came, to what they mean at the public gateway."""
+        """Spellings of hosts to their routes at the public gateway: the cache of `find`."""
         self.local: dict[bytes, HostRoute[R]] = {}
-        """The same at the gateway for cluster-local hosts, which answers public hosts too."""
+        """The same at the gateway for cluster-local hosts, which serves public hosts too."""
 
     @property
     def entries(self) -> Mapping[str, RouteEntry]:
@@ -123,14 +123,14 @@ class RoutingTable(Generic[R]):
         return self._entries
 
     def replace(self, entries: Mapping[str, RouteEntry]) -> None:
-        """Have exactly these."""
+        """Replace the whole table."""
         self._entries, self._public, self._local = {}, Owners(), Owners()
         for name, entry in entries.items():
             self._add(name, entry)
         self.public, self.local = {}, {}
 
     def change(self, name: str, entry: RouteEntry | None) -> None:
-        """One Route's entry changed, or went (None)."""
+        """Set one Route's entry; None removes it."""
         before = self._entries.pop(name, None)
         if before is not None:
             for table, hosts in ((self._public, before.hosts), (self._local, before.local_hosts)):
@@ -147,33 +147,33 @@ class RoutingTable(Generic[R]):
         kinds = ((self._public, entry.hosts, entry.redirect), (self._local, entry.local_hosts, 0))
         for table, hosts, redirect in kinds:
             for host, shares in hosts.items():
-                made = HostRoute(entry.claim(name, host), shares, revisions, self._draw, entry.sticky, redirect)
-                if not made.shares:
+                host_route = HostRoute(entry.claim(name, host), shares, revisions, self._draw, entry.sticky, redirect)
+                if not host_route.shares:
                     continue
-                table.put(host, made)
+                table.put(host, host_route)
                 if len(shares) == 1 and shares[0].tag:
-                    tags.setdefault(shares[0].tag, made)
-                made.tags = tags
+                    tags.setdefault(shares[0].tag, host_route)
+                host_route.tags = tags
 
     def find(self, authority: bytes, local: bool) -> HostRoute[R] | None:
-        """Look a host up by any spelling, and remember it.
+        """Look up a host in any spelling, and cache it.
 
-        Inside, the name of a Service comes before a host that a DomainMapping may have under the same name.
+        At the local gateway, the name of a Service has precedence over a DomainMapping's host of the same name.
         """
         host = normal(authority)
-        found = self._local.owned.get(host) if local else None
-        if found is None:
-            found = self._public.owned.get(host)
-        if found is not None:
-            known = self.local if local else self.public
-            if len(known) >= SPELLINGS:
-                known.clear()
-            known[authority] = found
-        return found
+        host_route = self._local.owned.get(host) if local else None
+        if host_route is None:
+            host_route = self._public.owned.get(host)
+        if host_route is not None:
+            spellings = self.local if local else self.public
+            if len(spellings) >= SPELLINGS:
+                spellings.clear()
+            spellings[authority] = host_route
+        return host_route
 
 
 def normal(authority: bytes) -> str:
-    """A host as routes have it: lower case, without port and trailing dot."""
+    """Return the host as routes have it: lower case, without port and trailing dot."""
     host = authority.decode("latin-1").lower()
     if not host.endswith("]"):
         name, colon, port = host.rpartition(":")

@@ -1,4 +1,4 @@
-"""The log of requests: one JSON object a line, or what a template says. In batches; costs nothing while it is off."""
+"""The request log: JSON lines, or lines of a template. Written in batches; no cost while it is disabled."""
 
 import asyncio
 import random
@@ -17,8 +17,8 @@ FLUSH_SECONDS = 0.25
 TRACE_ID_LENGTH = 32
 """Hexadecimal digits; W3C Trace Context, 3.2.2.3."""
 PROBE = b"kube-probe/"
-MOST = 20_000
-"""Lines kept until the next flush; what comes beyond is counted, not kept."""
+MAX_LINES = 20_000
+"""Lines kept until the next flush; further ones are only counted."""
 
 
 class AccessLog:
@@ -29,20 +29,20 @@ class AccessLog:
         self._proxy, self._keep = proxy, keep
         self._lines: list[bytes] = []
         self._dropped = 0
-        self.part = 1.0
-        """Of all requests, those that are logged: 0 to 1, drawn by chance."""
+        self.sample_rate = 1.0
+        """Part of the requests that is logged, 0 to 1, chosen at random."""
         self.template: request_log.Template = ()
-        """Of a line; empty: one JSON object."""
+        """Template of a line; empty for JSON."""
         self.requests, self.probes = True, False
-        """Which are logged: requests, and those that say they are probes."""
+        """Whether requests are logged, and whether Kubernetes' probes are."""
 
     def add(self, exchange: Request, status: int, now: float) -> None:
-        """A request ended. Args: status: 499 when the client went away. now: on the loop's clock."""
+        """A request ended. Args: status: 499 if the client disconnected. now: on the loop's clock."""
         if not (self.probes if _is_probe(exchange) else self.requests):
             return
-        if self.part < 1 and random.random() >= self.part:  # noqa: S311 - a sample, not a secret
+        if self.sample_rate < 1 and random.random() >= self.sample_rate:  # noqa: S311 - a sample, not a secret
             return
-        if len(self._lines) >= MOST:
+        if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
         line = _templated(self.template, exchange, status, now) if self.template else _as_json(exchange, status, now)
@@ -51,13 +51,13 @@ class AccessLog:
             self._keep(f"{exchange.revision.name.partition('/')[0]}/{exchange.endpoint.id}", line)
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the collected lines."""
         lines, self._lines = self._lines, []
         if self._dropped:
             lines.append(msgspec.json.encode({"event": "requests not logged", "count": self._dropped}))
@@ -68,7 +68,7 @@ class AccessLog:
 
 
 def _is_probe(exchange: Request) -> bool:
-    """As Knative's queue-proxy takes it: the client says it is one of Kubernetes' probes."""
+    """Whether the User-Agent is that of a Kubernetes probe, as in Knative's queue-proxy."""
     return PROBE in exchange.head.block and _first(_header(exchange, "User-Agent")).startswith(PROBE.decode())
 
 
@@ -101,11 +101,11 @@ def _templated(template: request_log.Template, exchange: Request, status: int, n
 
 def _header(exchange: Request, name: str) -> list[str]:
     key = name.lower().encode()
-    return [value.decode("latin-1") for found, value in split_fields(exchange.head.block) if found.lower() == key]
+    return [value.decode("latin-1") for field, value in split_fields(exchange.head.block) if field.lower() == key]
 
 
 def _trace_id(exchange: Request) -> str:
-    """Of the trace that the request belongs to: from W3C's header, or else from Zipkin's; empty without either."""
+    """Return the trace ID from W3C's header, or else from Zipkin's; empty without either."""
     parts = _first(_header(exchange, "traceparent")).split("-")
     if len(parts) >= 4 and len(parts[1]) == TRACE_ID_LENGTH:
         return parts[1]
@@ -134,4 +134,4 @@ _FIELDS: dict[str, Callable[[Request, int, float], str]] = {
     "Revision.PodIP": lambda exchange, *_: exchange.endpoint.host if exchange.endpoint else "",
     "TraceID": lambda exchange, *_: _trace_id(exchange),
 }
-"""How to tell each of `request_log.FIELDS`."""
+"""The values of `request_log.FIELDS`."""

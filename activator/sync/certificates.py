@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 
 class Certificates:
-    """Chooses the certificate by the host that a client asks for (SNI)."""
+    """Selects the certificate by the host in the TLS handshake (SNI)."""
 
     def __init__(self, mappings: Informer, secrets: Informer) -> None:
-        """Args: both run by somebody else."""
+        """Args: mappings, secrets: informers that the caller runs."""
         self._mappings = mappings
         self._secrets = secrets
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -48,7 +48,7 @@ class Certificates:
                 continue
             mapping = self._mappings.get(namespace, name) or {}
             if not _claimed(mapping):
-                continue  # another namespace owns the host, and chooses its certificate
+                continue  # another namespace owns the host and provides its certificate
             secret_name = ((mapping.get("spec") or {}).get("tls") or {}).get("secretName")
             secret = self._secrets.get(namespace, secret_name) if secret_name else None
             context = _with_certificate(secret) if secret is not None else None
@@ -59,9 +59,9 @@ class Certificates:
 
 
 def _claimed(mapping: Json) -> bool:
-    """Whether the host belongs to the DomainMapping's namespace, as the controllers found."""
+    """Whether the controllers found that the host belongs to the DomainMapping's namespace."""
     conditions = (mapping.get("status") or {}).get("conditions") or ()
-    return any(found["type"] == "DomainClaimed" and found["status"] == "True" for found in conditions)
+    return any(each["type"] == "DomainClaimed" and each["status"] == "True" for each in conditions)
 
 
 def _context() -> ssl.SSLContext:
@@ -72,17 +72,17 @@ def _context() -> ssl.SSLContext:
 
 
 def _with_certificate(secret: Json) -> ssl.SSLContext | None:
-    """A context with the Secret's certificate; None when it cannot be used, which is logged."""
+    """Return a context with the Secret's certificate; None if it is invalid, which is logged."""
     context = _context()
     try:
         pair = b"\n".join(base64.b64decode(secret["data"][key]) for key in ("tls.key", "tls.crt"))
-        # OpenSSL reads certificates from files alone. This one is ours, and gone when it was read.
+        # OpenSSL reads certificates from files only; this one is private and removed at once.
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "pair.pem"
             file.touch(0o600)
             file.write_bytes(pair)
             context.load_cert_chain(file)
     except (KeyError, TypeError, binascii.Error, ssl.SSLError) as error:
-        log.warning("certificate cannot be used", secret=secret["metadata"]["name"], error=str(error))
+        log.warning("certificate rejected", secret=secret["metadata"]["name"], error=str(error))
         return None
     return context

@@ -1,4 +1,4 @@
-"""What of the platform's objects the data path goes by: flags of ConfigMaps, certificates of mapped domains."""
+"""Applies ConfigMaps to the data path, and provides certificates of mapped domains."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ from knoll.values.kinds import DOMAIN_MAPPING, SECRET
 
 
 class ConfigWatch:
-    """Keeps a gateway as ConfigMaps, DomainMappings and Secrets say."""
+    """Applies ConfigMaps, DomainMappings and Secrets to the state of a worker."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class ConfigWatch:
     ) -> None:
         """
         Args:
-            tls: there are ports for it, so certificates are wanted.
+            tls: there are ports for TLS, so certificates are needed.
             keep_line: see `AccessLog`.
         """
         self._proxy = proxy
@@ -45,7 +45,7 @@ class ConfigWatch:
             self.tls = Certificates(mappings, secrets).context
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for informer in self._informers:
                 tasks.create_task(informer.run())
@@ -57,7 +57,7 @@ class ConfigWatch:
         self._proxy.set_client_rules(Proxies(network.trusted_proxies), network.headers_with_underscores)
         self._proxy.connection_limit.most = bounded(network.max_connections_per_address)
         self._access_log.template = config.observability.request_log_template
-        self._access_log.part = config.observability.request_log_sample_rate
+        self._access_log.sample_rate = config.observability.request_log_sample_rate
         self._access_log.requests = config.observability.enable_request_log
         self._access_log.probes = config.observability.enable_probe_request_log
         logs = self._access_log.requests or self._access_log.probes

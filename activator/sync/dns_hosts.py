@@ -1,7 +1,7 @@
-"""Cluster-local names for a DNS server: each Route's in a file of its own, in a folder that the server watches.
+"""Cluster-local names for a DNS server: a file for each Route, in a folder that the server watches.
 
-`file_of` and `lines_of` decide (pure); `NameFiles` writes. The form is hosts(5), the folder a `hostsdir` of dnsmasq,
-which takes over what is renamed into it and what goes.
+`file_name` and `hosts_lines` decide; `HostsFiles` writes. The format is hosts(5), the folder a `hostsdir` of dnsmasq,
+which notices files that are renamed into it or removed.
 """
 
 import contextlib
@@ -17,49 +17,49 @@ from knoll.values.names import CLUSTER_DOMAIN
 log = structlog.get_logger()
 
 _ENDINGS = (f".{CLUSTER_DOMAIN}", f".{CLUSTER_DOMAIN.partition('.')[0]}")
-"""Of the names that the server answers for alone. `name.namespace` is none of them: an instance's search list completes
-it, because a server that knows only its IPv4 address would ask the world for its IPv6 address."""
+"""Suffixes for which the server is authoritative. `name.namespace` has none of them: the search list of an instance
+completes it. A server with its IPv4 address only would forward queries for its IPv6 address to the internet."""
 
 
 def file_name(route: str) -> str:
-    """The file of a Route. Args: route: `namespace/name`; no namespace has a dot in its name."""
+    """Return the file name of a Route. Args: route: `namespace/name`; a namespace has no dot in its name."""
     return route.replace("/", ".")
 
 
 def hosts_lines(entry: RouteEntry, address: str) -> str:
-    """What stands in a Route's file: a line for each name; empty for a Route that has none.
+    """Return the content of a Route's file: a line for each name; empty if it has none.
 
     Args:
         entry: its entry in the routing table.
-        address: of the internal gateway, where all names lead.
+        address: of the internal gateway, to which all names resolve.
     """
-    found = sorted(host for host in entry.local_hosts if host.endswith(_ENDINGS))
-    return "".join(f"{address} {host}\n" for host in found)
+    hosts = sorted(host for host in entry.local_hosts if host.endswith(_ENDINGS))
+    return "".join(f"{address} {host}\n" for host in hosts)
 
 
 class HostsFiles:
-    """The files of all Routes. Only what differs is written: weights change often, names seldom."""
+    """The files of all Routes. Only changed files are written: weights change often, names rarely."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        """Args: folder: made when missing; nothing else may be in it."""
+        """Args: folder: created if missing; it must have no other files."""
         self._folder, self._address = folder, address
         self._written: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.iterdir():  # of an earlier process: the names stay answered until the table says otherwise
+        for file in folder.iterdir():  # files of an earlier process stay until the table was read
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 self._written[file.name] = file.read_text()
 
     def replace(self, entries: Mapping[str, RouteEntry]) -> None:
-        """Have exactly these Routes' names."""
-        wanted = {file_name(route): hosts_lines(entry, self._address) for route, entry in entries.items()}
+        """Write the files of these Routes, and remove all others."""
+        files = {file_name(route): hosts_lines(entry, self._address) for route, entry in entries.items()}
         for name in [*self._written]:
-            if name not in wanted:
+            if name not in files:
                 self._put(name, "")
-        for name, text in wanted.items():
+        for name, text in files.items():
             self._put(name, text)
 
     def change(self, route: str, entry: RouteEntry | None) -> None:
-        """One Route's entry changed, or went (None)."""
+        """Write the file of one Route; None removes it."""
         self._put(file_name(route), "" if entry is None else hosts_lines(entry, self._address))
 
     def _put(self, name: str, text: str) -> None:
@@ -73,12 +73,12 @@ class HostsFiles:
             else:
                 file.unlink(missing_ok=True)
                 del self._written[name]
-        except OSError as error:  # requests from outside go on without
-            log.error("a cluster-local name cannot be written; is the disk full?", file=str(file), error=str(error))
+        except OSError as error:  # requests from outside do not need names
+            log.error("cluster-local name not written", hint="is the disk full?", file=str(file), error=str(error))
 
 
 def _replace(file: Path, text: str) -> None:
-    beside = file.with_name(f".{file.name}.{os.getpid()}")  # the server leaves out what begins with a dot
+    beside = file.with_name(f".{file.name}.{os.getpid()}")  # the server ignores names that start with a dot
     try:
         beside.write_text(text)
         beside.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Tells the autoscaler what the gateway counted. What Redis does not take is lost: the next second says it anew."""
+"""Sends reports and pokes to the autoscaler. A message that Redis does not accept is lost; the next report follows."""
 
 import asyncio
 import time
@@ -15,11 +15,11 @@ from knoll.redis.client import UNAVAILABLE_ERRORS
 log = structlog.get_logger()
 
 LATE_SECONDS = 0.005
-"""Behind the turn of a period, so that a timer that is a little early does not report before it."""
+"""Delay after the start of a period, so that a timer that fires a little early is not before it."""
 
 
 class Reporter:
-    """Publishes reports each period and pokes at once."""
+    """Publishes a report each period, and pokes at once."""
 
     def __init__(self, proxy: ProxyState, redis: "Redis", period: float) -> None:
         """Args: period: seconds between two reports."""
@@ -35,7 +35,7 @@ class Reporter:
         self._poked.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._report())
             tasks.create_task(self._send_pokes())
@@ -59,14 +59,14 @@ class Reporter:
         try:
             await self._redis.publish(channel, message)
         except UNAVAILABLE_ERRORS as error:
-            log.debug("report lost", channel=channel, error=str(error))
+            log.debug("report not sent", channel=channel, error=str(error))
 
 
 def until_next(now: float, period: float) -> float:
-    """Seconds until the next report.
+    """Return the seconds until the next report.
 
-    All activators report at the turn of a period of the wall clock, so that their means are of the same time and may be
-    added. A report that was late is followed by the next one in time, but never by one of less than half a period.
+    All activators report at multiples of the period on the wall clock, so that their means cover the same time and can
+    be added. After a late report the next one is on time again, but covers at least half a period.
     """
     wait = period - now % period + LATE_SECONDS
     return wait if wait >= period / 2 else wait + period

@@ -1,4 +1,4 @@
-"""The last lines of the request log of each instance, for those who read it with `kubectl logs POD -c queue-proxy`."""
+"""The latest request-log lines of each instance, for `kubectl logs POD -c queue-proxy`."""
 
 import asyncio
 import time
@@ -17,15 +17,15 @@ from knoll.redis.client import UNAVAILABLE_ERRORS
 log = structlog.get_logger()
 
 LINES_BYTES = 64 * 1024
-"""Text kept of one instance."""
+"""Text kept for one instance."""
 INSTANCES = 256
-"""Instances of which lines are kept: those with the newest lines."""
+"""Instances whose lines are kept: those with the latest lines."""
 GATHER_SECONDS = 0.25
-"""New lines are gathered for so long before they are sent."""
+"""How long new lines are collected before they are sent."""
 
 
 class RecentLines:
-    """The newest lines of each instance. Bounded: the oldest lines go, and the instances without news. Pure."""
+    """The latest lines of each instance. Bounded: the oldest lines and the least recent instances are dropped. Pure."""
 
     def __init__(self, most_bytes: int = LINES_BYTES, most_instances: int = INSTANCES) -> None:
         self._most_bytes, self._most_instances = most_bytes, most_instances
@@ -50,14 +50,14 @@ class RecentLines:
 
 
 class Readers:
-    """Who reads on, of which instance, and until when they are believed to. Pure."""
+    """Readers that follow the log of an instance, and when they expire. Pure."""
 
     def __init__(self) -> None:
         self._instances: dict[str, str] = {}
         self._until: dict[str, float] = {}
 
     def asked(self, question: Question, now: float) -> bool:
-        """Note a question; returns whether it is a new one."""
+        """Register a question; returns whether it is a new one."""
         new = question.id not in self._instances
         if question.follow:
             self._instances[question.id] = question.instance
@@ -65,7 +65,7 @@ class Readers:
         return new
 
     def of(self, instance: str, now: float) -> Collection[str]:
-        """Return the ids of questions about an instance; drops those that were not asked again in time."""
+        """Return the ids of questions about an instance; drops those that were not repeated in time."""
         for question in [question for question, until in self._until.items() if until < now]:
             del self._until[question], self._instances[question]
         return [question for question, about in self._instances.items() if about == instance]
@@ -90,7 +90,7 @@ class RequestLog:
             self._has_news.set()
 
     async def run(self) -> None:
-        """Answer for ever, with gaps while Redis is away."""
+        """Answer until cancelled; reconnects while Redis is unavailable."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answer())
             tasks.create_task(self._send_news())
@@ -113,7 +113,7 @@ class RequestLog:
         try:
             question = msgspec.json.decode(data, type=Question)
         except msgspec.MsgspecError as error:
-            log.warning("a message on a channel is not ours", channel=keys.REQUEST_LOG_QUESTIONS, error=str(error))
+            log.warning("message rejected", channel=keys.REQUEST_LOG_QUESTIONS, error=str(error))
             return
         if self._readers.asked(question, self._clock()):
             await self._send(question.id, Answer(self._recent.of(question.instance), first=True))

@@ -1,4 +1,4 @@
-"""Keeps the gateway's tables as Redis has them, and says so: a version is acknowledged once requests go by it."""
+"""Follows the tables in Redis, and acknowledges each version once requests are routed by it."""
 
 import asyncio
 import contextlib
@@ -35,20 +35,20 @@ class TableFollower:
         """
         Args:
             name: of this worker among the followers.
-            replace: takes over a whole table.
-            change: takes over one field, None when it is gone.
+            replace: called with a whole table.
+            change: called with a field and its value; None if it was removed.
         """
         self._table = table
         self._name = name
         self._replace = replace
         self._change = change
         self._version: int | None = None
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
         self.synced = asyncio.Event()
         """Set once the table was read."""
 
     async def run(self) -> None:
-        """For ever; at the end, says that this follower need not be waited for."""
+        """Run until cancelled; then unregister, so that no acknowledgement is awaited."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())
@@ -67,27 +67,27 @@ class TableFollower:
                     self._change(event.field, event.value)
             self._version = event.version
             self.synced.set()
-            self._moved.set()
+            self._changed.set()
 
     async def _acknowledge(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), HEARTBEAT_SECONDS)
-            self._moved.clear()
+                await asyncio.wait_for(self._changed.wait(), HEARTBEAT_SECONDS)
+            self._changed.clear()
             if self._version is None:
                 continue
             try:
                 await self._table.acknowledge(self._name, self._version)
             except StoreUnavailableError as error:
-                log.debug("acknowledgement lost", error=str(error))
+                log.debug("acknowledgement not sent", error=str(error))
                 await asyncio.sleep(HEARTBEAT_SECONDS / 4)
-                self._moved.set()
+                self._changed.set()
 
 
 def followers(
     proxy: ProxyState, routing: Table[RouteEntry], endpoints: Table[RevisionEndpoints]
 ) -> list[TableFollower]:
-    """The followers of both tables."""
+    """Return the followers of both tables."""
     return [
         TableFollower(routing, proxy.name, proxy.replace_routes, proxy.change_route),
         TableFollower(endpoints, proxy.name, proxy.replace_endpoints, proxy.change_endpoints),
@@ -95,9 +95,9 @@ def followers(
 
 
 def dns_hosts_follower(settings: ActivatorSettings, routing: Table[RouteEntry]) -> TableFollower | None:
-    """The one that keeps the files of cluster-local names; None when nobody wants them.
+    """Return the follower that writes hosts files; None if they are disabled.
 
-    It acknowledges like the others: a Route that is Ready has its names.
+    It acknowledges like the others, so the names of a Route that is Ready resolve.
     """
     if settings.names_dir is None:
         return None

@@ -1,4 +1,4 @@
-"""No exception leaves a protocol's callback: a bug ends the connection or stream that it concerns, and is logged."""
+"""Exceptions in callbacks of protocols: they are logged and end the connection, and never reach the event loop."""
 
 import functools
 from collections.abc import Callable
@@ -10,10 +10,10 @@ log = structlog.get_logger()
 
 
 class GuardedProtocol(Protocol):
-    """A protocol of asyncio's that can be ended."""
+    """A protocol of asyncio that can be ended."""
 
     def abort_on_error(self) -> None:
-        """A bug of ours showed: end the connection."""
+        """An unexpected exception was raised: end the connection."""
         ...
 
 
@@ -25,19 +25,19 @@ def guarded(callback: Callable[Concatenate[S, P], None]) -> Callable[Concatenate
     """Decorate a callback of a protocol."""
 
     @functools.wraps(callback)
-    def guarded(self: S, /, *args: P.args, **options: P.kwargs) -> None:
+    def wrapper(self: S, /, *args: P.args, **options: P.kwargs) -> None:
         try:
             callback(self, *args, **options)
         except Exception as error:
             report_error(self, callback.__qualname__, error)
 
-    return guarded
+    return wrapper
 
 
 def report_error(protocol: GuardedProtocol, place: str, error: Exception) -> None:
-    """End a connection that a bug showed on. Called in an `except`."""
-    log.exception("bug in a connection", place=place, error=repr(error))
+    """Log an exception and end its connection. Called in an `except`."""
+    log.exception("connection callback failed", place=place, error=repr(error))
     try:
         protocol.abort_on_error()
     except Exception as again:
-        log.exception("bug while ending a connection", place=place, error=repr(again))
+        log.exception("connection clean-up failed", place=place, error=repr(again))

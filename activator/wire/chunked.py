@@ -1,6 +1,6 @@
-"""Bodies of HTTP/1 messages: counting, and reading chunks strictly (RFC 9112 §7.1). Pure.
+"""Chunked bodies of HTTP/1 messages, read strictly (RFC 9112 §7.1). Pure.
 
-Chunks are read and written anew, never passed through: what the next reader sees cannot be understood differently.
+Chunks are decoded and encoded again, never passed through, so that the next parser cannot read them differently.
 """
 
 import re
@@ -12,25 +12,25 @@ MAX_CHUNK_LINE = 1024
 MAX_TRAILERS = 16_384
 """Bytes of trailer fields."""
 
-# An extension is thrown away, but it must not hold a control byte that another reader could take for a line's end.
+# An extension is discarded, but it must not have a control byte that another parser could take for the end of a line.
 _size = re.compile(rb"([0-9A-Fa-f]{1,15}+)[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?").fullmatch
 
 
 _SMALL = {text: size for size in range(1, 256) for text in (b"%x\r\n" % size, b"%X\r\n" % size)}
-"""First lines of small chunks to their sizes: thousands of them in one read must not hold up the loop."""
+"""First lines of small chunks to their sizes: thousands of them in one read must not block the loop."""
 
 
 class ChunkedReader:
-    """Reads a body in chunks, cut anywhere."""
+    """Incremental decoder of a chunked body."""
 
     __slots__ = ("_buffer", "_left", "_stage", "done", "error", "rest", "trailers")
 
     def __init__(self) -> None:
         self.done = False
         self.error = ""
-        """What is wrong; nothing more is read then."""
+        """Why the body is malformed; nothing more is read then."""
         self.rest = b""
-        """What came after the end."""
+        """Bytes after the end."""
         self.trailers = b""
         """Trailer field lines, each with its CRLF."""
         self._stage = 0  # 0: size line, 1: data, 2: CRLF after data, 3: trailers
@@ -38,7 +38,7 @@ class ChunkedReader:
         self._buffer = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes in; returns the part of the body that they hold."""
+        """Decode bytes; returns the part of the body in them."""
         if self._stage == 1 and len(data) < self._left:  # the middle of a large chunk
             self._left -= len(data)
             return data
@@ -72,10 +72,10 @@ class ChunkedReader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _line(self, data: bytes, at: int, size: int) -> int:
-        """Read what is no data; returns where to go on, `at` itself when more bytes are needed."""
+        """Read framing; returns where to continue, or `at` if more bytes are needed."""
         if self._stage == 2:
             if not b"\r\n".startswith(data[at : at + 2]):
-                self.error = "a chunk is longer than it says"
+                self.error = "a chunk is longer than its declared size"
             if size - at < 2:
                 return at
             self._stage = 0
@@ -89,7 +89,7 @@ class ChunkedReader:
             return at
         match = _size(data[at : end - 1]) if data[end - 1 : end] == b"\r" and end > at else None
         if match is None:
-            self.error = "the size of a chunk cannot be read"
+            self.error = "invalid chunk size"
             return at
         self._left = int(match[1], 16)
         self._stage = 1 if self._left else 3
@@ -99,17 +99,17 @@ class ChunkedReader:
         if data[at : at + 2] == b"\r\n":
             end = at
         else:
-            found = data.find(b"\r\n\r\n", at, at + MAX_TRAILERS)
-            if found < 0:
+            blank_line = data.find(b"\r\n\r\n", at, at + MAX_TRAILERS)
+            if blank_line < 0:
                 if size - at >= MAX_TRAILERS:
                     self.error = "the trailers are too long"
                 elif re.search(rb"(?<!\r)\n|\r(?=[^\n])", data[at:]):
-                    self.error = "the trailers cannot be read"
+                    self.error = "invalid trailer fields"
                 return at
-            end = found + 2
+            end = blank_line + 2
             self.trailers = data[at:end]
             if not valid_fields(self.trailers):
-                self.error = "the trailers cannot be read"
+                self.error = "invalid trailer fields"
                 return at
             self.trailers = allowed_trailers(self.trailers)
         self.done = True
@@ -124,15 +124,15 @@ _forbidden_trailer = re.compile(
 
 
 def allowed_trailers(trailers: bytes) -> bytes:
-    """Without fields that mean something only in a head (RFC 9110 §6.5.1)."""
+    """Remove fields that are allowed in a head only (RFC 9110 §6.5.1)."""
     return b"".join(line + b"\r\n" for line in trailers.split(b"\r\n") if line and not _forbidden_trailer(line))
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk."""
+    """Encode one chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def last_chunk(trailers: bytes) -> bytes:
-    """The end of a body in chunks."""
+    """Encode the end of a chunked body."""
     return b"0\r\n%b\r\n" % trailers

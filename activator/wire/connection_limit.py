@@ -1,30 +1,30 @@
-"""How many connections one address may have at once, so that no client takes all of them."""
+"""Limit of connections for each client address, so that no client can take all of them."""
 
 import resource
 
 from activator.wire.forwarding import Proxies
 
 _PART = 4
-"""No address has more than the fourth part of the files that this process may open: each request holds two."""
+"""No address gets more than a quarter of the process' file descriptors: each request needs two."""
 
 
 def bounded(most: int) -> int:
-    """A bound of connections of one address that this process can keep. Args: most: what is configured; 0: none."""
+    """Return the limit that this process can keep. Args: most: the configured limit; 0 is none."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(most, files // _PART) if most else 0
 
 
 class ConnectionLimiter:
-    """Open connections by the address they come from."""
+    """Counts open connections by client address."""
 
     def __init__(self, most: int = 0) -> None:
-        """Args: most: connections of one address; 0 is no bound. Addresses of trusted proxies have none."""
+        """Args: most: connections of one address; 0 is no limit. Trusted proxies have none."""
         self.most = most
         self.proxies = Proxies()
         self._counts: dict[bytes, int] = {}
 
     def enter(self, address: bytes) -> bool:
-        """Count a connection in; says whether it may stay. One that may not is not counted."""
+        """Count a connection; returns whether it may stay. Otherwise it is not counted."""
         count = self._counts.get(address, 0)
         if 0 < self.most <= count and not self.proxies.trusts(address):
             return False
@@ -32,7 +32,7 @@ class ConnectionLimiter:
         return True
 
     def leave(self, address: bytes) -> None:
-        """Count one out that was counted in."""
+        """Remove a connection that was counted."""
         count = self._counts.get(address, 0)
         if count > 1:
             self._counts[address] = count - 1

@@ -1,7 +1,7 @@
-"""Fields that tell an instance where a request came from: Forwarded (RFC 7239) and the X-Forwarded fields. Pure.
+"""Forwarding fields of requests to instances: Forwarded (RFC 7239) and X-Forwarded-*. Pure.
 
-What a client sends in these fields counts only when it is a proxy that config-network names. Otherwise they say what
-this gateway sees, and no other field of the kind reaches an instance.
+Fields of a client are used only if it is a trusted proxy of config-network. Otherwise they are replaced by what the
+activator sees, and no similar field reaches an instance.
 """
 
 import re
@@ -12,15 +12,15 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from activator.wire.http1_parser import RequestHead
 
 Network = IPv4Network | IPv6Network
-_KNOWN_ADDRESSES = 10_000
-_WRITTEN = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+_MAX_CACHED = 10_000
+_REWRITTEN = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
 
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who a request came from, as far as the forwarding fields are concerned."""
+    """The client of a connection, for the forwarding fields."""
 
     address: bytes
     """IP address without brackets."""
@@ -28,19 +28,19 @@ class Peer:
 
 
 class Proxies:
-    """The clients whose word counts."""
+    """Trusted proxies."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = tuple(networks)
         self._trusted: dict[bytes, bool] = {}
 
     def trusts(self, address: bytes) -> bool:
-        """Whether an address is one of a trusted proxy."""
+        """Whether an address is that of a trusted proxy."""
         if not self._networks:
             return False
         trusted = self._trusted.get(address)
         if trusted is None:
-            if len(self._trusted) >= _KNOWN_ADDRESSES:
+            if len(self._trusted) >= _MAX_CACHED:
                 self._trusted.clear()
             trusted = self._trusted[address] = self._is_inside(address)
         return trusted
@@ -55,31 +55,31 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
     def scheme(self, peer: Peer, head: RequestHead) -> bytes:
-        """The scheme that the first client used, as far as we may believe it."""
+        """Return the scheme that the original client used, according to trusted proxies."""
         if head.forwarded is None or not self.trusts(peer.address):
             return peer.scheme
         return _first(head.forwarded.get(b"x-forwarded-proto", b"")).lower() or peer.scheme
 
     def fields(self, peer: Peer, head: RequestHead) -> bytes:
-        """The field lines that an instance gets.
+        """Return the field lines for an instance.
 
-        Of a trusted proxy, X-Forwarded-For is appended to and the other fields are kept. `Forwarded` is built from them
-        when none came, as Knative does: `for=` of the first node with host and proto, then the further nodes.
+        For a trusted proxy, X-Forwarded-For is appended to and the other fields are kept. Without a `Forwarded` field,
+        it is built from them as in Knative: `for=` of the first node with host and proto, then the further nodes.
         """
-        came: dict[bytes, bytes] = {}
+        received: dict[bytes, bytes] = {}
         if head.forwarded is not None and self.trusts(peer.address):
-            came = head.forwarded
-        before = came.get(b"x-forwarded-for")
+            received = head.forwarded
+        before = received.get(b"x-forwarded-for")
         nodes = before + b", " + peer.address if before else peer.address
-        proto = came.get(b"x-forwarded-proto") or peer.scheme
-        host = came.get(b"x-forwarded-host") or head.authority
+        proto = received.get(b"x-forwarded-proto") or peer.scheme
+        host = received.get(b"x-forwarded-host") or head.authority
         lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (nodes, proto)
         if host:
             lines += b"X-Forwarded-Host: %b\r\n" % host
-        for name, value in came.items():
-            if name not in _WRITTEN:
+        for name, value in received.items():
+            if name not in _REWRITTEN:
                 lines += b"%b: %b\r\n" % (name.title(), value)
-        return lines + b"Forwarded: %b\r\n" % (came.get(b"forwarded") or _forwarded(nodes, host, proto))
+        return lines + b"Forwarded: %b\r\n" % (received.get(b"forwarded") or _forwarded(nodes, host, proto))
 
 
 def _forwarded(nodes: bytes, host: bytes, proto: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""Heads of HTTP/1 messages: strict reading, and what of a head is passed on. Pure.
+"""Heads of HTTP/1 messages: strict parsing, and which fields are forwarded. Pure.
 
-One compiled expression with possessive quantifiers reads a whole head: it is linear, runs in C, and refuses whatever
-RFC 9112 does not allow (bare CR or LF, obs-fold, blanks before the colon, control bytes). A second one finds the few
-fields that a proxy must understand; all others are passed on as the bytes they are.
+One compiled expression with possessive quantifiers matches a whole head: it is linear, runs in C, and rejects whatever
+RFC 9112 forbids (bare CR or LF, obs-fold, blanks before the colon, control bytes). A second one finds the few fields
+that a proxy must interpret; all others are forwarded unchanged.
 """
 
 import re
@@ -11,18 +11,18 @@ from knoll.config.network import Underscores
 from knoll.values.errors import BadRequestError
 
 MAX_HEAD = 65_536
-"""Bytes of a head; more is answered with 431."""
+"""Bytes of a head; longer ones get a 431."""
 MAX_CACHED_HEAD = 4096
-"""Bytes of a head that a connection remembers, to know the next by; longer ones would cost more than they save."""
+"""Bytes of a head that is cached to recognise an identical next one; longer ones cost more than they save."""
 MAX_TARGET = 16_384
-"""Bytes of a request target; more is answered with 414."""
+"""Bytes of a request target; longer ones get a 414."""
 MAX_FIELDS = 256
-"""Lines of a head; more is answered with 431."""
+"""Field lines of a head; more get a 431."""
 
 CHUNKED = -1
-"""Length of a body in chunks."""
+"""Length of a chunked body."""
 UNTIL_CLOSE = -2
-"""Length of a response's body that ends with the connection."""
+"""Length of a response body that ends with the connection."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _WITHOUT_UNDERSCORE = rb"[!#$%&'*+\-.^`|~0-9A-Za-z]"
@@ -42,12 +42,12 @@ _STRIPPED_NAMES = (
     rb"|proxy-authorization"
     # CGI programs take `Proxy` for their own configuration (CVE-2016-5385).
     rb"|proxy"
-    # Fields that steer Knative's own hops must not come from outside.
+    # Fields between Knative's own components must not come from outside.
     rb"|k-proxy-request|k-original-host|k-network-probe|k-network-hash|k-passthrough-lb|knative-serving-[^:\r\n]*+"
-    # What says where a request came from is written anew: see `forwarding`.
+    # Forwarding fields are rewritten: see `forwarding`.
     rb"|forwarded|x-forwarded-[^:\r\n]*+|x-real-ip"
 )
-# Each expression begins with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
+# Each expression starts with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
 _request_fields = re.compile(
     rb"\n(?=[cefhkptuxCEFHKPTUX])(?i:(host|content-length|expect|" + _STRIPPED_NAMES + rb"))"
     rb":[ \t]*+([^\r]*)"
@@ -84,11 +84,11 @@ _NEVER_NOMINATED = frozenset(
 _ORIGIN_NAMES = (b"forwarded", b"x-forwarded-", b"x-real-ip")
 _HARMLESS_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""))
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
-"""Methods that may be sent again when nothing came back (RFC 9110 §9.2.2)."""
+"""Methods that may be sent again if there was no response (RFC 9110 §9.2.2)."""
 
 
 class HeadError(BadRequestError):
-    """A head that is not answered by an instance, with the status it is answered with."""
+    """A request that is rejected because of its head, with the status of the response."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
@@ -96,7 +96,10 @@ class HeadError(BadRequestError):
 
 
 class RequestHead:
-    """What is known of a request once its head was read. Never changed afterwards."""
+    """The parsed head of a request. Never changed afterwards.
+
+    A record, hence its many attributes.
+    """
 
     __slots__ = (
         "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length",
@@ -105,27 +108,27 @@ class RequestHead:
 
     def __init__(self) -> None:
         self.wire = b""
-        """The head as it came."""
+        """The head as received."""
         self.method = b""
         self.target = b""
         """Origin-form, or `*`."""
         self.version = 1
         """Minor version: 0 or 1."""
         self.authority = b""
-        """Host as it came, with its port; empty only in HTTP/1.0."""
+        """Host as received, with its port; empty only in HTTP/1.0."""
         self.block = b""
-        """Field lines to pass on, each with its CRLF."""
+        """Field lines to forward, each with its CRLF."""
         self.length = 0
         """Bytes of the body, or CHUNKED."""
         self.keep_alive = True
         self.upgrade = b""
-        """The protocol to change to; empty when none is asked for."""
+        """The protocol to upgrade to; empty if none was requested."""
         self.expects = False
-        """The client waits for 100 Continue before it sends the body."""
+        """The client waits for 100 Continue before sending the body."""
         self.trailers = False
-        """The client said `TE: trailers`."""
+        """The client sent `TE: trailers`."""
         self.forwarded: dict[bytes, bytes] | None = None
-        """What it says of where it came from (Forwarded, X-Forwarded-*, X-Real-IP), by name in lower case, joined."""
+        """Forwarding fields of the client (Forwarded, X-Forwarded-*, X-Real-IP): lower-case name to joined values."""
         self.tag = b""
         """Knative-Serving-Tag."""
         self.idempotent = True
@@ -133,7 +136,7 @@ class RequestHead:
 
 
 class ResponseHead:
-    """What is known of a response once its head was read."""
+    """The parsed head of a response."""
 
     __slots__ = ("block", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade", "wire")
 
@@ -142,34 +145,34 @@ class ResponseHead:
         self.status = status
         self.reason = reason
         self.block = block
-        """Field lines to pass on, without any that frame the body."""
+        """Field lines to forward, without those that frame the body."""
         self.length = length
-        """Bytes of the body, CHUNKED or UNTIL_CLOSE; what the head says, also for HEAD and 304."""
+        """Bytes of the body, CHUNKED or UNTIL_CLOSE, as the head declares, also for HEAD and 304."""
         self.keep_alive = True
         self.keep_alive_seconds = 0
-        """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 when it did not say."""
+        """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 if it did not declare any."""
         self.upgrade = b""
         framing = b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length
         if status < 200 or status == 204 or (status == 304 and length < 0):
             framing = b""
         self.plain = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, block, framing)
-        """The head for an HTTP/1.1 client on a connection that stays."""
+        """The head for an HTTP/1.1 client on a persistent connection."""
 
     def with_fields(self, lines: bytes) -> "ResponseHead":
-        """A copy with more field lines."""
+        """Return a copy with more field lines."""
         return ResponseHead(self.status, self.reason, self.block + lines, self.length)
 
 
 def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
-    """Read a request's head.
+    """Parse the head of a request.
 
     Args:
         wire: from the request line to the empty line.
-        underscores: what becomes of fields with one in their name. To programs that get fields as CGI variables,
-            `X_Real_IP` is `X-Real-IP`, so they could pass for fields that this gateway writes.
+        underscores: how fields with an underscore in their name are treated. A program that gets fields as CGI
+            variables cannot distinguish `X_Real_IP` from `X-Real-IP`, so they could forge forwarding fields.
 
     Raises:
-        HeadError: with the status to answer; the connection must be closed after it.
+        HeadError: with the status of the response; the connection must be closed after it.
     """
     match = _request(wire)
     plain = match is not None
@@ -199,14 +202,14 @@ def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:
 
 
 def _parse_proxy_fields(head: RequestHead, fields: list[tuple[bytes, bytes]]) -> None:
-    """Read the fields that concern a proxy, and take out those that it must not pass on."""
+    """Interpret the fields that concern a proxy, and remove those that it must not forward."""
     if len(fields) == 1 and fields[0][0] in (b"Host", b"host"):
         head.authority = fields[0][1].rstrip(b" \t")
     else:
-        found: dict[bytes, list[bytes]] = {}
+        values: dict[bytes, list[bytes]] = {}
         for name, value in fields:
-            found.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-        _read_fields(head, found)
+            values.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+        _read_fields(head, values)
     if not _host(head.authority) and (head.authority or head.version):
         raise HeadError(400, "the request must have one valid Host")
     if head.target[:1] != b"/" or head.method == b"CONNECT":
@@ -215,70 +218,70 @@ def _parse_proxy_fields(head: RequestHead, fields: list[tuple[bytes, bytes]]) ->
         raise HeadError(431, f"the request has more than {MAX_FIELDS} header fields")
 
 
-def _read_fields(head: RequestHead, found: dict[bytes, list[bytes]]) -> None:
-    hosts = found.get(b"host", ())
+def _read_fields(head: RequestHead, fields: dict[bytes, list[bytes]]) -> None:
+    hosts = fields.get(b"host", ())
     if len(hosts) > 1:
         raise HeadError(400, "the request has more than one Host")
     head.authority = hosts[0] if hosts else b""
-    head.length = _request_length(found, head.version)
-    options = _options(found.get(b"connection", []))
+    head.length = _request_length(fields, head.version)
+    options = _options(fields.get(b"connection", []))
     if b"close" in options:
         head.keep_alive = False
     elif b"keep-alive" in options:
         head.keep_alive = True
-    if b"expect" in found:
-        if [value.lower() for value in found[b"expect"]] != [b"100-continue"]:
-            raise HeadError(417, "only Expect: 100-continue is understood")
+    if b"expect" in fields:
+        if [value.lower() for value in fields[b"expect"]] != [b"100-continue"]:
+            raise HeadError(417, "the only Expect supported is 100-continue")
         head.expects = head.version == 1 and head.length != 0
-    upgrade = found.get(b"upgrade")
-    # A change to h2c is not taken up (RFC 9113 §3.1 retired it), nor any in a request with a body or in HTTP/1.0.
+    upgrade = fields.get(b"upgrade")
+    # No upgrade to h2c (RFC 9113 §3.1 deprecates it), and none in a request with a body or in HTTP/1.0.
     if upgrade and b"upgrade" in options and head.version and head.length == 0 and upgrade[0].lower() != b"h2c":
         head.upgrade = upgrade[0]
-    head.trailers = b"trailers" in _options(found.get(b"te", []))
-    came = {name: b", ".join(values) for name, values in found.items() if name.startswith(_ORIGIN_NAMES)}
+    head.trailers = b"trailers" in _options(fields.get(b"te", []))
+    came = {name: b", ".join(values) for name, values in fields.items() if name.startswith(_ORIGIN_NAMES)}
     if came:
         head.forwarded = came
-    head.tag = found.get(b"knative-serving-tag", [b""])[0]
-    kept = (b"host" in found) + (b"content-length" in found) + (b"expect" in found)
-    if len(found) > kept:
+    head.tag = fields.get(b"knative-serving-tag", [b""])[0]
+    kept = (b"host" in fields) + (b"content-length" in fields) + (b"expect" in fields)
+    if len(fields) > kept:
         head.block = _strip_request(b"", b"\r\n" + head.block)[2:]
     nominated = options - _HARMLESS_OPTIONS
     if nominated:
-        # RFC 9110 §7.6.1: what Connection names is for this hop alone; nobody may name away what requests are made of.
+        # RFC 9110 §7.6.1: fields named in Connection are removed, so essential fields must not be named.
         if len(nominated) > 32 or not nominated.isdisjoint(_NEVER_NOMINATED):
-            raise HeadError(400, "Connection names a field that is not for one hop alone")
+            raise HeadError(400, "Connection names a field that is not hop-by-hop")
         head.block = _without(head.block, nominated)
 
 
-def _request_length(found: dict[bytes, list[bytes]], version: int) -> int:
-    """RFC 9112 §6.3: whatever two readers could understand differently is refused."""
-    lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
+def _request_length(fields: dict[bytes, list[bytes]], version: int) -> int:
+    """RFC 9112 §6.3: whatever two parsers could read differently is rejected."""
+    lengths, codings = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if codings is not None:
         if lengths is not None:
             raise HeadError(400, "a request must not have both Content-Length and Transfer-Encoding")
         if not version:
-            raise HeadError(400, "HTTP/1.0 knows no Transfer-Encoding")
+            raise HeadError(400, "HTTP/1.0 has no Transfer-Encoding")
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             if b"chunked" in codings[-1].lower() and len(codings) == 1 and b"," not in codings[0]:
-                raise HeadError(400, "the Transfer-Encoding cannot be read")
-            raise HeadError(501, "the only Transfer-Encoding understood is chunked")
+                raise HeadError(400, "invalid Transfer-Encoding")
+            raise HeadError(501, "the only Transfer-Encoding supported is chunked")
         return CHUNKED
     if lengths is None:
         return 0
     if len(lengths) != 1 or not _digits(lengths[0]):
-        raise HeadError(400, "the Content-Length must be one number")
+        raise HeadError(400, "Content-Length must be a single number")
     return int(lengths[0])
 
 
 def _read_target(head: RequestHead) -> None:
-    """RFC 9112 §3.2: origin-form is usual; absolute-form must be understood; the rest means something else."""
+    """RFC 9112 §3.2: origin-form is usual; absolute-form must be supported; other forms are for other methods."""
     if head.target == b"*" and head.method == b"OPTIONS":
         return
     if head.method == b"CONNECT":
-        raise HeadError(405, "CONNECT is not served here")
+        raise HeadError(405, "CONNECT is not supported")
     match = _absolute(head.target)
     if match is None or not _host(match[1]):
-        raise HeadError(400, "the request target must begin with a slash")
+        raise HeadError(400, "the request target must start with a slash")
     # §3.2.2: the target's authority replaces Host.
     authority, path = match.groups()
     path = path or b"/"
@@ -299,23 +302,23 @@ def _without(block: bytes, names: set[bytes]) -> bytes:
 
 
 def _syntax_error(wire: bytes) -> HeadError:
-    """Say what is wrong with a head that the expression refused."""
+    """Return an error for a head that the expression does not match."""
     line = wire.partition(b"\r\n")[0]
     if not re.fullmatch(rb"(" + _TOKEN + rb"+) ([\x21-\x7e\x80-\xff]+) HTTP/\d\.\d", line):
-        return HeadError(400, "the request line cannot be read")
-    return HeadError(400, "the header fields cannot be read")
+        return HeadError(400, "invalid request line")
+    return HeadError(400, "invalid header fields")
 
 
 def response_end(data: bytes) -> int:
-    """Bytes of the head that a response begins with, also where its lines end with LF alone; 0 when it is not whole."""
+    """Return the size of a response's head, whose lines may end with LF alone; 0 if it is incomplete."""
     end = _blank_line(data)
     return end.end() if end is not None else 0
 
 
 def read_response(wire: bytes) -> ResponseHead | None:
-    """Read a response's head; None when it is not HTTP/1.
+    """Parse the head of a response; None if it is not HTTP/1.
 
-    Lines may end with LF alone, as for Go and nginx (RFC 9112 §2.2): an instance's head is never passed on as it came.
+    Lines may end with LF alone, as in Go and nginx (RFC 9112 §2.2): the head is never forwarded as received.
     """
     match = _response(wire) or _response(_line_end(b"\r\n", wire))
     if match is None:
@@ -345,13 +348,13 @@ def read_response(wire: bytes) -> ResponseHead | None:
         elif name == b"upgrade":
             upgrade = value
     if lengths:
-        only = lengths.pop()
-        if lengths or not _digits(only):
+        declared = lengths.pop()
+        if lengths or not _digits(declared):
             return None
         if length == CHUNKED:
-            keep_alive = False  # RFC 9112 §6.3: chunked decides, and the peer is not to be trusted
+            keep_alive = False  # RFC 9112 §6.3: chunked has precedence, and the peer is not to be trusted
         else:
-            length = int(only)
+            length = int(declared)
     if fields:
         block = _strip_response(b"", b"\r\n" + block)[2:]
     head = ResponseHead(status, reason or b"", block, length)
@@ -365,17 +368,17 @@ def _keep_alive_seconds(value: bytes) -> int:
 
 
 def valid_fields(block: bytes) -> bool:
-    """Whether a block of field lines may be passed on: used for trailers and for fields that came by HTTP/2."""
+    """Whether a block of field lines is well-formed; for trailers and for fields from HTTP/2."""
     return _fields_only(block + b"\r\n") is not None
 
 
 def split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
-    """A valid block as (name, value) pairs, values without blanks around them."""
+    """Split a valid block into (name, value) pairs, without blanks around the values."""
     return [(name, value.rstrip(b" \t")) for name, value in _split_fields(block)]
 
 
 def upstream_head(head: RequestHead, forwarded: bytes) -> bytes:
-    """The head that an instance gets."""
+    """Return the head as it is sent to an instance."""
     extra = b""
     if head.length == CHUNKED:
         extra = b"Transfer-Encoding: chunked\r\n"

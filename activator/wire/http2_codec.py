@@ -1,9 +1,8 @@
-"""One end of an HTTP/2 connection: bytes to what a stream's owner must know, on the h2 library.
+"""One end of an HTTP/2 connection on the h2 library: bytes to calls of a handler, and back.
 
-The library keeps the states of streams, the windows and the compression; `h2_frames` reads the frames for it and
-`h2_fields` looks at header lists, because the library takes each malformed message for the end of the connection, and
-RFC 9113 §5.4.2 for the end of its stream. It sees one frame at a time, none that it would not take, and of header lists
-nothing: so all that it refuses concerns the connection.
+The library keeps stream states, windows and compression. It treats each malformed message as a connection error, where
+RFC 9113 §5.4.2 has stream errors. So `http2_frames` parses frames and `http2_fields` validates header lists first; the
+library gets one valid frame at a time, without its header list, and whatever it still rejects is a connection error.
 """
 
 from collections.abc import Callable
@@ -25,56 +24,56 @@ from activator.wire.http2_frames import Budget, Frame, FrameReader, HTTP2Connect
 log = structlog.get_logger()
 
 MAX_HEADER_LIST = 65_536
-"""Bytes of a header list after decompression, counted as in RFC 9113 §6.5.2; a longer request is answered with 431."""
+"""Bytes of a header list after decompression, counted as in RFC 9113 §6.5.2; a longer request gets a 431."""
 MAX_DECODED_HEADER_LIST = 2 * MAX_HEADER_LIST
-"""Beyond this it is not decompressed to its end, so the connection ends."""
+"""A longer list is not decompressed to its end, so the connection ends."""
 UNCHARGED_HEADER_BYTES, HEADER_BYTES_PER_CHARGE = 16_384, 8192
-"""Bytes of a header list that cost no charge, and further ones that cost one."""
+"""Bytes of a header list without a charge, and bytes beyond for each charge."""
 HEADER_FIELDS_PER_CHARGE = 32
-"""Fields of a header list that cost a charge."""
+"""Fields of a header list for each charge."""
 DATA_SENT, ANSWERED = 2, 2
-"""Charges earned by a DATA frame that was sent, and by a request that was answered."""
-FAR = 2**31 - 1
+"""Charges earned by a sent DATA frame, and by a response of an instance."""
+MAX_INT31 = 2**31 - 1
 
 
 class FrameHandler(Protocol):
-    """Receives what comes on a connection: a client's `Session`, an instance's `Channel`."""
+    """Receives the events of a connection: `Http2Connection` of a client, `Http2Upstream` of an instance."""
 
     def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
-        """The head of a message: a request's, or an answer's (also 1xx). Args: size: of the list, in bytes."""
+        """The head of a request or of a response (also 1xx) arrived. Args: size: of the header list, in bytes."""
         ...
 
     def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:
-        """Part of a body. Args: size: bytes that count for flow control."""
+        """Part of a body arrived. Args: size: bytes that count for flow control."""
         ...
 
     def trailers_received(self, stream: int, lines: bytes) -> None:
-        """Trailer fields, and with them the end of the message."""
+        """Trailer fields arrived, and with them the end of the message."""
         ...
 
     def stream_reset(self, stream: int, code: int, fault: str) -> None:
-        """The stream was reset. Args: fault: what the peer did wrong; empty when the peer reset it."""
+        """The stream was reset. Args: fault: the stream error of the peer; empty if the peer reset it."""
         ...
 
     def window_updated(self, stream: int) -> None:
-        """More may be sent on a stream; on all of them when 0."""
+        """More may be sent on a stream; on all of them if it is 0."""
         ...
 
     def goaway_received(self, last: int) -> None:
-        """GOAWAY came. Args: last: the highest stream that the peer looks at."""
+        """GOAWAY arrived. Args: last: the highest stream that the peer processes."""
         ...
 
     def connection_failed(self, text: str) -> None:
-        """The connection must end; GOAWAY is among what is to be sent."""
+        """The connection must end; GOAWAY is ready to be sent."""
         ...
 
     def stream_failed(self, stream: int) -> None:
-        """A bug of ours showed on a stream (0: none in particular): end it, whatever it takes."""
+        """Handling a frame of a stream (0: of none) raised an unexpected exception: end the stream."""
         ...
 
 
 class _Decoder(hpack.Decoder):
-    """Keeps what it decoded for us, and shows the library nothing of it but what it needs for the stream's state."""
+    """Keeps the decoded fields, and gives the library only what it needs for the state of the stream."""
 
     def __init__(self) -> None:
         super().__init__(MAX_DECODED_HEADER_LIST)
@@ -87,10 +86,8 @@ class _Decoder(hpack.Decoder):
             fields = super().decode(data, raw=True)
         except hpack.OversizedHeaderListError as error:
             raise HTTP2ConnectionError(ErrorCodes.ENHANCE_YOUR_CALM, str(error)) from error
-        except Exception as error:  # of several kinds, as bytes happen to be misread
-            raise HTTP2ConnectionError(
-                ErrorCodes.COMPRESSION_ERROR, f"a header block cannot be read: {error}"
-            ) from error
+        except Exception as error:  # hpack raises several kinds for malformed bytes
+            raise HTTP2ConnectionError(ErrorCodes.COMPRESSION_ERROR, f"invalid header block: {error}") from error
         self.fields = cast(Fields, fields)
         return [(b":status", b"100")] if _is_interim(self.fields) and not self.done else []
 
@@ -100,24 +97,27 @@ def _is_interim(fields: Fields) -> bool:
 
 
 class Codec:
-    """See the module."""
+    """See the module.
+
+    Attributes beyond a dozen: what the library does not keep of streams.
+    """
 
     def __init__(
         self, handler: FrameHandler, clock: Callable[[], float], *, client: bool, settings: dict[Any, int], window: int
     ) -> None:
         """
         Args:
-            clock: seconds, never goes back.
+            clock: seconds, monotonic.
             client: the peer is a server.
             settings: ours, by `h2.settings.SettingCodes`.
-            window: bytes of bodies that the peer may send on the whole connection before we take them.
+            window: bytes of bodies that the peer may send on the whole connection before they are acknowledged.
         """
         self._handler = handler
         self._client = client
         self._clock = clock
         self.budget = Budget(clock)
         self._reader = FrameReader(self.budget, preface=not client)
-        # Header lists are checked by `h2_fields` when they come, and were checked when they are sent on.
+        # Received header lists are validated by `http2_fields`; sent ones were validated when they were received.
         config = h2.config.H2Configuration(
             client_side=client, header_encoding=None, normalize_inbound_headers=False, validate_inbound_headers=False,
             validate_outbound_headers=False, normalize_outbound_headers=False,
@@ -125,36 +125,36 @@ class Codec:
         connection = self.connection = h2.connection.H2Connection(config)
         self._decoder = connection.decoder = _Decoder()
         self._heads: set[int] = set()
-        """Streams whose head came and whose end did not: another HEADERS has their trailers."""
+        """Streams whose head arrived and whose end did not: another HEADERS has their trailers."""
         self._awaiting_response: set[int] = set()
-        """Streams of ours whose answer's head did not come."""
-        self._own = b""
+        """Streams that we opened and that have no response head yet."""
+        self._own_frames = b""
         self.ended = False
         connection.local_settings = h2.settings.Settings(client=client, initial_values=settings)
         connection.initiate_connection()
         connection.increment_flow_control_window(window)
-        # The library would end the connection for a stream too many; the length of frames was checked by `h2_frames`.
+        # The library would end the connection for an excess stream; `http2_frames` has checked the length of frames.
         connection.local_settings = h2.settings.Settings(
-            client=client, initial_values={**settings, h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: FAR}
+            client=client, initial_values={**settings, h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: MAX_INT31}
         )
-        connection.max_inbound_frame_size = FAR
+        connection.max_inbound_frame_size = MAX_INT31
         if not client:
             connection.receive_data(http2_frames.PREFACE)
 
     @property
     def mid_block(self) -> bool:
-        """Whether the peer owes the rest of its preface or of a header block."""
+        """Whether the preface or a header block is incomplete."""
         return self._reader.mid_block
 
-    # --- what comes
+    # --- receiving
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in, for `work`."""
+        """Append received bytes, for `work`."""
         if not self.ended:
             self._reader.feed(data)
 
     def work(self, until: float) -> bool:
-        """Read frames until a moment on the clock; says whether there are more. Raises nothing."""
+        """Process frames until a time of the clock; returns whether there are more. Raises nothing."""
         while not self.ended:
             stream = 0
             try:
@@ -171,7 +171,7 @@ class Codec:
                 self.connection.clear_outbound_data_buffer()  # the library's own GOAWAY
                 self.fail(error.error_code, str(error))
             except Exception as error:
-                log.exception("bug in HTTP/2", stream=stream, error=repr(error))
+                log.exception("frame handling failed", stream=stream, error=repr(error))
                 self._handler.stream_failed(stream)
             if self._clock() >= until:
                 return not self.ended
@@ -184,11 +184,11 @@ class Codec:
             return
         if kind == http2_frames.PING:
             if not frame.flags & http2_frames.ACK:
-                self._own += Frame(kind, http2_frames.ACK, 0, frame.payload).wire()
+                self._own_frames += Frame(kind, http2_frames.ACK, 0, frame.payload).wire()
             return
         if kind == http2_frames.GOAWAY:
-            # The library would take nothing more, and send nothing; the streams that there are go on (§6.8).
-            self._handler.goaway_received(int.from_bytes(frame.payload[:4]) & FAR)
+            # The library would stop receiving and sending, but open streams continue (§6.8).
+            self._handler.goaway_received(int.from_bytes(frame.payload[:4]) & MAX_INT31)
             return
         if kind == http2_frames.RST_STREAM:
             if stream in self._heads or stream in self.connection.streams:
@@ -197,11 +197,11 @@ class Codec:
                 raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on a stream that was never opened")
         elif kind == http2_frames.DATA and stream not in self._heads:
             if stream in self._awaiting_response:
-                raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "a body comes before its head")
+                raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "DATA before HEADERS")
             self.budget.spend(1)
         for event in self.connection.receive_data(frame.wire()):
             if type(event) is not h2.events.StreamEnded:
-                self._tell(event, frame)
+                self._notify(event, frame)
 
     def _headers(self, frame: Frame) -> None:
         stream, done = frame.stream, bool(frame.flags & http2_frames.END_STREAM)
@@ -242,9 +242,9 @@ class Codec:
             elif kind is h2.events.InformationalResponseReceived:
                 self._handler.headers_received(stream, fields, False, size)
             elif kind is not h2.events.StreamEnded:
-                self._tell(event, frame)
+                self._notify(event, frame)
 
-    def _tell(self, event: h2.events.Event, frame: Frame) -> None:
+    def _notify(self, event: h2.events.Event, frame: Frame) -> None:
         match event:
             case h2.events.DataReceived():
                 done = event.stream_ended is not None
@@ -256,7 +256,7 @@ class Codec:
                 if not event.remote_reset:
                     self.budget.spend(1)
                 self._handler.stream_reset(
-                    frame.stream, int(event.error_code or 0), "" if event.remote_reset else "it broke HTTP/2"
+                    frame.stream, int(event.error_code or 0), "" if event.remote_reset else "it violated HTTP/2"
                 )
             case h2.events.WindowUpdated():
                 self._handler.window_updated(event.stream_id or 0)
@@ -275,8 +275,8 @@ class Codec:
             return
         try:
             self.budget.spend(1)
-        except HTTP2ConnectionError as calm:
-            self.fail(calm.code, str(calm))
+        except HTTP2ConnectionError as exhausted:
+            self.fail(exhausted.code, str(exhausted))
             return
         self.reset(fault.stream, fault.code)
         self._handler.stream_reset(fault.stream, fault.code, str(fault))
@@ -292,10 +292,10 @@ class Codec:
             self.ended = True
             self._handler.connection_failed(text)
 
-    # --- what goes
+    # --- sending
 
     def send_headers(self, stream: int, fields: Fields, done: bool) -> bool:
-        """Send a head or trailers; says whether the stream took them: the peer may have closed it."""
+        """Send a head or trailers; returns False if the peer has closed the stream."""
         try:
             self.connection.send_headers(stream, fields, end_stream=done)
         except h2.exceptions.ProtocolError:
@@ -306,7 +306,7 @@ class Codec:
         """Open a stream; returns its number. Raises: h2.exceptions.ProtocolError."""
         stream = self.connection.get_next_available_stream_id()
         self.connection.send_headers(stream, fields, end_stream=done)
-        # The library would take a body in the answer to HEAD for the end of the connection.
+        # The library would treat a body in the response to HEAD as a connection error.
         self.connection.streams[stream].request_method = None
         self._awaiting_response.add(stream)
         return stream
@@ -320,19 +320,21 @@ class Codec:
             return
 
     def acknowledge(self, size: int, stream: int) -> None:
-        """Let the peer send as many more bytes of bodies."""
+        """Allow the peer to send as many more bytes of bodies."""
         try:
             self.connection.acknowledge_received_data(size, stream)
         except h2.exceptions.ProtocolError:
             return  # the connection is ending
 
     def send_goaway(self, code: int) -> None:
-        """GOAWAY. Streams that are there can still be carried."""
+        """Send GOAWAY. Open streams continue."""
         connection = self.connection
         last = connection.highest_inbound_stream_id
-        self._own += Frame(http2_frames.GOAWAY, 0, 0, last.to_bytes(4, "big") + int(code).to_bytes(4, "big")).wire()
+        self._own_frames += Frame(
+            http2_frames.GOAWAY, 0, 0, last.to_bytes(4, "big") + int(code).to_bytes(4, "big")
+        ).wire()
 
     def output(self) -> bytes:
-        """What is to be written."""
-        data, own, self._own = self.connection.data_to_send(), self._own, b""
-        return data + own if own else data
+        """Return the bytes to be written."""
+        data, own_frames, self._own_frames = self.connection.data_to_send(), self._own_frames, b""
+        return data + own_frames if own_frames else data

@@ -1,4 +1,4 @@
-"""Header lists of HTTP/2: what makes a message malformed (RFC 9113 §8.1.1), and the same message in HTTP/1. Pure."""
+"""Header lists of HTTP/2: validation (RFC 9113 §8.1.1) and conversion to HTTP/1. Pure."""
 
 import re
 
@@ -10,14 +10,14 @@ Fields = list[tuple[bytes, bytes]]
 _names = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++(?:\n[!#$%&'*+\-.^_`|~0-9a-z]++)*+").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _OF_HTTP1 = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
-"""§8.2.2: fields of a connection, which HTTP/2 does not have."""
+"""§8.2.2: connection-specific fields, which HTTP/2 does not have."""
 NOT_IN_HTTP2 = _OF_HTTP1 | {b"host"}
-"""Fields that are not passed on to HTTP/2."""
+"""Fields that are not sent in HTTP/2."""
 _PSEUDO = (b":method", b":path", b":authority", b":scheme")
 
 
 def request_fault(fields: Fields, done: bool) -> str:
-    """Why a request is malformed; empty when it is not.
+    """Return why a request is malformed; empty if it is not.
 
     Args:
         done: it has no body.
@@ -29,7 +29,7 @@ def request_fault(fields: Fields, done: bool) -> str:
         if name not in _PSEUDO:
             return "an unknown pseudo-header field"
         if name in pseudo:
-            return "a pseudo-header field comes twice"
+            return "a pseudo-header field is repeated"
         pseudo[name] = value
         at += 1
     names = [name for name, _ in fields[at:]]
@@ -42,13 +42,13 @@ def request_fault(fields: Fields, done: bool) -> str:
                 hosts.append(value)
             elif name == b"content-length":
                 if not _length(value) or (length and value != length):
-                    return "the content-length is not one number"
+                    return "content-length is not a single number"
                 length = value
         if length and done and int(length):
-            return "there is no body, but a content-length"
+            return "content-length without a body"
     authority = pseudo.get(b":authority")
     if len(hosts) > 1 or (hosts and authority is not None and hosts[0].lower() != authority.lower()):
-        return "host is not what :authority is"
+        return "host differs from :authority"
     return _target_fault(pseudo)
 
 
@@ -56,35 +56,35 @@ def _target_fault(pseudo: dict[bytes, bytes]) -> str:
     """§8.3.1, and §8.5 for CONNECT."""
     method = pseudo.get(b":method")
     if not method:
-        return "there is no :method"
+        return ":method is missing"
     if method == b"CONNECT":
         if b":path" in pseudo or b":scheme" in pseudo or not pseudo.get(b":authority"):
-            return "CONNECT has an :authority alone"
+            return "CONNECT must have :authority only"
         return ""
     if not pseudo.get(b":scheme"):
-        return "there is no :scheme"
+        return ":scheme is missing"
     path = pseudo.get(b":path", b"")
     if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
-        return "the :path must begin with a slash"
+        return ":path does not start with a slash"
     return ""
 
 
 def _fields_fault(fields: Fields, names: list[bytes]) -> str:
-    """Of all values, and of names that are no pseudo-header fields'."""
+    """Check all values, and the names of fields that are not pseudo-header fields."""
     if not fields:
         return ""
-    # All of them at once: a call for each costs more than its bytes.
+    # All at once: a call for each field costs more than its bytes.
     if not _valid_names(names):
-        return "the name of a field cannot be"
+        return "invalid field name"
     values = b"\0" + b"\0".join([value for _, value in fields]) + b"\0"
     if values.count(b"\0") != len(fields) + 1 or b"\r" in values or b"\n" in values:
-        return "the value of a field cannot be"
+        return "invalid field value"
     if b"\0 " in values or b" \0" in values or b"\0\t" in values or b"\t\0" in values:
-        return "the value of a field has blanks around it"
+        return "field value with surrounding blanks"
     if not _OF_HTTP1.isdisjoint(names):
-        return "a field of HTTP/1 connections"
+        return "connection-specific field"
     if b"te" in names and any(name == b"te" and value.lower() != b"trailers" for name, value in fields):
-        return "te may say trailers only"
+        return "te other than trailers"
     return ""
 
 
@@ -94,7 +94,7 @@ def _valid_names(names: list[bytes]) -> bool:
 
 
 def trailers(fields: Fields) -> bytes | None:
-    """Trailer fields as lines, without those that mean something in a head only; None when they are malformed."""
+    """Return trailer fields as lines, without those allowed in a head only; None if they are malformed."""
     if _fields_fault(fields, [name for name, _ in fields]):
         return None
     block = b"".join([b"%b: %b\r\n" % field for field in fields])
@@ -102,21 +102,21 @@ def trailers(fields: Fields) -> bytes | None:
 
 
 def as_http1(fields: Fields, done: bool) -> bytes:
-    """A request that is not malformed as an HTTP/1.1 head. Raises: HeadError."""
+    """Convert a well-formed request to an HTTP/1.1 head. Raises: HeadError."""
     pseudo: dict[bytes, bytes] = {}
     lines, cookies, lengths, length = [b""], [], 0, b""
     for name, value in fields:
         if name[:1] == b":":
             pseudo[name] = value
         elif name == b"cookie":
-            cookies.append(value)  # RFC 9113 §8.2.3: HTTP/1.1 wants them in one field
+            cookies.append(value)  # RFC 9113 §8.2.3: joined into one field for HTTP/1.1
         elif name == b"content-length":
             length, lengths = value, lengths + 1
         elif name != b"host" or b":authority" not in pseudo:
             lines.append(b"%b: %b" % (name, value))
     method = pseudo[b":method"]
     if method == b"CONNECT":
-        raise HeadError(405, "CONNECT is not served here")
+        raise HeadError(405, "CONNECT is not supported")
     lines[0] = b"%b %b HTTP/1.1" % (method, pseudo[b":path"])
     if b":authority" in pseudo:
         lines.insert(1, b"Host: " + pseudo[b":authority"])
@@ -130,7 +130,7 @@ def as_http1(fields: Fields, done: bool) -> bytes:
 
 
 def response_head(fields: Fields) -> ResponseHead | None:
-    """An instance's answer as a head; None when it is malformed."""
+    """Convert an instance's response to a head; None if it is malformed."""
     status, length, lines = 0, CHUNKED, []
     for name, value in fields:
         if name == b":status":

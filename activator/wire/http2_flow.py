@@ -1,4 +1,4 @@
-"""What is to be sent on an HTTP/2 stream, held back by the peer's windows; for both sides of an exchange."""
+"""Flow control of sending on an HTTP/2 stream; used for clients and for instances."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,20 +9,21 @@ import h2.exceptions
 from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import DATA_SENT, Codec
 
-FULL = 131_072
-"""Bytes waiting for the peer's window at which the source is held back."""
-FREE = 32_768
-AT_ONCE = 65_536
-"""Bytes handed to the library at which they are written without waiting for the end of the loop's turn: in one turn
-megabytes may arrive from an instance, and only a write tells that the peer takes no more."""
+HIGH_WATER = 131_072
+"""Bytes waiting for the peer's window at which the source is paused."""
+LOW_WATER = 32_768
+"""Bytes at which the source is resumed."""
+FLUSH_BYTES = 65_536
+"""Bytes handed to the library at which they are written at once: megabytes may arrive from an instance in one iteration
+of the loop, and only a write shows that the peer does not read."""
 
 
 class OutboxConnection(Protocol):
-    """A connection."""
+    """The connection of the stream."""
 
     codec: Codec
     write_paused: bool
-    """The transport's own buffer is full."""
+    """The transport's buffer is full."""
     unflushed: int
     """Bytes of bodies handed to the library since the last write."""
 
@@ -31,14 +32,14 @@ class OutboxConnection(Protocol):
 
 
 class Outbox:
-    """The body and trailers of one direction of a stream."""
+    """The body and trailers to be sent on a stream."""
 
-    __slots__ = ("_done", "_full", "_held_back", "_line", "_on_done", "_on_free", "_on_full", "_parts", "_size",
+    __slots__ = ("_connection", "_done", "_on_done", "_on_free", "_on_full", "_parts", "_size", "_source_paused",
                  "_stream", "_trailers")  # fmt: skip
 
     def __init__(
         self,
-        line: OutboxConnection,
+        connection: OutboxConnection,
         stream: int,
         full: Callable[[], None],
         free: Callable[[], None],
@@ -46,16 +47,16 @@ class Outbox:
     ) -> None:
         """
         Args:
-            full, free: called when the source is to stop and may go on.
-            done: called once the end was handed to the library.
+            full, free: called to pause and to resume the source.
+            done: called once the end of the stream was handed to the library.
         """
-        self._line = line
+        self._connection = connection
         self._stream = stream
         self._on_full, self._on_free, self._on_done = full, free, done
         self._parts: deque[bytes] = deque()
         self._size = 0
         self._done = False
-        self._held_back = False
+        self._source_paused = False
         self._trailers = b""
 
     @property
@@ -64,7 +65,7 @@ class Outbox:
         return self._size
 
     def add(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        """More to send."""
+        """Add bytes of the body; `done` with the last ones."""
         if data:
             self._parts.append(data)
             self._size += len(data)
@@ -73,32 +74,32 @@ class Outbox:
         self.pump()
 
     def drop(self) -> None:
-        """Nothing more will be sent."""
+        """Discard everything."""
         self._parts.clear()
         self._size, self._done = 0, False
 
     def pump(self) -> None:
-        """Hand to the library what the peer's windows allow."""
-        codec = self._line.codec
+        """Hand to the library as much as the peer's windows allow."""
+        codec = self._connection.codec
         connection = codec.connection
         try:
-            while self._parts and not self._line.write_paused:
-                room = min(connection.local_flow_control_window(self._stream), connection.max_outbound_frame_size)
-                if room <= 0:
+            while self._parts and not self._connection.write_paused:
+                allowed = min(connection.local_flow_control_window(self._stream), connection.max_outbound_frame_size)
+                if allowed <= 0:
                     break
                 part = self._parts.popleft()
-                if len(part) > room:
-                    self._parts.appendleft(part[room:])
-                    part = part[:room]
+                if len(part) > allowed:
+                    self._parts.appendleft(part[allowed:])
+                    part = part[:allowed]
                 self._size -= len(part)
                 last = self._done and not self._parts and not self._trailers
                 connection.send_data(self._stream, part, end_stream=last)
                 codec.budget.earn(DATA_SENT)
-                self._line.unflushed += len(part)
-                if self._line.unflushed < AT_ONCE:
-                    self._line.flush_soon()
+                self._connection.unflushed += len(part)
+                if self._connection.unflushed < FLUSH_BYTES:
+                    self._connection.flush_soon()
                 else:
-                    self._line.flush()
+                    self._connection.flush()
                 if last:
                     self._finish()
                     return
@@ -107,7 +108,7 @@ class Outbox:
         except h2.exceptions.ProtocolError:
             self.drop()  # the stream was closed by the peer in the same batch of frames; its event follows
             return
-        self._hold_back()
+        self._apply_water_marks()
 
     def _end(self, codec: Codec) -> None:
         if self._trailers:
@@ -115,18 +116,18 @@ class Outbox:
             codec.connection.send_headers(self._stream, fields, end_stream=True)
         else:
             codec.connection.send_data(self._stream, b"", end_stream=True)
-        self._line.flush_soon()
+        self._connection.flush_soon()
         self._finish()
 
     def _finish(self) -> None:
         self.drop()
-        self._hold_back()
+        self._apply_water_marks()
         self._on_done()
 
-    def _hold_back(self) -> None:
-        if self._size > FULL and not self._held_back:
-            self._held_back = True
+    def _apply_water_marks(self) -> None:
+        if self._size > HIGH_WATER and not self._source_paused:
+            self._source_paused = True
             self._on_full()
-        elif self._held_back and self._size < FREE:
-            self._held_back = False
+        elif self._source_paused and self._size < LOW_WATER:
+            self._source_paused = False
             self._on_free()

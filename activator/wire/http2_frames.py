@@ -1,8 +1,8 @@
-"""HTTP/2 frames of a peer: cut from its bytes, checked, and charged for when they change nothing. Pure.
+"""HTTP/2 frames of a peer: parsed, validated, and charged for if they change nothing. Pure.
 
-The rules of RFC 9113 that concern a frame by itself are here (§4.1, §4.2, §6), those of streams in `h2_codec`. A header
-block is put together to one HEADERS frame, padding and priority taken off; DATA frames of one stream that came together
-become one. What has no effect (PRIORITY, unknown types) is dropped here.
+Rules of RFC 9113 for a single frame are here (§4.1, §4.2, §6), those for streams in `http2_codec`. The frames of a
+header block become one HEADERS frame without padding and priority; adjacent DATA frames of one stream become one.
+Frames without effect (PRIORITY, unknown types) are dropped.
 """
 
 from collections import deque
@@ -17,27 +17,27 @@ END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_FRAME = 16_384
-"""Bytes of a frame's payload: what RFC 9113 §6.5.2 begins with; we do not announce more."""
+"""Bytes of a frame's payload: the initial value of RFC 9113 §6.5.2, which we do not raise."""
 MAX_BLOCK = 131_072
 """Bytes of a header block before decompression."""
 MAX_MERGED_FRAMES = 8192
-"""DATA frames that are put together at most, so that the loop gets a turn."""
+"""DATA frames merged at once at most, so that the loop is not blocked."""
 SMALL_PAYLOAD = 64
-"""Bytes of a padded DATA frame's payload below which it is charged for: padded frames are not put together."""
+"""Payload of a padded DATA frame below which it is charged for: padded frames are not merged."""
 
 SETTINGS_BYTES_PER_CHARGE = 48
-"""Bytes of a SETTINGS frame that cost a charge: eight settings."""
+"""Bytes of a SETTINGS frame for each charge: eight settings."""
 
 BURST = 512
-"""Charges that a connection may have at once; see `Budget`."""
+"""Charges that a connection may spend at once; see `Budget`."""
 PER_SECOND = 128
-"""Charges that it gets back in a second."""
+"""Charges that it earns in a second."""
 
 _head = Struct(">HBBBL")
 
 
 class HTTP2ConnectionError(Exception):
-    """What came ends the connection (RFC 9113 §5.4.1)."""
+    """A connection error (RFC 9113 §5.4.1)."""
 
     def __init__(self, code: ErrorCodes, text: str) -> None:
         self.code = code
@@ -45,7 +45,7 @@ class HTTP2ConnectionError(Exception):
 
 
 class HTTP2StreamError(Exception):
-    """What came ends one stream (RFC 9113 §5.4.2)."""
+    """A stream error (RFC 9113 §5.4.2)."""
 
     def __init__(self, stream: int, code: ErrorCodes, text: str) -> None:
         self.stream = stream
@@ -54,24 +54,24 @@ class HTTP2StreamError(Exception):
 
 
 class Budget:
-    """What a peer may send that costs us and changes nothing, in charges of about half a millisecond at most.
+    """Limits frames that cost us time and change nothing, in charges of about half a millisecond at most.
 
-    One account for all of it, as nghttp2's glitches and nginx's flood detection have: empty DATA, WINDOW_UPDATE,
-    PRIORITY, SETTINGS, PING, RST_STREAM, unknown frames, what is sent on closed streams, malformed requests, requests
-    for hosts that there are not, and header lists that decompress to much more than was sent. A peer gets charges back
-    with time, and with work that was of use: bodies sent to it, answers of instances.
+    One budget for all kinds, like the glitches of nghttp2 and the flood detection of nginx: empty DATA, WINDOW_UPDATE,
+    PRIORITY, SETTINGS, PING, RST_STREAM, unknown frames, frames on closed streams, malformed requests, requests for
+    unknown hosts, and header lists that decompress to much more than was sent. A peer earns charges with time and
+    with useful work: bodies sent to it, responses of instances.
     """
 
     __slots__ = ("_at", "_clock", "left")
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Args: clock: seconds, never goes back."""
+        """Args: clock: seconds, monotonic."""
         self.left = float(BURST)
         self._clock = clock
         self._at = clock()
 
     def spend(self, charges: int) -> None:
-        """Raises: HTTP2ConnectionError: there are not as many left."""
+        """Raises: HTTP2ConnectionError: fewer charges are left."""
         self.left -= charges
         if self.left < 0:
             now = self._clock()
@@ -81,12 +81,12 @@ class Budget:
                 raise HTTP2ConnectionError(ErrorCodes.ENHANCE_YOUR_CALM, "too many frames that change nothing")
 
     def earn(self, charges: int) -> None:
-        """Give charges back, up to `BURST`."""
+        """Add charges, up to `BURST`."""
         self.left = min(BURST, self.left + charges)
 
 
 class Frame(NamedTuple):
-    """One frame, or a header block put together to one."""
+    """One frame, or the frames of a header block as one."""
 
     kind: int
     flags: int
@@ -94,16 +94,16 @@ class Frame(NamedTuple):
     payload: bytes
 
     def wire(self) -> bytes:
-        """The frame as bytes."""
+        """Return the frame as bytes."""
         size = len(self.payload)
         return _head.pack(size >> 8, size & 0xFF, self.kind, self.flags, self.stream) + self.payload
 
 
 class FrameReader:
-    """Cuts frames. After a `HTTP2ConnectionError` it must not be used any more."""
+    """Parses frames. After an `HTTP2ConnectionError` it must not be used any more."""
 
     def __init__(self, budget: Budget, *, preface: bool) -> None:
-        """Args: preface: the peer is a client, whose connection begins with it."""
+        """Args: preface: the peer is a client, whose connection starts with it."""
         self._budget = budget
         self._preface = PREFACE if preface else b""
         self._buffer = bytearray()
@@ -116,26 +116,26 @@ class FrameReader:
 
     @property
     def buffered(self) -> int:
-        """Bytes that were not cut yet."""
+        """Bytes that were not parsed yet."""
         return len(self._buffer) - self._at
 
     @property
     def mid_block(self) -> bool:
-        """Whether the beginning is not whole: the preface and the first SETTINGS, or a header block."""
+        """Whether the preface, the first SETTINGS or a header block is incomplete."""
         return bool(self._block) or not self._settled
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in."""
+        """Append received bytes."""
         if self._at:
             del self._buffer[: self._at]
             self._at = 0
         self._buffer += data
 
     def next(self) -> Frame | None:
-        """The next frame; None when more bytes are needed.
+        """Return the next frame; None if more bytes are needed.
 
         Raises:
-            HTTP2ConnectionError, HTTP2StreamError: reading may go on after the latter.
+            HTTP2ConnectionError, HTTP2StreamError: reading may continue after the latter.
         """
         if self._ready:
             return self._ready.popleft()
@@ -143,10 +143,10 @@ class FrameReader:
             return None
         if self._settled and not self._block:
             self._merge_data_frames()
-        return self._ready.popleft() if self._ready else self._cut()
+        return self._ready.popleft() if self._ready else self._parse()
 
     def _merge_data_frames(self) -> None:
-        """Take DATA frames from the front of what came, and make one of those of each stream."""
+        """Merge the DATA frames of each stream at the front of the buffer."""
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         bodies: dict[int, bytearray] = {}
         ended: set[int] = set()
@@ -155,7 +155,7 @@ class FrameReader:
                 break
             high, low, kind, flags, stream = _head.unpack_from(buffer, at)
             size = high << 8 | low
-            # What is to be charged for or refused is left to `_cut`; so is what follows the end of a stream.
+            # Frames to be charged for or rejected are left to `_parse`, as are those after the end of a stream.
             if kind != DATA or flags & PADDED or not size or size > MAX_FRAME or end - at - 9 < size:
                 break
             if stream in ended or not stream & 0x7FFF_FFFF:
@@ -176,13 +176,13 @@ class FrameReader:
     def _read_preface(self) -> bool:
         size = min(len(self._preface), self.buffered)
         if self._buffer[self._at : self._at + size] != self._preface[:size]:
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "the connection does not begin with HTTP/2's preface")
+            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "the connection does not start with HTTP/2's preface")
         self._at += size
         self._preface = self._preface[size:]
         return not self._preface
 
-    def _cut(self) -> Frame | None:
-        """One frame that has an effect."""
+    def _parse(self) -> Frame | None:
+        """Return one frame that has an effect."""
         buffer = self._buffer
         while True:
             at = self._at
@@ -216,7 +216,7 @@ class FrameReader:
         if not stream:
             raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "DATA without a stream")
         if flags & PADDED:
-            # The library takes the padding off: it counts for flow control.
+            # The library removes the padding, which counts for flow control.
             if len(_unpadded(payload)) < SMALL_PAYLOAD:
                 self._budget.spend(1)
         elif not payload and not flags & END_STREAM:
@@ -261,13 +261,13 @@ class FrameReader:
             self._budget.spend(1)
         if rule is None:
             if kind in (CONTINUATION, PUSH_PROMISE):
-                raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, f"{_NAMES[kind]} where there must be none")
+                raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, f"unexpected {_NAMES[kind]}")
             return None  # §5.5: unknown types are ignored
         if rule.stream is not None and rule.stream != bool(stream):
             where = "on a stream" if stream else "without a stream"
             raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, f"{_NAMES[kind]} {where}")
         if not rule.fits(len(payload)) or (kind == SETTINGS and flags & ACK and payload):
-            text = f"{_NAMES[kind]} of a length that cannot be"
+            text = f"{_NAMES[kind]} of invalid length"
             if kind == PRIORITY:
                 raise HTTP2StreamError(stream, ErrorCodes.FRAME_SIZE_ERROR, text)
             raise HTTP2ConnectionError(ErrorCodes.FRAME_SIZE_ERROR, text)
@@ -275,13 +275,13 @@ class FrameReader:
             return None  # RFC 9113 §5.3.2: deprecated
         if kind == WINDOW_UPDATE and not int.from_bytes(payload) & 0x7FFF_FFFF:
             if stream:
-                raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
+                raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
         return Frame(kind, flags & ACK if kind in (SETTINGS, PING) else 0, stream, payload)
 
 
 class _Rule(NamedTuple):
-    """Where a kind of frame may come, and how long its payload is (RFC 9113 §6)."""
+    """Whether a type of frame belongs to a stream, and which payload lengths it allows (RFC 9113 §6)."""
 
     stream: bool | None
     """True: on a stream; False: on none; None: on either."""
@@ -301,7 +301,7 @@ _RULES = {
 
 
 def _unpadded(payload: bytes) -> bytes:
-    """The payload of a padded frame without its padding."""
+    """Return the payload of a padded frame without its padding."""
     if not payload or payload[0] >= len(payload):
         raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "padding is longer than its frame")
     return payload[1 : len(payload) - payload[0]]

@@ -37,7 +37,7 @@ S = TypeVar("S", bound=ProtocolStream)
 
 
 class Http2Protocol(asyncio.Protocol, Generic[S]):
-    """One connection; implements `http2_codec.Owner` as far as it is the same for clients and instances."""
+    """One connection; implements `http2_codec.FrameHandler` as far as it is the same for clients and instances."""
 
     transport: asyncio.Transport
 
@@ -85,14 +85,14 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
             unsent: the peer did not process anything of it.
         """
 
-    # --- see http2_codec.Owner
+    # --- see http2_codec.FrameHandler
 
     @abstractmethod
     def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
 
     def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
         receiver = self.streams.get(stream)
         if receiver is None:
             self.codec.acknowledge(size, stream)
@@ -100,34 +100,34 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
             receiver.body_received(data, size, done)
 
     def trailers_received(self, stream: int, lines: bytes) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
         receiver = self.streams.get(stream)
         if receiver is not None:
             receiver.trailers_received(lines)
 
     def stream_reset(self, stream: int, code: int, fault: str) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
         ended = self.streams.pop(stream, None)
         if ended is not None:
             self._lost(ended, fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
             self.forget(ended)
 
     def window_updated(self, stream: int) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
         for sender in [self.streams.get(stream)] if stream else list(self.streams.values()):
             if sender is not None:
                 sender.outbox.pump()
 
     @abstractmethod
     def goaway_received(self, last: int) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
 
     @abstractmethod
     def connection_failed(self, text: str) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
 
     def stream_failed(self, stream: int) -> None:
-        """See `http2_codec.Owner`."""
+        """See `http2_codec.FrameHandler`."""
         ended = self.streams.pop(stream, None)
         if ended is None:
             self.abort_on_error()

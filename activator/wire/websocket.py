@@ -1,32 +1,32 @@
-"""Where the frames of a WebSocket end (RFC 6455 §5.2), so that a close frame of ours can stand between them. Pure."""
+"""Frame boundaries of a WebSocket (RFC 6455 §5.2), so that a close frame can be inserted between frames. Pure."""
 
 GOING_AWAY = b"\x88\x02\x03\xe9"
-"""A whole close frame of a server: 1001, "a server going down" (RFC 6455 §7.4.1)."""
+"""A complete close frame of a server: 1001, "a server going down" (RFC 6455 §7.4.1)."""
 _CLOSE = 0x8
 
 
 class Frames:
-    """Follows one direction of a connection without keeping anything of it but parts of a frame's head."""
+    """Follows the frames of one direction; keeps no bytes but an incomplete frame head."""
 
     __slots__ = ("_head", "_left", "closed")
 
     def __init__(self) -> None:
         self.closed = False
-        """A close frame began: nothing may follow it."""
+        """A close frame was started: nothing may follow it."""
         self._head = b""
         self._left = 0
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a frame may begin with the next byte."""
+        """Whether a frame may start with the next byte."""
         return not self._left and not self._head
 
     def feed(self, data: bytes) -> None:
-        """Take note of the next bytes."""
+        """Process the next bytes."""
         at, size = 0, len(data)
         while at < size:
             if not self._left and not self._head and at + 1 < size and data[at + 1] < 126:
-                # A whole head of a short frame: thousands of them in one read must not hold up the loop.
+                # A complete head of a short frame: thousands of them in one read must not block the loop.
                 self.closed = self.closed or data[at] & 0x0F == _CLOSE
                 at += 2 + data[at + 1]
                 self._left = max(0, at - size)
@@ -47,7 +47,7 @@ class Frames:
 
 
 def _head_size(head: bytes) -> int:
-    """Bytes of a frame's head, as far as its first two say."""
+    """Return the size of a frame's head, from its first two bytes."""
     if len(head) < 2:
         return 2
     short = head[1] & 0x7F

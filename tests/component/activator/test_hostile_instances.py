@@ -97,7 +97,7 @@ async def test_a_hostile_answer_is_a_502_and_the_next_request_is_clean(stage: St
         client = await stage.connect()
     else:
         assert answer.status == 502
-        assert answer.text.startswith("the instance broke off: ")
+        assert answer.text.startswith("the connection to the instance failed: ")
     for _ in range(2):
         assert (await client.get("/clean").answer()).text == "clean"
 

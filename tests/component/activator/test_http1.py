@@ -136,7 +136,7 @@ async def test_an_answer_with_too_long_a_head_is_a_502_that_says_so(stage: Stage
     await stage.serving(handler)
     answer = await stage.get()
     assert (answer.status, answer.text) == (
-        502, "the instance broke off: the head of its answer is longer than 65536 bytes\n",
+        502, "the connection to the instance failed: the head of its response is longer than 65536 bytes\n",
     )  # fmt: skip
 
 

@@ -17,15 +17,17 @@ times = st.floats(0, 1000)
 
 @given(arrived=times, wait=st.floats(0, 1000), marks=st.tuples(times, times, times, times))
 def test_the_parts_of_a_wait_sum_to_the_wait(arrived: float, wait: float, marks: tuple[float, ...]) -> None:
-    found = parts(arrived, arrived + wait, StartTiming(*marks))
-    assert sum(found.values()) == pytest.approx(wait, abs=1e-6)
-    assert all(seconds >= -1e-9 for seconds in found.values())
+    durations = parts(arrived, arrived + wait, StartTiming(*marks))
+    assert sum(durations.values()) == pytest.approx(wait, abs=1e-6)
+    assert all(seconds >= -1e-9 for seconds in durations.values())
 
 
 def test_a_start_that_a_request_asked_for_is_split_at_its_marks() -> None:
-    found = parts(100.0, 101.0, StartTiming(100.1, 100.2, 100.5, 100.9))
-    assert found == pytest.approx({"queue": 0.2, "schedule": 0.1, "start": 0.3, "ready": 0.4})
-    assert field(found) == b"Server-Timing: queue;dur=200.0, schedule;dur=100.0, start;dur=300.0, ready;dur=400.0\r\n"
+    durations = parts(100.0, 101.0, StartTiming(100.1, 100.2, 100.5, 100.9))
+    assert durations == pytest.approx({"queue": 0.2, "schedule": 0.1, "start": 0.3, "ready": 0.4})
+    assert (
+        field(durations) == b"Server-Timing: queue;dur=200.0, schedule;dur=100.0, start;dur=300.0, ready;dur=400.0\r\n"
+    )
 
 
 def test_concurrency_is_weighted_by_time() -> None:
@@ -73,9 +75,9 @@ def entry(host: str, revision: str) -> RouteEntry:
 def test_a_changed_route_takes_its_hosts_along() -> None:
     routing: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     routing.replace({"d/a": entry("a", "r1"), "d/b": entry("b", "r2")})
-    found = routing.find(b"A:80", False)
-    assert found is not None
-    assert found.pick() == "r1"
+    host_route = routing.find(b"A:80", False)
+    assert host_route is not None
+    assert host_route.pick() == "r1"
     routing.change("d/a", entry("c", "r3"))
     assert routing.find(b"A:80", False) is None
     assert routing.find(b"c", False) is not None
@@ -90,9 +92,9 @@ def test_a_host_that_moved_to_another_route_stays_when_the_old_one_goes() -> Non
     routing.change("d/a", entry("host", "r1"))
     routing.change("d/b", entry("host", "r2"))
     routing.change("d/a", None)
-    found = routing.find(b"host", False)
-    assert found is not None
-    assert found.pick() == "r2"
+    host_route = routing.find(b"host", False)
+    assert host_route is not None
+    assert host_route.pick() == "r2"
 
 
 PATHS = ("a/shop", "b/shop", "a/domainmapping:h", "b/domainmapping:h")
@@ -107,10 +109,10 @@ def test_hosts_have_the_same_owners_whatever_came_and_went_before(
 ) -> None:
     changed: RoutingTable[str] = RoutingTable(lambda name: name, random.random)
     live: dict[str, RouteEntry] = {}
-    for path, wanted in steps:
+    for path, claimed in steps:
         live.pop(path, None)
-        if wanted is not None:
-            hosts, since = wanted
+        if claimed is not None:
+            hosts, since = claimed
             shares = (Share(f"{path[0]}/r", 100),)
             live[path] = RouteEntry(
                 dict.fromkeys(hosts, shares), {f"{path[0]}/r": RequestPolicy()}, mapping=":" in path,
@@ -119,5 +121,5 @@ def test_hosts_have_the_same_owners_whatever_came_and_went_before(
         changed.change(path, live.get(path))
         for host in ("h", "g"):
             claims = [(":" in name, entry.since[host], name) for name, entry in live.items() if host in entry.hosts]
-            found = changed.find(host.encode(), local=False)
-            assert (found.route if found else None) == (min(claims)[2] if claims else None)
+            host_route = changed.find(host.encode(), local=False)
+            assert (host_route.route if host_route else None) == (min(claims)[2] if claims else None)

@@ -51,7 +51,7 @@ class Model(RuleBasedStateMachine):
         if slot is None:
             self.waiting.append(self.number)
         else:
-            assert not self.waiting, "nobody overtakes"
+            assert not self.waiting, "no request overtakes another"
             self.running[self.number] = slot
 
     @precondition(lambda self: self.running)

@@ -28,11 +28,11 @@ def test_each_answer_is_reported_once_with_its_status_and_time(periods: list[lis
         assert set(report.latency) <= near  # differences of times are rounded
 
 
-def test_a_request_that_ends_after_the_last_report_with_something_is_still_told() -> None:
+def test_a_request_that_ends_after_the_last_report_is_still_reported() -> None:
     stats = Stats(0.0)
     stats.enter(0.0)
     assert stats.report("r", 1.0, 1.0, 1, 0) is not None
     stats.leave(1.0, 0.0, 500)
-    found = stats.report("r", 2.0, 1.0, 0, 0)
-    assert found is not None
-    assert (found.answers, found.errors, sum(found.latency.values())) == (1, 1, 1)
+    report = stats.report("r", 2.0, 1.0, 0, 0)
+    assert report is not None
+    assert (report.answers, report.errors, sum(report.latency.values())) == (1, 1, 1)

@@ -22,7 +22,7 @@ def entry(*names: str, namespace: str = "default", percent: int = 100) -> RouteE
     return RouteEntry(hosts={"r.example.com": shares}, revisions={"default/r": RequestPolicy()}, local_hosts=local)
 
 
-def found(folder: Path) -> dict[str, str]:
+def written(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
@@ -45,19 +45,19 @@ def test_public_hosts_are_not_ours_to_answer_for() -> None:
 def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
     files = HostsFiles(tmp_path, GATEWAY)
     files.change("default/shop", entry("shop"))
-    assert found(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
+    assert written(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
     files.change("default/shop", None)
     files.change("default/never-there", None)
-    assert found(tmp_path) == {}
+    assert written(tmp_path) == {}
 
 
 def test_what_an_earlier_process_left_stays_until_the_table_is_known(tmp_path: Path) -> None:
     HostsFiles(tmp_path, GATEWAY).replace({"default/old": entry("old"), "default/shop": entry("shop")})
     (tmp_path / ".default.shop.77").write_text("half a fi")
     files = HostsFiles(tmp_path, GATEWAY)
-    assert {"default.old", "default.shop"} < set(found(tmp_path))
+    assert {"default.old", "default.shop"} < set(written(tmp_path))
     files.replace({"default/shop": entry("shop")})
-    assert found(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
+    assert written(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
 
 
 def test_other_weights_write_nothing(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_folder_that_cannot_be_written_is_told_and_keeps_nobody_from_routing(
     files = HostsFiles(folder, GATEWAY)
     folder.rmdir()
     files.change("default/shop", entry("shop"))
-    assert "cannot be written" in capsys.readouterr().out
+    assert "cluster-local name not written" in capsys.readouterr().out
     folder.mkdir()
     files.replace({"default/shop": entry("shop")})
-    assert found(folder)
+    assert written(folder)
 
 
 routes = st.sampled_from(["default/a", "default/b", "team/a", "team/domainmapping:a.example.com"])
@@ -110,5 +110,5 @@ def test_whatever_changed_the_files_are_those_of_the_table(
             table.pop(route, None)
             if changed is not None:
                 table[route] = changed
-        wanted = {file_name(route): hosts_lines(one, GATEWAY) for route, one in table.items()}
-        assert found(Path(name)) == {file: text for file, text in wanted.items() if text}
+        expected = {file_name(route): hosts_lines(route_entry, GATEWAY) for route, route_entry in table.items()}
+        assert written(Path(name)) == {file: text for file, text in expected.items() if text}

@@ -33,28 +33,28 @@ def test_a_frame_may_begin_exactly_where_one_has_ended(given_frames: list[Frame]
         ends.add(len(all_of_it))
     cuts = data.draw(st.lists(st.integers(0, len(all_of_it)), max_size=8))
     cuts = sorted({*cuts, len(all_of_it)})
-    one, at = Frames(), 0
+    tracker, at = Frames(), 0
     for cut in cuts:
-        one.feed(all_of_it[at:cut])
+        tracker.feed(all_of_it[at:cut])
         at = cut
-        assert one.at_boundary == (at in ends)
-    assert not one.closed
+        assert tracker.at_boundary == (at in ends)
+    assert not tracker.closed
 
 
 @given(frames, st.integers(0, 125))
 def test_a_close_frame_is_seen(before: list[Frame], size: int) -> None:
-    one = Frames()
+    tracker = Frames()
     for each in before:
-        one.feed(wire(*each))
-    one.feed(wire(8, b"x" * size, masked=False))
-    assert one.closed
-    assert one.at_boundary
+        tracker.feed(wire(*each))
+    tracker.feed(wire(8, b"x" * size, masked=False))
+    assert tracker.closed
+    assert tracker.at_boundary
 
 
 @pytest.mark.parametrize("cut", range(len(GOING_AWAY) + 1))
 def test_our_own_close_frame_is_one(cut: int) -> None:
-    one = Frames()
-    one.feed(GOING_AWAY[:cut])
-    one.feed(GOING_AWAY[cut:])
-    assert one.closed
-    assert one.at_boundary
+    tracker = Frames()
+    tracker.feed(GOING_AWAY[:cut])
+    tracker.feed(GOING_AWAY[cut:])
+    assert tracker.closed
+    assert tracker.at_boundary
