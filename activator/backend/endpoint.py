@@ -53,24 +53,8 @@ class UpstreamEndpoint:
     """
 
     __slots__ = (
-        "_connecting",
-        "_new_http2_pool",
-        "_tasks",
-        "draining",
-        "failures",
-        "h2c",
-        "host",
-        "http2_pool",
-        "id",
-        "idle",
-        "in_flight",
-        "limit",
-        "port",
-        "retired",
-        "suspended",
-        "timing",
-        "tunnels",
-        "waiting",
+        "_connecting", "_new_http2_pool", "_tasks", "draining", "failures", "h2c", "host", "http2_pool", "id", "idle",
+        "in_flight", "limit", "port", "retired", "suspended", "timing", "tunnels", "waiting",
     )  # fmt: skip
 
     def __init__(self, id_: str, host: str, port: int, limit: int, new_http2_pool: PoolFactory) -> None:

@@ -45,22 +45,8 @@ class Http1Upstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer",
-        "_chunked",
-        "_chunks",
-        "_endpoint",
-        "_interim",
-        "_keep_alive",
-        "_last_head",
-        "_remaining",
-        "_request_sent",
-        "_reused",
-        "_stage",
-        "_transport",
-        "_write",
-        "exchange",
-        "idle_since",
-        "keep_alive_seconds",
+        "_buffer", "_chunked", "_chunks", "_endpoint", "_interim", "_keep_alive", "_last_head", "_remaining",
+        "_request_sent", "_reused", "_stage", "_transport", "_write", "exchange", "idle_since", "keep_alive_seconds",
     )  # fmt: skip
 
     def __init__(self, endpoint: Http1Pool) -> None:

@@ -30,16 +30,9 @@ class UpstreamStream:
     """The stream of one request; implements `interfaces.UpstreamConnection`."""
 
     __slots__ = (
-        "_body_sent",
-        "_connection",
-        "_exchange",
-        "_paused",
-        "_remaining",
-        "_started",
-        "_unacknowledged",
-        "id",
+        "_body_sent", "_connection", "_exchange", "_paused", "_remaining", "_started", "_unacknowledged", "id",
         "outbox",
-    )
+    )  # fmt: skip
 
     def __init__(self, connection: StreamConnection, exchange: Request) -> None:
         self.id = 0

@@ -29,8 +29,8 @@ class Stats:
     """
 
     __slots__ = (
-        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "active", "arrived", "codes",
-        "cold", "latency", "queued",
+        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "active", "arrived", "codes", "cold",
+        "latency", "queued",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:

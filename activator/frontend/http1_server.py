@@ -4,13 +4,13 @@ import asyncio
 import select
 from typing import cast
 
+from activator.frontend.http1_response import BY_CLOSE, Http1ResponseWriter
 from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
 from activator.request import local_responses
-from activator.request.exchange import Exchange
 from activator.request.states import IDLE, QUEUED, SENT, TUNNEL
 from activator.routing.proxy_state import ProxyState
 from activator.wire.callback_guard import guarded, report_error
-from activator.wire.chunked import ChunkedReader, chunk, last_chunk
+from activator.wire.chunked import ChunkedReader
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import (
     CHUNKED,
@@ -32,7 +32,6 @@ MAX_AHEAD = 65_536
 """Bytes of pipelined requests that are read ahead."""
 
 _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
-_BY_LENGTH, _BY_CHUNKS, _BY_CLOSE = range(3)
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
@@ -43,30 +42,15 @@ def _hung_up(transport: asyncio.Transport) -> bool:
     return bool(poll.poll(0))
 
 
-class Http1Connection(Exchange, asyncio.Protocol):
+class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
     """One connection, which is also the exchange of its current request.
 
     One object with many attributes for speed: see `Exchange`.
     """
 
     __slots__ = (
-        "_buffer",
-        "_chunks",
-        "_closing",
-        "_counted",
-        "_forwarding_cache",
-        "_framing",
-        "_last_activity",
-        "_last_head",
-        "_last_outgoing",
-        "_last_progress",
-        "_mode",
-        "_paused",
-        "_peer",
-        "_remaining",
-        "_transport",
-        "_unsent",
-        "_write",
+        "_buffer", "_chunks", "_closing", "_counted", "_forwarding_cache", "_framing", "_last_activity", "_last_head",
+        "_last_outgoing", "_last_progress", "_mode", "_paused", "_peer", "_remaining", "_transport", "_unsent",
         "_write_paused",
     )  # fmt: skip
 
@@ -85,8 +69,6 @@ class Http1Connection(Exchange, asyncio.Protocol):
         self._last_outgoing = b""
         self._remaining = 0
         self._chunks = ChunkedReader()
-        self._framing = _BY_LENGTH
-        self._closing = False
         self._paused = False
         self._write_paused = False
         self._last_activity = self._last_progress = 0.0
@@ -380,46 +362,6 @@ class Http1Connection(Exchange, asyncio.Protocol):
     def abort_response(self) -> None:
         self.abort_on_error()
 
-    def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
-        request = self.head
-        wire = head.plain if request.keep_alive and request.version and not self._closing else self._plain_close(head)
-        if request.is_head or head.status == 204 or head.status == 304:
-            self._framing = _BY_LENGTH
-            self._write(wire)
-        elif head.length >= 0:
-            self._framing = _BY_LENGTH
-            self._write(wire + data if data else wire)
-        elif request.version:
-            self._framing = _BY_CHUNKS
-            if data:
-                wire += chunk(data)
-            self._write(wire + last_chunk(trailers) if done else wire)
-        else:
-            self._framing = _BY_CLOSE
-            self._closing = True
-            self._write(wire + data)
-
-    def _plain_close(self, head: ResponseHead) -> bytes:
-        """Return the head for HTTP/1.0, which has no chunks, or for the last response of a connection."""
-        request = self.head
-        if not request.version:
-            if request.keep_alive and head.length >= 0 and not self._closing:
-                return head.plain[:-2] + b"Connection: keep-alive\r\n\r\n"
-            self._closing = True
-            if head.length < 0:
-                return b"HTTP/1.1 %d %b\r\n%bConnection: close\r\n\r\n" % (head.status, head.reason, head.block)
-        self._closing = True
-        return head.plain[:-2] + b"Connection: close\r\n\r\n"
-
-    def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
-        if self._framing == _BY_CHUNKS:
-            if data:
-                data = chunk(data)
-            if done:
-                data += last_chunk(trailers)
-        if data:
-            self._write(data)
-
     def write_informational(self, head: ResponseHead) -> None:
         if not self.head.version:
             return
@@ -433,18 +375,9 @@ class Http1Connection(Exchange, asyncio.Protocol):
             return
         self._write(head.plain)
 
-    def write_tunnel(self, data: bytes) -> None:
-        self._write(data)
-
-    def write_truncated_end(self) -> None:
-        if self._framing == _BY_CHUNKS:
-            self._write(last_chunk(b""))
-        else:
-            self._closing = True
-
     def reset_response(self) -> None:
         self._closing = True
-        if self._framing == _BY_CLOSE and self._mode != _TUNNEL:
+        if self._framing == BY_CLOSE and self._mode != _TUNNEL:
             self._transport.abort()  # a normal close would mark the end of the body
 
     def pause_body(self) -> None:

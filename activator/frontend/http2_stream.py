@@ -41,17 +41,9 @@ class Http2Stream(Exchange):
     """One request of a connection; see `Exchange` about its many attributes."""
 
     __slots__ = (
-        "_closed",
-        "_last_progress",
-        "_length_declared",
-        "_paused",
-        "_remaining",
-        "_unacknowledged",
-        "_unsent",
-        "connection",
-        "id",
-        "outbox",
-    )
+        "_closed", "_last_progress", "_length_declared", "_paused", "_remaining", "_unacknowledged", "_unsent",
+        "connection", "id", "outbox",
+    )  # fmt: skip
 
     def __init__(self, connection: StreamConnection, id_: int) -> None:
         super().__init__(connection.proxy)

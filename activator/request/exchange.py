@@ -1,22 +1,20 @@
 """One request: admission, its endpoint, its response, time-outs and retries. No sockets; clocks come from the proxy.
 
 A client's connection (`frontend.http1_server.Http1Connection`, `frontend.http2_stream.Http2Stream`) subclasses
-`Exchange` and implements the `write_…` methods; the connection to an instance (`interfaces.UpstreamConnection`) calls
+`Exchange` and implements `ClientSide`; the connection to an instance (`interfaces.UpstreamConnection`) calls
 `response_head` and `response_body`. Client and exchange are one object because each call between two objects costs one
 percent of the time of a request. States and transitions are specified in `states`.
 """
-
-from abc import ABC, abstractmethod
 
 import structlog
 
 from activator.backend.revision import Revision
 from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
+from activator.request.client_side import ClientSide
 from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, State
 from activator.routing.proxy_state import ProxyState
 from activator.routing.routing_table import normal
-from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead, ResponseHead, split_fields
 from activator.wire.websocket import GOING_AWAY, Frames
 from knoll.values.errors import QueueFullError
@@ -33,7 +31,7 @@ MAX_REPLAY = 65_536
 FOREVER = float("inf")
 
 
-class Exchange(ABC):
+class Exchange(ClientSide):
     """State of one request; reused for the next one of the same HTTP/1.1 connection.
 
     More attributes than usual: all are read or written once for each request, and a second object would cost a look-up
@@ -41,32 +39,9 @@ class Exchange(ABC):
     """
 
     __slots__ = (
-        "_cold_start",
-        "_first_refusal",
-        "_resent",
-        "_set_cookie",
-        "_was_queued",
-        "arrived_at",
-        "arrived_epoch",
-        "body_done",
-        "deadline",
-        "endpoint",
-        "frames",
-        "generation",
-        "head",
-        "last_byte_at",
-        "local",
-        "outgoing",
-        "pending",
-        "pending_size",
-        "proxy",
-        "revision",
-        "size",
-        "started",
-        "state",
-        "status",
-        "trailers",
-        "upstream",
+        "_cold_start", "_first_refusal", "_resent", "_set_cookie", "_was_queued", "arrived_at", "arrived_epoch",
+        "body_done", "deadline", "endpoint", "frames", "generation", "head", "last_byte_at", "local", "outgoing",
+        "pending", "pending_size", "proxy", "revision", "size", "started", "state", "status", "trailers", "upstream",
     )  # fmt: skip
 
     head: RequestHead
@@ -108,56 +83,9 @@ class Exchange(ABC):
         self._first_refusal = 0.0
 
     @property
-    @abstractmethod
-    def peer(self) -> Peer:
-        """The client's address and scheme."""
-
-    @property
     def protocol(self) -> str:
         """HTTP version of the client's connection, as in Go: `HTTP/1.1`."""
         return f"HTTP/1.{self.head.version}"
-
-    # --- implemented by the client's connection
-
-    @abstractmethod
-    def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
-        """Write a response's head and the first bytes of its body; `done` if the response is complete."""
-
-    @abstractmethod
-    def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
-        """Write more of the response's body."""
-
-    @abstractmethod
-    def write_informational(self, head: ResponseHead) -> None:
-        """Write a 1xx response."""
-
-    @abstractmethod
-    def write_tunnel(self, data: bytes) -> None:
-        """Write bytes of an upgraded connection."""
-
-    @abstractmethod
-    def write_truncated_end(self) -> None:
-        """End the response early, as a complete one where its framing allows it."""
-
-    @abstractmethod
-    def reset_response(self) -> None:
-        """Abort the response so that the client sees that it is incomplete."""
-
-    @abstractmethod
-    def abort_response(self) -> None:
-        """Abort in any state, after an unexpected exception."""
-
-    @abstractmethod
-    def pause_body(self) -> None:
-        """Stop reading the body from the client."""
-
-    @abstractmethod
-    def resume_body(self) -> None:
-        """Continue reading the body from the client."""
-
-    @abstractmethod
-    def finished(self) -> None:
-        """The exchange is over; the state is `IDLE`."""
 
     # --- called by the client's connection
 

@@ -102,8 +102,8 @@ class RequestHead:
     """
 
     __slots__ = (
-        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length",
-        "method", "tag", "target", "trailers", "upgrade", "version", "wire",
+        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length", "method",
+        "tag", "target", "trailers", "upgrade", "version", "wire",
     )  # fmt: skip
 
     def __init__(self) -> None:
