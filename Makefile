@@ -7,8 +7,8 @@ PYTEST_ARGS ?=
 # Processes that run tests side by side; 0 runs them in the order of their files, in one process.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
 # Files and folders whose names and prose `make check` holds to the list of scripts/check_words.py.
-PLAIN_WORDS = $(wildcard *.md */README.md tests/*.py) bench builder docs requirements samples scripts \
-	api tests/component tests/e2e tests/unit/api tests/unit/builder tests/unit/docs
+PLAIN_WORDS = $(wildcard *.md */README.md tests/*.py) activator bench builder docs requirements samples scripts \
+	api tests/component tests/e2e tests/unit/activator tests/unit/api tests/unit/builder tests/unit/docs
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 

@@ -12,7 +12,7 @@ from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
 from activator.wire.http2_flow import Outbox
 
 
-class StreamConnection(Protocol):
+class UpstreamStreamConnection(Protocol):
     """The connection, as a stream sees it."""
 
     codec: Codec
@@ -34,7 +34,7 @@ class UpstreamStream:
         "outbox",
     )  # fmt: skip
 
-    def __init__(self, connection: StreamConnection, exchange: Request) -> None:
+    def __init__(self, connection: UpstreamStreamConnection, exchange: Request) -> None:
         self.id = 0
         self._connection = connection
         self._exchange: Request | None = exchange

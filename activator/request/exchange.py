@@ -12,7 +12,7 @@ from activator.backend.revision import Revision
 from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
 from activator.request.client_side import ClientSide
-from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, State
+from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, RequestState
 from activator.routing.proxy_state import ProxyState
 from activator.routing.routing_table import normal
 from activator.wire.http1_parser import RequestHead, ResponseHead, split_fields
@@ -51,7 +51,7 @@ class Exchange(ClientSide):
 
     def __init__(self, proxy: ProxyState) -> None:
         self.proxy = proxy
-        self.state: State = IDLE
+        self.state: RequestState = IDLE
         self.generation = 0
         """Incremented at each end, so that a late call for an earlier request of this connection is recognised."""
         self.upstream: UpstreamConnection | None = None

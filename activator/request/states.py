@@ -15,7 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 
 
-class State(Enum):
+class RequestState(Enum):
     """Where a request is."""
 
     IDLE = "idle"
@@ -30,65 +30,65 @@ class State(Enum):
     """The connection was upgraded: bytes pass in both directions."""
 
 
-# Compared by `is` through these names: as fast as small integers were, where `State.IDLE` took four times as long.
-IDLE, QUEUED, SENT, STREAMING, TUNNEL = State
+# Compared by `is` through these names: as fast as small integers; `RequestState.IDLE` takes four times as long.
+IDLE, QUEUED, SENT, STREAMING, TUNNEL = RequestState
 
 
-class Event(Enum):
+class RequestEvent(Enum):
     """What changes the state of a request; the comment names the method of `Exchange`."""
 
     SLOT_TAKEN = "slot taken"  # begin, admitted
     ALL_SLOTS_TAKEN = "all slots taken"  # begin
     LOCAL_RESPONSE = "local response"  # begin: no such host, a redirect, a full queue
-    CONNECTION_REFUSED = "connection refused"  # unreachable; another endpoint is tried
-    CONNECTION_REFUSED_TOO_LONG = "connection refused too long"  # unreachable, after RETRY_CONNECT_SECONDS
-    RESPONSE_STARTED = "response started"  # answer
-    RESPONSE_COMPLETE = "response complete"  # answer, more
-    SWITCHED_PROTOCOLS = "switched protocols"  # switched
-    UPSTREAM_LOST = "upstream lost"  # broken, tunnel_closed
-    UPSTREAM_LOST_RESENT = "upstream lost, resent"  # broken: nothing came back, and the request may be sent again
-    DEADLINE_PASSED = "deadline passed"  # check
-    DEADLINE_EXTENDED = "deadline extended"  # check: bytes arrived since the deadline was set
-    REVISION_DELETED = "revision deleted"  # forsaken
+    CONNECTION_REFUSED = "connection refused"  # connection_refused; another endpoint is tried
+    CONNECTION_REFUSED_TOO_LONG = "connection refused too long"  # connection_refused, after RETRY_CONNECT_SECONDS
+    RESPONSE_STARTED = "response started"  # response_head
+    RESPONSE_COMPLETE = "response complete"  # response_head, response_body
+    SWITCHED_PROTOCOLS = "switched protocols"  # protocol_switched
+    UPSTREAM_LOST = "upstream lost"  # upstream_lost, tunnel_closed
+    UPSTREAM_LOST_RESENT = "upstream lost, resent"  # upstream_lost: no response, and it may be sent again
+    DEADLINE_PASSED = "deadline passed"  # deadline_passed
+    DEADLINE_EXTENDED = "deadline extended"  # deadline_passed: bytes arrived since the deadline was set
+    REVISION_DELETED = "revision deleted"  # revision_deleted
     BODY_INVALID = "body invalid"  # reject
-    CLIENT_GONE = "client gone"  # gone
-    INTERNAL_ERROR = "internal error"  # crashed
+    CLIENT_GONE = "client gone"  # client_gone
+    INTERNAL_ERROR = "internal error"  # internal_error
 
 
-TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = MappingProxyType(
     {
-        (IDLE, Event.SLOT_TAKEN): SENT,
-        (IDLE, Event.ALL_SLOTS_TAKEN): QUEUED,
-        (IDLE, Event.LOCAL_RESPONSE): IDLE,
-        (IDLE, Event.CLIENT_GONE): IDLE,
-        (IDLE, Event.INTERNAL_ERROR): IDLE,
-        (QUEUED, Event.SLOT_TAKEN): SENT,
-        (QUEUED, Event.DEADLINE_PASSED): IDLE,  # 503
-        (QUEUED, Event.REVISION_DELETED): IDLE,  # 404
-        (QUEUED, Event.BODY_INVALID): IDLE,  # 400
-        (QUEUED, Event.CLIENT_GONE): IDLE,
-        (QUEUED, Event.INTERNAL_ERROR): IDLE,  # 500
-        (SENT, Event.CONNECTION_REFUSED): QUEUED,  # at the head of the queue
-        (SENT, Event.CONNECTION_REFUSED_TOO_LONG): IDLE,  # 502
-        (SENT, Event.RESPONSE_STARTED): STREAMING,
-        (SENT, Event.RESPONSE_COMPLETE): IDLE,
-        (SENT, Event.SWITCHED_PROTOCOLS): TUNNEL,
-        (SENT, Event.UPSTREAM_LOST): IDLE,  # 502
-        (SENT, Event.UPSTREAM_LOST_RESENT): SENT,  # once
-        (SENT, Event.DEADLINE_PASSED): IDLE,  # 504
-        (SENT, Event.BODY_INVALID): IDLE,  # 400
-        (SENT, Event.CLIENT_GONE): IDLE,
-        (SENT, Event.INTERNAL_ERROR): IDLE,  # 500
-        (STREAMING, Event.RESPONSE_COMPLETE): IDLE,
-        (STREAMING, Event.UPSTREAM_LOST): IDLE,  # the client's connection is broken, so that the loss shows
-        (STREAMING, Event.DEADLINE_PASSED): IDLE,  # the body ends early, as a whole one where its framing allows it
-        (STREAMING, Event.DEADLINE_EXTENDED): STREAMING,
-        (STREAMING, Event.CLIENT_GONE): IDLE,
-        (STREAMING, Event.INTERNAL_ERROR): IDLE,
-        (TUNNEL, Event.UPSTREAM_LOST): IDLE,
-        (TUNNEL, Event.DEADLINE_PASSED): IDLE,
-        (TUNNEL, Event.CLIENT_GONE): IDLE,
-        (TUNNEL, Event.INTERNAL_ERROR): IDLE,
+        (IDLE, RequestEvent.SLOT_TAKEN): SENT,
+        (IDLE, RequestEvent.ALL_SLOTS_TAKEN): QUEUED,
+        (IDLE, RequestEvent.LOCAL_RESPONSE): IDLE,
+        (IDLE, RequestEvent.CLIENT_GONE): IDLE,
+        (IDLE, RequestEvent.INTERNAL_ERROR): IDLE,
+        (QUEUED, RequestEvent.SLOT_TAKEN): SENT,
+        (QUEUED, RequestEvent.DEADLINE_PASSED): IDLE,  # 503
+        (QUEUED, RequestEvent.REVISION_DELETED): IDLE,  # 404
+        (QUEUED, RequestEvent.BODY_INVALID): IDLE,  # 400
+        (QUEUED, RequestEvent.CLIENT_GONE): IDLE,
+        (QUEUED, RequestEvent.INTERNAL_ERROR): IDLE,  # 500
+        (SENT, RequestEvent.CONNECTION_REFUSED): QUEUED,  # at the head of the queue
+        (SENT, RequestEvent.CONNECTION_REFUSED_TOO_LONG): IDLE,  # 502
+        (SENT, RequestEvent.RESPONSE_STARTED): STREAMING,
+        (SENT, RequestEvent.RESPONSE_COMPLETE): IDLE,
+        (SENT, RequestEvent.SWITCHED_PROTOCOLS): TUNNEL,
+        (SENT, RequestEvent.UPSTREAM_LOST): IDLE,  # 502
+        (SENT, RequestEvent.UPSTREAM_LOST_RESENT): SENT,  # once
+        (SENT, RequestEvent.DEADLINE_PASSED): IDLE,  # 504
+        (SENT, RequestEvent.BODY_INVALID): IDLE,  # 400
+        (SENT, RequestEvent.CLIENT_GONE): IDLE,
+        (SENT, RequestEvent.INTERNAL_ERROR): IDLE,  # 500
+        (STREAMING, RequestEvent.RESPONSE_COMPLETE): IDLE,
+        (STREAMING, RequestEvent.UPSTREAM_LOST): IDLE,  # the client's connection is broken, so that the loss shows
+        (STREAMING, RequestEvent.DEADLINE_PASSED): IDLE,  # the body ends early, as complete if framing allows
+        (STREAMING, RequestEvent.DEADLINE_EXTENDED): STREAMING,
+        (STREAMING, RequestEvent.CLIENT_GONE): IDLE,
+        (STREAMING, RequestEvent.INTERNAL_ERROR): IDLE,
+        (TUNNEL, RequestEvent.UPSTREAM_LOST): IDLE,
+        (TUNNEL, RequestEvent.DEADLINE_PASSED): IDLE,
+        (TUNNEL, RequestEvent.CLIENT_GONE): IDLE,
+        (TUNNEL, RequestEvent.INTERNAL_ERROR): IDLE,
     }
 )
 """State and event to the next state. A pair that is not listed cannot occur."""

@@ -238,9 +238,9 @@ def _read_fields(head: RequestHead, fields: dict[bytes, list[bytes]]) -> None:
     if upgrade and b"upgrade" in options and head.version and head.length == 0 and upgrade[0].lower() != b"h2c":
         head.upgrade = upgrade[0]
     head.trailers = b"trailers" in _options(fields.get(b"te", []))
-    came = {name: b", ".join(values) for name, values in fields.items() if name.startswith(_ORIGIN_NAMES)}
-    if came:
-        head.forwarded = came
+    forwarded = {name: b", ".join(values) for name, values in fields.items() if name.startswith(_ORIGIN_NAMES)}
+    if forwarded:
+        head.forwarded = forwarded
     head.tag = fields.get(b"knative-serving-tag", [b""])[0]
     kept = (b"host" in fields) + (b"content-length" in fields) + (b"expect" in fields)
     if len(fields) > kept:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from activator.frontend.http1_server import Http1Connection
-from activator.request.states import TRANSITIONS, Event, State
+from activator.request.states import TRANSITIONS, RequestEvent, RequestState
 from tests.component.activator.pipes import Pipe, Scene, turns
 from tests.component.activator.stage import HOST
 
@@ -20,17 +20,17 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 LATER = 400.0
 """Seconds after which every deadline of a scene has passed."""
 STATUSES = {
-    (State.QUEUED, Event.DEADLINE_PASSED): 503,
-    (State.QUEUED, Event.REVISION_DELETED): 404,
-    (State.QUEUED, Event.BODY_INVALID): 400,
-    (State.QUEUED, Event.INTERNAL_ERROR): 500,
-    (State.SENT, Event.CONNECTION_REFUSED_TOO_LONG): 502,
-    (State.SENT, Event.RESPONSE_COMPLETE): 200,
-    (State.SENT, Event.UPSTREAM_LOST): 502,
-    (State.SENT, Event.DEADLINE_PASSED): 504,
-    (State.SENT, Event.BODY_INVALID): 400,
-    (State.SENT, Event.INTERNAL_ERROR): 500,
-    (State.IDLE, Event.LOCAL_RESPONSE): 404,
+    (RequestState.QUEUED, RequestEvent.DEADLINE_PASSED): 503,
+    (RequestState.QUEUED, RequestEvent.REVISION_DELETED): 404,
+    (RequestState.QUEUED, RequestEvent.BODY_INVALID): 400,
+    (RequestState.QUEUED, RequestEvent.INTERNAL_ERROR): 500,
+    (RequestState.SENT, RequestEvent.CONNECTION_REFUSED_TOO_LONG): 502,
+    (RequestState.SENT, RequestEvent.RESPONSE_COMPLETE): 200,
+    (RequestState.SENT, RequestEvent.UPSTREAM_LOST): 502,
+    (RequestState.SENT, RequestEvent.DEADLINE_PASSED): 504,
+    (RequestState.SENT, RequestEvent.BODY_INVALID): 400,
+    (RequestState.SENT, RequestEvent.INTERNAL_ERROR): 500,
+    (RequestState.IDLE, RequestEvent.LOCAL_RESPONSE): 404,
 }
 """What the client gets for rows that end with a response before any other was started."""
 
@@ -38,7 +38,7 @@ STATUSES = {
 class RecordedClient(Http1Connection):
     """A client's connection that keeps each change of state."""
 
-    changes: list[tuple[State, State]]
+    changes: list[tuple[RequestState, RequestState]]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state":
@@ -80,7 +80,7 @@ async def run() -> AsyncIterator[Run]:
 
 
 async def _idle(run: Run) -> None:
-    assert run.client.state is State.IDLE
+    assert run.client.state is RequestState.IDLE
 
 
 async def _queued(run: Run) -> None:
@@ -122,50 +122,52 @@ async def _connecting(run: Run) -> None:
 
 
 Prepare = Callable[[Run], Awaitable[None]]
-PREPARE: dict[State, Prepare] = {
-    State.IDLE: _idle,
-    State.QUEUED: _queued,
-    State.SENT: _sent,
-    State.STREAMING: _streaming,
-    State.TUNNEL: _tunnel,
+PREPARE: dict[RequestState, Prepare] = {
+    RequestState.IDLE: _idle,
+    RequestState.QUEUED: _queued,
+    RequestState.SENT: _sent,
+    RequestState.STREAMING: _streaming,
+    RequestState.TUNNEL: _tunnel,
 }
-PREPARE_FOR_EVENT: dict[Event, Prepare] = {
-    Event.SWITCHED_PROTOCOLS: _sent_upgrade,
-    Event.UPSTREAM_LOST_RESENT: _sent_over_a_kept_connection,
-    Event.CONNECTION_REFUSED: _connecting,
-    Event.CONNECTION_REFUSED_TOO_LONG: _connecting,
-}
-
-
-CAUSES: dict[Event, Callable[[Run], None]] = {
-    Event.LOCAL_RESPONSE: lambda run: run.send(b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n"),
-    Event.RESPONSE_STARTED: lambda run: run.respond(STARTED),
-    Event.RESPONSE_COMPLETE: lambda run: run.respond(RESPONSE if run.client.state is State.SENT else b"0\r\n\r\n"),
-    Event.SWITCHED_PROTOCOLS: lambda run: run.respond(SWITCHED),
-    Event.UPSTREAM_LOST: lambda run: run.upstream.end(),
-    Event.UPSTREAM_LOST_RESENT: lambda run: run.upstream.end(),
-    Event.DEADLINE_PASSED: lambda run: run.check(LATER),
-    Event.DEADLINE_EXTENDED: lambda run: run.check(0),
-    Event.REVISION_DELETED: lambda run: run.scene.gateway.change_route("default/app", None),
-    Event.BODY_INVALID: lambda run: run.send(b"no size\r\n"),
-    Event.CLIENT_GONE: lambda run: run.scene.client.end(),
-    Event.INTERNAL_ERROR: lambda run: run.client.internal_error(RuntimeError("a bug")),
+PREPARE_FOR_EVENT: dict[RequestEvent, Prepare] = {
+    RequestEvent.SWITCHED_PROTOCOLS: _sent_upgrade,
+    RequestEvent.UPSTREAM_LOST_RESENT: _sent_over_a_kept_connection,
+    RequestEvent.CONNECTION_REFUSED: _connecting,
+    RequestEvent.CONNECTION_REFUSED_TOO_LONG: _connecting,
 }
 
 
-async def cause(event: Event, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+CAUSES: dict[RequestEvent, Callable[[Run], None]] = {
+    RequestEvent.LOCAL_RESPONSE: lambda run: run.send(b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n"),
+    RequestEvent.RESPONSE_STARTED: lambda run: run.respond(STARTED),
+    RequestEvent.RESPONSE_COMPLETE: lambda run: run.respond(
+        RESPONSE if run.client.state is RequestState.SENT else b"0\r\n\r\n"
+    ),
+    RequestEvent.SWITCHED_PROTOCOLS: lambda run: run.respond(SWITCHED),
+    RequestEvent.UPSTREAM_LOST: lambda run: run.upstream.end(),
+    RequestEvent.UPSTREAM_LOST_RESENT: lambda run: run.upstream.end(),
+    RequestEvent.DEADLINE_PASSED: lambda run: run.check(LATER),
+    RequestEvent.DEADLINE_EXTENDED: lambda run: run.check(0),
+    RequestEvent.REVISION_DELETED: lambda run: run.scene.gateway.change_route("default/app", None),
+    RequestEvent.BODY_INVALID: lambda run: run.send(b"no size\r\n"),
+    RequestEvent.CLIENT_GONE: lambda run: run.scene.client.end(),
+    RequestEvent.INTERNAL_ERROR: lambda run: run.client.internal_error(RuntimeError("a bug")),
+}
+
+
+async def cause(event: RequestEvent, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an event happen, as connections and tables cause it."""
     match event:
-        case Event.SLOT_TAKEN if run.client.state is State.QUEUED:
+        case RequestEvent.SLOT_TAKEN if run.client.state is RequestState.QUEUED:
             run.scene.endpoints("app-1")
-        case Event.SLOT_TAKEN:
+        case RequestEvent.SLOT_TAKEN:
             run.send(GET)
-        case Event.ALL_SLOTS_TAKEN:
+        case RequestEvent.ALL_SLOTS_TAKEN:
             run.scene.endpoints()
             run.send(GET)
-        case Event.CONNECTION_REFUSED:
+        case RequestEvent.CONNECTION_REFUSED:
             await turns(3)
-        case Event.CONNECTION_REFUSED_TOO_LONG:
+        case RequestEvent.CONNECTION_REFUSED_TOO_LONG:
             monkeypatch.setattr("activator.request.exchange.RETRY_CONNECT_SECONDS", -1.0)
             await turns(3)
         case _:
@@ -176,7 +178,7 @@ async def cause(event: Event, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     ("state", "event"), TRANSITIONS, ids=[f"{state.value}: {event.value}" for state, event in TRANSITIONS]
 )
 async def test_an_exchange_follows_the_table(
-    state: State, event: Event, run: Run, monkeypatch: pytest.MonkeyPatch
+    state: RequestState, event: RequestEvent, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await PREPARE_FOR_EVENT.get(event, PREPARE[state])(run)
     assert run.client.state is state
@@ -186,30 +188,30 @@ async def test_an_exchange_follows_the_table(
     assert run.client.state is TRANSITIONS[state, event]
     if (state, event) in STATUSES:
         assert run.scene.client.written.startswith(b"HTTP/1.1 %d " % STATUSES[state, event])
-    if TRANSITIONS[state, event] is not State.QUEUED:
+    if TRANSITIONS[state, event] is not RequestState.QUEUED:
         assert not run.scene.gateway.revision("default/app-00001").breaker.queue
-    if TRANSITIONS[state, event] is State.IDLE:
+    if TRANSITIONS[state, event] is RequestState.IDLE:
         assert (run.scene.instance.in_flight, run.scene.instance.tunnels) == (0, 0)
     steps = {(before, after) for (before, _), after in TRANSITIONS.items()}
     assert steps.issuperset(run.client.changes)
 
 
 def test_each_event_is_in_the_table() -> None:
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {event for _, event in TRANSITIONS} == set(RequestEvent)
 
 
 def test_each_state_is_reached_from_idle_and_ends_there() -> None:
     steps = {(before, after) for (before, _), after in TRANSITIONS.items()}
-    assert _reachable(State.IDLE, steps) == set(State)
-    assert all(State.IDLE in _reachable(state, steps) for state in State)
+    assert _reachable(RequestState.IDLE, steps) == set(RequestState)
+    assert all(RequestState.IDLE in _reachable(state, steps) for state in RequestState)
 
 
 def test_a_client_that_leaves_and_a_bug_end_a_request_in_every_state() -> None:
-    for event in (Event.CLIENT_GONE, Event.INTERNAL_ERROR):
-        assert {state for state in State if TRANSITIONS[state, event] is State.IDLE} == set(State)
+    for event in (RequestEvent.CLIENT_GONE, RequestEvent.INTERNAL_ERROR):
+        assert {state for state in RequestState if TRANSITIONS[state, event] is RequestState.IDLE} == set(RequestState)
 
 
-def _reachable(start: State, steps: set[tuple[State, State]]) -> set[State]:
+def _reachable(start: RequestState, steps: set[tuple[RequestState, RequestState]]) -> set[RequestState]:
     reached, frontier = {start}, [start]
     while frontier:
         state = frontier.pop()
