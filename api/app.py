@@ -130,7 +130,7 @@ def create_app(
             ),
             Route("/api/{path:path}", resources),
             Route("/apis/{path:path}", resources),
-            Route("/{path:path}", _Guarded(_nothing_here)),
+            Route("/{path:path}", _Guarded(_not_found)),
         ],
         lifespan=lifespan,
         middleware=[
@@ -138,7 +138,7 @@ def create_app(
             Middleware(SameOriginOnly),
             Middleware(access.Access, store=store, authenticator=authenticator, fair_use=fair_use, streams=streams),
         ],
-        exception_handlers={Exception: _bug},
+        exception_handlers={Exception: _internal_error},
     )
     app.state.watches = watches
     app.state.logs = logs
@@ -170,16 +170,18 @@ def _route(path: str, handler: Handler) -> Route:
     return Route(path, _Guarded(handler))
 
 
-async def _bug(request: Request, error: Exception) -> Response:
+async def _internal_error(request: Request, error: Exception) -> Response:
     """Respond to an unexpected exception; the server logs it."""
-    return status.respond(BugError(f"internal error: {type(error).__name__}; see the log of the API for details"))
+    return status.respond(
+        UnexpectedError(f"internal error: {type(error).__name__}; see the log of the API for details")
+    )
 
 
-class BugError(KnollError):
+class UnexpectedError(KnollError):
     """An unexpected exception, which is a bug in Knoll."""
 
 
-async def _nothing_here(request: Request) -> Response:
+async def _not_found(request: Request) -> Response:
     raise paths.unknown()
 
 
@@ -206,14 +208,14 @@ def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
             raise StoreUnavailableError("the initial objects have not been created yet") from None
         return PlainTextResponse("ok")
 
-    async def numbers(request: Request) -> Response:
+    async def metrics_text(request: Request) -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return [
         _route("/healthz", alive),
         _route("/livez", alive),
         _route("/readyz", ready),
-        _route("/metrics", numbers),
+        _route("/metrics", metrics_text),
     ]
 
 
@@ -256,7 +258,7 @@ def _discovery_routes() -> list[Route]:
         headers = {"Cache-Control": "public, immutable"} if "hash" in request.query_params else None
         return Response(openapi.document(path), headers=headers, media_type=status.JSON_TYPE)
 
-    async def second(request: Request) -> Response:
+    async def openapi_v2(request: Request) -> Response:
         return Response(b"", headers={"Content-Type": openapi.EMPTY_V2_TYPE})
 
     return [
@@ -267,7 +269,7 @@ def _discovery_routes() -> list[Route]:
         _route("/api/v1", version),
         _route("/apis/{group}", group),
         _route("/apis/{group}/{version}", version),
-        _route("/openapi/v2", second),
+        _route("/openapi/v2", openapi_v2),
         _route("/openapi/v3", index),
         _route("/openapi/v3/{path:path}", document),
     ]
@@ -322,7 +324,7 @@ def _token_review(authenticator: Authenticator) -> Handler:
     async def review(request: Request) -> Response:
         _only_post(request)
         parsed = await parsed_body(request, duplicates=False)
-        token, audiences = reviews.asked_token(parsed.value)
+        token, audiences = reviews.requested_token(parsed.value)
         try:
             user = await authenticator.of_token(token, audiences)
         except UnauthorizedError:

@@ -68,11 +68,11 @@ class Access:
         try:
             user = await self._user(request)
             stream = is_stream(request)
-            with self._fair_use.taking(user, stream=stream):
+            with self._fair_use.admit(user, stream=stream):
                 if stream:
                     await self._stream(request, user, receive, send)
                 else:
-                    scope[USER] = await self._checked(request, user)
+                    scope[USER] = await self._authorize(request, user)
                     answered = True
                     await self._app(scope, receive, send)
         except KnollError as error:
@@ -85,13 +85,13 @@ class Access:
         scope = request.scope
 
         async def check(sweep: Sweep) -> None:
-            await self._again(request, sweep)
+            await self._recheck(request, sweep)
 
         with self._streams.opened(check) as stream:
-            scope[USER] = await self._checked(request, user)
+            scope[USER] = await self._authorize(request, user)
             await self._streams.serve(stream, user.expires, self._app, scope, receive, send)
 
-    async def _again(self, request: Request, sweep: Sweep) -> None:
+    async def _recheck(self, request: Request, sweep: Sweep) -> None:
         """Check the rights to an open stream again. Raises: KnollError: they were revoked."""
         header = request.headers.get("authorization", "")
         if not header:
@@ -106,7 +106,7 @@ class Access:
             raise user
         if sweep.bindings is None:
             sweep.bindings = await bindings(self._store)
-        _judged(request, user, sweep.bindings)
+        _authorized(request, user, sweep.bindings)
 
     async def _user(self, request: Request) -> User:
         if header := request.headers.get("authorization", ""):
@@ -124,14 +124,14 @@ class Access:
             await peers.check(request.scope)
         return LOCAL
 
-    async def _checked(self, request: Request, user: User) -> User:
+    async def _authorize(self, request: Request, user: User) -> User:
         """Return the user, or the impersonated one, if it may make the request. Raises: ForbiddenError."""
         if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
             return user
-        return _judged(request, user, await bindings(self._store))
+        return _authorized(request, user, await bindings(self._store))
 
 
-def _judged(request: Request, user: User, bound: Sequence[Binding]) -> User:
+def _authorized(request: Request, user: User, bound: Sequence[Binding]) -> User:
     user = replace(user, roles=authorization.roles_of(user, bound))
     for required in impersonated(request):
         if authorization.allowed(user, required, bound) is None:

@@ -22,7 +22,7 @@ class FairUse:
         self._open: Counter[tuple[str, bool]] = Counter()
 
     @contextmanager
-    def taking(self, user: User, *, stream: bool) -> Iterator[None]:
+    def admit(self, user: User, *, stream: bool) -> Iterator[None]:
         """Count a request while it is served.
 
         Args: stream: whether it is a watch or a followed log.

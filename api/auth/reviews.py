@@ -67,7 +67,7 @@ def rules(body: Any, user: User, bindings: Sequence[Binding]) -> Json:
     }
 
 
-def asked_token(body: Any) -> tuple[str, list[str]]:
+def requested_token(body: Any) -> tuple[str, list[str]]:
     """Return the token and the audiences of a TokenReview.
 
     Raises: BadRequestError.

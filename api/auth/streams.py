@@ -29,7 +29,7 @@ log = structlog.get_logger()
 LAST_SECONDS = 5.0
 """How long a client may take to read why its stream ends, in seconds; then its connection is closed."""
 _RETRY_SECONDS = 1.0
-_AT_ONCE = 100
+_YIELD_EVERY = 100
 """Streams that are checked before other tasks get a turn."""
 
 
@@ -103,7 +103,7 @@ class Streams:
                 raise
             except KnollError as error:
                 stream.end(error)
-            if at % _AT_ONCE == _AT_ONCE - 1:
+            if at % _YIELD_EVERY == _YIELD_EVERY - 1:
                 await asyncio.sleep(0)
 
     @contextmanager

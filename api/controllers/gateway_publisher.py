@@ -17,7 +17,7 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 30.0
+RESYNC_SECONDS = 30.0
 """Interval at which the table is compared with the objects, in seconds: restores what Redis lost."""
 
 
@@ -52,7 +52,7 @@ class GatewayPublisher:
                     continue
                 backoff.reset()
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(RESYNC_SECONDS):
                         await self._changed.wait()
                 except TimeoutError:
                     continue

@@ -21,14 +21,14 @@ class SameOriginOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and foreign(scope["headers"]):
+        if scope["type"] == "http" and is_cross_origin(scope["headers"]):
             error = ForbiddenError("cross-origin requests of web pages are not allowed")
             await status.respond(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def foreign(headers: list[tuple[bytes, bytes]]) -> bool:
+def is_cross_origin(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether the headers name a page of another origin.
 
     Source: Fetch Standard, `Origin`; W3C Fetch Metadata, `Sec-Fetch-Site`.

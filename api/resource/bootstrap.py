@@ -42,7 +42,7 @@ ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
 LAST = GATEWAY
 """The object that is created last; the API is ready when it exists."""
 _RETRY_SECONDS = 0.5
-_LOOK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0
 
 
 async def _nothing() -> None:
@@ -56,7 +56,7 @@ async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], A
         await _tried(on_created)
         with contextlib.suppress(NotFoundError):
             while True:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_CHECK_SECONDS)
                 with contextlib.suppress(StoreUnavailableError):
                     await store.get(NAMESPACE.id, "", NAMESPACES[0])
 

@@ -24,7 +24,7 @@ CONTENTS = "knoll.dev/contents"
 """Finalizer of a namespace that may still contain objects."""
 AUTHORITY = "kube-root-ca.crt"
 """ConfigMap of every namespace with the certificate of the API's authority, as on Kubernetes."""
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 """Interval at which a namespace is checked while its objects are being deleted, in seconds."""
 _FIRST = ("services.serving.knative.dev", "domainmappings.serving.knative.dev", "routes.serving.knative.dev")
 """Deleted first, so that their controllers do not create the other objects again."""
@@ -49,7 +49,7 @@ class Namespaces:
                     await self._follow()
                 except (ConflictError, ExpiredError, NotFoundError, StoreUnavailableError) as error:
                     log.info("namespaces listed again", reason=str(error))
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(CHECK_SECONDS)
         finally:
             for task in self._ending.values():
                 task.cancel()
@@ -95,7 +95,7 @@ class Namespaces:
                 return
             except (StoreUnavailableError, ConflictError) as error:
                 log.info("namespace not emptied yet", namespace=name, reason=str(error))
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def _empty(self, name: str) -> int:
         """Delete the objects of a namespace; returns how many there were."""

@@ -84,12 +84,12 @@ class Writes:
     async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
         """Raises: AlreadyExistsError, NotFoundError (no such namespace), and the errors of admission."""
         place = target.place
-        body, warnings = await _judged(parsed.large, self._admission.decode, parsed, place, options)
+        body, warnings = await _offloaded(parsed.large, self._admission.decode, parsed, place, options)
         named = body["metadata"].get("name")
         await self._check_namespace(place)
         for attempt in range(_MAX_NAMES):
             suffix = metadata.suffix_from(secrets.randbits(64))
-            admitted = await _judged(
+            admitted = await _offloaded(
                 parsed.large, self._admission.create, body, place, user, uid=str(uuid.uuid4()), suffix=suffix
             )
             await pod_tokens.check(self._store, place, admitted, None, user)
@@ -284,7 +284,7 @@ class Writes:
             admitted = self._admission.status(body, old, place)
         else:
             large = len(orjson.dumps(body)) > bodies.LARGE
-            admitted = await _judged(large, self._admission.update, body, old, place, user)
+            admitted = await _offloaded(large, self._admission.update, body, old, place, user)
             await pod_tokens.check(self._store, place, admitted, old, user)
         record(admitted)
         written = WriteResult(old, warnings=warnings)
@@ -311,7 +311,7 @@ class Writes:
                 raise ForbiddenError(f'namespaces "{place.name}" is forbidden: this namespace may not be deleted')
             if options.dry_run:
                 return old
-            if not await self._held(old, place, options.propagation):
+            if not await self._add_finalizers(old, place, options.propagation):
                 continue
             return await self._store.delete(
                 resource, place.namespace, place.name, uid=old["metadata"]["uid"], version=options.version
@@ -331,7 +331,7 @@ class Writes:
                 continue
         return gone
 
-    async def _held(self, old: Json, place: Place, propagation: Propagation) -> bool:
+    async def _add_finalizers(self, old: Json, place: Place, propagation: Propagation) -> bool:
         """Add the finalizers that deletion needs; returns False after a conflicting write."""
         needed = []
         if place.kind is NAMESPACE:
@@ -352,7 +352,7 @@ class Writes:
         return True
 
 
-async def _judged(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _offloaded(large: bool, decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `decide`, in another thread if it would block the event loop for too long."""
     return await asyncio.to_thread(decide, *args, **kwargs) if large else decide(*args, **kwargs)
 

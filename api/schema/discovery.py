@@ -149,7 +149,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[Json]:
     return resources
 
 
-def wanted_aggregate(accept: str) -> str:
+def aggregated_version(accept: str) -> str:
     """Return `v2` or `v2beta1` if the client prefers an aggregated document to plain JSON; else empty.
 
     Never another version: clients that only know v2beta1 see no resources in v2.
@@ -166,7 +166,7 @@ def wanted_aggregate(accept: str) -> str:
 
 def document(path: str, accept: str) -> tuple[bytes, str]:
     """Return the negotiated body and content type for `/api` or `/apis`."""
-    version = wanted_aggregate(accept)
+    version = aggregated_version(accept)
     if version:
         body = aggregated(version, [""] if path == "/api" else groups())
         return orjson.dumps(body), f"{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"

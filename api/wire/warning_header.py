@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 
-MOST = 20
+MAX_WARNINGS = 20
 """Limit of warnings in one response."""
-LONGEST = 1000
+MAX_LENGTH = 1000
 """Limit of one warning, in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def headers(warnings: Iterable[str]) -> dict[str, str]:
     """Return the header, none without warnings; its UTF-8 bytes are decoded as Latin-1, as ASGI servers expect."""
-    texts = [_quoted(text) for text in warnings][:MOST]
+    texts = [_quoted(text) for text in warnings][:MAX_WARNINGS]
     if not texts:
         return {}
     line = ", ".join(f'299 - "{text}"' for text in texts)
@@ -22,5 +22,5 @@ def headers(warnings: Iterable[str]) -> dict[str, str]:
 
 
 def _quoted(text: str) -> str:
-    visible = _CONTROL.sub(lambda match: " " if match[0] == "\n" else f"\\x{ord(match[0]):02x}", text[:LONGEST])
+    visible = _CONTROL.sub(lambda match: " " if match[0] == "\n" else f"\\x{ord(match[0]):02x}", text[:MAX_LENGTH])
     return visible.replace("\\", "\\\\").replace('"', '\\"')

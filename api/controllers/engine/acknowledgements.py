@@ -12,7 +12,7 @@ from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Interval of checks while an entry waits, in seconds: a dead activator does not report that it left."""
 
 
@@ -43,7 +43,7 @@ class Acknowledgements:
             group.create_task(self._listen())
             group.create_task(self._watch())
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Compare the waiting entries with the acknowledged versions."""
         # Versions that are added while the answer is on its way are not covered by it.
         asked = dict(self._waiting)
@@ -66,12 +66,12 @@ class Acknowledgements:
         while True:
             if self._waiting:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(CHECK_SECONDS):
                         await self._look.wait()
             else:
                 await self._look.wait()
             self._look.clear()
             try:
-                await self.look()
+                await self.check()
             except KnollError as error:
                 log.warning("acknowledgements not read", error=str(error))

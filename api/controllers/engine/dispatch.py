@@ -137,14 +137,14 @@ def _route(body: Json, state: ClusterState) -> route.RouteInputs:
     names |= {target["revisionName"] for target in objects.status(body).get("traffic") or ()}
     names |= {watch.good for watch in rollback.trials_of(body)}
     core = {service["metadata"]["name"]: service for service in cache.owned(body, kinds.CORE_SERVICE.id)}
-    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.wanted_names(body, state.naming))
+    core |= _by_name(cache, kinds.CORE_SERVICE.id, namespace, placeholder_services.needed_names(body, state.naming))
     path = objects.path_of(body)
     version, entry = state.routing.get(path, (0, None))
     names |= {revision.partition("/")[2] for revision in entry.revisions} if entry else set()
     revisions = _by_name(cache, REVISION, namespace, names - {""})
     own_hosts = {
         hosts.public_host(body, state.naming, tag)
-        for tag in placeholder_services.wanted_names(body, state.naming).values()
+        for tag in placeholder_services.needed_names(body, state.naming).values()
     }
     return route.RouteInputs(
         body,

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 WORKERS = 16
 """Keys that are reconciled concurrently: enough not to wait for each other's round trips to Redis."""
-AT_ONCE = 200
+YIELD_EVERY = 200
 """Objects of a listing that are processed before other tasks get a turn."""
 RETRY_SECONDS = 0.5
 """Delay before another attempt while the store is unavailable."""
@@ -133,7 +133,7 @@ class Controllers:
             self._floors[resource] = listing.version
             for index, seen in enumerate(self.state.cache.replace(resource, listing)):
                 self._seen(seen)
-                if index % AT_ONCE == AT_ONCE - 1:
+                if index % YIELD_EVERY == YIELD_EVERY - 1:
                     # A long list must not block the other tasks of this process.
                     await asyncio.sleep(0)
         _, entries = await self._tables.routing.snapshot()
@@ -143,7 +143,7 @@ class Controllers:
         for path in lost:
             # Redis lost these entries: reconciling their objects restores them.
             self.queue.add(dispatch.routing_key(path))
-        await self._acknowledgements.look()
+        await self._acknowledgements.check()
         self.state.activators = self._acknowledgements.living
 
     async def _feed(self) -> None:

@@ -18,13 +18,13 @@ from knoll.values.timestamps import timestamp
 log = structlog.get_logger()
 
 SOURCE = "knoll-controller"
-MOST_KEPT = 5_000
+MAX_EVENTS = 5_000
 """Limit of stored Events; the oldest are deleted first."""
-MOST_WAITING = 10_000
+MAX_QUEUED = 10_000
 """Limit of Events waiting to be written; more are dropped, which is logged."""
 MESSAGE_LENGTH = 1024
 """Longest message, in characters; the rest is cut off."""
-BEHIND_SECONDS = 0.1
+WRITE_DELAY_SECONDS = 0.1
 """Delay before Events are written, in seconds."""
 
 
@@ -79,7 +79,7 @@ class Recorder:
 
     def emit(self, emit: Emit) -> None:
         """Queue an Event."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_QUEUED:
             log.warning("event dropped: queue is full", reason=emit.reason, name=emit.about["metadata"]["name"])
             return
         self._waiting.append(emit)
@@ -97,7 +97,7 @@ class Recorder:
             await self._more.wait()
             self._more.clear()
             # The first reconciliations of a Service are more urgent than the Events about them.
-            await asyncio.sleep(BEHIND_SECONDS)
+            await asyncio.sleep(WRITE_DELAY_SECONDS)
             while self._waiting:
                 emit = self._waiting.popleft()
                 try:
@@ -125,7 +125,7 @@ class Recorder:
             pass
         self._written[key] = None
         self._written.move_to_end(key)
-        while len(self._written) > MOST_KEPT:
+        while len(self._written) > MAX_EVENTS:
             oldest, _ = self._written.popitem(last=False)
             try:
                 await self._store.delete(kinds.EVENT.id, *oldest)

@@ -18,7 +18,7 @@ class PodEvents:
         """Called when a Pod was deleted."""
         self._written.pop((namespace, name), None)
 
-    def news(self, namespace: str, row: InstanceRow) -> list[InstanceEvent]:
+    def new_events(self, namespace: str, row: InstanceRow) -> list[InstanceEvent]:
         """Return the events to write now; `count` is how often each happened since the last call.
 
         For a Pod that this process did not create, the events of the first call were written by an earlier leader.

@@ -34,9 +34,9 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 T = TypeVar("T")
 
-GATHER_SECONDS = 0.1
+BATCH_SECONDS = 0.1
 """How long changes are collected before they are handled, in seconds."""
-AT_ONCE = 16
+CONCURRENCY = 16
 """Revisions that are synchronized concurrently."""
 
 
@@ -69,7 +69,7 @@ class PodSync:
         self._pods: defaultdict[str, set[str]] = defaultdict(set)
         """By Revision, the names of its Pods in the store."""
         self._pod_events = PodEvents()
-        self._pending = PendingKeys[str](GATHER_SECONDS)
+        self._pending = PendingKeys[str](BATCH_SECONDS)
 
     async def run(self) -> None:
         await self._informers.synced()
@@ -85,7 +85,7 @@ class PodSync:
                 self._scale_events.mark_reported(key, status, self._clock())
             self._informers[kinds.POD.id].subscribe(self._pod_changed)
             for kind in knative_objects.KINDS:
-                self._informers[kind.id].subscribe(self._backing_changed, existing=False)
+                self._informers[kind.id].subscribe(self._object_changed, existing=False)
             self._informers[kinds.REVISION.id].subscribe(lambda notice: self._pending.mark(notice.key))
             await self._work()
 
@@ -107,7 +107,7 @@ class PodSync:
         if notice.new is None or notice.old is None or objects.deleting(notice.new):
             self._pending.mark(key)
 
-    def _backing_changed(self, notice: ObjectChange) -> None:
+    def _object_changed(self, notice: ObjectChange) -> None:
         """An object that was deleted while its Revision exists is created again."""
         owner = objects.controller_of(notice.old) if notice.new is None and notice.old else None
         if notice.old and owner and owner["kind"] == kinds.REVISION.kind:
@@ -119,9 +119,9 @@ class PodSync:
         backoff = Backoff()
         while True:
             due = await self._pending.batch()
-            for start in range(0, len(due), AT_ONCE):
+            for start in range(0, len(due), CONCURRENCY):
                 try:
-                    await asyncio.gather(*(self._look(key) for key in due[start : start + AT_ONCE]))
+                    await asyncio.gather(*(self._sync(key) for key in due[start : start + CONCURRENCY]))
                     backoff.reset()
                 except StoreUnavailableError as error:
                     log.warning("pods not updated", error=str(error))
@@ -131,18 +131,18 @@ class PodSync:
                 # A long list must not block the other tasks of this process.
                 await asyncio.sleep(0)
 
-    async def _look(self, key: str) -> None:
+    async def _sync(self, key: str) -> None:
         namespace, _, name = key.partition("/")
         revision = self._informers[kinds.REVISION.id].get(namespace, name)
         if revision is not None and objects.deleting(revision):
             revision = None
         try:
-            await self._show_pods(key, namespace, revision)
+            await self._sync_pods(key, namespace, revision)
             if revision is None:
                 self._scale_events.forget(key)
             else:
-                self._tell_scale(key, revision)
-                await self._show_backing(namespace, revision)
+                self._emit_scale(key, revision)
+                await self._sync_objects(namespace, revision)
         except StoreUnavailableError:
             raise
         except (ConflictError, AlreadyExistsError, NotFoundError):
@@ -151,12 +151,12 @@ class PodSync:
         except KnollError as error:
             log.error("revision not synchronized", revision=key, error=str(error))
 
-    def _tell_scale(self, key: str, revision: Json) -> None:
+    def _emit_scale(self, key: str, revision: Json) -> None:
         status = self._scale.get(key)
         if status is not None and status.uid == revision["metadata"]["uid"]:
-            news = self._scale_events.news(key, status, self._clock())
-            if news:
-                self._recorder.emit(Emit(revision, "Normal", "Scaled", news))
+            message = self._scale_events.next_message(key, status, self._clock())
+            if message:
+                self._recorder.emit(Emit(revision, "Normal", "Scaled", message))
 
     def _rows(self, key: str, uid: str | None) -> dict[str, InstanceRow]:
         entry = self._instances.get(key)
@@ -164,7 +164,7 @@ class PodSync:
             return {}
         return {row.name: row for row in entry.instances}
 
-    async def _show_pods(self, key: str, namespace: str, revision: Json | None) -> None:
+    async def _sync_pods(self, key: str, namespace: str, revision: Json | None) -> None:
         rows = self._rows(key, None)
         ours = self._rows(key, revision["metadata"]["uid"]) if revision else {}
         for name in sorted(rows.keys() | self._pods.get(key, set())):
@@ -172,25 +172,25 @@ class PodSync:
             if row is None:
                 self._pod_events.forget(namespace, name)
                 if before is not None:
-                    await self._end(before)
+                    await self._delete(before)
             elif before is not None:
                 await self._update(row, before, revision)
             elif revision is not None and name in ours and row.stage != "draining":
                 pod = pods.pod(revision, row, None, self._clock())
                 created = await self._store.create(kinds.POD.id, objects.with_identity(pod, row.created))
                 self._pod_events.begin(namespace, name)
-                self._tell(None, created, row)
-                self._tell_events(created, revision, row)
+                self._emit_unschedulable(None, created, row)
+                self._emit_events(created, revision, row)
 
-    def _tell(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
+    def _emit_unschedulable(self, before: Json | None, pod: Json, row: InstanceRow) -> None:
         """Emit an Event when a Pod becomes unschedulable, as Kubernetes' scheduler does."""
-        if pods.waits_for_room(pod) and not (before and pods.waits_for_room(before)):
+        if pods.is_unschedulable(pod) and not (before and pods.is_unschedulable(before)):
             message = next((container.message for container in row.containers if container.message), "")
             self._recorder.emit(Emit(pod, "Warning", "FailedScheduling", message))
 
-    def _tell_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
+    def _emit_events(self, pod: Json, revision: Json, row: InstanceRow) -> None:
         """Emit the events of an instance for its Pod; warnings also for its Revision, where users look first."""
-        for event in self._pod_events.news(pod["metadata"]["namespace"], row):
+        for event in self._pod_events.new_events(pod["metadata"]["namespace"], row):
             self._recorder.emit(Emit(pod, event.type, event.reason, event.message, event.count))
             if event.type == "Warning":
                 self._recorder.emit(Emit(revision, event.type, event.reason, event.message, event.count))
@@ -200,13 +200,13 @@ class PodSync:
         if revision is not None and objects.is_controlled_by(before, revision):
             after = pods.pod(revision, row, before, self._clock())
             if after != before:
-                self._tell(before, after, row)
+                self._emit_unschedulable(before, after, row)
                 before = await self._store.update(kinds.POD.id, after, before=before)
-            self._tell_events(before, revision, row)
+            self._emit_events(before, revision, row)
         if row.stage == "draining" and not objects.deleting(before):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
 
-    async def _end(self, pod: Json) -> None:
+    async def _delete(self, pod: Json) -> None:
         """Delete the Pod of a removed instance."""
         meta = pod["metadata"]
         if FINALIZER in (meta.get("finalizers") or ()):
@@ -215,7 +215,7 @@ class PodSync:
         if not objects.deleting(pod):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
 
-    async def _show_backing(self, namespace: str, revision: Json) -> None:
+    async def _sync_objects(self, namespace: str, revision: Json) -> None:
         key = objects.path_of(revision)
         uid = revision["metadata"]["uid"]
         scale = self._scale.get(key)

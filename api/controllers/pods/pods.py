@@ -83,7 +83,7 @@ def pod_spec(revision: Json, row: InstanceRow | None = None) -> Json:
 
 
 def _with_queue_proxy(spec: Json) -> Json:
-    """With the container that Knative adds: clients read its log, and kubectl asks for no container that is not here.
+    """The PodSpec with the container that Knative adds: clients read its log, and kubectl requires it to be listed.
 
     It uses nothing of its own, so it has no resources.
     """
@@ -160,7 +160,7 @@ def _container(container: ContainerRow, row: InstanceRow) -> Json:
 
 
 def _queue_proxy(row: InstanceRow, *, started: bool, ready: bool) -> Json:
-    """It stands for the activators, which are there whenever the instance is; ready with it, as on Knative."""
+    """The status of the queue-proxy container: the activators do its work, so it is ready with the instance."""
     running = {"running": {"startedAt": timestamp(row.created)}}
     return {
         "name": QUEUE_PROXY,
@@ -174,7 +174,7 @@ def _queue_proxy(row: InstanceRow, *, started: bool, ready: bool) -> Json:
     }
 
 
-def waits_for_room(pod: Json) -> bool:
+def is_unschedulable(pod: Json) -> bool:
     """Whether the node lacks the resources that a Pod requests."""
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(

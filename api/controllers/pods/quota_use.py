@@ -17,7 +17,7 @@ from knoll.values.kinds import Kind
 
 log = structlog.get_logger()
 
-GATHER_SECONDS = 0.2
+BATCH_SECONDS = 0.2
 """How long changes are collected before they are counted, in seconds."""
 WAITS = "FailedCreate"
 """Reason of an instance that a quota does not allow yet; on a cluster, it would have no Pod."""
@@ -44,7 +44,7 @@ class QuotaUse:
         """
         self._store, self._informers = store, informers
         self._counted = [kind for kind in counted if kind.namespaced]
-        self._pending = PendingKeys[str](GATHER_SECONDS)
+        self._pending = PendingKeys[str](BATCH_SECONDS)
 
     async def run(self) -> None:
         await self._informers.synced()

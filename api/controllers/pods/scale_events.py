@@ -33,7 +33,7 @@ class ScaleEvents:
     def forget(self, key: str) -> None:
         self._reported.pop(key, None)
 
-    def news(self, key: str, status: ScaleStatus, now: float) -> str | None:
+    def next_message(self, key: str, status: ScaleStatus, now: float) -> str | None:
         """Return the message about a Revision's newest change; None if there is none, or the limit is reached.
 
         Args:

@@ -37,7 +37,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
         verdicts: by type.
     """
     old: list[Json] = objects.status(body).get("conditions") or []
-    if _says(old, verdicts):
+    if _matches(old, verdicts):
         # Most reconciliations change nothing, and this check costs a tenth of what follows.
         return old
     updated = Conditions(SETS[kind.id], _read(body), now).initialized()
@@ -52,7 +52,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
     return as_json(updated)
 
 
-def _says(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
+def _matches(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
     """Whether the conditions, Ready included, already say what the verdicts say."""
     by_type = {item["type"]: item for item in old}
     ready = by_type.get("Ready")

@@ -13,7 +13,7 @@ from knoll.values.json import Json
 GATEWAY = "activator-service.knative-serving.svc.cluster.local"
 
 
-def wanted_names(route: Json, naming: Naming) -> dict[str, str]:
+def needed_names(route: Json, naming: Naming) -> dict[str, str]:
     """Name to tag of the placeholder Services that a Route needs ("" is the Route itself)."""
     tags = ["", *(target["tag"] for target in route["spec"].get("traffic") or () if target.get("tag"))]
     return {hosts.tag_name(route, tag, naming): tag for tag in tags}
@@ -21,7 +21,7 @@ def wanted_names(route: Json, naming: Naming) -> dict[str, str]:
 
 def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
     """Name of a core Service that the Route needs but does not own; empty if there is none."""
-    for name in wanted_names(route, naming):
+    for name in needed_names(route, naming):
         if (
             name in existing
             and not objects.is_controlled_by(existing[name], route)
@@ -33,14 +33,14 @@ def foreign(route: Json, naming: Naming, existing: Mapping[str, Json]) -> str:
 
 def leftover(route: Json, naming: Naming, existing: Mapping[str, Json]) -> bool:
     """Whether a placeholder of an earlier Route of this name still exists; the garbage collector will remove it."""
-    return any(_is_leftover(name, existing, route) for name in wanted_names(route, naming))
+    return any(_is_leftover(name, existing, route) for name in needed_names(route, naming))
 
 
 def local_tags(route: Json, naming: Naming, existing: Mapping[str, Json]) -> frozenset[str]:
     """Tags, "" included, whose core Service a user labelled cluster-local."""
     return frozenset(
         tag
-        for name, tag in wanted_names(route, naming).items()
+        for name, tag in needed_names(route, naming).items()
         if name in existing and objects.labels(existing[name]).get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL
     )
 
@@ -53,7 +53,7 @@ def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) 
     actions: list[Action] = []
     route_labels = {key: value for key, value in objects.labels(route).items() if key != well_known.VISIBILITY}
     route_labels[well_known.ROUTE] = route["metadata"]["name"]
-    for name in wanted_names(route, naming):
+    for name in needed_names(route, naming):
         core_service = existing.get(name)
         if core_service is None:
             body = objects.make(
@@ -73,11 +73,11 @@ def missing_or_stale(route: Json, naming: Naming, existing: Mapping[str, Json]) 
 
 def superfluous(route: Json, naming: Naming, existing: Mapping[str, Json]) -> list[Action]:
     """Delete the placeholders of removed tags."""
-    needed_names = wanted_names(route, naming)
+    needed = needed_names(route, naming)
     return [
         Delete(kinds.CORE_SERVICE.id, core_service["metadata"]["namespace"], name, core_service["metadata"]["uid"])
         for name, core_service in existing.items()
-        if name not in needed_names and objects.is_controlled_by(core_service, route)
+        if name not in needed and objects.is_controlled_by(core_service, route)
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 WAIT_SECONDS = 60.0
 """How long a share waits for ready instances, in seconds; then the traffic moves anyway."""
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """Interval at which a held rollout is checked, in seconds; one tick of the autoscaler."""
 
 

@@ -111,7 +111,7 @@ def advance(
     waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged and not clock.waits_since]
     # Changes of the load do not cause a reconciliation, so a held rollout checks it at intervals.
     waits += [
-        min(clock.waits_since + readiness.WAIT_SECONDS - now, readiness.LOOK_SECONDS)
+        min(clock.waits_since + readiness.WAIT_SECONDS - now, readiness.CHECK_SECONDS)
         for clock in running
         if clock.waits_since
     ]

@@ -173,7 +173,7 @@ def _since(inputs: RouteInputs, entry: RouteEntry, now: float) -> dict[str, floa
     route, naming = inputs.route, inputs.naming
     before = inputs.programmed.since if inputs.programmed else {}
     result: dict[str, float] = {}
-    for name, tag in placeholder_services.wanted_names(route, naming).items():
+    for name, tag in placeholder_services.needed_names(route, naming).items():
         host = hosts.public_host(route, naming, tag)
         if host in entry.hosts:
             made = objects.created(inputs.core_services[name]) if name in inputs.core_services else float(int(now))

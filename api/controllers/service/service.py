@@ -13,7 +13,7 @@ from knoll.values.json import Json
 CONFIGURATIONS_READY = "ConfigurationsReady"
 ROUTES_READY = "RoutesReady"
 
-SHOWN_SECONDS = 1.0
+UNKNOWN_SECONDS = 1.0
 """How long a failed new generation is shown as Unknown first, in seconds. `kn` reads the Service after its write and
 then waits for the next event; if the failure is in what it reads, no event follows, and it waits for 600 s.
 Source: knative/client, pkg/wait/wait_for_ready.go."""
@@ -69,12 +69,12 @@ def _held_seconds(inputs: ServiceInputs, now: float) -> float:
     service = inputs.service
     ready = objects.condition(service) if objects.observed(service) else None
     if ready is None:
-        return SHOWN_SECONDS
+        return UNKNOWN_SECONDS
     if ready["status"] != UNKNOWN:
         return 0.0
     # If another process showed it, the condition has the time, which is no later.
     shown = inputs.shown if inputs.shown is not None else objects.epoch(ready["lastTransitionTime"])
-    return max(0.0, shown + SHOWN_SECONDS - now)
+    return max(0.0, shown + UNKNOWN_SECONDS - now)
 
 
 def _not_final(verdict: Verdict) -> Verdict:

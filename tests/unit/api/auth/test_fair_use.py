@@ -17,13 +17,13 @@ def test_requests_and_streams_of_a_user_are_counted_apart_and_given_back(user: U
     fair = FairUse(lambda: FAIR)
     with ExitStack() as stack:
         for stream in (False, False, True):
-            stack.enter_context(fair.taking(user, stream=stream))
+            stack.enter_context(fair.admit(user, stream=stream))
         for stream, key in ((False, "max-requests-per-user"), (True, "max-streams-per-user")):
-            with pytest.raises(TooManyRequestsError, match=key), fair.taking(user, stream=stream):
+            with pytest.raises(TooManyRequestsError, match=key), fair.admit(user, stream=stream):
                 pass
-        with fair.taking(User("other"), stream=True):
+        with fair.admit(User("other"), stream=True):
             pass
-    with fair.taking(user, stream=True), fair.taking(user, stream=False):
+    with fair.admit(user, stream=True), fair.admit(user, stream=False):
         pass
     assert not fair._open
 
@@ -31,7 +31,7 @@ def test_requests_and_streams_of_a_user_are_counted_apart_and_given_back(user: U
 def test_a_request_that_fails_is_given_back() -> None:
     fair = FairUse(lambda: FAIR)
     for _ in range(5):
-        with pytest.raises(ValueError, match="bad"), fair.taking(ANONYMOUS, stream=True):
+        with pytest.raises(ValueError, match="bad"), fair.admit(ANONYMOUS, stream=True):
             raise ValueError("bad")
 
 
@@ -39,4 +39,4 @@ def test_the_administrator_of_the_plain_port_has_no_bound() -> None:
     fair = FairUse(lambda: FAIR)
     with ExitStack() as stack:
         for _ in range(10):
-            stack.enter_context(fair.taking(LOCAL, stream=True))
+            stack.enter_context(fair.admit(LOCAL, stream=True))

@@ -140,7 +140,7 @@ class Simulation:
         held: set[Key] = set()
         for _ in range(2000):
             if not self._dirty and held:
-                self.now += service.SHOWN_SECONDS
+                self.now += service.UNKNOWN_SECONDS
                 self._dirty.update(dict.fromkeys(held))
                 held.clear()
             if not self._dirty:

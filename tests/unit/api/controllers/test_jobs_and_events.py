@@ -249,7 +249,7 @@ def test_a_failing_revision_warns() -> None:
 
 async def test_the_same_event_again_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     store, now = MemoryStore(), NOW
-    monkeypatch.setattr(recorder, "MOST_KEPT", 2)
+    monkeypatch.setattr(recorder, "MAX_EVENTS", 2)
     made = recorder.Recorder(store, lambda: now)
     about = {**a_build(), "metadata": {**a_build()["metadata"], "name": "thing"}}
     task = asyncio.create_task(made.run())

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.wire.warning_header import LONGEST, MOST, headers
+from api.wire.warning_header import MAX_LENGTH, MAX_WARNINGS, headers
 
 ONE = re.compile(r'299 - "((?:[^"\\]|\\.)*)"(?:, |$)', re.S)
 
@@ -32,10 +32,10 @@ def test_control_characters_are_written_out() -> None:
 
 
 def test_there_is_a_most() -> None:
-    assert len(texts(headers(["x"] * 500)["Warning"])) == MOST
+    assert len(texts(headers(["x"] * 500)["Warning"])) == MAX_WARNINGS
 
 
-@given(st.lists(st.text(max_size=30) | st.just('"' * LONGEST + "\\" * LONGEST), min_size=1, max_size=5))
+@given(st.lists(st.text(max_size=30) | st.just('"' * MAX_LENGTH + "\\" * MAX_LENGTH), min_size=1, max_size=5))
 def test_whatever_is_said_the_header_can_be_sent_and_read(warnings: list[str]) -> None:
     line = headers(warnings)["Warning"]
     assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line)

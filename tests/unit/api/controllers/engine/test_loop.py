@@ -124,21 +124,21 @@ async def test_an_entry_is_reached_when_all_living_activators_have_it() -> None:
     waiting = Acknowledgements(table, reached)
     version = await table.put("default/a", ENTRY)
     waiting.expect("default/a", version)
-    await waiting.look()
+    await waiting.check()
     assert reached.calls == [], "there is no activator"
     await table.acknowledge("one", version)
     await table.acknowledge("two", version - 1)
-    await waiting.look()
+    await waiting.check()
     assert reached.calls == []
     await table.acknowledge("two", version)
-    await waiting.look()
-    await waiting.look()
+    await waiting.check()
+    await waiting.check()
     assert reached.calls == [("default/a", version)], "told once"
     assert waiting.living == 2
 
 
 async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acknowledgements, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(acknowledgements, "CHECK_SECONDS", 0.01)
     table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
     version = await table.put("default/a", ENTRY)
@@ -160,10 +160,10 @@ async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_versi
     waiting.expect("default/a", first)
     second = await table.put("default/a", RouteEntry(hosts={}, revisions={}, sticky=True))
     waiting.expect("default/a", second)
-    await waiting.look()
+    await waiting.check()
     assert reached.calls == []
     await table.acknowledge("one", second)
-    await waiting.look()
+    await waiting.check()
     assert reached.calls == [("default/a", second)]
 
 
@@ -174,7 +174,7 @@ async def test_what_is_forgotten_is_not_waited_for() -> None:
     waiting.expect("default/a", version)
     waiting.forget("default/a")
     await table.acknowledge("one", version)
-    await waiting.look()
+    await waiting.check()
     assert reached.calls == []
 
 

@@ -16,33 +16,33 @@ def status(*wants: int, uid: str = "u") -> ScaleStatus:
 
 def test_the_initial_scale_is_no_news_and_each_change_after_it_is_told_once() -> None:
     events = ScaleEvents()
-    assert events.news(KEY, status(1), 0.0) is None
-    assert events.news(KEY, status(1, 4), 1.0) == "From 1 to 4 instances: 4 wanted"
-    assert events.news(KEY, status(1, 4), 2.0) is None
-    assert events.news(KEY, status(1, 4, 0), 3.0) == "From 4 to 0 instances: 0 wanted"
+    assert events.next_message(KEY, status(1), 0.0) is None
+    assert events.next_message(KEY, status(1, 4), 1.0) == "From 1 to 4 instances: 4 wanted"
+    assert events.next_message(KEY, status(1, 4), 2.0) is None
+    assert events.next_message(KEY, status(1, 4, 0), 3.0) == "From 4 to 0 instances: 0 wanted"
 
 
 def test_what_was_there_before_is_not_told_again() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(1, 4), 0.0)
-    assert events.news(KEY, status(1, 4), 0.0) is None
-    assert events.news(KEY, status(1, 4, 2), 0.0) == "From 4 to 2 instances: 2 wanted"
+    assert events.next_message(KEY, status(1, 4), 0.0) is None
+    assert events.next_message(KEY, status(1, 4, 2), 0.0) == "From 4 to 2 instances: 2 wanted"
 
 
 def test_another_revision_of_that_name_begins_anew() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(1, 4), 0.0)
-    assert events.news(KEY, status(1, uid="other"), 1.0) is None
+    assert events.next_message(KEY, status(1, uid="other"), 1.0) is None
     events.forget(KEY)
-    assert events.news(KEY, status(1), 1.0) is None
+    assert events.next_message(KEY, status(1), 1.0) is None
 
 
 def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(0), 0.0)
-    messages = [events.news(KEY, status(*range(count + 2)), 0.0) for count in range(BURST + 3)]
+    messages = [events.next_message(KEY, status(*range(count + 2)), 0.0) for count in range(BURST + 3)]
     assert [message is not None for message in messages] == [True] * BURST + [False] * 3
-    last = events.news(KEY, status(*range(BURST + 5)), REFILL_SECONDS)
+    last = events.next_message(KEY, status(*range(BURST + 5)), REFILL_SECONDS)
     assert last is not None
     assert last.endswith("(3 changes before it not reported)")
 
@@ -54,5 +54,5 @@ def test_never_more_than_the_burst_and_what_time_refills(steps: list[tuple[float
     for seconds, want in steps:
         now += seconds
         wants.append(want)
-        emitted += events.news(KEY, status(*wants), now) is not None
+        emitted += events.next_message(KEY, status(*wants), now) is not None
     assert emitted <= BURST + now / REFILL_SECONDS
