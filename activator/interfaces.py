@@ -48,7 +48,7 @@ class Backend(Protocol):
     suspended: bool
     failures: int
 
-    def forward(self, exchange: "Request", fresh: bool = False) -> None:
+    def forward(self, exchange: "ProxiedRequest", fresh: bool = False) -> None:
         """Send a request that has a slot here; with `fresh`, over a new connection."""
         ...
 
@@ -80,7 +80,7 @@ class NamedRevision(Protocol):
         ...
 
 
-class Request(Protocol):
+class ProxiedRequest(Protocol):
     """A request on its way; `request.exchange.Exchange` implements it."""
 
     head: RequestHead

@@ -7,14 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from activator.backend.load_balancer import Candidate, Policy, policy
+from activator.backend.load_balancer import EndpointCandidate, Policy, policy
 from knoll.values.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
 """Requests that may be queued for one revision in one process, as in Knative's activator."""
 
 W = TypeVar("W", bound=Hashable)
-S = TypeVar("S", bound=Candidate)
+S = TypeVar("S", bound=EndpointCandidate)
 
 
 class Breaker(Generic[W, S]):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from activator.backend.http1_upstream import Http1Upstream
-from activator.interfaces import Request
+from activator.interfaces import ProxiedRequest
 from knoll.messages.endpoints import StartTiming
 
 CONNECT_SECONDS = 2.0
@@ -33,7 +33,7 @@ class UpstreamPool(Protocol):
     usable: bool
     """Whether it takes more requests."""
 
-    def forward(self, exchange: Request) -> None:
+    def forward(self, exchange: ProxiedRequest) -> None:
         """Send a request that has a slot."""
         ...
 
@@ -82,11 +82,11 @@ class UpstreamEndpoint:
         self.idle: list[Http1Upstream] = []
         self.http2_pool: UpstreamPool | None = None
         self._connecting = 0
-        self.waiting: deque[tuple[Request, int]] = deque()
+        self.waiting: deque[tuple[ProxiedRequest, int]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take_slot(self) -> bool:
-        """See `load_balancer.Candidate`."""
+        """See `load_balancer.EndpointCandidate`."""
         if self.limit and self.in_flight >= self.limit:
             return False
         self.in_flight += 1
@@ -96,7 +96,7 @@ class UpstreamEndpoint:
         """Release the slot of a request."""
         self.in_flight -= 1
 
-    def forward(self, exchange: Request, fresh: bool = False) -> None:
+    def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
         """Send a request that has a slot here, over an idle connection if there is one.
 
         Args:
@@ -111,24 +111,24 @@ class UpstreamEndpoint:
             return
         self._enqueue(exchange)
 
-    def _enqueue(self, exchange: Request) -> None:
+    def _enqueue(self, exchange: ProxiedRequest) -> None:
         if self._connecting >= MAX_CONNECTING:
             self.waiting.append((exchange, exchange.generation))
         else:
             self._open_connection(exchange, exchange.generation)
 
-    def _forward_http2(self, exchange: Request) -> None:
+    def _forward_http2(self, exchange: ProxiedRequest) -> None:
         if self.http2_pool is None or not self.http2_pool.usable:
             self.http2_pool = self._new_http2_pool(self)
         self.http2_pool.forward(exchange)
 
-    def _open_connection(self, exchange: Request, generation: int) -> None:
+    def _open_connection(self, exchange: ProxiedRequest, generation: int) -> None:
         self._connecting += 1
         task = asyncio.get_running_loop().create_task(self._connect(exchange, generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, exchange: Request, generation: int) -> None:
+    async def _connect(self, exchange: ProxiedRequest, generation: int) -> None:
         try:
             connection = await self.dial(lambda: Http1Upstream(self))
         except (OSError, TimeoutError) as error:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from activator.interfaces import Request
+from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import ChunkedReader, chunk, last_chunk
 from activator.wire.http1_parser import (
@@ -31,7 +31,7 @@ class Http1Pool(Protocol):
 
     retired: bool
     idle: "list[Http1Upstream]"
-    waiting: deque[tuple[Request, int]]
+    waiting: deque[tuple[ProxiedRequest, int]]
 
     def return_connection(self, upstream: "Http1Upstream") -> None:
         """Take back a connection that can be reused."""
@@ -53,7 +53,7 @@ class Http1Upstream(asyncio.Protocol):
         self._endpoint = endpoint
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._write: Callable[[bytes], None]
-        self.exchange: Request | None = None
+        self.exchange: ProxiedRequest | None = None
         self.idle_since = 0.0
         self.keep_alive_seconds = IDLE_SECONDS
         self._stage = _IDLE
@@ -69,7 +69,7 @@ class Http1Upstream(asyncio.Protocol):
 
     # --- called by a request
 
-    def start(self, exchange: Request) -> None:
+    def start(self, exchange: ProxiedRequest) -> None:
         """Send the request's head and the pending parts of its body."""
         self.exchange = exchange
         exchange.upstream = self
@@ -158,7 +158,7 @@ class Http1Upstream(asyncio.Protocol):
         """An unexpected exception was raised: end the connection and the request on it."""
         self._fail("internal error")
 
-    def _read_head(self, exchange: Request, data: bytes) -> None:
+    def _read_head(self, exchange: ProxiedRequest, data: bytes) -> None:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         while self.exchange is exchange:
@@ -191,7 +191,7 @@ class Http1Upstream(asyncio.Protocol):
         else:
             self._buffer = data
 
-    def _take_interim(self, exchange: Request, head: ResponseHead, rest: bytes) -> bool:
+    def _take_interim(self, exchange: ProxiedRequest, head: ResponseHead, rest: bytes) -> bool:
         """Pass a 1xx response on; returns whether the final response is still to come."""
         if head.status == 101:
             if not exchange.head.upgrade or not head.upgrade:
@@ -207,7 +207,7 @@ class Http1Upstream(asyncio.Protocol):
         exchange.informational(head)
         return True
 
-    def _answer(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
+    def _answer(self, exchange: ProxiedRequest, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         self._keep_alive = head.keep_alive
         if head.keep_alive_seconds:
@@ -222,7 +222,7 @@ class Http1Upstream(asyncio.Protocol):
         self._end(exchange, b"")
         exchange.response_head(head, rest, True)
 
-    def _begin_body(self, exchange: Request, head: ResponseHead, rest: bytes) -> None:
+    def _begin_body(self, exchange: ProxiedRequest, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         if length == CHUNKED:
             self._stage, self._chunks = _CHUNKS, ChunkedReader()
@@ -244,7 +244,7 @@ class Http1Upstream(asyncio.Protocol):
             self._stage, self._remaining = _LENGTH, length - len(rest)
             exchange.response_head(head, rest, False)
 
-    def _read_length(self, exchange: Request, data: bytes) -> None:
+    def _read_length(self, exchange: ProxiedRequest, data: bytes) -> None:
         left = self._remaining = self._remaining - len(data)
         if left > 0:
             exchange.response_body(data, False)
@@ -252,7 +252,7 @@ class Http1Upstream(asyncio.Protocol):
         self._end(exchange, data[left:] if left else b"")
         exchange.response_body(data[:left] if left else data, True)
 
-    def _read_chunks(self, exchange: Request, data: bytes) -> None:
+    def _read_chunks(self, exchange: ProxiedRequest, data: bytes) -> None:
         chunks = self._chunks
         body = chunks.feed(data)
         if chunks.error:
@@ -263,7 +263,7 @@ class Http1Upstream(asyncio.Protocol):
         elif body:
             exchange.response_body(body, False)
 
-    def _end(self, exchange: Request, rest: bytes) -> None:
+    def _end(self, exchange: ProxiedRequest, rest: bytes) -> None:
         """The response is complete: detach from the request and make the connection available again."""
         self.exchange = exchange.upstream = None
         self._stage = _IDLE

@@ -8,7 +8,7 @@ from h2.settings import SettingCodes
 
 from activator.backend.endpoint import Dialer
 from activator.backend.http2_upstream_stream import UpstreamStream
-from activator.interfaces import Request
+from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
@@ -26,11 +26,11 @@ class Http2Pool:
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
         self._connections: list[Http2Upstream] = []
-        self._waiting: deque[tuple[Request, int]] = deque()
+        self._waiting: deque[tuple[ProxiedRequest, int]] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self.usable = True
 
-    def forward(self, exchange: Request) -> None:
+    def forward(self, exchange: ProxiedRequest) -> None:
         """Send a request that has a slot."""
         for connection in self._connections:
             if connection.has_capacity():
@@ -91,7 +91,7 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
         allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
-    def start(self, exchange: Request) -> None:
+    def start(self, exchange: ProxiedRequest) -> None:
         """Send a request."""
         self._turns = exchange.proxy.read_scheduler
         UpstreamStream(self, exchange).start()

@@ -5,7 +5,7 @@ from typing import Protocol
 import h2.exceptions
 from h2.errors import ErrorCodes
 
-from activator.interfaces import Request
+from activator.interfaces import ProxiedRequest
 from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
@@ -34,10 +34,10 @@ class UpstreamStream:
         "outbox",
     )  # fmt: skip
 
-    def __init__(self, connection: UpstreamStreamConnection, exchange: Request) -> None:
+    def __init__(self, connection: UpstreamStreamConnection, exchange: ProxiedRequest) -> None:
         self.id = 0
         self._connection = connection
-        self._exchange: Request | None = exchange
+        self._exchange: ProxiedRequest | None = exchange
         self._unacknowledged = 0
         self._remaining = -1
         """Bytes of the response's body that are still to come; -1 if its head has no length."""

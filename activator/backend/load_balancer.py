@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 
-class Candidate(Protocol):
+class EndpointCandidate(Protocol):
     """An endpoint, as a policy sees it."""
 
     in_flight: int
@@ -19,7 +19,7 @@ class Candidate(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Candidate)
+S = TypeVar("S", bound=EndpointCandidate)
 
 
 def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:

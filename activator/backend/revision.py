@@ -7,7 +7,7 @@ from typing import Protocol
 from activator.backend.breaker import QUEUE_DEPTH, Breaker
 from activator.backend.endpoint import UpstreamEndpoint
 from activator.backend.stats import Stats
-from activator.interfaces import Backend, Request
+from activator.interfaces import Backend, ProxiedRequest
 from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.routing import RequestPolicy
 
@@ -58,7 +58,7 @@ class Revision:
         self.policy = RequestPolicy()
         self.stats = Stats(host.time())
         self.endpoints: dict[str, UpstreamEndpoint] = {}
-        self.breaker: Breaker[Request, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
+        self.breaker: Breaker[ProxiedRequest, UpstreamEndpoint] = Breaker(0, QUEUE_DEPTH, random.random)
         self.response_timeout = FOREVER
         """Seconds from getting a slot to the earliest time-out without a byte from the instance."""
         self.tracked = False
@@ -175,7 +175,7 @@ class Revision:
         """Send queued requests for which there are slots."""
         self._admit(self.breaker.dispatch())
 
-    def _admit(self, admitted: list[tuple[Request, UpstreamEndpoint]]) -> None:
+    def _admit(self, admitted: list[tuple[ProxiedRequest, UpstreamEndpoint]]) -> None:
         for exchange, endpoint in admitted:
             exchange.admitted(endpoint)
         if self._waiting_announced and not self.breaker.queue:

@@ -10,7 +10,7 @@ import structlog
 
 from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
 from activator.backend.revision import Revision
-from activator.interfaces import Backend, Request
+from activator.interfaces import Backend, ProxiedRequest
 from activator.routing.routing_table import HostRoute, RoutingTable
 from activator.wire.callback_guard import report_error
 from activator.wire.connection_limit import ConnectionLimiter
@@ -34,7 +34,7 @@ POKE_SECONDS = 0.1
 """At most one poke for a revision in this time, unless twice as many requests are queued."""
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """A client's connection, as the worker sees it."""
 
     def sweep(self, now: float) -> None: ...
@@ -73,9 +73,9 @@ class ProxyState:
         self._loop = loop
         self.now = loop.time()
         """The loop's clock when it was last read: precise enough for time-outs."""
-        self.requests: dict[Request, None] = {}
+        self.requests: dict[ProxiedRequest, None] = {}
         """Requests that were routed and have not ended; a set that keeps its order."""
-        self.connections: set[Connection] = set()
+        self.connections: set[ClientConnection] = set()
         self.revisions: dict[str, Revision] = {}
         self.tracked: dict[Revision, None] = {}
         """Revisions included in sweeps and reports; a set that keeps its order."""
@@ -89,7 +89,7 @@ class ProxyState:
         """How header fields with an underscore in their name are treated."""
         self.tag_header = False
         """`Knative-Serving-Tag` selects a tag (feature tag-header-based-routing)."""
-        self.log_request: Callable[[Request, int, float], None] | None = None
+        self.log_request: Callable[[ProxiedRequest, int, float], None] | None = None
         self.send_poke: Callable[[Poke], None] = lambda _: None
         """Set by the reporter."""
         self.other_workers: OtherWorkers | None = None

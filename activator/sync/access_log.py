@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from activator.interfaces import Request
+from activator.interfaces import ProxiedRequest
 from activator.routing.proxy_state import ProxyState
 from activator.wire.http1_parser import split_fields
 from knoll.config import request_log
@@ -36,7 +36,7 @@ class AccessLog:
         self.requests, self.probes = True, False
         """Whether requests are logged, and whether Kubernetes' probes are."""
 
-    def add(self, exchange: Request, status: int, now: float) -> None:
+    def add(self, exchange: ProxiedRequest, status: int, now: float) -> None:
         """A request ended. Args: status: 499 if the client disconnected. now: on the loop's clock."""
         if not (self.probes if _is_probe(exchange) else self.requests):
             return
@@ -67,12 +67,12 @@ class AccessLog:
             sys.stdout.buffer.flush()
 
 
-def _is_probe(exchange: Request) -> bool:
+def _is_probe(exchange: ProxiedRequest) -> bool:
     """Whether the User-Agent is that of a Kubernetes probe, as in Knative's queue-proxy."""
     return PROBE in exchange.head.block and _first(_header(exchange, "User-Agent")).startswith(PROBE.decode())
 
 
-def _as_json(exchange: Request, status: int, now: float) -> bytes:
+def _as_json(exchange: ProxiedRequest, status: int, now: float) -> bytes:
     head, endpoint = exchange.head, exchange.endpoint
     return msgspec.json.encode(
         {
@@ -92,19 +92,19 @@ def _as_json(exchange: Request, status: int, now: float) -> bytes:
     )
 
 
-def _templated(template: request_log.Template, exchange: Request, status: int, now: float) -> bytes:
+def _templated(template: request_log.Template, exchange: ProxiedRequest, status: int, now: float) -> bytes:
     line = request_log.line(
         template, lambda field: _FIELDS[field](exchange, status, now), lambda name: _header(exchange, name)
     )
     return line.encode()
 
 
-def _header(exchange: Request, name: str) -> list[str]:
+def _header(exchange: ProxiedRequest, name: str) -> list[str]:
     key = name.lower().encode()
     return [value.decode("latin-1") for field, value in split_fields(exchange.head.block) if field.lower() == key]
 
 
-def _trace_id(exchange: Request) -> str:
+def _trace_id(exchange: ProxiedRequest) -> str:
     """Return the trace ID from W3C's header, or else from Zipkin's; empty without either."""
     parts = _first(_header(exchange, "traceparent")).split("-")
     if len(parts) >= 4 and len(parts[1]) == TRACE_ID_LENGTH:
@@ -116,7 +116,7 @@ def _first(values: list[str]) -> str:
     return values[0] if values else ""
 
 
-_FIELDS: dict[str, Callable[[Request, int, float], str]] = {
+_FIELDS: dict[str, Callable[[ProxiedRequest, int, float], str]] = {
     "Request.Method": lambda exchange, *_: exchange.head.method.decode(),
     "Request.RequestURI": lambda exchange, *_: exchange.head.target.decode("latin-1"),
     "Request.Host": lambda exchange, *_: exchange.head.authority.decode("latin-1"),

@@ -7,7 +7,7 @@ import pytest
 from activator.frontend.http1_server import Http1Connection
 from activator.frontend.http2_server import Http2Connection
 from activator.frontend.limits import HEAD_SECONDS
-from activator.routing.proxy_state import Connection
+from activator.routing.proxy_state import ClientConnection
 from activator.wire.http2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
 from bench.floods import FLOODS, Requests
 from tests.component.activator.h2_wire import END_STREAM, Wire, frame
@@ -91,7 +91,7 @@ async def test_a_slow_beginning_or_header_block_ends_the_connection(stage: Stage
     client.send(begun)
     http2 = len(begun) >= len(PREFACE)
 
-    def begins(connection: Connection) -> bool:
+    def begins(connection: ClientConnection) -> bool:
         if http2:
             return isinstance(connection, Http2Connection)
         return isinstance(connection, Http1Connection) and bool(connection._buffer)
