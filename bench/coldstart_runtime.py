@@ -12,7 +12,7 @@ from autoscaler.probes.prober import until_ready
 from autoscaler.probes.spec import Probe, Probes, TcpCheck
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.engine import Engine, Query
-from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
+from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
 from bench import coldstart_network
 from bench.coldstart_parts import (
     AT_ONCE,
@@ -93,7 +93,7 @@ class Bench:
         await first_byte(instance.address)
         took = time.perf_counter() - began
         if not keep:
-            await self.runtime.stop(name, 0)
+            await self.runtime.remove(name, 0)
         return took, instance
 
     async def from_paused(self, instance: Instance) -> float:
@@ -124,7 +124,7 @@ async def rounds(bench: Bench, count: int) -> Samples:
         took, instance = await bench.from_zero(keep=True)
         samples["own"].append(took - sum(calls))
         spent.reset(token)
-        await bench.runtime.stop(instance.name, 0)
+        await bench.runtime.remove(instance.name, 0)
         return took
 
     kinds: list[tuple[str, Callable[[], Awaitable[float]]]] = [
@@ -137,7 +137,7 @@ async def rounds(bench: Bench, count: int) -> Samples:
         for kind, measure in kinds[number % 4 :] + kinds[: number % 4]:
             await bench.calm(2)
             samples[kind].append(await measure())
-    await bench.runtime.stop(kept.name, 0)
+    await bench.runtime.remove(kept.name, 0)
     return {kind: values[1:] for kind, values in samples.items()}
 
 
@@ -152,7 +152,7 @@ async def wake(bench: Bench, count: int, warm: int) -> Samples:
         await bench.calm(min(warm, AT_ONCE) if number else 2)
         woken = await asyncio.gather(*(bench.from_zero(keep=True) for _ in range(AT_ONCE)))
         samples["zero_25" if number else "zero_25_unlearned"] += [took for took, _ in woken]
-        await asyncio.gather(*(bench.runtime.stop(instance.name, 0) for _, instance in woken))
+        await asyncio.gather(*(bench.runtime.remove(instance.name, 0) for _, instance in woken))
         await bench.calm(2)
     return samples
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from autoscaler.__main__ import OpenRuntime, serve
-from autoscaler.runtime.protocol import Capacity
+from autoscaler.runtime.model import Capacity
 from knoll.process import logs
 from knoll.process.settings import AutoscalerSettings
 from tests.doubles.fake_runtime import FakeEngine, FakeRuntime

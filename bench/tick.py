@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from autoscaler.revisions.revision_scaler import Scaler
+from autoscaler.instances.transitions import State
+from autoscaler.revisions.revision_scaler import RevisionScaler
 from knoll.config.platform import PlatformConfig
 from knoll.messages.reports import RevisionReport
 from knoll.resources.scaling import scaling_spec
@@ -22,30 +23,31 @@ class Running:
     """A ready instance as decisions see it, without engine and tasks."""
 
     failure = None
-    stage = "ready"
+    state = State.READY
+    was_in_service = True
     created = 1.0
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def drain(self) -> None:
-        self.stage = "gone"
+        self.state = State.REMOVED
 
-    def begin(self) -> None:
-        self.stage = "ready"
+    def start(self) -> None:
+        self.state = State.READY
 
 
 def tick_ms(revisions: int) -> float:
     """Return the median milliseconds of a tick in which two activators report load of each Revision."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     now = 1000.0
-    deps: Any = SimpleNamespace(clock=lambda: now, changed=lambda _: None)
+    deps: Any = SimpleNamespace(clock=lambda: now, on_change=lambda _: None)
     scalers = []
     for number in range(revisions):
         body = revision(f"r{number}-00001")
-        scaler = Scaler(body, scaling_spec(body, PlatformConfig()), deps, before=None)
-        scaler.initial_reached = True
-        scaler.members = {f"{number}-{at}": Running(f"{number}-{at}") for at in range(EACH)}  # type: ignore[misc]
+        scaler = RevisionScaler(body, scaling_spec(body, PlatformConfig()), deps, before=None)
+        scaler.progress.initial_reached = True
+        scaler.instances = {f"{number}-{at}": Running(f"{number}-{at}") for at in range(EACH)}  # type: ignore[misc]
         scalers.append(scaler)
     for _ in range(REPORTED_SECONDS):
         now += 1
@@ -57,6 +59,6 @@ def tick_ms(revisions: int) -> float:
         now += 2
         begun = time.perf_counter()
         for scaler in scalers:
-            scaler.act(anew=True)
+            scaler.act(decide_first=True)
         taken.append((time.perf_counter() - begun) * 1000)
     return median(taken[1:])

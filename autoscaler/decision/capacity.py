@@ -1,171 +1,177 @@
-"""What the machine and the quotas of namespaces have for instances, and who has it. Pure.
+"""CPU and memory of the machine and the quotas of namespaces, and what instances have reserved of them. Pure.
 
-Requests count, as on Kubernetes; what instances really use does not. An instance without requests always fits.
+Requests count, as on Kubernetes; actual usage does not. An instance without requests always fits.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.runtime.protocol import Capacity, ContainerSpec, InstanceSpec
+from autoscaler.runtime.model import Capacity, ContainerSpec, InstanceSpec
 from knoll.resources import quota
 from knoll.values.json import Json
 
 EPSILON = 1e-9
-"""Of cores: sums of tenths are not exact."""
+"""In cores: sums of tenths are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class QuotaCharge:
     """What one instance counts for in the quotas of its namespace."""
 
     namespace: str
     amounts: quota.Amounts
-    unsaid: Mapping[str, tuple[str, ...]]
-    """Names of the containers that ask for none of a compute resource."""
+    unset: Mapping[str, tuple[str, ...]]
+    """Compute resource to the names of the containers that neither request nor limit it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class ResourceRequest:
     """What one instance requests."""
 
     cores: float = 0.0
     memory_bytes: int = 0
-    charge: Charge | None = field(default=None, compare=False)
-    """None while it rests: no quota counts it."""
+    charge: QuotaCharge | None = field(default=None, compare=False)
+    """None while it is idle: no quota counts it."""
 
 
-def need_of(spec: InstanceSpec) -> Need:
-    """What an instance requests: its containers together, or the largest init container where that is more.
+def request_of(spec: InstanceSpec) -> ResourceRequest:
+    """Return what an instance requests: its containers together, or the largest init container where that is more.
 
     Source: Kubernetes, "Init Containers", resource sharing within containers.
     """
     together = _sum(spec.containers)
-    each = [_sum([one]) for one in spec.init_containers]
-    return Need(
-        max([together.cores, *(one.cores for one in each)]),
-        max([together.memory_bytes, *(one.memory_bytes for one in each)]),
-        charge_of(spec),
+    inits = [_sum([container]) for container in spec.init_containers]
+    return ResourceRequest(
+        max([together.cores, *(init.cores for init in inits)]),
+        max([together.memory_bytes, *(init.memory_bytes for init in inits)]),
+        quota_charge_of(spec),
     )
 
 
-def charge_of(spec: InstanceSpec) -> Charge:
-    """What an instance counts for in quotas: as its Pod does."""
-    shown: Json = {"containers": _shown(spec.containers), "initContainers": _shown(spec.init_containers)}
-    unsaid = {name: tuple(one.name for one in spec.containers if name not in _amounts(one)) for name in quota.COMPUTE}
-    return Charge(spec.revision.partition("/")[0], quota.of_pod(shown), unsaid)
+def quota_charge_of(spec: InstanceSpec) -> QuotaCharge:
+    """Return what an instance counts for in quotas, as its Pod does."""
+    pod: Json = {"containers": _as_pod(spec.containers), "initContainers": _as_pod(spec.init_containers)}
+    unset = {
+        resource: tuple(container.name for container in spec.containers if resource not in _amounts(container))
+        for resource in quota.COMPUTE
+    }
+    return QuotaCharge(spec.revision.partition("/")[0], quota.of_pod(pod), unset)
 
 
-def _shown(containers: Iterable[ContainerSpec]) -> list[Json]:
-    return [{"name": one.name, "resources": _resources(one)} for one in containers]
+def _as_pod(containers: Iterable[ContainerSpec]) -> list[Json]:
+    return [{"name": container.name, "resources": _resources(container)} for container in containers]
 
 
 def _amounts(container: ContainerSpec) -> quota.Amounts:
-    return quota.of_pod({"containers": _shown([container])})
+    return quota.of_pod({"containers": _as_pod([container])})
 
 
 def _resources(container: ContainerSpec) -> Json:
-    asked = container.resources
+    resources = container.resources
     return {
-        "requests": _said(asked.cpu_request, asked.memory_request),
-        "limits": _said(asked.cpu_limit, asked.memory_limit),
+        "requests": _quantities(resources.cpu_request, resources.memory_request),
+        "limits": _quantities(resources.cpu_limit, resources.memory_limit),
     }
 
 
-def _said(cores: float | None, memory_bytes: int | None) -> Json:
+def _quantities(cores: float | None, memory_bytes: int | None) -> Json:
     return {"cpu": None if cores is None else f"{round(cores * 10**6)}u", "memory": memory_bytes}
 
 
-def _sum(containers: Iterable[ContainerSpec]) -> Need:
-    asked = [one.resources for one in containers]
+def _sum(containers: Iterable[ContainerSpec]) -> ResourceRequest:
+    each = [container.resources for container in containers]
     # A limit without a request is a request, as on Kubernetes.
-    cores = sum(one.cpu_request if one.cpu_request is not None else one.cpu_limit or 0.0 for one in asked)
-    memory = sum(one.memory_request if one.memory_request is not None else one.memory_limit or 0 for one in asked)
-    return Need(cores, memory)
+    cores = sum(own.cpu_request if own.cpu_request is not None else own.cpu_limit or 0.0 for own in each)
+    memory = sum(own.memory_request if own.memory_request is not None else own.memory_limit or 0 for own in each)
+    return ResourceRequest(cores, memory)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the operator says of the machine; None where the engine is to be asked."""
+    """The operator's settings for the machine; None where the engine's figure counts."""
 
     cores: float | None = None
     memory_bytes: int | None = None
     paused_memory_fraction: float = 0.25
-    """How much of its memory paused instances may keep together."""
+    """Share of its memory that paused instances may keep together."""
 
-    def over(self, told: Capacity) -> Capacity:
-        """What the engine told, with what the operator said over it."""
-        cores = told.cores if self.cores is None else self.cores
-        memory = told.memory_bytes if self.memory_bytes is None else self.memory_bytes
+    def override(self, reported: Capacity) -> Capacity:
+        """Return the capacity that the engine reported, with the operator's settings in place of it."""
+        cores = reported.cores if self.cores is None else self.cores
+        memory = reported.memory_bytes if self.memory_bytes is None else self.memory_bytes
         return Capacity(cores, memory)
 
 
-class Room:
-    """The machine's cores and memory, handed out by name."""
+class Reservations:
+    """CPU and memory of the machine, reserved by instance name."""
 
     def __init__(
         self, capacity: Capacity | None = None, quotas: Callable[[str], Iterable[Json]] = lambda namespace: ()
     ) -> None:
         """
         Args:
-            capacity: of the machine; None: not known yet, and everything fits.
-            quotas: gives the ResourceQuotas of a namespace.
+            capacity: of the machine; None while it is unknown, and everything fits.
+            quotas: returns the ResourceQuotas of a namespace.
         """
         self.capacity = capacity
         self._quotas = quotas
-        self._held: dict[str, Need] = {}
+        self._reserved: dict[str, ResourceRequest] = {}
 
     @property
-    def held(self) -> Need:
-        """By all together."""
-        return Need(sum(one.cores for one in self._held.values()), sum(one.memory_bytes for one in self._held.values()))
+    def total(self) -> ResourceRequest:
+        """What all instances have reserved together."""
+        requests = self._reserved.values()
+        return ResourceRequest(
+            sum(request.cores for request in requests), sum(request.memory_bytes for request in requests)
+        )
 
-    def take(self, name: str, need: Need) -> str:
-        """Take room for an instance; asking again for one that has room changes nothing.
+    def reserve(self, name: str, request: ResourceRequest) -> str:
+        """Reserve capacity for an instance; does nothing for one that has a reservation.
 
         Returns:
-            Empty when it has it; otherwise what is missing, in the words of Kubernetes' scheduler.
+            Empty when it is reserved; otherwise the shortage, in the words of Kubernetes' scheduler.
         """
-        if name in self._held:
+        if name in self._reserved:
             return ""
         if self.capacity is None:
-            self._held[name] = need
+            self._reserved[name] = request
             return ""
-        held = self.held
-        missing = []
-        if need.cores and held.cores + need.cores > self.capacity.cores + EPSILON:
-            missing.append("Insufficient cpu")
-        if need.memory_bytes and held.memory_bytes + need.memory_bytes > self.capacity.memory_bytes:
-            missing.append("Insufficient memory")
-        if missing:
-            return "0/1 nodes are available: " + ", ".join(f"1 {one}" for one in missing) + "."
-        self._held[name] = need
+        total = self.total
+        shortages = []
+        if request.cores and total.cores + request.cores > self.capacity.cores + EPSILON:
+            shortages.append("Insufficient cpu")
+        if request.memory_bytes and total.memory_bytes + request.memory_bytes > self.capacity.memory_bytes:
+            shortages.append("Insufficient memory")
+        if shortages:
+            return "0/1 nodes are available: " + ", ".join(f"1 {shortage}" for shortage in shortages) + "."
+        self._reserved[name] = request
         return ""
 
-    def over_quota(self, name: str, need: Need) -> str:
-        """Why the quotas of its namespace do not allow an instance that has no room yet, in Kubernetes' words.
+    def quota_refusal(self, name: str, request: ResourceRequest) -> str:
+        """Return why the quotas of its namespace do not allow a new instance, in Kubernetes' words.
 
-        Empty when they do, and for one that has room.
+        Empty when they do, and for an instance that has a reservation.
         """
-        charge = need.charge
-        if name in self._held or charge is None:
+        charge = request.charge
+        if name in self._reserved or charge is None:
             return ""
         quotas = list(self._quotas(charge.namespace))
         if not quotas:
             return ""
-        charges = [one.charge for one in self._held.values() if one.charge]
-        used = quota.total(one.amounts for one in charges if one.namespace == charge.namespace)
-        why = quota.refusal(quotas, used, charge.amounts, charge.unsaid)
-        return f'pods "{name}" is forbidden: {why}' if why else ""
+        charges = [reserved.charge for reserved in self._reserved.values() if reserved.charge]
+        used = quota.total(other.amounts for other in charges if other.namespace == charge.namespace)
+        refusal = quota.refusal(quotas, used, charge.amounts, charge.unset)
+        return f'pods "{name}" is forbidden: {refusal}' if refusal else ""
 
-    def put(self, name: str, need: Need) -> None:
-        """An instance is there already, whether it fits or not."""
-        self._held[name] = need
+    def put(self, name: str, request: ResourceRequest) -> None:
+        """Record the reservation of an instance that exists, whether it fits or not."""
+        self._reserved[name] = request
 
-    def keep(self, name: str, need: Need) -> None:
-        """An instance that has room needs another amount of it: one that is paused needs no cores."""
-        if name in self._held:
-            self._held[name] = need
+    def update(self, name: str, request: ResourceRequest) -> None:
+        """Change a reservation: an instance that is paused needs no cores. Does nothing without one."""
+        if name in self._reserved:
+            self._reserved[name] = request
 
-    def free(self, name: str) -> None:
-        """An instance is gone; one that had nothing is fine."""
-        self._held.pop(name, None)
+    def release(self, name: str) -> None:
+        """Release the reservation of an instance, if it has one."""
+        self._reserved.pop(name, None)

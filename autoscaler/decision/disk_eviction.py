@@ -1,48 +1,48 @@
-"""Who uses more of the disk than is theirs, and who goes when the disk is nearly full. Pure.
+"""Which instances exceed their disk limits, and which one to evict when the disk is nearly full. Pure.
 
 Source: Kubernetes, pkg/kubelet/eviction/eviction_manager.go (`localStorageEviction`) and helpers.go
-(`evictionMessage`), with their words.
+(`evictionMessage`), with their messages.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.runtime.protocol import InstanceSpec
+from autoscaler.runtime.model import InstanceSpec
 from knoll.process.disk import quantity
 
 LEAST_EVICTED_BYTES = 16 * 1024**2
-"""Who uses less of the disk is not evicted for want of space: nothing would be gained."""
+"""An instance that uses less of the disk is not evicted under pressure: that would gain nothing."""
 SCRATCH = "scratch."
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class DiskUsage:
     """What one instance has on the disk, in bytes."""
 
     containers: Mapping[str, int] = field(default_factory=dict)
     """What each container has written into its file system, by name."""
     volumes: Mapping[str, int] = field(default_factory=dict)
-    """Its emptyDirs on disk, by the engine's name of them."""
+    """Its emptyDirs on disk, by their names on the engine."""
 
     @property
     def total(self) -> int:
         return sum(self.containers.values()) + sum(self.volumes.values())
 
 
-def overrun(spec: InstanceSpec, usage: Usage, default: int | None) -> str:
-    """Why an instance is to be evicted for what it uses; empty when it is not.
+def overrun(spec: InstanceSpec, usage: DiskUsage, default: int | None) -> str:
+    """Return why an instance has to be evicted for its disk usage; empty when it has not.
 
     Args:
-        default: limit of a container that has none, in bytes; None for none.
+        default: limit, in bytes, of a container that sets none; None is unlimited.
     """
     for name, limit in _volume_limits(spec).items():
         if usage.volumes.get(name, 0) > limit:
             volume = name.rpartition(".")[2]
             return f'Usage of EmptyDir volume "{volume}" exceeds the limit "{quantity(limit)}". '
-    limits = {one.name: one.resources.storage_limit or default for one in spec.containers}
-    known = [limit for limit in limits.values() if limit is not None]
-    if len(known) == len(limits) and usage.total > sum(known):
-        total = quantity(sum(known))
+    limits = {container.name: container.resources.storage_limit or default for container in spec.containers}
+    set_limits = [limit for limit in limits.values() if limit is not None]
+    if len(set_limits) == len(limits) and usage.total > sum(set_limits):
+        total = quantity(sum(set_limits))
         if len(limits) > 1 or usage.volumes:
             return f"Pod ephemeral local storage usage exceeds the total limit of containers {total}. "
     for container, most in limits.items():
@@ -52,13 +52,13 @@ def overrun(spec: InstanceSpec, usage: Usage, default: int | None) -> str:
 
 
 def requested(spec: InstanceSpec) -> int:
-    """What an instance asked for of the disk, in bytes. A limit without a request is a request, as on Kubernetes."""
-    asked = [one.resources for one in spec.containers]
-    return sum(one.storage_request if one.storage_request is not None else one.storage_limit or 0 for one in asked)
+    """Return the disk space that an instance requests, in bytes. A limit without a request is one, as on Kubernetes."""
+    each = [container.resources for container in spec.containers]
+    return sum(own.storage_request if own.storage_request is not None else own.storage_limit or 0 for own in each)
 
 
-def to_evict(used: Mapping[str, tuple[InstanceSpec, Usage]]) -> str | None:
-    """The instance to evict first when the disk is nearly full: the one furthest above its request; None if none is.
+def to_evict(used: Mapping[str, tuple[InstanceSpec, DiskUsage]]) -> str | None:
+    """Return the instance to evict first under disk pressure: the one furthest above its request; None if none is.
 
     Args: used: by instance.
     """
@@ -71,13 +71,13 @@ def to_evict(used: Mapping[str, tuple[InstanceSpec, Usage]]) -> str | None:
     return name if name is not None and above[name] > 0 else None
 
 
-def pressure_message(spec: InstanceSpec, usage: Usage, threshold: int, free: int) -> str:
-    """What is said of an instance that goes for want of space. Args: threshold, free: bytes."""
+def pressure_message(spec: InstanceSpec, usage: DiskUsage, threshold: int, free: int) -> str:
+    """Return the message of an eviction under disk pressure. Args: threshold, free: bytes."""
     message = (
         f"The node was low on resource: ephemeral-storage. Threshold quantity: {quantity(threshold)}, "
         f"available: {free // 1024}Ki. "
     )
-    requests = {one.name: one.resources.storage_request or 0 for one in spec.containers}
+    requests = {container.name: container.resources.storage_request or 0 for container in spec.containers}
     for container, size in usage.containers.items():
         request = requests.get(container, 0)
         if size > request:
@@ -89,19 +89,19 @@ def pressure_message(spec: InstanceSpec, usage: Usage, threshold: int, free: int
 
 
 def measures_volumes(specs: Iterable[InstanceSpec]) -> bool:
-    """Whether any of these instances has an emptyDir on disk."""
+    """Return whether any of these instances has an emptyDir on disk."""
     return any(
         mount.kind == "own" and mount.source.startswith(SCRATCH)
         for spec in specs
-        for one in spec.containers
-        for mount in one.mounts
+        for container in spec.containers
+        for mount in container.mounts
     )
 
 
 def _volume_limits(spec: InstanceSpec) -> dict[str, int]:
     return {
         mount.source: mount.size_bytes
-        for one in (*spec.containers, *spec.init_containers)
-        for mount in one.mounts
+        for container in (*spec.containers, *spec.init_containers)
+        for mount in container.mounts
         if mount.kind == "own" and mount.size_bytes is not None
     }

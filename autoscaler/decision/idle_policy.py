@@ -1,88 +1,91 @@
-"""The idle ladder: serving, paused, stopped, removed. Says which resting instances go down a rung, and why. Pure."""
+"""The idle policy: serving, paused, stopped, removed. Decides which idle instances step down, and why. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Rung = Literal["paused", "stopped"]
+IdleState = Literal["paused", "stopped"]
 """`paused`: frozen, its memory is kept. `stopped`: its processes have ended; sandbox and file systems are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timers:
-    """How long one Revision's instances rest on each rung, seconds; 0 leaves a rung out."""
+class Retention:
+    """How long the instances of one Revision stay in each idle state, seconds; 0 skips a state."""
 
     paused_seconds: float = 0.0
     stopped_seconds: float = 0.0
 
     @property
-    def first(self) -> Rung | None:
-        """Where an instance goes that is let go; None: it is removed."""
+    def first(self) -> IdleState | None:
+        """The idle state of an instance that is not needed any more; None: it is removed."""
         if self.paused_seconds > 0:
             return "paused"
         return "stopped" if self.stopped_seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
-    """One instance that is not in service and may be woken."""
+class IdleInstance:
+    """One instance that is not in service and can be woken."""
 
     name: str
-    rung: Rung
+    state: IdleState
     since: float
-    """Epoch seconds of its first moment on that rung."""
+    """Epoch seconds at which it entered the state."""
     memory_bytes: int
-    """What it keeps, >= 0."""
-    timers: Timers
+    """Memory that it keeps, >= 0."""
+    retention: Retention
 
 
 @dataclass(frozen=True, slots=True)
-class Descent:
-    """One instance goes down."""
+class StepDown:
+    """One instance goes to a cheaper state."""
 
     name: str
     to: Literal["stopped", "removed"]
-    why: Literal["time", "memory"]
+    reason: Literal["time", "memory"]
 
 
-def descend(resting: Sequence[Resting], bound_bytes: int, now: float) -> list[Descent]:
-    """Which instances go down a rung.
+def step_down(idle: Sequence[IdleInstance], bound_bytes: int, now: float) -> list[StepDown]:
+    """Return which instances go to a cheaper state.
 
     Args:
-        resting: all of the platform's.
-        bound_bytes: how much memory paused instances may keep together; beyond it the longest paused go first.
+        idle: all idle instances of the platform.
+        bound_bytes: memory that paused instances may keep together; beyond it the longest paused go first.
         now: epoch seconds.
 
     Returns:
-        At most one step for each instance; none for what may stay.
+        At most one step for each instance; none for an instance that may stay.
     """
-    steps = [Descent(one.name, _next(one), "time") for one in resting if _is_over(one, now)]
-    over = {one.name for one in steps}
+    steps = [StepDown(instance.name, _next(instance), "time") for instance in idle if _is_over(instance, now)]
+    over = {step.name for step in steps}
     paused = sorted(
-        (one for one in resting if one.rung == "paused" and one.name not in over), key=lambda one: (one.since, one.name)
+        (instance for instance in idle if instance.state == "paused" and instance.name not in over),
+        key=lambda instance: (instance.since, instance.name),
     )
-    kept = sum(one.memory_bytes for one in paused)
-    for one in paused:
+    kept = sum(instance.memory_bytes for instance in paused)
+    for instance in paused:
         if kept <= bound_bytes:
             break
-        kept -= one.memory_bytes
-        if one.memory_bytes:
-            steps.append(Descent(one.name, _next(one), "memory"))
+        kept -= instance.memory_bytes
+        if instance.memory_bytes:
+            steps.append(StepDown(instance.name, _next(instance), "memory"))
     return steps
 
 
-def wake_order(resting: Sequence[Resting]) -> list[str]:
-    """Names of a Revision's resting instances, the one first that serves again soonest.
+def wake_order(idle: Sequence[IdleInstance]) -> list[str]:
+    """Return the names of a Revision's idle instances, the fastest to wake first.
 
-    Paused before stopped; of equals the one that rests the shortest: its caches are the warmest.
+    Paused before stopped; among equals the most recently idle one, whose caches are the warmest.
     """
-    return [one.name for one in sorted(resting, key=lambda one: (one.rung != "paused", -one.since, one.name))]
+    ordered = sorted(idle, key=lambda instance: (instance.state != "paused", -instance.since, instance.name))
+    return [instance.name for instance in ordered]
 
 
-def _is_over(one: Resting, now: float) -> bool:
-    bound = one.timers.paused_seconds if one.rung == "paused" else one.timers.stopped_seconds
-    return now - one.since >= bound
+def _is_over(instance: IdleInstance, now: float) -> bool:
+    retention = instance.retention
+    bound = retention.paused_seconds if instance.state == "paused" else retention.stopped_seconds
+    return now - instance.since >= bound
 
 
-def _next(one: Resting) -> Literal["stopped", "removed"]:
-    return "stopped" if one.rung == "paused" and one.timers.stopped_seconds > 0 else "removed"
+def _next(instance: IdleInstance) -> Literal["stopped", "removed"]:
+    return "stopped" if instance.state == "paused" and instance.retention.stopped_seconds > 0 else "removed"

@@ -1,4 +1,4 @@
-"""From how many to which: what to start and what to let go. Pure."""
+"""From a number of instances to the instances: how many to start and which to take out of service. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance that is not on its way out."""
+    """An instance that counts towards the scale."""
 
     name: str
     ready: bool
@@ -19,16 +19,18 @@ class Plan:
     """What to do; empty when nothing differs."""
 
     start: int = 0
-    let_go: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+    """Names of the instances to take out of service."""
 
 
-def plan(want: int, there: Sequence[Candidate]) -> Plan:
-    """Compare how many are wanted with what is there.
+def plan(desired: int, instances: Sequence[Candidate]) -> Plan:
+    """Compare the desired number of instances with those that exist.
 
-    What is let go: first what is not ready, then what holds the fewest requests, then the youngest.
+    Instances are taken out of service in this order: those that are not ready, then those with the fewest requests in
+    flight, then the youngest.
     """
-    surplus = len(there) - want
+    surplus = len(instances) - desired
     if surplus <= 0:
         return Plan(start=-surplus)
-    order = sorted(there, key=lambda one: (one.ready, one.in_flight, -one.created))
-    return Plan(let_go=tuple(one.name for one in order[:surplus]))
+    order = sorted(instances, key=lambda instance: (instance.ready, instance.in_flight, -instance.created))
+    return Plan(release=tuple(instance.name for instance in order[:surplus]))

@@ -1,4 +1,4 @@
-"""How a Revision's requests end, over a window; and whether a new one does worse than the one before it. Pure."""
+"""Outcomes of a Revision's requests over a window, and whether a new Revision does worse than the last one. Pure."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from knoll.resources.annotations.rollback import RollbackPolicy
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of the requests of a time."""
+    """How the requests of a period ended."""
 
     answers: int = 0
     errors: int = 0
-    """Of them, those with a status of 500 to 599."""
+    """Responses with a status of 500 to 599."""
     latency: Mapping[int, int] = field(default_factory=dict)
-    """Bucket, as in `reports.latency_bucket`, to answers."""
+    """Bucket, as in `reports.latency_bucket`, to responses."""
 
     @property
     def error_percent(self) -> float:
         return 100.0 * self.errors / self.answers if self.answers else 0.0
 
     def percentile(self, percent: int) -> float:
-        """Seconds within which that share of requests ended; interpolated within a bucket, 0 without requests."""
+        """Return the seconds within which that share of requests ended, interpolated within a bucket; 0 without any."""
         rank, below = sum(self.latency.values()) * percent / 100, 0
         for bucket in sorted(self.latency):
             count = self.latency[bucket]
@@ -35,21 +35,21 @@ class Outcome:
 
 
 class Outcomes:
-    """The outcomes of the last `seconds`."""
+    """Outcomes of the last `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._rows: deque[tuple[float, Outcome]] = deque()
 
     def record(self, at: float, outcome: Outcome) -> None:
-        """Take in what came since the record before; `at` never goes back."""
+        """Add the outcome of the period since the last record; `at` never decreases."""
         if outcome.answers:
             self._rows.append((at, outcome))
         while self._rows and at - self._rows[0][0] > self._seconds:
             self._rows.popleft()
 
     def over(self, now: float, seconds: float) -> Outcome:
-        """The sum of the last seconds."""
+        """Return the sum over the last seconds."""
         answers = errors = 0
         latency: dict[int, int] = {}
         for at, row in self._rows:
@@ -60,29 +60,29 @@ class Outcomes:
         return Outcome(answers, errors, latency)
 
 
-def judge(policy: RollbackPolicy, new: Outcome, old: Outcome, name: str) -> str:
-    """Say what is worse about a new Revision, with both figures; empty when nothing is, or nothing can be said yet.
+def evaluate(policy: RollbackPolicy, new: Outcome, old: Outcome, name: str) -> str:
+    """Return what is worse about a new Revision, with both figures; empty when nothing is, or there is too little data.
 
-    Without answers enough of the old one, it is taken to have had no errors, and latency is not compared.
+    With too few responses of the old Revision, it counts as free of errors and latency is not compared.
 
     Args:
         name: of the old Revision.
     """
     if new.answers < policy.requests:
         return ""
-    known = old.answers >= policy.requests
-    before = old.error_percent if known else 0.0
-    if policy.error_points is not None and new.error_percent > before + policy.error_points:
-        against = f"{before:.1f} % of {old.answers}" if known else f"too few ({old.answers}) to count"
+    comparable = old.answers >= policy.requests
+    baseline = old.error_percent if comparable else 0.0
+    if policy.error_points is not None and new.error_percent > baseline + policy.error_points:
+        against = f"{baseline:.1f} % of {old.answers}" if comparable else f"too few ({old.answers}) to compare"
         return (
             f"{new.error_percent:.1f} % of {new.answers} requests failed, against {against} of {name}; "
-            f"{policy.error_points:g} points more are allowed"
+            f"limit: +{policy.error_points:g} percentage points"
         )
-    for percent, factor in policy.latency if known else ():
+    for percent, factor in policy.latency if comparable else ():
         slow, base = new.percentile(percent), old.percentile(percent)
         if base > 0 and slow > base * factor:
             return (
-                f"its p{percent} is {slow * 1000:.0f} ms over {new.answers} requests, against {base * 1000:.0f} ms "
-                f"over {old.answers} of {name}; {factor:g} times as much is allowed"
+                f"p{percent} is {slow * 1000:.0f} ms over {new.answers} requests, against {base * 1000:.0f} ms "
+                f"over {old.answers} of {name}; limit: {factor:g} times"
             )
     return ""

@@ -6,13 +6,13 @@ from array import array
 BUCKET_SECONDS = 1.0
 _PRECISION, _LEAST_SMOOTHING = 0.9999, 0.2
 KEPT_SECONDS = 4
-"""How late a report may come, and the longest time that one report fills."""
+"""How late a report may arrive, and the longest period that one report covers."""
 _DIGITS = 6
-"""A sum of floats a hair above a target must not want one instance more."""
+"""Rounding: a sum of floats slightly above a target must not ask for one more instance."""
 
 
 class Window:
-    """Sums of one number in buckets of a second, for the last so many seconds.
+    """Sums of one number in buckets of a second, over the last `seconds`.
 
     Source: Knative Serving, pkg/autoscaler/aggregation (TimedFloat64Buckets).
     """
@@ -20,18 +20,18 @@ class Window:
     def __init__(self, seconds: float) -> None:
         """
         Args:
-            seconds: how far back a mean is ever asked for, > 0.
+            seconds: the longest period of a mean, > 0.
         """
         self.seconds = seconds
-        """May be changed; of a longer time only what is still there is known."""
+        """May be changed; a longer window fills up from then on."""
         self._sums = array("d")
-        """Of one second after the other, the last of them one that something was recorded in."""
+        """One bucket a second; the last one is the newest in which a value was recorded."""
         self._begins = 0
-        """The second of the first of them."""
+        """The second of the first bucket."""
         self._first: float | None = None
 
     def record(self, at: float, value: float) -> None:
-        """Add to the bucket of a moment; several reporters of one second add up. Moments may come a little late."""
+        """Add to the bucket of a moment; several reporters of one second add up. Values may arrive a little late."""
         if self._first is None or self._is_empty(at):
             self._first = at
         second, kept = math.floor(at / BUCKET_SECONDS), math.ceil(self.seconds) + 1
@@ -40,7 +40,7 @@ class Window:
             return
         if second < self._begins:
             if self._newest - second >= kept:
-                return  # later than anybody asks for
+                return  # older than any window
             self._sums = array("d", bytes(8 * (self._begins - second))) + self._sums
             self._begins = second
         elif second > self._newest:
@@ -54,7 +54,7 @@ class Window:
     def mean(self, now: float, seconds: float, *, exponential: bool = False) -> float:
         """Mean over the last `seconds`, or over the time since the first record where that is shorter.
 
-        The second of `now` counts only once something was recorded in it: reports come when a second is over.
+        The second of `now` counts only once a value was recorded in it: reports arrive when a second is over.
 
         Args:
             exponential: newer buckets weigh more, as Knative's WeightedAverage does: each second further back counts
@@ -68,7 +68,7 @@ class Window:
             return 0.0
         newest = math.floor(now / BUCKET_SECONDS)
         if self._newest == newest - 1:
-            newest -= 1  # nobody has reported this second yet
+            newest -= 1  # not reported yet
         length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
         inside = self._sums[max(0, newest - length + 1 - self._begins) : max(0, newest + 1 - self._begins)]
         if not exponential:
@@ -90,26 +90,26 @@ class Window:
 class Load:
     """Reports of several activators, as a load in each second.
 
-    Reports come early and late, their periods are not quite a second, and some are lost or come twice. In each second
-    an activator's part is the mean of what it reported of that second, weighted by time, however many reports that
-    were: so no mean over a window is ever larger than the sum of the largest means that the activators reported.
+    Reports arrive early and late, their periods are not exactly a second, and some are lost or arrive twice. In each
+    second an activator's part is the time-weighted mean of what it reported of that second, over any number of
+    reports. So no mean over a window exceeds the sum of the largest means that the activators reported.
     """
 
     def __init__(self, seconds: float) -> None:
         """Args: seconds: as `Window`."""
         self.window = Window(seconds)
         self._recent: dict[int, dict[str, tuple[float, float]]] = {}
-        """Second to activator to the area and the time that it reported of that second; of the last seconds."""
+        """Second to activator to the area and the time that it reported of that second, for the last seconds."""
         self._newest = 0
 
     def report(self, activator: str, at: float, period: float, mean: float) -> None:
-        """Take a report in.
+        """Add a report.
 
         Args:
             activator: id of the activator that counted.
-            at: end of the period that it speaks of, epoch seconds.
+            at: end of the reported period, epoch seconds.
             period: seconds, > 0.
-            mean: load in that period, over time.
+            mean: time-weighted load in that period.
         """
         last = math.floor(at / BUCKET_SECONDS)
         self._newest = max(self._newest, last)

@@ -1,1 +1,1 @@
-"""One instance from its start to its end."""
+"""One instance, from its start to its removal."""

@@ -1,39 +1,38 @@
-"""What instances are given by the loop that looks after all of them."""
+"""What the instances of a platform share. At the bottom of this package: it imports none of its modules."""
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from autoscaler.decision.capacity import Room
+from autoscaler.decision.capacity import Reservations
 from autoscaler.probes.checks import Checker
-from autoscaler.runtime.protocol import InstanceSpec, Runtime
+from autoscaler.runtime.model import InstanceSpec
+from autoscaler.runtime.protocol import Runtime
 from knoll.resources.models.revision import Revision
-
-if TYPE_CHECKING:
-    from autoscaler.instances.instance import Member
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What members share."""
+class InstanceDeps:
+    """Services and callbacks of all instances."""
 
     runtime: Runtime
     checker: Checker
-    changed: Callable[["Member"], None]
-    """Told whenever a member's stage or failure is another."""
-    drained: Callable[["Member"], Coroutine[Any, Any, bool]]
-    """Waits until nobody sends requests to a member any more and none is left in it; see `Draining.drained`."""
-    room: Room
-    """What the machine has; members take of it."""
-    crowded: Callable[[], None]
-    """Told when a member does not fit: what rests may make room."""
+    on_change: Callable[[str], None]
+    """Called with the Revision, `namespace/name`, whenever one of its instances changes state or fails."""
+    on_removed: Callable[[str], None]
+    """Called with the name of an instance that is gone, before `on_change`."""
+    wait_until_drained: Callable[[str, str, float], Coroutine[Any, Any, bool]]
+    """Waits for the requests in an instance (name, Revision, grace in seconds); see `Draining.wait_until_drained`."""
+    reservations: Reservations
+    on_capacity_short: Callable[[], None]
+    """Called while an instance does not fit on the machine: an idle one may have to go."""
     pull: Callable[[str, str], Awaitable[None]]
-    """Has the image of a Revision, `namespace/name`, on the engine; see `Pulling.ensure`."""
+    """Pulls an image of a Revision, `namespace/name`, when it is missing; see `ImagePuller.ensure`."""
     admit: Callable[[str, str, str], Awaitable[None]]
-    """Has the network policy in force for an instance (name, namespace, address); see `Isolation.admit`."""
+    """Applies the network policy to an instance (name, namespace, address); see `Isolation.admit`."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
-    """Has an instance's volumes and variables at hand; see `Delivery.prepare`."""
+    """Provides the volumes and variables of an instance; see `VolumeSync.prepare`."""
     clock: Callable[[], float] = time.time
-    on_loopback: set[str] = field(default_factory=set)
-    """uids of Revisions whose program was found to listen on loopback alone."""
+    loopback_revisions: set[str] = field(default_factory=set)
+    """uids of Revisions whose program listens on the loopback address only."""

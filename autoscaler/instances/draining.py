@@ -1,8 +1,8 @@
-"""Waits until an instance may be told to end: nobody picks it any more, and no request is in it."""
+"""Waits until an instance may be stopped: no activator sends requests to it, and none is in flight there."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -11,36 +11,33 @@ from knoll.messages.reports import Report
 from knoll.tables.protocol import Table
 from knoll.values.errors import StoreUnavailableError
 
-if TYPE_CHECKING:
-    from autoscaler.instances.instance import Member
-
 log = structlog.get_logger()
 
 ACK_SECONDS = 30.0
-"""How long a living activator may take to acknowledge that an instance drains."""
+"""How long a live activator may take to acknowledge that an instance drains."""
 SILENT_SECONDS = 5.0
-"""Five reports without a word of a draining instance: the activator has never heard of it."""
-LOOK_SECONDS = 0.05
+"""After five reports that do not mention a draining instance, the activator never sent it a request."""
+POLL_SECONDS = 0.05
 QUIET_SECONDS = 30.0
-"""As long as Knative's queue-proxy keeps SIGTERM back after the last new request: a WebSocket that is about to end
-ends, and one that would not can be closed by the app, which knows what to say to its peer."""
+"""As long as Knative's queue-proxy delays SIGTERM after the last new request. WebSockets that are about to close do so
+in this time; the app closes the others, because it knows what to send to its peers."""
 
 
-class Left(NamedTuple):
-    """What one activator has in an instance."""
+class InFlight(NamedTuple):
+    """What one activator has in flight in an instance."""
 
-    at: float
-    """When it said so, epoch seconds."""
+    reported_at: float
+    """Epoch seconds."""
     requests: int
     tunnels: int
     """Upgraded connections."""
 
 
-NOTHING_SAID = Left(0.0, 0, 0)
+NOT_REPORTED = InFlight(0.0, 0, 0)
 
 
 class Draining:
-    """All instances that drain just now, and what activators say of them."""
+    """All instances that are draining, and what activators report of them."""
 
     def __init__(
         self,
@@ -51,83 +48,86 @@ class Draining:
     ) -> None:
         """
         Args:
-            publish: puts the endpoints of a Revision, `namespace/name`, however long it takes; gives their version.
-            quiet_seconds: how long upgraded connections are waited for, at least 0; never more than half the grace.
+            publish: publishes the endpoints of a Revision, `namespace/name`, however long that takes; returns their
+                version.
+            quiet_seconds: how long to wait for upgraded connections, at least 0; never more than half the grace.
         """
         self._endpoints, self._publish, self._clock, self._quiet_seconds = endpoints, publish, clock, quiet_seconds
-        self._left: dict[str, dict[str, Left]] = {}
-        """Draining instance to activator to what it has there."""
+        self._in_flight: dict[str, dict[str, InFlight]] = {}
+        """Draining instance to activator to its requests there."""
         self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
-        """The newest answer, or question, of `_living`, and when it was asked."""
+        """When `_live_activators` last asked, and the answer or the pending question."""
         self.listening_since = float("inf")
-        """Epoch seconds since when reports are heard without a gap; inf while they are not."""
+        """Epoch seconds since which no report was missed; inf while reports may be missed."""
 
-    def heard(self, report: Report, now: float) -> None:
-        """Take note of what an activator says of draining instances."""
+    def record(self, report: Report, now: float) -> None:
+        """Record what an activator reports of draining instances."""
         for instance, requests in report.draining.items():
-            if instance in self._left:
-                self._left[instance][report.activator] = Left(now, requests, report.tunnels.get(instance, 0))
+            if instance in self._in_flight:
+                tunnels = report.tunnels.get(instance, 0)
+                self._in_flight[instance][report.activator] = InFlight(now, requests, tunnels)
 
-    async def drained(self, member: "Member") -> bool:
-        """Wait for every living activator's acknowledgement and for the requests in flight there afterwards.
+    async def wait_until_drained(self, instance: str, revision: str, grace_seconds: float) -> bool:
+        """Wait for the acknowledgement of every live activator, and then for the requests in flight.
 
-        Requests may take all of the grace; upgraded connections have a quiet time, then SIGTERM tells the app.
+        Requests may take all of the grace period. Upgraded connections have a quiet time; then the app gets SIGTERM.
 
         Returns:
-            Whether nothing is left in it.
+            Whether nothing is left in the instance.
         """
-        grace = member.spec.grace_seconds
-        deadline = self._clock() + grace
-        self._left[member.name] = {}
+        deadline = self._clock() + grace_seconds
+        self._in_flight[instance] = {}
         try:
-            await self._acknowledged(await self._publish(member.revision), min(deadline, self._clock() + ACK_SECONDS))
+            version = await self._publish(revision)
+            await self._acknowledged(version, min(deadline, self._clock() + ACK_SECONDS))
             acknowledged_at = self._clock()
-            quiet_until = acknowledged_at + min(self._quiet_seconds, grace / 2)
+            quiet_until = acknowledged_at + min(self._quiet_seconds, grace_seconds / 2)
             while self._clock() < deadline:
-                requests, tunnels = await self._count(member.name, acknowledged_at)
+                requests, tunnels = await self._count(instance, acknowledged_at)
                 if not requests and not tunnels:
                     return True
                 if not requests and self._clock() >= quiet_until:
-                    log.info("instance ends with tunnels in it, which it may close", instance=member.name, open=tunnels)
+                    log.info("instance stopped with upgraded connections open", instance=instance, open=tunnels)
                     return False
-                await asyncio.sleep(LOOK_SECONDS * 2)
-            log.warning("instance ends with requests in it: its grace is over", instance=member.name)
+                await asyncio.sleep(POLL_SECONDS * 2)
+            log.warning("instance stopped with requests in flight: grace period over", instance=instance)
             return False
         finally:
-            self._left.pop(member.name, None)
+            self._in_flight.pop(instance, None)
 
-    async def _acknowledged(self, version: int, until: float) -> None:
-        while self._clock() < until:
-            living = await self._living()
-            if living is not None and all(acknowledged >= version for acknowledged in living.values()):
+    async def _acknowledged(self, version: int, deadline: float) -> None:
+        while self._clock() < deadline:
+            activators = await self._live_activators()
+            if activators is not None and all(acknowledged >= version for acknowledged in activators.values()):
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _count(self, instance: str, acknowledged_at: float) -> tuple[int, int]:
-        """Requests and tunnels in a draining instance; what an activator has not said yet counts as a request.
+        """Count requests and upgraded connections; an activator that has not reported yet counts as a request.
 
-        It repeats how many while it knows of the instance; where it says nothing of it for long, it never knew.
+        An activator repeats its count while it knows the instance. One that does not mention it for a while never did.
         """
-        living = await self._living()
-        if living is None:
+        activators = await self._live_activators()
+        if activators is None:
             return 1, 0
-        said = [self._left[instance].get(one, NOTHING_SAID) for one in living]
+        reports = [self._in_flight[instance].get(activator, NOT_REPORTED) for activator in activators]
         silence_is_none = self._clock() - max(acknowledged_at, self.listening_since) >= SILENT_SECONDS
-        unsaid = 0 if silence_is_none else sum(one.at < acknowledged_at for one in said)
-        now = [one for one in said if one.at >= acknowledged_at]
-        return unsaid + sum(one.requests for one in now), sum(one.tunnels for one in now)
+        current = [report for report in reports if report.reported_at >= acknowledged_at]
+        missing = 0 if silence_is_none else len(reports) - len(current)
+        return missing + sum(report.requests for report in current), sum(report.tunnels for report in current)
 
-    async def _living(self) -> dict[str, int] | None:
-        """Who follows the endpoints, and up to which version; None while Redis is away.
+    async def _live_activators(self) -> dict[str, int] | None:
+        """Return which activators follow the endpoints, up to which version; None while Redis is unavailable.
 
-        However many instances drain, Redis is asked every `LOOK_SECONDS` at most.
+        However many instances drain, Redis is asked at most once in `POLL_SECONDS`.
         """
-        asked_at, asking = self._followers
-        if asking is None or self._clock() - asked_at >= LOOK_SECONDS:
-            asking = asyncio.ensure_future(self._endpoints.followers())
-            asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits
-            self._followers = (self._clock(), asking)
+        asked_at, pending = self._followers
+        if pending is None or self._clock() - asked_at >= POLL_SECONDS:
+            pending = asyncio.ensure_future(self._endpoints.followers())
+            # Retrieves the exception also when every waiter was cancelled.
+            pending.add_done_callback(lambda future: future.cancelled() or future.exception())
+            self._followers = (self._clock(), pending)
         try:
-            return await asyncio.shield(asking)
+            return await asyncio.shield(pending)
         except StoreUnavailableError:
             return None

@@ -11,28 +11,28 @@ from knoll.messages.instances import InstanceEvent
 
 BURST = 25
 REFILL_SECONDS = 300.0
-MOST_KEPT = 10
-"""Events with different messages that are kept; the oldest go first."""
+MAX_KEPT = 10
+"""Events with different messages that are kept; the oldest are dropped first."""
 
 
 class InstanceEvents:
     """The Events of one instance. Repeated ones are counted."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Args: clock: gives epoch seconds."""
+        """Args: clock: returns epoch seconds."""
         self._clock = clock
         self._tokens, self._refilled = float(BURST), clock()
         self.kept: tuple[InstanceEvent, ...] = ()
-        """In the order in which they happened last."""
+        """Ordered by when they happened last."""
 
     def unhealthy(self, message: str) -> bool:
-        """Add a probe's failure.
+        """Add the failure of a probe.
 
         Args:
             message: `Readiness probe failed: …`.
 
         Returns:
-            False when there were too many Events lately.
+            False when it was dropped because of too many Events.
         """
         return self._add("Warning", "Unhealthy", message)
 
@@ -41,11 +41,11 @@ class InstanceEvents:
         self._add("Normal", "Killing", f"Container {container} failed {kind} probe, will be restarted")
 
     def back_off(self, container: str, pod: str) -> None:
-        """Args: pod: `name_namespace(uid)`, as far as it is known."""
+        """Args: pod: `name_namespace(uid)`, as far as known."""
         self._add("Warning", "BackOff", f"Back-off restarting failed container {container} in pod {pod}")
 
     def evicted(self, message: str) -> None:
-        """Args: message: what it used too much of."""
+        """Args: message: the resource that it used too much of."""
         self._add("Warning", "Evicted", message)
 
     def failed(self, message: str) -> None:
@@ -59,8 +59,8 @@ class InstanceEvents:
         if self._tokens < 1:
             return False
         self._tokens -= 1
-        before = next((one for one in self.kept if (one.reason, one.message) == (reason, message)), None)
-        others = tuple(one for one in self.kept if one is not before)
+        before = next((event for event in self.kept if (event.reason, event.message) == (reason, message)), None)
+        others = tuple(event for event in self.kept if event is not before)
         event = InstanceEvent(type_, reason, message, 1 if before is None else before.count + 1)
-        self.kept = (*others, event)[-MOST_KEPT:]
+        self.kept = (*others, event)[-MAX_KEPT:]
         return True

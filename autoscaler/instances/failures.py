@@ -1,7 +1,7 @@
-"""What went wrong with an instance, as a condition of its Revision. Pure."""
+"""Failures of an instance as conditions of its Revision. Pure."""
 
-from autoscaler.node.isolation import IsolationError
-from autoscaler.runtime.protocol import ContainerDied, InstanceStartError
+from autoscaler.node.errors import IsolationError
+from autoscaler.runtime.model import ContainerDied, InstanceStartError
 from autoscaler.spec.env_sources import MissingSourceError
 from knoll.messages.scale import StartFailure
 from knoll.values.errors import ImageError, KnollError
@@ -14,26 +14,26 @@ UNHEALTHY = "Unhealthy"
 """A probe fails."""
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 PULLING, CREATING, INITIALIZING = "PullingImage", "ContainerCreating", "PodInitializing"
-"""What a start that takes long waits for; nothing is wrong yet."""
+"""The step that a slow start is in; not a failure yet."""
 EXIT_PREFIX = "Container failed with: "
 BEFORE_A_CONTAINER = (
     "ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE, PULLING, CREATING, INITIALIZING,
 )  # fmt: skip
-"""Reasons of failures that keep the engine from being asked for a container at all."""
+"""Reasons of failures before the engine is asked for a container."""
 NOT_OF_A_CONTAINER = (FAILED_CREATE, UNSCHEDULABLE, PULLING, CREATING, INITIALIZING)
 """Reasons for which kubelet writes no Event `Failed`."""
 
 
-def failure_of(error: KnollError, tries: int) -> StartFailure:
-    """A failed start as a condition of its Revision.
+def start_failure(error: KnollError, attempts: int) -> StartFailure:
+    """Return a failed start as a condition of its Revision.
 
     Args:
-        tries: how many failed before it.
+        attempts: how many failed before this one.
     """
     if isinstance(error, ImageError):
-        return StartFailure("ResourcesAvailable", "ErrImagePull" if not tries else "ImagePullBackOff", str(error))
+        return StartFailure("ResourcesAvailable", "ErrImagePull" if not attempts else "ImagePullBackOff", str(error))
     if isinstance(error, MissingSourceError):
-        # As Kubernetes: it is waited for, until the progress deadline.
+        # As on Kubernetes, the instance waits for the object until the progress deadline.
         return StartFailure("ResourcesAvailable", MISSING_SOURCE, str(error), final=False)
     if isinstance(error, InstanceStartError):
         code = f"ExitCode{error.exit_code}" if error.exit_code is not None else error.cause
@@ -44,7 +44,7 @@ def failure_of(error: KnollError, tries: int) -> StartFailure:
 
 
 def unhealthy(message: str) -> StartFailure:
-    """A container that runs and does not pass its probe, as a condition of its Revision.
+    """Return a failing probe of a running container as a condition of its Revision.
 
     Args:
         message: `Readiness probe failed: …`.
@@ -52,30 +52,30 @@ def unhealthy(message: str) -> StartFailure:
     return StartFailure("ContainerHealthy", UNHEALTHY, message, final=False)
 
 
-def not_in_time(failure: StartFailure | None, ready: int, initial: int, seconds: float) -> StartFailure:
-    """A progress deadline that is over, as a condition of its Revision.
+def deadline_exceeded(failure: StartFailure | None, ready: int, initial: int, seconds: float) -> StartFailure:
+    """Return an exceeded progress deadline as a condition of its Revision.
 
     Args:
-        failure: of an instance that is not ready; None when nothing is known.
+        failure: of an instance that is not ready; None when there is none.
         ready: instances that are ready.
-        initial: instances that were to be.
-        seconds: the deadline, from the start or from when an instance became ready last.
+        initial: instances that the initial scale requires.
+        seconds: the deadline, counted from the start or from when an instance last became ready.
     """
     if failure and failure.reason not in (UNHEALTHY, PULLING, CREATING, INITIALIZING):
         return StartFailure(failure.condition, failure.reason, failure.message, final=True)
     message = f"no instance became ready within {seconds:g} s"
     if ready:
         message = f"{ready} of {initial} instances became ready within {seconds:g} s of the last progress"
-    why = f": {failure.message}" if failure else ""
-    return StartFailure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{why}", final=True)
+    cause = f": {failure.message}" if failure else ""
+    return StartFailure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{cause}", final=True)
 
 
-def failure_of_end(event: ContainerDied, words: str) -> StartFailure:
-    """A container that ended by itself as a condition of its Revision.
+def exit_failure(event: ContainerDied, output: str) -> StartFailure:
+    """Return a container that ended by itself as a condition of its Revision.
 
     Args:
-        words: the last of its output.
+        output: the end of its log; may be empty.
     """
     reason = "OOMKilled" if event.oom_killed else f"ExitCode{event.exit_code}"
-    text = words or ("it used more memory than its limit" if event.oom_killed else "it ended without a word")
+    text = output or ("memory limit exceeded" if event.oom_killed else "the container wrote no output")
     return StartFailure("ContainerHealthy", reason, f"{EXIT_PREFIX}{text}")

@@ -1,426 +1,321 @@
-"""One instance from its start to its end: starts it, probes it, starts it again, drains it."""
+"""One instance from its start to its removal: starts it, keeps it in service, makes it idle, drains and removes it."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
 import structlog
 
-from autoscaler.decision.capacity import Need, need_of
-from autoscaler.decision.idle_policy import Rung
-from autoscaler.instances.containers import Containers
-from autoscaler.instances.deps import World
+from autoscaler.decision.capacity import request_of
+from autoscaler.decision.idle_policy import IdleState
+from autoscaler.instances.container_status import container_row
+from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.events import InstanceEvents
-from autoscaler.instances.failures import MISSING_SOURCE, NOT_OF_A_CONTAINER, unhealthy
-from autoscaler.instances.start import Launch
+from autoscaler.instances.failures import NOT_OF_A_CONTAINER, unhealthy
+from autoscaler.instances.idle import IdleCycle, StartTimes, first
+from autoscaler.instances.lifecycle import Lifecycle
+from autoscaler.instances.remove import remaining_grace, remove
+from autoscaler.instances.restart import InstanceContainers
+from autoscaler.instances.start import InstanceStart
+from autoscaler.instances.transitions import ENDING, IDLE, Command, Observation, State, stage_of
 from autoscaler.instances.upkeep import Upkeep
 from autoscaler.probes.spec import Probes
-from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceSpec
+from autoscaler.runtime.model import ContainerDied, Instance, InstanceSpec
 from knoll.messages.endpoints import Endpoint, StartTiming
 from knoll.messages.instances import InstanceRow
-from knoll.messages.instances import Stage as ShownStage
 from knoll.messages.scale import StartFailure
-from knoll.values.errors import KnollError
-
-__all__ = ["MISSING_SOURCE", "RUNGS", "Member", "Stage", "World"]
 
 log = structlog.get_logger()
 
-Stage = Literal["starting", "ready", "unready", "draining", "gone", "resting", "paused", "stopped"]
-"""`resting`: on its way to a rung of the idle ladder, its last requests end."""
-RUNGS: tuple[Rung, ...] = ("paused", "stopped")
-
-DOUBT_SECONDS = 10.0
-"""How long an instance that was taken over in service stays there without a probe that says so again."""
-LEAST_GRACE = 2.0
-"""Seconds from SIGTERM to SIGKILL that are left when ending the requests took all of the grace."""
+CONFIRM_SECONDS = 10.0
+"""How long an instance that was taken over in service stays there without a probe that confirms it."""
 STEADY_SECONDS = 30.0
-"""How long a container that crashed again and again must serve before nothing is said of that any more."""
+"""How long a crash-looping container must serve before its failure is no longer reported."""
 EVICTED_SHOWN_SECONDS = 1.0
-"""An evicted instance is still shown for so long, so that its Event reaches the API before its Pod goes."""
-BUG_PAUSE = 5.0
-"""Before an instance that failed by a mistake of ours is replaced."""
+"""An evicted instance is still shown this long, so that its Event reaches the API before its Pod goes."""
+BUG_PAUSE_SECONDS = 5.0
+"""Pause before an instance that failed because of a bug of ours is replaced."""
 
 
-class Member:
-    """One instance. Its task does all that happens to it."""
+class ManagedInstance:
+    """One instance. Its task does everything that happens to it.
+
+    It has more attributes than the style allows: it is where the parts of an instance meet (start, upkeep, idle cycle,
+    removal), and each of these parts has a class of its own.
+    """
 
     def __init__(
         self,
-        world: World,
+        deps: InstanceDeps,
         spec: InstanceSpec,
         probes: Mapping[str, Probes],
         *,
-        wanted: float,
+        requested_at: float,
         prepare: Callable[[], Awaitable[InstanceSpec]] | None = None,
         adopted: Instance | None = None,
-        rests: tuple[Rung, float] | None = None,
+        idle: tuple[IdleState, float] | None = None,
     ) -> None:
         """
         Args:
-            wanted: epoch seconds of the decision that asked for it.
-            prepare: gives the spec to start, once what it takes from elsewhere is there; None starts `spec`.
-            adopted: the instance, when it is there already.
-            rests: on which rung of the idle ladder that is, and since when (epoch seconds); None: on none.
+            requested_at: epoch seconds of the decision to start it.
+            prepare: provides what the instance takes from other objects and returns the final spec; None starts `spec`.
+            adopted: the instance, when it exists already.
+            idle: its idle state and since when (epoch seconds); None when it is not idle.
+
+        One parameter more than the style allows: the last two describe an instance of an earlier leader.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
-        self.stage: Stage = rests[0] if rests else "starting"
-        self.since = rests[1] if rests else 0.0
-        """When it came to its rung, epoch seconds."""
-        self.kept_bytes = 0
-        """Memory that it keeps while it is paused."""
-        self.need = need_of(spec)
+        self.request = request_of(spec)
         self.address = adopted.address if adopted else ""
-        self.created = adopted.created if adopted else wanted
+        self.created = adopted.created if adopted else requested_at
         self.failure: StartFailure | None = None
-        self.instance = adopted
-        self._world, self._probes, self._wanted = world, probes, wanted
-        self._launch = Launch(world, spec, self.need, prepare, failed=self._not_launched, scheduled=self._is_scheduled)
-        self._scheduled = self._started = 0.0
-        self._timing: StartTiming | None = None
-        self._adopted = adopted
-        self._served = adopted is not None and rests is None
-        """Requests may be in it."""
-        self._waited_since = 0.0
-        """Since when its requests were waited for, epoch seconds; 0 while they still may be."""
-        self._worked = adopted is not None
-        """It was in service at some time: it ends by itself, when it is told to."""
-        self._rung: Rung = rests[0] if rests else "paused"
-        """Where it goes when it rests."""
-        self._rest, self._wake, self._deeper = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._events = InstanceEvents(world.clock)
+        self.exists = adopted is not None
+        """The engine has started it."""
+        self._deps, self._probes, self._adopted = deps, probes, adopted
+        initial = State.STARTING if idle is None else State.PAUSED if idle[0] == "paused" else State.STOPPED
+        self._lifecycle = Lifecycle(initial, self.notify)
+        self._start = InstanceStart(
+            deps, spec, self.request, prepare, on_failure=self._start_failed, on_scheduled=self._scheduled
+        )
+        self._events = InstanceEvents(deps.clock)
         pod = f"{spec.name}_{spec.revision.partition('/')[0]}"
-        there = adopted.containers if adopted else ()
-        self._containers = Containers(world.runtime, world.clock, self.name, there, self._events, pod)
-        self._leave, self._lost, self._evicted = asyncio.Event(), asyncio.Event(), False
+        existing = adopted.containers if adopted else ()
+        self._containers = InstanceContainers(deps.runtime, deps.clock, self.name, existing, self._events, pod)
+        self._times = StartTimes(requested_at)
+        self._idle = IdleCycle(deps, self.name, self.request, self._lifecycle, self._containers, self._times)
+        if idle is not None:
+            self._idle.target, self._idle.since = idle
+        self._may_hold_requests = adopted is not None and idle is None
+        """It was in service since it was started or woken last."""
+        self._was_ready = adopted is not None
+        """It was in service at some time, so it handles SIGTERM."""
+        self._evicted = False
+        self._drain_began = 0.0
+        """When waiting for its requests began, epoch seconds, once that is over; 0 before."""
         self._task: asyncio.Task[None] | None = None
 
     @property
     def spec(self) -> InstanceSpec:
-        """What is started, or was."""
-        return self._launch.spec
-
-    # For its scaler
-
-    def begin(self) -> None:
-        if self._adopted is not None:
-            self._world.room.put(self.name, self._held)
-        self._task = asyncio.create_task(self._live(), name=f"instance {self.name}")
-
-    def endpoint(self) -> Endpoint | None:
-        """What activators are told; None while it takes no requests."""
-        if self.stage not in ("ready", "resting", "draining") or not self._served or not self.address:
-            return None
-        state: Literal["ready", "draining"] = "ready" if self.stage == "ready" else "draining"
-        return Endpoint(self.name, self.address, self.spec.port, state, self._timing)
+        """The spec that it is started with; final once its volumes are prepared."""
+        return self._start.spec
 
     @property
-    def served(self) -> bool:
-        """It was ready at some time."""
-        return self._served
+    def state(self) -> State:
+        return self._lifecycle.state
+
+    @property
+    def idle_since(self) -> float:
+        """Epoch seconds since when it is idle; 0 while it is not."""
+        return self._idle.since
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that it keeps while it is paused."""
+        return self._idle.kept_bytes
+
+    @property
+    def was_in_service(self) -> bool:
+        """Whether it was ready since it was started or woken last."""
+        return self._may_hold_requests
+
+    def endpoint(self) -> Endpoint | None:
+        """Return what activators are told; None while it takes no requests and has none."""
+        serving = self.state in (State.READY, State.GOING_IDLE, State.DRAINING)
+        if not serving or not self._may_hold_requests or not self.address:
+            return None
+        state: Literal["ready", "draining"] = "ready" if self.state is State.READY else "draining"
+        return Endpoint(self.name, self.address, self.spec.port, state, self._times.timing)
 
     def row(self) -> InstanceRow:
-        """What users are shown of it."""
-        stopped, ready = self.stage == "stopped", self.stage == "ready" or (self.stage == "draining" and self._served)
-        shown = tuple(
-            self._containers.row(one, self.failure, stopped=stopped, ready=ready) for one in self.spec.containers
-        )
+        """Return what users are shown."""
+        stopped, ending = self.state is State.STOPPED, self.state in (State.DRAINING, State.LOST)
+        ready = self.state is State.READY or (ending and self._may_hold_requests)
+        rows = tuple(
+            container_row(
+                container, self._containers.progress(container.name), self.failure, self._containers.pod,
+                stopped=stopped, ready=ready,
+            )
+            for container in self.spec.containers
+        )  # fmt: skip
         return InstanceRow(
-            self.name, self.address, self.spec.port, self._shown(), self.created, shown, self.since, self.kept_bytes,
-            self._events.kept,
+            self.name, self.address, self.spec.port, stage_of(self.state), self.created, rows, self.idle_since,
+            self.kept_bytes, self._events.kept,
         )  # fmt: skip
 
-    def _shown(self) -> ShownStage:
-        if self.stage == "gone":
-            return "draining"
-        return "unready" if self.stage == "resting" else self.stage
+    # Commands of the scaler and the leader
 
-    def try_again(self) -> None:
-        """What a start failed for may have changed: a pause before the next try is over."""
-        self._launch.try_again()
+    def start(self) -> None:
+        """Start it, or follow it when it exists already."""
+        if self._adopted is not None:
+            self._deps.reservations.put(self.name, self._idle.reserved)
+        self._task = asyncio.create_task(self._run(), name=f"instance {self.name}")
 
-    def drain(self) -> None:
-        """Take it out of service and end it; what is in flight may finish."""
-        self._set("draining")
-        self._leave.set()
+    def keep_serving(self, timing: StartTiming | None) -> None:
+        """It was in service when the last leader ended; it stays there until a probe fails."""
+        self._times.timing = timing
+        self._lifecycle.apply(Command.KEEP_SERVING)
 
-    def rest(self, rung: Rung) -> None:
-        """Take it out of service, and have it wait there for more; what is in flight ends first."""
-        if self.stage == "ready":
-            self._rung = rung
-            self._set("resting")
-            self._rest.set()
+    def retry_now(self) -> None:
+        """The cause of a failed start may be gone: end the pause before the next attempt."""
+        self._start.retry_now()
+
+    def go_idle(self, target: IdleState) -> None:
+        """Take it out of service and keep it idle; requests in flight end first."""
+        self._idle.target = target
+        self._lifecycle.apply(Command.GO_IDLE)
+
+    def step_down(self) -> None:
+        """Stop it; it is paused."""
+        self._lifecycle.apply(Command.STEP_DOWN)
 
     def wake(self, now: float) -> None:
-        """Have it serve again: it rests on a rung of the ladder.
+        """Put it back into service; it is idle.
 
         Args:
-            now: epoch seconds of the decision that asked for it.
+            now: epoch seconds of the decision.
         """
-        if self.stage in RUNGS:
-            self._wanted = now
-            self._set("starting")
-            self._wake.set()
+        self._times.requested, self._times.timing, self._adopted = now, None, None
+        self._lifecycle.apply(Command.WAKE)
 
-    def descend(self) -> None:
-        """From paused to stopped."""
-        if self.stage == "paused":
-            self._deeper.set()
-
-    def lose(self) -> None:
-        """Its sandbox is gone: nothing in it can be reached, and what is left of it is of no use."""
-        self.address = ""
-        self._lost.set()
-        self._world.changed(self)
-        self.drain()
+    def drain(self) -> None:
+        """Take it out of service and remove it; requests in flight may finish."""
+        self._lifecycle.apply(Command.DRAIN)
 
     def evict(self, message: str) -> None:
-        """End it at once, for what it uses too much of; its requests are lost, as on Kubernetes."""
-        if self._evicted or self.stage == "gone":
+        """Remove it at once because of the resources that it uses; its requests are lost, as on Kubernetes."""
+        if self._evicted or self.state is State.REMOVED:
             return
-        log.warning("instance evicted", instance=self.name, revision=self.revision, why=message.strip())
+        log.warning("instance evicted", instance=self.name, revision=self.revision, reason=message.strip())
         self._evicted = True
         self._events.evicted(message)
-        self.lose()
-
-    def died(self, event: ContainerDied) -> None:
-        """A container ended by itself; being told twice changes nothing."""
-        self._containers.died(event)
-
-    def serving_before(self, timing: StartTiming | None) -> None:
-        """It was in service when its last keeper ended, and stays so until a probe says otherwise."""
-        self.stage, self._timing = "ready", timing
+        self.address = ""
+        self._lifecycle.apply(Command.EVICT)
 
     async def abandon(self) -> None:
-        """Stop looking after it and leave it running."""
+        """Stop following it and leave it running."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    # Its life
+    # Observations
 
-    async def _live(self) -> None:
-        try:
-            if self.stage not in RUNGS or await self._resting(self._rung):
-                await self._serve_and_rest()
-            self.drain()
-            began = self._waited_since or self._world.clock()
-            if self._served and not self._waited_since:
-                await _first(self._world.drained(self), self._lost.wait())
-            await self._stop(self._grace_left(began))
-            if self._evicted:
-                await asyncio.sleep(EVICTED_SHOWN_SECONDS)
-        finally:
-            # Also when it is abandoned: who takes over counts anew.
-            self._world.room.free(self.name)
-        self._set("gone")
+    def sandbox_lost(self) -> None:
+        """Its sandbox is gone: nothing in it can be reached, and the rest of it is useless."""
+        self.address = ""
+        self._lifecycle.apply(Observation.SANDBOX_LOST)
 
-    def _grace_left(self, began: float) -> float:
-        """Of the time that it has to end: waiting for its requests counts."""
-        if not self._worked or self._lost.is_set():
-            return 0.0
-        return max(min(LEAST_GRACE, self.spec.grace_seconds), self.spec.grace_seconds - (self._world.clock() - began))
-
-    async def _serve_and_rest(self) -> None:
-        while True:
-            await _first(self._serve_or_complain(), self._leave.wait(), self._rest.wait())
-            self._rest.clear()
-            if self._leave.is_set() or self.stage != "resting" or not await self._rested():
-                return
-
-    # The idle ladder
-
-    async def _rested(self) -> bool:
-        """Go to its rung and wait there; True when it is to serve again, False when it is to end."""
-        began = self._world.clock()
-        if not await _first(self._world.drained(self), self._lost.wait(), self._leave.wait()):
-            self._waited_since = began  # something is left in it that does not end: it cannot be frozen
-            return False
-        if self._leave.is_set():
-            return False
-        self._served = False
-        try:
-            if self._rung == "stopped":
-                await self._world.runtime.unforward(self.name)
-                await self._world.runtime.halt(self.name, self.spec.grace_seconds)
-            else:
-                await self._world.runtime.pause(self.name)
-        except KnollError as error:
-            log.warning("instance ends instead of resting", instance=self.name, error=str(error))
-            return False
-        return await self._resting(self._rung)
-
-    async def _resting(self, rung: Rung) -> bool:
-        """Wait on its rungs; see `_rested`."""
-        while True:
-            await self._settle(rung)
-            await _first(
-                self._wake.wait(), self._leave.wait(), self._lost.wait(), self._containers.death(), self._deeper.wait()
-            )
-            if self._leave.is_set() or self._containers.down:
-                return False
-            if self._wake.is_set():
-                return await self._woken(rung)
-            try:
-                await self._world.runtime.unforward(self.name)
-                await self._world.runtime.halt(self.name)
-            except KnollError as error:
-                log.warning("instance ends instead of resting", instance=self.name, error=str(error))
-                return False
-            rung = "stopped"
-            self._deeper.clear()
-
-    async def _settle(self, rung: Rung) -> None:
-        """It is on its rung now."""
-        self._rung = rung
-        self.kept_bytes = 0
-        if rung == "paused":
-            with contextlib.suppress(KnollError):
-                self.kept_bytes = await self._world.runtime.memory_bytes(self.name)
-        if self.stage != rung and not self._wake.is_set():
-            self.since = self._world.clock()
-            self._set(rung)
-            log.info("instance rests", instance=self.name, rung=rung, kept_bytes=self.kept_bytes)
-        self._world.room.keep(self.name, self._held)
-        self._world.changed(self)
-
-    async def _woken(self, rung: Rung) -> bool:
-        runtime, clock = self._world.runtime, self._world.clock
-        self._wake.clear()
-        self._deeper.clear()
-        self.since, self.kept_bytes, self._timing, self._adopted = 0.0, 0, None, None
-        self._scheduled = clock()
-        try:
-            if rung == "stopped":
-                self._containers.started(await runtime.unhalt(self.name))
-            else:
-                await runtime.resume(self.name)
-        except KnollError as error:
-            log.warning("instance not woken", instance=self.name, error=str(error))
-            return False
-        self._started = clock()
-        self._world.room.put(self.name, self.need)
-        log.info("instance woken", instance=self.name, rung=rung)
-        return True
-
-    @property
-    def _held(self) -> Need:
-        """What of the machine it has just now: resting costs no cores."""
-        if self.stage not in RUNGS:
-            return self.need
-        return Need(0.0, self.need.memory_bytes if self.stage == "paused" else 0)
-
-    # In service
-
-    async def _serve_or_complain(self) -> None:
-        try:
-            await self._serve()
-        except Exception:
-            # One Revision with which we cannot cope must not end all others.
-            log.exception("instance given up", instance=self.name)
-            await asyncio.sleep(BUG_PAUSE)
-
-    async def _serve(self) -> None:
-        """Start and look after it until it is lost."""
-        if self.instance is None:
-            self._runs(await self._launch.run())
-        elif self._adopted is not None and self._adopted.state == "paused":
-            await self._world.runtime.resume(self.name)
-        await self._look_after()
-
-    def _is_scheduled(self, instance: Instance) -> None:
-        self._scheduled, self.address = self._world.clock(), instance.address
-
-    def _runs(self, instance: Instance) -> None:
-        self.instance, self.address = instance, instance.address
-        self._started = self._world.clock()
-        self._containers.started(instance.containers)
-        self._world.changed(self)
-
-    async def _stop(self, grace: float | None) -> None:
-        while True:
-            try:
-                await self._world.runtime.stop(self.name, grace)
-                return
-            except KnollError as error:
-                log.warning("instance not stopped yet", instance=self.name, error=str(error))
-                await asyncio.sleep(1)
-
-    async def _look_after(self) -> None:
-        """Keep it in service until it is lost."""
-        upkeep = Upkeep(self._world, self.spec, self._probes, self._containers, self._events, self)
-        doubt = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt, upkeep)
-        try:
-            await upkeep.run(self.address)
-        finally:
-            doubt.cancel()
-
-    def _doubt(self, upkeep: Upkeep) -> None:
-        if self.stage == "ready" and not upkeep.ready:
-            log.warning("instance does not answer since it was taken over", instance=self.name)
-            self.became_unready()
-
-    # For its upkeep
+    def container_died(self, event: ContainerDied) -> None:
+        """A container ended by itself; repeated calls change nothing."""
+        self._containers.died(event)
 
     def became_ready(self) -> None:
-        now = self._world.clock()
-        if self._timing is None and self._adopted is None:
-            scheduled = self._scheduled or self._wanted
-            self._timing = StartTiming(self._wanted, scheduled, self._started or scheduled, now)
-        if not any(self._containers.crashing(one.name) for one in self.spec.containers):
+        now = self._deps.clock()
+        if self._adopted is None:
+            self._times.ready(now)
+        if not any(self._containers.is_crash_looping(container.name) for container in self.spec.containers):
             self.failure = None
         elif self.failure:
             asyncio.get_running_loop().call_later(STEADY_SECONDS, self._steady, self.failure)
-        self._served = self._worked = True
-        self._set("ready")
-
-    def _steady(self, failure: StartFailure) -> None:
-        """It has served for a while: what was said of its crashes is over, unless there was another."""
-        if self.failure is failure and self.stage == "ready":
-            self.failed(None)
+        self._may_hold_requests = self._was_ready = True
+        self._lifecycle.apply(Observation.PROBES_PASSED)
 
     def became_unready(self) -> None:
-        if self.stage == "ready":
-            self._set("unready")
+        self._lifecycle.apply(Observation.PROBES_FAILED)
 
-    def failing(self, message: str) -> None:
-        """A probe fails: that is why it is not ready, unless more is known."""
-        if self.stage != "ready" and (self.failure is None or not self.failure.final):
+    def probe_failed(self, message: str) -> None:
+        """A probe fails: that is why the instance is not ready, unless a final failure is known."""
+        if self.state is not State.READY and (self.failure is None or not self.failure.final):
             self.failure = unhealthy(message)
-        self._world.changed(self)
+        self.notify()
 
-    def changed(self) -> None:
-        """Users are to be shown something else."""
-        self._world.changed(self)
+    def set_failure(self, failure: StartFailure | None) -> None:
+        self.failure = failure
+        self.notify()
 
-    def _not_launched(self, failure: StartFailure | None) -> None:
+    def notify(self) -> None:
+        """Publish the instance: what users are shown of it has changed."""
+        if self.state is State.REMOVED:
+            self._deps.on_removed(self.name)
+        self._deps.on_change(self.revision)
+
+    def _scheduled(self, instance: Instance) -> None:
+        self._times.scheduled, self.address = self._deps.clock(), instance.address
+
+    def _start_failed(self, failure: StartFailure | None) -> None:
         if failure and failure.reason not in NOT_OF_A_CONTAINER:
             self._events.failed(failure.message)
-        self.failed(failure)
+        self.set_failure(failure)
 
-    def failed(self, failure: StartFailure | None) -> None:
-        self.failure = failure
-        self._world.changed(self)
+    def _steady(self, failure: StartFailure) -> None:
+        """It has served for a while: the failure of its crash loop is over, unless there was another."""
+        if self.failure is failure and self.state is State.READY:
+            self.set_failure(None)
 
-    def _set(self, stage: Stage) -> None:
-        if stage != self.stage and self.stage != "gone" and not (self.stage == "draining" and stage != "gone"):
-            self.stage = stage
-            self._world.changed(self)
+    # The task
 
+    async def _run(self) -> None:
+        try:
+            serving = self.state not in IDLE or await self._idle.wait()
+            while serving:
+                await first(self._serve(), self._lifecycle.reached(ENDING | {State.GOING_IDLE}))
+                serving = self.state is State.GOING_IDLE and await self._drain_and_idle()
+            self.drain()
+            await self._drain_and_remove()
+        finally:
+            # Also when it is abandoned: the next leader makes its own reservations.
+            self._deps.reservations.release(self.name)
+        self._lifecycle.apply(Command.REMOVE)
 
-async def _first(*ways: Coroutine[Any, Any, object]) -> bool:
-    """Wait for the first of several, and end the others. An error of the first is raised.
+    async def _serve(self) -> None:
+        """Start it, then keep it in service until it is lost."""
+        try:
+            if not self.exists:
+                self._started(await self._start.run())
+            elif self._adopted is not None and self._adopted.state == "paused":
+                await self._deps.runtime.resume(self.name)
+            upkeep = Upkeep(self._deps, self.spec, self._probes, self._containers, self._events, self)
+            confirmation = asyncio.get_running_loop().call_later(CONFIRM_SECONDS, self._confirm, upkeep)
+            try:
+                await upkeep.run(self.address)
+            finally:
+                confirmation.cancel()
+        except Exception:
+            # A bug that one Revision triggers must not end all others.
+            log.exception("instance given up", instance=self.name)
+            await asyncio.sleep(BUG_PAUSE_SECONDS)
 
-    Returns:
-        Whether nothing that ended gave False.
-    """
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        results = [task.result() for task in done]
-        return False not in results
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _started(self, instance: Instance) -> None:
+        self.exists, self.address = True, instance.address
+        self._times.started = self._deps.clock()
+        self._containers.started(instance.containers)
+        self.notify()
+
+    def _confirm(self, upkeep: Upkeep) -> None:
+        if self.state is State.READY and not upkeep.ready:
+            log.warning("instance has not passed its probes since the takeover", instance=self.name)
+            self.became_unready()
+
+    async def _drain_and_idle(self) -> bool:
+        """Go idle and wait; returns True when it is to serve again, False when it is to end."""
+        began = self._deps.clock()
+        if not await first(self._drained(), self._lifecycle.reached(ENDING)):
+            self._drain_began = began  # a connection in it does not end: the instance cannot be frozen
+            return False
+        if self.state in ENDING:
+            return False
+        self._may_hold_requests = False
+        return await self._idle.enter(self.spec.grace_seconds) and await self._idle.wait()
+
+    async def _drain_and_remove(self) -> None:
+        began = self._drain_began or self._deps.clock()
+        if self._may_hold_requests and not self._drain_began:
+            await first(self._drained(), self._lifecycle.reached({State.LOST}))
+        # A program that was never ready may ignore SIGTERM, and one that is lost cannot be asked to end.
+        graceful = self._was_ready and self.state is not State.LOST
+        grace = remaining_grace(self.spec.grace_seconds, self._deps.clock() - began) if graceful else 0.0
+        await remove(self._deps.runtime, self.name, grace)
+        if self._evicted:
+            await asyncio.sleep(EVICTED_SHOWN_SECONDS)
+
+    async def _drained(self) -> bool:
+        return await self._deps.wait_until_drained(self.name, self.revision, self.spec.grace_seconds)

@@ -1,6 +1,6 @@
-"""How long a container that ends again and again waits for its next start. Pure.
+"""The back-off of a container that ends repeatedly. Pure.
 
-Source: Kubernetes, "Container restart policy": 10 s, doubled up to five minutes, forgotten after ten steady minutes.
+Source: Kubernetes, "Container restart policy": 10 s, doubled up to five minutes, reset after ten steady minutes.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ STEADY_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """Of one container."""
+    """Restarts of one container."""
 
     count: int = 0
-    """Starts after the first one, since it was steady last."""
+    """Restarts since it was last steady."""
     last: float = 0.0
-    """When it was started last, epoch seconds."""
+    """Epoch seconds of its last start."""
 
 
 def ended(before: Restarts, now: float) -> tuple[float, Restarts]:
-    """A container ended, or must be.
+    """Return the pause before the next start of a container that has ended or is to be stopped.
 
     Args:
         before: what this function returned last time.
         now: epoch seconds.
 
     Returns:
-        Seconds to wait before it is started again, and what to pass in next time.
+        Seconds to wait before it is started, and what to pass in next time.
     """
     count = 0 if now - before.last >= STEADY_SECONDS else before.count
     pause = PAUSES[min(count, len(PAUSES) - 1)]
@@ -36,5 +36,5 @@ def ended(before: Restarts, now: float) -> tuple[float, Restarts]:
 
 
 def current_pause(restarts: Restarts) -> float:
-    """Seconds of the pause that `ended` gave last; 0 before the first."""
+    """Return the pause, in seconds, that `ended` returned last; 0 before the first."""
     return PAUSES[min(restarts.count - 1, len(PAUSES) - 1)] if restarts.count else 0.0

@@ -1,8 +1,8 @@
-"""Looking after the port that takes an instance's requests: is it reached, and if not, why not?
+"""Watches the serving port of an instance: is it reached, and if not, why?
 
-On Knative the queue-proxy shares the network of the Pod, so that a program which listens on 127.0.0.1 alone is served.
-Here that takes a forwarder, which is started when it is needed. A program on another port is a mistake that users make
-often and that nothing else says.
+On Knative the queue-proxy shares the network of the Pod, so a program that listens on 127.0.0.1 only is served. Here
+that takes a forwarder, which is started when it is needed. A program on another port is a common mistake that nothing
+else reports.
 """
 
 import asyncio
@@ -18,45 +18,45 @@ from knoll.values.errors import KnollError, NotFoundError
 
 log = structlog.get_logger()
 
-FIRST_SECONDS, FIRST_KNOWN_SECONDS = 1.0, 0.05
-"""Time for a program to begin listening before it is looked at; the second where another instance of its Revision was
-forwarded to already. A look costs the engine some ten milliseconds."""
+FIRST_SECONDS, FIRST_LOOPBACK_SECONDS = 1.0, 0.05
+"""Time for a program to begin listening before the first check; the second where another instance of its Revision
+needed a forwarder. A check takes the engine some ten milliseconds."""
 SHARE, LONGEST_SECONDS = 0.25, 15.0
-"""Later looks wait this share of the time so far, and no longer than that."""
+"""Later checks wait this share of the elapsed time, and at most this long."""
 CONNECT_SECONDS = 1.0
 
 
 def pause(elapsed: float, first: float) -> float:
-    """Seconds to the next look.
+    """Return the seconds until the next check.
 
     Args:
         elapsed: since the program was started, >= 0.
-        first: seconds to the first look.
+        first: seconds until the first check.
     """
     return min(LONGEST_SECONDS, max(first, elapsed * SHARE))
 
 
 class ServingPort:
-    """The port of one instance. Owned by its member."""
+    """The port of one instance. Owned by its `Upkeep`."""
 
-    def __init__(self, runtime: Runtime, instance: str, port: int, *, hinted: Callable[[str], None]) -> None:
+    def __init__(self, runtime: Runtime, instance: str, port: int, *, on_hint: Callable[[str], None]) -> None:
         """
         Args:
-            hinted: called with what to tell the user, each time that is something else.
+            on_hint: called with a hint for the user, whenever it changes.
         """
-        self._runtime, self._instance, self._port, self._hinted = runtime, instance, port, hinted
+        self._runtime, self._instance, self._port, self._on_hint = runtime, instance, port, on_hint
         self._hint = ""
         self.forwarded = False
-        """A forwarder was needed."""
+        """Whether a forwarder was needed."""
 
     async def watch(self, address: str, *, loopback_before: bool) -> None:
-        """Look until connections to the port are accepted, with a forwarder if need be.
+        """Check until connections to the port are accepted, with a forwarder if needed.
 
         Args:
-            address: the instance's.
+            address: of the instance.
             loopback_before: another instance of its Revision needed one.
         """
-        first = FIRST_KNOWN_SECONDS if loopback_before else FIRST_SECONDS
+        first = FIRST_LOOPBACK_SECONDS if loopback_before else FIRST_SECONDS
         elapsed = 0.0
         while True:
             wait = pause(elapsed, first)
@@ -65,14 +65,14 @@ class ServingPort:
             if await self._accepts(address):
                 return
             try:
-                await self._look()
+                await self._check()
             except NotFoundError:
                 return
             except KnollError as error:
-                log.warning("listening sockets not looked at", instance=self._instance, error=str(error))
+                log.warning("listening sockets not checked", instance=self._instance, error=str(error))
 
     async def close(self) -> None:
-        """The program ends: nothing may accept connections in its place."""
+        """The program ends: stop the forwarder, which would accept connections in its place."""
         with contextlib.suppress(KnollError):
             await self._runtime.unforward(self._instance)
 
@@ -83,14 +83,14 @@ class ServingPort:
                 return True
         return False
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         listeners = await self._runtime.listening(self._instance)
         if family := loopback_family(self._port, listeners):
-            log.info("instance listens on loopback alone: forwarding to it", instance=self._instance, port=self._port)
+            log.info("forwarder started for a program on loopback", instance=self._instance, port=self._port)
             await self._runtime.forward(self._instance, self._port, family)
             self.forwarded = True
             return
-        text = hint(self._port, listeners) if all(one.port != self._port for one in listeners) else ""
+        text = hint(self._port, listeners) if all(listener.port != self._port for listener in listeners) else ""
         if text != self._hint:
             self._hint = text
-            self._hinted(text)
+            self._on_hint(text)

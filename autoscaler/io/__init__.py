@@ -1,1 +1,1 @@
-"""What the autoscaler receives, publishes and shows."""
+"""What the autoscaler receives and publishes."""

@@ -1,4 +1,4 @@
-"""Follows what happens to containers on the engine without our doing, and finds instances that nobody looks after."""
+"""Follows the engine: containers that end, sandboxes that are lost, and instances that no scaler knows."""
 
 import asyncio
 import time
@@ -6,79 +6,84 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from autoscaler.instances.instance import RUNGS, Member
-from autoscaler.node.retry import patiently
-from autoscaler.runtime.protocol import ContainerDied, Instance, InstanceLost, Resync, Runtime
+from autoscaler.instances.instance import ManagedInstance
+from autoscaler.instances.transitions import IDLE, State
+from autoscaler.node.retry import until_available
+from autoscaler.runtime.model import ContainerDied, Instance, InstanceLost, Resync
+from autoscaler.runtime.protocol import Runtime
 
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 15.0
 
 
-class Watching:
-    """The engine's word, passed on to the instances that it is about."""
+class EngineEvents:
+    """Passes the engine's events on to the instances that they are about."""
 
     def __init__(
         self,
         runtime: Runtime,
-        members: Callable[[], Iterable[Member]],
-        member: Callable[[str], Member | None],
-        stranger: Callable[[Instance], None],
+        instances: Callable[[], Iterable[ManagedInstance]],
+        instance: Callable[[str], ManagedInstance | None],
+        on_unknown: Callable[[Instance], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
-            members: all instances that are looked after.
-            member: one of them by its name.
-            stranger: told of an instance that is none of them.
+            instances: returns all instances that have a scaler.
+            instance: returns one of them by its name.
+            on_unknown: called with an instance that has none.
         """
-        self._runtime, self._members, self._member = runtime, members, member
-        self._stranger, self._clock = stranger, clock
+        self._runtime, self._instances, self._instance = runtime, instances, instance
+        self._on_unknown, self._clock = on_unknown, clock
 
     async def follow(self) -> None:
-        """Pass events on, for ever."""
+        """Pass events on, forever."""
         async for event in self._runtime.events():
             match event:
                 case ContainerDied(instance=name):
-                    member = self._member(name)
-                    if member:
-                        member.died(event)
+                    instance = self._instance(name)
+                    if instance:
+                        instance.container_died(event)
                 case InstanceLost(instance=name):
                     self._lost(name)
                 case Resync():
                     await self._resync()
 
     async def sweep(self) -> None:
-        """Look for instances that nobody looks after: an earlier leader's last ones, told of by no event."""
-        strangers: set[str] = set()
+        """Look for instances without a scaler, forever: an earlier leader's last ones cause no event."""
+        unknown_before: set[str] = set()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            found = await patiently(self._runtime.instances)
-            unknown = [one for one in found if self._member(one.name) is None]
-            # Seen twice: what is just being removed is gone by the next time.
+            instances = await until_available(self._runtime.instances)
+            unknown = [instance for instance in instances if self._instance(instance.name) is None]
+            # Twice in a row: an instance that is being removed is gone by the next time.
             for instance in unknown:
-                if instance.name in strangers:
-                    self._stranger(instance)
-            strangers = {one.name for one in unknown}
+                if instance.name in unknown_before:
+                    self._on_unknown(instance)
+            unknown_before = {instance.name for instance in unknown}
 
     async def _resync(self) -> None:
         """Events may have been missed: compare with what the engine has."""
-        running = [member for member in self._members() if member.instance is not None and member.stage != "gone"]
-        found = {one.name: one for one in await patiently(self._runtime.instances)}
-        for member in running:
-            now = found.get(member.name)
-            if now is None or now.state == "lost":
-                self._lost(member.name)
-                continue
-            if member.stage in RUNGS:
-                continue  # that one ended was meant
-            for one in now.containers:
-                if not one.running and now.state == "exited":
-                    code, at = one.exit_code or 0, self._clock()
-                    member.died(ContainerDied(member.name, member.revision, one.name, code, one.oom_killed, at))
+        expected = [
+            instance for instance in self._instances() if instance.exists and instance.state is not State.REMOVED
+        ]
+        present = {instance.name: instance for instance in await until_available(self._runtime.instances)}
+        for managed in expected:
+            instance = present.get(managed.name)
+            if instance is None or instance.state == "lost":
+                self._lost(managed.name)
+            elif instance.state == "exited" and managed.state not in IDLE:  # an idle one was stopped by us
+                for container in instance.containers:
+                    if not container.running:
+                        died = ContainerDied(
+                            managed.name, managed.revision, container.name, container.exit_code or 0,
+                            container.oom_killed, self._clock(),
+                        )  # fmt: skip
+                        managed.container_died(died)
 
     def _lost(self, name: str) -> None:
-        member = self._member(name)
-        if member:
-            log.warning("instance lost", instance=name, revision=member.revision)
-            member.lose()
+        instance = self._instance(name)
+        if instance:
+            log.warning("instance lost", instance=name, revision=instance.revision)
+            instance.sandbox_lost()

@@ -1,4 +1,4 @@
-"""Logs of instances over HTTP, asked for as Kubernetes asks for a Pod's."""
+"""Logs of instances over HTTP, with the parameters of Kubernetes' Pod logs."""
 
 import contextlib
 import time
@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from autoscaler.runtime.protocol import Instance, Runtime
+from autoscaler.runtime.model import Instance
+from autoscaler.runtime.protocol import Runtime
 from knoll.values import log_options
 from knoll.values.errors import BadRequestError, KnollError, NotFoundError
 from knoll.values.log_options import LogOptions
 
 
 def container_of(instance: Instance, container: str) -> str:
-    """Which container's log is meant.
+    """Return the container whose log is requested.
 
     Raises:
-        BadRequestError: there are several to choose from, or the one that was named is not there.
+        BadRequestError: no container is named and there are several, or the named one does not exist.
     """
-    names = [one.name for one in instance.containers]
+    names = [container.name for container in instance.containers]
     if not container and len(names) > 1:
         raise BadRequestError(
             f"a container name must be specified for pod {instance.name}, choose one of: [{' '.join(names)}]"
@@ -35,16 +36,17 @@ PATH = "/namespaces/{namespace}/pods/{name}/log"
 
 
 def handler(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
-    """Answers GET /namespaces/NAMESPACE/pods/NAME/log."""
+    """Return the handler of GET /namespaces/NAMESPACE/pods/NAME/log."""
 
     async def log(request: Request) -> Response:
         key, name = f"{request.path_params['namespace']}/", request.path_params["name"]
         try:
             options = log_options.parse(request.query_params, time.time())
-            found = [one for one in await runtime.instances() if one.name == name and one.revision.startswith(key)]
-            if not found:
-                raise NotFoundError(f'there is no instance of pod "{name}" (yet, or any more)')
-            container = container_of(found[0], options.container)
+            present = await runtime.instances()
+            matching = [each for each in present if each.name == name and each.revision.startswith(key)]
+            if not matching:
+                raise NotFoundError(f'pod "{name}" has no instance (yet, or any more)')
+            container = container_of(matching[0], options.container)
         except KnollError as error:
             return PlainTextResponse(str(error), error.code)
         return StreamingResponse(_lines(runtime, name, container, options), media_type="text/plain")
@@ -58,7 +60,7 @@ async def _lines(runtime: Runtime, name: str, container: str, options: LogOption
         name, container, follow=options.follow, tail=options.tail, since=options.since, timestamps=options.timestamps
     )
     async with contextlib.aclosing(chunks):
-        # An instance that ends meanwhile ends its log.
+        # An instance that is removed meanwhile ends its log.
         with contextlib.suppress(KnollError):
             async for chunk in chunks:
                 yield chunk.data if left is None else chunk.data[:left]

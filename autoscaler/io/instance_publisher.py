@@ -1,4 +1,4 @@
-"""Telling the API what each instance does, beside the work: activators hear first, and of a burst only its end is told.
+"""Publishes the instances of each Revision to the API, for their Pods. Activators are told first, and bursts coalesce.
 
 A Revision without instances has no entry and costs nothing.
 """
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from autoscaler.revisions.revision_scaler import Scaler
+from autoscaler.instances.transitions import State
+from autoscaler.revisions.revision_scaler import RevisionScaler
 from knoll.concurrency.backoff import Backoff
 from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.instances import RevisionInstances
@@ -16,40 +17,40 @@ from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
-GATHER_SECONDS = 0.1
-"""Changes are gathered for so long: an instance that starts in that time is told once, ready."""
+COALESCE_SECONDS = 0.1
+"""Changes within this time are published together: an instance that starts meanwhile is published once, ready."""
 
 
-class Showing:
-    """Keeps the table of instances like the scalers, while this process leads."""
+class InstancePublisher:
+    """Keeps the table of instances up to date, while this process leads."""
 
-    def __init__(self, table: Table[RevisionInstances], scalers: Callable[[str], Sequence[Scaler]]) -> None:
+    def __init__(self, table: Table[RevisionInstances], scalers: Callable[[str], Sequence[RevisionScaler]]) -> None:
         """
         Args:
-            scalers: those of a Revision's name, the current one last.
+            scalers: returns those of a Revision's name, the current one last.
         """
         self._table, self._scalers = table, scalers
-        self._told: dict[str, RevisionInstances] = {}
-        self._pending = PendingKeys[str](GATHER_SECONDS)
+        self._published: dict[str, RevisionInstances] = {}
+        self._pending = PendingKeys[str](COALESCE_SECONDS)
 
     def mark(self, key: str) -> None:
-        """Something of a Revision's instances may be another."""
-        if key in self._told or any(scaler.members for scaler in self._scalers(key)):
+        """A Revision's instances may have changed."""
+        if key in self._published or any(scaler.instances for scaler in self._scalers(key)):
             self._pending.mark(key)
 
     def mark_all(self) -> None:
-        """Tell everything anew: the table may have been lost."""
-        known, self._told = self._told, dict.fromkeys(self._told, RevisionInstances("", ()))
-        for key in known:
+        """Publish everything again: the table may have been lost."""
+        self._published = dict.fromkeys(self._published, RevisionInstances("", ()))
+        for key in list(self._published):
             self.mark(key)
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Publish until cancelled."""
         backoff = Backoff()
         while True:
             try:
                 for key, (_, entry) in (await self._table.snapshot())[1].items():
-                    self._told[key] = entry
+                    self._published[key] = entry
                     self.mark(key)
                 break
             except StoreUnavailableError:
@@ -58,22 +59,23 @@ class Showing:
             due = dict.fromkeys(await self._pending.batch())
             try:
                 for key in list(due):
-                    await self._tell(key)
+                    await self._publish(key)
                     del due[key]
                 backoff.reset()
             except StoreUnavailableError as error:
-                log.warning("instances not told yet", error=str(error))
+                log.warning("instances not published yet", error=str(error))
                 self._pending.mark_first(due)
                 await backoff.wait()
 
-    async def _tell(self, key: str) -> None:
+    async def _publish(self, key: str) -> None:
         scalers = self._scalers(key)
-        rows = [member.row() for scaler in scalers for member in scaler.members.values() if member.stage != "gone"]
+        instances = (instance for scaler in scalers for instance in scaler.instances.values())
+        rows = [instance.row() for instance in instances if instance.state is not State.REMOVED]
         if not rows:
             await self._table.remove(key)
-            self._told.pop(key, None)
+            self._published.pop(key, None)
             return
         entry = RevisionInstances(scalers[-1].uid, tuple(sorted(rows, key=lambda row: row.name)))
-        if self._told.get(key) != entry:
+        if self._published.get(key) != entry:
             await self._table.put(key, entry)
-            self._told[key] = entry
+            self._published[key] = entry

@@ -1,4 +1,4 @@
-"""Hears what activators say, over channels that keep nothing."""
+"""Receives the reports and pokes of activators, over Redis channels that keep nothing."""
 
 from collections.abc import Callable
 
@@ -14,42 +14,45 @@ from knoll.redis.client import UNAVAILABLE_ERRORS
 log = structlog.get_logger()
 
 
-class Listening:
+class ReportSubscriber:
     """Reports and pokes of all activators."""
 
     def __init__(
         self,
         redis: "Redis",
         *,
-        poked: Callable[[Poke], None],
-        reported: Callable[[Report], None],
-        heard: Callable[[bool], None],
+        on_poke: Callable[[Poke], None],
+        on_report: Callable[[Report], None],
+        on_listening: Callable[[bool], object],
     ) -> None:
-        """Args: heard: told True when it begins to hear everything, False when it may miss something."""
-        self._redis, self._poked, self._reported, self._heard = redis, poked, reported, heard
+        """
+        Args:
+            on_listening: called with True when it begins to receive everything, with False when it may miss messages.
+        """
+        self._redis, self._on_poke, self._on_report, self._on_listening = redis, on_poke, on_report, on_listening
 
     async def run(self) -> None:
-        """Listen for ever, with gaps while Redis is away."""
+        """Receive forever, with gaps while Redis is unavailable."""
         backoff = Backoff()
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(keys.REPORTS, keys.POKES)
-                    self._heard(True)
+                    self._on_listening(True)
                     backoff.reset()
                     while True:
                         message = await channel.get_message(timeout=60)
                         if message is not None:
-                            self._take(message["channel"].decode(), message["data"])
+                            self._receive(message["channel"].decode(), message["data"])
             except UNAVAILABLE_ERRORS:
-                self._heard(False)
+                self._on_listening(False)
                 await backoff.wait()
 
-    def _take(self, channel: str, data: bytes) -> None:
+    def _receive(self, channel: str, data: bytes) -> None:
         try:
             if channel == keys.POKES:
-                self._poked(msgspec.json.decode(data, type=Poke))
+                self._on_poke(msgspec.json.decode(data, type=Poke))
             else:
-                self._reported(msgspec.json.decode(data, type=Report))
+                self._on_report(msgspec.json.decode(data, type=Report))
         except msgspec.MsgspecError as error:
-            log.warning("a message on a channel is not ours", channel=channel, error=str(error))
+            log.warning("message not readable", channel=channel, error=str(error))

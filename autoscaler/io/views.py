@@ -1,4 +1,4 @@
-"""What the autoscaler shows over HTTP: instances, their logs, and why it decided as it did."""
+"""HTTP views of the autoscaler: instances, their logs, and the reasons of its decisions."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from autoscaler.instances.transitions import label_of
 from autoscaler.io import instance_logs
-from autoscaler.revisions.revision_scaler import Scaler
+from autoscaler.revisions.revision_scaler import RevisionScaler
+from autoscaler.revisions.revision_status import scale_status
 from autoscaler.runtime.protocol import Runtime
 from knoll.auth import process_tokens
 from knoll.auth.tokens import SigningKey
@@ -20,52 +22,68 @@ from knoll.values.errors import KnollError, UnauthorizedError
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Looker(Protocol):
-    """Who looks after Revisions just now."""
+class Scalers(Protocol):
+    """Where the scalers of the current leader are."""
 
-    scalers: dict[str, Scaler]
+    scalers: dict[str, RevisionScaler]
 
 
 def routes(
     runtime: Runtime,
-    autoscaler: Looker,
+    leader: Scalers,
     key: Callable[[], Awaitable[SigningKey]],
     clock: Callable[[], float] = time.time,
 ) -> list[BaseRoute]:
-    """GET /instances, /namespaces/NAMESPACE/pods/NAME/log, /explain/NAMESPACE/REVISION, for the API alone.
+    """GET /instances, /namespaces/NAMESPACE/pods/NAME/log, /explain/NAMESPACE/REVISION, for the API only.
 
     Args:
-        key: gives the platform's key, which signs the API's tokens.
+        key: returns the platform's key, which signs the API's tokens.
         clock: epoch seconds.
     """
 
     async def instances(_: Request) -> Response:
         try:
-            found = await runtime.instances()
+            present = await runtime.instances()
         except KnollError as error:
             return PlainTextResponse(str(error), error.code)
         rows = [
-            {"name": one.name, "revision": one.revision, "uid": one.uid, "address": one.address, "port": one.port,
-             "state": one.state, "labels": dict(one.labels), "created": one.created,
-             "containers": [{"name": each.name, "running": each.running, "exitCode": each.exit_code,
-                             "restarts": each.restarts, "oomKilled": each.oom_killed} for each in one.containers]}
-            for one in found
-        ]  # fmt: skip
+            {
+                "name": instance.name,
+                "revision": instance.revision,
+                "uid": instance.uid,
+                "address": instance.address,
+                "port": instance.port,
+                "state": instance.state,
+                "labels": dict(instance.labels),
+                "created": instance.created,
+                "containers": [
+                    {
+                        "name": container.name,
+                        "running": container.running,
+                        "exitCode": container.exit_code,
+                        "restarts": container.restarts,
+                        "oomKilled": container.oom_killed,
+                    }
+                    for container in instance.containers
+                ],
+            }
+            for instance in present
+        ]
         return JSONResponse({"instances": rows})
 
     async def explanation(request: Request) -> Response:
         key = f"{request.path_params['namespace']}/{request.path_params['name']}"
-        found = [scaler for scaler in autoscaler.scalers.values() if scaler.key == key]
-        if not found:
-            return PlainTextResponse(f"no Revision {key} is looked after here", 404)
-        return JSONResponse({"revisions": [_explained(scaler) for scaler in found]})
+        scalers = [scaler for scaler in leader.scalers.values() if scaler.key == key]
+        if not scalers:
+            return PlainTextResponse(f"Revision {key} is not scaled by this process", 404)
+        return JSONResponse({"revisions": [_explained(scaler) for scaler in scalers]})
 
     def guarded(path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
             try:
                 process_tokens.check(await key(), request.headers.get("authorization", ""), clock())
             except UnauthorizedError:
-                return PlainTextResponse("this is for the API alone, which knows who may see it", 401)
+                return PlainTextResponse("only the API may call this; it checks the rights of its clients", 401)
             except KnollError as error:
                 return PlainTextResponse(str(error), error.code)
             return await handler(request)
@@ -79,20 +97,20 @@ def routes(
     ]
 
 
-def _explained(scaler: Scaler) -> dict[str, object]:
+def _explained(scaler: RevisionScaler) -> dict[str, object]:
     return {
         "uid": scaler.uid,
         "scaling": asdict(scaler.spec),
-        "status": msgspec.to_builtins(scaler.status()),
+        "status": msgspec.to_builtins(scale_status(scaler)),
         "instances": [
             {
-                "name": one.name,
-                "stage": one.stage,
-                "keptBytes": one.kept_bytes,
-                "failure": one.failure and msgspec.to_builtins(one.failure),
+                "name": instance.name,
+                "stage": label_of(instance.state),
+                "keptBytes": instance.kept_bytes,
+                "failure": instance.failure and msgspec.to_builtins(instance.failure),
             }
-            for one in scaler.members.values()
+            for instance in scaler.instances.values()
         ],
-        "now": scaler.explained() or "deploying: nothing was decided by load yet",
-        "changes": [{"at": one.at, "want": one.want, "decision": one.why} for one in scaler.changes],
+        "now": scaler.explained() or "deploying: no decision by load yet",
+        "changes": [{"at": change.at, "want": change.want, "decision": change.why} for change in scaler.changes],
     }

@@ -1,1 +1,1 @@
-"""The leader's loop over all Revisions."""
+"""Leading: the loops over all Revisions."""

@@ -1,7 +1,7 @@
-"""Measures what instances write to the disk, and evicts those that take too much of it.
+"""Measures the disk use of instances, and evicts those that use too much.
 
-The engine measures a container by walking through what it has written, so it is asked seldom: each running instance
-about every `LOOK_SECONDS`, as kubelet does, and never for more than a small part of the time.
+The engine measures a container by walking through the files that it has written, so it is asked seldom: for each
+running instance about every `INTERVAL_SECONDS`, as kubelet does, and never for more than a small part of the time.
 """
 
 import asyncio
@@ -11,73 +11,76 @@ import structlog
 from prometheus_client import Gauge
 
 from autoscaler.decision import disk_eviction
-from autoscaler.decision.disk_eviction import Usage
-from autoscaler.instances.instance import Member
-from autoscaler.runtime.protocol import InstanceSpec, Runtime
+from autoscaler.decision.disk_eviction import DiskUsage
+from autoscaler.instances.instance import ManagedInstance
+from autoscaler.instances.transitions import IDLE, State
+from autoscaler.runtime.model import InstanceSpec
+from autoscaler.runtime.protocol import Runtime
 from knoll.config.security import SecurityConfig
 from knoll.values.errors import KnollError, NotFoundError
 
 log = structlog.get_logger()
 
-FREE = Gauge("knoll_disk_free_bytes", "What is free on the disk of the engine's files.")
-PRESSURE = Gauge("knoll_disk_pressure", "1 while less is free there than knoll.dev/disk-pressure-free says.")
+FREE = Gauge("knoll_disk_free_bytes", "Free space on the engine's disk.")
+PRESSURE = Gauge("knoll_disk_pressure", "1 while the free space is below knoll.dev/disk-pressure-free.")
 
-LOOK_SECONDS = 10.0
-IDLE_PART = 20
-"""For each second that the engine measures, so many pass without."""
-_WRITES = ("starting", "ready", "unready", "draining", "resting")
-"""Stages in which processes run."""
+INTERVAL_SECONDS = 10.0
+IDLE_FACTOR = 20
+"""For each second of measuring, the engine is idle for this many."""
 
 
 class DiskWatch:
-    """Looks at all running instances in turn."""
+    """Measures all running instances in turn."""
 
     def __init__(
         self,
         runtime: Runtime,
-        members: Callable[[], Iterable[Member]],
+        instances: Callable[[], Iterable[ManagedInstance]],
         config: Callable[[], SecurityConfig],
         *,
-        look_seconds: float = LOOK_SECONDS,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
-        self._runtime, self._members, self._config = runtime, members, config
-        self._look_seconds = look_seconds
+        self._runtime, self._instances, self._config = runtime, instances, config
+        self._interval_seconds = interval_seconds
         self._under_pressure = False
 
     async def run(self) -> None:
-        """For ever; an engine that is away is waited for."""
+        """Measure forever; waits while the engine is unavailable."""
         while True:
             try:
                 await self._round()
             except KnollError as error:
                 log.warning("disk use not measured", error=str(error))
-                await asyncio.sleep(self._look_seconds)
+                await asyncio.sleep(self._interval_seconds)
 
     async def _round(self) -> None:
-        running = {one.name: one for one in self._members() if one.instance is not None and one.stage in _WRITES}
-        pause = self._look_seconds / max(1, len(running))
+        running = {instance.name: instance for instance in self._instances() if instance.exists and _runs(instance)}
+        pause = self._interval_seconds / max(1, len(running))
         volumes: Mapping[str, int] = {}
-        if disk_eviction.measures_volumes(one.spec for one in running.values()):
+        if disk_eviction.measures_volumes(instance.spec for instance in running.values()):
             volumes, took = await _timed(self._runtime.scratch_bytes())
-            await asyncio.sleep(took * IDLE_PART)
+            await asyncio.sleep(took * IDLE_FACTOR)
         used = {}
-        for name, member in running.items():
+        for name, instance in running.items():
             try:
                 containers, took = await _timed(self._runtime.disk_bytes(name))
             except NotFoundError:
-                continue  # it has ended meanwhile
-            usage = Usage(containers, {key: size for key, size in volumes.items() if _owner(key) == name})
-            used[name] = (member.spec, usage)
-            if why := disk_eviction.overrun(member.spec, usage, self._config().ephemeral_storage_limit):
-                member.evict(why)
+                continue  # removed meanwhile
+            usage = DiskUsage(containers, {key: size for key, size in volumes.items() if _owner(key) == name})
+            used[name] = (instance.spec, usage)
+            limit = self._config().ephemeral_storage_limit
+            if message := disk_eviction.overrun(instance.spec, usage, limit):
+                instance.evict(message)
                 del used[name]
-            await asyncio.sleep(max(pause, took * IDLE_PART))
+            await asyncio.sleep(max(pause, took * IDLE_FACTOR))
         if not running:
-            await asyncio.sleep(self._look_seconds)
-        await self._relieve({name: one for name, one in running.items() if name in used}, used)
+            await asyncio.sleep(self._interval_seconds)
+        await self._relieve({name: running[name] for name in used}, used)
 
-    async def _relieve(self, running: Mapping[str, Member], used: Mapping[str, tuple[InstanceSpec, Usage]]) -> None:
-        """Make room on a disk that is nearly full, before Redis and the engine run out of it."""
+    async def _relieve(
+        self, running: Mapping[str, ManagedInstance], used: Mapping[str, tuple[InstanceSpec, DiskUsage]]
+    ) -> None:
+        """Evict an instance when the disk is nearly full, before Redis and the engine run out of space."""
         least = self._config().disk_pressure_free
         free = await self._runtime.free_disk_bytes()
         pressure = bool(least) and free < least
@@ -94,13 +97,18 @@ class DiskWatch:
             running[name].evict(disk_eviction.pressure_message(spec, usage, least, free))
 
 
+def _runs(instance: ManagedInstance) -> bool:
+    """Return whether its processes run."""
+    return instance.state not in IDLE and instance.state is not State.REMOVED
+
+
 def _owner(volume: str) -> str:
-    """Instance of a scratch volume `scratch.INSTANCE.NAME`; neither part has a dot that would mislead."""
+    """Return the instance of a scratch volume `scratch.INSTANCE.NAME`; NAME has no dot."""
     return volume.removeprefix(disk_eviction.SCRATCH).rpartition(".")[0]
 
 
 async def _timed(work: Awaitable[Mapping[str, int]]) -> tuple[Mapping[str, int], float]:
-    """What was measured, and the seconds that it took."""
+    """Return the measurement, and the seconds that it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
     return await work, clock() - began

@@ -1,1 +1,1 @@
-"""What one machine does for its instances: isolation, images."""
+"""Services of one machine for its instances: network isolation, images."""

@@ -1,9 +1,9 @@
-"""What the firewall is to be told: from the configuration, the namespaces and the addresses of instances. Pure."""
+"""The firewall's policy from the configuration, the namespaces and the addresses of instances. Pure."""
 
 from collections.abc import Mapping
 from typing import Literal, cast
 
-from autoscaler.runtime.protocol import Network
+from autoscaler.runtime.model import Network
 from knoll.config.egress import EgressRule, parse_egress
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, VERDICTS, SecurityConfig
 from knoll.firewall.policy import FirewallPolicy, NamespaceEgress, Verdict
@@ -13,10 +13,10 @@ Annotations = Mapping[str, str]
 
 
 def egress_of(annotations: Annotations, config: SecurityConfig) -> NamespaceEgress | None:
-    """What the instances of one namespace reach, without their addresses; None when that is what all others do.
+    """Return what the instances of one namespace may reach, without their addresses; None for the default policy.
 
     Args:
-        annotations: of the Namespace. A value that cannot be read opens nothing.
+        annotations: of the Namespace. A value that is not valid allows nothing.
     """
     if not {EGRESS_ANNOTATION, EGRESS_ALLOW_ANNOTATION} & annotations.keys():
         return None
@@ -38,12 +38,12 @@ def policy_of(
     instances: Mapping[str, tuple[str, str]],
     network: Network,
 ) -> FirewallPolicy:
-    """The whole policy.
+    """Return the whole policy.
 
     Args:
-        namespaces: by name, those that differ; see `egress_of`.
-        instances: name to namespace and address. Of two with one address the later one has it.
-        network: of all of them.
+        namespaces: by name, those with their own policy; see `egress_of`.
+        instances: name to namespace and address. Of two with the same address, the later one has it.
+        network: of all instances.
     """
     if config.network_isolation == "disabled":
         return FirewallPolicy(isolated=False)
@@ -66,13 +66,12 @@ def policy_of(
 
 
 def restricts(config: SecurityConfig, egress: NamespaceEgress | None) -> bool:
-    """Whether the instances of a namespace are to be kept from the Internet, which the operator set: without a
-    firewall they cannot be run as that asks for."""
+    """Return whether the operator denies the instances of a namespace egress, which takes a firewall to enforce."""
     return (egress.egress if egress else config.egress) == "deny"
 
 
 def _build_rules(destinations: Destinations) -> tuple[EgressRule, ...]:
-    """IPv4 alone: builds have no other. Names that stand for all under them have no address."""
+    """IPv4 only: builds have nothing else. Wildcard names have no address."""
     if destinations.everything:
         return (EgressRule("0.0.0.0/0"),)
     networks = [EgressRule(str(network)) for network in destinations.networks if network.version == 4]

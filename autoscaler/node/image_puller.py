@@ -1,4 +1,4 @@
-"""Images that an instance needs: pulled with what its Revision may show to registries, and written down as ours."""
+"""Images of instances: pulled with the credentials of their Revision, and recorded for the image clean-up."""
 
 from functools import partial
 
@@ -14,24 +14,27 @@ from knoll.values import kinds
 from knoll.values.errors import NotFoundError
 
 
-class Pulling:
-    """Has images on the engine."""
+class ImagePuller:
+    """Provides images on the engine."""
 
     def __init__(self, runtime: Runtime, store: Store, redis: "Redis") -> None:
         self._runtime, self._store, self._redis = runtime, store, redis
 
     async def ensure(self, revision: str, image: str) -> None:
-        """Have an image of a Revision, `namespace/name`, on the engine. Raises: ImageError, StoreUnavailableError."""
+        """Pull an image of a Revision, `namespace/name`, when it is missing.
+
+        Raises: ImageError, StoreUnavailableError.
+        """
         await self._runtime.ensure_image(image, credentials=partial(self._before_pull, revision, image))
 
     async def _before_pull(self, revision: str, image: str) -> RegistryCredentials:
-        """Asked only for images that are not here, which are the few that cost a cold start more than this."""
+        """Called only for missing images, which are the few that cost a cold start more than this."""
         namespace, _, name = revision.partition("/")
         with translate_errors():
-            # Before the pull: what was pulled and is not written down would never be taken away.
+            # Before the pull: the clean-up never removes an image that was pulled and not recorded.
             await self._redis.sadd(keys.PULLED_IMAGES, image)
         try:
-            found = await self._store.get(kinds.REVISION.id, namespace, name)
+            body = await self._store.get(kinds.REVISION.id, namespace, name)
         except NotFoundError:
             return RegistryCredentials()
-        return await registry_secrets.read(self._store, namespace, found["spec"])
+        return await registry_secrets.read(self._store, namespace, body["spec"])

@@ -1,7 +1,7 @@
-"""Sees to it that the firewall holds the policy before user code runs.
+"""Ensures that the firewall enforces the network policy before user code runs.
 
-An instance of a namespace that is like all others costs nothing: the rules know instances by their bridge. For one of a
-namespace with an egress of its own its address is sent to the firewall first, and the start waits for the answer.
+An instance of a namespace with the default policy costs nothing: the rules match instances by their bridge. For a
+namespace with its own egress policy, the instance's address is sent to the firewall first and the start waits for it.
 """
 
 import asyncio
@@ -15,31 +15,25 @@ import msgspec
 import structlog
 
 from autoscaler.node.egress import egress_of, policy_of, restricts
-from autoscaler.runtime.protocol import Network
+from autoscaler.node.errors import IsolationError
+from autoscaler.runtime.model import Network
 from knoll.config.security import SecurityConfig
 from knoll.firewall.policy import PATH, AppliedPolicy, FirewallPolicy, NamespaceEgress
 from knoll.store.informer import Informer, ObjectChange
-from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
 REPEAT_SECONDS = 10.0
-"""The policy is put again so often: a firewall that was started anew waits for it."""
+"""Interval at which the policy is sent again: a firewall that was restarted waits for it."""
 RETRY_SECONDS = 1.0
 CALL_SECONDS = 30.0
 
 
-class IsolationError(KnollError):
-    """An instance must not start, because what keeps it from others is not in force."""
-
-    code, reason = 503, "NetworkNotIsolated"
-
-
 class Firewall(Protocol):
-    """What puts a policy into force."""
+    """Enforces a policy."""
 
     async def put(self, policy: FirewallPolicy) -> AppliedPolicy:
-        """Returns once the kernel has it. Raises: IsolationError."""
+        """Send a policy; returns once the kernel enforces it. Raises: IsolationError."""
         ...
 
 
@@ -79,38 +73,39 @@ class Isolation:
         """
         Args:
             firewall: None when this platform has none.
-            namespaces: run by the caller.
-            config: the newest.
-            network: of the instances, as the engine described it last.
+            namespaces: informer that the caller runs.
+            config: returns the newest configuration.
+            network: returns the network of the instances, as the engine last described it.
         """
         self._firewall, self._config, self._network = firewall, config, network
-        self._special: dict[str, NamespaceEgress] = {}
+        self._egress: dict[str, NamespaceEgress] = {}
+        """FirewallPolicy of each namespace that has its own."""
         self._annotations: dict[str, dict[str, str]] = {}
-        """Of namespaces that have some of ours."""
+        """Of each namespace that sets an egress policy."""
         self._instances: dict[str, tuple[str, str]] = {}
         """Name to namespace and address."""
         self._applied: FirewallPolicy | None = None
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
-        self._asked = self._answered = 0
+        self._requests = self._served = 0
         self.problem = "" if firewall is None else "the firewall has not received its policy yet"
-        """Why the policy is not in force; empty when it is, or when there is nothing to enforce it."""
+        """Why the policy is not enforced; empty when it is, or when there is no firewall."""
         namespaces.subscribe(self._namespace_changed)
 
-    def know(self, instance: str, namespace: str, address: str) -> None:
-        """An instance runs already."""
+    def add(self, instance: str, namespace: str, address: str) -> None:
+        """Add an instance that runs already."""
         self._instances[instance] = (namespace, address)
 
-    def forget(self, instance: str) -> None:
-        """An instance is gone."""
+    def remove(self, instance: str) -> None:
+        """Remove an instance that is gone."""
         self._instances.pop(instance, None)
 
-    def configured(self) -> None:
-        """The configuration changed."""
+    def configuration_changed(self) -> None:
+        """Apply a changed configuration."""
         self._read_namespaces()
         self._changed.set()
 
     async def admit(self, instance: str, namespace: str, address: str) -> None:
-        """An instance has an address; returns when user code may run there.
+        """Apply the policy to a new instance; returns when user code may run there.
 
         Raises: IsolationError: it must not.
         """
@@ -118,19 +113,19 @@ class Isolation:
         self._instances[instance] = (namespace, address)
         if config.network_isolation == "disabled":
             return
-        egress = self._special.get(namespace)
+        egress = self._egress.get(namespace)
         if self._firewall is None:
             if config.network_isolation == "required" or restricts(config, egress):
                 raise IsolationError(
-                    "this platform has no firewall, so that it can neither isolate instances nor deny them egress: "
+                    "this platform has no firewall, so it can neither isolate instances nor deny them egress: "
                     "start it with Compose, or `knoll up` as root with nftables installed"
                 )
             return
-        if not self._holds(egress, address):
+        if not self._is_applied(egress, address):
             await self._put()
 
     async def run(self) -> None:
-        """Keep the firewall told, for ever."""
+        """Keep the firewall up to date, forever."""
         if self._firewall is None:
             return
         while True:
@@ -140,63 +135,64 @@ class Isolation:
                 await self._put()
             except IsolationError as error:
                 seconds = RETRY_SECONDS
-                log.warning("instances are not isolated as configured, trying again", error=str(error))
+                log.warning("network policy not applied, retrying", error=str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
 
-    def _holds(self, egress: NamespaceEgress | None, address: str) -> bool:
-        """Whether the kernel has for this address what it is to have."""
+    def _is_applied(self, egress: NamespaceEgress | None, address: str) -> bool:
+        """Return whether the kernel enforces this policy for an address."""
         applied = self._applied
         if applied is None or (applied.bridge, applied.subnets) != (self._network().bridge, self._network().subnets):
             return False
-        held = next((each for each in applied.namespaces.values() if address in each.addresses), None)
-        if held is None or egress is None:
-            return held is egress
-        return (held.egress, held.allow) == (egress.egress, egress.allow)
+        namespaces = applied.namespaces.values()
+        current = next((namespace for namespace in namespaces if address in namespace.addresses), None)
+        if current is None or egress is None:
+            return current is egress
+        return (current.egress, current.allow) == (egress.egress, egress.allow)
 
     async def _put(self) -> None:
-        """Tell the firewall; several that ask meanwhile share the next call."""
+        """Send the policy; requests that arrive during a call share the next one."""
         assert self._firewall is not None
-        self._asked += 1
-        ticket = self._asked
+        self._requests += 1
+        request = self._requests
         async with self._turn:
-            if self._answered >= ticket:
+            if self._served >= request:
                 return
-            latest, policy = self._asked, self._policy()
+            latest, policy = self._requests, self._policy()
             try:
                 applied = await self._firewall.put(policy)
             except IsolationError as error:
                 self.problem = str(error)
                 raise
-            self._applied, self._answered = policy, latest
+            self._applied, self._served = policy, latest
             if self.problem:
-                log.info("network policy in force", isolated=policy.isolated)
+                log.info("network policy applied", isolated=policy.isolated)
             self.problem = ""
             if applied.unresolved:
-                log.warning("hosts of an egress list cannot be looked up", hosts=applied.unresolved)
+                log.warning("egress hosts not resolved", hosts=applied.unresolved)
 
     def _policy(self) -> FirewallPolicy:
-        policy = policy_of(self._config(), self._special, self._instances, self._network())
+        policy = policy_of(self._config(), self._egress, self._instances, self._network())
         if policy.isolated and not (policy.bridge and policy.subnets):
             raise IsolationError(
-                "the network of instances is no IPv4 bridge of the engine, so that it cannot be filtered: "
-                "remove it with `docker network rm`, and the platform makes a new one"
+                "the network of instances is not an IPv4 bridge of the engine, so it cannot be filtered: "
+                "remove it with `docker network rm`, and the platform creates a new one"
             )
         return policy
 
     def _namespace_changed(self, notice: ObjectChange) -> None:
         name = notice.key.rpartition("/")[2]
         annotations = (notice.new or {}).get("metadata", {}).get("annotations") or {}
-        before = self._special.get(name)
+        before = self._egress.get(name)
         self._annotations[name] = annotations
         if egress_of(annotations, self._config()) is None:
             del self._annotations[name]
         self._read_namespaces()
-        if self._special.get(name) != before:
+        if self._egress.get(name) != before:
             self._changed.set()
 
     def _read_namespaces(self) -> None:
         config = self._config()
         read = {name: egress_of(annotations, config) for name, annotations in self._annotations.items()}
-        self._special = {name: egress for name, egress in read.items() if egress is not None}
+        self._egress = {name: egress for name, egress in read.items() if egress is not None}

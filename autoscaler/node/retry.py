@@ -1,4 +1,4 @@
-"""Calling what may be away for a while."""
+"""Retrying calls to services that may be unavailable for a while."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,12 +12,12 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until it works: Redis or the engine may be away."""
+async def until_available(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until it succeeds: Redis or the engine may be unavailable."""
     backoff = Backoff()
     while True:
         try:
             return await call()
         except KnollError as error:
-            log.warning("waiting", error=str(error))
+            log.warning("service unavailable, retrying", error=str(error))
             await backoff.wait()

@@ -1,6 +1,6 @@
-"""Asking a container whether it is fine: over http, tcp, a command, gRPC. Every failure is an answer, not an error.
+"""Checks of a container over HTTP, TCP, a command or gRPC. Every failure is a result, not an exception.
 
-Messages are kubelet's, letter for letter where it has them.
+Messages are kubelet's, letter for letter where it has one.
 Source: Kubernetes, pkg/probe/{http,tcp,exec,grpc}; Go, net.OpError.
 """
 
@@ -19,30 +19,30 @@ from yarl import URL
 
 from autoscaler.probes.grpc_health import GrpcHealthError, serving
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
-from autoscaler.runtime.protocol import ExecResult
+from autoscaler.runtime.model import ExecResult
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
 USER_AGENT = "kube-probe/1.32"
-"""By which applications know a probe, and leave it out of their own counts."""
+"""Lets applications recognize probes and exclude them from their metrics."""
 REDIRECTS = 10
 OUTPUT_BYTES = 1024
-"""Of a command's output that a message quotes: its end."""
+"""How much of the end of a command's output a message quotes."""
 
 Exec = Callable[[Sequence[str], float], Awaitable[ExecResult]]
-"""Runs a command in the probed container, for at most so many seconds."""
+"""Runs a command in the probed container, with a timeout in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One probe's answer."""
+    """The result of one probe."""
 
     ok: bool
     message: str = ""
-    """Why not, in kubelet's words; empty when ok."""
+    """Kubelet's message of the failure; empty when ok."""
     refused: bool = False
-    """Nothing listens at the address and port that was asked."""
+    """Nothing listens at the address and port."""
 
 
 class Checker:
@@ -52,7 +52,7 @@ class Checker:
         self.logs = False
         """Whether each probe is logged."""
         self._http: aiohttp.ClientSession | None = None
-        # kubelet does not verify the certificate of a container either: nobody can have issued one for its address.
+        # kubelet does not verify certificates of containers either: no authority issues them for their addresses.
         self._tls = ssl.create_default_context()
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
@@ -67,21 +67,21 @@ class Checker:
             await self._http.close()
 
     async def check(self, check: Check, address: str, run: Exec, timeout_seconds: float) -> Result:
-        """Ask once.
+        """Carry out a check once.
 
         Args:
-            check: what to ask.
+            check: what to check.
             address: the instance's IP address.
-            run: for commands.
-            timeout_seconds: > 0; a later answer is a failure.
+            run: runs commands.
+            timeout_seconds: > 0; a later response is a failure.
         """
-        result = await self._checked(check, address, run, timeout_seconds)
+        result = await self._result(check, address, run, timeout_seconds)
         if self.logs:
             kind = type(check).__name__.removesuffix("Check").lower()
             log.info("probe", kind=kind, address=address, ok=result.ok, message=result.message)
         return result
 
-    async def _checked(self, check: Check, address: str, run: Exec, timeout_seconds: float) -> Result:
+    async def _result(self, check: Check, address: str, run: Exec, timeout_seconds: float) -> Result:
         try:
             async with asyncio.timeout(timeout_seconds):
                 match check:
@@ -94,7 +94,7 @@ class Checker:
                         await serving(address, check.port, check.service, USER_AGENT)
                         return Result(True)
                     case ExecCheck():
-                        return _executed(await run(check.command, timeout_seconds))
+                        return _exec_result(await run(check.command, timeout_seconds))
         except TimeoutError:
             return Result(False, _timed_out(check, address, timeout_seconds))
         except ConnectionRefusedError as error:
@@ -105,41 +105,41 @@ class Checker:
     async def _get(self, check: HttpCheck, address: str) -> Result:
         assert self._http is not None, "used outside of its `async with`"
         host = check.host or address
-        # Where nothing listens yet, a bare connection finds out at a tenth of the client's price.
+        # Where nothing listens yet, a bare connection fails at a tenth of the HTTP client's cost.
         await connect(host, check.port)
         url = URL(_url(check, address), encoded=True)
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
         for name, value in check.headers:
-            headers = {key: kept for key, kept in headers.items() if key.lower() != name.lower()} | {name: value}
+            headers = {key: other for key, other in headers.items() if key.lower() != name.lower()} | {name: value}
         for _ in range(REDIRECTS):
-            async with self._http.get(url, headers=headers, allow_redirects=False) as answer:
-                target = answer.headers.get("Location", "")
-                onward = URL(target, encoded=True) if 300 <= answer.status < 400 and target else None
-                if onward is None or (onward.host and onward.host != url.host):
-                    return await _answered(answer)
-                url = url.join(onward)
+            async with self._http.get(url, headers=headers, allow_redirects=False) as response:
+                location = response.headers.get("Location", "")
+                target = URL(location, encoded=True) if 300 <= response.status < 400 and location else None
+                if target is None or (target.host and target.host != url.host):
+                    return await _http_result(response)
+                url = url.join(target)
         return Result(False, f"stopped after {REDIRECTS} redirects")
 
 
 async def connect(host: str, port: int) -> None:
-    """Have a TCP connection accepted, and close it; raises OSError. Cheap: one socket, no stream around it."""
+    """Open a TCP connection and close it; raises OSError. Cheap: one socket without a stream."""
     if not _is_address(host):
         _, writer = await asyncio.open_connection(host, port)
         writer.transport.abort()
         return
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as one:
-        one.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(one, (host, port))
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (host, port))
 
 
-async def _answered(answer: aiohttp.ClientResponse) -> Result:
-    if 200 <= answer.status < 400:
+async def _http_result(response: aiohttp.ClientResponse) -> Result:
+    if 200 <= response.status < 400:
         return Result(True)
-    return Result(False, f"HTTP probe failed with statuscode: {answer.status}")
+    return Result(False, f"HTTP probe failed with statuscode: {response.status}")
 
 
-def _executed(result: ExecResult) -> Result:
+def _exec_result(result: ExecResult) -> Result:
     if result.exit_code == 0:
         return Result(True)
     output = result.output[-OUTPUT_BYTES:].decode(errors="replace").strip()

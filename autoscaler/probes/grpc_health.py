@@ -1,4 +1,4 @@
-"""The one call of gRPC that probes need, on the h2 library: `grpc.health.v1.Health/Check`.
+"""The gRPC call that probes need, on the h2 library: `grpc.health.v1.Health/Check`.
 
 Source: grpc/grpc `doc/health-checking.md` and `doc/PROTOCOL-HTTP2.md`.
 """
@@ -18,20 +18,20 @@ _UNIMPLEMENTED = "12"
 
 
 class GrpcHealthError(Exception):
-    """The answer was not SERVING."""
+    """The response was not SERVING."""
 
 
 async def serving(host: str, port: int, service: str, user_agent: str) -> None:
-    """Return when the server says SERVING.
+    """Return when the server responds SERVING.
 
     Args:
         host: IP address or name.
         port: of a server that speaks HTTP/2 with prior knowledge.
-        service: asked for; empty is the server as a whole.
-        user_agent: sent along.
+        service: to check; empty is the server as a whole.
+        user_agent: of the request.
 
     Raises:
-        GrpcHealthError: it says something else, or nothing that is gRPC.
+        GrpcHealthError: it responds otherwise, or not in gRPC.
         OSError: no connection.
     """
     reader, writer = await asyncio.open_connection(host, port)
@@ -40,37 +40,37 @@ async def serving(host: str, port: int, service: str, user_agent: str) -> None:
         connection.initiate_connection()
         connection.send_headers(1, _headers(f"{host}:{port}", user_agent))
         connection.send_data(1, request(service), end_stream=True)
-        body, headers = await _answer(connection, reader, writer)
+        body, headers = await _response(connection, reader, writer)
     except h2.exceptions.ProtocolError as error:
         raise GrpcHealthError(f"not an HTTP/2 server: {error}") from error
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-    judge(body, headers)
+    evaluate(body, headers)
 
 
 def request(service: str) -> bytes:
-    """A `HealthCheckRequest` in gRPC's frame: field 1, a string."""
+    """Return a `HealthCheckRequest` in gRPC's frame: field 1, a string."""
     name = service.encode()
     message = b"\x0a" + _varint(len(name)) + name if name else b""
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def judge(body: bytes, headers: dict[str, str]) -> None:
-    """Raise GrpcHealthError unless an answer says SERVING.
+def evaluate(body: bytes, headers: dict[str, str]) -> None:
+    """Raise GrpcHealthError unless a response is SERVING.
 
     Args:
         body: the framed `HealthCheckResponse`.
-        headers: headers and trailers of the answer.
+        headers: headers and trailers of the response.
     """
     status = headers.get("grpc-status", "")
     if headers.get(":status") != "200" or status != "0":
-        told = headers.get("grpc-message") or f"HTTP {headers.get(':status')}, grpc-status {status or 'missing'}"
+        message = headers.get("grpc-message") or f"HTTP {headers.get(':status')}, grpc-status {status or 'missing'}"
         if status == _UNIMPLEMENTED:
-            told = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-        raise GrpcHealthError(f"health rpc probe failed: {told}")
-    # A message of one enum in field 1; proto3 leaves out the value 0.
+            message = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+        raise GrpcHealthError(f"health rpc probe failed: {message}")
+    # A message of one enum in field 1; proto3 omits the value 0.
     value = body[6] if len(body) >= 7 and body[5] == 0x08 else 0
     if value != SERVING:
         raise GrpcHealthError(f"service unhealthy (responded with {_STATUS.get(value, value)!r})")
@@ -88,7 +88,7 @@ def _headers(authority: str, user_agent: str) -> list[tuple[str, str]]:
     ]
 
 
-async def _answer(
+async def _response(
     connection: h2.connection.H2Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[bytes, dict[str, str]]:
     body, headers = b"", dict[str, str]()
@@ -98,7 +98,7 @@ async def _answer(
             await writer.drain()
         data = await reader.read(65536)
         if not data:
-            raise GrpcHealthError("the server closed the connection without an answer")
+            raise GrpcHealthError("the server closed the connection without a response")
         for event in connection.receive_data(data):
             match event:
                 case h2.events.ResponseReceived() | h2.events.TrailersReceived():

@@ -1,4 +1,4 @@
-"""Following one instance: probes each of its containers and tells what changes."""
+"""Probing one instance: probes each of its containers and reports changes."""
 
 import asyncio
 import math
@@ -22,7 +22,8 @@ from autoscaler.probes.schedule import (
     reports,
 )
 from autoscaler.probes.spec import Probe, Probes
-from autoscaler.runtime.protocol import ExecResult, Runtime
+from autoscaler.runtime.model import ExecResult
+from autoscaler.runtime.protocol import Runtime
 from knoll.values.errors import KnollError
 
 
@@ -33,15 +34,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Unready:
-    """A container that was ready is not any more; no new request may go there."""
+    """A container that was ready is not any more: the instance gets no new requests."""
 
     container: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class RestartWanted:
-    """A container failed its startup or liveness probe too often. It is not probed again before `restarted`."""
+class RestartNeeded:
+    """A container failed its startup or liveness probe too often. It is not probed before `restarted`."""
 
     container: str
     message: str
@@ -50,21 +51,21 @@ class RestartWanted:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A probe failed; see `schedule.reports` for how often that is reported."""
+    """A probe failed; `schedule.reports` bounds how often that is reported."""
 
     container: str
     message: str
-    """In kubelet's words: `Readiness probe failed: HTTP probe failed with statuscode: 503`."""
+    """As kubelet: `Readiness probe failed: HTTP probe failed with statuscode: 503`."""
     kind: Kind
     refused: bool = False
-    """Nothing listens where it asked."""
+    """Nothing listens at its address and port."""
 
 
-Change = Ready | Unready | RestartWanted | Failing
+Change = Ready | Unready | RestartNeeded | Failing
 
 
 class ProbeFailedError(KnollError):
-    """An instance will not become ready by waiting."""
+    """The instance does not become ready without a restart."""
 
     code, reason = 503, "ProbeFailed"
 
@@ -74,7 +75,7 @@ class ProbeFailedError(KnollError):
 
 
 class Prober:
-    """The probes of one instance. Use as `async with`; leaving it ends all probing.
+    """The probes of one instance. Use as `async with`; leaving it stops all probes.
 
     An instance without any probe is ready at once.
     """
@@ -96,8 +97,8 @@ class Prober:
         self._ready = False
         self._tasks: dict[str, dict[Kind, asyncio.Task[None]]] = {container: {} for container in probes}
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
-        self._began: dict[str, float] = {}
-        """Container to when it was last started, on the loop's clock."""
+        self._started_at: dict[str, float] = {}
+        """When each container was last started, on the loop's clock."""
 
     async def __aenter__(self) -> "Prober":
         for container in self._probes:
@@ -118,59 +119,59 @@ class Prober:
         return self._ready
 
     async def changes(self) -> AsyncIterator[Change]:
-        """What changes, from the beginning, for ever; for one reader."""
+        """Yield changes from the beginning, forever; for one reader."""
         while True:
             yield await self._changes.get()
 
     async def until_ready(self) -> None:
-        """Wait until every container is ready; bound it with a timeout. Swallows the changes up to there.
+        """Wait until every container is ready; bound it with a timeout. Consumes the changes up to then.
 
         Raises:
-            ProbeFailedError: a container would have to be started again.
+            ProbeFailedError: a container would have to be restarted.
         """
         while not self._ready:
             match await self._changes.get():
-                case RestartWanted(container, message):
+                case RestartNeeded(container, message):
                     raise ProbeFailedError(container, message)
                 case _:
                     pass
 
     def stopped(self, container: str) -> None:
-        """The container ended, or is being stopped: it is not probed before `restarted`, and not ready meanwhile."""
+        """The container ended or is being stopped: until `restarted` it is not probed and not ready."""
         for task in self._tasks[container].values():
             task.cancel()
         self._tasks[container] = {}
         self._health[container] = Health()
-        self._became(container, ["unready"] if self._ready else [], "stopped")
+        self._report_changes(container, ["unready"] if self._ready else [], "stopped")
 
     def restarted(self, container: str) -> None:
-        """The container was started again: its probes begin anew."""
+        """The container was restarted: its probes begin anew."""
         self.stopped(container)
         self._begin(container)
 
     def passed(self, container: str) -> bool:
-        """Whether a probe of the container succeeded since it was started, or none has to: requests may be in it."""
+        """Return whether the container may have requests: a probe succeeded since its start, or it needs none."""
         probes, health = self._probes[container], self._health[container]
         if probes.startup is None and probes.readiness is None:
             return True
         return health.startup.passed or health.readiness.passed or health.liveness.passed
 
     def _begin(self, container: str) -> None:
-        self._began[container] = asyncio.get_running_loop().time()
+        self._started_at[container] = asyncio.get_running_loop().time()
         self._health[container], effects = begin(self._probes[container])
-        self._became(container, effects, "")
+        self._report_changes(container, effects, "")
         self._run_active(container)
 
     def _run_active(self, container: str) -> None:
-        tasks, wanted = self._tasks[container], active(self._probes[container], self._health[container])
-        for kind in wanted:
+        tasks = self._tasks[container]
+        for kind in active(self._probes[container], self._health[container]):
             if kind not in tasks:
                 tasks[kind] = asyncio.create_task(self._follow(container, kind))
 
     async def _follow(self, container: str, kind: Kind) -> None:
         probe, clock = self._probe(container, kind), asyncio.get_running_loop().time
-        due = max(clock(), self._began[container] + probe.initial_delay_seconds)
-        counted, report = None, _Report()
+        due = max(clock(), self._started_at[container] + probe.initial_delay_seconds)
+        counted, report = None, _LastReport()
         await asyncio.sleep(due - clock())
         if not probe.eager:
             await asyncio.sleep(probe.period_seconds or LATER_PERIOD)
@@ -178,46 +179,46 @@ class Prober:
             elapsed = clock() - due
             counting = counts(probe, self._tally(container, kind).passed, elapsed, counted)
             seconds = probe.timeout_seconds if counting else early_timeout(probe, elapsed, counted)
-            result = await self._ask(container, probe, seconds)
+            result = await self._check(container, probe, seconds)
             if counting:
                 counted = elapsed
             if not result.ok:
                 self._report(container, kind, result, report, elapsed, counting)
-            if self._took(container, kind, result, counting):
+            if self._count(container, kind, result, counting):
                 return
             took = clock() - due - elapsed
             wait = delay(probe, self._tally(container, kind).passed, clock() - due, counted)
-            # A probe that takes long, a command most of all, is not a burden on a program that boots.
+            # A slow probe, such as a command, must not burden a program that is booting.
             await asyncio.sleep(wait if counting else max(wait, min(took, probe.period_seconds or LATER_PERIOD)))
 
     def _report(
-        self, container: str, kind: Kind, result: Result, report: "_Report", elapsed: float, counting: bool
+        self, container: str, kind: Kind, result: Result, report: "_LastReport", elapsed: float, counting: bool
     ) -> None:
-        news = result.message != report.message
-        if reports(elapsed, counts=counting, news=news, reported=report.elapsed):
+        changed = result.message != report.message
+        if reports(elapsed, counts=counting, changed=changed, reported=report.elapsed):
             report.elapsed, report.message = elapsed, result.message
-            self._changes.put_nowait(Failing(container, _said(kind, result), kind, result.refused))
+            self._changes.put_nowait(Failing(container, _message(kind, result), kind, result.refused))
 
-    def _took(self, container: str, kind: Kind, result: Result, counting: bool) -> bool:
-        """Count a result; True when the container is to be started again."""
+    def _count(self, container: str, kind: Kind, result: Result, counting: bool) -> bool:
+        """Count a result; returns whether the container has to be restarted."""
         health, effects = count(self._probes[container], self._health[container], kind, result.ok, counts=counting)
         self._health[container] = health
-        self._became(container, effects, _said(kind, result), kind)
+        self._report_changes(container, effects, _message(kind, result), kind)
         if "restart" in effects:
-            self._end_others(container, kind)
+            self._cancel_others(container, kind)
             return True
         self._run_active(container)
         return False
 
-    def _end_others(self, container: str, kind: Kind) -> None:
+    def _cancel_others(self, container: str, kind: Kind) -> None:
         for other, task in self._tasks[container].items():
             if other != kind:
                 task.cancel()
 
-    def _became(self, container: str, effects: Sequence[Effect], message: str, kind: Kind = "liveness") -> None:
+    def _report_changes(self, container: str, effects: Sequence[Effect], message: str, kind: Kind = "liveness") -> None:
         if "restart" in effects:
-            self._changes.put_nowait(RestartWanted(container, message, kind))
-        ready = len(self._health) == len(self._probes) and all(one.ready for one in self._health.values())
+            self._changes.put_nowait(RestartNeeded(container, message, kind))
+        ready = len(self._health) == len(self._probes) and all(health.ready for health in self._health.values())
         if "unready" in effects and self._ready:
             self._ready = False
             self._changes.put_nowait(Unready(container, message))
@@ -225,7 +226,7 @@ class Prober:
             self._ready = True
             self._changes.put_nowait(Ready())
 
-    async def _ask(self, container: str, probe: Probe, seconds: float) -> Result:
+    async def _check(self, container: str, probe: Probe, seconds: float) -> Result:
         async def run(command: Sequence[str], timeout_seconds: float) -> ExecResult:
             return await self._runtime.exec(self._name, container, command, timeout_seconds)
 
@@ -242,20 +243,20 @@ class Prober:
 
 
 @dataclass(slots=True)
-class _Report:
-    """What was last reported of one probe."""
+class _LastReport:
+    """The last reported failure of one probe."""
 
     message: str = ""
     elapsed: float = -math.inf
 
 
-def _said(kind: Kind, result: Result) -> str:
+def _message(kind: Kind, result: Result) -> str:
     return f"{kind.capitalize()} probe failed: {result.message}"
 
 
 async def until_ready(
     checker: Checker, runtime: Runtime, name: str, address: str, probes: Mapping[str, Probes]
 ) -> None:
-    """Probe an instance until it is ready, and no longer; see `Prober.until_ready`."""
+    """Probe an instance until it is ready; see `Prober.until_ready`."""
     async with Prober(checker, runtime, name, address, probes) as prober:
         await prober.until_ready()

@@ -1,8 +1,8 @@
-"""When the next probe is due and what its result means. Pure.
+"""When the next probe is due, and what its result means. Pure.
 
-A probe of a container that has just started is tried every few milliseconds, beginning at `initialDelaySeconds`, so
-that a cold start takes no longer than the program does. Such an early try can only succeed. Failures count at the times
-at which Kubernetes probes, one period apart, and the first of them is one period after the initial delay: a container
+A container that has just started is probed every few milliseconds, beginning at `initialDelaySeconds`, so that a cold
+start takes no longer than the program does. Failures of such early tries do not count. Failures count at the times at
+which Kubernetes probes, one period apart, and the first of them is one period after the initial delay: a container
 whose startup probe has `periodSeconds: 240, failureThreshold: 1`, as Cloud Run exports it, has 240 s to start.
 
 Source: Kubernetes, "Configure Liveness, Readiness and Startup Probes"; Knative's specification of the runtime
@@ -19,31 +19,31 @@ Kind = Literal["startup", "readiness", "liveness"]
 Effect = Literal["ready", "unready", "restart"]
 
 LATER_PERIOD, LATER_FAILURES = 10.0, 3
-"""What a probe with a period of 0 becomes after its first success: Kubernetes' defaults."""
+"""Period and threshold of a probe with a period of 0 after its first success: Kubernetes' defaults."""
 EAGER_FIRST, EAGER_LONGEST = 0.001, 0.05
 EAGER_SHARE = 1 / 16
-"""Early tries wait this share of the time so far: a success is seen at most 6 % late."""
+"""Early tries wait this share of the elapsed time: a success is detected at most 6 % late."""
 SLOW_LONGEST, SLOW_SHARE = 1.0, 1 / 64
-"""A program that boots for longer than three seconds is tried less often: seen at most 2 % late, and one that needs a
-minute or more is tried once a second, so that a long period costs little."""
+"""A program that boots for more than three seconds is probed less often: its success is detected at most 2 % late. One
+that needs a minute or more is probed once a second, so that a long period costs little."""
 
 REPORT_SECONDS = 1.0
-"""Failures of early tries are reported after this time, and not more often."""
+"""Failures of early tries are reported after this time, and at most this often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Results of one probe in a row, up to now. Early tries that failed are not among them."""
+    """Consecutive results of one probe. Failed early tries are not counted."""
 
     successes: int = 0
     failures: int = 0
     passed: bool = False
-    """It reached its success threshold once since the container started."""
+    """It has reached its success threshold since the container started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known of one container since it started."""
+    """Probe results of one container since it started."""
 
     started: bool = False
     """The startup probe succeeded, or there is none."""
@@ -54,7 +54,7 @@ class Health:
 
 
 def begin(probes: Probes) -> tuple[Health, list[Effect]]:
-    """The state of a container that was started just now."""
+    """Return the state of a container that has just been started."""
     if probes.startup is not None:
         return Health(), []
     ready = probes.readiness is None
@@ -62,7 +62,7 @@ def begin(probes: Probes) -> tuple[Health, list[Effect]]:
 
 
 def active(probes: Probes, health: Health) -> list[Kind]:
-    """Which probes run now: startup alone until it succeeded, then the other two."""
+    """Return which probes run now: only startup until it has succeeded, then the other two."""
     if not health.started:
         return ["startup"]
     kinds: list[Kind] = []
@@ -74,11 +74,11 @@ def active(probes: Probes, health: Health) -> list[Kind]:
 
 
 def counts(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> bool:
-    """Whether a failure of the probe that begins now counts.
+    """Return whether a failure of the probe that begins now counts.
 
     Args:
-        probe: of which.
-        passed: it succeeded since the container started, `Tally.passed`.
+        probe: its parameters.
+        passed: it has succeeded since the container started, `Tally.passed`.
         elapsed: seconds since the probe was first due (the container's start, plus the initial delay), >= 0.
         counted: `elapsed` of the last probe whose failure counted; None before the first.
     """
@@ -88,7 +88,7 @@ def counts(probe: Probe, passed: bool, elapsed: float, counted: float | None) ->
 
 
 def delay(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> float:
-    """Seconds from now to the beginning of the next try, > 0.
+    """Return the seconds until the next try, > 0.
 
     Args: as those of `counts`, at the end of a probe.
     """
@@ -99,55 +99,55 @@ def delay(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> 
     early = max(EAGER_FIRST, elapsed * EAGER_SHARE)
     if early > EAGER_LONGEST:
         early = min(SLOW_LONGEST, max(EAGER_LONGEST, elapsed * SLOW_SHARE))
-    # A try that counts is made when it is due, neither early nor late.
+    # A try that counts begins exactly when it is due.
     return max(EAGER_FIRST, min(early, _next_counted(probe, counted) - elapsed))
 
 
 def early_timeout(probe: Probe, elapsed: float, counted: float | None) -> float:
-    """Seconds that an early try may take, > 0: it must not be in the way of the next one that counts.
+    """Return the seconds that an early try may take, > 0: it must not delay the next one that counts.
 
     Args: as those of `counts`.
     """
     return max(EAGER_FIRST, min(probe.timeout_seconds, _next_counted(probe, counted) - elapsed))
 
 
-def reports(elapsed: float, *, counts: bool, news: bool, reported: float) -> bool:
-    """Whether a failure is to be reported.
+def reports(elapsed: float, *, counts: bool, changed: bool, reported: float) -> bool:
+    """Return whether to report a failure.
 
-    Kubernetes writes an Event for each failed probe. Early tries fail every few milliseconds and that is no news, but a
-    program that still fails after a second gets its reason at once and not a period later.
+    Kubernetes writes an Event for each failed probe. Early tries fail every few milliseconds, which is not reported. If
+    a program still fails after a second, its reason is reported at once, not a period later.
 
     Args:
         elapsed: seconds since the probe was first due.
         counts: the failure counts.
-        news: its message differs from the last one that was reported.
-        reported: `elapsed` of that one; -inf before the first.
+        changed: its message differs from the last reported one.
+        reported: `elapsed` of the last reported one; -inf before the first.
     """
-    return counts or (news and elapsed >= REPORT_SECONDS and elapsed - reported >= REPORT_SECONDS)
+    return counts or (changed and elapsed >= REPORT_SECONDS and elapsed - reported >= REPORT_SECONDS)
 
 
 def _next_counted(probe: Probe, counted: float | None) -> float:
-    """`elapsed` at which a failure counts next: a multiple of the period, from the first on."""
+    """Return the `elapsed` at which a failure counts next: a multiple of the period, at least one."""
     if not probe.period_seconds:
         return math.inf
-    # Rounded: the sum of waits is a little below or above a multiple of the period.
+    # Rounded: the sum of the waits is slightly below or above a multiple of the period.
     periods = 0 if counted is None else math.floor(counted / probe.period_seconds + 1e-6)
     return (periods + 1) * probe.period_seconds
 
 
 def count(probes: Probes, health: Health, kind: Kind, ok: bool, *, counts: bool = True) -> tuple[Health, list[Effect]]:
-    """Take one result.
+    """Add one result.
 
     Args:
-        counts: whether it counts if it is a failure; see the function `counts`.
+        counts: whether a failure counts; see the function `counts`.
 
     Returns:
-        The new state, and what follows of it: `ready` and `unready` when readiness changed, `restart` when the
-        container must be started again (a failure threshold of startup or liveness was reached).
+        The new state and its effects: `ready` and `unready` when readiness changed, `restart` when the container has to
+        be restarted (the failure threshold of startup or liveness was reached).
     """
     if not ok and not counts:
         tally: Tally = getattr(health, kind)
-        # Thresholds speak of results in a row.
+        # Thresholds are of consecutive results.
         return _with(health, kind, replace(tally, successes=0)), []
     match kind:
         case "startup":
@@ -201,7 +201,7 @@ def _tallied(tally: Tally, ok: bool, probe: Probe) -> Tally:
 
 
 def _failed(tally: Tally, probe: Probe) -> bool:
-    """A probe with a period of 0 never gives up before its first success: the progress deadline does."""
+    """A probe with a period of 0 never fails before its first success; the progress deadline bounds it."""
     if probe.period_seconds > 0:
         return tally.failures >= probe.failure_threshold
     return tally.passed and tally.failures >= LATER_FAILURES

@@ -1,4 +1,4 @@
-"""What a probe asks, and how often. Plain values; the defaults are Kubernetes'."""
+"""What a probe checks, and how often. Plain values with Kubernetes' defaults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """A GET that must be answered with 200 to 399."""
+    """A GET that must return a status of 200 to 399."""
 
     port: int
     path: str = "/"
-    """With its query, if any."""
+    """Including its query, if any."""
     scheme: str = "http"
-    """`http` or `https` in any case; certificates are not verified, as kubelet does not."""
+    """`http` or `https` in any case; certificates are not verified, as in kubelet."""
     host: str = ""
     """Where to connect instead of the instance's own address; empty is the instance."""
     headers: Sequence[tuple[str, str]] = ()
@@ -28,14 +28,14 @@ class TcpCheck:
 
 @dataclass(frozen=True, slots=True)
 class ExecCheck:
-    """A command in the container that must end with 0."""
+    """A command in the container that must exit with 0."""
 
     command: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcCheck:
-    """`grpc.health.v1.Health/Check` must say SERVING."""
+    """`grpc.health.v1.Health/Check` must return SERVING."""
 
     port: int
     service: str = ""
@@ -56,12 +56,12 @@ class Probe:
     success_threshold: int = 1
     failure_threshold: int = 3
     eager: bool = False
-    """Try early until the first success; see `schedule`. False for liveness: nothing waits for its success."""
+    """Probe early until the first success; see `schedule`. False for liveness: nothing waits for its success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """The probes of one container; None is: always fine."""
+    """The probes of one container; None always passes."""
 
     startup: Probe | None = None
     readiness: Probe | None = None

@@ -1,1 +1,1 @@
-"""The scale of one Revision."""
+"""Scaling one Revision."""

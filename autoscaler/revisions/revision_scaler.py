@@ -1,28 +1,29 @@
-"""One Revision's scale: keeps its windows, asks `decide`, carries out the plan, says how it stands."""
+"""Scales one Revision: takes reports, decides how many instances it runs, and starts, idles and drains them."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Literal
 
 import structlog
 
 from autoscaler.decision import hpa
-from autoscaler.decision.idle_policy import Descent, Resting, Rung, Timers, wake_order
-from autoscaler.decision.kpa import Decision, Memory, Seen, decide, explain, starting_memory
+from autoscaler.decision.idle_policy import IdleInstance, IdleState, Retention, StepDown, wake_order
+from autoscaler.decision.kpa import Decision, DecisionState, Metrics, decide, explain, initial_state
 from autoscaler.decision.plan import Candidate, Plan, plan
-from autoscaler.decision.rollback_judge import Outcome, Outcomes, judge
-from autoscaler.decision.window import Load
-from autoscaler.instances.failures import not_in_time
-from autoscaler.instances.instance import MISSING_SOURCE, RUNGS, Member, World
+from autoscaler.instances.deps import InstanceDeps
+from autoscaler.instances.instance import ManagedInstance
+from autoscaler.instances.transitions import IDLE, NOT_COUNTED, State
+from autoscaler.revisions.demand import Demand
+from autoscaler.revisions.progress import DeploymentProgress
+from autoscaler.revisions.rollout_comparison import RolloutComparison
 from autoscaler.revisions.usage import ResourceScale, cpu_request
-from autoscaler.runtime.protocol import Instance, Usage
-from autoscaler.spec.compressed_revision import Packed
-from autoscaler.spec.instance_spec import instance_name, instance_spec, needs_delivery, probes
+from autoscaler.runtime.model import Instance, Usage
+from autoscaler.spec.compressed_revision import CompressedRevision
+from autoscaler.spec.instance_spec import instance_name, instance_spec, needs_preparation, probes
 from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.instances import InstanceRow
 from knoll.messages.reports import RevisionReport
-from knoll.messages.scale import ScaleChange, ScaleStatus, StartFailure, UsageStatus
+from knoll.messages.scale import ScaleChange, ScaleStatus, StartFailure
 from knoll.resources.annotations.warm_schedule import FAR, Warmth, warmth
 from knoll.resources.models.revision import Revision
 from knoll.resources.scaling import ScalingSpec
@@ -30,279 +31,272 @@ from knoll.resources.scaling import ScalingSpec
 log = structlog.get_logger()
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-WAITING_SECONDS = 1.5
-"""How long a poke's word of waiting requests counts; then the reports have it."""
-TIMED_OUT = "TimedOut"
-"""Active's reason when the progress deadline is over; the next leader knows by it that nothing is to be tried again."""
-REPORT_SECONDS = 3.0
-"""A report older than this says nothing of now."""
 HISTORY = 10
-"""Changes of scale that are remembered and told."""
+"""Changes of scale that are kept and published."""
 
 
-class Scaler:
-    """One Revision. Not a task: its loop calls it at ticks, pokes and changes."""
+class RevisionScaler:
+    """One Revision. Not a task: the leader calls it on ticks, pokes and changes.
 
-    def __init__(self, revision: Revision, spec: ScalingSpec, world: World, *, before: ScaleStatus | None) -> None:
+    It has more attributes than the style allows: demand, progress, comparison and usage are classes of their own, and
+    the rest is the state of the decision, which `act` reads and writes as a whole.
+    """
+
+    def __init__(
+        self, revision: Revision, spec: ScalingSpec, deps: InstanceDeps, *, before: ScaleStatus | None
+    ) -> None:
         """
         Args:
-            before: what the scale table says of this very Revision, from before this process.
+            before: what an earlier leader published of this Revision.
         """
+        now = deps.clock()
         self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         self.uid = revision.metadata.uid
-        self.packed, self.spec = Packed(revision), spec
-        self.members: dict[str, Member] = {}
+        self.compressed, self.spec = CompressedRevision(revision), spec
+        self.instances: dict[str, ManagedInstance] = {}
         self.deleted = False
-        self.initial_reached = bool(before and before.initial_reached)
-        self.gave_up = bool(before and before.active_reason == TIMED_OUT)
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
-        """Of the number that is wanted, the last ones."""
+        """The last changes of the desired scale."""
         self.decision: Decision | None = None
         """The newest."""
         self.starts = 0
-        self._failure = before.failure if before else None
-        self._world = world
-        self.outcomes: Outcomes | None = None
-        """Kept while somebody may be compared by them."""
-        self.worse = ""
-        """Why it does worse than the Revision before it."""
-        self._baseline = Outcome()
-        """What that one's requests came to, when it last had enough of them."""
+        self.desired = before.desired if before else 0
+        self.progress = DeploymentProgress(before, now)
+        self.comparison = RolloutComparison()
+        self.resource_scale = ResourceScale()
+        """Used where the class scales by CPU or memory."""
+        self._deps = deps
+        self._demand = Demand(spec.window_seconds, now)
+        self._state = DecisionState()
         self._warmth = Warmth(0, 0.0)
-        self._rolled_out = (0, 0.0)
-        """Instances of a rollout's last share, and until when they are kept: until its own load speaks for them."""
+        self._last_share = (0, 0.0)
+        """Instances of a rollout's last share, and until when they are kept: by then its own load counts."""
         self._settled = False
-        self._load = Load(spec.window_seconds)
-        self._memory = Memory()
-        self._since = (before.deploying_since if before else 0.0) or world.clock()
-        """When it began to deploy, or made progress last."""
-        self._progress = before.actual if before else 0
-        """The most instances that were ready while it was deploying."""
-        self._busy = world.clock()
-        """When a request was last known of, or the Revision began to serve."""
-        self._waiting: dict[str, tuple[float, int]] = {}
-        self._held: dict[str, tuple[float, dict[str, int]]] = {}
-        """Activator to when it said so, and the requests it has in each instance."""
-        self._desired = before.desired if before else 0
-        self._by_usage = ResourceScale()
-        """What is wanted by CPU or memory, where the class asks for that."""
 
     @property
     def revision(self) -> Revision:
-        """Unpacked anew each time."""
-        return self.packed.unpacked()
+        """Decompressed at each access."""
+        return self.compressed.revision()
 
-    # What comes in
+    # Inputs
 
-    def adopt(self, instance: Instance, known: Endpoint | None, row: InstanceRow | None = None) -> None:
-        """Take over an instance that is there.
+    def adopt(self, instance: Instance, endpoint: Endpoint | None, row: InstanceRow | None = None) -> None:
+        """Take over an instance that exists.
 
         Args:
-            known: what activators were told of it last; None when nothing.
-            row: what users were shown of it last, likewise.
+            endpoint: what activators were last told of it; None when nothing.
+            row: what users were last shown of it; None when nothing.
         """
         revision = self.revision
         spec = instance_spec(revision, instance.name)
-        rests = _rests(instance, known, row, self._world.clock())
-        member = Member(self._world, spec, probes(revision), wanted=instance.created, adopted=instance, rests=rests)
-        if known and known.state == "ready":
-            member.serving_before(known.timing)
-        self.members[member.name] = member
-        member.begin()
-        if known and known.state == "draining":
-            member.drain()
+        idle = _idle_state(instance, endpoint, row, self._deps.clock())
+        managed = ManagedInstance(
+            self._deps, spec, probes(revision), requested_at=instance.created, adopted=instance, idle=idle
+        )
+        if endpoint and endpoint.state == "ready":
+            managed.keep_serving(endpoint.timing)
+        self.instances[managed.name] = managed
+        managed.start()
+        if endpoint and endpoint.state == "draining":
+            managed.drain()
 
     def adopted(self) -> None:
-        """All instances were taken over: begin as one that knows nothing of their load."""
-        self._memory = starting_memory(len(self._alive()), self._world.clock())
+        """All instances were taken over; nothing is known of their load."""
+        self._state = initial_state(len(self._counted()), self._deps.clock())
 
     def poke(self, activator: str, waiting: int, at: float) -> None:
-        self._waiting[activator] = (at, waiting)
-        self._busy = max(self._busy, at)
+        """Add a poke: an activator has requests and no instance."""
+        self._demand.poke(activator, waiting, at)
 
     def report(
         self, activator: str, row: RevisionReport, at: float, period: float, counted: float | None = None
     ) -> None:
-        """Take in what an activator counted.
+        """Add an activator's report.
 
         Args:
-            at: when it came.
-            period: seconds that it speaks of.
-            counted: end of that time; without it, when it came.
+            at: when it arrived, epoch seconds.
+            period: seconds that it covers.
+            counted: end of that period; None is `at`.
         """
-        mean = row.concurrency if self.spec.metric == "concurrency" else row.requests / period
-        self._load.report(activator, at if counted is None else counted, period, mean)
-        self._held[activator] = (at, row.held)
-        self._waiting.pop(activator, None)
-        if row.queued:
-            self._waiting[activator] = (at, row.queued)
-        if self.outcomes is None and self.spec.rollback:
-            self.outcomes = Outcomes(self.spec.rollback.window_seconds)
-        if self.outcomes is not None:
-            self.outcomes.record(at, Outcome(row.answers, row.errors, row.latency))
-        if row.in_flight or row.queued or row.requests:
-            self._busy = max(self._busy, at)
+        load = row.concurrency if self.spec.metric == "concurrency" else row.requests / period
+        self._demand.report(activator, row, load, at, period, at if counted is None else counted)
+        self.comparison.record(at, row, self.spec.rollback)
         self._settled = False
 
     def change(self, revision: Revision, spec: ScalingSpec) -> None:
-        """The Revision's metadata or the configuration is another."""
+        """The Revision's metadata or the configuration changed."""
         self._settled = False
         if spec.rollout_scale < self.spec.rollout_scale:
-            now = self._world.clock()
-            self._rolled_out = (self._rollout(now), now + spec.window_seconds)
+            now = self._deps.clock()
+            self._last_share = (self._rollout(now), now + spec.window_seconds)
         if spec.rollout_from != self.spec.rollout_from:
-            self.worse, self._baseline = "", Outcome()
-        self.packed, self.spec = Packed(revision), spec
-        self._load.window.seconds = spec.window_seconds
+            self.comparison.reset()
+        self.compressed, self.spec = CompressedRevision(revision), spec
+        self._demand.window.seconds = spec.window_seconds
         self._warmth = Warmth(0, 0.0)
 
-    def compare(self, before: "Scaler | None") -> bool:
-        """Compare what became of its requests with the Revision before it; whether there is something new to say.
+    def compare(self, before: "RevisionScaler | None") -> bool:
+        """Compare the outcomes of its requests with the Revision before it; returns whether a verdict has just come.
 
         Args:
             before: the scaler of that Revision; None when it is gone.
         """
         policy = self.spec.rollback
-        if policy is None or self.worse:
+        if policy is None:
             return False
-        now, window = self._world.clock(), policy.window_seconds
-        if before is not None and before.outcomes is None:
-            before.outcomes = Outcomes(window)
-        if before is not None and before.outcomes is not None:
-            found = before.outcomes.over(now, window)
-            # Once traffic has left it, what it was like before counts.
-            self._baseline = found if found.answers >= policy.requests else self._baseline
-        new = self.outcomes.over(now, window) if self.outcomes else Outcome()
-        self.worse = judge(policy, new, self._baseline, self.spec.rollout_from)
-        if self.worse:
-            log.warning("new revision does worse", revision=self.key, why=self.worse)
-        return bool(self.worse)
+        old = before.comparison if before is not None else None
+        worse = self.comparison.compare(policy, old, self.spec.rollout_from, self._deps.clock())
+        if worse:
+            log.warning("revision does worse", revision=self.key, reason=self.comparison.worse)
+        return worse
 
     def to_measure(self) -> list[str]:
-        """Instances whose usage decides; none where requests do."""
-        if not self.spec.by_resources or not self.initial_reached or self.deleted or self.gave_up:
+        """Return the instances whose usage decides; none where requests do."""
+        progress = self.progress
+        if not self.spec.by_resources or not progress.initial_reached or self.deleted or progress.gave_up:
             return []
-        return [one.name for one in self._alive() if one.stage == "ready"]
+        return [instance.name for instance in self._counted() if instance.state is State.READY]
 
     def measured(self, usage: Mapping[str, Usage]) -> None:
-        """Take what instances use, by name, and decide by it."""
-        now = self._world.clock()
-        instances = {one.name: (one.stage == "ready", cpu_request(one.spec)) for one in self._alive()}
-        decision = self._by_usage.decide(self.spec, instances, usage, self._desired, now)
-        if decision.want != self._desired:
-            self._note(now, decision.want, hpa.explain(self.spec, decision))
+        """Decide by the usage of instances, by name."""
+        now = self._deps.clock()
+        instances = {
+            instance.name: (instance.state is State.READY, cpu_request(instance.spec)) for instance in self._counted()
+        }
+        decision = self.resource_scale.decide(self.spec, instances, usage, self.desired, now)
+        if decision.desired != self.desired:
+            self._record_change(now, decision.desired, hpa.explain(self.spec, decision))
 
     def sources_changed(self) -> None:
-        """An object that its containers take something from is another: what waits for it tries again."""
-        for member in self.members.values():
-            member.try_again()
-        if self.gave_up and self._failure and self._failure.reason == MISSING_SOURCE:
-            self.gave_up, self._failure, self._since = False, None, self._world.clock()
+        """An object changed that its containers refer to: instances that wait for it try again."""
+        for instance in self.instances.values():
+            instance.retry_now()
+        self.progress.sources_changed(self._deps.clock())
 
-    # What it decides
+    # Decision
 
-    def act(self, *, anew: bool) -> None:
-        """Carry out what is wanted.
+    def act(self, *, decide_first: bool) -> None:
+        """Bring the instances to the desired scale.
 
         Args:
-            anew: decide first (a tick, a poke); otherwise an instance has changed, and the last decision stands: the
-                rates that bound a decision are per tick.
+            decide_first: True on a tick or a poke. False when an instance has changed: the last decision then stands,
+                because the rates that bound a decision are per tick.
         """
         self._settled = False
-        now = self._world.clock()
-        for name in [name for name, member in self.members.items() if member.stage == "gone"]:
-            del self.members[name]
+        now = self._deps.clock()
+        for name in [name for name, instance in self.instances.items() if instance.state is State.REMOVED]:
+            del self.instances[name]
         if self.deleted:
-            for member in list(self.members.values()):
-                member.drain()
+            for instance in list(self.instances.values()):
+                instance.drain()
             return
-        self._check_progress(now)
-        want = self._desired
-        if self.gave_up:
+        if self.progress.update(self.spec, self.ready_count(), self.first_failure, now):
+            self._demand.busy_at = now
+        desired = self.desired
+        if self.progress.gave_up:
             # As a Deployment: what is ready stays, and the others are still tried beside it.
-            want = self.spec.initial_scale if any(one.served for one in self._alive()) else 0
-            if self._desired != want:
-                why = self._failure.message if self._failure else "it did not become ready"
-                self._note(now, want, f"{want} wanted: {why}")
-        elif anew or not self.initial_reached:
-            want = self._want(now)
-        alive = self._alive()
-        steps = Plan(start=want - len(alive))
+            desired = self.spec.initial_scale if any(instance.was_in_service for instance in self._counted()) else 0
+            if self.desired != desired:
+                failure = self.progress.failure
+                cause = failure.message if failure else "it did not become ready"
+                self._record_change(now, desired, f"desired {desired}: {cause}")
+        elif decide_first or not self.progress.initial_reached:
+            desired = self._decide(now)
+        self._scale_to(desired, now)
+        self.desired = desired
+
+    def _scale_to(self, desired: int, now: float) -> None:
+        counted = self._counted()
+        steps = Plan(start=desired - len(counted))
         if steps.start < 0:
-            steps = plan(want, [self._candidate(one, now) for one in alive])
-        for name in steps.let_go:
-            self._let_go(self.members[name])
-        waiting = wake_order(self.resting()) if steps.start else []
-        for name in waiting[: steps.start]:
-            self.members[name].wake(now)
-        for _ in range(steps.start - len(waiting)):
-            self._start(now)
-        self._desired = want
+            steps = plan(desired, [self._candidate(instance, now) for instance in counted])
+        for name in steps.release:
+            self._release(self.instances[name])
+        wakeable = wake_order(self.idle_instances()) if steps.start else []
+        for name in wakeable[: steps.start]:
+            self.instances[name].wake(now)
+        for _ in range(steps.start - len(wakeable)):
+            self._start_instance(now)
 
-    def _candidate(self, one: Member, now: float) -> Candidate:
-        return Candidate(one.name, one.stage == "ready", self._holds(one.name, now), one.created)
+    def _candidate(self, instance: ManagedInstance, now: float) -> Candidate:
+        in_flight = self._demand.in_flight(instance.name, now)
+        return Candidate(instance.name, instance.state is State.READY, in_flight, instance.created)
 
-    def _let_go(self, member: Member) -> None:
-        rung = self._timers.first
-        if rung and member.stage == "ready":
-            member.rest(rung)
+    def _start_instance(self, now: float) -> None:
+        revision = self.revision
+        name = instance_name(revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
+        spec = instance_spec(revision, name)
+        prepare = partial(self._deps.prepare, revision, name) if needs_preparation(revision.spec) else None
+        instance = ManagedInstance(self._deps, spec, probes(revision), requested_at=now, prepare=prepare)
+        self.instances[name] = instance
+        self.starts += 1
+        instance.start()
+
+    def _release(self, instance: ManagedInstance) -> None:
+        target = self._retention.first
+        if target and instance.state is State.READY:
+            instance.go_idle(target)
         else:
-            member.drain()
+            instance.drain()
 
     @property
-    def _timers(self) -> Timers:
-        # Nothing will be asked of what no Route leads to, nor of what did not come up.
-        if not self.spec.reachable or self.gave_up or self.deleted:
-            return Timers()
-        return Timers(self.spec.paused_seconds, self.spec.stopped_seconds)
+    def _retention(self) -> Retention:
+        # Without a Route no request wakes an instance, and one that did not come up would not serve it.
+        if not self.spec.reachable or self.progress.gave_up or self.deleted:
+            return Retention()
+        return Retention(self.spec.paused_seconds, self.spec.stopped_seconds)
 
-    def resting(self) -> list[Resting]:
-        """Instances on the rungs of the idle ladder: they count as none, and cost memory at most."""
-        return [
-            Resting(one.name, one.stage, one.since, one.kept_bytes, self._timers)
-            for one in self.members.values()
-            if one.stage == "paused" or one.stage == "stopped"
-        ]
+    def idle_instances(self) -> list[IdleInstance]:
+        """Return the idle instances: they do not count towards the scale, and cost memory at most."""
+        return list(self._idle_instances())
 
-    def descend(self, step: Descent) -> None:
-        """Carry out one step down of an instance that rests."""
-        log.info("instance goes down the idle ladder", instance=step.name, to=step.to, why=step.why)
+    def _idle_instances(self) -> Iterator[IdleInstance]:
+        for instance in self.instances.values():
+            if instance.state in IDLE:
+                state: IdleState = "stopped" if instance.state is State.STOPPED else "paused"
+                yield IdleInstance(instance.name, state, instance.idle_since, instance.kept_bytes, self._retention)
+
+    def step_down(self, step: StepDown) -> None:
+        """Carry out one step of the idle policy."""
+        log.info("instance stepped down", instance=step.name, to=step.to, reason=step.reason)
         if step.to == "stopped":
-            self.members[step.name].descend()
+            self.instances[step.name].step_down()
         else:
-            self.members[step.name].drain()
+            self.instances[step.name].drain()
 
-    def _want(self, now: float) -> int:
-        if not self.initial_reached:
-            # Deploying: nothing is known of its load yet.
-            want = self.spec.initial_scale
-            if want != self._desired or not self.changes:
-                self._note(now, want, f"{want} wanted: the initial scale of a new Revision")
-            return want
+    def _decide(self, now: float) -> int:
+        if not self.progress.initial_reached:
+            # Deploying: its load is unknown.
+            desired = self.spec.initial_scale
+            if desired != self.desired or not self.changes:
+                self._record_change(now, desired, f"desired {desired}: initial scale of a new Revision")
+            return desired
         if self.spec.by_resources:
-            # Never to zero: nothing would be measured there.
-            least = max(1, self.spec.min_scale)
-            want = max(least, self._by_usage.decision.want if self._by_usage.decision else self._desired)
-            return min(want, self.spec.max_scale or want)
-        ready = self._ready()
-        waiting = sum(count for at, count in self._waiting.values() if now - at <= WAITING_SECONDS)
-        seen = Seen(
+            # Never to zero: nothing could be measured there.
+            least, decision = max(1, self.spec.min_scale), self.resource_scale.decision
+            desired = max(least, decision.desired if decision else self.desired)
+            return min(desired, self.spec.max_scale or desired)
+        self.decision, self._state = decide(self.spec, self._metrics(now), self._state, now)
+        if self.decision.desired != self.desired or not self.changes:
+            self._record_change(now, self.decision.desired, explain(self.decision))
+        return self.decision.desired
+
+    def _metrics(self, now: float) -> Metrics:
+        ready, window = self.ready_count(), self._demand.window
+        return Metrics(
             ready,
-            self._load.window.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
-            self._load.window.mean(now, self.spec.panic_window_seconds),
-            waiting,
-            now - self._busy,
-            # One that was taken away (its Pod was deleted) is as good as starting: it is about to be replaced.
-            starting=max(len(self._alive()), self._desired) - ready,
+            window.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
+            window.mean(now, self.spec.panic_window_seconds),
+            self._demand.waiting(now),
+            now - self._demand.busy_at,
+            # An instance whose Pod was deleted counts as starting: it is about to be replaced.
+            starting=max(len(self._counted()), self.desired) - ready,
             warm=self._warm(now),
             rollout=self._rollout(now),
         )
-        decision, self._memory = decide(self.spec, seen, self._memory, now)
-        self._remember(now, decision)
-        return decision.want
 
     def _warm(self, now: float) -> int:
-        """Instances that warm windows keep now; their cron expressions are looked at when that may have changed."""
+        """Return how many instances warm windows keep now; cron expressions are evaluated when that may change."""
         if not self.spec.warm or not self.spec.reachable:
             return 0
         if not self._warmth.until - FAR <= now < self._warmth.until:
@@ -310,152 +304,75 @@ class Scaler:
         return self._warmth.min_scale
 
     def _rollout(self, now: float) -> int:
-        """Instances that the newest share of a rollout wants; for a window more than it is asked for."""
-        kept, until = self._rolled_out
+        """Return how many instances the newest share of a rollout needs; kept for a window after it shrinks."""
+        kept, until = self._last_share
         return max(self.spec.rollout_scale, kept if now < until else 0)
 
-    def _remember(self, now: float, decision: Decision) -> None:
-        self.decision = decision
-        if decision.want != self._desired or not self.changes:
-            self._note(now, decision.want, explain(decision))
+    def _record_change(self, now: float, desired: int, reason: str) -> None:
+        self.changes = (*self.changes[-HISTORY + 1 :], ScaleChange(now, desired, reason))
+        log.info("revision scaled", revision=self.key, desired=desired, reason=reason)
 
-    def _note(self, now: float, want: int, words: str) -> None:
-        self.changes = (*self.changes[-HISTORY + 1 :], ScaleChange(now, want, words))
-        log.info("revision scaled", revision=self.key, want=want, why=words)
-
-    def _start(self, now: float) -> None:
-        revision = self.revision
-        name = instance_name(revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
-        spec = instance_spec(revision, name)
-        prepare = partial(self._world.prepare, revision, name) if needs_delivery(revision.spec) else None
-        member = Member(self._world, spec, probes(revision), wanted=now, prepare=prepare)
-        self.members[name] = member
-        self.starts += 1
-        member.begin()
-
-    def _check_progress(self, now: float) -> None:
-        """Is the initial scale reached, or the time for it over? Each instance that becomes ready begins it anew."""
-        ready = self._ready()
-        if not self.initial_reached and (ready >= self.spec.initial_scale):
-            self.initial_reached = True
-            self.gave_up = False
-            self._failure = None
-            self._busy = now
-        if ready > self._progress:
-            self._progress, self._since = ready, now
-        if not self.initial_reached and not self.gave_up and now - self._since > self.spec.progress_deadline_seconds:
-            self.gave_up = True
-            seconds = self.spec.progress_deadline_seconds
-            self._failure = not_in_time(self._first_failure(), ready, self.spec.initial_scale, seconds)
-
-    def _ready(self) -> int:
-        return sum(member.stage == "ready" for member in self.members.values())
-
-    def _holds(self, instance: str, now: float) -> int:
-        """Requests in an instance, as far as the last reports say."""
-        return sum(held.get(instance, 0) for at, held in self._held.values() if now - at <= REPORT_SECONDS)
-
-    def _alive(self) -> list[Member]:
-        return [one for one in self.members.values() if one.stage not in ("draining", "gone", "resting", *RUNGS)]
-
-    # What it says
+    # Outputs
 
     def endpoints(self) -> RevisionEndpoints:
-        found = (member.endpoint() for member in self.members.values())
-        return RevisionEndpoints(tuple(one for one in found if one is not None))
-
-    def status(self) -> ScaleStatus:
-        stages = [member.stage for member in self.members.values()]
-        ready = stages.count("ready")
-        failure = None
-        if self.gave_up:
-            failure = self._failure
-        elif not self.initial_reached or not self._steady():
-            failure = self._first_failure()
-        active: Literal["True", "False", "Unknown"] = "Unknown"
-        reason = message = ""
-        if ready and (self.initial_reached or ready >= self.spec.initial_scale):
-            active = "True"
-        elif self.gave_up:
-            active, reason, message = "False", TIMED_OUT, "The target could not be activated."
-        elif not self.initial_reached:
-            reason, message = "Deploying", ""
-        elif self._desired:
-            reason, message = "Queued", "Requests to the target are being buffered as resources are provisioned."
-        else:
-            active, reason, message = "False", "NoTraffic", "The target is not receiving traffic."
-        return ScaleStatus(
-            uid=self.uid,
-            desired=0 if self.deleted else self._desired,
-            actual=ready,
-            initial_reached=self.initial_reached,
-            active=active,
-            active_reason=reason,
-            active_message=message,
-            failure=failure,
-            deploying_since=0.0 if self.initial_reached else self._since,
-            rollback=self.worse,
-            changes=self.changes,
-            by_load=self._by_load(),
-            usage=self._usage(),
-        )
+        """Return what activators are told."""
+        endpoints = (instance.endpoint() for instance in self.instances.values())
+        return RevisionEndpoints(tuple(endpoint for endpoint in endpoints if endpoint is not None))
 
     def explained(self) -> str:
-        """The newest decision in a sentence; empty when there is none."""
+        """Return the newest decision in a sentence; empty when there is none."""
         if self.spec.by_resources:
-            return hpa.explain(self.spec, self._by_usage.decision) if self._by_usage.decision else ""
+            decision = self.resource_scale.decision
+            return hpa.explain(self.spec, decision) if decision else ""
         return explain(self.decision) if self.decision else ""
 
-    def _by_load(self) -> int:
-        if self.spec.by_resources:
-            return self._desired
-        return self.decision.by_load if self.decision and self._desired else 0
+    def ready_count(self) -> int:
+        """Return how many instances take requests."""
+        return sum(instance.state is State.READY for instance in self.instances.values())
 
-    def _usage(self) -> UsageStatus | None:
-        decision = self._by_usage.decision
-        if not self.spec.by_resources:
-            return None
-        average, problem = (decision.average, decision.problem) if decision else (None, "")
-        return UsageStatus(
-            self.spec.metric, self.spec.target, None if average is None else round(average), problem,
-            max(1, self.spec.min_scale), self.spec.max_scale,
-        )  # fmt: skip
+    def serves_steadily(self) -> bool:
+        """Return whether an instance is ready that has no failure."""
+        return any(instance.state is State.READY and instance.failure is None for instance in self.instances.values())
 
-    def _steady(self) -> bool:
-        """Whether an instance serves of which nothing bad is known."""
-        return any(one.stage == "ready" and one.failure is None for one in self.members.values())
-
-    def _first_failure(self) -> StartFailure | None:
-        return next((member.failure for member in self._alive() if member.failure), None)
+    def first_failure(self) -> StartFailure | None:
+        """Return the failure of an instance that counts towards the scale."""
+        return next((instance.failure for instance in self._counted() if instance.failure), None)
 
     def is_settled(self) -> bool:
-        """Whether it is quiet until something comes in, whatever the time is: most Revisions are, most of the time."""
+        """Return whether only an input can change the scale, whatever the time: true for most Revisions."""
         if not self._settled:
-            by_the_clock = self.spec.warm or self.spec.rollout_from or self._world.clock() < self._rolled_out[1]
-            self._settled = not self.members and not by_the_clock and self.quiet
+            depends_on_time = self.spec.warm or self.spec.rollout_from or self._deps.clock() < self._last_share[1]
+            self._settled = not self.instances and not depends_on_time and self.quiet
         return self._settled
 
     @property
     def quiet(self) -> bool:
-        """Nothing runs and nothing is asked for: it costs nothing until it is poked."""
-        if self.deleted or self.gave_up or not self.initial_reached:
-            return (self.deleted or self.gave_up) and not self.members
-        nothing = all(one.stage in RUNGS for one in self.members.values())
-        idle = nothing and not self._desired and not self.spec.min_scale
-        now = self._world.clock()
-        return idle and now - self._busy > self.spec.window_seconds and not (self._warm(now) or self._rollout(now))
+        """Nothing runs and nothing is requested: no decision is needed until a poke."""
+        if self.deleted or self.progress.gave_up or not self.progress.initial_reached:
+            return (self.deleted or self.progress.gave_up) and not self.instances
+        only_idle = all(instance.state in IDLE for instance in self.instances.values())
+        idle = only_idle and not self.desired and not self.spec.min_scale
+        now = self._deps.clock()
+        return (
+            idle
+            and now - self._demand.busy_at > self.spec.window_seconds
+            and not (self._warm(now) or self._rollout(now))
+        )
+
+    def _counted(self) -> list[ManagedInstance]:
+        return [instance for instance in self.instances.values() if instance.state not in NOT_COUNTED]
 
 
-def _rests(
-    instance: Instance, known: Endpoint | None, row: InstanceRow | None, now: float
-) -> tuple[Rung, float] | None:
-    """Whether an instance that is there rests on a rung of the idle ladder, and since when.
+def _idle_state(
+    instance: Instance, endpoint: Endpoint | None, row: InstanceRow | None, now: float
+) -> tuple[IdleState, float] | None:
+    """Return the idle state of an instance that is taken over, and since when; None when it is not idle.
 
-    Pausing comes after the activators' acknowledgement: one that they still know as ready was frozen by somebody else.
+    Pausing comes after the activators' acknowledgement: one that they still know as ready was frozen by someone else.
     """
     since = row.since if row and row.since else now
-    if instance.state == "paused" and not (known and known.state == "ready"):
+    if instance.state == "paused" and not (endpoint and endpoint.state == "ready"):
         return "paused", since
-    if instance.state == "exited" and row and row.stage in RUNGS and not known:
+    if instance.state == "exited" and row and row.stage in ("paused", "stopped") and not endpoint:
         return "stopped", since
     return None

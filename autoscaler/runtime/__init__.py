@@ -1,4 +1,4 @@
-"""Instances on a container engine: what the autoscaler asks for, Docker's way of doing it, and a fake for tests.
+"""Instances on a container engine: the protocol that the autoscaler uses, and its driver for Docker.
 
-Decides nothing about how many instances there are; that is the loop's. Probes are `autoscaler.probes`.
+Decides nothing about the number of instances; `autoscaler.revisions` does. Probes are in `autoscaler.probes`.
 """

@@ -1,15 +1,16 @@
-"""The last words of a container that failed: what its condition's message quotes."""
+"""The end of a failed container's log, which its condition quotes."""
 
 from collections.abc import AsyncIterator
 
-from autoscaler.runtime.protocol import LogChunk, Runtime
+from autoscaler.runtime.model import LogChunk
+from autoscaler.runtime.protocol import Runtime
 
 LINES = 10
 BYTES = 2048
 
 
-async def last_words(runtime: Runtime, name: str, container: str) -> str:
-    """The last lines that a container of an instance wrote, bounded; empty when there are none.
+async def termination_message(runtime: Runtime, name: str, container: str) -> str:
+    """Return the last lines of a container's log, bounded; empty when there are none.
 
     Raises:
         NotFoundError: no such instance or container.
@@ -18,7 +19,7 @@ async def last_words(runtime: Runtime, name: str, container: str) -> str:
 
 
 async def tail_of(chunks: AsyncIterator[LogChunk]) -> str:
-    """The end of a log as text: at most `BYTES` bytes, whole lines where there are several, no space around it."""
+    """Return the end of a log as text: at most `BYTES` bytes, whole lines where possible, stripped."""
     data = b""
     cut = False
     async for chunk in chunks:

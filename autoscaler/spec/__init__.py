@@ -1,1 +1,1 @@
-"""From a Revision to what its instances run: containers, variables, volumes."""
+"""From a Revision to the specification of its instances: containers, variables, volumes."""

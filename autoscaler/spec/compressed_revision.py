@@ -1,4 +1,4 @@
-"""Revisions as they are kept while nobody looks at them: most sleep most of the time, and unpacked one takes 14 KiB."""
+"""Revisions compressed in memory: most are idle most of the time, and one takes 14 KiB uncompressed."""
 
 import orjson
 
@@ -9,14 +9,14 @@ from knoll.store.compression import compress, decompress
 _KIND = "Revision, parsed"
 
 
-class Packed:
-    """One Revision, in about 200 bytes; unpacking it takes a tenth of a millisecond."""
+class CompressedRevision:
+    """One Revision in about 200 bytes; decompressing it takes a tenth of a millisecond."""
 
     __slots__ = ("_data",)
 
     def __init__(self, revision: Revision) -> None:
         self._data = compress(_KIND, orjson.dumps(revision.to_json()))
 
-    def unpacked(self) -> Revision:
+    def revision(self) -> Revision:
         revision, _ = parse(Revision, orjson.loads(decompress(_KIND, self._data)))
         return revision

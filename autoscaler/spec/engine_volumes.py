@@ -1,9 +1,9 @@
-"""Which volumes on the engine stand for the volumes of an instance. Pure."""
+"""The engine's volumes for the volumes of an instance. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
 
-from autoscaler.runtime.protocol import Mount, Volume
+from autoscaler.runtime.model import Mount, Volume
 from autoscaler.spec.env_sources import Find, MissingSourceError, lookup
 from autoscaler.spec.volume_files import has_files, is_of_one_instance
 from knoll.resources.models import pod
@@ -13,56 +13,61 @@ from knoll.values.quantity import parse_quantity
 
 
 def engine_volumes(revision: Revision, instance: str, find: Find) -> dict[str, Volume]:
-    """Name of a pod's volume to the engine's: one of a Revision, of a claim or of the instance alone.
+    """Return the engine's volume for each volume of a pod, by name: of a Revision, of a claim or of the instance.
 
-    An emptyDir that one container alone has is not among them: it is a tmpfs of that container.
+    An emptyDir that only one container mounts is not among them: it is a tmpfs of that container.
 
     Raises:
         MissingSourceError: a claim is missing.
     """
     meta, spec = revision.metadata, revision.spec
     about = f"{meta.namespace}/{meta.name}"
-    together = shared(spec)
-    found = {}
+    several = shared(spec)
+    volumes = {}
     for volume in spec.volumes:
         if has_files(volume):
             owner = instance if is_of_one_instance(volume) else meta.uid
-            found[volume.name] = Volume(f"files.{owner}.{volume.name}", "files", owner, about)
+            volumes[volume.name] = Volume(f"files.{owner}.{volume.name}", "files", owner, about)
         elif volume.persistent_volume_claim:
-            found[volume.name] = _claim(volume.persistent_volume_claim, meta.namespace, find)
-        elif volume.empty_dir and volume.name in together:
-            found[volume.name] = Volume(f"scratch.{instance}.{volume.name}", "scratch", instance, about)
-    return found
+            volumes[volume.name] = _claim(volume.persistent_volume_claim, meta.namespace, find)
+        elif volume.empty_dir and volume.name in several:
+            volumes[volume.name] = Volume(f"scratch.{instance}.{volume.name}", "scratch", instance, about)
+    return volumes
 
 
 def pod_volume(volume: Volume) -> str:
-    """Name of the pod's volume that a volume of files stands for."""
+    """Return the name of the pod's volume for a volume of files."""
     return volume.name.rpartition(".")[2]
 
 
 def folders(spec: pod.PodSpec, volume: str) -> list[str]:
-    """What is mounted of a volume that containers write to: Kubernetes makes these folders when they are missing."""
-    found = {each.sub_path for one in _containers(spec) for each in one.volume_mounts if each.name == volume}
-    return sorted(found - {""})
+    """Return the sub-paths that are mounted of a volume: Kubernetes creates these folders when they are missing."""
+    mounts = (mount for container in _containers(spec) for mount in container.volume_mounts)
+    return sorted({mount.sub_path for mount in mounts if mount.name == volume} - {""})
 
 
-def mount(where: pod.VolumeMount, volume: pod.Volume, known: Mapping[str, Volume]) -> Mount | None:
-    """How a container gets a volume; None when it is of no kind that there is."""
-    own = known.get(volume.name)
+def mount(volume_mount: pod.VolumeMount, volume: pod.Volume, own_volumes: Mapping[str, Volume]) -> Mount | None:
+    """Return how a container mounts a volume; None for a volume of an unsupported kind."""
+    own = own_volumes.get(volume.name)
     if own is not None:
         claim = volume.persistent_volume_claim
-        read_only = where.read_only or has_files(volume) or bool(claim and claim.read_only)
+        read_only = volume_mount.read_only or has_files(volume) or bool(claim and claim.read_only)
         return Mount(
-            where.mount_path, "own", own.name, read_only=read_only, sub_path=where.sub_path, size_bytes=_size(volume)
+            volume_mount.mount_path,
+            "own",
+            own.name,
+            read_only=read_only,
+            sub_path=volume_mount.sub_path,
+            size_bytes=_size(volume),
         )
     if volume.empty_dir is None:
         return None
     size = _size(volume)
-    return Mount(where.mount_path, "tmpfs", size_bytes=size, read_only=where.read_only)
+    return Mount(volume_mount.mount_path, "tmpfs", size_bytes=size, read_only=volume_mount.read_only)
 
 
 def _size(volume: pod.Volume) -> int | None:
-    """`sizeLimit` of an emptyDir in bytes; 0 is none, as on Kubernetes."""
+    """Return the `sizeLimit` of an emptyDir in bytes; 0 is none, as on Kubernetes."""
     limit = volume.empty_dir.size_limit if volume.empty_dir else None
     return (int(parse_quantity(str(limit))) or None) if limit else None
 
@@ -76,11 +81,11 @@ def _claim(source: pod.PersistentVolumeClaimVolumeSource, namespace: str, find: 
 
 
 def shared(spec: pod.PodSpec) -> set[str]:
-    """emptyDirs that more than one container has, or one in parts."""
+    """Return the emptyDirs that more than one container mounts, or that one mounts in parts."""
     empty = {volume.name for volume in spec.volumes if volume.empty_dir}
-    mounts = [each for one in _containers(spec) for each in one.volume_mounts if each.name in empty]
-    several = {name for name, count in Counter(each.name for each in mounts).items() if count > 1}
-    return several | {each.name for each in mounts if each.sub_path}
+    mounts = [mount for container in _containers(spec) for mount in container.volume_mounts if mount.name in empty]
+    several = {name for name, count in Counter(mount.name for mount in mounts).items() if count > 1}
+    return several | {mount.name for mount in mounts if mount.sub_path}
 
 
 def _containers(spec: pod.PodSpec) -> tuple[pod.Container, ...]:

@@ -1,6 +1,6 @@
 """`$(NAME)` in commands, arguments and variables, as Kubernetes expands it. Pure.
 
-Source: Kubernetes, third_party/forked/golang/expansion: `$$` is one `$`, what names nothing known stays as it is.
+Source: Kubernetes, third_party/forked/golang/expansion: `$$` is one `$`, references to unknown variables stay.
 """
 
 import re
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
-    """Put values in the place of references."""
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replace references by values."""
 
-    def value(found: re.Match[str]) -> str:
-        if found[0] == "$$":
+    def value(reference: re.Match[str]) -> str:
+        if reference[0] == "$$":
             return "$"
-        return known.get(found[1], found[0])
+        return variables.get(reference[1], reference[0])
 
     return _REFERENCE.sub(value, text)

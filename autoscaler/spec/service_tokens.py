@@ -1,6 +1,6 @@
-"""Tokens of ServiceAccounts for projected volumes: one for each that is asked for, renewed in good time.
+"""Tokens of ServiceAccounts for projected volumes, renewed before they expire.
 
-Source: Kubernetes, pkg/kubelet/token/token_manager.go: a token is renewed when 80 % of its life or a day is over.
+Source: Kubernetes, pkg/kubelet/token/token_manager.go: a token is renewed after 80 % of its lifetime or a day.
 """
 
 from collections.abc import Callable
@@ -15,71 +15,71 @@ from knoll.resources.models.revision import Revision
 from knoll.values import kinds
 
 RENEWED_AT = 0.8
-"""Of its life."""
+"""Share of its lifetime."""
 LONGEST_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _Issued:
     token: bytes
     renew_at: float
 
 
 class ServiceTokens:
-    """What was given out by this process; after a restart everybody gets new ones."""
+    """Tokens that this process has issued; after a restart every volume gets new ones."""
 
     def __init__(self, clock: Callable[[], float], most: Callable[[], int] = lambda: tokens.MOST_SECONDS) -> None:
         """
         Args:
             clock: epoch seconds.
-            most: longest life of a token, in seconds; one that is asked for with a longer life gets this one.
+            most: returns the longest lifetime of a token, in seconds; longer requests are shortened to it.
         """
         self._clock = clock
         self._most = most
         self._key: SigningKey | None = None
-        self._given: dict[tuple[str, str, str, int], _Given] = {}
-        """By uids of Revision and account, audience and life."""
+        self._issued: dict[tuple[str, str, str, int], _Issued] = {}
+        """By uids of Revision and account, audience and lifetime."""
 
     def sign_with(self, key: SigningKey) -> None:
-        """From now on; what another key has signed is given out no more."""
+        """Sign with this key from now on; tokens signed with another key are issued anew."""
         if key != self._key:
             self._key = key
-            self._given.clear()
+            self._issued.clear()
 
     def forget(self, revision: str) -> None:
-        """A Revision, by its uid, needs none any more."""
-        self._given = {key: given for key, given in self._given.items() if key[0] != revision}
+        """Forget the tokens of a Revision, by its uid."""
+        self._issued = {key: issued for key, issued in self._issued.items() if key[0] != revision}
 
     def of(self, revision: Revision, find: Find) -> Token:
-        """Gives out tokens of a Revision's account.
+        """Return a function that issues tokens of a Revision's account.
 
-        Raises (when a token is asked for):
-            MissingSourceError: the account is missing, or no token may live so long or short.
+        The function raises:
+            MissingSourceError: the account is missing, or the lifetime is not allowed.
         """
 
-        def token(wanted: pod.ServiceAccountTokenProjection) -> bytes:
+        def token(projection: pod.ServiceAccountTokenProjection) -> bytes:
             name = account_of(revision.spec)
             account = lookup(find, kinds.SERVICE_ACCOUNT.id, name, optional=False)
             assert account is not None
-            seconds = min(wanted.expiration_seconds or tokens.DEFAULT_SECONDS, self._most())
-            key = (revision.metadata.uid, account["metadata"]["uid"], wanted.audience, seconds)
+            seconds = min(projection.expiration_seconds or tokens.DEFAULT_SECONDS, self._most())
+            key = (revision.metadata.uid, account["metadata"]["uid"], projection.audience, seconds)
             now = self._clock()
-            given = self._given.get(key)
-            if given is None or now >= given.renew_at:
-                made = self._mint(revision.metadata.namespace, name, key[1], wanted.audience, seconds, now)
-                given = self._given[key] = _Given(made, now + min(seconds * RENEWED_AT, LONGEST_SECONDS))
-            return given.token
+            issued = self._issued.get(key)
+            if issued is None or now >= issued.renew_at:
+                minted = self._mint(revision.metadata.namespace, name, key[1], projection.audience, seconds, now)
+                issued = self._issued[key] = _Issued(minted, now + min(seconds * RENEWED_AT, LONGEST_SECONDS))
+            return issued.token
 
         return token
 
     def _mint(self, namespace: str, name: str, uid: str, audience: str, seconds: int, now: float) -> bytes:
         if self._key is None:
-            raise MissingSourceError("the platform's token key is not at hand yet")
+            raise MissingSourceError("the platform's token key is not available yet")
         audiences = [audience] if audience else []
         try:
-            made = tokens.mint(
+            minted = tokens.mint(
                 self._key, namespace=namespace, name=name, uid=uid, now=now, seconds=seconds, audiences=audiences
             )
         except ValueError as error:
             raise MissingSourceError(f"expirationSeconds of serviceAccountToken: {error}") from error
-        return made.encode()
+        return minted.encode()

@@ -1,4 +1,4 @@
-"""What lies in a Revision's volumes: files from ConfigMaps, Secrets, the instance itself. Pure.
+"""The files in a Revision's volumes, from ConfigMaps, Secrets and the instance itself. Pure.
 
 Source: Kubernetes, pkg/volume/{configmap,secret,projected,downwardapi}: `MakePayload`, `CollectData`.
 """
@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from autoscaler.runtime.protocol import File
+from autoscaler.runtime.model import File
 from autoscaler.spec.env_sources import About, Find, MissingSourceError, content, field_value, lookup, resource_value
 from knoll.resources.models import pod
 from knoll.values import kinds
@@ -15,7 +15,7 @@ from knoll.values import kinds
 DEFAULT_MODE = 0o644
 
 Token = Callable[[pod.ServiceAccountTokenProjection], bytes]
-"""A token of the Revision's service account, as `files` wants it."""
+"""Returns a token of the Revision's service account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +27,44 @@ class _Source:
 
 
 def has_files(volume: pod.Volume) -> bool:
-    """Whether its content comes from objects of the platform."""
+    """Return whether its content comes from objects of the platform."""
     return bool(volume.config_map or volume.secret or volume.projected)
 
 
 def is_of_one_instance(volume: pod.Volume) -> bool:
-    """Whether no two instances of a Revision can share it: it holds an instance's own name."""
+    """Return whether instances of a Revision cannot share it, because it contains the instance's name."""
     sources = volume.projected.sources if volume.projected else ()
     items = [item for source in sources if source.downward_api for item in source.downward_api.items]
     return any(item.field_ref and item.field_ref.field_path == "metadata.name" for item in items)
 
 
 def has_token(volume: pod.Volume) -> bool:
-    """Whether it holds something that must be renewed in time."""
+    """Return whether it contains a token, which must be renewed."""
     return any(source.service_account_token for source in (volume.projected.sources if volume.projected else ()))
 
 
 def files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> dict[str, File]:
-    """Relative path to file of a volume for which `has_files`.
+    """Return the files of a volume for which `has_files` holds, by relative path.
 
     Raises:
-        MissingSourceError: an object or a key is missing and not optional; the volume is named.
+        MissingSourceError: an object or a key is missing and not optional; the message names the volume.
     """
     try:
-        return _checked(_found(volume, spec, about, find, token))
+        return _checked(_files(volume, spec, about, find, token))
     except MissingSourceError as error:
         raise MissingSourceError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
 
 
-def _found(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> Iterable[tuple[str, File]]:
+def _files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> Iterable[tuple[str, File]]:
     if volume.config_map:
         source = volume.config_map
-        one = _Source(kinds.CONFIG_MAP.id, source.name, source.items, source.optional)
-        return _of_object(one, source.default_mode, find)
+        config_map = _Source(kinds.CONFIG_MAP.id, source.name, source.items, source.optional)
+        return _of_object(config_map, source.default_mode, find)
     if volume.secret:
-        secret = volume.secret
-        one = _Source(kinds.SECRET.id, secret.secret_name, secret.items, secret.optional)
-        return _of_object(one, secret.default_mode, find)
+        spec_of_secret = volume.secret
+        items, optional = spec_of_secret.items, spec_of_secret.optional
+        secret = _Source(kinds.SECRET.id, spec_of_secret.secret_name, items, optional)
+        return _of_object(secret, spec_of_secret.default_mode, find)
     projected = volume.projected or pod.ProjectedVolumeSource()
     return [pair for source in projected.sources for pair in _projected(source, projected, spec, about, find, token)]
 
@@ -76,11 +77,12 @@ def _projected(
     find: Find,
     token: Token,
 ) -> Iterable[tuple[str, File]]:
-    for resource, found in ((kinds.CONFIG_MAP.id, source.config_map), (kinds.SECRET.id, source.secret)):
-        if found:
-            return _of_object(_Source(resource, found.name, found.items, found.optional), whole.default_mode, find)
+    for resource, reference in ((kinds.CONFIG_MAP.id, source.config_map), (kinds.SECRET.id, source.secret)):
+        if reference:
+            of_object = _Source(resource, reference.name, reference.items, reference.optional)
+            return _of_object(of_object, whole.default_mode, find)
     if source.service_account_token:
-        # As Kubernetes: readable for everybody in the instance, whatever user it runs as.
+        # As on Kubernetes: readable for every user in the instance.
         return [(source.service_account_token.path, File(token(source.service_account_token), 0o644))]
     items = source.downward_api.items if source.downward_api else ()
     return [(item.path, File(_downward(item, spec, about), _mode(item.mode, whole.default_mode))) for item in items]
@@ -91,27 +93,27 @@ def _of_object(source: _Source, default_mode: int | None, find: Find) -> list[tu
     values: Mapping[str, bytes] = content(source.resource, body) if body else {}
     if not source.items:
         return [(key, File(value, _mode(None, default_mode))) for key, value in values.items()]
-    made = []
+    selected = []
     for item in source.items:
         if item.key in values:
-            made.append((item.path, File(values[item.key], _mode(item.mode, default_mode))))
+            selected.append((item.path, File(values[item.key], _mode(item.mode, default_mode))))
         elif not source.optional:
             kind = "config" if source.resource == kinds.CONFIG_MAP.id else "secret"
             raise MissingSourceError(f"references non-existent {kind} key: {item.key} (in {source.name})")
-    return made
+    return selected
 
 
 def _downward(item: pod.DownwardAPIVolumeFile, spec: pod.PodSpec, about: About) -> bytes:
     if item.field_ref:
         path = item.field_ref.field_path
         if not path.startswith("metadata."):
-            raise MissingSourceError(f"unsupported fieldPath: {path} (a volume holds fields of metadata only)")
+            raise MissingSourceError(f"unsupported fieldPath: {path} (volumes support fields of metadata only)")
         return field_value(path, about).encode()
-    wanted = item.resource_field_ref or pod.ResourceFieldSelector()
-    for one in (*spec.containers, *spec.init_containers):
-        if one.name == wanted.container_name:
-            return resource_value(wanted, one, about).encode()
-    raise MissingSourceError(f"container {wanted.container_name!r} of {wanted.resource} not found")
+    selector = item.resource_field_ref or pod.ResourceFieldSelector()
+    for container in (*spec.containers, *spec.init_containers):
+        if container.name == selector.container_name:
+            return resource_value(selector, container, about).encode()
+    raise MissingSourceError(f"container {selector.container_name!r} of {selector.resource} not found")
 
 
 def _mode(own: int | None, default: int | None) -> int:
@@ -119,14 +121,14 @@ def _mode(own: int | None, default: int | None) -> int:
 
 
 def _checked(pairs: Iterable[tuple[str, File]]) -> dict[str, File]:
-    """Later files win. Refuses what cannot be files together: a path below another one's file."""
-    found = {posixpath.normpath(path): file for path, file in pairs}
-    for path in found:
+    """Later files win. Rejects paths that cannot exist together: one below another that is a file."""
+    files = {posixpath.normpath(path): file for path, file in pairs}
+    for path in files:
         if path.startswith(".."):
-            raise MissingSourceError(f"{path!r} cannot begin with '..': such names are the volume's own")
+            raise MissingSourceError(f"{path!r} cannot begin with '..': such names are reserved")
         parts = path.split("/")
         for end in range(1, len(parts)):
             above = "/".join(parts[:end])
-            if above in found:
+            if above in files:
                 raise MissingSourceError(f"{path!r} cannot be below {above!r}, which is a file")
-    return found
+    return files

@@ -1,7 +1,7 @@
-"""Brings to containers what their Revisions ask of other objects, and keeps it as those objects are.
+"""Provides containers with what their Revisions refer to in other objects, and keeps their volumes up to date.
 
-Variables are read at each start of an instance; files lie in volumes that all instances of a Revision share, are
-written before the first instance starts and again whenever what they come from is another.
+Variables are read at each start of an instance. Files are in volumes that all instances of a Revision share; they are
+written before the first instance starts, and again whenever their sources change.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from autoscaler.runtime.protocol import Capacity, InstanceSpec, Runtime, Volume
-from autoscaler.spec.compressed_revision import Packed
+from autoscaler.runtime.model import Capacity, InstanceSpec, Volume
+from autoscaler.runtime.protocol import Runtime
+from autoscaler.spec.compressed_revision import CompressedRevision
 from autoscaler.spec.engine_volumes import engine_volumes, folders, pod_volume
 from autoscaler.spec.env_sources import Find, MissingSourceError, Reference, references
 from autoscaler.spec.instance_spec import about, instance_spec
@@ -30,20 +31,23 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 15.0
-"""Between two looks for volumes that nobody needs, and for tokens that are to be renewed."""
+"""Interval at which unneeded volumes are removed and tokens renewed."""
 RETRY_SECONDS = 1.0
 
 
-class Delivery:
-    """What all Revisions are given, while this process leads."""
+class VolumeSync:
+    """Volumes and variables of all Revisions, while this process leads.
+
+    It has more attributes than the style allows: they index the same Revisions in the ways that events refer to them.
+    """
 
     def __init__(
         self,
         runtime: Runtime,
         informers: Mapping[str, Informer],
         *,
-        needed: Callable[[Volume], bool],
-        changed: Callable[[str], None],
+        is_needed: Callable[[Volume], bool],
+        on_change: Callable[[str], None],
         key: Callable[[], Awaitable[SigningKey]],
         longest_token: Callable[[], int] = lambda: tokens.MOST_SECONDS,
         clock: Callable[[], float] = time.time,
@@ -51,67 +55,67 @@ class Delivery:
         """
         Args:
             informers: of ConfigMaps, Secrets and PersistentVolumeClaims, by resource id.
-            needed: whether a volume's owner is still there.
-            changed: told the uid of each Revision of whose sources one is another.
-            key: what tokens are signed with.
-            longest_token: longest life of a token, in seconds.
+            is_needed: returns whether a volume's owner exists.
+            on_change: called with the uid of each Revision one of whose sources changed.
+            key: returns the key that signs tokens.
+            longest_token: returns the longest lifetime of a token, in seconds.
             clock: epoch seconds.
         """
         self._runtime, self._informers = runtime, informers
-        self._needed, self._changed = needed, changed
+        self._is_needed, self._on_change = is_needed, on_change
         self._key, self._tokens = key, ServiceTokens(clock, longest_token)
-        self._known: dict[str, Packed] = {}
+        self._revisions: dict[str, CompressedRevision] = {}
         """By uid."""
         self._with_tokens: set[str] = set()
-        """uids of those whose volumes hold tokens, which grow old."""
+        """uids of those whose volumes contain tokens, which expire."""
         self._by_key: dict[str, str] = {}
         """`namespace/name` of a Revision to its uid."""
-        self._waiting: defaultdict[tuple[str, Reference], set[str]] = defaultdict(set)
+        self._referring: defaultdict[tuple[str, Reference], set[str]] = defaultdict(set)
         """Namespace and object to the uids of Revisions that refer to it."""
-        self._delivered: dict[str, Volume] = {}
+        self._written: dict[str, Volume] = {}
         """Volumes of files that are on the engine, by name."""
         self._deleted_claims: set[str] = set()
-        """uids of claims that were seen to go, until their volumes are gone too."""
+        """uids of claims that were deleted, until their volumes are removed."""
         self._due: dict[str, None] = {}
         """uids of Revisions whose volumes may be out of date."""
         self._wake, self._began = asyncio.Event(), asyncio.Event()
         self._sweep_due = True
         self._capacity = Capacity(1.0, 0)
 
-    def know(self, revision: Revision, packed: Packed) -> None:
-        """A Revision is looked after from now on, or has other metadata. Args: packed: the same, to be kept."""
+    def add(self, revision: Revision, compressed: CompressedRevision) -> None:
+        """Add a Revision, or update its metadata. Args: compressed: the same Revision, to be kept."""
         meta = revision.metadata
-        if meta.uid in self._known:
+        if meta.uid in self._revisions:
             self._due[meta.uid] = None
             self._wake.set()
-        self._known[meta.uid] = packed
+        self._revisions[meta.uid] = compressed
         if any(has_token(volume) for volume in revision.spec.volumes):
             self._with_tokens.add(meta.uid)
         self._by_key[f"{meta.namespace}/{meta.name}"] = meta.uid
-        for each in references(revision.spec):
-            self._waiting[meta.namespace, each].add(meta.uid)
+        for reference in references(revision.spec):
+            self._referring[meta.namespace, reference].add(meta.uid)
 
-    def forget(self, revision: Revision) -> None:
-        """A Revision and all of its instances are gone."""
+    def remove(self, revision: Revision) -> None:
+        """Remove a Revision that is gone, as are all of its instances."""
         meta = revision.metadata
-        self._known.pop(meta.uid, None)
+        self._revisions.pop(meta.uid, None)
         self._with_tokens.discard(meta.uid)
         self._tokens.forget(meta.uid)
-        for each in references(revision.spec):
-            self._waiting[meta.namespace, each].discard(meta.uid)
-            if not self._waiting[meta.namespace, each]:
-                del self._waiting[meta.namespace, each]
+        for reference in references(revision.spec):
+            self._referring[meta.namespace, reference].discard(meta.uid)
+            if not self._referring[meta.namespace, reference]:
+                del self._referring[meta.namespace, reference]
         if self._by_key.get(f"{meta.namespace}/{meta.name}") == meta.uid:
             del self._by_key[f"{meta.namespace}/{meta.name}"]
         self._sweep_due = True
         self._wake.set()
 
     async def prepare(self, revision: Revision, name: str) -> InstanceSpec:
-        """Have everything that an instance is promised, and say how it is started.
+        """Create and write the volumes of an instance; returns its final specification.
 
         Raises:
             MissingSourceError: an object or key is missing.
-            RuntimeUnavailableError: the engine does not make a volume.
+            RuntimeUnavailableError: the engine cannot create a volume.
         """
         await self._began.wait()
         find = self._finder(revision)
@@ -123,11 +127,11 @@ class Delivery:
                 await self._runtime.ensure_volume(volume, folders(revision.spec, key))
         return spec
 
-    def noticed(self, notice: ObjectChange) -> None:
-        """An object changed: whoever waits for it tries again, whoever shows it shows the new."""
+    def source_changed(self, notice: ObjectChange) -> None:
+        """An object changed: Revisions that wait for it try again, and volumes with its content are written again."""
         namespace, _, name = notice.key.rpartition("/")
-        for uid in self._waiting.get((namespace, (notice.resource, name)), ()):
-            self._changed(uid)
+        for uid in self._referring.get((namespace, (notice.resource, name)), ()):
+            self._on_change(uid)
             self._due[uid] = None
         if notice.resource == kinds.VOLUME_CLAIM.id and notice.old is not None and notice.new is None:
             self._sweep_due = True
@@ -136,13 +140,13 @@ class Delivery:
         self._wake.set()
 
     async def run(self) -> None:
-        """Keep volumes as they should be until cancelled."""
+        """Keep volumes up to date until cancelled."""
         await self._begin()
         while True:
             try:
                 await self._catch_up()
             except KnollError as error:
-                log.warning("volumes are not up to date yet", error=str(error))
+                log.warning("volumes not up to date yet", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -156,13 +160,13 @@ class Delivery:
             try:
                 self._capacity = await self._runtime.capacity()
                 self._tokens.sign_with(await self._key())
-                found = await self._runtime.volumes()
+                volumes = await self._runtime.volumes()
                 break
             except KnollError as error:
-                log.warning("volumes are not looked at yet", error=str(error))
+                log.warning("volumes not listed yet", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
-        self._delivered |= {one.name: one for one in found if one.kind == "files"}
-        self._due |= dict.fromkeys(self._known)
+        self._written |= {volume.name: volume for volume in volumes if volume.kind == "files"}
+        self._due |= dict.fromkeys(self._revisions)
         self._began.set()
 
     async def _catch_up(self) -> None:
@@ -180,35 +184,35 @@ class Delivery:
             self._sweep_due = False
 
     async def _refresh(self, uid: str) -> None:
-        """Write a Revision's volumes again, where they are others."""
-        packed = self._known.get(uid)
-        if packed is None:
+        """Write a Revision's volumes again, where their content changed."""
+        compressed = self._revisions.get(uid)
+        if compressed is None:
             return
-        revision = packed.unpacked()
+        revision = compressed.revision()
         key = f"{revision.metadata.namespace}/{revision.metadata.name}"
-        for volume in [one for one in self._delivered.values() if uid == one.owner or key == one.about]:
-            wanted = _volume(revision.spec, pod_volume(volume))
-            if not self._needed(volume) or not has_files(wanted):
+        for volume in [each for each in self._written.values() if uid == each.owner or key == each.about]:
+            source = _volume(revision.spec, pod_volume(volume))
+            if not self._is_needed(volume) or not has_files(source):
                 continue
             try:
-                await self._put(revision, volume.owner, wanted, volume)
+                await self._put(revision, volume.owner, source, volume)
             except MissingSourceError as error:
-                # As the kubelet does: what is there stays, until something better comes.
-                log.warning("a volume keeps its old content", revision=key, volume=volume.name, error=str(error))
+                # As kubelet does: the old content stays until the new one is complete.
+                log.warning("volume keeps its old content", revision=key, volume=volume.name, error=str(error))
 
-    async def _put(self, revision: Revision, instance: str, wanted: pod.Volume, volume: Volume) -> None:
+    async def _put(self, revision: Revision, instance: str, source: pod.Volume, volume: Volume) -> None:
         spec, find = revision.spec, self._finder(revision)
-        content = files(wanted, spec, about(revision, instance, self._capacity), find, self._tokens.of(revision, find))
+        content = files(source, spec, about(revision, instance, self._capacity), find, self._tokens.of(revision, find))
         await self._runtime.put_files(volume, content)
-        self._delivered[volume.name] = volume
+        self._written[volume.name] = volume
 
     async def _sweep(self) -> None:
-        """Remove what nobody needs any more, and have tokens looked at."""
+        """Remove unneeded volumes, and renew tokens."""
         for volume in await self._runtime.volumes():
-            if volume.owner not in self._deleted_claims and self._needed(volume):
+            if volume.owner not in self._deleted_claims and self._is_needed(volume):
                 continue
             if await self._runtime.remove_volume(volume.name):
-                self._delivered.pop(volume.name, None)
+                self._written.pop(volume.name, None)
                 self._deleted_claims.discard(volume.owner)
                 log.info("volume removed", volume=volume.name, of=volume.about)
         if self._with_tokens:
@@ -222,4 +226,4 @@ class Delivery:
 
 
 def _volume(spec: pod.PodSpec, name: str) -> pod.Volume:
-    return next((one for one in spec.volumes if one.name == name), pod.Volume())
+    return next((volume for volume in spec.volumes if volume.name == name), pod.Volume())

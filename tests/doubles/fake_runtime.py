@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
-from autoscaler.runtime.protocol import (
+from autoscaler.runtime.model import (
     Capacity,
     ContainerDied,
     ContainerSpec,
@@ -53,7 +53,7 @@ class FakeProgram:
     port: int | None = None
     """Where it listens instead."""
     loopback: bool = False
-    """It listens on the instance's loopback address alone."""
+    """It listens on the instance's loopback address only."""
     exits_after: float | None = None
     """Seconds until it ends by itself; None is never."""
     exit_code: int = 0
@@ -128,7 +128,7 @@ class _Instance:
             return "starting"
         if self.lost:
             return "lost"
-        if not all(one.running for one in self.containers.values()):
+        if not all(container.running for container in self.containers.values()):
             return "exited"
         return "paused" if self.paused else "running"
 
@@ -156,7 +156,7 @@ class FakeEngine:
         self.behave, self.capacity = behave, capacity
         self.instances: dict[str, _Instance] = {}
         self.images: set[str] | None = None
-        """References that are there; None is all."""
+        """References of the images on the engine; None is every image."""
         self.registry: set[str] = set()
         """References that can be pulled."""
         self.volumes: dict[str, FakeVolume] = {}
@@ -168,8 +168,8 @@ class FakeEngine:
         """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
-        self.expected = 0
-        """What `expect` said last."""
+        self.warm_demand = 0
+        """Last value of `set_warm_demand`."""
         self.graces: dict[str, float] = {}
         """Seconds from SIGTERM to SIGKILL of each instance stopped, or `instance/container` ended."""
         self.memory_of_each = 8 * 1024**2
@@ -192,8 +192,8 @@ class FakeEngine:
     def read(self, name: str, path: str, container: str | None = None) -> bytes | None:
         """What an instance's (first) container finds in a file of an own volume; None when there is none."""
         containers = self.instances[name].containers
-        one = containers[container] if container else next(iter(containers.values()))
-        held = self._held(one, path)
+        target = containers[container] if container else next(iter(containers.values()))
+        held = self._held(target, path)
         return held[0][held[1]].data if held and held[1] in held[0] else None
 
     def fail(self, method: str, error: KnollError, times: int = 1) -> None:
@@ -203,14 +203,14 @@ class FakeEngine:
     def kill(self, name: str, container: str | None = None, exit_code: int = KILLED, oom: bool = False) -> None:
         """A container's process ends by itself."""
         containers = self.instances[name].containers
-        one = containers[container] if container else next(iter(containers.values()))
-        self.end(one, exit_code, oom=oom, told=True)
+        target = containers[container] if container else next(iter(containers.values()))
+        self.end(target, exit_code, oom=oom, reported=True)
 
     def lose(self, name: str) -> None:
-        """An instance's sandbox is removed by somebody else."""
-        one = self.instances[name]
-        one.lost = True
-        self.tell(InstanceLost(name, one.spec.revision, time.time()))
+        """An instance's sandbox is removed by another program."""
+        instance = self.instances[name]
+        instance.lost = True
+        self.tell(InstanceLost(name, instance.spec.revision, time.time()))
 
     def go_away(self) -> None:
         """The engine does not answer any more; what runs goes on."""
@@ -237,41 +237,44 @@ class FakeEngine:
         self._addresses += 1
         return f"127.{self._network}.{high % 250}.{low + 1}"
 
-    async def begin(self, one: _Container) -> None:
+    async def begin(self, container: _Container) -> None:
         """Run a container's process."""
-        if one.program.refusal:
+        if container.program.refusal:
             raise InstanceStartError(
-                f"container {one.spec.name} cannot be started: {one.program.refusal}", container=one.spec.name
+                f"container {container.spec.name} cannot be started: {container.program.refusal}",
+                container=container.spec.name,
             )
-        one.running, one.exit_code, one.started_at = True, None, time.time()
-        one.ended.clear()
-        for mount in one.spec.mounts:
+        container.running, container.exit_code, container.started_at = True, None, time.time()
+        container.ended.clear()
+        for mount in container.spec.mounts:
             if mount.kind == "own" and mount.sub_path:
-                one.parts[mount.target] = self._part(one, mount)
-        self.wrote(one, one.program)
-        self.say(one, one.program.output)
-        if one.program.listens_after == 0:
-            await self._listen(one)
-        elif one.program.listens_after is not None:
-            one.tasks.append(asyncio.create_task(self._listen(one, one.program.listens_after)))
-        if one.program.exits_after is not None:
-            one.tasks.append(asyncio.create_task(self._end_later(one, one.program.exits_after)))
+                container.parts[mount.target] = self._part(container, mount)
+        self.wrote(container, container.program)
+        self.say(container, container.program.output)
+        if container.program.listens_after == 0:
+            await self._listen(container)
+        elif container.program.listens_after is not None:
+            container.tasks.append(asyncio.create_task(self._listen(container, container.program.listens_after)))
+        if container.program.exits_after is not None:
+            container.tasks.append(asyncio.create_task(self._end_later(container, container.program.exits_after)))
 
-    def _part(self, one: _Container, mount: Mount) -> dict[str, File]:
+    def _part(self, container: _Container, mount: Mount) -> dict[str, File]:
         volume, inner = self.volumes[mount.source], mount.sub_path
         if inner in volume.files:
             return {"": volume.files[inner]}
-        found = {path[len(inner) + 1 :]: file for path, file in volume.files.items() if path.startswith(f"{inner}/")}
-        if not found and inner not in volume.folders:
-            words = f"{inner} is not in volume {mount.source}"
-            raise InstanceStartError(f"container {one.spec.name} cannot be started: {words}", container=one.spec.name)
-        return found
+        files = {path[len(inner) + 1 :]: file for path, file in volume.files.items() if path.startswith(f"{inner}/")}
+        if not files and inner not in volume.folders:
+            message = f"{inner} is not in volume {mount.source}"
+            raise InstanceStartError(
+                f"container {container.spec.name} cannot be started: {message}", container=container.spec.name
+            )
+        return files
 
-    def _held(self, one: _Container, path: str) -> tuple[dict[str, File], str] | None:
+    def _held(self, container: _Container, path: str) -> tuple[dict[str, File], str] | None:
         """The files of the volume that a path is in, and its name there."""
-        for mount in one.spec.mounts:
+        for mount in container.spec.mounts:
             if mount.kind == "own" and f"{path}/".startswith(f"{mount.target}/"):
-                files = one.parts[mount.target] if mount.sub_path else self.volumes[mount.source].files
+                files = container.parts[mount.target] if mount.sub_path else self.volumes[mount.source].files
                 return files, path[len(mount.target) + 1 :]
         return None
 
@@ -279,53 +282,58 @@ class FakeEngine:
         """Bytes in a volume."""
         return self.filled.get(name, 0) + sum(len(file.data) for file in self.volumes[name].files.values())
 
-    def wrote(self, one: _Container, program: FakeProgram) -> None:
+    def wrote(self, container: _Container, program: FakeProgram) -> None:
         """A program has left its files, in a volume or in the container's own file system."""
         for path, data in program.writes.items():
-            if held := self._held(one, path):
+            if held := self._held(container, path):
                 held[0][held[1]] = File(data)
             else:
-                place = (one.instance.spec.name, one.spec.name)
+                place = (container.instance.spec.name, container.spec.name)
                 self.written[place] = self.written.get(place, 0) + len(data)
 
-    def say(self, one: _Container, data: bytes) -> None:
-        one.output += [(time.time(), line) for line in data.splitlines(keepends=True)]
-        one.changed()
+    def say(self, container: _Container, data: bytes) -> None:
+        container.output += [(time.time(), line) for line in data.splitlines(keepends=True)]
+        container.changed()
 
-    def end(self, one: _Container, exit_code: int, *, oom: bool = False, told: bool = False) -> None:
-        if not one.running:
+    def end(self, container: _Container, exit_code: int, *, oom: bool = False, reported: bool = False) -> None:
+        if not container.running:
             return
-        one.running, one.exit_code, one.oom_killed = False, exit_code, oom
-        if one.server:
-            one.server.kill()
-        for task in one.tasks:
+        container.running, container.exit_code, container.oom_killed = False, exit_code, oom
+        if container.server:
+            container.server.kill()
+        for task in container.tasks:
             if task is not asyncio.current_task():
                 task.cancel()
-        one.tasks.clear()
-        one.ended.set()
-        one.changed()
-        if told:
-            spec = one.instance.spec
-            self.tell(ContainerDied(spec.name, spec.revision, one.spec.name, exit_code, oom, time.time()))
+        container.tasks.clear()
+        container.ended.set()
+        container.changed()
+        if reported:
+            spec = container.instance.spec
+            self.tell(ContainerDied(spec.name, spec.revision, container.spec.name, exit_code, oom, time.time()))
 
-    async def _listen(self, one: _Container, after: float = 0.0) -> None:
+    async def _listen(self, container: _Container, after: float = 0.0) -> None:
         if after:
             await asyncio.sleep(after)
-        serving = one.spec is one.instance.spec.containers[0] or "PORT" in one.spec.env
-        if not serving or one.spec.name in one.instance.inits:
+        serving = container.spec is container.instance.spec.containers[0] or "PORT" in container.spec.env
+        if not serving or container.spec.name in container.instance.inits:
             return
-        server = FakeServer(one.program.answer or _answer_of(one.instance.spec.name))
-        if not one.program.loopback:
-            await server.listen(one.instance.address, self.port(one))
-        one.server = server
+        server = FakeServer(container.program.answer or _answer_of(container.instance.spec.name))
+        if not container.program.loopback:
+            await server.listen(container.instance.address, self.port(container))
+        container.server = server
 
-    def port(self, one: _Container) -> int:
+    def port(self, container: _Container) -> int:
         """Where a container listens."""
-        return one.program.port or int(one.spec.env.get("PORT", one.instance.spec.port))
+        return container.program.port or int(container.spec.env.get("PORT", container.instance.spec.port))
 
-    async def _end_later(self, one: _Container, after: float) -> None:
+    async def _end_later(self, container: _Container, after: float) -> None:
         await asyncio.sleep(after)
-        self.end(one, KILLED if one.program.oom else one.program.exit_code, oom=one.program.oom, told=_is_app(one))
+        self.end(
+            container,
+            KILLED if container.program.oom else container.program.exit_code,
+            oom=container.program.oom,
+            reported=_is_app(container),
+        )
 
 
 class FakeRuntime:
@@ -357,59 +365,59 @@ class FakeRuntime:
         self.engine.check("start")
         if spec.name in self.engine.instances:
             raise AlreadyExistsError(f"instance {spec.name} is there already")
-        one = _Instance(spec, self.engine.next_address(), time.time())
-        self.engine.instances[spec.name] = one
+        instance = _Instance(spec, self.engine.next_address(), time.time())
+        self.engine.instances[spec.name] = instance
         try:
             if scheduled:
-                scheduled(_seen(one))
+                scheduled(_as_instance(instance))
             if admit:
-                await admit(one.address)
+                await admit(instance.address)
             for each in spec.init_containers:
-                await self._run_init(one, each)
+                await self._run_init(instance, each)
             for each in spec.containers:
-                one.containers[each.name] = self._made(one, each)
+                instance.containers[each.name] = self._create(instance, each)
             await asyncio.sleep(self.engine.start_seconds)
-            for container in one.containers.values():
+            for container in instance.containers.values():
                 await self.engine.begin(container)
         except BaseException:
-            self._remove(one)
+            self._remove(instance)
             raise
-        one.starting = False
-        return _seen(one)
+        instance.starting = False
+        return _as_instance(instance)
 
-    def expect(self, asleep: int) -> None:
-        self.engine.expected = asleep
+    def set_warm_demand(self, revisions: int) -> None:
+        self.engine.warm_demand = revisions
 
-    async def stop(self, name: str, grace_seconds: float | None = None) -> None:
-        self.engine.check("stop")
-        one = self.engine.instances.get(name)
-        if one is None:
+    async def remove(self, name: str, grace_seconds: float | None = None) -> None:
+        self.engine.check("remove")
+        instance = self.engine.instances.get(name)
+        if instance is None:
             return
         await self.resume(name)
-        grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
+        grace = instance.spec.grace_seconds if grace_seconds is None else grace_seconds
         self.engine.graces[name] = grace
-        await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
-        self._remove(one)
+        await asyncio.gather(*(self._end(container, grace) for container in instance.containers.values()))
+        self._remove(instance)
         for owned in [each.volume for each in self.engine.volumes.values() if each.volume.owner == name]:
             del self.engine.volumes[owned.name]
 
-    async def restart(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
-        self.engine.check("restart")
-        one = self._member(name, container)
-        await self._end(one, one.instance.spec.grace_seconds if grace_seconds is None else grace_seconds)
-        again = self._made(one.instance, one.spec)
-        again.restarts = one.restarts + 1
+    async def restart_container(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        self.engine.check("restart_container")
+        target = self._container(name, container)
+        await self._end(target, target.instance.spec.grace_seconds if grace_seconds is None else grace_seconds)
+        again = self._create(target.instance, target.spec)
+        again.restarts = target.restarts + 1
         await self.engine.begin(again)
-        one.instance.containers[container] = again
+        target.instance.containers[container] = again
         return again.state()
 
-    async def end(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
-        self.engine.check("end")
-        one = self._member(name, container)
-        grace = one.instance.spec.grace_seconds if grace_seconds is None else grace_seconds
+    async def stop_container(self, name: str, container: str, grace_seconds: float | None = None) -> ContainerState:
+        self.engine.check("stop_container")
+        target = self._container(name, container)
+        grace = target.instance.spec.grace_seconds if grace_seconds is None else grace_seconds
         self.engine.graces[f"{name}/{container}"] = grace
-        await self._end(one, grace)
-        return one.state()
+        await self._end(target, grace)
+        return target.state()
 
     async def pause(self, name: str) -> None:
         self._freeze("pause", name, True)
@@ -417,24 +425,24 @@ class FakeRuntime:
     async def resume(self, name: str) -> None:
         self._freeze("resume", name, False)
 
-    async def halt(self, name: str, grace_seconds: float | None = None) -> None:
-        self.engine.check("halt")
-        one = self._instance(name)
+    async def stop(self, name: str, grace_seconds: float | None = None) -> None:
+        self.engine.check("stop")
+        instance = self._instance(name)
         await self.resume(name)
-        grace = one.spec.grace_seconds if grace_seconds is None else grace_seconds
-        await asyncio.gather(*(self._end(container, grace) for container in one.containers.values()))
+        grace = instance.spec.grace_seconds if grace_seconds is None else grace_seconds
+        await asyncio.gather(*(self._end(container, grace) for container in instance.containers.values()))
 
-    async def unhalt(self, name: str) -> tuple[ContainerState, ...]:
-        self.engine.check("unhalt")
-        one = self._instance(name)
-        for container in one.containers.values():
+    async def start_stopped(self, name: str) -> tuple[ContainerState, ...]:
+        self.engine.check("start_stopped")
+        instance = self._instance(name)
+        for container in instance.containers.values():
             if not container.running:
                 await self.engine.begin(container)
-        return tuple(container.state() for container in one.containers.values())
+        return tuple(container.state() for container in instance.containers.values())
 
     async def instances(self) -> list[Instance]:
         self.engine.check("instances")
-        return [_seen(self.engine.instances[name]) for name in sorted(self.engine.instances)]
+        return [_as_instance(self.engine.instances[name]) for name in sorted(self.engine.instances)]
 
     async def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
@@ -448,13 +456,13 @@ class FakeRuntime:
 
     async def exec(self, name: str, container: str, command: Sequence[str], timeout_seconds: float) -> ExecResult:
         self.engine.check("exec")
-        one = self._member(name, container)
-        if not one.running:
+        target = self._container(name, container)
+        if not target.running:
             raise NotFoundError(f"container {container} of instance {name} does not run")
-        program = self.engine.behave(replace(one.spec, command=(), args=tuple(command[1:])))
+        program = self.engine.behave(replace(target.spec, command=(), args=tuple(command[1:])))
         if program.refusal:
             return ExecResult(126, program.refusal.encode())
-        self.engine.wrote(one, program)
+        self.engine.wrote(target, program)
         async with asyncio.timeout(timeout_seconds):
             await asyncio.Event().wait() if program.exits_after is None else await asyncio.sleep(program.exits_after)
         return ExecResult(program.exit_code, program.output)
@@ -470,33 +478,40 @@ class FakeRuntime:
         timestamps: bool = False,
     ) -> AsyncGenerator[LogChunk, None]:
         self.engine.check("logs")
-        one = self._member(name, container)
+        target = self._container(name, container)
 
         def written(at: float, line: bytes) -> bytes:
             return _stamp(at) + line if timestamps else line
 
-        kept = [written(at, line) for at, line in one.output if since is None or at >= since]
-        read = len(one.output)
+        kept = [written(at, line) for at, line in target.output if since is None or at >= since]
+        read = len(target.output)
         for line in kept if tail is None else kept[len(kept) - tail if tail < len(kept) else 0 :]:
             yield LogChunk("stdout", line)
-        while follow and one.running:
-            await one.news.wait()
-            for at, line in one.output[read:]:
+        while follow and target.running:
+            await target.news.wait()
+            for at, line in target.output[read:]:
                 yield LogChunk("stdout", written(at, line))
-            read = len(one.output)
+            read = len(target.output)
 
     async def listening(self, name: str) -> tuple[Listener, ...]:
         self.engine.check("listening")
-        found = [one for one in self._instance(name).containers.values() if one.running and one.server]
-        places = {("127.0.0.1" if one.program.loopback else "0.0.0.0", self.engine.port(one)) for one in found}
+        listening = [
+            container
+            for container in self._instance(name).containers.values()
+            if container.running and container.server
+        ]
+        places = {
+            ("127.0.0.1" if endpoint.program.loopback else "0.0.0.0", self.engine.port(endpoint))
+            for endpoint in listening
+        }
         return tuple(Listener(*place) for place in sorted(places, key=lambda place: (place[1], place[0])))
 
     async def forward(self, name: str, port: int, family: Family) -> None:
         self.engine.check("forward")
-        one = self._instance(name)
-        for container in one.containers.values():
+        instance = self._instance(name)
+        for container in instance.containers.values():
             if container.server and container.program.loopback and self.engine.port(container) == port:
-                await container.server.listen(one.address, port)
+                await container.server.listen(instance.address, port)
 
     async def unforward(self, name: str) -> None:
         self.engine.check("unforward")
@@ -539,8 +554,8 @@ class FakeRuntime:
 
     async def remove_volume(self, name: str) -> bool:
         self.engine.check("remove_volume")
-        for one in self.engine.instances.values():
-            if any(each.source == name for spec in _all_of(one) for each in spec.mounts if each.kind == "own"):
+        for instance in self.engine.instances.values():
+            if any(each.source == name for spec in _all_of(instance) for each in spec.mounts if each.kind == "own"):
                 return False
         self.engine.volumes.pop(name, None)
         return True
@@ -567,7 +582,7 @@ class FakeRuntime:
     async def usage(self, name: str) -> Usage:
         self.engine.check("usage")
         containers = self._instance(name).containers.values()
-        seconds = sum(time.time() - one.started_at for one in containers if one.running)
+        seconds = sum(time.time() - container.started_at for container in containers if container.running)
         return Usage(self.engine.cores_of_each * seconds, self.engine.memory_of_each * len(containers))
 
     async def capacity(self) -> Capacity:
@@ -579,8 +594,8 @@ class FakeRuntime:
 
     async def destroy(self) -> None:
         self.engine.check("destroy")
-        for one in list(self.engine.instances.values()):
-            self._remove(one)
+        for instance in list(self.engine.instances.values()):
+            self._remove(instance)
         kept = {name: each for name, each in self.engine.volumes.items() if each.volume.kind == "claim"}
         self.engine.volumes = kept
 
@@ -592,87 +607,88 @@ class FakeRuntime:
             raise NotFoundError(f"there is no instance {name}")
         return self.engine.instances[name]
 
-    def _member(self, name: str, container: str) -> _Container:
-        one = self._instance(name)
-        found = one.containers.get(container) or one.inits.get(container)
-        if found is None:
+    def _container(self, name: str, container: str) -> _Container:
+        instance = self._instance(name)
+        target = instance.containers.get(container) or instance.inits.get(container)
+        if target is None:
             raise NotFoundError(f"there is no container {container} of instance {name}")
-        return found
+        return target
 
-    def _made(self, instance: _Instance, spec: ContainerSpec) -> _Container:
+    def _create(self, instance: _Instance, spec: ContainerSpec) -> _Container:
         if self.engine.images is not None and spec.image not in self.engine.images:
             raise ImageError(f"image {spec.image} is not on the engine")
         return _Container(spec, self.engine.behave(spec), instance)
 
     async def _run_init(self, instance: _Instance, spec: ContainerSpec) -> None:
-        one = instance.inits[spec.name] = self._made(instance, spec)
-        await self.engine.begin(one)
-        await one.ended.wait()
-        if one.exit_code:
-            words = await tail_of(self.logs(instance.spec.name, spec.name, tail=LINES))
+        container = instance.inits[spec.name] = self._create(instance, spec)
+        await self.engine.begin(container)
+        await container.ended.wait()
+        if container.exit_code:
+            output = await tail_of(self.logs(instance.spec.name, spec.name, tail=LINES))
             raise InstanceStartError(
-                f"init container {spec.name} ended with exit code {one.exit_code}" + (f": {words}" if words else ""),
+                f"init container {spec.name} ended with exit code {container.exit_code}"
+                + (f": {output}" if output else ""),
                 container=spec.name,
                 cause="InitContainerError",
-                exit_code=one.exit_code,
+                exit_code=container.exit_code,
             )
 
-    async def _end(self, one: _Container, grace: float) -> None:
+    async def _end(self, container: _Container, grace: float) -> None:
         """SIGTERM, the grace, SIGKILL: a server ends when it is idle, anything else at once."""
         code = KILLED
-        if one.running and grace > 0:
+        if container.running and grace > 0:
             try:
                 async with asyncio.timeout(grace):
-                    code = await self._terminated(one)
+                    code = await self._terminated(container)
             except TimeoutError:
                 code = KILLED
-        self.engine.end(one, code)
+        self.engine.end(container, code)
 
-    async def _terminated(self, one: _Container) -> int:
-        if one.program.ignores_term:
-            await one.ended.wait()
-        if one.server is None:
+    async def _terminated(self, container: _Container) -> int:
+        if container.program.ignores_term:
+            await container.ended.wait()
+        if container.server is None:
             return TERMINATED
-        await one.server.drain()
+        await container.server.drain()
         return 0
 
     def _freeze(self, method: str, name: str, paused: bool) -> None:
         self.engine.check(method)
-        one = self._instance(name)
-        one.paused = paused
-        for container in one.containers.values():
+        instance = self._instance(name)
+        instance.paused = paused
+        for container in instance.containers.values():
             if container.server and paused:
                 container.server.running.clear()
             elif container.server:
                 container.server.running.set()
 
-    def _remove(self, one: _Instance) -> None:
-        for container in [*one.containers.values(), *one.inits.values()]:
+    def _remove(self, instance: _Instance) -> None:
+        for container in [*instance.containers.values(), *instance.inits.values()]:
             self.engine.end(container, KILLED)
-        self.engine.instances.pop(one.spec.name, None)
+        self.engine.instances.pop(instance.spec.name, None)
 
 
-def _all_of(one: _Instance) -> tuple[ContainerSpec, ...]:
-    return (*one.spec.containers, *one.spec.init_containers)
+def _all_of(instance: _Instance) -> tuple[ContainerSpec, ...]:
+    return (*instance.spec.containers, *instance.spec.init_containers)
 
 
-def _is_app(one: _Container) -> bool:
-    return one.spec.name not in one.instance.inits
+def _is_app(container: _Container) -> bool:
+    return container.spec.name not in container.instance.inits
 
 
-def _seen(one: _Instance) -> Instance:
+def _as_instance(instance: _Instance) -> Instance:
     return Instance(
-        name=one.spec.name,
-        revision=one.spec.revision,
-        uid=one.spec.uid,
-        address="" if one.lost else one.address,
-        port=one.spec.port,
-        state=one.state(),
-        containers=tuple(container.state() for container in one.containers.values())
-        or tuple(ContainerState(each.name, False, image=each.image) for each in one.spec.containers),
-        labels=dict(one.spec.labels),
-        created=one.created,
-        grace_seconds=float(one.spec.grace_seconds),
+        name=instance.spec.name,
+        revision=instance.spec.revision,
+        uid=instance.spec.uid,
+        address="" if instance.lost else instance.address,
+        port=instance.spec.port,
+        state=instance.state(),
+        containers=tuple(container.state() for container in instance.containers.values())
+        or tuple(ContainerState(each.name, False, image=each.image) for each in instance.spec.containers),
+        labels=dict(instance.spec.labels),
+        created=instance.created,
+        grace_seconds=float(instance.spec.grace_seconds),
     )
 
 

@@ -66,8 +66,8 @@ class FakeServer:
     def kill(self) -> None:
         """Close everything at once, as the end of a process does."""
         self.stop_listening()
-        for one in list(self._connections):
-            one.abort()
+        for connection in list(self._connections):
+            connection.abort()
 
     async def serve(self, request: FakeRequest) -> FakeAnswer:
         self.in_flight += 1

@@ -69,7 +69,7 @@ def test_ctrl_c_takes_everything_away_and_objects_are_there_at_the_next_start(
             assert '"code":401' in refused
             assert curl(f"http://localhost/{secrets}", *socket, before=AS_NOBODY) == ""
             log = f"http://127.0.0.1:{platform.environment['KNOLL_AUTOSCALER_ADMIN_PORT']}/instances"
-            assert "for the API alone" in curl(log, before=AS_NOBODY)
+            assert "only the API may call this" in curl(log, before=AS_NOBODY)
     assert platform.process.returncode == 0
     assert left(platform) == []
     with running(tmp_path, home=tmp_path_factory.mktemp("home")) as again:

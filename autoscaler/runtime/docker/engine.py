@@ -1,6 +1,6 @@
-"""Docker Engine's REST API over its unix socket, kept alive. Knows HTTP and errors, nothing of instances.
+"""Docker Engine's REST API over its unix socket, with keep-alive. Knows HTTP and errors, not instances.
 
-aiohttp and not httpx: measured on one core, a call costs 0.1 ms of CPU instead of 0.65, and a cold start is calls.
+aiohttp and not httpx: measured on one core, a call takes 0.1 ms of CPU instead of 0.65, and a cold start is many calls.
 """
 
 import asyncio
@@ -16,31 +16,31 @@ import aiohttp
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 
 NEWEST_API, OLDEST_API = (1, 47), (1, 41)
-"""What is spoken at most, and what is needed at least (Docker 20.10)."""
+"""The newest API version that is used, and the oldest that is supported (Docker 20.10)."""
 CALL_SECONDS = 120.0
-"""An engine that is busy with dozens of starts answers late; one that takes this long is gone."""
+"""An engine that is busy with dozens of starts responds late; one that takes this long is gone."""
 CONNECT_SECONDS = 5.0
 
 Query = Mapping[str, str | int | Sequence[str]]
-"""A sequence becomes a parameter that is given several times."""
+"""A sequence becomes a repeated parameter."""
 
 
 class EngineError(KnollError):
-    """The engine refused a call; drivers turn it into the error that fits what they wanted."""
+    """The engine refused a call; drivers translate it into the error of their operation."""
 
     code, reason = 500, "EngineError"
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the engine's answer."""
+        """HTTP status of the engine's response."""
 
 
 class Engine:
     """One connection pool to one engine.
 
-    Every method raises EngineError when the engine refuses and RuntimeUnavailableError when it is not there, does not
-    answer in time or says that it broke (5xx on reads).
+    Every method raises EngineError when the engine refuses, and RuntimeUnavailableError when it cannot be reached, does
+    not respond in time or fails (5xx on reads).
     """
 
     def __init__(self, socket: Path) -> None:
@@ -50,17 +50,17 @@ class Engine:
 
     @property
     def api(self) -> tuple[int, int]:
-        """Version of the API that is spoken; (0, 0) before `open`."""
+        """The API version in use; (0, 0) before `open`."""
         return _parsed(self._version) if self._version else (0, 0)
 
     async def open(self) -> None:
-        """Connect and agree on an API version; when it raises, `agree` may be tried again until `close`."""
+        """Connect and agree on an API version; when it raises, `negotiate` may be called again until `close`."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(self._socket), limit=0, keepalive_timeout=300),
             base_url="http://engine",
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, connect=CONNECT_SECONDS),
         )
-        await self.agree()
+        await self.negotiate()
 
     async def close(self) -> None:
         if self._session:
@@ -79,23 +79,26 @@ class Engine:
         return await self.call("DELETE", path, query=query)
 
     async def create(self, body: object, name: str = "") -> str:
-        """Make a container; returns its id. One whose making was cancelled is removed before the cancellation goes on:
-        the engine goes on with what it was asked, and nobody would know the id."""
+        """Create a container; returns its id.
+
+        When the call is cancelled, the container is removed before the cancellation continues: the engine finishes the
+        call in any case, and its id would be lost.
+        """
         query = {"name": name} if name else {}
-        making = asyncio.ensure_future(self.post("/containers/create", body, query))
+        creating = asyncio.ensure_future(self.post("/containers/create", body, query))
         try:
-            return str((await asyncio.shield(making))["Id"])
+            return str((await asyncio.shield(creating))["Id"])
         except asyncio.CancelledError:
             with contextlib.suppress(KnollError):
-                await self.remove((await making)["Id"])
+                await self.remove((await creating)["Id"])
             raise
 
     async def remove(self, container: str) -> None:
-        """Remove a container, running or not, with its anonymous volumes; one that is gone already is fine."""
+        """Remove a container, running or not, with its anonymous volumes, if it exists."""
         try:
             await self.delete(f"/containers/{container}", {"force": 1, "v": 1})
         except EngineError as error:
-            if error.status not in (404, 409):  # 409: its removal is under way
+            if error.status not in (404, 409):  # 409: it is being removed already
                 raise RuntimeUnavailableError(f"the engine cannot remove container {container}: {error}") from error
 
     async def call(
@@ -107,18 +110,18 @@ class Engine:
         query: Query | None = None,
         seconds: float | None = None,
     ) -> Any:
-        """One call; returns the JSON of the answer, None when it is empty.
+        """Make a call; returns the JSON of the response, None when it is empty.
 
         Args:
-            method: of HTTP.
-            path: with its leading slash, without the version.
-            body: sent as JSON, or as it is when bytes.
+            method: HTTP method.
+            path: with leading slash, without the version.
+            body: sent as JSON, bytes as they are.
             query: parameters.
-            seconds: bound of the whole call, > 0; None is `CALL_SECONDS`.
+            seconds: timeout of the whole call, > 0; None is `CALL_SECONDS`.
         """
-        async with self.stream(method, path, body=body, query=query, seconds=seconds or CALL_SECONDS) as answer:
+        async with self.stream(method, path, body=body, query=query, seconds=seconds or CALL_SECONDS) as response:
             with self._broken():
-                content = await answer.read()
+                content = await response.read()
         return json.loads(content) if content.strip() else None
 
     @asynccontextmanager
@@ -132,7 +135,7 @@ class Engine:
         seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One call whose answer is read by the caller; `seconds` None means that it may go on for ever."""
+        """Make a call whose response the caller reads; `seconds` None is without a timeout."""
         if self._session is None:
             raise RuntimeUnavailableError("the connection to the container engine is closed")
         data: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
@@ -145,50 +148,50 @@ class Engine:
             for value in ([values] if isinstance(values, str | int) else values)
         ]
         with self._broken():
-            answer = await self._session.request(
+            response = await self._session.request(
                 method, url, params=parameters, headers=headers, timeout=timeout, **data
             )
         try:
-            if answer.status >= 400:
+            if response.status >= 400:
                 with self._broken():
-                    refusal = _refusal(answer.status, await answer.text())
-                if answer.status >= 500 and method == "GET":
-                    raise RuntimeUnavailableError(f"the container engine at {self._socket} is broken: {refusal}")
+                    refusal = _refusal(response.status, await response.text())
+                if response.status >= 500 and method == "GET":
+                    raise RuntimeUnavailableError(f"the container engine at {self._socket} failed: {refusal}")
                 raise refusal
-            yield answer
+            yield response
         finally:
-            answer.release()
+            response.release()
 
-    async def chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The bytes of an answer as they come."""
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the bytes of a response as they arrive."""
         with self._broken():
-            async for data in answer.content.iter_any():
+            async for data in response.content.iter_any():
                 yield data
 
-    async def lines(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The lines of an answer as they come."""
+    async def lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the lines of a response as they arrive."""
         with self._broken():
-            async for line in answer.content:
+            async for line in response.content:
                 yield line
 
     def _broken(self) -> "_Broken":
         return _Broken(self._socket)
 
-    async def agree(self) -> None:
-        """Agree on an API version, also with an engine that came back as another."""
+    async def negotiate(self) -> None:
+        """Agree on an API version, also with an engine that was replaced."""
         self._version = None
-        told = await self.get("/version")
-        newest = _parsed(told["ApiVersion"])
+        version = await self.get("/version")
+        newest = _parsed(version["ApiVersion"])
         if newest < OLDEST_API:
             raise RuntimeUnavailableError(
-                f"the container engine at {self._socket} speaks API {told['ApiVersion']}; "
-                f"{'.'.join(map(str, OLDEST_API))} or newer is needed: update Docker to 20.10 or newer"
+                f"the container engine at {self._socket} has API version {version['ApiVersion']}; "
+                f"{'.'.join(map(str, OLDEST_API))} or newer is required: update Docker to 20.10 or newer"
             )
         self._version = ".".join(map(str, min(newest, NEWEST_API)))
 
 
 class _Broken:
-    """Turns the HTTP client's errors into ours."""
+    """Translates the HTTP client's errors into ours."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -198,11 +201,11 @@ class _Broken:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            raise RuntimeUnavailableError(f"the container engine at {self._socket} does not answer") from error
+            raise RuntimeUnavailableError(f"the container engine at {self._socket} does not respond") from error
         if isinstance(error, aiohttp.ClientError | OSError):
             raise RuntimeUnavailableError(
                 f"the container engine at {self._socket} cannot be reached ({error or type(error).__name__}): "
-                "is Docker running, and may this user use its socket?"
+                "check that Docker is running and that this user may use its socket"
             ) from error
 
 

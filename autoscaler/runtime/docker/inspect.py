@@ -1,4 +1,4 @@
-"""Looking into a container: its log, its exit, its memory, a command in it."""
+"""Inspecting a container: its log, its exit, its usage, and commands in it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -6,52 +6,52 @@ from typing import Any
 
 from autoscaler.runtime.docker.engine import Engine, EngineError, Query
 from autoscaler.runtime.docker.stream_demux import Demux
-from autoscaler.runtime.protocol import ContainerState, ExecResult, LogChunk, Usage
+from autoscaler.runtime.model import ContainerState, ExecResult, LogChunk, Usage
 
 OUTPUT_BYTES = 64 * 1024
 CANNOT_RUN, NOT_FOUND = 126, 127
 
 
 async def read_log(engine: Engine, container_id: str, query: Query) -> AsyncIterator[LogChunk]:
-    """A container's output; `query` is that of Docker's API beside the choice of streams."""
+    """Yield a container's output; `query` is that of Docker's API, without the choice of streams."""
     demux = Demux()
     path = f"/containers/{container_id}/logs"
-    async with engine.stream("GET", path, query={"stdout": 1, "stderr": 1, **query}) as answer:
-        async for data in engine.chunks(answer):
+    async with engine.stream("GET", path, query={"stdout": 1, "stderr": 1, **query}) as response:
+        async for data in engine.chunks(response):
             for chunk in demux.feed(data):
                 yield chunk
 
 
 async def run(engine: Engine, container_id: str, command: Sequence[str]) -> ExecResult:
-    """Run a command in a container that runs; raises EngineError when it does not."""
+    """Run a command in a running container; raises EngineError when it does not run."""
     body = {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True}
-    made = (await engine.post(f"/containers/{container_id}/exec", body))["Id"]
+    exec_id = (await engine.post(f"/containers/{container_id}/exec", body))["Id"]
     output, demux = b"", Demux()
     try:
-        async with engine.stream("POST", f"/exec/{made}/start", body={"Detach": False, "Tty": False}) as answer:
-            async for data in engine.chunks(answer):
+        async with engine.stream("POST", f"/exec/{exec_id}/start", body={"Detach": False, "Tty": False}) as response:
+            async for data in engine.chunks(response):
                 for chunk in demux.feed(data):
                     output += chunk.data[: OUTPUT_BYTES - len(output)]
     except EngineError as error:
         if error.status in (404, 409):
             raise
         return ExecResult(NOT_FOUND if "not found" in str(error) else CANNOT_RUN, str(error).encode())
-    code = (await engine.get(f"/exec/{made}/json"))["ExitCode"]
+    code = (await engine.get(f"/exec/{exec_id}/json"))["ExitCode"]
     return ExecResult(CANNOT_RUN if code is None else int(code), output)
 
 
 async def with_reason(engine: Engine, container_id: str, state: ContainerState) -> ContainerState:
-    """Add what the engine's list does not say of a container that ended."""
+    """Add the details of a container that ended, which the engine's list does not have."""
     try:
-        told = (await engine.get(f"/containers/{container_id}/json"))["State"]
+        inspected = (await engine.get(f"/containers/{container_id}/json"))["State"]
     except EngineError:
         return state
-    code = int(told["ExitCode"])
-    return replace(state, exit_code=code, oom_killed=bool(told["OOMKilled"]), message=str(told.get("Error") or ""))
+    code, message = int(inspected["ExitCode"]), str(inspected.get("Error") or "")
+    return replace(state, exit_code=code, oom_killed=bool(inspected["OOMKilled"]), message=message)
 
 
 async def usage(engine: Engine, container_id: str) -> Usage:
-    """What a container uses; nothing when it has gone."""
+    """Return what a container uses; zero when it is gone."""
     try:
         stats = await engine.get(f"/containers/{container_id}/stats", {"stream": "false", "one-shot": "true"}) or {}
     except EngineError:
@@ -61,16 +61,16 @@ async def usage(engine: Engine, container_id: str) -> Usage:
 
 
 async def written_bytes(engine: Engine, container_id: str) -> int:
-    """Bytes that a container has written into its own file system; 0 when it has gone."""
+    """Return how many bytes a container has written into its own file system; 0 when it is gone."""
     try:
-        told = await engine.get(f"/containers/{container_id}/json", {"size": 1})
+        inspected = await engine.get(f"/containers/{container_id}/json", {"size": 1})
     except EngineError:
         return 0
-    return int(told.get("SizeRw") or 0)
+    return int(inspected.get("SizeRw") or 0)
 
 
 def _working_set(stats: Mapping[str, Any]) -> int:
-    """Usage less the file cache that can go at once: `total_inactive_file` in cgroup v1, `inactive_file` in v2."""
+    """Return the usage without reclaimable file cache: `total_inactive_file` in cgroup v1, `inactive_file` in v2."""
     detail = stats.get("stats") or {}
     cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
     return max(0, int(stats.get("usage", 0)) - int(cache))

@@ -1,4 +1,4 @@
-"""How many instances are started at once. The engine works faster with a few than with all of them."""
+"""Bounds how many instances are started at once: the engine is faster with a few than with all of them."""
 
 import asyncio
 from collections import deque
@@ -7,29 +7,29 @@ from contextlib import asynccontextmanager
 
 STARTS_PER_CORE = 2
 """Measured with 25 starts at once on two cores, p95: one at a time 4.7 s, 2: 3.3 s, 4: 2.3 s, 8: 2.5 s, all 25: 2.9 s;
-and the first of them is there in 0.28 s instead of 0.66 s. A start waits for the kernel about half of its time."""
+and the first is ready after 0.28 s instead of 0.66 s. A start waits for the kernel about half of its time."""
 
 
 def limit_for(cores: float) -> int:
-    """Starts at once on an engine of that many cores."""
+    """Return the limit for an engine with that many cores."""
     return max(2, round(STARTS_PER_CORE * cores))
 
 
 class Limiter:
-    """First come, first served, with a limit that may change while starts are under way."""
+    """First come, first served, with a limit that may change during starts."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._running = limit, 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def resize(self, limit: int) -> None:
-        """Set the limit, >= 1; starts above it go on."""
+        """Set the limit, >= 1; running starts above it continue."""
         self._limit = limit
         self._wake()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it until the end of the block."""
+        """Wait for a slot, and hold it until the end of the block."""
         await self._enter()
         try:
             yield
@@ -46,7 +46,7 @@ class Limiter:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was our turn just now: pass it on
+            if turn.done() and not turn.cancelled():  # a slot was assigned just before: pass it on
                 self._running -= 1
                 self._wake()
             raise

@@ -1,4 +1,4 @@
-"""What the engine's list of containers means: instances and spare sandboxes. Pure."""
+"""Instances and spare sandboxes from the engine's list of containers. Pure."""
 
 import json
 import re
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.runtime.docker import labels
-from autoscaler.runtime.protocol import ContainerState, Instance, InstanceState, Network
+from autoscaler.runtime.model import ContainerState, Instance, InstanceState, Network
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedContainer:
     """One container in the engine's list."""
 
     id: str
@@ -20,7 +20,7 @@ class Listed:
     state: str
     """`created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`."""
     status: str
-    """For people: `Up 3 seconds`, `Exited (137) 2 minutes ago`."""
+    """Human-readable: `Up 3 seconds`, `Exited (137) 2 minutes ago`."""
     labels: Mapping[str, str]
     address: str
     """IP address; empty for a container that joined another's network."""
@@ -33,26 +33,26 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """All of a platform's containers, sorted out."""
+class PlatformContainers:
+    """All of a platform's containers, by what they are."""
 
     instances: list[Instance]
     """By name. Exit codes are those of the list; `oom_killed` and `message` are not in it."""
-    members: dict[str, list[Listed]]
+    by_instance: dict[str, list[ListedContainer]]
     """Instance name to its app and init containers."""
     sandboxes: dict[str, str]
-    """Instance name to the id of its sandbox, also when that is gone."""
-    spare: list[Listed]
-    """Running sandboxes that no instance has."""
-    leftovers: list[Listed]
-    """Sandboxes that are of no use to anybody."""
+    """Instance name to the id of its sandbox, even when that is gone."""
+    spare: list[ListedContainer]
+    """Running sandboxes without an instance."""
+    leftovers: list[ListedContainer]
+    """Sandboxes that cannot be used."""
 
 
-def listed(item: Mapping[str, Any]) -> Listed:
-    """One element of the answer of `GET /containers/json`."""
+def listed(item: Mapping[str, Any]) -> ListedContainer:
+    """Parse one element of the response of `GET /containers/json`."""
     networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
     addresses = [net.get("IPAddress") or "" for net in networks.values()]
-    return Listed(
+    return ListedContainer(
         id=item["Id"],
         name=(item.get("Names") or ["/"])[0].lstrip("/"),
         state=item["State"],
@@ -64,9 +64,9 @@ def listed(item: Mapping[str, Any]) -> Listed:
 
 
 def network_of(inspected: Mapping[str, Any]) -> Network:
-    """What the engine says of a network.
+    """Return the network of instances.
 
-    Args: inspected: body of its `GET /networks/NAME`.
+    Args: inspected: response of `GET /networks/NAME`.
     """
     if inspected.get("Driver") != "bridge":
         return Network()
@@ -76,81 +76,88 @@ def network_of(inspected: Mapping[str, Any]) -> Network:
     return Network(own or f"br-{inspected['Id'][:12]}", tuple(each for each in subnets if each and ":" not in each))
 
 
-def sort_out(
-    platform: str, network: str, found: Iterable[Listed], starting: Collection[str] = (), dns: str = ""
-) -> Found:
+def classify(
+    platform: str, network: str, containers: Iterable[ListedContainer], starting: Collection[str] = (), dns: str = ""
+) -> PlatformContainers:
     """Tell instances, spare sandboxes and leftovers apart.
 
     Args:
-        platform: whose they are.
-        network: where a spare sandbox must be; one on another (the setting changed) is a leftover.
-        found: all containers with the platform's label.
+        platform: its name.
+        network: where a spare sandbox must be; one on another network (the setting changed) is a leftover.
+        containers: all containers with the platform's label.
         starting: names of instances that this process is starting now.
-        dns: the server that a spare sandbox must ask, likewise.
+        dns: the server that a spare sandbox must use.
     """
-    sandboxes: dict[str, Listed] = {}
-    members: dict[str, list[Listed]] = defaultdict(list)
-    for one in found:
-        if one.labels.get(labels.ROLE) == "sandbox":
-            sandboxes[one.id] = one
-        elif one.labels.get(labels.INSTANCE):
-            members[one.labels[labels.INSTANCE]].append(one)
-    for group in members.values():
-        # A restart that was cut short leaves a container beside its predecessor: the newest comes first.
-        group.sort(key=lambda one: -int(one.labels[labels.RESTARTS]))
-    joined = {one.labels.get(labels.SANDBOX, "") for group in members.values() for one in group}
+    sandboxes: dict[str, ListedContainer] = {}
+    by_instance: dict[str, list[ListedContainer]] = defaultdict(list)
+    for container in containers:
+        if container.labels.get(labels.ROLE) == "sandbox":
+            sandboxes[container.id] = container
+        elif container.labels.get(labels.INSTANCE):
+            by_instance[container.labels[labels.INSTANCE]].append(container)
+    for group in by_instance.values():
+        # An interrupted restart leaves a container beside its predecessor: the newest comes first.
+        group.sort(key=lambda container: -int(container.labels[labels.RESTARTS]))
+    joined = {container.labels.get(labels.SANDBOX, "") for group in by_instance.values() for container in group}
 
-    def usable(one: Listed) -> bool:
-        fits = one.network == network and one.labels.get(labels.DNS, "") == dns
-        return one.state == "running" and fits and labels.is_spare(platform, one.name)
+    def usable(sandbox: ListedContainer) -> bool:
+        fits = sandbox.network == network and sandbox.labels.get(labels.DNS, "") == dns
+        return sandbox.state == "running" and fits and labels.is_spare(platform, sandbox.name)
 
-    free = [one for key, one in sandboxes.items() if key not in joined]
-    return Found(
-        instances=[_instance(name, members[name], sandboxes, name in starting) for name in sorted(members)],
-        members=dict(members),
-        sandboxes={name: group[0].labels.get(labels.SANDBOX, "") for name, group in members.items()},
-        spare=[one for one in free if usable(one)],
-        leftovers=[one for one in free if not usable(one)],
+    free = [sandbox for key, sandbox in sandboxes.items() if key not in joined]
+    return PlatformContainers(
+        instances=[_instance(name, by_instance[name], sandboxes, name in starting) for name in sorted(by_instance)],
+        by_instance=dict(by_instance),
+        sandboxes={name: group[0].labels.get(labels.SANDBOX, "") for name, group in by_instance.items()},
+        spare=[sandbox for sandbox in free if usable(sandbox)],
+        leftovers=[sandbox for sandbox in free if not usable(sandbox)],
     )
 
 
-def _instance(name: str, group: Sequence[Listed], sandboxes: Mapping[str, Listed], starting: bool) -> Instance:
-    told = group[0].labels
-    apps = {one.labels[labels.CONTAINER]: one for one in reversed(group) if one.labels[labels.ROLE] == "app"}
-    wanted = told[labels.CONTAINERS].split(",")
-    sandbox = sandboxes.get(told[labels.SANDBOX])
-    whole = sandbox is not None and sandbox.alive and all(each in apps for each in wanted)
+def label_filter(*selectors: str) -> str:
+    """Return the `filters` parameter of a list that selects by labels, each `KEY=VALUE`."""
+    return json.dumps({"label": list(selectors)})
+
+
+def _instance(
+    name: str, group: Sequence[ListedContainer], sandboxes: Mapping[str, ListedContainer], starting: bool
+) -> Instance:
+    newest = group[0].labels
+    apps = {each.labels[labels.CONTAINER]: each for each in reversed(group) if each.labels[labels.ROLE] == "app"}
+    names = newest[labels.CONTAINERS].split(",")
+    sandbox = sandboxes.get(newest[labels.SANDBOX])
+    whole = sandbox is not None and sandbox.alive and all(each in apps for each in names)
     return Instance(
         name=name,
-        revision=told[labels.REVISION],
-        uid=told[labels.UID],
-        address=told[labels.ADDRESS] if sandbox is not None and sandbox.alive else "",
-        port=int(told[labels.PORT]),
+        revision=newest[labels.REVISION],
+        uid=newest[labels.UID],
+        address=newest[labels.ADDRESS] if sandbox is not None and sandbox.alive else "",
+        port=int(newest[labels.PORT]),
         state=_state(list(apps.values()), whole, starting),
-        containers=tuple(_container(apps[each]) for each in wanted if each in apps),
-        labels={key: told[key] for key in json.loads(told[labels.USER_LABELS])},
-        created=min(float(one.labels[labels.CREATED]) for one in group),
-        grace_seconds=float(told[labels.GRACE]),
+        containers=tuple(_container(apps[each]) for each in names if each in apps),
+        labels={key: newest[key] for key in json.loads(newest[labels.USER_LABELS])},
+        created=min(float(container.labels[labels.CREATED]) for container in group),
+        grace_seconds=float(newest[labels.GRACE]),
     )
 
 
-def _state(apps: Sequence[Listed], whole: bool, starting: bool) -> InstanceState:
+def _state(apps: Sequence[ListedContainer], whole: bool, starting: bool) -> InstanceState:
     if starting:
         return "starting"
-    if not whole or any(one.state in ("created", "removing", "dead") for one in apps):
+    if not whole or any(app.state in ("created", "removing", "dead") for app in apps):
         return "lost"
-    if any(one.state == "paused" for one in apps):
+    if any(app.state == "paused" for app in apps):
         return "paused"
-    return "running" if all(one.state == "running" for one in apps) else "exited"
+    return "running" if all(app.state == "running" for app in apps) else "exited"
 
 
-def _container(one: Listed) -> ContainerState:
-    exited = re.match(r"Exited \((-?\d+)\)", one.status)
+def _container(container: ListedContainer) -> ContainerState:
+    exited = re.match(r"Exited \((-?\d+)\)", container.status)
     return ContainerState(
-        name=one.labels[labels.CONTAINER],
-        running=one.alive,
+        name=container.labels[labels.CONTAINER],
+        running=container.alive,
         exit_code=int(exited[1]) if exited else None,
-        restarts=int(one.labels[labels.RESTARTS]),
-        started_at=0.0 if one.state == "created" else float(one.labels[labels.STARTED]),
-        image=one.labels[labels.IMAGE],
+        restarts=int(container.labels[labels.RESTARTS]),
+        started_at=0.0 if container.state == "created" else float(container.labels[labels.STARTED]),
+        image=container.labels[labels.IMAGE],
     )

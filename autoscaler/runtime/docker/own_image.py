@@ -1,6 +1,6 @@
-"""The sandbox's image on the engine: made when it is missing, looked into before it is used, used by its id.
+"""The sandbox's image on the engine: created when missing, verified before use, and used by its id.
 
-Its name is for people. A user who may tag images on the engine can make the name stand for another image.
+Its name is informative only: a user who may tag images on the engine can give it to another image.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ log = structlog.get_logger()
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def is_ours(told: Mapping[str, Any], layer: bytes) -> bool:
-    """Whether an image holds our programs and nothing else, and starts the first of them. Pure.
+def is_ours(inspected: Mapping[str, Any], layer: bytes) -> bool:
+    """Return whether an image contains our programs and nothing else, and starts the first of them.
 
     Args:
-        told: what the engine says of the image.
-        layer: the tar archive that it is made of.
+        inspected: the engine's description of the image.
+        layer: the tar archive of its content.
     """
-    config = told.get("Config") or {}
+    config = inspected.get("Config") or {}
     return (
-        (told.get("RootFS") or {}).get("Layers") == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+        (inspected.get("RootFS") or {}).get("Layers") == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
         and config.get("Entrypoint") == ["/pause"]
         and not config.get("Cmd")
         and config.get("User") == pause_image.USER
@@ -45,18 +45,18 @@ class OwnImage:
         self._id = ""
 
     async def id(self) -> str:
-        """Id of the image, which is on the engine.
+        """Return the id of the image, which is on the engine.
 
         Raises:
-            ImageError: the engine's architecture is neither amd64 nor arm64, or it does not keep what it is given.
-            EngineError, RuntimeUnavailableError: the engine refuses, or is away.
+            ImageError: the engine's architecture is neither amd64 nor arm64, or it does not store the image as sent.
+            EngineError, RuntimeUnavailableError: the engine refuses or is unavailable.
         """
         if not self._id:
             self._id = await self._ensure()
         return self._id
 
     def forget(self) -> None:
-        """The engine was away, or said that it has no such image any more."""
+        """Verify the image again: the engine was unavailable, or has reported that it is gone."""
         self._id = ""
 
     async def _ensure(self) -> str:
@@ -67,24 +67,24 @@ class OwnImage:
                 f"no sandbox image for the engine's architecture {reported}; there is one for amd64 and arm64"
             )
         layer = pause_image.layer(architecture)
-        present = await self._look()
+        present = await self._inspect()
         if present and is_ours(present, layer):
             return str(present["Id"])
         if present:
-            log.warning("image replaced", image=pause_image.REFERENCE, why="it does not hold what it should")
+            log.warning("image replaced", image=pause_image.REFERENCE, reason="unexpected content")
         repository, _, tag = pause_image.REFERENCE.partition(":")
         query = {"fromSrc": "-", "repo": repository, "tag": tag, "platform": f"linux/{architecture}"}
         await self._engine.post("/images/create", layer, {**query, "changes": pause_image.CHANGES})
-        made = await self._look()
-        if not made or not is_ours(made, layer):
-            raise ImageError(f"the engine's image {pause_image.REFERENCE} does not hold what was put into it")
-        return str(made["Id"])
+        created = await self._inspect()
+        if not created or not is_ours(created, layer):
+            raise ImageError(f"the engine's image {pause_image.REFERENCE} does not have the content that was sent")
+        return str(created["Id"])
 
-    async def _look(self) -> Mapping[str, Any] | None:
+    async def _inspect(self) -> Mapping[str, Any] | None:
         try:
-            found: Mapping[str, Any] = await self._engine.get(f"/images/{pause_image.REFERENCE}/json")
+            inspected: Mapping[str, Any] = await self._engine.get(f"/images/{pause_image.REFERENCE}/json")
         except EngineError as error:
             if error.status == 404:
                 return None
             raise ImageError(f"image {pause_image.REFERENCE} cannot be looked up: {error}") from error
-        return found
+        return inspected

@@ -1,9 +1,9 @@
-"""The sandbox's image, made here byte by byte: no registry, no build, no compiler is asked for it. Pure.
+"""The sandbox's image, created here byte by byte, without registry, build or compiler. Pure.
 
-It holds three static ELF programs, two of under 300 bytes and one of 2 000. `/pause` sleeps for ever in the kernel.
-`/swap [FROM TO]... "" [PATH]...` renames, then removes files and empty folders: what no call of the engine can do to a
-volume. It ends with the error number of the first renaming that fails, and 0 otherwise.
-`/net` looks at and forwards to what listens in the sandbox's network namespace; its source is net_program.c.
+It contains three static ELF programs, two of under 300 bytes and one of 2 000. `/pause` sleeps forever in the kernel.
+`/swap [FROM TO]... "" [PATH]...` renames, then removes files and empty folders, which no call of the engine can do in a
+volume. Its exit code is the error number of the first rename that fails, 0 otherwise.
+`/net` lists listening sockets in the sandbox's network namespace and forwards to them; its source is net_program.c.
 """
 
 import base64
@@ -15,7 +15,7 @@ from autoscaler.runtime.docker import net_program
 
 VERSION = "4"
 REFERENCE = f"knoll/pause:{VERSION}"
-"""Raise `VERSION` with any change to what is in the image."""
+"""Raise `VERSION` with any change of the image's content."""
 
 SWAP, NET = "/swap", "/net"
 
@@ -26,8 +26,8 @@ _X86_64 = bytes.fromhex(
     "ebf7"  #       jmp back to the mov
 )
 _AARCH64 = b"".join(
-    struct.pack("<I", word)
-    for word in (
+    struct.pack("<I", instruction)
+    for instruction in (
         0xD2800928,  # mov x8, #73     ppoll(2): this architecture has no pause
         0xD2800000,  # mov x0, #0      no descriptors,
         0xD2800001,  # mov x1, #0      none of them,
@@ -67,8 +67,8 @@ _SWAP_X86_64 = bytes.fromhex(
     "0f05"  #       syscall
 )
 _SWAP_AARCH64 = b"".join(
-    struct.pack("<I", word)
-    for word in (
+    struct.pack("<I", instruction)
+    for instruction in (
         0x910043F4,  # add x20, sp, #16
         0xF9400281,  # rename: ldr x1, [x20]
         0xB40002A1,  # cbz x1, done
@@ -99,7 +99,7 @@ _SWAP_AARCH64 = b"".join(
     )
 )
 _MACHINES = {"amd64": 62, "arm64": 183}
-"""Architecture in the words of images, to ELF machine number."""
+"""Architecture, as images name it, to ELF machine number."""
 _PROGRAMS = {
     "pause": {"amd64": _X86_64, "arm64": _AARCH64},
     "swap": {"amd64": _SWAP_X86_64, "arm64": _SWAP_AARCH64},
@@ -108,7 +108,7 @@ _PROGRAMS = {
 
 
 def program(architecture: str, name: str = "pause") -> bytes:
-    """The executable: ELF header (64 bytes), one program header (56), the code.
+    """Return the executable: ELF header (64 bytes), one program header (56), the code.
 
     Args:
         architecture: `amd64` or `arm64`.
@@ -126,7 +126,7 @@ def program(architecture: str, name: str = "pause") -> bytes:
 
 
 def layer(architecture: str) -> bytes:
-    """The image's only layer as a tar archive: the programs, the same bytes each time."""
+    """Return the image's only layer as a tar archive of the programs, the same bytes each time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name in _PROGRAMS:
@@ -140,4 +140,4 @@ def layer(architecture: str) -> bytes:
 USER = "65535:65535"
 LABEL = "knoll.dev/pause"
 CHANGES = ('ENTRYPOINT ["/pause"]', f"USER {USER}", f"LABEL {LABEL}={VERSION}")
-"""The image's configuration, as lines of a Dockerfile, which an import takes."""
+"""The image's configuration, as lines of a Dockerfile for an image import."""

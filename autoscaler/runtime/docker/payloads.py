@@ -1,26 +1,26 @@
-"""What the engine is asked to create: pure functions from specs to bodies of Docker's API, isolation included."""
+"""Request bodies of Docker's API from specs, isolation included. No I/O."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoscaler.runtime.docker import labels, pause_image
-from autoscaler.runtime.protocol import ADDRESS, ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.runtime.model import ADDRESS, ContainerSpec, InstanceSpec, Mount, Resources
 from knoll.process import dns_server
 from knoll.values.json import Json
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
-"""What is kept of Docker's fourteen: images that begin as root to prepare files, drop to a user and signal their
-workers (nginx, databases behind gosu) work; raw sockets, devices, chroot, file capabilities and audit do not."""
+"""The part of Docker's fourteen that is kept: images that start as root to prepare files, drop to a user and signal
+their workers (nginx, databases behind gosu) work; raw sockets, devices, chroot, file capabilities and audit do not."""
 PIDS_LIMIT = 4096
-"""Processes and threads of one container: room for large thread pools, not for a fork bomb."""
+"""Processes and threads of one container: enough for large thread pools, not for a fork bomb."""
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}}
-"""20 MB a container; compressing would take the CPU of requests."""
+"""20 MB per container; compression would take CPU from requests."""
 QUOTA_MARGIN = 16 * 1024**2
-"""Bytes that a quota is above the limit, at least: the engine's file systems count in blocks."""
+"""Least bytes by which a quota exceeds the limit: the engine's file systems count in blocks."""
 CPU_PERIOD = 100_000
 SUB_PATHS = (1, 45)
-"""First API that mounts parts of volumes; older ones would mount all of it without a word."""
+"""First API version that mounts parts of volumes; older ones silently mount all of it."""
 TMP = "/tmp"  # noqa: S108 - the container's
 
 
@@ -30,8 +30,11 @@ def cpu_shares(cores: float) -> int:
 
 
 def network(name: str, platform: str) -> Json:
-    """The instance network. An activator in a container of its own reaches instances there; that they do not reach
-    each other is the firewall's affair. Redis, the API and the engine are on no network of theirs."""
+    """Return the instance network.
+
+    An activator in its own container reaches instances there; the firewall keeps instances from reaching each other.
+    Redis, the API and the engine are not on this network.
+    """
     return {
         "Name": name,
         "Driver": "bridge",
@@ -41,13 +44,13 @@ def network(name: str, platform: str) -> Json:
 
 
 def sandbox(platform: str, network_name: str, image: str, hostname: str, group: str, dns: str = "") -> Json:
-    """A sandbox: asleep, without rights, without log, sharing its network and its shared memory with who joins.
+    """Return a sandbox: without rights or log; containers that join share its network and its shared memory.
 
-    It shares its shim as well, as Kubernetes' pods do: an app's start is a process and 4 MB cheaper (measured: 17 ms
+    They share its shim as well, as in Kubernetes' pods: an app's start is a process and 4 MB cheaper (measured: 17 ms
     of 117).
 
     Args:
-        dns: address of the server that knows cluster-local names; without one, names are the engine's affair.
+        dns: address of the DNS server for cluster-local names; empty for the engine's.
     """
     return {
         "Image": image,
@@ -59,8 +62,8 @@ def sandbox(platform: str, network_name: str, image: str, hostname: str, group: 
             "NetworkMode": network_name,
             "IpcMode": "shareable",
             "CapDrop": ["ALL"],
-            # Only our own program runs here, and all it does is sleep: a filter for it would take a tenth of the CPU
-            # that making a sandbox takes.
+            # Only our own program runs here, and it only sleeps: a filter would take a tenth of the CPU of creating a
+            # sandbox.
             "SecurityOpt": ["no-new-privileges", "seccomp=unconfined"],
             "ReadonlyRootfs": True,
             "PidsLimit": 16,
@@ -71,19 +74,19 @@ def sandbox(platform: str, network_name: str, image: str, hostname: str, group: 
 
 
 def _names(dns: str) -> Json:
-    """What all that join a sandbox find in /etc/resolv.conf."""
+    """Return the DNS settings in /etc/resolv.conf of all containers that join a sandbox."""
     if not dns:
         return {}
     return {"Dns": [dns], "DnsSearch": list(dns_server.SEARCH), "DnsOptions": list(dns_server.OPTIONS)}
 
 
 def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[str]) -> Json:
-    """A container through which a volume is filled.
+    """Return a container through which a volume is filled.
 
     Args:
-        volume: the engine's name of it.
+        volume: its name on the engine.
         target: where it is mounted.
-        swap: arguments of `pause_image.SWAP`, which it runs if it is started.
+        swap: arguments of `pause_image.SWAP`, which the container runs if it is started.
     """
     return {
         "Image": image,
@@ -104,16 +107,17 @@ def helper(platform: str, image: str, volume: str, target: str, swap: Sequence[s
 
 
 def quota(limit: int) -> Json:
-    """Where the engine can bound a container's file system: a little above the limit, so that the instance is evicted
-    with its reason and the disk is safe in the meantime.
+    """Return the engine's limit of a container's file system.
 
-    Args: limit: bytes.
+    It is slightly above the instance's limit: the instance is evicted with a reason, and the disk is safe until then.
+
+    Args: limit: of the instance, in bytes.
     """
     return {"StorageOpt": {"size": str(limit + max(limit // 10, QUOTA_MARGIN))}}
 
 
-def look(platform: str, image_id: str) -> Json:
-    """A container that is never started: its file system is an image's, and can be asked."""
+def never_started(platform: str, image_id: str) -> Json:
+    """Return a container that is never started, to inspect the file system of an image."""
     return {
         "Image": image_id,
         "Entrypoint": ["/knoll-never-runs"],
@@ -126,7 +130,7 @@ def look(platform: str, image_id: str) -> Json:
 
 def container(
     spec: InstanceSpec,
-    one: ContainerSpec,
+    own: ContainerSpec,
     *,
     platform: str,
     role: str,
@@ -138,48 +142,48 @@ def container(
     now: float,
     image_user: str = "",
 ) -> Json:
-    """One container of an instance, joined to a sandbox.
+    """Return one container of an instance, joined to a sandbox.
 
     Args:
         spec: the instance.
-        one: which of its containers, init containers included.
+        own: the container, which may be an init container.
         platform: name of the platform.
         role: `app` or `init`.
         sandbox_id: engine's id of the sandbox.
         group: its `labels.GROUP`; empty for none.
         address: its IP address.
         image_id: engine's id of the image.
-        image_has_tmp: False has a tmpfs put at /tmp, which every process may expect.
+        image_has_tmp: False adds a tmpfs at /tmp, which every process may expect.
         now: epoch seconds.
         image_user: as `Image.user`.
     """
     body: Json = {
         "Image": image_id,
         "Env": [
-            f"{key}={value.replace(ADDRESS, address)}" for key, value in {"HOSTNAME": spec.name, **one.env}.items()
+            f"{key}={value.replace(ADDRESS, address)}" for key, value in {"HOSTNAME": spec.name, **own.env}.items()
         ],
-        "Labels": _labels(spec, one, platform, role, sandbox_id, address, now),
+        "Labels": _labels(spec, own, platform, role, sandbox_id, address, now),
         "Tty": False,
         "OpenStdin": False,
-        # The platform probes; the image's own check would only burn CPU beside it, and Kubernetes ignores it too.
+        # The platform probes. The image's own check would only cost CPU, and Kubernetes ignores it as well.
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(one, platform, sandbox_id, group, image_has_tmp),
+        "HostConfig": _host_config(own, platform, sandbox_id, group, image_has_tmp),
     }
-    if one.command:
-        body["Entrypoint"] = [part.replace(ADDRESS, address) for part in one.command]
-    if one.command or one.args:
-        body["Cmd"] = [part.replace(ADDRESS, address) for part in one.args]
-    if one.user is not None:
-        body["User"] = f"{one.user}:{one.group or 0}"
-    elif one.group is not None:
-        body["User"] = f"{image_user.partition(':')[0] or 0}:{one.group}"
-    if one.working_dir:
-        body["WorkingDir"] = one.working_dir
+    if own.command:
+        body["Entrypoint"] = [part.replace(ADDRESS, address) for part in own.command]
+    if own.command or own.args:
+        body["Cmd"] = [part.replace(ADDRESS, address) for part in own.args]
+    if own.user is not None:
+        body["User"] = f"{own.user}:{own.group or 0}"
+    elif own.group is not None:
+        body["User"] = f"{image_user.partition(':')[0] or 0}:{own.group}"
+    if own.working_dir:
+        body["WorkingDir"] = own.working_dir
     return body
 
 
-def refusal(one: ContainerSpec, image_user: str, api: tuple[int, int]) -> str:
-    """Why a container is not to be made; empty when it is.
+def refusal(container: ContainerSpec, image_user: str, api: tuple[int, int]) -> str:
+    """Return why a container must not be created; empty when it may.
 
     Args:
         image_user: as `Image.user`.
@@ -187,39 +191,39 @@ def refusal(one: ContainerSpec, image_user: str, api: tuple[int, int]) -> str:
 
     Source of the rules for root: Kubernetes, pkg/kubelet/kuberuntime/security_context.go, `verifyRunAsNonRoot`.
     """
-    if api < SUB_PATHS and any(mount.sub_path for mount in one.mounts):
-        return f"container {one.name} mounts a part of a volume (subPath), which needs Docker 26 or newer"
-    if not one.non_root:
+    if api < SUB_PATHS and any(mount.sub_path for mount in container.mounts):
+        return f"container {container.name} mounts a part of a volume (subPath), which needs Docker 26 or newer"
+    if not container.non_root:
         return ""
-    if one.user is not None:
-        return "" if one.user else "container's runAsUser (0) breaks non-root policy"
+    if container.user is not None:
+        return "" if container.user else "container's runAsUser (0) breaks non-root policy"
     user = image_user.partition(":")[0]
     if user and not user.isdecimal():
         return (
             f"container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root: "
-            "say runAsUser"
+            "set runAsUser"
         )
     return "" if int(user or 0) else "container has runAsNonRoot and image will run as root"
 
 
-def again(inspected: Mapping[str, Any], *, restarts: int, now: float) -> Json:
-    """The body that makes a container once more, from what the engine says of its predecessor.
+def recreate(inspected: Mapping[str, Any], *, restarts: int, now: float) -> Json:
+    """Return the body that creates a container once more, from the engine's description of its predecessor.
 
     Args:
-        inspected: answer of `GET /containers/{id}/json`.
+        inspected: response of `GET /containers/{id}/json`.
         restarts: the new count.
         now: epoch seconds.
     """
     config = dict(inspected["Config"])
     for inherited in ("Hostname", "Domainname", "ExposedPorts", "MacAddress", "Volumes", "OnBuild"):
-        config.pop(inherited, None)  # of the sandbox or of the image; refused when they are asked for
+        config.pop(inherited, None)  # of the sandbox or of the image; refused in a request
     config["Image"] = inspected["Image"]
     config["Labels"] = {**config["Labels"], labels.RESTARTS: str(restarts), labels.STARTED: repr(now)}
     return {**config, "HostConfig": inspected["HostConfig"]}
 
 
 def _labels(
-    spec: InstanceSpec, one: ContainerSpec, platform: str, role: str, sandbox_id: str, address: str, now: float
+    spec: InstanceSpec, container: ContainerSpec, platform: str, role: str, sandbox_id: str, address: str, now: float
 ) -> dict[str, str]:
     return {
         **spec.labels,
@@ -230,11 +234,11 @@ def _labels(
         labels.ADDRESS: address,
         labels.REVISION: spec.revision,
         labels.UID: spec.uid,
-        labels.CONTAINER: one.name,
+        labels.CONTAINER: container.name,
         labels.CONTAINERS: ",".join(each.name for each in spec.containers),
         labels.PORT: str(spec.port),
         labels.GRACE: repr(float(spec.grace_seconds)),
-        labels.IMAGE: one.image,
+        labels.IMAGE: container.image,
         labels.RESTARTS: "0",
         labels.CREATED: repr(now),
         labels.STARTED: repr(now),
@@ -242,10 +246,10 @@ def _labels(
     }
 
 
-def _host_config(one: ContainerSpec, platform: str, sandbox_id: str, group: str, image_has_tmp: bool) -> Json:
-    mounts = [mount for mount in one.mounts if mount.kind != "tmpfs"]
-    tmpfs = {mount.target: _tmpfs_options(mount) for mount in one.mounts if mount.kind == "tmpfs"}
-    if not image_has_tmp and not any(mount.target.rstrip("/") == TMP for mount in one.mounts):
+def _host_config(container: ContainerSpec, platform: str, sandbox_id: str, group: str, image_has_tmp: bool) -> Json:
+    mounts = [mount for mount in container.mounts if mount.kind != "tmpfs"]
+    tmpfs = {mount.target: _tmpfs_options(mount) for mount in container.mounts if mount.kind == "tmpfs"}
+    if not image_has_tmp and not any(mount.target.rstrip("/") == TMP for mount in container.mounts):
         tmpfs[TMP] = "rw,nosuid,nodev,exec,mode=1777"
     return {
         "Annotations": {labels.SHIM_GROUP: group} if group else {},
@@ -253,22 +257,22 @@ def _host_config(one: ContainerSpec, platform: str, sandbox_id: str, group: str,
         "IpcMode": f"container:{sandbox_id}",
         "SecurityOpt": ["no-new-privileges"],
         "CapDrop": ["ALL"],
-        "CapAdd": _capabilities(one),
-        "GroupAdd": [str(group) for group in one.groups],
+        "CapAdd": _capabilities(container),
+        "GroupAdd": [str(group) for group in container.groups],
         "PidsLimit": PIDS_LIMIT,
-        "ReadonlyRootfs": one.read_only_root,
+        "ReadonlyRootfs": container.read_only_root,
         "LogConfig": LOG_CONFIG,
         "RestartPolicy": {"Name": "no"},
         "Mounts": [_mount(mount, platform) for mount in mounts],
         "Tmpfs": tmpfs,
-        **_limits(one.resources),
+        **_limits(container.resources),
     }
 
 
-def _capabilities(one: ContainerSpec) -> list[str]:
-    dropped = {_plain(name) for name in one.drop_capabilities}
+def _capabilities(container: ContainerSpec) -> list[str]:
+    dropped = {_plain(name) for name in container.drop_capabilities}
     kept = [] if "ALL" in dropped else [name for name in CAPABILITIES if name not in dropped]
-    return sorted({*kept, *(_plain(name) for name in one.add_capabilities)})
+    return sorted({*kept, *(_plain(name) for name in container.add_capabilities)})
 
 
 def _plain(capability: str) -> str:
@@ -279,10 +283,10 @@ def _limits(resources: Resources) -> Json:
     limits: Json = {}
     cpu = resources.cpu_request if resources.cpu_request is not None else resources.cpu_limit
     if cpu is not None:
-        # Without a request the engine's default stays: the least share would starve an app that is starting.
+        # Without a request the engine's default stays: the smallest share would starve an app that is starting.
         limits["CpuShares"] = cpu_shares(cpu)
     if resources.cpu_limit is not None:
-        # Not NanoCpus: it refuses more cores than the machine has, which a manifest made elsewhere may well say.
+        # Not NanoCpus: it refuses more cores than the machine has, which a manifest written elsewhere may request.
         limits |= {"CpuPeriod": CPU_PERIOD, "CpuQuota": max(1000, round(resources.cpu_limit * CPU_PERIOD))}
     if resources.memory_limit is not None:
         limits |= {"Memory": resources.memory_limit, "MemorySwap": resources.memory_limit}
@@ -294,7 +298,7 @@ def _limits(resources: Resources) -> Json:
 
 def _mount(mount: Mount, platform: str) -> Json:
     if mount.kind == "own":
-        # Not what the image has at that place: a volume of Kubernetes hides it.
+        # NoCopy: on Kubernetes a volume hides what the image has at that path.
         options = {"NoCopy": True, **({"Subpath": mount.sub_path} if mount.sub_path else {})}
         source = labels.volume_name(platform, mount.source)
         return {

@@ -1,13 +1,13 @@
-"""Docker's framing of stdout and stderr in one stream. Pure, fed with bytes cut anywhere."""
+"""Parser of Docker's framing of stdout and stderr in one stream. Pure, fed with bytes cut anywhere."""
 
-from autoscaler.runtime.protocol import LogChunk, LogStream
+from autoscaler.runtime.model import LogChunk, LogStream
 
 _HEADER = 8
 _STREAMS: dict[int, LogStream] = {0: "stdout", 1: "stdout", 2: "stderr"}
 
 
 class Demux:
-    """Turns the bytes of a multiplexed stream into chunks; a frame is handed on as it comes, not when it is whole."""
+    """Splits the bytes of a multiplexed stream into chunks; a frame is passed on as it arrives, not when complete."""
 
     def __init__(self) -> None:
         self._header = b""
@@ -15,10 +15,10 @@ class Demux:
         self._stream: LogStream = "stdout"
 
     def feed(self, data: bytes) -> list[LogChunk]:
-        """The chunks in `data`.
+        """Return the chunks in `data`.
 
         Raises:
-            ValueError: the bytes are not such a stream (the container has a terminal).
+            ValueError: the stream is not multiplexed (the container has a terminal).
         """
         chunks: list[LogChunk] = []
         while data:

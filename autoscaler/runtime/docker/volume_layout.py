@@ -1,8 +1,8 @@
-"""How a volume of files lies on disk, and the archives that bring it there. Pure.
+"""The layout of a volume of files on disk, and the archives that create it. Pure.
 
-As the kubelet does it (pkg/volume/util/atomic_writer.go): the files lie in a folder of this very content, `..data` is
-a link to it, and each name at the top is a link through `..data`; renaming a new link over `..data` shows all of a
-change at once.
+As in kubelet (pkg/volume/util/atomic_writer.go): the files are in a folder named after their content, `..data` is a
+link to it, and each name at the top is a link through `..data`. Renaming a new link over `..data` applies a change as a
+whole.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autoscaler.runtime.protocol import File
+from autoscaler.runtime.model import File
 
 ROOT = "/volume"
-"""Where the helper has the volume."""
+"""Where the helper mounts the volume."""
 DATA, NEXT, LINKS = "..data", "..data_tmp", "..links"
 _DIGITS = 24
 
 
 def folder(files: Mapping[str, File]) -> str:
-    """Name of the folder for this content: the same for the same files and modes."""
+    """Return the name of the folder for this content: the same for the same files and modes."""
     digest = hashlib.sha256()
     for path in sorted(files):
         head = f"{path}\0{files[path].mode:o}\0{len(files[path].data)}\0"
@@ -31,36 +31,36 @@ def folder(files: Mapping[str, File]) -> str:
 
 
 def top(files: Iterable[str]) -> set[str]:
-    """First parts of paths: what users see in the volume."""
+    """Return the first parts of paths: what users see in the volume."""
     return {path.partition("/")[0] for path in files}
 
 
 def first(files: Mapping[str, File], at: float) -> bytes:
-    """All of a volume in which nothing is yet, to be unpacked in its root.
+    """Return the archive for an empty volume, to be unpacked in its root.
 
     Args:
-        at: epoch seconds that the files show as the time of their last change.
+        at: modification time of the files, epoch seconds.
     """
     return _archive(files, DATA, top(files), at)
 
 
-def following(before: "Seen", files: Mapping[str, File], at: float) -> bytes:
-    """The new content beside the one in use, and the links that are to be renamed to where users look."""
+def following(before: "VolumeContent", files: Mapping[str, File], at: float) -> bytes:
+    """Return the archive of new content beside the current one, with the links that are renamed into place."""
     return _archive(files, NEXT, _new(before, files), at, links_in=f"{LINKS}/")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A volume as it is."""
+class VolumeContent:
+    """What is in a volume."""
 
     data: str
-    """Folder that `..data` leads to; empty when it has none."""
+    """Folder that `..data` links to; empty when there is none."""
     paths: tuple[str, ...]
     """Everything in it, relative to its root."""
 
 
-def seen(archive: bytes) -> Seen:
-    """Read an archive of the volume's root, as the engine gives it: all names begin with the root's own."""
+def read_content(archive: bytes) -> VolumeContent:
+    """Read the engine's archive of the volume's root: all names begin with the root's own."""
     data, paths = "", []
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         for member in opened:
@@ -69,18 +69,18 @@ def seen(archive: bytes) -> Seen:
                 data = posixpath.basename(member.linkname)
             elif path:
                 paths.append(path)
-    return Seen(data, tuple(paths))
+    return VolumeContent(data, tuple(paths))
 
 
-def stale(before: Seen, files: Mapping[str, File]) -> list[str]:
-    """Paths that are of no use after the change, those in a folder before the folder."""
+def stale(before: VolumeContent, files: Mapping[str, File]) -> list[str]:
+    """Return the paths that are unused after the change, those in a folder before the folder."""
     kept, current = top(files), folder(files)
     gone = [path for path in before.paths if path.partition("/")[0] not in {*kept, current, NEXT}]
     return sorted(gone, key=lambda path: (-path.count("/"), path))
 
 
-def swap(before: Seen, files: Mapping[str, File]) -> list[str]:
-    """Arguments of the helper's program: what is renamed to what, then what is removed."""
+def swap(before: VolumeContent, files: Mapping[str, File]) -> list[str]:
+    """Return the arguments of the helper's program: pairs to rename, then paths to remove."""
     renamed = [NEXT, DATA]
     for name in sorted(_new(before, files)):
         renamed += [f"{LINKS}/{name}", name]
@@ -89,59 +89,60 @@ def swap(before: Seen, files: Mapping[str, File]) -> list[str]:
 
 
 def emptied(folders: Sequence[str], *, root: bool) -> bytes:
-    """Folders, and the root itself if asked for, open to every user; to be unpacked *beside* the root."""
+    """Return an archive of folders that every user may write to, and of the root if requested; unpacked *beside* it."""
     name = posixpath.basename(ROOT)
-    made = [
-        tarfile.TarInfo(posixpath.normpath(f"{name}/{path}")) for path in ([""] if root else []) + _with_above(folders)
+    members = [
+        tarfile.TarInfo(posixpath.normpath(f"{name}/{path}"))
+        for path in ([""] if root else []) + _with_parents(folders)
     ]
-    for one in made:
-        one.type, one.mode = tarfile.DIRTYPE, 0o777
-    return _packed(made, {})
+    for member in members:
+        member.type, member.mode = tarfile.DIRTYPE, 0o777
+    return _packed(members, {})
 
 
-def _new(before: Seen, files: Mapping[str, File]) -> set[str]:
+def _new(before: VolumeContent, files: Mapping[str, File]) -> set[str]:
     return top(files) - top(before.paths)
 
 
 def _archive(files: Mapping[str, File], link: str, names: set[str], at: float, links_in: str = "") -> bytes:
-    where = folder(files)
+    target = folder(files)
     members = []
-    for path in ["", *_with_above(posixpath.dirname(path) for path in files)]:
-        made = tarfile.TarInfo(posixpath.normpath(f"{where}/{path}"))
-        made.type, made.mode = tarfile.DIRTYPE, 0o755
-        members.append(made)
-    contents = {f"{where}/{path}": file for path, file in sorted(files.items())}
+    for path in ["", *_with_parents(posixpath.dirname(path) for path in files)]:
+        member = tarfile.TarInfo(posixpath.normpath(f"{target}/{path}"))
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        members.append(member)
+    contents = {f"{target}/{path}": file for path, file in sorted(files.items())}
     for name, file in contents.items():
-        made = tarfile.TarInfo(name)
-        made.size, made.mode = len(file.data), file.mode
-        members.append(made)
-    members.append(_link(link, where))
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(file.data), file.mode
+        members.append(member)
+    members.append(_link(link, target))
     if links_in:
-        made = tarfile.TarInfo(links_in.rstrip("/"))
-        made.type, made.mode = tarfile.DIRTYPE, 0o755
-        members.append(made)
+        member = tarfile.TarInfo(links_in.rstrip("/"))
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        members.append(member)
     members += [_link(links_in + name, f"{DATA}/{name}") for name in sorted(names)]
-    for one in members:
-        one.mtime = int(at)
+    for member in members:
+        member.mtime = int(at)
     return _packed(members, {name: file.data for name, file in contents.items()})
 
 
 def _link(name: str, target: str) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname, made.mode = tarfile.SYMTYPE, target, 0o777
-    return made
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.mode = tarfile.SYMTYPE, target, 0o777
+    return member
 
 
 def _packed(members: Iterable[tarfile.TarInfo], contents: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for one in members:
-            data = contents.get(one.name)
-            archive.addfile(one, io.BytesIO(data) if data is not None else None)
+        for member in members:
+            data = contents.get(member.name)
+            archive.addfile(member, io.BytesIO(data) if data is not None else None)
     return buffer.getvalue()
 
 
-def _with_above(folders: Iterable[str]) -> list[str]:
-    """Folders and those that they lie in, each after the one it lies in."""
+def _with_parents(folders: Iterable[str]) -> list[str]:
+    """Return folders and their parents, each after its parent."""
     parts = [path.split("/") for path in folders if path]
     return sorted({"/".join(each[:end]) for each in parts for end in range(1, len(each) + 1)})

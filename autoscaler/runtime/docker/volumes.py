@@ -1,6 +1,6 @@
-"""Volumes on Docker Engine: filled from outside, through a container that is never started.
+"""Volumes on Docker Engine, filled from outside through a container that is never started.
 
-What is in a volume is read from it when this process does not know, so that a driver that begins anew knows all.
+The content of a volume is read from it when this process does not know it, so a restarted driver loses nothing.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ import structlog
 from autoscaler.runtime.docker import labels, payloads
 from autoscaler.runtime.docker import volume_layout as layout
 from autoscaler.runtime.docker.engine import Engine, EngineError
+from autoscaler.runtime.docker.listing import label_filter
 from autoscaler.runtime.docker.own_image import OwnImage
-from autoscaler.runtime.protocol import File, Volume
+from autoscaler.runtime.model import File, Volume
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 
 log = structlog.get_logger()
@@ -30,67 +31,66 @@ class Volumes:
 
     def __init__(self, engine: Engine, image: OwnImage, platform: str) -> None:
         self._engine, self._image, self._platform = engine, image, platform
-        self._holds: dict[str, str] = {}
-        """Name to the folder that a volume shows, or to the folders that it was given."""
+        self._content: dict[str, str] = {}
+        """Name of a volume to the folder that it shows, or to the folders that were created in it."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def forget(self) -> None:
-        """The engine was away: look before anything is believed of it."""
-        self._holds.clear()
+        """Read volumes again before relying on their content: the engine was unavailable."""
+        self._content.clear()
 
     async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
         """See `Runtime.put_files`."""
-        wanted = layout.folder(files)
-        if self._holds.get(volume.name) == wanted:
+        folder = layout.folder(files)
+        if self._content.get(volume.name) == folder:
             return
-        async with self._locks[volume.name], _refusals(f"volume {volume.name} cannot be filled"):
-            await self._make(volume)
+        async with self._locks[volume.name], _refusals(f"volume {volume.name} cannot be written"):
+            await self._create(volume)
             async with self._helper(volume.name) as helper:
-                before = await self._seen(helper)
+                before = await self._read(helper)
                 if not before.data:
                     await self._put(helper, layout.ROOT, layout.first(files, time.time()))
-            if before.data and before.data != wanted:
+            if before.data and before.data != folder:
                 await self._change(volume.name, before, files)
-            self._holds[volume.name] = wanted
+            self._content[volume.name] = folder
 
     async def ensure(self, volume: Volume, folders: Sequence[str]) -> None:
         """See `Runtime.ensure_volume`."""
-        wanted = json.dumps(sorted(folders))
-        if self._holds.get(volume.name) == wanted:
+        content = json.dumps(sorted(folders))
+        if self._content.get(volume.name) == content:
             return
-        async with self._locks[volume.name], _refusals(f"volume {volume.name} cannot be made"):
-            fresh = await self._make(volume)
+        async with self._locks[volume.name], _refusals(f"volume {volume.name} cannot be created"):
+            is_new = await self._create(volume)
             async with self._helper(volume.name) as helper:
-                # What is there already keeps its modes: they are its users' affair.
+                # Existing folders keep their modes, which belong to their users.
                 missing = [path for path in folders if await self._stat(helper, f"{layout.ROOT}/{path}") is None]
-                if fresh or missing:
-                    await self._put(helper, "/", layout.emptied(missing, root=fresh))
-            self._holds[volume.name] = wanted
+                if is_new or missing:
+                    await self._put(helper, "/", layout.emptied(missing, root=is_new))
+            self._content[volume.name] = content
 
     async def all(self) -> list[Volume]:
         """See `Runtime.volumes`."""
-        found = await self._listed(f"{labels.PLATFORM}={self._platform}")
-        return sorted(found, key=lambda one: one.name)
+        volumes = await self._listed(f"{labels.PLATFORM}={self._platform}")
+        return sorted(volumes, key=lambda volume: volume.name)
 
     async def of(self, instance: str) -> list[Volume]:
-        """Those that an instance owns."""
-        wanted = (f"{labels.PLATFORM}={self._platform}", f"{labels.OWNER}={instance}")
-        return await self._listed(*wanted)
+        """Return the volumes that an instance owns."""
+        return await self._listed(f"{labels.PLATFORM}={self._platform}", f"{labels.OWNER}={instance}")
 
     async def scratch_bytes(self) -> dict[str, int]:
         """See `Runtime.scratch_bytes`."""
-        answer = await self._engine.get("/system/df", {"type": "volume"})
+        usage = await self._engine.get("/system/df", {"type": "volume"})
         sizes = {}
-        for one in answer.get("Volumes") or ():
-            told = one.get("Labels") or {}
-            if told.get(labels.PLATFORM) == self._platform and told.get(labels.VOLUME_KIND) == "scratch":
-                sizes[str(told[labels.VOLUME])] = max(0, int((one.get("UsageData") or {}).get("Size", 0)))
+        for volume in usage.get("Volumes") or ():
+            own = volume.get("Labels") or {}
+            if own.get(labels.PLATFORM) == self._platform and own.get(labels.VOLUME_KIND) == "scratch":
+                sizes[str(own[labels.VOLUME])] = max(0, int((volume.get("UsageData") or {}).get("Size", 0)))
         return sizes
 
     async def remove(self, name: str) -> bool:
         """See `Runtime.remove_volume`."""
         async with self._locks[name]:
-            self._holds.pop(name, None)
+            self._content.pop(name, None)
             try:
                 await self._engine.delete(f"/volumes/{labels.volume_name(self._platform, name)}")
             except EngineError as error:
@@ -102,16 +102,16 @@ class Volumes:
         return True
 
     async def sweep(self) -> None:
-        """Remove helpers that an earlier process left."""
+        """Remove helpers that an earlier process left behind."""
         query: dict[str, str | int] = {
             "all": 1,
-            "filters": _labelled(f"{labels.PLATFORM}={self._platform}", f"{labels.ROLE}=helper"),
+            "filters": label_filter(f"{labels.PLATFORM}={self._platform}", f"{labels.ROLE}=helper"),
         }
-        for one in await self._engine.get("/containers/json", query):
-            await self._engine.remove(one["Id"])
+        for helper in await self._engine.get("/containers/json", query):
+            await self._engine.remove(helper["Id"])
 
-    async def _make(self, volume: Volume) -> bool:
-        """Returns whether it was not there."""
+    async def _create(self, volume: Volume) -> bool:
+        """Create a volume when it is missing; returns whether it was."""
         name = labels.volume_name(self._platform, volume.name)
         try:
             await self._engine.get(f"/volumes/{name}")
@@ -119,24 +119,24 @@ class Volumes:
         except EngineError as error:
             if error.status != 404:
                 raise
-        told = {
+        own = {
             labels.PLATFORM: self._platform, labels.ROLE: "volume", labels.VOLUME: volume.name,
             labels.VOLUME_KIND: volume.kind, labels.OWNER: volume.owner, labels.ABOUT: volume.about,
         }  # fmt: skip
-        await self._engine.post("/volumes/create", {"Name": name, "Labels": told})
+        await self._engine.post("/volumes/create", {"Name": name, "Labels": own})
         return True
 
-    async def _change(self, name: str, before: layout.Seen, files: Mapping[str, File]) -> None:
+    async def _change(self, name: str, before: layout.VolumeContent, files: Mapping[str, File]) -> None:
         async with self._helper(name, layout.swap(before, files)) as helper:
             await self._put(helper, layout.ROOT, layout.following(before, files, time.time()))
             await self._engine.post(f"/containers/{helper}/start")
-            told = await self._engine.post(f"/containers/{helper}/wait", seconds=SWAP_SECONDS)
-            if told["StatusCode"]:
-                raise RuntimeUnavailableError(f"volume {name} cannot be changed: error {told['StatusCode']}")
+            result = await self._engine.post(f"/containers/{helper}/wait", seconds=SWAP_SECONDS)
+            if result["StatusCode"]:
+                raise RuntimeUnavailableError(f"volume {name} cannot be changed: error {result['StatusCode']}")
 
     @asynccontextmanager
     async def _helper(self, name: str, swap: Sequence[str] = ()) -> AsyncIterator[str]:
-        """A container, not started, that has a volume at `layout.ROOT`; gone afterwards."""
+        """Create a container, not started, with a volume at `layout.ROOT`; it is removed afterwards."""
         body = payloads.helper(
             self._platform, await self._image.id(), labels.volume_name(self._platform, name), layout.ROOT, swap
         )
@@ -150,19 +150,19 @@ class Volumes:
         try:
             await self._engine.remove(helper)
         except KnollError as error:
-            log.warning("a helper is left behind; it is removed later", container=helper, error=str(error))
+            log.warning("helper left behind, removing it later", container=helper, error=str(error))
 
-    async def _seen(self, helper: str) -> layout.Seen:
+    async def _read(self, helper: str) -> layout.VolumeContent:
         if await self._stat(helper, f"{layout.ROOT}/{layout.DATA}") is None:
-            return layout.Seen("", ())
+            return layout.VolumeContent("", ())
         query = {"path": layout.ROOT}
-        async with self._engine.stream("GET", f"/containers/{helper}/archive", query=query) as answer:
-            return layout.seen(b"".join([data async for data in self._engine.chunks(answer)]))
+        async with self._engine.stream("GET", f"/containers/{helper}/archive", query=query) as response:
+            return layout.read_content(b"".join([data async for data in self._engine.chunks(response)]))
 
     async def _stat(self, helper: str, path: str) -> str | None:
         try:
-            async with self._engine.stream("HEAD", f"/containers/{helper}/archive", query={"path": path}) as answer:
-                return answer.headers.get("X-Docker-Container-Path-Stat", "")
+            async with self._engine.stream("HEAD", f"/containers/{helper}/archive", query={"path": path}) as response:
+                return response.headers.get("X-Docker-Container-Path-Stat", "")
         except EngineError as error:
             if error.status == 404:
                 return None
@@ -171,22 +171,18 @@ class Volumes:
     async def _put(self, helper: str, path: str, archive: bytes) -> None:
         await self._engine.call("PUT", f"/containers/{helper}/archive", body=archive, query={"path": path})
 
-    async def _listed(self, *wanted: str) -> list[Volume]:
-        answer = await self._engine.get("/volumes", {"filters": _labelled(*wanted)})
-        return [_volume(one["Labels"]) for one in answer["Volumes"] or ()]
+    async def _listed(self, *selectors: str) -> list[Volume]:
+        response = await self._engine.get("/volumes", {"filters": label_filter(*selectors)})
+        return [_volume(volume["Labels"]) for volume in response["Volumes"] or ()]
 
 
-def _volume(told: Mapping[str, Any]) -> Volume:
-    return Volume(told[labels.VOLUME], told[labels.VOLUME_KIND], told[labels.OWNER], told[labels.ABOUT])
+def _volume(own: Mapping[str, Any]) -> Volume:
+    return Volume(own[labels.VOLUME], own[labels.VOLUME_KIND], own[labels.OWNER], own[labels.ABOUT])
 
 
 @asynccontextmanager
-async def _refusals(what: str) -> AsyncIterator[None]:
+async def _refusals(message: str) -> AsyncIterator[None]:
     try:
         yield
     except EngineError as error:
-        raise RuntimeUnavailableError(f"{what}: {error}") from error
-
-
-def _labelled(*wanted: str) -> str:
-    return json.dumps({"label": list(wanted)})
+        raise RuntimeUnavailableError(f"{message}: {error}") from error

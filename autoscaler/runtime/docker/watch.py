@@ -1,4 +1,4 @@
-"""The engine's events, turned into ours and handed to whoever listens; heals by itself when the engine goes."""
+"""The engine's events, converted and passed to all listeners; reconnects when the engine was unavailable."""
 
 import asyncio
 import json
@@ -10,18 +10,18 @@ import structlog
 
 from autoscaler.runtime.docker import labels
 from autoscaler.runtime.docker.engine import Engine, EngineError
-from autoscaler.runtime.protocol import ContainerDied, InstanceLost, Resync, RuntimeEvent
+from autoscaler.runtime.model import ContainerDied, InstanceLost, Resync, RuntimeEvent
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds between two tries to reach the engine."""
+"""Seconds between attempts to reach the engine."""
 BACKLOG = 10_000
-"""Events that a listener may be behind; one that is further is told to look for itself."""
+"""Events that a listener may lag behind; beyond that it gets a `Resync`."""
 KILLED = 137
 EXPECTED = 4096
-"""Container ids whose end is ours; the oldest are forgotten."""
+"""Ids of containers that we stop; the oldest are dropped."""
 
 
 class Watch:
@@ -38,9 +38,9 @@ class Watch:
         """
         Args:
             engine: to read from.
-            platform: whose containers.
-            on_sandbox_died: told the id of each sandbox that ended.
-            on_resync: called once the stream runs, before listeners hear of it; may raise KnollError.
+            platform: name of the platform whose containers are followed.
+            on_sandbox_died: called with the id of each sandbox that ended.
+            on_resync: called once the stream is open again, before listeners are notified; may raise KnollError.
         """
         self._engine, self._platform = engine, platform
         self._on_sandbox_died, self._on_resync = on_sandbox_died, on_resync
@@ -51,15 +51,15 @@ class Watch:
         self._oom: set[str] = set()
 
     def expect(self, ids: Iterable[str]) -> None:
-        """These containers end because we want it: nobody is told."""
+        """We stop these containers: their end is not reported."""
         self._expected.extend(ids)
 
     def expect_once(self, ids: Iterable[str]) -> None:
-        """These containers, which run, end because we want it, and may run again: their end after that is news."""
+        """We stop these running containers and may start them again: only their next end is not reported."""
         self._once |= set(ids)
 
-    def know(self, sandbox_id: str, instance: str, revision: str) -> None:
-        """A sandbox's labels do not say whose it is; this does."""
+    def add_sandbox(self, sandbox_id: str, instance: str, revision: str) -> None:
+        """Add the instance of a sandbox, which is not in the sandbox's labels."""
         self._sandboxes[sandbox_id] = (instance, revision)
 
     async def events(self) -> AsyncGenerator[RuntimeEvent, None]:
@@ -74,7 +74,7 @@ class Watch:
             self._listeners.discard(queue)
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read forever."""
         pause, first = FIRST_PAUSE, True
         while True:
             try:
@@ -82,49 +82,49 @@ class Watch:
                     self._once.clear()
                     if not first:
                         await self._on_resync()
-                        self._tell(Resync("the container engine is back"))
+                        self._emit(Resync("the container engine is back"))
                     pause, first = FIRST_PAUSE, False
                     async for line in self._engine.lines(answer):
-                        await self._take(json.loads(line))
-                log.warning("the engine ended its events, connecting again")
+                        await self._handle(json.loads(line))
+                log.warning("engine event stream closed, reconnecting")
             except KnollError as error:
-                log.warning("no events from the engine, connecting again", error=str(error), in_seconds=pause)
+                log.warning("engine event stream unavailable, reconnecting", error=str(error), in_seconds=pause)
             first = False
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
-    async def _take(self, event: Mapping[str, Any]) -> None:
-        action, told = event["Action"], event["Actor"]["Attributes"]
+    async def _handle(self, event: Mapping[str, Any]) -> None:
+        action, attributes = event["Action"], event["Actor"]["Attributes"]
         container_id, at = event["Actor"]["ID"], event.get("timeNano", 0) / 1e9
         if action == "oom":
             self._oom.add(container_id)
-        elif told.get(labels.ROLE) == "sandbox":
+        elif attributes.get(labels.ROLE) == "sandbox":
             self._sandbox_ended(container_id, at)
         else:
-            await self._ended(container_id, told, at)
+            await self._ended(container_id, attributes, at)
 
     def _sandbox_ended(self, container_id: str, at: float) -> None:
         self._on_sandbox_died(container_id)
-        whose = self._sandboxes.pop(container_id, None)
-        if whose and container_id not in self._expected:
-            self._tell(InstanceLost(*whose, at=at))
+        owner = self._sandboxes.pop(container_id, None)
+        if owner and container_id not in self._expected:
+            self._emit(InstanceLost(*owner, at=at))
 
-    async def _ended(self, container_id: str, told: Mapping[str, str], at: float) -> None:
+    async def _ended(self, container_id: str, attributes: Mapping[str, str], at: float) -> None:
         oom = container_id in self._oom
         self._oom.discard(container_id)
         if container_id in self._once:
             self._once.discard(container_id)
             return
-        if container_id in self._expected or told.get(labels.ROLE) != "app":
+        if container_id in self._expected or attributes.get(labels.ROLE) != "app":
             return
-        code = int(told.get("exitCode", "0"))
+        code = int(attributes.get("exitCode", "0"))
         if code == KILLED and not oom:
             oom = await self._was_oom(container_id)
-        self._tell(
+        self._emit(
             ContainerDied(
-                instance=told[labels.INSTANCE],
-                revision=told[labels.REVISION],
-                container=told[labels.CONTAINER],
+                instance=attributes[labels.INSTANCE],
+                revision=attributes[labels.REVISION],
+                container=attributes[labels.CONTAINER],
                 exit_code=code,
                 oom_killed=oom,
                 at=at,
@@ -132,13 +132,13 @@ class Watch:
         )
 
     async def _was_oom(self, container_id: str) -> bool:
-        """The event of the kernel's killing may come after that of the end, which the state waits for."""
+        """Inspect the state: the kernel's OOM event may arrive after the event of the end."""
         try:
             return bool((await self._engine.get(f"/containers/{container_id}/json"))["State"]["OOMKilled"])
         except EngineError:
             return False
 
-    def _tell(self, event: RuntimeEvent) -> None:
+    def _emit(self, event: RuntimeEvent) -> None:
         for queue in self._listeners:
             if queue.qsize() >= BACKLOG:
                 while not queue.empty():

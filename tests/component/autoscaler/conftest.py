@@ -1,4 +1,4 @@
-"""An autoscaler on a real Redis and a fake engine, and what activators do as far as it sees."""
+"""An autoscaler on a real Redis and a fake engine, with an activator as the autoscaler sees it."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from autoscaler.decision.capacity import Machine
-from autoscaler.leader.leader import Autoscaler
+from autoscaler.leader.leader import Leader, LeaderOptions, Tables
 from autoscaler.node.isolation import Firewall
 from autoscaler.probes.checks import Checker
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
@@ -39,19 +39,19 @@ class AutoscalerHarness:
         self.redis = redis
         self.engine = FakeEngine()
         self.machine = Machine()
-        """What the next autoscaler is told of the machine."""
+        """The machine setting of the next autoscaler."""
         self.firewall: Firewall | None = None
         """Of the next autoscaler."""
         self.measure_seconds = 15.0
         """How often the next autoscaler measures what instances use."""
         self.quiet_seconds = 30.0
-        """How long the next autoscaler leaves WebSockets alone."""
+        """How long the next autoscaler waits for WebSockets."""
         self.store = RedisStore(redis)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
         self.instances: RedisTable[RevisionInstances] = RedisTable(redis, INSTANCES, RevisionInstances)
         self._running: asyncio.Task[None] | None = None
-        self.autoscaler: Autoscaler | None = None
+        self.autoscaler: Leader | None = None
 
     async def start(self) -> None:
         """Run an autoscaler that leads."""
@@ -59,14 +59,7 @@ class AutoscalerHarness:
 
         async def run() -> None:
             async with FakeRuntime(self.engine) as runtime, Checker() as checker:
-                self.autoscaler = Autoscaler(
-                    runtime,
-                    checker,
-                    self.store,
-                    self.redis,
-                    self.endpoints,
-                    self.scale,
-                    self.instances,
+                options = LeaderOptions(
                     firewall=self.firewall,
                     machine=self.machine,
                     tick_seconds=0.1,
@@ -74,6 +67,8 @@ class AutoscalerHarness:
                     quiet_seconds=self.quiet_seconds,
                     disk_seconds=0.1,
                 )
+                tables = Tables(self.endpoints, self.scale, self.instances)
+                self.autoscaler = Leader(runtime, checker, self.store, self.redis, tables, options)
                 began.set()
                 await self.autoscaler.run()
 
@@ -100,17 +95,17 @@ class AutoscalerHarness:
         await self.store.create(kinds.REVISION.id, body(name, **more))
         return f"default/{name}"
 
-    async def listed(self, key: str) -> tuple[Endpoint, ...]:
+    async def published(self, key: str) -> tuple[Endpoint, ...]:
         _, entries = await self.endpoints.snapshot()
         return entries[key][1].endpoints if key in entries else ()
 
     async def ready(self, key: str, count: int = 1) -> tuple[Endpoint, ...]:
-        """Wait until so many endpoints are ready, and no other is there."""
+        """Wait until exactly this many endpoints are published, all ready."""
 
         async def are() -> tuple[Endpoint, ...]:
-            listed = await self.listed(key)
-            assert [endpoint.state for endpoint in listed] == ["ready"] * count, listed
-            return listed or (Endpoint("", "", 0),)
+            endpoints = await self.published(key)
+            assert [endpoint.state for endpoint in endpoints] == ["ready"] * count, endpoints
+            return endpoints or (Endpoint("", "", 0),)
 
         endpoints = await eventually(are, condition=f"{count} ready endpoints")
         return endpoints if count else ()
@@ -119,8 +114,8 @@ class AutoscalerHarness:
         _, entries = await self.scale.snapshot()
         return entries[key][1] if key in entries else None
 
-    async def says(self, key: str, **expected: Any) -> ScaleStatus:
-        """Wait until the scale table says this of a Revision."""
+    async def has_status(self, key: str, **expected: Any) -> ScaleStatus:
+        """Wait until the scale table has these values for a Revision."""
 
         async def does() -> ScaleStatus:
             status = await self.status(key)
@@ -146,7 +141,7 @@ class AutoscalerHarness:
         held: dict[str, int] | None = None,
         tunnels: dict[str, int] | None = None,
     ) -> None:
-        """What one activator says of a second."""
+        """Publish one activator's report of a second."""
         count = round(concurrency)
         row = RevisionReport(key, concurrency, count, count, 0, held or {})
         report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {}, tunnels or {})
@@ -154,12 +149,12 @@ class AutoscalerHarness:
 
 
 class Activator:
-    """Follows the endpoints as an activator does; acknowledges while `hears` is set."""
+    """Follows the endpoints as an activator does; acknowledges while `follows` is set."""
 
     def __init__(self, harness: AutoscalerHarness) -> None:
         self.harness = harness
-        self.hears = asyncio.Event()
-        self.hears.set()
+        self.follows = asyncio.Event()
+        self.follows.set()
         self.in_flight: dict[str, int] = {}
         self.tunnels: dict[str, int] = {}
         self.entries: dict[str, RevisionEndpoints] = {}
@@ -172,7 +167,7 @@ class Activator:
 
     async def _follow(self) -> None:
         async for event in self.harness.endpoints.follow():
-            await self.hears.wait()
+            await self.follows.wait()
             match event:
                 case Reset():
                     self.entries = dict(event.entries)

@@ -1,4 +1,4 @@
-"""Redis or the engine is away for a while: what runs goes on, and all converges afterwards."""
+"""Redis or the engine is unavailable for a while: instances keep running, and everything converges afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.leader.leader import Autoscaler
+from autoscaler.leader.leader import Leader, LeaderOptions, Tables
 from autoscaler.probes.checks import Checker
-from autoscaler.runtime.protocol import ContainerSpec
+from autoscaler.runtime.model import ContainerSpec
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.lease import Lease
@@ -46,7 +46,7 @@ async def test_a_redis_that_was_killed_costs_no_instance(mortal: AutoscalerHarne
     await mortal.start()
     key = await mortal.apply(annotations={"autoscaling.knative.dev/min-scale": "1"})
     (before,) = await mortal.ready(key)
-    await mortal.says(key, initial_reached=True)
+    await mortal.has_status(key, initial_reached=True)
     await asyncio.to_thread(server.kill)
     mortal.engine.kill(before.id)
     await eventually(
@@ -63,7 +63,7 @@ async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness
     await harness.start()
     key = await harness.apply()
     (before,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     harness.engine.go_away()
     other = await harness.apply("other-00001")
 
@@ -71,10 +71,10 @@ async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness
         status = await harness.status(other)
         return bool(status and status.failure and not status.failure.final)
 
-    await eventually(is_reported, condition="it says that the engine is away")
+    await eventually(is_reported, condition="the failure names the engine")
     harness.engine.come_back()
     await harness.ready(other)
-    await harness.says(other, failure=None, active="True")
+    await harness.has_status(other, failure=None, active="True")
     assert (await harness.ready(key))[0].id == before.id
 
 
@@ -98,7 +98,7 @@ async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_it
     await harness.start()
     key = await harness.apply()
     (before,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.stop()
     harness.engine.kill(before.id)
     await harness.start()
@@ -112,7 +112,7 @@ async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(harness: Autosc
     await harness.start()
     key = await harness.apply()
     (before,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.stop()
     await FakeRuntime(harness.engine).pause(before.id)
     await harness.start()
@@ -121,7 +121,7 @@ async def test_a_frozen_instance_is_thawed_when_it_is_taken_over(harness: Autosc
 
 
 async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgotten(harness: AutoscalerHarness) -> None:
-    """Its second end is told before the engine has answered."""
+    """Its second end is reported before the engine has responded."""
     lives = 0
 
     def behave(_: ContainerSpec) -> FakeProgram:
@@ -137,41 +137,33 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
         status = await harness.status(key)
         return bool(status and status.failure and status.failure.reason == "ExitCode2")
 
-    await eventually(second, condition="the second end is told")
+    await eventually(second, condition="the second end is reported")
     assert lives == 2
 
 
 async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(harness: AutoscalerHarness) -> None:
-    runs: list[Autoscaler] = []
+    runs: list[Leader] = []
 
     async def duty() -> None:
         runtime = FakeRuntime(harness.engine)
         async with Checker() as checker:
-            autoscaler = Autoscaler(
-                runtime,
-                checker,
-                harness.store,
-                harness.redis,
-                harness.endpoints,
-                harness.scale,
-                harness.instances,
-                tick_seconds=0.1,
-            )
-            runs.append(autoscaler)
-            await autoscaler.run()
+            tables = Tables(harness.endpoints, harness.scale, harness.instances)
+            leader = Leader(runtime, checker, harness.store, harness.redis, tables, LeaderOptions(tick_seconds=0.1))
+            runs.append(leader)
+            await leader.run()
 
     lease = Lease(harness.redis, "autoscaler", "first", ttl=1.0)
     leading = asyncio.create_task(lease.lead(duty))
     try:
         key = await harness.apply()
         (before,) = await harness.ready(key)
-        await harness.says(key, initial_reached=True)
+        await harness.has_status(key, initial_reached=True)
         await harness.redis.set(keys.lease("autoscaler"), "another", px=1000)
         await eventually(lambda: not lease.leading, condition="it does not lead")
         tasks = {task.get_name() for task in asyncio.all_tasks()}
         assert f"instance {before.id}" not in tasks
         await eventually(lambda: len(runs) == 2, condition="it leads again")
-        await eventually(lambda: runs[1].scalers, condition="it looks after the Revision again")
+        await eventually(lambda: runs[1].registry.by_uid, condition="it scales the Revision again")
         assert (await harness.ready(key))[0].id == before.id
     finally:
         leading.cancel()
@@ -181,7 +173,7 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
 async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
     harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.leader.leader.EMPTY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.leader.revision_watch.EMPTY_SECONDS", 1.0)
     monkeypatch.setattr("autoscaler.leader.leader.REPUBLISH_SECONDS", 1.0)
     await harness.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
@@ -191,7 +183,7 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
     (kept,), (lost,) = await harness.ready(key), await harness.ready(other)
     assert harness.autoscaler is not None
     autoscaler = harness.autoscaler
-    await eventually(lambda: autoscaler._configured_once, condition="a tick")
+    await eventually(lambda: autoscaler._revisions._configured_once, condition="a tick")
     kept_body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     await harness.redis.flushall()
     del kept_body["metadata"]["resourceVersion"]
@@ -204,17 +196,17 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
 
 
 async def _serves(harness: AutoscalerHarness, key: str, name: str) -> bool:
-    return [(endpoints.id, endpoints.state) for endpoints in await harness.listed(key)] == [(name, "ready")]
+    return [(endpoint.id, endpoint.state) for endpoint in await harness.published(key)] == [(name, "ready")]
 
 
 async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(listens_after=None)
     await harness.start()
     key = await harness.apply(annotations={"serving.knative.dev/progress-deadline": "1h"})
-    before = await harness.says(key, initial_reached=False, active_reason="Deploying")
+    before = await harness.has_status(key, initial_reached=False, active_reason="Deploying")
     assert before.deploying_since > 0
     await harness.stop()
     await harness.start()
     assert harness.autoscaler is not None
-    (scaler,) = harness.autoscaler.scalers.values()
-    assert scaler.status().deploying_since == before.deploying_since
+    (scaler,) = harness.autoscaler.registry.by_uid.values()
+    assert scaler.progress.since == before.deploying_since

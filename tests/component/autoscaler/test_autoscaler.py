@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.runtime.protocol import InstanceSpec
+from autoscaler.runtime.model import InstanceSpec
 from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
@@ -24,7 +24,7 @@ async def test_a_new_revision_is_started_to_its_initial_scale(harness: Autoscale
         assert (
             endpoint.timing.requested <= endpoint.timing.scheduled <= endpoint.timing.started <= endpoint.timing.ready
         )
-    status = await harness.says(key, initial_reached=True, actual=2, active="True")
+    status = await harness.has_status(key, initial_reached=True, actual=2, active="True")
     assert (status.uid, status.failure) == ("uid-hello-00001", None)
 
 
@@ -44,11 +44,11 @@ async def test_more_load_wants_more_instances(harness: AutoscalerHarness) -> Non
     await harness.start()
     key = await harness.apply(spec={"containerConcurrency": 10})
     await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.report(key, 21.0)
     endpoints = await harness.ready(key, 3)
     assert len({(endpoint.host, endpoint.port) for endpoint in endpoints}) == 3
-    await harness.says(key, desired=3, actual=3)
+    await harness.has_status(key, desired=3, actual=3)
 
 
 async def test_an_idle_revision_goes_to_zero_and_a_poke_brings_it_back(
@@ -59,7 +59,7 @@ async def test_an_idle_revision_goes_to_zero_and_a_poke_brings_it_back(
     first = await harness.ready(key)
     await harness.gone()
     await harness.ready(key, 0)
-    await harness.says(key, desired=0, actual=0, initial_reached=True, active="False", active_reason="NoTraffic")
+    await harness.has_status(key, desired=0, actual=0, initial_reached=True, active="False", active_reason="NoTraffic")
     await harness.poke(key)
     second = await harness.ready(key)
     assert second[0].id != first[0].id
@@ -73,11 +73,11 @@ async def test_the_engine_is_told_how_many_revisions_may_be_woken(
     keys = [await harness.apply(f"hello-0000{number}", annotations=QUICK) for number in range(3)]
     other = await harness.apply("other-00001", annotations=QUICK, labels=unreachable)
     for key in (*keys, other):
-        await harness.says(key, initial_reached=True, actual=0)
+        await harness.has_status(key, initial_reached=True, actual=0)
     await harness.gone()
-    await eventually(lambda: harness.engine.expected == 3, condition="those that a Route leads to")
+    await eventually(lambda: harness.engine.warm_demand == 3, condition="those that a Route leads to")
     await harness.poke(keys[0])
-    await eventually(lambda: harness.engine.expected == 2, condition="the others")
+    await eventually(lambda: harness.engine.warm_demand == 2, condition="the others")
 
 
 async def test_initial_scale_zero_starts_nothing_until_it_is_poked(harness: AutoscalerHarness) -> None:
@@ -85,7 +85,7 @@ async def test_initial_scale_zero_starts_nothing_until_it_is_poked(harness: Auto
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}}
     await harness.store.create(kinds.CONFIG_MAP.id, {**config, "data": {"allow-zero-initial-scale": "true"}})
     key = await harness.apply(annotations={"autoscaling.knative.dev/initial-scale": "0"})
-    await harness.says(key, initial_reached=True, actual=0, active="False")
+    await harness.has_status(key, initial_reached=True, actual=0, active="False")
     assert not harness.engine.instances
     await harness.poke(key)
     await harness.ready(key)
@@ -105,7 +105,7 @@ async def test_a_change_of_the_configuration_takes_effect(harness: AutoscalerHar
     await harness.start()
     key = await harness.apply()
     await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}}
     await harness.store.create(kinds.CONFIG_MAP.id, {**config, "data": {"min-scale": "3"}})
     await harness.ready(key, 3)
@@ -115,7 +115,7 @@ async def test_another_autoscaler_takes_over_what_runs(harness: AutoscalerHarnes
     await harness.start()
     key = await harness.apply(annotations={"autoscaling.knative.dev/initial-scale": "2"})
     before = await harness.ready(key, 2)
-    await harness.says(key, initial_reached=True, actual=2)
+    await harness.has_status(key, initial_reached=True, actual=2)
     await harness.stop()
     await harness.endpoints.remove(key)
     await harness.start()
@@ -128,11 +128,11 @@ async def test_an_instance_in_service_stays_there_while_it_is_taken_over(harness
     await harness.start()
     key = await harness.apply()
     before = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.stop()
     await harness.start()
-    await harness.says(key, actual=1, active="True")
-    assert await harness.listed(key) == before
+    await harness.has_status(key, actual=1, active="True")
+    assert await harness.published(key) == before
 
 
 async def test_what_no_revision_wants_is_removed(harness: AutoscalerHarness) -> None:
@@ -180,7 +180,7 @@ async def test_a_revision_made_anew_under_its_name_gets_its_own_instances(
     before = await harness.ready(key)
     await harness.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await harness.apply(uid="another")
-    await harness.says(key, uid="another", initial_reached=True)
+    await harness.has_status(key, uid="another", initial_reached=True)
     after = await harness.ready(key)
     assert after[0].id != before[0].id
 
@@ -206,7 +206,7 @@ async def test_an_image_that_is_missing_is_pulled_or_named(harness: AutoscalerHa
     if not missing:
         await harness.ready(key)
         return
-    await harness.says(key, actual=0, active="Unknown", active_reason="Deploying")
+    await harness.has_status(key, actual=0, active="Unknown", active_reason="Deploying")
 
     async def pull_failure() -> StartFailure | None:
         status = await harness.status(key)
@@ -223,7 +223,7 @@ async def test_a_revision_that_never_becomes_ready_is_given_up(harness: Autoscal
     harness.engine.behave = lambda _: FakeProgram(listens_after=None)
     await harness.start()
     key = await harness.apply(annotations={"serving.knative.dev/progress-deadline": "1s"})
-    status = await harness.says(key, active="False", active_reason="TimedOut", desired=0)
+    status = await harness.has_status(key, active="False", active_reason="TimedOut", desired=0)
     assert status.failure is not None
     assert status.failure.reason == "ProgressDeadlineExceeded"
     await harness.gone()
@@ -240,7 +240,7 @@ async def test_a_container_that_ends_before_it_is_ready_fails_with_its_last_word
         status = await harness.status(key)
         return bool(status and status.failure)
 
-    await eventually(is_reported, condition="the failure is told")
+    await eventually(is_reported, condition="the failure is reported")
     status = await harness.status(key)
     assert status is not None
     assert status.failure is not None
@@ -271,7 +271,7 @@ async def test_an_instance_whose_sandbox_is_lost_is_replaced(harness: Autoscaler
     harness.engine.lose(before.id)
 
     async def another() -> bool:
-        endpoints = await harness.listed(key)
+        endpoints = await harness.published(key)
         return [endpoint.state for endpoint in endpoints] == ["ready"] and endpoints[0].id != before.id
 
     await eventually(another, condition="another instance")

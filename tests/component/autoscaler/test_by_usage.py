@@ -19,10 +19,10 @@ async def test_memory_beyond_the_target_wants_more_and_no_load_does_not_mean_zer
     await harness.start()
     more = {"metric": "memory", "target": "100", "max_scale": "3"}
     key = await harness.apply(annotations={**annotations(**more), **QUICK})
-    status = await harness.says(key, desired=3)
+    status = await harness.has_status(key, desired=3)
     assert status.usage is not None
     assert (status.usage.metric, status.usage.target, status.usage.average) == ("memory", 100 * MIB, 250 * MIB)
-    assert "an instance uses 250Mi of memory on average, the target is 100Mi" in status.changes[-1].why
+    assert "average memory usage 250Mi, target 100Mi per instance" in status.changes[-1].why
     await harness.ready(key, 3)
     harness.engine.memory_of_each = 0
 
@@ -31,7 +31,7 @@ async def test_memory_beyond_the_target_wants_more_and_no_load_does_not_mean_zer
         return status is not None and status.usage is not None and status.usage.average == 0
 
     await eventually(is_idle, condition="nothing is used")
-    await harness.says(key, desired=1)
+    await harness.has_status(key, desired=1)
     await harness.ready(key)
 
 
@@ -43,7 +43,7 @@ async def test_cpu_is_measured_against_the_request(harness: AutoscalerHarness) -
     key = await harness.apply(
         spec={"containers": [container]}, annotations=annotations(metric="cpu", target="100", max_scale="2")
     )
-    status = await harness.says(key, desired=2)
+    status = await harness.has_status(key, desired=2)
     assert status.usage is not None
     assert 150 <= (status.usage.average or 0) <= 250
     await harness.ready(key, 2)
@@ -55,4 +55,4 @@ async def test_cpu_without_a_request_stays_and_says_why(harness: AutoscalerHarne
     key = await harness.apply(annotations=annotations(metric="cpu", target="50"))
     await harness.ready(key)
     problem = "missing request for cpu in a container"
-    await harness.says(key, desired=1, usage=UsageStatus("cpu", 50.0, None, problem, 1, 0))
+    await harness.has_status(key, desired=1, usage=UsageStatus("cpu", 50.0, None, problem, 1, 0))

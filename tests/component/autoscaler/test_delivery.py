@@ -1,10 +1,10 @@
-"""What containers take from other objects: waited for, brought to them, kept as those objects are, and taken away."""
+"""What containers take from other objects: waited for, provided, kept up to date, and removed."""
 
 import base64
 import time
 from typing import Any
 
-from autoscaler.runtime.protocol import File, Volume
+from autoscaler.runtime.model import File, Volume
 from knoll.auth import token_key, tokens
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
@@ -22,13 +22,13 @@ DISK = [{"name": "d", "persistentVolumeClaim": {"claimName": "disk"}}]
 def asking(
     volumes: list[Any] | None = None, annotations: dict[str, str] | None = None, **container: Any
 ) -> dict[str, Any]:
-    app_container = {
+    user_container = {
         "name": "user-container",
         "image": "app",
         "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}},
         **container,
     }
-    return {"spec": {"containers": [app_container], "volumes": volumes or []}, "annotations": annotations or {}}
+    return {"spec": {"containers": [user_container], "volumes": volumes or []}, "annotations": annotations or {}}
 
 
 async def put(harness: AutoscalerHarness, kind: kinds.Kind, name: str, **fields: Any) -> None:
@@ -86,7 +86,7 @@ async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_i
     await harness.ready(key)
     (instance,) = harness.engine.instances.values()
     assert instance.spec.containers[0].env["WORD"] == "sesame"
-    assert (await harness.says(key, actual=1)).failure is None
+    assert (await harness.has_status(key, actual=1)).failure is None
 
 
 async def test_a_revision_whose_deadline_is_over_fails_for_what_was_missing_and_still_heals(
@@ -95,7 +95,7 @@ async def test_a_revision_whose_deadline_is_over_fails_for_what_was_missing_and_
     await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "1s"}
     key = await harness.apply(**asking(env=[WORD], annotations=annotations))
-    status = await harness.says(key, active="False", active_reason="TimedOut", desired=0)
+    status = await harness.has_status(key, active="False", active_reason="TimedOut", desired=0)
     assert status.failure is not None
     assert (status.failure.reason, status.failure.final) == ("CreateContainerConfigError", True)
     await put(harness, kinds.SECRET, "password", data={"word": encoded("sesame")})

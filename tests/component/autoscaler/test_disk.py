@@ -33,7 +33,7 @@ def gauge(metric: Gauge) -> float:
 
 
 async def evicted(harness: AutoscalerHarness, key: str, instance: str) -> InstanceEvent:
-    """The Event of an instance that is evicted, as the API is told of it."""
+    """Return the Event of an evicted instance, as it is published to the API."""
     async for change in harness.instances.follow():
         entries = change.entries if isinstance(change, Reset) else {change.field: change.value}
         revision = entries.get(key)

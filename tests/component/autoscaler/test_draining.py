@@ -1,6 +1,6 @@
 """Nothing is stopped while a request may be in it."""
 
-from autoscaler.instances.instance import LEAST_GRACE
+from autoscaler.instances.remove import LEAST_GRACE_SECONDS
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
 from tests.waiting import eventually
@@ -10,7 +10,7 @@ async def draining(harness: AutoscalerHarness, key: str) -> str:
     """Wait until the only endpoint drains; returns its instance."""
 
     async def does() -> str:
-        endpoints = await harness.listed(key)
+        endpoints = await harness.published(key)
         assert [endpoint.state for endpoint in endpoints] == ["draining"], endpoints
         return endpoints[0].id
 
@@ -23,12 +23,12 @@ async def test_a_drain_waits_for_every_activators_acknowledgement(
     await harness.start()
     key = await harness.apply(annotations=QUICK)
     await eventually(lambda: key in activator.entries, condition="the activator knows it")
-    activator.hears.clear()
+    activator.follows.clear()
     name = await draining(harness, key)
     other = await harness.apply("other-00001")
-    await harness.says(other, initial_reached=True)
+    await harness.has_status(other, initial_reached=True)
     assert name in harness.engine.instances
-    activator.hears.set()
+    activator.follows.set()
     await eventually(lambda: name not in harness.engine.instances, condition="it is stopped")
     await harness.ready(key, 0)
 
@@ -40,7 +40,7 @@ async def test_a_drain_waits_for_the_requests_in_flight(harness: AutoscalerHarne
     activator.in_flight[endpoint.id] = 2
     await draining(harness, key)
     other = await harness.apply("other-00001")
-    await harness.says(other, initial_reached=True)
+    await harness.has_status(other, initial_reached=True)
     assert endpoint.id in harness.engine.instances
     activator.in_flight[endpoint.id] = 0
     await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
@@ -79,7 +79,7 @@ async def test_a_websocket_that_ends_by_itself_ends_the_quiet_time(
     activator.tunnels[endpoint.id] = 1
     await draining(harness, key)
     other = await harness.apply("other-00001")
-    await harness.says(other, initial_reached=True)
+    await harness.has_status(other, initial_reached=True)
     assert endpoint.id in harness.engine.instances
     activator.tunnels.clear()
     await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
@@ -94,7 +94,7 @@ async def test_the_quiet_time_leaves_the_app_half_of_its_grace(
     (endpoint,) = await harness.ready(key)
     activator.tunnels[endpoint.id] = 1
     await eventually(lambda: endpoint.id not in harness.engine.instances, within=60, condition="it is stopped")
-    assert LEAST_GRACE < harness.engine.graces[endpoint.id] <= 5
+    assert LEAST_GRACE_SECONDS < harness.engine.graces[endpoint.id] <= 5
 
 
 async def test_a_request_is_waited_for_beyond_the_quiet_time(harness: AutoscalerHarness, activator: Activator) -> None:
@@ -105,8 +105,8 @@ async def test_a_request_is_waited_for_beyond_the_quiet_time(harness: Autoscaler
     activator.in_flight[endpoint.id] = activator.tunnels[endpoint.id] = 1
     await draining(harness, key)
     other = await harness.apply("other-00001", annotations=QUICK)
-    await harness.says(other, initial_reached=True)
-    await harness.says(other, actual=0)
+    await harness.has_status(other, initial_reached=True)
+    await harness.has_status(other, actual=0)
     assert endpoint.id in harness.engine.instances
     activator.in_flight.clear()
     await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
@@ -118,14 +118,14 @@ async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
     await harness.start()
     key = await harness.apply(annotations=QUICK)
     (endpoint,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     activator.in_flight[endpoint.id] = 1
     await draining(harness, key)
     await harness.stop()
     await harness.start()
     assert await draining(harness, key) == endpoint.id
     other = await harness.apply("other-00001")
-    await harness.says(other, initial_reached=True)
+    await harness.has_status(other, initial_reached=True)
     assert endpoint.id in harness.engine.instances
     activator.in_flight[endpoint.id] = 0
     await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
@@ -143,7 +143,7 @@ async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: Autosca
     await harness.start()
     key = await harness.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
     both = await harness.ready(key, 2)
-    youngest = max(both, key=lambda endpoint: harness.engine.instances[endpoint.id].created)
+    youngest = max(both, key=lambda program: harness.engine.instances[program.id].created)
     revision = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     revision["metadata"]["annotations"] = QUICK
     await harness.report(key, 3.0, held={youngest.id: 3})
@@ -151,6 +151,6 @@ async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: Autosca
 
     async def one_is_left() -> bool:
         await harness.report(key, 3.0, held={youngest.id: 3})
-        return [endpoints.id for endpoints in await harness.listed(key)] == [youngest.id]
+        return [endpoint.id for endpoint in await harness.published(key)] == [youngest.id]
 
     await eventually(one_is_left, condition="the busy one is kept")

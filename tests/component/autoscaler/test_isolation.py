@@ -1,10 +1,10 @@
-"""No user code runs before the firewall holds what its namespace says."""
+"""No user code runs before the firewall enforces the policy of its namespace."""
 
 import asyncio
 
 import pytest
 
-from autoscaler.node.isolation import IsolationError
+from autoscaler.node.errors import IsolationError
 from knoll.firewall.policy import AppliedPolicy, FirewallPolicy
 from knoll.values import kinds
 from knoll.values.labels import SYSTEM_NAMESPACE
@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 
 class Rules:
-    """A firewall that keeps what it is told, at whose pleasure it answers."""
+    """A firewall that records policies, and refuses them on demand."""
 
     def __init__(self) -> None:
         self.policies: list[FirewallPolicy] = []
@@ -107,7 +107,7 @@ async def test_without_a_firewall_what_asks_for_one_is_refused(harness: Autoscal
     key = await harness.apply()
 
     async def is_reported() -> bool:
-        return (await failure(harness, key)).startswith("NetworkNotIsolated: this platform has no firewall")
+        return (await failure(harness, key)).startswith("NetworkNotIsolated: this harness has no firewall")
 
     await eventually(is_reported, condition="the reason")
 
@@ -133,7 +133,7 @@ async def test_a_change_reaches_instances_that_run(harness: AutoscalerHarness, r
     await harness.start()
     (endpoint,) = await harness.ready(await harness.apply())
     await annotate(harness, "deny")
-    await eventually(lambda: "default" in rules.policies[-1].namespaces, condition="the namespace is told")
+    await eventually(lambda: "default" in rules.policies[-1].namespaces, condition="the namespace is in the policy")
     assert rules.policies[-1].namespaces["default"].addresses == (endpoint.host,)
     await configure(harness, network_isolation="disabled")
     await eventually(lambda: rules.policies[-1] == FirewallPolicy(isolated=False), condition="isolation is off")

@@ -10,9 +10,9 @@ SCALE = {"knoll.dev/rollout-scale": "3"}
 
 
 async def annotated(harness: AutoscalerHarness, annotations: dict[str, Any]) -> None:
-    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    body["metadata"]["annotations"] = annotations
-    await harness.store.update(kinds.REVISION.id, body)
+    stored = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    stored["metadata"]["annotations"] = annotations
+    await harness.store.update(kinds.REVISION.id, stored)
 
 
 async def test_what_the_next_share_wants_is_started_and_let_go_when_the_load_does_not_come(
@@ -24,7 +24,7 @@ async def test_what_the_next_share_wants_is_started_and_let_go_when_the_load_doe
     await harness.gone()
     await annotated(harness, QUICK | SCALE)
     await harness.ready(key, 3)
-    await harness.says(key, desired=3, by_load=0)
+    await harness.has_status(key, desired=3, by_load=0)
     await annotated(harness, QUICK)
     await harness.gone()
 
@@ -35,11 +35,11 @@ async def test_instances_of_a_share_stay_until_their_load_has_filled_the_window(
     key = await harness.apply(annotations=window | SCALE)
     await harness.ready(key, 3)
     assert harness.autoscaler is not None
-    (scaler,) = harness.autoscaler.scalers.values()
+    (scaler,) = harness.autoscaler.registry.by_uid.values()
     before = scaler.decision
     await annotated(harness, window)
     await eventually(lambda: not scaler.spec.rollout_scale, condition="the share was given")
     await eventually(lambda: scaler.decision not in (None, before), condition="a decision after that")
     assert scaler.decision is not None
-    assert scaler.decision.want == 3
-    assert "its share of the traffic, in a rollout, wants 3" in scaler.decision.clamps
+    assert scaler.decision.desired == 3
+    assert "rollout needs 3" in scaler.decision.clamps

@@ -61,14 +61,14 @@ async def shown(
 
 
 async def failure_of(harness: AutoscalerHarness, key: str, reason: str) -> StartFailure:
-    async def is_told() -> StartFailure:
+    async def is_reported() -> StartFailure:
         status = await harness.status(key)
         assert status is not None
         assert status.failure is not None
         assert status.failure.reason == reason, status.failure
         return status.failure
 
-    return await eventually(is_told, condition=f"failure {reason}")
+    return await eventually(is_reported, condition=f"failure {reason}")
 
 
 def events(row: InstanceRow, reason: str) -> list[InstanceEvent]:
@@ -98,7 +98,7 @@ async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(h
     assert row.events == (InstanceEvent("Warning", "Unhealthy", message),)
     app.status = 200
     await harness.ready(key)
-    await harness.says(key, failure=None)
+    await harness.has_status(key, failure=None)
 
 
 async def test_the_progress_deadline_says_which_probe_failed(harness: AutoscalerHarness) -> None:
@@ -180,7 +180,7 @@ async def test_each_instance_that_becomes_ready_begins_the_progress_deadline_ane
     annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "3"}
     key = await harness.apply(annotations=annotations)
     await harness.ready(key, 3)
-    assert (await harness.says(key, initial_reached=True)).failure is None
+    assert (await harness.has_status(key, initial_reached=True)).failure is None
 
 
 async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: AutoscalerHarness) -> None:
@@ -193,7 +193,7 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: Auto
     assert failure.final
     assert failure.message.startswith("1 of 2 instances became ready within 1 s of the last progress")
     await harness.ready(key)
-    status = await harness.says(key, actual=1, desired=2)
+    status = await harness.has_status(key, actual=1, desired=2)
     assert not status.initial_reached
     late = next(
         instance
@@ -203,7 +203,7 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: Auto
     harness.engine.kill(late.spec.name)  # its next run listens
     harness.engine.behave = lambda _: FakeProgram()
     await harness.ready(key, 2)
-    await harness.says(key, initial_reached=True, failure=None, active="True")
+    await harness.has_status(key, initial_reached=True, failure=None, active="True")
 
 
 async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(harness: AutoscalerHarness) -> None:
@@ -214,7 +214,7 @@ async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(har
     async with aiohttp.ClientSession() as client, client.get(f"http://{endpoint.host}:{endpoint.port}/") as answer:
         assert (await answer.text()).strip() == endpoint.id
     assert harness.autoscaler is not None
-    assert harness.autoscaler._world.on_loopback == {"uid-hello-00001"}
+    assert harness.autoscaler.deps.loopback_revisions == {"uid-hello-00001"}
     # A forwarder that outlived the program would be taken for it.
     harness.engine.behave = lambda _: FakeProgram(listens_after=None)
     harness.engine.kill(endpoint.id)
@@ -225,7 +225,7 @@ async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(har
     await harness.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await harness.gone()
     await eventually(
-        lambda: not harness.autoscaler or not harness.autoscaler._world.on_loopback, condition="it is forgotten"
+        lambda: not harness.autoscaler or not harness.autoscaler.deps.loopback_revisions, condition="it is forgotten"
     )
 
 
@@ -244,14 +244,14 @@ async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(harness: A
     failure = await failure_of(harness, key, "Unhealthy")
     hint = "nothing listens on 8080; the container listens on 3000; set ports[0].containerPort or read $PORT"
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         status = await harness.status(key)
         assert status is not None
         assert status.failure is not None
         assert status.failure.message.startswith(f"{hint} (Readiness probe failed: dial tcp "), status.failure
         return not status.failure.final
 
-    await eventually(is_told, condition="the hint")
+    await eventually(is_reported, condition="the hint")
     assert not failure.final
     await shown(harness, key, lambda row, _: hint in [event.message for event in row.events], "an Event")
 
@@ -278,7 +278,7 @@ async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(harn
     row = await shown(harness, key, lambda _, container: container.reason == "PodInitializing", "the Pod")
     assert row.events == ()
     await harness.ready(key)
-    await harness.says(key, failure=None)
+    await harness.has_status(key, failure=None)
 
 
 @pytest.mark.parametrize("kind", ["init", "refused", "image"])
@@ -316,7 +316,7 @@ async def test_probes_are_logged_when_the_configuration_says_so(
     data = {"logging.enable-probe-request-log": "true"}
     await harness.store.create(kinds.CONFIG_MAP.id, {**maps, "data": data})
     assert harness.autoscaler is not None
-    checker = harness.autoscaler._world.checker
+    checker = harness.autoscaler.deps.checker
     await eventually(lambda: checker.logs, condition="the configuration is followed")
     await harness.ready(await harness.apply("other-00001"))
     lines = [line for line in capsys.readouterr().out.splitlines() if " probe " in line]
@@ -335,12 +335,12 @@ async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it
     for restarts in (1, 2):
         harness.engine.kill(endpoint.id, exit_code=3)
         await shown(harness, key, runs_after(restarts), f"restart {restarts}")
-    await harness.says(key, actual=1, failure=None)
+    await harness.has_status(key, actual=1, failure=None)
     harness.engine.kill(endpoint.id, exit_code=3)
     await shown(harness, key, runs_after(3), "restart 3")
     message = "Container failed with: no module named app"
-    await harness.says(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))
-    await harness.says(key, actual=1, failure=None)  # after it was steady for a while
+    await harness.has_status(key, actual=1, failure=StartFailure("ContainerHealthy", "ExitCode3", message))
+    await harness.has_status(key, actual=1, failure=None)  # after it was steady for a while
 
 
 def runs_after(restarts: int) -> Callable[[InstanceRow, ContainerRow], bool]:

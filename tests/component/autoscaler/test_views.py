@@ -16,12 +16,12 @@ from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 
 KEY = SigningKey.fresh()
 mint_for_api = partial(tokens.mint, KEY, namespace="knative-serving", name="api", now=time.time())
-"""Mints tokens of the platform's own ServiceAccount."""
+"""Mints tokens of the harness's own ServiceAccount."""
 
 
 def client(harness: AutoscalerHarness) -> httpx.AsyncClient:
     assert harness.autoscaler is not None
-    looker = SimpleNamespace(scalers=harness.autoscaler.scalers)
+    looker = SimpleNamespace(scalers=harness.autoscaler.registry.by_uid)
 
     async def ready() -> str:
         return ""
@@ -84,7 +84,7 @@ async def test_a_decision_is_explained(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.report(key, 150.0)
     await harness.ready(key, 3)
     async with client(harness) as http:
@@ -93,14 +93,14 @@ async def test_a_decision_is_explained(harness: AutoscalerHarness) -> None:
     assert shown["status"]["desired"] == 3
     assert shown["scaling"]["target"] == 70
     assert {instance["stage"] for instance in shown["instances"]} == {"ready"}
-    assert "3 wanted" in shown["changes"][-1]["decision"]
+    assert "desired 3" in shown["changes"][-1]["decision"]
 
 
 async def test_metrics_tell_each_revisions_scale(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     await harness.ready(key)
-    await harness.says(key, initial_reached=True, desired=1)
+    await harness.has_status(key, initial_reached=True, desired=1)
     async with client(harness) as http:
         text = (await http.get("/metrics")).text
     for line in (

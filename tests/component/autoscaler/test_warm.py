@@ -15,16 +15,16 @@ async def test_an_open_window_keeps_instances_without_a_request_and_a_closed_one
     key = await harness.apply(annotations={**QUICK, "knoll.dev/warm-schedule": ALWAYS})
     await harness.ready(key, 2)
     assert harness.autoscaler is not None
-    (scaler,) = harness.autoscaler.scalers.values()
+    (scaler,) = harness.autoscaler.registry.by_uid.values()
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         decision = scaler.decision
-        return decision is not None and "an open warm window keeps 2" in decision.clamps
+        return decision is not None and "warm window keeps 2" in decision.clamps
 
-    await eventually(is_told, condition="the decision names the window")
-    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    body["metadata"]["annotations"] = QUICK
-    await harness.store.update(kinds.REVISION.id, body)
+    await eventually(is_reported, condition="the decision names the window")
+    stored = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    stored["metadata"]["annotations"] = QUICK
+    await harness.store.update(kinds.REVISION.id, stored)
     await harness.gone()
 
 
@@ -32,9 +32,9 @@ async def test_a_window_that_opens_wakes_what_has_no_instance(harness: Autoscale
     await harness.start()
     key = await harness.apply(annotations=QUICK)
     await harness.ready(key)
-    await harness.says(key, desired=0)
+    await harness.has_status(key, desired=0)
     await harness.gone()
-    body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    body["metadata"]["annotations"] = {**QUICK, "knoll.dev/warm-schedule": ALWAYS}
-    await harness.store.update(kinds.REVISION.id, body)
+    stored = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
+    stored["metadata"]["annotations"] = {**QUICK, "knoll.dev/warm-schedule": ALWAYS}
+    await harness.store.update(kinds.REVISION.id, stored)
     await harness.ready(key, 2)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Queue, SimpleWorker
 
-from autoscaler.io.report_subscriber import Listening
+from autoscaler.io.report_subscriber import ReportSubscriber
 from builder.maintenance import recovery
 from knoll.auth import key_files, reencryption, token_key
 from knoll.builds.build_log import BuildLogWriter, read
@@ -210,7 +210,7 @@ async def test_reports_reach_the_autoscaler(guarded: Guarded) -> None:
         connected(guarded.settings("autoscaler").redis_url) as redis,
         connected(guarded.settings("activator").redis_url) as other,
     ):
-        listening = Listening(redis, poked=heard.append, reported=heard.append, heard=lambda _: None)
+        listening = ReportSubscriber(redis, on_poke=heard.append, on_report=heard.append, on_listening=lambda _: None)
         running = asyncio.create_task(listening.run())
 
         async def arrives() -> bool:

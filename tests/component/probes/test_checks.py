@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from autoscaler.probes.checks import Checker, Result
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
-from autoscaler.runtime.protocol import ExecResult
+from autoscaler.runtime.model import ExecResult
 from tests.conftest import free_port
 
 HOST = "127.0.0.1"

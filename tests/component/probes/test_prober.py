@@ -14,12 +14,12 @@ from autoscaler.probes.prober import (
     ProbeFailedError,
     Prober,
     Ready,
-    RestartWanted,
+    RestartNeeded,
     Unready,
     until_ready,
 )
 from autoscaler.probes.spec import ExecCheck, HttpCheck, Probe, Probes, TcpCheck
-from autoscaler.runtime.protocol import ContainerSpec, Instance, InstanceSpec
+from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
 from knoll.values.errors import NotFoundError
 from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
 from tests.doubles.fake_server import FakeAnswer, FakeRequest
@@ -55,7 +55,7 @@ class Stage:
         return await self.runtime.start(InstanceSpec(NAME, "default/hello", "uid", specs, PORT))
 
     def prober(self, instance: Instance, **probes: Probes) -> Prober:
-        named = {name.replace("_", "-"): probe for name, probe in probes.items()}
+        named = {name.replace("_", "-"): probes_of for name, probes_of in probes.items()}
         return Prober(self.checker, self.runtime, NAME, instance.address, named)
 
 
@@ -126,13 +126,13 @@ async def test_an_app_that_is_not_alive_is_to_be_restarted_and_not_asked_meanwhi
         assert await next_change(prober) == Ready()
         stage.app.status = 500
         change = await next_change(prober)
-        assert isinstance(change, RestartWanted)
+        assert isinstance(change, RestartNeeded)
         assert change.message.startswith("Liveness probe failed: HTTP probe failed with statuscode: 500")
         prober.stopped(APP)
         assert isinstance(await next_change(prober), Unready)
         asked = stage.app.asked
         stage.app.status = 200
-        await stage.runtime.restart(NAME, APP)
+        await stage.runtime.restart_container(NAME, APP)
         assert stage.app.asked == asked
         prober.restarted(APP)
         assert await next_change(prober) == Ready()
@@ -159,7 +159,7 @@ async def test_liveness_waits_for_startup(stage: Stage) -> None:
         stage.app.status = 200
         assert await next_change(prober) == Ready()
         stage.app.status = 500
-        assert isinstance(await next_change(prober), RestartWanted)
+        assert isinstance(await next_change(prober), RestartNeeded)
 
 
 async def test_every_container_must_be_ready(stage: Stage) -> None:

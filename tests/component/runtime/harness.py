@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import aiohttp
 
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Runtime
+from autoscaler.runtime.model import ContainerSpec, InstanceSpec
+from autoscaler.runtime.protocol import Runtime
 from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
 from tests.images import build_once, image_name
 from tests.waiting import eventually
@@ -31,8 +32,8 @@ def behave(spec: ContainerSpec) -> FakeProgram:
         case ["serve"]:
             return FakeProgram(output=b"serving on 8080\n", loopback=spec.env.get("HOST") == "127.0.0.1")
         case ["exit", code, *message]:
-            termination_message = f"{' '.join(message)}\n".encode() if message else b""
-            return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=termination_message)
+            output = f"{' '.join(message)}\n".encode() if message else b""
+            return FakeProgram(listens_after=None, exits_after=0.0, exit_code=int(code), output=output)
         case ["leave", path, text]:
             return FakeProgram(listens_after=None, exits_after=0.0, writes={path: text.encode()})
         case ["sleep"]:
@@ -56,19 +57,19 @@ def spec(name: str = "hello-1", *containers: ContainerSpec, **more: Any) -> Inst
 
 class Harness(Protocol):
     def runtime(self) -> Runtime:
-        """A driver of the same engine; several may be made, one after the other."""
+        """Return a driver of the same engine; several may be created, one after the other."""
 
     async def lose(self, name: str) -> None:
-        """Remove the sandbox of an instance, as another client of the engine would."""
+        """Another program removes an instance's sandbox."""
 
     async def kill(self, name: str, container: str = "user-container") -> None:
-        """Send SIGKILL to the process of a container, as another process would."""
+        """A container's process gets SIGKILL from another program."""
 
     async def read(self, name: str, path: str, container: str = "user-container") -> str:
         """What a container finds in a file; begins with `error` when it finds none."""
 
     async def leftovers(self) -> list[str]:
-        """Names of what is there that belongs to no instance and is no spare sandbox."""
+        """Return the names of containers that belong to no instance and are no spare sandboxes."""
 
     async def clean(self) -> None: ...
 
@@ -121,9 +122,11 @@ class DockerHarness:
         await docker("kill", f"{self.platform}.{name}.{container}")
 
     async def read(self, name: str, path: str, container: str = "user-container") -> str:
-        inspected = json.loads(await docker("inspect", f"{self.platform}.{name}.{container}"))[0]["Config"]["Labels"]
+        container_labels = json.loads(await docker("inspect", f"{self.platform}.{name}.{container}"))[0]["Config"][
+            "Labels"
+        ]
         port = 9090 if container != "user-container" else PORT
-        return await fetch(inspected["knoll.dev/address"], f"/file?path={path}", port)
+        return await fetch(container_labels["knoll.dev/address"], f"/file?path={path}", port)
 
     async def sandbox_of(self, name: str) -> str:
         inspected = json.loads(await docker("inspect", f"{self.platform}.{name}.user-container"))[0]

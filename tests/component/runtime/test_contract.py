@@ -8,17 +8,17 @@ from contextlib import aclosing
 import pytest
 
 from autoscaler.probes.checks import connect
-from autoscaler.runtime.protocol import (
+from autoscaler.runtime.model import (
     ContainerDied,
     Instance,
     InstanceLost,
     InstanceStartError,
     Resources,
     Resync,
-    Runtime,
     RuntimeEvent,
 )
-from autoscaler.runtime.termination_message import last_words
+from autoscaler.runtime.protocol import Runtime
+from autoscaler.runtime.termination_message import termination_message
 from knoll.values.errors import AlreadyExistsError, ImageError, NotFoundError
 from tests.component.runtime.harness import IMAGE, PORT, Harness, container, fetch, spec
 from tests.waiting import eventually
@@ -30,12 +30,12 @@ async def only(runtime: Runtime) -> Instance:
 
 
 async def until_state(runtime: Runtime, state: str) -> Instance:
-    async def only_instance() -> Instance:
+    async def reached() -> Instance:
         instance = await only(runtime)
         assert instance.state == state, instance
         return instance
 
-    return await eventually(only_instance)
+    return await eventually(reached)
 
 
 async def first(events: AsyncIterator[RuntimeEvent], kind: type[RuntimeEvent]) -> RuntimeEvent:
@@ -80,9 +80,9 @@ async def test_another_runtime_finds_everything_that_an_earlier_one_left(harness
 
 
 async def test_two_instances_have_two_addresses_and_the_same_port(runtime: Runtime) -> None:
-    first, two = await asyncio.gather(runtime.start(spec("hello-1")), runtime.start(spec("hello-2")))
-    assert first.address != two.address
-    assert (await fetch(first.address)).strip() == "hello-1"
+    instance, two = await asyncio.gather(runtime.start(spec("hello-1")), runtime.start(spec("hello-2")))
+    assert instance.address != two.address
+    assert (await fetch(instance.address)).strip() == "hello-1"
     assert (await fetch(two.address)).strip() == "hello-2"
 
 
@@ -103,13 +103,13 @@ async def test_a_second_instance_of_a_name_is_refused_and_the_first_lives_on(run
 
 async def test_stop_removes_all_of_it(runtime: Runtime, harness: Harness) -> None:
     await runtime.start(spec())
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert await runtime.instances() == []
     assert await harness.leftovers() == []
 
 
 async def test_stopping_what_is_not_there_does_nothing(runtime: Runtime) -> None:
-    await runtime.stop("unknown")
+    await runtime.remove("unknown")
 
 
 async def test_stop_lets_a_request_in_flight_end(runtime: Runtime) -> None:
@@ -117,20 +117,20 @@ async def test_stop_lets_a_request_in_flight_end(runtime: Runtime) -> None:
     await fetch(instance.address)
     request = asyncio.create_task(fetch(instance.address, "/?sleep=700"))
     await asyncio.wait({request}, timeout=0.3)
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert (await request).strip() == "hello-1"
 
 
 async def test_stop_kills_what_does_not_end_within_its_grace(runtime: Runtime) -> None:
     await runtime.start(spec("hello-1", container("stubborn")))
-    await runtime.stop("hello-1", grace_seconds=1)
+    await runtime.remove("hello-1", grace_seconds=1)
     assert await runtime.instances() == []
 
 
 async def test_stop_without_grace_asks_nobody(runtime: Runtime) -> None:
     await runtime.start(spec("hello-1", container("stubborn"), grace_seconds=300))
     async with asyncio.timeout(30):
-        await runtime.stop("hello-1", grace_seconds=0)
+        await runtime.remove("hello-1", grace_seconds=0)
     assert await runtime.instances() == []
 
 
@@ -240,8 +240,8 @@ async def test_what_we_end_ourselves_is_not_told(runtime: Runtime, harness: Harn
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
         await runtime.start(spec("hello-1"))
-        await runtime.restart("hello-1", "user-container")
-        await runtime.stop("hello-1")
+        await runtime.restart_container("hello-1", "user-container")
+        await runtime.remove("hello-1")
         await runtime.start(spec("hello-2"))
         await harness.kill("hello-2")
         died = await first(events, ContainerDied)
@@ -253,7 +253,7 @@ async def test_a_container_that_ended_starts_again_in_place(runtime: Runtime, ha
     instance = await runtime.start(spec())
     await harness.kill("hello-1")
     await until_state(runtime, "exited")
-    state = await runtime.restart("hello-1", "user-container")
+    state = await runtime.restart_container("hello-1", "user-container")
     assert (state.running, state.restarts) == (True, 1)
     again = await only(runtime)
     assert (again.state, again.address, again.created) == ("running", instance.address, instance.created)
@@ -264,8 +264,8 @@ async def test_a_container_that_ended_starts_again_in_place(runtime: Runtime, ha
 async def test_a_restart_leaves_the_other_containers_alone(runtime: Runtime) -> None:
     sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
     instance = await runtime.start(spec("hello-1", container("serve"), sidecar))
-    await runtime.restart("hello-1", "sidecar")
-    await runtime.restart("hello-1", "sidecar")
+    await runtime.restart_container("hello-1", "sidecar")
+    await runtime.restart_container("hello-1", "sidecar")
     again = await only(runtime)
     assert [each.restarts for each in again.containers] == [0, 2]
     assert again.containers[0] == instance.containers[0]
@@ -276,11 +276,11 @@ async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime
         assert isinstance(await anext(events), Resync)
         sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
         instance = await runtime.start(spec("hello-1", container("serve"), sidecar))
-        state = await runtime.end("hello-1", "sidecar", 0)
+        state = await runtime.stop_container("hello-1", "sidecar", 0)
         assert (state.name, state.running, state.exit_code, state.restarts) == ("sidecar", False, 137, 0)
-        assert await runtime.end("hello-1", "sidecar") == state
+        assert await runtime.stop_container("hello-1", "sidecar") == state
         assert [each.running for each in (await until_state(runtime, "exited")).containers] == [True, False]
-        again = await runtime.restart("hello-1", "sidecar")
+        again = await runtime.restart_container("hello-1", "sidecar")
         assert (again.running, again.restarts) == (True, 1)
         assert (await fetch(instance.address)).strip() == "hello-1"
         await harness.kill("hello-1")
@@ -288,7 +288,7 @@ async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime
     assert isinstance(died, ContainerDied)
     assert died.container == "user-container", "what was ended is no news"
     with pytest.raises(NotFoundError, match="nothing"):
-        await runtime.end("hello-1", "nothing")
+        await runtime.stop_container("hello-1", "nothing")
 
 
 async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
@@ -342,9 +342,9 @@ async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
 async def test_restarting_what_is_not_there_is_refused(runtime: Runtime) -> None:
     await runtime.start(spec())
     with pytest.raises(NotFoundError, match="nothing"):
-        await runtime.restart("hello-1", "nothing")
+        await runtime.restart_container("hello-1", "nothing")
     with pytest.raises(NotFoundError, match="unknown"):
-        await runtime.restart("unknown", "user-container")
+        await runtime.restart_container("unknown", "user-container")
 
 
 async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtime: Runtime, harness: Harness) -> None:
@@ -357,7 +357,7 @@ async def test_an_instance_without_its_sandbox_is_lost_and_can_be_stopped(runtim
     assert (lost.instance, lost.revision) == ("hello-1", "default/hello")
     instance = await until_state(runtime, "lost")
     assert instance.address == ""
-    await runtime.stop("hello-1", grace_seconds=1)
+    await runtime.remove("hello-1", grace_seconds=1)
     assert await harness.leftovers() == []
 
 
@@ -390,15 +390,15 @@ async def test_pausing_and_resuming_twice_is_fine(runtime: Runtime) -> None:
 async def test_a_paused_instance_can_be_stopped(runtime: Runtime) -> None:
     await runtime.start(spec())
     await runtime.pause("hello-1")
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert await runtime.instances() == []
 
 
 async def test_a_halted_instance_keeps_its_place_and_answers_again(runtime: Runtime) -> None:
     instance = await runtime.start(spec())
-    await runtime.halt("hello-1", 5)
+    await runtime.stop("hello-1", 5)
     assert (await until_state(runtime, "exited")).address == instance.address
-    (state,) = await runtime.unhalt("hello-1")
+    (state,) = await runtime.start_stopped("hello-1")
     assert (state.name, state.running, state.restarts) == ("user-container", True, 0)
     assert (await fetch(instance.address)).strip() == "hello-1"
     await until_state(runtime, "running")
@@ -407,9 +407,9 @@ async def test_a_halted_instance_keeps_its_place_and_answers_again(runtime: Runt
 async def test_a_paused_instance_can_be_halted_and_a_halted_one_stopped(runtime: Runtime, harness: Harness) -> None:
     await runtime.start(spec())
     await runtime.pause("hello-1")
-    await runtime.halt("hello-1", 5)
+    await runtime.stop("hello-1", 5)
     await until_state(runtime, "exited")
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert await harness.leftovers() == []
 
 
@@ -417,15 +417,15 @@ async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harn
     await runtime.start(spec())
     async with aclosing(runtime.events()) as events:
         await first(events, Resync)
-        await runtime.halt("hello-1", 5)
-        await runtime.unhalt("hello-1")
+        await runtime.stop("hello-1", 5)
+        await runtime.start_stopped("hello-1")
         await harness.kill("hello-1")
         died = await first(events, ContainerDied)
     assert isinstance(died, ContainerDied)
     assert died.exit_code == 137
 
 
-@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "usage", "disk_bytes", "halt", "unhalt"])
+@pytest.mark.parametrize("method", ["pause", "resume", "memory_bytes", "usage", "disk_bytes", "stop", "start_stopped"])
 async def test_what_is_not_there_is_named(runtime: Runtime, method: str) -> None:
     with pytest.raises(NotFoundError, match="unknown"):
         await getattr(runtime, method)("unknown")
@@ -472,7 +472,7 @@ async def test_logs_give_what_was_written(runtime: Runtime) -> None:
     await until_state(runtime, "exited")
     assert await text(runtime, "hello-1") == "it is over\n"
     assert await text(runtime, "hello-1", tail=0) == ""
-    assert await last_words(runtime, "hello-1", "user-container") == "it is over"
+    assert await termination_message(runtime, "hello-1", "user-container") == "it is over"
 
 
 async def test_lines_of_a_log_can_begin_with_their_time(runtime: Runtime) -> None:

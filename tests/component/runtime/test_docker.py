@@ -1,4 +1,4 @@
-"""What only Docker has: isolation, sandboxes made ahead, limits, and an engine that goes away."""
+"""Docker only: isolation, the warm pool, limits, and an engine that becomes unavailable."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from autoscaler.runtime.docker import pause_image
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.own_image import is_ours
 from autoscaler.runtime.docker.payloads import CAPABILITIES
-from autoscaler.runtime.protocol import InstanceStartError, Mount, Resources, Resync
+from autoscaler.runtime.model import InstanceStartError, Mount, Resources, Resync
 from knoll.values.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import IMAGE, SOCKET, DockerHarness, container, docker, fetch, spec
 from tests.images import image_name
@@ -28,24 +28,24 @@ BITS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SET
 
 async def facts(runtime: DockerRuntime, **more: Any) -> dict[str, str]:
     instance = await runtime.start(spec("hello-1", container("serve", **more)))
-    reported: dict[str, str] = json.loads(await fetch(instance.address, "/facts"))
-    return reported
+    answer: dict[str, str] = json.loads(await fetch(instance.address, "/facts"))
+    return answer
 
 
 async def host_config(harness: DockerHarness, name: str = "hello-1") -> dict[str, object]:
     inspected = json.loads(await docker("inspect", f"{harness.platform}.{name}.user-container"))[0]
-    host_config_body: dict[str, object] = inspected["HostConfig"]
-    return host_config_body
+    config: dict[str, object] = inspected["HostConfig"]
+    return config
 
 
 # --- isolation
 
 
 async def test_an_app_has_few_capabilities_and_gets_no_more(docker_runtime: DockerRuntime) -> None:
-    reported = await facts(docker_runtime)
-    assert int(reported["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
-    assert reported["NoNewPrivs"] == "1"
-    assert reported["Seccomp"] == "2"
+    answer = await facts(docker_runtime)
+    assert int(answer["CapBnd"], 16) == sum(1 << BITS[name] for name in CAPABILITIES)
+    assert answer["NoNewPrivs"] == "1"
+    assert answer["Seccomp"] == "2"
 
 
 async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
@@ -71,8 +71,8 @@ async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
 
 
 async def test_capabilities_can_be_dropped_and_added(docker_runtime: DockerRuntime) -> None:
-    reported = await facts(docker_runtime, drop_capabilities=("ALL",), add_capabilities=("CAP_KILL",))
-    assert int(reported["CapBnd"], 16) == 1 << BITS["KILL"]
+    answer = await facts(docker_runtime, drop_capabilities=("ALL",), add_capabilities=("CAP_KILL",))
+    assert int(answer["CapBnd"], 16) == 1 << BITS["KILL"]
 
 
 async def test_an_app_has_no_terminal_and_its_stdin_ends_at_once(docker_runtime: DockerRuntime) -> None:
@@ -82,30 +82,22 @@ async def test_an_app_has_no_terminal_and_its_stdin_ends_at_once(docker_runtime:
 async def test_limits_are_the_engines(docker_runtime: DockerRuntime, docker_harness: DockerHarness) -> None:
     limits = Resources(cpu_request=0.25, cpu_limit=64.0, memory_request=32 * 1024**2, memory_limit=128 * 1024**2)
     await facts(docker_runtime, resources=limits)
-    host_config_seen = await host_config(docker_harness)
-    assert (host_config_seen["Memory"], host_config_seen["MemorySwap"], host_config_seen["MemoryReservation"]) == (
-        128 << 20,
-        128 << 20,
-        32 << 20,
-    )
-    assert (host_config_seen["CpuShares"], host_config_seen["CpuQuota"], host_config_seen["CpuPeriod"]) == (
-        256,
-        6_400_000,
-        100_000,
-    )
-    assert host_config_seen["PidsLimit"] == 4096
+    config = await host_config(docker_harness)
+    assert (config["Memory"], config["MemorySwap"], config["MemoryReservation"]) == (128 << 20, 128 << 20, 32 << 20)
+    assert (config["CpuShares"], config["CpuQuota"], config["CpuPeriod"]) == (256, 6_400_000, 100_000)
+    assert config["PidsLimit"] == 4096
 
 
 async def test_an_impossible_limit_is_a_clear_error(docker_runtime: DockerRuntime) -> None:
-    with pytest.raises(InstanceStartError, match=r"user-container cannot be made: Minimum memory limit") as failed:
+    with pytest.raises(InstanceStartError, match=r"user-container cannot be created: Minimum memory limit") as failed:
         await facts(docker_runtime, resources=Resources(memory_limit=4096))
     assert failed.value.cause == "CreateContainerConfigError"
 
 
 async def test_user_directory_and_environment_are_those_of_the_spec(docker_runtime: DockerRuntime) -> None:
-    reported = await facts(docker_runtime, user=1234, working_dir="/tmp", env={"A": "b c", "EMPTY": ""})
-    assert (reported["uid"], reported["gid"], reported["dir"]) == ("1234", "0", "/tmp")
-    assert (reported["env A"], reported["env EMPTY"], reported["env HOSTNAME"]) == ("b c", "", "hello-1")
+    answer = await facts(docker_runtime, user=1234, working_dir="/tmp", env={"A": "b c", "EMPTY": ""})
+    assert (answer["uid"], answer["gid"], answer["dir"]) == ("1234", "0", "/tmp")
+    assert (answer["env A"], answer["env EMPTY"], answer["env HOSTNAME"]) == ("b c", "", "hello-1")
 
 
 async def test_a_command_replaces_entrypoint_and_command(docker_runtime: DockerRuntime) -> None:
@@ -119,16 +111,16 @@ async def test_an_unprivileged_user_may_serve_on_a_low_port(docker_runtime: Dock
 
 
 async def test_an_image_without_tmp_gets_a_writable_one(docker_runtime: DockerRuntime) -> None:
-    reported = await facts(docker_runtime)
-    assert reported["tmp"] == "dtrwxrwxrwx"
-    assert "tmpfs /tmp" in reported["mounts"]
+    answer = await facts(docker_runtime)
+    assert answer["tmp"] == "dtrwxrwxrwx"
+    assert "tmpfs /tmp" in answer["mounts"]
 
 
 async def test_an_image_with_tmp_keeps_its_own(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nWORKDIR /tmp\n")
     await docker("build", "-q", "-t", image_name("with-tmp"), str(tmp_path))
-    reported = await facts(docker_runtime, image=image_name("with-tmp"))
-    assert "tmpfs /tmp" not in reported["mounts"]
+    answer = await facts(docker_runtime, image=image_name("with-tmp"))
+    assert "tmpfs /tmp" not in answer["mounts"]
 
 
 async def test_a_read_only_root_is_read_only(docker_runtime: DockerRuntime) -> None:
@@ -162,7 +154,7 @@ async def test_a_pinned_image_that_was_removed_is_noticed(docker_runtime: Docker
     image_id = (await docker("build", "-q", "-t", image_name("removed"), str(tmp_path))).strip()
     pinned = f"hello@{image_id}"
     await facts(docker_runtime, image=pinned)
-    await docker_runtime.stop("hello-1", grace_seconds=0)
+    await docker_runtime.remove("hello-1", grace_seconds=0)
     await docker("rmi", "-f", image_id)
     with pytest.raises(ImageError, match="is not on the engine any more"):
         await docker_runtime.start(spec("hello-2", container("serve", image=pinned)))
@@ -207,12 +199,12 @@ async def test_an_instance_reaches_neither_the_hosts_loopback_nor_the_control_ne
 
 
 async def test_instances_reach_each_other_as_pods_do(docker_runtime: DockerRuntime) -> None:
-    first, two = await asyncio.gather(docker_runtime.start(spec("hello-1")), docker_runtime.start(spec("hello-2")))
+    instance, two = await asyncio.gather(docker_runtime.start(spec("hello-1")), docker_runtime.start(spec("hello-2")))
     await fetch(two.address)
-    assert (await fetch(first.address, f"/dial?network=tcp&to={two.address}:8080")).strip() == "open"
+    assert (await fetch(instance.address, f"/dial?network=tcp&to={two.address}:8080")).strip() == "open"
 
 
-# --- sandboxes made ahead
+# --- warm pool
 
 
 async def spares(harness: DockerHarness) -> list[str]:
@@ -220,9 +212,9 @@ async def spares(harness: DockerHarness) -> list[str]:
 
 
 async def until_spares(harness: DockerHarness, count: int, runtime: DockerRuntime | None = None) -> list[str]:
-    """Wait until so many sandboxes run, and until the runtime has finished with them; it removes a half-made one."""
+    """Wait until so many sandboxes run and the runtime has finished creating them."""
 
-    async def sandboxes() -> list[str]:
+    async def settled() -> list[str]:
         assert runtime is None or runtime.spare_sandboxes == count
         names = await spares(harness)
         assert len(names) == count, names
@@ -230,7 +222,7 @@ async def until_spares(harness: DockerHarness, count: int, runtime: DockerRuntim
         assert states.split() == ["running"] * count
         return [*names, "end"]
 
-    return (await eventually(sandboxes))[:-1]
+    return (await eventually(settled))[:-1]
 
 
 async def test_an_instance_takes_a_sandbox_made_ahead_which_is_then_replaced(
@@ -265,7 +257,7 @@ async def test_what_a_killed_process_left_is_adopted_or_removed(docker_harness: 
     killed = docker_harness.runtime()
     await killed.__aenter__()
     before = await until_spares(docker_harness, 2, killed)
-    await killed._stop_keepers()  # as kill -9 does: nothing is tidied up
+    await killed._stop_tasks()  # as kill -9 does: nothing is tidied up
     await killed._engine.close()
     network = docker_harness.network
     stray = ["--label", f"knoll.dev/platform={docker_harness.platform}", "--label", "knoll.dev/role=sandbox"]
@@ -282,7 +274,7 @@ async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docke
     await killed.__aenter__()
     await asyncio.gather(*(killed.start(spec(f"hello-{number}")) for number in range(4)))
     before = await until_spares(docker_harness, 4, killed)
-    await killed._stop_keepers()
+    await killed._stop_tasks()
     await killed._engine.close()
     async with docker_harness.runtime() as runtime:
         assert await spares(docker_harness) == before
@@ -294,13 +286,13 @@ async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docke
 async def test_who_may_be_woken_finds_a_sandbox_the_first_time(docker_harness: DockerHarness) -> None:
     docker_harness.warm_sandboxes = 5
     async with docker_harness.runtime() as runtime:
-        runtime.expect(4)
+        runtime.set_warm_demand(4)
         before = await until_spares(docker_harness, 4)
         await asyncio.gather(*(runtime.start(spec(f"hello-{number}")) for number in range(3)))
-        runtime.expect(1)
+        runtime.set_warm_demand(1)
         after = await until_spares(docker_harness, 3)  # what came at once is remembered
         assert len(set(after) & set(before)) == 1
-        runtime.expect(99)
+        runtime.set_warm_demand(99)
         await until_spares(docker_harness, 5)
 
 
@@ -308,7 +300,7 @@ async def test_surplus_sandboxes_are_removed(docker_harness: DockerHarness) -> N
     first = docker_harness.runtime()
     await first.__aenter__()
     await until_spares(docker_harness, 2, first)
-    await first._stop_keepers()
+    await first._stop_tasks()
     await first._engine.close()
     docker_harness.warm_sandboxes = 1
     async with docker_harness.runtime():
@@ -342,7 +334,7 @@ async def test_a_spare_sandbox_that_died_is_not_used(
     await until_spares(docker_harness, 2)
 
 
-# --- an engine that goes away
+# --- an unavailable engine
 
 
 class Relay:
@@ -395,7 +387,7 @@ async def test_an_engine_that_goes_and_comes_back_heals_by_itself(
         assert isinstance(await anext(events), Resync)
         await runtime.start(spec())
         await relay.cut()
-        with pytest.raises(RuntimeUnavailableError, match="is Docker running"):
+        with pytest.raises(RuntimeUnavailableError, match="Docker is running"):
             await runtime.instances()
         await relay.open()
         async with asyncio.timeout(30):
@@ -431,18 +423,18 @@ async def engine_saying(path: Path, status: str, body: bytes) -> AsyncIterator[N
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "reason"),
+    ("status", "body", "message"),
     [
-        pytest.param("200 OK", b'{"ApiVersion": "1.30", "Arch": "amd64"}', r"speaks API 1\.30", id="too old"),
-        pytest.param("500 Oops", b'{"message": "no space left"}', "is broken: no space left", id="broken"),
-        pytest.param("503 Busy", b"<html>", "is broken: <html>", id="not even JSON"),
+        pytest.param("200 OK", b'{"ApiVersion": "1.30", "Arch": "amd64"}', r"has API version 1\.30", id="too old"),
+        pytest.param("500 Oops", b'{"message": "no space left"}', "failed: no space left", id="broken"),
+        pytest.param("503 Busy", b"<html>", "failed: <html>", id="not even JSON"),
     ],
 )
 async def test_an_engine_that_cannot_be_worked_with_is_a_clear_error(
-    tmp_path: Path, status: str, body: bytes, reason: str
+    tmp_path: Path, status: str, body: bytes, message: str
 ) -> None:
     path = tmp_path / "engine.sock"
     async with engine_saying(path, status, body):
-        with pytest.raises(RuntimeUnavailableError, match=reason):
+        with pytest.raises(RuntimeUnavailableError, match=message):
             async with DockerRuntime(path, platform="test-none", network="none", warm_sandboxes=0):
                 pass

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import aiohttp
 import pytest
 
-from autoscaler.runtime.protocol import ContainerDied, ContainerSpec, InstanceSpec, Resync
+from autoscaler.runtime.model import ContainerDied, ContainerSpec, InstanceSpec, Resync
 from knoll.values.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import fetch
 from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime

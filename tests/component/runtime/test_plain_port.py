@@ -44,7 +44,7 @@ async def secrets() -> AsyncIterator[str]:
 
 
 async def ask(url: str, *options: str) -> str:
-    """What a container hears."""
+    """Return what a container receives."""
     need("DOCKER", await asyncio.to_thread(docker_runs))
     process = await asyncio.create_subprocess_exec(
         "docker", "run", "--rm", *options, IMAGE, "python3", "-c", ASK, url,
@@ -64,5 +64,5 @@ async def test_a_container_on_the_machine_s_network_needs_a_token(secrets: str, 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an API that is not root's sees no process of root's")
 async def test_only_with_the_machine_s_processes_too_it_is_root_here(secrets: str) -> None:
-    """That the test above is refused for what it says: such a container is root on the machine in any case."""
+    """The test above is refused because of its body: such a container is root on the machine in any case."""
     assert (await ask(secrets, "--network", "host", "--pid", "host")).strip() == "200"

@@ -1,4 +1,4 @@
-"""Pulling images: a real engine, and a registry of one image that counts what it is asked."""
+"""ImagePuller images: a real engine, and a registry of one image that counts what it is asked."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.pause_image import program
-from autoscaler.runtime.protocol import PullProgress
+from autoscaler.runtime.model import PullProgress
 from knoll.auth.registry_auth import Credential, docker_config
 from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import ImageError
@@ -112,8 +112,8 @@ async def test_a_missing_image_is_pulled_and_its_progress_told(
     progress: list[PullProgress] = []
     image_id = await docker_runtime.ensure_image(f"{registry.reference}:1", progress.append)
     assert image_id in registry.blobs
-    assert any("Pull complete" in step.status for step in progress)
-    assert all(0 <= step.done_bytes <= max(step.total_bytes, 0) for step in progress)
+    assert any("Pull complete" in event.status for event in progress)
+    assert all(0 <= event.done_bytes <= max(event.total_bytes, 0) for event in progress)
 
 
 async def test_an_image_without_tag_is_the_latest_one(docker_runtime: DockerRuntime, registry: Registry) -> None:
@@ -133,7 +133,7 @@ async def test_an_image_pinned_by_its_repository_digest_runs(docker_runtime: Doc
     await docker_runtime.ensure_image(pinned)
     instance = await docker_runtime.start(spec("hello-1", container(image=pinned)))
     assert (instance.state, instance.containers[0].image) == ("running", pinned)
-    await docker_runtime.stop("hello-1", grace_seconds=0)
+    await docker_runtime.remove("hello-1", grace_seconds=0)
 
 
 async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
@@ -142,23 +142,23 @@ async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
     with guarded_registry(tmp_path / "guarded", password=True) as place:
         tag = place.image("private:v1")
         await docker("tag", IMAGE, tag)
-        registry_credentials = RegistryCredentials(
+        offered = RegistryCredentials(
             (Credential(place.host, "tester", "wrong"), Credential(place.host, USER, PASSWORD))
         )
         folder = tmp_path / "login"
         folder.mkdir()
-        (folder / "config.json").write_text(docker_config(registry_credentials.credentials[1:]))
+        (folder / "config.json").write_text(docker_config(offered.credentials[1:]))
         await docker("--config", str(folder), "push", tag)
         await docker("rmi", tag)
         asked = []
 
         async def credentials() -> RegistryCredentials:
             asked.append(tag)
-            return registry_credentials
+            return offered
 
         async def refused() -> RegistryCredentials:
             return RegistryCredentials(
-                registry_credentials.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
+                offered.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
             )
 
         with pytest.raises(ImageError, match=r"no basic auth credentials|unauthorized"):

@@ -1,4 +1,4 @@
-"""Volumes, asked of Docker and of the fake alike; and what Docker alone can be asked of them."""
+"""Volumes on Docker and on the fake, and what only Docker can show of them."""
 
 import asyncio
 
@@ -6,7 +6,8 @@ import pytest
 
 from autoscaler.runtime.docker import pause_image
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
-from autoscaler.runtime.protocol import ADDRESS, File, InstanceStartError, Mount, Runtime, Volume
+from autoscaler.runtime.model import ADDRESS, File, InstanceStartError, Mount, Volume
+from autoscaler.runtime.protocol import Runtime
 from tests.component.runtime.harness import DockerHarness, Harness, container, docker, fetch, spec
 from tests.waiting import eventually
 
@@ -66,7 +67,7 @@ async def test_a_volume_that_is_used_is_not_removed_until_its_user_is_gone(runti
     await runtime.put_files(FILES, {"key": File(b"value")})
     await runtime.start(spec("hello-1", container("serve", mounts=(SHOWN,))))
     assert not await runtime.remove_volume(FILES.name)
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert await runtime.volumes() == [FILES]
     assert await runtime.remove_volume(FILES.name)
     assert await runtime.volumes() == []
@@ -82,7 +83,7 @@ async def test_containers_of_an_instance_share_its_scratch_volume_and_it_goes_wi
     await runtime.start(spec("hello-1", container("serve", mounts=shared), init_containers=(before,)))
     assert await harness.read("hello-1", "/work/ready") == "prepared"
     assert len("prepared") <= (await runtime.scratch_bytes())[SCRATCH.name] < 100_000
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     assert await runtime.volumes() == []
 
 
@@ -93,7 +94,7 @@ async def test_a_claim_keeps_its_content_for_the_next_instance_and_when_all_is_r
     mounts = (Mount("/data", "own", CLAIM.name), Mount("/part", "own", CLAIM.name, sub_path="a/b"))
     writer = container("leave", "/data/kept", "for later", name="writer", user=65532, mounts=mounts)
     await runtime.start(spec("hello-1", container("serve", mounts=mounts), init_containers=(writer,)))
-    await runtime.stop("hello-1")
+    await runtime.remove("hello-1")
     await runtime.put_files(FILES, {"key": File(b"value")})
     await runtime.destroy()
     async with harness.runtime() as later:
@@ -112,7 +113,7 @@ async def test_another_runtime_finds_volumes_as_they_were_left(runtime: Runtime,
     assert await harness.read("hello-1", "/etc/config/key") == "two"
 
 
-# --- Docker alone
+# --- Docker only
 
 
 async def test_many_changes_at_once_end_with_one_of_them_whole(docker_runtime: DockerRuntime) -> None:
@@ -173,7 +174,7 @@ async def test_a_restart_keeps_the_mounts(docker_runtime: DockerRuntime) -> None
     mounts = (SHOWN, Mount("/key", "own", FILES.name, read_only=True, sub_path="key"))
     instance = await docker_runtime.start(spec("hello-1", container("serve", mounts=mounts)))
     await docker_runtime.put_files(FILES, {"key": File(b"two")})
-    await docker_runtime.restart("hello-1", "user-container")
+    await docker_runtime.restart_container("hello-1", "user-container")
     assert await fetch(instance.address, "/file?path=/etc/config/key") == "two"
     assert await fetch(instance.address, "/file?path=/key") == "two"
 

@@ -90,7 +90,7 @@ def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis
     try:
         eventually_sync(lambda: health() is not None, within=60, condition="the admin port")
         eventually_sync(
-            lambda: "cannot look after instances yet" in log.read_text(), within=60, condition="a word of it"
+            lambda: "engine unavailable, waiting to take over" in log.read_text(), within=60, condition="a word of it"
         )
         response = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
         assert response.status_code == 503

@@ -29,8 +29,8 @@ def body(
         "timeoutSeconds": 300,
         **(spec or {}),
     }
-    statuses = [{"name": one["name"], "imageDigest": DIGEST} for one in merged["containers"]]
-    inits = [{"name": one["name"], "imageDigest": DIGEST} for one in merged.get("initContainers", ())]
+    statuses = [{"name": container["name"], "imageDigest": DIGEST} for container in merged["containers"]]
+    inits = [{"name": container["name"], "imageDigest": DIGEST} for container in merged.get("initContainers", ())]
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Revision",

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decision.disk_eviction import Usage, measures_volumes, overrun, pressure_message, requested, to_evict
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.decision.disk_eviction import (
+    DiskUsage,
+    measures_volumes,
+    overrun,
+    pressure_message,
+    requested,
+    to_evict,
+)
+from autoscaler.runtime.model import ContainerSpec, InstanceSpec, Mount, Resources
 from autoscaler.spec.instance_spec import instance_spec
 from knoll.process import disk
 from tests.unit.autoscaler.sample_revisions import revision
@@ -15,13 +22,13 @@ from tests.unit.autoscaler.sample_revisions import revision
 MI, GI = 1024**2, 1024**3
 
 
-def one(name: str = "app", request: int | None = None, limit: int | None = None, *mounts: Mount) -> ContainerSpec:
+def container(name: str = "app", request: int | None = None, limit: int | None = None, *mounts: Mount) -> ContainerSpec:
     resources = Resources(storage_request=request, storage_limit=limit)
     return ContainerSpec(name, "image", resources=resources, mounts=mounts)
 
 
 def spec(*containers: ContainerSpec) -> InstanceSpec:
-    return InstanceSpec("app-1", "default/app", "uid", containers or (one(),), 8080)
+    return InstanceSpec("app-1", "default/app", "uid", containers or (container(),), 8080)
 
 
 CACHE = Mount("/cache", "own", "scratch.app-1.cache", size_bytes=100 * MI)
@@ -30,36 +37,39 @@ CACHE = Mount("/cache", "own", "scratch.app-1.cache", size_bytes=100 * MI)
 @pytest.mark.parametrize(
     ("instance", "usage", "message"),
     [
-        (spec(one(limit=GI)), Usage({"app": GI}), ""),
-        (spec(one(limit=GI)), Usage({"app": GI + 1}),
+        (spec(container(limit=GI)), DiskUsage({"app": GI}), ""),
+        (spec(container(limit=GI)), DiskUsage({"app": GI + 1}),
          'Container app exceeded its local ephemeral storage limit "1Gi". '),
-        (spec(one(limit=1500 * MI)), Usage({"app": 2 * GI}),
+        (spec(container(limit=1500 * MI)), DiskUsage({"app": 2 * GI}),
          'Container app exceeded its local ephemeral storage limit "1500Mi". '),
-        (spec(one(limit=10**9)), Usage({"app": 2 * GI}),
+        (spec(container(limit=10**9)), DiskUsage({"app": 2 * GI}),
          'Container app exceeded its local ephemeral storage limit "1G". '),
-        (spec(one()), Usage({"app": 3 * GI}), 'Container app exceeded its local ephemeral storage limit "2Gi". '),
-        (spec(one(limit=GI), one("side", limit=GI)), Usage({"app": GI + 1, "side": 0}),
+        (spec(container()), DiskUsage({"app": 3 * GI}),
+         'Container app exceeded its local ephemeral storage limit "2Gi". '),
+        (spec(container(limit=GI), container("side", limit=GI)), DiskUsage({"app": GI + 1, "side": 0}),
          'Container app exceeded its local ephemeral storage limit "1Gi". '),
-        (spec(one(limit=GI), one("side", limit=GI)), Usage({"app": GI, "side": GI + 1}),
+        (spec(container(limit=GI), container("side", limit=GI)), DiskUsage({"app": GI, "side": GI + 1}),
          "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. "),
-        (spec(one("app", None, GI, CACHE)), Usage({"app": 0}, {"scratch.app-1.cache": 100 * MI + 1}),
+        (spec(container("app", None, GI, CACHE)), DiskUsage({"app": 0}, {"scratch.app-1.cache": 100 * MI + 1}),
          'Usage of EmptyDir volume "cache" exceeds the limit "100Mi". '),
-        (spec(one("app", None, 50 * MI, CACHE)), Usage({"app": 0}, {"scratch.app-1.cache": 60 * MI}),
+        (spec(container("app", None, 50 * MI, CACHE)), DiskUsage({"app": 0}, {"scratch.app-1.cache": 60 * MI}),
          "Pod ephemeral local storage usage exceeds the total limit of containers 50Mi. "),
     ],
 )  # fmt: skip
-def test_what_is_over_its_limit_is_evicted_with_the_reason(instance: InstanceSpec, usage: Usage, message: str) -> None:
+def test_what_is_over_its_limit_is_evicted_with_the_reason(
+    instance: InstanceSpec, usage: DiskUsage, message: str
+) -> None:
     assert overrun(instance, usage, 2 * GI) == message
 
 
 def test_without_any_limit_nothing_is_evicted() -> None:
-    assert overrun(spec(one()), Usage({"app": 500 * GI}), None) == ""
+    assert overrun(spec(container()), DiskUsage({"app": 500 * GI}), None) == ""
 
 
 @given(st.integers(0, 3 * GI), st.integers(0, 3 * GI), st.none() | st.integers(1, 2 * GI), st.integers(1, 2 * GI))
 def test_within_every_limit_nothing_is_ever_evicted(app: int, side: int, limit: int | None, other: int) -> None:
-    instance = spec(one(limit=limit), one("side", limit=other))
-    message = overrun(instance, Usage({"app": app, "side": side}), None)
+    instance = spec(container(limit=limit), container("side", limit=other))
+    message = overrun(instance, DiskUsage({"app": app, "side": side}), None)
     within = (limit is None or app <= limit) and side <= other
     assert not (within and message)
     assert within or message
@@ -67,28 +77,28 @@ def test_within_every_limit_nothing_is_ever_evicted(app: int, side: int, limit: 
 
 def test_under_pressure_who_is_furthest_above_its_request_goes_first() -> None:
     used = {
-        "small": (spec(one()), Usage({"app": 50 * MI})),
-        "large": (spec(one(request=2 * GI)), Usage({"app": 2 * GI})),
-        "over": (spec(one(request=MI)), Usage({"app": 200 * MI})),
+        "small": (spec(container()), DiskUsage({"app": 50 * MI})),
+        "large": (spec(container(request=2 * GI)), DiskUsage({"app": 2 * GI})),
+        "over": (spec(container(request=MI)), DiskUsage({"app": 200 * MI})),
     }
     assert to_evict(used) == "over"
     del used["over"]
     assert to_evict(used) == "small"
     del used["small"]
     assert to_evict(used) is None, "it uses what it asked for"
-    assert to_evict({"tiny": (spec(), Usage({"app": MI}))}) is None, "nothing would be gained"
+    assert to_evict({"tiny": (spec(), DiskUsage({"app": MI}))}) is None, "nothing would be gained"
 
 
 def test_the_reason_names_what_each_container_used() -> None:
-    instance = spec(one(request=GI), one("side", request=GI))
-    assert pressure_message(instance, Usage({"app": 3 * GI, "side": 5}), 2 * GI, GI) == (
+    instance = spec(container(request=GI), container("side", request=GI))
+    assert pressure_message(instance, DiskUsage({"app": 3 * GI, "side": 5}), 2 * GI, GI) == (
         "The node was low on resource: ephemeral-storage. Threshold quantity: 2Gi, available: 1048576Ki. "
         "Container app was using 3145728Ki, request is 1Gi, has larger consumption of ephemeral-storage. "
     )
 
 
 def test_a_limit_without_a_request_is_a_request() -> None:
-    assert requested(spec(one(limit=GI), one("side", request=MI, limit=GI), one("none"))) == GI + MI
+    assert requested(spec(container(limit=GI), container("side", request=MI, limit=GI), container("none"))) == GI + MI
 
 
 def test_requests_and_limits_are_read_from_the_revision() -> None:
@@ -101,9 +111,9 @@ def test_requests_and_limits_are_read_from_the_revision() -> None:
 
 
 def test_volumes_are_measured_only_where_one_lies_on_the_disk() -> None:
-    plain = spec(one("app", None, None, Mount("/tmp", "tmpfs"), Mount("/c", "own", "claim.uid")))
+    plain = spec(container("app", None, None, Mount("/tmp", "tmpfs"), Mount("/c", "own", "claim.uid")))
     assert not measures_volumes([plain])
-    assert measures_volumes([plain, spec(one("app", None, None, replace(CACHE, size_bytes=None)))])
+    assert measures_volumes([plain, spec(container("app", None, None, replace(CACHE, size_bytes=None)))])
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decision.hpa import STEP_UP, TOLERANCE, Memory, Sample, decide, explain
+from autoscaler.decision.hpa import STEP_UP, TOLERANCE, InstanceUsage, Recommendations, decide, explain
 from autoscaler.revisions.usage import ResourceScale
-from autoscaler.runtime.protocol import Usage
+from autoscaler.runtime.model import Usage
 from knoll.config.platform import PlatformConfig
 from knoll.resources.scaling import ScalingSpec, scaling_spec
 from tests.unit.autoscaler.sample_revisions import revision
@@ -18,16 +18,16 @@ HPA = "hpa.autoscaling.knative.dev"
 
 def spec(**annotations: str) -> ScalingSpec:
     named = {f"autoscaling.knative.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    found = revision(annotations={"autoscaling.knative.dev/class": HPA, **named})
-    return scaling_spec(found, PlatformConfig())
+    annotated = revision(annotations={"autoscaling.knative.dev/class": HPA, **named})
+    return scaling_spec(annotated, PlatformConfig())
 
 
-def pods(*usage: float | None, ready: bool = True, request: float = 1.0) -> list[Sample]:
-    return [Sample(ready, one, request) for one in usage]
+def pods(*usage: float | None, ready: bool = True, request: float = 1.0) -> list[InstanceUsage]:
+    return [InstanceUsage(ready, each, request) for each in usage]
 
 
-def want(one: ScalingSpec, samples: list[Sample], current: int) -> int:
-    return decide(one, samples, current, Memory(), 0.0)[0].want
+def desired(scaling: ScalingSpec, samples: list[InstanceUsage], current: int) -> int:
+    return decide(scaling, samples, current, Recommendations(), 0.0)[0].desired
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def want(one: ScalingSpec, samples: list[Sample], current: int) -> int:
 def test_metric_and_target_are_read_as_knatives_hpa_class_does(
     annotations: dict[str, str], metric: str, target: float
 ) -> None:
-    found = spec(**annotations)
-    assert (found.metric, found.target, found.by_resources) == (metric, target, True)
-    assert (found.down_stabilization_seconds, found.up_stabilization_seconds) == (300, 0)
-    found = spec(window="60s", **annotations)
-    assert (found.down_stabilization_seconds, found.up_stabilization_seconds) == (60, 60)
+    scaling = spec(**annotations)
+    assert (scaling.metric, scaling.target, scaling.by_resources) == (metric, target, True)
+    assert (scaling.down_stabilization_seconds, scaling.up_stabilization_seconds) == (300, 0)
+    scaling = spec(window="60s", **annotations)
+    assert (scaling.down_stabilization_seconds, scaling.up_stabilization_seconds) == (60, 60)
 
 
 CPU = spec(metric="cpu", target="50", max_scale="20")
@@ -58,7 +58,7 @@ MIB = 1024.0**2
 
 
 @pytest.mark.parametrize(
-    ("one", "samples", "current", "expected"),
+    ("scaling", "samples", "current", "expected"),
     [
         # The examples of replica_calculator_test.go, in cores.
         (spec(metric="cpu", target="30"), pods(0.3, 0.5, 0.7), 3, 5),
@@ -81,8 +81,10 @@ MIB = 1024.0**2
         (spec(metric="cpu", target="50", max_scale="3"), pods(2.0, 2.0), 2, 3),
     ],
 )
-def test_the_number_is_kubernetes(one: ScalingSpec, samples: list[Sample], current: int, expected: int) -> None:
-    assert want(one, samples, current) == expected
+def test_the_number_is_kubernetes(
+    scaling: ScalingSpec, samples: list[InstanceUsage], current: int, expected: int
+) -> None:
+    assert desired(scaling, samples, current) == expected
 
 
 usages = st.lists(st.floats(0, 4), min_size=1, max_size=12)
@@ -92,57 +94,57 @@ usages = st.lists(st.floats(0, 4), min_size=1, max_size=12)
 def test_it_is_never_zero_nor_out_of_bounds_nor_more_than_a_step_up(
     usage: list[float], target: int, least: int, most: int
 ) -> None:
-    one = spec(metric="cpu", target=str(target), min_scale=str(least), max_scale=str(most))
-    found = want(one, pods(*usage), len(usage))
-    assert max(1, least) <= found <= most
-    assert found <= max(least, 2 * len(usage), len(usage) + STEP_UP)
+    scaling = spec(metric="cpu", target=str(target), min_scale=str(least), max_scale=str(most))
+    count = desired(scaling, pods(*usage), len(usage))
+    assert max(1, least) <= count <= most
+    assert count <= max(least, 2 * len(usage), len(usage) + STEP_UP)
 
 
 @given(usage=usages, target=st.integers(1, 200))
 def test_within_the_tolerance_nothing_changes_and_beyond_it_the_direction_is_right(
     usage: list[float], target: int
 ) -> None:
-    one = spec(metric="cpu", target=str(target))
+    scaling = spec(metric="cpu", target=str(target))
     ratio = sum(usage) / len(usage) * 100 / target
-    found = want(one, pods(*usage), len(usage))
+    count = desired(scaling, pods(*usage), len(usage))
     if abs(1 - ratio) < TOLERANCE - 1e-6:
-        assert found == len(usage)
+        assert count == len(usage)
     elif ratio > 1:
-        assert found >= len(usage)
+        assert count >= len(usage)
     else:
-        assert found <= len(usage)
+        assert count <= len(usage)
 
 
 @given(st.lists(st.tuples(st.floats(1, 60), st.floats(0, 1)), max_size=40))
 def test_it_goes_down_only_to_the_most_of_five_minutes(steps: list[tuple[float, float]]) -> None:
-    now, memory, current = 0.0, Memory(), 1
+    now, state, current = 0.0, Recommendations(), 1
     recommended: list[tuple[float, int]] = []
     for gap, usage in steps:
         now += gap
-        alone = want(CPU, pods(*[usage] * current), current)
+        alone = desired(CPU, pods(*[usage] * current), current)
         recommended.append((now, alone))
-        decision, memory = decide(CPU, pods(*[usage] * current), current, memory, now)
+        decision, state = decide(CPU, pods(*[usage] * current), current, state, now)
         recent = [count for at, count in recommended if now - at <= 300]
-        assert decision.want <= max(recent)
-        if decision.want < current:
-            assert decision.want == max(recent)
-        current = decision.want
+        assert decision.desired <= max(recent)
+        if decision.desired < current:
+            assert decision.desired == max(recent)
+        current = decision.desired
 
 
-def test_cpu_is_the_rate_between_two_looks_and_a_restart_is_not_taken_for_one() -> None:
+def test_cpu_is_the_rate_between_two_measurements_and_a_restart_gives_none() -> None:
     scale = ResourceScale()
-    there: dict[str, Any] = {"a": (True, 1.0)}
-    first = scale.decide(CPU, there, {"a": Usage(100.0, 0)}, 1, 1000.0)
-    assert (first.want, first.average, first.problem) == (1, None, "no metrics of a ready instance yet")
-    assert scale.decide(CPU, there, {"a": Usage(115.0, 0)}, 1, 1015.0).average == 100
-    assert scale.decide(CPU, there, {"a": Usage(3.0, 0)}, 2, 1030.0).average is None
-    assert scale.decide(CPU, there, {"a": Usage(6.0, 0)}, 2, 1045.0).average == 20
+    instances: dict[str, Any] = {"a": (True, 1.0)}
+    first = scale.decide(CPU, instances, {"a": Usage(100.0, 0)}, 1, 1000.0)
+    assert (first.desired, first.average, first.problem) == (1, None, "no metrics of a ready instance yet")
+    assert scale.decide(CPU, instances, {"a": Usage(115.0, 0)}, 1, 1015.0).average == 100
+    assert scale.decide(CPU, instances, {"a": Usage(3.0, 0)}, 2, 1030.0).average is None
+    assert scale.decide(CPU, instances, {"a": Usage(6.0, 0)}, 2, 1045.0).average == 20
 
 
 def test_a_decision_reads_as_a_sentence() -> None:
-    decision, _ = decide(CPU, pods(0.75), 1, Memory(), 0.0)
-    assert explain(CPU, decision) == ("2 wanted: an instance uses 75% of cpu on average, the target is 50%")
-    decision, _ = decide(MEMORY, pods(250 * MIB), 1, Memory(), 0.0)
-    assert explain(MEMORY, decision) == ("3 wanted: an instance uses 250Mi of memory on average, the target is 100Mi")
-    decision, _ = decide(CPU, pods(0.5, request=0), 1, Memory(), 0.0)
-    assert explain(CPU, decision) == ("1 wanted: the usage of cpu is not known: missing request for cpu in a container")
+    decision, _ = decide(CPU, pods(0.75), 1, Recommendations(), 0.0)
+    assert explain(CPU, decision) == ("desired 2: average cpu usage 75%, target 50% per instance")
+    decision, _ = decide(MEMORY, pods(250 * MIB), 1, Recommendations(), 0.0)
+    assert explain(MEMORY, decision) == ("desired 3: average memory usage 250Mi, target 100Mi per instance")
+    decision, _ = decide(CPU, pods(0.5, request=0), 1, Recommendations(), 0.0)
+    assert explain(CPU, decision) == ("desired 1: cpu usage unknown: missing request for cpu in a container")

@@ -1,4 +1,4 @@
-"""From how many to which."""
+"""From a number of instances to the instances."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from autoscaler.decision.plan import Candidate, Plan, plan
 candidates = st.lists(
     st.builds(Candidate, st.uuids().map(str), st.booleans(), st.integers(0, 9), st.floats(0, 100)),
     max_size=12,
-    unique_by=lambda one: one.name,
+    unique_by=lambda candidate: candidate.name,
 )
 
 
@@ -17,25 +17,25 @@ def test_what_is_missing_is_started() -> None:
 
 
 def test_what_is_not_ready_goes_first_then_the_least_loaded_then_the_youngest() -> None:
-    there = [
+    instances = [
         Candidate("old", True, 0, 1.0),
         Candidate("young", True, 0, 2.0),
         Candidate("busy", True, 5, 9.0),
         Candidate("booting", False, 0, 0.0),
     ]
-    assert plan(0, there).let_go == ("booting", "young", "old", "busy")
+    assert plan(0, instances).release == ("booting", "young", "old", "busy")
 
 
-@given(want=st.integers(0, 12), there=candidates)
-def test_a_plan_carried_out_leaves_an_empty_plan(want: int, there: list[Candidate]) -> None:
-    steps = plan(want, there)
-    left = [one for one in there if one.name not in steps.let_go]
+@given(desired=st.integers(0, 12), instances=candidates)
+def test_a_plan_carried_out_leaves_an_empty_plan(desired: int, instances: list[Candidate]) -> None:
+    steps = plan(desired, instances)
+    left = [instance for instance in instances if instance.name not in steps.release]
     left += [Candidate(f"new-{number}", False, 0, 200.0) for number in range(steps.start)]
-    assert len(left) == want
-    assert plan(want, left) == Plan()
+    assert len(left) == desired
+    assert plan(desired, left) == Plan()
 
 
-@given(want=st.integers(0, 12), there=candidates)
-def test_nothing_is_started_and_let_go_at_once(want: int, there: list[Candidate]) -> None:
-    steps = plan(want, there)
-    assert not (steps.start and steps.let_go)
+@given(desired=st.integers(0, 12), instances=candidates)
+def test_nothing_is_started_and_released_at_once(desired: int, instances: list[Candidate]) -> None:
+    steps = plan(desired, instances)
+    assert not (steps.start and steps.release)

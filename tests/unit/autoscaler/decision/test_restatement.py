@@ -1,4 +1,4 @@
-"""Two hours of traffic, tick by tick: every decision is what a straight restatement of the published algorithm says.
+"""Two hours of traffic, tick by tick: every decision equals that of a plain restatement of the published algorithm.
 
 The restatement shares no code and no data structure with the autoscaler: it keeps each second's load in a list, walks
 it anew at each tick, and follows the steps in the order in which Knative's documentation and source tell them
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from autoscaler.decision.kpa import Memory, Seen, decide
+from autoscaler.decision.kpa import DecisionState, Metrics, decide
 from autoscaler.decision.window import Window
 from knoll.config.platform import PlatformConfig
 from knoll.resources.models.revision import Revision
@@ -54,7 +54,7 @@ class Published:
     """Of each second since the first."""
     panic_at: int | None = None
     panic_most: int = 0
-    wanted: list[tuple[int, int]] = field(default_factory=list)
+    recent_counts: list[tuple[int, int]] = field(default_factory=list)
     last_busy: int = -10_000
     zero_at: int | None = None
 
@@ -102,10 +102,10 @@ class Published:
             self.panic_most = max(self.panic_most, want_stable, want_panic)
             want = self.panic_most
 
-        # Less is wanted only once it was for the whole delay.
+        # The desired scale decreases only after the whole delay.
         if spec.scale_down_delay_seconds and spec.reachable:
-            self.wanted.append((second, want))
-            want = max(many for at, many in self.wanted if second - at < spec.scale_down_delay_seconds)
+            self.recent_counts.append((second, want))
+            want = max(many for at, many in self.recent_counts if second - at < spec.scale_down_delay_seconds)
 
         # The bounds of the Revision.
         if spec.reachable:
@@ -156,14 +156,14 @@ SPECS = {
     "delay": replace(SPEC, scale_down_delay_seconds=60.0),
     "bounds": replace(SPEC, min_scale=2, max_scale=9),
     "retention": replace(SPEC, retention_seconds=45.0, window_seconds=20.0),
-    "nobody leads to it": replace(SPEC, reachable=False, min_scale=3, scale_down_delay_seconds=60.0),
+    "no Route leads to it": replace(SPEC, reachable=False, min_scale=3, scale_down_delay_seconds=60.0),
 }
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_two_hours_of_decisions_are_as_published(name: str) -> None:
     spec = SPECS[name]
-    published, window, memory = Published(spec), Window(max(spec.window_seconds, 60.0)), Memory()
+    published, window, memory = Published(spec), Window(max(spec.window_seconds, 60.0)), DecisionState()
     chance = random.Random(name)
     ready, starting, busy, most, zeros = 0, list[int](), -10_000.0, 0, 0
     for second, load in enumerate(traffic(7)):
@@ -177,7 +177,7 @@ def test_two_hours_of_decisions_are_as_published(name: str) -> None:
         ready, starting = instances(chance, ready, starting, max(ready + len(starting), 0), second)
         if second % TICK:
             continue
-        seen = Seen(
+        seen = Metrics(
             ready,
             window.mean(second + 0.9, spec.window_seconds, exponential=spec.exponential),
             window.mean(second + 0.9, spec.panic_window_seconds),
@@ -186,9 +186,9 @@ def test_two_hours_of_decisions_are_as_published(name: str) -> None:
         )
         decision, memory = decide(spec, seen, memory, float(second))
         expected = published.scale(ready, len(starting), second)
-        assert decision.want == expected, f"second {second}: {decision}"
-        ready, starting = instances(chance, ready, starting, decision.want, second)
-        most, zeros = max(most, decision.want), zeros + (decision.want == 0)
+        assert decision.desired == expected, f"second {second}: {decision}"
+        ready, starting = instances(chance, ready, starting, decision.desired, second)
+        most, zeros = max(most, decision.desired), zeros + (decision.desired == 0)
     # The traffic has to be such that the decisions are worth comparing.
     assert most >= 9
     assert zeros or spec.min_scale or spec.scale_down_delay_seconds or spec.retention_seconds

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decision.rollback_judge import Outcome, Outcomes, judge
+from autoscaler.decision.rollback_judge import Outcome, Outcomes, evaluate
 from knoll.messages.reports import latency_bounds, latency_bucket
 from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
 
@@ -18,8 +18,8 @@ def outcome(answers: int, errors: int = 0, seconds: float = 0.01) -> Outcome:
 
 def of(times: list[float]) -> Outcome:
     latency: dict[int, int] = {}
-    for one in times:
-        latency[latency_bucket(one)] = latency.get(latency_bucket(one), 0) + 1
+    for seconds in times:
+        latency[latency_bucket(seconds)] = latency.get(latency_bucket(seconds), 0) + 1
     return Outcome(len(times), 0, latency)
 
 
@@ -41,16 +41,16 @@ def of(times: list[float]) -> Outcome:
     ],
 )
 def test_worse_is_more_than_the_margin_with_requests_enough(new: Outcome, old: Outcome, worse: bool) -> None:
-    assert bool(judge(POLICY, new, old, "old")) == worse
+    assert bool(evaluate(POLICY, new, old, "old")) == worse
 
 
 def test_the_reason_has_both_figures() -> None:
-    assert judge(POLICY, outcome(50, 6), outcome(400), "hello-00001") == (
-        "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; 5 points more are allowed"
+    assert evaluate(POLICY, outcome(50, 6), outcome(400), "hello-00001") == (
+        "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; limit: +5 percentage points"
     )
-    slow = judge(POLICY, outcome(50, seconds=0.4), outcome(400), "hello-00001")
-    assert "its p95 is" in slow
-    assert "over 400 of hello-00001; 2 times as much is allowed" in slow
+    slow = evaluate(POLICY, outcome(50, seconds=0.4), outcome(400), "hello-00001")
+    assert "p95 is" in slow
+    assert "over 400 of hello-00001; limit: 2 times" in slow
 
 
 @given(st.floats(1e-5, 3600))
@@ -70,8 +70,8 @@ def test_a_percentile_is_within_a_fifth_of_the_real_one(times: list[float], perc
 def test_the_same_or_faster_is_never_worse(times: list[float], errors: list[float]) -> None:
     both = of(times)
     policy = RollbackPolicy(0.0, ((50, 1.0), (95, 1.0)), requests=1)
-    assert judge(policy, both, both, "old") == ""
-    assert judge(policy, of([one / 2 for one in times]), both, "old") == ""
+    assert evaluate(policy, both, both, "old") == ""
+    assert evaluate(policy, of([seconds / 2 for seconds in times]), both, "old") == ""
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 50)), max_size=50), st.floats(1, 60))
@@ -82,8 +82,8 @@ def test_a_window_counts_what_is_in_it(steps: list[tuple[float, int]], window: f
         now += seconds
         rows.append((now, answers))
         outcomes.record(now, outcome(answers))
-    found = outcomes.over(now, window)
-    assert found.answers == sum(answers for at, answers in rows if now - at <= window) == sum(found.latency.values())
+    total = outcomes.over(now, window)
+    assert total.answers == sum(answers for at, answers in rows if now - at <= window) == sum(total.latency.values())
 
 
 @pytest.mark.parametrize(

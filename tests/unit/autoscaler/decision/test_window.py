@@ -83,21 +83,21 @@ records = st.lists(st.tuples(st.integers(1000, 1050), st.integers(0, 1000)), min
 
 @given(records, st.integers(1, 60), st.integers(0, 5), st.booleans())
 def test_whatever_the_order_a_mean_is_that_of_the_sums_of_each_second(
-    found: list[tuple[int, int]], seconds: int, later: int, exponential: bool
+    buckets: list[tuple[int, int]], seconds: int, later: int, exponential: bool
 ) -> None:
     window, sums = Window(60), Counter[int]()
-    for second, value in found:
+    for second, value in buckets:
         window.record(second + 0.5, value)
         sums[second] += value
     now = max(sums) + later
     newest = now - 1 if later == 1 else now
-    length = max(1, min(seconds, newest - found[0][0] + 1))
+    length = max(1, min(seconds, newest - buckets[0][0] + 1))
     ages = range(length)
-    wanted = sum(sums[newest - age] for age in ages) / length
+    expected = sum(sums[newest - age] for age in ages) / length
     if exponential:
         k = max(1 - 0.0001 ** (1 / seconds), 0.2)
-        wanted = sum(sums[newest - age] * k * (1 - k) ** age for age in ages)
-    assert window.mean(now + 0.5, seconds, exponential=exponential) == pytest.approx(wanted, abs=1e-5)
+        expected = sum(sums[newest - age] * k * (1 - k) ** age for age in ages)
+    assert window.mean(now + 0.5, seconds, exponential=exponential) == pytest.approx(expected, abs=1e-5)
 
 
 @given(values=loads, seconds=st.integers(6, 120))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instances.events import BURST, MOST_KEPT, REFILL_SECONDS, InstanceEvents
+from autoscaler.instances.events import BURST, MAX_KEPT, REFILL_SECONDS, InstanceEvents
 from knoll.messages.instances import InstanceEvent
 
 
@@ -35,7 +35,7 @@ def test_a_burst_is_let_through_and_then_one_in_five_minutes(gaps: list[float]) 
         accepted += events.unhealthy("Readiness probe failed: a")
     assert accepted <= BURST + sum(gaps) / REFILL_SECONDS
     assert accepted >= min(len(gaps), BURST)
-    assert sum(one.count for one in events.kept) == accepted
+    assert sum(event.count for event in events.kept) == accepted
 
 
 @given(st.lists(st.integers(0, 30), max_size=25))
@@ -43,5 +43,5 @@ def test_the_newest_messages_are_kept(numbers: list[int]) -> None:
     events = InstanceEvents(Clock())
     for number in numbers:
         events.unhealthy(str(number))
-    newest = list(dict.fromkeys(reversed(numbers)))[:MOST_KEPT]
-    assert [one.message for one in reversed(events.kept)] == [str(number) for number in newest]
+    newest = list(dict.fromkeys(reversed(numbers)))[:MAX_KEPT]
+    assert [event.message for event in reversed(events.kept)] == [str(number) for number in newest]

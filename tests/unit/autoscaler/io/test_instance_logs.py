@@ -3,7 +3,7 @@
 import pytest
 
 from autoscaler.io.instance_logs import container_of
-from autoscaler.runtime.protocol import ContainerState, Instance
+from autoscaler.runtime.model import ContainerState, Instance
 from knoll.values.errors import BadRequestError
 
 NOW = 1_000_000.0
@@ -20,7 +20,7 @@ def test_the_only_container_need_not_be_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("containers", "named", "said"),
+    ("containers", "named", "message"),
     [
         (("one", "two"), "", r"choose one of: \[one two\]"),
         (("one",), "two", "container two is not valid for pod hello-1"),
@@ -28,6 +28,6 @@ def test_the_only_container_need_not_be_named() -> None:
     ],
     ids=str,
 )
-def test_a_container_that_cannot_be_told_is_refused(containers: tuple[str, ...], named: str, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_a_container_that_cannot_be_told_is_refused(containers: tuple[str, ...], named: str, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         container_of(instance(*containers), named)

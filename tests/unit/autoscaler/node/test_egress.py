@@ -1,9 +1,9 @@
-"""What the firewall is told: from ConfigMap, Namespaces and instances."""
+"""The firewall's policy from ConfigMap, Namespaces and instances."""
 
 import pytest
 
 from autoscaler.node.egress import egress_of, policy_of, restricts
-from autoscaler.runtime.protocol import Network
+from autoscaler.runtime.model import Network
 from knoll.config.egress import EgressRule
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, SecurityConfig
 from knoll.firewall.policy import FirewallPolicy, NamespaceEgress
@@ -47,8 +47,8 @@ def test_addresses_of_other_namespaces_are_not_told() -> None:
     closed = NamespaceEgress(egress="deny")
     instances = {"a-1": ("a", "10.201.128.1"), "b-1": ("b", "10.201.128.2"), "a-2": ("a", "10.201.128.3")}
     policy = policy_of(SecurityConfig(), {"a": closed, "empty": closed}, instances, NETWORK)
-    told = NamespaceEgress(egress="deny", addresses=("10.201.128.1", "10.201.128.3"))
-    assert policy == FirewallPolicy(bridge="br-1", subnets=("10.201.0.0/16",), namespaces={"a": told})
+    expected = NamespaceEgress(egress="deny", addresses=("10.201.128.1", "10.201.128.3"))
+    assert policy == FirewallPolicy(bridge="br-1", subnets=("10.201.0.0/16",), namespaces={"a": expected})
 
 
 def test_an_address_that_was_given_away_belongs_to_who_has_it_now() -> None:

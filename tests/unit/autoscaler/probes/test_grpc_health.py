@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoscaler.probes.grpc_health import GrpcHealthError, judge, request
+from autoscaler.probes.grpc_health import GrpcHealthError, evaluate, request
 
 OK = {":status": "200", "grpc-status": "0"}
 
@@ -20,11 +20,11 @@ def test_requests_are_framed_protobuf(service: str, framed: bytes) -> None:
 
 
 def test_serving_is_fine() -> None:
-    judge(b"\x00\x00\x00\x00\x02\x08\x01", OK)
+    evaluate(b"\x00\x00\x00\x00\x02\x08\x01", OK)
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "said"),
+    ("body", "headers", "message"),
     [
         (b"\x00\x00\x00\x00\x02\x08\x02", OK, "NOT_SERVING"),
         (b"\x00\x00\x00\x00\x00", OK, "UNKNOWN"),
@@ -33,6 +33,6 @@ def test_serving_is_fine() -> None:
         (b"<html>", {":status": "404"}, "HTTP 404"),
     ],
 )
-def test_everything_else_says_what_it_is(body: bytes, headers: dict[str, str], said: str) -> None:
-    with pytest.raises(GrpcHealthError, match=said):
-        judge(body, headers)
+def test_everything_else_says_what_it_is(body: bytes, headers: dict[str, str], message: str) -> None:
+    with pytest.raises(GrpcHealthError, match=message):
+        evaluate(body, headers)

@@ -33,9 +33,9 @@ EAGER = replace(PROBE, period_seconds=0.0, eager=True)
 results = st.lists(st.booleans(), max_size=40)
 
 
-def run(probes: Probes, kind: Kind, said: list[bool], health: Health | None = None) -> tuple[Health, list[Effect]]:
+def run(probes: Probes, kind: Kind, results: list[bool], health: Health | None = None) -> tuple[Health, list[Effect]]:
     state, effects = (health, []) if health else begin(probes)
-    for ok in said:
+    for ok in results:
         state, more = count(probes, state, kind, ok)
         effects += more
     return state, effects
@@ -44,21 +44,21 @@ def run(probes: Probes, kind: Kind, said: list[bool], health: Health | None = No
 # --- readiness
 
 
-@given(said=results, successes=st.integers(1, 4), failures=st.integers(1, 4))
+@given(results=results, successes=st.integers(1, 4), failures=st.integers(1, 4))
 def test_readiness_changes_after_its_threshold_of_equal_results(
-    said: list[bool], successes: int, failures: int
+    results: list[bool], successes: int, failures: int
 ) -> None:
     probe = replace(PROBE, success_threshold=successes, failure_threshold=failures)
-    _, effects = run(Probes(readiness=probe), "readiness", said)
-    wanted, ready = [], False
-    for end in range(len(said) + 1):
-        if not ready and end >= successes and all(said[end - successes : end]):
+    _, effects = run(Probes(readiness=probe), "readiness", results)
+    expected, ready = [], False
+    for end in range(len(results) + 1):
+        if not ready and end >= successes and all(results[end - successes : end]):
             ready = True
-            wanted.append("ready")
-        elif ready and end >= failures and not any(said[end - failures : end]):
+            expected.append("ready")
+        elif ready and end >= failures and not any(results[end - failures : end]):
             ready = False
-            wanted.append("unready")
-    assert effects == wanted
+            expected.append("unready")
+    assert effects == expected
 
 
 def test_a_container_without_readiness_probe_is_ready_at_once() -> None:
@@ -99,10 +99,10 @@ def test_startup_alone_makes_ready() -> None:
 
 
 @given(results)
-def test_startup_and_liveness_ask_for_a_restart_after_three_failures_in_a_row(said: list[bool]) -> None:
-    wanted = any(not any(said[at : at + 3]) for at in range(len(said) - 2))
-    _, effects = run(Probes(liveness=PROBE), "liveness", said)
-    assert ("restart" in effects) == wanted
+def test_startup_and_liveness_ask_for_a_restart_after_three_failures_in_a_row(results: list[bool]) -> None:
+    expected = any(not any(results[at : at + 3]) for at in range(len(results) - 2))
+    _, effects = run(Probes(liveness=PROBE), "liveness", results)
+    assert ("restart" in effects) == expected
 
 
 def test_failed_startup_asks_for_a_restart() -> None:
@@ -252,14 +252,14 @@ def test_early_failures_are_reported_after_a_second_and_at_most_once_a_second(
     for number, gap in enumerate(gaps):
         elapsed += gap
         message = f"refused {number}" if changing else "refused"
-        if reports(elapsed, counts=False, news=message != last, reported=reported):
+        if reports(elapsed, counts=False, changed=message != last, reported=reported):
             last, reported = message, elapsed
             at.append(elapsed)
-    assert all(one >= 1 for one in at)
+    assert all(moment >= 1 for moment in at)
     assert all(after - before >= 1 for before, after in itertools.pairwise(at))
     assert len(at) <= 1 or changing
     assert bool(at) == (elapsed >= 1)
 
 
 def test_a_failure_that_counts_is_always_reported() -> None:
-    assert reports(10.0, counts=True, news=False, reported=9.99)
+    assert reports(10.0, counts=True, changed=False, reported=9.99)

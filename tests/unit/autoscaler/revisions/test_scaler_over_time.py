@@ -1,10 +1,11 @@
-"""What a Revision's scaler does as time goes by, without an engine: windows that open, shares that came, trials."""
+"""A Revision's scaler over time, without an engine: warm windows, shares of a rollout, comparisons."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from autoscaler.revisions.revision_scaler import Scaler
+from autoscaler.revisions.revision_scaler import RevisionScaler
+from autoscaler.revisions.revision_status import scale_status
 from knoll.config.platform import PlatformConfig
 from knoll.messages.reports import RevisionReport, latency_bucket
 from knoll.messages.scale import ScaleStatus
@@ -25,66 +26,70 @@ class Clock:
         return self.now
 
 
-def scaler(clock: Clock, name: str = "hello-00001", **annotations: str) -> Scaler:
-    found = revision(name, annotations={f"knoll.dev/{key.replace('_', '-')}": one for key, one in annotations.items()})
-    world: Any = SimpleNamespace(clock=clock)
-    return Scaler(found, scaling_spec(found, CONFIG), world, before=REACHED)
+def scaler(clock: Clock, name: str = "hello-00001", **annotations: str) -> RevisionScaler:
+    annotated = revision(
+        name, annotations={f"knoll.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    )
+    deps: Any = SimpleNamespace(clock=clock)
+    return RevisionScaler(annotated, scaling_spec(annotated, CONFIG), deps, before=REACHED)
 
 
-def annotate(one: Scaler, **annotations: str) -> None:
+def annotate(subject: RevisionScaler, **annotations: str) -> None:
     named = {f"knoll.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    found = revision(one.revision.metadata.name, annotations=named)
-    one.change(found, scaling_spec(found, CONFIG))
+    annotated = revision(subject.revision.metadata.name, annotations=named)
+    subject.change(annotated, scaling_spec(annotated, CONFIG))
 
 
-def reported(one: Scaler, at: float, answers: int, errors: int = 0, seconds: float = 0.01) -> None:
+def reported(subject: RevisionScaler, at: float, answers: int, errors: int = 0, seconds: float = 0.01) -> None:
     latency = {latency_bucket(seconds): answers}
-    one.report("activator-1", RevisionReport(one.key, 1.0, answers, 0, 0, {}, answers, errors, latency), at, 1.0)
+    subject.report(
+        "activator-1", RevisionReport(subject.key, 1.0, answers, 0, 0, {}, answers, errors, latency), at, 1.0
+    )
 
 
 def test_a_revision_at_zero_is_looked_at_again_when_its_window_opens() -> None:
     clock = Clock()
-    one = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
+    subject = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
     clock.now = MONDAY + 8 * 3600 - 1
-    assert one.quiet
+    assert subject.quiet
     clock.now += 1
-    assert not one.quiet
+    assert not subject.quiet
     clock.now = MONDAY + 18 * 3600
-    assert one.quiet
+    assert subject.quiet
 
 
 def test_a_clock_that_is_set_back_is_followed() -> None:
     clock = Clock()
-    one = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
+    subject = scaler(clock, warm_schedule="0 8 * * mon-fri 10h min-scale=2")
     clock.now = MONDAY + 12 * 3600
-    assert not one.quiet
+    assert not subject.quiet
     clock.now = MONDAY + 6 * 3600
-    assert one._warm(clock.now) == 0
+    assert subject._warm(clock.now) == 0
 
 
 def test_what_no_route_leads_to_is_not_kept_warm() -> None:
     clock = Clock()
     meta = {"annotations": {"knoll.dev/warm-schedule": "* * * * * 2m min-scale=2"}}
-    found = revision("hello-00001", labels={"serving.knative.dev/routingState": "reserve"}, **meta)
-    world: Any = SimpleNamespace(clock=clock)
-    one = Scaler(found, scaling_spec(found, CONFIG), world, before=REACHED)
+    unreachable = revision("hello-00001", labels={"serving.knative.dev/routingState": "reserve"}, **meta)
+    deps: Any = SimpleNamespace(clock=clock)
+    subject = RevisionScaler(unreachable, scaling_spec(unreachable, CONFIG), deps, before=REACHED)
     clock.now += 3600
-    assert one.quiet
+    assert subject.quiet
 
 
 def test_a_share_is_kept_for_a_window_after_it_was_asked_for() -> None:
     clock = Clock()
-    one = scaler(clock, rollout_scale="4")
+    subject = scaler(clock, rollout_scale="4")
     clock.now += 3600
-    assert not one.quiet
-    annotate(one, rollout_scale="2")
-    assert one._rollout(clock.now) == 4
-    annotate(one)
-    clock.now += one.spec.window_seconds - 1
-    assert one._rollout(clock.now) == 4
+    assert not subject.quiet
+    annotate(subject, rollout_scale="2")
+    assert subject._rollout(clock.now) == 4
+    annotate(subject)
+    clock.now += subject.spec.window_seconds - 1
+    assert subject._rollout(clock.now) == 4
     clock.now += 1
-    assert one._rollout(clock.now) == 0
-    assert one.quiet
+    assert subject._rollout(clock.now) == 0
+    assert subject.quiet
 
 
 def test_a_new_revision_is_compared_with_what_the_old_one_was_before_its_traffic_left() -> None:
@@ -99,10 +104,10 @@ def test_a_new_revision_is_compared_with_what_the_old_one_was_before_its_traffic
     assert not new.compare(old)
     reported(new, clock.now, 100, 40)
     assert new.compare(old)
-    assert new.worse == (
-        "27.0 % of 200 requests failed, against 10.0 % of 200 of hello-00001; 5 points more are allowed"
+    assert new.comparison.worse == (
+        "27.0 % of 200 requests failed, against 10.0 % of 200 of hello-00001; limit: +5 percentage points"
     )
-    assert new.status().rollback == new.worse
+    assert scale_status(new).rollback == new.comparison.worse
     assert not new.compare(old), "it is said once"
 
 
@@ -112,8 +117,8 @@ def test_a_trial_that_is_over_leaves_no_verdict() -> None:
     reported(new, clock.now, 100, 100)
     assert new.compare(None)
     annotate(new, rollback_on="error-rate>5%")
-    assert new.worse == ""
-    assert new.status().rollback == ""
+    assert new.comparison.worse == ""
+    assert scale_status(new).rollback == ""
 
 
 def test_an_old_revision_without_the_annotation_is_watched_from_the_trial_on() -> None:
@@ -125,4 +130,4 @@ def test_an_old_revision_without_the_annotation_is_watched_from_the_trial_on() -
     reported(old, clock.now, 100, seconds=0.01)
     reported(new, clock.now, 100, seconds=0.05)
     assert new.compare(old)
-    assert "its p95 is" in new.worse
+    assert "p95 is" in new.comparison.worse

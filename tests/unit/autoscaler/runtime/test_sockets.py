@@ -1,4 +1,4 @@
-"""What listens in an instance: read from the kernel's tables, and said to the user."""
+"""Listening sockets of an instance: parsed from the kernel's tables, and explained to the user."""
 
 import ipaddress
 import struct
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime.protocol import Listener
+from autoscaler.runtime.model import Listener
 from autoscaler.runtime.sockets import hint, loopback_family, parse
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -37,12 +37,12 @@ def test_listening_sockets_are_read_and_dockers_name_server_is_left_out() -> Non
 def test_every_address_is_read_as_the_kernel_writes_it(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
 ) -> None:
-    words = struct.unpack(f"<{len(address.packed) // 4}I", address.packed)
-    text = "".join(f"{word:08X}" for word in words)
-    found = parse(f"  0: {text}:{port:04X} 00000000:0000 0A 0 0 0")
+    integers = struct.unpack(f"<{len(address.packed) // 4}I", address.packed)
+    text = "".join(f"{word:08X}" for word in integers)
+    listeners = parse(f"  0: {text}:{port:04X} 00000000:0000 0A 0 0 0")
     if str(address) != "127.0.0.11":
         mapped = getattr(address, "ipv4_mapped", None)
-        assert found == (Listener(str(mapped or address), port),)
+        assert listeners == (Listener(str(mapped or address), port),)
 
 
 @given(st.text())
@@ -64,7 +64,7 @@ def test_other_text_has_no_sockets_and_no_errors(text: str) -> None:
     ],
 )
 def test_a_port_is_forwarded_only_when_it_is_on_loopback_alone(addresses: tuple[str, ...], family: str | None) -> None:
-    listeners = [*(Listener(one, 8080) for one in addresses), Listener("127.0.0.1", 9000)]
+    listeners = [*(Listener(listener, 8080) for listener in addresses), Listener("127.0.0.1", 9000)]
     assert loopback_family(8080, listeners) == family
 
 

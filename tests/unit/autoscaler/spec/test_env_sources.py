@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.runtime.protocol import ADDRESS, Capacity, ContainerSpec, File, Mount
+from autoscaler.runtime.model import ADDRESS, Capacity, ContainerSpec, File, Mount
 from autoscaler.spec.engine_volumes import engine_volumes, folders, pod_volume
 from autoscaler.spec.env_sources import About, Find, MissingSourceError, references
-from autoscaler.spec.instance_spec import instance_spec, needs_delivery
+from autoscaler.spec.instance_spec import instance_spec, needs_preparation
 from autoscaler.spec.volume_files import files, has_token, is_of_one_instance
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models import pod
@@ -38,20 +38,20 @@ def claim(name: str = "disk") -> dict[str, Any]:
 def among(*bodies: Mapping[str, Any]) -> Find:
     """Looks up in a few objects."""
     plurals = {"ConfigMap": "configmaps", "Secret": "secrets", "PersistentVolumeClaim": "persistentvolumeclaims"}
-    there = {(plurals[one["kind"]], one["metadata"]["name"]): dict(one) for one in bodies}
+    there = {(plurals[body["kind"]], body["metadata"]["name"]): dict(body) for body in bodies}
     return lambda resource, name: there.get((resource, name))
 
 
 def started(find: Find, volumes: list[Any] | None = None, **container: Any) -> ContainerSpec:
     """The only container of an instance."""
-    one = {"name": "user-container", "image": "app", **container}
-    made = revision(spec={"containers": [one], "volumes": volumes or []})
+    own = {"name": "user-container", "image": "app", **container}
+    made = revision(spec={"containers": [own], "volumes": volumes or []})
     return instance_spec(made, NAME, find, Capacity(8.0, 16 * 1024**3)).containers[0]
 
 
 def environment(find: Find, env: list[Any] | None = None, env_from: list[Any] | None = None) -> dict[str, str]:
-    found = dict(started(find, env=env or [], envFrom=env_from or []).env)
-    return {name: value for name, value in found.items() if not name.startswith("K_") and name != "PORT"}
+    values = dict(started(find, env=env or [], envFrom=env_from or []).env)
+    return {name: value for name, value in values.items() if not name.startswith("K_") and name != "PORT"}
 
 
 def key_ref(kind: str, name: str, key: str, **more: Any) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def test_bytes_that_are_no_text_cannot_be_a_variable() -> None:
 )
 def test_an_instance_knows_itself(path: str, value: str) -> None:
     env = [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
-    one = {"name": "user-container", "image": "app", "env": env, "args": ["$(A)"]}
-    made = revision(spec={"containers": [one], "serviceAccountName": "robot"}, annotations={"note": "x"})
+    own = {"name": "user-container", "image": "app", "env": env, "args": ["$(A)"]}
+    made = revision(spec={"containers": [own], "serviceAccountName": "robot"}, annotations={"note": "x"})
     container = instance_spec(made, NAME, among()).containers[0]
     assert container.env["A"] == value
     assert container.args == (value,)
@@ -167,9 +167,9 @@ def test_a_field_that_there_is_not_is_named() -> None:
     ],
 )
 def test_an_instance_knows_its_resources_rounded_up(resource: str, divisor: str | None, value: str) -> None:
-    wanted = {"resource": resource, **({"divisor": divisor} if divisor else {})}
+    selector = {"resource": resource, **({"divisor": divisor} if divisor else {})}
     limits = {"limits": {"cpu": "1500m", "memory": "100Mi"}, "requests": {"memory": "16Mi"}}
-    env = [{"name": "A", "valueFrom": {"resourceFieldRef": wanted}}]
+    env = [{"name": "A", "valueFrom": {"resourceFieldRef": selector}}]
     assert started(among(), env=env, resources=limits).env["A"] == value
 
 
@@ -182,8 +182,8 @@ def test_without_a_limit_it_is_told_what_the_machine_has() -> None:
 
 
 def shown(volume: dict[str, Any], *bodies: Mapping[str, Any], spec: pod.PodSpec | None = None) -> dict[str, File]:
-    one = parse_volume(volume)
-    return files(one, spec or pod.PodSpec(), ABOUT, among(*bodies), lambda _: b"token")
+    parsed = parse_volume(volume)
+    return files(parsed, spec or pod.PodSpec(), ABOUT, among(*bodies), lambda _: b"token")
 
 
 def parse_volume(body: dict[str, Any]) -> pod.Volume:
@@ -191,8 +191,8 @@ def parse_volume(body: dict[str, Any]) -> pod.Volume:
 
 
 def test_all_keys_become_files_with_the_default_mode() -> None:
-    found = shown({"configMap": {"name": "settings"}}, config_map(binary={"blob": b"\xff"}, text="x"))
-    assert found == {"text": File(b"x", 0o644), "blob": File(b"\xff", 0o644)}
+    files = shown({"configMap": {"name": "settings"}}, config_map(binary={"blob": b"\xff"}, text="x"))
+    assert files == {"text": File(b"x", 0o644), "blob": File(b"\xff", 0o644)}
     assert shown({"secret": {"secretName": "password", "defaultMode": 0o400}}, secret(a=b"\0")) == {
         "a": File(b"\0", 0o400)
     }
@@ -200,10 +200,10 @@ def test_all_keys_become_files_with_the_default_mode() -> None:
 
 def test_items_choose_keys_their_paths_and_modes() -> None:
     items = [{"key": "a", "path": "deep//x", "mode": 0o600}, {"key": "b", "path": "y"}]
-    found = shown(
+    files = shown(
         {"configMap": {"name": "settings", "items": items, "defaultMode": 0o440}}, config_map(a="1", b="2", c="3")
     )
-    assert found == {"deep/x": File(b"1", 0o600), "y": File(b"2", 0o440)}
+    assert files == {"deep/x": File(b"1", 0o600), "y": File(b"2", 0o440)}
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ def test_sources_are_projected_into_one_volume_and_the_later_wins() -> None:
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         {"downwardAPI": {"items": [{"path": "note", "fieldRef": {"fieldPath": "metadata.annotations"}}]}},
     ]
-    found = shown({"projected": {"sources": sources}}, config_map(a="1", b="2"), secret(a=b"3"))
-    assert found["same"] == File(b"3", 0o600)
-    assert {path: file.data for path, file in found.items() if path != "same"} == {
+    files = shown({"projected": {"sources": sources}}, config_map(a="1", b="2"), secret(a=b"3"))
+    assert files["same"] == File(b"3", 0o600)
+    assert {path: file.data for path, file in files.items() if path != "same"} == {
         "b": b"2", "token": b"token", "labels": b'app="hello"', "note": b'note="say \\"hi\\"\\n"',
     }  # fmt: skip
 
@@ -262,8 +262,8 @@ def test_files_that_cannot_be_together_or_would_break_the_volume_are_refused(pat
 
 @given(data=st.dictionaries(st.from_regex(r"[a-z][a-z0-9._-]{0,10}", fullmatch=True), st.binary(max_size=30)))
 def test_whatever_a_secret_holds_lies_in_its_files(data: dict[str, bytes]) -> None:
-    found = shown({"secret": {"secretName": "password"}}, secret(**data))
-    assert {path: file.data for path, file in found.items()} == data
+    files = shown({"secret": {"secretName": "password"}}, secret(**data))
+    assert {path: file.data for path, file in files.items()} == data
 
 
 def test_a_value_that_is_not_base64_is_named_with_its_object() -> None:
@@ -285,8 +285,8 @@ def test_files_are_mounted_read_only_from_the_revisions_volume_and_claims_from_t
         {"name": "c", "mountPath": "/one", "subPath": "a/b"},
         {"name": "d", "mountPath": "/d"},
     ]
-    found = started(among(config_map(), claim()), volumes, volumeMounts=mounts).mounts
-    assert found == (
+    mounted = started(among(config_map(), claim()), volumes, volumeMounts=mounts).mounts
+    assert mounted == (
         Mount("/c", "own", "files.uid-hello-00001.c", read_only=True),
         Mount("/one", "own", "files.uid-hello-00001.c", read_only=True, sub_path="a/b"),
         Mount("/d", "own", "claim.claim-uid"),
@@ -302,14 +302,14 @@ def test_a_claim_may_be_read_only_and_must_be_there() -> None:
 
 
 def test_an_empty_dir_is_memory_of_one_container_or_a_volume_of_all_that_share_it() -> None:
-    one = {
+    own = {
         "name": "app",
         "image": "app",
         "volumeMounts": [{"name": "e", "mountPath": "/e"}, {"name": "f", "mountPath": "/f"}],
     }
     two = {"name": "before", "image": "app", "volumeMounts": [{"name": "f", "mountPath": "/f", "subPath": "x/y"}]}
     volumes = [{"name": "e", "emptyDir": {}}, {"name": "f", "emptyDir": {}}]
-    made = revision(spec={"containers": [one], "initContainers": [two], "volumes": volumes})
+    made = revision(spec={"containers": [own], "initContainers": [two], "volumes": volumes})
     spec = instance_spec(made, NAME, among())
     assert [each.kind for each in spec.containers[0].mounts] == ["tmpfs", "own"]
     assert spec.init_containers[0].mounts == (Mount("/f", "own", f"scratch.{NAME}.f", sub_path="x/y"),)
@@ -327,8 +327,8 @@ def test_volumes_that_hold_an_instances_own_name_are_its_alone() -> None:
 
 def test_a_revision_without_sources_needs_no_delivery_and_any_other_does() -> None:
     def needs(volumes: list[Any] | None = None, **container: Any) -> bool:
-        one = {"name": "user-container", "image": "app", **container}
-        return needs_delivery(revision(spec={"containers": [one], "volumes": volumes or []}).spec)
+        own = {"name": "user-container", "image": "app", **container}
+        return needs_preparation(revision(spec={"containers": [own], "volumes": volumes or []}).spec)
 
     assert not needs(env=[{"name": "A", "value": "x"}])
     assert not needs([{"name": "e", "emptyDir": {}}], volumeMounts=[{"name": "e", "mountPath": "/e"}])
@@ -348,12 +348,12 @@ def test_every_object_that_a_revision_refers_to_is_known() -> None:
         {"name": "c", "projected": {"sources": sources}},
         {"name": "d", "persistentVolumeClaim": {"claimName": "p"}},
     ]
-    one = {
+    own = {
         "name": "app", "image": "app",
         "env": [key_ref("configMap", "c0", "k"), key_ref("secret", "s0", "k")],
         "envFrom": [{"configMapRef": {"name": "c1"}}, {"secretRef": {"name": "s1"}}],
     }  # fmt: skip
-    made = revision(spec={"containers": [one], "volumes": volumes})
+    made = revision(spec={"containers": [own], "volumes": volumes})
     assert references(made.spec) == {
         *(("configmaps", f"c{at}") for at in range(4)),
         *(("secrets", f"s{at}") for at in range(4)),
@@ -365,6 +365,6 @@ def test_every_object_that_a_revision_refers_to_is_known() -> None:
 
 
 def test_an_instance_that_is_taken_over_needs_none_of_its_sources() -> None:
-    one = {"name": "user-container", "image": "app", "env": [key_ref("secret", "s", "k"), {"name": "B", "value": "x"}]}
-    made = revision(spec={"containers": [one], "volumes": [{"name": "c", "configMap": {"name": "c"}}]})
+    own = {"name": "user-container", "image": "app", "env": [key_ref("secret", "s", "k"), {"name": "B", "value": "x"}]}
+    made = revision(spec={"containers": [own], "volumes": [{"name": "c", "configMap": {"name": "c"}}]})
     assert instance_spec(made, NAME).containers[0].env["B"] == "x"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.probes.spec import ExecCheck, GrpcCheck, HttpCheck, Probe, TcpCheck
-from autoscaler.runtime.protocol import Mount, Resources
+from autoscaler.runtime.model import Mount, Resources
 from autoscaler.spec.instance_spec import instance_name, instance_spec, probes
 from tests.unit.autoscaler.sample_revisions import DIGEST, revision
 
@@ -18,7 +18,7 @@ def container(**more: object) -> dict[str, object]:
 
 def test_the_pinned_image_is_run() -> None:
     spec = instance_spec(revision(), NAME)
-    assert [one.image for one in spec.containers] == [DIGEST]
+    assert [each.image for each in spec.containers] == [DIGEST]
     assert (spec.revision, spec.uid, spec.port, spec.grace_seconds) == (
         "default/hello-00001",
         "uid-hello-00001",
@@ -43,25 +43,25 @@ def test_nobody_overrides_what_the_platform_says() -> None:
 
 
 def test_references_in_commands_and_variables_are_expanded() -> None:
-    one = container(
+    own = container(
         command=["/bin/$(TOOL)"], args=["--port=$(PORT)", "$$(PORT)"],
         env=[{"name": "TOOL", "value": "serve"}, {"name": "WHOLE", "value": "$(K_REVISION)/$(TOOL)"}],
     )  # fmt: skip
-    made = instance_spec(revision(spec={"containers": [one]}), NAME).containers[0]
+    made = instance_spec(revision(spec={"containers": [own]}), NAME).containers[0]
     assert (made.command, made.args) == (("/bin/serve",), ("--port=8080", "$(PORT)"))
     assert made.env["WHOLE"] == "hello-00001/serve"
 
 
 def test_resources_are_cores_and_bytes() -> None:
-    one = container(resources={"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1G"}})
-    made = instance_spec(revision(spec={"containers": [one]}), NAME).containers[0]
+    own = container(resources={"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1G"}})
+    made = instance_spec(revision(spec={"containers": [own]}), NAME).containers[0]
     assert made.resources == Resources(0.025, 2.0, 64 * 1024**2, 10**9)
 
 
 def test_an_empty_dir_is_memory_with_its_bound() -> None:
-    one = container(volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}])
+    own = container(volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}])
     volumes = [{"name": "scratch", "emptyDir": {"sizeLimit": "10Mi"}}]
-    made = instance_spec(revision(spec={"containers": [one], "volumes": volumes}), NAME).containers[0]
+    made = instance_spec(revision(spec={"containers": [own], "volumes": volumes}), NAME).containers[0]
     assert made.mounts == (Mount("/scratch", "tmpfs", size_bytes=10 * 1024**2),)
 
 
@@ -72,8 +72,8 @@ def test_the_security_context_is_taken_over() -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
     }
-    one = container(securityContext=context, workingDir="/srv")
-    made = instance_spec(revision(spec={"containers": [one]}), NAME).containers[0]
+    own = container(securityContext=context, workingDir="/srv")
+    made = instance_spec(revision(spec={"containers": [own]}), NAME).containers[0]
     assert (made.user, made.group, made.read_only_root, made.working_dir) == (1000, 2000, True, "/srv")
     assert (tuple(made.add_capabilities), tuple(made.drop_capabilities)) == (("NET_BIND_SERVICE",), ("ALL",))
 
@@ -83,15 +83,15 @@ def test_what_is_said_for_all_containers_holds_where_one_says_nothing() -> None:
     own = {"runAsUser": 1, "runAsNonRoot": False}
     both = [container(ports=[{"containerPort": 8080}]), {"name": "other", "image": "b", "securityContext": own}]
     made = instance_spec(revision(spec={"containers": both, "securityContext": together}), NAME).containers
-    assert [(one.user, one.group, tuple(one.groups), one.non_root) for one in made] == [
+    assert [(instance.user, instance.group, tuple(instance.groups), instance.non_root) for instance in made] == [
         (7, 8, (9,), True), (1, 8, (9,), False)
     ]  # fmt: skip
 
 
 def test_a_probe_asks_the_instance_whatever_host_a_stored_revision_names() -> None:
-    one = container(livenessProbe={"httpGet": {"host": "169.254.169.254", "port": 80}},
+    own = container(livenessProbe={"httpGet": {"host": "169.254.169.254", "port": 80}},
                     startupProbe={"tcpSocket": {"host": "redis", "port": 6379}})  # fmt: skip
-    made = probes(revision(spec={"containers": [one]}))["user-container"]
+    made = probes(revision(spec={"containers": [own]}))["user-container"]
     assert made.liveness is not None
     assert made.startup is not None
     assert made.liveness.check == HttpCheck(80, "/", "http")
@@ -149,25 +149,25 @@ def test_an_instance_has_a_name_that_a_host_may_have(name: str) -> None:
     ],
 )
 def test_a_probe_asks_what_the_revision_says(written: dict[str, object], expected: object) -> None:
-    one = container(ports=[{"containerPort": 9000}], readinessProbe=written)
-    found = probes(revision(spec={"containers": [one]}))["user-container"].readiness
-    assert found is not None
-    assert found.check == expected
+    own = container(ports=[{"containerPort": 9000}], readinessProbe=written)
+    readiness = probes(revision(spec={"containers": [own]}))["user-container"].readiness
+    assert readiness is not None
+    assert readiness.check == expected
 
 
 def test_a_startup_probe_without_a_period_has_kubernetes_default() -> None:
     check = {"tcpSocket": {"port": 8080}}
-    one = container(startupProbe=check, livenessProbe=check)
-    found = probes(revision(spec={"containers": [one]}))["user-container"]
-    assert found.startup == Probe(TcpCheck(8080), period_seconds=10, eager=True)
-    assert found.liveness == Probe(TcpCheck(8080), period_seconds=10)
+    own = container(startupProbe=check, livenessProbe=check)
+    parsed = probes(revision(spec={"containers": [own]}))["user-container"]
+    assert parsed.startup == Probe(TcpCheck(8080), period_seconds=10, eager=True)
+    assert parsed.liveness == Probe(TcpCheck(8080), period_seconds=10)
 
 
 def test_probes_have_kubernetes_defaults_and_readiness_is_eager_at_the_start() -> None:
     check = {"tcpSocket": {"port": 0}}
-    one = container(readinessProbe=check, livenessProbe={**check, "periodSeconds": 3, "failureThreshold": 9})
-    found = probes(revision(spec={"containers": [one]}))["user-container"]
-    assert found.startup is None
-    assert found.readiness is not None
-    assert found.readiness == Probe(TcpCheck(8080), period_seconds=found.readiness.period_seconds, eager=True)
-    assert found.liveness == Probe(TcpCheck(8080), period_seconds=3, failure_threshold=9)
+    own = container(readinessProbe=check, livenessProbe={**check, "periodSeconds": 3, "failureThreshold": 9})
+    parsed = probes(revision(spec={"containers": [own]}))["user-container"]
+    assert parsed.startup is None
+    assert parsed.readiness is not None
+    assert parsed.readiness == Probe(TcpCheck(8080), period_seconds=parsed.readiness.period_seconds, eager=True)
+    assert parsed.liveness == Probe(TcpCheck(8080), period_seconds=3, failure_threshold=9)

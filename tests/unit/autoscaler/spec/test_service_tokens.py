@@ -1,4 +1,4 @@
-"""Tokens are given out once, renewed in good time, and never when nobody would accept them."""
+"""Tokens are given out once, renewed in good time, and never when they would not be accepted."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_given_out_is_said(given: ServiceTokens, clock: Clock) ->
         given.of(revision(), lambda *_: None)(HOUR)
     with pytest.raises(MissingSourceError, match=r"expirationSeconds .* 60$"):
         given.of(revision(), account)(HOUR.model_copy(update={"expiration_seconds": 60}))
-    with pytest.raises(MissingSourceError, match="not at hand"):
+    with pytest.raises(MissingSourceError, match="not available"):
         ServiceTokens(clock).of(revision(), account)(HOUR)
 
 

@@ -13,7 +13,7 @@ def revision(name: str, second: int, annotations: dict[str, str] | None = None) 
 
 
 def autoscaler(name: str, count: int) -> dict[str, Any]:
-    told = [{"time": CREATED.format(n), "desiredScale": n, "message": f"{n} wanted (stable)"} for n in range(count)]
+    told = [{"time": CREATED.format(n), "desiredScale": n, "message": f"desired {n} (stable)"} for n in range(count)]
     return {"metadata": {"name": name}, "status": {"decisions": told}}
 
 
@@ -33,7 +33,7 @@ def test_it_reads_as_sentences_with_times(capsys: Any) -> None:
     _print(explained([revision("a-00001", 0), revision("a-00002", 1)], [autoscaler("a-00002", 1)], 3))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a-00002: 1 of 3 instances"
-    assert lines[1].endswith("ago)  0 wanted (stable)")
+    assert lines[1].endswith("ago)  desired 0 (stable)")
     assert lines[2:4] == ["", "a-00001: 1 of 3 instances"]
     assert "No scaling decision yet" in lines[4]
 

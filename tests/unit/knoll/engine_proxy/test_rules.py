@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import payloads
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.runtime.model import ContainerSpec, InstanceSpec, Mount, Resources
 from knoll.engine_proxy.rules import (
     AUTOSCALER,
     BUILDER,
@@ -41,7 +41,7 @@ SHAPES = {
     "sandbox": payloads.sandbox("knoll", "knoll-instances", "knoll/pause:3", "host", "g", "10.0.0.3"),
     "app": APP,
     "helper": payloads.helper("knoll", "knoll/pause:3", "knoll.files.x", "/v", ["a"]),
-    "look": payloads.look("knoll", "sha256:1"),
+    "look": payloads.never_started("knoll", "sha256:1"),
 }
 
 
@@ -74,7 +74,7 @@ def test_a_container_is_made_again_of_what_the_engine_tells_of_it() -> None:
     config = {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False}
     config.pop("HostConfig")
     told = {"Config": config, "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}
-    body, _ = create(payloads.again(told, restarts=1, now=2.0))
+    body, _ = create(payloads.recreate(told, restarts=1, now=2.0))
     assert body["HostConfig"].keys() == {*APP["HostConfig"], "RestartPolicy"}
     assert not {"MaskedPaths", "ReadonlyPaths", "CgroupnsMode"} & body["HostConfig"].keys(), (
         "the engine's default holds"

@@ -10,7 +10,7 @@ from autoscaler.runtime.docker.limiter import Limiter, limit_for
 
 
 class Crowd:
-    """Tasks that hold a slot until they are let go."""
+    """Tasks that hold a slot until they are released."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter, self.inside, self.order = limiter, dict[int, asyncio.Event](), list[int]()
@@ -52,8 +52,8 @@ async def test_a_larger_limit_lets_more_in_at_once() -> None:
     crowd.limiter.resize(3)
     await settle()
     assert len(crowd.inside) == 3
-    for one in list(crowd.inside.values()):
-        one.set()
+    for release in list(crowd.inside.values()):
+        release.set()
     await asyncio.gather(*tasks)
 
 

@@ -7,18 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import labels, payloads
-from autoscaler.runtime.docker.listing import Listed, listed, sort_out
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec
+from autoscaler.runtime.docker.listing import ListedContainer, classify, listed
+from autoscaler.runtime.model import ContainerSpec, InstanceSpec
 
 CONTAINERS = (ContainerSpec("user-container", "hello:1"), ContainerSpec("sidecar", "side:1"))
 SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", CONTAINERS, 8080, labels={"a": "b"}, grace_seconds=7)
 
 
-def app(container: str = "user-container", state: str = "running", status: str = "", restarts: int = 0) -> Listed:
-    one = next(each for each in CONTAINERS if each.name == container)
+def app(
+    container: str = "user-container", state: str = "running", status: str = "", restarts: int = 0
+) -> ListedContainer:
+    spec = next(each for each in CONTAINERS if each.name == container)
     body = payloads.container(
         SPEC,
-        one,
+        spec,
         platform="knoll",
         role="app",
         sandbox_id="box",
@@ -28,23 +30,35 @@ def app(container: str = "user-container", state: str = "running", status: str =
         image_has_tmp=True,
         now=5.0,
     )
-    told = {**body["Labels"], labels.RESTARTS: str(restarts), "of-the-image": "x"}
-    return Listed(f"{container}-{restarts}", f"knoll.hello-1.{container}", state, status, told, "", "container:box")
+    own = {**body["Labels"], labels.RESTARTS: str(restarts), "of-the-image": "x"}
+    return ListedContainer(
+        f"{container}-{restarts}", f"knoll.hello-1.{container}", state, status, own, "", "container:box"
+    )
 
 
 def sandbox(
     key: str = "box", name: str = "knoll.hello-1", state: str = "running", network: str = "net", dns: str = "10.0.0.3"
-) -> Listed:
-    told = {labels.PLATFORM: "knoll", labels.ROLE: "sandbox", labels.DNS: dns}
-    return Listed(key, name, state, "", told, "10.0.0.2", network)
+) -> ListedContainer:
+    own = {labels.PLATFORM: "knoll", labels.ROLE: "sandbox", labels.DNS: dns}
+    return ListedContainer(key, name, state, "", own, "10.0.0.2", network)
 
 
 def test_an_instance_is_rebuilt_from_its_labels() -> None:
-    (one,) = sort_out("knoll", "net", [app("sidecar"), sandbox(), app()]).instances
-    assert (one.name, one.revision, one.uid, one.port) == ("hello-1", "default/hello", "uid-1", 8080)
-    assert (one.address, one.state, one.created, one.grace_seconds) == ("10.0.0.2", "running", 5.0, 7.0)
-    assert [each.name for each in one.containers] == ["user-container", "sidecar"]
-    assert one.labels == {"a": "b"}
+    (instance,) = classify("knoll", "net", [app("sidecar"), sandbox(), app()]).instances
+    assert (instance.name, instance.revision, instance.uid, instance.port) == (
+        "hello-1",
+        "default/hello",
+        "uid-1",
+        8080,
+    )
+    assert (instance.address, instance.state, instance.created, instance.grace_seconds) == (
+        "10.0.0.2",
+        "running",
+        5.0,
+        7.0,
+    )
+    assert [each.name for each in instance.containers] == ["user-container", "sidecar"]
+    assert instance.labels == {"a": "b"}
 
 
 @pytest.mark.parametrize(
@@ -59,25 +73,25 @@ def test_an_instance_is_rebuilt_from_its_labels() -> None:
         pytest.param([sandbox(), app(state="created"), app("sidecar")], "lost", id="its start was cut short"),
     ],
 )
-def test_states(members: list[Listed], state: str) -> None:
-    assert sort_out("knoll", "net", members).instances[0].state == state
+def test_states(members: list[ListedContainer], state: str) -> None:
+    assert classify("knoll", "net", members).instances[0].state == state
 
 
 def test_what_this_process_is_starting_is_starting() -> None:
-    (one,) = sort_out("knoll", "net", [sandbox(), app(state="created")], {"hello-1"}).instances
-    assert one.state == "starting"
+    (instance,) = classify("knoll", "net", [sandbox(), app(state="created")], {"hello-1"}).instances
+    assert instance.state == "starting"
 
 
 def test_the_newest_of_a_container_counts_when_a_restart_was_cut_short() -> None:
     members = [app(state="exited"), app(restarts=1), app("sidecar"), sandbox()]
-    found = sort_out("knoll", "net", members)
-    assert found.instances[0].state == "running"
-    assert found.instances[0].containers[0].restarts == 1
-    assert len(found.members["hello-1"]) == 3
+    classified = classify("knoll", "net", members)
+    assert classified.instances[0].state == "running"
+    assert classified.instances[0].containers[0].restarts == 1
+    assert len(classified.by_instance["hello-1"]) == 3
 
 
 @pytest.mark.parametrize(
-    ("one", "spare"),
+    ("sandbox", "spare"),
     [
         pytest.param(sandbox("s", "knoll.spare-1"), True, id="running"),
         pytest.param(sandbox("s", "knoll.spare-1", "exited"), False, id="ended"),
@@ -87,17 +101,17 @@ def test_the_newest_of_a_container_counts_when_a_restart_was_cut_short() -> None
         pytest.param(sandbox("s", "knoll.hello-9"), False, id="used before"),
     ],
 )
-def test_a_sandbox_of_nobody_is_spare_or_left_over(one: Listed, spare: bool) -> None:
-    found = sort_out("knoll", "net", [one], dns="10.0.0.3")
-    assert (found.spare, found.leftovers) == (([one], []) if spare else ([], [one]))
+def test_a_sandbox_of_nobody_is_spare_or_left_over(sandbox: ListedContainer, spare: bool) -> None:
+    classified = classify("knoll", "net", [sandbox], dns="10.0.0.3")
+    assert (classified.spare, classified.leftovers) == (([sandbox], []) if spare else ([], [sandbox]))
 
 
 @given(st.permutations([app(), app("sidecar"), sandbox(), sandbox("s", "knoll.spare-1"), sandbox("t", "knoll.x")]))
-def test_the_order_of_the_list_means_nothing(order: list[Listed]) -> None:
-    found = sort_out("knoll", "net", order, dns="10.0.0.3")
-    assert [one.state for one in found.instances] == ["running"]
-    assert [one.id for one in found.spare] == ["s"]
-    assert [one.id for one in found.leftovers] == ["t"]
+def test_the_order_of_the_list_means_nothing(order: list[ListedContainer]) -> None:
+    classified = classify("knoll", "net", order, dns="10.0.0.3")
+    assert [instance.state for instance in classified.instances] == ["running"]
+    assert [sandbox.id for sandbox in classified.spare] == ["s"]
+    assert [sandbox.id for sandbox in classified.leftovers] == ["t"]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +119,12 @@ def test_the_order_of_the_list_means_nothing(order: list[Listed]) -> None:
 )
 def test_exit_codes_are_read_from_the_status(status: str, code: int | None) -> None:
     state = "running" if code is None else "exited"
-    found = sort_out("knoll", "net", [replace(app(), state=state, status=status), app("sidecar"), sandbox()])
-    assert found.instances[0].containers[0].exit_code == code
+    classified = classify("knoll", "net", [replace(app(), state=state, status=status), app("sidecar"), sandbox()])
+    assert classified.instances[0].containers[0].exit_code == code
 
 
 def test_an_element_of_the_engines_list_is_read() -> None:
-    one = listed(
+    container = listed(
         {
             "Id": "1",
             "Names": ["/knoll.spare-1"],
@@ -121,9 +135,9 @@ def test_an_element_of_the_engines_list_is_read() -> None:
             "NetworkSettings": {"Networks": {"net": {"IPAddress": "10.0.0.9"}}},
         }
     )
-    assert one == Listed("1", "knoll.spare-1", "running", "Up", {"a": "b"}, "10.0.0.9", "net")
+    assert container == ListedContainer("1", "knoll.spare-1", "running", "Up", {"a": "b"}, "10.0.0.9", "net")
 
 
 def test_an_element_with_nothing_in_it_is_read() -> None:
-    one = listed({"Id": "1", "State": "created", "Names": None, "Labels": None, "NetworkSettings": None})
-    assert (one.name, one.labels, one.address) == ("", {}, "")
+    container = listed({"Id": "1", "State": "created", "Names": None, "Labels": None, "NetworkSettings": None})
+    assert (container.name, container.labels, container.address) == ("", {}, "")

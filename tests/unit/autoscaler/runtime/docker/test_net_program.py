@@ -20,7 +20,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the program speaks to the Linux kernel")
 
 HERE = "127.0.0.2"
-"""Stands for the instance's address; the program under it listens on 127.0.0.1 alone."""
+"""The instance's address; the program under test listens on 127.0.0.1 only."""
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
 EMULATORS = {"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}
 
@@ -38,7 +38,7 @@ def net(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def echoing(family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
-    """A server on loopback alone that sends back what comes until its peer ends, then a dot."""
+    """A server on loopback that echoes until its peer closes, then sends a dot."""
     address = "127.0.0.1" if family == socket.AF_INET else "::1"
 
     def serve(connection: socket.socket) -> None:
@@ -58,7 +58,7 @@ def echoing(family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
     try:
         yield server.getsockname()[1]
     finally:
-        # A close alone does not wake who waits in accept(2).
+        # Closing does not wake a thread that waits in accept(2).
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
@@ -85,9 +85,9 @@ async def connected(port: int) -> socket.socket:
             return connect(port)
         return None
 
-    found = await eventually(attempt, condition="the forwarder listens")
-    assert found is not None
-    return found
+    listeners = await eventually(attempt, condition="the forwarder listens")
+    assert listeners is not None
+    return listeners
 
 
 def exchange(connection: socket.socket, data: bytes) -> bytes:
@@ -187,6 +187,6 @@ def test_it_lists_what_listens(net: list[str]) -> None:
         socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
     ):
         text = subprocess.run([*net, "list"], capture_output=True, check=True).stdout.decode()
-        ports = {(one.address, one.port) for one in parse(text)}
+        ports = {(listener.address, listener.port) for listener in parse(text)}
         assert ("127.0.0.1", four.getsockname()[1]) in ports
         assert ("::1", six.getsockname()[1]) in ports

@@ -17,8 +17,8 @@ from autoscaler.runtime.docker.pause_image import layer, program
 def test_the_program_is_a_well_formed_static_executable(architecture: str, machine: int) -> None:
     content = program(architecture)
     assert content[:5] == b"\x7fELF\x02"
-    kind, found, _, entry, headers, _, _, size, each, count = struct.unpack("<HHIQQQIHHH", content[16:58])
-    assert (kind, found, headers, size, each, count) == (2, machine, 64, 64, 56, 1)
+    kind, machine_number, _, entry, headers, _, _, size, each, count = struct.unpack("<HHIQQQIHHH", content[16:58])
+    assert (kind, machine_number, headers, size, each, count) == (2, machine, 64, 64, 56, 1)
     load, flags, offset, address, _, in_file, in_memory, align = struct.unpack("<IIQQQQQQ", content[64:120])
     assert (load, flags, offset, in_file, in_memory) == (1, 5, 0, len(content), len(content))
     assert entry == address + 120
@@ -27,19 +27,19 @@ def test_the_program_is_a_well_formed_static_executable(architecture: str, machi
 
 
 def test_the_arm64_loop_goes_back_to_its_first_instruction() -> None:
-    words = struct.unpack("<7I", program("arm64")[120:])
-    branch = words[-1]
+    instructions = struct.unpack("<7I", program("arm64")[120:])
+    branch = instructions[-1]
     assert branch >> 26 == 0b000101
     offset = branch & 0x3FFFFFF
-    assert offset - (1 << 26) == -(len(words) - 1)
-    assert words[-2] == 0xD4000001
-    assert words[0] == 0xD2800000 | 73 << 5 | 8
+    assert offset - (1 << 26) == -(len(instructions) - 1)
+    assert instructions[-2] == 0xD4000001
+    assert instructions[0] == 0xD2800000 | 73 << 5 | 8
 
 
 def test_the_layer_is_the_same_bytes_each_time_and_holds_the_programs() -> None:
     assert layer("amd64") == layer("amd64")
     with tarfile.open(fileobj=io.BytesIO(layer("amd64"))) as archive:
-        assert [(one.name, one.mode) for one in archive] == [("pause", 0o755), ("swap", 0o755), ("net", 0o755)]
+        assert [(member.name, member.mode) for member in archive] == [("pause", 0o755), ("swap", 0o755), ("net", 0o755)]
         for name in ("pause", "swap", "net"):
             assert archive.extractfile(name).read() == program("amd64", name)  # type: ignore[union-attr]
 
@@ -90,10 +90,10 @@ def test_swap_removes_nothing_when_it_cannot_rename_and_ends_with_the_error(tmp_
 
 
 def test_the_arm64_branches_of_swap_lead_where_they_should() -> None:
-    words = struct.unpack("<27I", program("arm64", "swap")[120:])
+    instructions = struct.unpack("<27I", program("arm64", "swap")[120:])
     rename, removals, done, end = 1, 13, 23, 24
     branches = {}
-    for index, word in enumerate(words):
+    for index, word in enumerate(instructions):
         if word >> 24 & 0x7F == 0x34:  # cbz
             offset, bits = word >> 5 & 0x7FFFF, 19
         elif word >> 26 == 0b000101:  # b
@@ -102,7 +102,12 @@ def test_the_arm64_branches_of_swap_lead_where_they_should() -> None:
             continue
         branches[index] = index + (offset - (1 << bits) if offset >> (bits - 1) else offset)
     assert branches == {2: done, 4: removals, 11: rename, 12: end, 14: done, 22: removals}
-    assert [words[index] for index in (rename, removals, done, end)] == [0xF9400281, 0xF8408E81, 0xD2800000, 0xCB0003E0]
+    assert [instructions[index] for index in (rename, removals, done, end)] == [
+        0xF9400281,
+        0xF8408E81,
+        0xD2800000,
+        0xCB0003E0,
+    ]
 
 
 @on_linux

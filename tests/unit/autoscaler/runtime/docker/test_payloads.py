@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import labels, payloads
-from autoscaler.runtime.protocol import ContainerSpec, InstanceSpec, Mount, Resources
+from autoscaler.runtime.model import ContainerSpec, InstanceSpec, Mount, Resources
 
 ONE = ContainerSpec("user-container", "hello:1")
 SPEC = InstanceSpec("hello-1", "default/hello", "uid-1", (ONE,), 8080)
 
 
 def made(
-    one: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True, image_user: str = ""
+    container: ContainerSpec = ONE, spec: InstanceSpec = SPEC, image_has_tmp: bool = True, image_user: str = ""
 ) -> dict[str, Any]:
     return payloads.container(
         spec,
-        one,
+        container,
         platform="knoll",
         role="app",
         sandbox_id="abc",
@@ -105,8 +105,8 @@ def test_further_groups_are_given() -> None:
 
 
 def test_labels_of_the_spec_cannot_replace_ours() -> None:
-    told = made(spec=replace(SPEC, labels={labels.PLATFORM: "other", "a/b": "c"}))["Labels"]
-    assert (told[labels.PLATFORM], told["a/b"]) == ("knoll", "c")
+    container_labels = made(spec=replace(SPEC, labels={labels.PLATFORM: "other", "a/b": "c"}))["Labels"]
+    assert (container_labels[labels.PLATFORM], container_labels["a/b"]) == ("knoll", "c")
 
 
 def test_the_platforms_own_words_can_be_overridden_by_the_spec_alone() -> None:
@@ -119,7 +119,7 @@ def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
         "Config": {**made(), "Hostname": "x", "Domainname": "", "ExposedPorts": {"80/tcp": {}}, "Image": "hello:1"},
         "HostConfig": made()["HostConfig"],
     }
-    body = payloads.again(inspected, restarts=3, now=99.0)
+    body = payloads.recreate(inspected, restarts=3, now=99.0)
     assert not {"Hostname", "Domainname", "ExposedPorts"} & set(body)
     assert body["Image"] == "sha256:1"
     assert (body["Labels"][labels.RESTARTS], body["Labels"][labels.STARTED]) == ("3", "99.0")
@@ -141,7 +141,7 @@ def test_without_such_a_server_names_are_the_engines_affair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "image_user", "words"),
+    ("user", "image_user", "message"),
     [
         (0, "65532", "runAsUser (0) breaks non-root policy"),
         (1000, "", ""),
@@ -152,26 +152,26 @@ def test_without_such_a_server_names_are_the_engines_affair() -> None:
     ],
 )
 def test_a_container_that_must_not_be_root_is_refused_when_it_would_be(
-    user: int | None, image_user: str, words: str
+    user: int | None, image_user: str, message: str
 ) -> None:
-    one = ContainerSpec("app", "image", user=user, non_root=True)
-    found = payloads.refusal(one, image_user, (1, 45))
-    assert words in found if words else not found
-    assert not payloads.refusal(replace(one, non_root=False), image_user, (1, 45))
+    container = ContainerSpec("app", "image", user=user, non_root=True)
+    refusal = payloads.refusal(container, image_user, (1, 45))
+    assert message in refusal if message else not refusal
+    assert not payloads.refusal(replace(container, non_root=False), image_user, (1, 45))
 
 
 def test_a_part_of_a_volume_is_refused_where_the_engine_would_mount_all_of_it() -> None:
-    one = ContainerSpec("app", "image", mounts=(Mount("/a", "own", "files.x.v", sub_path="a"),))
-    assert "Docker 26" in payloads.refusal(one, "", (1, 44))
-    assert not payloads.refusal(one, "", (1, 45))
-    assert not payloads.refusal(replace(one, mounts=(Mount("/a", "own", "files.x.v"),)), "", (1, 44))
+    container = ContainerSpec("app", "image", mounts=(Mount("/a", "own", "files.x.v", sub_path="a"),))
+    assert "Docker 26" in payloads.refusal(container, "", (1, 44))
+    assert not payloads.refusal(container, "", (1, 45))
+    assert not payloads.refusal(replace(container, mounts=(Mount("/a", "own", "files.x.v"),)), "", (1, 44))
 
 
 def test_an_own_volume_is_mounted_by_the_platforms_name_for_it_and_hides_what_the_image_has() -> None:
     mounts = (Mount("/a", "own", "files.x.v", read_only=True), Mount("/b", "own", "files.x.v", sub_path="k"))
-    found = made(ContainerSpec("app", "image", mounts=mounts))["HostConfig"]["Mounts"]
+    mounted = made(ContainerSpec("app", "image", mounts=mounts))["HostConfig"]["Mounts"]
     common = {"Type": "volume", "Source": "knoll.files.x.v"}
-    assert found == [
+    assert mounted == [
         {**common, "Target": "/a", "ReadOnly": True, "VolumeOptions": {"NoCopy": True}},
         {**common, "Target": "/b", "ReadOnly": False, "VolumeOptions": {"NoCopy": True, "Subpath": "k"}},
     ]

@@ -25,10 +25,10 @@ def test_the_same_bytes_cut_anywhere_give_the_same_output(frames: list[tuple[int
     whole = b"".join(struct.pack(">BxxxI", kind, len(data)) + data for kind, data in frames)
     edges = [0, *sorted(cuts), len(whole)]
     pieces = [whole[start:end] for start, end in itertools.pairwise(edges)]
-    wanted = {"stdout": b"", "stderr": b""}
+    expected = {"stdout": b"", "stderr": b""}
     for kind, data in frames:
-        wanted["stdout" if kind == 1 else "stderr"] += data
-    assert joined(pieces) == wanted
+        expected["stdout" if kind == 1 else "stderr"] += data
+    assert joined(pieces) == expected
 
 
 def test_a_frame_is_handed_on_before_it_is_whole() -> None:

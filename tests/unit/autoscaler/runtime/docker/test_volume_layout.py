@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import volume_layout as layout
-from autoscaler.runtime.protocol import File
+from autoscaler.runtime.model import File
 from tests.unit.autoscaler.runtime.docker.test_pause_image import on_linux, written
 
 NAMES = st.sampled_from(["a", "b", "c.txt", "deep"])
@@ -20,8 +20,8 @@ CONTENTS = st.builds(File, st.binary(max_size=20), st.sampled_from([0o644, 0o600
 @st.composite
 def volumes(draw: st.DrawFn) -> dict[str, File]:
     """Files of which none is below another."""
-    found = draw(st.dictionaries(PATHS, CONTENTS, max_size=5))
-    return {path: file for path, file in found.items() if not any(path.startswith(f"{other}/") for other in found)}
+    files = draw(st.dictionaries(PATHS, CONTENTS, max_size=5))
+    return {path: file for path, file in files.items() if not any(path.startswith(f"{other}/") for other in files)}
 
 
 def unpack(archive: bytes, where: Path) -> None:
@@ -31,12 +31,12 @@ def unpack(archive: bytes, where: Path) -> None:
 
 def shown(root: Path) -> dict[str, bytes]:
     """What a user of the volume finds, by the names that do not begin with `..`."""
-    found: dict[str, bytes] = {}
+    content: dict[str, bytes] = {}
     for top in root.iterdir():
         if not top.name.startswith(".."):
             inner = [path for path in top.rglob("*") if path.is_file()] if top.is_dir() else [top]
-            found |= {str(path.relative_to(root)): path.read_bytes() for path in inner}
-    return found
+            content |= {str(path.relative_to(root)): path.read_bytes() for path in inner}
+    return content
 
 
 def packed(root: Path) -> bytes:
@@ -57,14 +57,14 @@ def test_after_a_change_exactly_the_new_files_are_there(
     root.mkdir()
     unpack(layout.first(first, 1e9), root)
     assert shown(root) == {path: file.data for path, file in first.items()}
-    before = layout.seen(packed(root))
+    before = layout.read_content(packed(root))
     assert before.data == layout.folder(first)
     if before.data == layout.folder(second):
         return
     unpack(layout.following(before, second, 1e9), root)
     assert shown(root) == {path: file.data for path, file in first.items()}
-    words = [word.replace(layout.ROOT, str(root), 1) for word in layout.swap(before, second)]
-    assert subprocess.run([written(base, "swap"), *words]).returncode == 0
+    arguments = [word.replace(layout.ROOT, str(root), 1) for word in layout.swap(before, second)]
+    assert subprocess.run([written(base, "swap"), *arguments]).returncode == 0
     assert shown(root) == {path: file.data for path, file in second.items()}
     assert {each.name for each in root.iterdir()} == {layout.DATA, layout.folder(second), *layout.top(second)}
     for path, file in second.items():
@@ -80,9 +80,9 @@ def test_the_folder_says_what_is_in_it(files: dict[str, File], path: str, other:
 
 def test_folders_for_writers_are_open_to_everybody_and_come_after_what_they_lie_in() -> None:
     with tarfile.open(fileobj=io.BytesIO(layout.emptied(["a/b", "c"], root=True))) as archive:
-        found = [(one.name, one.mode, one.isdir()) for one in archive]
-    assert [name for name, _, _ in found] == ["volume", "volume/a", "volume/a/b", "volume/c"]
-    assert {(mode, folder) for _, mode, folder in found} == {(0o777, True)}
+        members = [(member.name, member.mode, member.isdir()) for member in archive]
+    assert [name for name, _, _ in members] == ["volume", "volume/a", "volume/a/b", "volume/c"]
+    assert {(mode, folder) for _, mode, folder in members} == {(0o777, True)}
 
 
 def test_a_folder_that_is_there_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""What the API is told of each instance, and what it says back: that a Pod is to go."""
+"""What is published of each instance, and the deletion of a Pod, which removes its instance."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ async def published(harness: AutoscalerHarness, key: str) -> RevisionInstances |
 
 
 async def rows(harness: AutoscalerHarness, key: str, *stages: str) -> RevisionInstances:
-    """Wait until instances in these stages are told, and no other."""
+    """Wait until the published instances have these stages."""
 
     async def are() -> RevisionInstances:
-        revision_instances = await published(harness, key)
-        assert revision_instances is not None
-        assert sorted(row.stage for row in revision_instances.instances) == sorted(stages)
-        return revision_instances
+        entry = await published(harness, key)
+        assert entry is not None
+        assert sorted(row.stage for row in entry.instances) == sorted(stages)
+        return entry
 
     return await eventually(are, condition=f"instances {stages}")
 
 
 async def nothing(harness: AutoscalerHarness, key: str) -> None:
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         return await published(harness, key) is None
 
-    await eventually(is_told, condition="no entry")
+    await eventually(is_reported, condition="no entry")
 
 
 async def test_an_instance_is_told_and_its_entry_goes_with_it(harness: AutoscalerHarness) -> None:
@@ -54,13 +54,13 @@ async def test_how_a_container_ended_is_told_once_it_runs_again(harness: Autosca
     (endpoint,) = await harness.ready(key)
     harness.engine.kill(endpoint.id, exit_code=5)
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         (row,) = (await rows(harness, key, "ready")).instances
         (container,) = row.containers
         last = container.last
         return container.restarts == 1 and last is not None and (last.exit_code, last.reason) == (5, "Error")
 
-    await eventually(is_told, condition="the restart")
+    await eventually(is_reported, condition="the restart")
 
 
 async def test_an_image_that_is_missing_is_told(harness: AutoscalerHarness) -> None:
@@ -68,13 +68,13 @@ async def test_an_image_that_is_missing_is_told(harness: AutoscalerHarness) -> N
     await harness.start()
     key = await harness.apply()
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         (row,) = (await rows(harness, key, "starting")).instances
         (container,) = row.containers
         assert not container.running
         return container.reason in ("ErrImagePull", "ImagePullBackOff") and "cannot be pulled" in container.message
 
-    await eventually(is_told, condition="the image is told")
+    await eventually(is_reported, condition="the image is published")
 
 
 async def test_an_entry_of_an_instance_that_went_meanwhile_is_removed(harness: AutoscalerHarness) -> None:
@@ -103,7 +103,7 @@ async def test_a_pod_that_is_deleted_takes_its_instance_with_it_and_another_come
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await delete_pod(harness, endpoint.id)
 
     async def is_another() -> bool:
@@ -119,7 +119,7 @@ async def test_a_pod_that_was_deleted_while_nobody_led_goes_afterwards(harness: 
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)
-    await harness.says(key, initial_reached=True)
+    await harness.has_status(key, initial_reached=True)
     await harness.stop()
     await delete_pod(harness, endpoint.id)
     await harness.start()

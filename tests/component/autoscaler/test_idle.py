@@ -1,8 +1,9 @@
-"""The idle ladder, on a real Redis: what rests, wakes in place, costs no count, and goes down in time."""
+"""The idle policy on a real Redis: idle instances wake in place, do not count, and step down in time."""
 
 from typing import Any
 
 from autoscaler.decision.capacity import Machine
+from autoscaler.instances.transitions import State
 from knoll.messages.instances import InstanceRow
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
@@ -48,7 +49,7 @@ async def test_an_idle_instance_is_paused_counts_as_none_and_wakes_in_place(
     assert paused.since > 0
     assert not any(container.ready for container in paused.containers)
     await harness.ready(key, 0)
-    await harness.says(key, desired=0, actual=0, active="False", active_reason="NoTraffic")
+    await harness.has_status(key, desired=0, actual=0, active="False", active_reason="NoTraffic")
     assert await state(harness, "paused") == first.id
     await harness.poke(key)
     (again,) = await harness.ready(key)
@@ -102,9 +103,9 @@ async def test_a_paused_instance_is_adopted_as_such(harness: AutoscalerHarness, 
     await harness.stop()
     await harness.start()
     assert harness.autoscaler is not None
-    (scaler,) = harness.autoscaler.scalers.values()
-    ((name, member),) = scaler.members.items()
-    assert (name, member.stage, member.since) == (first.id, "paused", before.since)
+    (scaler,) = harness.autoscaler.registry.by_uid.values()
+    ((name, instance),) = scaler.instances.items()
+    assert (name, instance.state, instance.idle_since) == (first.id, State.PAUSED, before.since)
     await harness.poke(key)
     assert (await harness.ready(key))[0].id == first.id
 
@@ -116,15 +117,13 @@ async def test_a_stopped_instance_is_adopted_as_such(harness: AutoscalerHarness,
     await row(harness, key, "stopped")
     await harness.stop()
     await harness.start()
-    await harness.says(key, desired=0, actual=0)
+    await harness.has_status(key, desired=0, actual=0)
     assert await state(harness, "exited") == first.id
     await harness.poke(key)
     assert (await harness.ready(key))[0].id == first.id
 
 
-async def test_an_instance_in_service_that_somebody_froze_is_resumed_by_the_next_leader(
-    harness: AutoscalerHarness,
-) -> None:
+async def test_a_frozen_instance_in_service_is_resumed_by_the_next_leader(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     (first,) = await harness.ready(key)
@@ -160,7 +159,7 @@ async def test_a_paused_instance_that_dies_is_removed(harness: AutoscalerHarness
     assert (await harness.ready(key))[0].id != first.id
 
 
-async def test_what_rests_goes_with_its_revision(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_an_idle_instance_goes_with_its_revision(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=LONG)
     await harness.ready(key)
@@ -169,7 +168,7 @@ async def test_what_rests_goes_with_its_revision(harness: AutoscalerHarness, act
     await harness.gone()
 
 
-async def test_what_no_route_leads_to_does_not_rest(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_an_unreachable_revision_keeps_no_idle_instance(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=LONG)
     await harness.ready(key)
@@ -180,7 +179,7 @@ async def test_what_no_route_leads_to_does_not_rest(harness: AutoscalerHarness, 
     await harness.gone()
 
 
-async def test_the_whole_platform_may_rest_by_config_autoscaler(
+async def test_config_autoscaler_sets_the_idle_policy_of_the_platform(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()

@@ -15,12 +15,12 @@ def asking(**requests: str) -> dict[str, Any]:
     return {"containers": [{**container, "resources": {"requests": requests}}]}
 
 
-async def test_what_does_not_fit_is_told_in_the_schedulers_words(harness: AutoscalerHarness) -> None:
+async def test_what_does_not_fit_has_the_schedulers_message(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply(spec=asking(cpu="9", memory="99Gi"))
 
     async def is_reported() -> bool:
-        failure = (await harness.says(key, actual=0, initial_reached=False)).failure
+        failure = (await harness.has_status(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "Unschedulable", True)
         assert failure.message == "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."
@@ -45,7 +45,7 @@ async def test_it_starts_once_there_is_room(harness: AutoscalerHarness, activato
     await eventually(lambda: _waits(harness, key), condition="Unschedulable")
     await harness.store.delete(kinds.REVISION.id, "default", "big-00001")
     await harness.ready(key)
-    await harness.says(key, failure=None, active="True")
+    await harness.has_status(key, failure=None, active="True")
 
 
 async def test_a_ready_revision_serves_on_with_what_fits(harness: AutoscalerHarness) -> None:
@@ -53,7 +53,7 @@ async def test_a_ready_revision_serves_on_with_what_fits(harness: AutoscalerHarn
     key = await harness.apply(spec={**asking(cpu="3"), "containerConcurrency": 10})
     await harness.ready(key)
     await harness.report(key, 40.0)
-    await harness.says(key, actual=2, active="True", initial_reached=True, failure=None)
+    await harness.has_status(key, actual=2, active="True", initial_reached=True, failure=None)
     await eventually(lambda: len(harness.engine.instances) == 2)
     await harness.ready(key, 2)
 
@@ -107,7 +107,7 @@ async def test_a_quota_holds_instances_back_until_it_allows_them(
     key = await harness.apply("big-00001", spec=asking(cpu="400m"))
 
     async def is_reported() -> bool:
-        failure = (await harness.says(key, actual=0, initial_reached=False)).failure
+        failure = (await harness.has_status(key, actual=0, initial_reached=False)).failure
         assert failure is not None
         assert (failure.condition, failure.reason, failure.final) == ("ResourcesAvailable", "FailedCreate", True)
         assert failure.message.endswith(
@@ -119,4 +119,4 @@ async def test_a_quota_holds_instances_back_until_it_allows_them(
     await eventually(is_reported, within=30)
     await harness.store.update(kinds.RESOURCE_QUOTA.id, {**made, "spec": {"hard": {"requests.cpu": "600m"}}})
     await harness.ready(key)
-    await harness.says(key, failure=None, active="True")
+    await harness.has_status(key, failure=None, active="True")

@@ -1,0 +1,81 @@
+"""What users are shown of one container of an instance. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from autoscaler.instances.failures import BEFORE_A_CONTAINER
+from autoscaler.runtime.model import ContainerSpec, ContainerState
+from knoll.messages.instances import ContainerEnd, ContainerRow
+from knoll.messages.scale import StartFailure
+
+
+class RestartPhase(Enum):
+    """Where a container is in a restart: STOPPING → WAITING → STARTING; one that ended by itself begins with WAITING.
+
+    The container runs in the first phase only.
+    """
+
+    STOPPING = "SIGTERM was sent; the grace period is running"
+    WAITING = "ended; the back-off is running"
+    STARTING = "ended; the engine is starting it"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerProgress:
+    """What is known of one container."""
+
+    state: ContainerState | None
+    """As of its last start; None before the first."""
+    last_end: ContainerEnd | None
+    """How its last run ended."""
+    restarting: bool
+    phase: RestartPhase | None
+    """Of the restart; None before its first phase."""
+    back_off_seconds: float
+
+
+def container_row(
+    spec: ContainerSpec,
+    progress: ContainerProgress,
+    failure: StartFailure | None,
+    pod: str,
+    *,
+    stopped: bool,
+    ready: bool,
+) -> ContainerRow:
+    """Return what users are shown of a container.
+
+    Args:
+        failure: of the instance, if any.
+        pod: how messages name the Pod.
+        stopped: the instance is idle and its processes have ended.
+        ready: the instance is in service.
+    """
+    state, last, phase = progress.state, progress.last_end, progress.phase
+    if state is None:
+        reason, message = _not_started(failure)
+        return ContainerRow(spec.name, spec.image, running=False, ready=False, reason=reason, message=message)
+    if stopped:
+        return ContainerRow(
+            spec.name, spec.image, running=False, ready=False, restarts=state.restarts, reason="Stopped", last=last
+        )
+    if not progress.restarting or phase is RestartPhase.STOPPING:
+        return ContainerRow(
+            spec.name, spec.image, running=True, ready=ready and not progress.restarting, restarts=state.restarts,
+            started=state.started_at, last=last,
+        )  # fmt: skip
+    # Without a pause there is no back-off: the container has ended, and its next start is under way.
+    reason, message = (last.reason, "") if last else ("ContainerCreating", "")
+    if phase is RestartPhase.WAITING:
+        reason = "CrashLoopBackOff"
+        message = f"back-off {progress.back_off_seconds:g}s restarting failed container={spec.name} pod={pod}"
+    return ContainerRow(
+        spec.name, spec.image, running=False, ready=False, restarts=state.restarts, started=state.started_at,
+        reason=reason, message=message, last=last,
+    )  # fmt: skip
+
+
+def _not_started(failure: StartFailure | None) -> tuple[str, str]:
+    if failure is None:
+        return "ContainerCreating", ""
+    return failure.reason if failure.reason in BEFORE_A_CONTAINER else "RunContainerError", failure.message
