@@ -82,7 +82,7 @@ def test_another_kind_than_the_paths_is_refused(api: httpx.Client) -> None:
     assert "Deployment" in answer.json()["message"]
 
 
-def test_a_kind_that_is_not_served_is_said_by_kubectl(platform: Platform) -> None:
+def test_kubectl_reports_a_kind_that_is_not_served(platform: Platform) -> None:
     body = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "one"}}
     done = platform.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body), check=False)
     assert done.returncode != 0
@@ -136,7 +136,7 @@ def test_an_image_that_does_not_exist_fails_the_service_and_is_named(apply: Any,
     assert condition(api, "revisions", "no-image-00001")["reason"] == "ContainerMissing"
 
 
-def test_a_container_that_exits_at_start_fails_with_its_code_and_its_words(apply: Any, api: httpx.Client) -> None:
+def test_a_container_that_exits_at_start_fails_with_its_code_and_output(apply: Any, api: httpx.Client) -> None:
     script = "import sys; print('no database there', flush=True); sys.exit(5)"
     apply(manifest("exits", PYTHON, container={"command": ["python3", "-c", script]}))
     failed = is_false(api, "exits")
@@ -167,7 +167,7 @@ def test_a_failing_new_revision_leaves_traffic_on_the_old_one(
     assert answer.text == "Welcome to the good app!\n"
 
 
-def test_a_build_that_fails_says_which_step(platform: Platform, tmp_path: Path) -> None:
+def test_a_failed_build_names_its_step(platform: Platform, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {PYTHON}\nRUN echo 'the cat ate it' && exit 3\n")
     done = knoll_build(platform, tmp_path, "fails:v1")
     assert done.returncode == 1
@@ -175,7 +175,7 @@ def test_a_build_that_fails_says_which_step(platform: Platform, tmp_path: Path) 
     assert "exit code: 3" in done.stderr
 
 
-def test_a_folder_without_a_dockerfile_is_said_before_anything_is_sent(platform: Platform, tmp_path: Path) -> None:
+def test_a_folder_without_a_dockerfile_is_refused_before_it_is_uploaded(platform: Platform, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing to build here")
     done = knoll_build(platform, tmp_path, "empty:v1")
     assert done.returncode == 1
@@ -209,7 +209,7 @@ def test_of_two_writers_with_the_same_version_one_is_told_to_read_again(
     assert answers[1].json()["reason"] == "Conflict"
 
 
-def test_an_unknown_host_is_told_how_to_find_the_known_ones(platform: Platform) -> None:
+def test_the_answer_for_an_unknown_host_says_how_to_list_the_known_ones(platform: Platform) -> None:
     answer = httpx.get(platform.gateway, headers={"Host": "unknown.example.org"})
     assert answer.status_code == 404
     assert "unknown.example.org" in answer.text

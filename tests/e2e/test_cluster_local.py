@@ -89,7 +89,7 @@ def test_the_address_of_a_cluster_local_service_is_its_inner_one(platform: Platf
 @pytest.mark.parametrize(
     "name", ["nope.default.svc.cluster.local", "nope.default.svc", "inner.nowhere.svc.cluster.local", "inner"]
 )
-def test_names_that_do_not_exist_are_told_at_once(inside: Caller, name: str) -> None:
+def test_unknown_names_fail_at_once(inside: Caller, name: str) -> None:
     assert inside.lookup(name)["notFound"]
 
 

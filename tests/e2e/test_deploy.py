@@ -160,7 +160,7 @@ def test_a_deploy_that_fails_keeps_what_serves(platform: Platform, tmp_path: Pat
         (("traffic", "unknown", "a=100", "--to-latest"), 2, "exclude each other"),
     ],
 )
-def test_a_wrong_command_is_told_what_is_wrong(
+def test_a_wrong_command_is_refused_with_the_reason(
     platform: Platform, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
     done = knoll(platform, *arguments)

@@ -31,7 +31,7 @@ def containers_of(platform: Platform, service: str) -> list[str]:
     return platform.containers(f"label=serving.knative.dev/service={service}", "label=knoll.dev/role=app")
 
 
-def test_an_instance_over_its_limit_is_evicted_with_kubernetes_words_and_its_neighbour_is_not(
+def test_an_instance_over_its_limit_is_evicted_as_on_kubernetes_and_its_neighbour_is_not(
     platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     build_image(tmp_path_factory.mktemp("program"), IMAGE)

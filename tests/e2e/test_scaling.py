@@ -104,7 +104,7 @@ def client_of(platform: Platform, connections: int) -> httpx.AsyncClient:
 
 
 @pytest.mark.timeout(300)
-def test_a_burst_from_zero_is_answered_by_the_instances_that_the_decision_wants_and_they_go_in_time(
+def test_a_burst_from_zero_is_answered_by_the_desired_instances_which_are_removed_in_time(
     platform: Platform, worker: str, services: list[str]
 ) -> None:
     services.append("burst")

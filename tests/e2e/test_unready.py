@@ -159,7 +159,7 @@ def test_a_program_on_loopback_alone_is_served(apply: Any, platform: Platform) -
     assert get(platform, name) == "it works\n"
 
 
-def test_a_program_on_another_port_is_said_to_be(apply: Any, platform: Platform) -> None:
+def test_a_program_on_another_port_is_reported(apply: Any, platform: Platform) -> None:
     name = apply("astray", serve(port=3000))
     hint = "nothing listens on 8080; the container listens on 3000; set ports[0].containerPort or read $PORT"
     condition = says(platform, name, "Unhealthy", hint)
@@ -235,7 +235,7 @@ SCRIPT = {"command": ["sh", "-c", "printf '\\177ELF' > /tmp/app; chmod +x /tmp/a
     ],
     ids=["config map", "volume", "command", "format", "memory", "init hangs", "init fails", "port"],
 )
-def test_each_way_not_to_come_up_gives_its_reason(
+def test_each_kind_of_failed_start_has_its_reason(
     apply: Any,
     platform: Platform,
     init_containers: None,

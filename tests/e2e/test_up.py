@@ -51,7 +51,7 @@ def curl(*arguments: str, before: tuple[str, ...] = ()) -> str:
 
 @pytest.mark.kubectl
 @pytest.mark.timeout(200)
-def test_ctrl_c_takes_everything_away_and_objects_are_there_at_the_next_start(
+def test_ctrl_c_removes_all_containers_and_keeps_the_objects(
     sample: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with running(tmp_path) as platform:

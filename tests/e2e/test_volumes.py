@@ -230,7 +230,7 @@ def test_a_change_is_seen_in_folders_within_seconds_and_not_in_variables_or_part
 
 
 @pytest.mark.usefixtures("flags")
-def test_a_revision_waits_for_a_missing_object_says_which_and_heals_when_it_comes(platform: Platform) -> None:
+def test_a_revision_reports_a_missing_object_and_starts_once_it_exists(platform: Platform) -> None:
     apply(platform, WAITING)
 
     def says(reason: str, text: str) -> None:

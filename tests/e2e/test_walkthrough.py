@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.kubectl]
 
 
 @pytest.mark.timeout(600)
-async def test_every_step_of_the_walkthrough_holds_and_again_when_it_is_run_again(platform: Platform) -> None:
+async def test_every_step_of_the_walkthrough_succeeds_also_when_it_is_run_again(platform: Platform) -> None:
     with Walkthrough(platform.api, platform.gateway) as walk:
         await walk.run()
         await walk.clean()

@@ -47,7 +47,7 @@ def waiting(stage: Stage) -> int:
     return len(stage.gateway.revision(REVISION).breaker.queue)
 
 
-async def test_a_request_waits_for_the_first_instance_and_says_for_what(stage: Stage) -> None:
+async def test_a_request_waits_for_the_first_instance_and_pokes_its_revision(stage: Stage) -> None:
     stage.route()
     pokes: list[Poke] = []
     stage.gateway.send_poke = pokes.append
@@ -96,7 +96,7 @@ async def test_no_instance_ever_holds_more_than_its_limit(stage: Stage, limit: i
 
 
 @pytest.mark.parametrize("status", [503, 429])
-async def test_a_full_queue_is_said_at_once(stage: Stage, status: int) -> None:
+async def test_a_full_queue_is_refused_at_once(stage: Stage, status: int) -> None:
     stage.gateway.overload_status = status
     stage.route()
     stage.gateway.revision(REVISION).breaker.depth = 2
@@ -235,7 +235,7 @@ async def test_a_request_outlives_an_instance_that_refuses(stage: Stage) -> None
     assert (await client.answer()).status == 200
 
 
-async def test_a_revision_is_looked_at_only_while_there_is_something_to_tell_of_it(stage: Stage) -> None:
+async def test_a_revision_is_checked_only_while_it_has_something_to_report(stage: Stage) -> None:
     def warnings_seen() -> list[str]:
         report = stage.gateway.report(1.0)
         return [line.revision for line in report.revisions] if report else []
@@ -316,7 +316,7 @@ async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage
     ],
     ids=["between two frames", "before the first", "closed by the app", "in a frame", "it just broke"],
 )
-async def test_a_websocket_whose_draining_instance_ends_without_a_word_is_told_that_it_goes(
+async def test_a_websocket_of_a_draining_instance_that_just_ends_gets_a_close_frame(
     stage: Stage, sent: bytes, draining: bool, heard: bytes
 ) -> None:
     proceed = asyncio.Event()
@@ -376,7 +376,7 @@ async def test_a_host_is_known_by_any_spelling(stage: Stage, host: str) -> None:
     assert (await stage.get(host=host)).status == 200
 
 
-async def test_an_unknown_host_is_told_so(stage: Stage) -> None:
+async def test_an_unknown_host_is_a_404_with_the_reason(stage: Stage) -> None:
     await stage.serving()
     answer = await stage.get(host="unknown.localhost:8080")
     assert answer.status == 404
@@ -396,7 +396,7 @@ async def test_cluster_local_hosts_are_answered_only_at_the_gateway_for_them(sta
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
-async def test_an_address_has_so_many_connections_and_the_next_is_told_so(stage: Stage, http2: bool) -> None:
+async def test_an_address_has_a_limit_of_connections_and_the_next_gets_a_reason(stage: Stage, http2: bool) -> None:
     await stage.serving()
     stage.gateway.connection_limit.most = 2
     wires = [Wire(await stage.connect()) for _ in range(2)] if http2 else []
@@ -489,7 +489,7 @@ async def test_requests_that_wait_stay_when_traffic_moves_or_another_service_is_
     assert (await client.answer()).status == 200
 
 
-async def test_a_table_that_is_read_anew_without_a_service_lets_go_of_what_waits_for_it(stage: Stage) -> None:
+async def test_a_table_read_again_without_a_service_releases_its_waiting_requests(stage: Stage) -> None:
     stage.route()
     client = (await stage.connect()).get()
     await eventually(lambda: waiting(stage) == 1)

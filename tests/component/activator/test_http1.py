@@ -127,7 +127,7 @@ async def test_an_answer_whose_lines_end_with_lf_alone_is_understood(stage: Stag
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_an_answer_with_too_long_a_head_is_a_502_that_says_so(stage: Stage, whole: bool) -> None:
+async def test_a_response_with_too_long_a_head_is_a_502_with_the_reason(stage: Stage, whole: bool) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD + b"\r\n\r\n" * whole)
@@ -410,7 +410,7 @@ async def test_a_post_is_not_sent_twice(stage: Stage) -> None:
     assert posts == 1
 
 
-async def test_a_client_that_goes_away_frees_its_slot(stage: Stage) -> None:
+async def test_a_client_that_disconnects_frees_its_slot(stage: Stage) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         request = await read_request(reader)
         if "slow" in request.line:

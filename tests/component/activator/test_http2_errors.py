@@ -195,7 +195,7 @@ CONNECTION_ERRORS: dict[str, tuple[Frames, int]] = {
 
 
 @pytest.mark.parametrize("name", CONNECTION_ERRORS)
-async def test_a_connection_error_is_said_and_ends_the_connection(stage: Stage, name: str) -> None:
+async def test_a_connection_error_is_reported_and_ends_the_connection(stage: Stage, name: str) -> None:
     await stage.serving()
     make, code = CONNECTION_ERRORS[name]
     wire = Wire(await stage.connect())

@@ -81,7 +81,7 @@ async def test_what_http_2_forbids_does_not_reach_the_instance(stage: Stage, nam
 
 
 @pytest.mark.parametrize("length", ["1", "5"])
-async def test_a_body_that_is_not_as_long_as_it_says_is_refused(stage: Stage, length: str) -> None:
+async def test_a_body_of_a_wrong_length_is_refused(stage: Stage, length: str) -> None:
     whole = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

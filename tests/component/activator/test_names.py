@@ -147,7 +147,7 @@ async def test_names_come_change_and_go_with_their_routes(
         assert process.end() == 0
 
 
-async def test_names_that_are_ours_are_asked_of_nobody_else_and_others_are_forwarded(folder: Path, names: int) -> None:
+async def test_cluster_local_names_are_never_forwarded_and_others_are(folder: Path, names: int) -> None:
     (folder / "default.shop").write_text(f"{GATEWAY} shop.default.svc.cluster.local\n")
 
     async def there() -> bool:
@@ -171,9 +171,7 @@ def test_a_server_that_starts_again_knows_the_names_at_once(folder: Path) -> Non
             assert ask(port, "shop.default.svc.cluster.local") == (NO_ERROR, [GATEWAY])
 
 
-async def test_an_activator_that_starts_again_takes_away_what_is_gone(
-    redis: "Redis", redis_url: str, folder: Path
-) -> None:
+async def test_a_restarted_activator_removes_stale_names(redis: "Redis", redis_url: str, folder: Path) -> None:
     (folder / "default.gone").write_text(f"{GATEWAY} gone.default.svc.cluster.local\n")
     version = await RedisTable(redis, ROUTING, RouteEntry).put("default/shop", entry("shop"))
     with running(redis_url, KNOLL_NAMES_DIR=str(folder), KNOLL_ACTIVATOR_LOCAL_HOST=GATEWAY) as process:

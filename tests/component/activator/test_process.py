@@ -155,7 +155,7 @@ async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis:
     await app.stop()
 
 
-async def test_a_taken_port_is_said(redis_url: str) -> None:
+async def test_a_port_in_use_is_reported(redis_url: str) -> None:
     with running(redis_url) as process:
         await process.ready()
         with running(redis_url, KNOLL_ACTIVATOR_PORTS=str(process.port)) as second:
@@ -296,9 +296,7 @@ async def test_new_workers_take_over_without_a_refused_connection(redis: "Redis"
     await app.stop()
 
 
-async def test_a_process_without_workers_serves_on_when_it_is_told_to_renew_them(
-    redis: "Redis", redis_url: str
-) -> None:
+async def test_a_process_without_workers_keeps_serving_on_sighup(redis: "Redis", redis_url: str) -> None:
     app = await App().start()
     with running(redis_url, workers=1) as process:
         await process.ready()

@@ -56,7 +56,7 @@ async def code(api: Running, path: str, headers: dict[str, str], body: object = 
     return (await api.client.request("POST" if body else "GET", path, headers=headers, json=body)).status_code
 
 
-async def test_a_bound_service_account_may_what_its_role_says_and_hears_the_rest_in_kubernetes_words(
+async def test_a_bound_service_account_has_the_rights_of_its_role_and_is_refused_as_on_kubernetes(
     api: Running, kubectl: Kubectl
 ) -> None:
     robot = await token_of(kubectl)

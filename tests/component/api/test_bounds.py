@@ -107,7 +107,9 @@ async def test_half_a_head_is_waited_for_so_long(
         assert await raw.ended() == b""
 
 
-async def test_a_client_that_says_nothing_is_left_without_a_word(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_client_is_disconnected_without_a_response(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
     async with connected(api.url) as raw:
         assert await raw.ended() == b""
@@ -138,7 +140,7 @@ async def test_a_body_is_waited_for_so_long(api: Running, monkeypatch: pytest.Mo
         assert await raw.ended() == b""
 
 
-async def test_a_client_that_does_not_read_is_left_and_one_that_reads_slowly_is_not(
+async def test_a_client_that_does_not_read_is_disconnected_and_a_slow_one_is_not(
     api: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(20):
@@ -299,7 +301,7 @@ async def test_what_is_not_http_is_refused_with_a_status(api: Running, request_b
 
 
 @pytest.mark.parametrize("path", ["/version", "/nothing", CONFIG_MAPS, f"{CONFIG_MAPS}?watch=true", "/readyz"])
-async def test_every_answer_says_what_browsers_and_caches_must_not_do(api: Running, path: str) -> None:
+async def test_every_response_has_the_security_headers(api: Running, path: str) -> None:
     async with api.client.stream("GET", path) as answer:
         assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
         assert answer.headers.get_list("cache-control") == ["no-cache, private"]

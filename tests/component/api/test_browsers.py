@@ -108,7 +108,7 @@ async def test_a_page_loads_nothing_as_an_image_or_a_script(api: Running, site: 
         assert (answer.code, answer.all("x-content-type-options")) == (403, ["nosniff"])
 
 
-async def test_no_page_is_told_that_it_may_ask(api: Running) -> None:
+async def test_no_page_gets_cors_permission(api: Running) -> None:
     fields = "Origin: https://evil.example\r\nAccess-Control-Request-Method: DELETE\r\n"
     async with connected(api.url) as raw:
         await raw.send(f"OPTIONS {MAPS} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode())

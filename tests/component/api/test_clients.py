@@ -294,7 +294,7 @@ async def test_ten_megabytes_are_refused_whatever_they_are(api: Running, method:
             assert answer.status_code == 413
 
 
-async def test_a_body_of_very_many_mistakes_holds_nobody_up_and_is_answered_briefly(
+async def test_a_body_with_very_many_mistakes_delays_no_other_request_and_gets_a_short_answer(
     api: Running, service: Make
 ) -> None:
     body = service()

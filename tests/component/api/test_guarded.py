@@ -106,7 +106,7 @@ async def test_a_certificate_reaches_the_data_path_that_cannot_read_secrets(plat
         assert await handshake() == 404
 
 
-def test_a_process_with_a_wrong_password_says_so(platform: Platform, tmp_path: Path) -> None:
+def test_a_process_with_a_wrong_password_reports_it(platform: Platform, tmp_path: Path) -> None:
     (platform.keys / "api" / key_files.PASSWORD).write_text("wrong")
     environment = {**os.environ, **platform.environment("api"), "KNOLL_API_PORT": str(free_port())}
     with (tmp_path / "api.log").open("wb") as output:

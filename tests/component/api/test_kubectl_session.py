@@ -224,7 +224,7 @@ async def test_a_watch_prints_every_change(kubectl: Kubectl, applied: str) -> No
         await watch.wait()
 
 
-async def test_describe_tells_what_the_controllers_did(kubectl: Kubectl, applied: str) -> None:
+async def test_describe_shows_the_events_of_the_controllers(kubectl: Kubectl, applied: str) -> None:
     async def described() -> str:
         text = await kubectl("describe", "ksvc", applied)
         assert f'Created Configuration "{applied}"' in text

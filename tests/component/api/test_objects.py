@@ -570,7 +570,7 @@ async def test_health_and_metrics_are_there(api: Running) -> None:
     assert 'knoll_api_requests_total{code="200",resource="services.serving.knative.dev",verb="list"}' in metrics
 
 
-async def test_a_status_in_a_write_to_the_object_is_nobodys_fault(api: Running, service: Make) -> None:
+async def test_a_status_in_a_write_to_the_object_is_ignored(api: Running, service: Make) -> None:
     made = (await api.client.post(SERVICES, json=service())).json()
     body = {**made, "status": {"url": "http://here", "fieldOfTomorrow": 1}}
     answer = await api.client.put(f"{SERVICES}/hello", json=body, params={"fieldValidation": "Strict"})
@@ -578,7 +578,7 @@ async def test_a_status_in_a_write_to_the_object_is_nobodys_fault(api: Running, 
     assert "status" not in answer.json()
 
 
-async def test_a_store_that_is_away_is_a_503_to_be_tried_again(settings: ApiSettings) -> None:
+async def test_an_unavailable_store_is_a_503_with_retry_after(settings: ApiSettings) -> None:
     async with connected(f"redis://127.0.0.1:{free_port()}/0", "test") as redis:
         app = TrustedPort(create_app(RedisStore(redis), settings))
         transport = httpx.ASGITransport(app=app)

@@ -69,7 +69,7 @@ async def test_the_user_who_runs_the_api_needs_no_token(api: Running) -> None:
 
 
 @as_root
-async def test_another_user_of_the_machine_hears_how_to_get_a_token(api: Running) -> None:
+async def test_the_answer_for_another_user_of_the_machine_says_how_to_get_a_token(api: Running) -> None:
     answer = await ask(api, OTHER_UID)
     assert "401 Unauthorized" in answer
     assert f"the client has uid {OTHER_UID}" in answer
@@ -150,7 +150,7 @@ def test_a_connection_of_two_families_is_one() -> None:
             assert owner == Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
 
 
-def test_a_client_of_elsewhere_is_believed_only_at_the_gateway_s_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_client_is_trusted_only_at_the_gateways_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "default_gateway", lambda: "172.18.0.1")
     here = ("172.18.0.2", 8001)
     through_the_engine = Peers(gateway=True)

@@ -79,7 +79,7 @@ async def test_it_serves_reconciles_and_ends_its_watches_on_sigterm(redis_url: s
         assert await asyncio.wait_for(running.wait(), 20) == 0
 
 
-async def test_it_says_that_its_port_is_taken(redis_url: str, tmp_path: Path) -> None:
+async def test_it_reports_a_port_in_use(redis_url: str, tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with process(redis_url, port, tmp_path) as running:

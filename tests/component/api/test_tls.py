@@ -172,7 +172,7 @@ async def test_the_kubeconfig_goes_on_to_work_after_a_restart_and_is_written_ane
         assert yaml.safe_load(api.kubeconfig.read_text())["users"] != first["users"]
 
 
-async def test_a_kubeconfig_for_somebody_else_gives_what_his_binding_says(api: Process, tmp_path: Path) -> None:
+async def test_the_kubeconfig_of_a_service_account_has_the_rights_of_its_binding(api: Process, tmp_path: Path) -> None:
     await api.kubectl("create", "serviceaccount", "ci")
     await api.kubectl("create", "rolebinding", "ci", "--clusterrole=edit", "--serviceaccount=default:ci")
     config = tmp_path / "ci.yaml"

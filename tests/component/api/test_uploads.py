@@ -133,7 +133,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_full_disk_is_told_with_its_folder_and_nothing_is_left(settings: ApiSettings, small_disk: Path) -> None:
+async def test_the_error_for_a_full_disk_names_the_folder_and_nothing_is_left(
+    settings: ApiSettings, small_disk: Path
+) -> None:
     settings = replace(settings, uploads_dir=small_disk, max_upload_bytes=64 * 1024**2)
     unbound = PlatformConfig(security=SecurityConfig(disk_pressure_free=0))
     transport = httpx.ASGITransport(TrustedPort(create_app(MemoryStore(), settings, config=lambda: unbound)))

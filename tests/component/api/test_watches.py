@@ -187,7 +187,7 @@ async def test_a_stopping_api_ends_watches_cleanly(api: Running) -> None:
         assert await late.rest() == []
 
 
-async def test_a_client_that_leaves_leaves_nothing_behind(api: Running) -> None:
+async def test_a_client_that_disconnects_leaves_nothing_behind(api: Running) -> None:
     async with watching(api.client, CONFIG_MAPS), watching(api.client, SERVICES):
         await eventually(lambda: len(api.app.state.watches) == 2)
     await eventually(lambda: len(api.app.state.watches) == 0)

@@ -59,7 +59,9 @@ async def test_a_redis_that_was_killed_costs_no_instance(mortal: AutoscalerHarne
     assert before.id in mortal.engine.instances
 
 
-async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_an_engine_that_was_unavailable_is_queried_again(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
     await harness.start()
     key = await harness.apply()
     (before,) = await harness.ready(key)
@@ -78,7 +80,7 @@ async def test_an_engine_that_was_away_is_asked_again(harness: AutoscalerHarness
     assert (await harness.ready(key))[0].id == before.id
 
 
-async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(harness: AutoscalerHarness) -> None:
+async def test_an_end_during_an_outage_is_detected_when_the_engine_is_back(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     (before,) = await harness.ready(key)
@@ -92,7 +94,7 @@ async def test_an_end_that_nobody_told_is_found_when_the_engine_is_back(harness:
     await harness.ready(key)
 
 
-async def test_an_instance_that_ended_while_nobody_looked_is_started_again_in_its_place(
+async def test_an_instance_that_ended_without_a_leader_is_restarted_in_place(
     harness: AutoscalerHarness,
 ) -> None:
     await harness.start()

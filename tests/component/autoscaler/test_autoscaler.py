@@ -40,7 +40,7 @@ async def test_a_revision_without_resolved_images_is_left_alone(harness: Autosca
     await harness.ready("default/hello-00001")
 
 
-async def test_more_load_wants_more_instances(harness: AutoscalerHarness) -> None:
+async def test_more_load_starts_more_instances(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply(spec={"containerConcurrency": 10})
     await harness.ready(key)
@@ -51,7 +51,7 @@ async def test_more_load_wants_more_instances(harness: AutoscalerHarness) -> Non
     await harness.has_status(key, desired=3, actual=3)
 
 
-async def test_an_idle_revision_goes_to_zero_and_a_poke_brings_it_back(
+async def test_an_idle_revision_is_scaled_to_zero_and_a_poke_starts_it_again(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()
@@ -65,7 +65,7 @@ async def test_an_idle_revision_goes_to_zero_and_a_poke_brings_it_back(
     assert second[0].id != first[0].id
 
 
-async def test_the_engine_is_told_how_many_revisions_may_be_woken(
+async def test_the_runtime_gets_the_number_of_revisions_that_may_be_woken(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     unreachable = {"serving.knative.dev/routingState": "reserve"}
@@ -172,7 +172,7 @@ async def test_a_deleted_revision_is_drained_and_forgotten(harness: AutoscalerHa
     await eventually(lambda: _absent(harness, key), condition="no word of it")
 
 
-async def test_a_revision_made_anew_under_its_name_gets_its_own_instances(
+async def test_a_revision_that_is_created_again_gets_its_own_instances(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()
@@ -185,7 +185,7 @@ async def test_a_revision_made_anew_under_its_name_gets_its_own_instances(
     assert after[0].id != before[0].id
 
 
-async def test_an_orphan_of_an_engine_without_any_word_is_removed(harness: AutoscalerHarness) -> None:
+async def test_an_orphan_without_a_revision_is_removed(harness: AutoscalerHarness) -> None:
     """An instance whose Revision the store does not know, beside Revisions that it does."""
     await harness.start()
     key = await harness.apply()
@@ -229,7 +229,7 @@ async def test_a_revision_that_never_becomes_ready_is_given_up(harness: Autoscal
     await harness.gone()
 
 
-async def test_a_container_that_ends_before_it_is_ready_fails_with_its_last_words(harness: AutoscalerHarness) -> None:
+async def test_a_container_that_ends_before_it_is_ready_fails_with_its_last_output(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(
         listens_after=None, exits_after=0.0, exit_code=5, output=b"boot\nno database\n"
     )

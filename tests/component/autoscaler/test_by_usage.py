@@ -13,7 +13,7 @@ def annotations(**more: str) -> dict[str, str]:
     return {"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev", **named}
 
 
-async def test_memory_beyond_the_target_wants_more_and_no_load_does_not_mean_zero(harness: AutoscalerHarness) -> None:
+async def test_memory_above_the_target_scales_up_and_no_load_does_not_scale_to_zero(harness: AutoscalerHarness) -> None:
     harness.measure_seconds = 0.2
     harness.engine.memory_of_each = 250 * MIB
     await harness.start()
@@ -49,7 +49,7 @@ async def test_cpu_is_measured_against_the_request(harness: AutoscalerHarness) -
     await harness.ready(key, 2)
 
 
-async def test_cpu_without_a_request_stays_and_says_why(harness: AutoscalerHarness) -> None:
+async def test_cpu_without_a_request_keeps_the_scale_and_reports_the_reason(harness: AutoscalerHarness) -> None:
     harness.measure_seconds = 0.2
     await harness.start()
     key = await harness.apply(annotations=annotations(metric="cpu", target="50"))

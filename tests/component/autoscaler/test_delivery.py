@@ -59,7 +59,7 @@ async def holds(harness: AutoscalerHarness, volume: str, files: dict[str, File])
     await eventually(does, condition=f"{files} in {volume}")
 
 
-async def test_a_revision_waits_for_what_is_missing_says_so_and_starts_once_it_is_there(
+async def test_a_revision_reports_missing_sources_and_starts_once_they_exist(
     harness: AutoscalerHarness,
 ) -> None:
     await harness.start()
@@ -228,7 +228,7 @@ async def test_an_engine_that_refuses_a_volume_for_a_while_only_delays_it(harnes
     await holds(harness, "files.uid-hello-00001.v", {"colour": File(b"red")})
 
 
-async def test_an_instance_is_told_of_the_machine_from_the_first_start_on(harness: AutoscalerHarness) -> None:
+async def test_an_instance_gets_the_facts_of_the_machine_from_the_first_start_on(harness: AutoscalerHarness) -> None:
     await harness.start()
     env = [{"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
     await harness.ready(await harness.apply(**asking(env=env)))

@@ -134,7 +134,7 @@ async def test_a_frozen_instance_in_service_is_resumed_by_the_next_leader(harnes
     assert (await harness.ready(key))[0].id == first.id
 
 
-async def test_beyond_the_bound_of_memory_the_longest_paused_goes_first(
+async def test_above_the_memory_limit_the_longest_paused_is_stopped_first(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     harness.machine = Machine(paused_memory_fraction=1.5 * harness.engine.memory_of_each / (16 * 1024**3))

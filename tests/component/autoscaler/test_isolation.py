@@ -139,7 +139,7 @@ async def test_a_change_reaches_instances_that_run(harness: AutoscalerHarness, r
     await eventually(lambda: rules.policies[-1] == FirewallPolicy(isolated=False), condition="isolation is off")
 
 
-async def test_a_new_leader_tells_of_the_instances_that_it_adopts(harness: AutoscalerHarness, rules: Rules) -> None:
+async def test_a_new_leader_reports_the_instances_that_it_adopts(harness: AutoscalerHarness, rules: Rules) -> None:
     await annotate(harness, "deny")
     await harness.start()
     (endpoint,) = await harness.ready(await harness.apply())

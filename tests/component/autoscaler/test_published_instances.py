@@ -32,7 +32,7 @@ async def nothing(harness: AutoscalerHarness, key: str) -> None:
     await eventually(is_reported, condition="no entry")
 
 
-async def test_an_instance_is_told_and_its_entry_goes_with_it(harness: AutoscalerHarness) -> None:
+async def test_an_instance_is_published_and_its_entry_is_removed_with_it(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)
@@ -48,7 +48,7 @@ async def test_an_instance_is_told_and_its_entry_goes_with_it(harness: Autoscale
     await nothing(harness, key)
 
 
-async def test_how_a_container_ended_is_told_once_it_runs_again(harness: AutoscalerHarness) -> None:
+async def test_the_last_termination_is_reported_once_a_container_runs_again(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)
@@ -63,7 +63,7 @@ async def test_how_a_container_ended_is_told_once_it_runs_again(harness: Autosca
     await eventually(is_reported, condition="the restart")
 
 
-async def test_an_image_that_is_missing_is_told(harness: AutoscalerHarness) -> None:
+async def test_a_missing_image_is_reported(harness: AutoscalerHarness) -> None:
     harness.engine.images = set()
     await harness.start()
     key = await harness.apply()
@@ -77,7 +77,7 @@ async def test_an_image_that_is_missing_is_told(harness: AutoscalerHarness) -> N
     await eventually(is_reported, condition="the image is published")
 
 
-async def test_an_entry_of_an_instance_that_went_meanwhile_is_removed(harness: AutoscalerHarness) -> None:
+async def test_the_entry_of_an_instance_that_has_ended_is_removed(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     await harness.ready(key)
@@ -115,7 +115,7 @@ async def test_a_pod_that_is_deleted_takes_its_instance_with_it_and_another_come
     assert endpoint.id not in harness.engine.instances
 
 
-async def test_a_pod_that_was_deleted_while_nobody_led_goes_afterwards(harness: AutoscalerHarness) -> None:
+async def test_a_pod_that_was_deleted_without_a_leader_is_removed_afterwards(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)

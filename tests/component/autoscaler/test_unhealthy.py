@@ -87,7 +87,7 @@ async def test_what_cloud_run_exports_becomes_ready_with_its_program(
     assert (row.containers[0].restarts, events(row, "Killing")) == (0, [])
 
 
-async def test_a_readiness_probe_that_fails_is_said_at_once_and_may_still_pass(harness: AutoscalerHarness) -> None:
+async def test_a_failed_readiness_probe_is_reported_at_once_and_may_still_pass(harness: AutoscalerHarness) -> None:
     app = harness.engine.behave = App(503)
     await harness.start()
     key = await harness.apply(spec=spec(readinessProbe={"successThreshold": 1, **GET}))
@@ -147,7 +147,9 @@ async def test_what_never_answered_a_probe_is_killed_without_its_grace(harness: 
     assert (await failure_of(harness, key, "Unhealthy")).message.startswith("Startup probe failed: dial tcp ")
 
 
-async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(harness: AutoscalerHarness) -> None:
+async def test_a_container_that_keeps_ending_is_restarted_with_back_off_and_reported(
+    harness: AutoscalerHarness,
+) -> None:
     await harness.start()
     key = await harness.apply()
     (endpoint,) = await harness.ready(key)
@@ -162,7 +164,7 @@ async def test_a_container_that_ends_again_and_again_backs_off_and_says_so(harne
     assert back_off.message == (f"Back-off restarting failed container user-container in pod {endpoint.id}_default")
 
 
-async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(harness: AutoscalerHarness) -> None:
+async def test_a_container_that_is_out_of_memory_at_its_start_is_reported_as_such(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(listens_after=None, exits_after=0.01, oom=True)
     await harness.start()
     key = await harness.apply()
@@ -173,7 +175,7 @@ async def test_a_container_killed_for_its_memory_at_its_start_is_said_to_be(harn
     assert row.containers[0].last.reason == "OOMKilled"
 
 
-async def test_each_instance_that_becomes_ready_begins_the_progress_deadline_anew(harness: AutoscalerHarness) -> None:
+async def test_each_instance_that_becomes_ready_restarts_the_progress_deadline(harness: AutoscalerHarness) -> None:
     delays = iter([0.0, 0.8, 1.6])
     harness.engine.behave = lambda _: FakeProgram(listens_after=next(delays))
     await harness.start()
@@ -237,7 +239,7 @@ async def reached(host: str, port: int) -> bool:
     return True
 
 
-async def test_a_program_on_another_port_is_said_to_be_and_what_to_do(harness: AutoscalerHarness) -> None:
+async def test_a_program_on_another_port_is_reported_with_a_hint(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(port=3000)
     await harness.start()
     key = await harness.apply()
@@ -267,7 +269,7 @@ async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reac
     await eventually(lambda: reached(endpoint.host, endpoint.port), condition="the port is reached")
 
 
-async def test_an_init_container_that_does_not_end_is_said_to_be_waited_for(harness: AutoscalerHarness) -> None:
+async def test_an_init_container_that_does_not_end_is_reported(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda container: FakeProgram(exits_after=8.0 if container.name == "migrate" else None)
     await harness.start()
     init = {"name": "migrate", "image": "app"}
@@ -323,7 +325,7 @@ async def test_probes_are_logged_when_the_configuration_says_so(
     assert any("kind=tcp" in line and "ok=True" in line for line in lines)
 
 
-async def test_a_container_that_crashes_again_and_again_is_said_to_even_while_it_serves(
+async def test_a_crash_loop_is_reported_even_while_the_container_serves(
     harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoscaler.instances.restart_backoff.PAUSES", (0.0,) * 7)

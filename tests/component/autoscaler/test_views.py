@@ -56,7 +56,7 @@ async def test_instances_are_listed(harness: AutoscalerHarness) -> None:
     }  # fmt: skip
 
 
-async def test_an_engine_that_is_away_is_said(harness: AutoscalerHarness) -> None:
+async def test_an_unavailable_engine_is_reported(harness: AutoscalerHarness) -> None:
     await harness.start()
     harness.engine.go_away()
     async with client(harness) as http:

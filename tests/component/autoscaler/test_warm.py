@@ -8,7 +8,7 @@ ALWAYS = "* * * * * 2m min-scale=2"
 """Begins each minute for two: always open."""
 
 
-async def test_an_open_window_keeps_instances_without_a_request_and_a_closed_one_lets_them_go(
+async def test_an_open_window_keeps_idle_instances_and_a_closed_one_does_not(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()

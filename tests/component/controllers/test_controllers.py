@@ -154,7 +154,7 @@ async def test_without_an_activator_nothing_is_ready_until_one_comes(platform: P
     await eventually(platform.is_ready)
 
 
-async def test_an_image_that_does_not_exist_fails_every_kind_and_the_next_one_mends_it(platform: Platform) -> None:
+async def test_a_missing_image_fails_every_kind_and_the_next_revision_recovers(platform: Platform) -> None:
     platform.edge.missing.add("img:nope")
     platform.edge.start()
     await platform.apply(image="img:nope")

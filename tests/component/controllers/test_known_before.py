@@ -29,7 +29,7 @@ def thing(**spec: object) -> Json:
     return {"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": spec}
 
 
-async def test_it_writes_and_tells_what_was_before(store: Store) -> None:
+async def test_it_writes_and_returns_the_previous_value(store: Store) -> None:
     before = await store.create("things", thing(v=1))
     after = await store.update("things", {**before, "spec": {"v": 2}}, before=before)
     assert after["spec"] == {"v": 2}

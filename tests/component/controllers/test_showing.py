@@ -117,7 +117,7 @@ async def apply(harness: PodSyncHarness) -> None:
     await harness.store.create(kinds.REVISION.id, revision())
 
 
-async def test_a_pod_that_finds_no_room_is_told_once(harness: PodSyncHarness) -> None:
+async def test_a_pod_that_does_not_fit_is_reported_once(harness: PodSyncHarness) -> None:
     await apply(harness)
     await harness.tell_waits("0/1 nodes are available: 1 Insufficient cpu.")
 
@@ -214,7 +214,7 @@ async def test_a_lost_instance_takes_its_pod_with_it_at_once(harness: PodSyncHar
     await harness.gone()
 
 
-async def test_a_pod_whose_instance_went_while_nobody_looked_goes_afterwards(harness: PodSyncHarness) -> None:
+async def test_a_pod_whose_instance_ended_without_a_leader_is_removed_afterwards(harness: PodSyncHarness) -> None:
     await apply(harness)
     await harness.tell("ready")
     await harness.appears()

@@ -54,7 +54,7 @@ async def test_an_update_to_an_image_that_does_not_exist_is_reported(platform: P
     assert all("MANIFEST_UNKNOWN" in message for _, message in failed)
 
 
-async def test_each_new_generation_of_a_failed_service_is_reported_anew(platform: Platform) -> None:
+async def test_each_new_generation_of_a_failed_service_is_reported_again(platform: Platform) -> None:
     platform.edge.start()
     platform.edge.missing |= {"img:missing", "img:lost"}
     first = await outcomes(platform, lambda index: platform.apply(f"hello-{index}", image="img:missing"))

@@ -135,7 +135,7 @@ async def raw(path: Path, data: bytes, *, more: bytes = b"") -> bytes:
 SANDBOX = payloads.sandbox("knoll", "knoll-instances", "knoll/pause:3", "h", "g")
 
 
-async def test_a_container_is_made_and_is_known_from_then_on(engine: RecordingEngine, client: Engine) -> None:
+async def test_a_created_container_may_be_used_from_then_on(engine: RecordingEngine, client: Engine) -> None:
     made = await client.create(SANDBOX, "x")
     assert made == FRESH
     await client.post(f"/containers/{made}/start")

@@ -233,7 +233,7 @@ class TestRepair:
         eventually_sync(lambda: "reject" in machine["machine"].nft("list table inet", f"knoll-{PLATFORM}"))
         assert "arp" in machine["machine"].nft("list table bridge", f"knoll-{PLATFORM}")
 
-    def test_a_process_that_comes_back_leaves_the_rules_until_it_is_told_others(
+    def test_a_restarted_process_keeps_the_rules_until_it_gets_others(
         self, machine: Machine, firewall: Firewall
     ) -> None:
         firewall.kill()

@@ -94,7 +94,7 @@ async def test_orphans_stay(store: MemoryStore) -> None:
     assert "ownerReferences" not in (await store.get(CONFIGURATION.id, "a", "s"))["metadata"]
 
 
-async def test_an_owner_of_the_same_name_made_anew_is_another(store: MemoryStore) -> None:
+async def test_an_owner_that_was_created_again_is_a_different_one(store: MemoryStore) -> None:
     owner = await create(store, SERVICE, "s")
     await create(store, ROUTE, "s", {**owner, "metadata": {**owner["metadata"], "uid": "an-earlier-one"}})
 
@@ -104,7 +104,7 @@ async def test_an_owner_of_the_same_name_made_anew_is_another(store: MemoryStore
     await eventually(gone)
 
 
-async def test_an_owner_of_a_kind_that_nobody_knows_is_taken_to_live(store: MemoryStore) -> None:
+async def test_an_owner_of_an_unknown_kind_counts_as_existing(store: MemoryStore) -> None:
     strange = {"apiVersion": "example.com/v1", "kind": "Strange", "metadata": {"name": "x", "uid": "u"}}
     await create(store, ROUTE, "kept", strange)
     owner = await create(store, SERVICE, "s")

@@ -124,7 +124,7 @@ objects = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([(1, "u1"), 
 
 
 @given(before=objects, after=objects)
-def test_a_new_listing_tells_exactly_the_differences(
+def test_a_new_listing_yields_exactly_the_differences(
     before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]
 ) -> None:
     def listing(objects: dict[str, tuple[int, str]], version: int) -> PackedListing:

@@ -102,7 +102,7 @@ async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(
     assert {event.body["metadata"]["name"] for event in seen} == stored
 
 
-async def test_a_redis_that_refuses_to_write_is_away(
+async def test_a_redis_that_refuses_to_write_is_unavailable(
     own_redis: RedisProcess, store: RedisStore, client: "Redis"
 ) -> None:
     await store.create(CM, body("x"))
@@ -112,7 +112,9 @@ async def test_a_redis_that_refuses_to_write_is_away(
     assert (await store.get(CM, "a", "x"))["data"] == {"k": "1"}
 
 
-async def test_calls_say_that_redis_is_away(own_redis: RedisProcess, store: RedisStore, client: "Redis") -> None:
+async def test_calls_report_that_redis_is_unavailable(
+    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+) -> None:
     await store.create(CM, body("x"))
     own_redis.kill()
     table = RedisTable(client, "t", Entry)
@@ -212,7 +214,7 @@ async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_
         await following
 
 
-async def test_an_informer_tells_the_differences_after_a_loss(own_redis: RedisProcess, store: RedisStore) -> None:
+async def test_an_informer_yields_the_differences_after_a_loss(own_redis: RedisProcess, store: RedisStore) -> None:
     informer, changes = Informer(store, CM), []
     informer.subscribe(lambda notice: changes.append((notice.type, notice.key)))
     async with asyncio.TaskGroup() as tasks:
@@ -263,7 +265,7 @@ async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is
     assert await change == [Reset(again, {"g": Entry("i")})]
 
 
-async def test_acknowledgements_are_told_again_after_a_restart(own_redis: RedisProcess, client: "Redis") -> None:
+async def test_acknowledgements_are_sent_again_after_a_restart(own_redis: RedisProcess, client: "Redis") -> None:
     table = RedisTable(client, "t", Entry)
     changes: list[tuple[str, int]] = []
 
@@ -291,7 +293,7 @@ async def test_settings_that_lose_objects_are_named(client: "Redis") -> None:
     ]
 
 
-async def test_a_redis_that_is_full_refuses_writes_and_says_so(own_redis: RedisProcess) -> None:
+async def test_a_full_redis_refuses_writes_with_the_reason(own_redis: RedisProcess) -> None:
     async with connected(own_redis.url) as client:
         store = RedisStore(client)
         made = await store.create("configmaps", {"metadata": {"namespace": "a", "name": "x"}})

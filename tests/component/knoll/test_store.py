@@ -148,7 +148,7 @@ async def test_a_write_without_a_version_replaces_whatever_is_there(store: AnySt
     assert version(second) > version(first)
 
 
-async def test_a_write_to_an_object_made_anew_is_refused_by_its_uid(store: AnyStore) -> None:
+async def test_a_write_to_an_object_that_was_created_again_is_refused_by_its_uid(store: AnyStore) -> None:
     await store.create(CM, body(uid="two"))
     with pytest.raises(ConflictError, match="UID in precondition: one, UID in object meta: two"):
         await store.update(CM, body(uid="one"))
@@ -242,7 +242,7 @@ async def test_owners_are_indexed_through_all_writes(store: AnyStore) -> None:
     assert list(await store.owned_by("v")) == list(await store.owned_by("w")) == []
 
 
-async def test_a_watch_tells_what_was_and_what_is(store: AnyStore) -> None:
+async def test_a_watch_has_the_old_and_the_new_object(store: AnyStore) -> None:
     since = (await store.list(CM)).version
     added = await store.create(CM, body())
     modified = await store.update(CM, {**body(), "data": {}})
@@ -256,7 +256,7 @@ async def test_a_watch_tells_what_was_and_what_is(store: AnyStore) -> None:
     assert [event.version for event in events] == [since + 1, since + 2, since + 3]
 
 
-async def test_a_watch_of_one_kind_tells_of_that_kind_only(store: AnyStore) -> None:
+async def test_a_watch_of_one_kind_has_events_of_that_kind_only(store: AnyStore) -> None:
     since = (await store.list(CM)).version
     await store.create(CM, body())
     await store.create(SECRETS, body())

@@ -113,7 +113,7 @@ async def test_a_follower_counts_from_its_first_sign_of_life_until_it_leaves(tab
     assert await table.followers() == {"two": 2}
 
 
-async def test_acknowledgements_are_told_as_they_come_and_signs_of_life_are_not(table: AnyTable) -> None:
+async def test_acknowledgements_are_yielded_and_repetitions_are_not(table: AnyTable) -> None:
     await table.acknowledge("early", 1)
     acknowledgements = table.acknowledgements()
     assert await anext(acknowledgements) == ("early", 1)

@@ -100,7 +100,7 @@ async def test_redirects_on_the_same_host_are_followed_and_others_are_fine() -> 
         assert (await ask(HttpCheck(port, "/away"))).ok
 
 
-async def test_https_accepts_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
+async def test_https_accepts_a_self_signed_certificate(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app")])
     now = datetime.now(UTC)
@@ -157,7 +157,7 @@ async def test_a_listening_socket_is_enough_for_tcp() -> None:
         (ExecResult(1, b""), Result(False, "command ended with exit code 1")),
     ],
 )
-async def test_a_command_that_fails_says_why_as_for_kubelet(result: ExecResult, expected: Result) -> None:
+async def test_a_failed_command_is_reported_as_by_the_kubelet(result: ExecResult, expected: Result) -> None:
     async def run(command: Sequence[str], seconds: float) -> ExecResult:
         assert (list(command), seconds) == (["check", "it"], 2.0)
         return result
@@ -200,7 +200,7 @@ async def test_grpc_health_must_say_serving(status: bytes, ok: bool) -> None:
         assert (await ask(GrpcCheck(port, "my.Service"))).ok == ok
 
 
-async def test_a_server_without_the_health_service_says_so() -> None:
+async def test_a_server_without_the_health_service_is_reported() -> None:
     async with grpc(b"", "12") as port:
         assert "does not implement" in (await ask(GrpcCheck(port))).message
 

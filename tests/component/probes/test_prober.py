@@ -103,7 +103,7 @@ async def test_an_instance_without_probes_is_ready_at_once(stage: Stage) -> None
     await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes()})
 
 
-async def test_an_app_that_turns_unhealthy_and_back_is_told(stage: Stage) -> None:
+async def test_an_app_that_becomes_unhealthy_and_recovers_is_reported(stage: Stage) -> None:
     instance = await stage.start()
     readiness = Probe(HttpCheck(PORT, "/healthz"), **FAST)
     async with stage.prober(instance, user_container=Probes(readiness=readiness)) as prober:
@@ -119,7 +119,7 @@ async def test_an_app_that_turns_unhealthy_and_back_is_told(stage: Stage) -> Non
         assert await next_change(prober) == Ready()
 
 
-async def test_an_app_that_is_not_alive_is_to_be_restarted_and_not_asked_meanwhile(stage: Stage) -> None:
+async def test_an_app_that_is_not_alive_is_restarted_and_gets_no_requests(stage: Stage) -> None:
     instance = await stage.start()
     liveness = Probe(HttpCheck(PORT), **FAST)
     async with stage.prober(instance, user_container=Probes(liveness=liveness)) as prober:

@@ -194,7 +194,7 @@ async def test_init_containers_run_before_the_others(runtime: Runtime) -> None:
     assert await only(runtime) == instance
 
 
-async def test_a_failed_init_container_fails_the_start_with_its_last_words(runtime: Runtime, harness: Harness) -> None:
+async def test_a_failed_init_container_fails_the_start_with_its_last_output(runtime: Runtime, harness: Harness) -> None:
     with pytest.raises(InstanceStartError, match="setup ended with exit code 3: no database") as failed:
         await runtime.start(spec(init_containers=(container("exit", "3", "no", "database", name="setup"),)))
     assert (failed.value.container, failed.value.cause, failed.value.exit_code) == ("setup", "InitContainerError", 3)
@@ -212,7 +212,7 @@ async def test_containers_of_an_instance_share_its_address(runtime: Runtime) -> 
 # --- ends and restarts
 
 
-async def test_a_process_that_ends_is_told_with_its_exit_code(runtime: Runtime) -> None:
+async def test_a_process_that_ends_is_reported_with_its_exit_code(runtime: Runtime) -> None:
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
         await runtime.start(spec("hello-1", container("exit", "7")))
@@ -224,7 +224,7 @@ async def test_a_process_that_ends_is_told_with_its_exit_code(runtime: Runtime) 
     assert [(each.running, each.exit_code) for each in instance.containers] == [(False, 7)]
 
 
-async def test_a_process_killed_for_its_memory_is_told_as_such(runtime: Runtime) -> None:
+async def test_a_process_that_is_out_of_memory_is_reported_as_such(runtime: Runtime) -> None:
     limits = Resources(memory_limit=64 * 1024**2)
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
@@ -413,7 +413,7 @@ async def test_a_paused_instance_can_be_halted_and_a_halted_one_stopped(runtime:
     assert await harness.leftovers() == []
 
 
-async def test_halting_is_not_told_and_an_end_after_it_is(runtime: Runtime, harness: Harness) -> None:
+async def test_stopping_is_not_reported_and_an_end_after_it_is(runtime: Runtime, harness: Harness) -> None:
     await runtime.start(spec())
     async with aclosing(runtime.events()) as events:
         await first(events, Resync)
@@ -448,7 +448,7 @@ async def test_what_a_container_writes_is_measured(runtime: Runtime) -> None:
 # --- looking inside
 
 
-async def test_exec_tells_exit_code_and_output(runtime: Runtime) -> None:
+async def test_exec_returns_exit_code_and_output(runtime: Runtime) -> None:
     await runtime.start(spec())
     done = await runtime.exec("hello-1", "user-container", ["/program", "exit", "4", "some", "words"], 10)
     assert (done.exit_code, done.output) == (4, b"some words\n")

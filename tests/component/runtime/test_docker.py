@@ -127,7 +127,7 @@ async def test_a_read_only_root_is_read_only(docker_runtime: DockerRuntime) -> N
     assert "read-only" in (await facts(docker_runtime, read_only_root=True))["root"]
 
 
-async def test_mounts_appear_where_they_were_asked_for(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
+async def test_mounts_appear_at_their_paths(docker_runtime: DockerRuntime, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("value")
     mounts = (
         Mount("/config", "bind", str(tmp_path), read_only=True),
@@ -375,7 +375,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
-async def test_an_engine_that_goes_and_comes_back_heals_by_itself(
+async def test_the_platform_recovers_by_itself_when_the_engine_is_back(
     docker_harness: DockerHarness, tmp_path: Path
 ) -> None:
     relay = Relay(tmp_path / "engine.sock")

@@ -25,7 +25,7 @@ async def engine() -> AsyncIterator[FakeEngine]:
     await FakeRuntime(made).destroy()
 
 
-async def test_failures_happen_as_often_as_asked_for(engine: FakeEngine) -> None:
+async def test_failures_happen_as_often_as_configured(engine: FakeEngine) -> None:
     runtime = FakeRuntime(engine)
     engine.fail("start", ImageError("gone"), times=2)
     for _ in range(2):
@@ -71,7 +71,7 @@ async def test_requests_in_an_instance_are_counted(engine: FakeEngine) -> None:
     assert (server.in_flight, server.most_in_flight, server.answered) == (0, 5, 5)
 
 
-async def test_a_killed_instance_breaks_its_connections_and_is_told(engine: FakeEngine) -> None:
+async def test_a_killed_instance_breaks_its_connections_and_is_reported(engine: FakeEngine) -> None:
     runtime = FakeRuntime(engine)
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)

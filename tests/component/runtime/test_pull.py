@@ -106,7 +106,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     await runner.cleanup()
 
 
-async def test_a_missing_image_is_pulled_and_its_progress_told(
+async def test_a_missing_image_is_pulled_and_its_progress_reported(
     docker_runtime: DockerRuntime, registry: Registry
 ) -> None:
     progress: list[PullProgress] = []

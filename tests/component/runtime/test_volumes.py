@@ -159,7 +159,7 @@ async def test_files_are_readable_by_any_user_have_their_modes_and_cannot_be_wri
     assert "read-only file system" in await ask("/write?path=/etc/config/new&data=x")
 
 
-async def test_an_instance_is_told_its_address_in_variables_and_arguments(docker_runtime: DockerRuntime) -> None:
+async def test_an_instance_gets_its_address_in_variables_and_arguments(docker_runtime: DockerRuntime) -> None:
     instance = await docker_runtime.start(
         spec("hello-1", container("serve", f"--at={ADDRESS}", env={"POD_IP": ADDRESS, "URL": f"http://{ADDRESS}/"}))
     )
@@ -188,7 +188,7 @@ async def test_a_helper_that_a_killed_process_left_is_removed(docker_harness: Do
         assert await docker_harness.leftovers() == []
 
 
-async def test_a_volume_that_somebody_removed_is_made_again_after_the_next_look(
+async def test_a_volume_that_was_removed_is_created_again_at_the_next_check(
     docker_harness: DockerHarness, test_image: None
 ) -> None:
     async with docker_harness.runtime() as runtime:

@@ -281,7 +281,7 @@ def test_a_process_that_ends_fails_everything_with_its_exit_code(here: Namespace
     here.delete("exiting")
 
 
-def test_a_request_may_take_as_long_as_the_revision_says(here: Namespace) -> None:
+def test_a_request_may_take_as_long_as_the_revision_allows(here: Namespace) -> None:
     """TestRevisionTimeout"""
     ready(here, "timeout", slow("timeout", timeoutSeconds=3))
     assert here.ask("timeout", "/?before=0.5").status_code == 200
@@ -380,7 +380,7 @@ def test_metadata_passes_to_the_children_and_leaves_them_but_for_the_core_servic
     here.delete(name)
 
 
-def test_a_service_account_that_cannot_be_is_refused_in_kubernetes_words(here: Namespace) -> None:
+def test_an_invalid_service_account_is_refused_as_on_kubernetes(here: Namespace) -> None:
     """TestServiceAccountValidation"""
     body = service("account", spec={"serviceAccountName": "foo@bar.baz"})
     refused = here.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body), check=False)

@@ -69,7 +69,7 @@ def test_a_container_that_dies_in_a_request_gives_502_and_is_restarted_in_place(
     assert here.pod(name)["metadata"]["name"] == before
 
 
-def test_an_instance_that_goes_ends_its_requests_first_and_gets_no_new_ones(here: Namespace) -> None:
+def test_a_draining_instance_ends_its_requests_and_gets_no_new_ones(here: Namespace) -> None:
     pod = here.pod("polite")["metadata"]["name"]
     with http(here.platform) as client, log_of(here, pod) as log:
         host = {"Host": here.host("polite")}

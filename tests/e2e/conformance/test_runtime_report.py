@@ -96,7 +96,7 @@ def test_command_and_args_replace_those_of_the_image(here: Namespace) -> None:
     assert here.report("plain")["args"] == ["/program", "of", "the image"]
 
 
-def test_an_app_is_told_its_service_configuration_and_revision(plain: Any) -> None:
+def test_an_app_gets_its_service_configuration_and_revision(plain: Any) -> None:
     """TestShouldEnvVars."""
     variables = {name: plain["env"][name] for name in ("K_SERVICE", "K_CONFIGURATION", "K_REVISION")}
     assert variables == {"K_SERVICE": "plain", "K_CONFIGURATION": "plain", "K_REVISION": "plain-00001"}

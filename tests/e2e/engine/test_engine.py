@@ -69,7 +69,7 @@ def test_instances_that_died_with_the_engine_are_replaced(engine: OwnEngine, pla
 
 
 @pytest.mark.timeout(200)
-def test_an_autoscaler_waits_for_an_engine_that_is_away(engine: OwnEngine, redis_url: str, tmp_path: Path) -> None:
+def test_an_autoscaler_waits_for_an_unavailable_engine(engine: OwnEngine, redis_url: str, tmp_path: Path) -> None:
     port = free_port()
     link = tmp_path / "docker.sock"
     name = f"test-wait-{port}"
