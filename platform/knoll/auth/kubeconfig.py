@@ -8,9 +8,9 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 
 NAME = "knoll"
 OWNER = (SYSTEM_NAMESPACE, "owner")
-"""ServiceAccount of whoever set the platform up; it may do everything."""
+"""ServiceAccount of the platform's owner, with all permissions."""
 CLUSTER_INFO = ("kube-public", "cluster-info")
-"""ConfigMap whose `kubeconfig` says to whoever may read it where the API is and whom to trust.
+"""ConfigMap with the API's address and certificate authority in its key `kubeconfig`.
 
 Source: Kubernetes, bootstrap tokens (`kubeadm`).
 """

@@ -130,9 +130,9 @@ def mint(
 
 
 def key_id(token: str) -> str:
-    """`kid` of a token that nobody verified; empty when it has none.
+    """Return the `kid` of an unverified token; empty when it has none.
 
-    Raises: UnauthorizedError when it is no JWT.
+    Raises: UnauthorizedError when it is not a JWT.
     """
     if len(token) > MAX_LENGTH:
         raise UnauthorizedError("Unauthorized")

@@ -40,9 +40,9 @@ async def read(
 ) -> AsyncGenerator[str | None, None]:
     """Yield each line of a build's log; with `follow`, wait for more until the build has ended.
 
-    Yields None each few seconds without a line, so that the reader can see whether anybody is still listening.
+    Yields None after a few seconds without a line, so that the caller can check whether its client is still connected.
 
-    Args: newest: of the lines that there are, begin with so many at the end.
+    Args: newest: number of existing lines to start with, counted from the end.
     """
     key = keys.build_log(namespace, name)
     last = b"0-0" if newest is None else await _before(redis, key, newest)

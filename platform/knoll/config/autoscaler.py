@@ -1,4 +1,4 @@
-"""`config-autoscaler`: how many instances, and how fast that changes."""
+"""`config-autoscaler`: the number of instances and how fast it changes."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ HPA = "hpa.autoscaling.knative.dev"
 WINDOW_MIN, WINDOW_MAX = 6, 3600
 """Seconds."""
 REST_MAX = 30 * 24 * 3600
-"""Seconds: the longest that an instance rests on a rung of the idle ladder."""
+"""Maximum seconds that an instance stays in one idle state."""
 TARGET_MIN = 0.01
 
 
@@ -21,10 +21,10 @@ class AutoscalerConfig:
 
     container_concurrency_target_fraction: float = 0.7
     container_concurrency_target_default: float = 100.0
-    """Requests at once in one instance."""
+    """Concurrent requests per instance."""
     requests_per_second_target_default: float = 200.0
     target_burst_capacity: float = 211.0
-    """Requests at once of spare room; -1 keeps the activator in the path for good, 0 only at zero."""
+    """Concurrent requests; -1 keeps the activator in the path always, 0 only at zero."""
     stable_window_seconds: float = 60
     panic_window_fraction: float = 0.1
     """Of the stable window."""
@@ -43,7 +43,7 @@ class AutoscalerConfig:
     max_scale: int = 0
     """0 is no limit."""
     max_scale_limit: int = 0
-    """What max-scale of a Revision may be at most; 0 is no limit."""
+    """Upper bound of a Revision's max-scale; 0 is no limit."""
     scale_down_delay_seconds: float = 0
     paused_retention_seconds: float = 0
     stopped_retention_seconds: float = 0
@@ -124,51 +124,51 @@ def _check(config: AutoscalerConfig, read: Reader) -> None:
 
 
 EXPLAINED = """\
-# What one instance is meant to be used at, in percent of its target.
+# Desired utilization of an instance, in percent of its target.
 container-concurrency-target-percentage: "70"
-# Requests at once that one instance is meant to have, where containerConcurrency and annotations say nothing.
+# Default target of concurrent requests per instance, without containerConcurrency and annotations.
 container-concurrency-target-default: "100"
-# Requests per second that one instance is meant to have, for the metric rps.
+# Default target of requests per second per instance, for the metric rps.
 requests-per-second-target-default: "200"
-# Spare room in requests at once. With less the activator stays in the path; -1 always, 0 only at zero instances.
+# Target burst capacity in concurrent requests. With less, the activator stays in the path; -1 always, 0 only at zero.
 target-burst-capacity: "211"
-# The time that load is averaged over, 6s to 1h.
+# Stable window over which load is averaged, 6s to 1h.
 stable-window: "60s"
-# The shorter time that sudden load is seen over, in percent of the stable window.
+# Panic window for sudden load, in percent of the stable window.
 panic-window-percentage: "10.0"
-# How much more load than the ready instances can take means panic, in percent; at least 110.
+# Load that starts panic mode, in percent of what the ready instances can handle; at least 110.
 panic-threshold-percentage: "200.0"
-# At most this many times as many instances in one decision.
+# Maximum factor by which one decision increases the number of instances.
 max-scale-up-rate: "1000.0"
-# At most this many times fewer instances in one decision.
+# Maximum factor by which one decision decreases the number of instances.
 max-scale-down-rate: "2.0"
-# Whether services without requests go to no instances at all.
+# Whether services without requests scale to zero.
 enable-scale-to-zero: "true"
-# The longest time that the last instance is kept while the network is changed over; at least 6s. The gateway is always
-# in the path here, so that nothing is changed over and nothing waits for it.
+# Maximum time that the last instance is kept while the network is reconfigured; at least 6s. No effect: the gateway is
+# always in the path, so nothing is reconfigured.
 scale-to-zero-grace-period: "30s"
-# The time that the last instance is kept after the decision to remove it.
+# Minimum time that the last instance is kept after the decision to scale to zero.
 scale-to-zero-pod-retention-period: "0s"
-# The autoscaler of services that name none.
+# Default autoscaler class.
 pod-autoscaler-class: "kpa.autoscaling.knative.dev"
-# Requests at once that one activator is counted for. No effect: all activators are in the path of all services.
+# Capacity of one activator in concurrent requests. No effect: all activators are in the path of all services.
 activator-capacity: "100.0"
-# Instances that a new Revision starts with.
+# Number of instances that a new Revision starts with.
 initial-scale: "1"
 # Whether initial-scale may be 0.
 allow-zero-initial-scale: "false"
-# Instances at least, where annotations say nothing.
+# Default minimum number of instances.
 min-scale: "0"
-# Instances at most, where annotations say nothing; 0 is no limit.
+# Default maximum number of instances; 0 is no limit.
 max-scale: "0"
-# The time that less load must last before instances are removed, 0s to 1h.
+# Time that lower load must last before instances are removed, 0s to 1h.
 scale-down-delay: "0s"
-# What annotations may set max-scale to at most; 0 is no limit.
+# Upper bound of max-scale in annotations; 0 is no limit.
 max-scale-limit: "0"
-# The time that an instance which is let go rests frozen, its memory kept; a request resumes it in milliseconds.
-# 0s: it does not. Of one Revision: the annotation knoll.dev/paused-retention-period.
+# Time that an idle instance stays paused with its memory kept; a request resumes it in milliseconds. 0s disables it.
+# Per Revision: annotation knoll.dev/paused-retention-period.
 paused-retention-period: "0s"
-# The time that it rests stopped after that, its memory free and its files kept, before it is removed.
-# Of one Revision: the annotation knoll.dev/stopped-retention-period.
+# Time that it then stays stopped, with its memory freed and its files kept, before it is removed.
+# Per Revision: annotation knoll.dev/stopped-retention-period.
 stopped-retention-period: "0s"
 """

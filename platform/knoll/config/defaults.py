@@ -1,4 +1,4 @@
-"""`config-defaults`: what a Revision gets where its template says nothing."""
+"""`config-defaults`: defaults and bounds of Revision templates."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ class DefaultsConfig:
     container_concurrency_max_limit: int = 1000
     allow_container_concurrency_zero: bool = True
     enable_service_links: bool | None = False
-    """None leaves the field alone."""
+    """None leaves the field unset."""
     user_container_name: str = "user-container"
     """A template over the Service's name, see `names.render`."""
     init_container_name: str = "init-container"
@@ -66,7 +66,7 @@ def _check(config: DefaultsConfig, read: Reader) -> None:
         ("revision-response-start-timeout-seconds", config.revision_response_start_timeout_seconds),
         ("revision-idle-timeout-seconds", config.revision_idle_timeout_seconds),
     ):
-        # A default of the start of the response that was not given follows a shorter timeout.
+        # An unset default of the response start timeout is limited by a shorter timeout.
         if value > longest and (key in read or key == "revision-timeout-seconds"):
             read.refuse(key, f"must not be above max-revision-timeout-seconds, which is {longest}")
     if config.container_concurrency > config.container_concurrency_max_limit:
@@ -89,32 +89,32 @@ def _check(config: DefaultsConfig, read: Reader) -> None:
 
 
 EXPLAINED = """\
-# Seconds that a request may take, where timeoutSeconds is absent.
+# Default timeoutSeconds of a request.
 revision-timeout-seconds: "300"
-# What timeoutSeconds may be at most.
+# Maximum of timeoutSeconds.
 max-revision-timeout-seconds: "600"
-# Seconds until the first byte of the answer; shows only where it is below the timeout.
+# Seconds until the first byte of the response; has an effect only if it is below the timeout.
 revision-response-start-timeout-seconds: "300"
-# Seconds without a byte of the answer; 0 is no limit.
+# Seconds without a byte of the response; 0 is no limit.
 revision-idle-timeout-seconds: "0"
-# What each container is sure to get and gets at most; no default unless one is set, for example:
+# Default resource requests and limits of containers; none unless set, for example:
 # revision-cpu-request: "400m"
 # revision-memory-request: "100M"
 # revision-ephemeral-storage-request: "500M"
 # revision-cpu-limit: "1000m"
 # revision-memory-limit: "200M"
 # revision-ephemeral-storage-limit: "750M"
-# Name of a container that has none; may use {{.Name}} and the like of the Service.
+# Default name of a container; a template over the Service, such as {{.Name}}.
 container-name-template: "user-container"
-# The same for init containers.
+# Default name of an init container.
 init-container-name-template: "init-container"
-# Requests at once in one instance; 0 is no limit.
+# Default containerConcurrency: concurrent requests per instance; 0 is no limit.
 container-concurrency: "0"
-# What containerConcurrency may be at most.
+# Maximum of containerConcurrency.
 container-concurrency-max-limit: "1000"
 # Whether containerConcurrency may be 0.
 allow-container-concurrency-zero: "true"
-# What enableServiceLinks is where a service says nothing: true, false, or default to leave it open. No effect: other
-# services' addresses are not put into the environment, they have names.
+# Default of enableServiceLinks: true, false, or default to leave it unset. No effect: services have DNS names, and no
+# environment variables with their addresses.
 enable-service-links: "false"
 """

@@ -1,4 +1,4 @@
-"""`config-deployment`: how instances are brought up."""
+"""`config-deployment`: how instances are started."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ _LOCAL = ("kind.local", "ko.local", "dev.local")
 
 @dataclass(frozen=True, slots=True)
 class DeploymentConfig:
-    """How instances are brought up."""
+    """How instances are started."""
 
     registries_skipping_tag_resolving: frozenset[str] = frozenset(_LOCAL)
     digest_resolution_timeout_seconds: float = 10
     progress_deadline_seconds: int = 600
-    """Seconds that a Revision has to become ready."""
+    """Seconds within which a Revision must become ready."""
 
 
 def parse(data: Data) -> DeploymentConfig:
@@ -34,10 +34,10 @@ def parse(data: Data) -> DeploymentConfig:
 
 
 EXPLAINED = """\
-# Registries whose tags are run as they are, without looking up their digests; separated by commas.
+# Comma-separated registries whose tags are not resolved to digests.
 registries-skipping-tag-resolving: "kind.local,ko.local,dev.local"
-# The time that looking up a digest may take.
+# Timeout of resolving a digest.
 digest-resolution-timeout: "10s"
-# The time that a Revision has to become ready; whole seconds.
+# Time within which a Revision must become ready; whole seconds.
 progress-deadline: "600s"
 """

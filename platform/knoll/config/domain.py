@@ -1,4 +1,4 @@
-"""`config-domain`: the domain that a Route's host is under."""
+"""`config-domain`: the domain of a Route's host."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from knoll.values.names import CLUSTER_DOMAIN, subdomain_problems
 
 NAME = "config-domain"
 DEFAULT_DOMAIN = "localhost"
-"""`http://NAME.NAMESPACE.localhost` opens in browsers and curl with no set-up."""
+"""`http://NAME.NAMESPACE.localhost` works in browsers and curl without set-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class DomainConfig:
     """Domain and the labels that a Route must have for it; no labels is the default."""
 
     def lookup(self, labels: Mapping[str, str]) -> str:
-        """The domain for a Route with these labels: of those that match, the one that asks for most labels.
+        """The domain for a Route with these labels: of those that match, the one with the most labels.
 
         A Route that is only for instances gets `svc.cluster.local`.
         """
@@ -33,7 +33,7 @@ class DomainConfig:
             for domain, selector in self.domains
             if all(labels.get(key) == value for key, value in selector)
         ]
-        # Among equals the first in the alphabet, so that the answer never flickers.
+        # Ties are broken by name, so that the result is stable.
         return min(matching, key=lambda match: (-match[0], match[1]))[1] if matching else DEFAULT_DOMAIN
 
 
@@ -74,11 +74,11 @@ def _selector(read: Reader, domain: str, text: str) -> tuple[tuple[str, str], ..
 EXPLAINED = """\
 # Each key is a domain. The one with an empty value is the default for all Routes.
 localhost: ""
-# A domain for the Routes that have these labels; when several match, the one that asks for most labels wins.
+# A domain for the Routes that have these labels; when several match, the one with the most labels wins.
 # example.org: |
 #   selector:
 #     app: web
-# A domain for Routes that only instances may reach.
+# A domain for Routes that only instances can reach.
 # svc.cluster.local: |
 #   selector:
 #     app: internal

@@ -109,14 +109,14 @@ _WORDS = {
     "pod_spec_persistent_volume_claim": "Volumes of kind persistentVolumeClaim.",
     "pod_spec_persistent_volume_write": "Writing to them.",
     "container_spec_add_capabilities": "Adding Linux capabilities other than NET_BIND_SERVICE.",
-    "tag_header_based_routing": "Choosing a tag by the header Knative-Serving-Tag.",
-    "secure_pod_defaults": "Strict security settings where a container says nothing.",
+    "tag_header_based_routing": "Selecting a tag with the header Knative-Serving-Tag.",
+    "secure_pod_defaults": "Strict security settings as defaults of containers.",
 }
 
 EXPLAINED = (
-    "# Each is enabled, allowed or disabled.\n"
+    "# Each flag is enabled, allowed or disabled.\n"
     + "".join(
         f'# {_WORDS[item.name]}\n{KEYS[item.name]}: "{str(item.default).lower()}"\n' for item in fields(FeaturesConfig)
     )
-    + "".join(f'# Cannot be turned on: {reason}.\n{key}: "disabled"\n' for key, reason in _NEVER.items())
+    + "".join(f'# Not supported: {reason}.\n{key}: "disabled"\n' for key, reason in _NEVER.items())
 )

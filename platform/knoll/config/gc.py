@@ -1,4 +1,4 @@
-"""`config-gc`: which Revisions are deleted once nothing is routed to them."""
+"""`config-gc`: which Revisions without traffic are deleted."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ DISABLED = "disabled"
 
 @dataclass(frozen=True, slots=True)
 class GCConfig:
-    """None is `disabled`: that rule deletes nothing, that bound does not bind."""
+    """None is `disabled`: the rule or bound is off."""
 
     retain_since_create_seconds: float | None = 48 * 3600
     retain_since_last_active_seconds: float | None = 15 * 3600
@@ -48,15 +48,15 @@ def parse(data: Data) -> GCConfig:
 
 
 EXPLAINED = """\
-# Revisions younger than this are kept; disabled: age keeps nothing from being deleted.
+# Revisions younger than this are kept; disabled: age-based retention is off.
 retain-since-create-time: "48h"
-# Revisions that had a route later than this ago are kept; disabled likewise.
+# Revisions that had a route within this time are kept; disabled: this retention is off.
 retain-since-last-active-time: "15h"
-# This many Revisions without a route are always kept.
+# Minimum number of Revisions without a route to keep.
 min-non-active-revisions: "20"
-# More Revisions without a route than this are never kept; disabled: no such bound.
+# Maximum number of Revisions without a route to keep; disabled: no maximum.
 max-non-active-revisions: "1000"
-# More Builds of one image repository that are over are never kept, nor their images unless a Revision needs them;
-# disabled: no such bound.
+# Maximum number of finished Builds to keep per image repository, with their images unless a Revision needs them;
+# disabled: no maximum.
 max-finished-builds: "10"
 """

@@ -1,4 +1,4 @@
-"""`config-network`: hosts, addresses and how traffic moves from one Revision to the next."""
+"""`config-network`: hosts, addresses and gradual rollouts."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -36,7 +36,7 @@ class NetworkConfig:
     http_redirected: bool = False
     """http is answered with a redirect to https, for hosts that have a certificate."""
     rollout_duration_seconds: int = 0
-    """Seconds over which traffic moves to a new latest Revision; 0 is at once."""
+    """Seconds over which traffic moves to a new latest Revision; 0 is immediately."""
     autocreate_cluster_domain_claims: bool | None = None
     """Whether a DomainMapping gets a ClusterDomainClaim by itself; None: as long as one user alone has rights."""
     trusted_proxies: Networks = ()
@@ -107,37 +107,37 @@ def _template(read: Reader, key: str, default: str) -> str:
 
 
 EXPLAINED = """\
-# The host of a Route, from .Name, .Namespace, .Domain, .Labels and .Annotations.
+# Template of a Route's host, over .Name, .Namespace, .Domain, .Labels and .Annotations.
 domain-template: "{{.Name}}.{{.Namespace}}.{{.Domain}}"
-# The name that a tag's host is made of, from .Tag and .Name.
+# Template of the name in a tag's host, over .Tag and .Name.
 tag-template: "{{.Tag}}-{{.Name}}"
-# The scheme of addresses that users are shown: http, or https where something in front of the gateway speaks it.
+# Scheme of the URLs in status: http, or https if a proxy in front of the gateway terminates TLS.
 default-external-scheme: "http"
-# Whether hosts get certificates of their own: disabled. A DomainMapping's spec.tls.secretName names one.
+# Whether hosts get certificates automatically: only disabled. A DomainMapping names one in spec.tls.secretName.
 external-domain-tls: "disabled"
-# What becomes of plain http at hosts that have a certificate: enabled, or redirected to https.
+# Plain HTTP at hosts that have a certificate: enabled, or redirected to HTTPS.
 http-protocol: "enabled"
-# Seconds over which traffic moves to a new latest Revision; 0 is at once.
+# Seconds over which traffic moves to a new latest Revision; 0 is immediately.
 rollout-duration: "0"
-# Whether cluster-local hosts get certificates: disabled.
+# Whether cluster-local hosts get certificates: only disabled.
 cluster-local-domain-tls: "disabled"
-# Whether the platform's processes and instances speak TLS to each other: disabled.
+# Whether the platform's processes and instances use TLS between each other: only disabled.
 system-internal-tls: "disabled"
-# Older names of the same: false, disabled and disabled.
+# Older names of these keys: only false, disabled and disabled.
 # internal-encryption: "false"
 # dataplane-trust: "disabled"
 # controlplane-trust: "disabled"
-# Whether a DomainMapping gets the ClusterDomainClaim for its host by itself, so that the first namespace that maps a
-# host owns it: true, or false, and then an administrator creates the claims. Without this key they are created as long
-# as there is no RoleBinding and no ClusterRoleBinding other than the owner's.
+# Whether the ClusterDomainClaim of a DomainMapping is created automatically, so that the first namespace that maps a
+# host owns it. With false, an administrator creates the claims. If unset, they are created as long as there is no
+# RoleBinding or ClusterRoleBinding other than the owner's.
 # autocreate-cluster-domain-claims: "false"
-# Proxies in front of the gateway, as addresses or CIDRs separated by commas ("10.0.0.0/8,192.0.2.7"). What they say of
-# where a request came from (Forwarded, X-Forwarded-*, X-Real-IP) reaches the program; what others say is overwritten.
+# Trusted proxies in front of the gateway, comma-separated addresses or CIDRs ("10.0.0.0/8,192.0.2.7"). Their fields
+# Forwarded, X-Forwarded-* and X-Real-IP are passed on; those of other clients are overwritten.
 trusted-proxies: ""
-# What becomes of a request's header fields with an underscore in their name, which CGI, WSGI and PHP programs take for
-# fields with a hyphen: drop, allow, or reject the request.
+# Header fields with an underscore in their name, which CGI, WSGI and PHP programs confuse with a hyphen: drop or allow
+# them, or reject the request.
 headers-with-underscores: "drop"
-# Connections that one address may have to each process of the gateway, beside trusted proxies, but never more than a
-# quarter of the files that the process may open. 0 is no bound.
+# Maximum connections of one address to each process of the gateway, except trusted proxies; at most a quarter of the
+# process's limit of open files. 0 is no limit.
 max-connections-per-address: "10000"
 """

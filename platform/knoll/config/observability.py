@@ -1,4 +1,4 @@
-"""`config-observability`: logs of requests and where logs are shown."""
+"""`config-observability`: request logs and log URLs."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ NAME = "config-observability"
 
 @dataclass(frozen=True, slots=True)
 class ObservabilityConfig:
-    """Logs of requests and where logs are shown."""
+    """Request logs and log URLs."""
 
     revision_url_template: str = ""
-    """`${REVISION_UID}` stands for the Revision's uid; empty: no logUrl."""
+    """`${REVISION_UID}` is replaced by the Revision's uid; empty: no logUrl."""
     request_log_template: request_log.Template = ()
     """Empty: Knoll's own JSON line."""
     enable_request_log: bool = False
@@ -47,14 +47,14 @@ def parse(data: Data) -> ObservabilityConfig:
 
 
 EXPLAINED = """\
-# Address of a Revision's log; ${REVISION_UID} stands for its uid. Empty: none is shown.
+# URL of a Revision's logs; ${REVISION_UID} is replaced by its uid. Empty: no logUrl.
 logging.revision-url-template: ""
-# A line of the log of requests as a template, in the words of Knative's. Empty: one JSON object.
+# Template of a request log line, in Knative's syntax. Empty: one JSON object per line.
 logging.request-log-template: ""
-# Whether requests are logged: by the activator, and as the log of the container queue-proxy of each Pod.
+# Whether requests are logged: by the activator, and in the log of the container queue-proxy of each Pod.
 logging.enable-request-log: "false"
-# Whether probes are logged: those of instances by the autoscaler, and requests from outside that say they are one.
+# Whether probes are logged: the autoscaler's, and external requests with the user agent of a probe.
 logging.enable-probe-request-log: "false"
-# The part of all requests that is logged, between 0 and 1, drawn by chance.
+# Fraction of requests that is logged, between 0 and 1, sampled at random.
 logging.request-log-sample-rate: "1"
 """

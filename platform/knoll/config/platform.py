@@ -39,7 +39,7 @@ NAMES = frozenset(_PARTS)
 
 @dataclass(frozen=True, slots=True)
 class PlatformConfig:
-    """Every ConfigMap's values. Made anew when one changes; never changed."""
+    """The values of all ConfigMaps. Immutable; replaced when one changes."""
 
     autoscaler: AutoscalerConfig = field(default_factory=AutoscalerConfig)
     defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
@@ -113,6 +113,6 @@ def default_config_maps() -> list[dict[str, Any]]:
 
 
 _HEAD = """\
-# This text only explains: it is not read. Copy a key from here to the level of _example to set it.
-# A change takes effect within seconds. A value that cannot be is refused, saying why.
+# This text is documentation and has no effect. To set a key, copy it to the level of _example.
+# Changes take effect within seconds. Invalid values are rejected with the reason.
 """

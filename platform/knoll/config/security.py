@@ -112,47 +112,45 @@ def _egress(read: Reader, key: str) -> tuple[EgressRule, ...]:
 
 
 EXPLAINED = """\
-# Longest life of a ServiceAccount's token; one that is asked for with a longer life gets this one, as with
-# kube-apiserver's --service-account-max-token-expiration. At least 1h.
+# Maximum lifetime of ServiceAccount tokens; longer requested lifetimes are shortened, as with kube-apiserver's
+# --service-account-max-token-expiration. At least 1h.
 max-token-expiration: "8760h"
-# What a container without an ephemeral-storage limit of its own may write to the disk: beyond it, its instance is
-# evicted. 0 is no limit. revision-ephemeral-storage-limit in config-defaults comes before it.
+# Disk space of a container without an ephemeral-storage limit; its instance is evicted beyond it. 0 is no limit.
+# revision-ephemeral-storage-limit in config-defaults takes precedence.
 ephemeral-storage-limit: "10Gi"
-# While less is free on the disk of the engine or of Redis, builds and uploads are refused, images and caches that
-# nothing needs are removed, and the instances that use most of the disk beyond their requests are evicted. 0 is off.
+# With less free disk space for the engine or Redis, builds and uploads are refused, unused images and caches removed,
+# and the instances that most exceed their disk requests evicted. 0 disables it.
 disk-pressure-free: "2Gi"
-# What builds may reach of this machine, of private and of link-local networks: addresses, ranges and host names,
-# separated by commas. A name that begins with a dot stands for all names under it, for Git repositories and registries:
-# what the steps of a Dockerfile reach by themselves is opened by address, range or full name. The Internet is always
-# reached.
+# Destinations of builds on this machine and in private and link-local networks: comma-separated addresses, ranges and
+# host names. A name with a leading dot matches all subdomains, for Git repositories and registries only; build steps
+# need an address, a range or a full name. The Internet is always allowed.
 build-destinations: ""
-# The same for registries that images are looked up at, pulled from and pushed to. "auto" allows everything ("*") as
-# long as the owner is the only user, and nothing from the first RoleBinding on.
+# The same for registries from which images are resolved and pulled and to which they are pushed. "auto" allows all
+# ("*") as long as the owner is the only user, and none once a RoleBinding exists.
 registry-destinations: "auto"
-# Images that the engine has and no Build made, such as those of `docker build` and ko: names with * in them, separated
-# by commas, which Services and Dockerfiles of every namespace may use. "auto" allows all ("*") as long as the owner is
-# the only user, and none from the first RoleBinding on.
+# Local images not made by Builds, such as those of `docker build` and ko, that every namespace may use:
+# comma-separated patterns with *. "auto" allows all ("*") as long as the owner is the only user, and none once a
+# RoleBinding exists.
 local-images: "auto"
-# Uploaded sources that a namespace may have on the disk; more is refused. They go a day after they were used. 0 is no
-# bound.
+# Maximum disk space of a namespace's uploaded sources; more is refused. Uploads are deleted a day after their last use.
+# 0 is no limit.
 upload-quota: "20Gi"
-# Connections to the API from one address (IPv6: from one network of 64 bits); at least 16. Those without a request
-# make room for new ones first.
+# Maximum connections to the API from one address (IPv6: from one /64 network); at least 16. Idle connections are
+# closed first to accept new ones.
 max-connections-per-address: "1000"
-# Requests to the API of one user that are answered at a time; more get 429 with Retry-After. At least 16. The
-# administrator on the plain port has no such bound.
+# Maximum concurrent API requests of one user; more get 429 with Retry-After. At least 16. The administrator on the
+# plain port has no limit.
 max-requests-per-user: "400"
-# Watches and followed logs of one user at a time, likewise.
+# Maximum concurrent watches and followed logs of one user, likewise.
 max-streams-per-user: "500"
-# Instances reach each other through the gateway alone, and of this machine the gateway and the DNS server alone.
-# Private and link-local addresses are closed to instances and to builds. auto: so wherever the platform has its
-# firewall, which is with Compose and with a `knoll up` that root runs; required: no instance starts without it;
-# disabled: no packet is filtered.
+# Isolation: instances reach each other only through the gateway, and on this machine only the gateway and the DNS
+# server; private and link-local addresses are blocked for instances and builds. auto: if the platform has a firewall
+# (with Compose, and with `knoll up` as root); required: no instance starts without it; disabled: no filtering.
 network-isolation: "auto"
-# Whether instances reach the Internet: allow or deny. The annotation knoll.dev/egress of a Namespace goes before it.
+# Whether instances may reach the Internet: allow or deny. Annotation knoll.dev/egress of a Namespace takes precedence.
 egress: "allow"
-# What instances reach in any case: networks, addresses and host names, with or without a port, such as
-# 10.20.0.0/16, db.example.com:5432. Host names are looked up every 30 seconds. The annotation knoll.dev/egress-allow of
-# a Namespace adds to the list; where its knoll.dev/egress is deny it is the whole list.
+# Destinations that instances may always reach: networks, addresses and host names, with or without a port, such as
+# 10.20.0.0/16, db.example.com:5432. Host names are resolved every 30 seconds. Annotation knoll.dev/egress-allow of a
+# Namespace adds to the list; if its knoll.dev/egress is deny, it replaces the list.
 egress-allow: ""
 """

@@ -96,9 +96,9 @@ async def serve(
     *,
     listener: socket.socket | None = None,
 ) -> None:
-    """Serve until `stop` is set; open requests then have `grace_seconds` to end.
+    """Serve until `stop` is set; open requests then have `grace_seconds` to finish.
 
-    Args: listener: socket to serve on instead of one for `host` and `port`.
+    Args: listener: listening socket to use instead of one for `host` and `port`.
 
     Raises: OSError when the port is taken.
     """

@@ -1,4 +1,4 @@
-"""Free space on the disks that hold Docker's files, Redis and the uploads, and what happens when it ends."""
+"""Free space on the disks of Docker, Redis and the uploads, and the errors when there is too little."""
 
 import os
 from pathlib import Path
@@ -45,21 +45,21 @@ def quantity(size: int) -> str:
     return canonical(str(size))
 
 
-def check_pressure(path: Path, least: int, what: str) -> None:
+def check_pressure(path: Path, least: int, operation: str) -> None:
     """Refuse work that fills the disk while it is nearly full.
 
     Args:
-        path: where it writes.
+        path: the directory it writes to.
         least: bytes that must be free; 0 switches the check off.
-        what: what is refused, for the message.
+        operation: name of the work, for the message.
 
     Raises: StorageFullError.
     """
     if least and (free := free_bytes(path)) < least:
         raise StorageFullError(
-            f"DiskPressure: {what} is refused while less than {quantity(least)} (config-security, "
-            f"disk-pressure-free) is free on the disk of {path}: {human_readable(free)} is; make room there, "
-            "`docker system df` shows what takes it"
+            f"DiskPressure: {operation} is refused while less than {quantity(least)} (config-security, "
+            f"disk-pressure-free) is free on the disk of {path}: {human_readable(free)} free; delete files there, "
+            "`docker system df` shows the usage"
         )
 
 

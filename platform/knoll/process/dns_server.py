@@ -39,7 +39,7 @@ def command(folder: Path, host: str, port: int = PORT) -> list[str]:
         program() or "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--pid-file", "--conf-file=/dev/null",
         "--user=nobody", f"--listen-address={host}", "--bind-interfaces", f"--port={port}",
         "--no-hosts", f"--hostsdir={folder}", f"--local-ttl={_TTL_SECONDS}",
-        # What is not in the files does not exist; nobody else is asked about it, nor about names without a dot.
+        # Names under these domains exist only in the files; they and names without a dot are not forwarded.
         "--local=/cluster.local/", "--local=/svc/", "--domain-needed",
         "--cache-size=1000", "--dns-forward-max=1000",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Clients of Redis: one way to make them, one way to wait for them, and their errors in our own terms."""
+"""Creates Redis clients, reads streams, and translates Redis' errors into ours."""
 
 import asyncio
 import sys
@@ -19,22 +19,22 @@ from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavai
 log = structlog.get_logger()
 
 MAX_CONNECTIONS = 256
-"""Connections of one client. A caller that finds all of them taken waits for one."""
+"""Connections of one client. A caller waits when all are in use."""
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 10.0
-"""How long an answer may take; above `BLOCK_MS`, which readers ask Redis to hold theirs back."""
+RESPONSE_SECONDS = 10.0
+"""Timeout of a response; above `BLOCK_MS`, for which blocking reads delay theirs."""
 BLOCK_MS = 4000
-"""How long a blocking read waits for news, at most; below redis-py's own default of 5 s for an answer."""
+"""Maximum wait of a blocking read; below redis-py's default response timeout of 5 s."""
 
 UNAVAILABLE_ERRORS = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-"""Errors that mean: Redis does not serve just now. Being loaded after a restart is one of them."""
+"""Errors raised while Redis is unavailable, including while it loads its data after a restart."""
 
 
 def connect(url: str, name: str = "knoll") -> "Redis":
-    """Make a client; it opens connections when they are needed.
+    """Create a client, which opens connections on demand.
 
-    A command is never sent twice: a write whose answer was lost may have happened, and only the caller can tell what
-    that means.
+    Commands are never retried: a write whose response was lost may have happened, and only the caller knows what that
+    means.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
@@ -43,9 +43,9 @@ def connect(url: str, name: str = "knoll") -> "Redis":
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
-        timeout=ANSWER_SECONDS,
+        timeout=RESPONSE_SECONDS,
         client_name=name,
-        socket_timeout=ANSWER_SECONDS,
+        socket_timeout=RESPONSE_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
@@ -56,10 +56,10 @@ def connect(url: str, name: str = "knoll") -> "Redis":
 
 
 class _KeepsCancellations:
-    """Part of a connection: writes without `asyncio.wait_for`.
+    """Mixin of connections: writes without `asyncio.wait_for`.
 
-    redis-py writes each command within it. Before Python 3.12 it swallows a cancellation that comes just as the write
-    has ended: the task lives on, and whoever waits for its end waits for ever. (It also costs a task for each command.)
+    redis-py wraps each write in it. Before Python 3.12 it swallows a cancellation that arrives just as the write ends,
+    so that the task never ends. (It also costs a task for each command.)
     """
 
     socket_timeout: float | None
@@ -82,7 +82,7 @@ class _KeepsCancellations:
 
 @asynccontextmanager
 async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
-    """A client that is closed at the end."""
+    """Create a client, and close it at the end."""
     redis = connect(url, name)
     try:
         yield redis
@@ -92,34 +92,34 @@ async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn Redis' refusals into ours. Raises: StoreUnavailableError, StoreForbiddenError."""
+    """Translate Redis' errors into ours. Raises: StoreUnavailableError, StoreFullError, StoreForbiddenError."""
     try:
         yield
     except OutOfMemoryError as error:
         raise StoreFullError(
-            "Redis takes no writes: it holds as much as it may (maxmemory; KNOLL_REDIS_MEMORY with Compose): delete "
-            "objects, or give it more"
+            "Redis refuses writes: it reached its memory limit (maxmemory; KNOLL_REDIS_MEMORY with Compose): delete "
+            "objects, or raise the limit"
         ) from error
     except UNAVAILABLE_ERRORS as error:
-        raise StoreUnavailableError(f"Redis does not answer: {error}") from error
+        raise StoreUnavailableError(f"Redis is unavailable: {error}") from error
     except NoPermissionError as error:
         raise StoreForbiddenError(
-            f"Redis refuses this to the user of this process: {error}; the users are made by `knoll up`, Compose or "
-            "`knoll redis-acl`"
+            f"Redis does not permit this to the user of this process: {error}; `knoll up`, Compose "
+            "and `knoll redis-acl` create the users"
         ) from error
     except ResponseError as error:
-        if "NOPERM" in str(error):  # refused to a command of a script
-            raise StoreForbiddenError(f"Redis refuses this to the user of this process: {error}") from error
-        # Its disk is full or broken, or its replicas are away: it refuses writes until that has changed.
+        if "NOPERM" in str(error):  # raised by a command of a script
+            raise StoreForbiddenError(f"Redis does not permit this to the user of this process: {error}") from error
+        # Writes are refused while the disk is full or broken, or replicas are missing.
         if "MISCONF" in str(error):
-            raise StoreFullError(f"Redis takes no writes, because it cannot write its file: {error}") from error
+            raise StoreFullError(f"Redis refuses writes because it cannot write its file: {error}") from error
         if "NOREPLICAS" in str(error):
-            raise StoreUnavailableError(f"Redis takes no writes: {error}") from error
+            raise StoreUnavailableError(f"Redis refuses writes: {error}") from error
         raise
 
 
 async def unsafe_settings(redis: "Redis") -> list[str]:
-    """Say which settings of this Redis let it forget what it acknowledged; empty when none does or nobody may ask."""
+    """List the settings with which Redis may lose acknowledged writes; empty if CONFIG is not permitted."""
     try:
         config: Any = await redis.config_get("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
     except RedisError:
@@ -139,8 +139,8 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[Entry]:
-    """Entries of one stream after an ID; waits up to `block` milliseconds for the first, empty when none came."""
-    # redis-py answers lists of pairs in RESP2 and, one level deeper, dictionaries in RESP3.
+    """Read the entries of a stream after an ID; wait up to `block` milliseconds for the first; empty without one."""
+    # redis-py returns lists of pairs with RESP2, and dictionaries of nested lists with RESP3.
     response: Any = await redis.xread({key: after}, count=count, block=block)
     if isinstance(response, dict):
         return [entry for batches in response.values() for batch in batches for entry in batch]
@@ -148,5 +148,5 @@ async def read_stream(redis: "Redis", key: str, after: str, count: int, block: i
 
 
 def version_of(entry_id: bytes) -> int:
-    """The version that an entry's ID `<version>-0` carries."""
+    """Return the version in an entry's ID `<version>-0`."""
     return int(entry_id.partition(b"-")[0])

@@ -22,7 +22,7 @@ PULLED_IMAGES = "knoll:pulled-images"
 """Set: every reference that an instance's image was pulled by, until it was taken off the engine again."""
 
 REPORTS = "knoll:reports"
-"""Channel: `reports.Report` of each activator, once a second while there is something to say."""
+"""Channel: `reports.Report` of each activator, once a second unless it is empty."""
 
 POKES = "knoll:pokes"
 """Channel: `reports.Poke`, at once when a request finds no free instance."""
@@ -45,12 +45,12 @@ def owned(uid: str) -> str:
 
 
 def lease(name: str) -> str:
-    """String with expiry: who leads `name`."""
+    """String with expiry: the holder of the lease `name`."""
     return f"knoll:lease:{name}"
 
 
 def lease_freed(name: str) -> str:
-    """Channel: told when the lease of `name` is given back."""
+    """Channel: a message when the lease `name` is released."""
     return f"knoll:lease:{name}:freed"
 
 
@@ -75,7 +75,7 @@ def table_followers(name: str) -> str:
 
 
 def table_acks(name: str) -> str:
-    """Channel: told `<follower> <version>` at each acknowledgement."""
+    """Channel: `<follower> <version>` at each acknowledgement."""
     return f"knoll:table:{name}:acks"
 
 

@@ -1,7 +1,7 @@
-"""Leadership: a duty that at most one process does at a time, by a lease in Redis.
+"""Leader election: a duty that at most one process performs at a time, by a lease in Redis.
 
-The lease runs out by itself when its holder is gone. The holder counts its time on its own monotonic clock from before
-it asked, so it stops before anybody else can begin, whatever happens on the way.
+The lease expires when its holder is gone. The holder measures its time on its own monotonic clock, from before it sent
+the request, so that it stops before another process can start, whatever delays occur.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Lease:
         Args:
             redis: made by `connect.connect`; stays the caller's.
             name: of the duty.
-            holder: who this is, for people; need not be unique.
+            holder: name of this process for users; need not be unique.
             ttl: seconds, > 0.
         """
         self._redis = redis
@@ -68,16 +68,16 @@ class Lease:
         self.leading = False
 
     async def holder(self) -> str:
-        """Who leads, "" when nobody does. Raises: StoreUnavailableError."""
+        """Return the holder of the lease, "" without one. Raises: StoreUnavailableError."""
         with translate_errors():
             holder: Any = await self._redis.get(self._key)
         return (holder or b"").decode().rpartition(" ")[0]
 
     async def lead(self, duty: Callable[[], Awaitable[None]]) -> None:
-        """Do `duty` whenever this leads, until it returns or raises; then give the lease back.
+        """Run `duty` while this process leads, until it returns or raises; then release the lease.
 
-        The duty is cancelled when the lease is lost, and done anew once it is had again. It must end promptly when it
-        is cancelled: another may begin a tenth of `ttl` later.
+        The duty is cancelled when the lease is lost, and started again once it is reacquired. It must end promptly when
+        cancelled: another process may start a tenth of `ttl` later.
         """
         while True:
             until = await self._acquired()
@@ -92,7 +92,7 @@ class Lease:
             log.warning("leadership lost", lease=self._name)
 
     async def _hold(self, duty: Callable[[], Awaitable[None]], until: float) -> bool:
-        """Whether the duty ended by itself."""
+        """Return whether the duty ended before the lease was lost."""
         working = asyncio.ensure_future(duty())
         renewing = asyncio.create_task(self._renew_until_lost(until), name=f"lease {self._name}")
         try:
@@ -127,7 +127,7 @@ class Lease:
             until = asked + self._life
 
     async def _acquired(self) -> float:
-        """Wait until the lease is ours; returns when it ends, on the loop's clock."""
+        """Wait until this process has the lease; return when it ends, on the loop's clock."""
         backoff = Backoff()
         while True:
             try:
@@ -140,7 +140,7 @@ class Lease:
                         if left < 0:
                             return asked + self._life
                         backoff.reset()
-                        # Woken at once when the lease is given back.
+                        # Returns early when the lease is released.
                         await freed.get_message(timeout=min(left / 1000 + 0.01, self._ttl))
             except (*UNAVAILABLE_ERRORS, StoreUnavailableError):
                 await backoff.wait()
@@ -151,7 +151,7 @@ class Lease:
                 with translate_errors():
                     await self._release(keys=[self._key], args=[self._holder, self._freed])
         except (StoreUnavailableError, TimeoutError) as error:
-            log.warning("lease not given back; it will run out", lease=self._name, error=str(error))
+            log.warning("lease not released", lease=self._name, error=str(error))
 
     @property
     def _milliseconds(self) -> int:

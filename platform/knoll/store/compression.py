@@ -1,24 +1,24 @@
-"""JSON as it is kept in memory, for thousands of objects that are seldom looked at: a sixth of its size.
+"""Compresses JSON in memory to a sixth of its size, for thousands of objects that are rarely read.
 
-Objects of a kind differ in names, times and uids and little else, so the first of a kind is the dictionary that the
-others are compressed with. What was squeezed can be expanded in this process alone.
+Objects of a kind differ in little but names, times and uids, so the first object of a kind is the compression
+dictionary of the others. Only the process that compressed an object can decompress it.
 """
 
 import zlib
 
 MAX_DICTIONARY_BYTES = 4096
-"""Bytes of a dictionary: each use of it begins with reading it."""
+"""Maximum size of a dictionary, which is processed at each use."""
 
 _RAW = -zlib.MAX_WBITS
 _FIRST: dict[str, bytes] = {}
 
 
 def compress(kind: str, data: bytes) -> bytes:
-    """Args: kind: names what is alike. data: at least a byte."""
+    """Compress JSON. Args: kind: selects the dictionary. data: at least one byte."""
     packer = zlib.compressobj(1, zlib.DEFLATED, _RAW, zdict=_FIRST.setdefault(kind, data[:MAX_DICTIONARY_BYTES]))
     return packer.compress(data) + packer.flush()
 
 
 def decompress(kind: str, data: bytes) -> bytes:
-    """What was `squeezed` as of this kind."""
+    """Return the data that was compressed with the dictionary of this kind."""
     return zlib.decompressobj(_RAW, zdict=_FIRST[kind]).decompress(data)

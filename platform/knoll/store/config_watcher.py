@@ -1,4 +1,4 @@
-"""The platform's configuration as it is now: follows its ConfigMaps, takes effect without a restart."""
+"""The current configuration of the platform: follows its ConfigMaps, so that changes need no restart."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ Subscriber = Callable[[PlatformConfig], object]
 
 
 class ConfigWatcher:
-    """Holds the defaults until its ConfigMaps were read. A ConfigMap with a bad value leaves what it said before."""
+    """Has the defaults until the ConfigMaps were read. An invalid ConfigMap keeps its last valid values."""
 
     def __init__(self, config_maps: Informer) -> None:
         """
         Args:
-            config_maps: of ConfigMaps; somebody else runs it.
+            config_maps: informer of ConfigMaps; run by the caller.
         """
         self._informer = config_maps
         self._maps: dict[str, dict[str, str]] = {}
@@ -32,7 +32,7 @@ class ConfigWatcher:
 
     @classmethod
     def of(cls, store: Source) -> "tuple[ConfigWatcher, Informer]":
-        """With an informer of its own, which the caller must run."""
+        """Create it with its own informer, which the caller must run."""
         informer = Informer(store, CONFIG_MAP.id)
         return cls(informer), informer
 
@@ -46,7 +46,7 @@ class ConfigWatcher:
         await self._informer.synced()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Tell of every change from now on.
+        """Call the subscriber after every change from now on.
 
         Returns: a function that ends the subscription.
         """

@@ -1,7 +1,7 @@
-"""A copy in memory of all objects of some kinds, kept up to date by a watch: what reconcilers read.
+"""A copy in memory of all objects of some kinds, kept up to date by a watch, for reconcilers.
 
-Objects are kept as JSON and unpacked when they are asked for: a tenth of the memory, and what one reader does to an
-object no other sees.
+Objects are stored as compressed JSON and decoded on each read, which takes a tenth of the memory and gives every reader
+its own copy.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 K = TypeVar("K")
 _Keys = list[str]
-_AT_ONCE = 200
-"""Objects unpacked before others in this process get their turn."""
+_DECODE_BATCH = 200
+"""Objects that are decoded before other tasks run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ObjectChange:
     new: Json | None
     """None for DELETED."""
     seen: bool = True
-    """False: it went while nobody watched, and was missing when the objects were listed again."""
+    """False: it was deleted during a gap of the watch, and missing in the next listing."""
 
 
 Subscriber = Callable[[ObjectChange], object]
@@ -121,7 +121,7 @@ class Informer:
         return sorted(matching, key=sort_key)
 
     def subscribe(self, subscriber: Subscriber, *, existing: bool = True) -> Callable[[], None]:
-        """Tell of every change from now on.
+        """Call the subscriber after every change from now on.
 
         Args:
             existing: begin with an ADDED for each object that is there already.
@@ -151,7 +151,7 @@ class Informer:
             old = self._kept.get(item.key)
             if old is None or old.version != item.version:
                 self._put(item.key, item.version, compress(self.resource, item.data), decode(item.data, item.version))
-            if index % _AT_ONCE == _AT_ONCE - 1:
+            if index % _DECODE_BATCH == _DECODE_BATCH - 1:
                 await asyncio.sleep(0)
         self._seen = listing.version
         self._synced.set()
@@ -171,7 +171,7 @@ class Informer:
         old = self._kept.get(key)
         new = _Kept(version, data, body, self._labels)
         if old is not None and old.uid != new.uid:
-            # Deleted and made again while nobody looked: another object.
+            # Deleted and created again during a gap of the watch: another object.
             self._drop(key)
             old = None
         if old is not None:

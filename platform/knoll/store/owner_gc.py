@@ -135,12 +135,12 @@ _Key = tuple[str, str]
 
 
 class OwnerGarbageCollector:
-    """The loop. One at a time in a platform: run it under a lease."""
+    """The loop. Only one may run in a platform: run it under a lease."""
 
     def __init__(self, store: Store, informers: Sequence[Informer]) -> None:
         """
         Args:
-            informers: of every kind that owns or is owned; somebody else runs them.
+            informers: of every kind that owns or is owned; run by the caller.
         """
         self._store = store
         self._informers = {informer.resource: informer for informer in informers}
@@ -224,7 +224,7 @@ class OwnerGarbageCollector:
         )
 
     async def _owners(self, body: Json) -> dict[str, Json] | None:
-        """Those that exist; None when one is of a kind that nobody here knows, so that nobody can tell."""
+        """Return the owners that exist; None if one has an unknown kind, so that its existence is unknown."""
         owners = {}
         for ref in _references(body):
             place = self._place(ref, body)

@@ -23,7 +23,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class PackedObject:
-    """One object as the store keeps it: `store_rules.decode` unpacks it."""
+    """One object as stored; `rules.decode` decodes it."""
 
     key: str
     """`namespace/name`."""
@@ -34,7 +34,7 @@ class PackedObject:
 
 @dataclass(frozen=True, slots=True)
 class PackedListing:
-    """A listing that nobody has unpacked yet, in no order: a small part of the memory and the time."""
+    """An encoded and unordered listing, which takes a small part of the memory and time of a decoded one."""
 
     items: list[PackedObject]
     version: int

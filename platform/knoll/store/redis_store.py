@@ -35,7 +35,7 @@ BUFFERED_EVENTS = 1024
 """Events kept in memory for watches, at least (twice as many at most)."""
 FEW_BUFFERED_EVENTS = 128
 """The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
-_DECODE_AT_ONCE = 200
+_DECODE_BATCH = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
 """A version, and keys with what is stored under them."""
 
@@ -130,7 +130,7 @@ class RedisStore:
         self._feed = EventFeed(redis, ring, keyring)
 
     async def close(self) -> None:
-        """Stop reading events; to be called once nobody watches any more."""
+        """Stop reading events; to be called after all watches ended."""
         await self._feed.close()
 
     async def version(self) -> int:
@@ -149,10 +149,10 @@ class RedisStore:
             version, stored = await self._read_some(resource, f"{namespace}/")
         stored.sort(key=lambda pair: rules.sort_key(pair[0].decode()))
         items: list[Json] = []
-        for begin in range(0, len(stored), _DECODE_AT_ONCE):
-            batch = stored[begin : begin + _DECODE_AT_ONCE]
+        for begin in range(0, len(stored), _DECODE_BATCH):
+            batch = stored[begin : begin + _DECODE_BATCH]
             items += rules.decode_all(self._parse(resource, field.decode(), value) for field, value in batch)
-            # A long list must not keep everybody else in this process waiting.
+            # A long list must not block the other tasks of this process.
             await asyncio.sleep(0)
         return Listing(items, version)
 
@@ -269,7 +269,7 @@ class RedisStore:
                 both.hgetall(keys.objects(resource))
                 version, stored = await both.execute()
             if version is None:
-                # An empty Redis gets its first version; what somebody wrote meanwhile must be in the listing.
+                # Initialize the version of an empty Redis, and include concurrent writes in the listing.
                 try:
                     await self.version()
                 except StoreForbiddenError as error:

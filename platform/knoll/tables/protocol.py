@@ -1,9 +1,8 @@
-"""Replicated tables: how one process tells the others what it knows, and learns that they heard it.
+"""Replicated tables: one process publishes its state to others, which acknowledge what they applied.
 
 A table is a Redis hash with one writer (the leader of a duty) and many followers that hold a copy in memory. Every
-change has a version; a follower acknowledges the newest version it acts on. Followers keep their last copy while
-Redis is away. Tables: `traffic.ROUTING`, `scaling.ENDPOINTS`, `scaling.SCALE`, `instances.INSTANCES`,
-`jobs.UNRESOLVED`, `jobs.RESOLUTIONS`, `jobs.BUILDS`.
+change has a version; a follower acknowledges the newest version it applied. Followers keep their last copy while Redis
+is unavailable. The names of all tables are in `knoll.messages`.
 """
 
 from collections.abc import AsyncIterator, Mapping

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 APP_USER = "65532:65532"
-"""Who apps run as: nobody that any base image knows."""
+"""User and group of apps; no base image has them."""
 DEFAULT_PORT = 8080
-"""Knative sets PORT to the container's port; this is what an image says for itself, as when it is run by hand."""
+"""Port of an image that runs outside Knative, which sets PORT to the container's port."""
 
 
 @dataclass(frozen=True, slots=True)
