@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from autoscaler.decision.capacity import Machine
 from autoscaler.io import metrics, views
 from autoscaler.leader.duty import LeaderDuty
-from autoscaler.leader.leader import Leader, LeaderOptions, Tables
+from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
 from autoscaler.node.isolation import FirewallSocket
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
@@ -66,7 +66,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=settings.keyring)
     async with make(settings) as runtime, Checker() as checker:
         options = leader_options(settings)
-        duty = LeaderDuty(runtime, lambda: Leader(runtime, checker, store, redis, Tables.of(redis), options))
+        duty = LeaderDuty(runtime, lambda: Leader(runtime, checker, store, redis, PublishedTables.of(redis), options))
 
         async def ready() -> str:
             try:

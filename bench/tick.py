@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from autoscaler.instances.transitions import State
+from autoscaler.instances.transitions import LifecycleState
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from knoll.config.platform import PlatformConfig
 from knoll.messages.reports import RevisionReport
@@ -23,7 +23,7 @@ class Running:
     """A ready instance as decisions see it, without engine and tasks."""
 
     failure = None
-    state = State.READY
+    state = LifecycleState.READY
     was_in_service = True
     created = 1.0
 
@@ -31,10 +31,10 @@ class Running:
         self.name = name
 
     def drain(self) -> None:
-        self.state = State.REMOVED
+        self.state = LifecycleState.REMOVED
 
     def start(self) -> None:
-        self.state = State.READY
+        self.state = LifecycleState.READY
 
 
 def tick_ms(revisions: int) -> float:

@@ -10,7 +10,7 @@ from knoll.resources.scaling import ScalingSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class RevisionMetrics:
     """What is measured of one Revision."""
 
     ready: int
@@ -50,7 +50,7 @@ class Decision:
     """How many instances, and why."""
 
     desired: int
-    metrics: Metrics
+    metrics: RevisionMetrics
     target: float
     """Load per instance."""
     desired_stable: int
@@ -72,7 +72,9 @@ def initial_state(ready: int, now: float) -> DecisionState:
     return DecisionState(panic_since=now, panic_most=ready) if ready > 1 else DecisionState()
 
 
-def decide(spec: ScalingSpec, metrics: Metrics, state: DecisionState, now: float) -> tuple[Decision, DecisionState]:
+def decide(
+    spec: ScalingSpec, metrics: RevisionMetrics, state: DecisionState, now: float
+) -> tuple[Decision, DecisionState]:
     """Return how many instances a Revision should run.
 
     Args:
@@ -134,7 +136,7 @@ def explain(decision: Decision) -> str:
 
 
 def _panic(
-    spec: ScalingSpec, metrics: Metrics, desired_panic: int, state: DecisionState, now: float
+    spec: ScalingSpec, metrics: RevisionMetrics, desired_panic: int, state: DecisionState, now: float
 ) -> tuple[DecisionState, bool]:
     """Panic begins above the threshold, is extended while above, ends a stable window after the last time."""
     above = desired_panic / max(1, metrics.ready) >= spec.panic_threshold_fraction
@@ -158,7 +160,7 @@ def _delay(
     return replace(state, recent=recent), most
 
 
-def _bounds(spec: ScalingSpec, metrics: Metrics, desired: int, clamps: list[str]) -> int:
+def _bounds(spec: ScalingSpec, metrics: RevisionMetrics, desired: int, clamps: list[str]) -> int:
     least = max(spec.min_scale, metrics.warm, metrics.rollout)
     if spec.reachable and desired < least:
         bound = "rollout needs"
@@ -175,7 +177,7 @@ def _bounds(spec: ScalingSpec, metrics: Metrics, desired: int, clamps: list[str]
 
 
 def _to_zero(
-    spec: ScalingSpec, metrics: Metrics, state: DecisionState, desired: int, now: float, clamps: list[str]
+    spec: ScalingSpec, metrics: RevisionMetrics, state: DecisionState, desired: int, now: float, clamps: list[str]
 ) -> tuple[DecisionState, int]:
     """The last instance goes only after a whole stable window without a request, and its retention period.
 

@@ -13,13 +13,13 @@ from autoscaler.decision.idle_policy import IdleState
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.lifecycle import Lifecycle
 from autoscaler.instances.restart import InstanceContainers
-from autoscaler.instances.transitions import ENDING, Command, State
+from autoscaler.instances.transitions import ENDING, Command, LifecycleState
 from knoll.messages.endpoints import StartTiming
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
-_STATES: dict[IdleState, State] = {"paused": State.PAUSED, "stopped": State.STOPPED}
+_STATES: dict[IdleState, LifecycleState] = {"paused": LifecycleState.PAUSED, "stopped": LifecycleState.STOPPED}
 
 
 @dataclass(slots=True)
@@ -64,9 +64,9 @@ class IdleCycle:
     def reserved(self) -> ResourceRequest:
         """What the instance has reserved in its state: a paused one needs no CPU, a stopped one nothing."""
         match self._lifecycle.state:
-            case State.PAUSED | State.STOPPING:
+            case LifecycleState.PAUSED | LifecycleState.STOPPING:
                 return ResourceRequest(0.0, self._request.memory_bytes)
-            case State.STOPPED:
+            case LifecycleState.STOPPED:
                 return ResourceRequest(0.0, 0)
             case _:
                 return self._request
@@ -84,10 +84,13 @@ class IdleCycle:
         """
         while True:
             await self._settle()
-            await first(self._lifecycle.reached(ENDING | {State.STARTING, State.STOPPING}), self._containers.death())
+            await first(
+                self._lifecycle.reached(ENDING | {LifecycleState.STARTING, LifecycleState.STOPPING}),
+                self._containers.death(),
+            )
             if self._lifecycle.state in ENDING or self._containers.down:
                 return False
-            if self._lifecycle.state is State.STARTING:
+            if self._lifecycle.state is LifecycleState.STARTING:
                 return await self._wake()
             if not await self._stop(None):
                 return False
@@ -115,7 +118,7 @@ class IdleCycle:
             with contextlib.suppress(KnollError):
                 self.kept_bytes = await self._deps.runtime.memory_bytes(self._name)
         state = self._lifecycle.state
-        if state is State.GOING_IDLE or (state is State.STOPPING and self.target == "stopped"):
+        if state is LifecycleState.GOING_IDLE or (state is LifecycleState.STOPPING and self.target == "stopped"):
             self.since = self._deps.clock()
             self._lifecycle.apply(Command.PAUSE if self.target == "paused" else Command.STOP)
             log.info("instance idle", instance=self._name, state=self.target, kept_bytes=self.kept_bytes)

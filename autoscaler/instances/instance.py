@@ -17,7 +17,7 @@ from autoscaler.instances.lifecycle import Lifecycle
 from autoscaler.instances.remove import remaining_grace, remove
 from autoscaler.instances.restart import InstanceContainers
 from autoscaler.instances.start import InstanceStart
-from autoscaler.instances.transitions import ENDING, IDLE, Command, Observation, State, stage_of
+from autoscaler.instances.transitions import ENDING, IDLE, Command, LifecycleState, Observation, stage_of
 from autoscaler.instances.upkeep import Upkeep
 from autoscaler.probes.spec import Probes
 from autoscaler.runtime.model import ContainerDied, Instance, InstanceSpec
@@ -72,7 +72,13 @@ class ManagedInstance:
         self.exists = adopted is not None
         """The engine has started it."""
         self._deps, self._probes, self._adopted = deps, probes, adopted
-        initial = State.STARTING if idle is None else State.PAUSED if idle[0] == "paused" else State.STOPPED
+        initial = (
+            LifecycleState.STARTING
+            if idle is None
+            else LifecycleState.PAUSED
+            if idle[0] == "paused"
+            else LifecycleState.STOPPED
+        )
         self._lifecycle = Lifecycle(initial, self.notify)
         self._start = InstanceStart(
             deps, spec, self.request, prepare, on_failure=self._start_failed, on_scheduled=self._scheduled
@@ -100,7 +106,7 @@ class ManagedInstance:
         return self._start.spec
 
     @property
-    def state(self) -> State:
+    def state(self) -> LifecycleState:
         return self._lifecycle.state
 
     @property
@@ -120,16 +126,19 @@ class ManagedInstance:
 
     def endpoint(self) -> Endpoint | None:
         """Return what activators are told; None while it takes no requests and has none."""
-        serving = self.state in (State.READY, State.GOING_IDLE, State.DRAINING)
+        serving = self.state in (LifecycleState.READY, LifecycleState.GOING_IDLE, LifecycleState.DRAINING)
         if not serving or not self._may_hold_requests or not self.address:
             return None
-        state: Literal["ready", "draining"] = "ready" if self.state is State.READY else "draining"
+        state: Literal["ready", "draining"] = "ready" if self.state is LifecycleState.READY else "draining"
         return Endpoint(self.name, self.address, self.spec.port, state, self._times.timing)
 
     def row(self) -> InstanceRow:
         """Return what users are shown."""
-        stopped, ending = self.state is State.STOPPED, self.state in (State.DRAINING, State.LOST)
-        ready = self.state is State.READY or (ending and self._may_hold_requests)
+        stopped, ending = (
+            self.state is LifecycleState.STOPPED,
+            self.state in (LifecycleState.DRAINING, LifecycleState.LOST),
+        )
+        ready = self.state is LifecycleState.READY or (ending and self._may_hold_requests)
         rows = tuple(
             container_row(
                 container, self._containers.progress(container.name), self.failure, self._containers.pod,
@@ -183,7 +192,7 @@ class ManagedInstance:
 
     def evict(self, message: str) -> None:
         """Remove it at once because of the resources that it uses; its requests are lost, as on Kubernetes."""
-        if self._evicted or self.state is State.REMOVED:
+        if self._evicted or self.state is LifecycleState.REMOVED:
             return
         log.warning("instance evicted", instance=self.name, revision=self.revision, reason=message.strip())
         self._evicted = True
@@ -224,7 +233,7 @@ class ManagedInstance:
 
     def probe_failed(self, message: str) -> None:
         """A probe fails: that is why the instance is not ready, unless a final failure is known."""
-        if self.state is not State.READY and (self.failure is None or not self.failure.final):
+        if self.state is not LifecycleState.READY and (self.failure is None or not self.failure.final):
             self.failure = unhealthy(message)
         self.notify()
 
@@ -234,7 +243,7 @@ class ManagedInstance:
 
     def notify(self) -> None:
         """Publish the instance: what users are shown of it has changed."""
-        if self.state is State.REMOVED:
+        if self.state is LifecycleState.REMOVED:
             self._deps.on_removed(self.name)
         self._deps.on_change(self.revision)
 
@@ -248,7 +257,7 @@ class ManagedInstance:
 
     def _steady(self, failure: StartFailure) -> None:
         """It has served for a while: the failure of its crash loop is over, unless there was another."""
-        if self.failure is failure and self.state is State.READY:
+        if self.failure is failure and self.state is LifecycleState.READY:
             self.set_failure(None)
 
     # The task
@@ -257,8 +266,8 @@ class ManagedInstance:
         try:
             serving = self.state not in IDLE or await self._idle.wait()
             while serving:
-                await first(self._serve(), self._lifecycle.reached(ENDING | {State.GOING_IDLE}))
-                serving = self.state is State.GOING_IDLE and await self._drain_and_idle()
+                await first(self._serve(), self._lifecycle.reached(ENDING | {LifecycleState.GOING_IDLE}))
+                serving = self.state is LifecycleState.GOING_IDLE and await self._drain_and_idle()
             self.drain()
             await self._drain_and_remove()
         finally:
@@ -291,7 +300,7 @@ class ManagedInstance:
         self.notify()
 
     def _confirm(self, upkeep: Upkeep) -> None:
-        if self.state is State.READY and not upkeep.ready:
+        if self.state is LifecycleState.READY and not upkeep.ready:
             log.warning("instance has not passed its probes since the takeover", instance=self.name)
             self.became_unready()
 
@@ -309,9 +318,9 @@ class ManagedInstance:
     async def _drain_and_remove(self) -> None:
         began = self._drain_began or self._deps.clock()
         if self._may_hold_requests and not self._drain_began:
-            await first(self._drained(), self._lifecycle.reached({State.LOST}))
+            await first(self._drained(), self._lifecycle.reached({LifecycleState.LOST}))
         # A program that was never ready may ignore SIGTERM, and one that is lost cannot be asked to end.
-        graceful = self._was_ready and self.state is not State.LOST
+        graceful = self._was_ready and self.state is not LifecycleState.LOST
         grace = remaining_grace(self.spec.grace_seconds, self._deps.clock() - began) if graceful else 0.0
         await remove(self._deps.runtime, self.name, grace)
         if self._evicted:

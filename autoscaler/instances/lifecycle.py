@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable, Collection
 
-from autoscaler.instances.transitions import Command, Observation, State, next_state
+from autoscaler.instances.transitions import Command, LifecycleState, Observation, next_state
 
 
 class Lifecycle:
     """The state of one instance."""
 
-    def __init__(self, state: State, on_change: Callable[[], None]) -> None:
+    def __init__(self, state: LifecycleState, on_change: Callable[[], None]) -> None:
         """
         Args:
             state: initial state.
@@ -37,7 +37,7 @@ class Lifecycle:
         """Report a change, of the state or of anything else that users are shown."""
         self._on_change()
 
-    async def reached(self, states: Collection[State]) -> State:
+    async def reached(self, states: Collection[LifecycleState]) -> LifecycleState:
         """Wait until the state is one of `states`."""
         while self.state not in states:
             await self._changed.wait()

@@ -18,7 +18,7 @@ from enum import Enum
 from knoll.messages.instances import Stage
 
 
-class State(Enum):
+class LifecycleState(Enum):
     """Where an instance is between its creation and its removal. The value is its label in metrics and explanations."""
 
     STARTING = "starting"
@@ -55,9 +55,9 @@ class Observation(Enum):
     SANDBOX_LOST = "the sandbox has ended or was removed"
 
 
-S, C, O = State, Command, Observation  # noqa: E741
+S, C, O = LifecycleState, Command, Observation  # noqa: E741
 
-TRANSITIONS: Mapping[tuple[State, Command | Observation], State] = {
+TRANSITIONS: Mapping[tuple[LifecycleState, Command | Observation], LifecycleState] = {
     # Start and service
     (S.STARTING, O.PROBES_PASSED): S.READY,
     (S.STARTING, C.KEEP_SERVING): S.READY,
@@ -74,32 +74,32 @@ TRANSITIONS: Mapping[tuple[State, Command | Observation], State] = {
     (S.STOPPING, C.WAKE): S.STARTING,
     (S.STOPPED, C.WAKE): S.STARTING,
     # The end: possible from every state, and repeatable
-    **{(state, C.DRAIN): S.DRAINING for state in State if state not in (S.LOST, S.REMOVED)},
+    **{(state, C.DRAIN): S.DRAINING for state in LifecycleState if state not in (S.LOST, S.REMOVED)},
     (S.LOST, C.DRAIN): S.LOST,
     (S.REMOVED, C.DRAIN): S.REMOVED,
-    **{(state, end): S.LOST for state in State if state is not S.REMOVED for end in (C.EVICT, O.SANDBOX_LOST)},
+    **{(state, end): S.LOST for state in LifecycleState if state is not S.REMOVED for end in (C.EVICT, O.SANDBOX_LOST)},
     (S.REMOVED, C.EVICT): S.REMOVED,
     (S.DRAINING, C.REMOVE): S.REMOVED,
     (S.LOST, C.REMOVE): S.REMOVED,
 }
 
-IDLE = frozenset({State.PAUSED, State.STOPPING, State.STOPPED})
+IDLE = frozenset({LifecycleState.PAUSED, LifecycleState.STOPPING, LifecycleState.STOPPED})
 """Out of service, cheap, and woken faster than a new instance starts."""
-ENDING = frozenset({State.DRAINING, State.LOST, State.REMOVED})
-NOT_COUNTED = IDLE | ENDING | {State.GOING_IDLE}
+ENDING = frozenset({LifecycleState.DRAINING, LifecycleState.LOST, LifecycleState.REMOVED})
+NOT_COUNTED = IDLE | ENDING | {LifecycleState.GOING_IDLE}
 """States of instances that do not count towards the scale of their Revision."""
 
-_STAGES: Mapping[State, Stage] = {
-    State.STARTING: "starting",
-    State.READY: "ready",
-    State.UNREADY: "unready",
-    State.GOING_IDLE: "unready",
-    State.PAUSED: "paused",
-    State.STOPPING: "paused",
-    State.STOPPED: "stopped",
-    State.DRAINING: "draining",
-    State.LOST: "draining",
-    State.REMOVED: "draining",
+_STAGES: Mapping[LifecycleState, Stage] = {
+    LifecycleState.STARTING: "starting",
+    LifecycleState.READY: "ready",
+    LifecycleState.UNREADY: "unready",
+    LifecycleState.GOING_IDLE: "unready",
+    LifecycleState.PAUSED: "paused",
+    LifecycleState.STOPPING: "paused",
+    LifecycleState.STOPPED: "stopped",
+    LifecycleState.DRAINING: "draining",
+    LifecycleState.LOST: "draining",
+    LifecycleState.REMOVED: "draining",
 }
 
 
@@ -107,7 +107,7 @@ class IllegalTransitionError(RuntimeError):
     """A command that the state of an instance does not allow: a bug of the caller."""
 
 
-def next_state(state: State, event: Command | Observation) -> State:
+def next_state(state: LifecycleState, event: Command | Observation) -> LifecycleState:
     """Return the state after a command or an observation.
 
     Raises:
@@ -121,17 +121,17 @@ def next_state(state: State, event: Command | Observation) -> State:
     raise IllegalTransitionError(f"an instance that is {state.value} cannot {event.name.lower().replace('_', ' ')}")
 
 
-def stage_of(state: State) -> Stage:
+def stage_of(state: LifecycleState) -> Stage:
     """Return what the API is told of a state."""
     return _STAGES[state]
 
 
-def label_of(state: State) -> str:
+def label_of(state: LifecycleState) -> str:
     """Return the name of a state in metrics and explanations, which distinguish fewer states."""
     match state:
-        case State.STOPPING:
-            return str(State.PAUSED.value)
-        case State.LOST:
-            return str(State.DRAINING.value)
+        case LifecycleState.STOPPING:
+            return str(LifecycleState.PAUSED.value)
+        case LifecycleState.LOST:
+            return str(LifecycleState.DRAINING.value)
         case _:
             return str(state.value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from autoscaler.instances.instance import ManagedInstance
-from autoscaler.instances.transitions import IDLE, State
+from autoscaler.instances.transitions import IDLE, LifecycleState
 from autoscaler.node.retry import until_available
 from autoscaler.runtime.model import ContainerDied, Instance, InstanceLost, Resync
 from autoscaler.runtime.protocol import Runtime
@@ -66,7 +66,9 @@ class EngineEvents:
     async def _resync(self) -> None:
         """Events may have been missed: compare with what the engine has."""
         expected = [
-            instance for instance in self._instances() if instance.exists and instance.state is not State.REMOVED
+            instance
+            for instance in self._instances()
+            if instance.exists and instance.state is not LifecycleState.REMOVED
         ]
         present = {instance.name: instance for instance in await until_available(self._runtime.instances)}
         for managed in expected:

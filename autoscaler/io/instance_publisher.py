@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from autoscaler.instances.transitions import State
+from autoscaler.instances.transitions import LifecycleState
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from knoll.concurrency.backoff import Backoff
 from knoll.concurrency.pending_keys import PendingKeys
@@ -70,7 +70,7 @@ class InstancePublisher:
     async def _publish(self, key: str) -> None:
         scalers = self._scalers(key)
         instances = (instance for scaler in scalers for instance in scaler.instances.values())
-        rows = [instance.row() for instance in instances if instance.state is not State.REMOVED]
+        rows = [instance.row() for instance in instances if instance.state is not LifecycleState.REMOVED]
         if not rows:
             await self._table.remove(key)
             self._published.pop(key, None)

@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from autoscaler.decision import disk_eviction
 from autoscaler.decision.disk_eviction import DiskUsage
 from autoscaler.instances.instance import ManagedInstance
-from autoscaler.instances.transitions import IDLE, State
+from autoscaler.instances.transitions import IDLE, LifecycleState
 from autoscaler.runtime.model import InstanceSpec
 from autoscaler.runtime.protocol import Runtime
 from knoll.config.security import SecurityConfig
@@ -99,7 +99,7 @@ class DiskWatch:
 
 def _runs(instance: ManagedInstance) -> bool:
     """Return whether its processes run."""
-    return instance.state not in IDLE and instance.state is not State.REMOVED
+    return instance.state not in IDLE and instance.state is not LifecycleState.REMOVED
 
 
 def _owner(volume: str) -> str:

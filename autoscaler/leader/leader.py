@@ -22,15 +22,15 @@ from autoscaler.io.report_subscriber import ReportSubscriber
 from autoscaler.leader.disk_watch import INTERVAL_SECONDS, DiskWatch
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
+from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.leader.takeover import Takeover
-from autoscaler.leader.work_queue import WorkQueue
 from autoscaler.node.image_puller import ImagePuller
 from autoscaler.node.isolation import Firewall, Isolation
 from autoscaler.node.retry import until_available
 from autoscaler.probes.checks import Checker
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.revisions.usage import SYNC_SECONDS, UsageMeter
-from autoscaler.runtime.model import Volume
+from autoscaler.runtime.model import EngineVolume
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.spec.volume_sync import VolumeSync
 from knoll.auth.token_key import shared_key
@@ -58,7 +58,7 @@ REMOVED_COLLECTED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
+class PublishedTables:
     """What the leader publishes."""
 
     endpoints: Table[RevisionEndpoints]
@@ -66,7 +66,7 @@ class Tables:
     instances: Table[RevisionInstances]
 
     @classmethod
-    def of(cls, redis: "Redis") -> "Tables":
+    def of(cls, redis: "Redis") -> "PublishedTables":
         """Return the tables of a platform."""
         return cls(
             RedisTable(redis, ENDPOINTS, RevisionEndpoints),
@@ -102,14 +102,20 @@ class Leader:
     """
 
     def __init__(
-        self, runtime: Runtime, checker: Checker, store: Store, redis: "Redis", tables: Tables, options: LeaderOptions
+        self,
+        runtime: Runtime,
+        checker: Checker,
+        store: Store,
+        redis: "Redis",
+        tables: PublishedTables,
+        options: LeaderOptions,
     ) -> None:
         self._runtime, self._store, self._tables, self._options = runtime, store, tables, options
         self._clock = options.clock
         self._tasks: asyncio.TaskGroup | None = None
         self._removed = 0
         """Instances removed since the last garbage collection."""
-        self.registry, self._queue = RevisionRegistry(), WorkQueue()
+        self.registry, self._queue = RevisionRegistry(), ScalingQueue()
 
         # What is followed in the store
         self._quotas = Informer(store, kinds.RESOURCE_QUOTA.id)
@@ -230,7 +236,7 @@ class Leader:
     def _sources_changed(self, uid: str) -> None:
         self._revisions.sources_changed(uid)
 
-    def _needs(self, volume: Volume) -> bool:
+    def _needs(self, volume: EngineVolume) -> bool:
         """Return whether the owner of a volume exists."""
         if volume.kind != "claim":
             return self._revisions.owns(volume)

@@ -8,10 +8,10 @@ import structlog
 
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.leader.registry import RevisionRegistry
-from autoscaler.leader.work_queue import WorkQueue
+from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.node.retry import until_available
 from autoscaler.revisions.revision_scaler import RevisionScaler
-from autoscaler.runtime.model import Volume
+from autoscaler.runtime.model import EngineVolume
 from autoscaler.spec.volume_sync import VolumeSync
 from knoll.messages.scale import ScaleStatus
 from knoll.resources.admission.parsing import parse
@@ -43,7 +43,7 @@ class RevisionWatch:
         store: Store,
         config: ConfigWatcher,
         registry: RevisionRegistry,
-        queue: WorkQueue,
+        queue: ScalingQueue,
         deps: InstanceDeps,
         spawn: Spawn,
     ) -> None:
@@ -81,7 +81,7 @@ class RevisionWatch:
         """Wait for a while: objects that the store has lost may be restored."""
         await asyncio.sleep(EMPTY_SECONDS)
 
-    def owns(self, volume: Volume) -> bool:
+    def owns(self, volume: EngineVolume) -> bool:
         """Return whether the owner of a volume of a Revision or an instance exists."""
         of_revision = volume.owner in self._registry.by_uid or self.exists(volume.about, volume.owner)
         return of_revision or self._registry.instance(volume.owner) is not None

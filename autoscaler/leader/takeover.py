@@ -7,7 +7,7 @@ import structlog
 
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import RevisionWatch, Spawn
-from autoscaler.leader.work_queue import WorkQueue
+from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.node.isolation import Isolation
 from autoscaler.node.retry import until_available
 from autoscaler.runtime.model import Instance
@@ -26,7 +26,7 @@ class Takeover:
         runtime: Runtime,
         registry: RevisionRegistry,
         revisions: RevisionWatch,
-        queue: WorkQueue,
+        queue: ScalingQueue,
         isolation: Isolation,
         spawn: Spawn,
     ) -> None:

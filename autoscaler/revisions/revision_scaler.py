@@ -8,11 +8,11 @@ import structlog
 
 from autoscaler.decision import hpa
 from autoscaler.decision.idle_policy import IdleInstance, IdleState, Retention, StepDown, wake_order
-from autoscaler.decision.kpa import Decision, DecisionState, Metrics, decide, explain, initial_state
+from autoscaler.decision.kpa import Decision, DecisionState, RevisionMetrics, decide, explain, initial_state
 from autoscaler.decision.plan import Candidate, Plan, plan
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.instance import ManagedInstance
-from autoscaler.instances.transitions import IDLE, NOT_COUNTED, State
+from autoscaler.instances.transitions import IDLE, NOT_COUNTED, LifecycleState
 from autoscaler.revisions.demand import Demand
 from autoscaler.revisions.progress import DeploymentProgress
 from autoscaler.revisions.rollout_comparison import RolloutComparison
@@ -155,13 +155,14 @@ class RevisionScaler:
         progress = self.progress
         if not self.spec.by_resources or not progress.initial_reached or self.deleted or progress.gave_up:
             return []
-        return [instance.name for instance in self._counted() if instance.state is State.READY]
+        return [instance.name for instance in self._counted() if instance.state is LifecycleState.READY]
 
     def measured(self, usage: Mapping[str, Usage]) -> None:
         """Decide by the usage of instances, by name."""
         now = self._deps.clock()
         instances = {
-            instance.name: (instance.state is State.READY, cpu_request(instance.spec)) for instance in self._counted()
+            instance.name: (instance.state is LifecycleState.READY, cpu_request(instance.spec))
+            for instance in self._counted()
         }
         decision = self.resource_scale.decide(self.spec, instances, usage, self.desired, now)
         if decision.desired != self.desired:
@@ -184,7 +185,7 @@ class RevisionScaler:
         """
         self._settled = False
         now = self._deps.clock()
-        for name in [name for name, instance in self.instances.items() if instance.state is State.REMOVED]:
+        for name in [name for name, instance in self.instances.items() if instance.state is LifecycleState.REMOVED]:
             del self.instances[name]
         if self.deleted:
             for instance in list(self.instances.values()):
@@ -220,7 +221,7 @@ class RevisionScaler:
 
     def _candidate(self, instance: ManagedInstance, now: float) -> Candidate:
         in_flight = self._demand.in_flight(instance.name, now)
-        return Candidate(instance.name, instance.state is State.READY, in_flight, instance.created)
+        return Candidate(instance.name, instance.state is LifecycleState.READY, in_flight, instance.created)
 
     def _start_instance(self, now: float) -> None:
         revision = self.revision
@@ -234,7 +235,7 @@ class RevisionScaler:
 
     def _release(self, instance: ManagedInstance) -> None:
         target = self._retention.first
-        if target and instance.state is State.READY:
+        if target and instance.state is LifecycleState.READY:
             instance.go_idle(target)
         else:
             instance.drain()
@@ -253,7 +254,7 @@ class RevisionScaler:
     def _idle_instances(self) -> Iterator[IdleInstance]:
         for instance in self.instances.values():
             if instance.state in IDLE:
-                state: IdleState = "stopped" if instance.state is State.STOPPED else "paused"
+                state: IdleState = "stopped" if instance.state is LifecycleState.STOPPED else "paused"
                 yield IdleInstance(instance.name, state, instance.idle_since, instance.kept_bytes, self._retention)
 
     def step_down(self, step: StepDown) -> None:
@@ -281,9 +282,9 @@ class RevisionScaler:
             self._record_change(now, self.decision.desired, explain(self.decision))
         return self.decision.desired
 
-    def _metrics(self, now: float) -> Metrics:
+    def _metrics(self, now: float) -> RevisionMetrics:
         ready, window = self.ready_count(), self._demand.window
-        return Metrics(
+        return RevisionMetrics(
             ready,
             window.mean(now, self.spec.window_seconds, exponential=self.spec.exponential),
             window.mean(now, self.spec.panic_window_seconds),
@@ -328,11 +329,13 @@ class RevisionScaler:
 
     def ready_count(self) -> int:
         """Return how many instances take requests."""
-        return sum(instance.state is State.READY for instance in self.instances.values())
+        return sum(instance.state is LifecycleState.READY for instance in self.instances.values())
 
     def serves_steadily(self) -> bool:
         """Return whether an instance is ready that has no failure."""
-        return any(instance.state is State.READY and instance.failure is None for instance in self.instances.values())
+        return any(
+            instance.state is LifecycleState.READY and instance.failure is None for instance in self.instances.values()
+        )
 
     def first_failure(self) -> StartFailure | None:
         """Return the failure of an instance that counts towards the scale."""

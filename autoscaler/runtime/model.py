@@ -95,7 +95,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class EngineVolume:
     """A volume of this platform on the engine. All of these fields can be read back from it."""
 
     name: str

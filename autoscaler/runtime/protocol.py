@@ -6,6 +6,7 @@ from typing import Protocol
 from autoscaler.runtime.model import (
     Capacity,
     ContainerState,
+    EngineVolume,
     ExecResult,
     Family,
     File,
@@ -17,7 +18,6 @@ from autoscaler.runtime.model import (
     PullProgress,
     RuntimeEvent,
     Usage,
-    Volume,
 )
 from knoll.auth.registry_secrets import RegistryCredentials
 
@@ -227,7 +227,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+    async def put_files(self, volume: EngineVolume, files: Mapping[str, File]) -> None:
         """Write a volume that holds exactly these files; created when missing.
 
         Containers that mount all of it see the change at once and as a whole; those that mount a part of it
@@ -239,7 +239,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+    async def ensure_volume(self, volume: EngineVolume, folders: Sequence[str] = ()) -> None:
         """Create a volume that containers of any user write to, when it is missing.
 
         Args:
@@ -248,7 +248,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def volumes(self) -> list[Volume]:
+    async def volumes(self) -> list[EngineVolume]:
         """Return every volume of this platform, by name."""
         ...
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from autoscaler.runtime.model import Mount, Volume
+from autoscaler.runtime.model import EngineVolume, Mount
 from autoscaler.spec.env_sources import Find, MissingSourceError, lookup
 from autoscaler.spec.volume_files import has_files, is_of_one_instance
 from knoll.resources.models import pod
@@ -12,7 +12,7 @@ from knoll.values import kinds
 from knoll.values.quantity import parse_quantity
 
 
-def engine_volumes(revision: Revision, instance: str, find: Find) -> dict[str, Volume]:
+def engine_volumes(revision: Revision, instance: str, find: Find) -> dict[str, EngineVolume]:
     """Return the engine's volume for each volume of a pod, by name: of a Revision, of a claim or of the instance.
 
     An emptyDir that only one container mounts is not among them: it is a tmpfs of that container.
@@ -27,15 +27,15 @@ def engine_volumes(revision: Revision, instance: str, find: Find) -> dict[str, V
     for volume in spec.volumes:
         if has_files(volume):
             owner = instance if is_of_one_instance(volume) else meta.uid
-            volumes[volume.name] = Volume(f"files.{owner}.{volume.name}", "files", owner, about)
+            volumes[volume.name] = EngineVolume(f"files.{owner}.{volume.name}", "files", owner, about)
         elif volume.persistent_volume_claim:
             volumes[volume.name] = _claim(volume.persistent_volume_claim, meta.namespace, find)
         elif volume.empty_dir and volume.name in several:
-            volumes[volume.name] = Volume(f"scratch.{instance}.{volume.name}", "scratch", instance, about)
+            volumes[volume.name] = EngineVolume(f"scratch.{instance}.{volume.name}", "scratch", instance, about)
     return volumes
 
 
-def pod_volume(volume: Volume) -> str:
+def pod_volume(volume: EngineVolume) -> str:
     """Return the name of the pod's volume for a volume of files."""
     return volume.name.rpartition(".")[2]
 
@@ -46,7 +46,7 @@ def folders(spec: pod.PodSpec, volume: str) -> list[str]:
     return sorted({mount.sub_path for mount in mounts if mount.name == volume} - {""})
 
 
-def mount(volume_mount: pod.VolumeMount, volume: pod.Volume, own_volumes: Mapping[str, Volume]) -> Mount | None:
+def mount(volume_mount: pod.VolumeMount, volume: pod.Volume, own_volumes: Mapping[str, EngineVolume]) -> Mount | None:
     """Return how a container mounts a volume; None for a volume of an unsupported kind."""
     own = own_volumes.get(volume.name)
     if own is not None:
@@ -72,12 +72,12 @@ def _size(volume: pod.Volume) -> int | None:
     return (int(parse_quantity(str(limit))) or None) if limit else None
 
 
-def _claim(source: pod.PersistentVolumeClaimVolumeSource, namespace: str, find: Find) -> Volume:
+def _claim(source: pod.PersistentVolumeClaimVolumeSource, namespace: str, find: Find) -> EngineVolume:
     claim = lookup(find, kinds.VOLUME_CLAIM.id, source.claim_name, optional=False)
     if claim is None or "deletionTimestamp" in claim["metadata"]:
         raise MissingSourceError(f'persistentvolumeclaim "{source.claim_name}" is being deleted')
     uid = claim["metadata"]["uid"]
-    return Volume(f"claim.{uid}", "claim", uid, f"{namespace}/{source.claim_name}")
+    return EngineVolume(f"claim.{uid}", "claim", uid, f"{namespace}/{source.claim_name}")
 
 
 def shared(spec: pod.PodSpec) -> set[str]:

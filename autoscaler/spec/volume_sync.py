@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from autoscaler.runtime.model import Capacity, InstanceSpec, Volume
+from autoscaler.runtime.model import Capacity, EngineVolume, InstanceSpec
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.spec.compressed_revision import CompressedRevision
 from autoscaler.spec.engine_volumes import engine_volumes, folders, pod_volume
@@ -46,7 +46,7 @@ class VolumeSync:
         runtime: Runtime,
         informers: Mapping[str, Informer],
         *,
-        is_needed: Callable[[Volume], bool],
+        is_needed: Callable[[EngineVolume], bool],
         on_change: Callable[[str], None],
         key: Callable[[], Awaitable[SigningKey]],
         longest_token: Callable[[], int] = lambda: tokens.MOST_SECONDS,
@@ -72,7 +72,7 @@ class VolumeSync:
         """`namespace/name` of a Revision to its uid."""
         self._referring: defaultdict[tuple[str, Reference], set[str]] = defaultdict(set)
         """Namespace and object to the uids of Revisions that refer to it."""
-        self._written: dict[str, Volume] = {}
+        self._written: dict[str, EngineVolume] = {}
         """Volumes of files that are on the engine, by name."""
         self._deleted_claims: set[str] = set()
         """uids of claims that were deleted, until their volumes are removed."""
@@ -200,7 +200,7 @@ class VolumeSync:
                 # As kubelet does: the old content stays until the new one is complete.
                 log.warning("volume keeps its old content", revision=key, volume=volume.name, error=str(error))
 
-    async def _put(self, revision: Revision, instance: str, source: pod.Volume, volume: Volume) -> None:
+    async def _put(self, revision: Revision, instance: str, source: pod.Volume, volume: EngineVolume) -> None:
         spec, find = revision.spec, self._finder(revision)
         content = files(source, spec, about(revision, instance, self._capacity), find, self._tokens.of(revision, find))
         await self._runtime.put_files(volume, content)

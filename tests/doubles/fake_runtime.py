@@ -17,6 +17,7 @@ from autoscaler.runtime.model import (
     ContainerDied,
     ContainerSpec,
     ContainerState,
+    EngineVolume,
     ExecResult,
     Family,
     File,
@@ -33,7 +34,6 @@ from autoscaler.runtime.model import (
     Resync,
     RuntimeEvent,
     Usage,
-    Volume,
 )
 from autoscaler.runtime.termination_message import LINES, tail_of
 from knoll.auth.registry_secrets import RegistryCredentials
@@ -137,7 +137,7 @@ class _Instance:
 class FakeVolume:
     """A volume and what is in it."""
 
-    volume: Volume
+    volume: EngineVolume
     files: dict[str, File] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     changes: int = 0
@@ -537,18 +537,18 @@ class FakeRuntime:
             images.add(reference)
         return f"sha256:{reference}"
 
-    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+    async def put_files(self, volume: EngineVolume, files: Mapping[str, File]) -> None:
         self.engine.check("put_files")
         held = self.engine.volumes.setdefault(volume.name, FakeVolume(volume))
         if held.files != dict(files):
             held.files = dict(files)
             held.changes += 1
 
-    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+    async def ensure_volume(self, volume: EngineVolume, folders: Sequence[str] = ()) -> None:
         self.engine.check("ensure_volume")
         self.engine.volumes.setdefault(volume.name, FakeVolume(volume)).folders.update(folders)
 
-    async def volumes(self) -> list[Volume]:
+    async def volumes(self) -> list[EngineVolume]:
         self.engine.check("volumes")
         return [self.engine.volumes[name].volume for name in sorted(self.engine.volumes)]
 

@@ -13,7 +13,7 @@ from autoscaler.runtime.docker.inspect import read_log
 from autoscaler.runtime.docker.listing import ListedContainer
 from autoscaler.runtime.docker.pool import Sandbox
 from autoscaler.runtime.docker.stop_containers import ContainerStopper
-from autoscaler.runtime.docker.watch import Watch
+from autoscaler.runtime.docker.watch import EventWatch
 from autoscaler.runtime.model import (
     ContainerSpec,
     ContainerState,
@@ -42,7 +42,9 @@ class SandboxGoneError(KnollError):
 class ContainerCreator:
     """Creates and starts containers; keeps nothing."""
 
-    def __init__(self, engine: Engine, images: Images, watch: Watch, stopper: ContainerStopper, platform: str) -> None:
+    def __init__(
+        self, engine: Engine, images: Images, watch: EventWatch, stopper: ContainerStopper, platform: str
+    ) -> None:
         self._engine, self._images, self._watch, self._platform = engine, images, watch, platform
         self._stopper = stopper
         self.quotas = False

@@ -21,10 +21,11 @@ from autoscaler.runtime.docker.own_image import OwnImage
 from autoscaler.runtime.docker.pool import Pool
 from autoscaler.runtime.docker.stop_containers import ContainerStopper
 from autoscaler.runtime.docker.volumes import Volumes
-from autoscaler.runtime.docker.watch import Watch
+from autoscaler.runtime.docker.watch import EventWatch
 from autoscaler.runtime.model import (
     Capacity,
     ContainerState,
+    EngineVolume,
     ExecResult,
     Family,
     File,
@@ -36,7 +37,6 @@ from autoscaler.runtime.model import (
     PullProgress,
     RuntimeEvent,
     Usage,
-    Volume,
 )
 from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.process import disk
@@ -80,7 +80,7 @@ class DockerRuntime:
         self._images = Images(self._engine, platform)
         self._own_image = OwnImage(self._engine)
         self._pool = Pool(self._engine, self._own_image, platform, network, warm_sandboxes, dns)
-        self._watch = Watch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
+        self._watch = EventWatch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)
         self._stopper = ContainerStopper(self._engine)
         self._creator = ContainerCreator(self._engine, self._images, self._watch, self._stopper, platform)
         self._volumes = Volumes(self._engine, self._own_image, platform)
@@ -275,13 +275,13 @@ class DockerRuntime:
 
     # --- volumes
 
-    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+    async def put_files(self, volume: EngineVolume, files: Mapping[str, File]) -> None:
         await self._volumes.put_files(volume, files)
 
-    async def ensure_volume(self, volume: Volume, folders: Sequence[str] = ()) -> None:
+    async def ensure_volume(self, volume: EngineVolume, folders: Sequence[str] = ()) -> None:
         await self._volumes.ensure(volume, folders)
 
-    async def volumes(self) -> list[Volume]:
+    async def volumes(self) -> list[EngineVolume]:
         return await self._volumes.all()
 
     async def remove_volume(self, name: str) -> bool:

@@ -18,7 +18,7 @@ from autoscaler.runtime.docker import volume_layout as layout
 from autoscaler.runtime.docker.engine import Engine, EngineError
 from autoscaler.runtime.docker.listing import label_filter
 from autoscaler.runtime.docker.own_image import OwnImage
-from autoscaler.runtime.model import File, Volume
+from autoscaler.runtime.model import EngineVolume, File
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Volumes:
         """Read volumes again before relying on their content: the engine was unavailable."""
         self._content.clear()
 
-    async def put_files(self, volume: Volume, files: Mapping[str, File]) -> None:
+    async def put_files(self, volume: EngineVolume, files: Mapping[str, File]) -> None:
         """See `Runtime.put_files`."""
         folder = layout.folder(files)
         if self._content.get(volume.name) == folder:
@@ -54,7 +54,7 @@ class Volumes:
                 await self._change(volume.name, before, files)
             self._content[volume.name] = folder
 
-    async def ensure(self, volume: Volume, folders: Sequence[str]) -> None:
+    async def ensure(self, volume: EngineVolume, folders: Sequence[str]) -> None:
         """See `Runtime.ensure_volume`."""
         content = json.dumps(sorted(folders))
         if self._content.get(volume.name) == content:
@@ -68,12 +68,12 @@ class Volumes:
                     await self._put(helper, "/", layout.emptied(missing, root=is_new))
             self._content[volume.name] = content
 
-    async def all(self) -> list[Volume]:
+    async def all(self) -> list[EngineVolume]:
         """See `Runtime.volumes`."""
         volumes = await self._listed(f"{labels.PLATFORM}={self._platform}")
         return sorted(volumes, key=lambda volume: volume.name)
 
-    async def of(self, instance: str) -> list[Volume]:
+    async def of(self, instance: str) -> list[EngineVolume]:
         """Return the volumes that an instance owns."""
         return await self._listed(f"{labels.PLATFORM}={self._platform}", f"{labels.OWNER}={instance}")
 
@@ -110,7 +110,7 @@ class Volumes:
         for helper in await self._engine.get("/containers/json", query):
             await self._engine.remove(helper["Id"])
 
-    async def _create(self, volume: Volume) -> bool:
+    async def _create(self, volume: EngineVolume) -> bool:
         """Create a volume when it is missing; returns whether it was."""
         name = labels.volume_name(self._platform, volume.name)
         try:
@@ -171,13 +171,13 @@ class Volumes:
     async def _put(self, helper: str, path: str, archive: bytes) -> None:
         await self._engine.call("PUT", f"/containers/{helper}/archive", body=archive, query={"path": path})
 
-    async def _listed(self, *selectors: str) -> list[Volume]:
+    async def _listed(self, *selectors: str) -> list[EngineVolume]:
         response = await self._engine.get("/volumes", {"filters": label_filter(*selectors)})
         return [_volume(volume["Labels"]) for volume in response["Volumes"] or ()]
 
 
-def _volume(own: Mapping[str, Any]) -> Volume:
-    return Volume(own[labels.VOLUME], own[labels.VOLUME_KIND], own[labels.OWNER], own[labels.ABOUT])
+def _volume(own: Mapping[str, Any]) -> EngineVolume:
+    return EngineVolume(own[labels.VOLUME], own[labels.VOLUME_KIND], own[labels.OWNER], own[labels.ABOUT])
 
 
 @asynccontextmanager

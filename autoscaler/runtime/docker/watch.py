@@ -24,7 +24,7 @@ EXPECTED = 4096
 """Ids of containers that we stop; the oldest are dropped."""
 
 
-class Watch:
+class EventWatch:
     """Reads `GET /events` for one platform."""
 
     def __init__(

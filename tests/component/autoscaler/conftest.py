@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from autoscaler.decision.capacity import Machine
-from autoscaler.leader.leader import Leader, LeaderOptions, Tables
+from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
 from autoscaler.node.isolation import Firewall
 from autoscaler.probes.checks import Checker
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
@@ -67,7 +67,7 @@ class AutoscalerHarness:
                     quiet_seconds=self.quiet_seconds,
                     disk_seconds=0.1,
                 )
-                tables = Tables(self.endpoints, self.scale, self.instances)
+                tables = PublishedTables(self.endpoints, self.scale, self.instances)
                 self.autoscaler = Leader(runtime, checker, self.store, self.redis, tables, options)
                 began.set()
                 await self.autoscaler.run()

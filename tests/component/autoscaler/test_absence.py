@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.leader.leader import Leader, LeaderOptions, Tables
+from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.model import ContainerSpec
 from knoll.redis import keys
@@ -149,7 +149,7 @@ async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(
     async def duty() -> None:
         runtime = FakeRuntime(harness.engine)
         async with Checker() as checker:
-            tables = Tables(harness.endpoints, harness.scale, harness.instances)
+            tables = PublishedTables(harness.endpoints, harness.scale, harness.instances)
             leader = Leader(runtime, checker, harness.store, harness.redis, tables, LeaderOptions(tick_seconds=0.1))
             runs.append(leader)
             await leader.run()

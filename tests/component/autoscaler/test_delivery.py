@@ -4,7 +4,7 @@ import base64
 import time
 from typing import Any
 
-from autoscaler.runtime.model import File, Volume
+from autoscaler.runtime.model import EngineVolume, File
 from knoll.auth import token_key, tokens
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
@@ -210,7 +210,7 @@ async def test_claims_volumes_stay_when_the_store_comes_back_empty(harness: Auto
     await harness.start()
     await put(harness, kinds.VOLUME_CLAIM, "other", spec={})
     harness.engine.volumes["claim.uid-other"] = FakeVolume(
-        Volume("claim.uid-other", "claim", "uid-other", "default/other")
+        EngineVolume("claim.uid-other", "claim", "uid-other", "default/other")
     )
     await harness.store.delete(kinds.VOLUME_CLAIM.id, "default", "other")
     # Of the two, the one whose claim was seen to go; they are looked at in the order of their names.

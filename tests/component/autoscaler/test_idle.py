@@ -3,7 +3,7 @@
 from typing import Any
 
 from autoscaler.decision.capacity import Machine
-from autoscaler.instances.transitions import State
+from autoscaler.instances.transitions import LifecycleState
 from knoll.messages.instances import InstanceRow
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
@@ -105,7 +105,7 @@ async def test_a_paused_instance_is_adopted_as_such(harness: AutoscalerHarness, 
     assert harness.autoscaler is not None
     (scaler,) = harness.autoscaler.registry.by_uid.values()
     ((name, instance),) = scaler.instances.items()
-    assert (name, instance.state, instance.idle_since) == (first.id, State.PAUSED, before.since)
+    assert (name, instance.state, instance.idle_since) == (first.id, LifecycleState.PAUSED, before.since)
     await harness.poke(key)
     assert (await harness.ready(key))[0].id == first.id
 

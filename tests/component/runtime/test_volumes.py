@@ -6,14 +6,14 @@ import pytest
 
 from autoscaler.runtime.docker import pause_image
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
-from autoscaler.runtime.model import ADDRESS, File, InstanceStartError, Mount, Volume
+from autoscaler.runtime.model import ADDRESS, EngineVolume, File, InstanceStartError, Mount
 from autoscaler.runtime.protocol import Runtime
 from tests.component.runtime.harness import DockerHarness, Harness, container, docker, fetch, spec
 from tests.waiting import eventually
 
-FILES = Volume("files.uid-1.config", "files", "uid-1", "default/hello")
-CLAIM = Volume("claim.uid-2", "claim", "uid-2", "default/data")
-SCRATCH = Volume("scratch.hello-1.work", "scratch", "hello-1", "default/hello")
+FILES = EngineVolume("files.uid-1.config", "files", "uid-1", "default/hello")
+CLAIM = EngineVolume("claim.uid-2", "claim", "uid-2", "default/data")
+SCRATCH = EngineVolume("scratch.hello-1.work", "scratch", "hello-1", "default/hello")
 SHOWN = Mount("/etc/config", "own", FILES.name, read_only=True)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from autoscaler.decision.kpa import DecisionState, Metrics, decide
+from autoscaler.decision.kpa import DecisionState, RevisionMetrics, decide
 from autoscaler.decision.window import Window
 from knoll.config.platform import PlatformConfig
 from knoll.resources.models.revision import Revision
@@ -177,7 +177,7 @@ def test_two_hours_of_decisions_are_as_published(name: str) -> None:
         ready, starting = instances(chance, ready, starting, max(ready + len(starting), 0), second)
         if second % TICK:
             continue
-        seen = Metrics(
+        seen = RevisionMetrics(
             ready,
             window.mean(second + 0.9, spec.window_seconds, exponential=spec.exponential),
             window.mean(second + 0.9, spec.panic_window_seconds),

@@ -10,8 +10,8 @@ from autoscaler.instances.transitions import (
     TRANSITIONS,
     Command,
     IllegalTransitionError,
+    LifecycleState,
     Observation,
-    State,
     label_of,
     next_state,
     stage_of,
@@ -34,7 +34,9 @@ REMOVED     .             .             .            .            .          .  
 """  # noqa: E501
 HEADER, *ROWS = [line.split() for line in TABLE.strip().splitlines()]
 CELLS = [
-    pytest.param(State[state], event, None if cell == "." else State[cell], id=f"{state}-{event.name}")
+    pytest.param(
+        LifecycleState[state], event, None if cell == "." else LifecycleState[cell], id=f"{state}-{event.name}"
+    )
     for state, *cells in ROWS
     for event, cell in zip(COLUMNS, cells, strict=True)
 ]
@@ -42,11 +44,11 @@ CELLS = [
 
 def test_the_table_of_this_test_is_complete() -> None:
     assert HEADER[1:] == [event.name for event in COLUMNS]
-    assert [row[0] for row in ROWS] == [state.name for state in State]
+    assert [row[0] for row in ROWS] == [state.name for state in LifecycleState]
 
 
 @pytest.mark.parametrize(("state", "event", "following"), CELLS)
-def test_each_transition(state: State, event: Command | Observation, following: State | None) -> None:
+def test_each_transition(state: LifecycleState, event: Command | Observation, following: LifecycleState | None) -> None:
     if following is not None:
         assert next_state(state, event) is following
     elif isinstance(event, Observation):
@@ -57,12 +59,12 @@ def test_each_transition(state: State, event: Command | Observation, following: 
 
 
 def test_every_state_leads_to_removal_and_is_reached_from_the_start() -> None:
-    reached, frontier = set(), {State.STARTING}
+    reached, frontier = set(), {LifecycleState.STARTING}
     while frontier:
         reached |= frontier
         frontier = {after for (before, _), after in TRANSITIONS.items() if before in reached} - reached
-    assert reached == set(State)
-    for state in State:
+    assert reached == set(LifecycleState)
+    for state in LifecycleState:
         assert next_state(state, Command.DRAIN) in ENDING
 
 
@@ -72,8 +74,8 @@ def test_nothing_leads_back_from_the_end() -> None:
 
 
 @pytest.mark.parametrize("events", list(itertools.product(Observation, repeat=3)), ids=str)
-@pytest.mark.parametrize("state", State)
-def test_observations_never_raise(state: State, events: tuple[Observation, ...]) -> None:
+@pytest.mark.parametrize("state", LifecycleState)
+def test_observations_never_raise(state: LifecycleState, events: tuple[Observation, ...]) -> None:
     for event in events:
         state = next_state(state, event)
 
@@ -81,6 +83,6 @@ def test_observations_never_raise(state: State, events: tuple[Observation, ...])
 def test_published_stages_and_labels_tell_idle_states_apart_from_the_others() -> None:
     assert {stage_of(state) for state in IDLE} == {"paused", "stopped"}
     assert {stage_of(state) for state in ENDING} == {"draining"}
-    assert {label_of(state) for state in State if state is not State.REMOVED} == {
+    assert {label_of(state) for state in LifecycleState if state is not LifecycleState.REMOVED} == {
         "starting", "ready", "unready", "resting", "paused", "stopped", "draining",
     }  # fmt: skip

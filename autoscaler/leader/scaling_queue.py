@@ -1,9 +1,12 @@
-"""Revisions that need attention. Requests for one Revision coalesce until its turn comes."""
+"""Revisions that need attention. Requests for one Revision coalesce until its turn comes.
+
+Not a `knoll.concurrency.pending_keys.PendingKeys`: each key carries whether a decision is needed.
+"""
 
 import asyncio
 
 
-class WorkQueue:
+class ScalingQueue:
     """Revisions by `namespace/name`."""
 
     def __init__(self) -> None:
