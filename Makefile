@@ -7,12 +7,12 @@ PYTEST_ARGS ?=
 # Processes that run tests side by side; 0 runs them in the order of their files, in one process.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
 # Files and folders whose names and prose `make check` holds to the list of scripts/check_words.py.
-PLAIN_WORDS = $(wildcard *.md */README.md tests/*.py) activator bench builder docs requirements samples scripts \
-	api tests/component tests/e2e tests/unit/activator tests/unit/api tests/unit/builder tests/unit/docs
+PLAIN_WORDS = $(wildcard *.md */README.md tests/*.py) activator api autoscaler bench builder docs requirements samples \
+	scripts tests/component tests/e2e tests/unit/activator tests/unit/api tests/unit/autoscaler tests/unit/builder tests/unit/docs
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test coverage check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 test: setup redis dnsmasq nftables registry chromium qemu images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
 	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+# Tracing doubles the CPU time of the unit tests, so `make test` is not traced, and other tests are not measured.
+coverage: setup ## the share of lines that the unit tests run; COVERAGE_ARGS='--cov-report=html' for details
+	@$(PYTHON) -m pytest --quiet --numprocesses $(WORKERS) --cov --cov-report= $(COVERAGE_ARGS) tests/unit
+	@total=$$($(PYTHON) -m coverage report --format=total) && printf 'coverage of the unit tests: %s %%\n' "$$total"
 
 check: setup ## what a change must pass before its tests: style, types, who may import whom
 	@.venv/bin/ruff check .
