@@ -595,7 +595,7 @@ async def test_without_a_token_nobody_is_let_in_by_a_name_that_anybody_can_point
     for method, path in (("GET", "/api/v1/secrets"), ("POST", SERVICES), ("DELETE", f"{SERVICES}/hello")):
         answer = await api.client.request(method, path, headers=page)
         assert reason(answer) == (403, "Forbidden")
-    assert "'evil.example.com:8001' is none of them: use 127.0.0.1 or localhost" in answer.json()["message"]
+    assert "'evil.example.com:8001' is not one: use 127.0.0.1 or localhost" in answer.json()["message"]
     assert (await api.client.get(SERVICES, headers={"Host": "knoll.localhost"})).status_code == 200
 
 
