@@ -56,13 +56,13 @@ def test_a_keyring_that_cannot_be_read_is_never_replaced(tmp_path: Path) -> None
 
 def test_a_url_with_a_user_gets_the_password_from_the_folder(tmp_path: Path) -> None:
     passwords = key_files.prepare(tmp_path)
-    found = ApiSettings.read({"KNOLL_REDIS_URL": "redis://api@host:1/0", "KNOLL_KEYS_DIR": str(tmp_path / "api")})
-    assert found.redis_url == f"redis://api:{passwords['api']}@host:1/0"
-    found = ApiSettings.read(
+    settings = ApiSettings.read({"KNOLL_REDIS_URL": "redis://api@host:1/0", "KNOLL_KEYS_DIR": str(tmp_path / "api")})
+    assert settings.redis_url == f"redis://api:{passwords['api']}@host:1/0"
+    settings = ApiSettings.read(
         {"KNOLL_REDIS_URL": "unix://api@/run/r.sock?db=0", "KNOLL_KEYS_DIR": str(tmp_path / "api")}
     )
-    assert found.redis_url == f"unix://api:{passwords['api']}@/run/r.sock?db=0"
-    assert found.keyring.seals
+    assert settings.redis_url == f"unix://api:{passwords['api']}@/run/r.sock?db=0"
+    assert settings.keyring.seals
 
 
 @pytest.mark.parametrize("url", ["redis://host:1/0", "redis://me:mine@host:1/0", "redis://:mine@host:1/0"])

@@ -41,29 +41,29 @@ def secret(auths: Any, type_: str = "kubernetes.io/dockerconfigjson", key: str =
     ],
 )
 def test_a_credential_counts_for_the_images_of_its_registry(registry: str, image: str, fits: bool) -> None:
-    known = credentials(secret({registry: {"username": "u", "password": "p"}}))
-    assert bool(matching(known, image)) is fits
+    available = credentials(secret({registry: {"username": "u", "password": "p"}}))
+    assert bool(matching(available, image)) is fits
 
 
 def test_the_more_special_one_is_shown_first() -> None:
     auths = {host: {"username": host, "password": "p"} for host in ("r.io", "r.io/team/app", "r.io/team")}
-    found = matching(credentials(secret(auths)), "r.io/team/app:v1")
-    assert [one.username for one in found] == ["r.io/team/app", "r.io/team", "r.io"]
+    matches = matching(credentials(secret(auths)), "r.io/team/app:v1")
+    assert [credential.username for credential in matches] == ["r.io/team/app", "r.io/team", "r.io"]
 
 
 def test_user_and_password_may_be_written_together_and_the_password_may_have_colons() -> None:
     auth = base64.b64encode(b"me:pa:ss").decode()
-    (one,) = credentials(secret({"r.io": {"auth": auth}}))
-    assert (one.username, one.password) == ("me", "pa:ss")
+    (credential,) = credentials(secret({"r.io": {"auth": auth}}))
+    assert (credential.username, credential.password) == ("me", "pa:ss")
 
 
 def test_the_older_form_of_secret_is_read() -> None:
-    found = credentials(secret({"r.io": {"username": "me"}}, "kubernetes.io/dockercfg", ".dockercfg"))
-    assert found == [Credential("r.io", "me")]
+    read = credentials(secret({"r.io": {"username": "me"}}, "kubernetes.io/dockercfg", ".dockercfg"))
+    assert read == [Credential("r.io", "me")]
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "reason"),
     [
         (secret({}, "Opaque"), "is of type Opaque"),
         ({"metadata": {"namespace": "team", "name": "pull"}}, "is of type Opaque"),
@@ -74,22 +74,22 @@ def test_the_older_form_of_secret_is_read() -> None:
         (secret({"r.io": {"auth": "%"}}), "not a Docker configuration"),
     ],
 )
-def test_a_secret_that_holds_no_credentials_is_named_with_the_reason(body: dict[str, Any], words: str) -> None:
-    with pytest.raises(ImageError, match=words) as caught:
+def test_a_secret_that_holds_no_credentials_is_named_with_the_reason(body: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
         credentials(body)
     assert "team/pull" in str(caught.value)
 
 
 def test_the_engine_is_told_a_token_where_there_is_one() -> None:
-    told = json.loads(base64.urlsafe_b64decode(Credential("r.io", "u", "p", "token").header()))
-    assert told == {"identitytoken": "token", "serveraddress": "r.io"}
+    header = json.loads(base64.urlsafe_b64decode(Credential("r.io", "u", "p", "token").header()))
+    assert header == {"identitytoken": "token", "serveraddress": "r.io"}
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}\.[a-z]{2,3}(:[0-9]{2,4})?(/[a-z]{1,5})?", fullmatch=True),
                        st.tuples(st.text(st.characters(exclude_characters=":", codec="utf-8"), min_size=1), st.text()),
                        max_size=5))  # fmt: skip
-def test_what_docker_is_given_is_read_back_the_same(known: dict[str, tuple[str, str]]) -> None:
-    before = [Credential(host, user, password) for host, (user, password) in known.items()]
+def test_what_docker_is_given_is_read_back_the_same(users: dict[str, tuple[str, str]]) -> None:
+    before = [Credential(host, user, password) for host, (user, password) in users.items()]
     assert credentials(secret(json.loads(docker_config(before))["auths"])) == before
 
 

@@ -18,8 +18,8 @@ names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 
 
 def minted(**changed: object) -> str:
-    said: dict[str, object] = {"namespace": "team", "name": "robot", "uid": "u-1", "now": NOW}
-    return tokens.mint(KEY, **{**said, **changed})  # type: ignore[arg-type]
+    claims: dict[str, object] = {"namespace": "team", "name": "robot", "uid": "u-1", "now": NOW}
+    return tokens.mint(KEY, **{**claims, **changed})  # type: ignore[arg-type]
 
 
 @given(
@@ -40,9 +40,9 @@ def test_a_minted_token_says_who_it_is_until_it_expires(
 
 
 def test_the_claims_are_those_of_kubernetes() -> None:
-    said = jwt.decode(minted(), options={"verify_signature": False})
-    assert said.pop("jti")
-    assert said == {
+    claims = jwt.decode(minted(), options={"verify_signature": False})
+    assert claims.pop("jti")
+    assert claims == {
         "iss": tokens.ISSUER,
         "sub": "system:serviceaccount:team:robot",
         "aud": [tokens.ISSUER],
@@ -62,8 +62,8 @@ def test_a_token_of_another_key_or_audience_is_refused() -> None:
 
 
 def test_a_token_that_is_not_signed_is_refused() -> None:
-    said = jwt.decode(minted(), options={"verify_signature": False})
-    for forged in (jwt.encode(said, "", "none"), jwt.encode(said, "x" * 32, "HS256")):
+    claims = jwt.decode(minted(), options={"verify_signature": False})
+    for forged in (jwt.encode(claims, "", "none"), jwt.encode(claims, "x" * 32, "HS256")):
         with pytest.raises(UnauthorizedError):
             tokens.verify(KEY, forged, NOW)
 
@@ -71,11 +71,11 @@ def test_a_token_that_is_not_signed_is_refused() -> None:
 @given(st.text(max_size=40))
 def test_a_token_with_other_claims_under_the_same_signature_is_refused(name: str) -> None:
     head, body, signature = minted().split(".")
-    said = json.loads(base64.urlsafe_b64decode(body + "=="))
-    said["sub"] = f"system:serviceaccount:team:{name}"
+    claims = json.loads(base64.urlsafe_b64decode(body + "=="))
+    claims["sub"] = f"system:serviceaccount:team:{name}"
     if name == "robot":
         return
-    changed = base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode()
+    changed = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     with pytest.raises(UnauthorizedError):
         tokens.verify(KEY, f"{head}.{changed}.{signature}", NOW)
 
@@ -90,10 +90,10 @@ def test_what_is_no_token_is_refused_and_never_breaks(text: str) -> None:
 
 @pytest.mark.parametrize("missing", ["iss", "sub", "aud", "exp", "iat", "nbf", "kubernetes.io"])
 def test_a_token_that_lacks_a_claim_is_refused(missing: str) -> None:
-    said = jwt.decode(minted(), options={"verify_signature": False})
-    del said[missing]
+    claims = jwt.decode(minted(), options={"verify_signature": False})
+    del claims[missing]
     with pytest.raises(UnauthorizedError):
-        tokens.verify(KEY, jwt.encode(said, KEY.private, "ES256"), NOW)
+        tokens.verify(KEY, jwt.encode(claims, KEY.private, "ES256"), NOW)
 
 
 @pytest.mark.parametrize("seconds", [0, 599, (1 << 32) + 1])

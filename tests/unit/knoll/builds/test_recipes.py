@@ -19,7 +19,7 @@ def recipe(files: Mapping[str, str]) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("files", "kind", "words"),
+    ("files", "kind", "command"),
     [
         ({"go.mod": "", "main.go": "package main\n"}, "Go", "-o /app .\n"),
         ({"go.mod": "", "cmd/x/x.go": "// c\npackage main\n", "lib.go": "package lib"}, "Go", "-o /app ./cmd/x\n"),
@@ -48,16 +48,16 @@ def recipe(files: Mapping[str, str]) -> Recipe:
         ({"dist/index.html": "", "README.md": ""}, "static site", "COPY dist /site/"),
     ],
 )
-def test_a_source_gets_the_recipe_it_asks_for(files: Mapping[str, str], kind: str, words: str) -> None:
-    found = recipe(files)
-    assert found.kind == kind
-    assert words in found.dockerfile
-    assert "USER 65532:65532\n" in found.dockerfile
-    assert "PORT=8080" in found.dockerfile
+def test_a_source_gets_the_recipe_it_asks_for(files: Mapping[str, str], kind: str, command: str) -> None:
+    detected = recipe(files)
+    assert detected.kind == kind
+    assert command in detected.dockerfile
+    assert "USER 65532:65532\n" in detected.dockerfile
+    assert "PORT=8080" in detected.dockerfile
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "reason"),
     [
         ({}, "there is: nothing"),
         ({"notes.txt": "", "a/b.c": ""}, "there is: a, notes.txt"),
@@ -73,15 +73,15 @@ def test_a_source_gets_the_recipe_it_asks_for(files: Mapping[str, str], kind: st
         ({"package.json": "{}"}, "nothing says what to run"),
     ],
 )
-def test_a_source_that_cannot_be_built_is_told_why(files: Mapping[str, str], words: str) -> None:
-    with pytest.raises(SourceError, match=re.escape(words)):
+def test_a_source_that_cannot_be_built_is_told_why(files: Mapping[str, str], reason: str) -> None:
+    with pytest.raises(SourceError, match=re.escape(reason)):
         recipe(files)
 
 
 @given(text=st.text(max_size=200), name=st.sampled_from(["package.json", "pyproject.toml", "main.py", "Procfile"]))
 def test_whatever_a_file_holds_there_is_a_recipe_or_a_reason(text: str, name: str) -> None:
     try:
-        found = recipe({"main.py": "x = 1", name: text})
+        detected = recipe({"main.py": "x = 1", name: text})
     except SourceError:
         return
-    assert found.dockerfile.startswith("FROM ")
+    assert detected.dockerfile.startswith("FROM ")

@@ -48,10 +48,10 @@ def test_a_build_without_a_name_is_a_wrong_command_line(tmp_path: Path) -> None:
     assert "--tag" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["status"], ["traffic", "x"], ["rollback", "x"], ["logs", "x"], ["export"]])
-def test_a_platform_that_does_not_answer_is_told_with_what_to_do(words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["status"], ["traffic", "x"], ["rollback", "x"], ["logs", "x"], ["export"]])
+def test_a_platform_that_does_not_answer_is_told_with_what_to_do(arguments: list[str]) -> None:
     server = f"http://127.0.0.1:{free_port()}"
-    done = CliRunner().invoke(main, [*words, "--server", server])
+    done = CliRunner().invoke(main, [*arguments, "--server", server])
     assert done.exit_code == 3
     assert server in done.stderr
     assert "knoll up" in done.stderr
@@ -108,10 +108,10 @@ def test_what_belongs_to_this_platform_is_left_out_of_an_export() -> None:
         "generation": 3,
         "annotations": annotations,
     }
-    found = portable({"apiVersion": "v", "kind": "Service", "metadata": meta, "spec": {"a": 1}, "status": {}})
-    assert found["metadata"] == {"name": "x", "namespace": "y", "annotations": {"mine": "kept"}}
-    assert found["spec"] == {"a": 1}
-    assert "status" not in found
+    exported = portable({"apiVersion": "v", "kind": "Service", "metadata": meta, "spec": {"a": 1}, "status": {}})
+    assert exported["metadata"] == {"name": "x", "namespace": "y", "annotations": {"mine": "kept"}}
+    assert exported["spec"] == {"a": 1}
+    assert "status" not in exported
 
 
 def doctor(server: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:

@@ -18,8 +18,8 @@ def test_of_events_those_of_the_service_and_its_children_show_in_the_order_they_
         event("other", "Service", "elsewhere", "2026-03-01T11:00:00Z", 10),
         event("pod", "Pod", "hello", "2026-03-01T11:00:00Z", 13),
     ]
-    found = described(service(), [revision("hello-00001")], events)
-    assert [one["message"] for one in found["events"]] == ["a", "b"]
+    description = described(service(), [revision("hello-00001")], events)
+    assert [event["message"] for event in description["events"]] == ["a", "b"]
 
 
 def test_a_revision_shows_its_share_over_all_entries_and_its_tags() -> None:
@@ -28,8 +28,8 @@ def test_a_revision_shows_its_share_over_all_entries_and_its_tags() -> None:
         {"revisionName": "hello-00001", "percent": 20, "tag": "old", "url": "http://old-hello"},
         {"revisionName": "hello-00002", "percent": 50},
     ]
-    found = described(service(traffic), [revision("hello-00001"), revision("hello-00002", hour=10)], [])
-    assert [(one["name"], one["traffic"], one["tags"]) for one in found["revisions"]] == [
+    description = described(service(traffic), [revision("hello-00001"), revision("hello-00002", hour=10)], [])
+    assert [(shown["name"], shown["traffic"], shown["tags"]) for shown in description["revisions"]] == [
         ("hello-00002", 50, {}),
         ("hello-00001", 50, {"old": "http://old-hello"}),
     ]
@@ -38,12 +38,12 @@ def test_a_revision_shows_its_share_over_all_entries_and_its_tags() -> None:
 def test_a_service_without_status_is_described() -> None:
     bare = service()
     del bare["status"]
-    found = described(bare, [], [])
-    assert (found["ready"], found["conditions"], found["revisions"]) == ("Unknown", [], [])
+    description = described(bare, [], [])
+    assert (description["ready"], description["conditions"], description["revisions"]) == ("Unknown", [], [])
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "words"),
+    ("timestamp", "text"),
     [
         ("2026-03-01T12:00:00Z", "0s"),
         ("2026-03-01T11:59:01Z", "59s"),
@@ -54,8 +54,8 @@ def test_a_service_without_status_is_described() -> None:
         ("", ""),
     ],
 )
-def test_an_age_is_told_in_one_unit(timestamp: str, words: str) -> None:
-    assert age(timestamp, NOW) == words
+def test_an_age_is_told_in_one_unit(timestamp: str, text: str) -> None:
+    assert age(timestamp, NOW) == text
 
 
 def test_a_cell_holds_one_line() -> None:

@@ -13,8 +13,10 @@ def revision(name: str, second: int, annotations: dict[str, str] | None = None) 
 
 
 def autoscaler(name: str, count: int) -> dict[str, Any]:
-    told = [{"time": CREATED.format(n), "desiredScale": n, "message": f"desired {n} (stable)"} for n in range(count)]
-    return {"metadata": {"name": name}, "status": {"decisions": told}}
+    decisions = [
+        {"time": CREATED.format(n), "desiredScale": n, "message": f"desired {n} (stable)"} for n in range(count)
+    ]
+    return {"metadata": {"name": name}, "status": {"decisions": decisions}}
 
 
 def test_the_newest_revision_is_first_with_its_last_decisions_and_what_scales_it() -> None:
@@ -24,7 +26,7 @@ def test_the_newest_revision_is_first_with_its_last_decisions_and_what_scales_it
     revisions = [revision("a-00001", 0), revision("a-00002", 1, annotations)]
     newest, oldest = explained(revisions, [autoscaler("a-00001", 2), autoscaler("a-00002", 9)], 3)
     assert (newest["revision"], oldest["revision"]) == ("a-00002", "a-00001")
-    assert [one["desiredScale"] for one in newest["decisions"]] == [6, 7, 8]
+    assert [decision["desiredScale"] for decision in newest["decisions"]] == [6, 7, 8]
     assert newest["scaling"] == {"autoscaling.knative.dev/target": "7", "knoll.dev/warm-schedule": "…"}
     assert (newest["instances"], newest["wanted"], oldest["scaling"]) == (1, 3, {})
 
@@ -39,22 +41,22 @@ def test_it_reads_as_sentences_with_times(capsys: Any) -> None:
 
 
 def test_what_keeps_a_revision_from_being_ready_is_said(capsys: Any) -> None:
-    one = revision("a-00001", 0)
+    unready = revision("a-00001", 0)
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
-    one["status"]["conditions"] = [
+    unready["status"]["conditions"] = [
         {"type": "Active", "status": "Unknown", "reason": "Deploying"},
         {"type": "Ready", "status": "Unknown", "reason": "Unhealthy", "message": message},
     ]
-    _print(explained([one], [autoscaler("a-00001", 1)], 3))
+    _print(explained([unready], [autoscaler("a-00001", 1)], 3))
     assert f"  not ready: Unhealthy: {message}" in capsys.readouterr().out.splitlines()
 
 
 def test_a_revision_at_zero_is_not_said_to_be_broken(capsys: Any) -> None:
-    one = revision("a-00001", 0)
-    idle = "The target is not receiving traffic."
-    one["status"]["conditions"] = [
-        {"type": "Active", "status": "False", "reason": "NoTraffic", "message": idle},
+    idle = revision("a-00001", 0)
+    message = "The target is not receiving traffic."
+    idle["status"]["conditions"] = [
+        {"type": "Active", "status": "False", "reason": "NoTraffic", "message": message},
         {"type": "Ready", "status": "True"},
     ]
-    _print(explained([one], [autoscaler("a-00001", 1)], 3))
+    _print(explained([idle], [autoscaler("a-00001", 1)], 3))
     assert "not ready" not in capsys.readouterr().out

@@ -31,30 +31,32 @@ SPLITS: dict[str, list[Json]] = {
 
 def platform(traffic: list[Json]) -> Simulation:
     """A Service that had three Revisions, with its traffic."""
-    world = Simulation()
+    simulation = Simulation()
     for number in (1, 2, 3):
-        world.now += 60
-        world.service(image=f"r.example/app:v{number}", template_annotations={"autoscaling.knative.dev/min-scale": "1"})
-        world.ready(f"hello-0000{number}")
-    world.service(image="r.example/app:v3", traffic=traffic,
+        simulation.now += 60
+        simulation.service(
+            image=f"r.example/app:v{number}", template_annotations={"autoscaling.knative.dev/min-scale": "1"}
+        )
+        simulation.ready(f"hello-0000{number}")
+    simulation.service(image="r.example/app:v3", traffic=traffic,
                   template_annotations={"autoscaling.knative.dev/min-scale": "1"})  # fmt: skip
-    world.settle()
-    world.acknowledge()
-    world.settle()
-    return world
+    simulation.settle()
+    simulation.acknowledge()
+    simulation.settle()
+    return simulation
 
 
-def revisions(world: Simulation) -> dict[str, Json]:
-    return {name: world.get(kinds.REVISION, name) for name in world.names(kinds.REVISION)}
+def revisions(simulation: Simulation) -> dict[str, Json]:
+    return {name: simulation.get(kinds.REVISION, name) for name in simulation.names(kinds.REVISION)}
 
 
-def served(world: Simulation) -> list[tuple[str, int, str]]:
+def served(simulation: Simulation) -> list[tuple[str, int, str]]:
     """What the traffic comes to: image, percent and tag of each target."""
-    found = []
-    for target in world.traffic():
-        spec = world.get(kinds.REVISION, target["revisionName"])["spec"]
-        found.append((spec["containers"][0]["image"].partition("@")[0], target["percent"], target.get("tag", "")))
-    return found
+    targets = []
+    for target in simulation.traffic():
+        spec = simulation.get(kinds.REVISION, target["revisionName"])["spec"]
+        targets.append((spec["containers"][0]["image"].partition("@")[0], target["percent"], target.get("tag", "")))
+    return targets
 
 
 @pytest.mark.parametrize("traffic", SPLITS.values(), ids=SPLITS)

@@ -20,12 +20,12 @@ def program(folder: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Loopback stands for the instance network's address: it can be listened on."""
+    """Use the loopback address as that of the instance network, because it can be bound."""
 
-    async def found(_: object) -> tuple[str, str]:
+    async def loopback(_: object) -> tuple[str, str]:
         return "127.0.0.9", ""
 
-    monkeypatch.setattr(instance_network, "_address", found)
+    monkeypatch.setattr(instance_network, "_address", loopback)
     return "127.0.0.9"
 
 
@@ -37,10 +37,10 @@ def listener(address: str) -> Iterator[socket.socket]:
 
 async def test_without_an_engine_there_is_a_warning_that_names_it(tmp_path: Path) -> None:
     missing = {**ENVIRONMENT, "KNOLL_DOCKER_SOCKET": str(tmp_path / "none.sock")}
-    found = await instance_network.inspect(missing, tmp_path)
-    assert not found.environment
-    assert not found.dns_command
-    assert "none.sock" in found.warning
+    network = await instance_network.inspect(missing, tmp_path)
+    assert not network.environment
+    assert not network.dns_command
+    assert "none.sock" in network.warning
 
 
 async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the_same(
@@ -48,11 +48,11 @@ async def test_without_dnsmasq_there_is_a_warning_and_the_public_gateway_all_the
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(dns_server, "PLACES", "")
-    found = await instance_network.inspect(ENVIRONMENT, tmp_path)
-    assert found.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
-    assert not found.dns_command
-    assert "dnsmasq-base" in found.warning
-    assert "NAME.NAMESPACE.svc.cluster.local" in found.warning
+    network = await instance_network.inspect(ENVIRONMENT, tmp_path)
+    assert network.environment == {"KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}"}
+    assert not network.dns_command
+    assert "dnsmasq-base" in network.warning
+    assert "NAME.NAMESPACE.svc.cluster.local" in network.warning
 
 
 async def test_dnsmasq_is_found_where_only_root_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +71,10 @@ async def test_a_port_that_somebody_has_is_named(
     listener.listen()
     port = listener.getsockname()[1]
     monkeypatch.setattr(instance_network, "GATEWAY_PORT", port)
-    found = await instance_network.inspect(ENVIRONMENT, tmp_path)
-    assert f"{address}:{port}" in found.warning
-    assert "Address already in use" in found.warning
-    assert "KNOLL_INSTANCE_DNS" not in found.environment
+    network = await instance_network.inspect(ENVIRONMENT, tmp_path)
+    assert f"{address}:{port}" in network.warning
+    assert "Address already in use" in network.warning
+    assert "KNOLL_INSTANCE_DNS" not in network.environment
 
 
 async def test_who_listens_everywhere_listens_there_too(
@@ -92,13 +92,13 @@ async def test_with_all_that_is_needed_every_process_is_told(
     program(tmp_path, "dnsmasq", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(instance_network, "_bind_problem", lambda *_, **__: "")
-    found = await instance_network.inspect(ENVIRONMENT, tmp_path / "names")
-    assert found.environment == {
+    network = await instance_network.inspect(ENVIRONMENT, tmp_path / "names")
+    assert network.environment == {
         "KNOLL_ACTIVATOR_HOST": f"127.0.0.1,{address}",
         "KNOLL_ACTIVATOR_LOCAL_HOST": address,
         "KNOLL_ACTIVATOR_LOCAL_PORTS": "80",
         "KNOLL_NAMES_DIR": str(tmp_path / "names"),
         "KNOLL_INSTANCE_DNS": address,
     }
-    assert f"--listen-address={address}" in found.dns_command
-    assert not found.warning
+    assert f"--listen-address={address}" in network.dns_command
+    assert not network.warning

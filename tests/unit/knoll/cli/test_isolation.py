@@ -6,7 +6,7 @@ from knoll.cli import isolation
 
 
 @pytest.mark.parametrize(
-    ("options", "found", "advised"),
+    ("options", "expected", "advised"),
     [
         (["name=seccomp,profile=builtin", "name=userns"], "mapped to unprivileged users", False),
         (["name=rootless", "name=seccomp,profile=builtin"], "without root", False),
@@ -14,10 +14,10 @@ from knoll.cli import isolation
         (None, "root in an instance is root on the machine", True),
     ],
 )
-def test_user_namespaces(options: list[str] | None, found: str, advised: bool) -> None:
-    told, mend = isolation.user_namespaces({"SecurityOptions": options})
-    assert found in told
-    assert ("userns-remap" in mend) is advised
+def test_user_namespaces(options: list[str] | None, expected: str, advised: bool) -> None:
+    state, fix = isolation.user_namespaces({"SecurityOptions": options})
+    assert expected in state
+    assert ("userns-remap" in fix) is advised
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ class Answers:
 
 
 def wait(*states: tuple[str, str, str]) -> list[str]:
-    told: list[str] = []
-    until_ready(cast(ApiClient, Answers(*states)), "default", "a", 1, told.append)
-    return told
+    obstacles: list[str] = []
+    until_ready(cast(ApiClient, Answers(*states)), "default", "a", 1, obstacles.append)
+    return obstacles
 
 
 def test_what_keeps_it_from_being_ready_is_told_once() -> None:

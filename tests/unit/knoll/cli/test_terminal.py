@@ -87,25 +87,27 @@ def server() -> Iterator[str]:
     made.server_close()
 
 
-def on_terminal(words: list[str]) -> str:
+def on_terminal(arguments: list[str]) -> str:
     """What a command writes to a terminal, standard error included."""
     main, side = pty.openpty()
-    process = subprocess.Popen(words, stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "xterm"})
+    process = subprocess.Popen(arguments, stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "xterm"})
     os.close(side)
-    found = b""
+    output = b""
     try:
         while chunk := os.read(main, 65536):
-            found += chunk
+            output += chunk
     except OSError:  # the last writer is gone
         pass
     process.wait()
     os.close(main)
-    return found.decode()
+    return output.decode()
 
 
-@pytest.mark.parametrize("words", [["logs", "hello"], ["status"], ["logs", "missing"]], ids=["log", "message", "error"])
-def test_no_command_passes_control_sequences_to_a_terminal(server: str, words: list[str]) -> None:
-    command = [sys.executable, "-m", "knoll.cli", *words, "--server", server]
+@pytest.mark.parametrize(
+    "arguments", [["logs", "hello"], ["status"], ["logs", "missing"]], ids=["log", "message", "error"]
+)
+def test_no_command_passes_control_sequences_to_a_terminal(server: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "knoll.cli", *arguments, "--server", server]
     shown = on_terminal(command)
     assert "\\x1b]52;c;ZXZpbA==" in shown
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", COLOUR.sub("", shown))

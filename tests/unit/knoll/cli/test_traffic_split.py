@@ -17,7 +17,7 @@ def revision(number: int, ready: str = "True") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("assignments", "problem"),
     [
         (["v1"], "'v1' is not REVISION=PERCENT"),
         (["=5"], "'=5' is not"),
@@ -27,9 +27,9 @@ def revision(number: int, ready: str = "True") -> dict[str, Any]:
         (["v1=90", "v2=9"], "percentages add up to 99, expected 100"),
     ],
 )
-def test_shares_that_make_no_sense_are_refused(words: list[str], said: str) -> None:
-    with pytest.raises(BadRequestError, match=re.escape(said)):
-        parse(words)
+def test_shares_that_make_no_sense_are_refused(assignments: list[str], problem: str) -> None:
+    with pytest.raises(BadRequestError, match=re.escape(problem)):
+        parse(assignments)
 
 
 def test_a_percent_sign_may_be_said() -> None:
@@ -38,8 +38,8 @@ def test_a_percent_sign_may_be_said() -> None:
 
 def test_a_revision_may_be_named_whole_or_by_its_end_by_its_tag_or_as_the_latest() -> None:
     before = [{"revisionName": "shop-v2", "tag": "next", "percent": 100}]
-    found = split("shop", {"shop-v1": 40, "00003": 30, "next": 20, "latest": 10}, REVISIONS, before)
-    assert found == [
+    traffic = split("shop", {"shop-v1": 40, "00003": 30, "next": 20, "latest": 10}, REVISIONS, before)
+    assert traffic == [
         {"revisionName": "shop-v2", "tag": "next", "percent": 20},
         {"revisionName": "shop-v1", "percent": 40},
         {"revisionName": "shop-00003", "percent": 30},
@@ -58,23 +58,25 @@ _tags = st.lists(st.sampled_from(REVISIONS), max_size=4)
 @given(tagged=_tags, percent=st.integers(0, 100), order=st.permutations(REVISIONS))
 def test_the_shares_add_up_and_no_host_of_a_tag_is_lost(tagged: list[str], percent: int, order: list[str]) -> None:
     before = [{"revisionName": name, "tag": f"t{at}", "percent": 7} for at, name in enumerate(tagged)]
-    found = split("shop", {order[0]: percent, order[1]: 100 - percent}, REVISIONS, before)
-    assert sum(target["percent"] for target in found) == 100
-    assert by_revision(found)[order[0]] == percent
-    assert [(one["revisionName"], one["tag"]) for one in found if "tag" in one] == [
-        (one["revisionName"], one["tag"]) for one in before
+    after = split("shop", {order[0]: percent, order[1]: 100 - percent}, REVISIONS, before)
+    assert sum(target["percent"] for target in after) == 100
+    assert by_revision(after)[order[0]] == percent
+    assert [(target["revisionName"], target["tag"]) for target in after if "tag" in target] == [
+        (target["revisionName"], target["tag"]) for target in before
     ]
 
 
 def test_the_way_back_leads_past_broken_revisions() -> None:
-    found = [revision(10), revision(2), revision(9, "False"), revision(11)]
-    assert previous_revision(found, "shop-10") == "shop-2"
-    assert previous_revision(found, "shop-11") == "shop-10"
+    revisions = [revision(10), revision(2), revision(9, "False"), revision(11)]
+    assert previous_revision(revisions, "shop-10") == "shop-2"
+    assert previous_revision(revisions, "shop-11") == "shop-10"
 
 
-@pytest.mark.parametrize(("serving", "said"), [("shop-2", "no ready revision before"), ("shop-7", "no longer exists")])
-def test_where_no_way_leads_back_is_said(serving: str, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+@pytest.mark.parametrize(
+    ("serving", "problem"), [("shop-2", "no ready revision before"), ("shop-7", "no longer exists")]
+)
+def test_where_no_way_leads_back_is_said(serving: str, problem: str) -> None:
+    with pytest.raises(BadRequestError, match=problem):
         previous_revision([revision(1, "False"), revision(2)], serving)
 
 

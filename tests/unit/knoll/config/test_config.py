@@ -61,15 +61,15 @@ EVERYTHING_ELSE = "\n".join(
 
 
 VALUES = [
-    f"{part.name}.{one.name}"
+    f"{part.name}.{field.name}"
     for part in fields(PlatformConfig())
-    for one in fields(getattr(PlatformConfig(), part.name))
+    for field in fields(getattr(PlatformConfig(), part.name))
 ]
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_value_is_used_by_somebody(name: str) -> None:
-    """A key that is read and explained and changes nothing would be a promise that nobody keeps."""
+    """Every key that is parsed and explained has an effect."""
     assert re.search(rf"\b{name.partition('.')[2]}\b", EVERYTHING_ELSE)
 
 
@@ -213,8 +213,8 @@ def test_values_are_read_in_plain_units(name: str, data: dict[str, str], path: s
     part, _, field = path.partition(".")
     config, problems = PlatformConfig.from_config_maps({name: data})
     assert problems == []
-    found = getattr(getattr(config, part), field)
-    assert found == (pytest.approx(value) if isinstance(value, float) else value)
+    parsed = getattr(getattr(config, part), field)
+    assert parsed == (pytest.approx(value) if isinstance(value, float) else value)
 
 
 BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
@@ -418,7 +418,7 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         ["http-protocol: must be one of Enabled, Redirected, not 'disabled'"],
     ),
     ("config-observability", {"logging.request-log-template": "{{.Request.Method}"}, None),
-    ("config-observability", {"logging.request-log-template": "{{.Nobody}}"}, None),
+    ("config-observability", {"logging.request-log-template": "{{.Unknown}}"}, None),
 ]
 
 
@@ -485,7 +485,7 @@ DOMAINS = {
 
 
 @pytest.mark.parametrize(
-    ("labels", "found"),
+    ("labels", "expected"),
     [
         ({}, "example.com"),
         ({"app": "other"}, "example.com"),
@@ -496,8 +496,8 @@ DOMAINS = {
         ({"app": "web", LOCAL: "cluster-local"}, "svc.cluster.local"),
     ],
 )
-def test_the_domain_follows_the_labels(labels: dict[str, str], found: str) -> None:
-    assert domain.parse(DOMAINS).lookup(labels) == found
+def test_the_domain_follows_the_labels(labels: dict[str, str], expected: str) -> None:
+    assert domain.parse(DOMAINS).lookup(labels) == expected
 
 
 def test_without_a_default_domain_there_is_localhost() -> None:
@@ -519,6 +519,6 @@ def test_any_text_under_any_key_gives_values_or_a_reason(module: ModuleType, dat
         st.floats().map(str),
         st.sampled_from(["", "1e99", "{{", "9" * 30, "null", "[]"]),
     )
-    found = data.draw(st.dictionaries(st.sampled_from(keys), odd, max_size=4))
+    drawn = data.draw(st.dictionaries(st.sampled_from(keys), odd, max_size=4))
     with contextlib.suppress(InvalidConfigError):
-        module.parse(found)
+        module.parse(drawn)

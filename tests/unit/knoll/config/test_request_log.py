@@ -21,20 +21,20 @@ KNATIVES = (
 """Every part of what Knative's own example speaks of."""
 
 
-def told(template: str, **values: str) -> str:
+def rendered(template: str, **values: str) -> str:
     return line(parse(template), lambda field: values.get(field.rpartition(".")[2], field), lambda name: [name, "b"])
 
 
 def test_knatives_own_template_gives_json() -> None:
-    found = json.loads(told(KNATIVES, Code="200", UserAgent='o\'neill "x" <y>'.replace("'", "")))
-    assert found["httpRequest"]["status"] == 200
-    assert found["httpRequest"]["requestMethod"] == "Request.Method"
-    assert found["httpRequest"]["userAgent"] == 'oneill "x" <y>'
-    assert found["traceId"] == "[X-B3-Traceid b]"
+    line = json.loads(rendered(KNATIVES, Code="200", UserAgent='o\'neill "x" <y>'.replace("'", "")))
+    assert line["httpRequest"]["status"] == 200
+    assert line["httpRequest"]["requestMethod"] == "Request.Method"
+    assert line["httpRequest"]["userAgent"] == 'oneill "x" <y>'
+    assert line["traceId"] == "[X-B3-Traceid b]"
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "line"),
     [
         ("", ""),
         ("plain }} text", "plain }} text"),
@@ -46,8 +46,8 @@ def test_knatives_own_template_gives_json() -> None:
         ("{{js .Request.Proto}}", "Request.Proto"),
     ],
 )
-def test_what_a_template_says(template: str, said: str) -> None:
-    assert told(template) == said
+def test_what_a_template_says(template: str, line: str) -> None:
+    assert rendered(template) == line
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_is_not_known_is_named_with_what_is(template: str, problem: str) ->
 @given(st.lists(st.one_of(st.sampled_from(FIELDS), st.text(string.printable.replace("{", "")))))
 def test_text_stays_as_it_is_around_the_fields(parts: list[str]) -> None:
     template = "".join(f"{{{{.{part}}}}}" if part in FIELDS else part for part in parts)
-    assert told(template) == "".join(parts)
+    assert rendered(template) == "".join(parts)
     assert [part.field for part in parse(template) if isinstance(part, Value)] == [
         part for part in parts if part in FIELDS
     ]
@@ -76,7 +76,7 @@ def test_text_stays_as_it_is_around_the_fields(parts: list[str]) -> None:
 @given(st.text())
 def test_escaped_text_ends_no_string_of_json(text: str) -> None:
     escaped = line(parse('{"a": "{{js .Request.Host}}"}'), lambda _: text.replace("'", ""), lambda _: [])
-    if all(ord(one) < 0x10000 for one in text):
+    if all(ord(character) < 0x10000 for character in text):
         assert json.loads(escaped)["a"] == text.replace("'", "")
 
 

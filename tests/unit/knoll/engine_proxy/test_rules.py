@@ -73,8 +73,8 @@ DEFAULTS = {
 def test_a_container_is_made_again_of_what_the_engine_tells_of_it() -> None:
     config = {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False}
     config.pop("HostConfig")
-    told = {"Config": config, "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}
-    body, _ = create(payloads.recreate(told, restarts=1, now=2.0))
+    description = {"Config": config, "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}
+    body, _ = create(payloads.recreate(description, restarts=1, now=2.0))
     assert body["HostConfig"].keys() == {*APP["HostConfig"], "RestartPolicy"}
     assert not {"MaskedPaths", "ReadonlyPaths", "CgroupnsMode"} & body["HostConfig"].keys(), (
         "the engine's default holds"
@@ -290,5 +290,5 @@ def test_whose_something_is_its_label_says() -> None:
     others: tuple[dict[str, Any], ...] = (
         {}, {"Config": {}}, {"Labels": LABELS}, {"Config": {"Labels": {"knoll.dev/platform": "other"}}}
     )  # fmt: skip
-    for told in others:
-        assert not is_ours(POLICY, PathTarget.CONTAINER, told)
+    for description in others:
+        assert not is_ours(POLICY, PathTarget.CONTAINER, description)

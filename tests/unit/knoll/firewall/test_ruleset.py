@@ -99,8 +99,8 @@ def test_disabled_takes_the_tables_away() -> None:
 
 
 def test_platforms_have_tables_of_their_own() -> None:
-    one = NamespaceEgress(egress="deny", addresses=("10.201.128.1",))
-    policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), namespaces={"a": one})
+    namespace = NamespaceEgress(egress="deny", addresses=("10.201.128.1",))
+    policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), namespaces={"a": namespace})
     names = set(re.findall(r"table \w+ (\S+)", ruleset(Wiring("other"), policy, {})))
     assert names == {"knoll-other"}
     assert '"b"' in ruleset(Wiring("other"), policy, {})

@@ -27,10 +27,15 @@ def test_an_empty_environment_gives_the_defaults(kind: type[CommonSettings]) -> 
 
 
 def test_values_are_read_as_what_they_are() -> None:
-    found = ApiSettings.read(
+    settings = ApiSettings.read(
         {"KNOLL_API_PORT": "0", "KNOLL_API_TRUSTS_PLAIN": "true", "KNOLL_STATE_DIR": "/x", "KNOLL_PLATFORM": "a-1"}
     )
-    assert (found.api_port, found.api_trusts_plain, found.state_dir, found.platform) == (0, True, Path("/x"), "a-1")
+    assert (settings.api_port, settings.api_trusts_plain, settings.state_dir, settings.platform) == (
+        0,
+        True,
+        Path("/x"),
+        "a-1",
+    )
     assert ActivatorSettings.read({"KNOLL_ACTIVATOR_OVERLOAD_STATUS": "429"}).activator_overload_status == 429
     autoscaler = AutoscalerSettings.read(
         {"KNOLL_CAPACITY_CPU": "1.5", "KNOLL_INSTANCE_DNS": "10.0.0.1", "KNOLL_TICK_SECONDS": "1"}
@@ -39,7 +44,7 @@ def test_values_are_read_as_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "variable", "value", "words"),
+    ("kind", "variable", "value", "problem"),
     [
         (ApiSettings, "KNOLL_API_PORT", "http", "KNOLL_API_PORT=http: expected `int`"),
         (ApiSettings, "KNOLL_API_PORT", "65536", "KNOLL_API_PORT=65536: expected `int` <= 65535"),
@@ -55,11 +60,11 @@ def test_values_are_read_as_what_they_are() -> None:
     ],
 )
 def test_what_cannot_be_is_told_with_its_variable(
-    kind: type[CommonSettings], variable: str, value: str, words: str
+    kind: type[CommonSettings], variable: str, value: str, problem: str
 ) -> None:
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         kind.read({variable: value})
-    assert words in str(told.value)
+    assert problem in str(raised.value)
 
 
 @pytest.mark.parametrize("process", ["api", "activator", "autoscaler", "builder"])

@@ -22,48 +22,48 @@ def test_a_child_that_ran_for_long_starts_again_at_once() -> None:
 
 
 async def test_a_child_that_dies_is_started_again_and_recovery_comes_first(tmp_path: Path) -> None:
-    stop, told = asyncio.Event(), []
+    stop, lines = asyncio.Event(), []
 
     async def recover() -> None:
-        told.append("recover")
+        lines.append("recover")
 
     script = "print('ran', flush=True); raise SystemExit(3)"
-    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: told.append(line), recover=recover)
+    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: lines.append(line), recover=recover)
     running = asyncio.create_task(keep_running(child, stop))
-    await eventually(lambda: told.count("ran") >= 2)
+    await eventually(lambda: lines.count("ran") >= 2)
     stop.set()
     await asyncio.wait_for(running, 10)
-    assert told[:3] == ["ran", "recover", "ran"]
+    assert lines[:3] == ["ran", "recover", "ran"]
 
 
 async def test_stopping_ends_a_child_with_sigterm() -> None:
-    stop, told = asyncio.Event(), []
+    stop, lines = asyncio.Event(), []
     script = (
         "import signal,sys,time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)))\n"
         "print('up', flush=True)\nsignal.pause()"
     )
-    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: told.append(line))
+    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: lines.append(line))
     running = asyncio.create_task(keep_running(child, stop))
-    await eventually(lambda: "up" in told)
+    await eventually(lambda: "up" in lines)
     stop.set()
     assert await asyncio.wait_for(running, 10) == 0
-    assert told == ["up", "bye"]
+    assert lines == ["up", "bye"]
 
 
 async def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started() -> None:
-    stop, told = asyncio.Event(), []
+    stop, lines = asyncio.Event(), []
     script = (
         "import signal,subprocess,sys\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print(subprocess.Popen(['sleep', '1000'], stdout=subprocess.DEVNULL).pid, flush=True)\nsignal.pause()"
     )
-    child = Child("one", [sys.executable, "-c", script], grace_seconds=0.1, on_line=lambda _, line: told.append(line))
+    child = Child("one", [sys.executable, "-c", script], grace_seconds=0.1, on_line=lambda _, line: lines.append(line))
     running = asyncio.create_task(keep_running(child, stop))
-    await eventually(lambda: told)
+    await eventually(lambda: lines)
     stop.set()
     assert await asyncio.wait_for(running, 10) == -9
-    await eventually(lambda: not alive(int(told[0])))
+    await eventually(lambda: not alive(int(lines[0])))
 
 
 def alive(pid: int) -> bool:
@@ -75,16 +75,16 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_child_that_dies_is_started_again_though_its_own_child_holds_the_output_open() -> None:
-    stop, told = asyncio.Event(), []
+    stop, lines = asyncio.Event(), []
     script = "import subprocess; print(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid, flush=True)"
-    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: told.append(line))
+    child = Child("one", [sys.executable, "-c", script], on_line=lambda _, line: lines.append(line))
     running = asyncio.create_task(keep_running(child, stop))
     try:
-        await eventually(lambda: len(told) >= 2)
+        await eventually(lambda: len(lines) >= 2)
         stop.set()
         await asyncio.wait_for(running, 10)
     finally:
-        for pid in told:
+        for pid in lines:
             os.kill(int(pid), 9)
 
 

@@ -18,10 +18,10 @@ C = "spec.containers[0]"
 
 def problems_of(spec: Json, config: PlatformConfig = CONFIG, *, defaults: bool = True) -> list[str]:
     """What is wrong with a Revision's spec. Args: defaults: put them in first, as admission does."""
-    found = parse(RevisionSpec, spec)[0]
+    spec_model = parse(RevisionSpec, spec)[0]
     if defaults:
-        found = defaulted_spec(found, config, ObjectMeta(name="hello"))
-    return [str(problem) for problem in merged(spec_problems(found, config, "spec"))]
+        spec_model = defaulted_spec(spec_model, config, ObjectMeta(name="hello"))
+    return [str(problem) for problem in merged(spec_problems(spec_model, config, "spec"))]
 
 
 def with_features(**features: str) -> PlatformConfig:

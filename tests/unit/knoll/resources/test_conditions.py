@@ -26,57 +26,59 @@ def test_at_first_everything_that_feeds_is_unknown() -> None:
 
 
 def test_all_true_makes_it_ready_without_a_reason() -> None:
-    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "wait")
-    found = found.mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
-    assert _shown(found) == {"ContainerHealthy": "True", "Ready": "True", "ResourcesAvailable": "True"}
-    assert found.is_happy
+    conditions = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "wait")
+    conditions = conditions.mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    assert _shown(conditions) == {"ContainerHealthy": "True", "Ready": "True", "ResourcesAvailable": "True"}
+    assert conditions.is_happy
 
 
 def test_any_false_makes_it_not_ready_with_that_reason() -> None:
-    found = REVISION.initial(0).mark_true("ResourcesAvailable").mark_false("ContainerHealthy", "ExitCode5", "boom")
-    ready = found.get("Ready")
+    conditions = REVISION.initial(0).mark_true("ResourcesAvailable").mark_false("ContainerHealthy", "ExitCode5", "boom")
+    ready = conditions.get("Ready")
     assert ready is not None
     assert (ready.status, ready.reason, ready.message) == ("False", "ExitCode5", "boom")
 
 
 def test_unknown_does_not_hide_a_false() -> None:
-    found = REVISION.initial(0).mark_false("ContainerHealthy", "ExitCode5")
-    found = _at(found, 9).mark_unknown("ResourcesAvailable", "Deploying")
-    assert _shown(found)["Ready"] == "False ExitCode5"
+    conditions = REVISION.initial(0).mark_false("ContainerHealthy", "ExitCode5")
+    conditions = _at(conditions, 9).mark_unknown("ResourcesAvailable", "Deploying")
+    assert _shown(conditions)["Ready"] == "False ExitCode5"
 
 
 def test_of_several_false_the_one_that_changed_last_speaks() -> None:
-    found = ROUTE.initial(0)
-    found = _at(found, 1).mark_false("IngressReady", "First")
-    found = _at(found, 2).mark_false("AllTrafficAssigned", "Second")
-    assert _shown(found)["Ready"] == "False Second"
-    found = _at(found, 3).mark_true("AllTrafficAssigned")
-    assert _shown(found)["Ready"] == "False First"
+    conditions = ROUTE.initial(0)
+    conditions = _at(conditions, 1).mark_false("IngressReady", "First")
+    conditions = _at(conditions, 2).mark_false("AllTrafficAssigned", "Second")
+    assert _shown(conditions)["Ready"] == "False Second"
+    conditions = _at(conditions, 3).mark_true("AllTrafficAssigned")
+    assert _shown(conditions)["Ready"] == "False First"
 
 
 def test_of_several_unknown_since_the_same_second_the_one_that_explains_it_speaks() -> None:
-    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying")
-    found = found.mark_unknown("ResourcesAvailable", "CreateContainerConfigError", 'configmap "absent" not found')
-    assert _shown(found)["Ready"] == "Unknown CreateContainerConfigError"
-    found = _at(found, 3).mark_unknown("ContainerHealthy", "Unhealthy", "Readiness probe failed: …")
-    assert _shown(found)["Ready"] == "Unknown Unhealthy"
+    conditions = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying")
+    conditions = conditions.mark_unknown(
+        "ResourcesAvailable", "CreateContainerConfigError", 'configmap "absent" not found'
+    )
+    assert _shown(conditions)["Ready"] == "Unknown CreateContainerConfigError"
+    conditions = _at(conditions, 3).mark_unknown("ContainerHealthy", "Unhealthy", "Readiness probe failed: …")
+    assert _shown(conditions)["Ready"] == "Unknown Unhealthy"
 
 
 def test_what_only_informs_has_severity_info_and_leaves_ready_alone() -> None:
-    found = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
-    found = _at(found, 5).mark_false("Active", "NoTraffic", "idle")
-    active = found.get("Active")
+    conditions = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    conditions = _at(conditions, 5).mark_false("Active", "NoTraffic", "idle")
+    active = conditions.get("Active")
     assert active is not None
     assert active.severity == "Info"
-    assert found.is_happy
-    assert all(item.severity == "" for item in found.items if item.type != "Active")
+    assert conditions.is_happy
+    assert all(item.severity == "" for item in conditions.items if item.type != "Active")
 
 
 def test_the_time_changes_only_with_something_else() -> None:
-    found = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "a")
-    again = _at(found, 60).mark_unknown("ContainerHealthy", "Deploying", "a")
-    assert again.items == found.items
-    changed = _at(found, 60).mark_unknown("ContainerHealthy", "Deploying", "b")
+    conditions = REVISION.initial(0).mark_unknown("ContainerHealthy", "Deploying", "a")
+    again = _at(conditions, 60).mark_unknown("ContainerHealthy", "Deploying", "a")
+    assert again.items == conditions.items
+    changed = _at(conditions, 60).mark_unknown("ContainerHealthy", "Deploying", "b")
     times = {item.type: item.last_transition_time for item in changed.items}
     assert times == {
         "ContainerHealthy": "1970-01-01T00:01:00Z",
@@ -86,31 +88,31 @@ def test_the_time_changes_only_with_something_else() -> None:
 
 
 def test_a_configuration_has_one_condition_that_is_marked_itself() -> None:
-    found = SETS[kinds.CONFIGURATION.id].initial(0)
-    assert _shown(found) == {"Ready": "Unknown"}
-    assert _shown(found.mark_false("Ready", "RevisionFailed", "m")) == {"Ready": "False RevisionFailed"}
-    assert _shown(found.mark_true("Ready")) == {"Ready": "True"}
+    conditions = SETS[kinds.CONFIGURATION.id].initial(0)
+    assert _shown(conditions) == {"Ready": "Unknown"}
+    assert _shown(conditions.mark_false("Ready", "RevisionFailed", "m")) == {"Ready": "False RevisionFailed"}
+    assert _shown(conditions.mark_true("Ready")) == {"Ready": "True"}
 
 
 def test_a_new_generation_that_was_not_reconciled_says_so() -> None:
-    found = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
-    assert _shown(_at(found, 1).new_generation()) == {
+    conditions = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
+    assert _shown(_at(conditions, 1).new_generation()) == {
         "ContainerHealthy": "True", "Ready": "Unknown NewObservedGenFailure", "ResourcesAvailable": "True",
     }  # fmt: skip
 
 
 def test_a_build_is_ready_when_it_succeeded() -> None:
-    found = SETS[kinds.BUILD_KIND.id].initial(0)
-    assert _shown(found) == {"Ready": "Unknown", "Succeeded": "Unknown"}
-    assert found.mark_true("Succeeded").is_happy
+    conditions = SETS[kinds.BUILD_KIND.id].initial(0)
+    assert _shown(conditions) == {"Ready": "Unknown", "Succeeded": "Unknown"}
+    assert conditions.mark_true("Succeeded").is_happy
 
 
 def test_conditions_go_on_from_a_status() -> None:
     status = RevisionStatus(conditions=(Condition(type="Ready", status="True", last_transition_time="x"),))
-    found = conditions_of(kinds.REVISION, status, 7)
-    assert found.is_happy
-    assert found.status_of("Active") == "Unknown"
-    assert found.initialized().get("Ready") == status.conditions[0]
+    conditions = conditions_of(kinds.REVISION, status, 7)
+    assert conditions.is_happy
+    assert conditions.status_of("Active") == "Unknown"
+    assert conditions.initialized().get("Ready") == status.conditions[0]
 
 
 @pytest.mark.parametrize("kind", sorted(SETS))
@@ -123,17 +125,17 @@ def test_conditions_go_on_from_a_status() -> None:
 def test_ready_always_sums_up_the_others(kind: str, marks: list[tuple[int, Verdict, str]]) -> None:
     kinds_ = SETS[kind]
     types = [*kinds_.feeding, *kinds_.informing] or [kinds_.happy]
-    found = kinds_.initial(0)
+    conditions = kinds_.initial(0)
     for now, (at, status, reason) in enumerate(marks, 1):
-        found = _at(found, now)
+        conditions = _at(conditions, now)
         type_ = types[at % len(types)]
-        found = (
-            found.mark_true(type_) if status == "True"
-            else found.mark_false(type_, reason) if status == "False"
-            else found.mark_unknown(type_, reason)
+        conditions = (
+            conditions.mark_true(type_) if status == "True"
+            else conditions.mark_false(type_, reason) if status == "False"
+            else conditions.mark_unknown(type_, reason)
         )  # fmt: skip
-        assert [item.type for item in found.items] == sorted(item.type for item in found.items)
-        feeding = [found.status_of(name) for name in kinds_.feeding]
+        assert [item.type for item in conditions.items] == sorted(item.type for item in conditions.items)
+        feeding = [conditions.status_of(name) for name in kinds_.feeding]
         if feeding:
             expected = "False" if "False" in feeding else "Unknown" if "Unknown" in feeding else "True"
-            assert found.status_of(kinds_.happy) == expected
+            assert conditions.status_of(kinds_.happy) == expected

@@ -92,8 +92,8 @@ EXAMPLES = {"Service": HELLO, "Configuration": CONFIGURATION, "Revision": REVISI
 @pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.__name__)
 def test_an_object_of_a_steady_state_comes_out_as_it_went_in(model: type[Resource]) -> None:
     body = yaml.safe_load(EXAMPLES[model.KIND.kind])
-    found, unknown = parse(model, body)
-    assert found.to_json() == body
+    parsed, unknown = parse(model, body)
+    assert parsed.to_json() == body
     assert unknown == []
 
 

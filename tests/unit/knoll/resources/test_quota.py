@@ -16,7 +16,10 @@ def bounds(name: str = "team", **hard: str) -> Json:
 
 
 def pod(*containers: Json, **more: Any) -> Json:
-    return {"containers": [{"name": f"c{at}", "resources": one} for at, one in enumerate(containers)], **more}
+    return {
+        "containers": [{"name": f"c{at}", "resources": resources} for at, resources in enumerate(containers)],
+        **more,
+    }
 
 
 def test_what_fits_is_not_refused() -> None:
@@ -27,8 +30,8 @@ def test_what_fits_is_not_refused() -> None:
 def test_what_is_over_is_told_with_all_three_amounts() -> None:
     asked = quota.of_pod(pod({"requests": {"cpu": "500m", "memory": "64Mi"}}))
     now = {"requests.cpu": Fraction(3, 4), "requests.memory": Fraction(128 * 2**20), "pods": Fraction(3)}
-    said = quota.refusal([bounds(requests_cpu="1", requests_memory="1Gi", pods="3")], now, asked, {})
-    assert said == (
+    refusal = quota.refusal([bounds(requests_cpu="1", requests_memory="1Gi", pods="3")], now, asked, {})
+    assert refusal == (
         "exceeded quota: team, requested: pods=1,requests.cpu=500m, used: pods=3,requests.cpu=750m, "
         "limited: pods=3,requests.cpu=1"
     )
@@ -42,14 +45,14 @@ def test_short_names_mean_requests() -> None:
 
 
 def test_a_container_that_asks_for_nothing_is_refused_where_that_is_bounded() -> None:
-    said = quota.refusal([bounds(limits_cpu="1")], {}, {"pods": Fraction(1)}, {"limits.cpu": ("a", "b")})
-    assert said == "failed quota: team: must specify limits.cpu for: a,b"
+    refusal = quota.refusal([bounds(limits_cpu="1")], {}, {"pods": Fraction(1)}, {"limits.cpu": ("a", "b")})
+    assert refusal == "failed quota: team: must specify limits.cpu for: a,b"
     assert quota.refusal([bounds(pods="1")], {}, {"pods": Fraction(1)}, {"limits.cpu": ("a",)}) == ""
 
 
 def test_every_quota_counts() -> None:
-    said = quota.refusal([bounds("wide", pods="9"), bounds("narrow", pods="0")], {}, {"pods": Fraction(1)}, {})
-    assert said == "exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0"
+    refusal = quota.refusal([bounds("wide", pods="9"), bounds("narrow", pods="0")], {}, {"pods": Fraction(1)}, {})
+    assert refusal == "exceeded quota: narrow, requested: pods=1, used: pods=0, limited: pods=0"
 
 
 def test_the_largest_init_container_counts_and_a_limit_is_a_request() -> None:
@@ -66,7 +69,7 @@ def test_the_largest_init_container_counts_and_a_limit_is_a_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "amount", "said"),
+    ("name", "amount", "text"),
     [
         ("pods", Fraction(3), "3"),
         ("requests.cpu", Fraction(1, 3), "334m"),
@@ -75,8 +78,8 @@ def test_the_largest_init_container_counts_and_a_limit_is_a_request() -> None:
         ("limits.memory", Fraction(1000), "1k"),
     ],
 )
-def test_amounts_are_written_as_kubernetes_does(name: str, amount: Fraction, said: str) -> None:
-    assert quota.format_amount(name, amount) == said
+def test_amounts_are_written_as_kubernetes_does(name: str, amount: Fraction, text: str) -> None:
+    assert quota.format_amount(name, amount) == text
 
 
 def test_used_names_what_is_bounded() -> None:
@@ -85,8 +88,8 @@ def test_used_names_what_is_bounded() -> None:
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 5))
 def test_it_is_refused_exactly_when_the_sum_is_over(most: int, now: int, more: int) -> None:
-    said = quota.refusal([bounds(pods=str(most))], {"pods": Fraction(now)}, {"pods": Fraction(more)}, {})
-    assert bool(said) == (now + more > most)
+    refusal = quota.refusal([bounds(pods=str(most))], {"pods": Fraction(now)}, {"pods": Fraction(more)}, {})
+    assert bool(refusal) == (now + more > most)
 
 
 def test_objects_count_by_their_kind_and_claims_by_their_size_too() -> None:

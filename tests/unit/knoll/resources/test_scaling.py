@@ -91,17 +91,17 @@ ROWS: list[tuple[dict[str, str], int, dict[str, object]]] = [
 def test_annotations_win_over_the_configuration(
     annotations: dict[str, str], concurrency: int, shown: dict[str, object]
 ) -> None:
-    found = _spec(annotations, concurrency)
-    assert {name: getattr(found, name) for name in shown} == {
+    scaling = _spec(annotations, concurrency)
+    assert {name: getattr(scaling, name) for name in shown} == {
         name: pytest.approx(value) if isinstance(value, float) else value for name, value in shown.items()
     }
 
 
 def test_the_configuration_can_change_every_default() -> None:
-    found = _spec(min_scale=2, max_scale=4, initial_scale=3, enable_scale_to_zero=False, scale_down_delay_seconds=7)
-    assert (found.min_scale, found.max_scale, found.initial_scale) == (2, 4, 3)
-    assert not found.scale_to_zero
-    assert found.scale_down_delay_seconds == 7
+    scaling = _spec(min_scale=2, max_scale=4, initial_scale=3, enable_scale_to_zero=False, scale_down_delay_seconds=7)
+    assert (scaling.min_scale, scaling.max_scale, scaling.initial_scale) == (2, 4, 3)
+    assert not scaling.scale_to_zero
+    assert scaling.scale_down_delay_seconds == 7
 
 
 def test_a_new_revision_may_start_at_zero_where_that_is_allowed() -> None:
@@ -128,17 +128,17 @@ def test_a_revision_that_no_route_leads_to_is_not_reachable(state: str | None, r
 @given(autoscaling_annotations())
 def test_what_validation_lets_in_makes_sense(annotations: dict[str, str]) -> None:
     assert list(autoscaling_problems(annotations, AutoscalerConfig(), "a")) == []
-    found = _spec(annotations)
-    assert found.target >= 0.01
-    assert 0 < found.utilization <= 1
-    assert 6 <= found.window_seconds <= 3600
-    assert found.max_scale == 0 or found.min_scale <= found.max_scale
-    assert found.initial_scale >= found.min_scale
+    scaling = _spec(annotations)
+    assert scaling.target >= 0.01
+    assert 0 < scaling.utilization <= 1
+    assert 6 <= scaling.window_seconds <= 3600
+    assert scaling.max_scale == 0 or scaling.min_scale <= scaling.max_scale
+    assert scaling.initial_scale >= scaling.min_scale
 
 
 def test_instances_rest_as_long_as_annotations_say_or_the_configuration() -> None:
     assert (_spec({}).paused_seconds, _spec({}).stopped_seconds) == (0, 0)
     assert _spec({}, paused_retention_seconds=60, stopped_retention_seconds=90).paused_seconds == 60
-    said = {"knoll.dev/paused-retention-period": "5m", "knoll.dev/stopped-retention-period": "1h"}
-    found = _spec(said, paused_retention_seconds=60)
-    assert (found.paused_seconds, found.stopped_seconds) == (300, 3600)
+    annotations = {"knoll.dev/paused-retention-period": "5m", "knoll.dev/stopped-retention-period": "1h"}
+    scaling = _spec(annotations, paused_retention_seconds=60)
+    assert (scaling.paused_seconds, scaling.stopped_seconds) == (300, 3600)

@@ -46,9 +46,9 @@ async def test_a_watcher_that_comes_while_others_are_woken_misses_nothing(monkey
         while positions[number] < 5:
             if not events.after(positions[number]):
                 await events.wait_for_change()
-            for one in events.after(positions[number]) or ():
-                assert one.version == positions[number] + 1
-                positions[number] = one.version
+            for record in events.after(positions[number]) or ():
+                assert record.version == positions[number] + 1
+                positions[number] = record.version
 
     watchers = [asyncio.create_task(watch(number)) for number in positions]
     for version in range(1, 6):

@@ -47,15 +47,15 @@ def test_of_config_maps_only_the_platforms_own_are_published() -> None:
     maps = [body("config-features", "knative-serving", data={"k": "v"}), body("config-features"),
             body("other", "knative-serving")]  # fmt: skip
     chosen = published_objects(maps, [], {})
-    assert [(place, found["data"]) for place, found in chosen.items()] == [
+    assert [(place, body["data"]) for place, body in chosen.items()] == [
         ((CONFIG_MAP.id, "knative-serving/config-features"), {"k": "v"})
     ]
 
 
 def test_of_a_mapping_only_what_chooses_its_certificate_is_told() -> None:
     conditions = [{"type": "DomainClaimed", "status": "True", "message": "x"}, {"type": "Ready", "status": "False"}]
-    (found,) = published_objects([], [mapping("cert", status={"conditions": conditions})], {}).values()
-    assert found == {
+    (published,) = published_objects([], [mapping("cert", status={"conditions": conditions})], {}).values()
+    assert published == {
         "metadata": {"namespace": "bank", "name": "shop.example.com", "uid": "shop.example.com"},
         "spec": {"tls": {"secretName": "cert"}},
         "status": {"conditions": [{"type": "DomainClaimed", "status": "True"}]},

@@ -22,8 +22,8 @@ SHA = "a" * 64
     ],
 )
 def test_a_reference_has_its_parts(text: str, parts: tuple[str, str, str, str]) -> None:
-    found = parse_image(text)
-    assert (found.registry, found.path, found.tag, found.digest) == parts
+    reference = parse_image(text)
+    assert (reference.registry, reference.path, reference.tag, reference.digest) == parts
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_digest_is_put_after_the_repository() -> None:
 
 @given(images())
 def test_every_usual_reference_can_be_read_and_put_together_again(text: str) -> None:
-    found = parse_image(text)
-    tag = f":{found.tag}" if found.tag else ""
-    digest = f"@{found.digest}" if found.digest else ""
-    assert found.repository + tag + digest == text
+    reference = parse_image(text)
+    tag = f":{reference.tag}" if reference.tag else ""
+    digest = f"@{reference.digest}" if reference.digest else ""
+    assert reference.repository + tag + digest == text

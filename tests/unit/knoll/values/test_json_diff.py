@@ -24,8 +24,8 @@ def test_each_path_that_differs_is_shown_before_and_after(old: Any, new: Any, te
 
 
 def test_long_differences_are_cut() -> None:
-    found = difference({str(at): 0 for at in range(100)}, {str(at): 1 for at in range(100)})
-    assert found.endswith("and 80 more")
+    lines = difference({str(at): 0 for at in range(100)}, {str(at): 1 for at in range(100)})
+    assert lines.endswith("and 80 more")
     assert len(difference({"a": "x" * 1000}, {})) < 300
 
 

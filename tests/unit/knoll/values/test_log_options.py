@@ -26,7 +26,7 @@ def test_parameters_are_read(asked: dict[str, str], options: LogOptions) -> None
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "problem"),
     [
         ({"tailLines": "-1"}, "tailLines: '-1' is not a whole number from 0"),
         ({"sinceSeconds": "0"}, "sinceSeconds: '0' is not a whole number from 1"),
@@ -38,6 +38,6 @@ def test_parameters_are_read(asked: dict[str, str], options: LogOptions) -> None
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused(asked: dict[str, str], said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_what_cannot_be_meant_is_refused(asked: dict[str, str], problem: str) -> None:
+    with pytest.raises(BadRequestError, match=problem):
         parse(asked, NOW)

@@ -53,9 +53,9 @@ def test_a_long_parent_is_shortened_with_its_md5() -> None:
 
 
 def test_a_long_suffix_is_digested_with_its_parent() -> None:
-    found = names.child_name("a" * 40, "-" + "b" * 40)
-    assert len(found) == 63
-    assert found.startswith("a" * 31)
+    child = names.child_name("a" * 40, "-" + "b" * 40)
+    assert len(child) == 63
+    assert child.startswith("a" * 31)
 
 
 @given(dns_labels(63), st.sampled_from(["-00001", "-deployment", "-private", "-" + "x" * 30, "-" + "y" * 70]))
@@ -64,8 +64,8 @@ def test_a_child_always_has_a_name_that_is_allowed(parent: str, suffix: str) -> 
 
 
 @given(dns_labels(63), dns_labels(63))
-def test_different_parents_have_different_children(one: str, other: str) -> None:
-    assert (names.child_name(one, "-deployment") == names.child_name(other, "-deployment")) == (one == other)
+def test_different_parents_have_different_children(first: str, second: str) -> None:
+    assert (names.child_name(first, "-deployment") == names.child_name(second, "-deployment")) == (first == second)
 
 
 def test_a_revision_is_named_after_its_generation() -> None:

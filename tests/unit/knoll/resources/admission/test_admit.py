@@ -117,8 +117,8 @@ SHARES = """
 
 
 def _article(version: str, traffic: str = "") -> Json:
-    found: Json = yaml.safe_load(ARTICLE % (version, version) + traffic)
-    return found
+    manifest: Json = yaml.safe_load(ARTICLE % (version, version) + traffic)
+    return manifest
 
 
 def test_the_walkthrough_of_a_gradual_release_is_admitted_step_by_step() -> None:
@@ -273,8 +273,8 @@ def test_a_revision_is_named_after_its_service(name: str, problem: str) -> None:
 
 @pytest.mark.parametrize("name", ["hello-A", "hello-", "hello.1"])
 def test_a_revisions_name_must_be_a_label(name: str) -> None:
-    (found,) = _refused(_create, _service(name=name))
-    assert found.startswith("invalid value: not a DNS 1035 label: [")
+    (problem,) = _refused(_create, _service(name=name))
+    assert problem.startswith("invalid value: not a DNS 1035 label: [")
 
 
 def test_new_defaults_leave_an_unchanged_template_alone() -> None:
@@ -501,8 +501,8 @@ MAPPINGS: list[tuple[str, Json, Json, str]] = [
 
 @pytest.mark.parametrize(("spec", "meta", "start"), [row[1:] for row in MAPPINGS], ids=[row[0] for row in MAPPINGS])
 def test_domain_mappings_that_cannot_be(spec: Json, meta: Json, start: str) -> None:
-    (found,) = _refused(_create, _object(kinds.DOMAIN_MAPPING, spec, **meta), kinds.DOMAIN_MAPPING)
-    assert found.startswith(start)
+    (problem,) = _refused(_create, _object(kinds.DOMAIN_MAPPING, spec, **meta), kinds.DOMAIN_MAPPING)
+    assert problem.startswith(start)
 
 
 def test_a_claim_needs_a_namespace() -> None:
@@ -519,9 +519,9 @@ LONG = "a" * 40
 def test_a_tag_whose_host_no_dns_server_could_hold_is_refused() -> None:
     body = _service(traffic=[{"latestRevision": True, "percent": 100, "tag": "t" * 30}])
     body["metadata"]["name"] = LONG
-    (found,) = _refused(_create, body)
-    assert found.startswith(f'invalid domain name "{"t" * 30}-{LONG}.default.localhost": url: Invalid value: ')
-    assert found.endswith("must be no more than 63 characters: spec.traffic[0].tag")
+    (problem,) = _refused(_create, body)
+    assert problem.startswith(f'invalid domain name "{"t" * 30}-{LONG}.default.localhost": url: Invalid value: ')
+    assert problem.endswith("must be no more than 63 characters: spec.traffic[0].tag")
     body["spec"]["traffic"][0]["tag"] = "t" * (63 - 41)
     assert _create(body)["spec"]["traffic"][0]["tag"] == "t" * 22
 
@@ -531,9 +531,9 @@ def test_a_name_that_the_template_makes_no_host_of_is_refused_when_it_is_new() -
     other = replace(CONFIG, network=network)
     body = _service()
     body["metadata"] |= {"name": LONG, "namespace": "n" * 30}
-    (found,) = _refused(_create, body, config=other)
-    assert found.startswith(f'invalid domain name "{LONG}-{"n" * 30}.localhost": url: Invalid value: ')
-    assert found.endswith("must be no more than 63 characters: metadata.name")
+    (problem,) = _refused(_create, body, config=other)
+    assert problem.startswith(f'invalid domain name "{LONG}-{"n" * 30}.localhost": url: Invalid value: ')
+    assert problem.endswith("must be no more than 63 characters: metadata.name")
     stored = _create(body)
     assert _update(stored, {**stored, "spec": _service("app:v2")["spec"]}, config=other)["metadata"]["generation"] == 2
 
@@ -628,8 +628,8 @@ BUILDS: list[tuple[str, Json, str]] = [
 
 @pytest.mark.parametrize(("spec", "start"), [row[1:] for row in BUILDS], ids=[row[0] for row in BUILDS])
 def test_builds_that_cannot_be(spec: Json, start: str) -> None:
-    (found,) = _refused(_create, _object(kinds.BUILD_KIND, {**BUILD, **spec}), kinds.BUILD_KIND)
-    assert found.startswith(start)
+    (problem,) = _refused(_create, _object(kinds.BUILD_KIND, {**BUILD, **spec}), kinds.BUILD_KIND)
+    assert problem.startswith(start)
 
 
 @pytest.mark.parametrize("url", ["https://example.com/a.git", "ssh://git@example.com/a", "git@example.com:team/a.git"])

@@ -38,9 +38,9 @@ def _service(container: Json) -> Json:
     ],
 )
 def test_unknown_fields_are_named_and_dropped(body: Json, paths: list[str]) -> None:
-    found, unknown = parse(Service, body)
+    parsed, unknown = parse(Service, body)
     assert sorted(unknown) == sorted(paths)
-    assert parse(Service, found.to_json())[1] == []
+    assert parse(Service, parsed.to_json())[1] == []
 
 
 PROBLEMS: list[tuple[Json, str, str]] = [
@@ -105,8 +105,8 @@ def test_a_value_of_the_wrong_type_is_explained_where_it_is(body: Json, path: st
 
 def test_all_values_of_wrong_types_are_named_at_once() -> None:
     body = {"metadata": {"name": 1}, "spec": {"traffic": 5, "x": 1}}
-    found, unknown, problems = read(Service, body)
-    assert found is None
+    parsed, unknown, problems = read(Service, body)
+    assert parsed is None
     assert unknown == ["spec.x"]
     assert sorted(item.paths[0] for item in problems) == ["metadata.name", "spec.traffic"]
 
@@ -121,8 +121,8 @@ def test_what_was_given_is_left_alone() -> None:
 @given(services())
 def test_objects_round_trip(body: Json) -> None:
     once = parse(Service, body)[0].to_json()
-    found, unknown = parse(Service, once)
-    assert found.to_json() == once
+    parsed, unknown = parse(Service, once)
+    assert parsed.to_json() == once
     assert unknown == []
 
 
@@ -132,28 +132,28 @@ def _places(value: Any, path: str, closed: bool) -> list[tuple[Json, str]]:
         return [place for at, item in enumerate(value) for place in _places(item, f"{path}[{at}]", closed)]
     if not isinstance(value, dict):
         return []
-    found = [(value, path)] if closed else []
+    places = [(value, path)] if closed else []
     for key, item in value.items():
         opened = key in ("labels", "annotations", "limits", "requests")
-        found += _places(item, f"{path}.{key}" if path else key, not opened)
-    return found
+        places += _places(item, f"{path}.{key}" if path else key, not opened)
+    return places
 
 
 @given(services(), st.data())
 def test_an_unknown_field_is_found_wherever_it_is(body: Json, data: st.DataObject) -> None:
     place, path = data.draw(st.sampled_from(_places(body, "", True)))
     place["noSuchField"] = data.draw(json_values().filter(lambda value: value is not None))
-    found, unknown = parse(Service, body)
+    parsed, unknown = parse(Service, body)
     assert unknown == [f"{path}.noSuchField" if path else "noSuchField"]
     del place["noSuchField"]
-    assert found == parse(Service, body)[0]
+    assert parsed == parse(Service, body)[0]
 
 
 @pytest.mark.parametrize("model", [Service, Revision, Build])
 @given(body=st.dictionaries(st.sampled_from(["spec", "metadata", "status", "kind", "x"]), json_values()))
 def test_nothing_that_json_can_say_breaks_the_parser(model: type[Resource], body: Json) -> None:
-    found, _, problems = read(model, body)
-    assert (found is None) == bool(problems)
+    parsed, _, problems = read(model, body)
+    assert (parsed is None) == bool(problems)
     for problem in problems:
         assert problem.paths[0]
         assert str(problem)
@@ -161,7 +161,7 @@ def test_nothing_that_json_can_say_breaks_the_parser(model: type[Resource], body
 
 @given(services(), st.data())
 def test_a_wrong_value_anywhere_gives_an_error_or_an_object_and_nothing_else(body: Json, data: st.DataObject) -> None:
-    place, _ = data.draw(st.sampled_from([found for found in _places(body, "", True) if found[0]]))
+    place, _ = data.draw(st.sampled_from([parsed for parsed in _places(body, "", True) if parsed[0]]))
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(json_values())
-    found, _, problems = read(Service, body)
-    assert (found is None) == bool(problems)
+    parsed, _, problems = read(Service, body)
+    assert (parsed is None) == bool(problems)

@@ -18,13 +18,13 @@ READY: Json = {"successThreshold": 1, "tcpSocket": {"port": 0}}
 
 
 def _defaulted(spec: Json, config: PlatformConfig | None = None, **options: Any) -> Json:
-    found = parse(RevisionSpec, spec)[0]
-    return defaulted_spec(found, config or PlatformConfig(), PARENT, **options).to_json()
+    spec_model = parse(RevisionSpec, spec)[0]
+    return defaulted_spec(spec_model, config or PlatformConfig(), PARENT, **options).to_json()
 
 
 def _container(container: Json, config: PlatformConfig | None = None) -> Json:
-    (found,) = _defaulted({"containers": [container]}, config)["containers"]
-    return dict(found)
+    (defaulted,) = _defaulted({"containers": [container]}, config)["containers"]
+    return dict(defaulted)
 
 
 def test_a_spec_that_says_nothing_gets_everything() -> None:
@@ -37,7 +37,7 @@ def test_a_spec_that_says_nothing_gets_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("given", "shown"),
     [
         ({"timeoutSeconds": 0}, {"timeoutSeconds": 300}),
         ({"timeoutSeconds": 5}, {"timeoutSeconds": 5}),
@@ -51,9 +51,9 @@ def test_a_spec_that_says_nothing_gets_everything() -> None:
         ({"enableServiceLinks": True}, {"enableServiceLinks": True}),
     ],
 )
-def test_times_and_limits_are_filled_in(said: Json, shown: Json) -> None:
-    found = _defaulted({"containers": [{"image": "a"}], **said})
-    assert {key: found.get(key) for key in shown} == shown
+def test_times_and_limits_are_filled_in(given: Json, shown: Json) -> None:
+    defaulted = _defaulted({"containers": [{"image": "a"}], **given})
+    assert {key: defaulted.get(key) for key in shown} == shown
 
 
 def test_service_links_can_be_left_open() -> None:
@@ -71,15 +71,15 @@ def test_service_links_can_be_left_open() -> None:
     ],
 )
 def test_containers_without_a_name_get_one_that_is_free(given_names: list[str], names: list[str]) -> None:
-    found = _defaulted({"containers": [{"image": "a", "name": name} for name in given_names]})
-    assert [container["name"] for container in found["containers"]] == names
+    defaulted = _defaulted({"containers": [{"image": "a", "name": name} for name in given_names]})
+    assert [container["name"] for container in defaulted["containers"]] == names
 
 
 def test_init_containers_are_named_and_get_no_probe() -> None:
-    found = _defaulted(
+    defaulted = _defaulted(
         {"containers": [{"image": "a"}], "initContainers": [{"image": "b"}, {"image": "c", "name": "x"}]}
     )
-    assert found["initContainers"] == [
+    assert defaulted["initContainers"] == [
         {"name": "init-container-0", "image": "b", "resources": {}},
         {"name": "x", "image": "c", "resources": {}},
     ]
@@ -123,30 +123,32 @@ PROBES: list[tuple[Json | None, Json]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "shown"), PROBES)
-def test_the_readiness_probe_is_filled_in(said: Json | None, shown: Json) -> None:
-    container: Json = {"image": "a"} if said is None else {"image": "a", "readinessProbe": said}
+@pytest.mark.parametrize(("given", "shown"), PROBES)
+def test_the_readiness_probe_is_filled_in(given: Json | None, shown: Json) -> None:
+    container: Json = {"image": "a"} if given is None else {"image": "a", "readinessProbe": given}
     assert _container(container)["readinessProbe"] == shown
 
 
 def test_only_the_container_with_a_port_gets_a_probe() -> None:
-    found = _defaulted({"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 80}]}]})
-    assert ["readinessProbe" in container for container in found["containers"]] == [False, True]
+    defaulted = _defaulted({"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 80}]}]})
+    assert ["readinessProbe" in container for container in defaulted["containers"]] == [False, True]
 
 
 def test_sidecars_have_their_probes_completed_when_they_may_have_some() -> None:
     config = PlatformConfig(features=FeaturesConfig(multi_container_probing="Enabled"))
     sidecar = {"image": "b", "readinessProbe": {"httpGet": {"port": 1}, "periodSeconds": 2}}
-    found = _defaulted({"containers": [{"image": "a", "ports": [{"containerPort": 80}]}, sidecar]}, config)
-    assert found["containers"][1]["readinessProbe"] == {
+    defaulted = _defaulted({"containers": [{"image": "a", "ports": [{"containerPort": 80}]}, sidecar]}, config)
+    assert defaulted["containers"][1]["readinessProbe"] == {
         "httpGet": {"port": 1}, "periodSeconds": 2, "successThreshold": 1, "failureThreshold": 3, "timeoutSeconds": 1,
     }  # fmt: skip
 
 
 def test_other_probes_get_their_ports() -> None:
-    found = _container({"image": "a", "livenessProbe": {"httpGet": {"path": "/l"}}, "startupProbe": {"tcpSocket": {}}})
-    assert found["livenessProbe"] == {"httpGet": {"path": "/l", "port": 0}}
-    assert found["startupProbe"] == {"tcpSocket": {"port": 0}}
+    defaulted = _container(
+        {"image": "a", "livenessProbe": {"httpGet": {"path": "/l"}}, "startupProbe": {"tcpSocket": {}}}
+    )
+    assert defaulted["livenessProbe"] == {"httpGet": {"path": "/l", "port": 0}}
+    assert defaulted["startupProbe"] == {"tcpSocket": {"port": 0}}
 
 
 def test_mounts_are_read_only_unless_their_volume_can_be_written() -> None:
@@ -155,8 +157,8 @@ def test_mounts_are_read_only_unless_their_volume_can_be_written() -> None:
         {"name": "p", "persistentVolumeClaim": {"claimName": "p"}}, {"name": "s", "secret": {"secretName": "s"}},
     ]  # fmt: skip
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
-    found = _defaulted({"containers": [{"image": "a", "volumeMounts": mounts}], "volumes": volumes})
-    read_only = [mount.get("readOnly", False) for mount in found["containers"][0]["volumeMounts"]]
+    defaulted = _defaulted({"containers": [{"image": "a", "volumeMounts": mounts}], "volumes": volumes})
+    read_only = [mount.get("readOnly", False) for mount in defaulted["containers"][0]["volumeMounts"]]
     assert read_only == [True, False, False, True]
 
 
@@ -166,8 +168,8 @@ def test_resources_come_from_the_configuration_where_nothing_is_said() -> None:
             requests={"cpu": "100m", "memory": "1Mi"}, limits={"cpu": "1", "ephemeral-storage": "1G"}
         )
     )
-    found = _container({"image": "a", "resources": {"requests": {"cpu": "200m"}}}, config)
-    assert found["resources"] == {
+    defaulted = _container({"image": "a", "resources": {"requests": {"cpu": "200m"}}}, config)
+    assert defaulted["resources"] == {
         "requests": {"cpu": "200m", "memory": "1Mi"}, "limits": {"cpu": "1", "ephemeral-storage": "1G"},
     }  # fmt: skip
 
@@ -184,8 +186,8 @@ def test_secure_defaults_are_strict() -> None:
 
 def test_secure_defaults_leave_alone_what_is_said() -> None:
     config = PlatformConfig(features=FeaturesConfig(secure_pod_defaults="AllowRootBounded"))
-    said = {"allowPrivilegeEscalation": True, "seccompProfile": {"type": "Unconfined"}, "capabilities": {}}
-    assert _container({"image": "a", "securityContext": said}, config)["securityContext"] == said
+    given = {"allowPrivilegeEscalation": True, "seccompProfile": {"type": "Unconfined"}, "capabilities": {}}
+    assert _container({"image": "a", "securityContext": given}, config)["securityContext"] == given
 
 
 @given(pod_specs())

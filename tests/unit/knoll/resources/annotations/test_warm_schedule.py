@@ -13,7 +13,7 @@ from knoll.resources.validation.annotation_rules import autoscaling_problems
 
 WORKDAYS = "0 8 * * mon-fri Europe/Berlin 10h min-scale=2"
 BERLIN = ZoneInfo("Europe/Berlin")
-TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2030, 12, 31)).map(lambda one: one.replace(tzinfo=BERLIN))
+TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2030, 12, 31)).map(lambda moment: moment.replace(tzinfo=BERLIN))
 SCHEDULES = st.lists(
     st.builds(
         "{} {} * * {} {} {}m min-scale={}".format,
@@ -86,17 +86,17 @@ def test_a_begin_that_the_change_back_repeats_counts_once() -> None:
 @given(SCHEDULES, TIMES)
 def test_nothing_changes_before_it_is_said_to(text: str, moment: datetime) -> None:
     windows, now = parse_windows(text), moment.timestamp()
-    found = warmth(windows, now)
-    assert now < found.until <= now + FAR
-    last = found.until - 1e-3
+    now_warm = warmth(windows, now)
+    assert now < now_warm.until <= now + FAR
+    last = now_warm.until - 1e-3
     for share in (0.0, 0.3, 0.7, 1.0):
-        assert warmth(windows, now + (last - now) * share).min_scale == found.min_scale
+        assert warmth(windows, now + (last - now) * share).min_scale == now_warm.min_scale
 
 
 @given(SCHEDULES, TIMES)
 def test_a_number_is_wanted_only_by_a_window_that_began_within_its_duration(text: str, moment: datetime) -> None:
     windows, now = parse_windows(text), moment.timestamp()
-    opened = {0} | {one.min_scale for one in windows if now - (one.last_begin(now) or 0.0) < one.seconds}
+    opened = {0} | {moment.min_scale for moment in windows if now - (moment.last_begin(now) or 0.0) < moment.seconds}
     assert warmth(windows, now).min_scale == max(opened)
 
 

@@ -149,8 +149,8 @@ def test_what_may_be_set_together_is_not_refused(annotations: dict[str, str]) ->
     assert list(autoscaling_problems(annotations, CONFIG, "a")) == []
 
 
-def _texts(found: object) -> list[str]:
-    return [str(problem) for problem in found]  # type: ignore[attr-defined]
+def _texts(errors: object) -> list[str]:
+    return [str(problem) for problem in errors]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,8 @@ def test_labels(labels: dict[str, str], problems: list[str]) -> None:
     ],
 )
 def test_how_long_instances_rest_is_a_duration(key: str, value: str, problem: str) -> None:
-    found = [str(one) for one in merged(autoscaling_problems({key: value}, CONFIG, "a"))]
-    assert found == ([problem.format(key)] if problem else [])
+    problems = [str(error) for error in merged(autoscaling_problems({key: value}, CONFIG, "a"))]
+    assert problems == ([problem.format(key)] if problem else [])
 
 
 def test_how_long_instances_rest_belongs_to_the_template() -> None:

@@ -68,7 +68,7 @@ def test_names_inside_belong_to_the_owner_of_the_namespace(host: str, namespace:
 
 
 @pytest.mark.parametrize(
-    ("host", "problem"),
+    ("host", "expected"),
     [
         ("a.example.com", ""),
         (f"{'a' * 64}.example.com", f'url: Invalid value: "{"a" * 64}": must be no more than 63 characters'),
@@ -77,9 +77,9 @@ def test_names_inside_belong_to_the_owner_of_the_namespace(host: str, namespace:
         ("a.-b.c", 'url: Invalid value: "-b": a lowercase RFC 1123 label'),
     ],
 )
-def test_hosts_that_dns_cannot_hold(host: str, problem: str) -> None:
-    found = host_problem(host)
-    assert problem in found if problem else not found
+def test_hosts_that_dns_cannot_hold(host: str, expected: str) -> None:
+    problem = host_problem(host)
+    assert expected in problem if expected else not problem
 
 
 def test_a_local_route_is_judged_by_its_local_name() -> None:

@@ -274,9 +274,9 @@ def test_containers(spec: Json, problems: list[str]) -> None:
 
 @pytest.mark.parametrize("port", [8008, 8012, 8013, 8022, 9090, 9091])
 def test_ports_of_the_platform_are_reserved(port: int) -> None:
-    words = f"{port} is a reserved port"
+    problem = f"{port} is a reserved port"
     assert problems_of(container(ports=[{"containerPort": port}])) == [
-        f"invalid value: {words}: {C}.ports.containerPort\n{words}, please use a different value"
+        f"invalid value: {problem}: {C}.ports.containerPort\n{problem}, please use a different value"
     ]
 
 
@@ -306,12 +306,12 @@ MOUNTS = "must not contain ':', '..' or control characters"
 )  # fmt: skip
 def test_where_volumes_may_be_mounted(path: str, problem: str) -> None:
     volumes = [{"name": "v", "emptyDir": {}}]
-    found = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": path}]), "volumes": volumes})
+    problems = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": path}]), "volumes": volumes})
     if problem:
-        (text,) = found
+        (text,) = problems
         assert text.startswith(f"{problem}: {C}.volumeMounts[0].mountPath")
     else:
-        assert found == []
+        assert problems == []
 
 
 @pytest.mark.parametrize("path", ["..data", "..", "../x", "/x", "a/../b", "a\x1b", "a\0"])
@@ -379,8 +379,8 @@ def test_a_service_account_must_be_a_name() -> None:
 
 def test_the_token_of_the_account_can_only_be_left_out() -> None:
     assert problems_of({**container(), "automountServiceAccountToken": False}) == []
-    found = problems_of({**container(), "automountServiceAccountToken": True})
-    assert found == ["must not set the field(s): spec.automountServiceAccountToken"]
+    problems = problems_of({**container(), "automountServiceAccountToken": True})
+    assert problems == ["must not set the field(s): spec.automountServiceAccountToken"]
 
 
 POD_SECURITY: list[tuple[object, list[str]]] = [
@@ -496,8 +496,8 @@ def test_init_containers(container: Json, problems: list[str]) -> None:
 
 
 def test_init_containers_are_off_by_default() -> None:
-    (found,) = problems_of({**container(), "initContainers": [{"image": "i"}]})
-    assert found.startswith("pod spec support for init-containers is off, but found 1 init containers: spec\n")
+    (problem,) = problems_of({**container(), "initContainers": [{"image": "i"}]})
+    assert problem.startswith("pod spec support for init-containers is off, but found 1 init containers: spec\n")
 
 
 PROBES: list[tuple[str, Json, list[str]]] = [

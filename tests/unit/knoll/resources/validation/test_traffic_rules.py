@@ -17,8 +17,8 @@ def _targets(*targets: Json) -> tuple[TrafficTarget, ...]:
 
 
 def _problems(*targets: Json, in_service: bool = True) -> list[str]:
-    found = defaulted_traffic(_targets(*targets), in_service=in_service)
-    return [str(problem) for problem in merged(traffic_problems(found, "spec.traffic", in_service=in_service))]
+    traffic = defaulted_traffic(_targets(*targets), in_service=in_service)
+    return [str(problem) for problem in merged(traffic_problems(traffic, "spec.traffic", in_service=in_service))]
 
 
 LATEST = {"latestRevision": True, "percent": 100}
@@ -107,13 +107,13 @@ def test_traffic_of_a_route(targets: list[Json], problems: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["revisionName", "configurationName"])
 def test_names_in_traffic_are_checked(name: str) -> None:
-    (found,) = _problems({"percent": 100, name: "b@r"}, in_service=False)
-    assert found.startswith(f'invalid key name "b@r": {T}[0].{name}\n')
+    (problem,) = _problems({"percent": 100, name: "b@r"}, in_service=False)
+    assert problem.startswith(f'invalid key name "b@r": {T}[0].{name}\n')
 
 
 def test_a_service_without_traffic_sends_all_to_the_latest() -> None:
-    (found,) = defaulted_traffic((), in_service=True)
-    assert found.to_json() == LATEST
+    (target,) = defaulted_traffic((), in_service=True)
+    assert target.to_json() == LATEST
 
 
 def test_a_route_without_traffic_gets_none() -> None:
@@ -133,6 +133,6 @@ def test_valid_traffic_is_not_refused(targets: list[Json]) -> None:
 
 
 @given(percents(3), st.integers(-50, 50).filter(bool), st.integers(0, 2))
-def test_percents_that_are_off_by_anything_are_refused(found: list[int], off: int, at: int) -> None:
-    found[at] += off
-    assert any("want 100" in text for text in _problems(*({"percent": percent} for percent in found)))
+def test_percents_that_are_off_by_anything_are_refused(shares: list[int], off: int, at: int) -> None:
+    shares[at] += off
+    assert any("want 100" in text for text in _problems(*({"percent": percent} for percent in shares)))

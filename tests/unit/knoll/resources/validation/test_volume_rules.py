@@ -115,13 +115,13 @@ def _claim(mount: Json | None = None, **claim: object) -> Json:
 
 
 def test_claims_are_off_by_default_and_say_how_to_turn_them_on() -> None:
-    found = problems_of(_claim())
-    assert [text.splitlines()[0] for text in found] == [
+    problems = problems_of(_claim())
+    assert [text.splitlines()[0] for text in problems] == [
         f"Persistent volume claim support is disabled, but found persistent volume claim data: {V}",
         "Persistent volume write support is disabled, but found persistent volume claim data that is not read-only: "
         f"{V}",
     ]
-    assert 'Set kubernetes.podspec-persistent-volume-claim to "enabled"' in found[0]
+    assert 'Set kubernetes.podspec-persistent-volume-claim to "enabled"' in problems[0]
 
 
 def test_claims_that_are_turned_on_can_be_mounted() -> None:
