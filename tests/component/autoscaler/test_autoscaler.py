@@ -113,7 +113,7 @@ async def test_a_change_of_the_configuration_takes_effect(harness: AutoscalerHar
 
 async def test_another_autoscaler_takes_over_what_runs(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
-    key = await harness.apply(annotations={"autoscaling.knative.dev/initial-scale": "2"})
+    key = await harness.apply(annotations={"autoscaling.knative.dev/min-scale": "2"})
     before = await harness.ready(key, 2)
     await harness.has_status(key, initial_reached=True, actual=2)
     await harness.stop()

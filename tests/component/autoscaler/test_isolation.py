@@ -107,7 +107,7 @@ async def test_without_a_firewall_what_asks_for_one_is_refused(harness: Autoscal
     key = await harness.apply()
 
     async def is_reported() -> bool:
-        return (await failure(harness, key)).startswith("NetworkNotIsolated: this harness has no firewall")
+        return (await failure(harness, key)).startswith("NetworkNotIsolated: this platform has no firewall")
 
     await eventually(is_reported, condition="the reason")
 
