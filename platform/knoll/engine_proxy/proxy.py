@@ -1,6 +1,6 @@
 """A filter in front of the container engine's socket: `python -m knoll.engine_proxy`.
 
-The autoscaler and the builder each get a socket of their own that passes the calls of `engine_rules` and no others, so
+The autoscaler and the builder each get a socket of their own that passes the calls of `rules` and no others, so
 that they run without root and without the engine's socket. What passes is streamed as it comes. Where an answer decides
 about rights (which id was made) the call has a connection to the engine for itself,
 so that nothing that a client or a container wrote can be taken for that answer.

@@ -31,7 +31,7 @@ REQUEST_LOG_QUESTIONS = "knoll:request-log"
 """Channel: `request_log.Question`, when someone reads the request log of an instance."""
 
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
-"""String: PEM of the key that signs the tokens of ServiceAccounts, sealed (`sealing`). Made when it is first needed."""
+"""String: encrypted PEM of the key that signs ServiceAccount tokens, created on first use."""
 
 
 def objects(resource: str) -> str:

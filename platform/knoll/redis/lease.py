@@ -51,7 +51,7 @@ class Lease:
     def __init__(self, redis: "Redis", name: str, holder: str, *, ttl: float = TTL) -> None:
         """
         Args:
-            redis: made by `connect.connect`; stays the caller's.
+            redis: made by `client.connect`; stays the caller's.
             name: of the duty.
             holder: name of this process for users; need not be unique.
             ttl: seconds, > 0.

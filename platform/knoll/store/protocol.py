@@ -55,7 +55,7 @@ class WatchEvent:
     before: Json | None = None
     """The object as it was; None for ADDED. A watch with a selector needs it to tell what left the selection."""
     data: bytes = b""
-    """`body` as it is kept in memory (see `squeezing`), for those who keep it: one copy for all of them."""
+    """`body` as it is kept in memory (see `compression`), for those who keep it: one copy for all of them."""
 
 
 class Source(Protocol):

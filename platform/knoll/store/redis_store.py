@@ -3,7 +3,7 @@
 One script does each write: compare, count the version up, set, index owners, append the event. One reader in each
 process feeds all its watches, however many.
 
-Secrets and their events are sealed on the way to Redis and opened on the way back (`sealing`); nothing else is touched.
+Secrets and their events are encrypted in Redis (`knoll.redis.encryption`); other objects are not.
 
 A Redis that comes back without its data starts at a version above every one it ever gave out (the clock's milliseconds,
 which writes cannot overtake). Watches then end with ExpiredError, as they do when the history was trimmed past them.
@@ -98,7 +98,7 @@ return {1, version}
 
 
 class RedisStore:
-    """See `store.Store`.
+    """See `protocol.Store`.
 
     While Redis is away calls raise StoreUnavailableError (a write that raised it may have happened), and watches wait.
     """
@@ -114,7 +114,7 @@ class RedisStore:
     ) -> None:
         """
         Args:
-            redis: made by `connect.connect`; stays the caller's.
+            redis: made by `client.connect`; stays the caller's.
             history: events kept in Redis.
             ring: events kept in memory for watches.
             clock: for deletionTimestamp.

@@ -1,4 +1,4 @@
-"""Replicated tables on Redis: see `tables`.
+"""Replicated tables on Redis; see `knoll.tables.protocol`.
 
 A follower keeps its copy while Redis is away and also while Redis has come back without the table: until its writer has
 put something again, an empty table says nothing.
@@ -61,12 +61,12 @@ end
 
 
 class RedisTable(Generic[T]):
-    """See `tables.Table`. Calls raise StoreUnavailableError while Redis is away; iterators wait until it is back."""
+    """See `protocol.Table`. Calls raise StoreUnavailableError while Redis is away; iterators wait until it is back."""
 
     def __init__(self, redis: "Redis", name: str, entry: type[T], *, history: int = HISTORY) -> None:
         """
         Args:
-            redis: made by `connect.connect`; stays the caller's.
+            redis: made by `client.connect`; stays the caller's.
             name: of the table.
             entry: type of its values.
             history: changes kept.
