@@ -31,7 +31,7 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 @pytest.fixture
 async def mortal(server: RedisProcess) -> AsyncIterator[AutoscalerHarness]:
-    """A harness whose Redis can be killed."""
+    """A platform whose Redis can be killed."""
     async with connected(server.url, "autoscaler-test") as redis:
         harness = AutoscalerHarness(redis)
         try:

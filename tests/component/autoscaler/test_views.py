@@ -16,7 +16,7 @@ from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
 
 KEY = SigningKey.fresh()
 mint_for_api = partial(tokens.mint, KEY, namespace="knative-serving", name="api", now=time.time())
-"""Mints tokens of the harness's own ServiceAccount."""
+"""Mints tokens of the platform's own ServiceAccount."""
 
 
 def client(harness: AutoscalerHarness) -> httpx.AsyncClient:
