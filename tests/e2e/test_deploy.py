@@ -157,7 +157,7 @@ def test_a_deploy_that_fails_keeps_what_serves(platform: Platform, tmp_path: Pat
         (("traffic", "unknown", "a=100"), 4, "unknown"),
         (("traffic", "unknown", "a=99"), 1, "add up to 99"),
         (("rollback", "unknown"), 4, "unknown"),
-        (("traffic", "unknown", "a=100", "--to-latest"), 2, "exclude each other"),
+        (("traffic", "unknown", "a=100", "--to-latest"), 2, "mutually exclusive"),
     ],
 )
 def test_a_wrong_command_is_refused_with_the_reason(
