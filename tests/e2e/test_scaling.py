@@ -130,7 +130,7 @@ def test_a_burst_from_zero_is_answered_by_the_desired_instances_which_are_remove
     pods = platform.kubectl("get", "events", "-o", "json").stdout
     scaled = [item for item in json.loads(pods)["items"] if item["reason"] == "Scaled"]
     mine = [event["message"] for event in scaled if event["involvedObject"]["name"] == "burst-00001"]
-    assert any(re.match(r"From \d+ to \d+ instances: \d+ wanted \(panic\)", message) for message in mine), mine
+    assert any(re.match(r"From \d+ to \d+ instances: desired \d+ \(panic\)", message) for message in mine), mine
 
 
 def seconds(stamp: str) -> float:
