@@ -7,8 +7,7 @@ PYTEST_ARGS ?=
 # Processes that run tests side by side; 0 runs them in the order of their files, in one process.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 4 ? 4 : cores)))
 # Files and folders whose names and prose `make check` holds to the list of scripts/check_words.py.
-PLAIN_WORDS = $(wildcard *.md */README.md tests/*.py) activator api autoscaler bench builder docs requirements samples \
-	scripts tests/component tests/e2e tests/unit/activator tests/unit/api tests/unit/autoscaler tests/unit/builder tests/unit/docs
+PLAIN_WORDS = $(wildcard *.md */README.md) activator api autoscaler bench builder docs platform requirements samples scripts tests
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 

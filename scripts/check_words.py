@@ -15,9 +15,11 @@ from pathlib import Path
 NAMES = frozenset({"found", "one", "told", "wanted", "known", "said", "words", "who", "what", "stuff", "world"})
 """Names that do not describe the value they are bound to."""
 PROSE = re.compile(
-    r"\b((?:no|some|any)body|who(?:ever)|(?:there|here)by|h(?:e|is|im(?:self)?))\b|\bserves? on\b|\bto mend\b",
+    r"(?<![=\"])\b((?:no|some|any)body|who(?:ever)|(?:there|here)by|h(?:e|is|im(?:self)?))\b"
+    r"|\bserves? on\b|\bto mend\b",
     re.IGNORECASE,
 )
+"""Words that hide the subject of a sentence. After `=` or a quote it is the name of a Unix user."""
 SUFFIXES = (".md", ".py", ".sh")
 """Of the files of a folder that are checked."""
 PURE = re.compile(r"\bPure\b")

@@ -24,31 +24,31 @@ class MemoryStore:
         self._objects: dict[str, dict[str, tuple[int, bytes]]] = {}
         self._owned: dict[str, set[tuple[str, str]]] = {}
         self._clock = clock
-        # Versions begin high, as on Redis, so that nobody comes to rely on small ones.
-        self._ring = EventBuffer(history, limit=history)
-        self._ring.start(int(time.time() * 1000))
+        # Versions begin high, as on Redis, so that no code comes to rely on small ones.
+        self._buffer = EventBuffer(history, limit=history)
+        self._buffer.start(int(time.time() * 1000))
 
     async def close(self) -> None:
         """Nothing to do."""
 
     async def version(self) -> int:
         """The newest resource version."""
-        return self._ring.tip
+        return self._buffer.tip
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:
         version, data = self._stored(resource, key_of(namespace, name))
         return rules.decode(data, version)
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
-        found = self._objects.get(resource, {})
-        wanted = [key for key in found if namespace is None or key.startswith(f"{namespace}/")]
-        wanted.sort(key=rules.sort_key)
-        return Listing([rules.decode(found[key][1], found[key][0]) for key in wanted], self._ring.tip)
+        objects = self._objects.get(resource, {})
+        keys = [key for key in objects if namespace is None or key.startswith(f"{namespace}/")]
+        keys.sort(key=rules.sort_key)
+        return Listing([rules.decode(objects[key][1], objects[key][0]) for key in keys], self._buffer.tip)
 
     async def list_packed(self, resource: str) -> PackedListing:
-        found = self._objects.get(resource, {})
+        objects = self._objects.get(resource, {})
         return PackedListing(
-            [PackedObject(key, version, data) for key, (version, data) in found.items()], self._ring.tip
+            [PackedObject(key, version, data) for key, (version, data) in objects.items()], self._buffer.tip
         )
 
     async def create(self, resource: str, body: Json) -> Json:
@@ -69,36 +69,36 @@ class MemoryStore:
         return rules.decode(data, at) if write is None else self._do(write)
 
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
-        found = []
+        owned = []
         for resource, key in sorted(self._owned.get(uid, ())):
             namespace, _, name = key.partition("/")
-            found.append((resource, namespace, name))
-        return found
+            owned.append((resource, namespace, name))
+        return owned
 
     async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
-        ring, position = self._ring, since
-        if since > ring.tip:
-            raise ExpiredError(f"too old resource version: {since} (the newest version is {ring.tip})")
+        buffer, position = self._buffer, since
+        if since > buffer.tip:
+            raise ExpiredError(f"too old resource version: {since} (the newest version is {buffer.tip})")
         while True:
-            records = ring.after(position)
+            records = buffer.after(position)
             if records is None:
                 raise ExpiredError(f"too old resource version: {position} (the history no longer reaches back to it)")
             if not records:
-                await ring.wait_for_change()
+                await buffer.wait_for_change()
             for record in records:
                 position = record.version
                 if resource is None or record.resource == resource:
                     yield record.event()
 
     def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
-        found = self._objects.get(resource, {}).get(key)
-        if found is None:
+        stored = self._objects.get(resource, {}).get(key)
+        if stored is None:
             raise NotFoundError(f"{describe(resource, key)} not found")
-        return found
+        return stored
 
     def _do(self, write: Write) -> Json:
-        version = self._ring.tip + 1
+        version = self._buffer.tip + 1
         kind = self._objects.setdefault(write.resource, {})
         if write.removes:
             del kind[write.key]
@@ -108,5 +108,5 @@ class MemoryStore:
             self._owned[uid].discard((write.resource, write.key))
         for uid in write.owners - write.owners_before:
             self._owned.setdefault(uid, set()).add((write.resource, write.key))
-        self._ring.append([Record(version, write.type, write.resource, rules.pack(write))])
+        self._buffer.append([Record(version, write.type, write.resource, rules.pack(write))])
         return rules.decode(write.data, version)

@@ -86,8 +86,8 @@ class MemoryTable(Generic[T]):
         queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self._listeners.add(queue)
         try:
-            for said in (await self.followers()).items():
-                yield said
+            for acknowledgement in (await self.followers()).items():
+                yield acknowledgement
             while True:
                 yield await queue.get()
         finally:
