@@ -12,7 +12,7 @@ FINALIZER = "knoll.dev/instance"
 """Of a Pod: it stays, on its way out, until its instance is gone."""
 
 Stage = Literal["starting", "ready", "unready", "draining", "paused", "stopped"]
-"""`paused` and `stopped` are the rungs of the idle ladder: out of service, to be woken by a request."""
+"""`paused` and `stopped` are idle states: the instance serves no requests until one wakes it."""
 
 
 class ContainerEnd(msgspec.Struct, frozen=True):

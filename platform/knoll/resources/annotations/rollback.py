@@ -63,7 +63,7 @@ def _duration(word: str) -> float:
     try:
         return float(parse_duration(word.removeprefix("window=")))
     except ValueError as problem:
-        raise ValueError(f'"{word}" is no duration such as window=60s: {problem}') from None
+        raise ValueError(f'"{word}" is not a duration such as window=60s: {problem}') from None
 
 
 def _within(value: float, low: float, high: float, word: str) -> float:

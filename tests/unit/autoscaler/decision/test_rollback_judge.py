@@ -108,7 +108,7 @@ def test_a_policy_is_read(text: str, policy: RollbackPolicy) -> None:
         ("p0>2x", "not between 1 and 99"),
         ("p95>0.5x", "not between 1 and 1000"),
         ("error-rate>5%,window=1s", "not between 5 and 3600"),
-        ("error-rate>5%,window=long", "is no duration"),
+        ("error-rate>5%,window=long", "is not a duration"),
         ("error-rate>5%,requests>=0", "is none of"),
     ],
 )
