@@ -55,7 +55,7 @@ def settings_page() -> str:
 
 
 def process_settings() -> dict[str, list[tuple[str, str, str]]]:
-    """Section title → variable, default as it is shown, and meaning; in the order of `knoll.settings`."""
+    """Section title → variable, default as it is shown, and meaning; in the order of `knoll.process.settings`."""
     sections: dict[str, list[tuple[str, str, str]]] = {}
     for node in ast.parse(inspect.getsource(settings)).body:
         if not isinstance(node, ast.ClassDef):
