@@ -71,6 +71,8 @@ class Load:
 
     platform: Platform
     good: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SERVICES, 0))
+    latest_good: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SERVICES, 0.0))
+    """When the latest request of each Service that was answered began."""
     failed: list[Failed] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -90,6 +92,7 @@ class Load:
                     self.stop.wait(0.02)
                 else:
                     self.good[service] += 1
+                    self.latest_good[service] = max(self.latest_good[service], began)
                 if service == "idle":
                     self.stop.wait(dice.choice((0.1, 9.0)))
 
@@ -106,11 +109,14 @@ class Load:
                 client.join()
 
     def flows(self) -> None:
-        """Wait until each Service that is asked all the time answered once more."""
-        before = dict(self.good)
+        """Wait until each Service with constant load has answered a request that began after this call.
+
+        A count of responses would not do: one that was received before this call may be counted after it.
+        """
+        called = time.monotonic()
         for service in ("pair", "single"):
             eventually_sync(
-                lambda service=service: self.good[service] > before[service],  # type: ignore[misc]
+                lambda service=service: self.latest_good[service] > called,  # type: ignore[misc]
                 within=90,
                 condition=f"{service} to answer; {self.failed[-3:]}",
             )
@@ -156,7 +162,11 @@ class Chaos:
                 return
             excuse = Excuse(time.monotonic())
             self.excuses.append(excuse)
+            killed = self.platform.pids(part)
             self.platform.kill(part)
+            eventually_sync(
+                lambda: not set(killed) & set(self.platform.pids(part)), within=30, condition=f"{part} to be dead"
+            )
             self.load.flows()
             excuse.ended = time.monotonic()
 
