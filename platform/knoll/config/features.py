@@ -1,4 +1,4 @@
-"""`config-features`: what of Kubernetes' pods a Revision may use beyond the usual."""
+"""`config-features`: optional fields of Kubernetes' PodSpec that a Revision may use."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -13,7 +13,7 @@ _CHOICES: tuple[Flag, ...] = ("Enabled", "Allowed", "Disabled")
 
 @dataclass(frozen=True, slots=True)
 class FeaturesConfig:
-    """Flags. `Allowed` takes what `Enabled` takes, and does nothing on its own."""
+    """Flags. `Allowed` accepts the same fields as `Enabled`, but changes no defaults."""
 
     multi_container: Flag = "Enabled"
     multi_container_probing: Flag = "Disabled"
@@ -56,21 +56,21 @@ KEYS = {
 """Name of each flag here to its key in the ConfigMap."""
 
 _NEVER = {
-    "autodetect-http2": "containers are not asked what they speak (name a port that speaks HTTP/2 h2c)",
-    "kubernetes.podspec-hostaliases": "instances have no hostAliases",
-    "kubernetes.podspec-hostipc": "instances do not share the machine's IPC",
-    "kubernetes.podspec-hostnetwork": "instances do not share the machine's network",
-    "kubernetes.podspec-hostpid": "instances do not share the machine's processes",
-    "kubernetes.podspec-runtimeclassname": "instances run in the engine's default runtime",
-    "kubernetes.podspec-dnspolicy": "instances ask the platform's DNS server",
-    "kubernetes.podspec-dnsconfig": "instances ask the platform's DNS server",
-    "kubernetes.podspec-shareprocessnamespace": "containers of an instance do not share processes",
-    "kubernetes.podspec-volumes-hostpath": "volumes do not reach the machine's files (a PersistentVolumeClaim lasts)",
-    "kubernetes.podspec-volumes-csi": "there are no volumes of kind csi",
-    "kubernetes.podspec-volumes-image": "there are no volumes of kind image",
-    "kubernetes.podspec-volumes-mount-propagation": "mounts are not passed on",
+    "autodetect-http2": "the protocol of a container is not detected; name its port h2c for HTTP/2",
+    "kubernetes.podspec-hostaliases": "instances cannot have hostAliases",
+    "kubernetes.podspec-hostipc": "instances do not share the host's IPC namespace",
+    "kubernetes.podspec-hostnetwork": "instances do not share the host's network namespace",
+    "kubernetes.podspec-hostpid": "instances do not share the host's process namespace",
+    "kubernetes.podspec-runtimeclassname": "instances run with the engine's default runtime",
+    "kubernetes.podspec-dnspolicy": "instances always use the platform's DNS server",
+    "kubernetes.podspec-dnsconfig": "instances always use the platform's DNS server",
+    "kubernetes.podspec-shareprocessnamespace": "containers of an instance do not share a process namespace",
+    "kubernetes.podspec-volumes-hostpath": "volumes cannot mount files of the host; use a PersistentVolumeClaim",
+    "kubernetes.podspec-volumes-csi": "csi volumes are not supported",
+    "kubernetes.podspec-volumes-image": "image volumes are not supported",
+    "kubernetes.podspec-volumes-mount-propagation": "mounts are not propagated",
 }
-"""Keys of Knative's that nothing here could carry out, and why: taken as disabled alone."""
+"""Knative's keys for features that are not supported here, with the reason: the only valid value is disabled."""
 
 _SECURE_CHOICES = ("Enabled", "AllowRootBounded", "Allowed", "Disabled")
 
@@ -88,29 +88,29 @@ def parse(data: Data) -> FeaturesConfig:
     }
     for key, reason in _NEVER.items():
         if read.choice(key, "Disabled", _CHOICES) != "Disabled":
-            read.refuse(key, f"{reason}, so that it cannot be turned on")
+            read.refuse(key, f"cannot be enabled: {reason}")
     read.finish()
     return FeaturesConfig(**flags)  # type: ignore[arg-type]  # `choice` returns one of the choices
 
 
 _WORDS = {
     "multi_container": "Several containers in one instance.",
-    "multi_container_probing": "Probes of containers that do not take the requests.",
-    "pod_spec_affinity": "affinity. Everything runs on one engine: it is kept and has no effect.",
-    "pod_spec_topology_spread_constraints": "topologySpreadConstraints. Kept, no effect.",
+    "multi_container_probing": "Probes of containers that do not receive requests.",
+    "pod_spec_affinity": "affinity. Accepted, but without effect: all instances run on one node.",
+    "pod_spec_topology_spread_constraints": "topologySpreadConstraints. Accepted, but without effect.",
     "pod_spec_field_ref": "fieldRef and resourceFieldRef in env.",
-    "pod_spec_node_selector": "nodeSelector. Kept, no effect.",
-    "pod_spec_security_context": "The securityContext of all containers together.",
-    "pod_spec_priority_class_name": "priorityClassName. Kept, no effect.",
-    "pod_spec_scheduler_name": "schedulerName. Kept, no effect.",
-    "pod_spec_tolerations": "tolerations. Kept, no effect.",
-    "pod_spec_init_containers": "Containers that run to their end first.",
-    "pod_spec_empty_dir": "Volumes of kind emptyDir.",
-    "pod_spec_persistent_volume_claim": "Volumes of kind persistentVolumeClaim.",
-    "pod_spec_persistent_volume_write": "Writing to them.",
+    "pod_spec_node_selector": "nodeSelector. Accepted, but without effect.",
+    "pod_spec_security_context": "The securityContext of the Pod.",
+    "pod_spec_priority_class_name": "priorityClassName. Accepted, but without effect.",
+    "pod_spec_scheduler_name": "schedulerName. Accepted, but without effect.",
+    "pod_spec_tolerations": "tolerations. Accepted, but without effect.",
+    "pod_spec_init_containers": "Init containers, which run to completion before the others start.",
+    "pod_spec_empty_dir": "Volumes of type emptyDir.",
+    "pod_spec_persistent_volume_claim": "Volumes of type persistentVolumeClaim.",
+    "pod_spec_persistent_volume_write": "Volumes of type persistentVolumeClaim that are not read-only.",
     "container_spec_add_capabilities": "Adding Linux capabilities other than NET_BIND_SERVICE.",
-    "tag_header_based_routing": "Selecting a tag with the header Knative-Serving-Tag.",
-    "secure_pod_defaults": "Strict security settings as defaults of containers.",
+    "tag_header_based_routing": "Selecting a tag with the request header Knative-Serving-Tag.",
+    "secure_pod_defaults": "Strict security settings as the default of all containers.",
 }
 
 EXPLAINED = (

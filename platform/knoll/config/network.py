@@ -10,15 +10,15 @@ from knoll.values.names import Named, dns_1035_problems, render, subdomain_probl
 NAME = "config-network"
 
 _AUTOCREATE = "autocreate-cluster-domain-claims"
-_OWN = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
-_INSIDE = "no certificates are made for hosts inside, and requests between processes of the platform are plain http"
+_OWN = "certificates are not issued automatically; set spec.tls.secretName in the DomainMapping"
+_INSIDE = "TLS is not supported for cluster-local hosts and between processes of the platform"
 _NEVER = {
     "external-domain-tls": _OWN,
     "auto-tls": _OWN,
     "cluster-local-domain-tls": _INSIDE,
     "system-internal-tls": _INSIDE,
 }
-"""Keys of Knative's that nothing here carries out, and why: taken as disabled alone."""
+"""Knative's keys for features that are not supported here, with the reason: the only valid value is disabled."""
 
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -32,19 +32,19 @@ class NetworkConfig:
     domain_template: str = "{{.Name}}.{{.Namespace}}.{{.Domain}}"
     tag_template: str = "{{.Tag}}-{{.Name}}"
     default_external_scheme: str = "http"
-    """Of addresses that users are shown; https where something in front of the gateway speaks it."""
+    """Scheme of the URLs in status; https if a proxy in front of the gateway terminates TLS."""
     http_redirected: bool = False
-    """http is answered with a redirect to https, for hosts that have a certificate."""
+    """Whether HTTP requests are redirected to HTTPS, for hosts that have a certificate."""
     rollout_duration_seconds: int = 0
     """Seconds over which traffic moves to a new latest Revision; 0 is immediately."""
     autocreate_cluster_domain_claims: bool | None = None
-    """Whether a DomainMapping gets a ClusterDomainClaim by itself; None: as long as one user alone has rights."""
+    """Whether ClusterDomainClaims are created automatically; None: as long as the owner is the only user."""
     trusted_proxies: Networks = ()
-    """Clients of the gateway whose Forwarded and X-Forwarded fields count."""
+    """Clients of the gateway whose Forwarded and X-Forwarded fields are trusted."""
     headers_with_underscores: Underscores = "drop"
-    """What becomes of a request's header fields whose name has an underscore."""
+    """What happens to header fields that have an underscore in their name."""
     max_connections_per_address: int = 10_000
-    """To the gateway, in each of its processes; 0 is no bound."""
+    """Per process of the gateway; 0 is no limit."""
 
 
 def parse(data: Data) -> NetworkConfig:
@@ -94,14 +94,14 @@ def _template(read: Reader, key: str, default: str) -> str:
     except ValueError as problem:
         read.refuse(key, str(problem))
         return default
-    # Annotations and labels are empty in this trial, which may leave dots and dashes at the ends.
+    # Annotations and labels are empty here, which may leave dots and dashes at the ends.
     trial = host.strip(".-") or "a"
     problems = dns_1035_problems(trial) if key == "tag-template" else subdomain_problems(trial)
     if problems or "{{" not in template:
-        read.refuse(key, f"gives {host!r}, which cannot be a host")
+        read.refuse(key, f"renders to {host!r}, which is not a valid host name")
         return default
     if key == "tag-template" and not (".Tag" in template and ".Name" in template):
-        read.refuse(key, "must have .Tag and .Name, or hosts would be the same")
+        read.refuse(key, "must use both .Tag and .Name, otherwise several tags would get the same host")
         return default
     return template
 
@@ -113,7 +113,7 @@ domain-template: "{{.Name}}.{{.Namespace}}.{{.Domain}}"
 tag-template: "{{.Tag}}-{{.Name}}"
 # Scheme of the URLs in status: http, or https if a proxy in front of the gateway terminates TLS.
 default-external-scheme: "http"
-# Whether hosts get certificates automatically: only disabled. A DomainMapping names one in spec.tls.secretName.
+# Whether hosts get certificates automatically: only disabled. A DomainMapping can use its own (spec.tls.secretName).
 external-domain-tls: "disabled"
 # Plain HTTP at hosts that have a certificate: enabled, or redirected to HTTPS.
 http-protocol: "enabled"

@@ -1,9 +1,9 @@
 """A filter in front of the container engine's socket: `python -m knoll.engine_proxy`.
 
-The autoscaler and the builder each get a socket of their own that passes the calls of `rules` and no others, so
-that they run without root and without the engine's socket. What passes is streamed as it comes. Where an answer decides
-about rights (which id was made) the call has a connection to the engine for itself,
-so that nothing that a client or a container wrote can be taken for that answer.
+The autoscaler and the builder each get their own socket, which forwards only the calls in `rules`, so that they run
+without root and without the engine's socket. Requests and responses are streamed. A call whose response affects later
+permissions (the id of a created object) gets its own connection to the engine, so that no bytes written by a client or
+a container can be mistaken for that response.
 """
 
 import asyncio
@@ -32,32 +32,32 @@ log = structlog.get_logger()
 
 HEAD_BYTES = 64 * 1024
 BODY_BYTES = 4 * 1024**2
-"""Of a body that is checked; Secrets and ConfigMaps reach containers as files, not by bodies."""
+"""Maximum size of a checked body; Secrets and ConfigMaps reach containers as files, not in such a body."""
 PIECE = 256 * 1024
 KNOWN = 50_000
-"""Ids that are remembered to be the platform's."""
+"""Maximum number of cached ids that belong to the platform."""
 CHECK_SECONDS = 30.0
 _LINE = re.compile(rb"(?P<method>[A-Z]+) (?P<target>/[!-~]*) HTTP/1\.1")
 _FIELD = re.compile(rb"(?P<name>[!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(?P<value>[\t -~\x80-\xff]*?)[ \t]*")
 _PASSED = frozenset({
     "accept", "connection", "content-type", "user-agent", "x-registry-auth", "x-registry-config",
 })  # fmt: skip
-"""Fields of a request that go on; its length is written anew."""
+"""Header fields that are forwarded; the length is set by the proxy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request."""
+    """Request line and header fields of a request."""
 
     method: str
     target: str
     fields: Mapping[str, str]
-    """By lower-case name; none came twice."""
+    """By lower-case name; no name occurs twice."""
     length: int | None
-    """Of the body in bytes; None when it comes in chunks."""
+    """Of the body in bytes; None if it is chunked."""
 
     def head(self, length: int | None) -> bytes:
-        """What the engine is sent in its place."""
+        """Return the request line and header fields to send to the engine."""
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: engine"]
         lines += [f"{name}: {value}" for name, value in self.fields.items() if name in _PASSED]
         if length is None:
@@ -68,42 +68,42 @@ class Request:
 
 
 def parse(head: bytes) -> Request:
-    """Read the head of a request, strictly. Raises: RefusedError."""
+    """Parse the request line and header fields strictly. Raises: RefusedError."""
     first, *lines = head[:-4].split(b"\r\n")
     match = _LINE.fullmatch(first)
     if match is None:
-        raise RefusedError("this is not a request of HTTP/1.1")
+        raise RefusedError("not an HTTP/1.1 request")
     fields: dict[str, str] = {}
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
-            raise RefusedError("a field of the request's head cannot be read")
+            raise RefusedError("invalid header field")
         name = field["name"].decode().lower()
         if name in fields:
-            raise RefusedError(f"the field {name} is there twice")
+            raise RefusedError(f"repeated header field {name}")
         fields[name] = field["value"].decode("latin-1")
     coding, length = fields.get("transfer-encoding"), fields.get("content-length")
     if coding is not None and (coding.lower() != "chunked" or length is not None):
-        raise RefusedError("the length of the body is not clear")
+        raise RefusedError("Transfer-Encoding must be chunked, without Content-Length")
     if length is not None and not re.fullmatch(r"\d{1,15}", length):
-        raise RefusedError("the length of the body is not a number")
+        raise RefusedError("Content-Length is not a number")
     if "form" in fields.get("content-type", "").lower():
-        raise RefusedError("a form is no body of the engine's API: it would stand in for the query")
+        raise RefusedError("form bodies are not allowed: the engine would read query parameters from them")
     size = None if coding else int(length or 0)
     return Request(match["method"].decode(), match["target"].decode(), fields, size)
 
 
 class Gate:
-    """The rules of one role, and what is known to be the platform's."""
+    """The rules of one role, and a cache of ids that belong to the platform."""
 
     def __init__(self, policy: ProxyPolicy, engine: Path) -> None:
-        """Args: engine: its socket."""
+        """Args: engine: the engine's socket."""
         self.policy, self._engine = policy, engine
         self._own_ids: OrderedDict[str, None] = OrderedDict()
         self._idle: list[_Backend] = []
 
     async def allow(self, asked: AllowedCall) -> None:
-        """Raises: RefusedError: what it is about is not the platform's."""
+        """Check the targets of a call. Raises: RefusedError: one does not belong to the platform."""
         if not await self._is_ours(asked.call.target, asked.name):
             raise RefusedError(f"{asked.name[:100]} is not {asked.call.target.value}")
         for name in asked.containers:
@@ -111,12 +111,12 @@ class Gate:
                 raise RefusedError(f"{name[:100]} is not {PathTarget.CONTAINER.value}")
 
     async def ask(self, data: bytes) -> tuple[int, bytes, bytes]:
-        """One call on a connection of its own; returns status, body, and all of it as it came."""
+        """Make one call on a separate connection; returns status, body, and the whole response as received."""
         backend = self._idle.pop() if self._idle else await _Backend.open(self._engine)
         try:
             answer = await backend.exchange(data)
         except (OSError, EOFError):
-            # The engine closes what is idle for long; it has not seen this call then.
+            # The engine closes connections that are idle for long; it has not received this call then.
             backend.close()
             backend = await _Backend.open(self._engine)
             answer = await backend.exchange(data)
@@ -127,7 +127,7 @@ class Gate:
         return answer
 
     def learn(self, body: bytes) -> None:
-        """The engine has just made what its answer names."""
+        """Remember the id in the engine's response as the platform's."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             self._remember(str(json.loads(body)["Id"]))
 
@@ -150,7 +150,7 @@ class Gate:
         async with asyncio.timeout(CHECK_SECONDS):
             status, body, _ = await self.ask(f"GET {path} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
         if status == 404:
-            raise MissingError(f"no such thing: {name[:100]}")
+            raise MissingError(f"no such {target.name.lower()}: {name[:100]}")
         description: Any = json.loads(body) if status == 200 else {}
         if target is PathTarget.EXEC:
             container = str(description.get("ContainerID") or "")
@@ -168,7 +168,7 @@ class Gate:
 
 
 class _Backend:
-    """A connection to the engine for calls whose whole answer is read."""
+    """A connection to the engine for calls whose whole response is read."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -189,7 +189,7 @@ class _Backend:
         while not answer.done:
             piece = await self._reader.read(PIECE)
             if not piece:
-                raise EOFError("the engine has closed the connection")
+                raise EOFError("the engine closed the connection")
             whole += piece
             parser.feed_data(piece)
         self.reusable = parser.should_keep_alive()
@@ -208,7 +208,7 @@ class _Answer:
 
 
 class ProxyConnection:
-    """One client's connection. Its requests are judged one after the other."""
+    """One client's connection. Its requests are checked one after the other."""
 
     def __init__(self, gate: Gate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._gate, self._reader, self._writer = gate, reader, writer
@@ -216,7 +216,7 @@ class ProxyConnection:
         self._answers: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Until one of both sides closes."""
+        """Forward requests until one of the two sides closes."""
         try:
             while True:
                 try:
@@ -224,12 +224,12 @@ class ProxyConnection:
                 except asyncio.IncompleteReadError:
                     return None
                 except asyncio.LimitOverrunError:
-                    return await self._refuse(RefusedError("the head of the request is too long"))
+                    return await self._refuse(RefusedError("the request headers are too long"))
                 try:
                     if not await self._carry(parse(head)):
                         return None
                 except RefusedError as error:
-                    # What follows of the request is not read: the connection ends.
+                    # The rest of the request is not read, so the connection has to be closed.
                     return await self._refuse(error)
         except (OSError, EOFError, TimeoutError) as error:
             log.debug("connection broken", role=self._gate.policy.role, error=str(error))
@@ -237,13 +237,13 @@ class ProxyConnection:
             self._close()
 
     async def _carry(self, request: Request) -> bool:
-        """Pass one request on; False when the connection is over. Raises: RefusedError."""
+        """Forward one request; False when the connection is over. Raises: RefusedError."""
         policy = self._gate.policy
         asked = rules.judge(policy, request.method, request.target)
         call = asked.call
         if call.body is None:
             if not call.has_body and request.length != 0:
-                raise RefusedError(f"{request.method} {request.target.partition('?')[0][:100]} has no body")
+                raise RefusedError(f"{request.method} {request.target.partition('?')[0][:100]} must not have a body")
             await self._gate.allow(asked)
             engine = await self._open()
             engine.write(request.head(request.length))
@@ -269,7 +269,7 @@ class ProxyConnection:
         return self._engine
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Bytes as they come; the end of one is the end of the other."""
+        """Copy bytes as they arrive; closes the sink at the end of the source."""
         with contextlib.suppress(OSError):
             while data := await source.read(PIECE):
                 sink.write(data)
@@ -285,10 +285,10 @@ class ProxyConnection:
             await self._pass(request.length, engine)
 
     async def _chunk(self, engine: asyncio.StreamWriter) -> int:
-        """Pass the line on that begins a chunk; returns the chunk's size."""
+        """Forward the first line of a chunk; returns the chunk's size."""
         line = await self._reader.readuntil(b"\r\n")
         if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}\r\n", line):
-            raise RefusedError("a chunk of the body cannot be read")
+            raise RefusedError("invalid chunk size")
         engine.write(line)
         return int(line, 16)
 
@@ -296,7 +296,7 @@ class ProxyConnection:
         while size:
             data = await self._reader.read(min(size, PIECE))
             if not data:
-                raise EOFError("the client has closed the connection")
+                raise EOFError("the client closed the connection")
             engine.write(data)
             await engine.drain()
             size -= len(data)
@@ -310,7 +310,7 @@ class ProxyConnection:
         while True:
             line = await self._reader.readuntil(b"\r\n")
             if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}\r\n", line) or len(body) + int(line, 16) > BODY_BYTES:
-                raise RefusedError(f"the body cannot be read, or is larger than {BODY_BYTES} bytes")
+                raise RefusedError(f"invalid chunk size, or the body is larger than {BODY_BYTES} bytes")
             body += (await self._reader.readexactly(int(line, 16) + 2))[:-2]
             if int(line, 16) == 0:
                 return body
@@ -333,10 +333,10 @@ class ProxyConnection:
 
 
 async def serve(gate: Gate, path: Path) -> asyncio.Server:
-    """Listen for one role on a socket that only its container, or its user, reaches."""
+    """Listen for one role on a socket that only the container or the user of that role can reach."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # At the end of the process the loop cancels it, and would tell of that as of an error.
+        # When the process ends, the loop cancels this task and would log that as an error.
         with contextlib.suppress(asyncio.CancelledError):
             await ProxyConnection(gate, reader, writer).run()
 
@@ -348,7 +348,7 @@ def _listening(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(path))
-    path.chmod(0o666)  # who reaches the folder may use it
+    path.chmod(0o666)  # access is controlled by the permissions of the folder
     return listening
 
 
@@ -362,7 +362,7 @@ async def run(settings: EngineProxySettings) -> None:
         policy = ProxyPolicy(role, settings.platform, settings.instance_network, frozenset(capabilities))
         path = settings.engine_sockets_dir / role / "docker.sock"
         await serve(Gate(policy, settings.docker_socket), path)
-        log.info("engine proxy listens", role=role, socket=str(path))
+        log.info("engine proxy started", role=role, socket=str(path))
     await stop.wait()
 
 

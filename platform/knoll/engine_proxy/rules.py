@@ -1,10 +1,10 @@
-"""What the autoscaler and the builder may ask of the container engine: exact calls, exact shapes of bodies. Pure.
+"""The calls of the container engine that the autoscaler and the builder may make, with allowed request bodies. Pure.
 
-Everything is forbidden that is not named here. A body is checked field by field and written anew from what was checked,
-because the engine reads JSON less strictly than we do (names in any case, repeated names merged).
+Everything that is not listed here is refused. A body is checked field by field, and only the checked fields are sent,
+because the engine parses JSON more leniently (field names in any case, repeated fields merged).
 
-Why it is our own: the maintained proxies (docker-socket-proxy, wollomatic/socket-proxy) judge method and path, some of
-them bind mounts; who may create a container of any shape owns the machine.
+Why not an existing proxy: the maintained ones (docker-socket-proxy, wollomatic/socket-proxy) check method and path, and
+some of them bind mounts; a client that may create any kind of container has root access to the machine.
 
 Source: Docker Engine API, v1.41 to v1.47.
 """
@@ -26,7 +26,7 @@ CAPABILITIES = frozenset({
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
     "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 })  # fmt: skip
-"""Docker's own default list: no container gets more, unless the operator says so."""
+"""Docker's default capabilities; a container gets others only if the operator allows them."""
 MOST_PIDS = 4096
 _ID = re.compile(r"[0-9a-f]{64}")
 _REFERENCE = r"[^?#\s]+?"
@@ -34,21 +34,21 @@ Json = Any
 
 
 class RefusedError(KnollError):
-    """The engine is not to be asked this; the message says what and why."""
+    """The call is not allowed; the message says which and why."""
 
     code, reason = 403, "Forbidden"
 
 
 class MissingError(RefusedError):
-    """What the engine is asked about does not exist. The engine is not asked again: by then it may be another's."""
+    """The target does not exist. The call is not forwarded: by then another platform may have created the target."""
 
     code, reason = 404, "NotFound"
 
 
 class PathTarget(Enum):
-    """What the name in a path must be."""
+    """Kind of object that the name in a path must refer to."""
 
-    NONE = "nothing in particular"
+    NONE = "unchecked"
     CONTAINER = "a container of this platform"
     EXEC = "a command in a container of this platform"
     VOLUME = "a volume of this platform"
@@ -57,7 +57,7 @@ class PathTarget(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProxyPolicy:
-    """What one proxy allows."""
+    """What one proxy socket allows."""
 
     role: str
     """AUTOSCALER or BUILDER."""
@@ -69,30 +69,30 @@ class ProxyPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the engine that is allowed to some."""
+    """An engine call that one or both roles may make."""
 
     method: str
     path: re.Pattern[str]
-    """Without the version; group `name` is what `target` is about."""
+    """Without the API version; the group `name` is the name of the target."""
     roles: frozenset[str]
     target: PathTarget = PathTarget.NONE
     query: Callable[[ProxyPolicy, Mapping[str, Sequence[str]]], None] | None = None
     """Raises RefusedError."""
     body: Callable[[ProxyPolicy, Json], Json] | None = None
-    """Makes of a body what is sent. Raises: RefusedError. Without it, a body passes as it is if `has_body`."""
+    """Returns the body to forward. Raises: RefusedError. Without it, a body is forwarded as it is if `has_body`."""
     has_body: bool = False
     makes: PathTarget = PathTarget.NONE
-    """The id in the answer is of one."""
+    """Kind of the object whose id the response contains."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedCall:
-    """A call that is allowed, once its target is one of the platform's."""
+    """A call that is allowed if its target belongs to the platform."""
 
     call: Call
     name: str
     containers: tuple[str, ...] = field(default=())
-    """More containers that must be the platform's: whose namespaces a new one joins."""
+    """Other containers that must belong to the platform: those whose namespaces a new container joins."""
 
 
 def _both(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
@@ -111,27 +111,27 @@ def _builder(method: str, path: str, target: PathTarget = PathTarget.NONE, **mor
 
 
 def _only_ours(policy: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
-    """A listing that shows what belongs to the platform alone."""
+    """Require that a list is filtered by the platform's label."""
     own_label = f"{PLATFORM_LABEL}={policy.platform}"
     try:
         (text,) = query.get("filters", ())
         labels = json.loads(text)["label"]
     except (ValueError, KeyError, TypeError) as error:
-        raise RefusedError(f"a listing must have the filter label={own_label}") from error
+        raise RefusedError(f"a list must have the filter label={own_label}") from error
     if own_label not in (labels if isinstance(labels, list | dict) else ()):
-        raise RefusedError(f"a listing must have the filter label={own_label}")
+        raise RefusedError(f"a list must have the filter label={own_label}")
 
 
 def _pull_or_own_import(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     if query.get("fromSrc", ["-"]) != ["-"]:
-        raise RefusedError("an image is imported from the request alone, not from an address")
+        raise RefusedError("an image may be imported from the request body only, not from a URL")
     if "fromSrc" in query and query.get("repo", [""])[0] != "knoll/pause":
-        raise RefusedError("only the sandbox's own image, knoll/pause, is imported")
+        raise RefusedError("only the sandbox image knoll/pause may be imported")
 
 
 def _volumes_only(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
     if query.get("type") != ["volume"]:
-        raise RefusedError("of the disk's use only that of volumes is told: type=volume")
+        raise RefusedError("disk usage may be queried for volumes only: set type=volume")
 
 
 # --- bodies
@@ -142,7 +142,7 @@ def _refuse(where: str, value: Json, why: str) -> RefusedError:
 
 
 def _is_empty(value: Json) -> bool:
-    """Whether a field says nothing: what the engine writes for one that was never set."""
+    """Whether a field has a zero value, which is how the engine represents a field that was never set."""
     if isinstance(value, dict):
         return all(_is_empty(each) for each in value.values())
     if isinstance(value, list):
@@ -154,18 +154,18 @@ def _fields(
     where: str, body: Json, allowed: Mapping[str, Callable[[ProxyPolicy, str, Json], Json]], policy: ProxyPolicy,
     dropped: frozenset[str] = frozenset(),
 ) -> dict[str, Json]:  # fmt: skip
-    """The fields of an object that are allowed, checked. Others must say nothing, and are left out.
+    """Check the allowed fields of an object and return them. Other fields must be empty, and are omitted.
 
-    Args: dropped: left out whatever they say: the engine's default holds.
+    Args: dropped: fields that are omitted whatever their value, so that the engine's default applies.
     """
     if not isinstance(body, dict):
-        raise _refuse(where, body, "an object is expected")
+        raise _refuse(where, body, "expected an object")
     kept = {}
     for name, value in body.items():
         if name in allowed:
             kept[name] = allowed[name](policy, f"{where}.{name}", value)
         elif name not in dropped and not _is_empty(value):
-            raise _refuse(f"{where}.{name}", value, "no such setting is needed here")
+            raise _refuse(f"{where}.{name}", value, "this field is not allowed")
     return kept
 
 
@@ -175,20 +175,20 @@ def _any(_: ProxyPolicy, where: str, value: Json) -> Json:
 
 def _number(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise _refuse(where, value, "a number that is not negative is expected")
+        raise _refuse(where, value, "expected a non-negative number")
     return value
 
 
 def _flag(_: ProxyPolicy, where: str, value: Json) -> Json:
     if not isinstance(value, bool):
-        raise _refuse(where, value, "true or false is expected")
+        raise _refuse(where, value, "expected true or false")
     return value
 
 
 def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
     def check(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, str) or value not in allowed:
-            raise _refuse(where, value, f"only {', '.join(map(repr, allowed))}")
+            raise _refuse(where, value, f"allowed: {', '.join(map(repr, allowed))}")
         return value
 
     return check
@@ -201,11 +201,11 @@ def _labels(policy: ProxyPolicy, where: str, value: Json) -> Json:
 
 
 def _texts(where: str, value: Json) -> Sequence[str]:
-    """A list of texts; empty for none. The engine takes one text for a list in some places, we do not."""
+    """A list of strings; empty for null. Unlike the engine, this does not accept a single string for a list."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _refuse(where, value, "a list of texts is expected")
+        raise _refuse(where, value, "expected a list of strings")
     return value
 
 
@@ -218,7 +218,7 @@ def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
     def check(_: ProxyPolicy, where: str, value: Json) -> Json:
         for each in _texts(where, value):
             if each not in allowed:
-                raise _refuse(where, each, f"only {', '.join(allowed)}")
+                raise _refuse(where, each, f"allowed: {', '.join(allowed)}")
         return value
 
     return check
@@ -227,27 +227,27 @@ def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
 def _added(policy: ProxyPolicy, where: str, value: Json) -> Json:
     for each in _texts(where, value):
         if each.upper().removeprefix("CAP_") not in policy.capabilities:
-            raise _refuse(where, each, "no container gets this capability (KNOLL_ENGINE_CAPABILITIES)")
+            raise _refuse(where, each, "containers may not have this capability; KNOLL_ENGINE_CAPABILITIES allows more")
     return value
 
 
 def _groups(_: ProxyPolicy, where: str, value: Json) -> Json:
     for each in _texts(where, value):
         if not re.fullmatch(r"\d{1,10}", each):
-            raise _refuse(where, each, "only groups by number: a name would be the image's or the machine's")
+            raise _refuse(where, each, "groups must be numeric: the engine would look a name up in the image")
     return value
 
 
 def _network_mode(policy: ProxyPolicy, where: str, value: Json) -> Json:
     if value in ("none", policy.network) or _joined(value):
         return value
-    raise _refuse(where, value, f"only none, {policy.network} or the network of a container of this platform")
+    raise _refuse(where, value, f"allowed: none, {policy.network}, or the network of a container of this platform")
 
 
 def _ipc_mode(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value in ("", "none", "private", "shareable") or _joined(value):
         return value
-    raise _refuse(where, value, "only its own, or that of a container of this platform")
+    raise _refuse(where, value, "allowed: a private namespace, or that of a container of this platform")
 
 
 def _joined(value: Json) -> str:
@@ -259,38 +259,38 @@ def _joined(value: Json) -> str:
 
 def _annotations(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, dict) or set(value) - {SHIM_ANNOTATION}):
-        raise _refuse(where, value, f"only {SHIM_ANNOTATION}")
+        raise _refuse(where, value, f"allowed: {SHIM_ANNOTATION}")
     return value
 
 
 def _storage(_: ProxyPolicy, where: str, value: Json) -> Json:
     if value is not None and (not isinstance(value, dict) or set(value) - {"size"}):
-        raise _refuse(where, value, "only size")
+        raise _refuse(where, value, "allowed: size")
     return value
 
 
 def _log(_: ProxyPolicy, where: str, value: Json) -> Json:
     kept = _fields(where, value, {"Type": _one_of("none", "local", "json-file"), "Config": _any}, _)
     if kept.get("Type") == "json-file" and "max-size" not in (kept.get("Config") or {}):
-        raise _refuse(where, value, "a log must be bounded (max-size)")
+        raise _refuse(where, value, "the size of the log must be limited with max-size")
     if not isinstance(kept.get("Config"), dict | None):
-        raise _refuse(where, value, "its options are an object")
+        raise _refuse(where, value, "expected an object in Config")
     options = {"max-size", "max-file", "compress", "mode", "max-buffer-size"}
     if set(kept.get("Config") or {}) - options:
-        raise _refuse(where, value, f"only {', '.join(sorted(options))}")
+        raise _refuse(where, value, f"allowed options: {', '.join(sorted(options))}")
     return kept
 
 
 def _mounts(policy: ProxyPolicy, where: str, value: Json) -> Json:
     if not isinstance(value, list | None):
-        raise _refuse(where, value, "a list is expected")
+        raise _refuse(where, value, "expected a list")
     return [_mount(policy, f"{where}[{number}]", each) for number, each in enumerate(value or ())]
 
 
 def _mount(policy: ProxyPolicy, where: str, value: Json) -> Json:
     def source(_: ProxyPolicy, place: str, name: Json) -> Json:
         if not isinstance(name, str) or not name.startswith(f"{policy.platform}."):
-            raise _refuse(place, name, f"only {PathTarget.VOLUME.value}")
+            raise _refuse(place, name, f"must be {PathTarget.VOLUME.value}")
         return name
 
     options = lambda _, place, given: _fields(  # noqa: E731
@@ -327,7 +327,7 @@ _HOST_CONFIG: dict[str, Callable[[ProxyPolicy, str, Json], Json]] = {
     "StorageOpt": _storage,
 }  # fmt: skip
 _DROPPED = frozenset({"MaskedPaths", "ReadonlyPaths", "CgroupnsMode", "Runtime", "ShmSize", "ConsoleSize", "Isolation"})
-"""What the engine tells of a container that it chose by itself; a container made again gets its choice again."""
+"""Fields that the engine fills in by default and reports for a container; omitted when the container is recreated."""
 _CONTAINER = {
     **dict.fromkeys(
         ("Image", "Hostname", "Domainname", "Env", "Healthcheck", "Entrypoint", "Cmd", "User", "WorkingDir", "Tty",
@@ -342,15 +342,17 @@ _CONTAINER = {
 def _host_config(policy: ProxyPolicy, where: str, value: Json) -> Json:
     kept = _fields(where, value, _HOST_CONFIG, policy, _DROPPED)
     if "NetworkMode" not in kept:
-        raise _refuse(f"{where}.NetworkMode", None, "it must be said")
+        raise _refuse(f"{where}.NetworkMode", None, "required")
     if not 0 < int(kept.get("PidsLimit") or 0) <= MOST_PIDS:
-        raise _refuse(f"{where}.PidsLimit", kept.get("PidsLimit"), f"it must be 1 to {MOST_PIDS}")
+        raise _refuse(f"{where}.PidsLimit", kept.get("PidsLimit"), f"must be between 1 and {MOST_PIDS}")
     if not any(str(each).startswith("no-new-privileges") for each in kept.get("SecurityOpt") or ()):
-        raise _refuse(f"{where}.SecurityOpt", kept.get("SecurityOpt"), "no-new-privileges must be there")
+        raise _refuse(f"{where}.SecurityOpt", kept.get("SecurityOpt"), "must contain no-new-privileges")
     if "ALL" not in (kept.get("CapDrop") or ()):
-        raise _refuse(f"{where}.CapDrop", kept.get("CapDrop"), "ALL must be dropped; CapAdd gives some back")
+        raise _refuse(f"{where}.CapDrop", kept.get("CapDrop"), "must contain ALL; CapAdd can add some back")
     if "seccomp=unconfined" in (kept.get("SecurityOpt") or ()) and kept.get("CapAdd"):
-        raise _refuse(f"{where}.SecurityOpt", kept["SecurityOpt"], "not with capabilities")
+        raise _refuse(
+            f"{where}.SecurityOpt", kept["SecurityOpt"], "seccomp=unconfined is not allowed together with CapAdd"
+        )
     return kept
 
 
@@ -358,7 +360,7 @@ def _create_container(policy: ProxyPolicy, body: Json) -> Json:
     kept = _fields("container", body, _CONTAINER, policy)
     for name in ("Image", "Labels", "HostConfig"):
         if name not in kept:
-            raise _refuse(f"container.{name}", None, "it must be said")
+            raise _refuse(f"container.{name}", None, "required")
     return kept
 
 
@@ -377,25 +379,25 @@ def _start_exec(policy: ProxyPolicy, body: Json) -> Json:
 def _create_volume(policy: ProxyPolicy, body: Json) -> Json:
     def name(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, str) or not value.startswith(f"{policy.platform}."):
-            raise _refuse(where, value, f"names of volumes begin with {policy.platform}.")
+            raise _refuse(where, value, f"must start with {policy.platform}.")
         return value
 
     kept = _fields("volume", body, {"Name": name, "Labels": _labels, "Driver": _one_of("", "local")}, policy)
     if "Name" not in kept or "Labels" not in kept:
-        raise _refuse("volume", body, "Name and Labels must be said")
+        raise _refuse("volume", body, "Name and Labels are required")
     return kept
 
 
 def _create_network(policy: ProxyPolicy, body: Json) -> Json:
     def options(_: ProxyPolicy, where: str, value: Json) -> Json:
         if not isinstance(value, dict) or any(not key.startswith("com.docker.network.bridge.") for key in value):
-            raise _refuse(where, value, "only options of a bridge")
+            raise _refuse(where, value, "allowed: options of the bridge driver")
         return value
 
     allowed = {"Name": _one_of(policy.network), "Driver": _one_of("bridge"), "Labels": _labels, "Options": options}
     kept = _fields("network", body, {**allowed, "CheckDuplicate": _flag}, policy)
     if not {"Name", "Driver", "Labels"} <= kept.keys():
-        raise _refuse("network", body, "Name, Driver and Labels must be said")
+        raise _refuse("network", body, "Name, Driver and Labels are required")
     return kept
 
 
@@ -443,9 +445,9 @@ _PATH = re.compile(r"/[A-Za-z0-9._~:@/%+-]*")
 
 
 def judge(policy: ProxyPolicy, method: str, target: str) -> AllowedCall:
-    """Find the call that a request line asks for.
+    """Return the allowed call that a request line matches.
 
-    Args: target: path and query as they came.
+    Args: target: path and query as received.
 
     Raises: RefusedError.
     """
@@ -459,11 +461,11 @@ def judge(policy: ProxyPolicy, method: str, target: str) -> AllowedCall:
             if call.query:
                 call.query(policy, parse_qs(text, keep_blank_values=True))
             return AllowedCall(call, match.groupdict().get("name") or "")
-    raise RefusedError(f"{method} {plain[:100]} is not among the calls that the {policy.role} needs")
+    raise RefusedError(f"{method} {plain[:100]} is not a call that the {policy.role} may make")
 
 
 def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The body to send for a call that checks one, and the containers that must be the platform's.
+    """Return the body to forward for a call with a checked body, and the containers that must belong to the platform.
 
     Raises: RefusedError.
     """

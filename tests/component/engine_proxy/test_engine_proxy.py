@@ -84,7 +84,9 @@ class RecordingEngine:
         if path.startswith("/exec/"):
             return _reply("200 OK", {"ContainerID": OURS if "ours" in path else FOREIGN, "ExitCode": 0})
         return (
-            _reply("404 Not Found", {"message": "no such thing"}) if method == "GET" else _reply("204 No Content", None)
+            _reply("404 Not Found", {"message": "no such container"})
+            if method == "GET"
+            else _reply("204 No Content", None)
         )
 
 

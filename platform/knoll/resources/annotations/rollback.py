@@ -1,11 +1,11 @@
-"""When a new Revision is rolled back by itself: what the annotation `knoll.dev/rollback-on` says. Pure.
+"""When a new Revision is rolled back automatically: the annotation `knoll.dev/rollback-on`. Pure.
 
-It holds conditions and bounds, parted by commas, as in `error-rate>5%, p95>2x, requests>=20, window=60s`:
+It holds criteria and limits, separated by commas, as in `error-rate>5%, p95>2x, requests>=20, window=60s`:
 
-- `error-rate>N%`: the new Revision's share of answers 500 to 599 is more than N points above the old one's;
-- `pNN>Fx`: its NN-th percentile of time per request is more than F times the old one's;
-- `requests>=N`: nothing is judged by fewer answers than N (20 unless given);
-- `window=D`: the answers of so long count, and traffic can go back until so long after the last of it moved (60s).
+- `error-rate>N%`: the new Revision's share of 5xx responses is more than N percentage points above the old one's;
+- `pNN>Fx`: its NN-th percentile of request latency is more than F times the old one's;
+- `requests>=N`: Revisions with fewer than N requests are not compared (default 20);
+- `window=D`: how long requests count, and how long after the last change of traffic a rollback is possible (60s).
 """
 
 import re
@@ -22,22 +22,22 @@ LONGEST, SHORTEST = 3600, 5
 
 @dataclass(frozen=True, slots=True)
 class RollbackPolicy:
-    """What is worse enough to go back."""
+    """How much worse a new Revision has to be for a rollback."""
 
     error_points: float | None = None
-    """Percentage points of errors more than the old Revision's; None: errors do not count."""
+    """Limit in percentage points above the old Revision's error rate; None: errors are not compared."""
     latency: tuple[tuple[int, float], ...] = ()
-    """(percentile, factor over the old Revision's)."""
+    """Pairs of a percentile and the limit, as a factor of the old Revision's latency."""
     requests: int = 20
-    """The fewest answers that are judged by."""
+    """Minimum number of requests for a comparison."""
     window_seconds: float = 60.0
 
 
 def parse_policy(text: str) -> RollbackPolicy:
-    """Read the annotation.
+    """Parse the annotation.
 
     Raises:
-        ValueError: it cannot be read; says what and how it should be.
+        ValueError: it is invalid; the message names the expected form.
     """
     errors: float | None = None
     latency: dict[int, float] = {}
@@ -53,9 +53,9 @@ def parse_policy(text: str) -> RollbackPolicy:
         elif word.startswith("window="):
             window = _within(_duration(word), SHORTEST, LONGEST, word)
         else:
-            raise ValueError(f'"{word}" is none of {_FORMS}')
+            raise ValueError(f'"{word}" is not one of {_FORMS}')
     if errors is None and not latency:
-        raise ValueError("it says nothing to go back on: error-rate>N% or pNN>Fx")
+        raise ValueError("must contain error-rate>N% or pNN>Fx")
     return RollbackPolicy(errors, tuple(sorted(latency.items())), requests, window)
 
 

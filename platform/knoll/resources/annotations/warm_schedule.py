@@ -1,13 +1,13 @@
-"""Warm windows: times of the week at which a Revision keeps instances, whatever its load. Pure.
+"""Warm windows: recurring times at which a Revision keeps a minimum of instances, whatever its load. Pure.
 
-The annotation `knoll.dev/warm-schedule` holds one or more windows, parted by `;`:
+The annotation `knoll.dev/warm-schedule` holds one or more windows, separated by `;`:
 
     MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK [TIME ZONE] DURATION min-scale=N
 
-as in `0 8 * * mon-fri Europe/Berlin 10h min-scale=2`. The first five are cron's; the time zone is an IANA name, UTC
-unless given; each window begins when cron would start a job and is open for DURATION. Where windows overlap, the
-largest number counts. A begin that the change to summer time skips is at the change (as Debian's cron does it); one
-that the change back repeats counts once.
+as in `0 8 * * mon-fri Europe/Berlin 10h min-scale=2`. The first five fields are those of cron; the time zone is an IANA
+name, by default UTC; a window opens when cron would start a job and stays open for DURATION. Where windows overlap, the
+largest min-scale applies. A start that is skipped by the change to daylight saving time happens at the change (as with
+Debian's cron); one that is repeated by the change back happens once.
 """
 
 import zoneinfo
@@ -22,13 +22,13 @@ from knoll.values.duration import parse_duration
 from knoll.values.numbers import WHOLE
 
 LONGEST = 31 * 86400
-"""Seconds that one window may be open: who wants more wants min-scale."""
+"""Maximum length of a window in seconds; min-scale serves for anything longer."""
 SHORTEST = 60
 _MIN_SCALE = "min-scale="
 _SHAPE = "MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK [TIME ZONE] DURATION min-scale=N"
 _EXAMPLE = "0 8 * * mon-fri Europe/Berlin 10h min-scale=2"
 FAR = 3600.0
-"""Seconds after which a number is asked for again at the latest: clocks are set, time zones get new rules."""
+"""Maximum seconds for which a result is valid: clocks are adjusted, and time zones get new rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +40,32 @@ class WarmWindow:
     zone: str
     """IANA name."""
     seconds: float
-    """How long it is open, from each begin."""
+    """How long the window stays open."""
     min_scale: int
 
     def last_begin(self, now: float) -> float | None:
-        """The newest begin up to `now`, that moment included; epoch seconds."""
+        """The latest start not after `now`; epoch seconds."""
         moment = datetime.fromtimestamp(int(now) + 1, zoneinfo.ZoneInfo(self.zone))
         return _first(CronSim(self.cron, moment, reverse=True))
 
     def next_begin(self, now: float) -> float | None:
-        """The first begin after `now`."""
+        """The first start after `now`; epoch seconds."""
         moment = datetime.fromtimestamp(int(now), zoneinfo.ZoneInfo(self.zone))
         return _first(CronSim(self.cron, moment))
 
 
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """What windows want at a time."""
+    """The minimum number of instances that windows require at a time."""
 
     min_scale: int
     """0 while no window is open."""
     until: float
-    """Epoch seconds: it stays so until then, at least; after the time that was asked for."""
+    """Epoch seconds until which `min_scale` does not change; later than the requested time."""
 
 
 def warmth(windows: Sequence[WarmWindow], now: float) -> Warmth:
-    """Say what windows want.
+    """Return the minimum number of instances that windows require.
 
     Args:
         now: epoch seconds.
@@ -82,10 +82,10 @@ def warmth(windows: Sequence[WarmWindow], now: float) -> Warmth:
 
 
 def parse_windows(text: str) -> tuple[WarmWindow, ...]:
-    """Read the annotation.
+    """Parse the annotation.
 
     Raises:
-        ValueError: it cannot be read; says where and how it should be.
+        ValueError: it is invalid; the message names the field and the expected form.
     """
     parts = [part.strip() for part in text.split(";")]
     if parts[-1] == "" and len(parts) > 1:
@@ -96,7 +96,7 @@ def parse_windows(text: str) -> tuple[WarmWindow, ...]:
 def _window(text: str) -> WarmWindow:
     fields = text.split()
     if not 7 <= len(fields) <= 8:
-        raise ValueError(f'"{text}" is not of the form {_SHAPE}, as in "{_EXAMPLE}"')
+        raise ValueError(f'"{text}" does not have the form {_SHAPE}, as in "{_EXAMPLE}"')
     cron, rest = " ".join(fields[:5]), fields[5:]
     zone = rest.pop(0) if len(rest) == 3 else "UTC"
     _check_zone(zone)
@@ -108,7 +108,7 @@ def _check_zone(zone: str) -> None:
     try:
         zoneinfo.ZoneInfo(zone)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
-        raise ValueError(f'there is no time zone "{zone}": give an IANA name such as Europe/Berlin or UTC') from None
+        raise ValueError(f'unknown time zone "{zone}": use an IANA name such as Europe/Berlin or UTC') from None
 
 
 def _check_cron(cron: str) -> None:
@@ -118,7 +118,7 @@ def _check_cron(cron: str) -> None:
         reason = str(problem)[:1].lower() + str(problem)[1:]
         raise ValueError(f'"{cron}" is not a cron expression of five fields: {reason}') from None
     if begins is None:
-        raise ValueError(f'"{cron}" never comes')
+        raise ValueError(f'"{cron}" never matches a date')
 
 
 def _seconds(text: str) -> float:
@@ -127,14 +127,16 @@ def _seconds(text: str) -> float:
     except ValueError as problem:
         raise ValueError(f'"{text}" is not a duration such as 10h or 90m: {problem}') from None
     if not SHORTEST <= seconds <= LONGEST:
-        raise ValueError(f"a window is open for 1m to 744h, not for {text}; for always there is min-scale")
+        raise ValueError(
+            f"the duration must be between 1m and 744h, not {text}; use min-scale to keep instances at all times"
+        )
     return seconds
 
 
 def _number(text: str) -> int:
     value = text.removeprefix(_MIN_SCALE)
     if not text.startswith(_MIN_SCALE) or not WHOLE.fullmatch(value) or not 1 <= int(value) <= INT32_MAX:
-        raise ValueError(f'"{text}" is not {_MIN_SCALE}N with a whole number N from 1 on')
+        raise ValueError(f'"{text}" is not {_MIN_SCALE}N with a whole number N of at least 1')
     return int(value)
 
 

@@ -101,15 +101,15 @@ def test_a_policy_is_read(text: str, policy: RollbackPolicy) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is none of"),
-        ("requests>=5", "nothing to go back on"),
-        ("error-rate>5", "is none of"),
+        ("", "is not one of"),
+        ("requests>=5", "must contain error-rate>N% or pNN>Fx"),
+        ("error-rate>5", "is not one of"),
         ("error-rate>500%", "not between 0 and 100"),
         ("p0>2x", "not between 1 and 99"),
         ("p95>0.5x", "not between 1 and 1000"),
         ("error-rate>5%,window=1s", "not between 5 and 3600"),
         ("error-rate>5%,window=long", "is not a duration"),
-        ("error-rate>5%,requests>=0", "is none of"),
+        ("error-rate>5%,requests>=0", "is not one of"),
     ],
 )
 def test_a_policy_that_is_none_is_refused_with_its_reason(text: str, says: str) -> None:

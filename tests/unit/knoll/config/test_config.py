@@ -23,9 +23,9 @@ from knoll.values.destinations import Destinations
 from knoll.values.errors import InvalidConfigError
 
 MODULES: list[ModuleType] = [autoscaler, defaults, deployment, domain, features, gc, network, observability, security]
-NEVER = "so that it cannot be turned on"
-NOT_INSIDE = "no certificates are made for hosts inside, and requests between processes of the platform are plain http"
-NO_CERTIFICATES = "no certificates are made for hosts; give a DomainMapping its own by spec.tls.secretName"
+NEVER = "cannot be enabled"
+NOT_INSIDE = "TLS is not supported for cluster-local hosts and between processes of the platform"
+NO_CERTIFICATES = "certificates are not issued automatically; set spec.tls.secretName in the DomainMapping"
 LOCAL = "networking.knative.dev/visibility"
 
 
@@ -357,16 +357,20 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         {"domain-template": "{{.Nope}}"},
         ["domain-template: '{{.Nope}}' is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"],
     ),
-    ("config-network", {"domain-template": "{{.Name}}_x"}, ["domain-template: gives 'name_x', which cannot be a host"]),
+    (
+        "config-network",
+        {"domain-template": "{{.Name}}_x"},
+        ["domain-template: renders to 'name_x', which is not a valid host name"],
+    ),
     (
         "config-network",
         {"domain-template": "fixed.example.com"},
-        ["domain-template: gives 'fixed.example.com', which cannot be a host"],
+        ["domain-template: renders to 'fixed.example.com', which is not a valid host name"],
     ),
     (
         "config-network",
         {"tag-template": "{{.Name}}"},
-        ["tag-template: must have .Tag and .Name, or hosts would be the same"],
+        ["tag-template: must use both .Tag and .Name, otherwise several tags would get the same host"],
     ),
     (
         "config-network",
@@ -405,12 +409,12 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-features",
         {"autodetect-http2": "enabled"},
-        [f"autodetect-http2: containers are not asked what they speak (name a port that speaks HTTP/2 h2c), {NEVER}"],
+        [f"autodetect-http2: {NEVER}: the protocol of a container is not detected; name its port h2c for HTTP/2"],
     ),
     (
         "config-features",
         {"kubernetes.podspec-hostnetwork": "allowed"},
-        [f"kubernetes.podspec-hostnetwork: instances do not share the machine's network, {NEVER}"],
+        [f"kubernetes.podspec-hostnetwork: {NEVER}: instances do not share the host's network namespace"],
     ),
     (
         "config-network",
