@@ -25,7 +25,7 @@ class RevisionHost(Protocol):
         """Call back after `seconds`."""
         ...
 
-    def track(self, revision: "Revision") -> None:
+    def track(self, revision: "RevisionBackend") -> None:
         """Include it in sweeps and reports until it has neither endpoints nor anything to report."""
         ...
 
@@ -46,7 +46,7 @@ class RevisionHost(Protocol):
         ...
 
 
-class Revision:
+class RevisionBackend:
     """Created when a table first mentions it; dropped when no table does and nothing is in flight.
 
     It has more attributes than usual: the queue, the counts and the endpoints are objects of their own already; the

@@ -8,7 +8,7 @@ percent of the time of a request. States and transitions are specified in `state
 
 import structlog
 
-from activator.backend.revision import Revision
+from activator.backend.revision import RevisionBackend
 from activator.interfaces import Backend, UpstreamConnection
 from activator.request import local_responses, timing
 from activator.request.client_side import ClientSide
@@ -47,7 +47,7 @@ class Exchange(ClientSide):
     head: RequestHead
     outgoing: bytes
     """The head as it is sent to the instance; set by the subclass before `begin`."""
-    revision: Revision
+    revision: RevisionBackend
 
     def __init__(self, proxy: ProxyState) -> None:
         self.proxy = proxy

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
-from activator.backend.revision import Revision
+from activator.backend.revision import RevisionBackend
 from activator.interfaces import Backend, ProxiedRequest
 from activator.routing.routing_table import HostRoute, RoutingTable
 from activator.wire.callback_guard import report_error
@@ -76,10 +76,10 @@ class ProxyState:
         self.requests: dict[ProxiedRequest, None] = {}
         """Requests that were routed and have not ended; a set that keeps its order."""
         self.connections: set[ClientConnection] = set()
-        self.revisions: dict[str, Revision] = {}
-        self.tracked: dict[Revision, None] = {}
+        self.revisions: dict[str, RevisionBackend] = {}
+        self.tracked: dict[RevisionBackend, None] = {}
         """Revisions included in sweeps and reports; a set that keeps its order."""
-        self.routing: RoutingTable[Revision] = RoutingTable(self.revision, random.random)
+        self.routing: RoutingTable[RevisionBackend] = RoutingTable(self.revision, random.random)
         self.overload_status = 503
         self.read_scheduler = ReadScheduler(loop.call_soon)
         self.connection_limit = ConnectionLimiter()
@@ -103,7 +103,7 @@ class ProxyState:
 
     # --- for each request
 
-    def route(self, head: RequestHead, local: bool) -> HostRoute[Revision] | None:
+    def route(self, head: RequestHead, local: bool) -> HostRoute[RevisionBackend] | None:
         """Return the route of a request; None if no Route has its host."""
         routing = self.routing
         host_route = (routing.local if local else routing.public).get(head.authority)
@@ -122,11 +122,11 @@ class ProxyState:
 
     # --- tables
 
-    def revision(self, name: str) -> Revision:
+    def revision(self, name: str) -> RevisionBackend:
         """Return the revision of a name; create it if it does not exist."""
         revision = self.revisions.get(name)
         if revision is None:
-            revision = self.revisions[name] = Revision(name, self)
+            revision = self.revisions[name] = RevisionBackend(name, self)
             revision.set_endpoints(self._endpoint_table.get(name, RevisionEndpoints()))
         return revision
 
@@ -188,7 +188,7 @@ class ProxyState:
 
     # --- see revision.RevisionHost
 
-    def track(self, revision: Revision) -> None:
+    def track(self, revision: RevisionBackend) -> None:
         revision.tracked = True
         self.tracked[revision] = None
 
