@@ -44,10 +44,10 @@ class DeleteObject:
     foreground: bool = False
 
 
-Action = UpdateObject | DeleteObject
+GcAction = UpdateObject | DeleteObject
 
 
-def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[Action]:
+def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[GcAction]:
     """Say what is to be done about one object.
 
     Args:
@@ -69,7 +69,7 @@ def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -
     return _judge(body, owners, dependents)
 
 
-def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[Action]:
+def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[GcAction]:
     references = body["metadata"].get("ownerReferences") or []
     if not references:
         return []
@@ -90,14 +90,14 @@ def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -
     return [DeleteObject(body, foreground=True)]
 
 
-def _finish(body: Json, dependents: Sequence[Json]) -> list[Action]:
+def _finish(body: Json, dependents: Sequence[Json]) -> list[GcAction]:
     uid = body["metadata"]["uid"]
     if any(_blocks(dependent, uid) for dependent in dependents):
         return []
     return [UpdateObject(_without_finalizer(body, FOREGROUND))]
 
 
-def _orphan(body: Json, dependents: Sequence[Json]) -> list[Action]:
+def _orphan(body: Json, dependents: Sequence[Json]) -> list[GcAction]:
     uid = body["metadata"]["uid"]
     if not dependents:
         return [UpdateObject(_without_finalizer(body, ORPHAN))]
@@ -203,7 +203,7 @@ class OwnerGarbageCollector:
             target = next((kind for kind, child in children if _same(child, action.body)), resource)
             await self._do(target, action)
 
-    async def _do(self, resource: str, action: Action) -> None:
+    async def _do(self, resource: str, action: GcAction) -> None:
         meta = action.body["metadata"]
         log.info(
             "collected",
