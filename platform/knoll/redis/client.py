@@ -134,11 +134,11 @@ async def unsafe_settings(redis: "Redis") -> list[str]:
     return problems
 
 
-Entry = tuple[bytes, dict[bytes, bytes]]
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
 """One entry of a stream: ID and fields."""
 
 
-async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[Entry]:
+async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[StreamEntry]:
     """Read the entries of a stream after an ID; wait up to `block` milliseconds for the first; empty without one."""
     # redis-py returns lists of pairs with RESP2, and dictionaries of nested lists with RESP3.
     response: Any = await redis.xread({key: after}, count=count, block=block)

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, Entry, read_stream, version_of
+from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, StreamEntry, read_stream, version_of
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, event_subject, is_sealed
 from knoll.store.event_buffer import EventBuffer
 from knoll.store.protocol import WatchEvent
@@ -69,7 +69,7 @@ class EventFeed:
             if not self._watches:
                 self._end()
 
-    def _record(self, entry: Entry) -> Record:
+    def _record(self, entry: StreamEntry) -> Record:
         entry_id, fields = entry
         resource = fields[b"r"].decode()
         opens = self._opener(resource) if resource in SEALED_KINDS else None

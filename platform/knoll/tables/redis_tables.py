@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, Entry, read_stream, translate_errors, version_of
+from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, StreamEntry, read_stream, translate_errors, version_of
 from knoll.tables.protocol import FOLLOWER_TTL, Change, Reset
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class RedisTable(Generic[T]):
 
     async def follow(self) -> AsyncIterator[Reset[T] | Change[T]]:
         tip: int | None = None
-        last: Entry | None = None
+        last: StreamEntry | None = None
         backoff, doubtful = Backoff(), True
         while True:
             try:
@@ -187,7 +187,7 @@ class RedisTable(Generic[T]):
             entries[field.decode()] = (int(at), self._decode(data))
         return None if version is None else int(version), entries
 
-    async def _joins_on(self, tip: int, last: Entry | None) -> bool:
+    async def _joins_on(self, tip: int, last: StreamEntry | None) -> bool:
         """Whether Redis still counts on from `tip`, and still has what was read last."""
         async with self._redis.pipeline(transaction=True) as both:
             both.get(self._keys[1])
@@ -201,7 +201,7 @@ class RedisTable(Generic[T]):
             return last is None or first == last
         return newest == tip or (first is not None and version_of(first[0]) == tip + 1)
 
-    def _change(self, version: int, entry: Entry) -> Change[T]:
+    def _change(self, version: int, entry: StreamEntry) -> Change[T]:
         fields = entry[1]
         value = self._decode(fields[b"v"]) if b"v" in fields else None
         return Change(version, fields[b"f"].decode(), value)
