@@ -12,7 +12,7 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 
-Subscriber = Callable[[PlatformConfig], object]
+ConfigSubscriber = Callable[[PlatformConfig], object]
 """Called with the new configuration, in the event loop; must not block."""
 
 
@@ -27,7 +27,7 @@ class ConfigWatcher:
         self._informer = config_maps
         self._maps: dict[str, dict[str, str]] = {}
         self._current = PlatformConfig()
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[ConfigSubscriber] = []
         config_maps.subscribe(self._note)
 
     @classmethod
@@ -45,7 +45,7 @@ class ConfigWatcher:
         """Wait until the ConfigMaps were read once."""
         await self._informer.synced()
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+    def subscribe(self, subscriber: ConfigSubscriber) -> Callable[[], None]:
         """Call the subscriber after every change from now on.
 
         Returns: a function that ends the subscription.
