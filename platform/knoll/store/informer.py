@@ -42,7 +42,7 @@ class ObjectChange:
     """False: it was deleted during a gap of the watch, and missing in the next listing."""
 
 
-Subscriber = Callable[[ObjectChange], object]
+ObjectSubscriber = Callable[[ObjectChange], object]
 """Called in the event loop, in the order of the changes; must not block. `queue.put_nowait` is one."""
 
 
@@ -77,7 +77,7 @@ class Informer:
         self._by_label: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[str, tuple[str, ...]] = {}
         """A tuple, because nearly every owner has one object of a kind, and a set takes four times as much."""
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[ObjectSubscriber] = []
         self._synced = asyncio.Event()
         self._seen = 0
 
@@ -120,7 +120,7 @@ class Informer:
             matching = [key for key in matching if self._has(key, others)]
         return sorted(matching, key=sort_key)
 
-    def subscribe(self, subscriber: Subscriber, *, existing: bool = True) -> Callable[[], None]:
+    def subscribe(self, subscriber: ObjectSubscriber, *, existing: bool = True) -> Callable[[], None]:
         """Call the subscriber after every change from now on.
 
         Args:
