@@ -45,13 +45,13 @@ def prepare(folder: Path) -> dict[str, str]:
         passwords = {process: _password(folder / process / PASSWORD) for process in redis_acl.PROCESSES}
         passwords[redis_acl.LOADER] = _password(folder / _LOADER)
         for name in HOLDERS:
-            keep(folder, name, keyring(folder, name) or (encryption.Key.fresh(),))
+            keep(folder, name, keyring(folder, name) or (encryption.EncryptionKey.fresh(),))
         # Redis may run as another user. The file holds hashes of random passwords, which nothing can be done with.
         _write(folder / ACL, redis_acl.acl_file(passwords).encode(), 0o644)
     return passwords
 
 
-def keyring(folder: Path, name: str) -> tuple[encryption.Key, ...]:
+def keyring(folder: Path, name: str) -> tuple[encryption.EncryptionKey, ...]:
     """The keys of `SECRETS` or `GATEWAY`, empty when there are none. Raises: KeyFilesError."""
     for process in HOLDERS[name]:
         path = folder / process / name
@@ -61,7 +61,7 @@ def keyring(folder: Path, name: str) -> tuple[encryption.Key, ...]:
     return ()
 
 
-def keep(folder: Path, name: str, keys: Sequence[encryption.Key]) -> None:
+def keep(folder: Path, name: str, keys: Sequence[encryption.EncryptionKey]) -> None:
     """Give every holder of a keyring these keys. Raises: KeyFilesError."""
     content = encryption.dump(keys)
     for process in HOLDERS[name]:

@@ -97,7 +97,7 @@ async def _discard(settings: CommonSettings) -> list[str]:
 async def _rotate(folder: Path, settings: CommonSettings) -> int:
     for name in key_files.HOLDERS:
         before = key_files.keyring(folder, name)[:1]
-        fresh = encryption.Key.fresh()
+        fresh = encryption.EncryptionKey.fresh()
         # Every process can decrypt with the new key before any process encrypts with it.
         key_files.keep(folder, name, (*before, fresh))
         key_files.keep(folder, name, (fresh, *before))

@@ -48,14 +48,14 @@ def event_subject(resource: str, key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class EncryptionKey:
     """One key of a keyring."""
 
     secret: bytes = field(repr=False)
     """32 random bytes."""
 
     @classmethod
-    def fresh(cls) -> "Key":
+    def fresh(cls) -> "EncryptionKey":
         return cls(secrets.token_bytes(_KEY_BYTES))
 
     @property
@@ -64,12 +64,12 @@ class Key:
         return hashlib.sha256(b"knoll key id\n" + self.secret).hexdigest()[:_ID_LENGTH]
 
 
-def dump(keys: Sequence[Key]) -> bytes:
+def dump(keys: Sequence[EncryptionKey]) -> bytes:
     """A keyring as it lies in its file: a line for each key, its id and the key in base64."""
     return b"".join(f"{key.id} {base64.b64encode(key.secret).decode()}\n".encode() for key in keys)
 
 
-def load(content: bytes) -> tuple[Key, ...]:
+def load(content: bytes) -> tuple[EncryptionKey, ...]:
     """Read a keyring. Raises: ValueError: it is none; the message does not repeat its content."""
     keys = []
     for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
@@ -77,7 +77,7 @@ def load(content: bytes) -> tuple[Key, ...]:
             continue
         name, _, encoded = line.strip().partition(" ")
         try:
-            key = Key(base64.b64decode(encoded, validate=True))
+            key = EncryptionKey(base64.b64decode(encoded, validate=True))
         except (binascii.Error, ValueError):
             raise ValueError(f"line {number} is not `ID BASE64`") from None
         if len(key.secret) != _KEY_BYTES or key.id != name:
@@ -88,7 +88,7 @@ def load(content: bytes) -> tuple[Key, ...]:
     return tuple(keys)
 
 
-def seal(key: Key, data: bytes, subject: str) -> bytes:
+def seal(key: EncryptionKey, data: bytes, subject: str) -> bytes:
     """Encrypt. Args: subject: what `data` is; `unseal` must be told the same."""
     head, nonce = _head(key), os.urandom(_NONCE_BYTES)
     return head + nonce + _cipher(key).encrypt(nonce, data, head + subject.encode())
@@ -104,7 +104,7 @@ def key_id(envelope: bytes) -> str:
     return envelope[len(_MAGIC) : len(_MAGIC) + _ID_LENGTH].decode("ascii", "replace")
 
 
-def unseal(keys: Sequence[Key], envelope: bytes, subject: str) -> bytes:
+def unseal(keys: Sequence[EncryptionKey], envelope: bytes, subject: str) -> bytes:
     """Decrypt. Raises: SealedError."""
     from cryptography.exceptions import InvalidTag
 
@@ -123,11 +123,11 @@ def unseal(keys: Sequence[Key], envelope: bytes, subject: str) -> bytes:
     )
 
 
-def _head(key: Key) -> bytes:
+def _head(key: EncryptionKey) -> bytes:
     return b"%b%b:" % (_MAGIC, key.id.encode())
 
 
-def _cipher(key: Key) -> "AESGCM":
+def _cipher(key: EncryptionKey) -> "AESGCM":
     return _aead(key.secret)
 
 
@@ -145,7 +145,7 @@ class Keyring:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
-        self._keys: tuple[Key, ...] = ()
+        self._keys: tuple[EncryptionKey, ...] = ()
 
     @property
     def seals(self) -> bool:
@@ -172,7 +172,7 @@ class Keyring:
         """Decrypt an envelope; what is not sealed is returned as it is. Raises: SealedError."""
         return unseal(self._read(), data, subject) if is_sealed(data) else data
 
-    def _read(self) -> tuple[Key, ...]:
+    def _read(self) -> tuple[EncryptionKey, ...]:
         if self._path is None:
             return ()
         try:

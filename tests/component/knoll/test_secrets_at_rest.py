@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from knoll.auth import key_files, reencryption, token_key
 from knoll.redis import keys
 from knoll.redis.client import connected
-from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load
+from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, SealedError, dump, is_sealed, key_id, load
 from knoll.store.informer import Informer
 from knoll.store.redis_store import RedisStore
 from knoll.values import kinds
@@ -32,7 +32,7 @@ def secret(name: str, value: str = VALUE) -> dict[str, Any]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / key_files.SECRETS
-    path.write_bytes(dump([Key.fresh()]))
+    path.write_bytes(dump([EncryptionKey.fresh()]))
     return path
 
 
@@ -54,12 +54,12 @@ def on_disk(server: RedisProcess) -> bytes:
     return b"".join(content)
 
 
-def only_key(file: Path) -> Key:
+def only_key(file: Path) -> EncryptionKey:
     (key,) = load(file.read_bytes())
     return key
 
 
-def keep(file: Path, *keys: Key) -> None:
+def keep(file: Path, *keys: EncryptionKey) -> None:
     file.write_bytes(dump(keys))
 
 
@@ -149,7 +149,7 @@ async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(clien
     since = await store.version()
     made = [await store.create(SECRETS, secret(name)) for name in ("crown", "sceptre")]
     signing = await token_key.shared_key(client, keyring)
-    old, new = only_key(file), Key.fresh()
+    old, new = only_key(file), EncryptionKey.fresh()
     keep(file, new, old)
     assert await reencryption.reseal(client, keyring) == 3
     stored = await objects(client)
@@ -157,7 +157,7 @@ async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(clien
     assert [event.body for event in await take(store.watch(since), 2)] == made, "the history is still read"
     assert await token_key.shared_key(client, keyring) == signing
     # The next rotation drops the old key, and with it the events that only this key opens.
-    keep(file, Key.fresh(), new)
+    keep(file, EncryptionKey.fresh(), new)
     await reencryption.reseal(client, keyring)
     with pytest.raises(ExpiredError):
         await take(store.watch(since), 1)
@@ -192,7 +192,7 @@ async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Red
     store = RedisStore(client, keyring=keyring)
     await store.create(SECRETS, secret("lost"))
     await token_key.shared_key(client, keyring)
-    keep(file, Key.fresh())
+    keep(file, EncryptionKey.fresh())
     kept = await store.create(SECRETS, secret("kept"))
     with pytest.raises(SealedError, match="discard-unreadable"):
         await store.list(SECRETS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from knoll.redis.client import connect
-from knoll.redis.encryption import PLAIN, Key, Keyring, dump
+from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, dump
 from knoll.store import event_feed, redis_store
 from knoll.store.redis_store import RedisStore
 from knoll.store.rules import decode
@@ -40,7 +40,7 @@ async def make_store(
     if form == "sealed":
         for module in (redis_store, event_feed):
             monkeypatch.setattr(module, "SEALED_KINDS", frozenset({CM, SECRETS, "namespaces"}))
-        (tmp_path / "keys").write_bytes(dump([Key.fresh()]))
+        (tmp_path / "keys").write_bytes(dump([EncryptionKey.fresh()]))
         keyring = Keyring(tmp_path / "keys")
 
     def make(**options: Any) -> AnyStore:

@@ -6,9 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump, is_sealed, key_id, load, seal, unseal
+from knoll.redis.encryption import (
+    PLAIN,
+    EncryptionKey,
+    Keyring,
+    SealedError,
+    dump,
+    is_sealed,
+    key_id,
+    load,
+    seal,
+    unseal,
+)
 
-KEY, OTHER = Key(b"k" * 32), Key(b"o" * 32)
+KEY, OTHER = EncryptionKey(b"k" * 32), EncryptionKey(b"o" * 32)
 
 
 @given(st.binary(max_size=2000), st.text(max_size=50))

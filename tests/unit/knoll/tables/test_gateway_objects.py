@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from knoll.redis.encryption import PLAIN, Key, Keyring, SealedError, dump
+from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, SealedError, dump
 from knoll.tables.gateway_objects import field_of, is_current, pack, parse_field, published_objects, unpack
 from knoll.values.kinds import CONFIG_MAP, DOMAIN_MAPPING, SECRET
 
@@ -28,7 +28,7 @@ SECRETS = {
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    (tmp_path / "keys").write_bytes(dump([Key.fresh()]))
+    (tmp_path / "keys").write_bytes(dump([EncryptionKey.fresh()]))
     return Keyring(tmp_path / "keys")
 
 
@@ -79,11 +79,11 @@ def test_an_entry_is_written_again_when_its_content_or_its_key_is_another(keyrin
     assert not is_current(SECRET.id, "bank/cert", plain, secret, keyring), "it lay there plain"
     assert not is_current(SECRET.id, "bank/cert", sealed, {**secret, "data": {}}, keyring)
     assert not is_current(SECRET.id, "bank/cert", sealed, secret, PLAIN)
-    (tmp_path / "keys").write_bytes(dump([Key.fresh(), *keyring_keys(keyring)]))
+    (tmp_path / "keys").write_bytes(dump([EncryptionKey.fresh(), *keyring_keys(keyring)]))
     assert not is_current(SECRET.id, "bank/cert", sealed, secret, keyring), "the key was rotated"
 
 
-def keyring_keys(keyring: Keyring) -> tuple[Key, ...]:
+def keyring_keys(keyring: Keyring) -> tuple[EncryptionKey, ...]:
     return keyring._read()
 
 
