@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from api.controllers.reconciler import objects
-from api.controllers.reconciler.actions import Key
+from api.controllers.reconciler.actions import ObjectKey
 from api.controllers.reconciler.conditions import INGRESS_READY, REFUSED
 from knoll.store.compression import compress, decompress
 from knoll.store.protocol import PackedListing
@@ -34,7 +34,7 @@ Named = tuple[str, str, str]
 class CacheChange:
     """One change of the cache."""
 
-    key: Key
+    key: ObjectKey
     before: Json | None
     after: Json | None
 
@@ -44,9 +44,9 @@ class Cache:
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[tuple[str, str], tuple[int, bytes]]] = defaultdict(dict)
-        self._unpacked: OrderedDict[Key, Json] = OrderedDict()
-        self._removed: dict[Key, int] = {}
-        self._owned: dict[str, set[Key]] = defaultdict(set)
+        self._unpacked: OrderedDict[ObjectKey, Json] = OrderedDict()
+        self._removed: dict[ObjectKey, int] = {}
+        self._owned: dict[str, set[ObjectKey]] = defaultdict(set)
         self._routes_naming: dict[Named, set[str]] = defaultdict(set)
         self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._refused_routes: dict[str, set[str]] = defaultdict(set)
@@ -165,13 +165,13 @@ class Cache:
                 if seen is not None:
                     yield seen
 
-    def _remember(self, key: Key, body: Json) -> None:
+    def _remember(self, key: ObjectKey, body: Json) -> None:
         self._unpacked[key] = body
         self._unpacked.move_to_end(key)
         if len(self._unpacked) > _UNPACKED:
             self._unpacked.popitem(last=False)
 
-    def _index(self, key: Key, body: Json) -> None:
+    def _index(self, key: ObjectKey, body: Json) -> None:
         owner = objects.controller_of(body)
         if owner:
             self._owned[owner["uid"]].add(key)
@@ -187,7 +187,7 @@ class Cache:
             self._mappings_of_host[key[2]].add(key[1])
             self._hosts_mapped_to[key[1], body["spec"]["ref"].get("name", "")].add(key[2])
 
-    def _unindex(self, key: Key, body: Json) -> None:
+    def _unindex(self, key: ObjectKey, body: Json) -> None:
         owner = objects.controller_of(body)
         if owner:
             _discard(self._owned, owner["uid"], key)

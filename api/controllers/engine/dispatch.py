@@ -7,7 +7,7 @@ from api.controllers.engine.cache import Cache
 from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.watch_mappings import CONFIGURATION, REVISION, ROUTE, SERVICE
 from api.controllers.reconciler import objects
-from api.controllers.reconciler.actions import Key, ReconcileResult
+from api.controllers.reconciler.actions import ObjectKey, ReconcileResult
 from api.controllers.revision import revision
 from api.controllers.route import domain_claim, domain_mapping, hosts, placeholder_services, rollback, route
 from api.controllers.route.readiness import RevisionLoad
@@ -24,7 +24,7 @@ from knoll.values.errors import InvalidResourceError
 from knoll.values.json import Json
 
 
-def decide(key: Key, state: ClusterState, now: float) -> ReconcileResult:
+def decide(key: ObjectKey, state: ClusterState, now: float) -> ReconcileResult:
     """Reconcile one object.
 
     Args:
@@ -52,7 +52,7 @@ def decide(key: Key, state: ClusterState, now: float) -> ReconcileResult:
     raise AssertionError(f"{resource} has no reconciler")
 
 
-def _removed(key: Key, state: ClusterState) -> ReconcileResult:
+def _removed(key: ObjectKey, state: ClusterState) -> ReconcileResult:
     resource, namespace, name = key
     path = f"{namespace}/{name}"
     match resource:
@@ -250,7 +250,7 @@ def _unclaimable(host: str, namespace: str, state: ClusterState) -> str:
     )
 
 
-def routing_path(key: Key) -> str | None:
+def routing_path(key: ObjectKey) -> str | None:
     """The field of an object's entry in the routing table; None for kinds without one."""
     match key:
         case (kinds.ROUTE.id, namespace, name):
@@ -260,7 +260,7 @@ def routing_path(key: Key) -> str | None:
     return None
 
 
-def routing_key(path: str) -> Key:
+def routing_key(path: str) -> ObjectKey:
     """The object whose entry a field of the routing table holds."""
     namespace, _, name = path.partition("/")
     host = domain_mapping.host_in(name)

@@ -21,7 +21,16 @@ from api.controllers.engine.recorder import Recorder
 from api.controllers.engine.tables import Outputs, Tables
 from api.controllers.engine.work_queue import WorkQueue
 from api.controllers.reconciler import failure, objects
-from api.controllers.reconciler.actions import Action, Create, Delete, Key, PutRoute, RemoveRoute, Update, UpdateStatus
+from api.controllers.reconciler.actions import (
+    Action,
+    Create,
+    Delete,
+    ObjectKey,
+    PutRoute,
+    RemoveRoute,
+    Update,
+    UpdateStatus,
+)
 from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
 from knoll.config import platform
@@ -84,7 +93,7 @@ class Controllers:
         self.state = ClusterState(naming=naming)
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
-        self._conflicted: set[Key] = set()
+        self._conflicted: set[ObjectKey] = set()
         self._recorder = Recorder(store, clock)
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         outputs = Outputs(store, tables, queue)
@@ -238,7 +247,7 @@ class Controllers:
             finally:
                 self.queue.done(key)
 
-    async def _reconcile(self, key: Key) -> None:
+    async def _reconcile(self, key: ObjectKey) -> None:
         self.state.activators = self._acknowledgements.living
         if key[0] == kinds.BUILD_KIND.id:
             with contextlib.suppress(StoreUnavailableError):  # the position in the status may be outdated
@@ -276,7 +285,7 @@ class Controllers:
         else:
             self._acknowledgements.forget(path)
 
-    async def _read_again(self, key: Key, action: Action, error: KnollError) -> None:
+    async def _read_again(self, key: ObjectKey, action: Action, error: KnollError) -> None:
         """Read an object that another process changed; reconcile again, at once the first time, then with back-off."""
         log.debug("object changed by another writer", key=key, error=str(error))
         try:
@@ -290,7 +299,7 @@ class Controllers:
             self._conflicted.add(key)
             self.queue.add(key)
 
-    async def _refresh(self, key: Key | None) -> None:
+    async def _refresh(self, key: ObjectKey | None) -> None:
         if key is None:
             return
         # Read before the request: until the answer arrives, the cache may receive another object of that name.
@@ -301,7 +310,7 @@ class Controllers:
             if cached:
                 self._seen(self.state.cache.remove(*key, int(cached["metadata"]["resourceVersion"])))
 
-    async def _failed(self, key: Key, error: KnollError) -> None:
+    async def _failed(self, key: ObjectKey, error: KnollError) -> None:
         seconds = self.queue.retry(key)
         log.warning("object not reconciled", key="/".join(key), error=str(error), retry_in=round(seconds, 3))
         body = self.state.cache.get(*key)
@@ -314,7 +323,7 @@ class Controllers:
                 return
 
 
-def _object_of(action: Action) -> Key | None:
+def _object_of(action: Action) -> ObjectKey | None:
     match action:
         case Create(resource, body) | Update(resource, _, body) | UpdateStatus(resource, _, body):
             return objects.key_of(resource, body)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from api.controllers.engine.cache import Cache, CacheChange, named_by
 from api.controllers.engine.routing_mirror import RoutingMirror
 from api.controllers.reconciler import objects
-from api.controllers.reconciler.actions import Key
+from api.controllers.reconciler.actions import ObjectKey
 from knoll.values import kinds
 from knoll.values.json import Json
 
@@ -18,7 +18,7 @@ RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUI
 """Kinds that have a reconciler."""
 
 
-def keys(seen: CacheChange, cache: Cache) -> set[Key]:
+def keys(seen: CacheChange, cache: Cache) -> set[ObjectKey]:
     """The keys that a change affects; includes its own if its kind has a reconciler."""
     affected = {seen.key} if seen.key[0] in RECONCILED else set()
     for body in (seen.before, seen.after):
@@ -47,14 +47,14 @@ def keys(seen: CacheChange, cache: Cache) -> set[Key]:
 _DECIDE_CLAIMS = frozenset({kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id})
 
 
-def _of_host(host: str, cache: Cache) -> Iterator[Key]:
+def _of_host(host: str, cache: Cache) -> Iterator[ObjectKey]:
     for namespace in cache.mappings_of_host(host):
         yield (MAPPING, namespace, host)
     if cache.get(CLAIM, "", host) is not None:
         yield (CLAIM, "", host)
 
 
-def contenders(path: str, before: frozenset[str], routing: RoutingMirror, cache: Cache) -> Iterator[Key]:
+def contenders(path: str, before: frozenset[str], routing: RoutingMirror, cache: Cache) -> Iterator[ObjectKey]:
     """The Routes to reconcile after the routing entry of a Route was put or removed.
 
     Args:
@@ -74,13 +74,13 @@ def contenders(path: str, before: frozenset[str], routing: RoutingMirror, cache:
             yield (ROUTE, namespace, name)
 
 
-def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[Key]:
+def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[ObjectKey]:
     """The DomainMappings that lead to a Service or Route."""
     for host in cache.hosts_mapped_to(namespace, name):
         yield (MAPPING, namespace, host)
 
 
-def _owner(key: Key, body: Json) -> Iterator[Key]:
+def _owner(key: ObjectKey, body: Json) -> Iterator[ObjectKey]:
     owner = objects.controller_of(body)
     resource = _OWNERS.get((owner["kind"], owner["apiVersion"])) if owner else None
     if owner and resource:
@@ -90,7 +90,7 @@ def _owner(key: Key, body: Json) -> Iterator[Key]:
         yield (SERVICE, *key[1:])
 
 
-def _of_configuration(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+def _of_configuration(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
     _, namespace, name = key
     for route in cache.routes_naming(namespace, "configuration", name):
         yield (ROUTE, namespace, route)
@@ -99,14 +99,14 @@ def _of_configuration(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
         yield (REVISION, namespace, latest)
 
 
-def _of_revision(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+def _of_revision(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
     _, namespace, name = key
     # A Route that waits for the instances of a Revision is not in the annotation of the Revision yet.
     for route in cache.routes_naming(namespace, "revision", name) | objects.routes_named(body):
         yield (ROUTE, namespace, route)
 
 
-def _of_route(key: Key, body: Json, cache: Cache) -> Iterator[Key]:
+def _of_route(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
     _, namespace, name = key
     for _, kind, target in named_by(body):
         yield (CONFIGURATION if kind == "configuration" else REVISION, namespace, target)

@@ -5,7 +5,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from api.controllers.reconciler.actions import Key
+from api.controllers.reconciler.actions import ObjectKey
 
 FIRST_BACKOFF = 0.02
 LONGEST_BACKOFF = 60.0
@@ -19,12 +19,12 @@ class WorkQueue:
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         """Args: jitter: returns 0 to 1; a delay grows by up to half of itself, so that retries spread."""
-        self._ready: deque[Key] = deque()
-        self._queued: set[Key] = set()
-        self._working: set[Key] = set()
-        self._again: set[Key] = set()
-        self._failures: dict[Key, int] = {}
-        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._ready: deque[ObjectKey] = deque()
+        self._queued: set[ObjectKey] = set()
+        self._working: set[ObjectKey] = set()
+        self._again: set[ObjectKey] = set()
+        self._failures: dict[ObjectKey, int] = {}
+        self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._wake: deque[asyncio.Future[None]] = deque()
         self._jitter = jitter
 
@@ -37,7 +37,7 @@ class WorkQueue:
         """Whether no key is queued or held by a worker; timers may run."""
         return not self._ready and not self._working
 
-    def add(self, key: Key) -> None:
+    def add(self, key: ObjectKey) -> None:
         """Queue a key."""
         self._cancel_timer(key)
         if key in self._working:
@@ -47,7 +47,7 @@ class WorkQueue:
             self._ready.append(key)
             self._wake_one()
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: ObjectKey, seconds: float) -> None:
         """Queue a key after a delay, unless it is queued already or due earlier."""
         if key in self._queued:
             return
@@ -58,7 +58,7 @@ class WorkQueue:
         self._cancel_timer(key)
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
-    def retry(self, key: Key) -> float:
+    def retry(self, key: ObjectKey) -> float:
         """Queue a key again after a failure; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
@@ -66,11 +66,11 @@ class WorkQueue:
         self.add_after(key, seconds)
         return seconds
 
-    def succeeded(self, key: Key) -> None:
+    def succeeded(self, key: ObjectKey) -> None:
         """Reset the back-off of a key."""
         self._failures.pop(key, None)
 
-    async def get(self) -> Key:
+    async def get(self) -> ObjectKey:
         """Wait for a key; `done` must follow."""
         while not self._ready:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +87,7 @@ class WorkQueue:
         self._working.add(key)
         return key
 
-    def done(self, key: Key) -> None:
+    def done(self, key: ObjectKey) -> None:
         """Release a key after its reconciliation, successful or not."""
         self._working.discard(key)
         if key in self._again:
@@ -103,11 +103,11 @@ class WorkQueue:
         self._queued.clear()
         self._again.clear()
 
-    def _due(self, key: Key) -> None:
+    def _due(self, key: ObjectKey) -> None:
         self._timers.pop(key, None)
         self.add(key)
 
-    def _cancel_timer(self, key: Key) -> None:
+    def _cancel_timer(self, key: ObjectKey) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from knoll.messages.routing import RouteEntry
 from knoll.values.json import Json
 
-Key = tuple[str, str, str]
+ObjectKey = tuple[str, str, str]
 """(resource id, namespace, name) of one object: the unit of the work queue and of a reconciliation."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from api.controllers.reconciler.actions import Action, Key, Update, UpdateStatus
+from api.controllers.reconciler.actions import Action, ObjectKey, Update, UpdateStatus
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -24,7 +24,7 @@ def created(body: Json) -> float:
     return epoch(stamp) if stamp else 0.0
 
 
-def key_of(resource: str, body: Json) -> Key:
+def key_of(resource: str, body: Json) -> ObjectKey:
     meta = body["metadata"]
     return (resource, meta.get("namespace", ""), meta["name"])
 

@@ -15,7 +15,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     Emit,
     Enqueue,
     Forget,
-    Key,
+    ObjectKey,
     PutRoute,
     RemoveRoute,
     Resolve,
@@ -48,7 +48,7 @@ class Simulation:
         """What activators act on, by path: the truth that a status must not run ahead of."""
         self._version = 0
         self._table_version = 0
-        self._dirty: dict[Key, None] = {}
+        self._dirty: dict[ObjectKey, None] = {}
 
     # What a user does
 
@@ -137,7 +137,7 @@ class Simulation:
 
     def settle(self) -> None:
         """Reconcile until nothing is left to do."""
-        held: set[Key] = set()
+        held: set[ObjectKey] = set()
         for _ in range(2000):
             if not self._dirty and held:
                 self.now += service.UNKNOWN_SECONDS
@@ -158,7 +158,7 @@ class Simulation:
         """What would be done if every object were reconciled now; nothing, once all is settled."""
         return [action for key in self.keys() for action in dispatch.decide(key, self.state, self.now).actions]
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[ObjectKey]:
         return [
             (resource, *name)
             for resource in watch_mappings.RECONCILED
