@@ -26,7 +26,7 @@ _REMEMBERED_REMOVALS = 10_000
 _UNPACKED = 250
 """Number of decoded bodies that are kept: enough for a few dozen Services that change at the same time."""
 
-Named = tuple[str, str, str]
+TrafficReference = tuple[str, str, str]
 """(namespace, `configuration` or `revision`, name) that a Route's traffic names."""
 
 
@@ -47,7 +47,7 @@ class Cache:
         self._unpacked: OrderedDict[ObjectKey, Json] = OrderedDict()
         self._removed: dict[ObjectKey, int] = {}
         self._owned: dict[str, set[ObjectKey]] = defaultdict(set)
-        self._routes_naming: dict[Named, set[str]] = defaultdict(set)
+        self._routes_naming: dict[TrafficReference, set[str]] = defaultdict(set)
         self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._refused_routes: dict[str, set[str]] = defaultdict(set)
         self._mappings_of_host: dict[str, set[str]] = defaultdict(set)
@@ -208,11 +208,11 @@ def _name_of(key: str) -> tuple[str, str]:
     return namespace, name
 
 
-def named_by(route: Json) -> set[Named]:
+def named_by(route: Json) -> set[TrafficReference]:
     """The Configurations and Revisions that a Route names in the traffic of its spec and status."""
     namespace = route["metadata"]["namespace"]
     targets = [*(route["spec"].get("traffic") or ()), *(objects.status(route).get("traffic") or ())]
-    named: set[Named] = set()
+    named: set[TrafficReference] = set()
     for target in targets:
         if target.get("configurationName"):
             named.add((namespace, "configuration", target["configurationName"]))
