@@ -7,7 +7,7 @@ from knoll.config.domain import DomainConfig
 from knoll.config.network import NetworkConfig
 from knoll.values import names
 from knoll.values.json import Json
-from knoll.values.names import Named
+from knoll.values.names import TemplateValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def tag_name(route: Json, tag: str, naming: Naming) -> str:
     return names.render(naming.network.tag_template, _named(route, naming, tag, name)) if tag else name
 
 
-def _named(route: Json, naming: Naming, tag: str, name: str) -> Named:
-    return Named(
+def _named(route: Json, naming: Naming, tag: str, name: str) -> TemplateValues:
+    return TemplateValues(
         name=name,
         namespace=route["metadata"]["namespace"],
         domain=domain_of(route, naming),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from knoll.config.reader import Data, Reader
-from knoll.values.names import Named, render
+from knoll.values.names import TemplateValues, render
 
 NAME = "config-defaults"
 
@@ -83,7 +83,7 @@ def _check(config: DefaultsConfig, read: Reader) -> None:
         ("init-container-name-template", config.init_container_name),
     ):
         try:
-            render(template, Named("name", "namespace"))
+            render(template, TemplateValues("name", "namespace"))
         except ValueError as problem:
             read.refuse(key, str(problem))
 

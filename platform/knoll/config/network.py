@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, cast
 
 from knoll.config.reader import Data, Reader
-from knoll.values.names import Named, dns_1035_problems, render, subdomain_problems
+from knoll.values.names import TemplateValues, dns_1035_problems, render, subdomain_problems
 
 NAME = "config-network"
 
@@ -90,7 +90,7 @@ def _networks(read: Reader, key: str) -> Networks:
 def _template(read: Reader, key: str, default: str) -> str:
     template = read.text(key, default) or default
     try:
-        host = render(template, Named("name", "namespace", "example.com", "tag", {}, {}))
+        host = render(template, TemplateValues("name", "namespace", "example.com", "tag", {}, {}))
     except ValueError as problem:
         read.refuse(key, str(problem))
         return default

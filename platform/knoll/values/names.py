@@ -101,7 +101,7 @@ def revision_name(configuration: str, generation: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class TemplateValues:
     """What a template may speak of."""
 
     name: str
@@ -117,7 +117,7 @@ _FIELD = re.compile(r"\.(Name|Namespace|Domain|Tag)")
 _INDEX = re.compile(r"""(?:index\s+\.(Annotations|Labels)\s+["`]([^"`]+)["`]|\.(Annotations|Labels)\.(\w+))""")
 
 
-def render(template: str, named: Named) -> str:
+def render(template: str, named: TemplateValues) -> str:
     """A name from a Go template such as `{{.Name}}.{{.Namespace}}.{{.Domain}}`.
 
     Known are `.Name`, `.Namespace`, `.Domain`, `.Tag`, `.Labels.key`, `.Annotations.key` and

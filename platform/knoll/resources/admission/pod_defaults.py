@@ -17,7 +17,7 @@ from knoll.resources.models.pod import (
     VolumeMount,
 )
 from knoll.resources.models.revision import RevisionSpec
-from knoll.values.names import Named, child_name, render
+from knoll.values.names import TemplateValues, child_name, render
 
 LOW_PORTS = 1024
 
@@ -62,7 +62,7 @@ def defaulted_spec(
 def _named(
     spec: RevisionSpec, defaults: DefaultsConfig, parent: ObjectMeta
 ) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
-    named = Named(parent.name, parent.namespace, annotations=parent.annotations, labels=parent.labels)
+    named = TemplateValues(parent.name, parent.namespace, annotations=parent.annotations, labels=parent.labels)
     taken = {container.name for container in (*spec.containers, *spec.init_containers)}
     return (
         _with_names(spec.containers, render(defaults.user_container_name, named), taken),

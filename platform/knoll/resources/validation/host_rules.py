@@ -13,7 +13,7 @@ from knoll.config.network import NetworkConfig
 from knoll.resources.models.meta import ObjectMeta
 from knoll.values import names
 from knoll.values.labels import SYSTEM_NAMESPACE
-from knoll.values.names import Named
+from knoll.values.names import TemplateValues
 
 _CLUSTER, _SHORT = "cluster.local", "svc"
 _API_SERVER = "kubernetes.default"
@@ -56,8 +56,8 @@ def route_host_problem(meta: ObjectMeta, tag: str, domain: DomainConfig, network
     return f'invalid domain name "{host[:300]}": {problem}' if problem else ""
 
 
-def _named(meta: ObjectMeta, tag: str, name: str, domain: DomainConfig) -> Named:
-    return Named(name, meta.namespace, domain.lookup(meta.labels), tag, meta.annotations, meta.labels)
+def _named(meta: ObjectMeta, tag: str, name: str, domain: DomainConfig) -> TemplateValues:
+    return TemplateValues(name, meta.namespace, domain.lookup(meta.labels), tag, meta.annotations, meta.labels)
 
 
 def unclaimable(host: str, domain: DomainConfig, network: NetworkConfig) -> str:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knoll.values import names
-from knoll.values.names import Named, render
+from knoll.values.names import TemplateValues, render
 from tests.strategies import dns_labels
 
 
@@ -73,7 +73,7 @@ def test_a_revision_is_named_after_its_generation() -> None:
     assert names.revision_name("hello", 123456) == "hello-123456"
 
 
-HELLO = Named("hello", "default", "example.com", "v1", {"sub.io/x": "s", "team": "a"}, {"app": "web"})
+HELLO = TemplateValues("hello", "default", "example.com", "v1", {"sub.io/x": "s", "team": "a"}, {"app": "web"})
 
 
 @pytest.mark.parametrize(

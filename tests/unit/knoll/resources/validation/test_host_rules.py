@@ -9,7 +9,7 @@ from knoll.config.network import NetworkConfig
 from knoll.resources.models.meta import ObjectMeta
 from knoll.resources.validation.host_rules import host_problem, names_of_namespace, route_host_problem, unclaimable
 from knoll.values import names
-from knoll.values.names import Named
+from knoll.values.names import TemplateValues
 
 TEMPLATES = (
     "{{.Name}}.{{.Namespace}}.{{.Domain}}",
@@ -32,8 +32,8 @@ def test_no_host_that_a_route_could_have_can_be_claimed(
     template: str, name: str, namespace: str, tag: str, domain: str, sub: str
 ) -> None:
     network = NetworkConfig(domain_template=template)
-    named = names.render(network.tag_template, Named(name, namespace, domain, tag)) if tag else name
-    host = names.render(template, Named(named, namespace, domain, tag, {"sub": sub}))
+    named = names.render(network.tag_template, TemplateValues(name, namespace, domain, tag)) if tag else name
+    host = names.render(template, TemplateValues(named, namespace, domain, tag, {"sub": sub}))
     assert unclaimable(host, DOMAINS, network)
 
 
