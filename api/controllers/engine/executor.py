@@ -16,7 +16,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     Forget,
     PutRoute,
     RemoveRoute,
-    Resolve,
+    ResolveImages,
     Update,
     UpdateStatus,
 )
@@ -79,7 +79,7 @@ class Executor:
                 self._state.acknowledged.pop(path, None)
             case Forget(table, path):
                 await self._answers[table].remove(path)
-            case Resolve(namespace, name, uid):
+            case ResolveImages(namespace, name, uid):
                 await self._unresolved.put(uid, builds.Unresolved(namespace, name))
                 self._state.asked[uid] = self._clock()
             case Enqueue(namespace, name, uid):

@@ -69,7 +69,7 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolve:
+class ResolveImages:
     """Ask the builder for the digests of a Revision's images."""
 
     namespace: str
@@ -100,7 +100,7 @@ class Emit:
     """How often it happened since the last Event."""
 
 
-Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | Resolve | Enqueue | Emit
+Action = Create | Update | UpdateStatus | Delete | PutRoute | RemoveRoute | Forget | ResolveImages | Enqueue | Emit
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.controllers.reconciler import conditions, objects
-from api.controllers.reconciler.actions import Action, Emit, Forget, ReconcileResult, Resolve
+from api.controllers.reconciler.actions import Action, Emit, Forget, ReconcileResult, ResolveImages
 from api.controllers.reconciler.conditions import FALSE, TRUE, UNKNOWN, YES, Verdict
 from api.controllers.route import route_labeler
 from knoll.messages import builds
@@ -121,7 +121,7 @@ def _ask(
         due = last + wait
     if due > now:
         return [], due - now
-    return [Resolve(meta["namespace"], meta["name"], meta["uid"])], wait
+    return [ResolveImages(meta["namespace"], meta["name"], meta["uid"])], wait
 
 
 def _verdicts(

@@ -18,7 +18,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     ObjectKey,
     PutRoute,
     RemoveRoute,
-    Resolve,
+    ResolveImages,
     Update,
     UpdateStatus,
 )
@@ -42,7 +42,7 @@ class Simulation:
         self.state = cluster_state.ClusterState(activators=activators)
         self.now = NOW
         self.events: list[Emit] = []
-        self.enqueued: list[Enqueue | Resolve] = []
+        self.enqueued: list[Enqueue | ResolveImages] = []
         self.writes = 0
         self.acknowledged_versions: dict[str, int] = {}
         """What activators act on, by path: the truth that a status must not run ahead of."""
@@ -193,7 +193,7 @@ class Simulation:
                     builds.RESOLUTIONS: self.state.resolutions, builds.BUILDS: self.state.builds
                 }  # fmt: skip
                 del answers[table][path]
-            case Enqueue() | Resolve():
+            case Enqueue() | ResolveImages():
                 self.enqueued.append(action)
                 self.state.asked[action.uid] = self.now
             case Emit():

@@ -7,7 +7,7 @@ import pytest
 from api.controllers.build import build
 from api.controllers.engine import recorder
 from api.controllers.reconciler import objects
-from api.controllers.reconciler.actions import Delete, Emit, Enqueue, Resolve, UpdateStatus
+from api.controllers.reconciler.actions import Delete, Emit, Enqueue, ResolveImages, UpdateStatus
 from api.controllers.revision import revision
 from knoll.config.observability import ObservabilityConfig
 from knoll.config.platform import PlatformConfig
@@ -25,7 +25,7 @@ BUILD = kinds.BUILD_KIND
 
 
 def asked(outcome_of: revision.RevisionInputs, now: float) -> bool:
-    return any(isinstance(action, Resolve) for action in revision.reconcile(outcome_of, now).actions)
+    return any(isinstance(action, ResolveImages) for action in revision.reconcile(outcome_of, now).actions)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_new_revision_asks_for_its_digests_once() -> None:
     uid = simulation.service()["metadata"]["uid"]
     simulation.settle()
     revision_uid = simulation.get(kinds.REVISION, REV)["metadata"]["uid"]
-    assert simulation.enqueued == [Resolve("default", REV, revision_uid)]
+    assert simulation.enqueued == [ResolveImages("default", REV, revision_uid)]
     assert revision_uid != uid
     simulation.ready(REV)
     assert len(simulation.enqueued) == 1
@@ -155,7 +155,7 @@ def test_a_builds_status_says_how_far_it_is(
     progress: BuildProgress | None, phase: str, ready: str, reason: str
 ) -> None:
     outcome = build.reconcile(build.BuildInputs(a_build(), progress, asked=NOW), NOW)
-    (written,) = [action for action in outcome.actions if not isinstance(action, Resolve | Emit)]
+    (written,) = [action for action in outcome.actions if not isinstance(action, ResolveImages | Emit)]
     after: Json = written.body  # type: ignore[union-attr]
     succeeded = objects.condition(after) or {}
     assert (after["status"]["phase"], succeeded["status"], succeeded.get("reason", "")) == (phase, ready, reason)
