@@ -13,7 +13,7 @@ from knoll.values.timestamps import timestamp
 
 READY = "Ready"
 SUCCEEDED = "Succeeded"
-Verdict = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 TRUE: Literal["True"] = "True"
 FALSE: Literal["False"] = "False"
 UNKNOWN: Literal["Unknown"] = "Unknown"
@@ -70,7 +70,7 @@ class Conditions:
     def get(self, type_: str) -> Condition | None:
         return next((item for item in self.items if item.type == type_), None)
 
-    def status_of(self, type_: str) -> Verdict:
+    def status_of(self, type_: str) -> ConditionStatus:
         """`True`, `False`, or `Unknown` also when there is no such condition."""
         condition = self.get(type_)
         return condition.status if condition else UNKNOWN
@@ -101,7 +101,7 @@ class Conditions:
         happy = Condition(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
         return self._with([happy])
 
-    def _mark(self, type_: str, status: Verdict, reason: str, message: str) -> "Conditions":
+    def _mark(self, type_: str, status: ConditionStatus, reason: str, message: str) -> "Conditions":
         severity = INFO if type_ != self.kinds.happy and type_ not in self.kinds.feeding else ""
         condition = Condition(type=type_, status=status, severity=severity, reason=reason, message=message)
         changed = self._with([condition])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.conditions import SETS, Conditions, Verdict, conditions_of
+from knoll.resources.conditions import SETS, Conditions, ConditionStatus, conditions_of
 from knoll.resources.models.meta import Condition
 from knoll.resources.models.revision import RevisionStatus
 from knoll.values import kinds
@@ -122,7 +122,7 @@ def test_conditions_go_on_from_a_status() -> None:
         max_size=12,
     )
 )
-def test_ready_always_sums_up_the_others(kind: str, marks: list[tuple[int, Verdict, str]]) -> None:
+def test_ready_always_sums_up_the_others(kind: str, marks: list[tuple[int, ConditionStatus, str]]) -> None:
     kinds_ = SETS[kind]
     types = [*kinds_.feeding, *kinds_.informing] or [kinds_.happy]
     conditions = kinds_.initial(0)
