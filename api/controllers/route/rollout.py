@@ -52,7 +52,7 @@ class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RolloutProgress:
     """Where the traffic of a Route goes now."""
 
     targets: tuple[Target, ...]
@@ -80,7 +80,7 @@ def advance(
     acknowledged: bool,
     now: float,
     loads: Mapping[str, RevisionLoad] = MappingProxyType({}),
-) -> Progress:
+) -> RolloutProgress:
     """Return the shares that old and new Revisions have now.
 
     Args:
@@ -115,7 +115,7 @@ def advance(
         for clock in running
         if clock.waits_since
     ]
-    return Progress(tuple(result), tuple(running), max(min(waits), 0.0) if waits else None)
+    return RolloutProgress(tuple(result), tuple(running), max(min(waits), 0.0) if waits else None)
 
 
 def clocks_of(route: Json) -> list[Clock]:

@@ -24,7 +24,7 @@ from api.controllers.route import hosts, placeholder_services, rollback, rollout
 from api.controllers.route.hosts import Naming
 from api.controllers.route.readiness import RevisionLoad
 from api.controllers.route.rollback import Trial
-from api.controllers.route.rollout import Progress
+from api.controllers.route.rollout import RolloutProgress
 from api.controllers.route.traffic import Assignment, Target
 from knoll.messages.hosts import Claim
 from knoll.messages.routing import RouteEntry
@@ -151,11 +151,11 @@ def removed(namespace: str, name: str, programmed: RouteEntry | None) -> Reconci
 
 def _progress(
     inputs: RouteInputs, assignment: Assignment, local_tags: frozenset[str], now: float
-) -> tuple[Progress, RouteEntry]:
+) -> tuple[RolloutProgress, RouteEntry]:
     """Advance the rollouts; returns their progress and the routing entry for it."""
     route, duration = inputs.route, rollout.duration_of(inputs.route, inputs.rollout_seconds)
 
-    def at(acknowledged: bool) -> tuple[Progress, RouteEntry]:
+    def at(acknowledged: bool) -> tuple[RolloutProgress, RouteEntry]:
         advanced = rollout.advance(
             assignment.targets, route, inputs.revisions, duration, acknowledged, now, inputs.loads
         )
@@ -208,7 +208,7 @@ def _rollback_events(route: Json, rolled_back: Sequence[Trial]) -> list[Action]:
     return [Emit(route, "Warning", "RolledBack", f"{move}: {reason}") for move, reason in moves]
 
 
-def _rolling_out(progress: Progress) -> Verdict:
+def _rolling_out(progress: RolloutProgress) -> Verdict:
     waiting = [clock for clock in progress.clocks if clock.waits_since]
     if not waiting:
         return _ROLLING_OUT
