@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from api.controllers.reconciler import objects
-from api.controllers.route.traffic import Target, is_servable
+from api.controllers.route.traffic import RouteTarget, is_servable
 from knoll.resources.annotations.rollback import RollbackPolicy, parse_policy
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -35,7 +35,7 @@ class Trial(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class RollbackDecision:
     """The targets after rollbacks."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[RouteTarget, ...]
     trials: tuple[Trial, ...] = ()
     rolled_back: tuple[Trial, ...] = ()
     """Those of `trials` that are rolled back now."""
@@ -43,7 +43,7 @@ class RollbackDecision:
 
 
 def evaluate(
-    targets: Sequence[Target], route: Json, revisions: Mapping[str, Json], verdicts: Mapping[str, str], now: float
+    targets: Sequence[RouteTarget], route: Json, revisions: Mapping[str, Json], verdicts: Mapping[str, str], now: float
 ) -> RollbackDecision:
     """Return which Revision each latest target gets.
 
@@ -55,7 +55,7 @@ def evaluate(
         now: epoch seconds.
     """
     previous = {(trial.configuration, trial.tag): trial for trial in trials_of(route)}
-    result: list[Target] = []
+    result: list[RouteTarget] = []
     trials: list[Trial] = []
     rolled_back: list[Trial] = []
     for target in targets:
@@ -91,7 +91,7 @@ def policy_of(revision: Json | None) -> RollbackPolicy | None:
 
 
 def _trial(
-    target: Target, previous: Trial | None, route: Json, revisions: Mapping[str, Json], now: float
+    target: RouteTarget, previous: Trial | None, route: Json, revisions: Mapping[str, Json], now: float
 ) -> Trial | None:
     if not target.latest:
         return None
@@ -115,7 +115,7 @@ def _trial(
     return Trial(target.configuration, newest, good, target.tag)
 
 
-def _shown(route: Json, target: Target) -> list[str]:
+def _shown(route: Json, target: RouteTarget) -> list[str]:
     """Revisions with a share of a latest target in the status, oldest first."""
     return [
         entry["revisionName"]

@@ -20,7 +20,7 @@ from api.controllers.reconciler import objects
 from api.controllers.route import readiness
 from api.controllers.route.readiness import RevisionLoad
 from api.controllers.route.rollout_states import Event, State
-from api.controllers.route.traffic import Target, is_servable
+from api.controllers.route.traffic import RouteTarget, is_servable
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
 from knoll.values.json import Json
@@ -55,7 +55,7 @@ class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class RolloutProgress:
     """Where the traffic of a Route goes now."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[RouteTarget, ...]
     clocks: tuple[Clock, ...] = ()
     """Of the rollouts in progress."""
     requeue_after: float | None = None
@@ -73,7 +73,7 @@ def duration_of(route: Json, default: float) -> float:
 
 
 def advance(
-    targets: Sequence[Target],
+    targets: Sequence[RouteTarget],
     route: Json,
     revisions: Mapping[str, Json],
     duration: float,
@@ -93,7 +93,7 @@ def advance(
         loads: by name of the Revision.
     """
     clocks = {(clock.configuration, clock.tag): clock for clock in clocks_of(route)}
-    result: list[Target] = []
+    result: list[RouteTarget] = []
     running: list[Clock] = []
     for target in targets:
         shares, clock = [(target.revision, target.percent)], None
@@ -148,7 +148,7 @@ class Step:
 
 
 def step(
-    target: Target,
+    target: RouteTarget,
     before: Shares,
     clock: Clock | None,
     duration: float,
@@ -183,7 +183,9 @@ def step(
     return replace(due, clock=msgspec.structs.replace(due.clock, wants=needed, waits_since=0.0))
 
 
-def _due(target: Target, before: Shares, clock: Clock | None, duration: float, acknowledged: bool, now: float) -> Step:
+def _due(
+    target: RouteTarget, before: Shares, clock: Clock | None, duration: float, acknowledged: bool, now: float
+) -> Step:
     """The step that is due if the Revision has enough ready instances for it."""
     newest, total = target.revision, target.percent
     finish = Step(Event.FINISH, [(newest, total)], None)
@@ -214,7 +216,7 @@ def _scheduled(clock: Clock, now: float, seconds: float, percent: int) -> Clock:
     return msgspec.structs.replace(clock, next_step=now + seconds, step_seconds=seconds, step_percent=percent)
 
 
-def _shown(route: Json, target: Target, revisions: Mapping[str, Json]) -> Shares:
+def _shown(route: Json, target: RouteTarget, revisions: Mapping[str, Json]) -> Shares:
     """The shares of a latest target in the status, oldest first, without Revisions that can no longer serve."""
     entries = objects.status(route).get("traffic") or ()
     return [

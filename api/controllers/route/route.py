@@ -25,7 +25,7 @@ from api.controllers.route.hosts import Naming
 from api.controllers.route.readiness import RevisionLoad
 from api.controllers.route.rollback import Trial
 from api.controllers.route.rollout import RolloutProgress
-from api.controllers.route.traffic import Assignment, Target
+from api.controllers.route.traffic import Assignment, RouteTarget
 from knoll.messages.hosts import Claim
 from knoll.messages.routing import RouteEntry
 from knoll.values import kinds
@@ -97,7 +97,7 @@ def reconcile(inputs: RouteInputs, now: float) -> ReconcileResult:
     ingress = conditions.verdict_of(route, INGRESS_READY)
     after_status: list[Action] = []
     waiting, requeue_after = False, None
-    targets: tuple[Target, ...] = ()
+    targets: tuple[RouteTarget, ...] = ()
     taken = placeholder_services.foreign(route, naming, inputs.core_services)
     if taken:
         ingress = Verdict(FALSE, NOT_OWNED, f'There is an existing placeholder Service "{taken}" that we do not own.')

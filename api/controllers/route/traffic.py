@@ -18,7 +18,7 @@ SESSION_AFFINITY = "knoll.dev/session-affinity"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RouteTarget:
     """One entry of `status.traffic`: a target with its Revision resolved."""
 
     revision: str
@@ -36,7 +36,7 @@ class Target:
 class Assignment:
     """Where the traffic of a Route goes."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[RouteTarget, ...]
     """In the order of the spec; empty unless all of them can serve."""
     verdict: Verdict
     """AllTrafficAssigned."""
@@ -49,11 +49,11 @@ def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[s
         configurations, revisions: by name, the existing objects that the targets name, and the latest ready Revision
             of each Configuration.
     """
-    resolved: list[Target] = []
+    resolved: list[RouteTarget] = []
     problems: list[Verdict] = []
     for target in route["spec"].get("traffic") or ():
         result = _resolved(route, target, configurations, revisions)
-        if isinstance(result, Target):
+        if isinstance(result, RouteTarget):
             resolved.append(result)
         else:
             problems.append(result)
@@ -67,9 +67,9 @@ def assign(route: Json, configurations: Mapping[str, Json], revisions: Mapping[s
     return Assignment(merged(resolved), YES)
 
 
-def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
+def merged(targets: Sequence[RouteTarget]) -> tuple[RouteTarget, ...]:
     """Merge targets with equal tag, revision and latestRevision; each keeps the place of its first one."""
-    result: dict[tuple[str, str, bool], Target] = {}
+    result: dict[tuple[str, str, bool], RouteTarget] = {}
     for target in targets:
         same = (target.tag, target.revision, target.latest)
         earlier = result.get(same)
@@ -78,7 +78,7 @@ def merged(targets: Sequence[Target]) -> tuple[Target, ...]:
 
 
 def status_of(
-    targets: Sequence[Target], route: Json, naming: Naming, local_tags: frozenset[str] = frozenset()
+    targets: Sequence[RouteTarget], route: Json, naming: Naming, local_tags: frozenset[str] = frozenset()
 ) -> list[Json]:
     """`status.traffic`."""
     result: list[Json] = []
@@ -96,7 +96,7 @@ def status_of(
 
 
 def entry_of(
-    targets: Sequence[Target],
+    targets: Sequence[RouteTarget],
     route: Json,
     revisions: Mapping[str, Json],
     naming: Naming,
@@ -171,11 +171,11 @@ def _whole(weights: Mapping[str, int]) -> dict[str, int]:
 
 def _resolved(
     route: Json, target: Json, configurations: Mapping[str, Json], revisions: Mapping[str, Json]
-) -> Target | Verdict:
+) -> RouteTarget | Verdict:
     percent, tag = int(target.get("percent") or 0), str(target.get("tag") or "")
     if target.get("revisionName"):
         name = str(target["revisionName"])
-        return _serving(route, name, revisions) or Target(name, percent, tag)
+        return _serving(route, name, revisions) or RouteTarget(name, percent, tag)
     name = str(target.get("configurationName") or "")
     configuration = configurations.get(name)
     if configuration is None or objects.deleting(configuration):
@@ -186,7 +186,7 @@ def _resolved(
         if failed:
             return Verdict(FALSE, "RevisionMissing", f'Configuration "{name}" does not have any ready Revision.')
         return Verdict(UNKNOWN, "RevisionMissing", f'Configuration "{name}" is waiting for a Revision to become ready.')
-    return _serving(route, latest, revisions) or Target(latest, percent, tag, latest=True, configuration=name)
+    return _serving(route, latest, revisions) or RouteTarget(latest, percent, tag, latest=True, configuration=name)
 
 
 def _serving(route: Json, name: str, revisions: Mapping[str, Json]) -> Verdict | None:

@@ -10,7 +10,7 @@ from api.controllers.engine import dispatch
 from api.controllers.reconciler import objects
 from api.controllers.route import rollback, traffic
 from api.controllers.route.hosts import Naming
-from api.controllers.route.traffic import Target
+from api.controllers.route.traffic import RouteTarget
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -27,13 +27,13 @@ def splits(draw: st.DrawFn, most: int = 5) -> list[int]:
 
 
 @st.composite
-def targets(draw: st.DrawFn) -> list[Target]:
+def targets(draw: st.DrawFn) -> list[RouteTarget]:
     percents = draw(splits())
     revisions = draw(st.lists(st.sampled_from("abc"), min_size=len(percents), max_size=len(percents)))
     tags = draw(st.lists(st.sampled_from(["", "", "t1", "t2", "t3"]), min_size=len(percents), max_size=len(percents)))
     latest = draw(st.lists(st.booleans(), min_size=len(percents), max_size=len(percents)))
     return [
-        Target(revision, percent, tag, is_latest)
+        RouteTarget(revision, percent, tag, is_latest)
         for revision, percent, tag, is_latest in zip(revisions, percents, tags, latest, strict=True)
     ]
 
@@ -47,7 +47,7 @@ def revisions() -> dict[str, Json]:
 
 
 @given(targets(), st.frozensets(st.sampled_from(["", "t1", "t2"])))
-def test_the_shares_of_every_host_sum_to_100(given: Sequence[Target], local: frozenset[str]) -> None:
+def test_the_shares_of_every_host_sum_to_100(given: Sequence[RouteTarget], local: frozenset[str]) -> None:
     entry = traffic.entry_of(traffic.merged(given), route(), revisions(), Naming(), local)
     for shares in (*entry.hosts.values(), *entry.local_hosts.values()):
         assert sum(share.percent for share in shares) == 100
@@ -57,7 +57,7 @@ def test_the_shares_of_every_host_sum_to_100(given: Sequence[Target], local: fro
 
 
 @given(targets())
-def test_every_revision_gets_exactly_its_percents(given: Sequence[Target]) -> None:
+def test_every_revision_gets_exactly_its_percents(given: Sequence[RouteTarget]) -> None:
     entry = traffic.entry_of(traffic.merged(given), route(), revisions(), Naming())
     expected = {name: sum(target.percent for target in given if target.revision == name) for name in "abc"}
     actual = {share.revision.removeprefix("default/"): share.percent for share in entry.hosts["r.default.localhost"]}
@@ -65,7 +65,7 @@ def test_every_revision_gets_exactly_its_percents(given: Sequence[Target]) -> No
 
 
 @given(targets())
-def test_merging_keeps_the_sum_and_leaves_no_two_alike(given: Sequence[Target]) -> None:
+def test_merging_keeps_the_sum_and_leaves_no_two_alike(given: Sequence[RouteTarget]) -> None:
     merged = traffic.merged(given)
     assert sum(target.percent for target in merged) == sum(target.percent for target in given)
     same = [(target.tag, target.revision, target.latest) for target in merged]

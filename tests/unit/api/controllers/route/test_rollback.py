@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.controllers.reconciler import objects
 from api.controllers.route.rollback import encode_trials, evaluate, policy_of, trials_of
-from api.controllers.route.traffic import Target
+from api.controllers.route.traffic import RouteTarget
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from knoll.values.json import Json
@@ -167,7 +167,7 @@ def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
             rolled_back = ""
         newest = names[latest]
         decision = evaluate(
-            [Target(newest, 100, latest=True, configuration="c")],
+            [RouteTarget(newest, 100, latest=True, configuration="c")],
             route,
             revisions,
             {newest: "why"} if worse else {},

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from api.controllers.route.readiness import WAIT_SECONDS, RevisionLoad
 from api.controllers.route.rollout import Clock, state_of, step
 from api.controllers.route.rollout_states import TRANSITIONS, Event, State
-from api.controllers.route.traffic import Target
+from api.controllers.route.traffic import RouteTarget
 
 NOW = 1_000_000.0
-TARGET = Target("new", 100, latest=True, configuration="hello")
+TARGET = RouteTarget("new", 100, latest=True, configuration="hello")
 OLD = [("old", 100)]
 SHARED = [("old", 75), ("new", 25)]
 ALMOST = [("old", 10), ("new", 90)]
