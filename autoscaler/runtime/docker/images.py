@@ -17,7 +17,7 @@ from knoll.values.errors import ImageError
 
 _DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
 
-Progress = Callable[[PullProgress], None]
+OnPullProgress = Callable[[PullProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Images:
     async def ensure(
         self,
         reference: str,
-        progress: Progress | None,
+        progress: OnPullProgress | None,
         credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> str:
         """Pull an image when it is missing; see `Runtime.ensure_image`."""
@@ -127,7 +127,7 @@ class Images:
     async def _pull_once(
         self,
         reference: str,
-        progress: Progress | None,
+        progress: OnPullProgress | None,
         credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> None:
         task = self._pulls.get(reference)
@@ -140,7 +140,7 @@ class Images:
     async def _pull_with(
         self,
         reference: str,
-        progress: Progress | None,
+        progress: OnPullProgress | None,
         credentials: Callable[[], Awaitable[RegistryCredentials]] | None,
     ) -> None:
         """Pull, with each matching credential until one is accepted."""
@@ -154,7 +154,7 @@ class Images:
         except ImageError as error:
             raise ImageError(f"{error}{available.hint}") from error
 
-    async def _pull(self, reference: str, progress: Progress | None, credential: str) -> None:
+    async def _pull(self, reference: str, progress: OnPullProgress | None, credential: str) -> None:
         layers: dict[str, tuple[int, int]] = {}
         headers = {"X-Registry-Auth": credential} if credential else {}
         try:
