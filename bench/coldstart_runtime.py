@@ -11,7 +11,7 @@ from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import until_ready
 from autoscaler.probes.spec import Probe, Probes, TcpCheck
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
-from autoscaler.runtime.docker.engine import Engine, Query
+from autoscaler.runtime.docker.engine import Engine, EngineQuery
 from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
 from bench import coldstart_network
 from bench.coldstart_parts import (
@@ -42,7 +42,7 @@ class TimedEngine(Engine):
         path: str,
         *,
         body: object = None,
-        query: Query | None = None,
+        query: EngineQuery | None = None,
         seconds: float | None = None,
     ) -> Any:
         began = time.perf_counter()

@@ -21,7 +21,7 @@ CALL_SECONDS = 120.0
 """An engine that is busy with dozens of starts responds late; one that takes this long is gone."""
 CONNECT_SECONDS = 5.0
 
-Query = Mapping[str, str | int | Sequence[str]]
+EngineQuery = Mapping[str, str | int | Sequence[str]]
 """A sequence becomes a repeated parameter."""
 
 
@@ -67,15 +67,15 @@ class Engine:
             await self._session.close()
             self._session = None
 
-    async def get(self, path: str, query: Query | None = None) -> Any:
+    async def get(self, path: str, query: EngineQuery | None = None) -> Any:
         return await self.call("GET", path, query=query)
 
     async def post(
-        self, path: str, body: object = None, query: Query | None = None, seconds: float | None = None
+        self, path: str, body: object = None, query: EngineQuery | None = None, seconds: float | None = None
     ) -> Any:
         return await self.call("POST", path, body=body, query=query, seconds=seconds)
 
-    async def delete(self, path: str, query: Query | None = None) -> Any:
+    async def delete(self, path: str, query: EngineQuery | None = None) -> Any:
         return await self.call("DELETE", path, query=query)
 
     async def create(self, body: object, name: str = "") -> str:
@@ -107,7 +107,7 @@ class Engine:
         path: str,
         *,
         body: object = None,
-        query: Query | None = None,
+        query: EngineQuery | None = None,
         seconds: float | None = None,
     ) -> Any:
         """Make a call; returns the JSON of the response, None when it is empty.
@@ -131,7 +131,7 @@ class Engine:
         path: str,
         *,
         body: object = None,
-        query: Query | None = None,
+        query: EngineQuery | None = None,
         seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoscaler.runtime.docker.engine import Engine, EngineError, Query
+from autoscaler.runtime.docker.engine import Engine, EngineError, EngineQuery
 from autoscaler.runtime.docker.stream_demux import Demux
 from autoscaler.runtime.model import ContainerState, ExecResult, LogChunk, Usage
 
@@ -12,7 +12,7 @@ OUTPUT_BYTES = 64 * 1024
 CANNOT_RUN, NOT_FOUND = 126, 127
 
 
-async def read_log(engine: Engine, container_id: str, query: Query) -> AsyncIterator[LogChunk]:
+async def read_log(engine: Engine, container_id: str, query: EngineQuery) -> AsyncIterator[LogChunk]:
     """Yield a container's output; `query` is that of Docker's API, without the choice of streams."""
     demux = Demux()
     path = f"/containers/{container_id}/logs"
