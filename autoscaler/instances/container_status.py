@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 from autoscaler.instances.failures import BEFORE_A_CONTAINER
 from autoscaler.runtime.model import ContainerSpec, ContainerState
 from knoll.messages.instances import ContainerEnd, ContainerRow
 from knoll.messages.scale import StartFailure
+from knoll.values.duration import format_duration
 
 
 class RestartPhase(Enum):
@@ -68,7 +70,8 @@ def container_row(
     reason, message = (last.reason, "") if last else ("ContainerCreating", "")
     if phase is RestartPhase.WAITING:
         reason = "CrashLoopBackOff"
-        message = f"back-off {progress.back_off_seconds:g}s restarting failed container={spec.name} pod={pod}"
+        pause = format_duration(Fraction(progress.back_off_seconds))
+        message = f"back-off {pause} restarting failed container={spec.name} pod={pod}"
     return ContainerRow(
         spec.name, spec.image, running=False, ready=False, restarts=state.restarts, started=state.started_at,
         reason=reason, message=message, last=last,

@@ -63,9 +63,12 @@ def deadline_exceeded(failure: StartFailure | None, ready: int, initial: int, se
     """
     if failure and failure.reason not in (UNHEALTHY, PULLING, CREATING, INITIALIZING):
         return StartFailure(failure.condition, failure.reason, failure.message, final=True)
-    message = f"no instance became ready within {seconds:g} s"
+    message = f"Initial scale was never achieved: no instance became ready within {seconds:g} s"
     if ready:
-        message = f"{ready} of {initial} instances became ready within {seconds:g} s of the last progress"
+        message = (
+            f"Initial scale was never achieved: {ready} of {initial} instances became ready, and no other within "
+            f"{seconds:g} s"
+        )
     cause = f": {failure.message}" if failure else ""
     return StartFailure("ResourcesAvailable", DEADLINE_EXCEEDED, f"{message}{cause}", final=True)
 

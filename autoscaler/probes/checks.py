@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import aiohttp
 import structlog
@@ -20,6 +21,7 @@ from yarl import URL
 from autoscaler.probes.grpc_health import GrpcHealthError, serving
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
 from autoscaler.runtime.model import ExecResult
+from knoll.values.duration import format_duration
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -118,7 +120,7 @@ class Checker:
                 if target is None or (target.host and target.host != url.host):
                     return await _http_result(response)
                 url = url.join(target)
-        return Result(False, f"stopped after {REDIRECTS} redirects")
+        return Result(False, f'Get "{url}": stopped after {REDIRECTS} redirects')
 
 
 async def connect(host: str, port: int) -> None:
@@ -154,9 +156,10 @@ def _timed_out(check: Check, address: str, seconds: float) -> str:
             reason = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
             return f'Get "{_url(check, address)}": {reason}'
         case GrpcCheck():
-            return f"timeout: health rpc did not complete within {seconds:g}s"
+            return f"timeout: health rpc did not complete within {format_duration(Fraction(seconds))}"
         case ExecCheck():
-            return f'command timed out: "{" ".join(check.command)}" timed out after {seconds:g}s'
+            timeout = format_duration(Fraction(seconds))
+            return f'command timed out: "{" ".join(check.command)}" timed out after {timeout}'
 
 
 def _failed(check: Check, address: str, error: Exception) -> str:
@@ -172,7 +175,8 @@ def _failed(check: Check, address: str, error: Exception) -> str:
             )
             return f'Get "{_url(check, address)}": {dial}{reason}'
         case GrpcCheck() if reason.startswith("connect: "):
-            return f'failed to connect service "{_endpoint(address, check.port)}": {reason.removeprefix("connect: ")}'
+            endpoint = _endpoint(address, check.port)
+            return f'error: failed to connect service at "{endpoint}": {reason.removeprefix("connect: ")}'
         case _:
             return reason
 

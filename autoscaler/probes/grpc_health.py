@@ -67,13 +67,14 @@ def evaluate(body: bytes, headers: dict[str, str]) -> None:
     status = headers.get("grpc-status", "")
     if headers.get(":status") != "200" or status != "0":
         message = headers.get("grpc-message") or f"HTTP {headers.get(':status')}, grpc-status {status or 'missing'}"
+        problem = "health rpc probe failed"
         if status == _UNIMPLEMENTED:
-            message = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-        raise GrpcHealthError(f"health rpc probe failed: {message}")
+            problem = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+        raise GrpcHealthError(f"error: {problem}: {message}")
     # A message of one enum in field 1; proto3 omits the value 0.
     value = body[6] if len(body) >= 7 and body[5] == 0x08 else 0
     if value != SERVING:
-        raise GrpcHealthError(f"service unhealthy (responded with {_STATUS.get(value, value)!r})")
+        raise GrpcHealthError(f'service unhealthy (responded with "{_STATUS.get(value, value)}")')
 
 
 def _headers(authority: str, user_agent: str) -> list[tuple[str, str]]:

@@ -20,8 +20,10 @@ REFERENCE_RESOLVED = "ReferenceResolved"
 _PREFIX = "domainmapping:"
 """Prefix of a DomainMapping's field in the routing table. Names of Routes cannot contain a colon."""
 
-_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
-_OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "The certificate is the one in spec.tls.secretName.")
+# Messages of Knative Serving, pkg/apis/serving/v1beta1/domainmapping_lifecycle.go.
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "external-domain-tls is not enabled")
+_OWN_CERTIFICATE = Verdict(TRUE, "CertificateExternallyProvided", "TLS certificate was provided externally")
+_NOT_CONFIGURED = Verdict(UNKNOWN, "IngressNotConfigured", "Ingress has not yet been reconciled.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,13 @@ def reconcile(inputs: DomainMappingInputs, now: float) -> ReconcileResult:
     ingress = conditions.verdict_of(mapping, INGRESS_READY)
     waits = False
     if claimed.status != TRUE or resolved.status == FALSE:
-        ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The host is not routed.")
+        ingress = _NOT_CONFIGURED
         if inputs.programmed:
             after_status.append(RemoveRoute(path))
     else:
         entry = _entry(inputs, host, naming.https_port if own_certificate and _redirected(mapping, naming) else 0)
         if entry is None:
-            ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service has no ready Revision yet.")
+            ingress = Verdict(UNKNOWN, "IngressNotConfigured", "The Service or Route has no ready Revision yet.")
         else:
             ingress = _ingress(inputs, entry, ingress)
             waits = ingress.status != TRUE
@@ -150,12 +152,13 @@ def _precedence(mapping: Json) -> tuple[bool, str, str]:
 
 
 def _resolved(inputs: DomainMappingInputs) -> Verdict:
+    """Whether the target exists. Source of the message: knative.dev/pkg, resolver/addressable_resolver.go."""
     if inputs.target is not None and not objects.deleting(inputs.target):
         return YES
     ref = inputs.mapping["spec"]["ref"]
-    return Verdict(
-        FALSE, "ResolveFailed", f'{ref.get("kind", "")} "{ref.get("name", "")}" referenced in spec.ref not found.'
-    )
+    kind, name = kinds.ROUTE if ref.get("kind") == "Route" else kinds.SERVICE, ref.get("name", "")
+    path = f"{inputs.mapping['metadata']['namespace']}/{name}"
+    return Verdict(FALSE, "ResolveFailed", f'failed to get object {path}: {kind.id} "{name}" not found')
 
 
 def _entry(inputs: DomainMappingInputs, host: str, redirect: int) -> RouteEntry | None:
@@ -179,4 +182,4 @@ def _ingress(inputs: DomainMappingInputs, entry: RouteEntry, before: Verdict) ->
         return YES
     if not inputs.followers:
         return Verdict(UNKNOWN, "IngressNotConfigured", "No activator is running, so nothing can be routed; start one.")
-    return Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator has applied the latest routing yet.")
+    return _NOT_CONFIGURED

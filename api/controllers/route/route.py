@@ -35,9 +35,10 @@ from knoll.values.json import Json
 ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 
-_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "TLS is not enabled.")
-_NOT_ACKNOWLEDGED = Verdict(UNKNOWN, "IngressNotConfigured", "Not every activator has applied the latest routing yet.")
-_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "Traffic is moving to the latest Revision step by step.")
+# Messages of Knative Serving, pkg/apis/serving/v1/route_lifecycle.go; those after them are of this platform.
+_NO_TLS = Verdict(TRUE, "TLSNotEnabled", "external-domain-tls is not enabled")
+_NOT_ACKNOWLEDGED = Verdict(UNKNOWN, "IngressNotConfigured", "Ingress has not yet been reconciled.")
+_ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress.")
 _LEFTOVER = Verdict(UNKNOWN, "IngressNotConfigured", "An earlier Route of this name is being cleaned up.")
 _NO_ACTIVATOR = Verdict(
     UNKNOWN, "IngressNotConfigured", "No activator is running, so nothing can be routed; start one."
@@ -204,7 +205,7 @@ def _rolled_back(trials: Sequence[Trial]) -> Verdict | None:
 
 
 def _rollback_events(route: Json, rolled_back: Sequence[Trial]) -> list[Action]:
-    moves = [(f"Traffic is rolled back from {trial.revision} to {trial.good}", trial.why) for trial in rolled_back]
+    moves = [(f"Traffic was rolled back from {trial.revision} to {trial.good}", trial.why) for trial in rolled_back]
     return [Emit(route, "Warning", "RolledBack", f"{move}: {reason}") for move, reason in moves]
 
 
@@ -212,7 +213,10 @@ def _rolling_out(progress: RolloutProgress) -> Verdict:
     waiting = [clock for clock in progress.clocks if clock.waits_since]
     if not waiting:
         return _ROLLING_OUT
-    sentences = [f"{clock.revision} gets its share when {clock.wants} of its instances are ready." for clock in waiting]
+    sentences = [
+        f"{clock.revision} gets its share of traffic when {clock.wants} of its instances are ready."
+        for clock in waiting
+    ]
     return Verdict(UNKNOWN, _ROLLING_OUT.reason, " ".join(sentences))
 
 

@@ -201,5 +201,5 @@ def _serving(route: Json, name: str, revisions: Mapping[str, Json]) -> Verdict |
     if objects.is_ready(revision):
         return None
     if objects.condition_status(revision) == FALSE:
-        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}" referenced in traffic failed to become ready.')
-    return Verdict(UNKNOWN, "RevisionMissing", f'Revision "{name}" referenced in traffic is not yet ready.')
+        return Verdict(FALSE, "RevisionMissing", f'Revision "{name}" failed to become ready.')
+    return Verdict(UNKNOWN, "RevisionMissing", f'Revision "{name}" is not yet ready.')

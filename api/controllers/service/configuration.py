@@ -46,9 +46,8 @@ def reconcile(inputs: ConfigurationInputs, now: float) -> ReconcileResult:
         verdict = Verdict(UNKNOWN)
     elif latest is None and inputs.namesake is not None:
         name = inputs.namesake["metadata"]["name"]
-        verdict = Verdict(
-            FALSE, "RevisionFailed", f'Revision "{name}" was not created: a Revision of that name already exists.'
-        )
+        message = f'Revision creation failed with message: {kinds.REVISION.id} "{name}" already exists.'
+        verdict = Verdict(FALSE, "RevisionFailed", message)
         _keep(old, status, "latestCreatedRevisionName", "latestReadyRevisionName")
     else:
         if latest is None:
@@ -183,7 +182,7 @@ def _verdict(latest: Json, ready: str) -> Verdict:
     condition = objects.condition(latest)
     if condition is not None and condition["status"] == FALSE:
         return Verdict(
-            FALSE, "RevisionFailed", f'Revision "{name}" failed with message: {condition.get("message", "")}'
+            FALSE, "RevisionFailed", f'Revision "{name}" failed with message: {condition.get("message", "")}.'
         )
     if condition is not None and condition.get("message") and condition.get("reason") not in _COMING_UP:
         # The reason for the delay is shown at once, not only after the progress deadline.
@@ -210,5 +209,6 @@ def _events(before: Json, after: Json) -> list[Action]:
         result.append(Emit(before, "Normal", "LatestReadyUpdate", f'LatestReadyRevisionName updated to "{now_is}"'))
     failed, had = objects.condition(after), objects.condition(before)
     if failed and failed["status"] == FALSE and failed != had:
-        result.append(Emit(before, "Warning", "LatestCreatedFailed", failed.get("message", "")))
+        latest = objects.status(after).get("latestCreatedRevisionName", "")
+        result.append(Emit(before, "Warning", "LatestCreatedFailed", f'Latest created revision "{latest}" has failed'))
     return result

@@ -145,7 +145,7 @@ def _route(inputs: ServiceInputs, status: Json, actions: list[Action], *, serial
         return Verdict(
             FALSE,
             "RevisionNameTaken",
-            f'The Revision name "{byo}" is taken by a conflicting Revision, so traffic will not be migrated',
+            f'The revision name "{byo}" is taken by a conflicting Revision, so traffic will not be migrated',
         )
     if existing is None:
         actions += _created(service, kinds.ROUTE, desired_route(service))

@@ -110,7 +110,8 @@ async def test_the_progress_deadline_says_which_probe_failed(harness: Autoscaler
     assert failure == StartFailure(
         "ResourcesAvailable",
         "ProgressDeadlineExceeded",
-        "no instance became ready within 2 s: Readiness probe failed: HTTP probe failed with statuscode: 503",
+        "Initial scale was never achieved: no instance became ready within 2 s: "
+        "Readiness probe failed: HTTP probe failed with statuscode: 503",
     )
     await harness.gone()
 
@@ -193,7 +194,9 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: Auto
     key = await harness.apply(annotations=annotations)
     failure = await failure_of(harness, key, "ProgressDeadlineExceeded")
     assert failure.final
-    assert failure.message.startswith("1 of 2 instances became ready within 1 s of the last progress")
+    assert failure.message.startswith(
+        "Initial scale was never achieved: 1 of 2 instances became ready, and no other within 1 s"
+    )
     await harness.ready(key)
     status = await harness.has_status(key, actual=1, desired=2)
     assert not status.initial_reached

@@ -133,7 +133,7 @@ async def test_an_answer_that_is_too_late_is_a_failure() -> None:
     [
         (HttpCheck, 'Get "http://{0}/": dial tcp {0}: connect: connection refused'),
         (TcpCheck, "dial tcp {0}: connect: connection refused"),
-        (GrpcCheck, 'failed to connect service "{0}": connection refused'),
+        (GrpcCheck, 'error: failed to connect service at "{0}": connection refused'),
     ],
     ids=["http", "tcp", "grpc"],
 )

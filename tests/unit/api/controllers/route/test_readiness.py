@@ -47,7 +47,7 @@ def test_traffic_waits_until_the_new_revision_has_what_the_load_wants() -> None:
     assert simulation.shares(HOST) == {OLD: 100}
     assert wants(simulation) == "4"
     assert simulation.conditions(kinds.ROUTE)["IngressReady"] == ("Unknown", "RolloutInProgress")
-    assert simulation.message(kinds.ROUTE) == f"{NEW} gets its share when 4 of its instances are ready."
+    assert simulation.message(kinds.ROUTE) == f"{NEW} gets its share of traffic when 4 of its instances are ready."
     simulation.scaled(NEW, 4, 3)
     simulation.settle()
     assert simulation.shares(HOST) == {OLD: 100}

@@ -52,7 +52,7 @@ def test_a_revision_that_does_worse_is_rolled_back_in_the_midst_of_its_rollout()
     assert simulation.conditions(kinds.SERVICE)["Ready"] == ("False", "RolledBack")
     assert simulation.message(kinds.SERVICE) == f"Traffic was rolled back from {SECOND} to {FIRST}: {WHY}."
     (event,) = [event for event in simulation.events if event.reason == "RolledBack"]
-    assert (event.type, event.message) == ("Warning", f"Traffic is rolled back from {SECOND} to {FIRST}: {WHY}")
+    assert (event.type, event.message) == ("Warning", f"Traffic was rolled back from {SECOND} to {FIRST}: {WHY}")
 
 
 def test_what_was_rolled_back_stays_without_traffic_until_the_next_generation() -> None:
