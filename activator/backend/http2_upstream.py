@@ -4,12 +4,12 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from h2.settings import SettingCodes
-
 from activator.backend.endpoint import Dialer
 from activator.backend.http2_upstream_stream import UpstreamStream
 from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded
+from activator.wire.http2_codec import CodecFactory
+from activator.wire.http2_errors import Setting
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 from activator.wire.read_scheduler import ReadScheduler
@@ -23,8 +23,9 @@ FOREVER = float("inf")
 class Http2Pool:
     """All HTTP/2 connections to one instance."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, new_codec: CodecFactory) -> None:
         self._dialer = dialer
+        self._new_codec = new_codec
         self._connections: list[Http2Upstream] = []
         self._waiting: deque[tuple[ProxiedRequest, int]] = deque()
         self._connecting: asyncio.Task[None] | None = None
@@ -42,7 +43,7 @@ class Http2Pool:
 
     async def _connect(self) -> None:
         try:
-            connection = cast(Http2Upstream, await self._dialer.dial(lambda: Http2Upstream(self)))
+            connection = cast(Http2Upstream, await self._dialer.dial(lambda: Http2Upstream(self, self._new_codec)))
         except (OSError, TimeoutError) as error:
             self._connecting = None
             waiting, self._waiting = self._waiting, deque()
@@ -79,16 +80,16 @@ class Http2Pool:
 class Http2Upstream(Http2Protocol[UpstreamStream]):
     """One connection."""
 
-    def __init__(self, pool: Http2Pool) -> None:
-        settings = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
-        super().__init__(asyncio.get_running_loop().call_soon, settings, client=True)
+    def __init__(self, pool: Http2Pool, new_codec: CodecFactory) -> None:
+        settings = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
+        super().__init__(asyncio.get_running_loop().call_soon, new_codec, settings, client=True)
         self._pool = pool
         self._turns: ReadScheduler | None = None
         self._leaving = False
 
     def has_capacity(self) -> bool:
         """Whether one more stream may be opened."""
-        allowed = min(MAX_STREAMS, self.codec.connection.remote_settings.max_concurrent_streams)
+        allowed = min(MAX_STREAMS, self.codec.max_streams)
         return not self._leaving and not self.transport.is_closing() and len(self.streams) < allowed
 
     def start(self, exchange: ProxiedRequest) -> None:

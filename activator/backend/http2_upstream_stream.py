@@ -2,12 +2,10 @@
 
 from typing import Protocol
 
-import h2.exceptions
-from h2.errors import ErrorCodes
-
 from activator.interfaces import ProxiedRequest
 from activator.wire.http1_parser import split_fields
-from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
+from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec, RequestNotSent
+from activator.wire.http2_errors import ErrorCode
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
 from activator.wire.http2_flow import Outbox
 
@@ -59,7 +57,7 @@ class UpstreamStream:
         empty = exchange.body_done and not exchange.pending and not exchange.trailers
         try:
             self.id = connection.codec.request(fields, empty)
-        except h2.exceptions.ProtocolError as error:
+        except RequestNotSent as error:
             connection.retire()
             self.lost(f"the request cannot be expressed in HTTP/2: {error}", unsent=False)
             return
@@ -82,7 +80,7 @@ class UpstreamStream:
 
     def cancel(self) -> None:
         self._exchange = None
-        self._stop(ErrorCodes.CANCEL)
+        self._stop(ErrorCode.CANCEL)
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -103,7 +101,7 @@ class UpstreamStream:
     def _outbox_done(self) -> None:
         self._body_sent = True
 
-    def _stop(self, code: ErrorCodes) -> None:
+    def _stop(self, code: ErrorCode) -> None:
         """Send and receive no more."""
         self.outbox.drop()
         self._acknowledge()
@@ -187,12 +185,12 @@ class UpstreamStream:
             self._acknowledge()
             self._connection.forget(self)
         else:
-            self._stop(ErrorCodes.NO_ERROR)
+            self._stop(ErrorCode.NO_ERROR)
 
     def _fail(self, why: str) -> None:
         """The response cannot be passed on."""
         exchange, self._exchange = self._exchange, None
-        self._stop(ErrorCodes.PROTOCOL_ERROR)
+        self._stop(ErrorCode.PROTOCOL_ERROR)
         if exchange is not None:
             exchange.upstream_lost(why, reused=False)
 

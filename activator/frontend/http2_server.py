@@ -4,8 +4,6 @@ import asyncio
 from typing import cast
 
 import structlog
-from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
 
 from activator.frontend.http2_stream import Http2Stream
 from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
@@ -14,6 +12,7 @@ from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead
 from activator.wire.http2_codec import MAX_HEADER_LIST
+from activator.wire.http2_errors import ErrorCode, Setting
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 
@@ -35,12 +34,12 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     def __init__(self, proxy: ProxyState, peer: Peer, local: bool) -> None:
         settings = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
-            SettingCodes.ENABLE_PUSH: 0,
+            Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+            Setting.ENABLE_PUSH: 0,
         }
-        super().__init__(proxy.call_soon, settings, client=False)
+        super().__init__(proxy.call_soon, proxy.new_codec, settings, client=False)
         self.proxy = proxy
         self.peer = peer
         self.local = local
@@ -158,9 +157,9 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         if self.codec.ended:
             return
         if self.codec.mid_block and now - self._last_whole_block > HEAD_SECONDS:
-            self.codec.fail(ErrorCodes.ENHANCE_YOUR_CALM, f"a header block took more than {HEAD_SECONDS:g} s")
+            self.codec.fail(ErrorCode.ENHANCE_YOUR_CALM, f"a header block took more than {HEAD_SECONDS:g} s")
         elif not self.streams and now - self._last_activity > IDLE_SECONDS:
-            self.codec.fail(ErrorCodes.NO_ERROR, "it was idle")
+            self.codec.fail(ErrorCode.NO_ERROR, "it was idle")
         elif self._is_stalled(now):
             self.transport.abort()
         else:
@@ -185,7 +184,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         quiet = not self.streams and now - self._last_activity > QUIET_SECONDS
         if not self._retired and not self.codec.ended and (quiet or now - self._retiring > GOAWAY_SECONDS):
             self._retired = True
-            self.codec.send_goaway(ErrorCodes.NO_ERROR)
+            self.codec.send_goaway(ErrorCode.NO_ERROR)
             self.flush()
             if not self.streams:
                 self._linger(LINGER_SECONDS)
@@ -197,7 +196,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
         if self._retired or len(self.streams) >= MAX_STREAMS:
-            self.codec.reset(stream, ErrorCodes.REFUSED_STREAM)
+            self.codec.reset(stream, ErrorCode.REFUSED_STREAM)
             self.codec.budget.spend(REFUSED)
             return
         opened = self.streams[stream] = Http2Stream(self, stream)

@@ -6,8 +6,6 @@ for what may reach an instance.
 
 from typing import Protocol
 
-from h2.errors import ErrorCodes
-
 from activator.frontend.limits import SEND_SECONDS
 from activator.request import local_responses
 from activator.request.exchange import Exchange
@@ -16,9 +14,9 @@ from activator.routing.proxy_state import ProxyState
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, read_request, split_fields, upstream_head
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
+from activator.wire.http2_errors import ErrorCode, HTTP2StreamError
 from activator.wire.http2_fields import Fields, as_http1
 from activator.wire.http2_flow import Outbox
-from activator.wire.http2_frames import HTTP2StreamError
 
 
 class StreamConnection(Protocol):
@@ -104,7 +102,7 @@ class Http2Stream(Exchange):
         if self._remaining >= 0:
             self._remaining -= len(data)
             if self._remaining < 0 or (done and self._remaining):
-                raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body does not have the declared length")
+                raise HTTP2StreamError(self.id, ErrorCode.PROTOCOL_ERROR, "the body does not have the declared length")
         if self._closed or self.state is IDLE:
             self.body_done = self.body_done or done
             self._acknowledge()
@@ -117,7 +115,7 @@ class Http2Stream(Exchange):
     def trailers_received(self, lines: bytes) -> None:
         """Trailer fields arrived, and the end of the body with them."""
         if self._remaining > 0:
-            raise HTTP2StreamError(self.id, ErrorCodes.PROTOCOL_ERROR, "the body does not have the declared length")
+            raise HTTP2StreamError(self.id, ErrorCode.PROTOCOL_ERROR, "the body does not have the declared length")
         if self.state is not IDLE and not self._closed:
             self.request_body(b"", True, lines)
         self.body_done = True
@@ -148,7 +146,7 @@ class Http2Stream(Exchange):
         if self.state is not IDLE or not unsent or unsent != self._unsent:
             self._unsent, self._last_progress = unsent, now
         elif now - self._last_progress > SEND_SECONDS:
-            self._end(ErrorCodes.CANCEL)
+            self._end(ErrorCode.CANCEL)
 
     # --- see Exchange
 
@@ -161,7 +159,7 @@ class Http2Stream(Exchange):
         if self._length_declared:
             fields.append((b"content-length", b"%d" % head.length))
         empty = done and not data and not trailers
-        if not self.connection.codec.send_headers(self.id, fields, empty):
+        if not self.connection.codec.send_head(self.id, fields, empty):
             self._closed = True  # the client closed it in the same batch of frames
             self.connection.forget(self)
             return
@@ -182,7 +180,7 @@ class Http2Stream(Exchange):
         if head.status != 101 and not self._closed:
             fields = [(b":status", b"%d" % head.status)]
             fields += [(name.lower(), value) for name, value in split_fields(head.block)]
-            self.connection.codec.send_headers(self.id, fields, False)
+            self.connection.codec.send_interim(self.id, fields)
             self.connection.flush_soon()
 
     def write_tunnel(self, data: bytes) -> None:
@@ -196,10 +194,10 @@ class Http2Stream(Exchange):
 
     def reset_response(self) -> None:
         if not self._closed:
-            self._end(ErrorCodes.INTERNAL_ERROR)
+            self._end(ErrorCode.INTERNAL_ERROR)
 
     def abort_response(self) -> None:
-        self._end(ErrorCodes.INTERNAL_ERROR)
+        self._end(ErrorCode.INTERNAL_ERROR)
 
     def finished(self) -> None:
         self._acknowledge()
@@ -217,11 +215,11 @@ class Http2Stream(Exchange):
         self._closed = True
         if not self.body_done:
             # RFC 9113 §8.1: the response is complete, the rest of the request is not needed.
-            self.connection.codec.reset(self.id, ErrorCodes.NO_ERROR)
+            self.connection.codec.reset(self.id, ErrorCode.NO_ERROR)
             self.connection.flush_soon()
         self.connection.forget(self)
 
-    def _end(self, code: ErrorCodes) -> None:
+    def _end(self, code: ErrorCode) -> None:
         self._closed = True
         self.outbox.drop()
         self.connection.codec.reset(self.id, code)

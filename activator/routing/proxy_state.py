@@ -12,10 +12,12 @@ from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
 from activator.backend.revision import RevisionBackend
 from activator.interfaces import Backend, ProxiedRequest
 from activator.routing.routing_table import HostRoute, RoutingTable
+from activator.wire import http2_codecs
 from activator.wire.callback_guard import report_error
 from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Proxies
 from activator.wire.http1_parser import RequestHead
+from activator.wire.http2_codec import CodecFactory
 from activator.wire.read_scheduler import ReadScheduler
 from knoll.config.network import Underscores
 from knoll.messages.endpoints import RevisionEndpoints
@@ -94,6 +96,8 @@ class ProxyState:
         """Set by the reporter."""
         self.other_workers: OtherWorkers | None = None
         """Set if slots are shared with other workers."""
+        self.new_codec: CodecFactory = http2_codecs.default
+        """Makes the codecs of HTTP/2."""
         self.endpoint_factory: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
         self._reported = loop.time()
         """Time of the last report."""
@@ -193,7 +197,12 @@ class ProxyState:
         self.tracked[revision] = None
 
     def new_endpoint(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
-        return self.endpoint_factory(id_, host, port, limit, _http2_pool)
+        return self.endpoint_factory(id_, host, port, limit, self._http2_pool)
+
+    def _http2_pool(self, dialer: Dialer) -> UpstreamPool:
+        from activator.backend.http2_upstream import Http2Pool  # loaded at the first use: few services speak h2c
+
+        return Http2Pool(dialer, self.new_codec)
 
     def poke(self, revision: str, waiting: int) -> None:
         """Tell the autoscaler that requests are queued: at once for the first, then when twice as many are."""
@@ -309,11 +318,3 @@ class ProxyState:
         return Report(
             activator=self.name, at=at, period=period, revisions=tuple(lines), draining=draining, tunnels=tunnels
         )
-
-
-def _http2_pool(dialer: Dialer) -> UpstreamPool:
-    from activator.backend.http2_upstream import (
-        Http2Pool,  # the h2 library takes a moment to load; few services speak h2c
-    )
-
-    return Http2Pool(dialer)

@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-import h2.exceptions
-
 from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import DATA_SENT, Codec
 
@@ -81,41 +79,42 @@ class Outbox:
     def pump(self) -> None:
         """Hand to the library as much as the peer's windows allow."""
         codec = self._connection.codec
-        connection = codec.connection
-        try:
-            while self._parts and not self._connection.write_paused:
-                allowed = min(connection.local_flow_control_window(self._stream), connection.max_outbound_frame_size)
-                if allowed <= 0:
-                    break
-                part = self._parts.popleft()
-                if len(part) > allowed:
-                    self._parts.appendleft(part[allowed:])
-                    part = part[:allowed]
-                self._size -= len(part)
-                last = self._done and not self._parts and not self._trailers
-                connection.send_data(self._stream, part, end_stream=last)
-                codec.budget.earn(DATA_SENT)
-                self._connection.unflushed += len(part)
-                if self._connection.unflushed < FLUSH_BYTES:
-                    self._connection.flush_soon()
-                else:
-                    self._connection.flush()
-                if last:
-                    self._finish()
-                    return
-            if self._done and not self._parts:
-                self._end(codec)
-        except h2.exceptions.ProtocolError:
-            self.drop()  # the stream was closed by the peer in the same batch of frames; its event follows
+        while self._parts and not self._connection.write_paused:
+            allowed = codec.sendable(self._stream)
+            if not allowed:
+                break
+            part = self._parts.popleft()
+            if len(part) > allowed > 0:
+                self._parts.appendleft(part[allowed:])
+                part = part[:allowed]
+            self._size -= len(part)
+            last = self._done and not self._parts and not self._trailers
+            if allowed < 0 or not codec.send_data(self._stream, part, last):
+                self.drop()  # the stream was closed by the peer in the same batch of frames; its event follows
+                return
+            codec.budget.earn(DATA_SENT)
+            self._connection.unflushed += len(part)
+            if self._connection.unflushed < FLUSH_BYTES:
+                self._connection.flush_soon()
+            else:
+                self._connection.flush()
+            if last:
+                self._finish()
+                return
+        if self._done and not self._parts:
+            self._end(codec)
             return
         self._apply_water_marks()
 
     def _end(self, codec: Codec) -> None:
         if self._trailers:
             fields = [(name.lower(), value) for name, value in split_fields(self._trailers)]
-            codec.connection.send_headers(self._stream, fields, end_stream=True)
+            sent = codec.send_trailers(self._stream, fields)
         else:
-            codec.connection.send_data(self._stream, b"", end_stream=True)
+            sent = codec.send_data(self._stream, b"", True)
+        if not sent:
+            self.drop()
+            return
         self._connection.flush_soon()
         self._finish()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
-from h2.errors import ErrorCodes
+from activator.wire.http2_errors import ErrorCode, HTTP2ConnectionError, HTTP2StreamError
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -34,23 +34,6 @@ PER_SECOND = 128
 """Charges that it earns in a second."""
 
 _head = Struct(">HBBBL")
-
-
-class HTTP2ConnectionError(Exception):
-    """A connection error (RFC 9113 §5.4.1)."""
-
-    def __init__(self, code: ErrorCodes, text: str) -> None:
-        self.code = code
-        super().__init__(text)
-
-
-class HTTP2StreamError(Exception):
-    """A stream error (RFC 9113 §5.4.2)."""
-
-    def __init__(self, stream: int, code: ErrorCodes, text: str) -> None:
-        self.stream = stream
-        self.code = code
-        super().__init__(text)
 
 
 class Budget:
@@ -78,7 +61,7 @@ class Budget:
             self.left = min(BURST, self.left + (now - self._at) * PER_SECOND)
             self._at = now
             if self.left < 0:
-                raise HTTP2ConnectionError(ErrorCodes.ENHANCE_YOUR_CALM, "too many frames that change nothing")
+                raise HTTP2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that change nothing")
 
     def earn(self, charges: int) -> None:
         """Add charges, up to `BURST`."""
@@ -176,7 +159,7 @@ class FrameReader:
     def _read_preface(self) -> bool:
         size = min(len(self._preface), self.buffered)
         if self._buffer[self._at : self._at + size] != self._preface[:size]:
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "the connection does not start with HTTP/2's preface")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "the connection does not start with HTTP/2's preface")
         self._at += size
         self._preface = self._preface[size:]
         return not self._preface
@@ -191,14 +174,14 @@ class FrameReader:
             high, low, kind, flags, stream = _head.unpack_from(buffer, at)
             size = high << 8 | low
             if size > MAX_FRAME:
-                raise HTTP2ConnectionError(ErrorCodes.FRAME_SIZE_ERROR, "a frame is longer than allowed")
+                raise HTTP2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than allowed")
             if len(buffer) - at - 9 < size:
                 return None
             self._at = at + 9 + size
             stream &= 0x7FFF_FFFF
             if not self._settled:
                 if kind != SETTINGS or flags & ACK:
-                    raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+                    raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
                 self._settled = True
             payload = bytes(buffer[at + 9 : self._at])
             if self._block:
@@ -214,7 +197,7 @@ class FrameReader:
 
     def _data(self, flags: int, stream: int, payload: bytes) -> Frame:
         if not stream:
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "DATA without a stream")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "DATA without a stream")
         if flags & PADDED:
             # The library removes the padding, which counts for flow control.
             if len(_unpadded(payload)) < SMALL_PAYLOAD:
@@ -225,12 +208,12 @@ class FrameReader:
 
     def _headers(self, flags: int, stream: int, payload: bytes) -> Frame | None:
         if not stream:
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "HEADERS without a stream")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "HEADERS without a stream")
         if flags & PADDED:
             payload = _unpadded(payload)
         if flags & WITH_PRIORITY:
             if len(payload) < 5:
-                raise HTTP2ConnectionError(ErrorCodes.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
+                raise HTTP2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "HEADERS is too short for its priority")
             payload = payload[5:]
         frame = Frame(HEADERS, flags & END_STREAM | END_HEADERS, stream, payload)
         if flags & END_HEADERS:
@@ -240,13 +223,13 @@ class FrameReader:
 
     def _continue(self, kind: int, flags: int, stream: int, payload: bytes) -> Frame | None:
         if kind != CONTINUATION or stream != self._block_of.stream:
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "a header block is interrupted")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
         if not flags & END_HEADERS:
             self._budget.spend(1)
         self._block.append(payload)
         self._block_size += len(payload)
         if self._block_size > MAX_BLOCK:
-            raise HTTP2ConnectionError(ErrorCodes.ENHANCE_YOUR_CALM, f"a header block is longer than {MAX_BLOCK} bytes")
+            raise HTTP2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, f"a header block is longer than {MAX_BLOCK} bytes")
         if not flags & END_HEADERS:
             return None
         frame = self._block_of._replace(payload=b"".join(self._block))
@@ -261,22 +244,22 @@ class FrameReader:
             self._budget.spend(1)
         if rule is None:
             if kind in (CONTINUATION, PUSH_PROMISE):
-                raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, f"unexpected {_NAMES[kind]}")
+                raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, f"unexpected {_NAMES[kind]}")
             return None  # §5.5: unknown types are ignored
         if rule.stream is not None and rule.stream != bool(stream):
             where = "on a stream" if stream else "without a stream"
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, f"{_NAMES[kind]} {where}")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, f"{_NAMES[kind]} {where}")
         if not rule.fits(len(payload)) or (kind == SETTINGS and flags & ACK and payload):
             text = f"{_NAMES[kind]} of invalid length"
             if kind == PRIORITY:
-                raise HTTP2StreamError(stream, ErrorCodes.FRAME_SIZE_ERROR, text)
-            raise HTTP2ConnectionError(ErrorCodes.FRAME_SIZE_ERROR, text)
+                raise HTTP2StreamError(stream, ErrorCode.FRAME_SIZE_ERROR, text)
+            raise HTTP2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, text)
         if kind == PRIORITY:
             return None  # RFC 9113 §5.3.2: deprecated
         if kind == WINDOW_UPDATE and not int.from_bytes(payload) & 0x7FFF_FFFF:
             if stream:
-                raise HTTP2StreamError(stream, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
-            raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+                raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
         return Frame(kind, flags & ACK if kind in (SETTINGS, PING) else 0, stream, payload)
 
 
@@ -303,5 +286,5 @@ _RULES = {
 def _unpadded(payload: bytes) -> bytes:
     """Return the payload of a padded frame without its padding."""
     if not payload or payload[0] >= len(payload):
-        raise HTTP2ConnectionError(ErrorCodes.PROTOCOL_ERROR, "padding is longer than its frame")
+        raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "padding is longer than its frame")
     return payload[1 : len(payload) - payload[0]]

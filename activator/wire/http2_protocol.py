@@ -3,12 +3,11 @@
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
 
-from h2.errors import ErrorCodes
-
-from activator.wire.http2_codec import Codec
+from activator.wire.http2_codec import CodecFactory, CodecOptions
+from activator.wire.http2_errors import ErrorCode, Setting
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_flow import Outbox
 
@@ -41,14 +40,21 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
 
     transport: asyncio.Transport
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object], settings: dict[Any, int], *, client: bool):
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        new_codec: CodecFactory,
+        settings: Mapping[Setting, int],
+        *,
+        client: bool,
+    ) -> None:
         """
         Args:
             call_soon: of the event loop.
-            settings: ours, by `h2.settings.SettingCodes`.
+            settings: ours.
             client: the peer is a server.
         """
-        self.codec = Codec(self, time.perf_counter, client=client, settings=settings, window=CONNECTION_WINDOW)
+        self.codec = new_codec(self, time.perf_counter, CodecOptions(client, settings, CONNECTION_WINDOW))
         self.streams: dict[int, S] = {}
         self.write_paused = False
         """The transport's buffer is full."""
@@ -109,7 +115,7 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         """See `http2_codec.FrameHandler`."""
         ended = self.streams.pop(stream, None)
         if ended is not None:
-            self._lost(ended, fault or "it reset the stream", unsent=code == ErrorCodes.REFUSED_STREAM)
+            self._lost(ended, fault or "it reset the stream", unsent=code == ErrorCode.REFUSED_STREAM)
             self.forget(ended)
 
     def window_updated(self, stream: int) -> None:
@@ -132,13 +138,13 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         if ended is None:
             self.abort_on_error()
         else:
-            self.codec.reset(stream, ErrorCodes.INTERNAL_ERROR)
+            self.codec.reset(stream, ErrorCode.INTERNAL_ERROR)
             self._lost(ended, "internal error")
             self.forget(ended)
 
     def abort_on_error(self) -> None:
         """An unexpected exception was raised: end the connection."""
-        self.codec.fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+        self.codec.fail(ErrorCode.INTERNAL_ERROR, "internal error")
 
     def _lose_all(self, reason: str) -> None:
         """End all streams."""

@@ -7,6 +7,8 @@ from typing import Any, cast
 from activator.backend.endpoint import PoolFactory, UpstreamEndpoint
 from activator.frontend.http1_server import Http1Connection
 from activator.routing.proxy_state import ProxyState
+from activator.wire import http2_codecs
+from activator.wire.http2_codec import CodecFactory
 from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from tests.component.activator.stage import HOST, REVISION
@@ -89,8 +91,9 @@ class Piped(UpstreamEndpoint):
 class Scene:
     """A gateway with one client and one revision; made in a running loop."""
 
-    def __init__(self, *, h2c: bool = False, concurrency: int = 0) -> None:
+    def __init__(self, codec: CodecFactory = http2_codecs.default, *, h2c: bool = False, concurrency: int = 0) -> None:
         self.gateway = ProxyState("test")
+        self.gateway.new_codec = codec
         self.gateway.endpoint_factory = Piped
         policy = RequestPolicy(concurrency=concurrency, h2c=h2c, idle_timeout=60)
         entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: policy})

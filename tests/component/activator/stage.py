@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from activator.frontend.listeners import Listeners, bind
 from activator.routing.proxy_state import ProxyState
+from activator.wire import http2_codecs
+from activator.wire.http2_codec import CodecFactory
 from knoll.messages.endpoints import Endpoint, RevisionEndpoints, StartTiming
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 
@@ -212,8 +214,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged() -> AsyncIterator[Stage]:
+async def staged(codec: CodecFactory = http2_codecs.default) -> AsyncIterator[Stage]:
     gateway = ProxyState("test")
+    gateway.new_codec = codec
     listeners = Listeners(gateway)
     public, local = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
     stage = Stage(gateway, _port(public), _port(local))

@@ -8,40 +8,34 @@ from activator.frontend.http1_server import Http1Connection
 from activator.frontend.http2_server import Http2Connection
 from activator.frontend.limits import HEAD_SECONDS
 from activator.routing.proxy_state import ClientConnection
+from activator.wire.http2_codec import CodecFactory
 from activator.wire.http2_frames import BURST, CONTINUATION, HEADERS, PREFACE, SETTINGS
 from bench.floods import FLOODS, Requests
+from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.h2_wire import END_STREAM, Wire, frame
 from tests.component.activator.pipes import Scene, turns
 from tests.component.activator.stage import HOST, Stage
 from tests.waiting import eventually
 
+pytestmark = OVER_CODECS
 TAKEN = {"data_one_byte", "data_one_byte_200_streams", "data_closed_stream", "headers_huffman"}
 """Floods that need not end their connection: what they ask for is put together, or is mostly what they send."""
 
 
 @pytest.mark.parametrize("name", FLOODS)
-async def test_any_number_of_frames_of_a_kind_is_bounded_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene()
+async def test_any_number_of_frames_of_a_kind_is_bounded_work(codec: CodecFactory, name: str) -> None:
+    scene = Scene(codec)
     flood = PREFACE + frame(SETTINGS) + FLOODS[name](Requests(HOST if "data" in name else "nowhere.example", 300_000))
     scene.client.arrive(flood[:1000])
     session = scene.client.protocol
     assert isinstance(session, Http2Connection)
-    taken = 0
-    receive = session.codec.connection.receive_data
-
-    def counted(data: bytes) -> list[object]:
-        nonlocal taken
-        taken += 1
-        return receive(data)  # type: ignore[return-value]
-
-    monkeypatch.setattr(session.codec.connection, "receive_data", counted)
     for at in range(1000, len(flood), 65_536):
         scene.client.arrive(flood[at : at + 65_536])
         while session._read_pending:
             await turns(1)
     assert session.codec.ended or name in TAKEN
     # Frames that reach the library cost the most; of the smallest there are more than thirty thousand.
-    assert taken < 4 * BURST
+    assert session.codec.frames < 4 * BURST
     assert len(scene.client.written) < 2_000_000
     await scene.end()
 

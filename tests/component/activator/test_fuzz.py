@@ -8,8 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from activator.wire import http2_codecs
 from activator.wire.callback_guard import guarded
+from activator.wire.http2_codec import CodecFactory
 from activator.wire.http2_frames import PREFACE, Frame
+from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.pipes import Pipe, Scene, turns
 from tests.component.activator.stage import HOST
 
@@ -187,11 +190,13 @@ START = PREFACE + Frame(4, 0, 0, b"").wire()
 ANSWER1 = Frame(4, 0, 0, b"").wire()
 
 
-def play(batches: list[list[Step]], first: list[Step], *, h2c: bool = False) -> None:
+def play(
+    batches: list[list[Step]], first: list[Step], codec: CodecFactory = http2_codecs.default, *, h2c: bool = False
+) -> None:
     """Run the steps; fail on any exception, on any bug that was contained, and on what is still counted in."""
 
     async def run() -> None:
-        scene = Scene(h2c=h2c, concurrency=1)
+        scene = Scene(codec, h2c=h2c, concurrency=1)
         for step in first:
             step(scene)
             await turns(3)
@@ -209,7 +214,10 @@ def play(batches: list[list[Step]], first: list[Step], *, h2c: bool = False) -> 
     assert not [event for event in events if event["event"].startswith("bug")]
 
 
-fuzzed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(
+    max_examples=300, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],  # `codec` holds no state
+)  # fmt: skip
 
 
 @fuzzed
@@ -224,22 +232,25 @@ def test_websocket(batches: list[list[Step]]) -> None:
     play(batches, [to_client(UPGRADE), to_origin(SWITCHED + b"\x81\x02hi")])
 
 
+@OVER_CODECS
 @fuzzed
-@given(steps(http2_client(), http1_origin))
-def test_http_2_of_clients(batches: list[list[Step]]) -> None:
-    play(batches, [to_client(START)])
+@given(batches=steps(http2_client(), http1_origin))
+def test_http_2_of_clients(codec: CodecFactory, batches: list[list[Step]]) -> None:
+    play(batches, [to_client(START)], codec)
 
 
+@OVER_CODECS
 @fuzzed
-@given(steps(http1_client, http2_origin()))
-def test_http_2_of_instances(batches: list[list[Step]]) -> None:
-    play(batches, [to_client(REQUESTS[0]), to_origin(ANSWER1)], h2c=True)
+@given(batches=steps(http1_client, http2_origin()))
+def test_http_2_of_instances(codec: CodecFactory, batches: list[list[Step]]) -> None:
+    play(batches, [to_client(REQUESTS[0]), to_origin(ANSWER1)], codec, h2c=True)
 
 
+@OVER_CODECS
 @fuzzed
-@given(steps(http2_client(), http2_origin()))
-def test_http_2_on_both_sides(batches: list[list[Step]]) -> None:
-    play(batches, [to_client(START), to_origin(ANSWER1)], h2c=True)
+@given(batches=steps(http2_client(), http2_origin()))
+def test_http_2_on_both_sides(codec: CodecFactory, batches: list[list[Step]]) -> None:
+    play(batches, [to_client(START), to_origin(ANSWER1)], codec, h2c=True)
 
 
 class Broken:

@@ -18,6 +18,7 @@ from activator.wire.http2_frames import (
     WINDOW_UPDATE,
 )
 from knoll.messages.routing import RequestPolicy
+from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, frame
 from tests.component.activator.stage import Stage, read_request
 from tests.waiting import eventually
@@ -151,6 +152,7 @@ OF_HTTP2: dict[str, tuple[bytes, bool]] = {
 }  # fmt: skip
 
 
+@OVER_CODECS
 @pytest.mark.parametrize("name", OF_HTTP2)
 async def test_a_hostile_answer_by_http_2_is_a_fault_of_its_request_alone(stage: Stage, name: str) -> None:
     bytes_, before_the_head = OF_HTTP2[name]

@@ -12,9 +12,11 @@ import pytest
 from activator.frontend.http2_server import Http2Connection
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
+from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
 
+pytestmark = OVER_CODECS
 DATA, HEADERS, RST_STREAM, GOAWAY = 0, 1, 3, 7
 END_STREAM = 1
 

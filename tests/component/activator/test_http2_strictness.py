@@ -8,9 +8,11 @@ import h2.events
 import pytest
 
 from knoll.messages.routing import RequestPolicy
+from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.stage import HOST, Connection, Stage, read_request
 from tests.waiting import eventually
 
+pytestmark = OVER_CODECS
 GET = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", HOST)]
 
 
