@@ -17,7 +17,7 @@ from api import owner
 from api.app import create_app
 from api.auth import access
 from api.controllers.run import run as run_controllers
-from api.http import certificates, server
+from api.http import own_certificate, server
 from api.http.peers import Peers
 from api.http.server import ApiServer
 from api.resource import bootstrap
@@ -79,8 +79,8 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             await store.close()
 
 
-def _certificates(settings: ApiSettings) -> tuple[certificates.Files, bool]:
-    return certificates.load_or_issue(settings.state_dir, settings.tls_names, datetime.now(UTC))
+def _certificates(settings: ApiSettings) -> tuple[own_certificate.Files, bool]:
+    return own_certificate.load_or_issue(settings.state_dir, settings.tls_names, datetime.now(UTC))
 
 
 async def _serve(servers: Sequence[ApiServer], stop: asyncio.Event) -> None:

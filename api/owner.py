@@ -12,7 +12,7 @@ import structlog
 import yaml
 from redis.asyncio import Redis
 
-from api.http.certificates import write_private
+from api.http.own_certificate import write_private
 from api.resource import bootstrap
 from knoll.auth import kubeconfig, token_key, tokens
 from knoll.process.settings import ApiSettings

@@ -1,6 +1,7 @@
 """Admission: which request gets which endpoint now, which is queued, which is rejected. Pure.
 
-Queued requests are admitted in order of arrival. The methods return the admitted ones; the caller sends them.
+Queued requests are admitted in order of arrival. The methods return the admitted ones; the caller sends them. A request
+that finds the queue full gets QueueFullError, which `activator.request.exchange` answers with `overload_status`, 503.
 """
 
 from collections import OrderedDict

@@ -13,8 +13,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.http import protocol
-from api.http.certificates import Files
 from api.http.connections import Connections
+from api.http.own_certificate import Files
 from knoll.process import admin
 from knoll.process.admin import QuietServer
 

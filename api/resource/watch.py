@@ -1,7 +1,9 @@
 """Watches: streams of events, one JSON object per line.
 
-The store reads the events once for all watches of this process; here each event is also encoded once for all watches
-that show it in the same form. A watch whose client does not read stops taking events, and continues where it stopped.
+The store reads the events once for all watches of this process (`knoll.store.event_feed`, where a watch that resumes
+from a resource version finds its events, or learns that they are gone); here each event is also encoded once for all
+watches that show it in the same form. A watch whose client does not read stops taking events, and continues where it
+stopped.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Outcomes of a Revision's requests over a window, and whether a new Revision does worse than the last one. Pure."""
+"""Outcomes of a Revision's requests over a window, and whether a new Revision does worse than the last one. Pure.
+
+The Route acts on the verdict: `api/controllers/route/rollback.py`.
+"""
 
 from collections import deque
 from collections.abc import Mapping

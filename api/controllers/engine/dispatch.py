@@ -10,7 +10,7 @@ from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import ObjectKey, ReconcileResult
 from api.controllers.revision import revision
 from api.controllers.route import domain_claim, domain_mapping, hosts, placeholder_services, rollback, route
-from api.controllers.route.readiness import RevisionLoad
+from api.controllers.route.rollout_instances import RevisionLoad
 from api.controllers.service import configuration, service
 from knoll.auth.tenancy import has_tenants
 from knoll.config.gc import GCConfig

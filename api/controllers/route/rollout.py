@@ -2,7 +2,7 @@
 
 `status.traffic` shows the progress of a rollout: a latest target then has several entries. The rollout's clock is kept
 as JSON in the annotation `serving.knative.dev/rollout` of the status. Traffic moves only to instances that are ready:
-a step is held until the Revision has enough of them for its share of the current load (see `readiness`). The clock also
+a step is held until the Revision has enough of them for its share of the current load (see `rollout_instances`). The clock also
 says how many instances that takes; the Revision is annotated with this number, and its autoscaler runs as many.
 
 `rollout_states` has the states of a rollout and the table of their transitions.
@@ -17,8 +17,8 @@ from types import MappingProxyType
 import msgspec
 
 from api.controllers.reconciler import objects
-from api.controllers.route import readiness
-from api.controllers.route.readiness import RevisionLoad
+from api.controllers.route import rollout_instances
+from api.controllers.route.rollout_instances import RevisionLoad
 from api.controllers.route.rollout_states import Event, State
 from api.controllers.route.traffic import RouteTarget, is_servable
 from knoll.values import labels as well_known
@@ -111,7 +111,7 @@ def advance(
     waits = [clock.next_step - now for clock in running if clock.next_step and acknowledged and not clock.waits_since]
     # Changes of the load do not cause a reconciliation, so a held rollout checks it at intervals.
     waits += [
-        min(clock.waits_since + readiness.WAIT_SECONDS - now, readiness.CHECK_SECONDS)
+        min(clock.waits_since + rollout_instances.WAIT_SECONDS - now, rollout_instances.CHECK_SECONDS)
         for clock in running
         if clock.waits_since
     ]
@@ -169,17 +169,17 @@ def step(
     if not before or newest in names[:-1]:
         return due
     if share > dict(before).get(newest, 0):
-        needed = readiness.instances_needed(newest, names, share / target.percent, loads)
+        needed = rollout_instances.instances_needed(newest, names, share / target.percent, loads)
         ready = loads[newest].ready if newest in loads else 0
         since = (clock.waits_since if clock else 0.0) or now
-        if ready < needed and now - since < readiness.WAIT_SECONDS:
+        if ready < needed and now - since < rollout_instances.WAIT_SECONDS:
             held = clock or Clock(target.configuration, newest, target.tag, start=now)
             return Step(Event.HOLD, before, msgspec.structs.replace(held, wants=needed, waits_since=since))
     if due.clock is None:
         return due
     # The instances for the next share start now, so that they are ready when it is due.
     next_share = min(share + max(due.clock.step_percent, 1), target.percent)
-    needed = readiness.instances_needed(newest, names, next_share / target.percent, loads)
+    needed = rollout_instances.instances_needed(newest, names, next_share / target.percent, loads)
     return replace(due, clock=msgspec.structs.replace(due.clock, wants=needed, waits_since=0.0))
 
 

@@ -1,6 +1,7 @@
 """The reconciler of a Route: sends traffic to ready Revisions. Pure.
 
-A Route is ready when every activator has acknowledged its routing entry.
+A Route is ready when all of its traffic is assigned and every activator has acknowledged its routing entry: the
+reconciler decides these conditions, and `knoll.resources.conditions` sums them up as Ready.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,9 @@ from api.controllers.reconciler.conditions import (
 )
 from api.controllers.route import hosts, placeholder_services, rollback, rollout, traffic
 from api.controllers.route.hosts import Naming
-from api.controllers.route.readiness import RevisionLoad
 from api.controllers.route.rollback import Trial
 from api.controllers.route.rollout import RolloutProgress
+from api.controllers.route.rollout_instances import RevisionLoad
 from api.controllers.route.traffic import Assignment, RouteTarget
 from knoll.messages.hosts import Claim
 from knoll.messages.routing import RouteEntry

@@ -1,8 +1,8 @@
 """A buffer of recent events in memory, which any number of watchers read at their own pace.
 
 Every version has exactly one event, so a version is a position in the buffer, a gap is noticed immediately, and a
-watcher needs no queue: one that falls behind the buffer reads the store's history instead. Only waiting watchers touch
-the event loop; nothing here does I/O.
+watcher needs no queue: one that falls behind the buffer reads the store's history instead (`event_feed`). Only waiting
+watchers touch the event loop; nothing here does I/O.
 """
 
 import asyncio

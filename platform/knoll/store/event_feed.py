@@ -1,4 +1,8 @@
-"""The history of a store on Redis, read once for all watches of a process."""
+"""The history of a store on Redis, read once for all watches of a process.
+
+A watch starts or resumes after any resource version: it gets the events from the buffer in memory, older ones from the
+stream in Redis, and ExpiredError (410 Gone) when neither reaches back to it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

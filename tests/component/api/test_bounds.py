@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.http import certificates, protocol, server
+from api.http import own_certificate, protocol, server
 from api.http.connections import Connections
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
@@ -175,7 +175,7 @@ async def test_an_upload_may_take_longer_as_long_as_it_goes_on(api: Running, mon
 
 async def test_a_tls_handshake_is_waited_for_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.3)
-    files, _ = certificates.load_or_issue(tmp_path, ["localhost"], datetime.now(UTC))
+    files, _ = own_certificate.load_or_issue(tmp_path, ["localhost"], datetime.now(UTC))
     app = create_app(MemoryStore(), ApiSettings(uploads_dir=tmp_path))
     secure = server.server(app, Connections(100, lambda: 100), host="127.0.0.1", files=files)
     work = asyncio.create_task(secure.serve())

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.route.readiness import WAIT_SECONDS, RevisionLoad
 from api.controllers.route.rollout import Clock, state_of, step
+from api.controllers.route.rollout_instances import WAIT_SECONDS, RevisionLoad
 from api.controllers.route.rollout_states import TRANSITIONS, Event, State
 from api.controllers.route.traffic import RouteTarget
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.controllers.reconciler import objects
 from api.controllers.route import rollout
-from api.controllers.route.readiness import WAIT_SECONDS, RevisionLoad, instances_needed
+from api.controllers.route.rollout_instances import WAIT_SECONDS, RevisionLoad, instances_needed
 from knoll.values import kinds
 from knoll.values import labels as well_known
 from tests.unit.api.controllers.simulation import Simulation
