@@ -19,6 +19,7 @@ from api.auth.authorization import Binding
 from api.auth.identity import User
 from api.http.protocol import CONNECTION
 from api.wire import status
+from knoll.concurrency.backoff import Backoff
 from knoll.store.informer import Informer, ObjectChange
 from knoll.store.protocol import Store
 from knoll.values.errors import KnollError, StoreUnavailableError, UnauthorizedError
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 
 LAST_SECONDS = 5.0
 """How long a client may take to read why its stream ends, in seconds; then its connection is closed."""
-_RETRY_SECONDS = 1.0
 _YIELD_EVERY = 100
 """Streams that are checked before other tasks get a turn."""
 
@@ -85,14 +85,16 @@ class Streams:
             group.create_task(self._follow())
 
     async def _follow(self) -> None:
+        backoff = Backoff()
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
                 await self._look()
+                backoff.reset()
             except StoreUnavailableError:
                 self._changed.set()
-                await asyncio.sleep(_RETRY_SECONDS)
+                await backoff.wait()
 
     async def _look(self) -> None:
         sweep = Sweep()

@@ -15,6 +15,7 @@ from api.wire import metadata
 from api.wire.metadata import Place
 from knoll.auth.kubeconfig import OWNER
 from knoll.auth.tenancy import OWNER_BINDING
+from knoll.concurrency.backoff import until_available
 from knoll.config.platform import default_config_maps
 from knoll.process.settings import ApiSettings
 from knoll.store.protocol import Store
@@ -41,7 +42,6 @@ GATEWAY = ("istio-system", "istio-ingressgateway")
 ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
 LAST = GATEWAY
 """The object that is created last; the API is ready when it exists."""
-_RETRY_SECONDS = 0.5
 _CHECK_SECONDS = 2.0
 
 
@@ -53,7 +53,11 @@ async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], A
     """Create all objects, again whenever the store has lost them, and call `on_created` each time."""
     while True:
         await create_all(store, settings)
-        await _tried(on_created)
+        await until_available(
+            on_created,
+            "owner's kubeconfig not written",
+            (ConflictError, NotFoundError, OSError, StoreUnavailableError),
+        )
         with contextlib.suppress(NotFoundError):
             while True:
                 await asyncio.sleep(_CHECK_SECONDS)
@@ -61,35 +65,26 @@ async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], A
                     await store.get(NAMESPACE.id, "", NAMESPACES[0])
 
 
-async def _tried(on_created: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            return await on_created()
-        except (ConflictError, NotFoundError, OSError, StoreUnavailableError) as error:
-            log.warning("owner's kubeconfig not written", error=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
-
-
 async def create_all(store: Store, settings: ApiSettings) -> None:
     """Create missing objects and update the gateway; retries until the store is available."""
-    while True:
-        try:
-            for name in NAMESPACES:
-                await create_missing(store, NAMESPACE, "", name, {})
-            for role in authorization.cluster_roles():
-                await create_or_update(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
-            await create_missing(store, SERVICE_ACCOUNT, *OWNER, {})
-            await create_missing(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
-            for body in default_config_maps():
-                name = body["metadata"]["name"]
-                await create_missing(store, CONFIG_MAP, SYSTEM_NAMESPACE, name, body)
-            await _activator(store, settings)
-            await _gateway(store, settings)
-        except (StoreUnavailableError, ConflictError, NotFoundError) as error:
-            log.warning("initial objects not created", error=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            return
+    await until_available(
+        lambda: _create_all(store, settings),
+        "initial objects not created",
+        (ConflictError, NotFoundError, StoreUnavailableError),
+    )
+
+
+async def _create_all(store: Store, settings: ApiSettings) -> None:
+    for name in NAMESPACES:
+        await create_missing(store, NAMESPACE, "", name, {})
+    for role in authorization.cluster_roles():
+        await create_or_update(store, CLUSTER_ROLE, "", role["metadata"]["name"], role)
+    await create_missing(store, SERVICE_ACCOUNT, *OWNER, {})
+    await create_missing(store, CLUSTER_ROLE_BINDING, "", OWNER_BINDING, _owned())
+    for body in default_config_maps():
+        await create_missing(store, CONFIG_MAP, SYSTEM_NAMESPACE, body["metadata"]["name"], body)
+    await _activator(store, settings)
+    await _gateway(store, settings)
 
 
 async def create_missing(store: Store, kind: Kind, namespace: str, name: str, content: Json) -> None:

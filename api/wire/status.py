@@ -11,7 +11,7 @@ from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 JSON_TYPE = "application/json"
-RETRY_SECONDS = 1
+RETRY_AFTER_SECONDS = 1
 """Seconds after which a client may repeat a request that exceeded a limit. Source: Kubernetes, `tooManyRequests`."""
 
 
@@ -100,7 +100,7 @@ def failure(error: errors.KnollError, subject: Subject | None = None) -> Json:
     if causes:
         details["causes"] = causes
     if error.code == 429:
-        details["retryAfterSeconds"] = RETRY_SECONDS
+        details["retryAfterSeconds"] = RETRY_AFTER_SECONDS
     if details:
         status["details"] = details
     return status
@@ -163,6 +163,6 @@ _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     # Otherwise the server would read the rest of the refused body, however long it is.
     413: {"Connection": "close"},
-    429: {"Retry-After": str(RETRY_SECONDS)},
+    429: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     503: {"Retry-After": "1"},
 }

@@ -14,14 +14,15 @@ from autoscaler.decision.capacity import ResourceRequest
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.failures import CREATING, FAILED_CREATE, INITIALIZING, PULLING, UNSCHEDULABLE, start_failure
 from autoscaler.runtime.model import Instance, InstanceSpec
+from knoll.concurrency.backoff import Backoff
 from knoll.messages.scale import StartFailure
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses between attempts to start an instance."""
+START_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between attempts to start an instance."""
 CAPACITY_POLL_SECONDS = 0.2
 SLOW_SECONDS = 3.0
 """A step of a start that takes longer is reported; a cold start takes a tenth of a second."""
@@ -57,7 +58,7 @@ class InstanceStart:
 
     async def run(self) -> Instance:
         """Start the instance, however long that takes."""
-        attempts = 0
+        attempts, backoff = 0, Backoff(START_PAUSES)
         await self._reserve()
         while True:
             self._retry_requested.clear()
@@ -71,7 +72,7 @@ class InstanceStart:
                 self._on_failure(start_failure(error, attempts))
                 log.warning("instance not started", instance=self.spec.name, error=str(error))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_SECONDS[min(attempts, len(RETRY_SECONDS) - 1)]):
+                async with asyncio.timeout(backoff.next_pause()):
                     await self._retry_requested.wait()
             attempts += 1
 

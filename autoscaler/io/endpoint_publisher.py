@@ -4,9 +4,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from autoscaler.node.retry import until_available
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.revisions.revision_status import scale_status
+from knoll.concurrency.backoff import until_available
 from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.scale import ScaleStatus
 from knoll.tables.protocol import Table

@@ -8,9 +8,9 @@ import structlog
 
 from autoscaler.instances.instance import ManagedInstance
 from autoscaler.instances.transitions import IDLE, LifecycleState
-from autoscaler.node.retry import until_available
 from autoscaler.runtime.model import ContainerDied, Instance, InstanceLost, Resync
 from autoscaler.runtime.protocol import Runtime
+from knoll.concurrency.backoff import until_available
 
 log = structlog.get_logger()
 

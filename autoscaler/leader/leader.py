@@ -26,7 +26,6 @@ from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.leader.takeover import Takeover
 from autoscaler.node.image_puller import ImagePuller
 from autoscaler.node.isolation import Firewall, Isolation
-from autoscaler.node.retry import until_available
 from autoscaler.probes.checks import Checker
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.revisions.usage import SYNC_SECONDS, UsageMeter
@@ -34,6 +33,7 @@ from autoscaler.runtime.model import EngineVolume
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.spec.volume_sync import VolumeSync
 from knoll.auth.token_key import shared_key
+from knoll.concurrency.backoff import until_available
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report

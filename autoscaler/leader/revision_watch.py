@@ -9,10 +9,10 @@ import structlog
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.scaling_queue import ScalingQueue
-from autoscaler.node.retry import until_available
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.runtime.model import EngineVolume
 from autoscaler.spec.volume_sync import VolumeSync
+from knoll.concurrency.backoff import until_available
 from knoll.messages.scale import ScaleStatus
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models.revision import Revision

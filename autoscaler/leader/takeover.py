@@ -9,9 +9,9 @@ from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import RevisionWatch, Spawn
 from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.node.isolation import Isolation
-from autoscaler.node.retry import until_available
 from autoscaler.runtime.model import Instance
 from autoscaler.runtime.protocol import Runtime
+from knoll.concurrency.backoff import until_available
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.instances import InstanceRow
 

@@ -17,6 +17,7 @@ import structlog
 from autoscaler.node.egress import egress_of, policy_of, restricts
 from autoscaler.node.errors import IsolationError
 from autoscaler.runtime.model import Network
+from knoll.concurrency.backoff import Backoff
 from knoll.config.security import SecurityConfig
 from knoll.firewall.policy import PATH, AppliedPolicy, FirewallPolicy, NamespaceEgress
 from knoll.store.informer import Informer, ObjectChange
@@ -25,7 +26,6 @@ log = structlog.get_logger()
 
 REPEAT_SECONDS = 10.0
 """Interval at which the policy is sent again: a firewall that was restarted waits for it."""
-RETRY_SECONDS = 1.0
 CALL_SECONDS = 30.0
 
 
@@ -128,13 +128,15 @@ class Isolation:
         """Keep the firewall up to date, forever."""
         if self._firewall is None:
             return
+        backoff = Backoff()
         while True:
             self._changed.clear()
             seconds = REPEAT_SECONDS
             try:
                 await self._put()
+                backoff.reset()
             except IsolationError as error:
-                seconds = RETRY_SECONDS
+                seconds = backoff.next_pause()
                 log.warning("network policy not applied, retrying", error=str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

@@ -22,6 +22,7 @@ from autoscaler.spec.service_tokens import ServiceTokens
 from autoscaler.spec.volume_files import files, has_files, has_token
 from knoll.auth import tokens
 from knoll.auth.tokens import SigningKey
+from knoll.concurrency.backoff import Backoff, until_available
 from knoll.resources.models import pod
 from knoll.resources.models.revision import Revision
 from knoll.store.informer import Informer, ObjectChange
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 15.0
 """Interval at which unneeded volumes are removed and tokens renewed."""
-RETRY_SECONDS = 1.0
 
 
 class VolumeSync:
@@ -141,13 +141,15 @@ class VolumeSync:
 
     async def run(self) -> None:
         """Keep volumes up to date until cancelled."""
-        await self._begin()
+        await until_available(self._begin, "volumes not listed yet")
+        backoff = Backoff()
         while True:
             try:
                 await self._catch_up()
+                backoff.reset()
             except KnollError as error:
                 log.warning("volumes not up to date yet", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+                await backoff.wait()
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
@@ -156,15 +158,9 @@ class VolumeSync:
             self._sweep_due = self._sweep_due or not self._due
 
     async def _begin(self) -> None:
-        while True:
-            try:
-                self._capacity = await self._runtime.capacity()
-                self._tokens.sign_with(await self._key())
-                volumes = await self._runtime.volumes()
-                break
-            except KnollError as error:
-                log.warning("volumes not listed yet", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+        self._capacity = await self._runtime.capacity()
+        self._tokens.sign_with(await self._key())
+        volumes = await self._runtime.volumes()
         self._written |= {volume.name: volume for volume in volumes if volume.kind == "files"}
         self._due |= dict.fromkeys(self._revisions)
         self._began.set()

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -33,6 +33,7 @@ from api.controllers.reconciler.actions import (
 )
 from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
+from knoll.concurrency.backoff import Backoff, until_available
 from knoll.config import platform
 from knoll.config.platform import PlatformConfig
 from knoll.store.protocol import PackedListing, Store, WatchEvent
@@ -57,8 +58,6 @@ WORKERS = 16
 """Keys that are reconciled concurrently: enough not to wait for each other's round trips to Redis."""
 YIELD_EVERY = 200
 """Objects of a listing that are processed before other tasks get a turn."""
-RETRY_SECONDS = 0.5
-"""Delay before another attempt while the store is unavailable."""
 
 WATCHED = (
     *watch_mappings.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id,
@@ -101,7 +100,7 @@ class Controllers:
 
     async def run(self) -> None:
         """Run until cancelled; retries while Redis is unavailable."""
-        await self._persist(self._load)
+        await self._load_when_available()
         try:
             async with asyncio.TaskGroup() as group:
                 ready = [
@@ -120,17 +119,10 @@ class Controllers:
         finally:
             self.queue.close()
 
-    async def _persist(self, step: Callable[[], Any]) -> None:
-        """Repeat a step until it succeeds."""
-        while True:
-            try:
-                await step()
-                return
-            except KnollError as error:
-                log.warning("objects not listed", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-
     # Changes
+
+    async def _load_when_available(self) -> None:
+        await until_available(self._load, "objects not listed")
 
     async def _load(self) -> None:
         """Read every object and the routing table."""
@@ -156,18 +148,19 @@ class Controllers:
         self.state.activators = self._acknowledgements.living
 
     async def _feed(self) -> None:
-        version = min(self._floors.values())
+        version, backoff = min(self._floors.values()), Backoff()
         while True:
             try:
                 async for event in self._store.watch(version):
+                    backoff.reset()
                     version = event.version
                     self._take(event)
             except ExpiredError:
-                await self._persist(self._load)
+                await self._load_when_available()
                 version = min(self._floors.values())
             except KnollError as error:
                 log.warning("objects not watched", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+                await backoff.wait()
 
     def _take(self, event: WatchEvent) -> None:
         if event.resource not in self._floors or event.version <= self._floors[event.resource]:

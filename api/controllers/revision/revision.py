@@ -23,7 +23,7 @@ RESOURCES_AVAILABLE = "ResourcesAvailable"
 
 LOST_SECONDS = 120.0
 """Interval at which an unanswered look-up is requested again, in seconds: Redis may have lost the request."""
-RETRY_SECONDS = (10.0, 600.0)
+REPEAT_SECONDS = (10.0, 600.0)
 """Shortest and longest delay before a failed look-up is repeated. The delay doubles as the Revision gets older."""
 
 
@@ -117,7 +117,7 @@ def _ask(
     else:
         created = objects.epoch(meta["creationTimestamp"])
         last = max(inputs.asked, created)
-        wait = min(max(last - created, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+        wait = min(max(last - created, REPEAT_SECONDS[0]), REPEAT_SECONDS[1])
         due = last + wait
     if due > now:
         return [], due - now

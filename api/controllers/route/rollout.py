@@ -2,8 +2,9 @@
 
 `status.traffic` shows the progress of a rollout: a latest target then has several entries. The rollout's clock is kept
 as JSON in the annotation `serving.knative.dev/rollout` of the status. Traffic moves only to instances that are ready:
-a step is held until the Revision has enough of them for its share of the current load (see `rollout_instances`). The clock also
-says how many instances that takes; the Revision is annotated with this number, and its autoscaler runs as many.
+a step is held until the Revision has enough of them for its share of the current load (see `rollout_instances`). The
+clock also says how many instances that takes; the Revision is annotated with this number, and its autoscaler runs as
+many.
 
 `rollout_states` has the states of a rollout and the table of their transitions.
 

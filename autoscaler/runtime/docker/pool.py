@@ -23,6 +23,7 @@ from autoscaler.runtime.docker import labels, payloads
 from autoscaler.runtime.docker.engine import Engine, EngineError
 from autoscaler.runtime.docker.listing import ListedContainer
 from autoscaler.runtime.docker.own_image import OwnImage
+from knoll.concurrency.backoff import Backoff
 from knoll.values.errors import ImageError, KnollError, RuntimeUnavailableError
 
 log = structlog.get_logger()
@@ -37,7 +38,6 @@ QUIET_SECONDS = 0.3
 """Pause after the last start before a sandbox is created: the app that was started is still booting."""
 OVERDUE_SECONDS = 2.0
 """When starts never pause, sandboxes are created beside them after this time."""
-RETRY_SECONDS = 1.0
 
 
 def target_size(bound: int, starts: Sequence[float], now: float, warm_demand: int = 0) -> int:
@@ -174,16 +174,18 @@ class Pool:
 
     async def keep(self) -> None:
         """Keep the pool at its target size, forever."""
+        backoff = Backoff()
         while True:
             self._changed.clear()
             try:
                 pause = await self._step()
+                backoff.reset()
                 self._reported_error = ""
             except KnollError as error:
                 if str(error) != self._reported_error:
                     log.warning("spare sandbox not created, retrying", error=str(error))
                 self._reported_error = str(error)
-                pause = RETRY_SECONDS
+                pause = backoff.next_pause()
             if pause > 0:
                 # Not wait_for: before Python 3.12 it may swallow a cancellation that arrives with the event.
                 with contextlib.suppress(TimeoutError):

@@ -1,7 +1,15 @@
-"""Pauses between retries, off the path of requests."""
+"""Retries with growing pauses, off the path of requests."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from knoll.values.errors import KnollError
+
+log = structlog.get_logger()
+T = TypeVar("T")
 
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds; short, because what is retried most is a Redis that restarts."""
@@ -31,3 +39,26 @@ class Backoff:
     def reset(self) -> None:
         """Start again with the shortest pause: an attempt succeeded."""
         self._failures = 0
+
+
+async def until_available(
+    call: Callable[[], Awaitable[T]],
+    event: str = "service unavailable, retrying",
+    errors: tuple[type[Exception], ...] = (KnollError,),
+    **fields: object,
+) -> T:
+    """Call until it succeeds: Redis or the engine may be unavailable.
+
+    Args:
+        call: makes one attempt.
+        event: logged with each failure.
+        errors: those after which the call is repeated; others are raised.
+        fields: logged with the event.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except errors as error:
+            log.warning(event, error=str(error), **fields)
+            await backoff.wait()

@@ -7,7 +7,8 @@ The annotation `knoll.dev/warm-schedule` holds one or more windows, separated by
 as in `0 8 * * mon-fri Europe/Berlin 10h min-scale=2`. The first five fields are those of cron; the time zone is an IANA
 name, by default UTC; a window opens when cron would start a job and stays open for DURATION. Where windows overlap, the
 largest min-scale applies; `autoscaler/decision/kpa.py` takes it as a minimum. A start that is skipped by the change to
-daylight saving time happens at the change (as with Debian's cron); one that is repeated by the change back happens once.
+daylight saving time happens at the change (as with Debian's cron); one that is repeated by the change back happens
+once.
 """
 
 import zoneinfo
