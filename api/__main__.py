@@ -16,8 +16,10 @@ import uvloop
 from api import owner
 from api.app import create_app
 from api.auth import access
+from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.run import run as run_controllers
 from api.http import own_certificate, server
+from api.http.metrics import Metrics
 from api.http.peers import Peers
 from api.http.server import ApiServer
 from api.resource import bootstrap
@@ -42,7 +44,10 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         following = asyncio.create_task(config_maps.run())
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
-        app = create_app(store, settings, config=lambda: live.current, redis=redis, authority=authority)
+        metrics = Metrics()
+        app = create_app(
+            store, settings, config=lambda: live.current, redis=redis, authority=authority, metrics=metrics
+        )
         connections = server.bounded_connections(lambda: live.current.security.max_connections_per_address)
         trusting = access.TrustedPort(app, Peers(gateway=settings.api_trusts_plain is True))
         plain = trusting if settings.trusts_plain else app
@@ -65,7 +70,9 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             asyncio.create_task(_end(stop, servers, app.state.watches.close)),
             *([asyncio.create_task(_renew(settings, secure, on_created))] if files else []),
         ]
-        controllers = asyncio.create_task(run_controllers(store, redis, settings, stop))
+        controllers = asyncio.create_task(
+            run_controllers(store, redis, settings, stop, ControllerMetrics(metrics.registry))
+        )
         # A bug that ends the controllers ends the process, and the supervisor restarts it.
         controllers.add_done_callback(lambda _: stop.set())
         try:

@@ -66,6 +66,7 @@ def create_app(
     config: Callable[[], PlatformConfig] = PlatformConfig,
     redis: "Redis | None" = None,
     authority: str = "",
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """Make the application.
 
@@ -75,12 +76,13 @@ def create_app(
         config: returns the platform's current configuration.
         redis: for build logs and the signing key; None disables both.
         authority: PEM of the authority that HTTPS clients trust.
+        metrics: served at `/metrics`; None makes new ones.
 
     Unauthenticated requests have few rights; behind `access.TrustedPort` they have those of the administrator.
 
     A graceful stop first calls `app.state.watches.close()`, which ends all watches.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
     logs = Logs(store, redis, settings.autoscaler_url, settings.keyring)

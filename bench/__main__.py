@@ -43,6 +43,7 @@ def main() -> None:
         measure(results, "bench.coldstart", "--rounds", rounds, "--wakes", "2")
         measure(results, "bench.build", "--rounds", rounds)
         measure(results, "bench.scale")
+        measure(results, "bench.scale_cost")
     print("".join(results), end="")
 
 

@@ -8,6 +8,7 @@ import structlog
 from redis.asyncio import Redis
 
 from api.controllers.engine.loop import Controllers
+from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.engine.tables import Tables
 from api.controllers.gateway_publisher import GatewayPublisher
 from api.controllers.pods.knative_objects import ActivatorAddress
@@ -51,12 +52,15 @@ def own_hosts(settings: ApiSettings) -> frozenset[str]:
     return frozenset(host for name in listed if (host := name.strip().lower().rstrip(".")))
 
 
-async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio.Event) -> None:
+async def run(
+    store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio.Event, metrics: ControllerMetrics | None = None
+) -> None:
     """Reconcile until `stop` is set.
 
     Args:
         store: shared with the API.
         redis: from `redis.client.connect`; the caller closes it.
+        metrics: counts reconciliations.
     """
     queue = JobQueue(settings.redis_url)
     lease = Lease(redis, LEASE, f"{socket.gethostname()}/{os.getpid()}")
@@ -67,7 +71,7 @@ async def run(store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio
         # Created for each term of leadership: what the last term knew may have changed under another leader.
         tables = tables_on(redis)
         naming = Naming(port=settings.public_port, https_port=settings.public_https_port, reserved=own_hosts(settings))
-        controllers = Controllers(store, tables, queue, naming)
+        controllers = Controllers(store, tables, queue, naming, metrics=metrics)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)

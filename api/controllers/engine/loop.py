@@ -17,6 +17,7 @@ from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.executor import Executor
+from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.engine.recorder import Recorder
 from api.controllers.engine.tables import Outputs, Tables
 from api.controllers.engine.work_queue import WorkQueue
@@ -76,6 +77,7 @@ class Controllers:
         naming: hosts.Naming = hosts.Naming(),  # noqa: B008 (immutable)
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
+        metrics: ControllerMetrics | None = None,
     ) -> None:
         """Make the controllers.
 
@@ -83,7 +85,9 @@ class Controllers:
             naming: the activator's ports and the hosts of the platform itself; the rest comes from the ConfigMaps.
             clock: returns epoch seconds.
             workers: keys that are reconciled concurrently.
+            metrics: counts reconciliations.
         """
+        self._metrics = metrics or ControllerMetrics()
         self._store = store
         self._tables = tables
         self._jobs = queue
@@ -245,6 +249,7 @@ class Controllers:
         if key[0] == kinds.BUILD_KIND.id:
             with contextlib.suppress(StoreUnavailableError):  # the position in the status may be outdated
                 self.state.build_order = await self._jobs.order()
+        self._metrics.reconciled(key[0])
         outcome = dispatch.decide(key, self.state, self._clock())
         path = dispatch.routing_path(key)
         programmed = self.state.routing.get(path) if path is not None else None
