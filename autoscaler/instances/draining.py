@@ -18,7 +18,7 @@ ACK_SECONDS = 30.0
 SILENT_SECONDS = 5.0
 """After five reports that do not mention a draining instance, the activator never sent it a request."""
 POLL_SECONDS = 0.05
-QUIET_SECONDS = 30.0
+DRAIN_QUIET_SECONDS = 30.0
 """As long as Knative's queue-proxy delays SIGTERM after the last new request. WebSockets that are about to close do so
 in this time; the app closes the others, because it knows what to send to its peers."""
 
@@ -44,7 +44,7 @@ class Draining:
         endpoints: Table[RevisionEndpoints],
         publish: Callable[[str], Awaitable[int]],
         clock: Callable[[], float],
-        quiet_seconds: float = QUIET_SECONDS,
+        quiet_seconds: float = DRAIN_QUIET_SECONDS,
     ) -> None:
         """
         Args:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from autoscaler.decision.capacity import Machine, Reservations
 from autoscaler.decision.idle_policy import step_down
 from autoscaler.instances.deps import InstanceDeps
-from autoscaler.instances.draining import QUIET_SECONDS, Draining
+from autoscaler.instances.draining import DRAIN_QUIET_SECONDS, Draining
 from autoscaler.io.endpoint_publisher import EndpointPublisher
 from autoscaler.io.engine_events import EngineEvents
 from autoscaler.io.instance_publisher import InstancePublisher
@@ -89,7 +89,7 @@ class LeaderOptions:
     """Interval at which the usage of instances is measured."""
     disk_seconds: float = INTERVAL_SECONDS
     """Interval at which the disk use of instances is measured."""
-    quiet_seconds: float = QUIET_SECONDS
+    quiet_seconds: float = DRAIN_QUIET_SECONDS
     """See `Draining`."""
     clock: Callable[[], float] = time.time
 
