@@ -34,7 +34,7 @@ MEMORY_SECONDS = 600.0
 """How long a burst keeps the pool at its size."""
 BASE = 2
 """Kept even without demand: one for the next request, one for a second Revision."""
-QUIET_SECONDS = 0.3
+AFTER_START_SECONDS = 0.3
 """Pause after the last start before a sandbox is created: the app that was started is still booting."""
 OVERDUE_SECONDS = 2.0
 """When starts never pause, sandboxes are created beside them after this time."""
@@ -78,7 +78,7 @@ def next_step(
         return "remove"
     if spare == target:
         return "wait"
-    calm = not starting and quiet_for >= QUIET_SECONDS
+    calm = not starting and quiet_for >= AFTER_START_SECONDS
     return "create" if calm or short_for >= OVERDUE_SECONDS else "wait"
 
 
@@ -218,7 +218,7 @@ class Pool:
         elif action == "remove":
             await self._engine.remove(self._spare.pop().id)
         else:
-            return MEMORY_SECONDS / 10 if len(self._spare) >= target else QUIET_SECONDS
+            return MEMORY_SECONDS / 10 if len(self._spare) >= target else AFTER_START_SECONDS
         return 0.0
 
     async def _create_for(self, instance: str) -> Sandbox:

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.runtime.docker.pool import (
+    AFTER_START_SECONDS,
     BASE,
     BURST_SECONDS,
     MEMORY_SECONDS,
     OVERDUE_SECONDS,
-    QUIET_SECONDS,
     next_step,
     target_size,
 )
@@ -52,14 +52,14 @@ def test_no_sandbox_is_created_beside_a_start(
     spare: int, target: int, starting: int, quiet: float, short: float
 ) -> None:
     action = next_step(spare=spare, target=target, starting=starting, quiet_for=quiet, short_for=short)
-    if starting or quiet < QUIET_SECONDS:
+    if starting or quiet < AFTER_START_SECONDS:
         assert action != "create"
 
 
 @given(spare=st.integers(0, 9), target=st.integers(0, 9))
 def test_steps_lead_to_the_target_and_then_end(spare: int, target: int) -> None:
     for _ in range(20):
-        match next_step(spare=spare, target=target, starting=0, quiet_for=QUIET_SECONDS, short_for=0.0):
+        match next_step(spare=spare, target=target, starting=0, quiet_for=AFTER_START_SECONDS, short_for=0.0):
             case "create":
                 spare += 1
             case "remove":
