@@ -5,7 +5,7 @@ import select
 from typing import cast
 
 from activator.frontend.http1_response import BY_CLOSE, Http1ResponseWriter
-from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
+from activator.frontend.limits import HEAD_SECONDS, IDLE_BEFORE_CLOSE_SECONDS, LINGER_BYTES, SEND_SECONDS
 from activator.request import local_responses
 from activator.request.states import IDLE, QUEUED, SENT, TUNNEL
 from activator.routing.proxy_state import ProxyState
@@ -340,7 +340,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
     def retire(self) -> None:
         """The worker drains: close now if idle, otherwise after the next response. May be called again."""
         quiet = self._mode == _HEAD and not self._buffer
-        if quiet and self.proxy.time() - self._last_activity > QUIET_SECONDS:
+        if quiet and self.proxy.time() - self._last_activity > IDLE_BEFORE_CLOSE_SECONDS:
             self._transport.close()
         else:
             self._closing = True

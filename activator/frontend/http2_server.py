@@ -6,7 +6,7 @@ from typing import cast
 import structlog
 
 from activator.frontend.http2_stream import Http2Stream
-from activator.frontend.limits import HEAD_SECONDS, LINGER_BYTES, QUIET_SECONDS, SEND_SECONDS
+from activator.frontend.limits import HEAD_SECONDS, IDLE_BEFORE_CLOSE_SECONDS, LINGER_BYTES, SEND_SECONDS
 from activator.routing.proxy_state import ProxyState
 from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
@@ -177,11 +177,11 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         """The worker drains. May be called again.
 
         Many clients abort all their streams at GOAWAY, against RFC 9113 §6.8. So it is sent when no stream has been
-        open for `QUIET_SECONDS`, or after `GOAWAY_SECONDS` at the latest.
+        open for `IDLE_BEFORE_CLOSE_SECONDS`, or after `GOAWAY_SECONDS` at the latest.
         """
         now = self.proxy.time()
         self._retiring = self._retiring or now
-        quiet = not self.streams and now - self._last_activity > QUIET_SECONDS
+        quiet = not self.streams and now - self._last_activity > IDLE_BEFORE_CLOSE_SECONDS
         if not self._retired and not self.codec.ended and (quiet or now - self._retiring > GOAWAY_SECONDS):
             self._retired = True
             self.codec.send_goaway(ErrorCode.NO_ERROR)

@@ -2,7 +2,7 @@
 
 HEAD_SECONDS = 30.0
 """How long a head may take to arrive; in HTTP/2 also the preface and a header block."""
-QUIET_SECONDS = 1.0
+IDLE_BEFORE_CLOSE_SECONDS = 1.0
 """Idle time before a draining worker closes a connection: a request may be on its way to a connection just used."""
 SEND_SECONDS = 60.0
 """How long a client may read nothing of a response whose request is over, as nginx's `send_timeout`."""
