@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 CONFIRM_SECONDS = 10.0
 """How long an instance that was taken over in service stays there without a probe that confirms it."""
-STEADY_SECONDS = 30.0
+RECOVERED_SECONDS = 30.0
 """How long a crash-looping container must serve before its failure is no longer reported."""
 EVICTED_SHOWN_SECONDS = 1.0
 """An evicted instance is still shown this long, so that its Event reaches the API before its Pod goes."""
@@ -224,7 +224,7 @@ class ManagedInstance:
         if not any(self._containers.is_crash_looping(container.name) for container in self.spec.containers):
             self.failure = None
         elif self.failure:
-            asyncio.get_running_loop().call_later(STEADY_SECONDS, self._steady, self.failure)
+            asyncio.get_running_loop().call_later(RECOVERED_SECONDS, self._steady, self.failure)
         self._may_hold_requests = self._was_ready = True
         self._lifecycle.apply(Observation.PROBES_PASSED)
 

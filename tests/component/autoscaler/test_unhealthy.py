@@ -332,7 +332,7 @@ async def test_a_crash_loop_is_reported_even_while_the_container_serves(
     harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoscaler.instances.restart_backoff.PAUSES", (0.0,) * 7)
-    monkeypatch.setattr("autoscaler.instances.instance.STEADY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.instances.instance.RECOVERED_SECONDS", 1.0)
     harness.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
     await harness.start()
     key = await harness.apply()
