@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 PAUSES = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds before the first, second, … start."""
-STEADY_SECONDS = 600.0
+RESET_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def ended(before: Restarts, now: float) -> tuple[float, Restarts]:
     Returns:
         Seconds to wait before it is started, and what to pass in next time.
     """
-    count = 0 if now - before.last >= STEADY_SECONDS else before.count
+    count = 0 if now - before.last >= RESET_SECONDS else before.count
     pause = PAUSES[min(count, len(PAUSES) - 1)]
     return pause, Restarts(count + 1, now + pause)
 

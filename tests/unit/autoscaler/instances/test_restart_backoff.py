@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instances.restart_backoff import PAUSES, STEADY_SECONDS, Restarts, ended
+from autoscaler.instances.restart_backoff import PAUSES, RESET_SECONDS, Restarts, ended
 
 
 def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minutes() -> None:
@@ -18,7 +18,7 @@ def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minute
 def test_a_container_that_was_steady_begins_anew() -> None:
     _, restarts = ended(Restarts(), 1000.0)
     _, restarts = ended(restarts, 1001.0)
-    pause, after = ended(restarts, restarts.last + STEADY_SECONDS)
+    pause, after = ended(restarts, restarts.last + RESET_SECONDS)
     assert (pause, after.count) == (0.0, 1)
 
 
@@ -29,5 +29,5 @@ def test_pauses_are_those_of_the_table_and_never_shrink_without_a_steady_time(li
         now += life
         pause, restarts = ended(restarts, now)
         assert pause in PAUSES
-        assert life >= STEADY_SECONDS or pause >= before
+        assert life >= RESET_SECONDS or pause >= before
         before, now = pause, now + pause
