@@ -5,7 +5,7 @@ Source: Kubernetes, "Container restart policy": 10 s, doubled up to five minutes
 
 from dataclasses import dataclass
 
-PAUSES = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+RESTART_PAUSES = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds before the first, second, … start."""
 RESET_SECONDS = 600.0
 
@@ -31,10 +31,10 @@ def ended(before: Restarts, now: float) -> tuple[float, Restarts]:
         Seconds to wait before it is started, and what to pass in next time.
     """
     count = 0 if now - before.last >= RESET_SECONDS else before.count
-    pause = PAUSES[min(count, len(PAUSES) - 1)]
+    pause = RESTART_PAUSES[min(count, len(RESTART_PAUSES) - 1)]
     return pause, Restarts(count + 1, now + pause)
 
 
 def current_pause(restarts: Restarts) -> float:
     """Return the pause, in seconds, that `ended` returned last; 0 before the first."""
-    return PAUSES[min(restarts.count - 1, len(PAUSES) - 1)] if restarts.count else 0.0
+    return RESTART_PAUSES[min(restarts.count - 1, len(RESTART_PAUSES) - 1)] if restarts.count else 0.0

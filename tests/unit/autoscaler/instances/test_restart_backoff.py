@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.instances.restart_backoff import PAUSES, RESET_SECONDS, Restarts, ended
+from autoscaler.instances.restart_backoff import RESET_SECONDS, RESTART_PAUSES, Restarts, ended
 
 
 def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minutes() -> None:
@@ -28,6 +28,6 @@ def test_pauses_are_those_of_the_table_and_never_shrink_without_a_steady_time(li
     for life in lives:
         now += life
         pause, restarts = ended(restarts, now)
-        assert pause in PAUSES
+        assert pause in RESTART_PAUSES
         assert life >= RESET_SECONDS or pause >= before
         before, now = pause, now + pause
