@@ -61,7 +61,7 @@ class Failing:
     """Nothing listens at its address and port."""
 
 
-Change = Ready | Unready | RestartNeeded | Failing
+HealthChange = Ready | Unready | RestartNeeded | Failing
 
 
 class ProbeFailedError(KnollError):
@@ -96,7 +96,7 @@ class Prober:
         self._health: dict[str, Health] = {}
         self._ready = False
         self._tasks: dict[str, dict[Kind, asyncio.Task[None]]] = {container: {} for container in probes}
-        self._changes: asyncio.Queue[Change] = asyncio.Queue()
+        self._changes: asyncio.Queue[HealthChange] = asyncio.Queue()
         self._started_at: dict[str, float] = {}
         """When each container was last started, on the loop's clock."""
 
@@ -118,7 +118,7 @@ class Prober:
         """Every container is ready now."""
         return self._ready
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def changes(self) -> AsyncIterator[HealthChange]:
         """Yield changes from the beginning, forever; for one reader."""
         while True:
             yield await self._changes.get()

@@ -9,8 +9,8 @@ import pytest
 
 from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import (
-    Change,
     Failing,
+    HealthChange,
     ProbeFailedError,
     Prober,
     Ready,
@@ -67,7 +67,7 @@ async def stage() -> AsyncIterator[Stage]:
         await runtime.destroy()
 
 
-async def next_change(prober: Prober) -> Change:
+async def next_change(prober: Prober) -> HealthChange:
     """The next change of what the instance is; probes that fail on the way are left out."""
     async with asyncio.timeout(30):
         async for change in prober.changes():
