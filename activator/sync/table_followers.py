@@ -14,7 +14,7 @@ from activator.sync.dns_hosts import HostsFiles
 from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.routing import RouteEntry
 from knoll.process.settings import ActivatorSettings
-from knoll.tables.protocol import Change, Reset, Table
+from knoll.tables.protocol import FieldChange, Reset, Table
 from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class TableFollower:
             match event:
                 case Reset():
                     self._replace(event.entries)
-                case Change():
+                case FieldChange():
                     self._change(event.field, event.value)
             self._version = event.version
             self.synced.set()

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from knoll.tables.protocol import FOLLOWER_TTL, Change, Reset
+from knoll.tables.protocol import FOLLOWER_TTL, FieldChange, Reset
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class MemoryTable(Generic[T]):
     async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
         return self._version, {field: (at, self._decode(data)) for field, (at, data) in self._entries.items()}
 
-    async def follow(self) -> AsyncIterator[Reset[T] | Change[T]]:
+    async def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         tip: int | None = None
         while True:
             behind = None if tip is None else self._version - tip
@@ -66,7 +66,7 @@ class MemoryTable(Generic[T]):
                 await self._changed.wait()
             else:
                 tip, field, data = self._changes[-behind]
-                yield Change(tip, field, None if data is None else self._decode(data))
+                yield FieldChange(tip, field, None if data is None else self._decode(data))
 
     async def acknowledge(self, follower: str, version: int) -> None:
         before = self._acks.get(follower)

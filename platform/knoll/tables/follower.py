@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from knoll.tables.protocol import Change, Reset, Table
+from knoll.tables.protocol import FieldChange, Reset, Table
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def follow_table(
         synced.set()
 
 
-def apply(change: Reset[T] | Change[T], entries: dict[str, T]) -> set[str]:
+def apply(change: Reset[T] | FieldChange[T], entries: dict[str, T]) -> set[str]:
     """Apply a change to a copy of the table, which is mutated; return the affected fields."""
     if isinstance(change, Reset):
         fields = entries.keys() | change.entries

@@ -21,7 +21,7 @@ class Reset(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[T]):
+class FieldChange(Generic[T]):
     """One field's new value; None when it was removed."""
 
     version: int
@@ -44,7 +44,7 @@ class Table(Protocol[T]):
         """The table's version, and each field's own version and value."""
         ...
 
-    def follow(self) -> AsyncIterator[Reset[T] | Change[T]]:
+    def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         """A Reset, then every Change in order, for ever; waits out a Redis that is away."""
         ...
 

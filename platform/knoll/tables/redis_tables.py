@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
 from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, StreamEntry, read_stream, translate_errors, version_of
-from knoll.tables.protocol import FOLLOWER_TTL, Change, Reset
+from knoll.tables.protocol import FOLLOWER_TTL, FieldChange, Reset
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class RedisTable(Generic[T]):
             version, entries = await self._read_all()
         return version or 0, entries
 
-    async def follow(self) -> AsyncIterator[Reset[T] | Change[T]]:
+    async def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         tip: int | None = None
         last: StreamEntry | None = None
         backoff, doubtful = Backoff(), True
@@ -201,7 +201,7 @@ class RedisTable(Generic[T]):
             return last is None or first == last
         return newest == tip or (first is not None and version_of(first[0]) == tip + 1)
 
-    def _change(self, version: int, entry: StreamEntry) -> Change[T]:
+    def _change(self, version: int, entry: StreamEntry) -> FieldChange[T]:
         fields = entry[1]
         value = self._decode(fields[b"v"]) if b"v" in fields else None
-        return Change(version, fields[b"f"].decode(), value)
+        return FieldChange(version, fields[b"f"].decode(), value)

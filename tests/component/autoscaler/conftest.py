@@ -21,7 +21,7 @@ from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
-from knoll.tables.protocol import Change, Reset
+from knoll.tables.protocol import FieldChange, Reset
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
@@ -171,9 +171,9 @@ class Activator:
             match event:
                 case Reset():
                     self.entries = dict(event.entries)
-                case Change(field=field, value=None):
+                case FieldChange(field=field, value=None):
                     self.entries.pop(field, None)
-                case Change(field=field, value=RevisionEndpoints() as value):
+                case FieldChange(field=field, value=RevisionEndpoints() as value):
                     self.entries[field] = value
             self._version = event.version
             await self.harness.endpoints.acknowledge("activator-1", self._version)

@@ -14,7 +14,7 @@ from knoll.redis.client import connect, connected, unsafe_settings
 from knoll.store.informer import Informer
 from knoll.store.protocol import WatchEvent
 from knoll.store.redis_store import RedisStore
-from knoll.tables.protocol import Change, Reset
+from knoll.tables.protocol import FieldChange, Reset
 from knoll.tables.redis_tables import RedisTable
 from knoll.values.errors import ExpiredError, StoreFullError, StoreUnavailableError
 from tests.component.knoll.conftest import RedisProcess, take
@@ -244,7 +244,7 @@ async def test_a_follower_goes_on_without_a_reset_when_redis_was_only_killed(
     await asyncio.to_thread(own_redis.start)
     assert (await table.snapshot())[0] == first + 1
     await table.put("f", Entry("j"))
-    assert await change == [Change(first + 2, "f", Entry("j"))]
+    assert await change == [FieldChange(first + 2, "f", Entry("j"))]
 
 
 async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is_back(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from knoll.redis.client import connect
-from knoll.tables.protocol import Change, Reset
+from knoll.tables.protocol import FieldChange, Reset
 from knoll.tables.redis_tables import RedisTable
 from tests.component.knoll.conftest import take
 from tests.doubles.memory_tables import MemoryTable
@@ -66,7 +66,7 @@ async def test_a_follower_gets_the_table_and_then_every_change(table: AnyTable) 
     await table.put("g", Entry("i"))
     await table.put("g", Entry("i"))
     await table.remove("f")
-    assert await take(following, 2) == [Change(first + 1, "g", Entry("i")), Change(first + 2, "f", None)]
+    assert await take(following, 2) == [FieldChange(first + 1, "g", Entry("i")), FieldChange(first + 2, "f", None)]
 
 
 async def test_a_follower_far_behind_is_given_the_whole_table(make_table: MakeTable) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knoll.tables.follower import apply
-from knoll.tables.protocol import Change, Reset
+from knoll.tables.protocol import FieldChange, Reset
 
 ENTRIES = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2))
 
@@ -20,7 +20,7 @@ def test_a_reset_replaces_the_copy_and_affects_what_differs(before: dict[str, in
 @given(ENTRIES, st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 2)))
 def test_a_change_affects_its_field_alone(before: dict[str, int], field: str, value: int | None) -> None:
     entries = dict(before)
-    assert apply(Change(8, field, value), entries) == {field}
+    assert apply(FieldChange(8, field, value), entries) == {field}
     assert entries.get(field) == value
     assert {name: number for name, number in entries.items() if name != field} == {
         name: number for name, number in before.items() if name != field
