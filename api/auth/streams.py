@@ -42,14 +42,14 @@ class Sweep:
     """By `Authorization` header; the error if the header is not valid (any more)."""
 
 
-Check = Callable[[Sweep], Awaitable[None]]
+StreamCheck = Callable[[Sweep], Awaitable[None]]
 """Raises KnollError if a stream is no longer allowed."""
 
 
 class Stream:
     """One response without an end."""
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: StreamCheck) -> None:
         self.check = check
         self.ended: asyncio.Future[KnollError] = asyncio.get_running_loop().create_future()
 
@@ -109,7 +109,7 @@ class Streams:
                 await asyncio.sleep(0)
 
     @contextmanager
-    def opened(self, check: Check) -> Iterator[Stream]:
+    def opened(self, check: StreamCheck) -> Iterator[Stream]:
         """Register a stream; done before its rights are checked first, so that no change is missed."""
         stream = Stream(check)
         self._open.add(stream)
