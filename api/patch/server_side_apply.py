@@ -41,7 +41,7 @@ class Manager:
 
 
 @dataclass(slots=True)
-class Entry:
+class ManagedFields:
     """A manager's fields: paths to leaves, which are scalars and lists; empty objects have no owner."""
 
     paths: set[Path]
@@ -49,7 +49,7 @@ class Entry:
     time: str
 
 
-Entries = dict[Manager, Entry]
+Entries = dict[Manager, ManagedFields]
 
 
 def paths(body: Json, *, subresource: str = "") -> set[Path]:
@@ -118,7 +118,7 @@ def read(body: Json) -> Entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("manager"), str):
             continue
         manager = Manager(entry["manager"], str(entry.get("operation", "Update")), str(entry.get("subresource", "")))
-        entries[manager] = Entry(
+        entries[manager] = ManagedFields(
             _decode(entry.get("fieldsV1")), str(entry.get("apiVersion", "")), str(entry.get("time", ""))
         )
     return entries
@@ -190,7 +190,7 @@ class Applied:
             raise ApplyConflictError(conflicts)
         own = self.entries.get(self.me)
         if own is None or own.paths != mine or own.api_version != self.api_version:
-            self.entries[self.me] = Entry(mine, self.api_version, stamp)
+            self.entries[self.me] = ManagedFields(mine, self.api_version, stamp)
         _forget_gone(self.entries, body)
         write(body, self.entries)
 
@@ -224,19 +224,19 @@ def _first_entries(old: Json, me: Manager, api_version: str) -> Entries:
     created = str(old["metadata"].get("creationTimestamp", ""))
     text = (old["metadata"].get("annotations") or {}).get(LAST_APPLIED)
     if me.name != "kubectl" or not text:
-        return {Manager(BEFORE, "Update"): Entry(existing, str(old.get("apiVersion", "")), created)}
+        return {Manager(BEFORE, "Update"): ManagedFields(existing, str(old.get("apiVersion", "")), created)}
     try:
         applied = orjson.loads(text)
     except orjson.JSONDecodeError:
         applied = {}
     mine = paths(applied) & existing if isinstance(applied, dict) else set()
     mine |= {path for path in existing if LAST_APPLIED in path}
-    return {me: Entry(mine, api_version, created)}
+    return {me: ManagedFields(mine, api_version, created)}
 
 
 def first(body: Json, intent: Json, manager: str, api_version: str, stamp: str) -> None:
     """Record ownership of an object that an apply created. Mutates `body`."""
-    write(body, {Manager(manager, "Apply"): Entry(paths(intent), api_version, stamp)})
+    write(body, {Manager(manager, "Apply"): ManagedFields(paths(intent), api_version, stamp)})
 
 
 def update(body: Json, old: Json, manager: str, api_version: str, subresource: str, stamp: str) -> None:
@@ -261,7 +261,7 @@ def update(body: Json, old: Json, manager: str, api_version: str, subresource: s
             if owner != me:
                 entry.paths -= changed
         mine = entries[me].paths if me in entries else set()
-        entries[me] = Entry(mine | changed, api_version, stamp)
+        entries[me] = ManagedFields(mine | changed, api_version, stamp)
     _forget_gone(entries, body)
     write(body, entries)
 

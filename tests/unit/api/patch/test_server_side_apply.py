@@ -94,10 +94,12 @@ def test_what_the_server_sets_is_nobodys() -> None:
 def test_written_ownership_reads_back() -> None:
     body = config({"a": "x"})
     entries = {
-        server_side_apply.Manager("m", "Apply"): server_side_apply.Entry(
+        server_side_apply.Manager("m", "Apply"): server_side_apply.ManagedFields(
             {("data", "a"), ("metadata", "labels", "x.y/z")}, "v1", "t"
         ),
-        server_side_apply.Manager("n", "Update", "status"): server_side_apply.Entry({("status", "url")}, "v1", "t"),
+        server_side_apply.Manager("n", "Update", "status"): server_side_apply.ManagedFields(
+            {("status", "url")}, "v1", "t"
+        ),
     }
     server_side_apply.write(body, entries)
     assert server_side_apply.read(body) == entries
