@@ -20,7 +20,7 @@ import msgspec
 from api.controllers.reconciler import objects
 from api.controllers.route import rollout_instances
 from api.controllers.route.rollout_instances import RevisionLoad
-from api.controllers.route.rollout_states import Event, State
+from api.controllers.route.rollout_states import RolloutEvent, State
 from api.controllers.route.traffic import RouteTarget, is_servable
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
@@ -142,7 +142,7 @@ def state_of(clock: Clock | None) -> State:
 class Step:
     """What one reconciliation does to a rollout."""
 
-    event: Event
+    event: RolloutEvent
     shares: Shares
     clock: Clock | None
     """In the state that follows `event`."""
@@ -175,7 +175,7 @@ def step(
         since = (clock.waits_since if clock else 0.0) or now
         if ready < needed and now - since < rollout_instances.WAIT_SECONDS:
             held = clock or Clock(target.configuration, newest, target.tag, start=now)
-            return Step(Event.HOLD, before, msgspec.structs.replace(held, wants=needed, waits_since=since))
+            return Step(RolloutEvent.HOLD, before, msgspec.structs.replace(held, wants=needed, waits_since=since))
     if due.clock is None:
         return due
     # The instances for the next share start now, so that they are ready when it is due.
@@ -189,28 +189,30 @@ def _due(
 ) -> Step:
     """The step that is due if the Revision has enough ready instances for it."""
     newest, total = target.revision, target.percent
-    finish = Step(Event.FINISH, [(newest, total)], None)
+    finish = Step(RolloutEvent.FINISH, [(newest, total)], None)
     names = [name for name, _ in before]
     if duration <= 0 or total <= 1 or not before or names == [newest] or newest in names[:-1]:
         # No gradual rollout, the first Revision, nothing to share, nothing new, or back to a Revision that is being
         # replaced.
         return finish
     if names[-1] != newest:
-        return Step(Event.BEGIN, _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now))
+        return Step(
+            RolloutEvent.BEGIN, _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now)
+        )
     if clock is None:
-        return Step(Event.BEGIN, before, Clock(target.configuration, newest, target.tag, start=now))
+        return Step(RolloutEvent.BEGIN, before, Clock(target.configuration, newest, target.tag, start=now))
     if not acknowledged:
-        return Step(Event.WAIT, before, clock)
+        return Step(RolloutEvent.WAIT, before, clock)
     if not clock.next_step:
         steps = max(1, min(int(duration / max(now - clock.start, SHORTEST_STEP)), total - 1))
         size = -(-(total - 1) // steps)
-        return Step(Event.ACKNOWLEDGE, before, _scheduled(clock, now, duration / steps, size))
+        return Step(RolloutEvent.ACKNOWLEDGE, before, _scheduled(clock, now, duration / steps, size))
     if now < clock.next_step:
-        return Step(Event.WAIT, before, clock)
+        return Step(RolloutEvent.WAIT, before, clock)
     shares = _shifted(before, clock.step_percent)
     if len(shares) == 1:
         return finish
-    return Step(Event.STEP, shares, _scheduled(clock, now, clock.step_seconds, clock.step_percent))
+    return Step(RolloutEvent.STEP, shares, _scheduled(clock, now, clock.step_seconds, clock.step_percent))
 
 
 def _scheduled(clock: Clock, now: float, seconds: float, percent: int) -> Clock:

@@ -25,7 +25,7 @@ class State(Enum):
     """A later step waits for ready instances."""
 
 
-class Event(Enum):
+class RolloutEvent(Enum):
     """What a reconciliation finds out about a rollout."""
 
     BEGIN = auto()
@@ -42,41 +42,41 @@ class Event(Enum):
     """The step needs more ready instances than there are, and the limit for waiting is not reached."""
 
 
-TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+TRANSITIONS: Mapping[State, Mapping[RolloutEvent, State]] = {
     State.NONE: {
-        Event.BEGIN: State.STARTED,
-        Event.FINISH: State.NONE,
-        Event.HOLD: State.HELD_BEFORE_START,
+        RolloutEvent.BEGIN: State.STARTED,
+        RolloutEvent.FINISH: State.NONE,
+        RolloutEvent.HOLD: State.HELD_BEFORE_START,
     },
     State.STARTED: {
         # Again when the status lost the Revision's share.
-        Event.BEGIN: State.STARTED,
-        Event.ACKNOWLEDGE: State.STEPPING,
-        Event.FINISH: State.NONE,
-        Event.WAIT: State.STARTED,
-        Event.HOLD: State.HELD_BEFORE_START,
+        RolloutEvent.BEGIN: State.STARTED,
+        RolloutEvent.ACKNOWLEDGE: State.STEPPING,
+        RolloutEvent.FINISH: State.NONE,
+        RolloutEvent.WAIT: State.STARTED,
+        RolloutEvent.HOLD: State.HELD_BEFORE_START,
     },
     State.STEPPING: {
-        Event.BEGIN: State.STARTED,
-        Event.STEP: State.STEPPING,
-        Event.FINISH: State.NONE,
-        Event.WAIT: State.STEPPING,
-        Event.HOLD: State.HELD,
+        RolloutEvent.BEGIN: State.STARTED,
+        RolloutEvent.STEP: State.STEPPING,
+        RolloutEvent.FINISH: State.NONE,
+        RolloutEvent.WAIT: State.STEPPING,
+        RolloutEvent.HOLD: State.HELD,
     },
     # Once the instances are ready or the limit for waiting has passed, the step is taken as if it had just become due.
     State.HELD_BEFORE_START: {
-        Event.BEGIN: State.STARTED,
-        Event.ACKNOWLEDGE: State.STEPPING,
-        Event.FINISH: State.NONE,
-        Event.WAIT: State.STARTED,
-        Event.HOLD: State.HELD_BEFORE_START,
+        RolloutEvent.BEGIN: State.STARTED,
+        RolloutEvent.ACKNOWLEDGE: State.STEPPING,
+        RolloutEvent.FINISH: State.NONE,
+        RolloutEvent.WAIT: State.STARTED,
+        RolloutEvent.HOLD: State.HELD_BEFORE_START,
     },
     State.HELD: {
-        Event.BEGIN: State.STARTED,
-        Event.STEP: State.STEPPING,
-        Event.FINISH: State.NONE,
-        Event.WAIT: State.STEPPING,
-        Event.HOLD: State.HELD,
+        RolloutEvent.BEGIN: State.STARTED,
+        RolloutEvent.STEP: State.STEPPING,
+        RolloutEvent.FINISH: State.NONE,
+        RolloutEvent.WAIT: State.STEPPING,
+        RolloutEvent.HOLD: State.HELD,
     },
 }
 """State to event to the next state. Events that are missing from a state cannot occur in it."""

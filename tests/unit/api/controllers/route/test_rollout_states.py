@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.controllers.route.rollout import Clock, state_of, step
 from api.controllers.route.rollout_instances import WAIT_SECONDS, RevisionLoad
-from api.controllers.route.rollout_states import TRANSITIONS, Event, State
+from api.controllers.route.rollout_states import TRANSITIONS, RolloutEvent, State
 from api.controllers.route.traffic import RouteTarget
 
 NOW = 1_000_000.0
@@ -29,20 +29,20 @@ READY = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 10, 0)}
 STARTING = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 0, 0)}
 
 
-def situation(state: State, event: Event) -> dict[str, object]:
+def situation(state: State, event: RolloutEvent) -> dict[str, object]:
     """What a reconciliation sees when `event` happens in `state`."""
     seen: dict[str, object] = {"before": SHARED, "acknowledged": True, "loads": READY}
     match event:
-        case Event.BEGIN:
+        case RolloutEvent.BEGIN:
             seen["before"] = OLD
-        case Event.FINISH:
+        case RolloutEvent.FINISH:
             seen["before"] = ALMOST if state in (State.STEPPING, State.HELD) else [("new", 100)]
-        case Event.WAIT:
+        case RolloutEvent.WAIT:
             seen["acknowledged"] = False
-        case Event.HOLD:
+        case RolloutEvent.HOLD:
             seen["before"] = SHARED if state in (State.STEPPING, State.HELD) else OLD
             seen["loads"] = STARTING
-        case Event.ACKNOWLEDGE | Event.STEP:
+        case RolloutEvent.ACKNOWLEDGE | RolloutEvent.STEP:
             pass
     return seen
 
@@ -52,7 +52,7 @@ def situation(state: State, event: Event) -> dict[str, object]:
     [(state, event) for state, events in TRANSITIONS.items() for event in events],
     ids=lambda value: value.name.lower(),
 )
-def test_every_transition_of_the_table_happens(state: State, event: Event) -> None:
+def test_every_transition_of_the_table_happens(state: State, event: RolloutEvent) -> None:
     assert state_of(CLOCKS[state]) is state
     taken = step(TARGET, clock=CLOCKS[state], duration=100.0, now=NOW, **situation(state, event))  # type: ignore[arg-type]
     assert taken.event is event
@@ -68,7 +68,7 @@ def test_every_state_can_be_left_and_finishes(state: State) -> None:
                 reached.add(following)
                 waiting.append(following)
     assert reached == set(State)
-    assert TRANSITIONS[state][Event.FINISH] is State.NONE
+    assert TRANSITIONS[state][RolloutEvent.FINISH] is State.NONE
 
 
 @pytest.mark.parametrize(("state", "before"), [(State.HELD_BEFORE_START, OLD), (State.HELD, SHARED)])
@@ -77,7 +77,7 @@ def test_a_rollout_is_held_no_longer_than_the_limit(state: State, before: list[t
     assert clock is not None
     waited = msgspec.structs.replace(clock, waits_since=NOW - WAIT_SECONDS)
     taken = step(TARGET, before, waited, 100.0, True, STARTING, NOW)
-    assert taken.event in (Event.BEGIN, Event.STEP)
+    assert taken.event in (RolloutEvent.BEGIN, RolloutEvent.STEP)
     assert taken.shares != before
 
 
@@ -114,5 +114,5 @@ def test_nothing_happens_that_the_table_does_not_list(
     taken = step(TARGET, before, clock, duration, acknowledged, loads, NOW)
     assert state_of(taken.clock) is TRANSITIONS[state_of(clock)][taken.event]
     assert sum(percent for _, percent in taken.shares) == 100
-    if taken.event in (Event.WAIT, Event.HOLD):
+    if taken.event in (RolloutEvent.WAIT, RolloutEvent.HOLD):
         assert taken.shares == before
