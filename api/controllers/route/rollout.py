@@ -20,7 +20,7 @@ import msgspec
 from api.controllers.reconciler import objects
 from api.controllers.route import rollout_instances
 from api.controllers.route.rollout_instances import RevisionLoad
-from api.controllers.route.rollout_states import RolloutEvent, State
+from api.controllers.route.rollout_states import RolloutEvent, RolloutState
 from api.controllers.route.traffic import RouteTarget, is_servable
 from knoll.values import labels as well_known
 from knoll.values.duration import parse_duration
@@ -129,13 +129,13 @@ def encode_clocks(clocks: Sequence[Clock]) -> str:
     return msgspec.json.encode(list(clocks)).decode()
 
 
-def state_of(clock: Clock | None) -> State:
+def state_of(clock: Clock | None) -> RolloutState:
     """The state of a rollout, as its clock tells it."""
     if clock is None:
-        return State.NONE
+        return RolloutState.NONE
     if clock.waits_since:
-        return State.HELD if clock.next_step else State.HELD_BEFORE_START
-    return State.STEPPING if clock.next_step else State.STARTED
+        return RolloutState.HELD if clock.next_step else RolloutState.HELD_BEFORE_START
+    return RolloutState.STEPPING if clock.next_step else RolloutState.STARTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 
-class State(Enum):
+class RolloutState(Enum):
     """Where a rollout is."""
 
     NONE = auto()
@@ -42,41 +42,41 @@ class RolloutEvent(Enum):
     """The step needs more ready instances than there are, and the limit for waiting is not reached."""
 
 
-TRANSITIONS: Mapping[State, Mapping[RolloutEvent, State]] = {
-    State.NONE: {
-        RolloutEvent.BEGIN: State.STARTED,
-        RolloutEvent.FINISH: State.NONE,
-        RolloutEvent.HOLD: State.HELD_BEFORE_START,
+TRANSITIONS: Mapping[RolloutState, Mapping[RolloutEvent, RolloutState]] = {
+    RolloutState.NONE: {
+        RolloutEvent.BEGIN: RolloutState.STARTED,
+        RolloutEvent.FINISH: RolloutState.NONE,
+        RolloutEvent.HOLD: RolloutState.HELD_BEFORE_START,
     },
-    State.STARTED: {
+    RolloutState.STARTED: {
         # Again when the status lost the Revision's share.
-        RolloutEvent.BEGIN: State.STARTED,
-        RolloutEvent.ACKNOWLEDGE: State.STEPPING,
-        RolloutEvent.FINISH: State.NONE,
-        RolloutEvent.WAIT: State.STARTED,
-        RolloutEvent.HOLD: State.HELD_BEFORE_START,
+        RolloutEvent.BEGIN: RolloutState.STARTED,
+        RolloutEvent.ACKNOWLEDGE: RolloutState.STEPPING,
+        RolloutEvent.FINISH: RolloutState.NONE,
+        RolloutEvent.WAIT: RolloutState.STARTED,
+        RolloutEvent.HOLD: RolloutState.HELD_BEFORE_START,
     },
-    State.STEPPING: {
-        RolloutEvent.BEGIN: State.STARTED,
-        RolloutEvent.STEP: State.STEPPING,
-        RolloutEvent.FINISH: State.NONE,
-        RolloutEvent.WAIT: State.STEPPING,
-        RolloutEvent.HOLD: State.HELD,
+    RolloutState.STEPPING: {
+        RolloutEvent.BEGIN: RolloutState.STARTED,
+        RolloutEvent.STEP: RolloutState.STEPPING,
+        RolloutEvent.FINISH: RolloutState.NONE,
+        RolloutEvent.WAIT: RolloutState.STEPPING,
+        RolloutEvent.HOLD: RolloutState.HELD,
     },
     # Once the instances are ready or the limit for waiting has passed, the step is taken as if it had just become due.
-    State.HELD_BEFORE_START: {
-        RolloutEvent.BEGIN: State.STARTED,
-        RolloutEvent.ACKNOWLEDGE: State.STEPPING,
-        RolloutEvent.FINISH: State.NONE,
-        RolloutEvent.WAIT: State.STARTED,
-        RolloutEvent.HOLD: State.HELD_BEFORE_START,
+    RolloutState.HELD_BEFORE_START: {
+        RolloutEvent.BEGIN: RolloutState.STARTED,
+        RolloutEvent.ACKNOWLEDGE: RolloutState.STEPPING,
+        RolloutEvent.FINISH: RolloutState.NONE,
+        RolloutEvent.WAIT: RolloutState.STARTED,
+        RolloutEvent.HOLD: RolloutState.HELD_BEFORE_START,
     },
-    State.HELD: {
-        RolloutEvent.BEGIN: State.STARTED,
-        RolloutEvent.STEP: State.STEPPING,
-        RolloutEvent.FINISH: State.NONE,
-        RolloutEvent.WAIT: State.STEPPING,
-        RolloutEvent.HOLD: State.HELD,
+    RolloutState.HELD: {
+        RolloutEvent.BEGIN: RolloutState.STARTED,
+        RolloutEvent.STEP: RolloutState.STEPPING,
+        RolloutEvent.FINISH: RolloutState.NONE,
+        RolloutEvent.WAIT: RolloutState.STEPPING,
+        RolloutEvent.HOLD: RolloutState.HELD,
     },
 }
 """State to event to the next state. Events that are missing from a state cannot occur in it."""

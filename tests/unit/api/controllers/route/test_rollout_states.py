@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.controllers.route.rollout import Clock, state_of, step
 from api.controllers.route.rollout_instances import WAIT_SECONDS, RevisionLoad
-from api.controllers.route.rollout_states import TRANSITIONS, RolloutEvent, State
+from api.controllers.route.rollout_states import TRANSITIONS, RolloutEvent, RolloutState
 from api.controllers.route.traffic import RouteTarget
 
 NOW = 1_000_000.0
@@ -18,29 +18,29 @@ ALMOST = [("old", 10), ("new", 90)]
 STARTED = Clock("hello", "new", start=NOW - 10)
 STEPPING = Clock("hello", "new", start=NOW - 50, next_step=NOW - 1, step_seconds=25, step_percent=25)
 CLOCKS = {
-    State.NONE: None,
-    State.STARTED: STARTED,
-    State.STEPPING: STEPPING,
-    State.HELD_BEFORE_START: msgspec.structs.replace(STARTED, waits_since=NOW - 5),
-    State.HELD: msgspec.structs.replace(STEPPING, waits_since=NOW - 5),
+    RolloutState.NONE: None,
+    RolloutState.STARTED: STARTED,
+    RolloutState.STEPPING: STEPPING,
+    RolloutState.HELD_BEFORE_START: msgspec.structs.replace(STARTED, waits_since=NOW - 5),
+    RolloutState.HELD: msgspec.structs.replace(STEPPING, waits_since=NOW - 5),
 }
 BUSY = RevisionLoad(10, 1.0, "concurrency", 10, 0)
 READY = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 10, 0)}
 STARTING = {"old": BUSY, "new": RevisionLoad(0, 1.0, "concurrency", 0, 0)}
 
 
-def situation(state: State, event: RolloutEvent) -> dict[str, object]:
+def situation(state: RolloutState, event: RolloutEvent) -> dict[str, object]:
     """What a reconciliation sees when `event` happens in `state`."""
     seen: dict[str, object] = {"before": SHARED, "acknowledged": True, "loads": READY}
     match event:
         case RolloutEvent.BEGIN:
             seen["before"] = OLD
         case RolloutEvent.FINISH:
-            seen["before"] = ALMOST if state in (State.STEPPING, State.HELD) else [("new", 100)]
+            seen["before"] = ALMOST if state in (RolloutState.STEPPING, RolloutState.HELD) else [("new", 100)]
         case RolloutEvent.WAIT:
             seen["acknowledged"] = False
         case RolloutEvent.HOLD:
-            seen["before"] = SHARED if state in (State.STEPPING, State.HELD) else OLD
+            seen["before"] = SHARED if state in (RolloutState.STEPPING, RolloutState.HELD) else OLD
             seen["loads"] = STARTING
         case RolloutEvent.ACKNOWLEDGE | RolloutEvent.STEP:
             pass
@@ -52,27 +52,27 @@ def situation(state: State, event: RolloutEvent) -> dict[str, object]:
     [(state, event) for state, events in TRANSITIONS.items() for event in events],
     ids=lambda value: value.name.lower(),
 )
-def test_every_transition_of_the_table_happens(state: State, event: RolloutEvent) -> None:
+def test_every_transition_of_the_table_happens(state: RolloutState, event: RolloutEvent) -> None:
     assert state_of(CLOCKS[state]) is state
     taken = step(TARGET, clock=CLOCKS[state], duration=100.0, now=NOW, **situation(state, event))  # type: ignore[arg-type]
     assert taken.event is event
     assert state_of(taken.clock) is TRANSITIONS[state][event]
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_state_can_be_left_and_finishes(state: State) -> None:
+@pytest.mark.parametrize("state", RolloutState)
+def test_every_state_can_be_left_and_finishes(state: RolloutState) -> None:
     reached, waiting = {state}, [state]
     while waiting:
         for following in TRANSITIONS[waiting.pop()].values():
             if following not in reached:
                 reached.add(following)
                 waiting.append(following)
-    assert reached == set(State)
-    assert TRANSITIONS[state][RolloutEvent.FINISH] is State.NONE
+    assert reached == set(RolloutState)
+    assert TRANSITIONS[state][RolloutEvent.FINISH] is RolloutState.NONE
 
 
-@pytest.mark.parametrize(("state", "before"), [(State.HELD_BEFORE_START, OLD), (State.HELD, SHARED)])
-def test_a_rollout_is_held_no_longer_than_the_limit(state: State, before: list[tuple[str, int]]) -> None:
+@pytest.mark.parametrize(("state", "before"), [(RolloutState.HELD_BEFORE_START, OLD), (RolloutState.HELD, SHARED)])
+def test_a_rollout_is_held_no_longer_than_the_limit(state: RolloutState, before: list[tuple[str, int]]) -> None:
     clock = CLOCKS[state]
     assert clock is not None
     waited = msgspec.structs.replace(clock, waits_since=NOW - WAIT_SECONDS)
