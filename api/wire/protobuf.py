@@ -18,7 +18,7 @@ MAGIC = b"k8s\x00"
 
 Wire = int | bytes
 Reader = Callable[[Wire], Any]
-Fields = Mapping[int, tuple[str, str, Reader]]
+MessageFields = Mapping[int, tuple[str, str, Reader]]
 """Field number to (JSON name, cardinality: `one`, `list` or `map`, reader of a value)."""
 
 
@@ -121,7 +121,7 @@ def _quantity(value: Wire) -> str:
     return _text(dict(_fields(_bytes(value))).get(1, b""))
 
 
-def _message(fields: Fields) -> Callable[[Wire], Json]:
+def _message(fields: MessageFields) -> Callable[[Wire], Json]:
     def read(value: Wire) -> Json:
         result: Json = {}
         for number, raw in _fields(_bytes(value)):
@@ -141,7 +141,7 @@ def _message(fields: Fields) -> Callable[[Wire], Json]:
     return read
 
 
-_META: Fields = {
+_META: MessageFields = {
     1: ("name", "one", _text),
     2: ("generateName", "one", _text),
     3: ("namespace", "one", _text),
@@ -161,26 +161,26 @@ _META: Fields = {
     14: ("finalizers", "list", _text),
 }  # fmt: skip
 _METADATA = ("metadata", "one", _message(_META))
-_SERVICE_PORT: Fields = {
+_SERVICE_PORT: MessageFields = {
     1: ("name", "one", _text), 2: ("protocol", "one", _text), 3: ("port", "one", _integer),
     4: ("targetPort", "one", _int_or_string), 5: ("nodePort", "one", _integer), 6: ("appProtocol", "one", _text),
 }  # fmt: skip
-_SERVICE_SPEC: Fields = {
+_SERVICE_SPEC: MessageFields = {
     1: ("ports", "list", _message(_SERVICE_PORT)), 2: ("selector", "map", _text), 3: ("clusterIP", "one", _text),
     4: ("type", "one", _text), 5: ("externalIPs", "list", _text), 7: ("sessionAffinity", "one", _text),
     8: ("loadBalancerIP", "one", _text), 10: ("externalName", "one", _text),
 }  # fmt: skip
-_ACCESS: Fields = {
+_ACCESS: MessageFields = {
     1: ("namespace", "one", _text), 2: ("verb", "one", _text), 3: ("group", "one", _text),
     4: ("version", "one", _text), 5: ("resource", "one", _text), 6: ("subresource", "one", _text),
     7: ("name", "one", _text),
 }  # fmt: skip
-_REFERENCE: Fields = {
+_REFERENCE: MessageFields = {
     1: ("kind", "one", _text), 2: ("namespace", "one", _text), 3: ("name", "one", _text), 4: ("uid", "one", _text),
     5: ("apiVersion", "one", _text), 6: ("resourceVersion", "one", _text), 7: ("fieldPath", "one", _text),
 }  # fmt: skip
 _RBAC = "rbac.authorization.k8s.io"
-_BINDING: Fields = {
+_BINDING: MessageFields = {
     1: _METADATA,
     2: ("subjects", "list", _message({
         1: ("kind", "one", _text), 2: ("apiGroup", "one", _text), 3: ("name", "one", _text),
@@ -190,7 +190,7 @@ _BINDING: Fields = {
         1: ("apiGroup", "one", _text), 2: ("kind", "one", _text), 3: ("name", "one", _text),
     })),
 }  # fmt: skip
-_KINDS: Mapping[tuple[str, str], Fields] = {
+_KINDS: Mapping[tuple[str, str], MessageFields] = {
     ("v1", "ConfigMap"): {
         1: _METADATA, 2: ("data", "map", _text), 3: ("binaryData", "map", _base64), 4: ("immutable", "one", _boolean),
     },
