@@ -17,8 +17,8 @@ MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"
 
 Wire = int | bytes
-Reader = Callable[[Wire], Any]
-MessageFields = Mapping[int, tuple[str, str, Reader]]
+FieldReader = Callable[[Wire], Any]
+MessageFields = Mapping[int, tuple[str, str, FieldReader]]
 """Field number to (JSON name, cardinality: `one`, `list` or `map`, reader of a value)."""
 
 
