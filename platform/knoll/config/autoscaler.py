@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 
 NAME = "config-autoscaler"
 
@@ -51,7 +51,7 @@ class AutoscalerConfig:
 
 def parse(data: Data) -> AutoscalerConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     default = AutoscalerConfig()
     config = AutoscalerConfig(
         container_concurrency_target_fraction=_fraction(read),
@@ -82,7 +82,7 @@ def parse(data: Data) -> AutoscalerConfig:
     return config
 
 
-def _fraction(read: Reader) -> float:
+def _fraction(read: ConfigMapReader) -> float:
     # Both 70 and 0.7 mean seventy percent.
     value = read.number("container-concurrency-target-percentage", 70.0)
     fraction = value / 100 if value > 1 else value
@@ -92,7 +92,7 @@ def _fraction(read: Reader) -> float:
     return fraction
 
 
-def _check(config: AutoscalerConfig, read: Reader) -> None:
+def _check(config: AutoscalerConfig, read: ConfigMapReader) -> None:
     target = config.container_concurrency_target_default
     if target * config.container_concurrency_target_fraction < TARGET_MIN:
         read.refuse("container-concurrency-target-default", f"times the percentage must be at least {TARGET_MIN}")

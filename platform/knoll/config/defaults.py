@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 from knoll.values.names import TemplateValues, render
 
 NAME = "config-defaults"
@@ -33,7 +33,7 @@ class DefaultsConfig:
 
 def parse(data: Data) -> DefaultsConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     links = read.choice("enable-service-links", "false", ("true", "false", "default"))
     config = DefaultsConfig(
         revision_timeout_seconds=read.whole("revision-timeout-seconds", 300),
@@ -54,12 +54,12 @@ def parse(data: Data) -> DefaultsConfig:
     return config
 
 
-def _resources(read: Reader, word: str) -> dict[str, str]:
+def _resources(read: ConfigMapReader, word: str) -> dict[str, str]:
     quantities = {name: read.quantity(f"revision-{name}-{word}") for name in _RESOURCES}
     return {name: value for name, value in quantities.items() if value}
 
 
-def _check(config: DefaultsConfig, read: Reader) -> None:
+def _check(config: DefaultsConfig, read: ConfigMapReader) -> None:
     longest = config.max_revision_timeout_seconds
     for key, value in (
         ("revision-timeout-seconds", config.revision_timeout_seconds),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 
 NAME = "config-deployment"
 _LOCAL = ("kind.local", "ko.local", "dev.local")
@@ -20,7 +20,7 @@ class DeploymentConfig:
 
 def parse(data: Data) -> DeploymentConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     registries = read.text("registries-skipping-tag-resolving", ",".join(_LOCAL))
     config = DeploymentConfig(
         registries_skipping_tag_resolving=frozenset(filter(None, (name.strip() for name in registries.split(",")))),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 from knoll.values import labels as well_known
 from knoll.values.names import CLUSTER_DOMAIN, subdomain_problems
 
@@ -39,7 +39,7 @@ class DomainConfig:
 
 def parse(data: Data) -> DomainConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     domains = [(domain, _selector(read, domain, text)) for domain, text in data.items() if not domain.startswith("_")]
     for domain, _ in domains:
         for problem in subdomain_problems(domain):
@@ -53,7 +53,7 @@ def parse(data: Data) -> DomainConfig:
     return DomainConfig(tuple(sorted(domains)))
 
 
-def _selector(read: Reader, domain: str, text: str) -> tuple[tuple[str, str], ...]:
+def _selector(read: ConfigMapReader, domain: str, text: str) -> tuple[tuple[str, str], ...]:
     try:
         parsed = yaml.safe_load(text) if text.strip() else {}
     except yaml.YAMLError as error:

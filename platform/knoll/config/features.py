@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 
 NAME = "config-features"
 
@@ -77,7 +77,7 @@ _SECURE_CHOICES = ("Enabled", "AllowRootBounded", "Allowed", "Disabled")
 
 def parse(data: Data) -> FeaturesConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     flags = {
         item.name: read.choice(
             KEYS[item.name],

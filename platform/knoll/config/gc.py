@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 
 NAME = "config-gc"
 DISABLED = "disabled"
@@ -22,7 +22,7 @@ class GCConfig:
 
 def parse(data: Data) -> GCConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
 
     def disabled(key: str) -> bool:
         return read.text(key, "").strip().lower() == DISABLED

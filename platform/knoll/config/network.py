@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, cast
 
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 from knoll.values.names import TemplateValues, dns_1035_problems, render, subdomain_problems
 
 NAME = "config-network"
@@ -49,7 +49,7 @@ class NetworkConfig:
 
 def parse(data: Data) -> NetworkConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     default = NetworkConfig()
     http = read.choice("http-protocol", "Enabled", ("Enabled", "Redirected"))
     for key, reason in _NEVER.items():
@@ -77,7 +77,7 @@ def parse(data: Data) -> NetworkConfig:
     return config
 
 
-def _networks(read: Reader, key: str) -> Networks:
+def _networks(read: ConfigMapReader, key: str) -> Networks:
     networks: list[IPv4Network | IPv6Network] = []
     for text in filter(None, (part.strip() for part in read.text(key, "").split(","))):
         try:
@@ -87,7 +87,7 @@ def _networks(read: Reader, key: str) -> Networks:
     return tuple(networks)
 
 
-def _template(read: Reader, key: str, default: str) -> str:
+def _template(read: ConfigMapReader, key: str, default: str) -> str:
     template = read.text(key, default) or default
     try:
         host = render(template, TemplateValues("name", "namespace", "example.com", "tag", {}, {}))

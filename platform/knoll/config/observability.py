@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from knoll.config import request_log
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 
 NAME = "config-observability"
 
@@ -25,7 +25,7 @@ class ObservabilityConfig:
 
 def parse(data: Data) -> ObservabilityConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     rate = read.number("logging.request-log-sample-rate", 1.0)
     if not 0 <= rate <= 1:
         read.refuse("logging.request-log-sample-rate", f"must be between 0 and 1, not {rate:g}")

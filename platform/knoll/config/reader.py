@@ -15,7 +15,7 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 INT32_MAX = 2**31 - 1
 
 
-class Reader:
+class ConfigMapReader:
     """The keys of one ConfigMap. A method for a key returns its value, or the default when it is absent or wrong."""
 
     def __init__(self, name: str, data: Data) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from knoll.config.egress import EgressRule, parse_egress
-from knoll.config.reader import Data, Reader
+from knoll.config.reader import ConfigMapReader, Data
 from knoll.values.destinations import Destinations
 from knoll.values.quantity import parse_quantity
 
@@ -56,7 +56,7 @@ class SecurityConfig:
 
 def parse(data: Data) -> SecurityConfig:
     """Raises: InvalidConfigError."""
-    read = Reader(NAME, data)
+    read = ConfigMapReader(NAME, data)
     config = SecurityConfig(
         max_token_seconds=int(read.seconds("max-token-expiration", YEAR, HOUR, 1 << 32, whole=True)),
         ephemeral_storage_limit=_bytes(read, "ephemeral-storage-limit", "10Gi") or None,
@@ -76,7 +76,7 @@ def parse(data: Data) -> SecurityConfig:
     return config
 
 
-def _bytes(read: Reader, key: str, default: str) -> int:
+def _bytes(read: ConfigMapReader, key: str, default: str) -> int:
     try:
         size = parse_quantity(read.quantity(key, default))
     except ValueError as problem:  # too many digits
@@ -87,7 +87,7 @@ def _bytes(read: Reader, key: str, default: str) -> int:
     return int(size)
 
 
-def _unless_auto(read: Reader, key: str, value: Callable[[], Value]) -> Value | None:
+def _unless_auto(read: ConfigMapReader, key: str, value: Callable[[], Value]) -> Value | None:
     return None if read.text(key, AUTO).strip() == AUTO else value()
 
 
@@ -95,7 +95,7 @@ def _patterns(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
-def _destinations(read: Reader, key: str, default: str) -> Destinations:
+def _destinations(read: ConfigMapReader, key: str, default: str) -> Destinations:
     try:
         return Destinations.parse(read.text(key, default))
     except ValueError as problem:
@@ -103,7 +103,7 @@ def _destinations(read: Reader, key: str, default: str) -> Destinations:
         return Destinations()
 
 
-def _egress(read: Reader, key: str) -> tuple[EgressRule, ...]:
+def _egress(read: ConfigMapReader, key: str) -> tuple[EgressRule, ...]:
     try:
         return parse_egress(read.text(key, ""))
     except ValueError as problem:
