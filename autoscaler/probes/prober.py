@@ -11,7 +11,7 @@ from autoscaler.probes.schedule import (
     LATER_PERIOD,
     Effect,
     Health,
-    Kind,
+    ProbeKind,
     Tally,
     active,
     begin,
@@ -46,7 +46,7 @@ class RestartNeeded:
 
     container: str
     message: str
-    kind: Kind = "liveness"
+    kind: ProbeKind = "liveness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Failing:
     container: str
     message: str
     """As kubelet: `Readiness probe failed: HTTP probe failed with statuscode: 503`."""
-    kind: Kind
+    kind: ProbeKind
     refused: bool = False
     """Nothing listens at its address and port."""
 
@@ -95,7 +95,7 @@ class Prober:
         self._probes = dict(probes)
         self._health: dict[str, Health] = {}
         self._ready = False
-        self._tasks: dict[str, dict[Kind, asyncio.Task[None]]] = {container: {} for container in probes}
+        self._tasks: dict[str, dict[ProbeKind, asyncio.Task[None]]] = {container: {} for container in probes}
         self._changes: asyncio.Queue[HealthChange] = asyncio.Queue()
         self._started_at: dict[str, float] = {}
         """When each container was last started, on the loop's clock."""
@@ -168,7 +168,7 @@ class Prober:
             if kind not in tasks:
                 tasks[kind] = asyncio.create_task(self._follow(container, kind))
 
-    async def _follow(self, container: str, kind: Kind) -> None:
+    async def _follow(self, container: str, kind: ProbeKind) -> None:
         probe, clock = self._probe(container, kind), asyncio.get_running_loop().time
         due = max(clock(), self._started_at[container] + probe.initial_delay_seconds)
         counted, report = None, _LastReport()
@@ -192,14 +192,14 @@ class Prober:
             await asyncio.sleep(wait if counting else max(wait, min(took, probe.period_seconds or LATER_PERIOD)))
 
     def _report(
-        self, container: str, kind: Kind, result: Result, report: "_LastReport", elapsed: float, counting: bool
+        self, container: str, kind: ProbeKind, result: Result, report: "_LastReport", elapsed: float, counting: bool
     ) -> None:
         changed = result.message != report.message
         if reports(elapsed, counts=counting, changed=changed, reported=report.elapsed):
             report.elapsed, report.message = elapsed, result.message
             self._changes.put_nowait(Failing(container, _message(kind, result), kind, result.refused))
 
-    def _count(self, container: str, kind: Kind, result: Result, counting: bool) -> bool:
+    def _count(self, container: str, kind: ProbeKind, result: Result, counting: bool) -> bool:
         """Count a result; returns whether the container has to be restarted."""
         health, effects = count(self._probes[container], self._health[container], kind, result.ok, counts=counting)
         self._health[container] = health
@@ -210,12 +210,14 @@ class Prober:
         self._run_active(container)
         return False
 
-    def _cancel_others(self, container: str, kind: Kind) -> None:
+    def _cancel_others(self, container: str, kind: ProbeKind) -> None:
         for other, task in self._tasks[container].items():
             if other != kind:
                 task.cancel()
 
-    def _report_changes(self, container: str, effects: Sequence[Effect], message: str, kind: Kind = "liveness") -> None:
+    def _report_changes(
+        self, container: str, effects: Sequence[Effect], message: str, kind: ProbeKind = "liveness"
+    ) -> None:
         if "restart" in effects:
             self._changes.put_nowait(RestartNeeded(container, message, kind))
         ready = len(self._health) == len(self._probes) and all(health.ready for health in self._health.values())
@@ -232,11 +234,11 @@ class Prober:
 
         return await self._checker.check(probe.check, self._address, run, seconds)
 
-    def _tally(self, container: str, kind: Kind) -> Tally:
+    def _tally(self, container: str, kind: ProbeKind) -> Tally:
         tally: Tally = getattr(self._health[container], kind)
         return tally
 
-    def _probe(self, container: str, kind: Kind) -> Probe:
+    def _probe(self, container: str, kind: ProbeKind) -> Probe:
         probe: Probe | None = getattr(self._probes[container], kind)
         assert probe is not None
         return probe
@@ -250,7 +252,7 @@ class _LastReport:
     elapsed: float = -math.inf
 
 
-def _message(kind: Kind, result: Result) -> str:
+def _message(kind: ProbeKind, result: Result) -> str:
     return f"{kind.capitalize()} probe failed: {result.message}"
 
 

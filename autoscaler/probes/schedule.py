@@ -15,7 +15,7 @@ from typing import Literal
 
 from autoscaler.probes.spec import Probe, Probes
 
-Kind = Literal["startup", "readiness", "liveness"]
+ProbeKind = Literal["startup", "readiness", "liveness"]
 Effect = Literal["ready", "unready", "restart"]
 
 LATER_PERIOD, LATER_FAILURES = 10.0, 3
@@ -61,11 +61,11 @@ def begin(probes: Probes) -> tuple[Health, list[Effect]]:
     return Health(started=True, ready=ready), ["ready"] if ready else []
 
 
-def active(probes: Probes, health: Health) -> list[Kind]:
+def active(probes: Probes, health: Health) -> list[ProbeKind]:
     """Return which probes run now: only startup until it has succeeded, then the other two."""
     if not health.started:
         return ["startup"]
-    kinds: list[Kind] = []
+    kinds: list[ProbeKind] = []
     if probes.readiness is not None:
         kinds.append("readiness")
     if probes.liveness is not None:
@@ -135,7 +135,9 @@ def _next_counted(probe: Probe, counted: float | None) -> float:
     return (periods + 1) * probe.period_seconds
 
 
-def count(probes: Probes, health: Health, kind: Kind, ok: bool, *, counts: bool = True) -> tuple[Health, list[Effect]]:
+def count(
+    probes: Probes, health: Health, kind: ProbeKind, ok: bool, *, counts: bool = True
+) -> tuple[Health, list[Effect]]:
     """Add one result.
 
     Args:
@@ -158,7 +160,7 @@ def count(probes: Probes, health: Health, kind: Kind, ok: bool, *, counts: bool 
             return _liveness(probes, health, ok)
 
 
-def _with(health: Health, kind: Kind, tally: Tally) -> Health:
+def _with(health: Health, kind: ProbeKind, tally: Tally) -> Health:
     match kind:
         case "startup":
             return replace(health, startup=tally)

@@ -16,7 +16,7 @@ from autoscaler.probes.schedule import (
     SLOW_LONGEST,
     Effect,
     Health,
-    Kind,
+    ProbeKind,
     Tally,
     active,
     begin,
@@ -33,7 +33,9 @@ EAGER = replace(PROBE, period_seconds=0.0, eager=True)
 results = st.lists(st.booleans(), max_size=40)
 
 
-def run(probes: Probes, kind: Kind, results: list[bool], health: Health | None = None) -> tuple[Health, list[Effect]]:
+def run(
+    probes: Probes, kind: ProbeKind, results: list[bool], health: Health | None = None
+) -> tuple[Health, list[Effect]]:
     state, effects = (health, []) if health else begin(probes)
     for ok in results:
         state, more = count(probes, state, kind, ok)
@@ -118,7 +120,7 @@ class Simulated:
     """A probe of a container that is healthy from `healthy` on, for as long as it takes to pass or to give up."""
 
     probe: Probe
-    kind: Kind = "startup"
+    kind: ProbeKind = "startup"
     healthy: float = math.inf
     passed: float | None = None
     """Seconds from the time at which the probe is first due."""
