@@ -24,7 +24,7 @@ from api.auth.streams import Streams
 from api.http.body_reader import parsed_body
 from api.http.csrf_guard import SameOriginOnly
 from api.http.headers import DefaultHeaders
-from api.http.metrics import CONTENT_TYPE, Metrics
+from api.http.metrics import CONTENT_TYPE, ApiMetrics
 from api.resource import bootstrap
 from api.resource.admission import Admission
 from api.resource.disk_guard import DiskGuard
@@ -82,7 +82,7 @@ def create_app(
 
     A graceful stop first calls `app.state.watches.close()`, which ends all watches.
     """
-    metrics = metrics or Metrics()
+    metrics = metrics or ApiMetrics()
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
     logs = Logs(store, redis, settings.autoscaler_url, settings.keyring)
@@ -196,7 +196,7 @@ def _json(value: Json, code: int = 200) -> Response:
     return Response(orjson.dumps(value), code, media_type=status.JSON_TYPE)
 
 
-def _health_routes(store: Store, metrics: Metrics) -> list[Route]:
+def _health_routes(store: Store, metrics: ApiMetrics) -> list[Route]:
     async def alive(request: Request) -> Response:
         return PlainTextResponse("ok")
 

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
+class ApiMetrics:
     """Metrics with a registry for each application, so that one process can have several."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth.access import USER
 from api.auth.identity import LOCAL, User
 from api.http import body_reader
-from api.http.metrics import Metrics
+from api.http.metrics import ApiMetrics
 from api.resource.logs import Logs
 from api.resource.read import Page, Reads
 from api.resource.watch import View, Watch, Watches
@@ -44,7 +44,7 @@ class ResourceEndpoint:
         watches: Watches,
         writes: Writes,
         logs: Logs,
-        metrics: Metrics,
+        metrics: ApiMetrics,
         identify: Callable[[Request], User] = lambda request: request.scope.get(USER, LOCAL),
     ) -> None:
         self._watches = watches

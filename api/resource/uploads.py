@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from api.http.metrics import Metrics
+from api.http.metrics import ApiMetrics
 from knoll.values.errors import BadRequestError, ForbiddenError, NotFoundError, StorageFullError, TooLargeError
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Uploads:
         self,
         folder: Path,
         limit: int,
-        metrics: Metrics,
+        metrics: ApiMetrics,
         check: Callable[[], None] = lambda: None,
         quota: Callable[[], int] = lambda: 0,
     ) -> None:
