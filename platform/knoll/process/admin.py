@@ -18,11 +18,11 @@ Ready = Callable[[], Awaitable[str]]
 """Says what a process waits for before it can do its work; an empty string when it can."""
 
 
-Metrics = Callable[[], bytes | Awaitable[bytes]]
+MetricsSource = Callable[[], bytes | Awaitable[bytes]]
 """Makes the text of /metrics."""
 
 
-def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: Metrics = generate_latest) -> Starlette:
+def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: MetricsSource = generate_latest) -> Starlette:
     """/healthz answers 200 while the process runs, /readyz 200 or 503 with what is missing, /metrics for Prometheus."""
 
     async def healthz(_: Request) -> Response:
