@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-Ready = Callable[[], Awaitable[str]]
+ReadinessCheck = Callable[[], Awaitable[str]]
 """Says what a process waits for before it can do its work; an empty string when it can."""
 
 
@@ -22,7 +22,7 @@ MetricsSource = Callable[[], bytes | Awaitable[bytes]]
 """Makes the text of /metrics."""
 
 
-def app(ready: Ready, routes: Sequence[BaseRoute] = (), metrics: MetricsSource = generate_latest) -> Starlette:
+def app(ready: ReadinessCheck, routes: Sequence[BaseRoute] = (), metrics: MetricsSource = generate_latest) -> Starlette:
     """/healthz answers 200 while the process runs, /readyz 200 or 503 with what is missing, /metrics for Prometheus."""
 
     async def healthz(_: Request) -> Response:
