@@ -31,7 +31,7 @@ from starlette.types import Scope
 from api.http.protocol import CONNECTION, ApiProtocol
 from knoll.values.errors import UnauthorizedError
 
-Address = tuple[str, int]
+SocketAddress = tuple[str, int]
 HELP = (
     "get a token: the owner's kubeconfig has one (`knoll up` says where it is; with Compose "
     "`docker compose exec api knoll kubeconfig`), and the owner makes others "
@@ -84,7 +84,7 @@ class Peers:
             return "" if uid in (self._uid, _ROOT) else _other_user(uid)
         return await asyncio.to_thread(self.refusal, connection.client, connection.server)
 
-    def refusal(self, client: "Address | None", server: "tuple[str, int | None] | None") -> str:
+    def refusal(self, client: "SocketAddress | None", server: "tuple[str, int | None] | None") -> str:
         """Return why the client is not the administrator; empty if it is. Takes a few milliseconds."""
         if client is None or server is None:
             return "this connection has no address"
@@ -109,7 +109,7 @@ def _other_user(uid: int) -> str:
     return f"without a token this port only accepts the user who runs the platform; the client has uid {uid}"
 
 
-def owner_of(client: Address, server: Address) -> Owner | None:
+def owner_of(client: SocketAddress, server: SocketAddress) -> Owner | None:
     """Return the owner of the client's end of a TCP connection; None if that end is in another network namespace."""
     return _by_netlink(client, server) if _has_sock_diag() else _by_proc(client, server)
 
@@ -134,7 +134,7 @@ _OWNER_AT = 4 + 48 + 12
 """Offset of uid and inode in inet_diag_msg: after family and states, the socket's id, expiry and two queues."""
 
 
-def _by_netlink(client: Address, server: Address) -> Owner | None:
+def _by_netlink(client: SocketAddress, server: SocketAddress) -> Owner | None:
     """Look the socket up in the kernel's table in constant time. Source: sock_diag(7). Raises: OSError."""
     family = socket.AF_INET6 if ":" in _plain(client[0]) else socket.AF_INET
     packed = [socket.inet_pton(family, _plain(host)).ljust(16, b"\0") for host in (client[0], server[0])]
@@ -156,7 +156,7 @@ def _by_netlink(client: Address, server: Address) -> Owner | None:
     return Owner(uid, inode)
 
 
-def _by_proc(client: Address, server: Address) -> Owner | None:
+def _by_proc(client: SocketAddress, server: SocketAddress) -> Owner | None:
     """Search the kernel's list of all sockets. Source: proc_pid_net(5)."""
     ends = {(_hex(client, form), _hex(server, form)) for form in (4, 6)}
     for name in ("tcp", "tcp6"):
@@ -171,7 +171,7 @@ def _by_proc(client: Address, server: Address) -> Owner | None:
     return None
 
 
-def _hex(address: Address, form: int) -> str:
+def _hex(address: SocketAddress, form: int) -> str:
     parsed = ip_address(_plain(address[0]))
     if form == 6 and parsed.version == 4:
         parsed = IPv6Address(f"::ffff:{parsed}")
