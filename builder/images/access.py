@@ -16,7 +16,7 @@ from knoll.config.deployment import DeploymentConfig
 from knoll.config.security import SecurityConfig
 from knoll.store.protocol import Store
 from knoll.values import kinds
-from knoll.values.destinations import INTERNAL_ADDRESS, Address, Destinations, host_problem, literal
+from knoll.values.destinations import INTERNAL_ADDRESS, Destinations, IPAddress, host_problem, literal
 from knoll.values.errors import ImageError, InvalidConfigError, NotFoundError
 from knoll.values.image_reference import parse_image
 from knoll.values.json import Json
@@ -25,14 +25,14 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 log = structlog.get_logger()
 
 Config = TypeVar("Config")
-Resolve = Callable[[str], Collection[Address]]
+Resolve = Callable[[str], Collection[IPAddress]]
 """Returns all addresses of a name."""
 
 EVERYTHING = Destinations(everything=True)
 NOTHING = Destinations()
 
 
-def resolve_host(host: str) -> Collection[Address]:
+def resolve_host(host: str) -> Collection[IPAddress]:
     """Return all addresses of a name; empty when it does not resolve. Blocks."""
     try:
         return {ip_address(str(entry[4][0]).partition("%")[0]) for entry in socket.getaddrinfo(host, None)}

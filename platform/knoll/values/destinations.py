@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-Address = IPv4Address | IPv6Address
+IPAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 INTERNAL = tuple(
@@ -34,13 +34,13 @@ _NAT64 = ip_network("64:ff9b::/96")
 _6TO4 = ip_network("2002::/16")
 
 
-def is_internal(address: Address) -> bool:
+def is_internal(address: IPAddress) -> bool:
     """Whether an address belongs to this machine or to a network around it, also in a form that wraps IPv4 in IPv6."""
     plain = _unwrapped(address)
     return any(plain in network for network in INTERNAL if network.version == plain.version)
 
 
-def _unwrapped(address: Address) -> Address:
+def _unwrapped(address: IPAddress) -> IPAddress:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
@@ -51,7 +51,7 @@ def _unwrapped(address: Address) -> Address:
     return address
 
 
-def literal(host: str) -> Address | None:
+def literal(host: str) -> IPAddress | None:
     """The address that a host is written as, with or without brackets; None when it is a name.
 
     Forms that resolvers take for IPv4 addresses (`127.1`, `0x7f000001`, `2130706433`) are names here; `host_problem`
@@ -99,13 +99,13 @@ class Destinations:
         parents = {name[at:] for at, letter in enumerate(name) if letter == "."}
         return self.everything or name in self.names or not self.names.isdisjoint(parents)
 
-    def allow_address(self, address: Address) -> bool:
+    def allow_address(self, address: IPAddress) -> bool:
         """Whether an address is outside the internal ranges, or inside what is allowed of them."""
         plain = _unwrapped(address)
         allowed = any(plain in network for network in self.networks if network.version == plain.version)
         return self.everything or allowed or not is_internal(address)
 
-    def allow_all(self, host: str, addresses: Iterable[Address]) -> bool:
+    def allow_all(self, host: str, addresses: Iterable[IPAddress]) -> bool:
         """Whether a host may be asked that resolves to these addresses."""
         return self.allow_name(host) or all(self.allow_address(address) for address in addresses)
 

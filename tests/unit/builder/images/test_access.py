@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from builder.images.access import Access, registry_host
 from knoll.config.security import SecurityConfig
-from knoll.values.destinations import Address, Destinations, is_internal
+from knoll.values.destinations import Destinations, IPAddress, is_internal
 from knoll.values.errors import ImageError
 
 PRIVATE = "must not be an address of this machine or of a private or link-local network"
@@ -28,7 +28,7 @@ NAMES = {
 """What a resolver answers."""
 
 
-def resolve(host: str) -> Collection[Address]:
+def resolve(host: str) -> Collection[IPAddress]:
     return [ip_address(text) for text in NAMES.get(host, ())]
 
 
@@ -121,7 +121,7 @@ def test_the_only_user_of_a_platform_may_ask_every_registry_unless_the_list_says
 
 
 @given(st.lists(st.ip_addresses(), min_size=1, max_size=4))
-def test_a_name_passes_only_when_all_of_its_addresses_do(addresses: list[Address]) -> None:
+def test_a_name_passes_only_when_all_of_its_addresses_do(addresses: list[IPAddress]) -> None:
     access, reference = tenant(), "some.example:5000/x"
     if any(is_internal(address) for address in addresses):
         with pytest.raises(ImageError, match=PRIVATE):
