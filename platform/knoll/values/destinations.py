@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 IPAddress = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+IPNetwork = IPv4Network | IPv6Network
 
 INTERNAL = tuple(
     ip_network(text)
@@ -67,7 +67,7 @@ def literal(host: str) -> IPAddress | None:
 class Destinations:
     """What an operator allows beside the Internet."""
 
-    networks: tuple[Network, ...] = ()
+    networks: tuple[IPNetwork, ...] = ()
     names: frozenset[str] = field(default_factory=frozenset)
     """Host names, lower case; one that begins with a dot stands for all names under it."""
     everything: bool = False
@@ -78,7 +78,7 @@ class Destinations:
 
         Raises: ValueError: names the part that is none of these.
         """
-        networks: list[Network] = []
+        networks: list[IPNetwork] = []
         names: set[str] = set()
         everything = False
         for part in filter(None, (part.strip() for part in text.split(","))):
