@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from activator.wire.http1_parser import RequestHead
 
-Network = IPv4Network | IPv6Network
+IPNetwork = IPv4Network | IPv6Network
 _MAX_CACHED = 10_000
 _REWRITTEN = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
 
@@ -30,7 +30,7 @@ class Peer:
 class Proxies:
     """Trusted proxies."""
 
-    def __init__(self, networks: Iterable[Network] = ()) -> None:
+    def __init__(self, networks: Iterable[IPNetwork] = ()) -> None:
         self._networks = tuple(networks)
         self._trusted: dict[bytes, bool] = {}
 
