@@ -9,7 +9,7 @@ from typing import Any
 
 from autoscaler.probes.checks import Checker
 from autoscaler.probes.prober import until_ready
-from autoscaler.probes.spec import Probe, Probes, TcpCheck
+from autoscaler.probes.spec import Probes, ProbeSpec, TcpCheck
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.engine import Engine, EngineQuery
 from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
@@ -26,7 +26,7 @@ from bench.coldstart_parts import (
     until,
 )
 
-PROBES = {"user-container": Probes(readiness=Probe(TcpCheck(PORT), period_seconds=0, eager=True))}
+PROBES = {"user-container": Probes(readiness=ProbeSpec(TcpCheck(PORT), period_seconds=0, eager=True))}
 
 
 spent: ContextVar[list[float]] = ContextVar("spent")

@@ -21,7 +21,7 @@ from autoscaler.probes.schedule import (
     early_timeout,
     reports,
 )
-from autoscaler.probes.spec import Probe, Probes
+from autoscaler.probes.spec import Probes, ProbeSpec
 from autoscaler.runtime.model import ExecResult
 from autoscaler.runtime.protocol import Runtime
 from knoll.values.errors import KnollError
@@ -228,7 +228,7 @@ class Prober:
             self._ready = True
             self._changes.put_nowait(Ready())
 
-    async def _check(self, container: str, probe: Probe, seconds: float) -> Result:
+    async def _check(self, container: str, probe: ProbeSpec, seconds: float) -> Result:
         async def run(command: Sequence[str], timeout_seconds: float) -> ExecResult:
             return await self._runtime.exec(self._name, container, command, timeout_seconds)
 
@@ -238,8 +238,8 @@ class Prober:
         tally: Tally = getattr(self._health[container], kind)
         return tally
 
-    def _probe(self, container: str, kind: ProbeKind) -> Probe:
-        probe: Probe | None = getattr(self._probes[container], kind)
+    def _probe(self, container: str, kind: ProbeKind) -> ProbeSpec:
+        probe: ProbeSpec | None = getattr(self._probes[container], kind)
         assert probe is not None
         return probe
 

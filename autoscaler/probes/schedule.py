@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from autoscaler.probes.spec import Probe, Probes
+from autoscaler.probes.spec import Probes, ProbeSpec
 
 ProbeKind = Literal["startup", "readiness", "liveness"]
 Effect = Literal["ready", "unready", "restart"]
@@ -73,7 +73,7 @@ def active(probes: Probes, health: Health) -> list[ProbeKind]:
     return kinds
 
 
-def counts(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> bool:
+def counts(probe: ProbeSpec, passed: bool, elapsed: float, counted: float | None) -> bool:
     """Return whether a failure of the probe that begins now counts.
 
     Args:
@@ -87,7 +87,7 @@ def counts(probe: Probe, passed: bool, elapsed: float, counted: float | None) ->
     return elapsed >= _next_counted(probe, counted)
 
 
-def delay(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> float:
+def delay(probe: ProbeSpec, passed: bool, elapsed: float, counted: float | None) -> float:
     """Return the seconds until the next try, > 0.
 
     Args: as those of `counts`, at the end of a probe.
@@ -103,7 +103,7 @@ def delay(probe: Probe, passed: bool, elapsed: float, counted: float | None) -> 
     return max(EAGER_FIRST, min(early, _next_counted(probe, counted) - elapsed))
 
 
-def early_timeout(probe: Probe, elapsed: float, counted: float | None) -> float:
+def early_timeout(probe: ProbeSpec, elapsed: float, counted: float | None) -> float:
     """Return the seconds that an early try may take, > 0: it must not delay the next one that counts.
 
     Args: as those of `counts`.
@@ -126,7 +126,7 @@ def reports(elapsed: float, *, counts: bool, changed: bool, reported: float) -> 
     return counts or (changed and elapsed >= REPORT_SECONDS and elapsed - reported >= REPORT_SECONDS)
 
 
-def _next_counted(probe: Probe, counted: float | None) -> float:
+def _next_counted(probe: ProbeSpec, counted: float | None) -> float:
     """Return the `elapsed` at which a failure counts next: a multiple of the period, at least one."""
     if not probe.period_seconds:
         return math.inf
@@ -197,12 +197,12 @@ def _liveness(probes: Probes, health: Health, ok: bool) -> tuple[Health, list[Ef
     return replace(health, liveness=tally), ["restart"] if _failed(tally, probes.liveness) else []
 
 
-def _tallied(tally: Tally, ok: bool, probe: Probe) -> Tally:
+def _tallied(tally: Tally, ok: bool, probe: ProbeSpec) -> Tally:
     successes, failures = (tally.successes + 1, 0) if ok else (0, tally.failures + 1)
     return Tally(successes, failures, tally.passed or successes >= probe.success_threshold)
 
 
-def _failed(tally: Tally, probe: Probe) -> bool:
+def _failed(tally: Tally, probe: ProbeSpec) -> bool:
     """A probe with a period of 0 never fails before its first success; the progress deadline bounds it."""
     if probe.period_seconds > 0:
         return tally.failures >= probe.failure_threshold

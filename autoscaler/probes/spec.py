@@ -45,7 +45,7 @@ Check = HttpCheck | TcpCheck | ExecCheck | GrpcCheck
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeSpec:
     """One probe of one container."""
 
     check: Check
@@ -63,6 +63,6 @@ class Probe:
 class Probes:
     """The probes of one container; None always passes."""
 
-    startup: Probe | None = None
-    readiness: Probe | None = None
-    liveness: Probe | None = None
+    startup: ProbeSpec | None = None
+    readiness: ProbeSpec | None = None
+    liveness: ProbeSpec | None = None

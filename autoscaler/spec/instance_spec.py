@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from autoscaler.probes.schedule import LATER_PERIOD
-from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probe, Probes, TcpCheck
+from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, Probes, ProbeSpec, TcpCheck
 from autoscaler.runtime.model import Capacity, ContainerSpec, InstanceSpec, Resources
 from autoscaler.spec.engine_volumes import engine_volumes, mount, shared
 from autoscaler.spec.env_sources import About, Find, account_of, references, variables
@@ -202,14 +202,14 @@ def probes(revision: Revision) -> dict[str, Probes]:
     }
 
 
-def probe(spec: pod.Probe | None, port: int, *, eager: bool = False) -> Probe | None:
+def probe(spec: pod.Probe | None, port: int, *, eager: bool = False) -> ProbeSpec | None:
     """Return a probe with Kubernetes' defaults; port 0 is the serving port.
 
-    Args: eager: see `Probe.eager`.
+    Args: eager: see `ProbeSpec.eager`.
     """
     if spec is None:
         return None
-    return Probe(
+    return ProbeSpec(
         check(spec, port),
         initial_delay_seconds=spec.initial_delay_seconds,
         period_seconds=spec.period_seconds,
@@ -220,7 +220,7 @@ def probe(spec: pod.Probe | None, port: int, *, eager: bool = False) -> Probe | 
     )
 
 
-def _with_period(probe: Probe | None) -> Probe | None:
+def _with_period(probe: ProbeSpec | None) -> ProbeSpec | None:
     """Without a period, use Kubernetes' default; only for a readiness probe it means Knative's eager probing."""
     return replace(probe, period_seconds=LATER_PERIOD) if probe and not probe.period_seconds else probe
 

@@ -18,7 +18,7 @@ from autoscaler.probes.prober import (
     Unready,
     until_ready,
 )
-from autoscaler.probes.spec import ExecCheck, HttpCheck, Probe, Probes, TcpCheck
+from autoscaler.probes.spec import ExecCheck, HttpCheck, Probes, ProbeSpec, TcpCheck
 from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
 from knoll.values.errors import NotFoundError
 from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
@@ -26,7 +26,7 @@ from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 
 NAME, APP, PORT = "hello-1", "user-container", 8080
-EAGER = Probe(TcpCheck(PORT), period_seconds=0, eager=True)
+EAGER = ProbeSpec(TcpCheck(PORT), period_seconds=0, eager=True)
 FAST: dict[str, Any] = {"period_seconds": 0.01, "timeout_seconds": 5.0}
 
 
@@ -105,7 +105,7 @@ async def test_an_instance_without_probes_is_ready_at_once(stage: Stage) -> None
 
 async def test_an_app_that_becomes_unhealthy_and_recovers_is_reported(stage: Stage) -> None:
     instance = await stage.start()
-    readiness = Probe(HttpCheck(PORT, "/healthz"), **FAST)
+    readiness = ProbeSpec(HttpCheck(PORT, "/healthz"), **FAST)
     async with stage.prober(instance, user_container=Probes(readiness=readiness)) as prober:
         assert await next_change(prober) == Ready()
         stage.app.status = 503
@@ -121,7 +121,7 @@ async def test_an_app_that_becomes_unhealthy_and_recovers_is_reported(stage: Sta
 
 async def test_an_app_that_is_not_alive_is_restarted_and_gets_no_requests(stage: Stage) -> None:
     instance = await stage.start()
-    liveness = Probe(HttpCheck(PORT), **FAST)
+    liveness = ProbeSpec(HttpCheck(PORT), **FAST)
     async with stage.prober(instance, user_container=Probes(liveness=liveness)) as prober:
         assert await next_change(prober) == Ready()
         stage.app.status = 500
@@ -142,7 +142,7 @@ async def test_an_app_that_is_not_alive_is_restarted_and_gets_no_requests(stage:
 async def test_a_startup_probe_that_fails_too_often_ends_the_wait(stage: Stage) -> None:
     stage.app.status = 404
     instance = await stage.start()
-    startup = Probe(HttpCheck(PORT), **FAST)
+    startup = ProbeSpec(HttpCheck(PORT), **FAST)
     with pytest.raises(ProbeFailedError, match=r"user-container: Startup probe failed: .*404"):
         async with asyncio.timeout(30):
             await until_ready(stage.checker, stage.runtime, NAME, instance.address, {APP: Probes(startup=startup)})
@@ -151,8 +151,8 @@ async def test_a_startup_probe_that_fails_too_often_ends_the_wait(stage: Stage) 
 async def test_liveness_waits_for_startup(stage: Stage) -> None:
     stage.app.status = 500
     instance = await stage.start()
-    startup = Probe(HttpCheck(PORT), failure_threshold=10_000, **FAST)
-    liveness = Probe(HttpCheck(PORT), failure_threshold=1, **FAST)
+    startup = ProbeSpec(HttpCheck(PORT), failure_threshold=10_000, **FAST)
+    liveness = ProbeSpec(HttpCheck(PORT), failure_threshold=1, **FAST)
     async with stage.prober(instance, user_container=Probes(startup, EAGER, liveness)) as prober:
         await eventually(lambda: stage.app.asked > 5)
         assert not prober.ready
@@ -164,7 +164,7 @@ async def test_liveness_waits_for_startup(stage: Stage) -> None:
 
 async def test_every_container_must_be_ready(stage: Stage) -> None:
     instance = await stage.start(APP, "sidecar")
-    ready_when_asked = Probe(ExecCheck(["/check"]), **FAST)
+    ready_when_asked = ProbeSpec(ExecCheck(["/check"]), **FAST)
     stage.engine.fail("exec", NotFoundError("the sidecar still boots"), times=20)
     probes = {"user_container": Probes(readiness=EAGER), "sidecar": Probes(readiness=ready_when_asked)}
     async with stage.prober(instance, **probes) as prober:
@@ -178,7 +178,7 @@ async def test_every_container_must_be_ready(stage: Stage) -> None:
 
 async def test_what_cloud_run_exports_is_ready_when_its_program_listens(stage: Stage) -> None:
     instance = await stage.start(after=0.3)
-    startup = Probe(
+    startup = ProbeSpec(
         TcpCheck(PORT), period_seconds=240, timeout_seconds=240, success_threshold=1, failure_threshold=1, eager=True
     )
     async with stage.prober(instance, user_container=Probes(startup=startup, readiness=EAGER)) as prober:
@@ -189,7 +189,7 @@ async def test_what_cloud_run_exports_is_ready_when_its_program_listens(stage: S
 async def test_early_failures_are_reported_once_and_a_later_one_when_it_differs(stage: Stage, kind: str) -> None:
     stage.app.status = 503
     instance = await stage.start()
-    probe = Probe(HttpCheck(PORT, "/healthz"), period_seconds=240, failure_threshold=1, eager=True)
+    probe = ProbeSpec(HttpCheck(PORT, "/healthz"), period_seconds=240, failure_threshold=1, eager=True)
     async with stage.prober(instance, user_container=Probes(**{kind: probe})) as prober:
         first = await failing(prober, "")
         assert first.message == f"{kind.capitalize()} probe failed: HTTP probe failed with statuscode: 503"
@@ -208,7 +208,7 @@ async def test_a_refused_connection_is_reported_as_such(stage: Stage) -> None:
 
 async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: Stage) -> None:
     instance = await stage.start(APP, "sidecar")
-    readiness = Probe(HttpCheck(PORT), **FAST)
+    readiness = ProbeSpec(HttpCheck(PORT), **FAST)
     probes = {"user_container": Probes(readiness=readiness), "sidecar": Probes(liveness=EAGER)}
     stage.app.status = 503
     async with stage.prober(instance, **probes) as prober:
@@ -224,7 +224,7 @@ async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: St
 
 async def test_the_other_containers_are_asked_while_one_is_started_again(stage: Stage) -> None:
     instance = await stage.start(APP, "sidecar")
-    liveness = Probe(HttpCheck(PORT), **FAST)
+    liveness = ProbeSpec(HttpCheck(PORT), **FAST)
     probes = {"user_container": Probes(liveness=liveness), "sidecar": Probes()}
     async with stage.prober(instance, **probes) as prober:
         assert await next_change(prober) == Ready()

@@ -26,9 +26,9 @@ from autoscaler.probes.schedule import (
     early_timeout,
     reports,
 )
-from autoscaler.probes.spec import Probe, Probes, TcpCheck
+from autoscaler.probes.spec import Probes, ProbeSpec, TcpCheck
 
-PROBE = Probe(TcpCheck(8080))
+PROBE = ProbeSpec(TcpCheck(8080))
 EAGER = replace(PROBE, period_seconds=0.0, eager=True)
 results = st.lists(st.booleans(), max_size=40)
 
@@ -119,7 +119,7 @@ def test_failed_startup_asks_for_a_restart() -> None:
 class Simulated:
     """A probe of a container that is healthy from `healthy` on, for as long as it takes to pass or to give up."""
 
-    probe: Probe
+    probe: ProbeSpec
     kind: ProbeKind = "startup"
     healthy: float = math.inf
     passed: float | None = None
@@ -153,7 +153,7 @@ class Simulated:
 
 
 periods = st.integers(1, 300).map(float)
-CLOUD_RUN = Probe(
+CLOUD_RUN = ProbeSpec(
     TcpCheck(8080), period_seconds=240, timeout_seconds=240, success_threshold=1, failure_threshold=1, eager=True
 )
 
@@ -162,7 +162,7 @@ CLOUD_RUN = Probe(
 @example(period=1.0, threshold=3)
 @example(period=31.0, threshold=5)
 def test_a_container_that_never_answers_is_given_its_periods_and_no_more(period: float, threshold: int) -> None:
-    probe = Probe(TcpCheck(8080), period_seconds=period, failure_threshold=threshold, eager=True)
+    probe = ProbeSpec(TcpCheck(8080), period_seconds=period, failure_threshold=threshold, eager=True)
     result = Simulated(probe).run()
     assert result.passed is None
     # The simulation adds up floats: a try that counts may seem to come too early, and comes EAGER_FIRST later then.
@@ -176,7 +176,7 @@ def test_a_container_that_comes_up_in_time_is_never_restarted_and_is_seen_soon(
     period: float, threshold: int, share: float
 ) -> None:
     healthy = period * threshold * share
-    probe = Probe(TcpCheck(8080), period_seconds=period, failure_threshold=threshold, eager=True)
+    probe = ProbeSpec(TcpCheck(8080), period_seconds=period, failure_threshold=threshold, eager=True)
     result = Simulated(probe, healthy=healthy).run()
     assert result.restart is None
     assert result.passed is not None
@@ -185,14 +185,14 @@ def test_a_container_that_comes_up_in_time_is_never_restarted_and_is_seen_soon(
 
 @given(period=periods)
 def test_a_failure_before_the_first_period_never_counts(period: float) -> None:
-    probe = Probe(TcpCheck(8080), period_seconds=period, failure_threshold=1, eager=True)
+    probe = ProbeSpec(TcpCheck(8080), period_seconds=period, failure_threshold=1, eager=True)
     result = Simulated(probe).run()
     assert not [at for at in result.counted if at < period * 0.999]
 
 
 @given(period=periods, threshold=st.integers(1, 5))
 def test_liveness_is_not_tried_early_and_its_first_failure_counts_after_a_period(period: float, threshold: int) -> None:
-    probe = Probe(TcpCheck(8080), period_seconds=period, failure_threshold=threshold)
+    probe = ProbeSpec(TcpCheck(8080), period_seconds=period, failure_threshold=threshold)
     result = Simulated(probe, "liveness").run()
     assert result.tries == threshold
     assert result.restart == pytest.approx(period * threshold)

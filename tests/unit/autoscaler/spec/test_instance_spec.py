@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.probes.spec import ExecCheck, GrpcCheck, HttpCheck, Probe, TcpCheck
+from autoscaler.probes.spec import ExecCheck, GrpcCheck, HttpCheck, ProbeSpec, TcpCheck
 from autoscaler.runtime.model import Mount, Resources
 from autoscaler.spec.instance_spec import instance_name, instance_spec, probes
 from tests.unit.autoscaler.sample_revisions import DIGEST, revision
@@ -159,8 +159,8 @@ def test_a_startup_probe_without_a_period_has_kubernetes_default() -> None:
     check = {"tcpSocket": {"port": 8080}}
     own = container(startupProbe=check, livenessProbe=check)
     parsed = probes(revision(spec={"containers": [own]}))["user-container"]
-    assert parsed.startup == Probe(TcpCheck(8080), period_seconds=10, eager=True)
-    assert parsed.liveness == Probe(TcpCheck(8080), period_seconds=10)
+    assert parsed.startup == ProbeSpec(TcpCheck(8080), period_seconds=10, eager=True)
+    assert parsed.liveness == ProbeSpec(TcpCheck(8080), period_seconds=10)
 
 
 def test_probes_have_kubernetes_defaults_and_readiness_is_eager_at_the_start() -> None:
@@ -169,5 +169,5 @@ def test_probes_have_kubernetes_defaults_and_readiness_is_eager_at_the_start() -
     parsed = probes(revision(spec={"containers": [own]}))["user-container"]
     assert parsed.startup is None
     assert parsed.readiness is not None
-    assert parsed.readiness == Probe(TcpCheck(8080), period_seconds=parsed.readiness.period_seconds, eager=True)
-    assert parsed.liveness == Probe(TcpCheck(8080), period_seconds=3, failure_threshold=9)
+    assert parsed.readiness == ProbeSpec(TcpCheck(8080), period_seconds=parsed.readiness.period_seconds, eager=True)
+    assert parsed.liveness == ProbeSpec(TcpCheck(8080), period_seconds=3, failure_threshold=9)
