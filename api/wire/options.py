@@ -13,7 +13,7 @@ from api.wire.selectors import Selector
 from knoll.values.errors import BadRequestError
 from knoll.values.json import Json
 
-Query = Mapping[str, str]
+QueryParameters = Mapping[str, str]
 
 Validation = Literal["Strict", "Warn", "Ignore"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -77,7 +77,7 @@ class WatchOptions:
     """Seconds."""
 
 
-def write_options(query: Query, user_agent: str = "", *, apply: bool = False) -> WriteOptions:
+def write_options(query: QueryParameters, user_agent: str = "", *, apply: bool = False) -> WriteOptions:
     """Raises: BadRequestError."""
     manager = query.get("fieldManager", "")
     if len(manager) > _MAX_MANAGER or not manager.isprintable():
@@ -104,7 +104,7 @@ def write_options(query: Query, user_agent: str = "", *, apply: bool = False) ->
     )
 
 
-def delete_options(query: Query, body: Json | None) -> DeleteOptions:
+def delete_options(query: QueryParameters, body: Json | None) -> DeleteOptions:
     """Parse the query and the optional DeleteOptions body. Raises: BadRequestError."""
     body = body or {}
     propagation: Any = body.get("propagationPolicy") or query.get("propagationPolicy")
@@ -149,7 +149,7 @@ def _dry_run(value: str) -> bool:
     return value == "All"
 
 
-def list_options(query: Query, resource: str) -> ListOptions:
+def list_options(query: QueryParameters, resource: str) -> ListOptions:
     """Raises: BadRequestError."""
     selector = _selector(query, resource)
     limit = _integer(query, "limit")
@@ -174,7 +174,7 @@ def list_options(query: Query, resource: str) -> ListOptions:
 
 
 def watch_options(
-    query: Query, resource: str, name: str = "", *, chance: Callable[[], float] = lambda: 0.0
+    query: QueryParameters, resource: str, name: str = "", *, chance: Callable[[], float] = lambda: 0.0
 ) -> WatchOptions:
     """
     Args:
@@ -203,15 +203,15 @@ def watch_options(
     )
 
 
-def _selector(query: Query, resource: str) -> Selector:
+def _selector(query: QueryParameters, resource: str) -> Selector:
     return selectors.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), resource)
 
 
-def is_watch(query: Query) -> bool:
+def is_watch(query: QueryParameters) -> bool:
     return _boolean(query, "watch")
 
 
-def _boolean(query: Query, name: str) -> bool:
+def _boolean(query: QueryParameters, name: str) -> bool:
     value = query.get(name, "")
     if value.lower() in ("true", "1"):
         return True
@@ -220,7 +220,7 @@ def _boolean(query: Query, name: str) -> bool:
     raise BadRequestError(f"{name} must be true or false, not {value[:40]!r}")
 
 
-def _integer(query: Query, name: str) -> int:
+def _integer(query: QueryParameters, name: str) -> int:
     value = query.get(name, "")
     if not value:
         return 0
@@ -229,7 +229,7 @@ def _integer(query: Query, name: str) -> int:
     return int(value)
 
 
-def _version(query: Query) -> int:
+def _version(query: QueryParameters) -> int:
     value = query.get("resourceVersion", "")
     if value and (not value.isascii() or not value.isdigit() or len(value) > 18):
         raise BadRequestError(f"resourceVersion: Invalid value: {value[:40]!r}: not a version of this API")
