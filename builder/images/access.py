@@ -25,7 +25,7 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 log = structlog.get_logger()
 
 Config = TypeVar("Config")
-Resolve = Callable[[str], Collection[IPAddress]]
+LookUpHost = Callable[[str], Collection[IPAddress]]
 """Returns all addresses of a name."""
 
 EVERYTHING = Destinations(everything=True)
@@ -69,7 +69,7 @@ class Access:
             return allowed
         return NOTHING if self.tenants else EVERYTHING
 
-    def check_registry(self, reference: str, resolve: Resolve = resolve_host) -> None:
+    def check_registry(self, reference: str, resolve: LookUpHost = resolve_host) -> None:
         """Refuse a registry that must not be contacted. Blocks: the host is resolved.
 
         Raises: ImageError.
@@ -83,7 +83,7 @@ class Access:
             )
 
 
-def refusal(host: str, allowed: Destinations, resolve: Resolve = resolve_host) -> str:
+def refusal(host: str, allowed: Destinations, resolve: LookUpHost = resolve_host) -> str:
     """Return why a host must not be contacted, by its name and its addresses; empty when it may be. Blocks."""
     problem = host_problem(host, allowed)
     if problem or literal(host) is not None or allowed.allow_name(host):
