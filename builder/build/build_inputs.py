@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.build import buildx, dockerfile, secret_dirs, source
-from builder.images.access import Access, refusal
+from builder.images.access import ImageAccess, refusal
 from knoll.process.settings import BuilderSettings
 from knoll.store.protocol import Store
 from knoll.values import kinds
@@ -36,7 +36,7 @@ class PreparedBuild:
 
 @contextlib.asynccontextmanager
 async def prepare_build(
-    docker: Docker, store: Store, settings: BuilderSettings, access: Access, namespace: str, spec: Json
+    docker: Docker, store: Store, settings: BuilderSettings, access: ImageAccess, namespace: str, spec: Json
 ) -> AsyncIterator[PreparedBuild]:
     """Prepare a build from source; its files are removed afterwards.
 
@@ -72,7 +72,7 @@ async def prepare_build(
 
 
 async def _fetched(
-    docker: Docker, access: Access, git: Json, path: str, folder: Path, secrets: Mapping[str, Path]
+    docker: Docker, access: ImageAccess, git: Json, path: str, folder: Path, secrets: Mapping[str, Path]
 ) -> tuple[str, str]:
     """Return the URL of the repository for BuildKit, and its Dockerfile (empty with SSH: only BuildKit can read it)."""
     try:

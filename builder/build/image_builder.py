@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from builder.build import buildkit, buildx
 from builder.build.build_inputs import Docker, PreparedBuild, prepare_build
 from builder.build.progress_reporter import ProgressReporter
-from builder.images.access import Access, is_internal
+from builder.images.access import ImageAccess, is_internal
 from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
 from builder.images.engine_images import ARCHIVE_SECONDS, EngineImages, LocalImage, engine_at, local_digest
 from builder.images.layers import Layers
@@ -48,7 +48,7 @@ class ImageBuilder:
     settings: BuilderSettings
     redis: "Redis"
     store: Store
-    access: Access
+    access: ImageAccess
     docker: Docker
     reporter: ProgressReporter
     namespace: str

@@ -41,7 +41,7 @@ def resolve_host(host: str) -> Collection[IPAddress]:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ImageAccess:
     """Rights of one namespace."""
 
     tenants: bool = False
@@ -112,9 +112,9 @@ def registry_host(reference: str) -> str:
     return host if colon and port.isdigit() else registry
 
 
-async def access_of(store: Store, built: BuiltImages, namespace: str) -> Access:
+async def access_of(store: Store, built: BuiltImages, namespace: str) -> ImageAccess:
     """Read the current rights of a namespace. Raises: StoreUnavailableError."""
-    return Access(
+    return ImageAccess(
         tenants=has_tenants(
             (await store.list(kinds.ROLE_BINDING.id)).items,
             [item["metadata"]["name"] for item in (await store.list(kinds.CLUSTER_ROLE_BINDING.id)).items],

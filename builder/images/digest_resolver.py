@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
-from builder.images.access import Access, access_of
+from builder.images.access import ImageAccess, access_of
 from builder.images.built_images import BuiltImages
 from builder.images.engine_images import EngineImages, engine_at
 from knoll.auth import registry_secrets
@@ -112,7 +112,7 @@ class DigestResolver:
 
 
 def _look_up(
-    settings: BuilderSettings, access: Access, spec: Json, credentials: Sequence[Credential]
+    settings: BuilderSettings, access: ImageAccess, spec: Json, credentials: Sequence[Credential]
 ) -> tuple[builds.Resolved, ...]:
     with engine_at(settings.docker_socket) as engine:
         images = EngineImages(engine, settings.platform, access)

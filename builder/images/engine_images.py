@@ -14,7 +14,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 from requests.exceptions import ReadTimeout, RequestException
 
-from builder.images.access import Access
+from builder.images.access import ImageAccess
 from knoll.auth.registry_auth import Credential, matching
 from knoll.resources.validation.reserved_images import PINNED_PREFIX
 from knoll.values.errors import ImageError, RuntimeUnavailableError
@@ -24,7 +24,7 @@ ENGINE_SECONDS = 20
 """Timeout of a call of the engine that needs no registry."""
 ARCHIVE_SECONDS = 600
 """Timeout of the engine for the start or the end of an image archive."""
-OWNERS = Access()
+OWNERS = ImageAccess()
 """Rights of the owner of an installation without other users: all images and registries."""
 
 PullPolicy = Literal["", "Always", "IfNotPresent", "Never"]
@@ -104,7 +104,7 @@ def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[do
 class EngineImages:
     """The engine's images as one namespace sees them. Uses the Docker SDK, which blocks."""
 
-    def __init__(self, client: docker.DockerClient, platform: str, access: Access = OWNERS) -> None:
+    def __init__(self, client: docker.DockerClient, platform: str, access: ImageAccess = OWNERS) -> None:
         self._client = client
         self._platform = platform
         self._access = access

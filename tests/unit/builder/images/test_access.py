@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.images.access import Access, registry_host
+from builder.images.access import ImageAccess, registry_host
 from knoll.config.security import SecurityConfig
 from knoll.values.destinations import Destinations, IPAddress, is_internal
 from knoll.values.errors import ImageError
@@ -32,7 +32,7 @@ def resolve(host: str) -> Collection[IPAddress]:
     return [ip_address(text) for text in NAMES.get(host, ())]
 
 
-def problem(access: Access, reference: str) -> str:
+def problem(access: ImageAccess, reference: str) -> str:
     """Why the registry of an image is refused; empty when it is not. The wording around the reason is the same."""
     try:
         access.check_registry(reference, resolve)
@@ -48,10 +48,10 @@ def problem(access: Access, reference: str) -> str:
     return ""
 
 
-def tenant(allowed: str | None = None) -> Access:
+def tenant(allowed: str | None = None) -> ImageAccess:
     """A namespace on a platform with tenants. Args: allowed: registry-destinations; None is `auto`."""
     destinations = None if allowed is None else Destinations.parse(allowed)
-    return Access(tenants=True, security=SecurityConfig(registry_destinations=destinations))
+    return ImageAccess(tenants=True, security=SecurityConfig(registry_destinations=destinations))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_an_operator_allows_registries(allowed: str, passes: tuple[str, ...], re
 
 def test_the_only_user_of_a_platform_may_ask_every_registry_unless_the_list_says_otherwise() -> None:
     for reference in ("127.0.0.1:5000/x", "rebound.example/x", "unknown.example/x"):
-        assert problem(Access(), reference) == ""
-    owner = Access(security=SecurityConfig(registry_destinations=Destinations.parse("10.0.0.0/8")))
+        assert problem(ImageAccess(), reference) == ""
+    owner = ImageAccess(security=SecurityConfig(registry_destinations=Destinations.parse("10.0.0.0/8")))
     assert problem(owner, "10.0.0.7/x") == ""
     assert problem(owner, "127.0.0.1:5000/x") == PRIVATE
 
