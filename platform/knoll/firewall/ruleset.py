@@ -35,7 +35,7 @@ BRIDGE_PRIORITY = 10
 """After br_netfilter, which has `inet` answer first."""
 _SYN = "tcp flags & (fin | syn | rst | ack) == syn"
 
-Resolved = Mapping[str, tuple[str, ...]]
+HostAddresses = Mapping[str, tuple[str, ...]]
 """Host name to its IPv4 addresses."""
 
 
@@ -68,7 +68,7 @@ def removal(wiring: Wiring) -> str:
     )
 
 
-def ruleset(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> str:
+def ruleset(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) -> str:
     """The whole text: the tables as they were go, and come as they are to be, in one transaction.
 
     Args:
@@ -85,7 +85,7 @@ def ruleset(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> str:
     return text
 
 
-def _inet(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> Iterable[str]:
+def _inet(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) -> Iterable[str]:
     instances, builds = policy.bridge, wiring.build_bridge
     from_bridges, to_bridges, to_host = [], [], []
     if instances:
@@ -115,7 +115,7 @@ _ANSWERS = ("ct state related accept", "ct direction reply ct state established 
 _INTERNET = ("meta nfproto ipv6 goto refused", f"ip daddr {{ {', '.join(PRIVATE)} }} goto refused", "accept")
 
 
-def _instances(wiring: Wiring, policy: FirewallPolicy, resolved: Resolved) -> Iterable[str]:
+def _instances(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) -> Iterable[str]:
     names = sorted(policy.namespaces)
     for number, name in enumerate(names):
         namespace = policy.namespaces[name]
@@ -169,7 +169,7 @@ def _egress(listed: str, verdict: Verdict) -> list[str]:
     return [f"jump {listed}", *(_INTERNET if verdict == "allow" else ("goto refused",))]
 
 
-def _listed(destinations: Iterable[EgressRule], resolved: Resolved) -> list[str]:
+def _listed(destinations: Iterable[EgressRule], resolved: HostAddresses) -> list[str]:
     """Rules that let destinations pass, as their sender names them: before the engine translates the address and port
     of a published one."""
     by_port: dict[int, list[IPv4Network]] = {}
