@@ -234,8 +234,8 @@ def _without_empty(body: Json, *fields: str) -> Json:
     return {key: value for key, value in body.items() if key not in fields or value}
 
 
-Rule = Callable[[Json, Json | None, Problems], Json]
-_RULES: Mapping[str, Rule] = {
+AdmissionRule = Callable[[Json, Json | None, Problems], Json]
+_RULES: Mapping[str, AdmissionRule] = {
     "configmaps": _config_map,
     "secrets": _secret,
     "namespaces": _namespace,
