@@ -21,7 +21,7 @@ _JS = {"\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&"
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class Placeholder:
     """A place in a line that each request fills."""
 
     field: str
@@ -32,12 +32,12 @@ class Value:
     escaped: bool = False
 
 
-Template = tuple[str | Value, ...]
+Template = tuple[str | Placeholder, ...]
 
 
 def parse(text: str) -> Template:
     """Raises: ValueError: it says something that is not known; names it, and what is."""
-    parts: list[str | Value] = []
+    parts: list[str | Placeholder] = []
     end = 0
     for action in _ACTION.finditer(text):
         parts += [text[end : action.start()], _value(action[0], action[1].removeprefix("-").removesuffix("-").strip())]
@@ -48,13 +48,13 @@ def parse(text: str) -> Template:
     return tuple(part for part in parts if part)
 
 
-def _value(whole: str, action: str) -> Value:
+def _value(whole: str, action: str) -> Placeholder:
     expression = action.removeprefix("js ").removeprefix("(").removesuffix(")")
     escaped = action.startswith("js ")
     if (match := _FIELD.fullmatch(expression)) and match[1] in FIELDS:
-        return Value(match[1], escaped=escaped)
+        return Placeholder(match[1], escaped=escaped)
     if match := _HEADER.fullmatch(expression):
-        return Value("", match[1], listed=expression.startswith("index"), escaped=escaped)
+        return Placeholder("", match[1], listed=expression.startswith("index"), escaped=escaped)
     fields = ", ".join(f".{field}" for field in FIELDS)
     raise ValueError(
         f'{whole[:100]!r} is not known; use {fields}, index .Request.Header "Name", or js before one of them'
@@ -71,7 +71,7 @@ def line(template: Template, field: Callable[[str], str], header: Callable[[str]
     return "".join(part if isinstance(part, str) else _filled(part, field, header) for part in template)
 
 
-def _filled(part: Value, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:
+def _filled(part: Placeholder, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:
     if part.field:
         text = field(part.field)
     else:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from api.resource import core_rules
 from knoll.config import autoscaler, defaults, deployment, domain, features, gc, network, observability, security
 from knoll.config.platform import NAMES, PlatformConfig, check_config_map, default_config_maps
-from knoll.config.request_log import Value
+from knoll.config.request_log import Placeholder
 from knoll.values import kinds
 from knoll.values.destinations import Destinations
 from knoll.values.errors import InvalidConfigError
@@ -203,7 +203,7 @@ GOOD: list[tuple[str, dict[str, str], str, Any]] = [
         "config-observability",
         {"logging.request-log-template": "{{.Response.Code}} to {{js .Request.UserAgent}}"},
         "observability.request_log_template",
-        (Value("Response.Code"), " to ", Value("Request.UserAgent", escaped=True)),
+        (Placeholder("Response.Code"), " to ", Placeholder("Request.UserAgent", escaped=True)),
     ),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.config.request_log import FIELDS, Value, line, parse
+from knoll.config.request_log import FIELDS, Placeholder, line, parse
 
 KNATIVES = (
     '{"httpRequest": {"requestMethod": "{{.Request.Method}}", "requestUrl": "{{js .Request.RequestURI}}", '
@@ -68,7 +68,7 @@ def test_what_is_not_known_is_named_with_what_is(template: str, problem: str) ->
 def test_text_stays_as_it_is_around_the_fields(parts: list[str]) -> None:
     template = "".join(f"{{{{.{part}}}}}" if part in FIELDS else part for part in parts)
     assert rendered(template) == "".join(parts)
-    assert [part.field for part in parse(template) if isinstance(part, Value)] == [
+    assert [part.field for part in parse(template) if isinstance(part, Placeholder)] == [
         part for part in parts if part in FIELDS
     ]
 
