@@ -6,7 +6,7 @@ from typing import Literal, cast
 from autoscaler.runtime.model import Network
 from knoll.config.egress import EgressRule, parse_egress
 from knoll.config.security import EGRESS_ALLOW_ANNOTATION, EGRESS_ANNOTATION, VERDICTS, SecurityConfig
-from knoll.firewall.policy import FirewallPolicy, NamespaceEgress, Verdict
+from knoll.firewall.policy import EgressVerdict, FirewallPolicy, NamespaceEgress
 from knoll.values.destinations import Destinations
 
 Annotations = Mapping[str, str]
@@ -29,7 +29,7 @@ def egress_of(annotations: Annotations, config: SecurityConfig) -> NamespaceEgre
         listed = ()
     if annotations.get(EGRESS_ANNOTATION) != "deny":
         listed = tuple(dict.fromkeys((*config.egress_allow, *listed)))
-    return NamespaceEgress(egress=cast("Verdict", verdict), allow=listed)
+    return NamespaceEgress(egress=cast("EgressVerdict", verdict), allow=listed)
 
 
 def policy_of(

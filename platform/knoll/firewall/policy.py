@@ -6,7 +6,7 @@ import msgspec
 
 from knoll.config.egress import EgressRule
 
-Verdict = Literal["allow", "deny"]
+EgressVerdict = Literal["allow", "deny"]
 PATH = "/policy"
 """PUT there replaces the whole policy; the answer comes when the kernel has it."""
 
@@ -14,7 +14,7 @@ PATH = "/policy"
 class NamespaceEgress(msgspec.Struct, frozen=True, kw_only=True):
     """What the instances of one namespace reach, where that differs from the others."""
 
-    egress: Verdict
+    egress: EgressVerdict
     allow: tuple[EgressRule, ...] = ()
     """What they reach in any case: the whole list."""
     addresses: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class FirewallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Linux bridge of the instances' network."""
     subnets: tuple[str, ...] = ()
     """Of that network: IPv4, in CIDR form."""
-    egress: Verdict = "allow"
+    egress: EgressVerdict = "allow"
     """Whether instances reach the Internet."""
     allow: tuple[EgressRule, ...] = ()
     """What instances reach in any case."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, collapse_addresses
 
 from knoll.config.egress import EgressRule
-from knoll.firewall.policy import FirewallPolicy, Verdict
+from knoll.firewall.policy import EgressVerdict, FirewallPolicy
 
 PRIVATE = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -165,7 +165,7 @@ def _between(wiring: Wiring) -> list[str]:
     return [f"ip saddr {own} accept", *passed, f"ip daddr {own} meta l4proto tcp {_SYN.replace('==', '!=')} accept"]
 
 
-def _egress(listed: str, verdict: Verdict) -> list[str]:
+def _egress(listed: str, verdict: EgressVerdict) -> list[str]:
     return [f"jump {listed}", *(_INTERNET if verdict == "allow" else ("goto refused",))]
 
 
