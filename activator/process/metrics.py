@@ -64,7 +64,7 @@ def _add(left: Counts, right: Counts) -> Counts:
     return added
 
 
-class _Collector:
+class _ActivatorCollector:
     def __init__(self, values: Counts) -> None:
         self._values = values
 
@@ -108,5 +108,5 @@ def _buckets(counts: list[float]) -> list[tuple[str, float]]:
 def exposition(values: Counts) -> bytes:
     """Return the text of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(values))
+    registry.register(_ActivatorCollector(values))
     return generate_latest(registry)
