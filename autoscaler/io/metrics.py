@@ -12,7 +12,7 @@ from autoscaler.revisions.revision_scaler import RevisionScaler
 _STAGES = ("starting", "ready", "unready", "draining", "resting", "paused", "stopped")
 
 
-class _Collector:
+class _AutoscalerCollector:
     def __init__(self, scalers: Mapping[str, RevisionScaler]) -> None:
         self._scalers = scalers
 
@@ -47,7 +47,7 @@ def exposition(scalers: Callable[[], Mapping[str, RevisionScaler]]) -> Callable[
 
     def text() -> bytes:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(scalers()))
+        registry.register(_AutoscalerCollector(scalers()))
         return generate_latest() + generate_latest(registry)
 
     return text
