@@ -318,7 +318,7 @@ class CoreServiceStatus(Model):
     """Observations."""
 
 
-class Service(_Object):
+class CoreService(_Object):
     """An internal address; here the gateway, and a placeholder for each Route and tag."""
 
     KIND: ClassVar[Kind] = kinds.CORE_SERVICE
@@ -397,7 +397,7 @@ class ClusterRole(_Object):
 MODELS: dict[str, type[_Object]] = {
     model.KIND.id: model
     for model in (
-        ConfigMap, Secret, Namespace, ServiceAccount, Event, ResourceQuota, PersistentVolumeClaim, Service,
+        ConfigMap, Secret, Namespace, ServiceAccount, Event, ResourceQuota, PersistentVolumeClaim, CoreService,
         RoleBinding, ClusterRoleBinding, ClusterRole,
     )
 }  # fmt: skip
