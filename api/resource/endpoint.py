@@ -23,7 +23,7 @@ from api.resource.watch import View, Watch, Watches
 from api.resource.write import WriteResult, Writes
 from api.wire import bodies, content_negotiation, options, paths, status, tables, warning_header
 from api.wire.content_negotiation import Form
-from api.wire.paths import Target
+from api.wire.paths import ResourcePath
 from knoll.store.protocol import Store
 from knoll.values.errors import BadRequestError, KnollError, MethodNotAllowedError
 from knoll.values.json import Json
@@ -75,7 +75,7 @@ class ResourceEndpoint:
             self._metrics.observe(verb, resource, code, time.perf_counter() - started)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, target: Target, verb: str) -> ASGIApp:
+    async def _answer(self, request: Request, target: ResourcePath, verb: str) -> ASGIApp:
         if verb not in target.place.kind.verbs or (target.subresource == "log" and verb != "get"):
             raise MethodNotAllowedError("the server does not allow this method on the requested resource")
         user = self._identify(request)
@@ -101,7 +101,7 @@ class ResourceEndpoint:
             case _:
                 return await self._delete(request, target, form, verb)
 
-    async def _write(self, request: Request, target: Target, verb: str, user: User) -> WriteResult:
+    async def _write(self, request: Request, target: ResourcePath, verb: str, user: User) -> WriteResult:
         agent = request.headers.get("user-agent", "")
         if verb == "patch":
             raw = await body_reader.raw_body(request)
@@ -116,7 +116,7 @@ class ResourceEndpoint:
             return await self._writes.create(target, parsed, write_options, user)
         return await self._writes.replace(target, parsed, write_options, user)
 
-    async def _delete(self, request: Request, target: Target, form: Form, verb: str) -> Response:
+    async def _delete(self, request: Request, target: ResourcePath, form: Form, verb: str) -> Response:
         raw = await body_reader.raw_body(request)
         body = None
         if raw.strip():
@@ -148,7 +148,7 @@ def _delete_body(raw: bytes, content_type: str) -> Any:
     return bodies.parse(raw, content_type or bodies.JSON).value
 
 
-def _verb(request: Request, target: Target) -> str:
+def _verb(request: Request, target: ResourcePath) -> str:
     method, named = request.method, bool(target.place.name)
     if method in ("GET", "HEAD"):
         if not target.subresource and options.is_watch(request.query_params):
@@ -169,12 +169,12 @@ def _warned(written: WriteResult | None) -> dict[str, str]:
     return warning_header.headers(written.warnings) if written is not None else {}
 
 
-def _object(body: Json, target: Target, form: Form, include: str, written: WriteResult | None = None) -> Response:
+def _object(body: Json, target: ResourcePath, form: Form, include: str, written: WriteResult | None = None) -> Response:
     code = 201 if written is not None and written.created else 200
     return _shaped(View(target, form, include).render(body, headed=True), form, code, _warned(written))
 
 
-async def _collection(page: Page, target: Target, form: Form, include: str) -> Response:
+async def _collection(page: Page, target: ResourcePath, form: Form, include: str) -> Response:
     kind = target.place.kind
     api_version = target.place.api_version
     shown: Json

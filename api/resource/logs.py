@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from api.resource import request_log
 from api.resource.build_pods import pod_or_build
-from api.wire.paths import Target
+from api.wire.paths import ResourcePath
 from knoll.auth import process_tokens, token_key
 from knoll.builds import build_log
 from knoll.redis.encryption import PLAIN, Keyring
@@ -58,7 +58,7 @@ class Logs:
     # The autoscaler answers GET /namespaces/NS/pods/NAME/log in plain text and knows the API's query parameters:
     # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
 
-    async def log(self, request: Request, target: Target) -> StreamingResponse:
+    async def log(self, request: Request, target: ResourcePath) -> StreamingResponse:
         """Raises: NotFoundError: the object does not exist. RuntimeUnavailableError: the autoscaler does not answer."""
         place = target.place
         if place.kind.id == POD.id:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from api.resource import build_pods
 from api.wire.options import ListOptions, make_token
-from api.wire.paths import Target
+from api.wire.paths import ResourcePath
 from api.wire.status import FutureVersionError
 from knoll.store.protocol import Store
 from knoll.values.errors import ExpiredError
@@ -35,7 +35,7 @@ class Reads:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def get(self, target: Target) -> Json:
+    async def get(self, target: ResourcePath) -> Json:
         """Raises: NotFoundError."""
         place = target.place
         if place.kind.id != POD.id:
@@ -43,7 +43,7 @@ class Reads:
         body = await build_pods.pod_or_build(self._store, place.namespace, place.name)
         return build_pods.pod_of(body) if body.get("kind") == BUILD_KIND.kind else body
 
-    async def list(self, target: Target, options: ListOptions) -> Page:
+    async def list(self, target: ResourcePath, options: ListOptions) -> Page:
         """Return the selected objects, or one page of them.
 
         A later page shows the current state after the end of the last page, under the version of the first page: an

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.wire import status, tables
 from api.wire.content_negotiation import Form
 from api.wire.options import WatchOptions
-from api.wire.paths import Target
+from api.wire.paths import ResourcePath
 from knoll.store.protocol import Store, WatchEvent
 from knoll.store.rules import compact
 from knoll.values.errors import KnollError
@@ -41,7 +41,7 @@ _CANCEL_SECONDS = 0.1
 class View:
     """The form in which a client gets objects."""
 
-    target: Target
+    target: ResourcePath
     form: Form
     include: str
 

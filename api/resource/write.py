@@ -21,7 +21,7 @@ from api.resource.quotas import Quotas
 from api.wire import bodies, metadata
 from api.wire.metadata import Place
 from api.wire.options import DeleteOptions, Propagation, WriteOptions
-from api.wire.paths import Target
+from api.wire.paths import ResourcePath
 from knoll.store.owner_gc import FOREGROUND, ORPHAN
 from knoll.store.protocol import Store
 from knoll.values.errors import (
@@ -81,7 +81,9 @@ class Writes:
         self._now = now
         self._quotas = Quotas(store)
 
-    async def create(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
+    async def create(
+        self, target: ResourcePath, parsed: bodies.Parsed, options: WriteOptions, user: User
+    ) -> WriteResult:
         """Raises: AlreadyExistsError, NotFoundError (no such namespace), and the errors of admission."""
         place = target.place
         body, warnings = await _offloaded(parsed.large, self._admission.decode, parsed, place, options)
@@ -132,7 +134,9 @@ class Writes:
                 f"unable to create new content in namespace {place.namespace} because it is being terminated"
             )
 
-    async def replace(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
+    async def replace(
+        self, target: ResourcePath, parsed: bodies.Parsed, options: WriteOptions, user: User
+    ) -> WriteResult:
         """PUT. A resourceVersion in the body must be the stored one; without it, any stored version is replaced.
 
         Raises: NotFoundError, ConflictError, and the errors of admission.
@@ -145,7 +149,7 @@ class Writes:
         return await self._change(target, change, options, user)
 
     async def patch(
-        self, target: Target, raw: bytes, content_type: str, options: WriteOptions, user: User
+        self, target: ResourcePath, raw: bytes, content_type: str, options: WriteOptions, user: User
     ) -> WriteResult:
         """PATCH in the format of the content type.
 
@@ -174,7 +178,7 @@ class Writes:
         return await self._change(target, change, options, user)
 
     @staticmethod
-    def _patcher(kind: str, raw: bytes, target: Target) -> Callable[[Json], Any]:
+    def _patcher(kind: str, raw: bytes, target: ResourcePath) -> Callable[[Json], Any]:
         place = target.place
         core = place.kind.builtin
         if kind == MERGE:
@@ -195,7 +199,9 @@ class Writes:
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )
 
-    async def _apply(self, target: Target, parsed: bodies.Parsed, options: WriteOptions, user: User) -> WriteResult:
+    async def _apply(
+        self, target: ResourcePath, parsed: bodies.Parsed, options: WriteOptions, user: User
+    ) -> WriteResult:
         """Server-side apply; creates the object if it does not exist."""
         intent, warnings = self._admission.decode(parsed, target.place, options, target.subresource)
         server_side_apply.check_intent(intent)
@@ -230,7 +236,7 @@ class Writes:
         raise _busy(place)
 
     async def _apply_new(
-        self, target: Target, intent: Json, warnings: list[str], options: WriteOptions, user: User
+        self, target: ResourcePath, intent: Json, warnings: list[str], options: WriteOptions, user: User
     ) -> WriteResult:
         place = target.place
         await self._check_namespace(place)
@@ -242,7 +248,7 @@ class Writes:
 
     async def _change(
         self,
-        target: Target,
+        target: ResourcePath,
         change: Callable[[Json], tuple[Json, list[str]]],
         options: WriteOptions,
         user: User,
@@ -271,7 +277,7 @@ class Writes:
 
     async def _commit(
         self,
-        target: Target,
+        target: ResourcePath,
         old: Json,
         changed: tuple[Json, list[str]],
         options: WriteOptions,
@@ -297,7 +303,7 @@ class Writes:
         written.body = admitted if options.dry_run else await self._store.update(place.kind.id, admitted)
         return written
 
-    async def delete(self, target: Target, options: DeleteOptions) -> Json:
+    async def delete(self, target: ResourcePath, options: DeleteOptions) -> Json:
         """Delete one object; returns its last state, with a deletionTimestamp while it has finalizers.
 
         Raises: NotFoundError, ConflictError (a precondition failed).
@@ -318,7 +324,7 @@ class Writes:
             )
         raise _busy(place)
 
-    async def delete_all(self, target: Target, listed: list[Json], options: DeleteOptions) -> list[Json]:
+    async def delete_all(self, target: ResourcePath, listed: list[Json], options: DeleteOptions) -> list[Json]:
         """Delete those of the objects that still exist; returns their last states."""
         gone = []
         for body in listed:
@@ -326,7 +332,7 @@ class Writes:
                 target.place, name=body["metadata"]["name"], namespace=body["metadata"].get("namespace", "")
             )
             try:
-                gone.append(await self.delete(Target(place), options))
+                gone.append(await self.delete(ResourcePath(place), options))
             except NotFoundError:
                 continue
         return gone

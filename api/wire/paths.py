@@ -13,7 +13,7 @@ _GROUP_VERSIONS = {(group, version) for group, version, _ in _BY_PATH}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ResourcePath:
     """A path below `/api` or `/apis` that names a kind."""
 
     place: Place
@@ -25,7 +25,7 @@ class Target:
         return self.place.namespace or None if self.place.kind.namespaced else ""
 
 
-def parse(path: str) -> Target:
+def parse(path: str) -> ResourcePath:
     """Parse `/api/v1/…` or `/apis/GROUP/VERSION/…` down to a resource.
 
     Raises:
@@ -59,7 +59,7 @@ def parse(path: str) -> Target:
     if subresource and subresource not in kind.subresources:
         # kube-apiserver names the object for custom resources only; kubectl debug relies on it.
         raise missing if kind.builtin else UnknownResourceError(Subject(kind, name))
-    return Target(Place(kind, version, namespace, name), subresource)
+    return ResourcePath(Place(kind, version, namespace, name), subresource)
 
 
 def unknown() -> UnknownPathError:
