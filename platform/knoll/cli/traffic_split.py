@@ -7,7 +7,7 @@ from knoll.values import labels
 from knoll.values.errors import BadRequestError
 
 LATEST = ("latest", "@latest")
-Target = dict[str, Any]
+TrafficJson = dict[str, Any]
 
 
 def parse(assignments: Sequence[str]) -> dict[str, int]:
@@ -26,7 +26,9 @@ def parse(assignments: Sequence[str]) -> dict[str, int]:
     return shares
 
 
-def split(service: str, shares: Mapping[str, int], revisions: Sequence[str], before: Sequence[Target]) -> list[Target]:
+def split(
+    service: str, shares: Mapping[str, int], revisions: Sequence[str], before: Sequence[TrafficJson]
+) -> list[TrafficJson]:
     """Return the `spec.traffic` that gives each name its share. Tags keep their targets, with 0 percent.
 
     Args:
@@ -48,7 +50,7 @@ def split(service: str, shares: Mapping[str, int], revisions: Sequence[str], bef
     return after
 
 
-def _reference(service: str, name: str, revisions: Sequence[str], before: Sequence[Target]) -> Target:
+def _reference(service: str, name: str, revisions: Sequence[str], before: Sequence[TrafficJson]) -> TrafficJson:
     for candidate in (name, f"{service}-{name}"):
         if candidate in revisions:
             return {"revisionName": candidate}
@@ -81,13 +83,13 @@ def _generation(revision: Mapping[str, Any]) -> int:
     return int(revision["metadata"].get("labels", {}).get(labels.CONFIGURATION_GENERATION, 0))
 
 
-def largest_share(traffic: Sequence[Target]) -> str:
+def largest_share(traffic: Sequence[TrafficJson]) -> str:
     """Return the Revision with the largest share of `status.traffic`; empty when there is none."""
     largest = max(traffic, key=lambda target: target.get("percent") or 0, default={})
     return str(largest.get("revisionName", ""))
 
 
-def by_revision(traffic: Sequence[Target]) -> dict[str, int]:
+def by_revision(traffic: Sequence[TrafficJson]) -> dict[str, int]:
     """Return the percent of each Revision in `status.traffic`."""
     shares: dict[str, int] = {}
     for target in traffic:
