@@ -30,7 +30,7 @@ CAPABILITIES = frozenset({
 MOST_PIDS = 4096
 _ID = re.compile(r"[0-9a-f]{64}")
 _REFERENCE = r"[^?#\s]+?"
-Json = Any
+JsonValue = Any
 
 
 class RefusedError(KnollError):
@@ -78,7 +78,7 @@ class Call:
     target: PathTarget = PathTarget.NONE
     query: Callable[[ProxyPolicy, Mapping[str, Sequence[str]]], None] | None = None
     """Raises RefusedError."""
-    body: Callable[[ProxyPolicy, Json], Json] | None = None
+    body: Callable[[ProxyPolicy, JsonValue], JsonValue] | None = None
     """Returns the body to forward. Raises: RefusedError. Without it, a body is forwarded as it is if `has_body`."""
     has_body: bool = False
     makes: PathTarget = PathTarget.NONE
@@ -137,11 +137,11 @@ def _volumes_only(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
 # --- bodies
 
 
-def _refuse(where: str, value: Json, why: str) -> RefusedError:
+def _refuse(where: str, value: JsonValue, why: str) -> RefusedError:
     return RefusedError(f"{where}: {json.dumps(value, default=str)[:100]} is not allowed: {why}")
 
 
-def _is_empty(value: Json) -> bool:
+def _is_empty(value: JsonValue) -> bool:
     """Whether a field has a zero value, which is how the engine represents a field that was never set."""
     if isinstance(value, dict):
         return all(_is_empty(each) for each in value.values())
@@ -151,9 +151,9 @@ def _is_empty(value: Json) -> bool:
 
 
 def _fields(
-    where: str, body: Json, allowed: Mapping[str, Callable[[ProxyPolicy, str, Json], Json]], policy: ProxyPolicy,
+    where: str, body: JsonValue, allowed: Mapping[str, Callable[[ProxyPolicy, str, JsonValue], JsonValue]], policy: ProxyPolicy,
     dropped: frozenset[str] = frozenset(),
-) -> dict[str, Json]:  # fmt: skip
+) -> dict[str, JsonValue]:  # fmt: skip
     """Check the allowed fields of an object and return them. Other fields must be empty, and are omitted.
 
     Args: dropped: fields that are omitted whatever their value, so that the engine's default applies.
@@ -169,24 +169,24 @@ def _fields(
     return kept
 
 
-def _any(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _any(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     return value
 
 
-def _number(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _number(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise _refuse(where, value, "expected a non-negative number")
     return value
 
 
-def _flag(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _flag(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if not isinstance(value, bool):
         raise _refuse(where, value, "expected true or false")
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
-    def check(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, JsonValue], JsonValue]:
+    def check(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         if not isinstance(value, str) or value not in allowed:
             raise _refuse(where, value, f"allowed: {', '.join(map(repr, allowed))}")
         return value
@@ -194,13 +194,13 @@ def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
     return check
 
 
-def _labels(policy: ProxyPolicy, where: str, value: Json) -> Json:
+def _labels(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if not isinstance(value, dict) or value.get(PLATFORM_LABEL) != policy.platform:
         raise _refuse(where, value, f"{PLATFORM_LABEL} must be {policy.platform!r}")
     return value
 
 
-def _texts(where: str, value: Json) -> Sequence[str]:
+def _texts(where: str, value: JsonValue) -> Sequence[str]:
     """A list of strings; empty for null. Unlike the engine, this does not accept a single string for a list."""
     if value is None:
         return ()
@@ -209,13 +209,13 @@ def _texts(where: str, value: Json) -> Sequence[str]:
     return value
 
 
-def _list(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _list(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     _texts(where, value)
     return value
 
 
-def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
-    def check(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, JsonValue], JsonValue]:
+    def check(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         for each in _texts(where, value):
             if each not in allowed:
                 raise _refuse(where, each, f"allowed: {', '.join(allowed)}")
@@ -224,52 +224,52 @@ def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, Json], Json]:
     return check
 
 
-def _added(policy: ProxyPolicy, where: str, value: Json) -> Json:
+def _added(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     for each in _texts(where, value):
         if each.upper().removeprefix("CAP_") not in policy.capabilities:
             raise _refuse(where, each, "containers may not have this capability; KNOLL_ENGINE_CAPABILITIES allows more")
     return value
 
 
-def _groups(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _groups(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     for each in _texts(where, value):
         if not re.fullmatch(r"\d{1,10}", each):
             raise _refuse(where, each, "groups must be numeric: the engine would look a name up in the image")
     return value
 
 
-def _network_mode(policy: ProxyPolicy, where: str, value: Json) -> Json:
+def _network_mode(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if value in ("none", policy.network) or _joined(value):
         return value
     raise _refuse(where, value, f"allowed: none, {policy.network}, or the network of a container of this platform")
 
 
-def _ipc_mode(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _ipc_mode(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if value in ("", "none", "private", "shareable") or _joined(value):
         return value
     raise _refuse(where, value, "allowed: a private namespace, or that of a container of this platform")
 
 
-def _joined(value: Json) -> str:
+def _joined(value: JsonValue) -> str:
     """Id of the container whose namespace is joined; empty for none."""
     if not isinstance(value, str) or not value.startswith("container:"):
         return ""
     return value.removeprefix("container:")
 
 
-def _annotations(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _annotations(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if value is not None and (not isinstance(value, dict) or set(value) - {SHIM_ANNOTATION}):
         raise _refuse(where, value, f"allowed: {SHIM_ANNOTATION}")
     return value
 
 
-def _storage(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _storage(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if value is not None and (not isinstance(value, dict) or set(value) - {"size"}):
         raise _refuse(where, value, "allowed: size")
     return value
 
 
-def _log(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _log(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     kept = _fields(where, value, {"Type": _one_of("none", "local", "json-file"), "Config": _any}, _)
     if kept.get("Type") == "json-file" and "max-size" not in (kept.get("Config") or {}):
         raise _refuse(where, value, "the size of the log must be limited with max-size")
@@ -281,14 +281,14 @@ def _log(_: ProxyPolicy, where: str, value: Json) -> Json:
     return kept
 
 
-def _mounts(policy: ProxyPolicy, where: str, value: Json) -> Json:
+def _mounts(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     if not isinstance(value, list | None):
         raise _refuse(where, value, "expected a list")
     return [_mount(policy, f"{where}[{number}]", each) for number, each in enumerate(value or ())]
 
 
-def _mount(policy: ProxyPolicy, where: str, value: Json) -> Json:
-    def source(_: ProxyPolicy, place: str, name: Json) -> Json:
+def _mount(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
+    def source(_: ProxyPolicy, place: str, name: JsonValue) -> JsonValue:
         if not isinstance(name, str) or not name.startswith(f"{policy.platform}."):
             raise _refuse(place, name, f"must be {PathTarget.VOLUME.value}")
         return name
@@ -309,7 +309,7 @@ _NAMES = dict.fromkeys(("Dns", "DnsOptions", "DnsSearch"), _list)
 _LIMITS = dict.fromkeys(
     ("CpuShares", "CpuPeriod", "CpuQuota", "NanoCpus", "Memory", "MemoryReservation", "MemorySwap"), _number
 )
-_HOST_CONFIG: dict[str, Callable[[ProxyPolicy, str, Json], Json]] = {
+_HOST_CONFIG: dict[str, Callable[[ProxyPolicy, str, JsonValue], JsonValue]] = {
     **_NAMES, **_LIMITS,
     "Annotations": _annotations,
     "NetworkMode": _network_mode,
@@ -339,7 +339,7 @@ _CONTAINER = {
 }  # fmt: skip
 
 
-def _host_config(policy: ProxyPolicy, where: str, value: Json) -> Json:
+def _host_config(policy: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     kept = _fields(where, value, _HOST_CONFIG, policy, _DROPPED)
     if "NetworkMode" not in kept:
         raise _refuse(f"{where}.NetworkMode", None, "required")
@@ -356,7 +356,7 @@ def _host_config(policy: ProxyPolicy, where: str, value: Json) -> Json:
     return kept
 
 
-def _create_container(policy: ProxyPolicy, body: Json) -> Json:
+def _create_container(policy: ProxyPolicy, body: JsonValue) -> JsonValue:
     kept = _fields("container", body, _CONTAINER, policy)
     for name in ("Image", "Labels", "HostConfig"):
         if name not in kept:
@@ -364,7 +364,7 @@ def _create_container(policy: ProxyPolicy, body: Json) -> Json:
     return kept
 
 
-def _create_exec(policy: ProxyPolicy, body: Json) -> Json:
+def _create_exec(policy: ProxyPolicy, body: JsonValue) -> JsonValue:
     allowed = dict.fromkeys(
         ("Cmd", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "Env", "WorkingDir", "ConsoleSize", "DetachKeys"),
         _any,
@@ -372,12 +372,12 @@ def _create_exec(policy: ProxyPolicy, body: Json) -> Json:
     return _fields("exec", body, allowed, policy)
 
 
-def _start_exec(policy: ProxyPolicy, body: Json) -> Json:
+def _start_exec(policy: ProxyPolicy, body: JsonValue) -> JsonValue:
     return _fields("exec", body, {"Detach": _flag, "Tty": _flag, "ConsoleSize": _any}, policy)
 
 
-def _create_volume(policy: ProxyPolicy, body: Json) -> Json:
-    def name(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _create_volume(policy: ProxyPolicy, body: JsonValue) -> JsonValue:
+    def name(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         if not isinstance(value, str) or not value.startswith(f"{policy.platform}."):
             raise _refuse(where, value, f"must start with {policy.platform}.")
         return value
@@ -388,8 +388,8 @@ def _create_volume(policy: ProxyPolicy, body: Json) -> Json:
     return kept
 
 
-def _create_network(policy: ProxyPolicy, body: Json) -> Json:
-    def options(_: ProxyPolicy, where: str, value: Json) -> Json:
+def _create_network(policy: ProxyPolicy, body: JsonValue) -> JsonValue:
+    def options(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         if not isinstance(value, dict) or any(not key.startswith("com.docker.network.bridge.") for key in value):
             raise _refuse(where, value, "allowed: options of the bridge driver")
         return value
@@ -480,7 +480,7 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
     return json.dumps(kept, separators=(",", ":")).encode(), joined
 
 
-def is_ours(policy: ProxyPolicy, target: PathTarget, description: Json) -> bool:
+def is_ours(policy: ProxyPolicy, target: PathTarget, description: JsonValue) -> bool:
     """Whether what the engine says of a container, a volume or a network makes it the platform's."""
     holder = (description.get("Config") or {}) if target is PathTarget.CONTAINER else description
     return (holder.get("Labels") or {}).get(PLATFORM_LABEL) == policy.platform
