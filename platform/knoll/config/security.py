@@ -18,7 +18,7 @@ VERDICTS = ("allow", "deny")
 HOUR = 3600
 YEAR = 365 * 24 * HOUR
 AUTO = "auto"
-Value = TypeVar("Value")
+V = TypeVar("V")
 _REGISTRIES, _LOCAL = "registry-destinations", "local-images"
 
 
@@ -87,7 +87,7 @@ def _bytes(read: ConfigMapReader, key: str, default: str) -> int:
     return int(size)
 
 
-def _unless_auto(read: ConfigMapReader, key: str, value: Callable[[], Value]) -> Value | None:
+def _unless_auto(read: ConfigMapReader, key: str, value: Callable[[], V]) -> V | None:
     return None if read.text(key, AUTO).strip() == AUTO else value()
 
 
