@@ -118,7 +118,7 @@ async def _renew(settings: ApiSettings, secure: ApiServer, on_created: Callable[
             log.warning("certificate not renewed", error=str(error))
 
 
-async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: "bootstrap.Action") -> None:
+async def _end(stop: asyncio.Event, servers: Sequence[ApiServer], close_watches: Callable[[], None]) -> None:
     await stop.wait()
     log.info("api stopping")
     close_watches()

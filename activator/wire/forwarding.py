@@ -7,11 +7,11 @@ activator sees, and no similar field reaches an instance.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, ip_address
 
 from activator.wire.http1_parser import RequestHead
+from knoll.values.destinations import IPNetwork
 
-IPNetwork = IPv4Network | IPv6Network
 _MAX_CACHED = 10_000
 _REWRITTEN = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
 

@@ -16,10 +16,10 @@ import orjson
 from api.wire.status import ApplyConflictError
 from knoll.values.errors import BadRequestError
 from knoll.values.json import Json
+from knoll.values.labels import LAST_APPLIED
 
 Path = tuple[str, ...]
 
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 BEFORE = "before-first-apply"
 _UNOWNED = frozenset(
     {

@@ -33,7 +33,6 @@ from knoll.values.kinds import (
 )
 from knoll.values.labels import SYSTEM_NAMESPACE
 
-Action = Callable[[], None]
 log = structlog.get_logger()
 
 NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")

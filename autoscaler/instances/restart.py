@@ -10,7 +10,7 @@ from autoscaler.instances.container_status import ContainerProgress, RestartPhas
 from autoscaler.instances.events import InstanceEvents
 from autoscaler.instances.failures import exit_failure, start_failure
 from autoscaler.instances.restart_backoff import Restarts, current_pause, ended
-from autoscaler.runtime.model import ContainerDied, ContainerState
+from autoscaler.runtime.model import KILLED, ContainerDied, ContainerState
 from autoscaler.runtime.protocol import Runtime
 from autoscaler.runtime.termination_message import termination_message
 from knoll.messages.instances import ContainerEnd
@@ -19,7 +19,6 @@ from knoll.values.errors import KnollError, NotFoundError
 
 log = structlog.get_logger()
 
-KILLED = 137
 CRASH_LOOP = 3
 """Restarts since a container was last steady, from which on it counts as crash-looping."""
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from knoll.values.errors import KnollError
 
+KILLED = 137
+"""Exit code of a program that was ended by SIGKILL."""
 ADDRESS = "\0address\0"
 """Placeholder in a container's variables, command and arguments for the instance's IP address, which is known once it
 has a sandbox. No value that a user writes can contain it."""

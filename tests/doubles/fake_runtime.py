@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 from autoscaler.runtime.model import (
+    KILLED,
     Capacity,
     ContainerDied,
     ContainerSpec,
@@ -40,7 +41,7 @@ from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.values.errors import AlreadyExistsError, ImageError, KnollError, NotFoundError, RuntimeUnavailableError
 from tests.doubles.fake_server import Answer, FakeAnswer, FakeRequest, FakeServer
 
-KILLED, TERMINATED = 137, 143
+TERMINATED = 143
 NETWORK = Network("br-fake", ("127.0.0.0/8",))
 
 

@@ -11,6 +11,7 @@ from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
 INGRESS_READY = "IngressReady"
+CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 NOT_OWNED, DOMAIN_CONFLICT = "NotOwned", "DomainConflict"
 REFUSED = frozenset({NOT_OWNED, DOMAIN_CONFLICT})
 """Reasons of a Route's IngressReady: another object owns one of its names or hosts."""
@@ -93,6 +94,6 @@ def _read(body: Json) -> tuple[Condition, ...]:
 
 
 __all__ = [
-    "DOMAIN_CONFLICT", "FALSE", "INGRESS_READY", "NOT_OWNED", "REFUSED", "TRUE", "UNKNOWN", "WAIT", "YES", "Verdict",
-    "merged", "unobserved", "verdict_of",
+    "CERTIFICATE_PROVISIONED", "DOMAIN_CONFLICT", "FALSE", "INGRESS_READY", "NOT_OWNED", "REFUSED", "TRUE", "UNKNOWN",
+    "WAIT", "YES", "Verdict", "merged", "unobserved", "verdict_of",
 ]  # fmt: skip

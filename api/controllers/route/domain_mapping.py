@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 
 from api.controllers.reconciler import conditions, objects
 from api.controllers.reconciler.actions import Action, PutRoute, ReconcileResult, RemoveRoute
-from api.controllers.reconciler.conditions import FALSE, INGRESS_READY, TRUE, UNKNOWN, YES, Verdict
+from api.controllers.reconciler.conditions import (
+    CERTIFICATE_PROVISIONED,
+    FALSE,
+    INGRESS_READY,
+    TRUE,
+    UNKNOWN,
+    YES,
+    Verdict,
+)
 from api.controllers.route import domain_claim
 from api.controllers.route.hosts import Naming, public_url
 from knoll.messages.routing import RouteEntry
@@ -13,7 +21,6 @@ from knoll.values import kinds, names
 from knoll.values import labels as well_known
 from knoll.values.json import Json
 
-CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 DOMAIN_CLAIMED = "DomainClaimed"
 REFERENCE_RESOLVED = "ReferenceResolved"
 

@@ -12,6 +12,7 @@ import msgspec
 from api.controllers.reconciler import conditions, objects
 from api.controllers.reconciler.actions import Action, Emit, PutRoute, ReconcileResult, RemoveRoute
 from api.controllers.reconciler.conditions import (
+    CERTIFICATE_PROVISIONED,
     DOMAIN_CONFLICT,
     FALSE,
     INGRESS_READY,
@@ -34,7 +35,6 @@ from knoll.values import labels as well_known
 from knoll.values.json import Json
 
 ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
-CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 
 # Messages of Knative Serving, pkg/apis/serving/v1/route_lifecycle.go; those after them are of this platform.
 _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "external-domain-tls is not enabled")

@@ -10,7 +10,7 @@ import structlog
 
 from autoscaler.runtime.docker import labels
 from autoscaler.runtime.docker.engine import Engine, EngineError
-from autoscaler.runtime.model import ContainerDied, InstanceLost, Resync, RuntimeEvent
+from autoscaler.runtime.model import KILLED, ContainerDied, InstanceLost, Resync, RuntimeEvent
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -19,7 +19,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts to reach the engine."""
 BACKLOG = 10_000
 """Events that a listener may lag behind; beyond that it gets a `Resync`."""
-KILLED = 137
 EXPECTED = 4096
 """Ids of containers that we stop; the oldest are dropped."""
 

@@ -5,14 +5,13 @@ from fractions import Fraction
 
 from knoll.values.duration import format_duration, parse_duration
 from knoll.values.errors import InvalidConfigError
-from knoll.values.numbers import WHOLE, parse_number
+from knoll.values.numbers import INT32_MAX, WHOLE, parse_number
 from knoll.values.quantity import canonical
 
 Data = Mapping[str, str]
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-INT32_MAX = 2**31 - 1
 
 
 class ConfigMapReader:

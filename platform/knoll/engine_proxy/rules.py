@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from knoll.values.errors import KnollError
+from knoll.values.json import JsonValue
 
 AUTOSCALER, BUILDER = "autoscaler", "builder"
 PLATFORM_LABEL = "knoll.dev/platform"
@@ -30,7 +31,6 @@ CAPABILITIES = frozenset({
 MOST_PIDS = 4096
 _ID = re.compile(r"[0-9a-f]{64}")
 _REFERENCE = r"[^?#\s]+?"
-JsonValue = Any
 
 
 class RefusedError(KnollError):
@@ -137,6 +137,10 @@ def _volumes_only(_: ProxyPolicy, query: Mapping[str, Sequence[str]]) -> None:
 # --- bodies
 
 
+FieldCheck = Callable[[ProxyPolicy, str, JsonValue], JsonValue]
+"""(policy, name of the field, value) → the value to forward. Raises: RefusedError."""
+
+
 def _refuse(where: str, value: JsonValue, why: str) -> RefusedError:
     return RefusedError(f"{where}: {json.dumps(value, default=str)[:100]} is not allowed: {why}")
 
@@ -151,7 +155,7 @@ def _is_empty(value: JsonValue) -> bool:
 
 
 def _fields(
-    where: str, body: JsonValue, allowed: Mapping[str, Callable[[ProxyPolicy, str, JsonValue], JsonValue]], policy: ProxyPolicy,
+    where: str, body: JsonValue, allowed: Mapping[str, FieldCheck], policy: ProxyPolicy,
     dropped: frozenset[str] = frozenset(),
 ) -> dict[str, JsonValue]:  # fmt: skip
     """Check the allowed fields of an object and return them. Other fields must be empty, and are omitted.
@@ -185,7 +189,7 @@ def _flag(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[ProxyPolicy, str, JsonValue], JsonValue]:
+def _one_of(*allowed: str) -> FieldCheck:
     def check(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         if not isinstance(value, str) or value not in allowed:
             raise _refuse(where, value, f"allowed: {', '.join(map(repr, allowed))}")
@@ -214,7 +218,7 @@ def _list(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
     return value
 
 
-def _strings(*allowed: str) -> Callable[[ProxyPolicy, str, JsonValue], JsonValue]:
+def _strings(*allowed: str) -> FieldCheck:
     def check(_: ProxyPolicy, where: str, value: JsonValue) -> JsonValue:
         for each in _texts(where, value):
             if each not in allowed:
@@ -309,7 +313,7 @@ _NAMES = dict.fromkeys(("Dns", "DnsOptions", "DnsSearch"), _list)
 _LIMITS = dict.fromkeys(
     ("CpuShares", "CpuPeriod", "CpuQuota", "NanoCpus", "Memory", "MemoryReservation", "MemorySwap"), _number
 )
-_HOST_CONFIG: dict[str, Callable[[ProxyPolicy, str, JsonValue], JsonValue]] = {
+_HOST_CONFIG: dict[str, FieldCheck] = {
     **_NAMES, **_LIMITS,
     "Annotations": _annotations,
     "NetworkMode": _network_mode,

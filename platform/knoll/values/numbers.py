@@ -2,6 +2,9 @@
 
 import re
 
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
 WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2})?", re.ASCII)
 

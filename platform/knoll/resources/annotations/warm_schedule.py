@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
 
-from knoll.resources.models.base import INT32_MAX
 from knoll.values.duration import parse_duration
-from knoll.values.numbers import WHOLE
+from knoll.values.numbers import INT32_MAX, WHOLE
 
 LONGEST = 31 * 86400
 """Maximum length of a window in seconds; min-scale serves for anything longer."""

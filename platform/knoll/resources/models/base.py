@@ -14,10 +14,8 @@ from pydantic_core import PydanticCustomError
 
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
+from knoll.values.numbers import INT32_MAX, INT64_MAX
 from knoll.values.quantity import PATTERN, canonical, parse_quantity
-
-INT32_MAX = 2**31 - 1
-INT64_MAX = 2**63 - 1
 
 
 def _bounded(low: int, high: int) -> BeforeValidator:

@@ -9,14 +9,13 @@ from fractions import Fraction
 from knoll.config.autoscaler import HPA, KPA, REST_MAX, TARGET_MIN, WINDOW_MAX, WINDOW_MIN, AutoscalerConfig
 from knoll.resources.annotations.rollback import parse_policy
 from knoll.resources.annotations.warm_schedule import parse_windows
-from knoll.resources.models.base import INT32_MAX
 from knoll.resources.models.meta import ObjectMeta
 from knoll.resources.validation.problems import invalid, invalid_key, missing, out_of_bounds
 from knoll.values import labels as well_known
 from knoll.values.duration import format_duration, parse_duration
 from knoll.values.errors import FieldError
 from knoll.values.names import dns_1035_problems, joined
-from knoll.values.numbers import WHOLE, parse_number
+from knoll.values.numbers import INT32_MAX, WHOLE, parse_number
 from knoll.values.quantity import parse_quantity
 
 Annotations = Mapping[str, str]

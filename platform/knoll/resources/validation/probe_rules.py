@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
-from knoll.resources.models.base import INT32_MAX
 from knoll.resources.models.pod import Probe
 from knoll.resources.validation.problems import invalid, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError
 from knoll.values.names import CONTROL, printable
+from knoll.values.numbers import INT32_MAX
 
 _SCHEMES = frozenset({"", "HTTP", "HTTPS"})
 _MAX_PORT = 65535

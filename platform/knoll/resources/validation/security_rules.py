@@ -7,11 +7,11 @@ isolation is refused, so that no manifest claims what is not so.
 from collections.abc import Iterator
 
 from knoll.config.features import FeaturesConfig
-from knoll.resources.models.base import INT32_MAX
 from knoll.resources.models.pod import Capabilities, PodSecurityContext, SeccompProfile, SecurityContext
 from knoll.resources.validation.problems import disallowed, invalid, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError
+from knoll.values.numbers import INT32_MAX
 
 ALWAYS_ALLOWED = "NET_BIND_SERVICE"
 CAPABILITIES = frozenset({
