@@ -19,7 +19,7 @@ from api.auth import access
 from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.run import run as run_controllers
 from api.http import own_certificate, server
-from api.http.metrics import Metrics
+from api.http.metrics import ApiMetrics
 from api.http.peers import Peers
 from api.http.server import ApiServer
 from api.resource import bootstrap
@@ -44,7 +44,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         following = asyncio.create_task(config_maps.run())
         files = _certificates(settings)[0] if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
-        metrics = Metrics()
+        metrics = ApiMetrics()
         app = create_app(
             store, settings, config=lambda: live.current, redis=redis, authority=authority, metrics=metrics
         )

@@ -66,7 +66,7 @@ def create_app(
     config: Callable[[], PlatformConfig] = PlatformConfig,
     redis: "Redis | None" = None,
     authority: str = "",
-    metrics: Metrics | None = None,
+    metrics: ApiMetrics | None = None,
 ) -> Starlette:
     """Make the application.
 
