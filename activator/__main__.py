@@ -49,7 +49,9 @@ async def _until_signalled(work: "Coroutine[Any, Any, None]", stop: asyncio.Even
 
 
 def _warn_single_process() -> None:
-    log.warning("SIGHUP ignored", reason="it replaces workers; set KNOLL_ACTIVATOR_WORKERS to 2 or more")
+    log.warning(
+        "SIGHUP ignored", reason="only worker processes can be replaced; set KNOLL_ACTIVATOR_WORKERS to 2 or more"
+    )
 
 
 def main() -> None:

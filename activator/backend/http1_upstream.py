@@ -171,7 +171,7 @@ class Http1Upstream(asyncio.Protocol):
                 self._read_part(data)
                 return
             if head is None:
-                self._fail("the head of its response cannot be read")
+                self._fail("its response headers cannot be parsed")
                 return
             if head.status >= 200:
                 if end <= MAX_CACHED_HEAD:
@@ -187,7 +187,7 @@ class Http1Upstream(asyncio.Protocol):
         if not b"HTTP/1.".startswith(data[:7]):
             self._fail("its response is not HTTP/1.1")
         elif len(data) >= MAX_HEAD:
-            self._fail(f"the head of its response is longer than {MAX_HEAD} bytes")
+            self._fail(f"its response headers are longer than {MAX_HEAD} bytes")
         else:
             self._buffer = data
 

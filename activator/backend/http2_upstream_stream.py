@@ -123,8 +123,8 @@ class UpstreamStream:
             return
         head = response_head(fields) if size <= MAX_HEADER_LIST else None
         if head is None:
-            long = f"the head of its response is longer than {MAX_HEADER_LIST} bytes"
-            self._fail(long if size > MAX_HEADER_LIST else "the head of its response cannot be read")
+            long = f"its response headers are longer than {MAX_HEADER_LIST} bytes"
+            self._fail(long if size > MAX_HEADER_LIST else "its response headers cannot be parsed")
             return
         if head.status < 200:
             if head.status == 101:
@@ -141,7 +141,7 @@ class UpstreamStream:
             self._remaining = head.length
         if done:
             if self._remaining > 0:
-                self._fail("its response is not as long as it declares")
+                self._fail("its response does not have the declared length")
                 return
             self._end()
         exchange.response_head(head, b"", done)
@@ -157,7 +157,7 @@ class UpstreamStream:
         if self._remaining >= 0:
             self._remaining -= len(data)
             if self._remaining < 0 or (done and self._remaining):
-                self._fail("its response is not as long as it declares")
+                self._fail("its response does not have the declared length")
                 return
         if done:
             self._end()
@@ -171,7 +171,7 @@ class UpstreamStream:
         if exchange is None:
             return
         if self._remaining > 0:
-            self._fail("its response is not as long as it declares")
+            self._fail("its response does not have the declared length")
             return
         self._end()
         exchange.response_body(b"", True, lines)

@@ -212,9 +212,9 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         """The head is incomplete; reject it now if it can only be invalid."""
         if len(data) >= MAX_HEAD:
             long_target = b"\r\n" not in data[:MAX_HEAD]
-            self._reject(414 if long_target else 431, f"the head is longer than {MAX_HEAD} bytes")
+            self._reject(414 if long_target else 431, f"the request headers are longer than {MAX_HEAD} bytes")
         elif data.count(b"\n") != data.count(b"\r\n") or b"\0" in data:
-            self._reject(400, "a line of the head does not end with CRLF")
+            self._reject(400, "a line of the request headers does not end with CRLF")
         else:
             self._buffer = data
 
@@ -318,7 +318,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         if self._mode == _HEAD:
             if self._buffer:
                 if now - self._last_activity > HEAD_SECONDS:
-                    self._reject(408, f"the head did not arrive within {HEAD_SECONDS:g} s")
+                    self._reject(408, f"the request headers did not arrive within {HEAD_SECONDS:g} s")
             elif now - self._last_activity > KEEP_ALIVE_SECONDS:
                 self._transport.close()
             return

@@ -157,7 +157,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         if self.codec.ended:
             return
         if self.codec.mid_block and now - self._last_whole_block > HEAD_SECONDS:
-            self.codec.fail(ErrorCode.ENHANCE_YOUR_CALM, f"a header block took more than {HEAD_SECONDS:g} s")
+            self.codec.fail(ErrorCode.ENHANCE_YOUR_CALM, f"a header block took longer than {HEAD_SECONDS:g} s")
         elif not self.streams and now - self._last_activity > IDLE_SECONDS:
             self.codec.fail(ErrorCode.NO_ERROR, "it was idle")
         elif self._is_stalled(now):

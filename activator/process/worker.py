@@ -90,7 +90,7 @@ async def run(
         listening, ready, ending = listeners.Listeners(proxy), asyncio.Event(), asyncio.Event()
 
         async def missing() -> str:
-            return "" if ready.is_set() else "waiting for the tables in Redis"
+            return "" if ready.is_set() else "waiting for the routing and endpoint tables in Redis"
 
         works = [*(follower.run() for follower in followers), Reporter(proxy, redis, settings.report_seconds).run()]
         works += [configured.run(), request_log.run()]

@@ -42,7 +42,7 @@ def unknown_host(authority: bytes, now: float) -> tuple[ResponseHead, bytes]:
     """For a host that no Route has."""
     host = authority.decode("latin-1")
     if not host:
-        return reply(404, "the request has no Host, so it cannot be routed to a service", now)
+        return reply(404, "the request has no Host header, so it cannot be routed to a service", now)
     return reply(404, f"no service has the host {host!r}: `kubectl get routes` lists the URLs", now)
 
 

@@ -211,7 +211,7 @@ def _parse_proxy_fields(head: RequestHead, fields: list[tuple[bytes, bytes]]) ->
             values.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
         _read_fields(head, values)
     if not _host(head.authority) and (head.authority or head.version):
-        raise HeadError(400, "the request must have one valid Host")
+        raise HeadError(400, "the request must have exactly one valid Host header")
     if head.target[:1] != b"/" or head.method == b"CONNECT":
         _read_target(head)
     if head.block.count(b"\n") > MAX_FIELDS:
@@ -221,7 +221,7 @@ def _parse_proxy_fields(head: RequestHead, fields: list[tuple[bytes, bytes]]) ->
 def _read_fields(head: RequestHead, fields: dict[bytes, list[bytes]]) -> None:
     hosts = fields.get(b"host", ())
     if len(hosts) > 1:
-        raise HeadError(400, "the request has more than one Host")
+        raise HeadError(400, "the request has more than one Host header")
     head.authority = hosts[0] if hosts else b""
     head.length = _request_length(fields, head.version)
     options = _options(fields.get(b"connection", []))
@@ -231,7 +231,7 @@ def _read_fields(head: RequestHead, fields: dict[bytes, list[bytes]]) -> None:
         head.keep_alive = True
     if b"expect" in fields:
         if [value.lower() for value in fields[b"expect"]] != [b"100-continue"]:
-            raise HeadError(417, "the only Expect supported is 100-continue")
+            raise HeadError(417, "the only supported Expect value is 100-continue")
         head.expects = head.version == 1 and head.length != 0
     upgrade = fields.get(b"upgrade")
     # No upgrade to h2c (RFC 9113 §3.1 deprecates it), and none in a request with a body or in HTTP/1.0.
@@ -264,7 +264,7 @@ def _request_length(fields: dict[bytes, list[bytes]], version: int) -> int:
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             if b"chunked" in codings[-1].lower() and len(codings) == 1 and b"," not in codings[0]:
                 raise HeadError(400, "invalid Transfer-Encoding")
-            raise HeadError(501, "the only Transfer-Encoding supported is chunked")
+            raise HeadError(501, "the only supported Transfer-Encoding is chunked")
         return CHUNKED
     if lengths is None:
         return 0

@@ -123,7 +123,7 @@ class CodecBase(ABC):
         """Hand on a request, or a final response."""
         self._awaiting_response.discard(stream)
         if self._client:
-            fault = "a 1xx ends the stream" if is_interim(fields) else ""
+            fault = "a 1xx response ends the stream" if is_interim(fields) else ""
         else:
             fault = http2_fields.request_fault(fields, done)
         if fault:

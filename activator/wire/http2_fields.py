@@ -80,7 +80,7 @@ def _fields_fault(fields: Fields, names: list[bytes]) -> str:
     if values.count(b"\0") != len(fields) + 1 or b"\r" in values or b"\n" in values:
         return "invalid field value"
     if b"\0 " in values or b" \0" in values or b"\0\t" in values or b"\t\0" in values:
-        return "field value with surrounding blanks"
+        return "field value with leading or trailing whitespace"
     if not _OF_HTTP1.isdisjoint(names):
         return "connection-specific field"
     if b"te" in names and any(name == b"te" and value.lower() != b"trailers" for name, value in fields):

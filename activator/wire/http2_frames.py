@@ -61,7 +61,7 @@ class Budget:
             self.left = min(BURST, self.left + (now - self._at) * PER_SECOND)
             self._at = now
             if self.left < 0:
-                raise HTTP2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that change nothing")
+                raise HTTP2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that have no effect")
 
     def earn(self, charges: int) -> None:
         """Add charges, up to `BURST`."""
@@ -223,7 +223,7 @@ class FrameReader:
 
     def _continue(self, kind: int, flags: int, stream: int, payload: bytes) -> Frame | None:
         if kind != CONTINUATION or stream != self._block_of.stream:
-            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
+            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "another frame interrupts a header block")
         if not flags & END_HEADERS:
             self._budget.spend(1)
         self._block.append(payload)

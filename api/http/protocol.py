@@ -270,7 +270,7 @@ def host_error(url: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> 
 
 
 def _head_too_large() -> HeadTooLargeError:
-    return HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+    return HeadTooLargeError(f"the request headers are larger than {MAX_HEAD_BYTES} bytes")
 
 
 def _answering(error: KnollError) -> ASGIApp:

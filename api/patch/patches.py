@@ -79,7 +79,7 @@ def _parsed(operation: Any, number: int) -> JsonPatch:
         try:
             JsonPointer(operation.get("from"))
         except (JsonPointerException, TypeError):
-            raise BadRequestError(f"{where} needs a JSON pointer as its from") from None
+            raise BadRequestError(f"{where} must have a JSON Pointer in `from`") from None
     return patch
 
 

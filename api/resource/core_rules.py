@@ -217,7 +217,7 @@ def _keys_and_size(body: Json, field: str, problems: Problems, size_of: Callable
         try:
             size += len(key) + size_of(value)
         except (binascii.Error, ValueError):
-            problems.append(FieldError("Invalid value: must be base64", (f"{field}[{key[:100]}]",)))
+            problems.append(FieldError("Invalid value: must be base64-encoded", (f"{field}[{key[:100]}]",)))
     if size > MAX_DATA_BYTES:
         problems.append(FieldError(f"Too long: may not be more than {MAX_DATA_BYTES} bytes", (field,)))
 

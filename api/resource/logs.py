@@ -118,7 +118,7 @@ class Logs:
                 stream=True,
             )
         except httpx.HTTPError as error:
-            raise RuntimeUnavailableError(f"the logs of instances cannot be read now: {error}") from None
+            raise RuntimeUnavailableError(f"the logs of instances cannot be read at the moment: {error}") from None
         if answer.status_code != 200:
             text = (await answer.aread()).decode(errors="replace")[:1000]
             await answer.aclose()

@@ -33,8 +33,8 @@ _WRITE = (
     _parameter("fieldValidation", "string", "Strict, Warn or Ignore: what to do about unknown and repeated fields"),
 )
 _LIST = (
-    _parameter("labelSelector", "string", "labels to select by"),
-    _parameter("fieldSelector", "string", "fields to select by"),
+    _parameter("labelSelector", "string", "label selector"),
+    _parameter("fieldSelector", "string", "field selector"),
     _parameter("limit", "integer", "maximum number of objects in one response"),
     _parameter("continue", "string", "token of the previous page, to continue the list"),
     _parameter("resourceVersion", "string", "oldest acceptable version, or the version to watch from"),

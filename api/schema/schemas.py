@@ -35,11 +35,11 @@ _VIEW: Json = {
     "type": "object",
     "x-kubernetes-preserve-unknown-fields": True,
     "properties": {
-        "apiVersion": {"type": "string", "description": "Group and version of the object's format."},
-        "kind": {"type": "string", "description": "Name of the object's kind."},
-        "metadata": {"type": "object", "description": "Name, identity and labels."},
-        "spec": {"type": "object", "description": "What it consists of.", "x-kubernetes-preserve-unknown-fields": True},
-        "status": {"type": "object", "description": "Its state.", "x-kubernetes-preserve-unknown-fields": True},
+        "apiVersion": {"type": "string", "description": "API group and version of the object."},
+        "kind": {"type": "string", "description": "Kind of the object."},
+        "metadata": {"type": "object", "description": "Name, labels and other metadata."},
+        "spec": {"type": "object", "description": "Desired state.", "x-kubernetes-preserve-unknown-fields": True},
+        "status": {"type": "object", "description": "Observed state.", "x-kubernetes-preserve-unknown-fields": True},
     },
 }
 _DROPPED = frozenset({"title", "additionalProperties", "default"})

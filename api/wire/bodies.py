@@ -239,7 +239,7 @@ class _Builder:
     def start(self, event: Any, value: Any) -> None:
         top = self._stack[-1] if self._stack else None
         if top is not None and isinstance(top.value, dict) and top.key is None:
-            raise _unreadable(event, "only text can be a key")
+            raise _unreadable(event, "keys must be strings")
         self._count(1, event)
         if len(self._stack) >= MAX_DEPTH:
             raise BadRequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
@@ -267,7 +267,7 @@ class _Builder:
     def _count(self, size: int, event: Any) -> None:
         self._nodes += size
         if self._nodes > MAX_NODES:
-            raise _unreadable(event, f"more than {MAX_NODES} values, aliases expanded")
+            raise _unreadable(event, f"more than {MAX_NODES} values after the expansion of aliases")
 
     def _anchor(self, name: str | None, value: Any, size: int) -> None:
         if name is not None:
@@ -275,7 +275,7 @@ class _Builder:
 
     def _take_key(self, top: _Open, event: Any, value: Any) -> None:
         if isinstance(value, dict | list):
-            raise _unreadable(event, "only text can be a key")
+            raise _unreadable(event, "keys must be strings")
         text = value if isinstance(value, str) else getattr(event, "value", None) or str(value)
         # A quoted "<<" is an ordinary key.
         top.merging = text == _MERGE_KEY and isinstance(event, yaml.ScalarEvent) and event.implicit[0]
@@ -297,7 +297,7 @@ class _Builder:
             return
         for merged in value if isinstance(value, list) else [value]:
             if not isinstance(merged, dict):
-                raise _unreadable(event, "<< merges mappings only")
+                raise _unreadable(event, "<< can only merge mappings")
             top.merges.append(merged)
 
 

@@ -87,7 +87,7 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 def _bytes(value: Wire) -> bytes:
     if isinstance(value, int):
-        raise BadRequestError("broken protobuf body: a number where bytes belong")
+        raise BadRequestError("broken protobuf body: expected bytes, got a number")
     return value
 
 
@@ -95,12 +95,12 @@ def _text(value: Wire) -> str:
     try:
         return _bytes(value).decode()
     except UnicodeDecodeError:
-        raise BadRequestError("broken protobuf body: text is not UTF-8") from None
+        raise BadRequestError("broken protobuf body: a string is not UTF-8") from None
 
 
 def _integer(value: Wire) -> int:
     if not isinstance(value, int):
-        raise BadRequestError("broken protobuf body: bytes where a number belongs")
+        raise BadRequestError("broken protobuf body: expected a number, got bytes")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

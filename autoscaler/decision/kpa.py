@@ -186,7 +186,7 @@ def _to_zero(
     if desired > 0:
         return state if state.zero_since is None else replace(state, zero_since=None), desired
     if not spec.scale_to_zero and spec.reachable:
-        clamps.append("scale to zero is off")
+        clamps.append("scale to zero is disabled")
         return state, 1
     if (metrics.ready or metrics.starting) and spec.reachable and metrics.idle_seconds < spec.window_seconds:
         clamps.append("idle for less than the stable window")

@@ -78,14 +78,14 @@ def evaluate(policy: RollbackPolicy, new: Outcome, old: Outcome, name: str) -> s
     if policy.error_points is not None and new.error_percent > baseline + policy.error_points:
         against = f"{baseline:.1f} % of {old.answers}" if comparable else f"too few ({old.answers}) to compare"
         return (
-            f"{new.error_percent:.1f} % of {new.answers} requests failed, against {against} of {name}; "
+            f"{new.error_percent:.1f} % of {new.answers} requests failed, compared with {against} of {name}; "
             f"limit: +{policy.error_points:g} percentage points"
         )
     for percent, factor in policy.latency if comparable else ():
         slow, base = new.percentile(percent), old.percentile(percent)
         if base > 0 and slow > base * factor:
             return (
-                f"p{percent} is {slow * 1000:.0f} ms over {new.answers} requests, against {base * 1000:.0f} ms "
-                f"over {old.answers} of {name}; limit: {factor:g} times"
+                f"p{percent} is {slow * 1000:.0f} ms over {new.answers} requests, compared with {base * 1000:.0f} ms "
+                f"over {old.answers} of {name}; limit: factor {factor:g}"
             )
     return ""

@@ -290,7 +290,7 @@ class ManagedInstance:
                 confirmation.cancel()
         except Exception:
             # A bug that one Revision triggers must not end all others.
-            log.exception("instance given up", instance=self.name)
+            log.exception("instance failed unexpectedly", instance=self.name)
             await asyncio.sleep(BUG_PAUSE_SECONDS)
 
     def _started(self, instance: Instance) -> None:

@@ -88,7 +88,9 @@ class Upkeep:
                     if refused and container == self._serving:
                         self._watch_port(tasks)
                 case RestartNeeded(container, message, kind) if container not in self._containers.down:
-                    log.info("container to restart", instance=self._spec.name, container=container, reason=message)
+                    log.info(
+                        "container restart required", instance=self._spec.name, container=container, reason=message
+                    )
                     self._events.killing(container, kind)
                     tasks.create_task(self._stop_and_restart(container, prober, tasks))
                 case _:

@@ -45,7 +45,7 @@ def handler(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
             present = await runtime.instances()
             matching = [each for each in present if each.name == name and each.revision.startswith(key)]
             if not matching:
-                raise NotFoundError(f'pod "{name}" has no instance (yet, or any more)')
+                raise NotFoundError(f'pod "{name}" has no running instance')
             container = container_of(matching[0], options.container)
         except KnollError as error:
             return PlainTextResponse(str(error), error.code)

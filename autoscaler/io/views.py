@@ -111,6 +111,6 @@ def _explained(scaler: RevisionScaler) -> dict[str, object]:
             }
             for instance in scaler.instances.values()
         ],
-        "now": scaler.explained() or "deploying: no decision by load yet",
+        "now": scaler.explained() or "deploying: no load-based decision yet",
         "changes": [{"at": change.at, "want": change.want, "decision": change.why} for change in scaler.changes],
     }

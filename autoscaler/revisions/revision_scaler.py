@@ -147,7 +147,7 @@ class RevisionScaler:
         old = before.comparison if before is not None else None
         worse = self.comparison.compare(policy, old, self.spec.rollout_from, self._deps.clock())
         if worse:
-            log.warning("revision does worse", revision=self.key, reason=self.comparison.worse)
+            log.warning("revision performs worse", revision=self.key, reason=self.comparison.worse)
         return worse
 
     def to_measure(self) -> list[str]:

@@ -125,10 +125,10 @@ def _checked(pairs: Iterable[tuple[str, File]]) -> dict[str, File]:
     files = {posixpath.normpath(path): file for path, file in pairs}
     for path in files:
         if path.startswith(".."):
-            raise MissingSourceError(f"{path!r} cannot begin with '..': such names are reserved")
+            raise MissingSourceError(f"{path!r} must not begin with '..': such names are reserved")
         parts = path.split("/")
         for end in range(1, len(parts)):
             above = "/".join(parts[:end])
             if above in files:
-                raise MissingSourceError(f"{path!r} cannot be below {above!r}, which is a file")
+                raise MissingSourceError(f"{path!r} cannot be in {above!r}, which is a file")
     return files

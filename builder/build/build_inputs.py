@@ -105,7 +105,7 @@ def _archive(uploads: Path, source_spec: Json) -> Path:
         raise SourceError("spec.source.upload is missing: upload a tar of the source first")
     archive = uploads / Path(str(upload["id"])).name
     if not archive.is_file():
-        raise SourceError(f"the upload {upload['id']} does not exist (any more): upload the source again")
+        raise SourceError(f"the upload {upload['id']} does not exist: upload the source again")
     return archive
 
 

@@ -30,7 +30,7 @@ def start(before: BuildProgress | None, uid: str, now: float) -> BuildProgress |
     running = BuildProgress(uid, _next(before, BuildPhase.RUNNING), started=now, attempts=before.attempts + 1)
     if running.attempts <= MAX_ATTEMPTS:
         return running
-    message = f"the builder died {MAX_ATTEMPTS} times in this build; see its log for how far it came"
+    message = f"the builder died {MAX_ATTEMPTS} times during this build; see its log"
     return finish(running, BuildPhase.FAILED, now, reason="BuilderDied", message=message)
 
 

@@ -605,14 +605,14 @@ class FakeRuntime:
 
     def _instance(self, name: str) -> _Instance:
         if name not in self.engine.instances:
-            raise NotFoundError(f"there is no instance {name}")
+            raise NotFoundError(f"instance {name} does not exist")
         return self.engine.instances[name]
 
     def _container(self, name: str, container: str) -> _Container:
         instance = self._instance(name)
         target = instance.containers.get(container) or instance.inits.get(container)
         if target is None:
-            raise NotFoundError(f"there is no container {container} of instance {name}")
+            raise NotFoundError(f"container {container} of instance {name} does not exist")
         return target
 
     def _create(self, instance: _Instance, spec: ContainerSpec) -> _Container:

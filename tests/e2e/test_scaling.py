@@ -130,7 +130,7 @@ def test_a_burst_from_zero_is_answered_by_the_desired_instances_which_are_remove
     pods = platform.kubectl("get", "events", "-o", "json").stdout
     scaled = [item for item in json.loads(pods)["items"] if item["reason"] == "Scaled"]
     mine = [event["message"] for event in scaled if event["involvedObject"]["name"] == "burst-00001"]
-    assert any(re.match(r"From \d+ to \d+ instances: desired \d+ \(panic\)", message) for message in mine), mine
+    assert any(re.match(r"Scaled from \d+ to \d+ instances: desired \d+ \(panic\)", message) for message in mine), mine
 
 
 def seconds(stamp: str) -> float:
@@ -190,8 +190,8 @@ def grown(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("name", "broken", "says"),
     [
-        ("failing", {"FAIL": "500"}, r"100\.0 % of \d+ requests failed, against 0\.0 % of \d+ of failing-00001"),
-        ("slower", {"SLOW": "300"}, r"p95 is \d+ ms over \d+ requests, against \d+ ms over \d+ of slower-00001"),
+        ("failing", {"FAIL": "500"}, r"100\.0 % of \d+ requests failed, compared with 0\.0 % of \d+ of failing-00001"),
+        ("slower", {"SLOW": "300"}, r"p95 is \d+ ms over \d+ requests, compared with \d+ ms over \d+ of slower-00001"),
     ],
 )
 def test_a_new_revision_that_does_worse_loses_its_traffic_again(

@@ -61,9 +61,9 @@ class ScaleEvents:
             reported.silent += 1
             return None
         reported.tokens -= 1
-        more = f" ({reported.silent} changes before it not reported)" if reported.silent else ""
+        more = f" ({reported.silent} earlier changes were not reported)" if reported.silent else ""
         reported.silent = 0
-        return f"From {before.want} to {newest.want} instances: {newest.why}{more}"
+        return f"Scaled from {before.want} to {newest.want} instances: {newest.why}{more}"
 
 
 def _last(status: ScaleStatus) -> ScaleChange | None:

@@ -154,7 +154,7 @@ class ContainerCreator:
                 raise AlreadyExistsError(f"instance {spec.name} exists already: {error}") from error
             if error.status == 404 and "No such image" in str(error):
                 self._images.forget(container.image)
-                raise ImageError(f"image {container.image} is not on the engine any more") from error
+                raise ImageError(f"image {container.image} is no longer on the engine") from error
             if sandbox.id in str(error):
                 raise SandboxGoneError(str(error)) from error
             raise InstanceStartError(

@@ -157,7 +157,7 @@ class DockerRuntime:
                     self._watch.add_sandbox(sandbox.id, spec.name, spec.revision)
                     self._spawn(self._creator.rename(sandbox, spec.name))
                     return instance
-                raise RuntimeUnavailableError(f"instance {spec.name}: each sandbox ends before it can be used")
+                raise RuntimeUnavailableError(f"instance {spec.name}: every sandbox exited before it could be used")
         finally:
             self._busy.discard(spec.name)
 
@@ -295,7 +295,7 @@ class DockerRuntime:
             async with asyncio.timeout(timeout_seconds):
                 return await inspect.run(self._engine, present.id, command)
         except EngineError as error:
-            raise NotFoundError(f"container {container} of instance {name} does not run: {error}") from error
+            raise NotFoundError(f"container {container} of instance {name} is not running: {error}") from error
 
     async def listening(self, name: str) -> tuple[Listener, ...]:
         return await self._net.listening((await self._inventory.sandbox(name))[0])

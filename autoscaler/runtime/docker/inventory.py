@@ -43,7 +43,7 @@ class Inventory:
         """
         containers = (await self.classified(instance)).by_instance.get(instance, [])
         if not containers:
-            raise NotFoundError(f"there is no instance {instance}")
+            raise NotFoundError(f"instance {instance} does not exist")
         return [container for container in containers if container.labels[labels.ROLE] == "app"]
 
     async def sandbox(self, instance: str) -> tuple[str, str]:
@@ -56,7 +56,7 @@ class Inventory:
         for container in (await self.classified(instance)).by_instance.get(instance, []):
             if container.labels[labels.CONTAINER] == name:
                 return container
-        raise NotFoundError(f"there is no container {name} of an instance {instance}")
+        raise NotFoundError(f"container {name} of instance {instance} does not exist")
 
     async def instances(self) -> list[Instance]:
         """Return all instances, with the reasons of the containers that have ended."""

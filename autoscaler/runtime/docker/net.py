@@ -35,7 +35,7 @@ class Net:
             created = await self._engine.post(f"/containers/{sandbox}/exec", {"Cmd": command})
             await self._engine.post(f"/exec/{created['Id']}/start", {"Detach": True, "Tty": False})
         except EngineError as error:
-            raise RuntimeUnavailableError(f"the engine cannot forward in sandbox {sandbox}: {error}") from error
+            raise RuntimeUnavailableError(f"the engine cannot forward ports in sandbox {sandbox}: {error}") from error
 
     async def stop(self, sandbox: str) -> None:
         """See `Runtime.unforward`."""

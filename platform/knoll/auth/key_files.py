@@ -131,10 +131,10 @@ def _load_users(url: str, passwords: Mapping[str, str]) -> None:
             redis.acl_load()
     except RedisConnectionError as error:
         if isinstance(error, AuthenticationError):
-            print(f"Redis is to be restarted, so that it knows its users: {error}", file=sys.stderr)  # noqa: T201
+            print(f"Redis must be restarted to load its users: {error}", file=sys.stderr)  # noqa: T201
         # It does not run, and reads the file when it is started.
     except (RedisError, OSError) as error:
-        print(f"Redis is to be restarted, so that it reads {ACL}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Redis must be restarted to read {ACL}: {error}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ async def _rewrite_file(redis: "Redis") -> None:
         await redis.bgrewriteaof()
     except RedisError as error:
         log.warning(
-            "the append-only file of Redis still holds what was replaced: run BGREWRITEAOF there", error=str(error)
+            "the append-only file of Redis still contains the replaced values: run BGREWRITEAOF", error=str(error)
         )
 
 

@@ -37,7 +37,7 @@ async def read(store: Store, namespace: str, spec: Json) -> RegistryCredentials:
         secret = await _find(store, kinds.SECRET.id, *place)
         if secret is None:
             if place != PLATFORM_SECRET:
-                problems.append(f"the Secret {place[0]}/{place[1]} of imagePullSecrets does not exist")
+                problems.append(f"the Secret {place[0]}/{place[1]} in imagePullSecrets does not exist")
             continue
         try:
             readable += credentials(secret)

@@ -25,7 +25,7 @@ async def shared_key(redis: "Redis", keyring: Keyring = PLAIN) -> SigningKey:
             try:
                 await redis.set(keys.TOKEN_KEY, fresh, nx=True)
             except NoPermissionError as error:
-                raise StoreUnavailableError("the API has not made the platform's token key yet") from error
+                raise StoreUnavailableError("the API has not created the platform's token key yet") from error
             stored = await redis.get(keys.TOKEN_KEY)
     sealed = stored if isinstance(stored, bytes) else str(stored).encode()
     key = SigningKey(keyring.open(sealed, TOKEN_KEY_SUBJECT))

@@ -114,7 +114,9 @@ def mint(
     Raises: ValueError when `seconds` is out of range.
     """
     if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
-        raise ValueError(f"a token lives for {LEAST_SECONDS} to {MOST_SECONDS} seconds, not {seconds}")
+        raise ValueError(
+            f"the lifetime of a token must be between {LEAST_SECONDS} and {MOST_SECONDS} seconds, not {seconds}"
+        )
     issued = int(now)
     claims = {
         "iss": ISSUER,

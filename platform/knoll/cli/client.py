@@ -152,8 +152,8 @@ class ApiClient:
 
     def _unavailable(self, error: Exception) -> KnollError:
         return StoreUnavailableError(
-            f"no response from Knoll's API at {self.server} ({error}); start it with `knoll up` or `docker compose up` "
-            "or pass its address with --server or KNOLL_SERVER"
+            f"no response from Knoll's API at {self.server} ({error}); start it with `knoll up` or `docker compose "
+            "up`, or pass its address with --server or KNOLL_SERVER"
         )
 
 

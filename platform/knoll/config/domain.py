@@ -66,7 +66,7 @@ def _selector(read: ConfigMapReader, domain: str, text: str) -> tuple[tuple[str,
         read.refuse(domain, "must be empty or YAML such as `selector: {app: web}`")
         return ()
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in selector.items()):
-        read.refuse(domain, "labels and their values must be text")
+        read.refuse(domain, "labels and their values must be strings")
         return ()
     return tuple(sorted(selector.items()))
 
@@ -78,7 +78,7 @@ localhost: ""
 # example.org: |
 #   selector:
 #     app: web
-# A domain for Routes that only instances can reach.
+# A domain for cluster-local Routes, which only instances can reach.
 # svc.cluster.local: |
 #   selector:
 #     app: internal

@@ -53,7 +53,7 @@ def parse_egress_rule(entry: str) -> EgressRule:
     if not colon:
         host, port = entry, ""
     elif ":" in host:
-        raise ValueError(f"{entry!r}: IPv6 cannot be opened, the networks of instances and builds have none")
+        raise ValueError(f"{entry!r}: IPv6 is not supported: the networks of instances and builds are IPv4 only")
     if colon and not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError(f"{entry!r}: the port must be a number from 1 to 65535")
     number = int(port) if port else None

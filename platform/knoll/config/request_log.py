@@ -57,7 +57,7 @@ def _value(whole: str, action: str) -> Placeholder:
         return Placeholder("", match[1], listed=expression.startswith("index"), escaped=escaped)
     fields = ", ".join(f".{field}" for field in FIELDS)
     raise ValueError(
-        f'{whole[:100]!r} is not known; use {fields}, index .Request.Header "Name", or js before one of them'
+        f'{whole[:100]!r} is not supported; use {fields}, index .Request.Header "Name", or js before one of them'
     )
 
 

@@ -125,7 +125,7 @@ def main() -> None:
     """Entry point of `python -m knoll.firewall`."""
     unknown = [word for word in sys.argv[1:] if word != REMOVE]
     if unknown:
-        sys.exit(f"unknown argument {unknown[0]!r}; there is {REMOVE}, all else is set by KNOLL_* variables")
+        sys.exit(f"unknown argument {unknown[0]!r}; valid is {REMOVE}, everything else is set by KNOLL_* variables")
     settings = FirewallSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "firewall")
     if problem := nft.obstacle():
@@ -134,7 +134,7 @@ def main() -> None:
         if REMOVE in sys.argv[1:]:
             asyncio.run(remove(settings))
         elif settings.firewall_socket is None:
-            sys.exit("firewall: KNOLL_FIREWALL_SOCKET is not set: it is the socket that the policy comes by")
+            sys.exit("firewall: KNOLL_FIREWALL_SOCKET is not set: set it to the socket on which to receive the policy")
         else:
             asyncio.run(serve(settings, settings.firewall_socket))
     except (KnollError, OSError) as error:

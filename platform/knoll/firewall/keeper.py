@@ -94,11 +94,11 @@ class Keeper:
             async with self._turn:
                 try:
                     if await self._kernel.listing(self._wiring.table) != self._listing:
-                        log.warning("firewall rules were changed by something else, putting them back")
+                        log.warning("firewall rules were changed by another program, restoring them")
                         self._text = ""
                     await self._put()
                 except FirewallError as error:
-                    log.error("firewall rules are not in force", error=str(error))
+                    log.error("firewall rules not applied", error=str(error))
 
     async def _renew_hosts(self) -> None:
         while True:
@@ -113,7 +113,7 @@ class Keeper:
                 try:
                     await self._put()
                 except FirewallError as error:
-                    log.error("firewall rules are not in force", error=str(error))
+                    log.error("firewall rules not applied", error=str(error))
 
     async def _put(self) -> None:
         """Apply the policy, where the kernel does not hold it yet."""

@@ -45,7 +45,7 @@ def program() -> str | None:
 def obstacle() -> str:
     """Why this process cannot filter packets; empty when it can."""
     if not may_filter():
-        return "filtering packets needs the right NET_ADMIN: run it as root"
+        return "filtering packets needs the capability NET_ADMIN: run this as root"
     binary = program()
     if binary is None:
         return MISSING
@@ -133,12 +133,12 @@ async def _run(*arguments: str, stdin: str = "") -> str:
         async with asyncio.timeout(SECONDS):
             output, complaint = await process.communicate(stdin.encode())
     except TimeoutError as error:
-        raise FirewallError(f"nft has not ended after {SECONDS:g} s") from error
+        raise FirewallError(f"nft did not finish within {SECONDS:g} s") from error
     finally:
         if process.returncode is None:
             process.kill()
     if process.returncode and process.returncode < 0:
-        raise FirewallError(f"nft was ended by signal {-process.returncode}: update it (Debian: nftables)")
+        raise FirewallError(f"nft was killed by signal {-process.returncode}: update it (Debian: nftables)")
     if process.returncode:
         raise FirewallError(f"nft: {complaint.decode(errors='replace').strip()[:1000]}")
     return output.decode()

@@ -49,7 +49,7 @@ def main() -> None:
     """Entry point of `python -m knoll.process.dns_server`."""
     settings = NamesSettings.or_exit()
     if settings.names_dir is None:
-        sys.exit("names server: KNOLL_NAMES_DIR is not set: it is the folder that the activator keeps the names in")
+        sys.exit("names server: KNOLL_NAMES_DIR is not set: set it to the folder to which the activator writes names")
     if program() is None:
         sys.exit(f"names server: {MISSING}")
     settings.names_dir.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def load(content: bytes) -> tuple[EncryptionKey, ...]:
             raise ValueError(f"line {number} is not a key of {_KEY_BYTES} bytes with its own id")
         keys.append(key)
     if not keys:
-        raise ValueError("it holds no key")
+        raise ValueError("it contains no key")
     return tuple(keys)
 
 
@@ -115,11 +115,11 @@ def unseal(keys: Sequence[EncryptionKey], envelope: bytes, subject: str) -> byte
             try:
                 return _cipher(key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + subject.encode())
             except (InvalidTag, ValueError) as error:
-                raise SealedError(f"the {subject} in Redis was changed or moved: it does not decrypt") from error
+                raise SealedError(f"the {subject} in Redis was changed or moved: it cannot be decrypted") from error
     raise SealedError(
         f"the {subject} in Redis is encrypted with the key {sealing_id}, which is not in this process's keyring: "
-        "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR), or give up what is lost with "
-        "`knoll secrets discard-unreadable`"
+        "restore the folder of keys that belongs to this Redis (KNOLL_KEYS_DIR), or delete the unreadable values "
+        "with `knoll secrets discard-unreadable`"
     )
 
 

@@ -40,7 +40,7 @@ def parse(asked: Mapping[str, str], now: float) -> LogOptions:
         try:
             since = datetime.fromisoformat(moment).timestamp()
         except ValueError:
-            raise BadRequestError(f"sinceTime: {moment[:50]!r} is not a time as RFC 3339 writes it") from None
+            raise BadRequestError(f"sinceTime: {moment[:50]!r} is not an RFC 3339 time") from None
     return LogOptions(
         asked.get("container", ""),
         _flag(asked, "follow"),
@@ -63,5 +63,5 @@ def _number(asked: Mapping[str, str], name: str, least: int) -> int | None:
     if not value:
         return None
     if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < least:
-        raise BadRequestError(f"{name}: {value[:50]!r} is not a whole number from {least}")
+        raise BadRequestError(f"{name}: {value[:50]!r} is not a whole number of at least {least}")
     return int(value)

@@ -135,7 +135,7 @@ def render(template: str, named: TemplateValues) -> str:
             keys = named.annotations if "Annotations" in (match[1], match[3]) else named.labels
             return keys.get(match[2] or match[4], "")
         raise ValueError(
-            f"{action[0][:100]!r} is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"
+            f"{action[0][:100]!r} is not supported; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"
         )
 
     result = _ACTION.sub(value, template)

@@ -136,7 +136,7 @@ async def test_a_response_with_too_long_a_head_is_a_502_with_the_reason(stage: S
     await stage.serving(handler)
     answer = await stage.get()
     assert (answer.status, answer.text) == (
-        502, "the connection to the instance failed: the head of its response is longer than 65536 bytes\n",
+        502, "the connection to the instance failed: its response headers are longer than 65536 bytes\n",
     )  # fmt: skip
 
 

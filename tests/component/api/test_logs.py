@@ -90,5 +90,5 @@ async def test_without_an_autoscaler_the_answer_says_so(store: MemoryStore, sett
     async with serving(store, wired) as api:
         answer = await api.client.get(LOG)
         assert answer.status_code == 503
-        assert "cannot be read now" in answer.json()["message"]
+        assert "cannot be read at the moment" in answer.json()["message"]
         assert answer.headers["retry-after"] == "1"

@@ -69,7 +69,7 @@ async def test_a_registry_with_a_password_needs_credentials(yard: Yard, guarded:
 
     answer = await resolution(yard, guarded.image("unknown/has-this:v1"), imagePullSecrets=[{"name": "absent"}])
     assert "no basic auth credentials" in answer.error
-    assert "the Secret default/absent of imagePullSecrets does not exist" in answer.error
+    assert "the Secret default/absent in imagePullSecrets does not exist" in answer.error
 
 
 async def test_a_wrong_password_is_reported_and_another_valid_credential_is_used(yard: Yard, guarded: Registry) -> None:

@@ -225,7 +225,7 @@ async def test_reports_reach_the_autoscaler(guarded: Guarded) -> None:
 async def test_the_token_key_is_read_by_the_autoscaler_and_made_by_the_api(guarded: Guarded) -> None:
     api, autoscaler = guarded.settings("api"), guarded.settings("autoscaler")
     async with connected(api.redis_url) as redis, connected(autoscaler.redis_url) as other:
-        with pytest.raises(StoreUnavailableError, match="has not made"):
+        with pytest.raises(StoreUnavailableError, match="has not created"):
             await token_key.shared_key(other, autoscaler.keyring)
         made = await token_key.shared_key(redis, api.keyring)
         assert await token_key.shared_key(other, autoscaler.keyring) == made

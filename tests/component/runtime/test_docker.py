@@ -156,7 +156,7 @@ async def test_a_pinned_image_that_was_removed_is_noticed(docker_runtime: Docker
     await facts(docker_runtime, image=pinned)
     await docker_runtime.remove("hello-1", grace_seconds=0)
     await docker("rmi", "-f", image_id)
-    with pytest.raises(ImageError, match="is not on the engine any more"):
+    with pytest.raises(ImageError, match="is no longer on the engine"):
         await docker_runtime.start(spec("hello-2", container("serve", image=pinned)))
     with pytest.raises(ImageError, match="cannot be pulled"):
         await docker_runtime.ensure_image(pinned)

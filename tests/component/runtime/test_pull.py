@@ -158,12 +158,12 @@ async def test_credentials_are_shown_one_after_the_other_until_one_is_taken(
 
         async def refused() -> RegistryCredentials:
             return RegistryCredentials(
-                offered.credentials[:1], ("the Secret default/x of imagePullSecrets does not exist",)
+                offered.credentials[:1], ("the Secret default/x in imagePullSecrets does not exist",)
             )
 
         with pytest.raises(ImageError, match=r"no basic auth credentials|unauthorized"):
             await docker_runtime.ensure_image(tag)
-        with pytest.raises(ImageError, match=r"unauthorized.*; the Secret default/x of imagePullSecrets does not"):
+        with pytest.raises(ImageError, match=r"unauthorized.*; the Secret default/x in imagePullSecrets does not"):
             await docker_runtime.ensure_image(tag, credentials=refused)
         try:
             await docker_runtime.ensure_image(tag, credentials=credentials)

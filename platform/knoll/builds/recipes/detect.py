@@ -1,4 +1,4 @@
-"""Which recipe a source wants."""
+"""Selects the recipe for a source."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from knoll.builds.recipes.tree import Recipe, Tree
 from knoll.values.errors import SourceError
 
 RECIPES: tuple[Callable[[Tree], Recipe | None], ...] = (go.recipe, node.recipe, python.recipe, static.recipe)
-"""In this order: a Go or Node program often has an index.html beside it, never the other way round."""
+"""In order of precedence: Go and Node programs often contain an index.html, but a static site contains no program."""
 
 LOOKED_FOR = (
     "a Dockerfile",
@@ -19,7 +19,7 @@ LOOKED_FOR = (
 
 
 def detect(tree: Tree) -> Recipe:
-    """The recipe for a source.
+    """Return the recipe for a source.
 
     Raises: SourceError when no recipe fits, with what was looked for, or when one fits and something in the source
         keeps it from being followed.
@@ -31,6 +31,6 @@ def detect(tree: Tree) -> Recipe:
     top = sorted({name.partition("/")[0] for name in tree.names})
     seen = ", ".join(top[:20]) + (", …" if len(top) > 20 else "") if top else "nothing"
     raise SourceError(
-        f"nothing here says how to build this source. Looked for: {'; '.join(LOOKED_FOR)}. "
-        f"At its top level there is: {seen}. Add a Dockerfile, or name one with --file."
+        f"cannot detect how to build this source. Looked for: {'; '.join(LOOKED_FOR)}. "
+        f"Its top level has: {seen}. Add a Dockerfile, or pass the path of one with --file."
     )

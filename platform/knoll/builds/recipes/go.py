@@ -26,9 +26,9 @@ def _main_package(tree: Tree) -> str:
     if len(commands) == 1:
         return f"./{commands[0]}"
     if not commands:
-        raise SourceError("go.mod is there, but no .go file has `package main`: a library has nothing to run")
+        raise SourceError("go.mod exists, but no .go file has `package main`: a library cannot be run")
     raise SourceError(
-        f"this Go module has several programs ({', '.join(commands)}): add a Dockerfile that says which to run"
+        f"this Go module has several programs ({', '.join(commands)}): add a Dockerfile that builds one of them"
     )
 
 

@@ -19,7 +19,7 @@ def recipe(tree: Tree) -> Recipe | None:
         if tree.first("index.html") and "build" not in scripts:
             return None  # tools for a static site, which is served as one
         raise SourceError(
-            "package.json is there, but nothing says what to run. Looked for: a Procfile with a line `web:`; the "
+            "package.json exists, but no start command was detected. Looked for: a Procfile with a line `web:`; the "
             "script `start`; `main`; server.js, index.js or app.js"
         )
     install, files, prune = _manager(tree)
@@ -40,7 +40,7 @@ def _package(tree: Tree) -> dict[str, Any]:
     except ValueError as error:
         raise SourceError(f"package.json is not valid JSON: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("scripts") or {}, dict):
-        raise SourceError("package.json must be an object, and its `scripts` too")
+        raise SourceError("package.json and its `scripts` must be JSON objects")
     return manifest
 
 

@@ -52,8 +52,8 @@ def recipe(tree: Tree) -> Recipe | None:
         because, command = f"{told_by}, {script}", f"exec python {script}"
     else:
         raise SourceError(
-            f"{told_by} is there, but nothing says what to run. Looked for: a Procfile with a line `web:`; an app of "
-            f"{', '.join(sorted(ASGI | WSGI))} in {', '.join(f'{stem}.py' for stem in _STEMS)}, "
+            f"{told_by} exists, but no start command was detected. Looked for: a Procfile with a line `web:`; an app "
+            f"of {', '.join(sorted(ASGI | WSGI))} in {', '.join(f'{stem}.py' for stem in _STEMS)}, "
             "also in a package; main.py"
         )
     server = "" if not app or command.startswith("exec python ") else app.package
@@ -124,7 +124,7 @@ def _dependencies(tree: Tree) -> list[str]:
     except tomllib.TOMLDecodeError as error:
         raise SourceError(f"pyproject.toml is not valid TOML: {error}") from error
     if "project" not in document and "poetry" in document.get("tool", {}):
-        raise SourceError("pyproject.toml names dependencies for Poetry alone: export them into a requirements.txt")
+        raise SourceError("pyproject.toml lists its dependencies for Poetry only: export them to requirements.txt")
     declared = document.get("project", {}).get("dependencies", [])
     if not isinstance(declared, list) or not all(isinstance(text, str) and "\n" not in text for text in declared):
         raise SourceError("pyproject.toml: project.dependencies must be a list of requirements, each on one line")

@@ -44,9 +44,9 @@ def _spec(spec: BuildSpec, config: PlatformConfig) -> Iterator[FieldError]:
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         yield invalid(path, "spec.dockerfile", "must be a relative path without '..'")
     if spec.platform and not _PLATFORM.fullmatch(spec.platform):
-        yield invalid(spec.platform, "spec.platform", "must be such as linux/amd64 or linux/arm/v7")
+        yield invalid(spec.platform, "spec.platform", "must be a platform such as linux/amd64 or linux/arm/v7")
     if spec.target and not _ID.fullmatch(spec.target):
-        yield invalid(spec.target, "spec.target", "must be the name of a stage")
+        yield invalid(spec.target, "spec.target", "must be the name of a build stage")
     for name in spec.args:
         if not name or "=" in name or name.startswith("-"):
             yield invalid(name, "spec.args", "must be the name of a build argument")
@@ -57,7 +57,7 @@ def _spec(spec: BuildSpec, config: PlatformConfig) -> Iterator[FieldError]:
             if not getattr(secret, part):
                 yield missing(f"spec.secrets[{at}].{part}")
         if secret.id and not _ID.fullmatch(secret.id):
-            yield invalid(secret.id, f"spec.secrets[{at}].id", "letters, digits, '_', '.' and '-'")
+            yield invalid(secret.id, f"spec.secrets[{at}].id", "must consist of letters, digits, '_', '.' and '-'")
 
 
 def _tag(tag: str) -> Iterator[FieldError]:
@@ -86,7 +86,7 @@ def _source(spec: BuildSpec, destinations: Destinations) -> Iterator[FieldError]
         if not source.upload.id:
             yield missing("spec.source.upload.id")
         elif not _ID.fullmatch(source.upload.id):
-            yield invalid(source.upload.id, "spec.source.upload.id", "must be what the upload was answered with")
+            yield invalid(source.upload.id, "spec.source.upload.id", "must be the id in the response to the upload")
         if source.upload.sha256 and not _SHA256.fullmatch(source.upload.sha256):
             yield invalid(source.upload.sha256, "spec.source.upload.sha256", "must be 64 hexadecimal digits")
     if source.git is not None:

@@ -86,7 +86,7 @@ def _field(model: type[BaseModel], alias: str) -> Any:
 
 
 _WORDS = {
-    "string_type": "must be text",
+    "string_type": "must be a string",
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
@@ -95,9 +95,9 @@ _WORDS = {
     "model_attributes_type": "must be an object",
     "missing": "missing field(s)",
     "literal_error": "must be one of {expected}",
-    "string_unicode": "must be text in valid Unicode",
+    "string_unicode": "must be valid Unicode",
 }
-_SEEN = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+_SEEN = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 def _problem(model: type[BaseModel], item: Any) -> FieldError:

@@ -116,7 +116,7 @@ def _check_cron(cron: str) -> None:
         begins = _first(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)))
     except CronSimError as problem:
         reason = str(problem)[:1].lower() + str(problem)[1:]
-        raise ValueError(f'"{cron}" is not a cron expression of five fields: {reason}') from None
+        raise ValueError(f'"{cron}" is not a cron expression with five fields: {reason}') from None
     if begins is None:
         raise ValueError(f'"{cron}" never matches a date')
 

@@ -285,7 +285,9 @@ def _warm_schedule(annotations: _Found, config: AutoscalerConfig) -> Iterator[Fi
     most = int(limit) if limit and WHOLE.fullmatch(limit) else 0
     for window in windows:
         if most and window.min_scale > most:
-            yield FieldError(f"max-scale={most} is less than min-scale={window.min_scale} of a window", (where, path))
+            yield FieldError(
+                f"max-scale={most} is less than min-scale={window.min_scale} of a warm window", (where, path)
+            )
 
 
 def _rollback_on(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:
@@ -305,7 +307,7 @@ def _metric(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldErro
     if class_ == KPA and value not in (CONCURRENCY, RPS):
         yield invalid(value, path)
     elif class_ == HPA and value not in (CPU, MEMORY):
-        yield invalid(value, path, f"class {HPA} scales by cpu or memory here; there are no custom metrics")
+        yield invalid(value, path, f"class {HPA} supports the metrics cpu and memory only")
 
 
 def _algorithm(annotations: _Found, config: AutoscalerConfig) -> Iterator[FieldError]:

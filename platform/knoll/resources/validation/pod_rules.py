@@ -160,7 +160,7 @@ def _container(
     if container.termination_message_policy not in _MESSAGE_POLICIES:
         yield invalid(container.termination_message_policy, f"{path}.terminationMessagePolicy")
     if container.termination_message_path not in ("", TERMINATION_LOG):
-        details = f"an exit is explained by the end of the log: use {TERMINATION_LOG}, or leave the field out"
+        details = f"termination messages are read from the end of the log: use {TERMINATION_LOG}, or omit the field"
         yield invalid(printable(container.termination_message_path), f"{path}.terminationMessagePath", details)
     yield from _mounts(container, path, volumes, features)
 
@@ -182,7 +182,7 @@ def _env(variable: EnvVar, path: str, reserved: frozenset[str], features: Featur
     elif not VARIABLE.fullmatch(variable.name):
         yield invalid(printable(variable.name), f"{path}.name", _VARIABLE_WORDS)
     if "\0" in variable.value:
-        yield invalid(printable(variable.value), f"{path}.value", "must not have a zero byte")
+        yield invalid(printable(variable.value), f"{path}.value", "must not contain a NUL byte")
     source = variable.value_from
     if source is None:
         return
@@ -221,7 +221,7 @@ def _process(container: Container, path: str) -> Iterator[FieldError]:
     for name, strings in (("command", container.command), ("args", container.args)):
         for at, word in enumerate(strings):
             if "\0" in word:
-                yield invalid(repr(word)[1:-1], f"{path}.{name}[{at}]", "must not have a zero byte")
+                yield invalid(repr(word)[1:-1], f"{path}.{name}[{at}]", "must not contain a NUL byte")
     folder = container.working_dir
     if folder and (not folder.startswith("/") or "\0" in folder):
         yield invalid(folder.replace("\0", "\\0"), f"{path}.workingDir", "must be an absolute path")
@@ -266,12 +266,12 @@ def _resources(container: Container, path: str) -> Iterator[FieldError]:
     for name, amounts in (("limits", resources.limits), ("requests", resources.requests)):
         for key, amount in amounts.items():
             if key not in RESOURCES:
-                yield invalid_key(key, f"{path}.{name}", f"there is no such resource here: use {_LISTED}")
+                yield invalid_key(key, f"{path}.{name}", f"unsupported resource: use {_LISTED}")
             if parse_quantity(amount) < 0:
                 yield invalid(amount, f"{path}.{name}[{key}]", "must not be negative")
     for key in resources.limits.keys() & resources.requests.keys():
         if parse_quantity(resources.requests[key]) > parse_quantity(resources.limits[key]):
-            details = f"must not be above the limit, which is {resources.limits[key]}"
+            details = f"must not exceed the limit, which is {resources.limits[key]}"
             yield invalid(resources.requests[key], f"{path}.requests[{key}]", details)
 
 

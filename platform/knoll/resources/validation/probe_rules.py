@@ -55,7 +55,9 @@ def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
     """A probe asks the instance, and its request is one request."""
     for name, action in (("httpGet", probe.http_get), ("tcpSocket", probe.tcp_socket)):
         if action is not None and action.host not in ("", *_OWN_HOSTS):
-            yield invalid(printable(action.host), f"{path}.{name}.host", "probes ask the instance itself: leave it out")
+            yield invalid(
+                printable(action.host), f"{path}.{name}.host", "probes are always sent to the instance: omit the field"
+            )
     if probe.http_get is None:
         return
     if CONTROL.search(probe.http_get.path) or " " in probe.http_get.path:

@@ -31,7 +31,7 @@ def security_problems(context: SecurityContext, path: str, features: FeaturesCon
     if context.capabilities is not None:
         yield from _capabilities(context.capabilities, f"{path}.capabilities", features)
     if context.allow_privilege_escalation:
-        details = "programs of an instance never gain privileges: use false, or leave the field out"
+        details = "instances cannot gain privileges: use false, or omit the field"
         yield invalid("true", f"{path}.allowPrivilegeEscalation", details)
     yield from _ids(path, ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group))
     yield from _seccomp(context.seccomp_profile, f"{path}.seccompProfile")
@@ -68,7 +68,7 @@ def _seccomp(profile: SeccompProfile | None, path: str) -> Iterator[FieldError]:
     if profile is None:
         return
     if profile.type != "RuntimeDefault":
-        details = "instances run under the engine's default profile: use RuntimeDefault, or leave the field out"
+        details = "instances run with the engine's default profile: use RuntimeDefault, or omit the field"
         yield invalid(profile.type, f"{path}.type", details)
     if profile.localhost_profile:
         yield disallowed(f"{path}.localhostProfile")

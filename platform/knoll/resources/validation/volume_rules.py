@@ -150,7 +150,7 @@ def _path(name: str, path: str) -> Iterator[FieldError]:
     if not name:
         yield missing(path)
     elif name.startswith(("/", "..")) or ".." in name.split("/") or CONTROL.search(name):
-        reason = "must be a relative path that does not start with '..', without '..' and control characters"
+        reason = "must be a relative path without '..' and control characters, and must not start with '..'"
         yield invalid(printable(name), path, reason)
 
 

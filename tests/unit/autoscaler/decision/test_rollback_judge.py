@@ -46,11 +46,11 @@ def test_worse_is_more_than_the_margin_with_requests_enough(new: Outcome, old: O
 
 def test_the_reason_has_both_figures() -> None:
     assert evaluate(POLICY, outcome(50, 6), outcome(400), "hello-00001") == (
-        "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; limit: +5 percentage points"
+        "12.0 % of 50 requests failed, compared with 0.0 % of 400 of hello-00001; limit: +5 percentage points"
     )
     slow = evaluate(POLICY, outcome(50, seconds=0.4), outcome(400), "hello-00001")
     assert "p95 is" in slow
-    assert "over 400 of hello-00001; limit: 2 times" in slow
+    assert "over 400 of hello-00001; limit: factor 2" in slow
 
 
 @given(st.floats(1e-5, 3600))

@@ -105,7 +105,7 @@ def test_a_new_revision_is_compared_with_what_the_old_one_was_before_its_traffic
     reported(new, clock.now, 100, 40)
     assert new.compare(old)
     assert new.comparison.worse == (
-        "27.0 % of 200 requests failed, against 10.0 % of 200 of hello-00001; limit: +5 percentage points"
+        "27.0 % of 200 requests failed, compared with 10.0 % of 200 of hello-00001; limit: +5 percentage points"
     )
     assert scale_status(new).rollback == new.comparison.worse
     assert not new.compare(old), "it is said once"

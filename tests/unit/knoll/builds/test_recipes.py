@@ -59,18 +59,18 @@ def test_a_source_gets_the_recipe_it_asks_for(files: Mapping[str, str], kind: st
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({}, "there is: nothing"),
-        ({"notes.txt": "", "a/b.c": ""}, "there is: a, notes.txt"),
+        ({}, "Its top level has: nothing"),
+        ({"notes.txt": "", "a/b.c": ""}, "Its top level has: a, notes.txt"),
         ({"x.rb": ""}, "requirements.txt, pyproject.toml, main.py or app.py"),
-        ({"go.mod": "", "lib.go": "package lib\n"}, "a library has nothing to run"),
+        ({"go.mod": "", "lib.go": "package lib\n"}, "a library cannot be run"),
         ({"go.mod": "", "cmd/a/m.go": "package main", "cmd/b/m.go": "package main"}, "cmd/a, cmd/b"),
-        ({"requirements.txt": "x"}, "nothing says what to run"),
+        ({"requirements.txt": "x"}, "no start command was detected"),
         ({"main.py": "def ("}, "main.py is not valid Python"),
         ({"pyproject.toml": "=", "main.py": ""}, "pyproject.toml is not valid TOML"),
         ({"pyproject.toml": "[tool.poetry]", "main.py": ""}, "requirements.txt"),
         ({"package.json": "{"}, "package.json is not valid JSON"),
-        ({"package.json": "[]"}, "must be an object"),
-        ({"package.json": "{}"}, "nothing says what to run"),
+        ({"package.json": "[]"}, "must be JSON objects"),
+        ({"package.json": "{}"}, "no start command was detected"),
     ],
 )
 def test_a_source_that_cannot_be_built_is_told_why(files: Mapping[str, str], reason: str) -> None:

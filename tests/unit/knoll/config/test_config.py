@@ -339,7 +339,7 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         ["a.b, c.d: only one domain may be without a selector: it is the default"],
     ),
     ("config-domain", {"a.b": "selector: [x]"}, ["a.b: must be empty or YAML such as `selector: {app: web}`"]),
-    ("config-domain", {"a.b": "selector: {app: 5}"}, ["a.b: labels and their values must be text"]),
+    ("config-domain", {"a.b": "selector: {app: 5}"}, ["a.b: labels and their values must be strings"]),
     ("config-domain", {"a.b": "{"}, None),
     (
         "config-features",
@@ -355,7 +355,10 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-network",
         {"domain-template": "{{.Nope}}"},
-        ["domain-template: '{{.Nope}}' is not known; use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"],
+        [
+            "domain-template: '{{.Nope}}' is not supported; "
+            "use .Name, .Namespace, .Domain, .Tag, .Labels or .Annotations"
+        ],
     ),
     (
         "config-network",

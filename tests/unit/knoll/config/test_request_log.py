@@ -53,10 +53,10 @@ def test_what_a_template_says(template: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{{.Request.Body}}", "'{{.Request.Body}}' is not known; use .Request.Method, "),
-        ("{{if true}}x{{end}}", "'{{if true}}' is not known"),
+        ("{{.Request.Body}}", "'{{.Request.Body}}' is not supported; use .Request.Method, "),
+        ("{{if true}}x{{end}}", "'{{if true}}' is not supported"),
         ("{{.Request.Method}", "has braces that do not match"),
-        ('{{index .Response.Header "a"}}', "is not known"),
+        ('{{index .Response.Header "a"}}', "is not supported"),
     ],
 )
 def test_what_is_not_known_is_named_with_what_is(template: str, problem: str) -> None:

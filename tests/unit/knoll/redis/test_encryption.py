@@ -63,7 +63,7 @@ def test_a_keyring_is_read_back_and_shows_no_key() -> None:
     "content", [b"", b"\n", b"nonsense", b"id AAAA\n", dump([KEY]).replace(KEY.id.encode(), b"0" * 16)]
 )
 def test_what_is_no_keyring_is_refused_without_repeating_it(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"line 1 is not|it holds no key") as refused:
+    with pytest.raises(ValueError, match=r"line 1 is not|it contains no key") as refused:
         load(content)
     assert "AAAA" not in str(refused.value)
 

@@ -35,4 +35,4 @@ def container(**fields: object) -> Json:
 
 
 RELATIVE = "must be a relative path without '..' and control characters"
-OWN_FILE = "must be a relative path that does not start with '..', without '..' and control characters"
+OWN_FILE = "must be a relative path without '..' and control characters, and must not start with '..'"

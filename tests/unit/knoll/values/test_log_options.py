@@ -28,11 +28,11 @@ def test_parameters_are_read(asked: dict[str, str], options: LogOptions) -> None
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"tailLines": "-1"}, "tailLines: '-1' is not a whole number from 0"),
-        ({"sinceSeconds": "0"}, "sinceSeconds: '0' is not a whole number from 1"),
-        ({"limitBytes": "many"}, "limitBytes: 'many' is not a whole number from 1"),
+        ({"tailLines": "-1"}, "tailLines: '-1' is not a whole number of at least 0"),
+        ({"sinceSeconds": "0"}, "sinceSeconds: '0' is not a whole number of at least 1"),
+        ({"limitBytes": "many"}, "limitBytes: 'many' is not a whole number of at least 1"),
         ({"follow": "perhaps"}, "follow: 'perhaps' is neither true nor false"),
-        ({"sinceTime": "noon"}, "sinceTime: 'noon' is not a time"),
+        ({"sinceTime": "noon"}, "sinceTime: 'noon' is not an RFC 3339 time"),
         ({"sinceTime": "1970-01-01T00:01:40Z", "sinceSeconds": "1"}, "at most one of"),
         ({"previous": "true"}, "is not kept"),
     ],

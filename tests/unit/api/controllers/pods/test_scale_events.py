@@ -17,16 +17,16 @@ def status(*wants: int, uid: str = "u") -> ScaleStatus:
 def test_the_initial_scale_is_no_news_and_each_change_after_it_is_told_once() -> None:
     events = ScaleEvents()
     assert events.next_message(KEY, status(1), 0.0) is None
-    assert events.next_message(KEY, status(1, 4), 1.0) == "From 1 to 4 instances: 4 wanted"
+    assert events.next_message(KEY, status(1, 4), 1.0) == "Scaled from 1 to 4 instances: 4 wanted"
     assert events.next_message(KEY, status(1, 4), 2.0) is None
-    assert events.next_message(KEY, status(1, 4, 0), 3.0) == "From 4 to 0 instances: 0 wanted"
+    assert events.next_message(KEY, status(1, 4, 0), 3.0) == "Scaled from 4 to 0 instances: 0 wanted"
 
 
 def test_what_was_there_before_is_not_told_again() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(1, 4), 0.0)
     assert events.next_message(KEY, status(1, 4), 0.0) is None
-    assert events.next_message(KEY, status(1, 4, 2), 0.0) == "From 4 to 2 instances: 2 wanted"
+    assert events.next_message(KEY, status(1, 4, 2), 0.0) == "Scaled from 4 to 2 instances: 2 wanted"
 
 
 def test_another_revision_of_that_name_begins_anew() -> None:
@@ -44,7 +44,7 @@ def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
     assert [message is not None for message in messages] == [True] * BURST + [False] * 3
     last = events.next_message(KEY, status(*range(BURST + 5)), REFILL_SECONDS)
     assert last is not None
-    assert last.endswith("(3 changes before it not reported)")
+    assert last.endswith("(3 earlier changes were not reported)")
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 5)), max_size=80))

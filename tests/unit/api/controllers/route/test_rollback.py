@@ -15,7 +15,7 @@ from tests.unit.api.controllers.simulation import NOW, Simulation
 
 HOST = "hello.default.localhost"
 FIRST, SECOND, THIRD = "hello-00001", "hello-00002", "hello-00003"
-WHY = "12.0 % of 50 requests failed, against 0.0 % of 400 of hello-00001; limit: +5 percentage points"
+WHY = "12.0 % of 50 requests failed, compared with 0.0 % of 400 of hello-00001; limit: +5 percentage points"
 POLICY = {well_known.ROLLBACK_ON: "error-rate>5%, window=60s"}
 
 

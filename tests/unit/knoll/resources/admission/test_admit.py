@@ -344,7 +344,7 @@ def test_the_refusal_of_knative_kinds_is_the_webhooks() -> None:
 def test_values_of_wrong_types_are_refused_in_the_same_form() -> None:
     body = _service()
     body["spec"]["traffic"] = "all"
-    assert _refused(_create, body) == ["invalid value: 'all': spec.traffic\nmust be a list, not text"]
+    assert _refused(_create, body) == ["invalid value: 'all': spec.traffic\nmust be a list, not a string"]
 
 
 def test_other_kinds_and_versions_are_refused() -> None:

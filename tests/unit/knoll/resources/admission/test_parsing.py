@@ -44,15 +44,15 @@ def test_unknown_fields_are_named_and_dropped(body: Json, paths: list[str]) -> N
 
 
 PROBLEMS: list[tuple[Json, str, str]] = [
-    (_service({"image": 5}), "spec.template.spec.containers[0].image", "must be text, not a number"),
+    (_service({"image": 5}), "spec.template.spec.containers[0].image", "must be a string, not a number"),
     (_service({"ports": {}}), "spec.template.spec.containers[0].ports", "must be a list, not an object"),
     (_service({"ports": [7]}), "spec.template.spec.containers[0].ports[0]", "must be an object, not a number"),
     (_service({"env": [None]}), "spec.template.spec.containers[0].env[0]", "must be an object, not null"),
-    (_service({"env": "A=b"}), "spec.template.spec.containers[0].env", "must be a list, not text"),
+    (_service({"env": "A=b"}), "spec.template.spec.containers[0].env", "must be a list, not a string"),
     (
         _service({"env": [{"value": True}]}),
         "spec.template.spec.containers[0].env[0].value",
-        "must be text, not true or false",
+        "must be a string, not true or false",
     ),
     (
         _service({"resources": {"limits": {"cpu": "lots"}}}),
@@ -70,10 +70,10 @@ PROBLEMS: list[tuple[Json, str, str]] = [
         "must be a whole number or text",
     ),
     ({"spec": []}, "spec", "must be an object, not a list"),
-    ({"metadata": "x"}, "metadata", "must be an object, not text"),
-    ({"metadata": {"labels": {"a.b/c": 1}}}, "metadata.labels[a.b/c]", "must be text, not a number"),
+    ({"metadata": "x"}, "metadata", "must be an object, not a string"),
+    ({"metadata": {"labels": {"a.b/c": 1}}}, "metadata.labels[a.b/c]", "must be a string, not a number"),
     ({"metadata": {"labels": ["a"]}}, "metadata.labels", "must be an object, not a list"),
-    ({"spec": {"traffic": [{"percent": "50"}]}}, "spec.traffic[0].percent", "must be a whole number, not text"),
+    ({"spec": {"traffic": [{"percent": "50"}]}}, "spec.traffic[0].percent", "must be a whole number, not a string"),
     ({"spec": {"traffic": [{"percent": 50.5}]}}, "spec.traffic[0].percent", "must be a whole number, not a number"),
     (
         {"spec": {"traffic": [{"percent": True}]}},
@@ -88,7 +88,7 @@ PROBLEMS: list[tuple[Json, str, str]] = [
     (
         {"spec": {"traffic": [{"latestRevision": "yes"}]}},
         "spec.traffic[0].latestRevision",
-        "must be true or false, not text",
+        "must be true or false, not a string",
     ),
     ({"status": {"conditions": [{"status": "True"}]}}, "status.conditions[0].type", ""),
 ]

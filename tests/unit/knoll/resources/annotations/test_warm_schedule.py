@@ -143,5 +143,5 @@ def test_what_is_no_window_is_told_with_its_reason(text: str, says: str) -> None
 def test_a_window_may_not_want_more_than_max_scale() -> None:
     both = {"knoll.dev/warm-schedule": WORKDAYS, "autoscaling.knative.dev/max-scale": "1"}
     (problem,) = autoscaling_problems(both, AutoscalerConfig(), "a")
-    assert "max-scale=1 is less than min-scale=2 of a window" in str(problem)
+    assert "max-scale=1 is less than min-scale=2 of a warm window" in str(problem)
     assert not list(autoscaling_problems({**both, "autoscaling.knative.dev/max-scale": "2"}, AutoscalerConfig(), "a"))

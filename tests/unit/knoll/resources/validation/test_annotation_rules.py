@@ -20,7 +20,7 @@ from tests.strategies import autoscaling_annotations
 
 CONFIG = AutoscalerConfig()
 A = "autoscaling.knative.dev/"
-CUSTOM = "class hpa.autoscaling.knative.dev scales by cpu or memory here; there are no custom metrics"
+CUSTOM = "class hpa.autoscaling.knative.dev supports the metrics cpu and memory only"
 
 
 def _problems(annotations: dict[str, str], config: AutoscalerConfig = CONFIG) -> list[str]:

@@ -12,8 +12,8 @@ from tests.strategies import pod_specs
 from tests.unit.knoll.resources.revision_specs import CONFIG, C, container, problems_of, with_features
 
 DNS_LABEL = dns_1123_problems("_")[0]
-SECCOMP = "instances run under the engine's default profile: use RuntimeDefault, or leave the field out"
-ESCALATION = "programs of an instance never gain privileges: use false, or leave the field out"
+SECCOMP = "instances run with the engine's default profile: use RuntimeDefault, or omit the field"
+ESCALATION = "instances cannot gain privileges: use false, or omit the field"
 VARIABLE = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 PORTS = "Name must be empty, or one of: 'h2c', 'http1'"
 
@@ -130,7 +130,7 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
     (
         "a request above the limit",
         container(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "1500m"}}),
-        [f"invalid value: 1500m: {C}.resources.requests[cpu]\nmust not be above the limit, which is 1"],
+        [f"invalid value: 1500m: {C}.resources.requests[cpu]\nmust not exceed the limit, which is 1"],
     ),
     (
         "a user below zero",
@@ -189,7 +189,7 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
         container(resources={"limits": {"nvidia.com/gpu": "1"}}),
         [
             f'invalid key name "nvidia.com/gpu": {C}.resources.limits\n'
-            "there is no such resource here: use cpu, ephemeral-storage, memory"
+            "unsupported resource: use cpu, ephemeral-storage, memory"
         ],
     ),
     (
@@ -206,7 +206,7 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
     (
         "a value with a zero byte",
         container(env=[{"name": "A", "value": "a\0"}]),
-        [f"invalid value: a\\x00: {C}.env[0].value\nmust not have a zero byte"],
+        [f"invalid value: a\\x00: {C}.env[0].value\nmust not contain a NUL byte"],
     ),
     (
         "a prefix that is none",
@@ -217,8 +217,8 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
         "a message elsewhere",
         container(terminationMessagePath="/tmp/message"),
         [
-            f"invalid value: /tmp/message: {C}.terminationMessagePath\nan exit is explained by the end of the log: use "
-            "/dev/termination-log, or leave the field out"
+            f"invalid value: /tmp/message: {C}.terminationMessagePath\ntermination messages are read from the end of "
+            "the log: use /dev/termination-log, or omit the field"
         ],
     ),
     (
@@ -231,7 +231,7 @@ CONTAINERS: list[tuple[str, Json, list[str]]] = [
         container(livenessProbe={"tcpSocket": {"port": 1, "host": "169.254.169.254"}}),
         [
             f"invalid value: 169.254.169.254: {C}.livenessProbe.tcpSocket.host\n"
-            "probes ask the instance itself: leave it out"
+            "probes are always sent to the instance: omit the field"
         ],
     ),
     ("a probe of the instance", container(livenessProbe={"httpGet": {"path": "/a?b=c", "host": "127.0.0.1"}}), []),
