@@ -33,7 +33,7 @@ Shares = list[tuple[str, int]]
 """Revision and percent, oldest first; the last Revision is the one being rolled out."""
 
 
-class Clock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class RolloutClock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The clock of one rollout."""
 
     configuration: str
@@ -57,7 +57,7 @@ class RolloutProgress:
     """Where the traffic of a Route goes now."""
 
     targets: tuple[RouteTarget, ...]
-    clocks: tuple[Clock, ...] = ()
+    clocks: tuple[RolloutClock, ...] = ()
     """Of the rollouts in progress."""
     requeue_after: float | None = None
 
@@ -95,7 +95,7 @@ def advance(
     """
     clocks = {(clock.configuration, clock.tag): clock for clock in clocks_of(route)}
     result: list[RouteTarget] = []
-    running: list[Clock] = []
+    running: list[RolloutClock] = []
     for target in targets:
         shares, clock = [(target.revision, target.percent)], None
         if target.latest and not target.at_once:
@@ -119,17 +119,17 @@ def advance(
     return RolloutProgress(tuple(result), tuple(running), max(min(waits), 0.0) if waits else None)
 
 
-def clocks_of(route: Json) -> list[Clock]:
+def clocks_of(route: Json) -> list[RolloutClock]:
     """The clocks in the status."""
     text = (objects.status(route).get("annotations") or {}).get(well_known.ROLLOUT_IN_PROGRESS)
-    return msgspec.json.decode(text, type=list[Clock]) if text else []
+    return msgspec.json.decode(text, type=list[RolloutClock]) if text else []
 
 
-def encode_clocks(clocks: Sequence[Clock]) -> str:
+def encode_clocks(clocks: Sequence[RolloutClock]) -> str:
     return msgspec.json.encode(list(clocks)).decode()
 
 
-def state_of(clock: Clock | None) -> RolloutState:
+def state_of(clock: RolloutClock | None) -> RolloutState:
     """The state of a rollout, as its clock tells it."""
     if clock is None:
         return RolloutState.NONE
@@ -144,14 +144,14 @@ class Step:
 
     event: RolloutEvent
     shares: Shares
-    clock: Clock | None
+    clock: RolloutClock | None
     """In the state that follows `event`."""
 
 
 def step(
     target: RouteTarget,
     before: Shares,
-    clock: Clock | None,
+    clock: RolloutClock | None,
     duration: float,
     acknowledged: bool,
     loads: Mapping[str, RevisionLoad],
@@ -174,7 +174,7 @@ def step(
         ready = loads[newest].ready if newest in loads else 0
         since = (clock.waits_since if clock else 0.0) or now
         if ready < needed and now - since < rollout_instances.WAIT_SECONDS:
-            held = clock or Clock(target.configuration, newest, target.tag, start=now)
+            held = clock or RolloutClock(target.configuration, newest, target.tag, start=now)
             return Step(RolloutEvent.HOLD, before, msgspec.structs.replace(held, wants=needed, waits_since=since))
     if due.clock is None:
         return due
@@ -185,7 +185,7 @@ def step(
 
 
 def _due(
-    target: RouteTarget, before: Shares, clock: Clock | None, duration: float, acknowledged: bool, now: float
+    target: RouteTarget, before: Shares, clock: RolloutClock | None, duration: float, acknowledged: bool, now: float
 ) -> Step:
     """The step that is due if the Revision has enough ready instances for it."""
     newest, total = target.revision, target.percent
@@ -197,10 +197,12 @@ def _due(
         return finish
     if names[-1] != newest:
         return Step(
-            RolloutEvent.BEGIN, _begun(before, newest), Clock(target.configuration, newest, target.tag, start=now)
+            RolloutEvent.BEGIN,
+            _begun(before, newest),
+            RolloutClock(target.configuration, newest, target.tag, start=now),
         )
     if clock is None:
-        return Step(RolloutEvent.BEGIN, before, Clock(target.configuration, newest, target.tag, start=now))
+        return Step(RolloutEvent.BEGIN, before, RolloutClock(target.configuration, newest, target.tag, start=now))
     if not acknowledged:
         return Step(RolloutEvent.WAIT, before, clock)
     if not clock.next_step:
@@ -215,7 +217,7 @@ def _due(
     return Step(RolloutEvent.STEP, shares, _scheduled(clock, now, clock.step_seconds, clock.step_percent))
 
 
-def _scheduled(clock: Clock, now: float, seconds: float, percent: int) -> Clock:
+def _scheduled(clock: RolloutClock, now: float, seconds: float, percent: int) -> RolloutClock:
     return msgspec.structs.replace(clock, next_step=now + seconds, step_seconds=seconds, step_percent=percent)
 
 

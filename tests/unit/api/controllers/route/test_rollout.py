@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from api.controllers.reconciler import objects
 from api.controllers.route.hosts import Naming
-from api.controllers.route.rollout import Clock, advance, duration_of, encode_clocks
+from api.controllers.route.rollout import RolloutClock, advance, duration_of, encode_clocks
 from api.controllers.route.traffic import RouteTarget, status_of
 from knoll.values import kinds
 from knoll.values import labels as well_known
@@ -169,7 +169,7 @@ def test_whatever_the_state_all_of_the_share_is_given_out(
     }  # fmt: skip
     before = [RouteTarget(name, share, latest=True, configuration="c") for name, share in shown]
     route: Json = {"metadata": {"name": "r", "namespace": "n"}}
-    clock = Clock("c", shown[-1][0], start=NOW, next_step=NOW + 10, step_seconds=10, step_percent=25)
+    clock = RolloutClock("c", shown[-1][0], start=NOW, next_step=NOW + 10, step_seconds=10, step_percent=25)
     route["status"] = {
         "traffic": status_of(before, route, Naming()),
         "annotations": {well_known.ROLLOUT_IN_PROGRESS: encode_clocks([clock])},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.controllers.route.rollout import Clock, state_of, step
+from api.controllers.route.rollout import RolloutClock, state_of, step
 from api.controllers.route.rollout_instances import WAIT_SECONDS, RevisionLoad
 from api.controllers.route.rollout_states import TRANSITIONS, RolloutEvent, RolloutState
 from api.controllers.route.traffic import RouteTarget
@@ -15,8 +15,8 @@ TARGET = RouteTarget("new", 100, latest=True, configuration="hello")
 OLD = [("old", 100)]
 SHARED = [("old", 75), ("new", 25)]
 ALMOST = [("old", 10), ("new", 90)]
-STARTED = Clock("hello", "new", start=NOW - 10)
-STEPPING = Clock("hello", "new", start=NOW - 50, next_step=NOW - 1, step_seconds=25, step_percent=25)
+STARTED = RolloutClock("hello", "new", start=NOW - 10)
+STEPPING = RolloutClock("hello", "new", start=NOW - 50, next_step=NOW - 1, step_seconds=25, step_percent=25)
 CLOCKS = {
     RolloutState.NONE: None,
     RolloutState.STARTED: STARTED,
@@ -83,7 +83,7 @@ def test_a_rollout_is_held_no_longer_than_the_limit(state: RolloutState, before:
 
 shares = st.integers(1, 99).map(lambda percent: [("old", 100 - percent), ("new", percent)])
 clocks = st.none() | st.builds(
-    Clock,
+    RolloutClock,
     configuration=st.just("hello"),
     revision=st.just("new"),
     start=st.floats(NOW - 1000, NOW),
@@ -106,7 +106,7 @@ loads = st.builds(
 )
 def test_nothing_happens_that_the_table_does_not_list(
     before: list[tuple[str, int]],
-    clock: Clock | None,
+    clock: RolloutClock | None,
     duration: float,
     acknowledged: bool,
     loads: dict[str, RevisionLoad],
