@@ -8,6 +8,7 @@ from autoscaler.spec.env_sources import Find, MissingSourceError, lookup
 from autoscaler.spec.volume_files import has_files, is_of_one_instance
 from knoll.resources.models import pod
 from knoll.resources.models.revision import Revision
+from knoll.resources.models.volume import PersistentVolumeClaimVolumeSource, Volume, VolumeMount
 from knoll.values import kinds
 from knoll.values.quantity import parse_quantity
 
@@ -46,7 +47,7 @@ def folders(spec: pod.PodSpec, volume: str) -> list[str]:
     return sorted({mount.sub_path for mount in mounts if mount.name == volume} - {""})
 
 
-def mount(volume_mount: pod.VolumeMount, volume: pod.Volume, own_volumes: Mapping[str, EngineVolume]) -> Mount | None:
+def mount(volume_mount: VolumeMount, volume: Volume, own_volumes: Mapping[str, EngineVolume]) -> Mount | None:
     """Return how a container mounts a volume; None for a volume of an unsupported kind."""
     own = own_volumes.get(volume.name)
     if own is not None:
@@ -66,13 +67,13 @@ def mount(volume_mount: pod.VolumeMount, volume: pod.Volume, own_volumes: Mappin
     return Mount(volume_mount.mount_path, "tmpfs", size_bytes=size, read_only=volume_mount.read_only)
 
 
-def _size(volume: pod.Volume) -> int | None:
+def _size(volume: Volume) -> int | None:
     """Return the `sizeLimit` of an emptyDir in bytes; 0 is none, as on Kubernetes."""
     limit = volume.empty_dir.size_limit if volume.empty_dir else None
     return (int(parse_quantity(str(limit))) or None) if limit else None
 
 
-def _claim(source: pod.PersistentVolumeClaimVolumeSource, namespace: str, find: Find) -> EngineVolume:
+def _claim(source: PersistentVolumeClaimVolumeSource, namespace: str, find: Find) -> EngineVolume:
     claim = lookup(find, kinds.VOLUME_CLAIM.id, source.claim_name, optional=False)
     if claim is None or "deletionTimestamp" in claim["metadata"]:
         raise MissingSourceError(f'persistentvolumeclaim "{source.claim_name}" is being deleted')

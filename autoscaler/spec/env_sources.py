@@ -14,6 +14,8 @@ from fractions import Fraction
 from autoscaler.runtime.model import ADDRESS
 from autoscaler.spec.expansion import expand
 from knoll.resources.models import pod
+from knoll.resources.models.env import EnvVarKeySelector, EnvVarSource, ObjectReference, ResourceFieldSelector
+from knoll.resources.models.volume import Volume
 from knoll.values import kinds
 from knoll.values.errors import KnollError
 from knoll.values.json import Json
@@ -92,7 +94,7 @@ def account_of(spec: pod.PodSpec) -> str:
     return spec.service_account_name or "default"
 
 
-def volume_references(volume: pod.Volume) -> Iterator[Reference]:
+def volume_references(volume: Volume) -> Iterator[Reference]:
     """Yield the objects that a volume refers to."""
     if volume.config_map:
         yield kinds.CONFIG_MAP.id, volume.config_map.name
@@ -161,7 +163,7 @@ def field_value(path: str, about: About) -> str:
     return plain[path]
 
 
-def resource_value(selector: pod.ResourceFieldSelector, container: pod.Container, about: About) -> str:
+def resource_value(selector: ResourceFieldSelector, container: pod.Container, about: About) -> str:
     """Return a limit or request in units of the divisor, rounded up.
 
     An unset limit is what the machine has; an unset request is 0.
@@ -180,7 +182,7 @@ def resource_value(selector: pod.ResourceFieldSelector, container: pod.Container
     return str(math.ceil(value / (divisor or 1)))
 
 
-def _value_from(source: pod.EnvVarSource, container: pod.Container, about: About, find: Find) -> str | None:
+def _value_from(source: EnvVarSource, container: pod.Container, about: About, find: Find) -> str | None:
     if source.config_map_key_ref:
         return _key(find, kinds.CONFIG_MAP.id, source.config_map_key_ref, about)
     if source.secret_key_ref:
@@ -188,10 +190,10 @@ def _value_from(source: pod.EnvVarSource, container: pod.Container, about: About
     if source.field_ref:
         return field_value(source.field_ref.field_path, about)
     # Only volumes can refer to resources of other containers: validation ensures it.
-    return resource_value(source.resource_field_ref or pod.ResourceFieldSelector(), container, about)
+    return resource_value(source.resource_field_ref or ResourceFieldSelector(), container, about)
 
 
-def _key(find: Find, resource: str, selector: pod.EnvVarKeySelector, about: About) -> str | None:
+def _key(find: Find, resource: str, selector: EnvVarKeySelector, about: About) -> str | None:
     body = lookup(find, resource, selector.name, optional=selector.optional)
     value = content(resource, body).get(selector.key) if body else None
     if value is None:
@@ -205,7 +207,7 @@ def _key(find: Find, resource: str, selector: pod.EnvVarKeySelector, about: Abou
 def _from_whole_objects(container: pod.Container, about: About, find: Find) -> Iterator[tuple[str, str]]:
     """Later sources win. Keys that cannot name a variable are skipped, as on Kubernetes."""
     for source in container.env_from:
-        whole = source.config_map_ref or source.secret_ref or pod.ObjectReference()
+        whole = source.config_map_ref or source.secret_ref or ObjectReference()
         resource = kinds.CONFIG_MAP.id if source.config_map_ref else kinds.SECRET.id
         body = lookup(find, resource, whole.name, optional=whole.optional)
         if body is None:

@@ -12,13 +12,14 @@ from autoscaler.spec.env_sources import About, Find, account_of, references, var
 from autoscaler.spec.expansion import expand
 from autoscaler.spec.volume_files import has_files
 from knoll.resources.models import pod
+from knoll.resources.models.probe import Probe, TCPSocketAction
 from knoll.resources.models.revision import Revision
+from knoll.resources.models.security_context import Capabilities, PodSecurityContext, SecurityContext
 from knoll.values import labels
 from knoll.values.names import child_name
 from knoll.values.node import NODE
 from knoll.values.quantity import parse_quantity
 
-DEFAULT_PORT = 8080
 HASH_LENGTH = 10
 UNKNOWN_MACHINE = Capacity(1.0, 0)
 PREFIX_LENGTH = 58
@@ -44,7 +45,7 @@ def instance_name(revision: Revision, suffix: str) -> str:
 def serving_port(revision: Revision) -> int:
     """Return the port that takes the requests."""
     ports = revision.spec.serving_container.ports
-    return ports[0].container_port if ports and ports[0].container_port else DEFAULT_PORT
+    return ports[0].container_port if ports and ports[0].container_port else pod.DEFAULT_PORT
 
 
 def instance_spec(
@@ -79,7 +80,7 @@ def instance_spec(
         env = variables(container if find else _without_sources(container), ours, itself, find or _find_nothing)
         mounts = (mount(each, volumes[each.name], own) for each in container.volume_mounts)
         security, pod_security = container.security_context or _NO_CONTEXT, spec.security_context or _NO_POD_CONTEXT
-        capabilities = security.capabilities or pod.Capabilities()
+        capabilities = security.capabilities or Capabilities()
         return ContainerSpec(
             name=container.name,
             image=digests[container.name],
@@ -111,7 +112,7 @@ def instance_spec(
     )
 
 
-_NO_CONTEXT, _NO_POD_CONTEXT = pod.SecurityContext(), pod.PodSecurityContext()
+_NO_CONTEXT, _NO_POD_CONTEXT = SecurityContext(), PodSecurityContext()
 
 
 def _first(own: int | None, of_pod: int | None) -> int | None:
@@ -202,7 +203,7 @@ def probes(revision: Revision) -> dict[str, Probes]:
     }
 
 
-def probe(spec: pod.Probe | None, port: int, *, eager: bool = False) -> ProbeSpec | None:
+def probe(spec: Probe | None, port: int, *, eager: bool = False) -> ProbeSpec | None:
     """Return a probe with Kubernetes' defaults; port 0 is the serving port.
 
     Args: eager: see `ProbeSpec.eager`.
@@ -225,7 +226,7 @@ def _with_period(probe: ProbeSpec | None) -> ProbeSpec | None:
     return replace(probe, period_seconds=LATER_PERIOD) if probe and not probe.period_seconds else probe
 
 
-def check(spec: pod.Probe, port: int) -> Check:
+def check(spec: Probe, port: int) -> Check:
     """Return what a probe checks. It ignores `host`: the prober reaches more than a tenant may."""
     if spec.http_get:
         get = spec.http_get
@@ -235,7 +236,7 @@ def check(spec: pod.Probe, port: int) -> Check:
         return ExecCheck(spec.exec.command)
     if spec.grpc:
         return GrpcCheck(spec.grpc.port or port, spec.grpc.service or "")
-    socket = spec.tcp_socket or pod.TCPSocketAction()
+    socket = spec.tcp_socket or TCPSocketAction()
     return TcpCheck(_port(socket.port, port))
 
 

@@ -10,8 +10,8 @@ from autoscaler.spec.env_sources import Find, MissingSourceError, account_of, lo
 from autoscaler.spec.volume_files import Token
 from knoll.auth import tokens
 from knoll.auth.tokens import SigningKey
-from knoll.resources.models import pod
 from knoll.resources.models.revision import Revision
+from knoll.resources.models.volume import ServiceAccountTokenProjection
 from knoll.values import kinds
 
 RENEWED_AT = 0.8
@@ -57,7 +57,7 @@ class ServiceTokens:
             MissingSourceError: the account is missing, or the lifetime is not allowed.
         """
 
-        def token(projection: pod.ServiceAccountTokenProjection) -> bytes:
+        def token(projection: ServiceAccountTokenProjection) -> bytes:
             name = account_of(revision.spec)
             account = lookup(find, kinds.SERVICE_ACCOUNT.id, name, optional=False)
             assert account is not None

@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from autoscaler.runtime.model import File
 from autoscaler.spec.env_sources import About, Find, MissingSourceError, content, field_value, lookup, resource_value
 from knoll.resources.models import pod
+from knoll.resources.models.env import ResourceFieldSelector
+from knoll.resources.models.volume import (
+    DownwardAPIVolumeFile,
+    KeyToPath,
+    ProjectedVolumeSource,
+    ServiceAccountTokenProjection,
+    Volume,
+    VolumeProjection,
+)
 from knoll.values import kinds
 
 DEFAULT_MODE = 0o644
 
-Token = Callable[[pod.ServiceAccountTokenProjection], bytes]
+Token = Callable[[ServiceAccountTokenProjection], bytes]
 """Returns a token of the Revision's service account."""
 
 
@@ -22,28 +31,28 @@ Token = Callable[[pod.ServiceAccountTokenProjection], bytes]
 class _Source:
     resource: str
     name: str
-    items: tuple[pod.KeyToPath, ...]
+    items: tuple[KeyToPath, ...]
     optional: bool | None
 
 
-def has_files(volume: pod.Volume) -> bool:
+def has_files(volume: Volume) -> bool:
     """Return whether its content comes from objects of the platform."""
     return bool(volume.config_map or volume.secret or volume.projected)
 
 
-def is_of_one_instance(volume: pod.Volume) -> bool:
+def is_of_one_instance(volume: Volume) -> bool:
     """Return whether instances of a Revision cannot share it, because it contains the instance's name."""
     sources = volume.projected.sources if volume.projected else ()
     items = [item for source in sources if source.downward_api for item in source.downward_api.items]
     return any(item.field_ref and item.field_ref.field_path == "metadata.name" for item in items)
 
 
-def has_token(volume: pod.Volume) -> bool:
+def has_token(volume: Volume) -> bool:
     """Return whether it contains a token, which must be renewed."""
     return any(source.service_account_token for source in (volume.projected.sources if volume.projected else ()))
 
 
-def files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> dict[str, File]:
+def files(volume: Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> dict[str, File]:
     """Return the files of a volume for which `has_files` holds, by relative path.
 
     Raises:
@@ -55,7 +64,7 @@ def files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token
         raise MissingSourceError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
 
 
-def _files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> Iterable[tuple[str, File]]:
+def _files(volume: Volume, spec: pod.PodSpec, about: About, find: Find, token: Token) -> Iterable[tuple[str, File]]:
     if volume.config_map:
         source = volume.config_map
         config_map = _Source(kinds.CONFIG_MAP.id, source.name, source.items, source.optional)
@@ -65,13 +74,13 @@ def _files(volume: pod.Volume, spec: pod.PodSpec, about: About, find: Find, toke
         items, optional = spec_of_secret.items, spec_of_secret.optional
         secret = _Source(kinds.SECRET.id, spec_of_secret.secret_name, items, optional)
         return _of_object(secret, spec_of_secret.default_mode, find)
-    projected = volume.projected or pod.ProjectedVolumeSource()
+    projected = volume.projected or ProjectedVolumeSource()
     return [pair for source in projected.sources for pair in _projected(source, projected, spec, about, find, token)]
 
 
 def _projected(
-    source: pod.VolumeProjection,
-    whole: pod.ProjectedVolumeSource,
+    source: VolumeProjection,
+    whole: ProjectedVolumeSource,
     spec: pod.PodSpec,
     about: About,
     find: Find,
@@ -103,13 +112,13 @@ def _of_object(source: _Source, default_mode: int | None, find: Find) -> list[tu
     return selected
 
 
-def _downward(item: pod.DownwardAPIVolumeFile, spec: pod.PodSpec, about: About) -> bytes:
+def _downward(item: DownwardAPIVolumeFile, spec: pod.PodSpec, about: About) -> bytes:
     if item.field_ref:
         path = item.field_ref.field_path
         if not path.startswith("metadata."):
             raise MissingSourceError(f"unsupported fieldPath: {path} (volumes support fields of metadata only)")
         return field_value(path, about).encode()
-    selector = item.resource_field_ref or pod.ResourceFieldSelector()
+    selector = item.resource_field_ref or ResourceFieldSelector()
     for container in (*spec.containers, *spec.init_containers):
         if container.name == selector.container_name:
             return resource_value(selector, container, about).encode()

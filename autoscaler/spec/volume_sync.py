@@ -25,6 +25,7 @@ from knoll.auth.tokens import SigningKey
 from knoll.concurrency.backoff import Backoff, until_available
 from knoll.resources.models import pod
 from knoll.resources.models.revision import Revision
+from knoll.resources.models.volume import Volume
 from knoll.store.informer import Informer, ObjectChange
 from knoll.values import kinds
 from knoll.values.errors import KnollError
@@ -196,7 +197,7 @@ class VolumeSync:
                 # As kubelet does: the old content stays until the new one is complete.
                 log.warning("volume keeps its old content", revision=key, volume=volume.name, error=str(error))
 
-    async def _put(self, revision: Revision, instance: str, source: pod.Volume, volume: EngineVolume) -> None:
+    async def _put(self, revision: Revision, instance: str, source: Volume, volume: EngineVolume) -> None:
         spec, find = revision.spec, self._finder(revision)
         content = files(source, spec, about(revision, instance, self._capacity), find, self._tokens.of(revision, find))
         await self._runtime.put_files(volume, content)
@@ -221,5 +222,5 @@ class VolumeSync:
         return lambda resource, name: self._informers[resource].get(namespace, name)
 
 
-def _volume(spec: pod.PodSpec, name: str) -> pod.Volume:
-    return next((volume for volume in spec.volumes if volume.name == name), pod.Volume())
+def _volume(spec: pod.PodSpec, name: str) -> Volume:
+    return next((volume for volume in spec.volumes if volume.name == name), Volume())

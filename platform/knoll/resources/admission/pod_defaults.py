@@ -5,18 +5,11 @@ from collections.abc import Sequence
 from knoll.config.defaults import DefaultsConfig
 from knoll.config.platform import PlatformConfig
 from knoll.resources.models.meta import ObjectMeta
-from knoll.resources.models.pod import (
-    Capabilities,
-    Container,
-    PodSecurityContext,
-    Probe,
-    ResourceRequirements,
-    SeccompProfile,
-    SecurityContext,
-    TCPSocketAction,
-    VolumeMount,
-)
+from knoll.resources.models.pod import Container, ResourceRequirements
+from knoll.resources.models.probe import Probe, TCPSocketAction
 from knoll.resources.models.revision import RevisionSpec
+from knoll.resources.models.security_context import Capabilities, PodSecurityContext, SeccompProfile, SecurityContext
+from knoll.resources.models.volume import VolumeMount
 from knoll.values.names import TemplateValues, child_name, render
 
 LOW_PORTS = 1024

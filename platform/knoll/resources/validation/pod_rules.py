@@ -7,7 +7,9 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from knoll.config.features import FeaturesConfig
-from knoll.resources.models.pod import Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, Volume
+from knoll.resources.models.env import EnvFromSource, EnvVar
+from knoll.resources.models.pod import Container, ContainerPort, PodSpec
+from knoll.resources.models.volume import Volume
 from knoll.resources.validation.probe_rules import probe_problems, readiness_problems
 from knoll.resources.validation.problems import (
     disallowed,
@@ -38,7 +40,6 @@ RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
 TERMINATION_LOG = "/dev/termination-log"
 _VARIABLE_WORDS = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 PORT_NAMES = frozenset({"", "h2c", "http1"})
-DEFAULT_PORT = 8080
 _PULL_POLICIES = frozenset({"", "Always", "IfNotPresent", "Never"})
 _MESSAGE_POLICIES = frozenset({"", "File", "FallbackToLogsOnError"})
 

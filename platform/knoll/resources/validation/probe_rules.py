@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from knoll.resources.models.pod import Probe
+from knoll.resources.models.probe import Probe
 from knoll.resources.validation.problems import invalid, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError

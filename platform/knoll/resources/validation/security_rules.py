@@ -7,7 +7,7 @@ isolation is refused, so that no manifest claims what is not so.
 from collections.abc import Iterator
 
 from knoll.config.features import FeaturesConfig
-from knoll.resources.models.pod import Capabilities, PodSecurityContext, SeccompProfile, SecurityContext
+from knoll.resources.models.security_context import Capabilities, PodSecurityContext, SeccompProfile, SecurityContext
 from knoll.resources.validation.problems import disallowed, invalid, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError

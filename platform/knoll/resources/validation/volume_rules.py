@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from knoll.config.features import FeaturesConfig
-from knoll.resources.models.pod import DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection
+from knoll.resources.models.volume import DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection
 from knoll.resources.validation.problems import invalid, missing, missing_one_of, multiple_one_of, out_of_bounds
 from knoll.resources.validation.unsupported_fields import refused
 from knoll.values.errors import FieldError

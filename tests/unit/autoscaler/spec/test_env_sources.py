@@ -15,6 +15,7 @@ from autoscaler.spec.instance_spec import instance_spec, needs_preparation
 from autoscaler.spec.volume_files import files, has_token, is_of_one_instance
 from knoll.resources.admission.parsing import parse
 from knoll.resources.models import pod
+from knoll.resources.models.volume import Volume
 from tests.unit.autoscaler.sample_revisions import revision
 
 NAME = "hello-00001-deployment-0123456789-abcde"
@@ -186,8 +187,8 @@ def shown(volume: dict[str, Any], *bodies: Mapping[str, Any], spec: pod.PodSpec 
     return files(parsed, spec or pod.PodSpec(), ABOUT, among(*bodies), lambda _: b"token")
 
 
-def parse_volume(body: dict[str, Any]) -> pod.Volume:
-    return parse(pod.Volume, {"name": "v", **body})[0]
+def parse_volume(body: dict[str, Any]) -> Volume:
+    return parse(Volume, {"name": "v", **body})[0]
 
 
 def test_all_keys_become_files_with_the_default_mode() -> None:

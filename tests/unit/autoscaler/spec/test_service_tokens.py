@@ -8,11 +8,11 @@ from autoscaler.spec.env_sources import MissingSourceError
 from autoscaler.spec.service_tokens import ServiceTokens
 from knoll.auth import tokens
 from knoll.auth.tokens import SigningKey
-from knoll.resources.models import pod
+from knoll.resources.models.volume import ServiceAccountTokenProjection
 from tests.unit.autoscaler.sample_revisions import revision
 
 KEY = SigningKey.fresh()
-HOUR = pod.ServiceAccountTokenProjection(path="t", audience="you", expiration_seconds=3600)
+HOUR = ServiceAccountTokenProjection(path="t", audience="you", expiration_seconds=3600)
 NOW = 1_800_000_000.0
 
 
@@ -43,7 +43,7 @@ def test_a_token_is_the_accounts_and_for_whom_it_was_asked(given: ServiceTokens)
     claims = tokens.verify(KEY, given.of(revision(), account)(HOUR).decode(), NOW, "you")
     assert (claims.username, claims.uid) == ("system:serviceaccount:default:default", "uid-default")
     assert claims.expires == NOW + 3600
-    plain = given.of(revision(), account)(pod.ServiceAccountTokenProjection(path="t"))
+    plain = given.of(revision(), account)(ServiceAccountTokenProjection(path="t"))
     assert tokens.verify(KEY, plain.decode(), NOW).audiences == (tokens.ISSUER,)
 
 
