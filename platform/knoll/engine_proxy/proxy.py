@@ -24,7 +24,16 @@ import structlog
 import uvloop
 
 from knoll.engine_proxy import rules
-from knoll.engine_proxy.rules import AllowedCall, MissingError, PathTarget, ProxyPolicy, RefusedError
+from knoll.engine_proxy.policy import (
+    AUTOSCALER,
+    BUILDER,
+    CAPABILITIES,
+    MissingError,
+    PathTarget,
+    ProxyPolicy,
+    RefusedError,
+)
+from knoll.engine_proxy.rules import AllowedCall
 from knoll.process import logs
 from knoll.process.settings import EngineProxySettings
 
@@ -357,8 +366,8 @@ async def run(settings: EngineProxySettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    capabilities = rules.CAPABILITIES | set(settings.engine_capabilities.upper().replace(" ", "").split(",")) - {""}
-    for role in (rules.AUTOSCALER, rules.BUILDER):
+    capabilities = CAPABILITIES | set(settings.engine_capabilities.upper().replace(" ", "").split(",")) - {""}
+    for role in (AUTOSCALER, BUILDER):
         policy = ProxyPolicy(role, settings.platform, settings.instance_network, frozenset(capabilities))
         path = settings.engine_sockets_dir / role / "docker.sock"
         await serve(Gate(policy, settings.docker_socket), path)

@@ -12,8 +12,8 @@ import pytest
 
 from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.docker.engine import Engine, EngineError
+from knoll.engine_proxy.policy import AUTOSCALER, BUILDER, ProxyPolicy
 from knoll.engine_proxy.proxy import Gate, serve
-from knoll.engine_proxy.rules import AUTOSCALER, BUILDER, ProxyPolicy
 
 OURS, FOREIGN, FRESH = "a" * 64, "b" * 64, "c" * 64
 LABELS = {"knoll.dev/platform": "knoll"}

@@ -7,8 +7,8 @@ import pytest
 
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
+from knoll.engine_proxy.policy import AUTOSCALER, ProxyPolicy
 from knoll.engine_proxy.proxy import Gate, serve
-from knoll.engine_proxy.rules import AUTOSCALER, ProxyPolicy
 from tests.component.runtime.harness import SOCKET, DockerHarness, FakeHarness, Harness, build_image, docker_runs
 from tests.conftest import need
 

@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.model import ContainerSpec, InstanceSpec, Mount, Resources
-from knoll.engine_proxy.rules import (
-    AUTOSCALER,
-    BUILDER,
-    CALLS,
-    PathTarget,
-    ProxyPolicy,
-    RefusedError,
-    is_ours,
-    judge,
-    rewritten,
-)
+from knoll.engine_proxy.policy import AUTOSCALER, BUILDER, PathTarget, ProxyPolicy, RefusedError
+from knoll.engine_proxy.rules import CALLS, is_ours, judge, rewritten
 
 POLICY = ProxyPolicy(AUTOSCALER, "knoll", "knoll-instances")
 FOR_BUILDER = ProxyPolicy(BUILDER, "knoll", "knoll-instances")
