@@ -18,6 +18,7 @@ from activator.sync import table_followers
 from activator.sync.config_watch import ConfigWatch
 from activator.sync.reporter import Reporter
 from activator.sync.request_log import RequestLog
+from activator.wire import http2_codecs
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.routing import ROUTING, RouteEntry
@@ -86,6 +87,7 @@ async def run(
         source = GatewaySource(published, settings.gateway_keyring)
         request_log = RequestLog(redis)
         configured = ConfigWatch(proxy, source, tls=bool(ports.tls), keep_line=request_log.keep)
+        proxy.new_codec = http2_codecs.named(settings.activator_http2)
         proxy.overload_status = settings.activator_overload_status
         listening, ready, ending = listeners.Listeners(proxy), asyncio.Event(), asyncio.Event()
 

@@ -41,6 +41,7 @@ class CodecBase(ABC):
         """Streams whose head arrived and whose end did not: another HEADERS has their trailers."""
         self._awaiting_response: set[int] = set()
         """Streams that we opened and that have no response head yet."""
+        self._working = False
         self.frames = 0
         """Frames that reached the library."""
         self.ended = False
@@ -81,6 +82,13 @@ class CodecBase(ABC):
 
     def work(self, until: float) -> bool:
         """See `http2_codec.Codec`."""
+        self._working = True
+        try:
+            return self._work(until)
+        finally:
+            self._working = False
+
+    def _work(self, until: float) -> bool:
         while not self.ended:
             self._stream = 0
             try:

@@ -75,6 +75,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def pending(self) -> bool:
+        """Whether `work` has something to do though nothing was received, and is not running."""
+        ...
+
+    @property
     def max_streams(self) -> int:
         """Streams that the peer allows us to have open at once."""
         ...

@@ -1,14 +1,20 @@
 """Header lists of HTTP/2: validation (RFC 9113 §8.1.1) and conversion to HTTP/1. Pure."""
 
 import re
+from collections.abc import Sequence
 
 from activator.wire.chunked import allowed_trailers
 from activator.wire.http1_parser import CHUNKED, HeadError, ResponseHead, valid_fields
 
-Fields = list[tuple[bytes, bytes]]
+Fields = Sequence[tuple[bytes, bytes]]
 
 _names = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++(?:\n[!#$%&'*+\-.^_`|~0-9a-z]++)*+").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
+_values = re.compile(rb"[\0\t\x20-\x7e\x80-\xff]*+").fullmatch
+_method = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
+_scheme = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*+").fullmatch
+_path = re.compile(rb"[\x21-\x7e\x80-\xff]++").fullmatch
+_authority = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]++").fullmatch
 _OF_HTTP1 = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 """§8.2.2: connection-specific fields, which HTTP/2 does not have."""
 NOT_IN_HTTP2 = _OF_HTTP1 | {b"host"}
@@ -41,12 +47,14 @@ def request_fault(fields: Fields, done: bool) -> str:
             if name == b"host":
                 hosts.append(value)
             elif name == b"content-length":
-                if not _length(value) or (length and value != length):
+                if length or not _length(value):
                     return "content-length is not a single number"
                 length = value
         if length and done and int(length):
             return "content-length without a body"
     authority = pseudo.get(b":authority")
+    if not _authority(authority if authority is not None else b"".join(hosts)):
+        return "there is no valid :authority or host"
     if len(hosts) > 1 or (hosts and authority is not None and hosts[0].lower() != authority.lower()):
         return "host differs from :authority"
     return _target_fault(pseudo)
@@ -55,15 +63,17 @@ def request_fault(fields: Fields, done: bool) -> str:
 def _target_fault(pseudo: dict[bytes, bytes]) -> str:
     """§8.3.1, and §8.5 for CONNECT."""
     method = pseudo.get(b":method")
-    if not method:
-        return ":method is missing"
+    if not method or not _method(method):
+        return ":method is missing or no token"
     if method == b"CONNECT":
         if b":path" in pseudo or b":scheme" in pseudo or not pseudo.get(b":authority"):
             return "CONNECT must have :authority only"
         return ""
-    if not pseudo.get(b":scheme"):
-        return ":scheme is missing"
+    if not _scheme(pseudo.get(b":scheme", b"")):
+        return ":scheme is missing or not one"
     path = pseudo.get(b":path", b"")
+    if not _path(path):
+        return ":path is missing, or has characters that must be encoded"
     if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
         return ":path does not start with a slash"
     return ""
@@ -77,7 +87,7 @@ def _fields_fault(fields: Fields, names: list[bytes]) -> str:
     if not _valid_names(names):
         return "invalid field name"
     values = b"\0" + b"\0".join([value for _, value in fields]) + b"\0"
-    if values.count(b"\0") != len(fields) + 1 or b"\r" in values or b"\n" in values:
+    if values.count(b"\0") != len(fields) + 1 or not _values(values):
         return "invalid field value"
     if b"\0 " in values or b" \0" in values or b"\0\t" in values or b"\t\0" in values:
         return "field value with leading or trailing whitespace"

@@ -64,6 +64,11 @@ class H2Codec(CodecBase):
             connection.receive_data(http2_frames.PREFACE)
 
     @property
+    def pending(self) -> bool:
+        """See `http2_codec.Codec`."""
+        return False
+
+    @property
     def max_streams(self) -> int:
         """See `http2_codec.Codec`."""
         return self._connection.remote_settings.max_concurrent_streams

@@ -72,6 +72,8 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         data = self.codec.output()
         if data and not self.transport.is_closing():
             self.transport.write(data)
+        while self.codec.pending and not self.codec.ended:
+            self.codec.work(0.0)
 
     def flush_soon(self) -> None:
         """Write once in this iteration of the loop, with whatever else is produced in it."""

@@ -12,7 +12,7 @@ from tests.component.knoll.conftest import own_redis
 __all__ = ["OVER_CODECS", "own_redis"]
 
 
-CODECS: dict[str, CodecFactory] = {"h2": http2_codecs.h2}
+CODECS: dict[str, CodecFactory] = {"h2": http2_codecs.h2, "ngh2": http2_codecs.ngh2}
 OVER_CODECS = pytest.mark.parametrize("codec", CODECS, indirect=True)
 """Marks tests, or a module of them, that run over each codec of HTTP/2; all others run over the default one."""
 

@@ -1,6 +1,7 @@
 """A gateway whose connections are in memory, so that a test says what arrives when, byte by byte."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,12 +14,15 @@ from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 from tests.component.activator.stage import HOST, REVISION
 
+_OPEN, _PEER = socket.socketpair()
+"""A connection that neither side ends."""
+
 
 class Pipe(asyncio.Transport):
     """The gateway's end of a connection."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
+        super().__init__({"peername": ("127.0.0.1", 1), "socket": _OPEN})
         self.protocol = protocol
         self.written = bytearray()
         self.lost = False

@@ -47,7 +47,7 @@ async def test_a_flood_is_read_in_turns_with_others(stage: Stage) -> None:
         wire.send(*(wire.open(number) for number in range(1, 400, 2)))
     assert (await stage.get()).status == 200
     for wire in wires:
-        seen = await wire.until(399)
+        seen = await wire.until(1, 399)
         assert (seen.goaway, seen.heads[1][":status"]) == (None, "200")
 
 

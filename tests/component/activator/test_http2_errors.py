@@ -68,6 +68,16 @@ MALFORMED: dict[str, Fields] = {
     "two lengths": [*POST, ("content-length", "1"), ("content-length", "2")],
     "length that is no number": [*POST, ("content-length", "+1")],
     "length without a body": [*POST, ("content-length", "1")],
+    "no host": GET[:3],
+    "empty host": with_field(":authority", ""),
+    "host with a user": with_field(":authority", "u@a"),
+    "host field with a blank": [*GET[:3], ("host", "a b")],
+    "blank in the path": with_field(":path", "/a b"),
+    "control byte in the path": with_field(":path", "/\x7f"),
+    "method that is no token": with_field(":method", "G(T"),
+    "scheme that is none": with_field(":scheme", "1http"),
+    "control byte in a value": [*GET, ("a", "\x1b")],
+    "the same length twice": [*POST, ("content-length", "0"), ("content-length", "0")],
     "CONNECT with a path": with_field(":method", "CONNECT"),
 }
 
@@ -84,11 +94,8 @@ async def test_a_malformed_request_ends_its_stream_alone(stage: Stage, name: str
 
 
 ANSWERED: dict[str, tuple[Fields, str]] = {
-    "no host": (GET[:3], "400"),
-    "host with a user": (with_field(":authority", "u@a"), "400"),
-    "blank in the path": (with_field(":path", "/a b"), "400"),
-    "method that is no token": (with_field(":method", "G(T"), "400"),
-    "control byte in a value": ([*GET, ("a", "\x1b")], "400"),
+    "host that is none": (with_field(":authority", "a:b"), "400"),
+    "host in brackets that is none": (with_field(":authority", "[x]"), "400"),
     "unknown expectation": ([*GET, ("expect", "cake")], "417"),
     "long path": (with_field(":path", "/" + "a" * 20_000), "414"),
     "many fields": ([*GET, *((f"x-{n}", "y") for n in range(300))], "431"),
@@ -278,7 +285,11 @@ async def test_cancelling_what_is_answered_at_once_disturbs_no_other_stream(stag
     wire = Wire(await stage.connect())
     wire.send(wire.open(1))
     await eventually(lambda: stage.gateway.requests)
-    for number, fields in ((3, with_field(":authority", "nowhere")), (5, [*GET, ("expect", "cake")]), (7, GET[:3])):
+    for number, fields in (
+        (3, with_field(":authority", "nowhere")),
+        (5, [*GET, ("expect", "cake")]),
+        (7, with_field(":authority", "a:b")),
+    ):
         wire.send(wire.open(number, fields), frame(RST_STREAM, b"\0\0\0\x08", number))
     stage.gateway.revision("default/app-00001").breaker.depth = 0
     stage.endpoints()
