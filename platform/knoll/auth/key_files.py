@@ -1,9 +1,9 @@
-"""The folders of keys: each process's password for Redis, and the keys that encrypt Secrets, made at the first start.
+"""The key folders: each process's password for Redis, and the keys that encrypt Secrets; created at the first start.
 
-`FOLDER/PROCESS/` holds what one process needs and nothing of the others, so that each can be given its own folder
-alone; `FOLDER/redis/users.acl` is what Redis reads. A process finds its folder by `KNOLL_KEYS_DIR`.
+`FOLDER/PROCESS/` holds only what one process needs, so that each process can be given access to its own folder only.
+`FOLDER/redis/users.acl` is the file that Redis reads. A process finds its folder through `KNOLL_KEYS_DIR`.
 
-`python -m knoll.auth.key_files FOLDER` makes what is missing; Compose does so before everything else.
+`python -m knoll.auth.key_files FOLDER` creates what is missing; Compose runs it before everything else.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ PASSWORD = "redis-password"  # noqa: S105 - the name of a file
 SECRETS = "secrets.keys"
 """Keyring of Secrets and of the key that signs tokens."""
 GATEWAY = "gateway.keys"
-"""Keyring of the certificates that the data path is given."""
+"""Keyring of the certificates that are sent to the activators."""
 ACL = Path("redis", "users.acl")
 """Users of Redis, relative to the folder."""
 _LOADER = Path("redis", PASSWORD)
 HOLDERS: Mapping[str, tuple[str, ...]] = {SECRETS: ("api", "builder", "autoscaler"), GATEWAY: ("api", "activator")}
-"""Which processes have which keyring, the one that is copied to the others first."""
+"""The processes that have each keyring; it is created for the first one and copied to the others."""
 _PASSWORD_BYTES = 32
 
 
@@ -35,7 +35,7 @@ class KeyFilesError(KnollError):
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Make what is missing, keep what is there; returns the passwords by process.
+    """Create what is missing and keep the rest; returns the passwords by process.
 
     Raises: KeyFilesError.
     """
@@ -46,13 +46,13 @@ def prepare(folder: Path) -> dict[str, str]:
         passwords[redis_acl.LOADER] = _password(folder / _LOADER)
         for name in HOLDERS:
             keep(folder, name, keyring(folder, name) or (encryption.EncryptionKey.fresh(),))
-        # Redis may run as another user. The file holds hashes of random passwords, which nothing can be done with.
+        # Readable for all, because Redis may run as another user: it contains only hashes of random passwords.
         _write(folder / ACL, redis_acl.acl_file(passwords).encode(), 0o644)
     return passwords
 
 
 def keyring(folder: Path, name: str) -> tuple[encryption.EncryptionKey, ...]:
-    """The keys of `SECRETS` or `GATEWAY`, empty when there are none. Raises: KeyFilesError."""
+    """The keys of `SECRETS` or `GATEWAY`; empty if there are none. Raises: KeyFilesError."""
     for process in HOLDERS[name]:
         path = folder / process / name
         with _naming(path):
@@ -62,7 +62,7 @@ def keyring(folder: Path, name: str) -> tuple[encryption.EncryptionKey, ...]:
 
 
 def keep(folder: Path, name: str, keys: Sequence[encryption.EncryptionKey]) -> None:
-    """Give every holder of a keyring these keys. Raises: KeyFilesError."""
+    """Write a keyring for every process that has it. Raises: KeyFilesError."""
     content = encryption.dump(keys)
     for process in HOLDERS[name]:
         path = folder / process / name
@@ -80,7 +80,7 @@ def _password(path: Path) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in its place whole, and on the disk before it is used."""
+    """Write a file atomically, and sync it to disk before it replaces the old one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if path.parent.name == ACL.parent.name else 0o700)
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def _load_users(url: str, passwords: Mapping[str, str]) -> None:
-    """Tell a Redis that runs already of another release's users; one that is started later reads them by itself."""
+    """Make a running Redis load the users of this release; a Redis that starts later reads them by itself."""
     from redis import Redis
     from redis.exceptions import AuthenticationError, RedisError
     from redis.exceptions import ConnectionError as RedisConnectionError
@@ -132,7 +132,7 @@ def _load_users(url: str, passwords: Mapping[str, str]) -> None:
     except RedisConnectionError as error:
         if isinstance(error, AuthenticationError):
             print(f"Redis must be restarted to load its users: {error}", file=sys.stderr)  # noqa: T201
-        # It does not run, and reads the file when it is started.
+        # Redis is not running and will read the file when it starts.
     except (RedisError, OSError) as error:
         print(f"Redis must be restarted to read {ACL}: {error}", file=sys.stderr)  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""Kubeconfig files: how kubectl, kn and every Kubernetes client find the API and say who they are. Pure."""
+"""Kubeconfig files: the API's address and the credentials for kubectl, kn and other Kubernetes clients. Pure."""
 
 import base64
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Source: Kubernetes, bootstrap tokens (`kubeadm`).
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where an API is, and whom to trust there."""
+    """Address of an API, and the certificate authority to trust."""
 
     server: str
     authority: str
-    """PEM; empty for whom the machine trusts."""
+    """PEM; empty for the machine's trust store."""
 
     @classmethod
     def of(cls, document: Json) -> "Cluster":
-        """That of a kubeconfig's only cluster."""
+        """The only cluster of a kubeconfig."""
         cluster = document["clusters"][0]["cluster"]
         return cls(cluster["server"], base64.b64decode(cluster.get("certificate-authority-data", "")).decode())
 
@@ -35,8 +35,8 @@ def document(server: str, authority: str = "", token: str = "", namespace: str =
     """A kubeconfig with one context.
 
     Args:
-        authority: PEM of the certificates to trust; without it, those of the machine.
-        token: bearer token; without it, the client says nothing of who it is.
+        authority: PEM of the certificates to trust; without it, the machine's trust store is used.
+        token: bearer token; without it, requests are unauthenticated.
     """
     cluster: Json = {"server": server}
     if authority:

@@ -1,7 +1,7 @@
-"""How the platform's processes know each other over HTTP: by a short-lived token that the platform's key signed.
+"""Authentication between the platform's processes over HTTP: short-lived tokens signed with the platform's key.
 
-The ports of the processes are on loopback with `knoll up`, where every user of the machine reaches them. `/healthz`,
-`/readyz` and `/metrics` are for all of them; what tells of tenants is for the API alone, which checks rights.
+With `knoll up`, the ports of the processes are on loopback, where every user of the machine can reach them. `/healthz`,
+`/readyz` and `/metrics` are open to all; data about tenants is served to the API only, which checks permissions.
 """
 
 from knoll.auth import tokens
@@ -12,11 +12,11 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 AUDIENCE = "knoll.dev/processes"
 _NAME = "api"
 _UID = "knoll.dev/processes"
-"""Of no ServiceAccount: theirs are random. A tenant who asks for a token with AUDIENCE gets another subject's."""
+"""Not the UID of any ServiceAccount (those are random): a tenant's token with AUDIENCE has another subject."""
 
 
 def mint(key: SigningKey, now: float) -> str:
-    """A token of the API for other processes. Args: now: epoch seconds."""
+    """Create a token with which the API authenticates to other processes. Args: now: epoch seconds."""
     return tokens.mint(
         key,
         namespace=SYSTEM_NAMESPACE,
@@ -29,7 +29,7 @@ def mint(key: SigningKey, now: float) -> str:
 
 
 def check(key: SigningKey, header: str, now: float) -> None:
-    """Refuse an `Authorization` header that does not name the API.
+    """Refuse an `Authorization` header that does not authenticate the API.
 
     Raises: UnauthorizedError.
     """

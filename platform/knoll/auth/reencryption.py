@@ -1,9 +1,9 @@
-"""Encrypts what lies in Redis with the newest key: at the API's start what was kept plain, after a rotation all of it.
+"""Encrypts values in Redis with the newest key: plain values when the API starts, and all of them after a rotation.
 
-Each object is exchanged only while it is still the one that was read, without a new version: nothing has changed for
-those who watch. The history cannot be rewritten, so events that hold a Secret plain, or under a key that is gone, are
-cut off with everything before them; watches that began earlier list again, as after any trimmed history. Redis then
-writes its append-only file anew, which drops what it replaced.
+Each object is replaced only if it has not changed since it was read, and without a new version, because nothing changes
+for watchers. The event history cannot be rewritten, so it is truncated after the last event that contains a Secret in
+plain text or encrypted with a deleted key; watches that began earlier list again, as after any truncation. Redis then
+rewrites its append-only file, which drops the old values.
 """
 
 from collections.abc import Awaitable
@@ -49,10 +49,10 @@ return 1
 
 
 async def reseal(redis: "Redis", keyring: Keyring) -> int:
-    """Bring Secrets, the token key and the history under the keyring's newest key; returns how many values changed.
+    """Encrypt Secrets, the token key and the history with the keyring's newest key; returns how many values changed.
 
-    Raises: StoreUnavailableError. SealedError: a value is under a key that the keyring does not have; those before it
-        are done.
+    Raises: StoreUnavailableError. SealedError: a value is encrypted with a key that the keyring does not have; values
+        before it have been re-encrypted.
     """
     if not keyring.seals:
         return 0
@@ -67,9 +67,9 @@ async def reseal(redis: "Redis", keyring: Keyring) -> int:
 
 
 async def discard_unreadable(redis: "Redis", keyring: Keyring) -> list[str]:
-    """Give up what no key of the keyring opens; returns what it was.
+    """Delete the values that no key of the keyring can decrypt; returns their names.
 
-    No event is made: what cannot be read was in no listing that anything follows.
+    No event is recorded: values that cannot be read were in no list that a watch could follow.
 
     Raises: StoreUnavailableError.
     """
@@ -98,15 +98,15 @@ def _opens(keyring: Keyring, data: bytes, subject: str) -> bool:
 
 
 async def at_start(redis: "Redis", keyring: Keyring) -> None:
-    """Encrypt what an earlier release, or a start without keys, left plain, and make sure of the token key.
+    """Encrypt values that an earlier release, or a run without keys, stored in plain text; create the token key.
 
-    Waits out a Redis that is away.
+    Waits until Redis is available.
     """
     backoff = Backoff()
     while True:
         try:
             await reseal(redis, keyring)
-            # Others read it, and none but the API may make it.
+            # Other processes read it, and only the API may create it.
             await shared_key(redis, keyring)
             return
         except StoreUnavailableError:
@@ -126,7 +126,7 @@ async def _objects(redis: "Redis", keyring: Keyring, resource: str) -> int:
             subject = object_subject(resource, field.decode())
             sealed = keyring.seal(keyring.open(data, subject), subject)
             fresh = version + b"\n" + sealed
-            # One that has changed meanwhile was written by a process that has the newest key.
+            # A value that has changed meanwhile was written by a process that has the newest key.
             changed += int(await exchange(keys=[keys.objects(resource)], args=[field, value, fresh]))
     return changed
 
@@ -140,7 +140,7 @@ async def _token_key(redis: "Redis", keyring: Keyring) -> int:
 
 
 async def _history(redis: "Redis", keyring: Keyring) -> int:
-    """Cut the history behind the last event of a Secret that no key of the keyring opens; returns how many went."""
+    """Truncate the history after the last event of a Secret that no key can decrypt; returns the number of events."""
     last, position = 0, "-"
     while True:
         entries: Any = await redis.xrange(keys.EVENTS, position, "+", count=_BATCH)

@@ -1,7 +1,7 @@
-"""Credentials for image registries, from Secrets as `kubectl create secret docker-registry` makes them. Pure.
+"""Credentials for image registries, from Secrets as `kubectl create secret docker-registry` creates them. Pure.
 
 Source: Kubernetes, "Pull an Image from a Private Registry": the keys of `auths` are globs of a host, and prefixes of a
-path; of several that fit, the longest is tried first.
+path; if several match, the longest is tried first.
 """
 
 import base64
@@ -17,38 +17,38 @@ from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
 
 TYPES = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
-"""Types of such Secrets, and the key that holds the credentials."""
+"""Types of such Secrets, and the key that contains the credentials."""
 PLATFORM_SECRET = (SYSTEM_NAMESPACE, "registry")
-"""Namespace and name of the Secret whose credentials count for everybody."""
+"""Namespace and name of the Secret whose credentials all namespaces use."""
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a registry is told."""
+    """Credentials for one registry."""
 
     registry: str
-    """Host, with a path if it counts only below it, as the Secret has it but without scheme and version."""
+    """Host, with a path if the credentials are limited to it, as in the Secret but without scheme and version."""
     username: str = ""
     password: str = ""
     identity_token: str = ""
-    """Instead of a password, where a registry gave one."""
+    """Used instead of a password, for registries that issue one."""
 
     def for_engine(self) -> dict[str, str]:
-        """As the engine's API wants it."""
+        """In the form of the engine's API."""
         if self.identity_token:
             return {"identitytoken": self.identity_token, "serveraddress": self.registry}
         return {"username": self.username, "password": self.password, "serveraddress": self.registry}
 
     def header(self) -> str:
-        """The same as the value of the header `X-Registry-Auth`."""
+        """As the value of the header `X-Registry-Auth`."""
         return base64.urlsafe_b64encode(json.dumps(self.for_engine()).encode()).decode()
 
 
 def credentials(secret: Json) -> list[Credential]:
     """All credentials of a Secret.
 
-    Raises: ImageError when it is of another type, or cannot be read; the message names it and says what to do.
+    Raises: ImageError if the Secret has another type or is malformed; the message names it and suggests a fix.
     """
     name = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
     key = TYPES.get(secret.get("type", ""))
@@ -82,7 +82,7 @@ def _bare(registry: str) -> str:
 
 
 def matching(available: Iterable[Credential], image: str) -> list[Credential]:
-    """Those that may be shown to the registry of an image, the most special first; empty when none fits.
+    """Return the credentials for the registry of an image, the most specific first; empty if none matches.
 
     Args: image: a reference that `parse_image` reads.
     """
@@ -103,7 +103,7 @@ def _fits(registry: str, host: str, path: str) -> bool:
     pattern_name, _, pattern_port = pattern.partition(":")
     name, _, port = host.partition(":")
     labels, globs = name.split("."), pattern_name.split(".")
-    # As in Kubernetes a star stands for one label of a name, never for a dot.
+    # As in Kubernetes, a star matches within one label of a host name, never a dot.
     return (
         port == pattern_port
         and len(labels) == len(globs)
@@ -112,7 +112,7 @@ def _fits(registry: str, host: str, path: str) -> bool:
 
 
 def docker_config(available: Sequence[Credential]) -> str:
-    """The same as the `config.json` that the `docker` command reads; of several for one place the first counts."""
+    """As the `config.json` that the `docker` command reads; the first of several for one registry is used."""
     auths: dict[str, Json] = {}
     for credential in available:
         place = "https://index.docker.io/v1/" if credential.registry in _HUB else credential.registry
@@ -125,7 +125,7 @@ def docker_config(available: Sequence[Credential]) -> str:
 
 
 def secret_names(spec: Json, service_account: Json | None) -> list[str]:
-    """Secrets in the object's own namespace that a spec may use, its own first, then its ServiceAccount's.
+    """Secrets in the object's namespace that a spec uses: its own first, then those of its ServiceAccount.
 
     Args: spec: a Revision's or a Build's, with `imagePullSecrets`.
     """

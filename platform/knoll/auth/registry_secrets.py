@@ -1,4 +1,4 @@
-"""Reading the credentials that an object may show to image registries."""
+"""Reads the credentials that an object may use for image registries."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from knoll.values.json import Json
 
 @dataclass(frozen=True, slots=True)
 class RegistryCredentials:
-    """What may be shown, and what was wrong with the rest."""
+    """Usable credentials, and the problems of the other Secrets."""
 
     credentials: tuple[Credential, ...] = ()
-    """The object's own come before those that count for everybody."""
+    """The object's own come before those that all namespaces use."""
     problems: tuple[str, ...] = ()
-    """Secrets that are named and not there or not readable. As on Kubernetes the image is asked for without them."""
+    """Secrets that are missing or malformed. As on Kubernetes, the image is then pulled without them."""
 
     @property
     def hint(self) -> str:

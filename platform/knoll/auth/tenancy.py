@@ -1,7 +1,7 @@
-"""Whether a platform has tenants: users who have rights beside its owner. Pure.
+"""Whether a platform has tenants: users other than its owner who have permissions. Pure.
 
-Some defaults are convenient for a single user and unsafe between tenants. They depend on this one fact: they hold until
-the first RoleBinding, or the first ClusterRoleBinding other than the owner's, exists.
+Some defaults are convenient for a single user and unsafe between tenants. They apply until the first RoleBinding, or
+the first ClusterRoleBinding other than the owner's, exists.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ OWNER_BINDING = "knoll-owner"
 
 
 def has_tenants(role_bindings: Collection[object], cluster_role_bindings: Collection[str]) -> bool:
-    """Whether users beside the owner have rights.
+    """Whether users other than the owner have permissions.
 
     Args:
         role_bindings: the RoleBindings of all namespaces, in any form.

@@ -26,22 +26,22 @@ from cryptography.hazmat.primitives.serialization import (
 from knoll.values.errors import UnauthorizedError
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-"""Who issues, and the audience of tokens for the API itself."""
+"""Issuer of the tokens, and the audience of tokens for the API itself."""
 ALGORITHM = "ES256"
 LEAST_SECONDS = 600
-"""Shortest life of a token that can be asked for. Source: Kubernetes, TokenRequestSpec.expirationSeconds."""
+"""Minimum lifetime of a token. Source: Kubernetes, TokenRequestSpec.expirationSeconds."""
 DEFAULT_SECONDS = 3600
 MOST_SECONDS = 1 << 32
-"""Longest life of a token. Source: as above."""
+"""Maximum lifetime of a token. Source: as above."""
 MAX_LENGTH = 16 * 1024
-"""Characters of a token that is looked at at all."""
+"""Maximum length of a token in characters; longer ones are rejected unread."""
 _PREFIX = "system:serviceaccount"
 _REQUIRED = ("iss", "sub", "aud", "exp", "iat", "nbf")
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """The platform's key. Equal when the PEM is."""
+    """The platform's key. Keys are equal if their PEMs are."""
 
     pem: bytes = field(repr=False)
     """PKCS #8, P-256, without passphrase."""
@@ -53,7 +53,7 @@ class SigningKey:
 
     @cached_property
     def private(self) -> ec.EllipticCurvePrivateKey:
-        """Raises: ValueError when the PEM is no such key."""
+        """Raises: ValueError if the PEM is not such a key."""
         try:
             private_key = load_pem_private_key(self.pem, None)
         except (TypeError, ValueError, UnsupportedAlgorithm) as error:
@@ -75,7 +75,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says. The ServiceAccount may be gone since: compare `uid` with the one that is there."""
+    """Claims of a valid token. The ServiceAccount may have been deleted since: compare `uid` with the present one's."""
 
     namespace: str
     name: str
@@ -90,7 +90,7 @@ class Claims:
 
 
 def username(namespace: str, name: str) -> str:
-    """The user that a ServiceAccount is."""
+    """The user name of a ServiceAccount."""
     return f"{_PREFIX}:{namespace}:{name}"
 
 
@@ -104,12 +104,12 @@ def mint(
     seconds: int = DEFAULT_SECONDS,
     audiences: Sequence[str] = (),
 ) -> str:
-    """A token of the ServiceAccount `namespace/name` with this `uid`.
+    """Create a token of the ServiceAccount `namespace/name` with this `uid`.
 
     Args:
         now: epoch seconds.
-        seconds: its life, LEAST_SECONDS to MOST_SECONDS.
-        audiences: whom it is for; without any, the API.
+        seconds: its lifetime, LEAST_SECONDS to MOST_SECONDS.
+        audiences: intended recipients; by default the API.
 
     Raises: ValueError when `seconds` is out of range.
     """
@@ -145,7 +145,7 @@ def key_id(token: str) -> str:
 
 
 def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str] = ISSUER) -> Claims:
-    """What `token` says, when `key` signed it, it is for (one) `audience`, and it is valid at `now` (epoch seconds).
+    """Return the claims of `token` if `key` signed it, it is for `audience`, and it is valid at `now` (epoch seconds).
 
     Raises: UnauthorizedError.
     """

@@ -1,1 +1,1 @@
-"""Builds as the API, the command line and the builder share them: queue, log, progress, recipes."""
+"""What the API, the command line and the builder share about builds: queue, log, progress, recipes."""

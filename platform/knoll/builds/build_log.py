@@ -1,4 +1,4 @@
-"""The output of a build, line by line, while it happens and for a week after."""
+"""The output of a build, line by line, during the build and for a week after it."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from knoll.redis import keys
 
 MAX_LINES = 20_000
-"""Lines kept of one build; the oldest go first."""
+"""Maximum number of lines per build; the oldest are dropped first."""
 KEEP_SECONDS = 7 * 24 * 3600
 BLOCK_MS = 5000
 
@@ -16,7 +16,7 @@ _LINE, _END = b"line", b"end"
 
 
 class BuildLogWriter:
-    """Written by the one build worker that has the job. Beginning again (a retry) drops what an earlier try wrote."""
+    """Used by the build worker that runs the job. A retry drops the output of earlier attempts."""
 
     def __init__(self, redis: "Redis", namespace: str, name: str) -> None:
         self._redis = redis
@@ -30,7 +30,7 @@ class BuildLogWriter:
         await self._redis.xadd(self._key, {_LINE: text}, maxlen=MAX_LINES, approximate=True)
 
     async def end(self) -> None:
-        """Say that no line follows."""
+        """Mark the end of the log."""
         await self._redis.xadd(self._key, {_END: 1})
         await self._redis.expire(self._key, KEEP_SECONDS)
 
@@ -47,7 +47,7 @@ async def read(
     key = keys.build_log(namespace, name)
     last = b"0-0" if newest is None else await _before(redis, key, newest)
     while True:
-        # redis-py types an answer as everything any command may give; an entry is (id, fields), all of it bytes.
+        # redis-py's return type covers all commands; an entry is (id, fields), all of it bytes.
         batches: Any = await redis.xread({key: last}, count=500, block=BLOCK_MS if follow else None)
         entries: list[tuple[bytes, dict[bytes, bytes]]] = [entry for _, stream in batches for entry in stream]
         if not entries and not follow:
@@ -62,7 +62,7 @@ async def read(
 
 
 async def _before(redis: "Redis", key: str, newest: int) -> bytes:
-    """The entry after which the newest lines come, however many those are."""
+    """The id of the entry before the newest lines."""
     entries: Any = await redis.xrevrange(key, count=newest + 2)
     lines = [entry_id for entry_id, fields in entries if _LINE in fields]
     return lines[newest] if len(lines) > newest else b"0-0"

@@ -1,4 +1,4 @@
-"""How far a build is, read from what BuildKit prints (`--progress=plain`). Pure."""
+"""The progress of a build, parsed from BuildKit's output (`--progress=plain`). Pure."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ _WHOLE = re.compile(r"#(\d+) (?P<what>exporting to image)$")
 
 @dataclass(slots=True)
 class Steps:
-    """The steps of one build. Steps of all stages are counted; those of a stage are known once its first is begun."""
+    """The steps of one build, in all stages. The steps of a stage are known once its first one starts."""
 
     done: int = 0
-    """Steps that are over, those from the cache among them."""
+    """Finished steps, including cached ones."""
     cached: int = 0
     """Steps whose result was in the cache."""
     current: str = ""

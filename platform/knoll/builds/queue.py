@@ -1,7 +1,7 @@
-"""Handing jobs to the builder: the one place that enqueues to RQ.
+"""Hands jobs to the builder: the only place that enqueues to RQ.
 
-A job carries a namespace and a name, as JSON; its id is made of the object's uid, so that asking twice is asking once.
-The queue is RQ's list, put in the order of `fair_order` each time that a build is added.
+A job carries a namespace and a name, as JSON; its id contains the object's uid, so that enqueueing is idempotent.
+The queue is RQ's list, which is reordered with `fair_order` whenever a build is added.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ _OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINI
 
 
 class JobQueue:
-    """Enqueues builds; may be used from an event loop (the client blocks, so a thread does it)."""
+    """Enqueues builds; can be used from an event loop (the client blocks, so it runs in a thread)."""
 
     def __init__(self, redis_url: str, build_timeout_seconds: int = 1800) -> None:
         self._redis = Redis.from_url(redis_url)
         self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
-        # The builder ends a build that takes too long, cleanly and with a reason; RQ's own limit is only its net.
+        # The builder stops a build that takes too long and reports why; RQ's own limit is only a fallback.
         self._build_seconds = build_timeout_seconds + 60
 
     async def build(self, namespace: str, name: str, uid: str) -> None:
-        """Ask for a Build. Raises: StoreUnavailableError."""
+        """Enqueue a Build. Raises: StoreUnavailableError."""
         await asyncio.to_thread(self._enqueue, [namespace, name], _job_id(namespace, uid))
 
     async def order(self) -> list[str]:
-        """Uids of the Builds that wait, the next one first. Raises: StoreUnavailableError."""
+        """Uids of the queued Builds, the next one first. Raises: StoreUnavailableError."""
         try:
             listed = await asyncio.to_thread(self._waiting)
         except (RedisConnectionError, RedisTimeoutError) as error:
@@ -78,7 +78,7 @@ class JobQueue:
         return [job_id.decode() for job_id in listed]
 
     def _arrange(self) -> None:
-        """Let namespaces take turns; left as it is when workers are quicker, and done at the next build then."""
+        """Reorder the queue; if workers change it meanwhile, it is left until the next build is added."""
         for _ in range(_TRIES):
             with self._redis.pipeline() as untyped:
                 pipe: Any = untyped
@@ -101,18 +101,18 @@ class JobQueue:
             job = Job.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
             over = job.get_status() in _OVER
         except (NoSuchJobError, InvalidJobOperation):
-            # It was never there, or ended between the two questions.
+            # It was never enqueued, or ended between the two calls.
             return
         if over:
             job.delete()
 
 
 def _job_id(namespace: str, uid: str) -> str:
-    """What RQ takes as an id; neither part has an underscore."""
+    """The RQ job id; neither part contains an underscore."""
     return f"build_{namespace}_{uid}"
 
 
 def _parts(job_id: str) -> tuple[str, str]:
-    """Namespace and uid; no namespace in an id that is not ours."""
+    """Namespace and uid; the namespace is empty if the id is not one of ours."""
     parts = job_id.split("_")
     return (parts[1], parts[2]) if len(parts) == 3 else ("", job_id)

@@ -1,7 +1,7 @@
-"""The platform's packet filter: what instances and builds reach by address.
+"""The platform's packet filter: which addresses instances and builds can reach.
 
-A process of its own, in the network namespace of the machine and with the right NET_ADMIN alone. It keeps one nftables
-table of the family `inet` and one of the family `bridge`, takes its policy from the autoscaler over a Unix socket, and
-puts the tables back when they vanish. `policy` is what it receives, `ruleset` (pure) makes the rules of it, `nft` hands
-them to the kernel, `keeper` keeps them there.
+It is a separate process in the host's network namespace, with no capability but NET_ADMIN. It maintains one nftables
+table of the family `inet` and one of the family `bridge`, receives its policy from the autoscaler over a Unix socket,
+and restores the tables if they are removed. `policy` is what it receives, `ruleset` (pure) turns it into rules, `nft`
+passes them to the kernel, and `keeper` keeps them in place.
 """

@@ -1,4 +1,4 @@
-"""The firewall process: `python -m knoll.firewall`; with `--remove` it takes the platform's rules away and ends."""
+"""The firewall process: `python -m knoll.firewall`; with `--remove` it removes the platform's rules and exits."""
 
 from knoll.process import footprint
 
@@ -29,11 +29,11 @@ log = structlog.get_logger()
 
 REMOVE = "--remove"
 RESOLVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
-"""Where the engine reads the machine's DNS servers."""
+"""Files from which the engine reads the machine's DNS servers."""
 
 
 def wiring(settings: FirewallSettings, resolvers: tuple[str, ...]) -> Wiring:
-    """What the settings say. Raises: ValueError."""
+    """Convert the settings. Raises: ValueError."""
     return Wiring(
         platform=settings.platform,
         gateways=settings.gateways,
@@ -45,9 +45,9 @@ def wiring(settings: FirewallSettings, resolvers: tuple[str, ...]) -> Wiring:
 
 
 def machine_resolvers(texts: list[str]) -> tuple[str, ...]:
-    """IPv4 addresses of DNS servers in the text of resolv.conf files, each once; loopback is not reached by containers.
+    """IPv4 addresses of the DNS servers in resolv.conf files, without loopback, which containers cannot reach.
 
-    Args: texts: of files in the form of resolv.conf(5).
+    Args: texts: contents of resolv.conf(5) files.
     """
     servers = [line.split()[1] for text in texts for line in text.splitlines() if line.startswith("nameserver ")]
     addresses = [address for address in servers if ":" not in address and not IPv4Address(address).is_loopback]
@@ -71,9 +71,9 @@ def routes(keeper: Keeper) -> list[BaseRoute]:
 
 
 async def serve(settings: FirewallSettings, path: Path) -> None:
-    """Filter until SIGTERM or SIGINT; the rules stay.
+    """Filter until SIGTERM or SIGINT; the rules stay in place.
 
-    Args: path: of the socket that policies come by.
+    Args: path: of the socket that receives policies.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +103,7 @@ def _resolvers() -> tuple[str, ...]:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket for processes of the same user or group alone: who writes to it opens the network."""
+    """A socket for processes of the same user or group only, because its clients can open the network."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -117,7 +117,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 async def remove(settings: FirewallSettings) -> None:
-    """Take the platform's rules away."""
+    """Remove the platform's rules."""
     await Keeper(wiring(settings, ())).remove()
 
 

@@ -1,4 +1,4 @@
-"""Keeps the rules of one policy in the kernel: applies it, looks host names up again, repairs what vanished."""
+"""Keeps the rules of one policy in the kernel: applies it, refreshes host names, restores removed rules."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ from knoll.firewall.ruleset import Wiring, removal, ruleset
 log = structlog.get_logger()
 
 LOOK_SECONDS = 30.0
-"""Between two look-ups of all host names."""
+"""Interval of look-ups of all host names."""
 LOOKUP_SECONDS = 5.0
 
 Lookup = Callable[[str], Awaitable[tuple[str, ...]]]
-"""From a host name to its IPv4 addresses; none when there is no such name just now."""
+"""From a host name to its IPv4 addresses; empty if it cannot be resolved at the moment."""
 
 
 class Kernel(Protocol):
-    """What holds the rules: `knoll.firewall.nft`."""
+    """Access to the kernel's rules: `knoll.firewall.nft`."""
 
     async def apply(self, text: str) -> None: ...
     async def listing(self, table: str) -> str: ...
@@ -42,20 +42,20 @@ async def look_up(host: str) -> tuple[str, ...]:
 
 
 class Keeper:
-    """The rules of one platform. Nothing is changed before the first policy comes: an earlier process left its own."""
+    """The rules of one platform. Rules of an earlier process stay until the first policy arrives."""
 
     def __init__(self, wiring: Wiring, kernel: Kernel = nft, lookup: Lookup = look_up) -> None:
         self._wiring, self._kernel, self._lookup = wiring, kernel, lookup
         self._policy: FirewallPolicy | None = None
         self._resolved: dict[str, tuple[str, ...]] = {}
         self._text = self._listing = ""
-        """What was applied last, and how the kernel shows that."""
+        """The ruleset that was applied last, and how the kernel lists it."""
         self._turn, self._renew = asyncio.Lock(), asyncio.Event()
         self.problem = "no policy yet"
-        """Why the policy is not in force; empty when it is."""
+        """Why the policy is not applied; empty if it is."""
 
     async def begin(self) -> None:
-        """Close builds off from the first moment, unless an earlier process left rules.
+        """Isolate builds from the start, unless there are rules of an earlier process.
 
         Raises: FirewallError.
         """
@@ -63,26 +63,26 @@ class Keeper:
             await self._kernel.apply(ruleset(self._wiring, FirewallPolicy(), {}))
 
     async def apply(self, policy: FirewallPolicy) -> AppliedPolicy:
-        """Have the kernel hold a policy; returns when it does.
+        """Apply a policy; returns when the kernel has it.
 
-        Raises: FirewallError: it does not, and holds what it held before.
+        Raises: FirewallError: the policy could not be applied; the previous rules stay in place.
         """
         hosts = _hosts(policy)
         async with self._turn:
             before, self._policy = self._policy, policy
             if before is None or hosts != _hosts(before):
-                self._renew.set()  # not waited for: a start of an instance waits for this answer
+                self._renew.set()  # not awaited: the start of an instance waits for this response
             await self._put()
         return AppliedPolicy(unresolved=tuple(sorted(hosts - self._resolved.keys())))
 
     async def run(self) -> None:
-        """Repair for ever."""
+        """Restore removed rules and refresh host names until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repair())
             tasks.create_task(self._renew_hosts())
 
     async def remove(self) -> None:
-        """Take the rules away. Raises: FirewallError."""
+        """Remove the rules. Raises: FirewallError."""
         async with self._turn:
             self._policy = None
             await self._kernel.apply(removal(self._wiring))
@@ -116,7 +116,7 @@ class Keeper:
                     log.error("firewall rules not applied", error=str(error))
 
     async def _put(self) -> None:
-        """Apply the policy, where the kernel does not hold it yet."""
+        """Apply the policy if the kernel does not have it yet."""
         assert self._policy is not None
         text = ruleset(self._wiring, self._policy, self._resolved)
         if text == self._text:
@@ -130,7 +130,7 @@ class Keeper:
         self._text, self.problem = text, ""
 
     async def _resolve(self, policy: FirewallPolicy) -> None:
-        """Look up every host name; one that cannot be keeps its last addresses."""
+        """Look up every host name; one that cannot be resolved keeps its last addresses."""
         hosts = sorted(_hosts(policy))
         answers = await asyncio.gather(*(self._lookup(host) for host in hosts))
         self._resolved = {
@@ -141,5 +141,5 @@ class Keeper:
 
 
 def _hosts(policy: FirewallPolicy) -> set[str]:
-    """Names to look up."""
+    """Host names to look up."""
     return {each.host for each in policy.destinations() if not each.network}

@@ -1,4 +1,4 @@
-"""Rulesets to and from the kernel, by the program `nft`, and the news that something changed them."""
+"""Applies and lists rulesets with the program `nft`, and reports changes of the kernel's rules."""
 
 import asyncio
 import errno
@@ -13,9 +13,9 @@ from knoll.values.errors import KnollError
 
 MISSING = "nft is not installed: install it (Debian: apt-get install nftables)"
 SECONDS = 20.0
-"""For one run of nft; the kernel needs milliseconds."""
+"""Timeout of one run of nft; the kernel needs milliseconds."""
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where nft is looked for when it is not on PATH, which on Debian has none of these for users other than root."""
+"""Where nft is looked up if it is not on PATH; on Debian, only root's PATH contains these folders."""
 _TRIAL = """add table inet knoll-trial
 add chain inet knoll-trial input { type filter hook input priority 0 ; }
 add rule inet knoll-trial input ct direction reply ct state established accept
@@ -23,16 +23,16 @@ add rule inet knoll-trial input reject with icmpx type admin-prohibited
 add table bridge knoll-trial
 add chain bridge knoll-trial forward { type filter hook forward priority 0 ; }
 """
-"""What rulesets need of the kernel; it is checked and not kept."""
+"""Kernel features that rulesets need; only checked, not applied."""
 _CAP_NET_ADMIN = 12
 _NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
 """linux/netlink.h, linux/netfilter/nfnetlink.h."""
 _SETTLE_SECONDS = 0.05
-"""One change is told in several messages."""
+"""One change causes several messages."""
 
 
 class FirewallError(KnollError):
-    """The kernel does not take the rules; the message says why."""
+    """The kernel rejected the rules; the message says why."""
 
     code, reason = 503, "FirewallUnavailable"
 
@@ -43,7 +43,7 @@ def program() -> str | None:
 
 
 def obstacle() -> str:
-    """Why this process cannot filter packets; empty when it can."""
+    """Why this process cannot filter packets; empty if it can."""
     if not may_filter():
         return "filtering packets needs the capability NET_ADMIN: run this as root"
     binary = program()
@@ -58,7 +58,7 @@ def obstacle() -> str:
 
 
 def may_filter() -> bool:
-    """Whether this process has the right NET_ADMIN."""
+    """Whether this process has the capability NET_ADMIN."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -68,12 +68,12 @@ def may_filter() -> bool:
 
 
 async def apply(text: str) -> None:
-    """Have the kernel take a whole ruleset, or nothing of it. Raises: FirewallError."""
+    """Apply a ruleset atomically. Raises: FirewallError."""
     await _run("-f", "-", stdin=text)
 
 
 async def listing(table: str) -> str:
-    """Both tables of that name as the kernel has them; empty for one that is not there. Raises: FirewallError."""
+    """List both tables of that name; a missing table is omitted. Raises: FirewallError."""
     texts = []
     for family in ("inet", "bridge"):
         try:
@@ -86,7 +86,7 @@ async def listing(table: str) -> str:
 
 
 async def changes() -> AsyncIterator[None]:
-    """Yields each time that something, this process included, changed rules of the machine."""
+    """Yield whenever any process, including this one, changes nftables rules of the machine."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER) as news:
         news.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
         while True:
@@ -103,7 +103,7 @@ def _drain(news: socket.socket) -> None:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno != errno.ENOBUFS:  # there were more messages than the socket holds: news all the same
+            if error.errno != errno.ENOBUFS:  # more messages than fit the socket's buffer: also a change
                 raise
 
 

@@ -1,4 +1,4 @@
-"""What the firewall is told by the autoscaler. Pure."""
+"""The policy that the autoscaler sends to the firewall. Pure."""
 
 from typing import Literal
 
@@ -8,45 +8,45 @@ from knoll.config.egress import EgressRule
 
 EgressVerdict = Literal["allow", "deny"]
 PATH = "/policy"
-"""PUT there replaces the whole policy; the answer comes when the kernel has it."""
+"""PUT replaces the whole policy; the response is sent when the kernel has applied it."""
 
 
 class NamespaceEgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What the instances of one namespace reach, where that differs from the others."""
+    """What the instances of one namespace can reach, if it differs from the default."""
 
     egress: EgressVerdict
     allow: tuple[EgressRule, ...] = ()
-    """What they reach in any case: the whole list."""
+    """The complete list of destinations that they can always reach."""
     addresses: tuple[str, ...] = ()
-    """Of its instances: IPv4, each in one namespace only."""
+    """IPv4 addresses of its instances; each is in one namespace only."""
 
 
 class FirewallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What is filtered on this machine."""
 
     isolated: bool = True
-    """False: no packet is."""
+    """If false, no packet is filtered."""
     bridge: str = ""
     """Linux bridge of the instances' network."""
     subnets: tuple[str, ...] = ()
-    """Of that network: IPv4, in CIDR form."""
+    """IPv4 subnets of that network, in CIDR form."""
     egress: EgressVerdict = "allow"
-    """Whether instances reach the Internet."""
+    """Whether instances can reach the Internet."""
     allow: tuple[EgressRule, ...] = ()
-    """What instances reach in any case."""
+    """Destinations that instances can always reach."""
     build_allow: tuple[EgressRule, ...] = ()
-    """What builds reach besides the Internet."""
+    """Destinations that builds can reach besides the Internet."""
     namespaces: dict[str, NamespaceEgress] = {}
-    """By name: those that differ."""
+    """By name: namespaces that differ from the default."""
 
     def destinations(self) -> set[EgressRule]:
-        """Every destination that is named anywhere."""
+        """All destinations of the policy."""
         lists = [self.allow, self.build_allow, *(each.allow for each in self.namespaces.values())]
         return {destination for each in lists for destination in each}
 
 
 class AppliedPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a policy that the kernel has."""
+    """The response to an applied policy."""
 
     unresolved: tuple[str, ...] = ()
-    """Host names that could not be looked up; they are tried again."""
+    """Host names that could not be resolved; they are retried."""

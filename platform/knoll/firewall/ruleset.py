@@ -1,18 +1,18 @@
-"""From a policy to the text of a ruleset for `nft -f`. Pure.
+"""Converts a policy to a ruleset for `nft -f`. Pure.
 
-Two tables for a platform, named after it. `inet` holds the law for whatever passes the machine's IP layer: what comes
-from the bridge of instances or of builds to this machine (hook input) or through it (hook forward), and what comes to
-instances from elsewhere. `bridge` holds it for what goes from one instance to another on their bridge, which passes the
-IP layer on engines with br_netfilter alone; where it does, `inet` answers it with a reset before `bridge` drops it.
+A platform has two tables, named after it. `inet` filters packets that pass the machine's IP layer: from the bridge of
+instances or builds to this machine (hook input) or through it (hook forward), and to instances from elsewhere. `bridge`
+filters packets between instances on their bridge, which pass the IP layer only on engines with br_netfilter; there,
+`inet` responds with a reset before `bridge` drops them.
 
-Rules of `bridge` know instances by their subnet and not by the bridge: not every kernel has `meta ibrname`. Instances
-cannot take another address or send as another: they have neither NET_ADMIN nor NET_RAW.
+Rules of `bridge` match instances by subnet and not by bridge, because not every kernel has `meta ibrname`. Instances
+cannot change or spoof their address, because they have neither NET_ADMIN nor NET_RAW.
 
-Sets have no names and there are no maps: nft 1.0 (Debian 12) ends with a segmentation fault when it lists those that
-nft 1.1 made, whichever table it was asked for: with a platform in containers on such a machine that would be always.
+There are no named sets and no maps: nft 1.0 (Debian 12) crashes when it lists any table while there are some that
+nft 1.1 created, which would be the case whenever the platform runs in containers on such a machine.
 
-Connections that something else opened are let answer (`ct direction reply`); packets in the direction in which an
-instance opened one are judged each, so that a policy holds for open connections too.
+Replies on connections that were opened by the other side are accepted (`ct direction reply`); packets in the direction
+in which an instance opened a connection are checked one by one, so that a policy applies to open connections too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,13 +26,13 @@ PRIVATE = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
     "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
-"""What is not the Internet. Source: IANA IPv4 Special-Purpose Address Registry, without documentation networks, which
-lead nowhere, and with multicast."""
+"""Networks that are not the Internet. Source: IANA IPv4 Special-Purpose Address Registry, without the documentation
+networks, which are not routed, and with multicast."""
 DNS_PORT = 53
 PRIORITY = -10
-"""Before the rules of Docker and of most hosts; packets that pass here still have to pass theirs."""
+"""Before the rules of Docker and of most hosts; packets accepted here still have to pass those."""
 BRIDGE_PRIORITY = 10
-"""After br_netfilter, which has `inet` answer first."""
+"""After br_netfilter, so that `inet` responds first."""
 _SYN = "tcp flags & (fin | syn | rst | ack) == syn"
 
 HostAddresses = Mapping[str, tuple[str, ...]]
@@ -41,20 +41,20 @@ HostAddresses = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What does not change while the process runs."""
+    """Parameters that do not change while the process runs."""
 
     platform: str
-    """Name of the platform: that of its tables, too."""
+    """Name of the platform, also used for its tables."""
     gateways: tuple[tuple[str, int], ...] = ()
     """Addresses and TCP ports of the gateways, as instances reach them."""
     dns: str = ""
-    """Address of the DNS server of instances; empty when they ask the engine's."""
+    """Address of the DNS server of instances; empty if they use the engine's."""
     own: tuple[str, ...] = ()
-    """Networks in CIDR form, within that of the instances: addresses of the platform's own containers."""
+    """Parts of the instance network, in CIDR form, that the platform's own containers use."""
     resolvers: tuple[str, ...] = ()
-    """Addresses of the machine's DNS servers, which the engine's own asks as the container that asks it."""
+    """Addresses of the machine's DNS servers; the engine's DNS server queries them from the container's address."""
     build_bridge: str = ""
-    """Linux bridge of the network of builds."""
+    """Linux bridge of the build network."""
 
     @property
     def table(self) -> str:
@@ -62,19 +62,19 @@ class Wiring:
 
 
 def removal(wiring: Wiring) -> str:
-    """Text that takes both tables away, whether they are there or not."""
+    """Commands that remove both tables, whether or not they exist."""
     return "".join(
         f"add table {family} {wiring.table}\ndelete table {family} {wiring.table}\n" for family in ("inet", "bridge")
     )
 
 
 def ruleset(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) -> str:
-    """The whole text: the tables as they were go, and come as they are to be, in one transaction.
+    """Commands that replace both tables in one transaction.
 
     Args:
         wiring: see there.
         policy: see there.
-        resolved: of each host name that the policy names; one that is missing opens nothing.
+        resolved: addresses of the policy's host names; a missing host name allows nothing.
     """
     text = removal(wiring)
     if not policy.isolated:
@@ -129,10 +129,10 @@ def _instances(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) 
         ]
         yield _chain(chain, [*own, *rest])
     platform = [*_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else wiring.resolvers)]
-    # Of IPv6 there are link-local addresses at most; nothing of theirs leaves.
+    # Instances have at most link-local IPv6 addresses; all IPv6 is refused.
     own_address = ["meta nfproto ipv6 goto refused", f"ip saddr != {_networks(policy.subnets)} drop"]
     yield _chain("between_instances", [*_between(wiring), "goto refused"])
-    # Ports that the engine publishes for the platform's own containers are for all.
+    # Ports that the engine publishes for the platform's own containers are open to all.
     published = [f"ct status dnat ip daddr {_networks(wiring.own)} accept"] if wiring.own else []
     yield _chain("to_instances", ["ct state established,related accept", *published, "drop"])
     yield _chain("from_instances", [*own_address, *_ANSWERS, *platform, "goto egress"])
@@ -156,12 +156,12 @@ def _bridge(wiring: Wiring, policy: FirewallPolicy) -> Iterable[str]:
 
 
 def _between(wiring: Wiring) -> list[str]:
-    """What passes from one address of the instances' network to another."""
+    """Rules for packets between two addresses of the instance network."""
     passed = [*_gateways(wiring), *_dns((wiring.dns,) if wiring.dns else ())]
     if not wiring.own:
         return passed
     own = _networks(wiring.own)
-    # Without state, so that no kernel needs to track connections on bridges: who answers sends no first packet.
+    # Stateless, so that the kernel need not track connections on bridges: a reply is never a first packet.
     return [f"ip saddr {own} accept", *passed, f"ip daddr {own} meta l4proto tcp {_SYN.replace('==', '!=')} accept"]
 
 
@@ -170,7 +170,7 @@ def _egress(listed: str, verdict: EgressVerdict) -> list[str]:
 
 
 def _listed(destinations: Iterable[EgressRule], resolved: HostAddresses) -> list[str]:
-    """Rules that let destinations pass, as their sender names them: before the engine translates the address and port
+    """Rules that accept destinations as the sender addresses them: before the engine translates the address and port
     of a published one."""
     by_port: dict[int, list[IPv4Network]] = {}
     for destination in destinations:
@@ -194,7 +194,7 @@ def _dns(addresses: Iterable[str]) -> list[str]:
 
 
 def _networks(networks: Iterable[str]) -> str:
-    """A set without a name."""
+    """An anonymous set."""
     return f"{{ {', '.join(map(str, collapse_addresses(IPv4Network(text) for text in networks)))} }}"
 
 

@@ -1,1 +1,1 @@
-"""Values that all parts share: quantities, durations, names, kinds, errors. Pure."""
+"""Values that all packages share: quantities, durations, names, kinds, errors. Pure."""

@@ -28,14 +28,14 @@ INTERNAL = tuple(
 )
 """This host, private, shared, link-local, multicast and reserved ranges.
 
-Source: the IANA special-purpose address registries (RFC 6890), those of them that may lead somewhere.
+Source: the IANA special-purpose address registries (RFC 6890), without ranges that are never routed.
 """
 _NAT64 = ip_network("64:ff9b::/96")
 _6TO4 = ip_network("2002::/16")
 
 
 def is_internal(address: IPAddress) -> bool:
-    """Whether an address belongs to this machine or to a network around it, also in a form that wraps IPv4 in IPv6."""
+    """Whether an address belongs to this machine or an internal network, also if it is IPv4 embedded in IPv6."""
     plain = _unwrapped(address)
     return any(plain in network for network in INTERNAL if network.version == plain.version)
 
@@ -52,9 +52,9 @@ def _unwrapped(address: IPAddress) -> IPAddress:
 
 
 def literal(host: str) -> IPAddress | None:
-    """The address that a host is written as, with or without brackets; None when it is a name.
+    """Parse a host that is an address, with or without brackets; None if it is a name.
 
-    Forms that resolvers take for IPv4 addresses (`127.1`, `0x7f000001`, `2130706433`) are names here; `host_problem`
+    Other notations of IPv4 addresses (`127.1`, `0x7f000001`, `2130706433`) are treated as names; `host_problem`
     refuses them.
     """
     try:
@@ -65,18 +65,18 @@ def literal(host: str) -> IPAddress | None:
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """What an operator allows beside the Internet."""
+    """Destinations that an operator allows besides the Internet."""
 
     networks: tuple[IPNetwork, ...] = ()
     names: frozenset[str] = field(default_factory=frozenset)
-    """Host names, lower case; one that begins with a dot stands for all names under it."""
+    """Host names, lower case; one that begins with a dot matches all subdomains."""
     everything: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Destinations":
-        """Addresses, ranges in CIDR form and host names, separated by commas; `*` is everything.
+        """Parse addresses, ranges in CIDR form and host names, separated by commas; `*` allows everything.
 
-        Raises: ValueError: names the part that is none of these.
+        Raises: ValueError: names the invalid part.
         """
         networks: list[IPNetwork] = []
         names: set[str] = set()
@@ -100,18 +100,18 @@ class Destinations:
         return self.everything or name in self.names or not self.names.isdisjoint(parents)
 
     def allow_address(self, address: IPAddress) -> bool:
-        """Whether an address is outside the internal ranges, or inside what is allowed of them."""
+        """Whether an address is outside the internal ranges, or in an allowed range."""
         plain = _unwrapped(address)
         allowed = any(plain in network for network in self.networks if network.version == plain.version)
         return self.everything or allowed or not is_internal(address)
 
     def allow_all(self, host: str, addresses: Iterable[IPAddress]) -> bool:
-        """Whether a host may be asked that resolves to these addresses."""
+        """Whether a host that resolves to these addresses is allowed."""
         return self.allow_name(host) or all(self.allow_address(address) for address in addresses)
 
 
 def host_problem(host: str, allowed: Destinations) -> str:
-    """Why a host, as written, is refused before it is resolved; empty when it is not.
+    """Why a host is refused before it is resolved; empty if it is not.
 
     Args: host: a name, an IPv4 address or an IPv6 address in brackets; without a port.
     """
@@ -130,4 +130,4 @@ def host_problem(host: str, allowed: Destinations) -> str:
 
 
 INTERNAL_ADDRESS = "must not be an address of this machine or of a private or link-local network"
-"""One wording, whether the address answers or not."""
+"""The same message whether or not the address responds, so that it reveals nothing."""

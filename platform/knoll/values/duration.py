@@ -16,10 +16,10 @@ _MAX_LENGTH = 64
 
 
 def parse_duration(text: str) -> Fraction:
-    """Seconds, exactly.
+    """Parse a duration into exact seconds.
 
     Raises:
-        ValueError: not a duration; says what one looks like.
+        ValueError: not a duration; the message has an example.
     """
     problem = ValueError(f"must be a duration such as 30s or 1h30m, not {text[:40]!r}")
     if len(text) > _MAX_LENGTH:

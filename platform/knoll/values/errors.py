@@ -1,4 +1,4 @@
-"""Every error Knoll raises on purpose, with the status it becomes.
+"""Every error that Knoll raises deliberately, with its HTTP status.
 
 Each process turns them into responses in one place (`api/wire/status.py`, `activator/request/local_responses.py`).
 Any other exception is a bug and must show.
@@ -9,28 +9,28 @@ from dataclasses import dataclass
 
 
 class KnollError(Exception):
-    """Base of every error raised on purpose; never raised itself."""
+    """Base of all errors raised deliberately; never raised itself."""
 
     code = 500
     """HTTP status."""
     reason = "InternalError"
-    """Kubernetes `Status.reason`, which clients decide on."""
+    """Kubernetes' `Status.reason`, which clients evaluate."""
 
 
 class BadRequestError(KnollError):
-    """The request cannot be understood: broken JSON or YAML, wrong kind, unknown parameter value."""
+    """The request is malformed: invalid JSON or YAML, wrong kind, unknown parameter value."""
 
     code, reason = 400, "BadRequest"
 
 
 class UnauthorizedError(KnollError):
-    """No or an unknown bearer token."""
+    """The bearer token is missing or invalid."""
 
     code, reason = 401, "Unauthorized"
 
 
 class ForbiddenError(KnollError):
-    """The caller is known and may not do this."""
+    """The user is authenticated but not allowed to do this."""
 
     code, reason = 403, "Forbidden"
 
@@ -42,7 +42,7 @@ class NotFoundError(KnollError):
 
 
 class MethodNotAllowedError(KnollError):
-    """The resource exists and does not take this verb."""
+    """The resource does not support this verb."""
 
     code, reason = 405, "MethodNotAllowed"
 
@@ -60,11 +60,11 @@ class ConflictError(KnollError):
 
 
 class PreconditionError(ConflictError):
-    """The request is about another object than the one that has the name now: trying again does not help."""
+    """The object of that name is not the one that the request is about: retrying does not help."""
 
 
 class ExpiredError(KnollError):
-    """The wanted resource version is older than the event history: list again, then watch from there."""
+    """The requested resource version is older than the event history: list again and watch from there."""
 
     code, reason = 410, "Expired"
 
@@ -76,19 +76,19 @@ class RequestTimeoutError(KnollError):
 
 
 class TooManyRequestsError(KnollError):
-    """The caller has more requests or connections open than one may have; later there may be room again."""
+    """The client has too many open requests or connections; it can retry later."""
 
     code, reason = 429, "TooManyRequests"
 
 
 class HeadTooLargeError(KnollError):
-    """The request line and the header fields are over their bound."""
+    """The request line and header fields exceed their limit."""
 
     code, reason = 431, "RequestHeaderFieldsTooLarge"
 
 
 class TooLargeError(KnollError):
-    """A body or an upload is over its bound."""
+    """A body or an upload exceeds its limit."""
 
     code, reason = 413, "RequestEntityTooLarge"
 
@@ -100,7 +100,7 @@ class StorageFullError(KnollError):
 
 
 class UnsupportedMediaTypeError(KnollError):
-    """The body's media type cannot be read here."""
+    """The body's media type is not supported."""
 
     code, reason = 415, "UnsupportedMediaType"
 
@@ -124,7 +124,7 @@ class FieldError:
 
 
 class InvalidResourceError(KnollError):
-    """An object breaks the rules of its kind; carries all problems, not the first."""
+    """An object violates the rules of its kind; carries all problems, not only the first."""
 
     code, reason = 422, "Invalid"
 
@@ -134,7 +134,7 @@ class InvalidResourceError(KnollError):
 
 
 class AdmissionError(KnollError):
-    """An object of a knative.dev kind was refused, in the form that Knative's webhook answers (400 BadRequest)."""
+    """An object of a knative.dev kind was rejected, in the form of Knative's webhook (400 BadRequest)."""
 
     code, reason = 400, "BadRequest"
 
@@ -148,7 +148,7 @@ class AdmissionError(KnollError):
 
 
 class InvalidConfigError(BadRequestError):
-    """One of the platform's ConfigMaps has values that cannot be; carries all problems, not the first."""
+    """One of the platform's ConfigMaps has invalid values; carries all problems, not only the first."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
         self.name = name
@@ -162,13 +162,13 @@ class InvalidConfigError(BadRequestError):
 
 
 class StoreUnavailableError(KnollError):
-    """Redis does not answer; the caller may try again."""
+    """Redis does not respond; the caller can retry."""
 
     code, reason = 503, "ServiceUnavailable"
 
 
 class StoreFullError(StoreUnavailableError):
-    """Redis takes no writes, because its disk or its memory is full; it still answers reads."""
+    """Redis refuses writes because its disk or memory is full; reads still work."""
 
     code, reason = 507, "InsufficientStorage"
 
@@ -178,13 +178,13 @@ class StoreForbiddenError(KnollError):
 
 
 class RuntimeUnavailableError(KnollError):
-    """The container engine does not answer; the caller may try again."""
+    """The container engine does not respond; the caller can retry."""
 
     code, reason = 503, "ServiceUnavailable"
 
 
 class BuildKitUnavailableError(KnollError):
-    """The BuildKit daemon does not answer; the message says where it should."""
+    """The BuildKit daemon does not respond; the message names its address."""
 
     code, reason = 503, "ServiceUnavailable"
 
@@ -196,7 +196,7 @@ class ImageError(KnollError):
 
 
 class SourceError(KnollError):
-    """Source handed in for a build cannot be used: broken archive, path outside of it, no Dockerfile."""
+    """The source of a build cannot be used: broken archive, path outside of it, no Dockerfile."""
 
     code, reason = 422, "Invalid"
 

@@ -1,8 +1,8 @@
-"""Addresses of Git repositories, read strictly: what is not surely one never reaches BuildKit or git. Pure.
+"""URLs of Git repositories, parsed strictly: anything ambiguous never reaches BuildKit or git. Pure.
 
-BuildKit takes what it does not recognise as a repository for a file to download, and git takes `ssh://-option` for an
-option and other text for a local path. So only these forms pass: `https://`, `http://`, `git://` and `ssh://` with a
-host and a path, and `USER@HOST:PATH`. None has a query, a fragment or a password.
+BuildKit downloads any URL that it does not recognize as a repository as a file, and git treats `ssh://-option` as an
+option and other text as a local path. So only these forms are accepted: `https://`, `http://`, `git://` and `ssh://`
+with a host and a path, and `USER@HOST:PATH`, without query, fragment and password.
 """
 
 import re
@@ -18,7 +18,7 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*(?::[A-Za-z0-9_][A-Za-z0-
 
 @dataclass(frozen=True, slots=True)
 class GitUrl:
-    """An address of a repository."""
+    """The URL of a repository."""
 
     scheme: str
     """`https`, `http`, `git` or `ssh`."""
@@ -31,14 +31,14 @@ class GitUrl:
 
     @property
     def context(self) -> str:
-        """The address as BuildKit recognises it: over http it must end in `.git`."""
+        """The URL in the form that BuildKit recognizes: over HTTP it must end in `.git`."""
         bare = self.text.rstrip("/")
         recognised = bare.endswith(".git") or self.scheme not in ("http", "https")
         return bare if recognised else f"{bare}.git"
 
 
 def parse_git_url(text: str) -> GitUrl:
-    """Raises: ValueError: says what such an address must be."""
+    """Raises: ValueError: the message describes the valid forms."""
     match = _URL.fullmatch(text)
     scheme = match["scheme"] if match else "ssh"
     port = int(match["port"]) if match and match["port"] else None
@@ -54,5 +54,5 @@ def parse_git_url(text: str) -> GitUrl:
 
 
 def is_git_revision(text: str) -> bool:
-    """Whether a text can be a branch, a tag or a commit, with a subfolder after a colon."""
+    """Whether a string can be a branch, tag or commit, optionally with a subfolder after a colon."""
     return bool(_REVISION.fullmatch(text)) and ".." not in text

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 DEFAULT_REGISTRY = "index.docker.io"
-"""Where names without a registry are."""
+"""The registry of names without one."""
 MAX_REPOSITORY = 255
 
 _HOST = re.compile(
@@ -24,29 +24,29 @@ class ImageReference:
     """A parsed reference."""
 
     registry: str
-    """As written; empty when none is."""
+    """As written; empty if there is none."""
     path: str
     """The repository in the registry, as written: `library/` is not added."""
     tag: str
-    """Empty when there is none; `latest` is meant when there is no digest either."""
+    """Empty if there is none; means `latest` if there is no digest either."""
     digest: str
     """`sha256:<64 hex digits>`; empty when there is none."""
 
     @property
     def repository(self) -> str:
-        """Registry and path as written; what a digest is put after."""
+        """Registry and path as written, without tag and digest."""
         return f"{self.registry}/{self.path}" if self.registry else self.path
 
     def pinned(self, digest: str) -> str:
-        """The reference by digest that stands for this one."""
+        """This reference with a digest instead of the tag."""
         return f"{self.repository}@{digest}"
 
 
 def parse_image(text: str) -> ImageReference:
-    """Read a reference.
+    """Parse a reference.
 
     Raises:
-        ValueError: not a reference; says which part is wrong.
+        ValueError: not a reference; the message names the invalid part.
     """
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):

@@ -1,4 +1,4 @@
-"""The type of JSON that is parsed and not checked yet. Pure."""
+"""Types of JSON that is parsed but not validated yet. Pure."""
 
 from typing import Any
 

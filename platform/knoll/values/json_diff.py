@@ -1,4 +1,4 @@
-"""What differs between two JSON values, for people. Pure."""
+"""A readable difference between two JSON values. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ _MAX_SHOWN = 200
 
 
 def difference(old: Any, new: Any, path: str = "") -> str:
-    """Each path that differs, with the value before (-) and after (+); empty when nothing does."""
+    """Each path that differs, with the value before (-) and after (+); empty if they are equal."""
     changes = list(_walk(old, new, path))
     if len(changes) > _MAX_LINES:
         changes = [*changes[:_MAX_LINES], f"and {len(changes) - _MAX_LINES} more"]
@@ -32,7 +32,7 @@ def _walk(old: Any, new: Any, path: str) -> Iterator[str]:
 
 
 class _Absent:
-    """A value that is not there."""
+    """A missing value."""
 
 
 def _text(value: Any) -> str:

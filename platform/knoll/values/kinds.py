@@ -11,7 +11,7 @@ BUILD = "build.knoll.dev"
 NETWORKING = "networking.internal.knative.dev"
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-"""What can be done with an ordinary kind, in discovery's words."""
+"""Verbs of an ordinary kind, as in discovery."""
 _READ_ONLY = ("get", "list", "watch")
 _READ_AND_DELETE = ("delete", "deletecollection", *_READ_ONLY)
 
@@ -28,7 +28,7 @@ class Kind:
     group: str
     """API group; empty for the core group."""
     version: str
-    """The version it is stored and answered in."""
+    """The version in which it is stored and served."""
     kind: str
     plural: str
     singular: str
@@ -38,19 +38,19 @@ class Kind:
     also_versions: tuple[str, ...] = ()
     """Older versions that are accepted and stored as `version`."""
     verbs: tuple[str, ...] = ALL_VERBS
-    """What clients may do; kinds that are views of real state cannot be written by them."""
+    """What clients may do; kinds that show actual state are read-only."""
     subresources: tuple[str, ...] = ()
-    """Paths below an object that are served: `status`, `log`. With `status`, a write to the object leaves its status
-    alone and a write to the path leaves everything else alone."""
+    """Served paths below an object: `status`, `log`. With `status`, a write to the object does not change its status,
+    and a write to the subresource changes nothing else."""
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Every version it is served in, preferred first."""
+        """Every version in which it is served, the preferred one first."""
         return (self.version, *self.also_versions)
 
     @property
     def builtin(self) -> bool:
-        """Whether it is one of Kubernetes' own, whose typed clients have habits of their own."""
+        """Whether it is one of Kubernetes' own kinds, whose typed clients behave differently."""
         return is_builtin(self.group)
 
     @property
@@ -135,6 +135,6 @@ KINDS: tuple[Kind, ...] = (
     ROLE_BINDING, CLUSTER_ROLE_BINDING, CLUSTER_ROLE,
     POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, HORIZONTAL_POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip
-"""Every kind. ClusterRoles are the built-in ones, written at the start; the last line are views of real state: objects
-that only the controllers write."""
+"""Every kind. ClusterRoles are the built-in ones, created at startup; the last line has kinds that show actual state
+and are written by controllers only."""
 BY_ID = {kind.id: kind for kind in KINDS}

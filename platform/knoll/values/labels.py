@@ -1,9 +1,9 @@
-"""Every label, annotation, finalizer and well-known value of Knative's that Knoll reads or writes."""
+"""Every label, annotation, finalizer and well-known value that Knoll reads or writes."""
 
 from collections.abc import Mapping
 
 SYSTEM_NAMESPACE = "knative-serving"
-"""Where the platform's own objects are: its configuration, its owner."""
+"""Namespace of the platform's own objects: its configuration and its owner's ServiceAccount."""
 
 SERVING = "serving.knative.dev/"
 _AUTOSCALING = "autoscaling.knative.dev/"
@@ -48,7 +48,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 HTTP_PROTOCOL = _NETWORKING + "http-protocol"
 
 AUTOCREATED = "knoll.dev/autocreated"
-"""Of a ClusterDomainClaim that a DomainMapping made for itself: its namespace. It is deleted with the DomainMapping."""
+"""On a ClusterDomainClaim that was created for a DomainMapping and is deleted with it: its namespace."""
 
 # Older spellings, read where the newer one is absent.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -80,20 +80,20 @@ STOPPED_RETENTION = "knoll.dev/stopped-retention-period"
 WARM_SCHEDULE = "knoll.dev/warm-schedule"
 """Times at which instances are kept independent of load; see `annotations.warm_schedule`."""
 ROLLOUT_SCALE = "knoll.dev/rollout-scale"
-"""Of a Revision that is rolled out, by its Route: instances that its next share of the traffic wants."""
+"""Set by the Route on a Revision that is rolled out: the number of instances that its next share of traffic needs."""
 ROLLOUT_FROM = "knoll.dev/rollout-from"
-"""Of a Revision on trial, by its Route: the Revision that it is compared with."""
+"""Set by the Route on a Revision that is compared with its predecessor: the name of the predecessor."""
 OF_ROLLOUT = frozenset({ROLLOUT_SCALE, ROLLOUT_FROM})
 ROLLBACK_ON = "knoll.dev/rollback-on"
 """Rules that roll back a new Revision; see `annotations.rollback`."""
 ROLLBACK = "knoll.dev/rollback"
-"""Of a Route's status: Revisions on trial, and those that were rolled back, as JSON. Of a Revision's status: why it
-does worse than the one before."""
+"""In a Route's status: Revisions that are compared with their predecessors or were rolled back, as JSON. In a
+Revision's status: why it performs worse than its predecessor."""
 IDLE_RETENTIONS = frozenset({PAUSED_RETENTION, STOPPED_RETENTION})
 ON_TEMPLATE = IDLE_RETENTIONS | {WARM_SCHEDULE, ROLLBACK_ON}
-"""Ours that say how a Revision scales."""
+"""Our annotations that configure the scaling of a Revision."""
 KEPT_MEMORY = "knoll.dev/kept-memory-bytes"
-"""Of a Pod whose instance is paused: what it keeps."""
+"""On a Pod whose instance is paused: the memory that it keeps."""
 
 ALIASES |= {
     MIN_SCALE: (_AUTOSCALING + "minScale",),
@@ -114,7 +114,7 @@ ROUTE_FINALIZER = "routes.serving.knative.dev"
 
 
 def find_annotation(annotations: Mapping[str, str], key: str) -> tuple[str, str | None]:
-    """The spelling of `key` that is present and its value; the key itself and None when there is none."""
+    """The present spelling of `key` and its value; the key itself and None if there is none."""
     for spelling in (key, *ALIASES.get(key, ())):
         if spelling in annotations:
             return spelling, annotations[spelling]

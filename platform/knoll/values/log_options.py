@@ -1,4 +1,4 @@
-"""What is asked of a Pod's log, with the parameters of Kubernetes' PodLogOptions. Pure."""
+"""The query parameters of a Pod's log, as in Kubernetes' PodLogOptions. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ TRUE, FALSE = ("true", "1"), ("false", "0", "")
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """Which part of a log, and how."""
+    """The requested part of a log and its format."""
 
     container: str = ""
-    """Empty: the only one."""
+    """Empty for the only container."""
     follow: bool = False
     timestamps: bool = False
     tail: int | None = None
@@ -24,11 +24,11 @@ class LogOptions:
 
 
 def parse(asked: Mapping[str, str], now: float) -> LogOptions:
-    """Read the parameters of a request.
+    """Parse the query parameters of a request.
 
     Args: now: epoch seconds.
 
-    Raises: BadRequestError: one has no value that it can have.
+    Raises: BadRequestError: a parameter has an invalid value.
     """
     if _flag(asked, "previous"):
         raise BadRequestError("previous: the output of a container's earlier runs is not kept")

@@ -1,4 +1,4 @@
-"""Names: which are allowed, how children are named, and the hosts and addresses that objects get. Pure."""
+"""Names: validation, names of child objects, and the hosts and URLs of objects. Pure."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 QUEUE_PROXY = "queue-proxy"
-"""Knative's container beside those of a Revision. Here its Pod shows one, whose log is that of the requests."""
+"""Knative's sidecar container. Pods of this platform list one, whose log is the request log."""
 MAX_LABEL = 63
 MAX_SUBDOMAIN = 253
 CLUSTER_DOMAIN = "svc.cluster.local"
@@ -16,13 +16,13 @@ _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_DNS_1123.pattern}(\.{_DNS_1123.pattern})*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 VARIABLE = re.compile(r"[ -<>-~]+")
-"""A name of an environment variable. Source: Kubernetes, apimachinery validation, `IsRelaxedEnvVarName`."""
+"""Name of an environment variable. Source: Kubernetes, apimachinery validation, `IsRelaxedEnvVarName`."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Control characters (C0, DEL and C1)."""
 _HEAD = MAX_LABEL - 32
-"""What an md5 in hexadecimal leaves of a name."""
+"""Length of a name that is left beside a hexadecimal MD5."""
 
-# Kubernetes' sentences: clients and their tests look for them.
+# Messages of Kubernetes, letter for letter: clients and their tests look for them.
 _DNS_1035_WORDS = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
     "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
@@ -46,22 +46,22 @@ _QUALIFIED_WORDS = (
 
 
 def dns_1035_problems(name: str, *, prefix: bool = False) -> list[str]:
-    """What keeps `name` from being a DNS-1035 label; a `prefix` may end in `-`."""
+    """Why `name` is not a DNS-1035 label; a `prefix` may end in `-`."""
     return _problems(name, _DNS_1035, _DNS_1035_WORDS, MAX_LABEL, prefix)
 
 
 def dns_1123_problems(name: str) -> list[str]:
-    """What keeps `name` from being a DNS-1123 label."""
+    """Why `name` is not a DNS-1123 label."""
     return _problems(name, _DNS_1123, _DNS_1123_WORDS, MAX_LABEL)
 
 
 def subdomain_problems(name: str) -> list[str]:
-    """What keeps `name` from being a DNS-1123 subdomain, such as a host."""
+    """Why `name` is not a DNS-1123 subdomain, such as a host name."""
     return _problems(name, _SUBDOMAIN, _SUBDOMAIN_WORDS, MAX_SUBDOMAIN)
 
 
 def qualified_problems(name: str) -> list[str]:
-    """What keeps `name` from being a qualified name: letters, digits, `-_.`, with an optional `prefix.domain/`."""
+    """Why `name` is not a qualified name: letters, digits, `-_.`, with an optional `prefix.domain/`."""
     prefix, slash, last = name.rpartition("/")
     problems = [f"prefix part {text}" for text in subdomain_problems(prefix)] if slash else []
     return problems + _problems(last, _QUALIFIED, _QUALIFIED_WORDS, MAX_LABEL)
@@ -74,12 +74,12 @@ def _problems(name: str, form: re.Pattern[str], rule: str, longest: int, prefix:
 
 
 def printable(text: str) -> str:
-    """Text for a message: its control characters are written out, and do nothing to a terminal."""
+    """Escape control characters, so that a message cannot control a terminal."""
     return CONTROL.sub(lambda character: f"\\x{ord(character[0]):02x}", text)
 
 
 def child_name(parent: str, suffix: str) -> str:
-    """The name of a child: `parent + suffix`, shortened with a digest where that is over 63 characters.
+    """The name of a child object: `parent + suffix`, shortened with a digest if that exceeds 63 characters.
 
     Source: knative.dev/pkg, kmeta.ChildName; the same input gives the same name there.
     """
@@ -96,13 +96,13 @@ def _md5(text: str) -> str:
 
 
 def revision_name(configuration: str, generation: int) -> str:
-    """The name of the Revision of a Configuration's generation, when its template gives none."""
+    """The default name of the Revision of a Configuration's generation."""
     return child_name(configuration, f"-{generation:05d}")
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateValues:
-    """What a template may speak of."""
+    """Values of the fields that a template can use."""
 
     name: str
     namespace: str
@@ -118,13 +118,13 @@ _INDEX = re.compile(r"""(?:index\s+\.(Annotations|Labels)\s+["`]([^"`]+)["`]|\.(
 
 
 def render(template: str, named: TemplateValues) -> str:
-    """A name from a Go template such as `{{.Name}}.{{.Namespace}}.{{.Domain}}`.
+    """Render a Go template such as `{{.Name}}.{{.Namespace}}.{{.Domain}}`.
 
-    Known are `.Name`, `.Namespace`, `.Domain`, `.Tag`, `.Labels.key`, `.Annotations.key` and
+    Supported are `.Name`, `.Namespace`, `.Domain`, `.Tag`, `.Labels.key`, `.Annotations.key` and
     `index .Annotations "key"`; a missing key is empty.
 
     Raises:
-        ValueError: the template says something else; names it.
+        ValueError: the template uses something else, which the message names.
     """
 
     def value(action: re.Match[str]) -> str:
@@ -145,13 +145,13 @@ def render(template: str, named: TemplateValues) -> str:
 
 
 def matching(template: str, domains: Sequence[str]) -> re.Pattern[str]:
-    """An expression for all hosts, in lower case, that `render` can make of a template.
+    """A regular expression that matches all hosts, in lower case, that a template can render to.
 
     Names, namespaces and tags are any labels; labels and annotations of objects are any text.
 
     Args:
         template: one that `render` accepts.
-        domains: that `.Domain` can be.
+        domains: possible values of `.Domain`.
     """
     label = rf"(?:{_DNS_1123.pattern})"
     parts = {
@@ -170,26 +170,26 @@ def matching(template: str, domains: Sequence[str]) -> re.Pattern[str]:
 
 
 def local_host(name: str, namespace: str) -> str:
-    """The host that instances reach a Route at: `name.namespace.svc.cluster.local`."""
+    """The cluster-local host of a Route: `name.namespace.svc.cluster.local`."""
     return f"{name}.{namespace}.{CLUSTER_DOMAIN}"
 
 
 def local_hosts(name: str, namespace: str) -> tuple[str, str, str]:
-    """All three forms of it, longest first."""
+    """All three forms of the cluster-local host, the longest first."""
     return local_host(name, namespace), f"{name}.{namespace}.svc", f"{name}.{namespace}"
 
 
 def is_local_domain(domain: str) -> bool:
-    """Whether hosts under `domain` are for instances only."""
+    """Whether hosts under `domain` are cluster-local."""
     return domain == CLUSTER_DOMAIN
 
 
 def url(host: str, scheme: str = "http", port: int = 0) -> str:
-    """An address; the port shows unless it is 0 or the scheme's own."""
+    """A URL; the port is omitted if it is 0 or the scheme's default."""
     usual = {"http": 80, "https": 443}.get(scheme)
     return f"{scheme}://{host}" if port in (0, usual) else f"{scheme}://{host}:{port}"
 
 
 def joined(problems: Sequence[str]) -> str:
-    """Problems as Go prints a list of texts."""
+    """Problems as Go formats a list of strings."""
     return f"[{' '.join(problems)}]"

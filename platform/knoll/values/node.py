@@ -1,4 +1,4 @@
-"""The one node that everything runs on, in Kubernetes' words. Pure."""
+"""The node that everything runs on. Pure."""
 
 NODE = "knoll"
 """Name of the node: the engine."""

@@ -1,4 +1,4 @@
-"""Numbers in texts, such as the values of annotations and ConfigMaps: plain digits, nothing of Python's own. Pure."""
+"""Numbers in strings, such as values of annotations and ConfigMaps: without Python's own notations. Pure."""
 
 import re
 
@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2})
 
 
 def parse_number(text: str) -> float:
-    """A finite decimal number.
+    """Parse a finite decimal number.
 
     Raises:
         ValueError: it is not one.

@@ -21,7 +21,7 @@ _PROBLEM = "must be a quantity such as 100m, 0.5, 2 or 350Mi"
 
 
 def _split(text: str) -> tuple[Fraction, str, int | None]:
-    """Value, suffix, and exponent when it was written with one."""
+    """Value, suffix, and the exponent if there is one."""
     match = _FORM.fullmatch(text)
     if match is None or len(text) > _MAX_DIGITS:
         raise ValueError(f"{_PROBLEM}, not {text[:40]!r}")
@@ -35,22 +35,22 @@ def _split(text: str) -> tuple[Fraction, str, int | None]:
 
 
 def parse_quantity(text: str) -> Fraction:
-    """The exact value: cores for `cpu`, bytes for `memory`.
+    """Parse the exact value: cores for `cpu`, bytes for `memory`.
 
     Raises:
-        ValueError: not a quantity; says what one looks like.
+        ValueError: not a quantity; the message has examples.
     """
     return _split(text)[0]
 
 
 def canonical(text: str) -> str:
-    """The form Kubernetes would write it back in: the largest suffix that leaves a whole number, same family.
+    """Kubernetes' canonical form: the largest suffix of the same family that leaves a whole number.
 
     Raises:
         ValueError: not a quantity.
     """
     value, suffix, exponent = _split(text)
-    # Finer than a billionth does not exist: rounded away from zero, as Kubernetes does.
+    # As in Kubernetes, values are rounded away from zero to billionths.
     nanos = value * 10**9
     if nanos.denominator != 1:
         value = Fraction(

@@ -1,10 +1,10 @@
-"""Times as Kubernetes writes them. Pure."""
+"""Timestamps in Kubernetes' format. Pure."""
 
 from datetime import UTC, datetime
 
 
 def timestamp(seconds: float) -> str:
-    """Return a time as `metav1.Time` writes it: RFC 3339, UTC, cut to whole seconds.
+    """Format a time like `metav1.Time`: RFC 3339, UTC, truncated to whole seconds.
 
     Args:
         seconds: since the epoch.

@@ -1,4 +1,4 @@
-"""Dockerfiles for source that has none. Pure: names and texts of files in, the text of a Dockerfile out."""
+"""Generates Dockerfiles for source that has none. Pure: from names and contents of files to a Dockerfile."""
 
 from knoll.builds.recipes.detect import detect
 from knoll.builds.recipes.tree import Recipe, Tree

@@ -21,8 +21,7 @@ LOOKED_FOR = (
 def detect(tree: Tree) -> Recipe:
     """Return the recipe for a source.
 
-    Raises: SourceError when no recipe fits, with what was looked for, or when one fits and something in the source
-        keeps it from being followed.
+    Raises: SourceError if no recipe matches, listing what was looked for, or if one matches but cannot be applied.
     """
     for recipe in RECIPES:
         detected = recipe(tree)

@@ -9,7 +9,7 @@ _PACKAGE = re.compile(r"^package\s+(\w+)", re.MULTILINE)
 
 
 def recipe(tree: Tree) -> Recipe | None:
-    """Raises: SourceError when there is no one program to build."""
+    """Raises: SourceError if there is not exactly one program to build."""
     if not tree.has("go.mod"):
         return None
     package = _main_package(tree)
@@ -39,8 +39,8 @@ def _is_main(tree: Tree, name: str) -> bool:
     return clause is not None and clause[1] == "main"
 
 
-# A cache's name is its path: with the compiler's own paths, Dockerfiles that users write have the same caches, and the
-# standard library is compiled once for all of them.
+# A cache's name is its path: with the compiler's default paths, Dockerfiles written by users share these caches, and
+# the standard library is compiled only once.
 _DOWNLOAD = """\
 COPY {modules} ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download

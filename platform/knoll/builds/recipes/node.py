@@ -9,7 +9,7 @@ from knoll.values.errors import SourceError
 
 
 def recipe(tree: Tree) -> Recipe | None:
-    """Raises: SourceError when package.json cannot be read or nothing says what to run."""
+    """Raises: SourceError if package.json cannot be read or no start command is detected."""
     if not tree.has("package.json"):
         return None
     package = _package(tree)
@@ -17,7 +17,7 @@ def recipe(tree: Tree) -> Recipe | None:
     command, because = _command(tree, package, scripts)
     if not command:
         if tree.first("index.html") and "build" not in scripts:
-            return None  # tools for a static site, which is served as one
+            return None  # build tools of a static site
         raise SourceError(
             "package.json exists, but no start command was detected. Looked for: a Procfile with a line `web:`; the "
             "script `start`; `main`; server.js, index.js or app.js"
@@ -51,7 +51,7 @@ def _command(tree: Tree, package: dict[str, Any], scripts: dict[str, Any]) -> tu
     start = str(scripts.get("start") or "")
     if start:
         plain = start.startswith("node ") and not any(mark in start for mark in "$&|;<>*`\"'\\")
-        # npm in between would be the one that gets SIGTERM.
+        # With npm in between, npm would receive SIGTERM instead of the program.
         return (shlex.split(start) if plain else ["npm", "start"]), f"start script `{start}`"
     main = str(package.get("main") or "")
     file = main if main and tree.has(main) else tree.first("server.js", "index.js", "app.js")
@@ -59,7 +59,7 @@ def _command(tree: Tree, package: dict[str, Any], scripts: dict[str, Any]) -> tu
 
 
 def _manager(tree: Tree) -> tuple[str, list[str], str]:
-    """How to install, the files that takes, and how to drop what only the build needs."""
+    """The install command, the files it needs, and the command that removes development dependencies."""
     if tree.has("pnpm-lock.yaml"):
         install = "npm install --global pnpm && pnpm install --frozen-lockfile"
         return install, ["package.json", "pnpm-lock.yaml"], "CI=true pnpm prune --prod"

@@ -16,13 +16,13 @@ _STEMS = ("main", "app", "server", "api", "asgi", "wsgi", "application", "web")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Where the app object is."""
+    """Location of the app object."""
 
     module: str
     """Dotted."""
     name: str
     factory: str
-    """What makes it: one of `ASGI` or `WSGI`."""
+    """The class or function that creates it: one of `ASGI` or `WSGI`."""
 
     @property
     def package(self) -> str:
@@ -38,7 +38,7 @@ class App:
 
 
 def recipe(tree: Tree) -> Recipe | None:
-    """Raises: SourceError when it is Python and nothing says what to run, or a file of it cannot be read."""
+    """Raises: SourceError if it is Python and no start command is detected, or a file cannot be parsed."""
     told_by = tree.first("requirements.txt", "pyproject.toml", "main.py", "app.py")
     if not told_by:
         return None
@@ -83,7 +83,7 @@ def _candidates(tree: Tree) -> list[str]:
 
 
 def _made(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """Variables at the top of a module that hold an app: name and what made it."""
+    """Module-level variables that hold an app: name and factory."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError) as error:
@@ -108,7 +108,7 @@ def _install(tree: Tree, server: str) -> str:
     """The layer of dependencies, which changes only with the file that names them."""
     pip = "RUN --mount=type=cache,target=/root/.cache/pip pip install"
     if tree.has("requirements.txt"):
-        # What names further files of the source needs all of it.
+        # A file that refers to other files of the source needs all of it.
         lines = (line.strip() for line in tree.read("requirements.txt").splitlines())
         files = ". ." if any(line.startswith(("-", ".", "/")) for line in lines) else "requirements.txt ./"
         return f"COPY {files}\n{pip} -r requirements.txt {server}".rstrip() + "\n"

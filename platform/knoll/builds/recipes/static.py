@@ -1,10 +1,10 @@
-"""Static sites: the files beside a small server, which is compiled on the way so that no other base image is needed."""
+"""Static sites: the files and a small server, which is compiled in the build so that no other base image is needed."""
 
 from knoll.builds.recipes.tree import APP_USER, DEFAULT_PORT, Recipe, Tree
 
 
 def recipe(tree: Tree) -> Recipe | None:
-    """The folder whose index.html is found first is the site."""
+    """The first folder that has an index.html is the site."""
     index = tree.first("index.html", "public/index.html", "dist/index.html", "build/index.html")
     if not index:
         return None
@@ -12,7 +12,7 @@ def recipe(tree: Tree) -> Recipe | None:
     return Recipe("static site", index, _DOCKERFILE.replace("@FOLDER@", folder))
 
 
-# No listings of folders, and nothing whose name begins with a dot (but for /.well-known/).
+# No directory listings, and no files or folders whose name begins with a dot (except /.well-known/).
 _DOCKERFILE = f"""\
 FROM golang:1.24 AS build
 WORKDIR /server

@@ -1,4 +1,4 @@
-"""What a recipe sees of a source, and what it gives."""
+"""Input and output of a recipe."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Tree:
         return name in self.names
 
     def first(self, *names: str) -> str:
-        """The first of these files that is there; empty when none is."""
+        """The first of these files that exists; empty if none does."""
         return next((name for name in names if name in self.names), "")
 
     def present(self, *names: str) -> list[str]:
@@ -44,7 +44,7 @@ class Recipe:
     kind: str
     """`Go`, `Python`, `Node` or `static site`."""
     because: str
-    """What in the source it was told by, for people."""
+    """The files that led to it, for display."""
     dockerfile: str
     """The whole text."""
 
