@@ -1,1 +1,1 @@
-"""Helpers for loops on asyncio that every process has: pauses between retries, and wake-ups that coalesce."""
+"""Helpers for asyncio loops in all processes: pauses between retries, and coalesced wake-ups."""

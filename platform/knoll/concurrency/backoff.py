@@ -1,4 +1,4 @@
-"""Retries with growing pauses, off the path of requests."""
+"""Retries with increasing pauses; not used on the data path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,11 +12,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds; short, because what is retried most is a Redis that restarts."""
+"""Seconds; short, because most retries wait for a Redis that restarts."""
 
 
 class Backoff:
-    """Pauses that grow with each failure in a row; the last one repeats."""
+    """Pauses that increase with each consecutive failure; the last one repeats."""
 
     def __init__(self, pauses: Sequence[float] = PAUSES) -> None:
         """
@@ -52,7 +52,7 @@ async def until_available(
     Args:
         call: makes one attempt.
         event: logged with each failure.
-        errors: those after which the call is repeated; others are raised.
+        errors: those after which the call is retried; others are raised.
         fields: logged with the event.
     """
     backoff = Backoff()

@@ -11,7 +11,7 @@ HPA = "hpa.autoscaling.knative.dev"
 WINDOW_MIN, WINDOW_MAX = 6, 3600
 """Seconds."""
 REST_MAX = 30 * 24 * 3600
-"""Maximum seconds that an instance stays in one idle state."""
+"""Maximum number of seconds for which an instance stays in one idle state."""
 TARGET_MIN = 0.01
 
 
@@ -27,9 +27,9 @@ class AutoscalerConfig:
     """Concurrent requests; -1 keeps the activator in the path always, 0 only at zero."""
     stable_window_seconds: float = 60
     panic_window_fraction: float = 0.1
-    """Of the stable window."""
+    """As a fraction of the stable window."""
     panic_threshold_fraction: float = 2.0
-    """Of what the ready instances can take."""
+    """As a fraction of what the ready instances can handle."""
     max_scale_up_rate: float = 1000.0
     max_scale_down_rate: float = 2.0
     enable_scale_to_zero: bool = True

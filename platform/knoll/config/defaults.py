@@ -1,4 +1,4 @@
-"""`config-defaults`: defaults and bounds of Revision templates."""
+"""`config-defaults`: defaults and limits of Revision templates."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 @dataclass(frozen=True, slots=True)
 class DefaultsConfig:
-    """Defaults and bounds of Revisions."""
+    """Defaults and limits of Revisions."""
 
     revision_timeout_seconds: int = 300
     max_revision_timeout_seconds: int = 600
@@ -27,7 +27,7 @@ class DefaultsConfig:
     """A template over the Service's name, see `names.render`."""
     init_container_name: str = "init-container"
     requests: dict[str, str] = field(default_factory=dict)
-    """`cpu`, `memory`, `ephemeral-storage` to a quantity, where there is a default."""
+    """`cpu`, `memory`, `ephemeral-storage` to their default quantity, if there is one."""
     limits: dict[str, str] = field(default_factory=dict)
 
 

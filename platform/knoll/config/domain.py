@@ -16,15 +16,15 @@ DEFAULT_DOMAIN = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class DomainConfig:
-    """Domains and the labels they are for."""
+    """Domains and their label selectors."""
 
     domains: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ((DEFAULT_DOMAIN, ()),)
-    """Domain and the labels that a Route must have for it; no labels is the default."""
+    """Domain and the labels that a Route must have to get it; the one without labels is the default."""
 
     def lookup(self, labels: Mapping[str, str]) -> str:
         """The domain for a Route with these labels: of those that match, the one with the most labels.
 
-        A Route that is only for instances gets `svc.cluster.local`.
+        A cluster-local Route gets `svc.cluster.local`.
         """
         if labels.get(well_known.VISIBILITY) == well_known.CLUSTER_LOCAL:
             return CLUSTER_DOMAIN

@@ -1,6 +1,6 @@
-"""What a list in a ConfigMap or an annotation opens: networks, addresses and hosts, each with or without a port.
+"""Lists of allowed destinations in ConfigMaps and annotations: networks, addresses and hosts, with or without a port.
 
-Pure. The firewall looks host names up; see `knoll.firewall`.
+Pure. The firewall resolves host names; see `knoll.firewall`.
 """
 
 import re
@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, ip_network
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\.?", re.I)
 _NUMERIC = re.compile(r"[0-9./]+")
 MAX_EGRESS_RULES = 256
-"""Of one list: each is a rule in the kernel."""
+"""Maximum length of a list, because each entry is a rule in the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class EgressRule:
     host: str
     """An IPv4 network (`10.0.0.0/8`, `10.1.2.3/32`), or a host name in lower case."""
     port: int | None = None
-    """1 to 65535; None is every port."""
+    """1 to 65535; None for all ports."""
 
     @property
     def network(self) -> IPv4Network | None:
@@ -29,15 +29,15 @@ class EgressRule:
 
 
 def parse_egress(text: str) -> tuple[EgressRule, ...]:
-    """Read a list whose entries are separated by commas or white space.
+    """Parse a list whose entries are separated by commas or whitespace.
 
     Args:
         text: such as `10.20.0.0/16, registry.example.com:5000, 192.168.1.7:5432`; may be empty.
 
-    Returns: the entries in their order, each once.
+    Returns: the entries in order, without duplicates.
 
     Raises:
-        ValueError: names the first entry that is wrong and says why.
+        ValueError: names the first invalid entry and the reason.
     """
     entries = tuple(dict.fromkeys(parse_egress_rule(entry) for entry in text.replace(",", " ").split()))
     if len(entries) > MAX_EGRESS_RULES:
@@ -46,7 +46,7 @@ def parse_egress(text: str) -> tuple[EgressRule, ...]:
 
 
 def parse_egress_rule(entry: str) -> EgressRule:
-    """Read one entry. Raises: ValueError."""
+    """Parse one entry. Raises: ValueError."""
     if "//" in entry:
         raise ValueError(f"{entry!r} is a URL: name its host, or its host and port as host:port")
     host, colon, port = entry.rpartition(":")

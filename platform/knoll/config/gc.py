@@ -10,14 +10,14 @@ DISABLED = "disabled"
 
 @dataclass(frozen=True, slots=True)
 class GCConfig:
-    """None is `disabled`: the rule or bound is off."""
+    """None means `disabled`: the rule or limit is off."""
 
     retain_since_create_seconds: float | None = 48 * 3600
     retain_since_last_active_seconds: float | None = 15 * 3600
     min_non_active_revisions: int = 20
     max_non_active_revisions: int | None = 1000
     max_finished_builds: int | None = 10
-    """Of one repository in one namespace; Knoll's own addition."""
+    """Per repository and namespace; an addition of this platform."""
 
 
 def parse(data: Data) -> GCConfig:

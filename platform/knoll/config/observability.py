@@ -15,12 +15,12 @@ class ObservabilityConfig:
     revision_url_template: str = ""
     """`${REVISION_UID}` is replaced by the Revision's uid; empty: no logUrl."""
     request_log_template: request_log.Template = ()
-    """Empty: Knoll's own JSON line."""
+    """Empty for one JSON object per line."""
     enable_request_log: bool = False
     request_log_sample_rate: float = 1.0
-    """Of all requests, those that are logged: 0 to 1; Knoll's own addition."""
+    """Fraction of requests that are logged: 0 to 1; an addition of this platform."""
     enable_probe_request_log: bool = False
-    """Probes are logged too: the platform's own, and requests that say they are one (`User-Agent: kube-probe/…`)."""
+    """Whether probes are logged: the platform's own, and requests with `User-Agent: kube-probe/…`."""
 
 
 def parse(data: Data) -> ObservabilityConfig:

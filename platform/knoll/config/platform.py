@@ -1,4 +1,4 @@
-"""All of the platform's configuration together."""
+"""The whole configuration of the platform."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ _PARTS = {
     }.items()
 }
 NAMES = frozenset(_PARTS)
-"""Names of the ConfigMaps that are the platform's."""
+"""Names of the platform's ConfigMaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class PlatformConfig:
     def from_config_maps(
         cls, maps: Mapping[str, Data], last: "PlatformConfig | None" = None
     ) -> tuple["PlatformConfig", list[InvalidConfigError]]:
-        """Read what the ConfigMaps say.
+        """Parse the ConfigMaps.
 
         Args:
-            maps: name to data. One that is missing has its defaults.
-            last: what was valid until now.
+            maps: name to data. For a missing ConfigMap, the defaults apply.
+            last: the previous valid configuration.
 
         Returns:
-            The configuration, in which each bad ConfigMap has its last good values (the defaults without `last`), and
-            what is wrong with the bad ones.
+            The configuration, in which each invalid ConfigMap keeps its last valid values (the defaults without
+            `last`), and the problems of the invalid ones.
         """
         config, problems = cls(), []
         for name, (part, module) in _PARTS.items():
@@ -76,27 +76,27 @@ class PlatformConfig:
         return config, problems
 
     def with_config_map(self, name: str, data: Data) -> Self:
-        """This configuration with one ConfigMap's new values.
+        """Return this configuration with the new values of one ConfigMap.
 
         Raises:
-            InvalidConfigError: the values cannot be.
+            InvalidConfigError: the values are invalid.
         """
         part, module = _PARTS[name]
         return replace(self, **{part: module.parse(data)})
 
 
 def check_config_map(name: str, data: Data) -> None:
-    """Refuse a ConfigMap of the platform that has bad values; others pass.
+    """Reject a ConfigMap of the platform that has invalid values; other ConfigMaps are accepted.
 
     Raises:
-        InvalidConfigError: names each key and says why.
+        InvalidConfigError: names each invalid key and the reason.
     """
     if name in _PARTS:
         _PARTS[name][1].parse(data)
 
 
 def default_config_maps() -> list[dict[str, Any]]:
-    """The ConfigMaps of a new platform: nothing is set, and `_example` explains every key with its default."""
+    """The ConfigMaps of a new platform: no key is set, and `_example` explains every key with its default."""
     return [
         {
             "apiVersion": CONFIG_MAP.api_version,

@@ -1,4 +1,4 @@
-"""Reading one ConfigMap: each key with its default and its bounds, and all problems at once."""
+"""Parses one ConfigMap: each key with its default and limits; collects all problems."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -15,7 +15,7 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class ConfigMapReader:
-    """The keys of one ConfigMap. A method for a key returns its value, or the default when it is absent or wrong."""
+    """The keys of one ConfigMap. Each method returns the value of a key, or the default if it is absent or invalid."""
 
     def __init__(self, name: str, data: Data) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class ConfigMapReader:
         self._problems.append(f"{key}: {reason}")
 
     def finish(self) -> None:
-        """Raises: InvalidConfigError: there were problems; it has all of them."""
+        """Raises: InvalidConfigError with all problems, if there are any."""
         if self._problems:
             raise InvalidConfigError(self.name, self._problems)
 
@@ -38,7 +38,7 @@ class ConfigMapReader:
         return self._data.get(key, default)
 
     def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
-        """One of `choices`, in any case; returned as spelled there."""
+        """One of `choices`, case-insensitive; returned as spelled there."""
         text = self._data.get(key)
         if text is None:
             return default
@@ -99,7 +99,7 @@ class ConfigMapReader:
         return _number(value)
 
     def quantity(self, key: str, default: str = "") -> str:
-        """A quantity in canonical form; empty when there is none."""
+        """A quantity in canonical form; empty if there is none."""
         text = self._data.get(key)
         if not text:
             return default

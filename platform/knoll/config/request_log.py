@@ -1,4 +1,4 @@
-"""The template of a request log's line: the part of Go's that such templates use. Pure.
+"""The template of a request log line: the subset of Go templates that such templates use. Pure.
 
 Source: Knative Serving, config-observability, `logging.request-log-template`.
 """
@@ -12,7 +12,7 @@ FIELDS = (
     "Request.UserAgent", "Request.RemoteAddr", "Request.Referer", "Response.Code", "Response.Size", "Response.Latency",
     "Revision.Name", "Revision.Namespace", "Revision.PodName", "Revision.PodIP", "TraceID",
 )  # fmt: skip
-"""What a template may speak of, besides `index .Request.Header "Name"` and `.Request.Header.Get "Name"`."""
+"""Fields that a template can use, besides `index .Request.Header "Name"` and `.Request.Header.Get "Name"`."""
 
 _ACTION = re.compile(r"\{\{([^{}]*)\}\}")
 _FIELD = re.compile(r"\.([A-Za-z.]+)")
@@ -22,13 +22,13 @@ _JS = {"\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&"
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """A place in a line that each request fills."""
+    """A part of a line that is replaced with a value of the request."""
 
     field: str
     """One of `FIELDS`; empty for a header."""
     header: str = ""
     listed: bool = False
-    """As Go prints a list: `[a b]`."""
+    """Formatted as Go formats a list: `[a b]`."""
     escaped: bool = False
 
 
@@ -36,7 +36,7 @@ Template = tuple[str | Placeholder, ...]
 
 
 def parse(text: str) -> Template:
-    """Raises: ValueError: it says something that is not known; names it, and what is."""
+    """Raises: ValueError: names the unsupported part and the supported ones."""
     parts: list[str | Placeholder] = []
     end = 0
     for action in _ACTION.finditer(text):
@@ -62,11 +62,11 @@ def _value(whole: str, action: str) -> Placeholder:
 
 
 def line(template: Template, field: Callable[[str], str], header: Callable[[str], Sequence[str]]) -> str:
-    """A line about one request.
+    """Return the log line of one request.
 
     Args:
-        field: the value of one of `FIELDS`.
-        header: the values of a header, in any case of its name.
+        field: returns the value of one of `FIELDS`.
+        header: returns the values of a header, whose name is case-insensitive.
     """
     return "".join(part if isinstance(part, str) else _filled(part, field, header) for part in template)
 

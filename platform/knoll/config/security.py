@@ -1,4 +1,4 @@
-"""`config-security`: what users of the API may take, and what their code may reach. Not one of Knative's ConfigMaps."""
+"""`config-security`: limits of API users, and what their code can reach. Not one of Knative's ConfigMaps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from knoll.values.quantity import parse_quantity
 
 NAME = "config-security"
 EGRESS_ANNOTATION = "knoll.dev/egress"
-"""Of a Namespace: `allow` or `deny`, instead of the key `egress`."""
+"""Annotation of a Namespace: `allow` or `deny`, overrides the key `egress`."""
 EGRESS_ALLOW_ANNOTATION = "knoll.dev/egress-allow"
-"""Of a Namespace: adds to the key `egress-allow`; the whole list where its egress is `deny`."""
+"""Annotation of a Namespace: adds to the key `egress-allow`; replaces it if its egress is `deny`."""
 VERDICTS = ("allow", "deny")
 HOUR = 3600
 YEAR = 365 * 24 * HOUR
@@ -24,34 +24,34 @@ _REGISTRIES, _LOCAL = "registry-destinations", "local-images"
 
 @dataclass(frozen=True, slots=True)
 class SecurityConfig:
-    """What users of the API may take, and what their code may reach."""
+    """Limits of API users, and what their code can reach."""
 
     max_token_seconds: int = YEAR
-    """Longest life of a token that the API gives out, in seconds."""
+    """Maximum lifetime of a token that the API issues, in seconds."""
     ephemeral_storage_limit: int | None = 10 * 1024**3
-    """Bytes that a container without a limit of its own may write to the disk; None is no limit."""
+    """Bytes that a container without its own limit may write to the disk; None is no limit."""
     disk_pressure_free: int = 2 * 1024**3
-    """Bytes that are to be free on the disks of the engine and of Redis; 0 is off."""
+    """Minimum number of free bytes on the disks of the engine and of Redis; 0 is off."""
     build_destinations: Destinations = field(default_factory=Destinations)
-    """What builds may reach of this machine and of the networks around it."""
+    """Internal destinations that builds can reach: on this machine and in private networks."""
     registry_destinations: Destinations | None = None
-    """The same for registries that the engine asks; None is everything until there are tenants, then nothing."""
+    """The same for registries that the engine contacts; None is everything until there are tenants, then nothing."""
     local_images: tuple[str, ...] | None = None
-    """Patterns of images of the engine that no Build made and every namespace may use; None is as above."""
+    """Patterns of local images, not created by Builds, that every namespace may use; None is as above."""
     upload_quota: int = 20 * 1024**3
-    """Bytes of uploaded sources that a namespace may have; 0 is no bound."""
+    """Maximum total bytes of a namespace's uploaded sources; 0 is no limit."""
     max_connections_per_address: int = 1000
-    """To the API; an IPv6 network of 64 bits counts as one address."""
+    """To the API; a /64 IPv6 network counts as one address."""
     max_requests_per_user: int = 400
-    """Requests to the API that are being answered at a time, streams apart."""
+    """Concurrent API requests, without streams."""
     max_streams_per_user: int = 500
-    """Watches and logs that are followed, at a time."""
+    """Concurrent watches and followed logs."""
     network_isolation: str = "auto"
-    """`auto`: wherever the platform has a firewall; `required`: no instance starts without it; or `disabled`."""
+    """`auto`: if the platform has a firewall; `required`: no instance starts without it; or `disabled`."""
     egress: str = "allow"
-    """One of `VERDICTS`: whether instances reach the Internet."""
+    """One of `VERDICTS`: whether instances can reach the Internet."""
     egress_allow: tuple[EgressRule, ...] = ()
-    """What instances reach in any case."""
+    """Destinations that instances can always reach."""
 
 
 def parse(data: Data) -> SecurityConfig:

@@ -1,1 +1,1 @@
-"""What the processes tell each other through Redis: routing, endpoints, scale, reports, builds. Pure."""
+"""Messages between the processes, sent through Redis: routing, endpoints, scale, reports, builds. Pure."""

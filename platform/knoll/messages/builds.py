@@ -1,9 +1,9 @@
-"""What the builder is asked for and what it answers. Pure.
+"""Requests to the builder and its responses. Pure.
 
 Builds, which take minutes and a process each, are RQ jobs: enqueued by the *name* below (processes do not import each
 other) with the namespace and name of the object as their arguments. Look-ups of digests, which take milliseconds and
-come by the thousand, are entries of a table that the builder follows. It reads the object itself from the store, and
-answers through a table.
+are numerous, are entries of a table that the builder follows. It reads the object from the store, and responds through
+another table.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ BUILD_JOB = "builder.process.jobs.build"
 """RQ function `(namespace, name)` of a Build, on queue `keys.BUILD_JOBS`."""
 
 UNRESOLVED = "unresolved"
-"""Name of the table of `Unresolved`. Field: uid of the Revision. The API puts; the builder removes what it answered."""
+"""Name of the table of `Unresolved`. Field: uid of the Revision. The API adds entries; the builder removes them."""
 
 RESOLUTIONS = "resolutions"
 """Name of the table of `Resolution`. Field: `namespace/name` of the Revision. Writer: builder."""
@@ -25,14 +25,14 @@ BUILDS = "builds"
 
 
 class Unresolved(msgspec.Struct, frozen=True):
-    """A Revision whose images' digests are wanted."""
+    """A Revision whose image digests are requested."""
 
     namespace: str
     name: str
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """One container's image, pinned."""
+    """The image of one container, by digest."""
 
     container: str
     image: str
@@ -42,10 +42,10 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """The answer to one `Unresolved`."""
+    """The response to one `Unresolved`."""
 
     uid: str
-    """uid of the Revision it speaks of."""
+    """uid of the Revision."""
     images: tuple[Resolved, ...] = ()
     """In container order; init containers after them. Empty when `error` is set."""
     error: str = ""
@@ -62,7 +62,7 @@ class BuildPhase(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a Build stays in this phase for good."""
+        """Whether a Build never leaves this phase."""
         return not BUILD_TRANSITIONS[self]
 
 
@@ -78,7 +78,7 @@ BUILD_TRANSITIONS: Mapping[BuildPhase, frozenset[BuildPhase]] = {
 
 
 class BuildProgress(msgspec.Struct, frozen=True):
-    """How far a Build is."""
+    """The progress of a Build."""
 
     uid: str
     phase: BuildPhase

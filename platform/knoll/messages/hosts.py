@@ -1,13 +1,13 @@
-"""Who owns a host: the one rule by which Routes, tags and DomainMappings that claim the same host are ordered. Pure.
+"""Which claim owns a host, if several Routes, tags and DomainMappings claim the same one. Pure.
 
-A claim holds its host until it is removed; then the next one in this order holds it:
+A claim owns its host until it is removed; then the next one in this order owns it:
 
-1. Routes before DomainMappings: a mapping never takes the address of a Service.
+1. Routes before DomainMappings: a DomainMapping never takes over the host of a Service.
 2. The earlier claim. A Route claims the host of its name, or of a tag, when it first has it; so a new Service does not
    take over the host of an existing tag, nor a new tag that of an existing Service.
 3. The smaller `namespace/name`, so that the order is total.
 
-The order depends on the claims alone, not on the sequence in which they were added.
+The order depends on the claims only, not on the sequence in which they were added.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,13 @@ class Claim(NamedTuple):
     mapping: bool
     """Whether a DomainMapping claims it."""
     since: float
-    """Epoch seconds of the claim; 0 when it does not matter."""
+    """Epoch seconds of the claim; 0 if it does not matter."""
     path: str
     """The field of the routing table, `namespace/name`."""
 
 
 class Claiming(Protocol):
-    """A value that stands for a claim."""
+    """A value that has a claim."""
 
     @property
     def claim(self) -> Claim: ...
@@ -36,14 +36,14 @@ V = TypeVar("V", bound=Claiming)
 
 
 class Owners(Generic[V]):
-    """The owner of each host, and the claims behind it, which own it when the owner goes."""
+    """The owner of each host, and the other claims, which succeed the owner when it is removed."""
 
     __slots__ = ("_behind", "_owner")
 
     def __init__(self) -> None:
         self._owner: dict[str, V] = {}
         self._behind: dict[str, dict[str, V]] = {}
-        """Host to path to claim, of hosts with several claims: those that do not own it."""
+        """Host to path to claim: the claims that do not own their host, for hosts with several claims."""
 
     @property
     def owned(self) -> Mapping[str, V]:

@@ -1,4 +1,4 @@
-"""What the autoscaler tells the API of each instance, for the Pods that stand for them. Pure."""
+"""What the autoscaler reports to the API about each instance, for its Pod. Pure."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ INSTANCES = "instances"
 Writer: the leading autoscaler."""
 
 FINALIZER = "knoll.dev/instance"
-"""Of a Pod: it stays, on its way out, until its instance is gone."""
+"""Finalizer of a Pod, which keeps it until its instance has been removed."""
 
 Stage = Literal["starting", "ready", "unready", "draining", "paused", "stopped"]
-"""`paused` and `stopped` are idle states: the instance serves no requests until one wakes it."""
+"""`paused` and `stopped` are idle states: the instance is resumed by the next request that needs it."""
 
 
 class ContainerEnd(msgspec.Struct, frozen=True):
@@ -30,37 +30,37 @@ class ContainerRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     image: str
-    """As it was started: by digest, where there is one."""
+    """As used for the start: by digest, if there is one."""
     running: bool
     ready: bool
     restarts: int = 0
     started: float = 0.0
-    """Epoch seconds of its last start; 0 when it was not started yet."""
+    """Epoch seconds of its last start; 0 if it has not been started yet."""
     reason: str = ""
-    """Why it does not run: `ContainerCreating`, `ErrImagePull`, `CrashLoopBackOff` and others; empty while it runs."""
+    """Why it is not running: `ContainerCreating`, `ErrImagePull`, `CrashLoopBackOff` and others; empty if it is."""
     message: str = ""
     last: ContainerEnd | None = None
-    """How the run before this one ended."""
+    """How the previous run ended."""
 
 
 class InstanceEvent(msgspec.Struct, frozen=True):
-    """Something that happened to an instance, for an Event of its Pod."""
+    """An event of an instance, reported as an Event of its Pod."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     """`Unhealthy`, `Killing`, `BackOff`, `Evicted` or `Failed`, as kubelet's."""
     message: str
     count: int = 1
-    """How many times it happened."""
+    """Number of occurrences."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True):
-    """One instance, from the decision to start it until it is gone."""
+    """One instance, from the decision to start it until its removal."""
 
     name: str
-    """Also the Pod's, and the containers' host name."""
+    """Also the name of the Pod and the host name of the containers."""
     address: str
-    """IP address on the instance network; empty until a sandbox is in hand."""
+    """IP address on the instance network; empty until the instance has a sandbox."""
     port: int
     stage: Stage
     created: float
@@ -69,9 +69,9 @@ class InstanceRow(msgspec.Struct, frozen=True):
     since: float = 0.0
     """Epoch seconds since when it rests; 0 while it does not."""
     memory_bytes: int = 0
-    """What it keeps while it is paused."""
+    """Memory that it keeps while it is paused."""
     events: tuple[InstanceEvent, ...] = ()
-    """The last ones, in the order in which they happened last."""
+    """The most recent ones, by time of last occurrence."""
 
 
 class RevisionInstances(msgspec.Struct, frozen=True):

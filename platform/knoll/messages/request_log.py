@@ -1,5 +1,5 @@
-"""How the API reads the request log of one instance: it asks all activators, which keep the last lines of each instance
-in memory, over channels that keep nothing (`keys.REQUEST_LOG_QUESTIONS`, `keys.request_log_answers`). Pure.
+"""How the API reads the request log of one instance: it queries all activators, which keep the last lines of each
+instance in memory, over Redis channels (`keys.REQUEST_LOG_QUESTIONS`, `keys.request_log_answers`). Pure.
 
 On Knative, the queue-proxy of a Pod writes these lines.
 """
@@ -7,16 +7,16 @@ On Knative, the queue-proxy of a Pod writes these lines.
 import msgspec
 
 FOLLOW_SECONDS = 15.0
-"""An activator sends new lines for so long after it was asked; a reader that follows asks again before."""
+"""Time for which an activator sends new lines after a query; a reader that follows the log repeats it before."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Asks for the last lines of an instance; asked again with the same id, for those that follow."""
+    """Query for the last lines of an instance; repeated with the same id to follow the log."""
 
     id: str
-    """Names the channel of the answers."""
+    """Identifies the channel of the responses."""
     instance: str
-    """`namespace/name` of the instance, which is also the Pod's."""
+    """`namespace/name` of the instance and its Pod."""
     follow: bool = False
 
 
@@ -26,12 +26,12 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
     at: float
     """Epoch seconds at which the request ended."""
     text: str
-    """Without a newline at its end; a template may have some within."""
+    """Without a trailing newline; a template can contain newlines."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Lines of one activator, in the order of time."""
+    """Lines from one activator, in chronological order."""
 
     lines: tuple[LogLine, ...]
     first: bool
-    """Whether these are the lines that were there when it was asked."""
+    """Whether these are the lines that existed at the time of the query."""

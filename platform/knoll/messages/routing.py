@@ -1,4 +1,4 @@
-"""The routing table: which host goes to which revisions in what shares. Pure.
+"""The routing table: the revisions and traffic shares of each host. Pure.
 
 The API's Route reconciler writes one `RouteEntry` for each Route into the table `ROUTING`; activators follow it.
 """
@@ -24,10 +24,10 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class RequestPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an activator must know about a revision to carry its requests."""
+    """What an activator needs to know about a revision to handle its requests."""
 
     concurrency: int = 0
-    """Requests at once in one instance; 0 is no limit."""
+    """Concurrent requests per instance; 0 is no limit."""
     timeout: float = 300.0
     """Seconds for a whole request; 0 is off."""
     response_start_timeout: float = 0.0
@@ -35,31 +35,31 @@ class RequestPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     idle_timeout: float = 0.0
     """Seconds without a byte from the instance; 0 is off."""
     h2c: bool = False
-    """Speak HTTP/2 with prior knowledge to the instance."""
+    """Whether to use HTTP/2 with prior knowledge to the instance."""
 
 
 class RouteEntry(msgspec.Struct, frozen=True):
-    """All that one Route adds to the routing table."""
+    """The entry of one Route in the routing table."""
 
     hosts: dict[str, tuple[Share, ...]]
     """Host, lower case, without port, to its shares; one for the Route itself and one for each tag."""
     revisions: dict[str, RequestPolicy]
     """`namespace/name` of every revision named in `hosts`."""
     local_hosts: dict[str, tuple[Share, ...]] = {}
-    """Cluster-local hosts (`name.ns.svc.cluster.local` and short forms), answered only at the internal gateway."""
+    """Cluster-local hosts (`name.ns.svc.cluster.local` and short forms), served at the internal gateway only."""
     sticky: bool = False
-    """A client stays with the revision that it was given first (annotation `knoll.dev/session-affinity`)."""
+    """Whether a client stays with its first revision (annotation `knoll.dev/session-affinity`)."""
     redirect: int = 0
-    """Port of https that plain http is sent on to at `hosts`; 0 is none."""
+    """HTTPS port to which HTTP requests at `hosts` are redirected; 0 is none."""
     mapping: bool = False
-    """Whether it is the entry of a DomainMapping, which never owns a host that a Route has."""
+    """Whether it is the entry of a DomainMapping, which never owns a host that a Route claims."""
     since: dict[str, float] = {}
-    """Host of `hosts` to the epoch seconds at which it was claimed, which decides between Routes of one host."""
+    """Host of `hosts` to the epoch seconds at which it was claimed; decides between Routes with the same host."""
     missing: tuple[str, ...] = ()
-    """Those of `revisions` that were deleted since: their requests are answered with 404 at once."""
+    """Those of `revisions` that were deleted since: their requests get 404 immediately."""
 
     def claim(self, path: str, host: str) -> Claim:
-        """The claim of a host of `hosts` that the entry is. Args: path: the entry's field of the table."""
+        """The entry's claim of a host of `hosts`. Args: path: the entry's field of the table."""
         return Claim(self.mapping, self.since.get(host, 0.0), path)
 
 
@@ -68,13 +68,13 @@ def pick(shares: Sequence[Share], point: int) -> Share:
 
     Args:
         shares: of one host; percents sum to 100.
-        point: 0 to 99, drawn evenly.
+        point: 0 to 99, uniformly distributed.
 
     Returns:
-        The share whose range of points holds `point`.
+        The share whose range contains `point`.
 
     Raises:
-        ValueError: the percents do not reach `point`.
+        ValueError: the percents sum to at most `point`.
     """
     for share in shares:
         point -= share.percent

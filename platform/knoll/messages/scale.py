@@ -9,7 +9,7 @@ SCALE = "scale"
 
 
 class StartFailure(msgspec.Struct, frozen=True):
-    """Why a revision's instances do not come up, in the reasons of Knative's conditions."""
+    """Why a revision's instances fail to start, with the reasons of Knative's conditions."""
 
     condition: Literal["ContainerHealthy", "ResourcesAvailable"]
     """The Revision's condition that becomes False."""
@@ -17,57 +17,57 @@ class StartFailure(msgspec.Struct, frozen=True):
     """`ExitCode<N>`, `ErrImagePull`, `ImagePullBackOff`, `Unschedulable`, `ProgressDeadlineExceeded` and others."""
     message: str
     final: bool = True
-    """False while it may still come up (a restart is under way, the progress deadline has not passed)."""
+    """False if it may still start (a restart is in progress, or the progress deadline has not passed)."""
 
 
 class ScaleChange(msgspec.Struct, frozen=True):
-    """A decision that changed how many instances are wanted."""
+    """A decision that changed the desired number of instances."""
 
     at: float
     """Epoch seconds."""
     want: int
     why: str
-    """In words."""
+    """Explanation for users."""
 
 
 class UsageStatus(msgspec.Struct, frozen=True):
-    """How a Revision stands that is scaled by CPU or memory, for its HorizontalPodAutoscaler."""
+    """Resource usage of a Revision that is scaled by CPU or memory, for its HorizontalPodAutoscaler."""
 
     metric: str
     """`cpu` or `memory`."""
     target: float
-    """Percent of the requested CPU, or bytes in one instance."""
+    """Percent of the requested CPU, or bytes per instance."""
     average: int | None
-    """The same; None while it is not known."""
+    """In the same unit; None if it is unknown."""
     problem: str
-    """Why it is not known; empty when it is, and before the first look."""
+    """Why it is unknown; empty if it is known, and before the first measurement."""
     least: int
     most: int
     """0 is no limit."""
 
 
 class ScaleStatus(msgspec.Struct, frozen=True):
-    """What a revision's scale is, for its conditions and `actualReplicas`/`desiredReplicas`."""
+    """The scale of a revision, for its conditions and `actualReplicas`/`desiredReplicas`."""
 
     uid: str
-    """uid of the Revision object it speaks of; another uid means a stale entry of an earlier object of that name."""
+    """uid of the Revision object; another uid means a stale entry of an earlier object of that name."""
     desired: int
     actual: int
     """Ready instances."""
     initial_reached: bool
-    """The initial scale was ready once."""
+    """Whether the initial scale was ever ready."""
     active: Literal["True", "False", "Unknown"]
     active_reason: str = ""
-    """`NoTraffic`, `Queued`, `Deploying`, `TimedOut`; empty when active."""
+    """`NoTraffic`, `Queued`, `Deploying`, `TimedOut`; empty if active."""
     active_message: str = ""
     failure: StartFailure | None = None
     deploying_since: float = 0.0
-    """Epoch seconds that the progress deadline counts from; 0 once the initial scale was reached."""
+    """Start of the progress deadline, epoch seconds; 0 once the initial scale was reached."""
     by_load: int = 0
-    """What its load alone wants of `desired`: without min-scale, warm windows and rollouts."""
+    """The part of `desired` that is due to load: without min-scale, warm windows and rollouts."""
     rollback: str = ""
-    """Why it does worse than the Revision before it, by its `knoll.dev/rollback-on`; empty when it does not."""
+    """Why it performs worse than its predecessor, by its `knoll.dev/rollback-on`; empty if it does not."""
     changes: tuple[ScaleChange, ...] = ()
     """The last changes of `desired`, oldest first; at most ten."""
     usage: UsageStatus | None = None
-    """With the class `hpa.autoscaling.knative.dev` alone."""
+    """For the class `hpa.autoscaling.knative.dev` only."""

@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, the operators' HTTP server, supervision of child processes."""
+"""What every process needs: settings, logs, the admin HTTP server, supervision of child processes."""

@@ -1,4 +1,4 @@
-"""The small HTTP server that each process has for its operators: /healthz, /readyz, /metrics, and what it adds."""
+"""The admin HTTP server of each process: /healthz, /readyz, /metrics, and routes that the process adds."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 ReadinessCheck = Callable[[], Awaitable[str]]
-"""Says what a process waits for before it can do its work; an empty string when it can."""
+"""Returns what a process is waiting for before it is ready; an empty string if it is ready."""
 
 
 MetricsSource = Callable[[], bytes | Awaitable[bytes]]
-"""Makes the text of /metrics."""
+"""Returns the text of /metrics."""
 
 
 def app(ready: ReadinessCheck, routes: Sequence[BaseRoute] = (), metrics: MetricsSource = generate_latest) -> Starlette:
-    """/healthz answers 200 while the process runs, /readyz 200 or 503 with what is missing, /metrics for Prometheus."""
+    """/healthz returns 200 while the process runs, /readyz 200 or 503 with the reason, /metrics is for Prometheus."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok")
@@ -41,7 +41,7 @@ def app(ready: ReadinessCheck, routes: Sequence[BaseRoute] = (), metrics: Metric
 
 
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process around it, and wakes once a second instead of ten times."""
+    """A uvicorn server that does not handle signals, and polls once a second instead of ten times."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         self._asked = asyncio.Event()
@@ -49,7 +49,7 @@ class QuietServer(uvicorn.Server):
 
     @property
     def should_exit(self) -> bool:
-        """Whether it ends; it does so at once when this is set."""
+        """Whether it is shutting down; setting it starts the shutdown immediately."""
         return self._asked.is_set()
 
     @should_exit.setter
@@ -72,8 +72,7 @@ class QuietServer(uvicorn.Server):
 
 
 def config(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config:
-    """Settings of a server: none of ours logs by itself, speaks WebSocket, says what it runs on, or has a proxy in
-    front to be believed."""
+    """Settings of a server: no own logging, no WebSockets, no Server header, no trusted proxy in front."""
     return uvicorn.Config(
         app,
         host=host,
@@ -98,7 +97,7 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set; open requests then have `grace_seconds` to finish.
 
-    Args: listener: listening socket to use instead of one for `host` and `port`.
+    Args: listener: listening socket to use instead of `host` and `port`.
 
     Raises: OSError when the port is taken.
     """
@@ -107,7 +106,7 @@ async def serve(
     stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve(sockets=[listener] if listener else None)
-    except SystemExit as error:  # uvicorn's way to say that it could not bind
+    except SystemExit as error:  # uvicorn exits like this if it cannot bind
         raise OSError(f"cannot listen on {host}:{port}; is the port taken?") from error
     finally:
         stopping.cancel()

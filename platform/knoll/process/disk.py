@@ -7,12 +7,12 @@ from knoll.values.errors import StorageFullError
 from knoll.values.quantity import canonical
 
 WRITE_RESERVE_BYTES = 256 * 1024**2
-"""Below this, the API takes no object that makes Redis' file grow: with `appendfsync always`, Redis ends when it cannot
-write it."""
+"""Below this, the API refuses writes that make Redis' file grow: with `appendfsync always`, Redis exits if it cannot
+write to it."""
 
 
 def free_bytes(path: Path) -> int:
-    """What unprivileged processes may still write where `path` is, or would be. Raises: OSError."""
+    """Bytes that unprivileged processes can write on the disk of `path`, which need not exist. Raises: OSError."""
     while not path.exists() and path != path.parent:
         path = path.parent
     filesystem = os.statvfs(path)
@@ -23,15 +23,15 @@ def of_engine(root: str) -> Path:
     """A path on the disk of the engine's files.
 
     Args:
-        root: `DockerRootDir`, as the engine says. In a container of that engine it does not exist, and the root of the
-            container is on the same disk.
+        root: `DockerRootDir`, as reported by the engine. It does not exist in a container of that engine, whose root is
+            on the same disk.
     """
     path = Path(root)
     return path if root and path.exists() else Path("/")
 
 
 def human_readable(size: int) -> str:
-    """Bytes as a quantity that people can read: two digits of the largest binary unit."""
+    """Bytes as a readable quantity: two digits of the largest binary unit."""
     for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
         if size >= 1024**power:
             return f"{size / 1024**power:.1f}{unit}"
@@ -39,14 +39,14 @@ def human_readable(size: int) -> str:
 
 
 def quantity(size: int) -> str:
-    """Bytes as Kubernetes writes them, exactly: the largest unit that leaves a whole number, binary ones first."""
+    """Bytes as an exact quantity of Kubernetes: the largest unit that leaves a whole number, binary units first."""
     if size and size % 1024 == 0:
         return canonical(f"{size // 1024}Ki")
     return canonical(str(size))
 
 
 def check_pressure(path: Path, least: int, operation: str) -> None:
-    """Refuse work that fills the disk while it is nearly full.
+    """Refuse work that needs disk space while the disk is nearly full.
 
     Args:
         path: the directory it writes to.

@@ -1,6 +1,6 @@
-"""The DNS server that instances ask: dnsmasq, with what we want of it. `python -m knoll.process.dns_server` becomes it.
+"""The DNS server of instances: dnsmasq with our options. `python -m knoll.process.dns_server` executes it.
 
-It knows cluster-local names from files that an activator keeps, and asks whom this machine asks about all others.
+It serves cluster-local names from files that an activator writes, and forwards others to the machine's DNS servers.
 """
 
 import os
@@ -13,14 +13,14 @@ from knoll.process.settings import NamesSettings
 
 PORT = 53
 SEARCH: Sequence[str] = ("svc.cluster.local",)
-"""Completes `name.namespace` in an instance."""
+"""Search domains of instances, which complete `name.namespace`."""
 OPTIONS: Sequence[str] = ("ndots:2",)
-"""Names with fewer dots are completed first. `name.namespace.svc` has two, and is answered as it is."""
+"""Names with fewer dots are completed first. `name.namespace.svc` has two and is looked up as it is."""
 PLACES = "/usr/local/sbin:/usr/sbin"
-"""Where it is looked for when it is not on PATH, which on Debian has none of these for others than root."""
+"""Where dnsmasq is looked up if it is not on PATH; on Debian, only root's PATH contains these folders."""
 MISSING = "dnsmasq is not installed: install it (Debian: apt-get install dnsmasq-base)"
 _TTL_SECONDS = 5
-"""How long others may keep a name, as Kubernetes' DNS has it."""
+"""Time to live of the names, as in Kubernetes' DNS."""
 
 
 def program() -> str | None:
@@ -29,11 +29,11 @@ def program() -> str | None:
 
 
 def command(folder: Path, host: str, port: int = PORT) -> list[str]:
-    """What to run.
+    """The command line of dnsmasq.
 
     Args:
-        folder: of files in the form of hosts(5); each that is put there or goes is taken over at once.
-        host: address to answer on, and no other.
+        folder: of hosts(5) files; added and removed files take effect immediately.
+        host: the only address to listen on.
     """
     return [
         program() or "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--pid-file", "--conf-file=/dev/null",

@@ -1,1 +1,1 @@
-"""Connections to Redis, the names of its keys, leases, and encryption of what lies there."""
+"""Connections to Redis, the names of its keys, leases, and encryption of its data."""

@@ -1,8 +1,8 @@
-"""Encryption at rest of what must not lie readable in Redis: Secrets and the key that signs tokens.
+"""Encryption at rest in Redis: of Secrets and of the key that signs tokens.
 
-AES-256-GCM with a random nonce. An envelope names the key that it was sealed with, and is bound to what it holds (the
-associated data), so that the envelope of one object cannot be put in the place of another's. A keyring is a small file;
-its first key seals, all of them open. The file is looked at again at each use, so that a rotation needs no restart.
+AES-256-GCM with a random nonce. An envelope contains the id of its key, and is bound to its subject (the associated
+data), so that it cannot be replaced with the envelope of another object. A keyring is a small file; its first key
+encrypts, all of them decrypt. The file is checked for changes at each use, so that a rotation needs no restart.
 
 Source of the scheme: Kubernetes, "Encrypting Confidential Data at Rest", provider `aesgcm`.
 """
@@ -34,16 +34,16 @@ _KEY_BYTES = 32
 
 
 class SealedError(KnollError):
-    """An envelope cannot be opened: its key is missing, or it was changed or moved."""
+    """An envelope cannot be decrypted: its key is missing, or it was changed or moved."""
 
 
 def object_subject(resource: str, key: str) -> str:
-    """What the envelope of a stored object is bound to. Args: key: `namespace/name`."""
+    """The associated data of a stored object. Args: key: `namespace/name`."""
     return f"object {resource} {key}"
 
 
 def event_subject(resource: str, key: str) -> str:
-    """What the envelope of an event in the store's history is bound to. Args: key: `namespace/name`."""
+    """The associated data of an event in the store's history. Args: key: `namespace/name`."""
     return f"event {resource} {key}"
 
 
@@ -60,17 +60,17 @@ class EncryptionKey:
 
     @property
     def id(self) -> str:
-        """Names the key without telling it: 16 hexadecimal digits."""
+        """Identifies the key without revealing it: 16 hexadecimal digits."""
         return hashlib.sha256(b"knoll key id\n" + self.secret).hexdigest()[:_ID_LENGTH]
 
 
 def dump(keys: Sequence[EncryptionKey]) -> bytes:
-    """A keyring as it lies in its file: a line for each key, its id and the key in base64."""
+    """The file format of a keyring: one line per key with its id and the key in base64."""
     return b"".join(f"{key.id} {base64.b64encode(key.secret).decode()}\n".encode() for key in keys)
 
 
 def load(content: bytes) -> tuple[EncryptionKey, ...]:
-    """Read a keyring. Raises: ValueError: it is none; the message does not repeat its content."""
+    """Parse a keyring. Raises: ValueError: it is invalid; the message does not contain its content."""
     keys = []
     for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
         if not line.strip():
@@ -89,18 +89,18 @@ def load(content: bytes) -> tuple[EncryptionKey, ...]:
 
 
 def seal(key: EncryptionKey, data: bytes, subject: str) -> bytes:
-    """Encrypt. Args: subject: what `data` is; `unseal` must be told the same."""
+    """Encrypt. Args: subject: the associated data, which `unseal` needs too."""
     head, nonce = _head(key), os.urandom(_NONCE_BYTES)
     return head + nonce + _cipher(key).encrypt(nonce, data, head + subject.encode())
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether this is an envelope. JSON, PEM and zlib begin otherwise."""
+    """Whether this is an envelope. JSON, PEM and zlib begin differently."""
     return data.startswith(_MAGIC)
 
 
 def key_id(envelope: bytes) -> str:
-    """Id of the key that an envelope was sealed with."""
+    """Id of the key with which an envelope was encrypted."""
     return envelope[len(_MAGIC) : len(_MAGIC) + _ID_LENGTH].decode("ascii", "replace")
 
 
@@ -133,14 +133,14 @@ def _cipher(key: EncryptionKey) -> "AESGCM":
 
 @functools.lru_cache(maxsize=16)
 def _aead(secret: bytes) -> "AESGCM":
-    # Loaded when the first Secret is: 5 MB that processes without Secrets do without.
+    # Imported with the first Secret: it takes 5 MB, which processes without Secrets do not need.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(secret)
 
 
 class Keyring:
-    """The keys of one file, as they are now. Without a file nothing is sealed, and what is sealed cannot be read."""
+    """The current keys of a file. Without a file, nothing is encrypted and envelopes cannot be decrypted."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -149,12 +149,12 @@ class Keyring:
 
     @property
     def seals(self) -> bool:
-        """Whether what is sealed by this keyring is encrypted."""
+        """Whether this keyring encrypts."""
         return self._path is not None
 
     @property
     def current(self) -> str:
-        """Id of the key that seals now; empty without one. Raises: SealedError."""
+        """Id of the key that encrypts; empty if there is none. Raises: SealedError."""
         keys = self._read()
         return keys[0].id if keys else ""
 
@@ -164,12 +164,12 @@ class Keyring:
         return frozenset(key.id for key in self._read())
 
     def seal(self, data: bytes, subject: str) -> bytes:
-        """Encrypt with the newest key; without a keyring, `data` as it is. Raises: SealedError."""
+        """Encrypt with the newest key; without a keyring, return `data` unchanged. Raises: SealedError."""
         keys = self._read()
         return seal(keys[0], data, subject) if keys else data
 
     def open(self, data: bytes, subject: str) -> bytes:
-        """Decrypt an envelope; what is not sealed is returned as it is. Raises: SealedError."""
+        """Decrypt an envelope; plain data is returned unchanged. Raises: SealedError."""
         return unseal(self._read(), data, subject) if is_sealed(data) else data
 
     def _read(self) -> tuple[EncryptionKey, ...]:
@@ -186,4 +186,4 @@ class Keyring:
 
 
 PLAIN = Keyring()
-"""Seals nothing."""
+"""A keyring that encrypts nothing."""

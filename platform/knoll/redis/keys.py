@@ -1,10 +1,10 @@
-"""Every Redis key and channel of Knoll. No other module spells one.
+"""Every Redis key and channel of Knoll. No other module contains one.
 
 All names begin with `knoll:`; RQ's own begin with `rq:`.
 """
 
 RESOURCE_VERSION = "knoll:revision"
-"""Integer: the newest resource version. Raised by one with each write to an object, in the same script."""
+"""Integer: the newest resource version. Incremented with each write to an object, in the same script."""
 
 EVENTS = "knoll:events"
 """Stream: one entry for each write to an object, ID `<resource version>-0`; trimmed by length."""
@@ -13,22 +13,22 @@ BUILD_JOBS = "knoll-builds"
 """RQ queue: image builds."""
 
 BUILD_TURNS = "knoll:build-turns"
-"""Hash: namespace to epoch seconds at which one of its builds was begun last."""
+"""Hash: namespace to epoch seconds at which one of its builds last started."""
 
 NAMESPACES_WITH_IMAGES = "knoll:namespaces-with-images"
 """Set: every namespace that has `built_images`."""
 
 PULLED_IMAGES = "knoll:pulled-images"
-"""Set: every reference that an instance's image was pulled by, until it was taken off the engine again."""
+"""Set: every reference by which an instance's image was pulled, until the image is removed from the engine."""
 
 REPORTS = "knoll:reports"
 """Channel: `reports.Report` of each activator, once a second unless it is empty."""
 
 POKES = "knoll:pokes"
-"""Channel: `reports.Poke`, at once when a request finds no free instance."""
+"""Channel: `reports.Poke`, immediately when a request has no free instance."""
 
 REQUEST_LOG_QUESTIONS = "knoll:request-log"
-"""Channel: `request_log.Question`, when someone reads the request log of an instance."""
+"""Channel: `request_log.Question`, when a user reads the request log of an instance."""
 
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
 """String: encrypted PEM of the key that signs ServiceAccount tokens, created on first use."""
@@ -70,7 +70,7 @@ def table_changes(name: str) -> str:
 
 
 def table_followers(name: str) -> str:
-    """Hash: follower's id to `<version acknowledged> <epoch seconds of its last sign of life>`."""
+    """Hash: follower's id to `<acknowledged version> <epoch seconds of its last heartbeat>`."""
     return f"knoll:table:{name}:followers"
 
 
@@ -85,7 +85,7 @@ def build_log(namespace: str, name: str) -> str:
 
 
 def built_images(namespace: str) -> str:
-    """Hash: what Builds of a namespace made and the engine has, `<tag> <image id>` to `BuiltImage` as JSON."""
+    """Hash: images built in a namespace that the engine has, `<tag> <image id>` to `BuiltImage` as JSON."""
     return f"knoll:built-images:{namespace}"
 
 

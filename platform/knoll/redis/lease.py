@@ -1,7 +1,7 @@
-"""Leader election: a duty that at most one process performs at a time, by a lease in Redis.
+"""Leader election: a duty that at most one process performs at a time, through a lease in Redis.
 
-The lease expires when its holder is gone. The holder measures its time on its own monotonic clock, from before it sent
-the request, so that it stops before another process can start, whatever delays occur.
+The lease expires unless its holder renews it. The holder measures the time on its own monotonic clock, from before it
+sent the request, so that it stops before another process can start, whatever delays occur.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from knoll.values.errors import StoreUnavailableError
 log = structlog.get_logger()
 
 TTL = 5.0
-"""Seconds after which a standby takes over from a leader that is gone."""
+"""Seconds after which a standby takes over from a leader that has disappeared."""
 _RENEWALS = 3
-"""Tries to renew within the life of a lease."""
+"""Number of attempts to renew a lease before it expires."""
 _MARGIN = 0.1
-"""Part of the life at whose end the duty is cancelled, so that it has ended when the lease does."""
+"""Fraction of the TTL before expiry at which the duty is cancelled, so that it has ended when the lease expires."""
 
 # KEYS: lease. ARGV: holder, milliseconds. Returns -1 when it is ours now, else the milliseconds the other has left.
 _ACQUIRE = """

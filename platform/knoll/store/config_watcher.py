@@ -17,7 +17,7 @@ ConfigSubscriber = Callable[[PlatformConfig], object]
 
 
 class ConfigWatcher:
-    """Has the defaults until the ConfigMaps were read. An invalid ConfigMap keeps its last valid values."""
+    """Starts with the defaults until the ConfigMaps are read. An invalid ConfigMap keeps its last valid values."""
 
     def __init__(self, config_maps: Informer) -> None:
         """

@@ -1,7 +1,7 @@
 """The history of a store on Redis, read once for all watches of a process.
 
 A watch starts or resumes after any resource version: it gets the events from the buffer in memory, older ones from the
-stream in Redis, and ExpiredError (410 Gone) when neither reaches back to it.
+stream in Redis, and ExpiredError (410 Gone) if neither reaches back to it.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class EventFeed:
         self._watches += 1
         try:
             if since > ring.tip:
-                # A version from the future: of a Redis that has lost its data since.
+                # A version in the future: from a Redis that has lost its data since.
                 await self._patiently(since)
             while True:
                 records = ring.after(position)
@@ -64,7 +64,7 @@ class EventFeed:
                         try:
                             event = record.event()
                         except SealedError as error:
-                            # As if the history did not hold it: a listing shows what can be read.
+                            # Treated like a trimmed history: a new list shows what can be read.
                             log.error("event unreadable", resource=record.resource, error=str(error))
                             raise _expired(position, str(error)) from error
                         yield event
@@ -97,7 +97,7 @@ class EventFeed:
                 await backoff.wait()
 
     async def _past(self, since: int) -> list[Record]:
-        """The next events after `since` from Redis; empty when there is none yet. Raises: ExpiredError."""
+        """The next events after `since` from Redis; empty if there is none yet. Raises: ExpiredError."""
         async with self._redis.pipeline(transaction=True) as both:
             both.get(keys.RESOURCE_VERSION)
             both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
@@ -110,7 +110,7 @@ class EventFeed:
 
     def _begin(self, position: int) -> None:
         if self._reader is not None and self._reader.done() and not self._reader.cancelled():
-            self._reader.result()  # a bug shows in the watches, not only in a log
+            self._reader.result()  # a bug becomes an error of the watches, not only a log line
         if self._reader is None or self._reader.done():
             self._ring.start(position)
             self._reader = asyncio.create_task(self._read(), name="store events")
@@ -130,7 +130,7 @@ class EventFeed:
                 self._ring.stop()
 
     async def _append_for_ever(self) -> None:
-        """Returns when events are missing."""
+        """Append events; returns if some are missing."""
         ring, backoff, doubtful = self._ring, Backoff(), False
         while True:
             try:
@@ -146,13 +146,13 @@ class EventFeed:
                 await backoff.wait()
                 continue
             backoff.reset()
-            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
+            # No event may also mean that Redis was emptied and continues with other versions.
             doubtful = not entries
             if entries and not ring.append([self._record(entry) for entry in entries]):
                 return
 
     async def _still_there(self) -> bool:
-        """Whether Redis still has what it said last: it may have come back from an older file."""
+        """Whether Redis still has its last event: it may have restarted with older data."""
         tip, last = self._ring.tip, self._ring.last()
         async with self._redis.pipeline(transaction=True) as both:
             both.get(keys.RESOURCE_VERSION)
@@ -163,8 +163,8 @@ class EventFeed:
         fields_by_version = {version_of(entry[0]): entry[1] for entry in entries}
         if tip in fields_by_version:
             return last is None or bool(fields_by_version[tip][b"e"] == last.packed)
-        # Only what is older than the newest events is trimmed. A reader of an emptied Redis sets its version anew, to
-        # the clock, so a version beyond ours is no proof that ours is still there: its events are.
+        # Trimming keeps the newest events. A reader of an emptied Redis resets its version to the clock, so a higher
+        # version does not prove that ours still exists, but its events do.
         return tip + 1 in fields_by_version or (last is None and int(version) == tip)
 
 

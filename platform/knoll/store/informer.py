@@ -23,12 +23,12 @@ log = structlog.get_logger()
 K = TypeVar("K")
 _Keys = list[str]
 _DECODE_BATCH = 200
-"""Objects that are decoded before other tasks run."""
+"""Number of objects that are decoded before other tasks can run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """What changed. The bodies are shared: they are to be read, not changed."""
+    """A change of an object. The bodies are shared and must not be mutated."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     resource: str
@@ -39,7 +39,7 @@ class ObjectChange:
     new: Json | None
     """None for DELETED."""
     seen: bool = True
-    """False: it was deleted during a gap of the watch, and missing in the next listing."""
+    """False if it was deleted during a gap of the watch, and was missing in the next list."""
 
 
 ObjectSubscriber = Callable[[ObjectChange], object]
@@ -68,7 +68,7 @@ class Informer:
     def __init__(self, store: Source, resource: str, *, labels: Sequence[str] = ()) -> None:
         """
         Args:
-            labels: names of labels that `list` is asked for often: these have an index.
+            labels: names of labels that `list` often selects by; they are indexed.
         """
         self.resource = resource
         self._store = store
@@ -76,7 +76,7 @@ class Informer:
         self._kept: dict[str, _Kept] = {}
         self._by_label: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[str, tuple[str, ...]] = {}
-        """A tuple, because nearly every owner has one object of a kind, and a set takes four times as much."""
+        """Tuples, because nearly every owner has one object of a kind, and a set takes four times the memory."""
         self._subscribers: list[ObjectSubscriber] = []
         self._synced = asyncio.Event()
         self._seen = 0
@@ -85,29 +85,29 @@ class Informer:
         return len(self._kept)
 
     def get(self, namespace: str, name: str) -> Json | None:
-        """A copy of one object, None when there is none."""
+        """A copy of one object; None if it does not exist."""
         kept = self._kept.get(key_of(namespace, name))
         return None if kept is None else kept.body(self.resource)
 
     def uid(self, namespace: str, name: str) -> str | None:
-        """An object's uid, without unpacking it; None when there is no such object."""
+        """An object's uid, without decoding the object; None if it does not exist."""
         kept = self._kept.get(key_of(namespace, name))
         return None if kept is None else kept.uid
 
     def list(
         self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = ""
     ) -> Sequence[Json]:
-        """Copies of all objects that fit every argument given, by namespace and name.
+        """Copies of all objects that match every given argument, sorted by namespace and name.
 
         Args:
             labels: name to value.
-            owner: uid that an ownerReference must name.
+            owner: uid that an ownerReference must have.
         """
         matching = [self._kept[key] for key in self.keys(namespace, labels=labels, owner=owner)]
         return decode_all((kept.version, decompress(self.resource, kept.data)) for kept in matching)
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
-        """`namespace/name` of what `list` would give."""
+        """`namespace/name` of the objects that `list` would return."""
         selector = labels or {}
         sets = [self._by_label.get(pair, set()) for pair in selector.items() if pair[0] in self._labels]
         if owner:
@@ -124,7 +124,7 @@ class Informer:
         """Call the subscriber after every change from now on.
 
         Args:
-            existing: begin with an ADDED for each object that is there already.
+            existing: begin with an ADDED for each existing object.
 
         Returns: a function that ends the subscription.
         """
@@ -138,11 +138,11 @@ class Informer:
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Keep up to date for ever."""
+        """Keep up to date until cancelled."""
         await Informers(self._store, [self]).run()
 
     async def replace(self, listing: PackedListing) -> None:
-        """Take over a whole listing; subscribers are told the differences."""
+        """Replace all objects with a list; subscribers get the differences."""
         items = sorted(listing.items, key=lambda item: sort_key(item.key))
         there = {item.key for item in items}
         for key in [key for key in self._kept if key not in there]:
@@ -157,7 +157,7 @@ class Informer:
         self._synced.set()
 
     def apply(self, event: WatchEvent) -> None:
-        """Take over an event; one that a listing has included already changes nothing."""
+        """Apply an event; one that is already contained in a list changes nothing."""
         if event.version <= self._seen:
             return
         self._seen = event.version
@@ -171,7 +171,7 @@ class Informer:
         old = self._kept.get(key)
         new = _Kept(version, data, body, self._labels)
         if old is not None and old.uid != new.uid:
-            # Deleted and created again during a gap of the watch: another object.
+            # Deleted and recreated during a gap of the watch: a different object.
             self._drop(key)
             old = None
         if old is not None:
@@ -236,7 +236,7 @@ class Informers:
             await informer.synced()
 
     async def run(self) -> None:
-        """Keep all of them up to date for ever, through absences and losses of the store."""
+        """Keep all of them up to date until cancelled, also while the store is unavailable or loses data."""
         backoff = Backoff()
         while True:
             try:

@@ -1,7 +1,7 @@
-"""Deletion along owner references, as Kubernetes does it: background, foreground and orphan.
+"""Deletion along owner references, as in Kubernetes: background, foreground and orphan.
 
 `decide` is pure; `OwnerGarbageCollector` calls it with objects from informers and carries out its actions. The API sets
-the finalizers that a client's propagation policy asks for (`foregroundDeletion`, `orphan`) before it deletes an object;
+the finalizers of a client's propagation policy (`foregroundDeletion`, `orphan`) before it deletes an object;
 everything after that happens here.
 
 Source: Kubernetes, pkg/controller/garbagecollector, `attemptToDeleteItem`, `attemptToOrphan`.
@@ -24,21 +24,21 @@ from knoll.values.kinds import BY_ID, KINDS, Kind
 log = structlog.get_logger()
 
 FOREGROUND = "foregroundDeletion"
-"""Finalizer of an object that waits until its dependents are gone."""
+"""Finalizer of an object that is deleted after its dependents."""
 ORPHAN = "orphan"
-"""Finalizer of an object whose dependents are to stay."""
+"""Finalizer of an object whose dependents are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateObject:
-    """Replace the object by this, if it has not changed since."""
+    """Replace the object with this, if it has not changed since."""
 
     body: Json
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteObject:
-    """Delete the object; `foreground` puts its finalizer on it first."""
+    """Delete the object; with `foreground`, its finalizer is added first."""
 
     body: Json
     foreground: bool = False
@@ -48,15 +48,15 @@ GcAction = UpdateObject | DeleteObject
 
 
 def decide(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -> list[GcAction]:
-    """Say what is to be done about one object.
+    """Decide the actions for one object.
 
     Args:
         body: the object.
-        owners: those of its owners that exist, by uid.
-        dependents: objects that name it as an owner.
+        owners: its existing owners, by uid.
+        dependents: objects that have it as an owner.
 
     Returns:
-        Actions on it or its dependents; empty when nothing is to be done now.
+        Actions on it or its dependents; empty if there is nothing to do at the moment.
     """
     meta = body["metadata"]
     finalizers = meta.get("finalizers") or []
@@ -81,7 +81,7 @@ def _judge(body: Json, owners: Mapping[str, Json], dependents: Sequence[Json]) -
     waited_for = any(ref["uid"] in owners for ref in references)
     if not waited_for or not dependents:
         return [DeleteObject(body)]
-    # Owners in a circle would wait for each other for ever.
+    # Owners in a cycle would wait for each other forever.
     circle = any(deleting_foreground(dependent) for dependent in dependents)
     if circle and any(ref.get("blockOwnerDeletion") for ref in references):
         return [
@@ -108,7 +108,7 @@ def _orphan(body: Json, dependents: Sequence[Json]) -> list[GcAction]:
 
 
 def deleting_foreground(body: Json) -> bool:
-    """Whether an object waits for its dependents to go."""
+    """Whether an object is waiting for its dependents to be deleted."""
     meta = body["metadata"]
     return bool(meta.get("deletionTimestamp")) and FOREGROUND in (meta.get("finalizers") or [])
 
@@ -135,19 +135,19 @@ _Key = tuple[str, str]
 
 
 class OwnerGarbageCollector:
-    """The loop. Only one may run in a platform: run it under a lease."""
+    """The control loop. Only one may run per platform: run it under a lease."""
 
     def __init__(self, store: Store, informers: Sequence[Informer]) -> None:
         """
         Args:
-            informers: of every kind that owns or is owned; run by the caller.
+            informers: of every kind that can own or be owned; run by the caller.
         """
         self._store = store
         self._informers = {informer.resource: informer for informer in informers}
         self._pending = PendingKeys[_Key]()
 
     async def run(self) -> None:
-        """Collect for ever."""
+        """Collect until cancelled."""
         for informer in self._informers.values():
             await informer.synced()
         ends = [informer.subscribe(self._note, existing=False) for informer in self._informers.values()]
@@ -162,7 +162,7 @@ class OwnerGarbageCollector:
                     await self._look_at(*place)
                     backoff.reset()
                 except (ConflictError, NotFoundError):
-                    # The cache is behind: the event that brings it up comes too, this only makes sure.
+                    # The cache is stale: the pending event will update it; this is only a safeguard.
                     self._add(*place)
                     await backoff.wait()
                 except StoreUnavailableError as error:
@@ -232,7 +232,7 @@ class OwnerGarbageCollector:
                 return None
             owner = self._at(*place)
             if owner is None or owner["metadata"].get("uid") != ref["uid"]:
-                # Only the store knows for sure that an owner is not there.
+                # Only the store knows for certain that an owner does not exist.
                 owner = await self._read(*place)
             if owner is not None and owner["metadata"].get("uid") == ref["uid"]:
                 owners[ref["uid"]] = owner
@@ -251,7 +251,7 @@ class OwnerGarbageCollector:
         return None if informer is None else informer.get(namespace, name)
 
     def _dependents(self, body: Json) -> list[_Key]:
-        """Objects that name it as an owner, where they may: in its namespace, or anywhere when it is in none."""
+        """Objects that have it as an owner: in its namespace, or in all namespaces if it is cluster-scoped."""
         uid, namespace = body["metadata"].get("uid") or "", body["metadata"].get("namespace")
         if not uid:
             return []

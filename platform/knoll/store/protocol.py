@@ -1,7 +1,7 @@
-"""The store: objects, compare-and-set writes, finalizers, and a history of events that watches resume from.
+"""The store: objects, compare-and-set writes, finalizers, and an event history from which watches resume.
 
-A small etcd over Redis. Bodies are JSON objects as clients see them; the store owns `metadata.resourceVersion` and the
-moment of removal, nothing else of them.
+A small etcd on Redis. Bodies are JSON objects as clients see them; the store controls only `metadata.resourceVersion`
+and the time of removal.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +13,7 @@ from knoll.values.json import Json
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Objects as they were together at one version."""
+    """A consistent list of objects at one version."""
 
     items: list[Json]
     """Sorted by namespace, then name."""
@@ -34,7 +34,7 @@ class PackedObject:
 
 @dataclass(frozen=True, slots=True)
 class PackedListing:
-    """An encoded and unordered listing, which takes a small part of the memory and time of a decoded one."""
+    """An encoded and unordered list, which takes a fraction of the memory and time of a decoded one."""
 
     items: list[PackedObject]
     version: int
@@ -42,9 +42,9 @@ class PackedListing:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One write. `body` is the object after it; for DELETED its last state with the deletion's resource version.
+    """One write. `body` is the object after it; for DELETED its last state with the resource version of the deletion.
 
-    All watchers of a process are given the same event: its bodies are to be read, not changed.
+    All watchers of a process share the same event: its bodies must not be mutated.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -53,24 +53,24 @@ class WatchEvent:
     version: int
     body: Json
     before: Json | None = None
-    """The object as it was; None for ADDED. A watch with a selector needs it to tell what left the selection."""
+    """The object before the write; None for ADDED. Watches with a selector detect with it what left the selection."""
     data: bytes = b""
-    """`body` as it is kept in memory (see `compression`), for those who keep it: one copy for all of them."""
+    """`body` in compressed form (see `compression`), shared by all readers that keep it."""
 
 
 class Source(Protocol):
-    """What an informer reads from: a store, or a part of one that another process publishes."""
+    """What an informer reads: a store, or a part of it that another process publishes."""
 
     async def list_packed(self, resource: str) -> PackedListing:
-        """All objects of a kind as they are kept, with the version they were read at."""
+        """All objects of a kind in encoded form, with the version at which they were read."""
         ...
 
     def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
-        """Every event after version `since`, of one kind or (None) of all, in order, for ever.
+        """Every event after version `since`, of one kind or (None) of all, in order, without end.
 
-        `since` is the version of a listing or an event; 0 is no such version. Waits while the store is away.
+        `since` is the version of a list or an event; 0 is not a version. Waits while the store is unavailable.
 
-        Raises: ExpiredError when the history no longer reaches back to `since`, or the store has lost data.
+        Raises: ExpiredError if the history no longer reaches back to `since`, or the store has lost data.
         """
         ...
 
@@ -83,40 +83,40 @@ class Store(Source, Protocol):
         ...
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
-        """All objects of a kind, of one namespace or (None) of all, with the version they were read at."""
+        """All objects of a kind, of one namespace or (None) of all, with the version at which they were read."""
         ...
 
     async def create(self, resource: str, body: Json) -> Json:
-        """Add an object; its resourceVersion is set, whatever it was. Raises: AlreadyExistsError."""
+        """Add an object; its resourceVersion is overwritten. Raises: AlreadyExistsError."""
         ...
 
     async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         """Replace an object.
 
         With a `metadata.resourceVersion`, only if it is still the stored one; a `metadata.uid` must match as well. An
-        update that changes nothing makes no event and keeps its version. When the body has a deletionTimestamp and no
+        update that changes nothing creates no event and keeps the version. If the body has a deletionTimestamp and no
         finalizers any more, the object is removed instead (event DELETED).
 
         Args:
-            before: the object as the caller was given it, resourceVersion included, if that is at hand: it need not be
-                read again when it is still the newest.
+            before: the object as the caller read it, including its resourceVersion, if available; it is not read again
+                if it is still the newest.
 
         Raises: NotFoundError, ConflictError.
         """
         ...
 
     async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
-        """Remove an object, or give it a deletionTimestamp while it has finalizers.
+        """Remove an object, or set its deletionTimestamp if it has finalizers.
 
         Args:
-            uid, version: preconditions; empty is none.
+            uid, version: preconditions; empty for none.
 
-        Returns: the object as it is after the call (removed: its last state).
+        Returns: the object after the call (its last state if it was removed).
 
         Raises: NotFoundError, ConflictError (a precondition does not hold).
         """
         ...
 
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
-        """(resource, namespace, name) of every object whose ownerReferences name `uid`."""
+        """(resource, namespace, name) of every object whose ownerReferences contain `uid`."""
         ...

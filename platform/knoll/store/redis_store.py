@@ -1,12 +1,12 @@
 """The store on Redis.
 
-One script does each write: compare, count the version up, set, index owners, append the event. One reader in each
-process feeds all its watches, however many.
+Each write is one script: compare, increment the version, set, index owners, append the event. One reader in each
+process feeds all of its watches.
 
 Secrets and their events are encrypted in Redis (`knoll.redis.encryption`); other objects are not.
 
-A Redis that comes back without its data starts at a version above every one it ever gave out (the clock's milliseconds,
-which writes cannot overtake). Watches then end with ExpiredError, as they do when the history was trimmed past them.
+A Redis that restarts without its data continues with a version above all previous ones (the clock's milliseconds, which
+writes cannot overtake). Watches then end with ExpiredError, as after the history was trimmed beyond them.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ log = structlog.get_logger()
 HISTORY = 20_000
 """Events kept in Redis."""
 BUFFERED_EVENTS = 1024
-"""Events kept in memory for watches, at least (twice as many at most)."""
+"""Minimum number of events kept in memory for watches (the maximum is twice as many)."""
 FEW_BUFFERED_EVENTS = 128
-"""The same for a process that watches for itself alone: who falls further behind reads them from Redis again."""
+"""The same for a process without clients that watch: a watch that falls further behind reads from Redis again."""
 _DECODE_BATCH = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
-"""A version, and keys with what is stored under them."""
+"""A version, and keys with their stored values."""
 
-# A number of this size would turn into "1.76e+12" if Lua wrote it by itself.
+# Lua would format a number of this size as "1.76e+12".
 _VERSION = """
 local function newest(key)
   local found = redis.call('GET', key)
@@ -100,7 +100,7 @@ return {1, version}
 class RedisStore:
     """See `protocol.Store`.
 
-    While Redis is away calls raise StoreUnavailableError (a write that raised it may have happened), and watches wait.
+    While Redis is unavailable, calls raise StoreUnavailableError (the write may have happened), and watches wait.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class RedisStore:
         self._feed = EventFeed(redis, ring, keyring)
 
     async def close(self) -> None:
-        """Stop reading events; to be called after all watches ended."""
+        """Stop reading events; must be called after all watches ended."""
         await self._feed.close()
 
     async def version(self) -> int:
@@ -164,7 +164,7 @@ class RedisStore:
             try:
                 items.append(PackedObject(key, *self._parse(resource, key, value)))
             except SealedError as error:
-                # One that cannot be read must not keep all others from those who follow them.
+                # An unreadable object must not prevent informers from reading the others.
                 log.error("object unreadable", resource=resource, key=key, error=str(error))
         return PackedListing(items, version)
 
@@ -183,7 +183,7 @@ class RedisStore:
                 done, version = await self._try(write)
                 if done:
                     return rules.decode(write.data, version)
-            # Nothing to write, or no longer the newest: what is stored decides.
+            # Nothing to write, or not the newest any more: the stored object decides.
         return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
 
     async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
@@ -205,7 +205,7 @@ class RedisStore:
         return owned
 
     def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
-        """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
+        """See `Store.watch`. Events are shared by all watchers and must not be mutated."""
         return self._feed.watch(since, resource)
 
     async def _settle(self, resource: str, key: str, plan: Callable[[int, bytes], Write | None]) -> Json:
@@ -226,18 +226,18 @@ class RedisStore:
         return self._parse(resource, key, value)
 
     def _parse(self, resource: str, key: str, value: bytes) -> tuple[int, bytes]:
-        """Version and JSON of what is stored. Raises: SealedError."""
+        """Version and JSON of a stored value. Raises: SealedError."""
         version, _, data = value.partition(b"\n")
         if resource in SEALED_KINDS:
             data = self._keyring.open(data, object_subject(resource, key))
         return int(version), data
 
     def _sealed(self, write: Write) -> tuple[bytes, bytes]:
-        """The object and its event as Redis is given them. Raises: SealedError."""
+        """The object and its event as stored in Redis. Raises: SealedError."""
         data, event = b"" if write.removes else write.data, rules.pack(write)
         if write.resource not in SEALED_KINDS or not self._keyring.seals:
             return data, event
-        # The key stands in front of the event's envelope, which is bound to it.
+        # The key is put in front of the event's envelope, which is bound to it.
         sealed = self._keyring.seal(event, event_subject(write.resource, write.key))
         event = write.key.encode() + b"\n" + sealed
         return data and self._keyring.seal(data, object_subject(write.resource, write.key)), event

@@ -1,7 +1,7 @@
-"""What a write to the store means: the rules both stores share. Pure.
+"""The effect of a write: the rules that both stores share. Pure.
 
-An object is kept as canonical JSON without its resourceVersion, which the store adds when it reads. So "did anything
-change" is a comparison of bytes.
+An object is stored as canonical JSON without its resourceVersion, which the store adds on reading. So whether a write
+changes anything is a comparison of bytes.
 """
 
 import gc
@@ -24,18 +24,18 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write, decided but not done: it holds only while the object still has version `at`."""
+    """One write that is decided but not executed: it is valid only while the object still has version `at`."""
 
     type: EventType
     resource: str
     key: str
     """`namespace/name`."""
     at: int | None
-    """Version that the object must still have; None when it must not exist."""
+    """Version that the object must still have; None if it must not exist."""
     data: bytes
-    """The object after the write; of a removal its last state."""
+    """The object after the write; for a removal its last state."""
     before: bytes
-    """The object before it; empty when there was none."""
+    """The object before the write; empty if it did not exist."""
     owners: frozenset[str]
     """uids of its owners after the write; none after a removal."""
     owners_before: frozenset[str]
@@ -61,12 +61,12 @@ def key_in(body: Json) -> str:
 
 
 def describe(resource: str, key: str) -> str:
-    """An object as Kubernetes' messages name it: without its namespace."""
+    """An object as it is named in Kubernetes' messages: without its namespace."""
     return f'{resource} "{sort_key(key)[1]}"'
 
 
 def encode(body: Json) -> bytes:
-    """Canonical JSON without the resourceVersion. Raises: BadRequestError (a value that JSON cannot carry)."""
+    """Canonical JSON without the resourceVersion. Raises: BadRequestError (a value that JSON cannot represent)."""
     meta = {name: value for name, value in body["metadata"].items() if name != "resourceVersion"}
     try:
         return compact(orjson.dumps({**body, "metadata": meta}, option=orjson.OPT_SORT_KEYS))
@@ -75,7 +75,7 @@ def encode(body: Json) -> bytes:
 
 
 def compact(data: bytes) -> bytes:
-    """The same bytes in a buffer of their size: orjson's own keep the much larger one that they were written into."""
+    """The same bytes in a buffer of their size: those of orjson keep the much larger buffer of the serialization."""
     return bytes(memoryview(data))
 
 
@@ -86,9 +86,9 @@ def decode(data: bytes, version: int) -> Json:
 
 
 def decode_all(stored: Iterable[tuple[int, bytes]]) -> list[Json]:
-    """Unpack many at once."""
+    """Decode many at once."""
     collecting = gc.isenabled()
-    # What is unpacked has no cycles; looking for some again and again takes four times as long as unpacking.
+    # Decoded JSON has no cycles; repeated garbage collections would take four times as long as the decoding.
     gc.disable()
     try:
         return [decode(data, version) for version, data in stored]
@@ -107,7 +107,7 @@ def plan_create(resource: str, body: Json) -> Write:
 
 
 def plan_update(resource: str, version: int, stored: bytes, body: Json) -> Write | None:
-    """Decide a replacement of an object; None when it changes nothing. Raises: ConflictError."""
+    """Decide a replacement of an object; None if it changes nothing. Raises: ConflictError."""
     key = key_in(body)
     old: Json = orjson.loads(stored)
     meta = body["metadata"]
@@ -123,7 +123,7 @@ def plan_update(resource: str, version: int, stored: bytes, body: Json) -> Write
 def plan_delete(
     resource: str, key: str, version: int, stored: bytes, *, uid: str, wanted_version: str, now: datetime
 ) -> Write | None:
-    """Decide a deletion; None when finalizers already hold a deleted object. Raises: ConflictError."""
+    """Decide a deletion; None if the object is already being deleted and has finalizers. Raises: ConflictError."""
     body: Json = orjson.loads(stored)
     _check(resource, key, body, version, uid, wanted_version)
     meta, owners = body["metadata"], owners_in(body)
@@ -150,7 +150,7 @@ def _check(resource: str, key: str, old: Json, version: int, uid: str, wanted_ve
 
 
 class Record:
-    """An event as it is kept: packed, and unpacked once for all who look at it."""
+    """An event in packed form, which is unpacked once for all readers."""
 
     __slots__ = ("_event", "_opens", "packed", "resource", "type", "version")
 
@@ -171,7 +171,7 @@ class Record:
         self._event: WatchEvent | None = None
 
     def event(self) -> WatchEvent:
-        """The same object for every watcher: it is to be read, not changed. Raises: what `opens` raises."""
+        """The same object for every watcher, which must not be mutated. Raises: what `opens` raises."""
         if self._event is None:
             packed = self.packed if self._opens is None else self._opens(self.packed)
             at, before, data = zlib.decompress(packed).split(b"\n")
@@ -181,10 +181,10 @@ class Record:
         return self._event
 
     def forget(self) -> None:
-        """Keep only what is packed: unpacked it is ten times as large, and those who are late can unpack it again."""
+        """Keep only the packed form: unpacked it is ten times as large, and late readers can unpack it again."""
         self._event = None
 
 
 def pack(write: Write) -> bytes:
-    """The object before and after a write, in the space of one: packed together, the second costs next to nothing."""
+    """The object before and after a write, packed together: compressed, the second takes almost no space."""
     return zlib.compress(b"%d\n%b\n%b" % (write.at or 0, write.before, write.data), 1)

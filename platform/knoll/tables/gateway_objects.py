@@ -25,7 +25,7 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 KINDS = (kinds.CONFIG_MAP.id, kinds.DOMAIN_MAPPING.id, kinds.SECRET.id)
 """Resource ids of the kinds in the table."""
 _CLAIMED = "DomainClaimed"
-"""Condition that tells whether the host belongs to the DomainMapping's namespace."""
+"""Condition that is True if the host belongs to the DomainMapping's namespace."""
 _CERTIFICATE = ("tls.crt", "tls.key")
 
 

@@ -1,4 +1,4 @@
-"""Replicated tables: one process publishes its state to others, which acknowledge what they applied.
+"""Replicated tables: one process publishes its state to others, which acknowledge the versions that they applied.
 
 A table is a Redis hash with one writer (the leader of a duty) and many followers that hold a copy in memory. Every
 change has a version; a follower acknowledges the newest version it applied. Followers keep their last copy while Redis
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reset(Generic[T]):
-    """The whole table: the first thing a follower gets, and again after a gap in its history."""
+    """The whole table: sent to a follower first, and again after a gap in its history."""
 
     version: int
     entries: dict[str, T]
@@ -22,7 +22,7 @@ class Reset(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class FieldChange(Generic[T]):
-    """One field's new value; None when it was removed."""
+    """The new value of one field; None if it was removed."""
 
     version: int
     field: str
@@ -30,14 +30,14 @@ class FieldChange(Generic[T]):
 
 
 class Table(Protocol[T]):
-    """One table. Values are frozen msgspec structs of the type it was made with."""
+    """One table. Values are frozen msgspec structs of the table's entry type."""
 
     async def put(self, field: str, value: T) -> int:
-        """Set a field; returns the version since which it has this value (the old one when nothing changed)."""
+        """Set a field; returns the version since which it has this value (the old one if nothing changed)."""
         ...
 
     async def remove(self, field: str) -> int:
-        """Remove a field; returns the version since which it is gone. Removing what is not there changes nothing."""
+        """Remove a field; returns the version since which it is removed. Removing a missing field changes nothing."""
         ...
 
     async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
@@ -45,25 +45,25 @@ class Table(Protocol[T]):
         ...
 
     def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
-        """A Reset, then every Change in order, for ever; waits out a Redis that is away."""
+        """A Reset, then every change in order, without end; waits while Redis is unavailable."""
         ...
 
     async def acknowledge(self, follower: str, version: int) -> None:
-        """Say that `follower` acts on `version`; also its sign of life, to be repeated each second."""
+        """Acknowledge that `follower` has applied `version`; also its heartbeat, to be repeated each second."""
         ...
 
     async def leave(self, follower: str) -> None:
-        """Say that `follower` has stopped and need not be waited for."""
+        """Remove `follower`, which has stopped and need not be waited for."""
         ...
 
     async def followers(self) -> dict[str, int]:
-        """Each living follower (a sign of life within `FOLLOWER_TTL`) and the version it acknowledged."""
+        """Each live follower (with a heartbeat within `FOLLOWER_TTL`) and its acknowledged version."""
         ...
 
     def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
-        """(follower, version) as they are acknowledged, for ever."""
+        """(follower, version) of each acknowledgement, without end."""
         ...
 
 
 FOLLOWER_TTL = 5.0
-"""Seconds without a sign of life after which a follower is not waited for."""
+"""Seconds without a heartbeat after which a follower is not waited for."""

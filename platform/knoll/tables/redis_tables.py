@@ -1,7 +1,7 @@
 """Replicated tables on Redis; see `knoll.tables.protocol`.
 
-A follower keeps its copy while Redis is away and also while Redis has come back without the table: until its writer has
-put something again, an empty table says nothing.
+A follower keeps its copy while Redis is unavailable, and also after Redis has restarted without the table: an empty
+table means nothing until its writer has written to it again.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 HISTORY = 10_000
-"""Changes kept; a follower that was away for longer is given the whole table."""
+"""Number of changes kept; a follower that falls further behind gets the whole table."""
 _BATCH = 512
 _FORGET_SECONDS = 60.0
 
@@ -61,7 +61,7 @@ end
 
 
 class RedisTable(Generic[T]):
-    """See `protocol.Table`. Calls raise StoreUnavailableError while Redis is away; iterators wait until it is back."""
+    """See `protocol.Table`. While Redis is unavailable, calls raise StoreUnavailableError and iterators wait."""
 
     def __init__(self, redis: "Redis", name: str, entry: type[T], *, history: int = HISTORY) -> None:
         """
@@ -104,7 +104,7 @@ class RedisTable(Generic[T]):
                 if doubtful and (tip is None or not await self._joins_on(tip, last)):
                     version, entries = await self._read_all()
                     if version is None and tip is not None:
-                        # Redis is back without the table, and its writer has not come round to it yet.
+                        # Redis has restarted without the table, and its writer has not written to it yet.
                         await backoff.wait()
                         continue
                     tip, last = version or 0, None
@@ -118,7 +118,7 @@ class RedisTable(Generic[T]):
                 await backoff.wait()
                 continue
             backoff.reset()
-            # Silence may also be that of a Redis that was emptied and counts from elsewhere.
+            # No change may also mean that Redis was emptied and continues with other versions.
             doubtful = not stream_entries
             for entry in stream_entries:
                 version = version_of(entry[0])
@@ -141,7 +141,7 @@ class RedisTable(Generic[T]):
             return await self._living()
 
     async def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
-        """See `Table.acknowledgements`; begins with what each living follower said last, also after an interruption."""
+        """See `Table.acknowledgements`; begins with the last one of each live follower, also after an interruption."""
         backoff = Backoff()
         while True:
             try:
@@ -176,7 +176,7 @@ class RedisTable(Generic[T]):
         return living
 
     async def _read_all(self) -> tuple[int | None, dict[str, tuple[int, T]]]:
-        """The table's version, None when Redis has none, and its entries."""
+        """The table's version (None if Redis has none) and its entries."""
         async with self._redis.pipeline(transaction=True) as both:
             both.get(self._keys[1])
             both.hgetall(self._keys[0])
@@ -188,7 +188,7 @@ class RedisTable(Generic[T]):
         return None if version is None else int(version), entries
 
     async def _joins_on(self, tip: int, last: StreamEntry | None) -> bool:
-        """Whether Redis still counts on from `tip`, and still has what was read last."""
+        """Whether Redis continues from `tip`, and still has the change that was read last."""
         async with self._redis.pipeline(transaction=True) as both:
             both.get(self._keys[1])
             both.xrange(self._keys[2], f"{tip}-0", "+", count=2)
