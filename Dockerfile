@@ -16,12 +16,20 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && pip --python /opt/knoll/bin/python install --require-hashes -r /src/requirements/runtime.txt \
  && pip --python /opt/build/bin/python install --require-hashes -r /src/requirements/build.txt
 
+# The program of armed instances, for the architecture of the image. Without it they stay off; all else works.
+FROM python:3.13-slim AS programs
+COPY autoscaler/runtime/docker/programs /programs
+RUN mkdir -p /programs/bin \
+ && { apt-get update && apt-get install -y --no-install-recommends gcc && python3 /programs/build.py; } \
+ || echo 'armed instances stay off: their program was not compiled' >&2
+
 FROM dependencies AS wheel
 COPY pyproject.toml README.md LICENSE /src/
 COPY platform /src/platform
 COPY api /src/api
 COPY activator /src/activator
 COPY autoscaler /src/autoscaler
+COPY --from=programs /programs/bin /src/autoscaler/runtime/docker/programs/bin
 COPY builder /src/builder
 RUN pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src
 

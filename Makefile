@@ -18,7 +18,7 @@ help: ## this list
 
 setup: .venv/.installed ## the Python environment .venv: what the lock says, and Knoll itself, editable
 
-.venv/.installed: requirements/dev.txt requirements/build.txt requirements/docs.txt pyproject.toml scripts/venv.sh
+.venv/.installed: requirements/dev.txt requirements/build.txt requirements/docs.txt pyproject.toml scripts/venv.sh $(wildcard autoscaler/runtime/docker/programs/*.*)
 	@scripts/venv.sh
 	@touch $@
 

@@ -4,6 +4,7 @@ An instance is a *sandbox* (owns network namespace, address and host name) and t
 Everything that a runtime knows can be rebuilt from the labels of what runs, so its process may die at any moment.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,6 +50,18 @@ class InstanceStartError(KnollError):
         """`StartError` (the process cannot be run), `InitContainerError` or `CreateContainerConfigError`."""
         self.exit_code = exit_code
         """Exit code of a failed init container; None in the other cases."""
+
+
+class NotArmedError(KnollError):
+    """An armed instance cannot be released: it is to be removed and an instance started as usual."""
+
+    code, reason = 500, "NotArmed"
+
+
+class ArmingUnavailableError(KnollError):
+    """No instance can be armed on this engine; starts are not affected."""
+
+    code, reason = 500, "ArmingUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +115,9 @@ class EngineVolume:
 
     name: str
     """Unique on the platform; letters, digits, `_`, `.` and `-`, at most 200."""
-    kind: Literal["files", "scratch", "claim"]
+    kind: Literal["files", "scratch", "claim", "program"]
     owner: str
-    """uid of the Revision or of the claim, or name of the instance, that owns it."""
+    """uid of the Revision or of the claim, or name of the instance, that owns it. A `program` is the runtime's own."""
     about: str = ""
     """`namespace/name` of the Revision or claim, for operators."""
 
@@ -162,6 +175,11 @@ class InstanceSpec:
     serving: str = ""
     """Name of the container that listens on `port`; empty is the first."""
 
+    @property
+    def digest(self) -> str:
+        """A digest of all of it: what an instance was armed with, compared with what it would be started with."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
@@ -181,9 +199,10 @@ class ContainerState:
     image: str = ""
 
 
-InstanceState = Literal["starting", "running", "paused", "exited", "lost"]
-"""`running`: each container's process runs. `exited`: at least one has ended. `paused`: frozen, memory kept.
-`lost`: its sandbox is gone or a container of it is missing, so it can only be removed."""
+InstanceState = Literal["starting", "armed", "running", "paused", "exited", "lost"]
+"""`armed`: none of its programs runs yet; it counts as no instance. `running`: each container's process runs.
+`exited`: at least one has ended. `paused`: frozen, memory kept. `lost`: its sandbox is gone or a container of it is
+missing, so it can only be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +225,8 @@ class Instance:
     created: float
     """Epoch seconds."""
     grace_seconds: float
+    armed: str = ""
+    """Digest of the spec that it was armed with; kept after its release. Empty when it was started at once."""
 
 
 @dataclass(frozen=True, slots=True)

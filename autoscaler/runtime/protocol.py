@@ -69,6 +69,36 @@ class Runtime(Protocol):
         """
         ...
 
+    async def arm(self, spec: InstanceSpec, *, admit: Callable[[str], Awaitable[None]] | None = None) -> Instance:
+        """Create an instance up to the execution of its programs, which `release` triggers.
+
+        It waits until no instance is being started, before each call of the engine. Its state is `armed`: it counts as
+        no instance, and `remove` removes it. Cancelling the call removes what was created.
+
+        Args:
+            spec: what to start later; without init containers, which have to run at the start.
+            admit: as in `start`.
+
+        Raises:
+            ArmingUnavailableError: this engine cannot arm instances, see `arming_problem`.
+            AlreadyExistsError, ImageError, InstanceStartError: as in `start`; also for a program that is not found.
+        """
+        ...
+
+    async def release(self, name: str) -> Instance:
+        """Let an armed instance execute its programs; returns as soon as they were told to.
+
+        Times count from now on.
+
+        Raises:
+            NotArmedError: it is gone, or a program cannot be executed: `start` gives the reason.
+        """
+        ...
+
+    def arming_problem(self) -> str:
+        """Return why no instance can be armed, as far as known; empty when they can."""
+        ...
+
     def set_warm_demand(self, revisions: int) -> None:
         """Prepare for as many starts at once as there are Revisions without an instance that may be woken.
 

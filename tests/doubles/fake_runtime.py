@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from autoscaler.runtime.model import (
     KILLED,
+    ArmingUnavailableError,
     Capacity,
     ContainerDied,
     ContainerSpec,
@@ -31,6 +32,7 @@ from autoscaler.runtime.model import (
     LogChunk,
     Mount,
     Network,
+    NotArmedError,
     PullProgress,
     Resync,
     RuntimeEvent,
@@ -85,6 +87,7 @@ class _Container:
     instance: "_Instance"
     restarts: int = 0
     running: bool = False
+    armed: bool = False
     exit_code: int | None = None
     oom_killed: bool = False
     started_at: float = 0.0
@@ -123,12 +126,18 @@ class _Instance:
     starting: bool = True
     paused: bool = False
     lost: bool = False
+    armed: bool = False
+    """None of its programs runs yet."""
+    digest: str = ""
+    """What it was armed with."""
 
     def state(self) -> InstanceState:
         if self.starting:
             return "starting"
         if self.lost:
             return "lost"
+        if self.armed:
+            return "armed" if all(container.armed for container in self.containers.values()) else "exited"
         if not all(container.running for container in self.containers.values()):
             return "exited"
         return "paused" if self.paused else "running"
@@ -169,6 +178,8 @@ class FakeEngine:
         """By name."""
         self.start_seconds = 0.0
         """How long a start takes."""
+        self.arming_problem = ""
+        """Why no instance can be armed."""
         self.warm_demand = 0
         """Last value of `set_warm_demand`."""
         self.graces: dict[str, float] = {}
@@ -297,9 +308,10 @@ class FakeEngine:
         container.changed()
 
     def end(self, container: _Container, exit_code: int, *, oom: bool = False, reported: bool = False) -> None:
-        if not container.running:
+        if not container.running and not container.armed:
             return
-        container.running, container.exit_code, container.oom_killed = False, exit_code, oom
+        container.running = container.armed = False
+        container.exit_code, container.oom_killed = exit_code, oom
         if container.server:
             container.server.kill()
         for task in container.tasks:
@@ -385,6 +397,47 @@ class FakeRuntime:
             raise
         instance.starting = False
         return _as_instance(instance)
+
+    async def arm(self, spec: InstanceSpec, *, admit: Callable[[str], Awaitable[None]] | None = None) -> Instance:
+        self.engine.check("arm")
+        if self.engine.arming_problem:
+            raise ArmingUnavailableError(self.engine.arming_problem)
+        if spec.init_containers:
+            raise NotArmedError(f"instance {spec.name} has init containers")
+        if spec.name in self.engine.instances:
+            raise AlreadyExistsError(f"instance {spec.name} is there already")
+        instance = _Instance(spec, self.engine.next_address(), time.time(), armed=True, digest=spec.digest)
+        self.engine.instances[spec.name] = instance
+        try:
+            if admit:
+                await admit(instance.address)
+            for each in spec.containers:
+                instance.containers[each.name] = self._create(instance, each)
+            await asyncio.sleep(self.engine.start_seconds)
+        except BaseException:
+            self._remove(instance)
+            raise
+        for container in instance.containers.values():
+            container.armed = True
+        instance.starting = False
+        return _as_instance(instance)
+
+    async def release(self, name: str) -> Instance:
+        self.engine.check("release")
+        instance = self.engine.instances.get(name)
+        if instance is None or instance.state() != "armed":
+            raise NotArmedError(f"there is no armed instance {name}")
+        instance.armed, instance.created = False, time.time()
+        for container in instance.containers.values():
+            container.armed = False
+            try:
+                await self.engine.begin(container)
+            except InstanceStartError as error:
+                raise NotArmedError(str(error)) from error
+        return _as_instance(instance)
+
+    def arming_problem(self) -> str:
+        return self.engine.arming_problem
 
     def set_warm_demand(self, revisions: int) -> None:
         self.engine.warm_demand = revisions
@@ -690,6 +743,7 @@ def _as_instance(instance: _Instance) -> Instance:
         labels=dict(instance.spec.labels),
         created=instance.created,
         grace_seconds=float(instance.spec.grace_seconds),
+        armed=instance.digest,
     )
 
 

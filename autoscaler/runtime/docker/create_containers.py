@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 
-from autoscaler.runtime.docker import labels, payloads
-from autoscaler.runtime.docker.engine import Engine, EngineError
-from autoscaler.runtime.docker.images import Images
+from autoscaler.runtime.docker import arm_payload, labels, payloads
+from autoscaler.runtime.docker.arm_connection import release_again
+from autoscaler.runtime.docker.engine import NOT_MODIFIED, Engine, EngineError
+from autoscaler.runtime.docker.images import Image, Images
 from autoscaler.runtime.docker.inspect import read_log
 from autoscaler.runtime.docker.listing import ListedContainer
 from autoscaler.runtime.docker.pool import Sandbox
@@ -20,15 +22,16 @@ from autoscaler.runtime.model import (
     Instance,
     InstanceSpec,
     InstanceStartError,
+    NotArmedError,
 )
 from autoscaler.runtime.termination_message import LINES, tail_of
 from knoll.values.errors import AlreadyExistsError, ImageError, KnollError
+from knoll.values.json import Json
 
 log = structlog.get_logger()
 
 INIT_SECONDS = 24 * 3600.0
 """An init container may run for long; the caller bounds the start by cancelling it."""
-ALREADY_RUNNING = 304
 _NO_SANDBOX = ("cannot join network", "failed to join IPC", "joining network namespace")
 
 Scheduled = Callable[[Instance], None]
@@ -37,6 +40,22 @@ Admit = Callable[[str], Awaitable[None]]
 
 class SandboxGoneError(KnollError):
     """The sandbox ended before a container could join it; the start may be tried with another one."""
+
+
+class Arming(Protocol):
+    """What a start that arms an instance does differently."""
+
+    async def turn(self) -> None:
+        """Wait before a call of the engine."""
+        ...
+
+    def change(self, container: ContainerSpec, body: Json, image: Image) -> Json:
+        """Return the request for a container, from that for the same container in a plain start."""
+        ...
+
+    async def confirm(self) -> None:
+        """Wait until the containers are armed."""
+        ...
 
 
 class ContainerCreator:
@@ -51,9 +70,18 @@ class ContainerCreator:
         """The engine limits the size of a container's file system."""
 
     async def start(
-        self, spec: InstanceSpec, sandbox: Sandbox, scheduled: Scheduled | None, admit: Admit | None
+        self,
+        spec: InstanceSpec,
+        sandbox: Sandbox,
+        scheduled: Scheduled | None,
+        admit: Admit | None,
+        *,
+        arming: "Arming | None" = None,
     ) -> Instance:
         """Start an instance in a sandbox; see `Runtime.start`. When it fails, nothing is left, sandbox included.
+
+        Args:
+            arming: start it only up to the execution of its programs.
 
         Raises:
             SandboxGoneError: in addition to the errors of `Runtime.start`.
@@ -68,9 +96,15 @@ class ContainerCreator:
             for container in spec.init_containers:
                 await self._run_init(spec, container, sandbox, created, now)
             for container in spec.containers:
-                created.append(await self._create(spec, container, "app", sandbox, now))
+                if arming:
+                    await arming.turn()
+                created.append(await self._create(spec, container, "app", sandbox, now, arming))
             for container, container_id in zip(spec.containers, created[len(spec.init_containers) :], strict=True):
+                if arming:
+                    await arming.turn()
                 await self._start(container_id, container.name)
+            if arming:
+                await arming.confirm()
         except BaseException:
             self._watch.expect([*created, sandbox.id])
             await asyncio.shield(asyncio.ensure_future(self._stopper.remove_all([*created, sandbox.id])))
@@ -88,7 +122,7 @@ class ContainerCreator:
         old_name = f"{ended.name}.{restarts - 1}"
         try:
             inspected = await self._engine.get(f"/containers/{ended.id}/json")
-            body = payloads.recreate(inspected, restarts=restarts, now=now)
+            body = arm_payload.unarmed(payloads.recreate(inspected, restarts=restarts, now=now))
             await self._engine.post(f"/containers/{ended.id}/rename", query={"name": old_name})
             created = await self._engine.create(body, ended.name)
         except EngineError as error:
@@ -110,8 +144,9 @@ class ContainerCreator:
         """
         container = stopped.labels[labels.CONTAINER]
         try:
-            await self._start(stopped.id, container)
-        except SandboxGoneError as error:
+            if await self._start(stopped.id, container) and labels.ARM_TOKEN in stopped.labels:
+                await release_again(stopped)
+        except (SandboxGoneError, NotArmedError) as error:
             raise InstanceStartError(str(error), container=container) from error
 
     async def rename(self, sandbox: Sandbox, instance: str) -> None:
@@ -126,7 +161,13 @@ class ContainerCreator:
             log.debug("sandbox not renamed", instance=instance, error=str(error))
 
     async def _create(
-        self, spec: InstanceSpec, container: ContainerSpec, role: str, sandbox: Sandbox, now: float
+        self,
+        spec: InstanceSpec,
+        container: ContainerSpec,
+        role: str,
+        sandbox: Sandbox,
+        now: float,
+        arming: "Arming | None" = None,
     ) -> str:
         image = await self._images.get(container.image)
         if refusal := payloads.refusal(container, image.user, self._engine.api):
@@ -146,6 +187,8 @@ class ContainerCreator:
         )
         if self.quotas and container.resources.storage_limit is not None:
             body["HostConfig"] |= payloads.quota(container.resources.storage_limit)
+        if arming:
+            body = arming.change(container, body, image)
         name = labels.container_name(self._platform, spec.name, container.name)
         try:
             return await self._engine.create(body, name)
@@ -163,16 +206,18 @@ class ContainerCreator:
                 cause="CreateContainerConfigError",
             ) from error
 
-    async def _start(self, container_id: str, container: str) -> None:
+    async def _start(self, container_id: str, container: str) -> bool:
+        """Start a container; returns False when it runs already."""
         try:
             await self._engine.post(f"/containers/{container_id}/start")
         except EngineError as error:
-            if error.status == ALREADY_RUNNING:
-                return
+            if error.status == NOT_MODIFIED:
+                return False
             if any(message in str(error) for message in _NO_SANDBOX):
                 raise SandboxGoneError(str(error)) from error
             message = f"container {container} cannot be started: {_cause(str(error))}"
             raise InstanceStartError(message, container=container) from error
+        return True
 
     async def _run_init(
         self, spec: InstanceSpec, container: ContainerSpec, sandbox: Sandbox, created: list[str], now: float

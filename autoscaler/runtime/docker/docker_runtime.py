@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from autoscaler.runtime.docker import inspect, labels, payloads
+from autoscaler.runtime.docker import arm_payload, inspect, labels, payloads
+from autoscaler.runtime.docker.armed_instances import ArmedInstances
+from autoscaler.runtime.docker.calm import Calm
 from autoscaler.runtime.docker.create_containers import Admit, ContainerCreator, SandboxGoneError, Scheduled
 from autoscaler.runtime.docker.engine import Engine, EngineError
 from autoscaler.runtime.docker.images import Images
@@ -34,6 +36,7 @@ from autoscaler.runtime.model import (
     Listener,
     LogChunk,
     Network,
+    NotArmedError,
     PullProgress,
     RuntimeEvent,
     Usage,
@@ -85,6 +88,8 @@ class DockerRuntime:
         self._creator = ContainerCreator(self._engine, self._images, self._watch, self._stopper, platform)
         self._volumes = Volumes(self._engine, self._own_image, platform)
         self._net = Net(self._engine)
+        self._calm = Calm()
+        self._armed = ArmedInstances(self._engine, self._creator, self._volumes, self._calm, platform)
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         """Names of instances that are being started."""
@@ -129,6 +134,7 @@ class DockerRuntime:
     async def step_down(self) -> None:
         self._leads = False
         self._pool.forget_all()
+        self._armed.forget_all()
         if self._pooling:  # at once: the next leader may begin; it removes or adopts a sandbox in the making
             self._pooling.cancel()
             self._spawn(_cancelled(self._pooling))
@@ -139,11 +145,8 @@ class DockerRuntime:
     async def start(
         self, spec: InstanceSpec, *, scheduled: Scheduled | None = None, admit: Admit | None = None
     ) -> Instance:
-        if spec.name in self._busy:
-            raise AlreadyExistsError(f"instance {spec.name} is being started")
-        self._busy.add(spec.name)
-        self._pool.start_requested()
-        try:
+        with self._starting(spec.name), self._calm.start():
+            self._pool.start_requested()
             async with self._limiter.slot():
                 for _ in range(_SANDBOX_TRIES):
                     sandbox = await self._pool.take(spec.name)
@@ -158,8 +161,35 @@ class DockerRuntime:
                     self._spawn(self._creator.rename(sandbox, spec.name))
                     return instance
                 raise RuntimeUnavailableError(f"instance {spec.name}: every sandbox exited before it could be used")
+
+    async def arm(self, spec: InstanceSpec, *, admit: Admit | None = None) -> Instance:
+        if spec.init_containers or not arm_payload.can_be_armed(spec.containers):
+            raise NotArmedError(f"instance {spec.name} has init containers or a volume at {arm_payload.TARGET}")
+        with self._starting(spec.name):
+            await self._armed.prepare()
+            await self._calm.wait()
+            # Not a spare one: its host name would not be the instance's.
+            sandbox = await self._pool.create_for(spec.name)
+            self._watch.add_sandbox(sandbox.id, spec.name, spec.revision)
+            return await self._armed.arm(spec, sandbox, admit)
+
+    async def release(self, name: str) -> Instance:
+        with self._calm.start():
+            return await self._armed.release(name)
+
+    def arming_problem(self) -> str:
+        return self._armed.problem
+
+    @contextlib.contextmanager
+    def _starting(self, name: str) -> Iterator[None]:
+        """An instance is being started, armed or restarted as long as the block lasts."""
+        if name in self._busy:
+            raise AlreadyExistsError(f"instance {name} is being started")
+        self._busy.add(name)
+        try:
+            yield
         finally:
-            self._busy.discard(spec.name)
+            self._busy.discard(name)
 
     def set_warm_demand(self, revisions: int) -> None:
         self._pool.set_warm_demand(revisions)
@@ -169,6 +199,7 @@ class DockerRuntime:
         containers = classified.by_instance.get(name, [])
         if not containers:
             return
+        self._armed.forget(name)
         grace = _grace(containers[0], grace_seconds)
         self._watch.expect({container.id for container in containers} | {classified.sandboxes[name]})
         await asyncio.gather(*(self._stopper.stop(container, grace) for container in containers))
@@ -228,7 +259,9 @@ class DockerRuntime:
     # --- queries
 
     async def instances(self) -> list[Instance]:
-        return await self._inventory.instances()
+        containers = await self._inventory.classified()
+        instances = await self._inventory.with_reasons(containers)
+        return await self._armed.recognised(instances, containers.by_instance, keep=self._leads)
 
     def events(self) -> AsyncGenerator[RuntimeEvent, None]:
         return self._watch.events()
@@ -344,6 +377,9 @@ class DockerRuntime:
         for volume in await self._volumes.all():
             if volume.kind != "claim":
                 await self._volumes.remove(volume.name)
+        self._armed.forget_all()
+        for volume in await self._volumes.programs():
+            await self._volumes.remove(volume.name)
         query = {"filters": label_filter(f"{labels.PLATFORM}={self._platform}")}
         for network in await self._engine.get("/networks", query):
             with contextlib.suppress(EngineError):  # another platform's activator is still on it
@@ -354,6 +390,7 @@ class DockerRuntime:
         for task in list(self._background):
             with contextlib.suppress(KnollError, asyncio.CancelledError):
                 await task
+        self._armed.forget_all()
         try:
             await self._pool.drain()
         except KnollError as error:
@@ -372,6 +409,7 @@ class DockerRuntime:
         if not self._leads:
             return
         self._volumes.forget()
+        self._armed.volume_gone()
         await self._volumes.sweep()
         busy = {labels.sandbox_name(self._platform, name) for name in self._busy}
         self._pool.forget_all()

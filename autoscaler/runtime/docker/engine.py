@@ -20,6 +20,8 @@ NEWEST_API, OLDEST_API = (1, 47), (1, 41)
 CALL_SECONDS = 120.0
 """An engine that is busy with dozens of starts responds late; one that takes this long is gone."""
 CONNECT_SECONDS = 5.0
+NOT_MODIFIED = 304
+"""A container that is to be started runs already, or one that is to be stopped does not run."""
 
 EngineQuery = Mapping[str, str | int | Sequence[str]]
 """A sequence becomes a repeated parameter."""
@@ -152,7 +154,7 @@ class Engine:
                 method, url, params=parameters, headers=headers, timeout=timeout, **data
             )
         try:
-            if response.status >= 400:
+            if response.status >= 400 or response.status == NOT_MODIFIED:
                 with self._broken():
                     refusal = _refusal(response.status, await response.text())
                 if response.status >= 500 and method == "GET":

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ class Image:
     """Its file system has a /tmp."""
     user: str
     """The image's setting: `65532`, `app:app`; empty is root."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 class Images:
@@ -51,7 +53,14 @@ class Images:
         if image_id is None:
             raise ImageError(f"image {reference} is not on the engine")
         if image_id not in self._images:
-            self._images[image_id] = Image(image_id, await self._has_tmp(image_id), await self._user_of(image_id))
+            config = await self._config_of(image_id)
+            self._images[image_id] = Image(
+                image_id,
+                await self._has_tmp(image_id),
+                str(config.get("User") or ""),
+                tuple(config.get("Entrypoint") or ()),
+                tuple(config.get("Cmd") or ()),
+            )
         return self._images[image_id]
 
     def forget(self, reference: str) -> None:
@@ -88,12 +97,13 @@ class Images:
                 return None
             raise ImageError(f"image {name} cannot be looked up: {error}") from error
 
-    async def _user_of(self, image_id: str) -> str:
+    async def _config_of(self, image_id: str) -> Mapping[str, Any]:
         try:
             inspected = await self._engine.get(f"/images/{image_id}/json")
         except EngineError as error:
             raise ImageError(f"image {image_id} cannot be looked up: {error}") from error
-        return str((inspected.get("Config") or {}).get("User") or "")
+        config: Mapping[str, Any] = inspected.get("Config") or {}
+        return config
 
     async def has_quotas(self, image_id: str) -> bool:
         """Return whether this engine limits a container's file system (overlay2 on XFS with pquota, btrfs, zfs).

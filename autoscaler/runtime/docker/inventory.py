@@ -58,9 +58,8 @@ class Inventory:
                 return container
         raise NotFoundError(f"container {name} of instance {instance} does not exist")
 
-    async def instances(self) -> list[Instance]:
+    async def with_reasons(self, containers: PlatformContainers) -> list[Instance]:
         """Return all instances, with the reasons of the containers that have ended."""
-        containers = await self.classified()
         return list(
             await asyncio.gather(*(self._with_reasons(instance, containers) for instance in containers.instances))
         )

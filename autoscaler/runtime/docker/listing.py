@@ -138,6 +138,7 @@ def _instance(
         labels={key: newest[key] for key in json.loads(newest[labels.USER_LABELS])},
         created=min(float(container.labels[labels.CREATED]) for container in group),
         grace_seconds=float(newest[labels.GRACE]),
+        armed=next((app.labels[labels.ARMED] for app in apps.values() if labels.ARMED in app.labels), ""),
     )
 
 

@@ -18,6 +18,13 @@ log = structlog.get_logger()
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
+def architecture_of(reported: str) -> str:
+    """Return an engine's architecture as images name it. Raises: ImageError: it is neither amd64 nor arm64."""
+    if reported not in _ARCHITECTURES:
+        raise ImageError(f"no sandbox image for the engine's architecture {reported}; there is one for amd64 and arm64")
+    return _ARCHITECTURES[reported]
+
+
 def is_ours(inspected: Mapping[str, Any], layer: bytes) -> bool:
     """Return whether an image contains our programs and nothing else, and starts the first of them.
 
@@ -60,12 +67,7 @@ class OwnImage:
         self._id = ""
 
     async def _ensure(self) -> str:
-        reported = str((await self._engine.get("/version"))["Arch"])
-        architecture = _ARCHITECTURES.get(reported)
-        if architecture is None:
-            raise ImageError(
-                f"no sandbox image for the engine's architecture {reported}; there is one for amd64 and arm64"
-            )
+        architecture = architecture_of((await self._engine.get("/version"))["Arch"])
         layer = pause_image.layer(architecture)
         present = await self._inspect()
         if present and is_ours(present, layer):

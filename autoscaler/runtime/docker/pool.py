@@ -155,7 +155,7 @@ class Pool:
         # Most likely this start wakes a Revision; the next call of `set_warm_demand` corrects the number.
         self._warm_demand = max(0, self._warm_demand - 1)
         try:
-            sandbox = self._spare.popleft() if self._spare else await self._create_for(instance)
+            sandbox = self._spare.popleft() if self._spare else await self.create_for(instance)
         except BaseException:
             self._ended()
             raise
@@ -221,7 +221,8 @@ class Pool:
             return MEMORY_SECONDS / 10 if len(self._spare) >= target else AFTER_START_SECONDS
         return 0.0
 
-    async def _create_for(self, instance: str) -> Sandbox:
+    async def create_for(self, instance: str) -> Sandbox:
+        """Create a sandbox of its own for an instance, with its host name."""
         return await self._create(labels.sandbox_name(self._platform, instance), instance[:63].rstrip("-."))
 
     async def _create(self, name: str, hostname: str) -> Sandbox:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import structlog
 
-from autoscaler.runtime.docker.engine import Engine, EngineError
+from autoscaler.runtime.docker.engine import NOT_MODIFIED, Engine, EngineError
 from autoscaler.runtime.docker.listing import ListedContainer
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 
@@ -40,7 +40,7 @@ class ContainerStopper:
                 seconds=grace_seconds + KILL_SECONDS,
             )
         except EngineError as error:
-            if error.status not in (304, 404, 409):  # it has ended meanwhile
+            if error.status not in (NOT_MODIFIED, 404, 409):  # it has ended meanwhile
                 raise RuntimeUnavailableError(f"the engine cannot stop {container.name}: {error}") from error
 
     async def freeze(self, container: ListedContainer, action: Literal["pause", "unpause"]) -> None:

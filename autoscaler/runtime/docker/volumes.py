@@ -71,7 +71,11 @@ class Volumes:
     async def all(self) -> list[EngineVolume]:
         """See `Runtime.volumes`."""
         volumes = await self._listed(f"{labels.PLATFORM}={self._platform}")
-        return sorted(volumes, key=lambda volume: volume.name)
+        return sorted((each for each in volumes if each.kind != "program"), key=lambda volume: volume.name)
+
+    async def programs(self) -> list[EngineVolume]:
+        """Return the volumes that hold programs of ours."""
+        return await self._listed(f"{labels.PLATFORM}={self._platform}", f"{labels.VOLUME_KIND}=program")
 
     async def of(self, instance: str) -> list[EngineVolume]:
         """Return the volumes that an instance owns."""

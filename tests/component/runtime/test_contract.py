@@ -13,6 +13,7 @@ from autoscaler.runtime.model import (
     Instance,
     InstanceLost,
     InstanceStartError,
+    NotArmedError,
     Resources,
     Resync,
     RuntimeEvent,
@@ -504,3 +505,176 @@ async def test_the_machine_and_an_instance_have_memory(runtime: Runtime) -> None
     usage = await runtime.usage("hello-1")
     assert 0 < usage.memory_bytes < capacity.memory_bytes
     assert 0 <= usage.cpu_seconds < 60
+
+
+# --- armed instances
+
+
+async def test_an_armed_instance_runs_nothing_and_is_listed_as_armed(runtime: Runtime) -> None:
+    armed = await runtime.arm(spec(labels={"a/b": "c"}))
+    assert (armed.state, armed.name, armed.armed) == ("armed", "hello-1", spec(labels={"a/b": "c"}).digest)
+    assert not any(container.running for container in armed.containers)
+    assert await only(runtime) == armed
+    assert await text(runtime, "hello-1") == ""
+    with pytest.raises(ConnectionRefusedError):
+        await connect(armed.address, PORT)
+
+
+async def test_a_released_instance_answers_and_its_times_count_from_the_release(runtime: Runtime) -> None:
+    armed = await runtime.arm(spec())
+    released = await runtime.release("hello-1")
+    assert (released.state, released.address) == ("running", armed.address)
+    assert (await fetch(released.address)).strip() == "hello-1"
+    assert released.created > armed.created
+    assert all(container.started_at >= released.created for container in released.containers)
+    assert await only(runtime) == released
+    assert "serving" in await text(runtime, "hello-1")
+
+
+async def test_all_containers_of_an_armed_instance_are_released(runtime: Runtime) -> None:
+    sidecar = container("serve", name="sidecar", env={"PORT": "9090"})
+    await runtime.arm(spec("hello-1", container("serve"), sidecar))
+    released = await runtime.release("hello-1")
+    for port in (PORT, 9090):
+        assert await fetch(released.address, port=port)
+
+
+async def test_an_armed_instance_is_admitted_before_it_is_released(runtime: Runtime) -> None:
+    admitted: list[str] = []
+
+    async def admit(address: str) -> None:
+        admitted.append(address)
+
+    armed = await runtime.arm(spec(), admit=admit)
+    assert admitted == [armed.address]
+
+
+async def test_an_instance_that_is_not_admitted_is_not_armed(runtime: Runtime, harness: Harness) -> None:
+    async def refuse(_: str) -> None:
+        raise AlreadyExistsError("not this one")
+
+    with pytest.raises(AlreadyExistsError, match="not this one"):
+        await runtime.arm(spec(), admit=refuse)
+    assert await harness.leftovers() == []
+
+
+async def test_what_was_never_armed_or_is_released_already_cannot_be_released(runtime: Runtime) -> None:
+    with pytest.raises(NotArmedError, match="hello-1"):
+        await runtime.release("hello-1")
+    await runtime.arm(spec())
+    await runtime.release("hello-1")
+    with pytest.raises(NotArmedError, match="hello-1"):
+        await runtime.release("hello-1")
+    assert await fetch((await only(runtime)).address)
+
+
+async def test_a_program_that_cannot_be_executed_is_not_released_and_a_start_gives_the_reason(
+    runtime: Runtime, harness: Harness
+) -> None:
+    missing = spec("hello-1", container(command=("/nothing-here",)))
+    await runtime.arm(missing)
+    with pytest.raises(NotArmedError):
+        await runtime.release("hello-1")
+    await runtime.remove("hello-1", grace_seconds=0)
+    with pytest.raises(InstanceStartError, match="no such file"):
+        await runtime.start(missing)
+    assert await harness.leftovers() == []
+
+
+async def test_an_armed_instance_is_removed_without_waiting(runtime: Runtime, harness: Harness) -> None:
+    await runtime.arm(spec(grace_seconds=300))
+    async with asyncio.timeout(30):
+        await runtime.remove("hello-1", grace_seconds=0)
+    assert await runtime.instances() == []
+    assert await harness.leftovers() == []
+
+
+async def test_instances_with_init_containers_are_not_armed(runtime: Runtime, harness: Harness) -> None:
+    with pytest.raises(NotArmedError, match="init containers"):
+        await runtime.arm(spec(init_containers=(container("exit", "0", name="setup"),)))
+    assert await harness.leftovers() == []
+
+
+async def test_an_image_that_is_not_there_is_not_armed(runtime: Runtime, harness: Harness) -> None:
+    with pytest.raises(ImageError, match="knoll-test/absent:1"):
+        await runtime.arm(spec("hello-1", container("serve", image="knoll-test/absent:1")))
+    assert await harness.leftovers() == []
+
+
+async def test_the_death_of_an_armed_container_is_told_and_it_cannot_be_released(
+    runtime: Runtime, harness: Harness
+) -> None:
+    async with aclosing(runtime.events()) as events:
+        await first(events, Resync)
+        await runtime.arm(spec())
+        await harness.kill("hello-1")
+        died = await first(events, ContainerDied)
+        assert isinstance(died, ContainerDied)
+        assert died.instance == "hello-1"
+    await until_state(runtime, "exited")
+    with pytest.raises(NotArmedError):
+        await runtime.release("hello-1")
+    await runtime.remove("hello-1", grace_seconds=0)
+    assert await harness.leftovers() == []
+
+
+async def test_the_loss_of_an_armed_instance_is_told(runtime: Runtime, harness: Harness) -> None:
+    async with aclosing(runtime.events()) as events:
+        await first(events, Resync)
+        await runtime.arm(spec())
+        await harness.lose("hello-1")
+        lost = await first(events, InstanceLost)
+        assert isinstance(lost, InstanceLost)
+        assert lost.instance == "hello-1"
+    await runtime.remove("hello-1", grace_seconds=0)
+
+
+async def test_a_later_runtime_releases_what_an_earlier_one_armed(harness: Harness) -> None:
+    async with harness.runtime() as earlier:
+        armed = await earlier.arm(spec())
+    async with harness.runtime() as later:
+        assert await only(later) == armed
+        released = await later.release("hello-1")
+        assert (await fetch(released.address)).strip() == "hello-1"
+    async with harness.runtime() as last:
+        assert (await only(last)).state == "running"
+
+
+async def test_a_released_container_is_restarted_in_place_and_starts_after_a_stop_as_any_other(
+    runtime: Runtime,
+) -> None:
+    await runtime.arm(spec())
+    released = await runtime.release("hello-1")
+    assert await fetch(released.address)
+    await runtime.stop("hello-1")
+    await runtime.start_stopped("hello-1")
+    assert (await fetch(released.address)).strip() == "hello-1"
+    restarted = await runtime.restart_container("hello-1", "user-container")
+    assert (restarted.running, restarted.restarts) == (True, 1)
+    assert (await fetch(released.address)).strip() == "hello-1"
+    await runtime.stop("hello-1")
+    await runtime.start_stopped("hello-1")
+    assert (await fetch(released.address)).strip() == "hello-1"
+
+
+async def test_a_cancelled_arming_leaves_nothing(runtime: Runtime, harness: Harness) -> None:
+    entered, forever = asyncio.Event(), asyncio.Event()
+
+    async def admit(_: str) -> None:
+        entered.set()
+        await forever.wait()
+
+    task = asyncio.create_task(runtime.arm(spec(), admit=admit))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await harness.leftovers() == []
+
+
+async def test_two_armed_instances_are_released_at_once(runtime: Runtime) -> None:
+    await runtime.arm(spec("hello-1"))
+    await runtime.arm(spec("hello-2"))
+    instances = await asyncio.gather(runtime.release("hello-1"), runtime.release("hello-2"))
+    for instance in instances:
+        assert (await fetch(instance.address)).strip() == instance.name

@@ -1,0 +1,1 @@
+"""Programs in C that run in instances, and compiling them."""
