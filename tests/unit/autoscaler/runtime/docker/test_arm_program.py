@@ -193,10 +193,10 @@ def test_a_program_is_looked_up_as_by_the_engine(
         shutil.copy("/bin/true", tmp_path / name)
         (tmp_path / name).chmod(mode)
     environment = {} if path is None else {"PATH": path.format(here=tmp_path)}
-    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    unprivileged = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
-    answered, process, errors = answer(native, program, env=environment, cwd=tmp_path, **nobody)
+    answered, process, errors = answer(native, program, env=environment, cwd=tmp_path, **unprivileged)
     assert (answered, errors) == (b"g" if executed else b"n", b"")
     if executed:
         assert process.returncode == 0
