@@ -138,15 +138,35 @@ async def _queued(stage: Stage, activator: Activator, count: int) -> None:
         writer.close()
 
 
+def http2(stage: Stage, activator: Activator, rounds: int) -> None:
+    """Rate of small requests over HTTP/2, to an app with HTTP/1.1."""
+    ours, nginx, errors = _h2load(stage, activator, rounds)
+    print(f"HTTP/2: {ours:.0f}/s beside nginx {nginx:.0f}/s")
+    result("dataplane.h2_rps", ours, "requests/s")
+    result("dataplane.h2_vs_nginx", ours / nginx, "ratio")
+    result("dataplane.h2_errors", errors, "requests")
+
+
+def _h2load(stage: Stage, activator: Activator, rounds: int, *more: str, path: str = "/") -> tuple[float, float, int]:
+    """Return rates of the activator and of nginx, measured in turns, and the activator's errors."""
+    rates: dict[int, list[load.Rate]] = {activator.port: [], stage.nginx_h2: []}
+    for port in rates:
+        load.h2load(port, 1, *more, path=path)
+    for _ in range(rounds):
+        for port, measured in rates.items():
+            measured.append(load.h2load(port, 3, *more, path=path))
+    ours, nginx = (median(rate.per_second for rate in measured) for measured in rates.values())
+    return ours, nginx, sum(rate.errors for rate in rates[activator.port])
+
+
 def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
-    """Unary gRPC calls to an instance with h2c."""
+    """Unary gRPC calls to an instance with h2c: by Go, which checks responses, and by h2load, which takes less time."""
     program = stage.directory / "grpc"
     source = Path(__file__).parent / "lib" / "grpc"
     subprocess.run(["go", "build", "-o", str(program), "."], check=True, cwd=source)
-    port = free_port()
-    stage.run(str(program), "serve", f"{HOST}:{port}", core=LOAD_CORE)
-    wait_for_port(port)
-    stage.route("grpc.bench", (Endpoint("grpc", HOST, port),), RequestPolicy(h2c=True))
+    stage.run(str(program), "serve", f"{HOST}:{stage.grpc}", core=LOAD_CORE)
+    wait_for_port(stage.grpc)
+    stage.route("grpc.bench", (Endpoint("grpc", HOST, stage.grpc),), RequestPolicy(h2c=True))
     stage.route("last.bench", (Endpoint("last", HOST, stage.app),))
     uvloop.run(_until_served(activator.port, "last.bench", 200))
     rates, wrong = [], 0
@@ -157,6 +177,21 @@ def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
         wrong += int(output[1])
     result("dataplane.grpc_rps", median(rates), "requests/s")
     result("dataplane.grpc_errors", wrong, "requests")
+    body = stage.directory / "message"
+    body.write_bytes(bytes((0, 0, 0, 0, 11)) + b"hello world")
+    call = [
+        "-d",
+        str(body),
+        "-H",
+        ":authority: grpc.bench",
+        "-H",
+        "content-type: application/grpc",
+        "-H",
+        "te: trailers",
+    ]
+    ours, nginx, _ = _h2load(stage, activator, rounds, *call, path="/test.Echo/Echo")
+    print(f"gRPC: {ours:.0f}/s beside nginx {nginx:.0f}/s")
+    result("dataplane.grpc_vs_nginx", ours / nginx, "ratio")
 
 
 def workers(stage: Stage, rounds: int) -> None:
@@ -178,7 +213,7 @@ def workers(stage: Stage, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement")
-    parser.add_argument("--only", default="", help="small, latency, grpc, streams, websockets, queued, workers")
+    parser.add_argument("--only", default="", help="small, latency, h2, grpc, streams, websockets, queued, workers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         stage = Stage(Path(directory))
@@ -199,6 +234,8 @@ def _all(stage: Stage, rounds: int, only: set[str]) -> None:
             small_requests(stage, activator, rounds)
         if is_selected("latency"):
             added_latency(stage, activator, rounds)
+        if is_selected("h2"):
+            http2(stage, activator, rounds)
         if is_selected("grpc"):
             grpc(stage, activator, rounds)
         if is_selected("streams"):

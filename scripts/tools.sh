@@ -9,7 +9,7 @@
 #   registry  docker-registry: the tests with a real registry
 #   chromium  the tests with a real browser
 #   qemu      an emulator of the other architecture: the tests of the sandbox's programs
-#   bench     nginx, wrk and curl: what Knoll is measured against, and with
+#   bench     nginx, wrk, h2load and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -59,6 +59,7 @@ tool() {
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
+      need h2load 'The benchmark' apt_install nghttp2-client
       need curl 'The benchmark' apt_install curl
       ;;
     python)

@@ -46,6 +46,22 @@ def wrk(port: int, connections: int, seconds: int, script: Path | None = None, c
     return Rate(float(rate[1]), float(p99[1]) * scale, sum(wrong))
 
 
+def h2load(port: int, seconds: int, *more: str, path: str = "/") -> Rate:
+    """Run h2load for one round with 16 streams on each of 4 connections, on the core for load.
+
+    Its latencies are not read. Args: more: options of h2load.
+    """
+    command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", "-c4", "-m16", f"-D{seconds}", *more]
+    text = subprocess.run([*command, f"http://{HOST}:{port}{path}"], check=True, capture_output=True, text=True).stdout
+    rate = re.search(r"finished in .*?, ([\d.]+) req/s", text)
+    counts = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
+    failed = re.search(r"(\d+) failed, (\d+) errored", text)
+    assert rate is not None
+    assert counts is not None
+    assert failed is not None
+    return Rate(float(rate[1]), 0.0, sum(map(int, counts.groups()[1:])) + sum(map(int, failed.groups())))
+
+
 def alternate(ports: list[int], connections: int, rounds: int, seconds: int, script: Path | None = None) -> list[Rate]:
     """Return medians for each port, measured in turns, so that a disturbance affects all of them."""
     seen: list[list[Rate]] = [[] for _ in ports]
