@@ -10,7 +10,7 @@ from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded
 from activator.wire.http2_codec import CodecFactory
 from activator.wire.http2_errors import Setting
-from activator.wire.http2_fields import Fields
+from activator.wire.http2_fields import HeaderList
 from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 from activator.wire.read_scheduler import ReadScheduler
 
@@ -159,10 +159,10 @@ class Http2Upstream(Http2Protocol[UpstreamStream]):
 
     # --- see http2_codec.FrameHandler
 
-    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, headers: HeaderList, done: bool) -> None:
         receiver = self.streams.get(stream)
         if receiver is not None:
-            receiver.headers_received(fields, done, size)
+            receiver.headers_received(headers, done)
 
     def goaway_received(self, last: int) -> None:
         """RFC 9113 §6.8: streams above the last one were not processed, so they may be sent again."""

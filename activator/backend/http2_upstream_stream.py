@@ -3,11 +3,12 @@
 from typing import Protocol
 
 from activator.interfaces import ProxiedRequest
-from activator.wire.http1_parser import split_fields
+from activator.wire.http1_parser import MAX_CACHED_HEAD, ResponseHead, split_fields
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec, RequestNotSent
 from activator.wire.http2_errors import ErrorCode
-from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, response_head
+from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, HeaderList, response_head
 from activator.wire.http2_flow import Outbox
+from activator.wire.memo import Memo
 
 
 class UpstreamStreamConnection(Protocol):
@@ -17,6 +18,7 @@ class UpstreamStreamConnection(Protocol):
     write_paused: bool
     unflushed: int
     streams: "dict[int, UpstreamStream]"
+    sent_heads: Memo[bytes, Fields]
 
     def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
@@ -48,12 +50,7 @@ class UpstreamStream:
         exchange, connection = self._exchange, self._connection
         assert exchange is not None
         exchange.upstream = self
-        head = exchange.head
-        fields = [
-            (b":method", head.method), (b":scheme", b"http"), (b":authority", head.authority), (b":path", head.target)
-        ]  # fmt: skip
-        lines = exchange.outgoing.partition(b"\r\n")[2]
-        fields += [(n, v) for n, v in ((n.lower(), v) for n, v in split_fields(lines)) if n not in NOT_IN_HTTP2]
+        fields = connection.sent_heads.get(exchange.outgoing) or _header_list(connection, exchange)
         empty = exchange.body_done and not exchange.pending and not exchange.trailers
         try:
             self.id = connection.codec.request(fields, empty)
@@ -116,12 +113,14 @@ class UpstreamStream:
 
     # --- called by the connection
 
-    def headers_received(self, fields: Fields, done: bool, size: int) -> None:
-        """A response's head arrived, or a 1xx. Args: size: of the header list, in bytes."""
+    def headers_received(self, headers: HeaderList, done: bool) -> None:
+        """A response's head arrived, or a 1xx."""
         exchange = self._exchange
         if exchange is None:
             return
-        head = response_head(fields) if size <= MAX_HEADER_LIST else None
+        size, head = headers.size, headers.parsed
+        if not isinstance(head, ResponseHead):
+            head = headers.parsed = response_head(headers.fields) if size <= MAX_HEADER_LIST else None
         if head is None:
             long = f"its response headers are longer than {MAX_HEADER_LIST} bytes"
             self._fail(long if size > MAX_HEADER_LIST else "its response headers cannot be parsed")
@@ -200,3 +199,16 @@ class UpstreamStream:
         self._acknowledge()
         if exchange is not None:
             exchange.upstream_lost(why, reused=False, unsent=unsent)
+
+
+def _header_list(connection: UpstreamStreamConnection, exchange: ProxiedRequest) -> Fields:
+    """Convert the head of a request, and keep the result for an equal one."""
+    head, outgoing = exchange.head, exchange.outgoing
+    fields = [
+        (b":method", head.method), (b":scheme", b"http"), (b":authority", head.authority), (b":path", head.target)
+    ]  # fmt: skip
+    lines = outgoing.partition(b"\r\n")[2]
+    fields += [(n, v) for n, v in ((n.lower(), v) for n, v in split_fields(lines)) if n not in NOT_IN_HTTP2]
+    if len(outgoing) <= MAX_CACHED_HEAD:
+        connection.sent_heads.keep(outgoing, fields)
+    return fields

@@ -13,7 +13,7 @@ from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import RequestHead
 from activator.wire.http2_codec import MAX_HEADER_LIST
 from activator.wire.http2_errors import ErrorCode, Setting
-from activator.wire.http2_fields import Fields
+from activator.wire.http2_fields import HeaderList
 from activator.wire.http2_protocol import STREAM_WINDOW, Http2Protocol
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         self._remaining = 0
         """Bytes that may still be read and discarded after the connection has ended."""
         self._forwarding_cache = (b"\n", b"")
+        self.rules = 0
+        """Changes when the rules for forwarding fields do."""
         self._last_activity = self._last_whole_block = self._last_progress = proxy.time()
         """When bytes arrived or a stream ended; when no header block was incomplete; when bytes were sent."""
         self._unsent = 0
@@ -127,6 +129,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     def clear_cached_heads(self) -> None:
         """Called when the rules for forwarding fields change."""
         self._forwarding_cache = (b"\n", b"")
+        self.rules += 1
 
     def forwarding(self, head: RequestHead) -> bytes:
         """Return the forwarding fields; cached for a client that sends none of its own."""
@@ -194,13 +197,13 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     # --- see http2_codec.FrameHandler
 
-    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, headers: HeaderList, done: bool) -> None:
         if self._retired or len(self.streams) >= MAX_STREAMS:
             self.codec.reset(stream, ErrorCode.REFUSED_STREAM)
             self.codec.budget.spend(REFUSED)
             return
         opened = self.streams[stream] = Http2Stream(self, stream)
-        opened.headers_received(fields, done, size)
+        opened.headers_received(headers, done)
 
     def goaway_received(self, last: int) -> None:
         self._retired = True

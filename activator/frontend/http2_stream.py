@@ -4,7 +4,7 @@ Its header list is converted to an HTTP/1.1 head and read by `http1_parser`, so 
 for what may reach an instance.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from activator.frontend.limits import SEND_SECONDS
 from activator.request import local_responses
@@ -12,11 +12,29 @@ from activator.request.exchange import Exchange
 from activator.request.states import IDLE
 from activator.routing.proxy_state import ProxyState
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import HeadError, RequestHead, ResponseHead, read_request, split_fields, upstream_head
+from activator.wire.http1_parser import (
+    MAX_CACHED_HEAD,
+    HeadError,
+    RequestHead,
+    ResponseHead,
+    read_request,
+    split_fields,
+    upstream_head,
+)
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
 from activator.wire.http2_errors import ErrorCode, HTTP2StreamError
-from activator.wire.http2_fields import Fields, as_http1
+from activator.wire.http2_fields import Fields, HeaderList, as_http1
 from activator.wire.http2_flow import Outbox
+from activator.wire.memo import Memo
+
+
+class _Parsed(NamedTuple):
+    """What a header list means; valid as long as the rules for forwarding are the same."""
+
+    rules: int
+    done: bool
+    head: RequestHead
+    outgoing: bytes
 
 
 class StreamConnection(Protocol):
@@ -28,6 +46,8 @@ class StreamConnection(Protocol):
     codec: Codec
     write_paused: bool
     unflushed: int
+    rules: int
+    sent_heads: Memo[bytes, Fields]
 
     def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
@@ -69,32 +89,35 @@ class Http2Stream(Exchange):
 
     # --- called by the connection
 
-    def headers_received(self, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, headers: HeaderList, done: bool) -> None:
         """The head arrived.
-
-        Args:
-            size: of the header list, in bytes.
 
         Raises:
             HTTP2ConnectionError: too many requests needed no instance.
         """
         self.body_done = done
-        try:
-            if size > MAX_HEADER_LIST:
-                raise HeadError(431, f"the header list is longer than {MAX_HEADER_LIST} bytes")
-            self.head = read_request(as_http1(fields, done), self.proxy.underscores)
-        except HeadError as error:
-            head, body = local_responses.reply(error.status, str(error), self.proxy.wall_clock())
-            self.write_response(head, body, True, b"")
-            self._closed = True
-            self.connection.codec.budget.spend(1)
-            return
+        connection = self.connection
+        parsed = headers.parsed
+        if isinstance(parsed, _Parsed) and parsed.rules == connection.rules and parsed.done == done:
+            self.head, self.outgoing = parsed.head, parsed.outgoing
+        else:
+            try:
+                if headers.size > MAX_HEADER_LIST:
+                    raise HeadError(431, f"the header list is longer than {MAX_HEADER_LIST} bytes")
+                self.head = read_request(as_http1(headers.fields, done), self.proxy.underscores)
+            except HeadError as error:
+                head, body = local_responses.reply(error.status, str(error), self.proxy.wall_clock())
+                self.write_response(head, body, True, b"")
+                self._closed = True
+                connection.codec.budget.spend(1)
+                return
+            self.outgoing = upstream_head(self.head, connection.forwarding(self.head))
+            headers.parsed = _Parsed(connection.rules, done, self.head, self.outgoing)
         if not done and self.head.length >= 0:
             self._remaining = self.head.length
-        self.outgoing = upstream_head(self.head, self.connection.forwarding(self.head))
         self.begin()
         if self.state is IDLE and self.status < 429:
-            self.connection.codec.budget.spend(1)  # it needed no instance
+            connection.codec.budget.spend(1)  # it needed no instance
 
     def body_received(self, data: bytes, size: int, done: bool) -> None:
         """Part of the body arrived; it counts against the client's window until the instance has taken it."""
@@ -153,11 +176,8 @@ class Http2Stream(Exchange):
     def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         if self._closed:
             return
-        fields = [(b":status", b"%d" % head.status)]
-        fields += [(name.lower(), value) for name, value in split_fields(head.block)]
         self._length_declared = head.length >= 0 and head.status != 204
-        if self._length_declared:
-            fields.append((b"content-length", b"%d" % head.length))
+        fields = self.connection.sent_heads.get(head.plain) or self._header_list(head)
         empty = done and not data and not trailers
         if not self.connection.codec.send_head(self.id, fields, empty):
             self._closed = True  # the client closed it in the same batch of frames
@@ -170,6 +190,15 @@ class Http2Stream(Exchange):
             self._outbox_done()
         else:
             self.outbox.add(data, done, trailers)
+
+    def _header_list(self, head: ResponseHead) -> Fields:
+        fields = [(b":status", b"%d" % head.status)]
+        fields += [(name.lower(), value) for name, value in split_fields(head.block)]
+        if self._length_declared:
+            fields.append((b"content-length", b"%d" % head.length))
+        if len(head.plain) <= MAX_CACHED_HEAD:
+            self.connection.sent_heads.keep(head.plain, fields)
+        return fields
 
     def write_body(self, data: bytes, done: bool, trailers: bytes) -> None:
         if not self._closed:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 import structlog
 
 from activator.wire import http2_fields, http2_frames
+from activator.wire.http1_parser import MAX_CACHED_HEAD
 from activator.wire.http2_codec import CodecOptions, FrameHandler
 from activator.wire.http2_errors import ErrorCode, HTTP2ConnectionError, HTTP2StreamError
-from activator.wire.http2_fields import Fields
+from activator.wire.http2_fields import Fields, HeaderList
 from activator.wire.http2_frames import Budget, Frame, FrameReader
+from activator.wire.memo import Memo
 
 log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ class CodecBase(ABC):
         self._awaiting_response: set[int] = set()
         """Streams that we opened and that have no response head yet."""
         self._working = False
+        self._lists: Memo[Fields, HeaderList] = Memo()
         self.frames = 0
         """Frames that reached the library."""
         self.ended = False
@@ -117,31 +120,43 @@ class CodecBase(ABC):
             return True
         return False
 
-    def _charge_for_list(self, fields: Fields) -> int:
-        """Charge for a header list that is long in bytes or fields; returns its size in bytes."""
+    def _list(self, fields: Fields) -> HeaderList:
+        """Return a received header list; charge for one that is long in bytes or fields."""
+        key = tuple(fields)
+        known = self._lists.get(key)
+        if known is not None:
+            return known
         size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
         charges = (
             max(0, size - UNCHARGED_HEADER_BYTES) // HEADER_BYTES_PER_CHARGE + len(fields) // HEADER_FIELDS_PER_CHARGE
         )
         if charges:
             self.budget.spend(charges)
-        return size
+        headers = HeaderList(key, size)
+        if size <= MAX_CACHED_HEAD and not charges:
+            self._lists.keep(key, headers)
+        return headers
 
-    def _head_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def _head_received(self, stream: int, headers: HeaderList, done: bool) -> None:
         """Hand on a request, or a final response."""
         self._awaiting_response.discard(stream)
         if self._client:
-            fault = "a 1xx response ends the stream" if is_interim(fields) else ""
+            fault = "a 1xx ends the stream" if is_interim(headers.fields) else ""
+        elif headers.valid_if_done is done:
+            fault = ""
         else:
-            fault = http2_fields.request_fault(fields, done)
+            fault = http2_fields.request_fault(headers.fields, done)
+            headers.valid_if_done = None if fault else done
         if fault:
             raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, fault)
         if not done:
             self._unfinished.add(stream)
-        self._handler.headers_received(stream, fields, done, size)
+        self._handler.headers_received(stream, headers, done)
 
-    def _trailers_received(self, stream: int, fields: Fields, fault: str) -> None:
-        lines = http2_fields.trailers(fields)
+    def _trailers_received(self, stream: int, headers: HeaderList, fault: str) -> None:
+        lines = headers.parsed
+        if not isinstance(lines, bytes):
+            lines = headers.parsed = http2_fields.trailers(headers.fields)
         self._unfinished.discard(stream)
         if fault or lines is None:
             raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, fault or "malformed trailers")

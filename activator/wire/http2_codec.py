@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from activator.wire.http2_errors import Setting
-from activator.wire.http2_fields import Fields
+from activator.wire.http2_fields import Fields, HeaderList
 from activator.wire.http2_frames import Budget
 
 MAX_HEADER_LIST = 65_536
@@ -27,8 +27,8 @@ class RequestNotSent(Exception):  # noqa: N818 - not a fault of the connection
 class FrameHandler(Protocol):
     """Receives the events of a connection: `Http2Connection` of a client, `Http2Upstream` of an instance."""
 
-    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
-        """The head of a request or of a response (also 1xx) arrived. Args: size: of the header list, in bytes."""
+    def headers_received(self, stream: int, headers: HeaderList, done: bool) -> None:
+        """The head of a request or of a response (also 1xx) arrived."""
         ...
 
     def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:

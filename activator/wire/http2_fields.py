@@ -8,6 +8,22 @@ from activator.wire.http1_parser import CHUNKED, HeadError, ResponseHead, valid_
 
 Fields = Sequence[tuple[bytes, bytes]]
 
+
+class HeaderList:
+    """A received header list. Equal ones of a connection are one object, which keeps what was computed for it."""
+
+    __slots__ = ("fields", "parsed", "size", "valid_if_done")
+
+    def __init__(self, fields: Fields, size: int) -> None:
+        """Args: size: in bytes, as in RFC 9113 §6.5.2."""
+        self.fields = fields
+        self.size = size
+        self.valid_if_done: bool | None = None
+        """It is a valid request: without a body if True, with one if False. None if it was not validated."""
+        self.parsed: object = None
+        """For the receiver."""
+
+
 _names = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++(?:\n[!#$%&'*+\-.^_`|~0-9a-z]++)*+").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _values = re.compile(rb"[\0\t\x20-\x7e\x80-\xff]*+").fullmatch

@@ -119,16 +119,15 @@ class H2Codec(CodecBase):
             self.budget.spend(1)  # its stream is closed
         decoder.fields, decoder.done = [], done
         events = self._receive(frame)
-        fields = decoder.fields
-        size = self._charge_for_list(fields)
+        headers = self._list([(field[0], field[1]) for field in decoder.fields])
         for event in events:
             kind = type(event)
             if kind is h2.events.RequestReceived or kind is h2.events.ResponseReceived:
-                self._head_received(stream, fields, done, size)
+                self._head_received(stream, headers, done)
             elif kind is h2.events.TrailersReceived:
-                self._trailers_received(stream, fields, fault)
+                self._trailers_received(stream, headers, fault)
             elif kind is h2.events.InformationalResponseReceived:
-                self._handler.headers_received(stream, fields, False, size)
+                self._handler.headers_received(stream, headers, False)
             elif kind is not h2.events.StreamEnded:
                 self._notify(event, frame)
 

@@ -209,39 +209,34 @@ class Ngh2Codec(CodecBase):
                 self._events.append(event)
 
     def _notify(self, event: events.Event) -> None:
-        match event:
-            case events.RequestReceived() | events.ResponseReceived():
-                self._stream = stream = event.stream_id
-                fields = event.headers
-                self._head_received(stream, fields, event.end_stream, self._charge_for_list(fields))
-            case events.DataReceived():
-                self._stream = stream = event.stream_id
-                if event.end_stream:
-                    self._unfinished.discard(stream)
-                self._handler.body_received(stream, event.data, len(event.data), event.end_stream)
-            case events.TrailersReceived():
-                self._stream = stream = event.stream_id
-                fields = event.headers
-                self._charge_for_list(fields)
-                self._trailers_received(stream, fields, "")
-            case events.InformationalResponseReceived():
-                self._stream = stream = event.stream_id
-                fields = event.headers
-                self._handler.headers_received(stream, fields, False, self._charge_for_list(fields))
-            case events.WindowUpdated():
-                self._handler.window_updated(event.stream_id)
-            case events.SettingsReceived():
-                self._max_streams = event.settings.get(Setting.MAX_CONCURRENT_STREAMS, self._max_streams)
-                self._handler.window_updated(0)
-            case events.StreamReset():
-                self._forget(event.stream_id)
-                self._remember_reset(event.stream_id)
-                self._handler.stream_reset(event.stream_id, event.error_code, "")
-            case events.StreamClosed():
-                self._stream_closed(event)
-            case events.ConnectionClosed():
-                self._says_goodbye = True
-                raise HTTP2ConnectionError(event.error_code, event.debug_data.decode("latin-1"))
+        if isinstance(event, events.RequestReceived | events.ResponseReceived):
+            self._stream = event.stream_id
+            self._head_received(event.stream_id, self._list(event.headers), event.end_stream)
+        elif isinstance(event, events.DataReceived):
+            self._stream = stream = event.stream_id
+            if event.end_stream:
+                self._unfinished.discard(stream)
+            self._handler.body_received(stream, event.data, len(event.data), event.end_stream)
+        elif isinstance(event, events.StreamClosed):
+            self._stream_closed(event)
+        elif isinstance(event, events.TrailersReceived):
+            self._stream = event.stream_id
+            self._trailers_received(event.stream_id, self._list(event.headers), "")
+        elif isinstance(event, events.WindowUpdated):
+            self._handler.window_updated(event.stream_id)
+        elif isinstance(event, events.InformationalResponseReceived):
+            self._stream = event.stream_id
+            self._handler.headers_received(event.stream_id, self._list(event.headers), False)
+        elif isinstance(event, events.SettingsReceived):
+            self._max_streams = event.settings.get(Setting.MAX_CONCURRENT_STREAMS, self._max_streams)
+            self._handler.window_updated(0)
+        elif isinstance(event, events.StreamReset):
+            self._forget(event.stream_id)
+            self._remember_reset(event.stream_id)
+            self._handler.stream_reset(event.stream_id, event.error_code, "")
+        elif isinstance(event, events.ConnectionClosed):
+            self._says_goodbye = True
+            raise HTTP2ConnectionError(event.error_code, event.debug_data.decode("latin-1"))
 
     def _stream_closed(self, event: events.StreamClosed) -> None:
         """The library has reset a stream on its own."""

@@ -8,8 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 from activator.wire.http2_codec import CodecFactory, CodecOptions
 from activator.wire.http2_errors import ErrorCode, Setting
-from activator.wire.http2_fields import Fields
+from activator.wire.http2_fields import Fields, HeaderList
 from activator.wire.http2_flow import Outbox
+from activator.wire.memo import Memo
 
 CONNECTION_WINDOW = 16 * 1024 * 1024
 """Bytes of bodies that a peer may send on a connection before they are taken."""
@@ -60,6 +61,8 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         """The transport's buffer is full."""
         self.unflushed = 0
         """Bytes of bodies handed to the library since the last write."""
+        self.sent_heads: Memo[bytes, Fields] = Memo()
+        """Heads as in HTTP/1, and their header lists."""
         self._call_soon = call_soon
         self._flushing = False
         self._read_pending = False
@@ -96,7 +99,7 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
     # --- see http2_codec.FrameHandler
 
     @abstractmethod
-    def headers_received(self, stream: int, fields: Fields, done: bool, size: int) -> None:
+    def headers_received(self, stream: int, headers: HeaderList, done: bool) -> None:
         """See `http2_codec.FrameHandler`."""
 
     def body_received(self, stream: int, data: bytes, size: int, done: bool) -> None:

@@ -1,0 +1,20 @@
+"""What was computed for the last few heads of a connection: clients and instances mostly repeat theirs."""
+
+from collections.abc import Hashable
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+MAX_HEADS = 8
+"""Heads that are remembered for each purpose; when there are more, all are forgotten."""
+
+
+class Memo(dict[K, V]):
+    """A dictionary of bounded size; its user adds entries with `keep`."""
+
+    def keep(self, key: K, value: V) -> None:
+        """Add an entry."""
+        if len(self) >= MAX_HEADS:
+            self.clear()
+        self[key] = value
