@@ -1,4 +1,4 @@
-"""The conditions of a status: how one verdict changes them, and how `Ready` sums them up. Pure.
+"""The conditions of a status: how marking one changes them, and how `Ready` aggregates them. Pure.
 
 Source: the condition sets of knative.dev/pkg, apis.ConditionSet.
 """
@@ -26,17 +26,17 @@ class ConditionSet:
     """The conditions of a kind."""
 
     feeding: tuple[str, ...]
-    """Those that `happy` sums up."""
+    """Conditions that `happy` aggregates."""
     informing: tuple[str, ...] = ()
-    """Those that are only said; they have severity Info."""
+    """Conditions that do not affect `happy`; they have severity Info."""
     happy: str = READY
 
     def initial(self, now: float) -> "Conditions":
-        """All that feed, Unknown."""
+        """Conditions of a new object: all aggregated ones are Unknown."""
         return Conditions(self, (), now).initialized()
 
     def over(self, status: Status, now: float) -> "Conditions":
-        """Those a status has already."""
+        """The conditions of an existing status."""
         return Conditions(self, status.conditions, now)
 
 
@@ -53,25 +53,25 @@ SETS: dict[str, ConditionSet] = {
 
 
 def conditions_of(kind: Kind, status: Status, now: float) -> "Conditions":
-    """The conditions of a status, ready for verdicts that are reached at `now` (epoch seconds)."""
+    """The conditions of a status, for changes at `now` (epoch seconds)."""
     return SETS[kind.id].over(status, now)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditions of one status at one moment. Every method returns new ones."""
+    """The conditions of one status at one time. Every method returns a new instance."""
 
     kinds: ConditionSet
     items: tuple[Condition, ...]
     """Sorted by type."""
     now: float
-    """Epoch seconds: the time of whatever changes."""
+    """Epoch seconds: the transition time of changed conditions."""
 
     def get(self, type_: str) -> Condition | None:
         return next((item for item in self.items if item.type == type_), None)
 
     def status_of(self, type_: str) -> ConditionStatus:
-        """`True`, `False`, or `Unknown` also when there is no such condition."""
+        """`True`, `False` or `Unknown`; also `Unknown` if there is no such condition."""
         condition = self.get(type_)
         return condition.status if condition else UNKNOWN
 
@@ -80,24 +80,24 @@ class Conditions:
         return self.status_of(self.kinds.happy) == TRUE
 
     def initialized(self) -> "Conditions":
-        """With every missing condition that feeds, and the sum, as Unknown."""
+        """Add missing aggregated conditions, and the aggregate, as Unknown."""
         missing = [type_ for type_ in (*self.kinds.feeding, self.kinds.happy) if self.get(type_) is None]
         return self._with(Condition(type=type_, status=UNKNOWN) for type_ in missing)
 
     def mark_true(self, type_: str, reason: str = "", message: str = "") -> "Conditions":
-        """It holds; a reason is rarely given."""
+        """Set a condition to True; a reason is rarely given."""
         return self._mark(type_, TRUE, reason, message)
 
     def mark_false(self, type_: str, reason: str, message: str = "") -> "Conditions":
-        """It does not hold."""
+        """Set a condition to False."""
         return self._mark(type_, FALSE, reason, message)
 
     def mark_unknown(self, type_: str, reason: str = "", message: str = "") -> "Conditions":
-        """It is not decided."""
+        """Set a condition to Unknown."""
         return self._mark(type_, UNKNOWN, reason, message)
 
     def new_generation(self, message: str = "unsuccessfully observed a new generation") -> "Conditions":
-        """The spec changed and nothing was reconciled yet: the sum says so, the rest stays."""
+        """The spec changed and was not reconciled yet: sets the aggregate to Unknown, and keeps the rest."""
         happy = Condition(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
         return self._with([happy])
 
@@ -112,8 +112,8 @@ class Conditions:
         for status in (FALSE, UNKNOWN):
             same = [item for item in feeding if item.status == status]
             if same:
-                # The one that changed last; among equals one that gives a reason, and one that explains it, then the
-                # first of the set, where causes stand before what they cause.
+                # The one that changed last; if several did, prefer one with a reason, then one with a message, then the
+                # first of the set, in which causes precede their effects.
                 worst = max(same, key=lambda item: (item.last_transition_time, bool(item.reason), bool(item.message)))
                 return self._with([worst.changed(type=self.kinds.happy)])
         if len(feeding) < len(self.kinds.feeding):

@@ -1,4 +1,4 @@
-"""ResourceQuotas: what a namespace may use together, and the words for when that is too much. Pure.
+"""ResourceQuotas: what a namespace may use in total, and the messages if it is exceeded. Pure.
 
 Source: Kubernetes, "Resource Quotas", and the messages of its quota admission.
 """
@@ -23,25 +23,25 @@ _SHORT = {
         for name in ("configmaps", "persistentvolumeclaims", "resourcequotas", "secrets", "services")
     },
 }
-"""Other names for the same."""
+"""Aliases."""
 
 
 def resource(name: str) -> str:
-    """The one name of what `name` means: `cpu` is `requests.cpu`."""
+    """The canonical name of a resource: `cpu` is `requests.cpu`."""
     return _SHORT.get(name, name)
 
 
 def hard(quota: Json) -> dict[str, str]:
-    """The bounds that a ResourceQuota sets, as they are written there.
+    """The limits of a ResourceQuota, as written there.
 
-    One with scopes bounds nothing: what it is about (Pods by priority or deadline) does not exist here.
+    A quota with scopes limits nothing, because Pods by priority or deadline do not exist here.
     """
     spec = quota.get("spec", {})
     return {} if spec.get("scopes") else spec.get("hard") or {}
 
 
 def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
-    """All of them together."""
+    """The sum of several amounts."""
     sums: defaultdict[str, Fraction] = defaultdict(Fraction)
     for summand in amounts:
         for name, amount in summand.items():
@@ -50,7 +50,7 @@ def total(amounts: Iterable[Amounts]) -> dict[str, Fraction]:
 
 
 def format_amount(name: str, amount: Fraction) -> str:
-    """An amount as Kubernetes writes it: bytes with binary suffixes, cores in thousandths where they are not whole."""
+    """An amount in Kubernetes' format: bytes with binary suffixes, fractional cores in thousandths."""
     if name.endswith(("memory", "storage")) and amount.denominator == 1:
         for power, suffix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
             if amount and amount.numerator % 1024**power == 0:
@@ -61,20 +61,20 @@ def format_amount(name: str, amount: Fraction) -> str:
 
 
 def used(quota: Json, now: Amounts) -> dict[str, str]:
-    """`status.used`: what is used of each resource that the quota bounds.
+    """`status.used`: the usage of each resource that the quota limits.
 
     Args:
-        now: what is used in its namespace; what is not in it counts as nothing.
+        now: usage in its namespace; missing resources count as zero.
     """
     return {name: format_amount(name, now.get(resource(name), Fraction(0))) for name in hard(quota)}
 
 
 def refusal(quotas: Iterable[Json], now: Amounts, asked: Amounts, unsaid: Mapping[str, tuple[str, ...]]) -> str:
-    """Why something more may not be made in a namespace; empty when it may.
+    """Why an object may not be created in a namespace; empty if it may.
 
     Args:
-        quotas: the namespace's.
-        now: what is used.
+        quotas: of the namespace.
+        now: usage in the namespace.
         asked: what it uses.
         unsaid: names of the containers that ask for none of a compute resource. A quota that bounds the resource
             refuses them: what they use could not be counted.
@@ -106,12 +106,12 @@ def _over(name: str, most: str, now: Amounts, asked: Amounts) -> bool:
 
 
 def bounds(quotas: Iterable[Json], asked: Amounts) -> bool:
-    """Whether any quota is about anything that is asked for."""
+    """Whether any quota limits a requested resource."""
     return any(resource(name) in asked for quota in quotas for name in hard(quota))
 
 
 def of_object(kind: str, body: Json) -> dict[str, Fraction]:
-    """What an object counts for that is no Pod.
+    """The amounts for an object other than a Pod.
 
     Args:
         kind: resource id, such as `configmaps` or `services.serving.knative.dev`.
@@ -124,7 +124,7 @@ def of_object(kind: str, body: Json) -> dict[str, Fraction]:
 
 
 def of_pod(spec: Json) -> dict[str, Fraction]:
-    """What a Pod uses: its containers together, or the largest init container where that is more."""
+    """The amounts for a Pod: the sum of its containers, or the largest init container if that is more."""
     together = total(_of_container(container) for container in spec.get("containers") or ())
     for container in spec.get("initContainers") or ():
         for name, amount in _of_container(container).items():
@@ -139,7 +139,7 @@ def _of_container(container: Json) -> dict[str, Fraction]:
         for name in ("cpu", "memory"):
             if amount := (resources.get(kind) or {}).get(name):
                 amounts[f"{kind}.{name}"] = parse_quantity(str(amount))
-    # A limit without a request is a request.
+    # A limit without a request counts as the request.
     for name in ("cpu", "memory"):
         if f"limits.{name}" in amounts:
             amounts.setdefault(f"requests.{name}", amounts[f"limits.{name}"])

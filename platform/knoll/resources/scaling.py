@@ -1,4 +1,4 @@
-"""How many instances a Revision is meant to have: its annotations over config-autoscaler, in plain units. Pure.
+"""The scaling parameters of a Revision: its annotations, with defaults from config-autoscaler. Pure.
 
 Source: knative.dev/serving, pkg/reconciler/autoscaling (MakeDecider, ResolveMetricTarget).
 """
@@ -20,76 +20,76 @@ from knoll.values.numbers import parse_number
 T = TypeVar("T")
 
 Metric = Literal["concurrency", "rps", "cpu", "memory"]
-"""The last two with the class `hpa` alone."""
+"""The last two are for the class `hpa` only."""
 CPU_PERCENT = 80.0
-"""What Kubernetes aims for where a HorizontalPodAutoscaler names no metric."""
+"""Kubernetes' default target of a HorizontalPodAutoscaler without metrics."""
 EXPONENTIAL = frozenset({"weightedExponential", "weighted-exponential"})
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingSpec:
-    """What the autoscaler needs to know about one Revision."""
+    """The scaling parameters of one Revision."""
 
     class_: str
-    """Which autoscaler decides; `kpa.autoscaling.knative.dev` unless another is named."""
+    """The autoscaler class; by default `kpa.autoscaling.knative.dev`."""
     metric: Metric
     total: float
-    """What one instance can take: requests at once, or per second; percent of the requested CPU; bytes."""
+    """Capacity of an instance: concurrent requests or requests per second; percent of the requested CPU; bytes."""
     utilization: float
-    """Fraction of `total` that is aimed for, above 0 and at most 1."""
+    """Desired fraction of `total`, above 0 and at most 1."""
     target: float
     """`total * utilization`, at least 0.01."""
     target_burst_capacity: float
-    """Spare room wanted, in requests; -1: the activator always stays in the path."""
+    """Desired spare capacity in requests; with -1, the activator always stays in the path."""
     window_seconds: float
     """The stable window."""
     panic_window_fraction: float
-    """Of the stable window."""
+    """As a fraction of the stable window."""
     panic_threshold_fraction: float
-    """Load over what the ready instances can take, above which panic begins; 2.0 is twice as much."""
+    """Load that starts panic mode, relative to the capacity of the ready instances; 2.0 is twice as much."""
     min_scale: int
     max_scale: int
     """0 is no limit."""
     initial_scale: int
-    """Instances to start a new Revision with; at least `min_scale`, at most `max_scale`."""
+    """Number of instances with which a new Revision starts; between `min_scale` and `max_scale`."""
     activation_scale: int
-    """The least above zero; 1 unless set."""
+    """Minimum number of instances above zero; by default 1."""
     scale_down_delay_seconds: float
     retention_seconds: float
-    """How long the last instance is kept after the decision to remove it."""
+    """Seconds for which the last instance is kept after the decision to remove it."""
     max_scale_up_rate: float
     max_scale_down_rate: float
     grace_seconds: float
-    """The longest that the last instance is kept while the activator takes over."""
+    """Maximum seconds for which the last instance is kept while the activator takes over."""
     progress_deadline_seconds: float
-    """How long the Revision has to become ready."""
+    """Seconds within which the Revision must become ready."""
     exponential: bool
-    """Newer load counts for more in the stable window (`weightedExponential`); else all the same (`linear`)."""
+    """Whether newer load has more weight in the stable window (`weightedExponential`) or not (`linear`)."""
     scale_to_zero: bool
-    """Whether it may go to no instances at all."""
+    """Whether it can be scaled to zero."""
     reachable: bool
-    """Whether any Route leads to it. If not, `min_scale` does not hold it up."""
+    """Whether any Route sends requests to it. Otherwise `min_scale` does not apply."""
     activator_capacity: float
-    """Requests at once that one activator counts for."""
+    """Concurrent requests that one activator can handle."""
     paused_seconds: float = 0.0
-    """How long an instance that is let go rests frozen; 0: it does not."""
+    """Seconds for which an idle instance stays paused; 0 disables it."""
     stopped_seconds: float = 0.0
-    """How long it rests stopped after that; 0: it does not."""
+    """Seconds for which it then stays stopped; 0 disables it."""
     warm: tuple[WarmWindow, ...] = ()
-    """When instances are kept whatever the load."""
+    """Times at which instances are kept independent of load."""
     rollout_scale: int = 0
-    """Instances that it is to have before its next share of the traffic comes; 0 while it is not rolled out."""
+    """Number of instances that it needs before its next share of traffic; 0 if it is not being rolled out."""
     rollout_from: str = ""
-    """Name of the Revision that it is compared with while it is on trial."""
+    """Name of its predecessor, with which it is compared for a rollback; empty for none."""
     rollback: RollbackPolicy | None = None
-    """When it is worse than that one."""
+    """Criteria for a rollback to the predecessor."""
     down_stabilization_seconds: float = 300.0
     up_stabilization_seconds: float = 0.0
-    """With the class `hpa`: how long fewer, or more, instances must have been recommended."""
+    """For the class `hpa`: seconds for which a different number of instances must have been recommended."""
 
     @property
     def by_resources(self) -> bool:
-        """Whether CPU or memory decide, and not requests."""
+        """Whether it is scaled by CPU or memory instead of requests."""
         return self.metric in ("cpu", "memory")
 
     @property
@@ -98,9 +98,9 @@ class ScalingSpec:
 
 
 def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
-    """What the annotations of a Revision say, and config-autoscaler where they are silent.
+    """The parameters from the annotations of a Revision, with defaults from config-autoscaler.
 
-    Annotations that cannot be read count as silent: validation let none of them in.
+    Invalid annotations, which validation does not admit, are ignored.
     """
     scaler = config.autoscaler
     read = _Annotations(revision.metadata.annotations)
@@ -158,7 +158,7 @@ def scaling_spec(revision: Revision, config: PlatformConfig) -> ScalingSpec:
 def _metric(read: "_Annotations", class_: str) -> Metric:
     named = read.text(well_known.METRIC, "")
     if class_ == HPA:
-        # As Kubernetes: without a target it is CPU, whatever the metric says.
+        # As in Kubernetes: without a target the metric is CPU, whatever the annotation says.
         return "memory" if named == MEMORY and read.text(well_known.TARGET, "") else "cpu"
     return "rps" if named == RPS else "concurrency"
 
@@ -172,12 +172,12 @@ def _total(read: "_Annotations", revision: Revision, metric: str, config: Platfo
     if metric == RPS:
         return read.number(well_known.TARGET, scaler.requests_per_second_target_default)
     target = read.number(well_known.TARGET, limit or scaler.container_concurrency_target_default)
-    # To aim above the hard limit would never start another instance.
+    # A target above the hard limit would never start another instance.
     return min(target, limit) if limit else target
 
 
 class _Annotations:
-    """Values in every spelling, read as numbers or durations."""
+    """Annotations in every spelling, parsed as numbers or durations."""
 
     def __init__(self, annotations: dict[str, str]) -> None:
         self._annotations = annotations

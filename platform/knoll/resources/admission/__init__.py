@@ -1,1 +1,1 @@
-"""From the body of a write to the object that is stored: parsed, converted, defaulted, checked. Pure."""
+"""From the body of a write to the stored object: parsing, conversion, defaults, validation. Pure."""

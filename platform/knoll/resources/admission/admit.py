@@ -1,6 +1,6 @@
-"""What a write of a client becomes before it is stored: read, converted, defaulted, checked. Pure.
+"""Admission of a client's write: parsing, conversion, defaults, validation. Pure.
 
-A body that is admitted a second time, unchanged, comes out as it went in.
+Admission is idempotent: an admitted body that is admitted again does not change.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,18 +38,18 @@ from knoll.values.kinds import (
 from knoll.values.timestamps import timestamp
 
 MAX_GENERATED_PREFIX = 58
-"""What generateName is cut to, so that a suffix of five fits into a label."""
+"""Maximum length of generateName, so that a label has room for a suffix of five characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How a kind is read, defaulted and checked."""
+    """How a kind is parsed, defaulted and validated."""
 
     model: type[Resource]
     defaulted: Callable[[Any, PlatformConfig, Any], Any]
     validate: Callable[[Any, Any, PlatformConfig], list[FieldError]]
     authored: bool = True
-    """Whether annotations say who made and who last changed it."""
+    """Whether annotations record its creator and last modifier."""
 
 
 _RULES: Mapping[str, _Rules] = {
@@ -65,7 +65,7 @@ _RULES: Mapping[str, _Rules] = {
 }
 
 MODELS: Mapping[str, type[Resource]] = {resource: rules.model for resource, rules in _RULES.items()}
-"""Resource id to model, of every kind that is admitted here."""
+"""Resource id to model, for every kind that is admitted here."""
 
 
 def handles(kind: Kind) -> bool:
@@ -74,7 +74,7 @@ def handles(kind: Kind) -> bool:
 
 
 def unknown_fields(kind: Kind, body: Mapping[str, Any]) -> list[str]:
-    """Paths of the fields in a client's body that its kind does not have.
+    """Paths of the unknown fields in a client's body.
 
     Raises:
         BadRequestError: another kind or version.
@@ -85,18 +85,18 @@ def unknown_fields(kind: Kind, body: Mapping[str, Any]) -> list[str]:
 def admit_create(
     kind: Kind, body: Mapping[str, Any], *, user: str, now: float, uid: str, name_suffix: str, config: PlatformConfig
 ) -> Json:
-    """A new object as it is to be stored.
+    """Return a new object in the form to store.
 
     Args:
         body: as the client sent it, in any version of its kind; the namespace is filled in.
-        user: who asks.
+        user: of the request.
         now: epoch seconds.
         uid: for the object.
         name_suffix: random letters that complete a generateName.
 
     Raises:
         BadRequestError: another kind or version.
-        AdmissionError, InvalidResourceError: it breaks rules; has all of them.
+        AdmissionError, InvalidResourceError: it is invalid; carries all problems.
     """
     rules = _RULES[kind.id]
     resource = _read(kind, body)
@@ -106,7 +106,7 @@ def admit_create(
     if rules.authored and not meta.owner_references:
         annotations = {**annotations, well_known.CREATOR: user, well_known.LAST_MODIFIER: user}
     given = meta.changed(annotations=annotations)
-    # Rules on names see what the client wrote: a generated name is not its to answer for.
+    # Names are validated as the client wrote them: it is not responsible for a generated name.
     resource = rules.defaulted(resource.changed(metadata=given), config, None)
     _refuse(kind, rules.validate(resource, None, config))
     stored = given.changed(
@@ -125,11 +125,11 @@ def admit_create(
 def admit_update(
     kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any], *, user: str, now: float, config: PlatformConfig
 ) -> Json:
-    """A changed object as it is to be stored.
+    """Return a changed object in the form to store.
 
-    What the server owns stays as it was: identity, times, status, and who made the object where the client left that
-    out. The generation counts up when the spec, with its defaults, differs. An object that is being deleted is not
-    checked any more, so that its finalizers can go.
+    Fields that the server owns do not change: identity, times, status, and the creator if the client omitted it. The
+    generation is incremented if the spec, with its defaults, differs. An object that is being deleted is not validated,
+    so that its finalizers can be removed.
 
     Raises: as `admit_create`.
     """
@@ -171,10 +171,10 @@ def admit_update(
 
 
 def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
-    """The stored object with the status of `new`: all that a write to `/status` may change.
+    """Return the stored object with the status of `new`: a write to `/status` changes nothing else.
 
     Raises:
-        AdmissionError, InvalidResourceError: the status has values of wrong types.
+        AdmissionError, InvalidResourceError: the status has values of the wrong type.
     """
     parsed, _, problems = read(_RULES[kind.id].model, {"status": new.get("status")})
     if parsed is None:
@@ -189,7 +189,7 @@ def admit_status(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
 
 
 def _read(kind: Kind, body: Mapping[str, Any]) -> Any:
-    """The object without its status, which no such write is about."""
+    """Parse the object without its status, which such a write does not change."""
     about = {key: value for key, value in body.items() if key != "status"}
     resource, _, problems = read(_RULES[kind.id].model, converted(kind, about))
     if resource is None:

@@ -21,12 +21,12 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 def defaulted(build: Build, config: PlatformConfig, old: Build | None = None) -> Build:
-    """The Build with everything said."""
+    """Return the Build with its defaults."""
     return build.changed(spec=build.spec.changed(dockerfile=build.spec.dockerfile or "Dockerfile"))
 
 
 def validate(build: Build, old: Build | None, config: PlatformConfig) -> list[FieldError]:
-    """All problems of a Build."""
+    """Yield all problems of a Build."""
     name = build.metadata.name
     problems = [invalid(name, "metadata.name", text) for text in subdomain_problems(name)] if name else []
     if old is None:

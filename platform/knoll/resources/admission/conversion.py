@@ -1,7 +1,7 @@
-"""Older manifests: what v1alpha1 and v1beta1 wrote, as v1 writes it. Pure; nothing given is changed.
+"""Conversion of v1alpha1 and v1beta1 manifests to v1. Pure; arguments are not mutated.
 
-v1beta1 has the form of v1. v1alpha1 takes that form too, and the older one with `runLatest`, `pinned`, `release`,
-`revisionTemplate`, `container` and traffic by `name`.
+v1beta1 has the format of v1. v1alpha1 accepts that format too, and the older one with `runLatest`, `pinned`, `release`,
+`revisionTemplate`, `container` and traffic targets with `name`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ from knoll.values.kinds import CONFIGURATION, REVISION, ROUTE, SERVICE, Kind
 
 
 def converted(kind: Kind, body: Mapping[str, Any]) -> Json:
-    """The object in the version that its kind is stored in.
+    """Convert an object to the storage version of its kind.
 
     Raises:
-        BadRequestError: another kind, or a version that is not known.
+        BadRequestError: another kind, or an unknown version.
     """
     versions = [f"{kind.group}/{version}" if kind.group else version for version in kind.versions]
     version, name = body.get("apiVersion"), body.get("kind")

@@ -1,7 +1,7 @@
 """Defaults and rules of Services, Configurations, Routes and DomainMappings. Pure.
 
-`defaulted_*` returns a new object and changes nothing when done twice; `validate_*` returns all problems. `old` is the
-object as it is stored, None for a new one.
+`defaulted_*` returns a new object and is idempotent; `validate_*` returns all problems. `old` is the stored object,
+None for a new one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -73,12 +73,12 @@ def validate_service(service: Service, old: Service | None, config: PlatformConf
 
 
 def _route_problems(meta: ObjectMeta, traffic: Targets, config: PlatformConfig, *, new: bool) -> Iterator[FieldError]:
-    """Names and tags whose hosts no DNS server could hold.
+    """Names and tags whose hosts would not be valid DNS names.
 
     Args:
-        new: whether the name itself is judged; a template that is changed later does not keep an object from changing.
+        new: whether the name itself is validated; a template that changes later does not prevent updates of the object.
     """
-    # Names and tags that are no labels are refused for that alone.
+    # Names and tags that are not labels are reported elsewhere.
     if dns_1035_problems(meta.name):
         return
     tags = {f"spec.traffic[{at}].tag": target.tag for at, target in enumerate(traffic) if target.tag}
@@ -199,7 +199,7 @@ def _ref_problems(mapping: DomainMapping) -> Iterator[FieldError]:
 
 
 def author_problems(meta: ObjectMeta, old: ObjectMeta, *, changed: bool) -> Iterator[FieldError]:
-    """Who made and last changed the object is the server's to say."""
+    """The annotations of the creator and the last modifier are set by the server."""
     path = "metadata.annotations"
     if meta.annotations.get(well_known.CREATOR) != old.annotations.get(well_known.CREATOR):
         yield FieldError("annotation value is immutable", (f"{path}.{well_known.CREATOR}",))

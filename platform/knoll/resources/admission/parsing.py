@@ -1,4 +1,4 @@
-"""From a client's JSON to a model: what does not belong is named, what has the wrong type is explained. Pure."""
+"""From a client's JSON to a model: reports unknown fields, and explains values of the wrong type. Pure."""
 
 import types
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ M = TypeVar("M", bound=Model)
 
 
 def parse(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
-    """Read an object.
+    """Parse an object.
 
     Args:
         model: of the object's kind.
-        body: as the client sent it. A null counts as absent.
+        body: as the client sent it. A null is treated as absent.
 
     Returns:
-        The object without the fields that its kind does not have, and the paths of those fields
-        (`spec.template.spec.containers[0].foo`), in the order they came.
+        The object without unknown fields, and the paths of those fields
+        (`spec.template.spec.containers[0].foo`) in order of appearance.
 
     Raises:
-        InvalidResourceError: values of wrong types, each with its path.
+        InvalidResourceError: values of the wrong type, each with its path.
     """
     resource, unknown, problems = read(model, body)
     if resource is None:
@@ -33,7 +33,7 @@ def parse(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
 
 
 def read(model: type[M], body: Mapping[str, Any]) -> tuple[M | None, list[str], list[FieldError]]:
-    """As `parse`, with the problems given back; the object is None when there are some."""
+    """Like `parse`, but return the problems; the object is None if there are any."""
     cleaned = without_nulls(body)
     try:
         return model.model_validate(cleaned, by_alias=True, by_name=False, extra="forbid"), [], []
@@ -47,7 +47,7 @@ def read(model: type[M], body: Mapping[str, Any]) -> tuple[M | None, list[str], 
 
 
 def without_nulls(value: Any) -> Any:
-    """A copy in which no object has a null. The Go clients send `creationTimestamp: null` and the like."""
+    """Return a copy without nulls in objects. Go clients send `creationTimestamp: null` and the like."""
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def path_of(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The path of a value in the form Knative writes: `spec.containers[0].name`, `metadata.labels[key]`."""
+    """The path of a value in Knative's format: `spec.containers[0].name`, `metadata.labels[key]`."""
     path = ""
     here: Any = model
     for step in location:
@@ -75,7 +75,7 @@ def path_of(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 
 def _core(annotation: Any) -> Any:
-    """The type without `| None`, when it is one."""
+    """The type without `| None`."""
     if get_origin(annotation) in (Union, types.UnionType):
         return next(part for part in get_args(annotation) if part is not type(None))
     return annotation

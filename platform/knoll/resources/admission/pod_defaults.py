@@ -1,4 +1,4 @@
-"""What the spec of a Revision gets where it says nothing. Pure; doing it twice changes nothing."""
+"""Defaults of a Revision's spec. Pure and idempotent."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ LOW_PORTS = 1024
 def defaulted_spec(
     spec: RevisionSpec, config: PlatformConfig, parent: ObjectMeta, *, service_links: bool = True
 ) -> RevisionSpec:
-    """The spec with everything said.
+    """Return the spec with its defaults.
 
     Args:
-        parent: metadata of the Service or Configuration, which templates of container names speak of.
+        parent: metadata of the Service or Configuration, for templates of container names.
         service_links: whether an absent enableServiceLinks gets its default.
     """
     defaults = config.defaults
@@ -35,7 +35,7 @@ def defaulted_spec(
     concurrency = spec.container_concurrency
     links = spec.enable_service_links
     containers, init_containers = _named(spec, defaults, parent)
-    # Files of these can be written; all others are made from objects.
+    # These are writable; all others are created from objects.
     writable = frozenset(
         volume.name
         for volume in spec.volumes
@@ -131,7 +131,7 @@ def _thresholds(probe: Probe) -> Probe:
 
 
 def _ports(probe: Probe | None) -> Probe | None:
-    """The probe with its port and gRPC service said: 0 is the container's own port."""
+    """Return the probe with its port and gRPC service: 0 is the container's port."""
     if probe is None:
         return None
     for name in ("http_get", "tcp_socket", "grpc"):
@@ -147,7 +147,7 @@ def _ports(probe: Probe | None) -> Probe | None:
 
 
 def _security(container: Container, spec: RevisionSpec, config: PlatformConfig) -> SecurityContext | None:
-    """The strict settings of the feature secure-pod-defaults, where the container says nothing."""
+    """The strict settings of the feature secure-pod-defaults, for fields that the container does not set."""
     context = container.security_context
     level = config.features.secure_pod_defaults
     if level not in ("Enabled", "AllowRootBounded"):

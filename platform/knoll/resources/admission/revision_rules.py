@@ -1,4 +1,4 @@
-"""Defaults and rules of Revisions and of the templates they are made from. Pure."""
+"""Defaults and rules of Revisions and their templates. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,10 +28,10 @@ from knoll.values.names import dns_1035_problems, joined
 def defaulted_template(
     template: RevisionTemplate, config: PlatformConfig, parent: ObjectMeta, old: RevisionTemplate | None = None
 ) -> RevisionTemplate:
-    """The template with everything said.
+    """Return the template with its defaults.
 
-    A template that is as it was stays as it was, whatever the defaults are by now. An absent enableServiceLinks gets
-    its default unless it was absent in the old template too.
+    An unchanged template is not changed, even if the defaults have changed. An absent enableServiceLinks gets its
+    default unless it was absent in the old template too.
     """
     if old is not None and template == old:
         return old
@@ -42,10 +42,10 @@ def defaulted_template(
 def applied_unchanged(
     template: RevisionTemplate, parent: ObjectMeta, old: RevisionTemplate, old_parent: ObjectMeta
 ) -> bool:
-    """Whether a template that names its Revision was applied again as it was, without the defaults it got meanwhile.
+    """Whether a template with a Revision name was applied again unchanged, apart from the defaults that it got.
 
-    Such a one must not be taken for a changed one when the platform's defaults changed: it would be refused, and with
-    it a change of the traffic beside it. kubectl's annotation tells what the client itself had said before.
+    Such a template must not be treated as changed if the platform's defaults changed: it would be rejected, together
+    with a change of the traffic in the same manifest. kubectl's annotation contains what the client applied before.
     """
     if not template.metadata.name or template.metadata.name != old.metadata.name:
         return False
@@ -54,7 +54,7 @@ def applied_unchanged(
 
 
 def _last_applied(meta: ObjectMeta) -> Any:
-    """The template in kubectl's copy of the manifest; None when there is none."""
+    """The template in kubectl's copy of the manifest; None if there is none."""
     try:
         return orjson.loads(meta.annotations.get(well_known.LAST_APPLIED, ""))["spec"]["template"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -62,7 +62,7 @@ def _last_applied(meta: ObjectMeta) -> Any:
 
 
 def _within(part: Any, whole: Any) -> bool:
-    """Whether `whole` has everything that `part` says."""
+    """Whether `whole` contains everything in `part`."""
     if isinstance(part, dict) and isinstance(whole, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in part.items())
     if isinstance(part, list) and isinstance(whole, list):
@@ -73,7 +73,7 @@ def _within(part: Any, whole: Any) -> bool:
 def template_problems(
     template: RevisionTemplate, config: PlatformConfig, parent: ObjectMeta, path: str
 ) -> Iterator[FieldError]:
-    """Everything that is wrong with the template at `path` of an object with metadata `parent`."""
+    """Yield all problems of the template at `path` of an object with metadata `parent`."""
     yield from spec_problems(template.spec, config, f"{path}.spec")
     annotations = template.metadata.annotations
     here = f"{path}.metadata.annotations"
@@ -100,7 +100,7 @@ def _name_problems(meta: TemplateMeta, parent: ObjectMeta, path: str) -> Iterato
 
 
 def name_change_problems(new: RevisionTemplate, old: RevisionTemplate, path: str) -> Iterator[FieldError]:
-    """A template that gives its Revision's name must give another one when it changes: Revisions never do."""
+    """A template that sets its Revision's name must set another one if it changes, because Revisions are immutable."""
     if new.metadata.name and new.metadata.name == old.metadata.name and new != old:
         yield FieldError(
             "Saw the following changes without a name change (-old +new)",
@@ -110,7 +110,7 @@ def name_change_problems(new: RevisionTemplate, old: RevisionTemplate, path: str
 
 
 def spec_problems(spec: RevisionSpec, config: PlatformConfig, path: str) -> Iterator[FieldError]:
-    """Everything that is wrong with a Revision's spec at `path`."""
+    """Yield all problems of a Revision's spec at `path`."""
     yield from pod_problems(spec, config.features, path)
     longest = config.defaults.max_revision_timeout_seconds
     timeout = spec.timeout_seconds or 0
@@ -133,7 +133,7 @@ def spec_problems(spec: RevisionSpec, config: PlatformConfig, path: str) -> Iter
 
 
 def defaulted(revision: Revision, config: PlatformConfig, old: Revision | None = None) -> Revision:
-    """The Revision with everything said; one that exists already is left as it is."""
+    """Return a new Revision with its defaults; an existing one is not changed."""
     if old is not None:
         return revision
     return revision.changed(spec=defaulted_spec(revision.spec, config, revision.metadata))
@@ -148,7 +148,7 @@ _LABELS = frozenset(
 
 
 def validate(revision: Revision, old: Revision | None, config: PlatformConfig) -> list[FieldError]:
-    """All problems of a Revision, new or (with `old`) changed."""
+    """Yield all problems of a Revision, new or (with `old`) changed."""
     meta = revision.metadata
     problems = [
         *metadata_problems(meta, config.autoscaler, autoscaling=True),

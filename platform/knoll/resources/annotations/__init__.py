@@ -1,1 +1,1 @@
-"""Annotations whose values have a grammar of their own. Pure."""
+"""Annotations with a grammar of their own. Pure."""

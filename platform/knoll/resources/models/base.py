@@ -1,8 +1,7 @@
-"""What every model of the wire has in common: frozen, camelCase outside and snake_case inside, exact types.
+"""What all models have in common: frozen, camelCase in JSON and snake_case in Python, strict types.
 
-A field that is at its default is left out when an object is written as JSON. A field that must show its zero (such as
-`percent: 0`) therefore has None as its default, and an object that must show although it is empty (`resources: {}`)
-is None until it was given.
+Fields with their default value are omitted from JSON. A field whose zero must be shown (such as `percent: 0`) therefore
+has None as its default, and so has an object that must be shown although it is empty (`resources: {}`).
 """
 
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -73,12 +72,12 @@ QuantityText = Annotated[
 
 REFUSED = "refused"
 Refused = Annotated[SkipJsonSchema[Any], BeforeValidator(lambda value: value or None), REFUSED]
-"""A field of Kubernetes that Knative knows and does not take: kept as it came, so that validation can name it. `false`,
-`0` and empty values are as good as absent."""
+"""A field of Kubernetes that Knative does not allow: kept unparsed, so that validation can name it. `false`, `0` and
+empty values are treated as absent."""
 
 T = TypeVar("T")
 Flagged = Annotated[SkipJsonSchema[T], REFUSED]
-"""A field that is taken only where config-features says so, and is not shown in schemas."""
+"""A field that is allowed only if config-features enables it, and is not shown in schemas."""
 
 
 class Model(BaseModel):
@@ -95,23 +94,23 @@ class Model(BaseModel):
     )
 
     def to_json(self) -> Json:
-        """As clients see it; fields at their default are left out."""
+        """The JSON that clients see; fields with their default value are omitted."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     def changed(self, **fields: Any) -> Self:
-        """A copy with those fields (by their inner names) replaced. Values are trusted, not checked."""
+        """Return a copy with these fields (by Python name) replaced. Values are not validated."""
         return self.model_copy(update=fields)
 
 
 class Resource(Model):
-    """A whole object. Each kind has its own fields `spec` and `status`."""
+    """An object. Each kind has its own fields `spec` and `status`."""
 
     KIND: ClassVar[Kind]
 
     api_version: str = ""
-    """Group and version of the object's format, for example `serving.knative.dev/v1`."""
+    """API group and version of the object, for example `serving.knative.dev/v1`."""
     kind: str = ""
-    """Name of the object's kind."""
+    """Kind of the object."""
 
     def to_json(self) -> Json:
         head = {"apiVersion": self.KIND.api_version, "kind": self.KIND.kind}

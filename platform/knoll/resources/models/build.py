@@ -1,4 +1,4 @@
-"""Build: an image to be made from source."""
+"""Build: an image that is built from source."""
 
 from typing import ClassVar
 
@@ -11,54 +11,54 @@ from knoll.values.kinds import BUILD_KIND, Kind
 
 
 class UploadSource(Model):
-    """Source that was uploaded as a tar."""
+    """Source that was uploaded as a tar archive."""
 
     id: str = ""
-    """What the upload was answered with."""
+    """Id in the response to the upload."""
     sha256: str = ""
-    """Digest of the tar, 64 hex digits."""
+    """SHA-256 digest of the tar archive, 64 hexadecimal digits."""
 
 
 class GitSource(Model):
     """Source in a Git repository."""
 
     url: str = ""
-    """Where it is cloned from."""
+    """URL to clone from."""
     revision: str = ""
     """Branch, tag or commit. Default: the repository's default branch."""
 
 
 class BuildSource(Model):
-    """Where the source comes from; one of these."""
+    """Location of the source; exactly one field must be set."""
 
     upload: UploadSource | None = None
-    """A tar that was uploaded."""
+    """An uploaded tar archive."""
     git: GitSource | None = None
     """A Git repository."""
     image: str = ""
-    """An image that exists already: it is pulled and given the tag."""
+    """An existing image, which is pulled and tagged."""
 
 
 class BuildSecret(Model):
-    """A Secret's key that the build can read as a file, and that does not end up in the image."""
+    """A key of a Secret that the build can read as a file, without adding it to the image."""
 
     id: str = ""
-    """Id that the Dockerfile mounts it by."""
+    """Id with which the Dockerfile mounts it."""
     name: str = ""
     """Name of the Secret."""
     key: str = ""
-    """The key in it."""
+    """Key in the Secret."""
 
 
 class BuildSpec(Model):
-    """What to build, and as what."""
+    """The source of the build and the image to create."""
 
     source: BuildSource = BuildSource()
-    """Where the source comes from."""
+    """Location of the source."""
     dockerfile: str = ""
     """Path of the Dockerfile in the source. Default `Dockerfile`."""
     target: str = ""
-    """Stage to stop at."""
+    """Build stage to stop at."""
     args: dict[str, str] = Field(default_factory=dict)
     """Build arguments."""
     secrets: tuple[BuildSecret, ...] = ()
@@ -66,46 +66,46 @@ class BuildSpec(Model):
     platform: str = ""
     """For example `linux/amd64`. Default: the engine's own."""
     tag: str = ""
-    """Name that the image gets, `NAME:TAG`."""
+    """Name of the image, as `NAME:TAG`."""
     push: Bool = False
-    """Whether the image is pushed to the registry that its name says, too."""
+    """Whether to push the image to the registry in its name."""
     image_pull_secrets: tuple[LocalObjectReference, ...] = ()
-    """Secrets with credentials for registries: for base images, for an image source, and to push."""
+    """Secrets with credentials for registries: of base images, of an image source, and to push."""
     service_account_name: str = ""
-    """ServiceAccount whose `imagePullSecrets` count as well. Default `default`."""
+    """ServiceAccount whose `imagePullSecrets` are used as well. Default `default`."""
 
 
 class BuildStatus(Status):
-    """How far the build is."""
+    """Progress of the build."""
 
     phase: str = ""
     """`Queued`, `Running`, `Succeeded` or `Failed`."""
     queue_position: Int32 | None = None
-    """Builds that come before it, itself included, while it waits: 1 is next."""
+    """Position in the queue while it waits: 1 is next."""
     step: str = ""
-    """The step of the Dockerfile that is at work, such as `3/7 RUN go build`."""
+    """Current step of the Dockerfile, such as `3/7 RUN go build`."""
     digest: str = ""
-    """`<repository>@sha256:<64 hex digits>` once it succeeded."""
+    """`<repository>@sha256:<64 hex digits>`, after it succeeded."""
     size: Int64 | None = None
-    """Bytes of the image."""
+    """Size of the image in bytes."""
     start_time: str = ""
-    """When it began, RFC 3339."""
+    """Time at which it started, RFC 3339."""
     completion_time: str = ""
-    """When it ended, RFC 3339."""
+    """Time at which it ended, RFC 3339."""
     attempts: Int32 | None = None
-    """How often it was tried."""
+    """Number of attempts."""
     log_url: str = ""
-    """Path of its log at this server."""
+    """Path of its log on this server."""
 
 
 class Build(Resource):
-    """An image to be made from source."""
+    """An image that is built from source."""
 
     KIND: ClassVar[Kind] = BUILD_KIND
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
     spec: BuildSpec = BuildSpec()
-    """What to build, and as what. Never changes."""
+    """The source of the build and the image to create. Immutable."""
     status: BuildStatus = BuildStatus()
-    """How far it is."""
+    """Progress of the build."""

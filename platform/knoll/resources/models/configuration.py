@@ -1,4 +1,4 @@
-"""Configuration: the code and settings that are wanted now; each change makes a Revision."""
+"""Configuration: the desired code and settings; each change creates a Revision."""
 
 from typing import ClassVar
 
@@ -9,29 +9,29 @@ from knoll.values.kinds import CONFIGURATION, Kind
 
 
 class ConfigurationSpec(Model):
-    """The code and settings that are wanted now."""
+    """The desired code and settings."""
 
     template: RevisionTemplate = RevisionTemplate()
-    """The next Revision; a change of it makes one."""
+    """Template of the Revision; each change creates a new Revision."""
 
 
 class ConfigurationStatus(Status):
-    """What became of the template."""
+    """The Revisions that were created from the template."""
 
     latest_created_revision_name: str = ""
-    """The newest Revision."""
+    """The latest Revision."""
     latest_ready_revision_name: str = ""
-    """The newest Revision that became ready."""
+    """The latest Revision that became ready."""
 
 
 class Configuration(Resource):
-    """The code and settings that are wanted now; each change makes a Revision."""
+    """The desired code and settings of a program; each change creates a Revision."""
 
     KIND: ClassVar[Kind] = CONFIGURATION
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
     spec: ConfigurationSpec = ConfigurationSpec()
-    """What is wanted."""
+    """Desired state."""
     status: ConfigurationStatus = ConfigurationStatus()
-    """What became of it."""
+    """Observed state."""

@@ -1,4 +1,4 @@
-"""ClusterDomainClaim: which namespace may map a host of its own."""
+"""ClusterDomainClaim: the namespace that may map a custom host."""
 
 from typing import ClassVar
 
@@ -15,12 +15,12 @@ class ClusterDomainClaimSpec(Model):
 
 
 class ClusterDomainClaim(Resource):
-    """Reserves the host that is its name for one namespace."""
+    """Reserves a host, which is the name of the object, for one namespace."""
 
     KIND: ClassVar[Kind] = CLUSTER_DOMAIN_CLAIM
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels. The name is the host."""
+    """Name, labels and other metadata. The name is the host."""
     spec: ClusterDomainClaimSpec = ClusterDomainClaimSpec()
     """The owner of the host."""
     status: Status = Status()

@@ -1,4 +1,4 @@
-"""DomainMapping: one more host for a Service."""
+"""DomainMapping: a custom host of a Service."""
 
 from typing import ClassVar
 
@@ -8,55 +8,55 @@ from knoll.values.kinds import DOMAIN_MAPPING, Kind
 
 
 class KReference(Model):
-    """The object that a host leads to."""
+    """The object that receives the requests of a host."""
 
     kind: str = ""
     """`Service` or `Route`."""
     namespace: str = ""
-    """Its namespace; the DomainMapping's own."""
+    """Namespace of the object; must be that of the DomainMapping."""
     name: str = ""
-    """Its name."""
+    """Name of the object."""
     api_version: str = ""
     """`serving.knative.dev/v1`."""
     group: str = ""
-    """Group alone, where no version is named."""
+    """API group, as an alternative to apiVersion."""
     address: str | None = None
     """Not used."""
 
 
 class SecretTLS(Model):
-    """A certificate of one's own."""
+    """A custom certificate."""
 
     secret_name: str = ""
-    """Name of the Secret that holds `tls.crt` and `tls.key`."""
+    """Name of the Secret that contains `tls.crt` and `tls.key`."""
 
 
 class DomainMappingSpec(Model):
-    """Where the host leads."""
+    """The target of the host."""
 
     ref: KReference = KReference()
-    """The Service that gets the host's requests."""
+    """The Service or Route that receives the requests of the host."""
     tls: SecretTLS | None = None
-    """A certificate of one's own for the host."""
+    """A custom certificate for the host."""
 
 
 class DomainMappingStatus(Status):
-    """Where the host can be reached."""
+    """Observed state of the mapping."""
 
     url: str = ""
-    """Address of the host."""
+    """URL of the host."""
     address: Addressable | None = None
-    """The same, for tools."""
+    """URL of the host, as an Addressable."""
 
 
 class DomainMapping(Resource):
-    """One more host for a Service; the object's name is the host."""
+    """A custom host of a Service; the name of the object is the host."""
 
     KIND: ClassVar[Kind] = DOMAIN_MAPPING
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name (the host), identity and labels."""
+    """Name (the host), labels and other metadata."""
     spec: DomainMappingSpec = DomainMappingSpec()
-    """Where the host leads."""
+    """The target of the host."""
     status: DomainMappingStatus = DomainMappingStatus()
-    """Where the host can be reached."""
+    """Observed state of the mapping."""

@@ -1,4 +1,4 @@
-"""Environment variables of a container, and what their values come from."""
+"""Environment variables of a container, and the sources of their values."""
 
 from knoll.resources.models.base import Bool, Flagged, Model, QuantityText, Refused
 
@@ -9,42 +9,42 @@ class EnvVarKeySelector(Model):
     name: str = ""
     """Name of the ConfigMap or Secret, in the same namespace."""
     key: str = ""
-    """The key in it."""
+    """Key in the ConfigMap or Secret."""
     optional: Bool | None = None
-    """Whether it may be missing: the variable is then not set."""
+    """Whether the object or key may be missing; the variable is not set in that case."""
 
 
 class ObjectFieldSelector(Model):
-    """A field of the instance's own metadata."""
+    """A field of the instance's metadata."""
 
     api_version: str = ""
-    """Version that the path is written for; `v1`."""
+    """API version of the path; `v1`."""
     field_path: str = ""
     """For example `metadata.name`."""
 
 
 class ResourceFieldSelector(Model):
-    """A limit or request of a container."""
+    """A resource limit or request of a container."""
 
     container_name: str = ""
     """Name of the container."""
     resource: str = ""
     """For example `limits.cpu`."""
     divisor: QuantityText | None = None
-    """Unit that the value is given in."""
+    """Unit of the value."""
 
 
 class EnvVarSource(Model):
-    """Where an environment variable's value comes from; one of these."""
+    """Source of an environment variable's value; exactly one field must be set."""
 
     config_map_key_ref: EnvVarKeySelector | None = None
     """A key of a ConfigMap."""
     secret_key_ref: EnvVarKeySelector | None = None
     """A key of a Secret."""
     field_ref: Flagged[ObjectFieldSelector | None] = None
-    """A field of the instance's own metadata, where config-features allows it."""
+    """A field of the instance's metadata, if enabled in config-features."""
     resource_field_ref: Flagged[ResourceFieldSelector | None] = None
-    """A limit or request of a container, where config-features allows it."""
+    """A resource limit or request of a container, if enabled in config-features."""
     file_key_ref: Refused = None
 
 
@@ -54,9 +54,9 @@ class EnvVar(Model):
     name: str = ""
     """Name of the variable."""
     value: str = ""
-    """Its value. `$(NAME)` stands for the value of an earlier variable, `$$` for one `$`."""
+    """Value of the variable. `$(NAME)` is replaced by the value of an earlier variable, `$$` by `$`."""
     value_from: EnvVarSource | None = None
-    """Where the value comes from instead."""
+    """Source of the value, as an alternative to `value`."""
 
 
 class ObjectReference(Model):
@@ -69,10 +69,10 @@ class ObjectReference(Model):
 
 
 class EnvFromSource(Model):
-    """A ConfigMap or Secret, each key of which becomes an environment variable."""
+    """A ConfigMap or Secret whose keys become environment variables."""
 
     prefix: str = ""
-    """Put before each key."""
+    """Prefix of each variable's name."""
     config_map_ref: ObjectReference | None = None
     """The ConfigMap."""
     secret_ref: ObjectReference | None = None

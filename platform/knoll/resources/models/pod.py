@@ -1,7 +1,7 @@
-"""Containers: the part of Kubernetes' PodSpec that a Revision has.
+"""Containers: the subset of Kubernetes' PodSpec that a Revision supports.
 
-Fields marked `Refused` are known to Kubernetes and not taken by Knative (some can be turned on in config-features);
-they are parsed so that validation can name them, here and in the modules of the parts.
+Fields marked `Refused` exist in Kubernetes, but Knative does not allow them (some can be enabled in config-features);
+they are parsed so that validation can name them, also in the modules of the parts.
 """
 
 from pydantic import Field
@@ -13,23 +13,23 @@ from knoll.resources.models.security_context import PodSecurityContext, Security
 from knoll.resources.models.volume import Volume, VolumeMount
 
 DEFAULT_PORT = 8080
-"""Port of a container that names none."""
+"""Port of a container without ports."""
 
 
 class LocalObjectReference(Model):
-    """An object of the same namespace by name."""
+    """Reference to an object in the same namespace."""
 
     name: str = ""
     """Name."""
 
 
 class ContainerPort(Model):
-    """The port that the program listens on."""
+    """The port on which the container listens."""
 
     name: str = ""
-    """The protocol spoken there: `http1` (or empty) or `h2c`."""
+    """Protocol of the port: `http1` (or empty) or `h2c`."""
     container_port: Int32 = 0
-    """Number of the port, also given to the program as $PORT. Default 8080."""
+    """Port number, also set as the environment variable PORT. Default 8080."""
     protocol: str = ""
     """`TCP`."""
     host_port: Refused = None
@@ -37,52 +37,52 @@ class ContainerPort(Model):
 
 
 class ResourceRequirements(Model):
-    """How much a container may and should get."""
+    """Resource limits and requests of a container."""
 
     limits: dict[str, QuantityText] = Field(default_factory=dict)
-    """The most it may use: `cpu` in cores (`500m` is half a core), `memory` in bytes (`350Mi`)."""
+    """Resource limits: `cpu` in cores (`500m` is half a core), `memory` in bytes (`350Mi`)."""
     requests: dict[str, QuantityText] = Field(default_factory=dict)
-    """What it is sure to get."""
+    """Guaranteed resources."""
     claims: Refused = None
 
 
 class Container(Model):
-    """A program of an instance."""
+    """A container of an instance."""
 
     name: str = ""
     """Name, unique in the Revision. Default `user-container`."""
     image: str = ""
-    """Image to run, by tag or by digest; a tag is looked up once, when the Revision is made."""
+    """Image to run, by tag or digest; a tag is resolved to a digest once, when the Revision is created."""
     command: tuple[str, ...] = ()
     """Replaces the image's entrypoint."""
     args: tuple[str, ...] = ()
     """Replaces the image's command."""
     working_dir: str = ""
-    """Folder it starts in; the image's when empty."""
+    """Working directory; by default the image's."""
     ports: tuple[ContainerPort, ...] = ()
-    """The one port that requests go to; exactly one container has it when there are several."""
+    """The port that receives requests; if there are several containers, exactly one must have a port."""
     env: tuple[EnvVar, ...] = ()
     """Environment variables."""
     env_from: tuple[EnvFromSource, ...] = ()
     """ConfigMaps and Secrets whose keys become environment variables."""
     resources: ResourceRequirements | None = None
-    """How much it may and should get."""
+    """Resource limits and requests."""
     volume_mounts: tuple[VolumeMount, ...] = ()
-    """Where volumes appear."""
+    """Volumes to mount."""
     readiness_probe: Probe | None = None
-    """Whether it can take requests. Default: its port accepts a connection."""
+    """Probe that decides whether the container receives requests. Default: its port accepts a connection."""
     liveness_probe: Probe | None = None
-    """Whether it must be restarted."""
+    """Probe whose failure restarts the container."""
     startup_probe: Probe | None = None
-    """Whether it has started; the other probes wait for it."""
+    """Probe that decides whether the container has started; the other probes run after it."""
     image_pull_policy: str = ""
     """`Always`, `IfNotPresent` or `Never`."""
     security_context: SecurityContext | None = None
-    """Who it runs as and what it may do."""
+    """User, privileges and capabilities of the container."""
     termination_message_path: str = ""
-    """File whose text explains an exit. Default `/dev/termination-log`."""
+    """File with the termination message. Default `/dev/termination-log`."""
     termination_message_policy: str = ""
-    """`File`, or `FallbackToLogsOnError` to take the end of the log."""
+    """`File`, or `FallbackToLogsOnError` to use the end of the log."""
     lifecycle: Refused = None
     stdin: Refused = None
     stdin_once: Refused = None
@@ -94,24 +94,24 @@ class Container(Model):
 
 
 class PodSpec(Model):
-    """What an instance consists of."""
+    """The containers and volumes of an instance."""
 
     containers: tuple[Container, ...] = ()
-    """The programs; one of them takes the requests."""
+    """The containers, one of which receives the requests."""
     init_containers: tuple[Container, ...] = ()
-    """Programs that run to their end before, one after the other."""
+    """Containers that run to completion first, one after the other."""
     volumes: tuple[Volume, ...] = ()
-    """Files for the containers."""
+    """Volumes that the containers can mount."""
     service_account_name: str = ""
     """Name of the ServiceAccount."""
     image_pull_secrets: tuple[LocalObjectReference, ...] = ()
-    """Secrets to pull images with."""
+    """Secrets with credentials to pull images."""
     enable_service_links: Bool | None = None
-    """Whether other services' addresses are put into the environment. Default false."""
+    """Whether the addresses of other services are set as environment variables. Default false."""
     automount_service_account_token: Bool | None = None
-    """Whether the account's token is mounted; false or absent."""
+    """Whether the token of the ServiceAccount is mounted; must be false or absent."""
     security_context: Flagged[PodSecurityContext | None] = None
-    """Who all containers run as, where config-features allows it; a container's own wins."""
+    """Security settings of all containers, if enabled in config-features; those of a container take precedence."""
     affinity: Refused = None
     host_aliases: Refused = None
     host_ipc: Refused = Field(None, alias="hostIPC")

@@ -4,30 +4,30 @@ from knoll.resources.models.base import Int32, IntOrString, Model, Refused
 
 
 class ExecAction(Model):
-    """A command that ends with 0 when all is well."""
+    """A command, which succeeds with exit code 0."""
 
     command: tuple[str, ...] = ()
-    """The command and its arguments; no shell."""
+    """The command and its arguments, executed without a shell."""
 
 
 class HTTPHeader(Model):
-    """A header of a probe's request."""
+    """A header of the probe's request."""
 
     name: str = ""
     """Name of the header."""
     value: str = ""
-    """Its value."""
+    """Value of the header."""
 
 
 class HTTPGetAction(Model):
-    """A request that is answered with 200 to 399 when all is well."""
+    """An HTTP GET request, which succeeds with status 200 to 399."""
 
     path: str = ""
     """Path, possibly with a query. Default `/`."""
     port: IntOrString | None = None
     """Port; 0 is the container's port."""
     host: str = ""
-    """Host to connect to; the instance itself when empty."""
+    """Host to connect to; by default the instance."""
     scheme: str = ""
     """`HTTP` or `HTTPS`."""
     http_headers: tuple[HTTPHeader, ...] = ()
@@ -35,25 +35,25 @@ class HTTPGetAction(Model):
 
 
 class TCPSocketAction(Model):
-    """A connection that is accepted when all is well."""
+    """A TCP connection, which succeeds when it is accepted."""
 
     port: IntOrString | None = None
     """Port; 0 is the container's port."""
     host: str = ""
-    """Host to connect to; the instance itself when empty."""
+    """Host to connect to; by default the instance."""
 
 
 class GRPCAction(Model):
-    """A call of the standard gRPC health service that answers SERVING when all is well."""
+    """A call of the gRPC health service, which succeeds with the response SERVING."""
 
     port: Int32 | None = None
     """Port; 0 is the container's port."""
     service: str | None = None
-    """Name of the service that is asked for; empty is the whole server."""
+    """Name of the service to check; empty for the whole server."""
 
 
 class Probe(Model):
-    """How a container is asked whether it is well."""
+    """A health check of a container; exactly one action must be set."""
 
     exec: ExecAction | None = None
     """A command run in the container."""
@@ -64,13 +64,13 @@ class Probe(Model):
     grpc: GRPCAction | None = None
     """A gRPC health check."""
     initial_delay_seconds: Int32 = 0
-    """Seconds to wait before the first try."""
+    """Delay before the first probe, in seconds."""
     timeout_seconds: Int32 = 0
-    """Seconds one try may take."""
+    """Timeout of a probe, in seconds."""
     period_seconds: Int32 = 0
-    """Seconds between tries. 0 for a readiness probe: as fast as possible until the first success."""
+    """Interval of the probe, in seconds. 0 for a readiness probe: as often as possible until the first success."""
     success_threshold: Int32 = 0
-    """Successes in a row that make it well again."""
+    """Consecutive successes after which the probe is considered successful."""
     failure_threshold: Int32 = 0
-    """Failures in a row that make it unwell."""
+    """Consecutive failures after which the probe is considered failed."""
     termination_grace_period_seconds: Refused = None

@@ -1,4 +1,4 @@
-"""Revision: one immutable state of the code and its settings."""
+"""Revision: an immutable snapshot of code and settings."""
 
 from typing import Any, ClassVar
 
@@ -11,43 +11,43 @@ from knoll.values.kinds import REVISION, Kind
 
 
 class RevisionSpec(PodSpec):
-    """What an instance consists of and how requests are given to it. Never changes."""
+    """The containers of an instance and how requests are sent to it. Immutable."""
 
     container_concurrency: Int64 | None = None
-    """Requests that one instance handles at once, 0 to 1000; 0 is no limit."""
+    """Maximum number of concurrent requests per instance, 0 to 1000; 0 is no limit."""
     timeout_seconds: Int64 | None = None
-    """Seconds that a request may take as a whole. Default 300."""
+    """Timeout of a request, in seconds. Default 300."""
     response_start_timeout_seconds: Int64 | None = None
-    """Seconds that may pass until the first byte of the answer."""
+    """Maximum number of seconds until the first byte of the response."""
     idle_timeout_seconds: Int64 | None = None
-    """Seconds that may pass without a byte of the answer."""
+    """Maximum number of seconds without a byte of the response."""
 
     @property
     def serving_container(self) -> Container:
-        """The container that takes the requests: the only one, or the one with a port.
+        """The container that receives the requests: the only one, or the one with a port.
 
         Raises:
-            IndexError: no containers; validation refuses that.
+            IndexError: no containers, which validation rejects.
         """
         return next((container for container in self.containers if container.ports), self.containers[0])
 
 
 class RevisionTemplate(Model):
-    """The next Revision."""
+    """Template of a Revision."""
 
     metadata: TemplateMeta = TemplateMeta()
-    """Name (must begin with the Service's or Configuration's name and `-`), labels and annotations of the Revision."""
+    """Name (must begin with the name of the Service or Configuration and `-`), labels and annotations."""
     spec: RevisionSpec = RevisionSpec()
-    """What its instances consist of."""
+    """The containers of its instances and how requests are sent to them."""
 
     @model_serializer(mode="wrap")
     def _with_metadata(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Knative always shows a template's metadata, also when it is empty.
+        # Knative always shows a template's metadata, even if it is empty.
         return {"metadata": {}, **handler(self)}
 
 
 class ContainerStatus(Model):
-    """One container's image, pinned."""
+    """The image of a container, by digest."""
 
     name: str = ""
     """Name of the container."""
@@ -56,30 +56,30 @@ class ContainerStatus(Model):
 
 
 class RevisionStatus(Status):
-    """What is known about the Revision."""
+    """Observed state of the Revision."""
 
     service_name: str = ""
-    """Name of its internal address."""
+    """Name of its Kubernetes Service."""
     log_url: str = ""
-    """Where its log is shown."""
+    """URL of its log."""
     container_statuses: tuple[ContainerStatus, ...] = ()
-    """The pinned images, in the order of the containers."""
+    """Images by digest, in the order of the containers."""
     init_container_statuses: tuple[ContainerStatus, ...] = ()
-    """The pinned images of the init containers."""
+    """Images of the init containers by digest."""
     actual_replicas: Int32 | None = None
-    """Instances that are ready."""
+    """Number of ready instances."""
     desired_replicas: Int32 | None = None
-    """Instances that are wanted."""
+    """Desired number of instances."""
 
 
 class Revision(Resource):
-    """One immutable state of the code and its settings, made from a Configuration's template."""
+    """An immutable snapshot of code and settings, created from a Configuration's template."""
 
     KIND: ClassVar[Kind] = REVISION
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
     spec: RevisionSpec = RevisionSpec()
-    """What its instances consist of. Never changes."""
+    """The containers of its instances and how requests are sent to them. Immutable."""
     status: RevisionStatus = RevisionStatus()
-    """What is known about it."""
+    """Observed state."""

@@ -1,4 +1,4 @@
-"""Route: a host, and the Revisions that share its requests."""
+"""Route: a host and the Revisions that share its requests."""
 
 from typing import ClassVar
 
@@ -8,31 +8,31 @@ from knoll.values.kinds import ROUTE, Kind
 
 
 class RouteSpec(Model):
-    """Who gets which share of the requests."""
+    """The traffic split."""
 
     traffic: tuple[TrafficTarget, ...] = ()
-    """The shares; their percents sum to 100."""
+    """Traffic targets; their percentages sum to 100."""
 
 
 class RouteStatus(Status):
-    """Where the Route can be reached and who gets what."""
+    """URLs and traffic split of the Route."""
 
     url: str = ""
-    """Address for everybody."""
+    """Public URL."""
     address: Addressable | None = None
-    """Address for other instances."""
+    """Cluster-local address."""
     traffic: tuple[TrafficTarget, ...] = ()
-    """The shares as they are, with Revisions by name and addresses of tags."""
+    """The current traffic split, with the names of Revisions and the URLs of tags."""
 
 
 class Route(Resource):
-    """A host, and the Revisions that share its requests."""
+    """A host and the Revisions that share its requests."""
 
     KIND: ClassVar[Kind] = ROUTE
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
     spec: RouteSpec = RouteSpec()
-    """Who gets which share of the requests."""
+    """The traffic split."""
     status: RouteStatus = RouteStatus()
-    """Where it can be reached and who gets what."""
+    """URLs and current traffic split."""

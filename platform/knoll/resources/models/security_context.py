@@ -7,37 +7,37 @@ class Capabilities(Model):
     """Linux capabilities."""
 
     add: tuple[str, ...] = ()
-    """Capabilities to give; `NET_BIND_SERVICE` only, unless turned on in config-features."""
+    """Capabilities to add; only `NET_BIND_SERVICE`, unless others are enabled in config-features."""
     drop: tuple[str, ...] = ()
-    """Capabilities to take away; `ALL` is all."""
+    """Capabilities to drop; `ALL` drops all."""
 
 
 class SeccompProfile(Model):
-    """Which system calls are allowed."""
+    """The seccomp profile, which restricts system calls."""
 
     type: str = ""
     """`RuntimeDefault`, `Unconfined` or `Localhost`."""
     localhost_profile: str = ""
-    """File of the profile when the type is `Localhost`."""
+    """File of the profile if the type is `Localhost`."""
 
 
 class SecurityContext(Model):
-    """Who a container runs as and what it may do."""
+    """User, privileges and capabilities of a container."""
 
     run_as_user: Int64 | None = None
-    """User id; the image's user when absent."""
+    """User id; by default the image's user."""
     run_as_group: Int64 | None = None
-    """Group id; the image's group when absent."""
+    """Group id; by default the image's group."""
     run_as_non_root: Bool | None = None
-    """Refuse to start as user 0."""
+    """Whether to refuse to start as user 0."""
     read_only_root_filesystem: Bool | None = None
-    """Make the image's files read-only."""
+    """Whether the root file system is read-only."""
     allow_privilege_escalation: Bool | None = None
-    """Whether a program may gain more rights than its parent."""
+    """Whether a process can gain more privileges than its parent."""
     capabilities: Capabilities | None = None
-    """Linux capabilities to give and take."""
+    """Linux capabilities to add and drop."""
     seccomp_profile: SeccompProfile | None = None
-    """System calls that are allowed."""
+    """The seccomp profile, which restricts system calls."""
     privileged: Refused = None
     proc_mount: Refused = None
     se_linux_options: Refused = None
@@ -46,20 +46,20 @@ class SecurityContext(Model):
 
 
 class PodSecurityContext(Model):
-    """Who all containers of an instance run as."""
+    """Security settings of all containers of an instance."""
 
     run_as_user: Int64 | None = None
     """User id."""
     run_as_group: Int64 | None = None
     """Group id."""
     run_as_non_root: Bool | None = None
-    """Refuse to start as user 0."""
+    """Whether to refuse to start as user 0."""
     fs_group: Int64 | None = None
-    """Group that owns the files of volumes."""
+    """Group that owns the files in volumes."""
     supplemental_groups: tuple[Int64, ...] = ()
-    """Further groups."""
+    """Supplemental groups."""
     seccomp_profile: SeccompProfile | None = None
-    """System calls that are allowed."""
+    """The seccomp profile, which restricts system calls."""
     fs_group_change_policy: Refused = None
     supplemental_groups_policy: Refused = None
     sysctls: Refused = None

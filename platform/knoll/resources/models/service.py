@@ -10,21 +10,21 @@ from knoll.values.kinds import SERVICE, Kind
 
 
 class ServiceSpec(ConfigurationSpec, RouteSpec):
-    """The code and settings that are wanted, and who gets which share of the requests."""
+    """The desired code and settings, and the traffic split."""
 
 
 class ServiceStatus(ConfigurationStatus, RouteStatus):
-    """What became of the template, where the Service can be reached and who gets what."""
+    """The Revisions, URLs and traffic split of the Service."""
 
 
 class Service(Resource):
-    """A program that is reached at a host and runs as many instances as its requests need, none included."""
+    """A program with a URL, which is scaled with its requests, also to zero."""
 
     KIND: ClassVar[Kind] = SERVICE
 
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
     spec: ServiceSpec = ServiceSpec()
-    """What is wanted."""
+    """Desired state."""
     status: ServiceStatus = ServiceStatus()
-    """What became of it."""
+    """Observed state."""

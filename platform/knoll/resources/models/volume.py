@@ -1,4 +1,4 @@
-"""Volumes of a Revision, and where its containers mount them."""
+"""Volumes of a Revision and their mounts."""
 
 from pydantic import Field
 
@@ -7,39 +7,39 @@ from knoll.resources.models.env import ObjectFieldSelector, ResourceFieldSelecto
 
 
 class VolumeMount(Model):
-    """Where a volume's files appear in a container."""
+    """The mount of a volume in a container."""
 
     name: str = ""
     """Name of the volume."""
     mount_path: str = ""
-    """Absolute path in the container."""
+    """Absolute path in the container at which to mount it."""
     sub_path: str = ""
-    """One file or folder of the volume to mount instead of its root."""
+    """File or folder of the volume to mount instead of its root."""
     read_only: Bool = False
-    """Whether it cannot be written to; always so but for emptyDir and persistentVolumeClaim."""
+    """Whether it is read-only; must be true except for emptyDir and persistentVolumeClaim."""
     mount_propagation: Refused = None
     sub_path_expr: Refused = None
     recursive_read_only: Refused = None
 
 
 class KeyToPath(Model):
-    """One key of a ConfigMap or Secret as a file."""
+    """The file for a key of a ConfigMap or Secret."""
 
     key: str = ""
     """The key."""
     path: str = ""
     """Path of the file in the volume."""
     mode: Int32 | None = None
-    """Its permission bits, 0 to 0777."""
+    """Permission bits of the file, 0 to 0777."""
 
 
 class SecretVolumeSource(Model):
-    """A Secret's keys as files."""
+    """The keys of a Secret as files."""
 
     secret_name: str = ""
     """Name of the Secret."""
     items: tuple[KeyToPath, ...] = ()
-    """The keys to show, and as which files; all when absent."""
+    """Keys to include and their file names; by default all keys."""
     default_mode: Int32 | None = None
     """Permission bits of the files, 0 to 0777. Default 0644."""
     optional: Bool | None = None
@@ -47,12 +47,12 @@ class SecretVolumeSource(Model):
 
 
 class ConfigMapVolumeSource(Model):
-    """A ConfigMap's keys as files."""
+    """The keys of a ConfigMap as files."""
 
     name: str = ""
     """Name of the ConfigMap."""
     items: tuple[KeyToPath, ...] = ()
-    """The keys to show, and as which files; all when absent."""
+    """Keys to include and their file names; by default all keys."""
     default_mode: Int32 | None = None
     """Permission bits of the files, 0 to 0777. Default 0644."""
     optional: Bool | None = None
@@ -60,64 +60,64 @@ class ConfigMapVolumeSource(Model):
 
 
 class ObjectProjection(Model):
-    """A ConfigMap or Secret as one source of a projected volume."""
+    """A ConfigMap or Secret as a source of a projected volume."""
 
     name: str = ""
-    """Name of it."""
+    """Name of the ConfigMap or Secret."""
     items: tuple[KeyToPath, ...] = ()
-    """The keys to show, and as which files; all when absent."""
+    """Keys to include and their file names; by default all keys."""
     optional: Bool | None = None
-    """Whether it or its keys may be missing."""
+    """Whether the object or its keys may be missing."""
 
 
 class ServiceAccountTokenProjection(Model):
-    """A token of the service account as a file."""
+    """A token of the ServiceAccount as a file."""
 
     audience: str = ""
-    """Who the token is for."""
+    """Intended recipient of the token."""
     expiration_seconds: Int64 | None = None
-    """Seconds that the token is good for."""
+    """Lifetime of the token in seconds."""
     path: str = ""
     """Path of the file in the volume."""
 
 
 class DownwardAPIVolumeFile(Model):
-    """A file that says something about the instance."""
+    """A file with information about the instance."""
 
     path: str = ""
     """Path of the file in the volume."""
     field_ref: ObjectFieldSelector | None = None
-    """A field of its metadata."""
+    """A field of the instance's metadata."""
     resource_field_ref: ResourceFieldSelector | None = None
-    """A limit or request."""
+    """A resource limit or request of a container."""
     mode: Int32 | None = None
-    """Its permission bits, 0 to 0777."""
+    """Permission bits of the file, 0 to 0777."""
 
 
 class DownwardAPIProjection(Model):
-    """Files that say something about the instance."""
+    """Files with information about the instance."""
 
     items: tuple[DownwardAPIVolumeFile, ...] = ()
     """The files."""
 
 
 class VolumeProjection(Model):
-    """One source of a projected volume; one of these."""
+    """A source of a projected volume; exactly one field must be set."""
 
     config_map: ObjectProjection | None = None
     """Files from a ConfigMap."""
     secret: ObjectProjection | None = None
     """Files from a Secret."""
     service_account_token: ServiceAccountTokenProjection | None = None
-    """A token."""
+    """A token of the ServiceAccount."""
     downward_api: DownwardAPIProjection | None = Field(None, alias="downwardAPI")
-    """Files about the instance."""
+    """Files with information about the instance."""
     cluster_trust_bundle: Refused = None
     pod_certificate: Refused = None
 
 
 class ProjectedVolumeSource(Model):
-    """Several sources in one volume; later ones win."""
+    """Several sources in one volume; later ones take precedence."""
 
     sources: tuple[VolumeProjection, ...] = ()
     """The sources."""
@@ -126,12 +126,12 @@ class ProjectedVolumeSource(Model):
 
 
 class EmptyDirVolumeSource(Model):
-    """A folder that is empty at the start and gone with the instance."""
+    """A folder that is empty at the start and deleted with the instance."""
 
     medium: str = ""
     """Empty for disk, `Memory` for memory."""
     size_limit: QuantityText | None = None
-    """The most it may hold."""
+    """Maximum size."""
 
 
 class PersistentVolumeClaimVolumeSource(Model):
@@ -140,22 +140,22 @@ class PersistentVolumeClaimVolumeSource(Model):
     claim_name: str = ""
     """Name of the PersistentVolumeClaim."""
     read_only: Bool = False
-    """Whether it cannot be written to."""
+    """Whether it is read-only."""
 
 
 class Volume(Model):
-    """Files for the containers; one of the sources."""
+    """A volume for the containers; exactly one source must be set."""
 
     name: str = ""
-    """Name, which mounts refer to."""
+    """Name of the volume, to which mounts refer."""
     config_map: ConfigMapVolumeSource | None = None
-    """A ConfigMap's keys as files."""
+    """The keys of a ConfigMap as files."""
     secret: SecretVolumeSource | None = None
-    """A Secret's keys as files."""
+    """The keys of a Secret as files."""
     projected: ProjectedVolumeSource | None = None
-    """Several sources in one."""
+    """Several sources in one volume."""
     empty_dir: EmptyDirVolumeSource | None = None
-    """A folder of the instance's own."""
+    """A folder that is empty at the start and deleted with the instance."""
     persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
     """A volume that outlives the instance."""
     host_path: Refused = None

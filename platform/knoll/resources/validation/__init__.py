@@ -1,1 +1,1 @@
-"""Rules for parts of objects; each function returns every problem it finds. Pure."""
+"""Validation of parts of objects; each function returns all problems. Pure."""

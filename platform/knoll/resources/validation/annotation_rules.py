@@ -1,6 +1,6 @@
-"""What annotations and labels may say. Pure; every function returns all problems it finds.
+"""Validation of annotations and labels. Pure; every function returns all problems.
 
-Source: the rules and words of knative.dev/serving, pkg/apis/autoscaling and pkg/apis/serving.
+Source: the rules and messages of knative.dev/serving, pkg/apis/autoscaling and pkg/apis/serving.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ _AUTOSCALING_ON_TEMPLATE = 'autoscaling annotations must be put under "spec.temp
 
 
 def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling: bool = False) -> Iterator[FieldError]:
-    """Name and annotations of an object.
+    """Problems of the name and annotations of an object.
 
     Args:
         autoscaling: whether autoscaling annotations have an effect on this kind.
@@ -57,18 +57,18 @@ def metadata_problems(meta: ObjectMeta, config: AutoscalerConfig, *, autoscaling
 
 
 def knative_key_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
-    """Keys of Knative's group that mean nothing."""
+    """Unknown keys of Knative's group."""
     for key in annotations:
         if key.startswith(well_known.SERVING) and key not in _ALLOWED:
             yield invalid_key(key, path)
 
 
 def label_problems(meta: ObjectMeta, allowed: frozenset[str], owners: Mapping[str, str]) -> Iterator[FieldError]:
-    """Labels of Knative's group.
+    """Problems of labels of Knative's group.
 
     Args:
-        allowed: keys that this kind may have.
-        owners: keys that must name the owner of that kind.
+        allowed: keys that are valid for this kind.
+        owners: keys whose value must be the name of the owner of that kind.
     """
     for key, value in meta.labels.items():
         if key == well_known.VISIBILITY and value != well_known.CLUSTER_LOCAL:
@@ -82,7 +82,7 @@ def label_problems(meta: ObjectMeta, allowed: frozenset[str], owners: Mapping[st
 
 
 def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
-    """How long traffic takes to move to a new Revision."""
+    """Problems of the rollout duration."""
     key, value = well_known.find_annotation(annotations, well_known.ROLLOUT_DURATION)
     if value is None:
         return
@@ -99,7 +99,7 @@ def rollout_duration_problems(annotations: Annotations) -> Iterator[FieldError]:
 
 
 def progress_deadline_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
-    """How long a Revision has to become ready."""
+    """Problems of the progress deadline."""
     key, value = well_known.find_annotation(annotations, well_known.PROGRESS_DEADLINE)
     if value is None:
         return
@@ -116,7 +116,7 @@ def progress_deadline_problems(annotations: Annotations, path: str) -> Iterator[
 
 
 def queue_sidecar_problems(annotations: Annotations, path: str) -> Iterator[FieldError]:
-    """Resources of Knative's queue-proxy. Knoll has none; what is wrong for Knative is wrong here as well."""
+    """Problems of the resources of Knative's queue-proxy, which are validated although there is none here."""
     value = annotations.get(well_known.QUEUE_SIDECAR_PERCENTAGE)
     if value is not None:
         here = f"{path}[{well_known.QUEUE_SIDECAR_PERCENTAGE}]"
@@ -134,13 +134,13 @@ def queue_sidecar_problems(annotations: Annotations, path: str) -> Iterator[Fiel
 
 
 def autoscaling_problems(annotations: Annotations, config: AutoscalerConfig, path: str) -> Iterator[FieldError]:
-    """All autoscaling annotations, in both spellings."""
+    """Problems of all autoscaling annotations, in both spellings."""
     for rule in _RULES:
         yield from rule(_Found(annotations, path), config)
 
 
 class _Found:
-    """Annotations looked up in every spelling."""
+    """Look-ups of annotations in every spelling."""
 
     def __init__(self, annotations: Annotations, path: str) -> None:
         self._annotations = annotations

@@ -1,7 +1,7 @@
-"""Which hosts Routes have, and which no DomainMapping can have. Pure.
+"""The hosts of Routes, and the hosts that DomainMappings cannot have. Pure.
 
-A host that a Route has, or would have if it existed, belongs to the platform: with the default template every
-`NAME.NAMESPACE.localhost`. A DomainMapping of such a host would take the requests for that Route.
+A host that a Route has or could have belongs to the platform: with the default template every
+`NAME.NAMESPACE.localhost`. A DomainMapping of such a host would receive the requests for that Route.
 """
 
 import re
@@ -17,13 +17,13 @@ from knoll.values.names import TemplateValues
 
 _CLUSTER, _SHORT = "cluster.local", "svc"
 _API_SERVER = "kubernetes.default"
-"""Where clients in a cluster expect the API; the longer forms end in `.svc` or `.svc.cluster.local`."""
+"""Host at which clients in a cluster expect the API; the longer forms end in `.svc` or `.svc.cluster.local`."""
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""A last label that makes browsers and libraries read a host as an IPv4 address (WHATWG URL, "ends in a number")."""
+"""A last label with which a host is parsed as an IPv4 address (WHATWG URL, "ends in a number")."""
 
 
 def host_problem(host: str) -> str:
-    """Why `host` is no DNS name, in Kubernetes' words; empty when it is one.
+    """Why `host` is not a DNS name, with Kubernetes' message; empty if it is one.
 
     Source: Kubernetes, pkg/util/validation, `IsFullyQualifiedDomainName`.
     """
@@ -36,15 +36,15 @@ def host_problem(host: str) -> str:
 
 
 def tag_name(meta: ObjectMeta, tag: str, domain: DomainConfig, network: NetworkConfig) -> str:
-    """What stands before the namespace in the hosts of a Route, or of one of its tags."""
+    """The part before the namespace in the hosts of a Route or one of its tags."""
     return names.render(network.tag_template, _named(meta, tag, meta.name, domain)) if tag else meta.name
 
 
 def route_host_problem(meta: ObjectMeta, tag: str, domain: DomainConfig, network: NetworkConfig) -> str:
-    """Why a Route of this metadata, or its tag, cannot have a host; empty when it can.
+    """Why a Route with this metadata, or its tag, cannot have a host; empty if it can.
 
     Args:
-        meta: of the Route, or of the Service that it will belong to.
+        meta: of the Route, or of the Service that will own it.
     """
     name = tag_name(meta, tag, domain, network)
     domain_name = domain.lookup(meta.labels)
@@ -61,7 +61,7 @@ def _named(meta: ObjectMeta, tag: str, name: str, domain: DomainConfig) -> Templ
 
 
 def unclaimable(host: str, domain: DomainConfig, network: NetworkConfig) -> str:
-    """Why no DomainMapping can have a host, whichever namespaces exist; empty when one can.
+    """Why no DomainMapping can have a host, independent of the existing namespaces; empty if one can.
 
     Args:
         host: lower case, a DNS subdomain with at least one dot.
@@ -83,12 +83,12 @@ def unclaimable(host: str, domain: DomainConfig, network: NetworkConfig) -> str:
 
 
 def names_of_namespace(host: str, namespace: str, namespaces: Collection[str]) -> str:
-    """Why a DomainMapping of `namespace` cannot have a host that instances read as `NAME.NAMESPACE`; empty when it can.
+    """Why a DomainMapping of `namespace` cannot have a host that is `NAME.NAMESPACE` for instances; empty if it can.
 
-    The owner of the namespace may map such a host: `shop.dev` is a public name too.
+    A DomainMapping in that namespace can have such a host: `shop.dev` is a public name too.
 
     Args:
-        namespaces: all that exist.
+        namespaces: all existing ones.
     """
     name, _, last = host.partition(".")
     if "." in last or not name or last not in namespaces or (last == namespace and last != SYSTEM_NAMESPACE):

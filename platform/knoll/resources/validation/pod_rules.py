@@ -1,6 +1,6 @@
-"""What the containers of a Revision may be. Pure; every function returns all problems it finds.
+"""Validation of a Revision's containers. Pure; every function returns all problems.
 
-Source: the rules and words of knative.dev/serving, pkg/apis/serving (ValidatePodSpec).
+Source: the rules and messages of knative.dev/serving, pkg/apis/serving (ValidatePodSpec).
 """
 
 import posixpath
@@ -33,9 +33,9 @@ RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 RESERVED_PORTS = frozenset({8008, 8012, 8013, 8022, 9090, 9091})
 RESERVED_PATHS = frozenset({"/"})
 RESERVED_TREES = ("/dev", "/proc", "/sys")
-"""Of the kernel: nothing is mounted on or below them."""
+"""Kernel file systems: nothing can be mounted on or below them."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
-"""The exception, which browsers and databases want larger."""
+"""The exception: browsers and databases need a larger one."""
 RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
 TERMINATION_LOG = "/dev/termination-log"
 _VARIABLE_WORDS = "a valid environment variable name must consist only of printable ASCII characters other than '='"
@@ -55,7 +55,7 @@ _POD_FEATURES = {
 
 
 def pod_problems(spec: PodSpec, features: FeaturesConfig, path: str) -> list[FieldError]:
-    """Everything that is wrong with the pod part of a spec at `path`."""
+    """Yield all problems of the PodSpec part of a spec at `path`."""
     allowed = [name for name, flag in _POD_FEATURES.items() if getattr(features, flag) != "Disabled"]
     problems = refused(spec, path, allowed)
     if spec.automount_service_account_token:
@@ -171,7 +171,7 @@ def _container_name(name: str, path: str) -> Iterator[FieldError]:
         yield FieldError(f'"{name}" is a reserved container name', (f"{path}.name",))
     elif name:
         for text in dns_1123_problems(name):
-            # Knative finds this by trying the pod out, and says so.
+            # Knative detects this with a dry run of the Pod, which the message mentions.
             yield FieldError(f"validation callback failed: invalid value: {name[:100]}", (f"{path}.name",), text)
 
 
@@ -277,7 +277,7 @@ def _resources(container: Container, path: str) -> Iterator[FieldError]:
 
 
 def _reserved(path: str) -> bool:
-    """Whether nothing may be mounted there."""
+    """Whether nothing can be mounted at this path."""
     return path in RESERVED_PATHS or (
         path != SHARED_MEMORY and any(path == tree or path.startswith(f"{tree}/") for tree in RESERVED_TREES)
     )

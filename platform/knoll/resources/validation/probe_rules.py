@@ -1,4 +1,4 @@
-"""What probes may be. Pure."""
+"""Validation of probes. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from knoll.values.numbers import INT32_MAX
 _SCHEMES = frozenset({"", "HTTP", "HTTPS"})
 _MAX_PORT = 65535
 _OWN_HOSTS = frozenset({"localhost", "127.0.0.1"})
-"""What Knative's queue-proxy takes for the instance itself, in whose network it runs."""
+"""Hosts that mean the instance itself to Knative's queue-proxy, which runs in its network namespace."""
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 def probe_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[FieldError]:
-    """Problems of any probe.
+    """Yield the problems of any probe.
 
     Args:
-        port_name: the name of the serving port, the only one that a probe may use.
+        port_name: name of the serving port, the only one that a probe can use.
     """
     if probe is None:
         return
@@ -52,7 +52,7 @@ def probe_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[F
 
 
 def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
-    """A probe asks the instance, and its request is one request."""
+    """A probe is sent to the instance only, and consists of one request."""
     for name, action in (("httpGet", probe.http_get), ("tcpSocket", probe.tcp_socket)):
         if action is not None and action.host not in ("", *_OWN_HOSTS):
             yield invalid(
@@ -72,7 +72,7 @@ def _targets(probe: Probe, path: str) -> Iterator[FieldError]:
 
 
 def readiness_problems(probe: Probe | None, path: str, port_name: str) -> Iterator[FieldError]:
-    """Problems of a readiness probe. With a period of 0 it is tried as fast as possible, and has no other times."""
+    """Problems of a readiness probe. With a period of 0 it runs as often as possible, and has no other times."""
     if probe is None:
         return
     yield from probe_problems(probe, path, port_name)

@@ -1,6 +1,6 @@
-"""Making field errors in the words of Knative's webhook. Pure.
+"""Creates field errors with the messages of Knative's webhook. Pure.
 
-Source: the wording of knative.dev/pkg, apis.FieldError, which tools and tests look for.
+Source: the messages of knative.dev/pkg, apis.FieldError, which tools and tests look for.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from knoll.values.errors import FieldError
 
 _MAX_SHOWN = 1000
-"""Characters of a value that are repeated."""
+"""Maximum length of a quoted value."""
 
 
 def missing(*paths: str) -> FieldError:
@@ -40,7 +40,7 @@ def invalid_key(key: str, path: str, details: str = "") -> FieldError:
 
 
 def merged(problems: Iterable[FieldError]) -> list[FieldError]:
-    """Problems of the same words as one, with all their paths; sorted by text."""
+    """Merge problems with the same message, with all of their paths; sorted by text."""
     paths: dict[tuple[str, str], set[str]] = {}
     for item in problems:
         paths.setdefault((item.problem, item.details), set()).update(item.paths)

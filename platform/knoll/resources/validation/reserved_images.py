@@ -1,18 +1,18 @@
-"""Names of images that no Build may take: the platform's own, and those that it and its recipes start from. Pure."""
+"""Image names that Builds cannot use: those of the platform, and base images of it and its recipes. Pure."""
 
 from knoll.values.image_reference import DEFAULT_REGISTRY, ImageReference
 
 BUILT_PREFIX = "knoll-built"
-"""What Builds made is kept on the engine under this name."""
+"""Name prefix under which the engine keeps built images."""
 PINNED_PREFIX = "knoll-pinned"
-"""Local images that Revisions need are kept on the engine under this name."""
+"""Name prefix under which the engine keeps local images that Revisions need."""
 _OWN = frozenset({"knoll", BUILT_PREFIX, PINNED_PREFIX, "knoll-standin"})
 _BASES = frozenset({"redis", "moby/buildkit", "python", "golang", "node", "debian"})
 _DOCKER_HUB = frozenset({"", "docker.io", DEFAULT_REGISTRY, "registry-1.docker.io"})
 
 
 def reserved(image: ImageReference) -> bool:
-    """Whether the name belongs to the platform: by itself or on Docker Hub, which a name without a registry means."""
+    """Whether the name is reserved: without a registry or on Docker Hub, which is the same."""
     if image.registry not in _DOCKER_HUB:
         return False
     path = image.path.removeprefix("library/")

@@ -1,7 +1,7 @@
-"""What security contexts may say: what instances honour, and nothing else. Pure.
+"""Validation of security contexts: only settings that instances apply are accepted. Pure.
 
-Instances always run without new privileges and under the engine's default seccomp profile. A context that asks for less
-isolation is refused, so that no manifest claims what is not so.
+Instances always run with no-new-privileges and the engine's default seccomp profile. A context that requests less
+isolation is rejected, so that no manifest contains a setting that is not applied.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ CAPABILITIES = frozenset({
 
 
 def security_problems(context: SecurityContext, path: str, features: FeaturesConfig) -> Iterator[FieldError]:
-    """Everything that is wrong with a container's context at `path`."""
+    """Yield all problems of a container's context at `path`."""
     yield from refused(context, path)
     if context.capabilities is not None:
         yield from _capabilities(context.capabilities, f"{path}.capabilities", features)
@@ -38,7 +38,7 @@ def security_problems(context: SecurityContext, path: str, features: FeaturesCon
 
 
 def pod_security_problems(context: PodSecurityContext, path: str) -> Iterator[FieldError]:
-    """Everything that is wrong with the context of all containers at `path`."""
+    """Yield all problems of a Pod's context at `path`."""
     yield from refused(context, path)
     groups = [(f"supplementalGroups[{at}]", group) for at, group in enumerate(context.supplemental_groups)]
     yield from _ids(path, ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), *groups)

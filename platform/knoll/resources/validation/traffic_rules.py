@@ -1,4 +1,4 @@
-"""Defaults and rules of traffic blocks. Pure."""
+"""Defaults and validation of traffic targets. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ EVERYTHING_TO_LATEST = TrafficTarget(latest_revision=True, percent=100)
 
 
 def defaulted_traffic(targets: Targets, *, in_service: bool) -> Targets:
-    """The targets with everything said; a Service's latest Revision gets all when nothing is said at all."""
+    """Return the targets with their defaults; without targets, a Service's latest Revision gets all requests."""
     if not targets and in_service:
         return (EVERYTHING_TO_LATEST,)
     return tuple(
@@ -33,7 +33,7 @@ def defaulted_traffic(targets: Targets, *, in_service: bool) -> Targets:
 
 
 def traffic_problems(targets: Sequence[TrafficTarget], path: str, *, in_service: bool) -> Iterator[FieldError]:
-    """Everything that is wrong with the targets at `path`. A Service's have no configurationName: it is its own."""
+    """Yield all problems of the targets at `path`. Those of a Service have no configurationName."""
     tags: dict[str, int] = {}
     for at, target in enumerate(targets):
         here = f"{path}[{at}]"

@@ -1,4 +1,4 @@
-"""Naming the fields of Kubernetes that are set and not taken. Pure."""
+"""Reports fields of Kubernetes that are set but not supported. Pure."""
 
 from collections.abc import Collection
 from functools import cache
@@ -9,10 +9,10 @@ from knoll.values.errors import FieldError
 
 
 def refused(part: Model, path: str, allowed: Collection[str] = ()) -> list[FieldError]:
-    """One problem naming each field of `part` that is set and not taken.
+    """One problem that names each field of `part` that is set but not supported.
 
     Args:
-        allowed: inner names of those that are taken here after all.
+        allowed: Python names of fields that are supported here nevertheless.
     """
     fields = [(name, alias) for name, alias in _fields(type(part)) if name not in allowed]
     unsupported = [alias for name, alias in fields if getattr(part, name) is not None]

@@ -1,4 +1,4 @@
-"""What volumes may be. Pure."""
+"""Validation of volumes. Pure."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +13,7 @@ from knoll.values.quantity import parse_quantity
 MODE_MAX = 0o777
 
 _REFUSED = ("host_path", "csi", "image")
-"""Kinds of volumes that count as one, though none is taken."""
+"""Volume types that are recognized, but not supported."""
 
 
 def volume_problems(
@@ -23,7 +23,7 @@ def volume_problems(
 
     Args:
         before: the volumes listed before it, by name.
-        mounted: names of the volumes that some container mounts.
+        mounted: names of the volumes that any container mounts.
     """
     if volume.name in before:
         yield FieldError(f'duplicate volume name "{volume.name}"', (f"{path}.name",))
