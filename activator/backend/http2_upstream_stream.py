@@ -73,7 +73,7 @@ class UpstreamStream:
         self._connection.flush_soon()
 
     def tunnel(self, data: bytes) -> None:
-        raise AssertionError("HTTP/2 has no upgrades")
+        raise AssertionError("HTTP/2 does not support upgrades")
 
     def cancel(self) -> None:
         self._exchange = None

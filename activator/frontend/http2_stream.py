@@ -213,7 +213,7 @@ class Http2Stream(Exchange):
             self.connection.flush_soon()
 
     def write_tunnel(self, data: bytes) -> None:
-        raise AssertionError("HTTP/2 has no upgrades")
+        raise AssertionError("HTTP/2 does not support upgrades")
 
     def write_truncated_end(self) -> None:
         if self._length_declared:

@@ -141,7 +141,7 @@ class CodecBase(ABC):
         """Hand on a request, or a final response."""
         self._awaiting_response.discard(stream)
         if self._client:
-            fault = "a 1xx ends the stream" if is_interim(headers.fields) else ""
+            fault = "a 1xx response ends the stream" if is_interim(headers.fields) else ""
         elif headers.valid_if_done is done:
             fault = ""
         else:

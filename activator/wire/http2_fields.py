@@ -110,7 +110,7 @@ def _fields_fault(fields: Fields, names: list[bytes]) -> str:
     if not _OF_HTTP1.isdisjoint(names):
         return "connection-specific field"
     if b"te" in names and any(name == b"te" and value.lower() != b"trailers" for name, value in fields):
-        return "te other than trailers"
+        return "te header with another value than trailers"
     return ""
 
 

@@ -135,11 +135,11 @@ class IdleCycle:
             else:
                 await runtime.resume(self._name)
         except KnollError as error:
-            log.warning("instance not woken", instance=self._name, error=str(error))
+            log.warning("instance not resumed", instance=self._name, error=str(error))
             return False
         self._times.started = clock()
         self._deps.reservations.put(self._name, self._request)
-        log.info("instance woken", instance=self._name, state=self.target)
+        log.info("instance resumed", instance=self._name, state=self.target)
         return True
 
 

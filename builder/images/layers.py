@@ -63,7 +63,9 @@ class Layers:
             raise ImageError(f"the engine has no image {image_id}") from error
         manifests = index.get("manifests") or []
         if len(manifests) != 1:
-            raise ImageError(f"the engine does not write image {image_id} as an OCI layout; Docker 25 or later does")
+            raise ImageError(
+                f"the engine cannot export image {image_id} as an OCI layout, which needs Docker 25 or later"
+            )
         digest = str(manifests[0]["digest"])
         _write(mark, io.BytesIO(digest.encode()))
         return digest

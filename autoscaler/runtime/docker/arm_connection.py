@@ -49,7 +49,7 @@ class ArmConnection(asyncio.Protocol):
             connection.close()
             raise
         connection.close()
-        raise NotArmedError(f"{address}:{port} does not answer as an armed container")
+        raise NotArmedError(f"{address}:{port} does not respond like a prepared container")
 
     @property
     def is_open(self) -> bool:
@@ -74,14 +74,14 @@ class ArmConnection(asyncio.Protocol):
 
     async def _ask(self, question: bytes, seconds: float) -> bytes:
         if self._transport is None or self._transport.is_closing():
-            raise NotArmedError("the connection has ended")
+            raise NotArmedError("the connection was closed")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(question)
         try:
             async with asyncio.timeout(seconds):
                 return await self._answer
         except TimeoutError as error:
-            raise NotArmedError("it does not answer") from error
+            raise NotArmedError("it does not respond") from error
 
     # asyncio.Protocol
 
@@ -96,7 +96,7 @@ class ArmConnection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         if not self._answer.done():
             with contextlib.suppress(asyncio.InvalidStateError):
-                self._answer.set_exception(NotArmedError("the connection has ended"))
+                self._answer.set_exception(NotArmedError("the connection was closed"))
                 self._answer.exception()  # retrieved: it may be that no call waits for it
 
 

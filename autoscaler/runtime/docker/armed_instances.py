@@ -92,7 +92,7 @@ class ArmedInstances:
             instance = await self._creator.start(spec, sandbox, None, admit, arming=arming)
         except NotArmedError as error:
             _close(arming.connections)
-            raise self._unavailable(f"a container that was armed cannot be reached: {error}") from error
+            raise self._unavailable(f"a prepared container cannot be reached: {error}") from error
         except BaseException:
             _close(arming.connections)
             raise

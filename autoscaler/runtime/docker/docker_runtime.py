@@ -153,7 +153,7 @@ class DockerRuntime:
                     try:
                         instance = await self._creator.start(spec, sandbox, scheduled, admit)
                     except SandboxGoneError as error:
-                        log.warning("sandbox gone, taking another", instance=spec.name, error=str(error))
+                        log.warning("sandbox disappeared, using another", instance=spec.name, error=str(error))
                         continue
                     finally:
                         self._pool.done(sandbox)

@@ -79,7 +79,7 @@ class OwnImage:
         await self._engine.post("/images/create", layer, {**query, "changes": pause_image.CHANGES})
         created = await self._inspect()
         if not created or not is_ours(created, layer):
-            raise ImageError(f"the engine's image {pause_image.REFERENCE} does not have the content that was sent")
+            raise ImageError(f"the engine's image {pause_image.REFERENCE} does not have the content that was uploaded")
         return str(created["Id"])
 
     async def _inspect(self) -> Mapping[str, Any] | None:

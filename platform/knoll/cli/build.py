@@ -194,5 +194,5 @@ def _build_object(tag: str, namespace: str, spec: dict[str, Any]) -> dict[str, A
 def _argument(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--build-arg")
+        raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--build-arg")
     return name, value

@@ -139,6 +139,6 @@ def variables(assignments: tuple[str, ...]) -> dict[str, str]:
     for text in assignments:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--env")
         by_name[name] = value
     return by_name

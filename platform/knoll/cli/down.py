@@ -64,11 +64,11 @@ def _sweep(run: running.Run) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise StopError(
-            "some containers were left running, see `docker ps --filter label=knoll.dev/platform`: "
+            "some containers are still running; see `docker ps --filter label=knoll.dev/platform`: "
             f"{done.stderr[-1000:]}"
         )
     if "KNOLL_FIREWALL_SOCKET" in run.environment:
         command = [sys.executable, "-m", "knoll.firewall", "--remove"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise StopError(f"some firewall rules were left, see `nft list tables`: {done.stderr[-1000:]}")
+            raise StopError(f"some firewall rules were not removed; see `nft list tables`: {done.stderr[-1000:]}")

@@ -17,7 +17,7 @@ def parse(assignments: Sequence[str]) -> dict[str, int]:
         name, _, percent = word.partition("=")
         number = percent.removesuffix("%")
         if not name or not number.isascii() or not number.isdigit():
-            raise BadRequestError(f"{word!r} is not REVISION=PERCENT, such as v1=90")
+            raise BadRequestError(f"{word!r} is not of the form REVISION=PERCENT, such as v1=90")
         if name in shares:
             raise BadRequestError(f"{name} is given twice")
         shares[name] = int(number)

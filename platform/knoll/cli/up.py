@@ -263,7 +263,7 @@ async def _remove_instances(environment: Mapping[str, str]) -> None:
         sys.executable, "-m", "autoscaler", "--remove-all", env={**os.environ, **environment}
     )
     if await process.wait():
-        log.warning("some containers were left running; see `docker ps --filter label=knoll.dev/platform`")
+        log.warning("some containers are still running; see `docker ps --filter label=knoll.dev/platform`")
 
 
 async def _remove_rules(environment: Mapping[str, str]) -> None:
@@ -271,4 +271,4 @@ async def _remove_rules(environment: Mapping[str, str]) -> None:
         sys.executable, "-m", "knoll.firewall", "--remove", env={**os.environ, **environment}
     )
     if await process.wait():
-        log.warning("some firewall rules were left; see `nft list tables`")
+        log.warning("some firewall rules were not removed; see `nft list tables`")

@@ -48,7 +48,7 @@ def parse_egress(text: str) -> tuple[EgressRule, ...]:
 def parse_egress_rule(entry: str) -> EgressRule:
     """Parse one entry. Raises: ValueError."""
     if "//" in entry:
-        raise ValueError(f"{entry!r} is a URL: name its host, or its host and port as host:port")
+        raise ValueError(f"{entry!r} is a URL: use only its host, or host:port")
     host, colon, port = entry.rpartition(":")
     if not colon:
         host, port = entry, ""

@@ -113,6 +113,6 @@ def default_config_maps() -> list[dict[str, Any]]:
 
 
 _HEAD = """\
-# This text is documentation and has no effect. To set a key, copy it to the level of _example.
+# This text is documentation and has no effect. To set a key, copy it to the same level as _example.
 # Changes take effect within seconds. Invalid values are rejected with the reason.
 """

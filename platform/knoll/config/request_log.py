@@ -44,7 +44,7 @@ def parse(text: str) -> Template:
         end = action.end()
     parts.append(text[end:])
     if any("{{" in part for part in parts if isinstance(part, str)):
-        raise ValueError("has braces that do not match")
+        raise ValueError("has unbalanced braces")
     return tuple(part for part in parts if part)
 
 

@@ -128,7 +128,7 @@ build-destinations: ""
 # The same for registries from which images are resolved and pulled and to which they are pushed. "auto" allows all
 # ("*") as long as the owner is the only user, and none once a RoleBinding exists.
 registry-destinations: "auto"
-# Local images not made by Builds, such as those of `docker build` and ko, that every namespace may use:
+# Local images not created by Builds, such as those of `docker build` and ko, that every namespace may use:
 # comma-separated patterns with *. "auto" allows all ("*") as long as the owner is the only user, and none once a
 # RoleBinding exists.
 local-images: "auto"
@@ -138,10 +138,10 @@ upload-quota: "20Gi"
 # Maximum connections to the API from one address (IPv6: from one /64 network); at least 16. Idle connections are
 # closed first to accept new ones.
 max-connections-per-address: "1000"
-# Maximum concurrent API requests of one user; more get 429 with Retry-After. At least 16. The administrator on the
+# Maximum concurrent API requests of one user; others get 429 with Retry-After. At least 16. The administrator on the
 # plain port has no limit.
 max-requests-per-user: "400"
-# Maximum concurrent watches and followed logs of one user, likewise.
+# Maximum concurrent watches and followed logs of one user; others get 429 with Retry-After.
 max-streams-per-user: "500"
 # Isolation: instances reach each other only through the gateway, and on this machine only the gateway and the DNS
 # server; private and link-local addresses are blocked for instances and builds. auto: if the platform has a firewall

@@ -79,7 +79,7 @@ def load(content: bytes) -> tuple[EncryptionKey, ...]:
         try:
             key = EncryptionKey(base64.b64decode(encoded, validate=True))
         except (binascii.Error, ValueError):
-            raise ValueError(f"line {number} is not `ID BASE64`") from None
+            raise ValueError(f"line {number} is not of the form `ID BASE64`") from None
         if len(key.secret) != _KEY_BYTES or key.id != name:
             raise ValueError(f"line {number} is not a key of {_KEY_BYTES} bytes with its own id")
         keys.append(key)

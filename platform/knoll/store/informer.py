@@ -244,7 +244,7 @@ class Informers:
                 backoff.reset()
                 await self._follow(since)
             except ExpiredError as error:
-                log.info("listing again", kinds=len(self._informers), reason=str(error))
+                log.info("objects listed again", kinds=len(self._informers), reason=str(error))
             except StoreUnavailableError:
                 pass
             await backoff.wait()

@@ -166,7 +166,7 @@ class OwnerGarbageCollector:
                     self._add(*place)
                     await backoff.wait()
                 except StoreUnavailableError as error:
-                    log.warning("collection interrupted", error=str(error))
+                    log.warning("garbage collection interrupted", error=str(error))
                     self._add(*place)
                     await backoff.wait()
         finally:
@@ -206,7 +206,7 @@ class OwnerGarbageCollector:
     async def _do(self, resource: str, action: GcAction) -> None:
         meta = action.body["metadata"]
         log.info(
-            "collected",
+            "object collected",
             resource=resource,
             name=meta["name"],
             action="update" if isinstance(action, UpdateObject) else "delete",

@@ -125,7 +125,7 @@ def host_problem(host: str, allowed: Destinations) -> str:
         return INTERNAL_ADDRESS
     last = name.rpartition(".")[2]
     if last.isdigit() or last.startswith("0x"):
-        return "must be a host name or an address written in full"
+        return "must be a host name or a complete IP address"
     return ""
 
 

@@ -140,7 +140,7 @@ def render(template: str, named: TemplateValues) -> str:
 
     result = _ACTION.sub(value, template)
     if "{{" in result or "}}" in result:
-        raise ValueError(f"the template {template[:100]!r} has braces that do not match")
+        raise ValueError(f"the template {template[:100]!r} has unbalanced braces")
     return result
 
 

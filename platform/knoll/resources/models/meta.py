@@ -75,9 +75,9 @@ class Condition(Model):
     last_transition_time: str = ""
     """Time of the last change of the condition, RFC 3339."""
     reason: str = ""
-    """Reason for programs, in CamelCase, why it is not True."""
+    """Machine-readable reason in CamelCase, if it is not True."""
     message: str = ""
-    """Reason for humans."""
+    """Human-readable reason."""
 
 
 class Status(Model):

@@ -98,7 +98,7 @@ class DownwardAPIProjection(Model):
     """Files with information about the instance."""
 
     items: tuple[DownwardAPIVolumeFile, ...] = ()
-    """The files."""
+    """Files to create."""
 
 
 class VolumeProjection(Model):

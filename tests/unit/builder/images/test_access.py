@@ -13,7 +13,7 @@ from knoll.values.destinations import Destinations, IPAddress, is_internal
 from knoll.values.errors import ImageError
 
 PRIVATE = "must not be an address of this machine or of a private or link-local network"
-IN_FULL = "must be a host name or an address written in full"
+IN_FULL = "must be a host name or a complete IP address"
 UNKNOWN = "must have an address"
 
 NAMES = {

@@ -19,7 +19,7 @@ def revision(number: int, ready: str = "True") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("assignments", "problem"),
     [
-        (["v1"], "'v1' is not REVISION=PERCENT"),
+        (["v1"], "'v1' is not of the form REVISION=PERCENT"),
         (["=5"], "'=5' is not"),
         (["v1=x"], "'v1=x' is not"),
         (["v1=-1", "v2=101"], "'v1=-1' is not"),

@@ -55,7 +55,7 @@ def test_what_a_template_says(template: str, line: str) -> None:
     [
         ("{{.Request.Body}}", "'{{.Request.Body}}' is not supported; use .Request.Method, "),
         ("{{if true}}x{{end}}", "'{{if true}}' is not supported"),
-        ("{{.Request.Method}", "has braces that do not match"),
+        ("{{.Request.Method}", "has unbalanced braces"),
         ('{{index .Response.Header "a"}}', "is not supported"),
     ],
 )

@@ -44,9 +44,9 @@ def test_an_ipv4_address_wrapped_in_ipv6_counts_as_itself(address: IPv4Address) 
         ("localhost", INTERNAL_ADDRESS),
         ("LOCALHOST.", INTERNAL_ADDRESS),
         ("shop.sec-b.localhost", INTERNAL_ADDRESS),
-        ("127.1", "must be a host name or an address written in full"),
-        ("2130706433", "must be a host name or an address written in full"),
-        ("0x7f000001", "must be a host name or an address written in full"),
+        ("127.1", "must be a host name or a complete IP address"),
+        ("2130706433", "must be a host name or a complete IP address"),
+        ("0x7f000001", "must be a host name or a complete IP address"),
         ("1.1.1.1", ""),
     ],
 )
