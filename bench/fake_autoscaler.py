@@ -6,7 +6,8 @@ from autoscaler.__main__ import OpenRuntime, serve
 from autoscaler.runtime.model import Capacity
 from knoll.process import logs
 from knoll.process.settings import AutoscalerSettings
-from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
+from tests.doubles.fake_engine import FakeEngine
+from tests.doubles.fake_runtime import FakeRuntime
 
 ENDLESS = Capacity(10_000.0, 1 << 50)
 

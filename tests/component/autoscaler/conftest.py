@@ -24,7 +24,8 @@ from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import FieldChange, Reset
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
-from tests.doubles.fake_runtime import FakeEngine, FakeRuntime
+from tests.doubles.fake_engine import FakeEngine
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 

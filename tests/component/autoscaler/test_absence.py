@@ -15,7 +15,8 @@ from knoll.redis.lease import Lease
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import Activator, AutoscalerHarness
 from tests.component.knoll.conftest import RedisProcess
-from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.waiting import eventually
 
 

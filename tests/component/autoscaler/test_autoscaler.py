@@ -9,7 +9,8 @@ from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
-from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.unit.autoscaler.sample_revisions import DIGEST, body
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ from knoll.auth import token_key, tokens
 from knoll.values import kinds
 from knoll.values.errors import RuntimeUnavailableError
 from tests.component.autoscaler.conftest import AutoscalerHarness
-from tests.doubles.fake_runtime import FakeVolume
+from tests.doubles.fake_engine import FakeVolume
 from tests.unit.autoscaler.sample_revisions import body
 from tests.waiting import eventually
 

@@ -11,7 +11,7 @@ from knoll.messages.instances import ContainerRow, InstanceEvent, InstanceRow
 from knoll.messages.scale import StartFailure
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import AutoscalerHarness
-from tests.doubles.fake_runtime import FakeProgram
+from tests.doubles.fake_engine import FakeProgram
 from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 

@@ -12,7 +12,8 @@ from knoll.auth import process_tokens, tokens
 from knoll.auth.tokens import SigningKey
 from knoll.process import admin
 from tests.component.autoscaler.conftest import AutoscalerHarness
-from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 
 KEY = SigningKey.fresh()
 mint_for_api = partial(tokens.mint, KEY, namespace="knative-serving", name="api", now=time.time())

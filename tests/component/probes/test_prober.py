@@ -21,7 +21,8 @@ from autoscaler.probes.prober import (
 from autoscaler.probes.spec import ExecCheck, HttpCheck, Probes, ProbeSpec, TcpCheck
 from autoscaler.runtime.model import ContainerSpec, Instance, InstanceSpec
 from knoll.values.errors import NotFoundError
-from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeEngine, FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 

@@ -14,7 +14,8 @@ import aiohttp
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.model import ContainerSpec, InstanceSpec
 from autoscaler.runtime.protocol import Runtime
-from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeEngine, FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.images import build_once, image_name
 from tests.waiting import eventually
 

@@ -10,7 +10,8 @@ import pytest
 from autoscaler.runtime.model import ContainerDied, ContainerSpec, InstanceSpec, Resync
 from knoll.values.errors import ImageError, RuntimeUnavailableError
 from tests.component.runtime.harness import fetch
-from tests.doubles.fake_runtime import FakeEngine, FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeEngine, FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.doubles.fake_server import FakeAnswer, FakeRequest
 from tests.waiting import eventually
 
