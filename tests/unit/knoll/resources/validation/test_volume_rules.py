@@ -214,3 +214,34 @@ def test_a_mount_of_an_object_must_be_read_only() -> None:
         "volumes": [{"name": "v", "configMap": {"name": "c"}}],
     }
     assert f"volume mount should be readOnly for this type of volume: {M}.readOnly" in problems_of(spec, defaults=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        *((path, f'mountPath "{path}" is a reserved path') for path in
+          ("/", "/dev", "/dev/log", "/dev/null", "/proc", "/proc/1", "/sys", "/sys/fs/cgroup")),
+        ("//proc/", 'mountPath "/proc" is a reserved path'),
+        ("/x/../sys", 'mountPath "/sys" is a reserved path'),
+        ("/x:/y", "invalid value: /x:/y"),
+        ("/x/../y", "invalid value: /x/../y"),
+        ("/x\ny", "invalid value: /x\\x0ay"),
+        ("x", "invalid value: x"),
+        ("/dev/shm", ""), ("/processes", ""), ("/devices/a..b", ""), ("/etc/hosts", ""), ("/x y", ""),
+    ],
+)  # fmt: skip
+def test_where_volumes_may_be_mounted(path: str, problem: str) -> None:
+    volumes = [{"name": "v", "emptyDir": {}}]
+    problems = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": path}]), "volumes": volumes})
+    if problem:
+        (text,) = problems
+        assert text.startswith(f"{problem}: {C}.volumeMounts[0].mountPath")
+    else:
+        assert problems == []
+
+
+@pytest.mark.parametrize("path", ["..data", "..", "../x", "/x", "a/../b", "a\x1b", "a\0"])
+def test_files_of_a_volume_stay_in_it(path: str) -> None:
+    volumes = [{"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": path}]}}]
+    (text,) = problems_of({**container(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "volumes": volumes})
+    assert "volumes[0].secret.items[0].path" in text
