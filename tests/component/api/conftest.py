@@ -31,6 +31,8 @@ from tests.waiting import eventually
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+Make = Callable[..., Json]
+"""Makes an object from its name and its metadata."""
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
@@ -176,3 +178,12 @@ def config_map() -> Callable[..., Json]:
         }
 
     return make
+
+
+def reason(answer: Any) -> tuple[int, str]:
+    """The code and the reason of a Status that reports a failure."""
+    body = answer.json()
+    assert body["kind"] == "Status", body
+    assert body["status"] == "Failure"
+    assert body["code"] == answer.status_code
+    return answer.status_code, body["reason"]

@@ -1,12 +1,10 @@
 """Server-side apply over HTTP."""
 
-from collections.abc import Callable
 from typing import Any
 
 from knoll.values.json import Json
-from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
+from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Make, Running
 
-Make = Callable[..., Json]
 PATH = f"{CONFIG_MAPS}/settings"
 
 

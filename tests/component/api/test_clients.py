@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -21,12 +21,10 @@ from knoll.redis.client import connected
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.values.json import Json
-from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
+from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Make, Running
 from tests.conftest import free_port
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
-
-Make = Callable[..., Json]
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from knoll.values.json import Json
 from tests.component.api.conftest import SERVICES, Kubectl, Running
 from tests.waiting import eventually
 
-Make = Callable[..., Json]
-
 pytestmark = [pytest.mark.kubectl, pytest.mark.redis]
 
 

@@ -1,7 +1,6 @@
 """Namespaces: what is in one goes with it."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -11,10 +10,8 @@ from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
 from knoll.values.json import Json
-from tests.component.api.conftest import Running
+from tests.component.api.conftest import Make, Running
 from tests.waiting import eventually
-
-Make = Callable[..., Json]
 
 NAMESPACES = "/api/v1/namespaces"
 

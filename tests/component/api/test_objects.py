@@ -1,7 +1,6 @@
 """Objects over HTTP: what is written is read back, and refused when it must be."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,19 +12,9 @@ from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.redis_store import RedisStore
 from knoll.values.json import Json
-from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running
+from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Make, Running, reason
 from tests.conftest import free_port
 from tests.doubles.memory_store import MemoryStore
-
-Make = Callable[..., Json]
-
-
-def reason(answer: Any) -> tuple[int, str]:
-    body = answer.json()
-    assert body["kind"] == "Status", body
-    assert body["status"] == "Failure"
-    assert body["code"] == answer.status_code
-    return answer.status_code, body["reason"]
 
 
 async def test_a_created_object_has_identity_times_and_generation_one(api: Running, service: Make) -> None:
@@ -38,83 +27,6 @@ async def test_a_created_object_has_identity_times_and_generation_one(api: Runni
     assert metadata["creationTimestamp"].endswith("Z")
     read = await api.client.get(f"{SERVICES}/hello")
     assert read.json() == answer.json()
-
-
-async def test_a_list_has_the_kind_the_version_and_its_objects_in_order(api: Running, service: Make) -> None:
-    for name in ("beta", "alpha"):
-        await api.client.post(SERVICES, json=service(name))
-    listing = (await api.client.get(SERVICES)).json()
-    assert listing["kind"] == "ServiceList"
-    assert listing["apiVersion"] == "serving.knative.dev/v1"
-    assert int(listing["metadata"]["resourceVersion"]) > 0
-    assert [item["metadata"]["name"] for item in listing["items"]] == ["alpha", "beta"]
-    everywhere = (await api.client.get("/apis/serving.knative.dev/v1/services")).json()
-    assert everywhere["items"] == listing["items"]
-
-
-async def test_pages_hold_every_object_once(api: Running, config_map: Make) -> None:
-    for number in range(7):
-        await api.client.post(CONFIG_MAPS, json=config_map(f"m{number}"))
-    names: list[str] = []
-    token = ""
-    versions = set()
-    while True:
-        page = (await api.client.get(CONFIG_MAPS, params={"limit": 3, "continue": token})).json()
-        names += [item["metadata"]["name"] for item in page["items"]]
-        versions.add(page["metadata"]["resourceVersion"])
-        token = page["metadata"].get("continue", "")
-        if not token:
-            break
-        assert page["metadata"]["remainingItemCount"] == 7 - len(names)
-    assert names == [f"m{number}" for number in range(7)]
-    assert len(versions) == 1
-
-
-@pytest.mark.parametrize(
-    ("parameters", "selected"),
-    [
-        ({"labelSelector": "tier=web"}, ["a", "b"]),
-        ({"labelSelector": "tier in (web,db),!old"}, ["a", "c"]),
-        ({"labelSelector": "tier notin (web)"}, ["c", "d"]),
-        ({"labelSelector": "old"}, ["b"]),
-        ({"fieldSelector": "metadata.name=c"}, ["c"]),
-        ({"fieldSelector": "metadata.name!=c", "labelSelector": "tier"}, ["a", "b"]),
-        ({"fieldSelector": "metadata.namespace=elsewhere"}, []),
-    ],
-)
-async def test_selectors_select(api: Running, config_map: Make, parameters: Json, selected: list[str]) -> None:
-    for name, labels in {"a": {"tier": "web"}, "b": {"tier": "web", "old": ""}, "c": {"tier": "db"}, "d": {}}.items():
-        await api.client.post(CONFIG_MAPS, json=config_map(name, labels=labels))
-    listing = (await api.client.get(CONFIG_MAPS, params=parameters)).json()
-    assert [item["metadata"]["name"] for item in listing["items"]] == selected
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"labelSelector": "a in b"},
-        {"labelSelector": "=,"},
-        {"fieldSelector": "spec.colour=red"},
-        {"limit": "many"},
-        {"continue": "xxx"},
-        {"resourceVersion": "first"},
-        {"resourceVersionMatch": "Exact"},
-        {"watch": "perhaps"},
-    ],
-)
-async def test_parameters_that_make_no_sense_are_refused(api: Running, parameters: Json) -> None:
-    assert reason(await api.client.get(CONFIG_MAPS, params=parameters)) == (400, "BadRequest")
-
-
-async def test_a_list_from_the_future_is_refused_and_an_exact_one_of_the_past_expired(
-    api: Running, config_map: Make
-) -> None:
-    now = int((await api.client.get(CONFIG_MAPS)).json()["metadata"]["resourceVersion"])
-    await api.client.post(CONFIG_MAPS, json=config_map())
-    later = await api.client.get(CONFIG_MAPS, params={"resourceVersion": str(now + 1000)})
-    assert reason(later) == (504, "Timeout")
-    exact = {"resourceVersion": str(now), "resourceVersionMatch": "Exact"}
-    assert reason(await api.client.get(CONFIG_MAPS, params=exact)) == (410, "Expired")
 
 
 async def test_missing_taken_and_nameless_objects_are_named_in_the_error(api: Running, service: Make) -> None:
@@ -396,153 +308,6 @@ async def test_a_dry_run_validates_and_keeps_nothing(api: Running, service: Make
     assert reason(await api.client.post(CONFIG_MAPS, json=bad, params=dry)) == (422, "Invalid")
 
 
-async def test_unknown_fields_are_refused_warned_of_or_ignored(api: Running, service: Make) -> None:
-    body = service()
-    body["spec"]["template"]["spec"]["containers"][0]["imagee"] = "typo"
-    path = 'unknown field "spec.template.spec.containers[0].imagee"'
-    strict = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Strict"})
-    assert reason(strict) == (400, "BadRequest")
-    assert path in strict.json()["message"]
-    warned = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Warn", "dryRun": "All"})
-    assert warned.headers["warning"].startswith("299 - ")
-    assert "imagee" in warned.headers["warning"]
-    ignored = await api.client.post(SERVICES, json=body, params={"fieldValidation": "Ignore"})
-    assert "warning" not in ignored.headers
-    assert "imagee" not in ignored.text
-
-
-async def test_repeated_fields_are_found_in_json_and_yaml(api: Running) -> None:
-    strict = {"fieldValidation": "Strict"}
-    json_text = '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":"1","x":"2"}}'
-    answer = await api.client.post(
-        CONFIG_MAPS, content=json_text, params=strict, headers={"Content-Type": "application/json"}
-    )
-    assert reason(answer) == (400, "BadRequest")
-    assert 'duplicate field "x"' in answer.json()["message"]
-    yaml_text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  x: '1'\n  x: '2'\n"
-    answer = await api.client.post(
-        CONFIG_MAPS, content=yaml_text, params=strict, headers={"Content-Type": "application/yaml"}
-    )
-    assert reason(answer) == (400, "BadRequest")
-    assert 'duplicate field "data.x"' in answer.json()["message"]
-
-
-@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "application/yaml", "", "text/plain"])
-async def test_yaml_is_taken_as_curl_sends_it(api: Running, content_type: str) -> None:
-    text = (
-        "# a comment\n---\napiVersion: serving.knative.dev/v1alpha1\nkind: Service\nmetadata:\n  name: hello\n"
-        "spec:\n  template:\n    spec:\n      containers:\n      - image: registry.example/hello:v1\n"
-    )
-    headers = {"Content-Type": content_type} if content_type else {}
-    answer = await api.client.post(SERVICES.replace("v1/", "v1alpha1/"), content=text.encode(), headers=headers)
-    assert answer.status_code == 201
-    assert answer.json()["apiVersion"] == "serving.knative.dev/v1alpha1"
-    assert (await api.client.get(f"{SERVICES}/hello")).json()["apiVersion"] == "serving.knative.dev/v1"
-
-
-async def test_several_documents_and_foreign_types_are_refused_with_a_hint(api: Running) -> None:
-    two = "apiVersion: v1\nkind: ConfigMap\n---\napiVersion: v1\nkind: ConfigMap\n"
-    answer = await api.client.post(CONFIG_MAPS, content=two, headers={"Content-Type": "application/yaml"})
-    assert reason(answer) == (400, "BadRequest")
-    assert "2 YAML documents" in answer.json()["message"]
-    answer = await api.client.post(CONFIG_MAPS, content="<a/>", headers={"Content-Type": "application/xml"})
-    assert reason(answer) == (415, "UnsupportedMediaType")
-    answer = await api.client.post(CONFIG_MAPS, content="{", headers={"Content-Type": "application/json"})
-    assert reason(answer) == (400, "BadRequest")
-    broken = "a: [\nb: }"
-    answer = await api.client.post(CONFIG_MAPS, content=broken, headers={"Content-Type": "application/yaml"})
-    assert reason(answer) == (400, "BadRequest")
-    assert "line 2" in answer.json()["message"]
-
-
-async def test_a_body_over_the_bound_is_refused(api: Running) -> None:
-    answer = await api.client.post(
-        CONFIG_MAPS, content=b"x" * (3 * 1024 * 1024 + 1), headers={"Content-Type": "application/json"}
-    )
-    assert reason(answer) == (413, "RequestEntityTooLarge")
-
-
-async def test_a_deletion_answers_success_and_honours_preconditions(api: Running, config_map: Make) -> None:
-    made = (await api.client.post(CONFIG_MAPS, json=config_map())).json()
-    other = {"preconditions": {"uid": "other"}}
-    refused = await api.client.request("DELETE", f"{CONFIG_MAPS}/settings", json=other)
-    assert reason(refused) == (409, "Conflict")
-    done = await api.client.request("DELETE", f"{CONFIG_MAPS}/settings", json={"propagationPolicy": "Background"})
-    assert done.json()["status"] == "Success"
-    assert done.json()["details"]["uid"] == made["metadata"]["uid"]
-    assert reason(await api.client.delete(f"{CONFIG_MAPS}/settings")) == (404, "NotFound")
-
-
-async def test_finalizers_hold_an_object_until_they_are_taken_away(api: Running, config_map: Make) -> None:
-    await api.client.post(CONFIG_MAPS, json=config_map(finalizers=["example.com/hold"]))
-    held = (await api.client.delete(f"{CONFIG_MAPS}/settings")).json()
-    assert held["metadata"]["deletionTimestamp"]
-    merge = {"Content-Type": "application/merge-patch+json"}
-    more = await api.client.patch(
-        f"{CONFIG_MAPS}/settings",
-        json={"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}},
-        headers=merge,
-    )
-    assert reason(more) == (422, "Invalid")
-    await api.client.patch(f"{CONFIG_MAPS}/settings", json={"metadata": {"finalizers": None}}, headers=merge)
-    assert (await api.client.get(f"{CONFIG_MAPS}/settings")).status_code == 404
-
-
-@pytest.mark.parametrize(("policy", "finalizer"), [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")])
-async def test_an_owner_is_held_for_what_it_owns(api: Running, config_map: Make, policy: str, finalizer: str) -> None:
-    owner = (await api.client.post(CONFIG_MAPS, json=config_map("owner"))).json()
-    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
-    await api.client.post(CONFIG_MAPS, json=config_map("owned", ownerReferences=[reference]))
-    held = await api.client.request("DELETE", f"{CONFIG_MAPS}/owner", json={"propagationPolicy": policy})
-    assert held.json()["metadata"]["finalizers"] == [finalizer]
-    assert held.json()["metadata"]["deletionTimestamp"]
-    free = await api.client.request("DELETE", f"{CONFIG_MAPS}/owned", json={"propagationPolicy": policy})
-    assert free.json()["status"] == "Success"
-
-
-async def test_a_collection_is_deleted_by_its_selector(api: Running, config_map: Make) -> None:
-    for name, label in {"a": "x", "b": "y", "c": "x"}.items():
-        await api.client.post(CONFIG_MAPS, json=config_map(name, labels={"l": label}))
-    gone = (await api.client.delete(CONFIG_MAPS, params={"labelSelector": "l=x"})).json()
-    assert [item["metadata"]["name"] for item in gone["items"]] == ["a", "c"]
-    left = (await api.client.get(CONFIG_MAPS)).json()["items"]
-    assert [item["metadata"]["name"] for item in left] == ["b"]
-
-
-async def test_old_versions_are_answered_in_their_own_version(api: Running, service: Make) -> None:
-    old = SERVICES.replace("v1/", "v1beta1/")
-    made = await api.client.post(old, json=service(version="v1beta1"))
-    assert made.json()["apiVersion"] == "serving.knative.dev/v1beta1"
-    listing = (await api.client.get(old)).json()
-    assert listing["apiVersion"] == "serving.knative.dev/v1beta1"
-    assert listing["items"][0]["apiVersion"] == "serving.knative.dev/v1beta1"
-    assert (await api.client.get(SERVICES)).json()["items"][0]["apiVersion"] == "serving.knative.dev/v1"
-
-
-async def test_a_table_has_the_printed_columns(api: Running, service: Make) -> None:
-    await api.client.post(SERVICES, json=service())
-    headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
-    table = (await api.client.get(SERVICES, headers=headers)).json()
-    assert table["kind"] == "Table"
-    names = [column["name"] for column in table["columnDefinitions"]]
-    assert names == ["Name", "URL", "LatestCreated", "LatestReady", "Ready", "Reason"]
-    assert table["rows"][0]["cells"][0] == "hello"
-    assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
-    whole = await api.client.get(SERVICES, headers=headers, params={"includeObject": "Object"})
-    assert whole.json()["rows"][0]["object"]["spec"]
-
-
-async def test_answers_can_be_yaml_or_metadata_only_and_nothing_else(api: Running, service: Make) -> None:
-    await api.client.post(SERVICES, json=service())
-    yaml = await api.client.get(f"{SERVICES}/hello", headers={"Accept": "application/yaml"})
-    assert yaml.text.startswith("apiVersion: serving.knative.dev/v1\n")
-    partial = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
-    listing = (await api.client.get(SERVICES, headers=partial)).json()
-    assert listing["kind"] == "PartialObjectMetadataList"
-    assert set(listing["items"][0]) == {"kind", "apiVersion", "metadata"}
-    assert reason(await api.client.get(SERVICES, headers={"Accept": "text/html"})) == (406, "NotAcceptable")
-
-
 async def test_the_gateway_can_be_looked_up(api: Running) -> None:
     gateway = (await api.client.get("/api/v1/namespaces/istio-system/services/istio-ingressgateway")).json()
     assert gateway["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.7"
@@ -590,15 +355,6 @@ async def test_an_unavailable_store_is_a_503_with_retry_after(settings: ApiSetti
             assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_without_a_token_nobody_is_let_in_by_a_name_that_anybody_can_point_here(api: Running) -> None:
-    page = {"Host": "evil.example.com:8001", "Origin": "http://evil.example.com:8001"}
-    for method, path in (("GET", "/api/v1/secrets"), ("POST", SERVICES), ("DELETE", f"{SERVICES}/hello")):
-        answer = await api.client.request(method, path, headers=page)
-        assert reason(answer) == (403, "Forbidden")
-    assert "'evil.example.com:8001' is not one: use 127.0.0.1 or localhost" in answer.json()["message"]
-    assert (await api.client.get(SERVICES, headers={"Host": "knoll.localhost"})).status_code == 200
-
-
 async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> None:
     class Broken(MemoryStore):
         async def get(self, resource: str, namespace: str, name: str) -> Json:
@@ -609,23 +365,3 @@ async def test_an_error_of_our_own_is_a_500_status(settings: ApiSettings) -> Non
         answer = await client.get(f"{SERVICES}/hello")
     assert reason(answer) == (500, "InternalError")
     assert "ZeroDivisionError" in answer.json()["message"]
-
-
-@pytest.mark.parametrize(
-    ("headers", "code"),
-    [
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://[", "Content-Type": "text/plain"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}, 403),
-        ({"Sec-Fetch-Site": "same-origin"}, 201),
-        ({}, 201),
-    ],
-)
-async def test_pages_of_others_cannot_write_through_a_browser(
-    api: Running, config_map: Make, headers: dict[str, str], code: int
-) -> None:
-    answer = await api.client.post(CONFIG_MAPS, json=config_map(), headers=headers)
-    assert answer.status_code == code
-    own = await api.client.get(CONFIG_MAPS, headers={"Origin": api.url})
-    assert own.status_code == 200

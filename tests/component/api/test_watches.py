@@ -1,20 +1,17 @@
 """Watches: every event once, in order, as the client wants to see it."""
 
 import asyncio
-from collections.abc import Callable
 
 import httpx
 import orjson
 import pytest
 
 from knoll.process.settings import ApiSettings
-from knoll.values.json import Json
-from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Running, serving
+from tests.component.api.conftest import CONFIG_MAPS, SERVICES, Make, Running, serving
 from tests.component.api.lines import watching
 from tests.doubles.memory_store import MemoryStore
 from tests.waiting import eventually
 
-Make = Callable[..., Json]
 MERGE = {"Content-Type": "application/merge-patch+json"}
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
