@@ -15,35 +15,35 @@ from knoll.values.kinds import Kind
 
 class _Object(Resource):
     metadata: ObjectMeta = ObjectMeta()
-    """Name, identity and labels."""
+    """Name, labels and other metadata."""
 
 
 class ConfigMap(_Object):
-    """Settings that containers read as variables or files; in `knative-serving` also the platform's own."""
+    """Settings that containers can read as variables or files; in `knative-serving` also those of the platform."""
 
     KIND: ClassVar[Kind] = kinds.CONFIG_MAP
 
     data: dict[str, str] = {}
-    """Texts by name."""
+    """Strings by key."""
     binary_data: dict[str, str] = {}
-    """Bytes by name, as base64."""
+    """Binary data by key, base64-encoded."""
     immutable: Bool | None = None
-    """Whether the data can never be changed again."""
+    """Whether the data cannot be changed."""
 
 
 class Secret(_Object):
-    """A ConfigMap for data that not every user should read."""
+    """Confidential data, such as passwords and keys."""
 
     KIND: ClassVar[Kind] = kinds.SECRET
 
     type: str = ""
-    """What it is for. Default `Opaque`."""
+    """Type of the data. Default `Opaque`."""
     data: dict[str, str] = {}
-    """Bytes by name, as base64."""
+    """Binary data by key, base64-encoded."""
     string_data: dict[str, str] = {}
-    """Texts by name, for writing only: they are put into `data`."""
+    """Strings by key, write-only: they are added to `data`."""
     immutable: Bool | None = None
-    """Whether the data can never be changed again."""
+    """Whether the data cannot be changed."""
 
 
 class NamespaceSpec(Model):
@@ -54,30 +54,30 @@ class NamespaceSpec(Model):
 
 
 class NamespaceStatus(Model):
-    """Whether it can be used."""
+    """State of the namespace."""
 
     phase: str = ""
-    """`Active`, or `Terminating` while what is in it is being removed."""
+    """`Active`, or `Terminating` while its objects are being deleted."""
     conditions: tuple[Condition, ...] = ()
-    """Observations."""
+    """Conditions, sorted by type."""
 
 
 class Namespace(_Object):
-    """A space of names for the objects of one team or purpose."""
+    """A scope for names, which groups the objects of one team or purpose."""
 
     KIND: ClassVar[Kind] = kinds.NAMESPACE
 
     spec: NamespaceSpec = NamespaceSpec()
-    """Nothing to choose."""
+    """Set by the API."""
     status: NamespaceStatus = NamespaceStatus()
-    """Whether it can be used."""
+    """State of the namespace."""
 
 
 class ObjectRef(Model):
-    """Any object."""
+    """Reference to any object."""
 
     api_version: str = ""
-    """Group and version of the object."""
+    """API group and version of the object."""
     kind: str = ""
     """Kind of the object."""
     namespace: str = ""
@@ -93,7 +93,7 @@ class ObjectRef(Model):
 
 
 class ServiceAccount(_Object):
-    """An identity that Revisions run under."""
+    """An identity of Revisions and of clients of the API."""
 
     KIND: ClassVar[Kind] = kinds.SERVICE_ACCOUNT
 
@@ -102,56 +102,56 @@ class ServiceAccount(_Object):
     image_pull_secrets: tuple[LocalObjectReference, ...] = ()
     """Secrets with credentials for image registries."""
     automount_service_account_token: Bool | None = None
-    """Whether instances get a token of it."""
+    """Whether instances get its token."""
 
 
 class EventSource(Model):
     """The reporter of an event."""
 
     component: str = ""
-    """Part of the platform."""
+    """Component of the platform."""
     host: str = ""
-    """Machine."""
+    """Host of the component."""
 
 
 class EventSeries(Model):
     """Repetitions of an event."""
 
     count: Int32 = 0
-    """How often it happened."""
+    """Number of occurrences."""
     last_observed_time: str = ""
-    """When it happened last, RFC 3339."""
+    """Time of the last occurrence, RFC 3339."""
 
 
 class Event(_Object):
-    """Something that happened to an object; `kubectl describe` shows it."""
+    """An event of an object, shown by `kubectl describe`."""
 
     KIND: ClassVar[Kind] = kinds.EVENT
 
     involved_object: ObjectRef = ObjectRef()
-    """The object it happened to."""
+    """The object of the event."""
     reason: str = ""
-    """The reason in one word, for programs."""
+    """Machine-readable reason in CamelCase."""
     message: str = ""
-    """The reason in words, for people."""
+    """Human-readable description."""
     type: str = ""
     """`Normal` or `Warning`."""
     count: Int32 | None = None
-    """How often it happened."""
+    """Number of occurrences."""
     first_timestamp: str = ""
-    """When it happened first, RFC 3339."""
+    """Time of the first occurrence, RFC 3339."""
     last_timestamp: str = ""
-    """When it happened last, RFC 3339."""
+    """Time of the last occurrence, RFC 3339."""
     event_time: str = ""
-    """When it happened, RFC 3339 with fractions."""
+    """Time of the occurrence, RFC 3339 with fractions of a second."""
     source: EventSource = EventSource()
-    """Who reports it."""
+    """Reporter of the event."""
     action: str = ""
-    """What was done."""
+    """Action that was taken."""
     related: ObjectRef | None = None
     """A related object."""
     reporting_component: str = ""
-    """Who reports it."""
+    """Reporter of the event."""
     reporting_instance: str = ""
     """Instance of the reporter."""
     series: EventSeries | None = None
@@ -159,32 +159,32 @@ class Event(_Object):
 
 
 class ResourceQuotaSpec(Model):
-    """Bounds of a namespace."""
+    """Resource limits of a namespace."""
 
     hard: dict[str, QuantityText] = {}
-    """Maximum of each resource that all objects may use together."""
+    """Maximum of each resource for all objects of the namespace in total."""
     scopes: tuple[str, ...] = ()
-    """What is counted."""
+    """Scopes of the objects that are counted."""
 
 
 class ResourceQuotaStatus(Model):
-    """What is used."""
+    """Current usage."""
 
     hard: dict[str, QuantityText] = {}
-    """The bounds in force."""
+    """Current limits."""
     used: dict[str, QuantityText] = {}
-    """What is used of each resource."""
+    """Usage of each resource."""
 
 
 class ResourceQuota(_Object):
-    """Bounds of what the instances of a namespace may use together."""
+    """Limits on the total resources of a namespace."""
 
     KIND: ClassVar[Kind] = kinds.RESOURCE_QUOTA
 
     spec: ResourceQuotaSpec = ResourceQuotaSpec()
-    """Bounds of a namespace."""
+    """Resource limits of a namespace."""
     status: ResourceQuotaStatus = ResourceQuotaStatus()
-    """What is used."""
+    """Current usage."""
 
 
 class VolumeResources(Model):
@@ -193,7 +193,7 @@ class VolumeResources(Model):
     requests: dict[str, QuantityText] = {}
     """Requested size, under `storage`."""
     limits: dict[str, QuantityText] = {}
-    """Largest acceptable size, under `storage`."""
+    """Maximum size, under `storage`."""
 
 
 class VolumeClaimSpec(Model):
@@ -202,9 +202,9 @@ class VolumeClaimSpec(Model):
     access_modes: tuple[str, ...] = ()
     """`ReadWriteOnce`, `ReadOnlyMany`, `ReadWriteMany` or `ReadWriteOncePod`."""
     resources: VolumeResources = VolumeResources()
-    """Its size."""
+    """Size of the volume."""
     storage_class_name: str | None = None
-    """Kind of storage."""
+    """Storage class."""
     volume_mode: str = ""
     """`Filesystem`."""
     volume_name: str = ""
@@ -217,11 +217,11 @@ class VolumeClaimStatus(Model):
     phase: str = ""
     """`Pending`, `Bound` or `Lost`."""
     access_modes: tuple[str, ...] = ()
-    """How it can be used."""
+    """Access modes of the volume."""
     capacity: dict[str, QuantityText] = {}
-    """Its size."""
+    """Size of the volume."""
     conditions: tuple[Condition, ...] = ()
-    """Observations."""
+    """Conditions, sorted by type."""
 
 
 class PersistentVolumeClaim(_Object):
@@ -239,7 +239,7 @@ class ServicePort(Model):
     """A port of a core Service."""
 
     name: str = ""
-    """Its name."""
+    """Name of the port."""
     protocol: str = ""
     """`TCP` or `UDP`."""
     app_protocol: str = ""
@@ -253,22 +253,22 @@ class ServicePort(Model):
 
 
 class CoreServiceSpec(Model):
-    """An internal address."""
+    """A cluster-local address."""
 
     type: str = ""
     """`ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`."""
     selector: dict[str, str] = {}
-    """Labels of the instances behind it."""
+    """Labels of the instances that receive the traffic."""
     ports: tuple[ServicePort, ...] = ()
-    """Its ports."""
+    """Ports of the Service."""
     cluster_ip: str = Field("", alias="clusterIP")
-    """Its address."""
+    """Cluster IP address."""
     cluster_ips: tuple[str, ...] = Field((), alias="clusterIPs")
-    """Its addresses."""
+    """Cluster IP addresses."""
     external_ips: tuple[str, ...] = Field((), alias="externalIPs")
-    """Further addresses."""
+    """External addresses."""
     external_name: str = ""
-    """Host that the Service is an alias of."""
+    """Host for which the Service is an alias."""
     session_affinity: str = ""
     """`None` or `ClientIP`."""
     load_balancer_ip: str = Field("", alias="loadBalancerIP")
@@ -294,43 +294,43 @@ class CoreServiceSpec(Model):
 
 
 class Ingress(Model):
-    """An address from outside."""
+    """An external address."""
 
     ip: str = ""
-    """Address."""
+    """IP address."""
     hostname: str = ""
     """Name."""
 
 
 class LoadBalancer(Model):
-    """Addresses from outside."""
+    """External addresses."""
 
     ingress: tuple[Ingress, ...] = ()
-    """The addresses."""
+    """External addresses."""
 
 
 class CoreServiceStatus(Model):
-    """Where it can be reached from outside."""
+    """External addresses of the Service."""
 
     load_balancer: LoadBalancer = LoadBalancer()
-    """Addresses from outside."""
+    """External addresses."""
     conditions: tuple[Condition, ...] = ()
-    """Observations."""
+    """Conditions, sorted by type."""
 
 
 class CoreService(_Object):
-    """An internal address; here the gateway, and a placeholder for each Route and tag."""
+    """A cluster-local address; on this platform the gateway's, and a placeholder for each Route and tag."""
 
     KIND: ClassVar[Kind] = kinds.CORE_SERVICE
 
     spec: CoreServiceSpec = CoreServiceSpec()
-    """An internal address."""
+    """A cluster-local address."""
     status: CoreServiceStatus = CoreServiceStatus()
-    """Where it can be reached from outside."""
+    """External addresses of the Service."""
 
 
 class RoleRef(Model):
-    """The role that is bound."""
+    """The role that is granted."""
 
     api_group: str = ""
     """`rbac.authorization.k8s.io`."""
@@ -355,7 +355,7 @@ class RoleSubject(Model):
 
 class _Binding(_Object):
     role_ref: RoleRef = RoleRef()
-    """The role that is bound; never changed."""
+    """The role that is granted. Immutable."""
     subjects: tuple[RoleSubject, ...] = ()
     """Users, groups and ServiceAccounts that get the role."""
 
@@ -373,14 +373,14 @@ class ClusterRoleBinding(_Binding):
 
 
 class PolicyRule(Model):
-    """What a role allows: verbs on resources of groups, or on paths."""
+    """A rule of a role: verbs on resources or on non-resource paths."""
 
     verbs: tuple[str, ...] = ()
     """`*` means all."""
     api_groups: tuple[str, ...] = ()
-    """Groups of the resources; the core group is empty."""
+    """API groups of the resources; the core group is empty."""
     resources: tuple[str, ...] = ()
-    """Plurals; a subresource is `plural/subresource`."""
+    """Plural names of resources; a subresource is `plural/subresource`."""
     non_resource_urls: tuple[str, ...] = Field((), alias="nonResourceURLs")
     """Non-resource paths."""
 
@@ -391,7 +391,7 @@ class ClusterRole(_Object):
     KIND: ClassVar[Kind] = kinds.CLUSTER_ROLE
 
     rules: tuple[PolicyRule, ...] = ()
-    """What it allows."""
+    """Rules of the role."""
 
 
 MODELS: dict[str, type[_Object]] = {
