@@ -1,7 +1,7 @@
-"""Several worker processes on the same ports: started, restarted when they die, reindexd by new ones on SIGHUP.
+"""Several worker processes on the same ports: started, restarted when they die, replaced by new ones on SIGHUP.
 
 Each worker has a listening socket of its own on every port (SO_REUSEPORT, so that the kernel spreads connections
-evenly), but the parent holds them all: a connection that arrives while a worker is being reindexd waits for the new one
+evenly), but the parent holds them all: a connection that arrives while a worker is being replaced waits for the new one
 instead of being refused. On SIGHUP new workers, from the program as it is installed by then, are started on the same
 sockets; when they are ready, the old ones stop accepting and finish their requests.
 """

@@ -89,9 +89,9 @@ class DiskWatch:
         if pressure != self._under_pressure:
             self._under_pressure = pressure
             if pressure:
-                log.warning("disk pressure", free_bytes=free, least_bytes=least)
+                log.warning("disk pressure detected", free_bytes=free, least_bytes=least)
             else:
-                log.info("disk pressure over", free_bytes=free)
+                log.info("disk pressure ended", free_bytes=free)
         if pressure and (name := disk_eviction.to_evict(used)) is not None:
             spec, usage = used[name]
             running[name].evict(disk_eviction.pressure_message(spec, usage, least, free))

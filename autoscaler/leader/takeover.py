@@ -58,7 +58,7 @@ class Takeover:
             # Its Revision cannot be scaled right now: its images are not resolved, or it is not readable.
             log.info("instance kept without a scaler", instance=instance.name, revision=instance.revision)
         else:
-            self._spawn(self._remove(instance, instance.state if scaler else "its Revision is gone"))
+            self._spawn(self._remove(instance, instance.state if scaler else "its Revision was deleted"))
 
     async def _remove(self, instance: Instance, reason: str) -> None:
         if self._revisions.is_empty():

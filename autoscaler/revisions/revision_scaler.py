@@ -259,7 +259,7 @@ class RevisionScaler:
 
     def step_down(self, step: StepDown) -> None:
         """Carry out one step of the idle policy."""
-        log.info("instance stepped down", instance=step.name, to=step.to, reason=step.reason)
+        log.info("instance idle state changed", instance=step.name, to=step.to, reason=step.reason)
         if step.to == "stopped":
             self.instances[step.name].step_down()
         else:

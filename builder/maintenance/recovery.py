@@ -74,7 +74,7 @@ def recover(redis: "Redis", queue_name: str, host: str) -> int:
     if not any(not is_dead(name, host, workers, alive) for name in workers):
         put_back += _between_queues(redis, queue)
     if put_back:
-        log.warning("jobs of a dead worker put back", queue=queue_name, jobs=put_back)
+        log.warning("jobs of a dead worker requeued", queue=queue_name, jobs=put_back)
     return put_back
 
 

@@ -130,7 +130,8 @@ container-concurrency-target-percentage: "70"
 container-concurrency-target-default: "100"
 # Default target of requests per second per instance, for the metric rps.
 requests-per-second-target-default: "200"
-# Target burst capacity in concurrent requests. With less, the activator stays in the path; -1 always, 0 only at zero.
+# Target burst capacity in concurrent requests: with less spare capacity, the activator stays in the path. With -1 it
+# always stays, with 0 only while there is no instance.
 target-burst-capacity: "211"
 # Stable window over which load is averaged, 6s to 1h.
 stable-window: "60s"

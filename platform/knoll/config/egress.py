@@ -41,7 +41,7 @@ def parse_egress(text: str) -> tuple[EgressRule, ...]:
     """
     entries = tuple(dict.fromkeys(parse_egress_rule(entry) for entry in text.replace(",", " ").split()))
     if len(entries) > MAX_EGRESS_RULES:
-        raise ValueError(f"has {len(entries)} entries; {MAX_EGRESS_RULES} at most")
+        raise ValueError(f"has {len(entries)} entries, but at most {MAX_EGRESS_RULES} are allowed")
     return entries
 
 

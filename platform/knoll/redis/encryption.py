@@ -81,7 +81,7 @@ def load(content: bytes) -> tuple[EncryptionKey, ...]:
         except (binascii.Error, ValueError):
             raise ValueError(f"line {number} is not of the form `ID BASE64`") from None
         if len(key.secret) != _KEY_BYTES or key.id != name:
-            raise ValueError(f"line {number} is not a key of {_KEY_BYTES} bytes with its own id")
+            raise ValueError(f"line {number} is not a key of {_KEY_BYTES} bytes with a matching id")
         keys.append(key)
     if not keys:
         raise ValueError("it contains no key")

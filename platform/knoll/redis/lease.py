@@ -82,7 +82,7 @@ class Lease:
         while True:
             until = await self._acquired()
             self.leading = True
-            log.info("leading", lease=self._name)
+            log.info("leadership acquired", lease=self._name)
             try:
                 if await self._hold(duty, until):
                     return

@@ -55,7 +55,7 @@ def parse_image(text: str) -> ImageReference:
     if not colon or "/" in tag:
         name, tag = rest, ""
     elif not _TAG.fullmatch(tag):
-        raise ValueError(f"the tag {tag[:130]!r} may have letters, digits, '_', '.' and '-', 128 at most")
+        raise ValueError(f"the tag {tag[:130]!r} must consist of at most 128 letters, digits, '_', '.' and '-'")
     registry, slash, path = name.partition("/")
     if not slash or not (any(mark in registry for mark in ".:") or registry == "localhost"):
         registry, path = "", name

@@ -70,7 +70,7 @@ class BuildSpec(Model):
     push: Bool = False
     """Whether to push the image to the registry in its name."""
     image_pull_secrets: tuple[LocalObjectReference, ...] = ()
-    """Secrets with credentials for registries: of base images, of an image source, and to push."""
+    """Secrets with registry credentials: for base images, for an image source, and to push."""
     service_account_name: str = ""
     """ServiceAccount whose `imagePullSecrets` are used as well. Default `default`."""
 

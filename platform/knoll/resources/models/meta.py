@@ -47,7 +47,7 @@ class ObjectMeta(Model):
     resource_version: str = ""
     """Version of the stored object; changes with each write. Set by the server."""
     generation: Int64 = 0
-    """Number of the version of the spec, from 1. Set by the server."""
+    """Sequence number of the spec, from 1; incremented with each change. Set by the server."""
     creation_timestamp: str = ""
     """Time of the creation, RFC 3339. Set by the server."""
     deletion_timestamp: str = ""

@@ -26,7 +26,7 @@ class KeyToPath(Model):
     """The file for a key of a ConfigMap or Secret."""
 
     key: str = ""
-    """The key."""
+    """Key of the ConfigMap or Secret."""
     path: str = ""
     """Path of the file in the volume."""
     mode: Int32 | None = None
