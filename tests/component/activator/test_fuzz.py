@@ -211,7 +211,7 @@ def play(
         runner.get_loop().set_exception_handler(lambda _, context: problems.append(context))
         runner.run(run())
     assert not problems
-    assert not [event for event in events if event["event"].startswith("bug")]
+    assert not [event for event in events if event["log_level"] == "error"]
 
 
 fuzzed = settings(
@@ -275,4 +275,4 @@ def test_a_bug_ends_its_connection_and_is_logged(twice: bool) -> None:
     protocol = Broken(twice=twice)
     with capture_logs() as events:
         protocol.callback()
-    assert (protocol.faults, len(events)) == (1, 1 + twice)
+    assert (protocol.faults, [event["log_level"] for event in events]) == (1, ["error"] * (1 + twice))

@@ -1,6 +1,7 @@
 """No bytes of one request become another one: disguises of a body's length, read at the instance by another parser."""
 
 import itertools
+import re
 
 import httptools
 import pytest
@@ -83,7 +84,7 @@ async def test_no_disguise_of_a_length_lets_another_request_through(version: str
         for cut in (len(wire), 11):
             targets, answered = await reached(wire, cut)
             assert b"/smuggled" not in targets, lines
-            assert targets == [b"/first"] or ((not targets and b" 4" in answered[:13]) or b" 5" in answered[:13]), lines
+            assert targets == [b"/first"] or (not targets and re.match(rb"HTTP/1.\d [45]", answered)), lines
 
 
 CHUNKS = [

@@ -229,4 +229,6 @@ def test_dynamic_discovery_finds_services_and_watches_them(client: Any, tmp_path
         assert event["type"] == "MODIFIED"
         if event["object"].metadata.labels.team == "blue":
             break
+    else:
+        pytest.fail("the watch ended without the label")
     services.delete(name="dynamic", namespace="default")

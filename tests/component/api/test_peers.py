@@ -118,8 +118,7 @@ async def test_a_user_who_is_neither_the_platform_s_nor_root_is_refused(settings
         httpx.AsyncClient(base_url=url) as client,
     ):
         answer = await client.get(SECRETS)
-        if os.geteuid():
-            assert answer.status_code == 401
+        assert answer.status_code == (401 if os.geteuid() else 200), "root may do everything"
         assert (await client.get("/readyz")).status_code in (200, 503)
 
 
