@@ -33,8 +33,8 @@ from knoll.values.errors import UnauthorizedError
 
 SocketAddress = tuple[str, int]
 HELP = (
-    "get a token: the owner's kubeconfig has one (`knoll up` says where it is; with Compose "
-    "`docker compose exec api knoll kubeconfig`), and the owner makes others "
+    "get a token: the owner's kubeconfig has one (`knoll up` prints its path; with Compose "
+    "`docker compose exec api knoll kubeconfig`), and the owner can create others "
     "(`knoll kubeconfig --service-account NAME`)"
 )
 _PROC = Path("/proc")

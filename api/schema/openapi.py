@@ -29,8 +29,8 @@ def _parameter(name: str, kind: str, text: str, *, where: str = "query") -> Json
 
 _WRITE = (
     _parameter("dryRun", "string", "All: validate and respond without storing anything"),
-    _parameter("fieldManager", "string", "name of the client that makes the change"),
-    _parameter("fieldValidation", "string", "Strict, Warn or Ignore: what to do about unknown and repeated fields"),
+    _parameter("fieldManager", "string", "name of the client that changes the object"),
+    _parameter("fieldValidation", "string", "Strict, Warn or Ignore: how to handle unknown and repeated fields"),
 )
 _LIST = (
     _parameter("labelSelector", "string", "label selector"),
@@ -42,7 +42,7 @@ _LIST = (
     _parameter("allowWatchBookmarks", "boolean", "send bookmarks in a watch"),
     _parameter("timeoutSeconds", "integer", "end a watch after this time"),
 )
-_FORCE = _parameter("force", "boolean", "take fields that other managers own")
+_FORCE = _parameter("force", "boolean", "take over fields that other managers own")
 _PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",

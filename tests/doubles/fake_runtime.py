@@ -118,7 +118,7 @@ class FakeRuntime:
         self.engine.check("release")
         instance = self.engine.instances.get(name)
         if instance is None or instance.state() != "armed":
-            raise NotArmedError(f"there is no armed instance {name}")
+            raise NotArmedError(f"there is no prepared instance {name}")
         instance.armed, instance.created = False, time.time()
         for container in instance.containers.values():
             container.armed = False

@@ -104,7 +104,7 @@ class ArmedInstances:
         """See `Runtime.release`."""
         armed = self._armed.pop(name, None)
         if armed is None:
-            raise NotArmedError(f"there is no armed instance {name}")
+            raise NotArmedError(f"there is no prepared instance {name}")
         now = self._released[name] = time.time()
         try:
             await asyncio.gather(*map(_release, armed.containers, armed.connections))
@@ -192,7 +192,7 @@ async def _release(container: ArmedContainer, connection: ArmConnection) -> None
         try:
             connection = await container.connect()
         except ConnectionRefusedError as error:
-            raise NotArmedError("it does not wait any more") from error
+            raise NotArmedError("it is no longer waiting") from error
     await connection.release()
 
 

@@ -54,8 +54,8 @@ def credentials(secret: Json) -> list[Credential]:
     key = TYPES.get(secret.get("type", ""))
     if key is None:
         raise ImageError(
-            f"the Secret {name} is of type {secret.get('type') or 'Opaque'}, not kubernetes.io/dockerconfigjson: make "
-            "it with `kubectl create secret docker-registry`"
+            f"the Secret {name} is of type {secret.get('type') or 'Opaque'}, not kubernetes.io/dockerconfigjson: "
+            "create it with `kubectl create secret docker-registry`"
         )
     try:
         document = json.loads(base64.b64decode((secret.get("data") or {})[key], validate=True))

@@ -104,7 +104,7 @@ def _check(config: AutoscalerConfig, read: ConfigMapReader) -> None:
         read.refuse("panic-window-percentage", "must be above 0 and at most 100")
     elif config.panic_window_fraction * config.stable_window_seconds < 1:
         seconds = config.panic_window_fraction * config.stable_window_seconds
-        read.refuse("panic-window-percentage", f"gives a panic window of {seconds:g} s; it must be at least 1 s")
+        read.refuse("panic-window-percentage", f"results in a panic window of {seconds:g} s; it must be at least 1 s")
     if config.panic_threshold_fraction < 1.1:
         read.refuse("panic-threshold-percentage", "must be at least 110")
     for key, rate in (

@@ -114,7 +114,7 @@ container-concurrency: "0"
 container-concurrency-max-limit: "1000"
 # Whether containerConcurrency may be 0.
 allow-container-concurrency-zero: "true"
-# Default of enableServiceLinks: true, false, or default to leave it unset. No effect: services have DNS names, and no
-# environment variables with their addresses.
+# Default of enableServiceLinks: true, false, or default to leave it unset. No effect: services have DNS names instead
+# of environment variables with their addresses.
 enable-service-links: "false"
 """

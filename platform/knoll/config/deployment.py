@@ -36,7 +36,7 @@ def parse(data: Data) -> DeploymentConfig:
 EXPLAINED = """\
 # Comma-separated registries whose tags are not resolved to digests.
 registries-skipping-tag-resolving: "kind.local,ko.local,dev.local"
-# Timeout of resolving a digest.
+# Timeout for resolving a digest.
 digest-resolution-timeout: "10s"
 # Time within which a Revision must become ready; whole seconds.
 progress-deadline: "600s"

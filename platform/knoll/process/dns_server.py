@@ -49,9 +49,9 @@ def main() -> None:
     """Entry point of `python -m knoll.process.dns_server`."""
     settings = NamesSettings.or_exit()
     if settings.names_dir is None:
-        sys.exit("names server: KNOLL_NAMES_DIR is not set: set it to the folder to which the activator writes names")
+        sys.exit("DNS server: KNOLL_NAMES_DIR is not set: set it to the folder to which the activator writes names")
     if program() is None:
-        sys.exit(f"names server: {MISSING}")
+        sys.exit(f"DNS server: {MISSING}")
     settings.names_dir.mkdir(parents=True, exist_ok=True)
     arguments = command(settings.names_dir, str(settings.names_host))
     os.execvp(arguments[0], arguments)  # noqa: S606 - nothing of Python has to stay

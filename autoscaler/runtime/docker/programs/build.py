@@ -83,7 +83,7 @@ def _compiled(name: str, architecture: str) -> bytes:
                 capture_output=True, text=True, timeout=_SECONDS,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ProgramError(f"{command} does not run: {error}") from error
+            raise ProgramError(f"{command} cannot be run: {error}") from error
         if done.returncode:
             raise ProgramError(f"{command} cannot compile {name}.c: {done.stderr.strip()[:500]}")
         return target.read_bytes()

@@ -38,7 +38,7 @@ Bool = StrictBool
 def _int_or_string(value: Any) -> int | str:
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise PydanticCustomError("int_or_string", "must be a whole number or text")
+    raise PydanticCustomError("int_or_string", "must be a whole number or a string")
 
 
 IntOrString = Annotated[Any, BeforeValidator(_int_or_string), WithJsonSchema({"x-kubernetes-int-or-string": True})]

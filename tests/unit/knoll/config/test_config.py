@@ -261,7 +261,7 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-autoscaler",
         {"panic-window-percentage": "1"},
-        ["panic-window-percentage: gives a panic window of 0.6 s; it must be at least 1 s"],
+        ["panic-window-percentage: results in a panic window of 0.6 s; it must be at least 1 s"],
     ),
     (
         "config-autoscaler",

@@ -67,7 +67,7 @@ PROBLEMS: list[tuple[Json, str, str]] = [
     (
         _service({"readinessProbe": {"httpGet": {"port": 1.5}}}),
         "spec.template.spec.containers[0].readinessProbe.httpGet.port",
-        "must be a whole number or text",
+        "must be a whole number or a string",
     ),
     ({"spec": []}, "spec", "must be an object, not a list"),
     ({"metadata": "x"}, "metadata", "must be an object, not a string"),
