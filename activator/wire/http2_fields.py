@@ -86,7 +86,7 @@ def _target_fault(pseudo: dict[bytes, bytes]) -> str:
             return "CONNECT must have :authority only"
         return ""
     if not _scheme(pseudo.get(b":scheme", b"")):
-        return ":scheme is missing or not one"
+        return ":scheme is missing or invalid"
     path = pseudo.get(b":path", b"")
     if not _path(path):
         return ":path is missing, or has characters that must be encoded"
@@ -110,7 +110,7 @@ def _fields_fault(fields: Fields, names: list[bytes]) -> str:
     if not _OF_HTTP1.isdisjoint(names):
         return "connection-specific field"
     if b"te" in names and any(name == b"te" and value.lower() != b"trailers" for name, value in fields):
-        return "te header with another value than trailers"
+        return "te header with a value other than trailers"
     return ""
 
 

@@ -94,10 +94,11 @@ def _fraction(read: ConfigMapReader) -> float:
 
 def _check(config: AutoscalerConfig, read: ConfigMapReader) -> None:
     target = config.container_concurrency_target_default
+    too_low = f"multiplied by container-concurrency-target-percentage, it must be at least {TARGET_MIN}"
     if target * config.container_concurrency_target_fraction < TARGET_MIN:
-        read.refuse("container-concurrency-target-default", f"times the percentage must be at least {TARGET_MIN}")
+        read.refuse("container-concurrency-target-default", too_low)
     if config.requests_per_second_target_default * config.container_concurrency_target_fraction < TARGET_MIN:
-        read.refuse("requests-per-second-target-default", f"times the percentage must be at least {TARGET_MIN}")
+        read.refuse("requests-per-second-target-default", too_low)
     if config.target_burst_capacity < 0 and config.target_burst_capacity != -1:
         read.refuse("target-burst-capacity", f"must be at least 0, or -1, not {config.target_burst_capacity:g}")
     if not 0 < config.panic_window_fraction <= 1:

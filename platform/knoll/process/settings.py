@@ -123,7 +123,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     By default true if `api_host` is a loopback address. Set `true` for a container whose port is published on the
     loopback address only: all clients behind the network's gateway are administrators then."""
     api_socket: Path | None = None
-    """Unix socket (mode 0600) on which the same user needs no token, independent of `api_trusts_plain`."""
+    """Unix socket (mode 0600) on which the same user needs no token, regardless of `api_trusts_plain`."""
     api_tls_host: str = "127.0.0.1"
     """Address on which the API serves HTTPS, where every request needs a token."""
     api_tls_port: Port = 0

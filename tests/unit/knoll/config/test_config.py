@@ -243,12 +243,16 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
     (
         "config-autoscaler",
         {"container-concurrency-target-default": "0.01"},
-        ["container-concurrency-target-default: times the percentage must be at least 0.01"],
+        [
+            "container-concurrency-target-default: multiplied by container-concurrency-target-percentage, it must be at least 0.01"
+        ],
     ),
     (
         "config-autoscaler",
         {"requests-per-second-target-default": "0"},
-        ["requests-per-second-target-default: times the percentage must be at least 0.01"],
+        [
+            "requests-per-second-target-default: multiplied by container-concurrency-target-percentage, it must be at least 0.01"
+        ],
     ),
     (
         "config-autoscaler",
