@@ -123,9 +123,9 @@ class CodecBase(ABC):
     def _list(self, fields: Fields) -> HeaderList:
         """Return a received header list; charge for one that is long in bytes or fields."""
         key = tuple(fields)
-        known = self._lists.get(key)
-        if known is not None:
-            return known
+        same = self._lists.get(key)
+        if same is not None:
+            return same
         size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
         charges = (
             max(0, size - UNCHARGED_HEADER_BYTES) // HEADER_BYTES_PER_CHARGE + len(fields) // HEADER_FIELDS_PER_CHARGE

@@ -51,8 +51,8 @@ class Ngh2Codec(CodecBase):
         self._connection = ngh2.Connection(ngh2.Role.CLIENT if options.client else ngh2.Role.SERVER, _LIMITS)
         self._events: deque[events.Event] = deque()
         self._out = b""
-        self._says_goodbye = False
-        """The library has sent GOAWAY on its own."""
+        self._goaway_fetched = False
+        """GOAWAY of the library is in the output."""
         self._broken = ""
         """Why the library cannot be used any more."""
         self._highest = 0
@@ -235,7 +235,7 @@ class Ngh2Codec(CodecBase):
             self._remember_reset(event.stream_id)
             self._handler.stream_reset(event.stream_id, event.error_code, "")
         elif isinstance(event, events.ConnectionClosed):
-            self._says_goodbye = True
+            self._goaway_fetched = True
             raise HTTP2ConnectionError(event.error_code, event.debug_data.decode("latin-1"))
 
     def _stream_closed(self, event: events.StreamClosed) -> None:
@@ -352,7 +352,7 @@ class Ngh2Codec(CodecBase):
 
     def send_goaway(self, code: int) -> None:
         """See `http2_codec.Codec`."""
-        if not self._says_goodbye:
+        if not self._goaway_fetched:
             super().send_goaway(code)
 
     def _library_output(self) -> bytes:
