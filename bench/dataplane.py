@@ -19,6 +19,7 @@ from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
 
 GIB = 1024**3
+UPLOAD_HOST = "upload.bench"
 WORKER_PART = 0.15
 """Share of a core for each worker: two workers leave most of two cores to the load and the app."""
 
@@ -54,6 +55,8 @@ def streams(stage: Stage, activator: Activator, rounds: int) -> None:
     file = stage.directory / "gigabyte"
     with file.open("wb") as out:
         out.truncate(GIB)
+    stage.route(UPLOAD_HOST, (Endpoint("upload", HOST, stage.upload),))
+    uvloop.run(_until_served(activator.port, UPLOAD_HOST, 200))
     before, peak = activator.rss_mib(), 0.0
     rates: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
@@ -74,8 +77,9 @@ def streams(stage: Stage, activator: Activator, rounds: int) -> None:
 def _curl(way: str, port: int, file: Path) -> float:
     """Bytes per second."""
     url = f"http://{HOST}:{port}/"
-    upload = ["-T", str(file), "-H", "Expect:", url + "upload"] if way == "up" else [url + "gigabyte"]
-    command = ["taskset", "-c", LOAD_CORE, "curl", "-sS", "--fail", "-o", "/dev/null", *upload]
+    upload = ["-T", str(file), "-H", "Expect:", "-H", f"Host: {UPLOAD_HOST}", url + "upload"]
+    command = ["taskset", "-c", LOAD_CORE, "curl", "-sS", "--fail", "-o", "/dev/null"]
+    command += upload if way == "up" else [url + "gigabyte"]
     began = time.perf_counter()
     subprocess.run(command, check=True)
     return GIB / (time.perf_counter() - began)

@@ -39,16 +39,17 @@ _APP = """
 """
 _PROXY = """
   upstream app {{ server 127.0.0.1:{app}; keepalive 1024; keepalive_requests 1000000000; }}
+  upstream upload {{ server 127.0.0.1:{upload}; keepalive 1024; keepalive_requests 1000000000; }}
   upstream grpc {{ server 127.0.0.1:{grpc}; keepalive 1024; keepalive_requests 1000000000; }}
   http2_max_concurrent_streams 250;
   server {{ listen 127.0.0.1:{port} backlog=8192; listen 127.0.0.1:{h2} http2;
-    location / {{
-      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
-      proxy_request_buffering off; proxy_max_temp_file_size 0;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header Forwarded "for=$remote_addr;host=$http_host;proto=$scheme";
-    }}
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
+    proxy_request_buffering off; proxy_max_temp_file_size 0;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host $http_host;
+    proxy_set_header Forwarded "for=$remote_addr;host=$http_host;proto=$scheme";
+    location / {{ proxy_pass http://app; }}
+    location /upload {{ proxy_pass http://upload; }}
     location /test.Echo/ {{
       grpc_pass grpc://grpc; grpc_set_header Host $http_host;
       grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; grpc_set_header X-Forwarded-Proto $scheme;
@@ -70,7 +71,7 @@ class Stage:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.app, self.nginx, self.nginx_h2, self.grpc, self.redis = (free_port() for _ in range(5))
+        self.app, self.upload, self.nginx, self.nginx_h2, self.grpc, self.redis = (free_port() for _ in range(6))
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -90,14 +91,19 @@ class Stage:
     def start(self) -> None:
         for name, text in (
             ("app", _APP.format(port=self.app, dir=self.directory)),
-            ("proxy", _PROXY.format(app=self.app, port=self.nginx, h2=self.nginx_h2, grpc=self.grpc)),
+            (
+                "proxy",
+                _PROXY.format(app=self.app, upload=self.upload, port=self.nginx, h2=self.nginx_h2, grpc=self.grpc),
+            ),
         ):
             config = self.directory / f"{name}.conf"
             config.write_text(_NGINX.format(dir=self.directory, name=name, rest=text))
             self.run("nginx", "-c", str(config), "-e", str(self.directory / "err.log"),
                      core=LOAD_CORE if name == "app" else PROXY_CORE)  # fmt: skip
         self.run("redis-server", "--port", str(self.redis), "--bind", HOST, "--save", "", "--dir", str(self.directory))
-        for port in (self.app, self.nginx, self.redis):
+        self.run(sys.executable, "-m", "bench.lib.upload_app", str(self.upload), core=LOAD_CORE,
+                 PYTHONPATH=f"platform{os.pathsep}.")  # fmt: skip
+        for port in (self.app, self.upload, self.nginx, self.redis):
             wait_for_port(port)
 
     @contextlib.contextmanager

@@ -232,6 +232,28 @@ def test_fields_that_are_not_the_clients_to_say_do_not_pass(lines: bytes) -> Non
     assert outgoing == b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\nX-B: 1\r\n\r\n"
 
 
+STRIPPED = (
+    "keep-alive te trailer upgrade http2-settings proxy proxy-connection proxy-authenticate proxy-authorization "
+    "k-proxy-request k-original-host k-network-probe k-network-hash k-passthrough-lb knative-serving-revision "
+    "forwarded x-forwarded-for x-real-ip"
+).split()
+
+
+@given(st.sampled_from(STRIPPED), st.data())
+def test_a_field_is_stripped_in_any_spelling_but_not_one_with_a_longer_or_shorter_name(
+    name: str, data: st.DataObject
+) -> None:
+    upper = data.draw(st.lists(st.booleans(), min_size=len(name), max_size=len(name)))
+    spelled = "".join(c.upper() if big else c for c, big in zip(name, upper, strict=True)).encode()
+    wire = b"GET / HTTP/1.1\r\nHost: a\r\n%b: v\r\n\r\n"
+    assert upstream_head(read_request(wire % spelled), b"") == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    prefixes = ("x-forwarded-", "knative-serving-")
+    others = [spelled + b"x"] * (not name.startswith(prefixes)) + [b"a" + spelled, spelled[:-1]]
+    for other in others:
+        if other.lower().decode() not in STRIPPED and not other.lower().decode().startswith(prefixes):
+            assert upstream_head(read_request(wire % other), b"") == wire % other
+
+
 def test_names_with_underscores_pass_or_are_refused_where_it_is_configured() -> None:
     wire = b"GET / HTTP/1.1\r\nHost: a\r\napi_key: x\r\n\r\n"
     assert upstream_head(read_request(wire, "allow"), b"") == wire
