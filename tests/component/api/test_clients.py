@@ -288,7 +288,7 @@ async def test_ten_megabytes_are_refused_whatever_they_are(api: Running, method:
             try:
                 answer = await api.client.request(method, path, content=content, headers={"Content-Type": content_type})
             except (httpx.WriteError, httpx.ReadError):
-                # Refused before it was all sent, and by a server that serves on.
+                # Refused before all of it was sent; the server keeps running.
                 assert (await api.client.get("/readyz")).status_code == 200
                 continue
             assert answer.status_code == 413

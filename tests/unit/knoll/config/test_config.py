@@ -244,14 +244,16 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
         "config-autoscaler",
         {"container-concurrency-target-default": "0.01"},
         [
-            "container-concurrency-target-default: multiplied by container-concurrency-target-percentage, it must be at least 0.01"
+            "container-concurrency-target-default: multiplied by "
+            "container-concurrency-target-percentage, it must be at least 0.01"
         ],
     ),
     (
         "config-autoscaler",
         {"requests-per-second-target-default": "0"},
         [
-            "requests-per-second-target-default: multiplied by container-concurrency-target-percentage, it must be at least 0.01"
+            "requests-per-second-target-default: multiplied by "
+            "container-concurrency-target-percentage, it must be at least 0.01"
         ],
     ),
     (
