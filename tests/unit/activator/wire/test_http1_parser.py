@@ -232,11 +232,26 @@ def test_fields_that_are_not_the_clients_to_say_do_not_pass(lines: bytes) -> Non
     assert outgoing == b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\nX-B: 1\r\n\r\n"
 
 
-STRIPPED = (
-    "keep-alive te trailer upgrade http2-settings proxy proxy-connection proxy-authenticate proxy-authorization "
-    "k-proxy-request k-original-host k-network-probe k-network-hash k-passthrough-lb knative-serving-revision "
-    "forwarded x-forwarded-for x-real-ip"
-).split()
+STRIPPED = [
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "proxy",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "k-proxy-request",
+    "k-original-host",
+    "k-network-probe",
+    "k-network-hash",
+    "k-passthrough-lb",
+    "knative-serving-revision",
+    "forwarded",
+    "x-forwarded-for",
+    "x-real-ip",
+]
 
 
 @given(st.sampled_from(STRIPPED), st.data())
