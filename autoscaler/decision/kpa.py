@@ -61,7 +61,7 @@ class Decision:
     by_load: int
     """What `desired` would be without `min_scale`, warm windows and rollouts."""
     clamps: tuple[str, ...]
-    """What changed the number that the load alone asks for, in words."""
+    """Explanations of the changes to the number that results from load alone."""
 
 
 def initial_state(ready: int, now: float) -> DecisionState:

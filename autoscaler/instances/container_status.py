@@ -1,4 +1,4 @@
-"""What users are shown of one container of an instance. Pure."""
+"""The status of one container of an instance, as users see it. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ from knoll.values.duration import format_duration
 
 
 class RestartPhase(Enum):
-    """Where a container is in a restart: STOPPING → WAITING → STARTING; one that ended by itself begins with WAITING.
+    """The phases of a restart: STOPPING → WAITING → STARTING; a container that exited starts with WAITING.
 
     The container runs in the first phase only.
     """
@@ -24,7 +24,7 @@ class RestartPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ContainerProgress:
-    """What is known of one container."""
+    """The current state of one container."""
 
     state: ContainerState | None
     """As of its last start; None before the first."""
@@ -45,7 +45,7 @@ def container_row(
     stopped: bool,
     ready: bool,
 ) -> ContainerRow:
-    """Return what users are shown of a container.
+    """Return the status of a container, as users see it.
 
     Args:
         failure: of the instance, if any.

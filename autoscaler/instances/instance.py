@@ -125,7 +125,7 @@ class ManagedInstance:
         return self._may_hold_requests
 
     def endpoint(self) -> Endpoint | None:
-        """Return what activators are told; None while it takes no requests and has none."""
+        """Return the endpoint for activators; None while it takes no requests and has none."""
         serving = self.state in (LifecycleState.READY, LifecycleState.GOING_IDLE, LifecycleState.DRAINING)
         if not serving or not self._may_hold_requests or not self.address:
             return None
@@ -133,7 +133,7 @@ class ManagedInstance:
         return Endpoint(self.name, self.address, self.spec.port, state, self._times.timing)
 
     def row(self) -> InstanceRow:
-        """Return what users are shown."""
+        """Return the status that users see."""
         stopped, ending = (
             self.state is LifecycleState.STOPPED,
             self.state in (LifecycleState.DRAINING, LifecycleState.LOST),

@@ -122,7 +122,7 @@ def next_state(state: LifecycleState, event: Command | Observation) -> Lifecycle
 
 
 def stage_of(state: LifecycleState) -> Stage:
-    """Return what the API is told of a state."""
+    """Return the stage that is reported to the API for a state."""
     return _STAGES[state]
 
 

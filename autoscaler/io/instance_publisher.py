@@ -1,4 +1,4 @@
-"""Publishes the instances of each Revision to the API, for their Pods. Activators are told first, and bursts coalesce.
+"""Publishes the instances of each Revision to the API, for their Pods. Activators are notified first, and bursts coalesce.
 
 A Revision without instances has no entry and costs nothing.
 """

@@ -316,7 +316,7 @@ class RevisionScaler:
     # Outputs
 
     def endpoints(self) -> RevisionEndpoints:
-        """Return what activators are told."""
+        """Return the endpoints for activators."""
         endpoints = (instance.endpoint() for instance in self.instances.values())
         return RevisionEndpoints(tuple(endpoint for endpoint in endpoints if endpoint is not None))
 

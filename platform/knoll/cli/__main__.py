@@ -1,4 +1,4 @@
-"""Where the command begins: `knoll`, or `python -m knoll.cli`."""
+"""Entry point of `knoll` and `python -m knoll.cli`."""
 
 from knoll.process import footprint
 

@@ -1,4 +1,4 @@
-"""Where the process begins: `python -m knoll.engine_proxy`."""
+"""Entry point of `python -m knoll.engine_proxy`."""
 
 from knoll.engine_proxy.proxy import main
 

@@ -177,11 +177,11 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
 
 
 def is_ours(policy: ProxyPolicy, target: PathTarget, description: JsonValue) -> bool:
-    """Whether what the engine says of a container, a volume or a network makes it the platform's."""
+    """Whether the engine's description of a container, volume or network has the platform's label."""
     holder = (description.get("Config") or {}) if target is PathTarget.CONTAINER else description
     return (holder.get("Labels") or {}).get(PLATFORM_LABEL) == policy.platform
 
 
 def is_id(name: str) -> bool:
-    """Whether a name is a whole id of the engine's: those never change whom they name."""
+    """Whether a name is a full id of the engine, which always refers to the same object."""
     return bool(_ID.fullmatch(name))

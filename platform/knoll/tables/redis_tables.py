@@ -49,7 +49,7 @@ local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[2], version .. '-0', 'f', ARGV[1])
 return version
 """
-# KEYS: followers. ARGV: follower, version, channel. Others are told when the version is another than before.
+# KEYS: followers. ARGV: follower, version, channel. Publishes the version if it has changed.
 _ACKNOWLEDGE = """
 local now = redis.call('TIME')
 local before = redis.call('HGET', KEYS[1], ARGV[1])
