@@ -1,4 +1,4 @@
-"""Publishes the instances of each Revision to the API, for their Pods. Activators are notified first, and bursts coalesce.
+"""Publishes the instances of each Revision to the API, for their Pods, after activators were notified. Coalesces bursts.
 
 A Revision without instances has no entry and costs nothing.
 """
