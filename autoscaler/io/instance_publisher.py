@@ -1,4 +1,4 @@
-"""Publishes the instances of each Revision to the API, for their Pods, after activators were notified. Coalesces bursts.
+"""Publishes the instances of each Revision to the API, for their Pods. Activators are notified first; bursts coalesce.
 
 A Revision without instances has no entry and costs nothing.
 """
