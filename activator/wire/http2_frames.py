@@ -256,10 +256,13 @@ class FrameReader:
             raise HTTP2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, text)
         if kind == PRIORITY:
             return None  # RFC 9113 §5.3.2: deprecated
-        if kind == WINDOW_UPDATE and not int.from_bytes(payload) & 0x7FFF_FFFF:
-            if stream:
-                raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
-            raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+        if kind == WINDOW_UPDATE:
+            increment = int.from_bytes(payload) & 0x7FFF_FFFF
+            if not increment:
+                if stream:
+                    raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+                raise HTTP2ConnectionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE with increment 0")
+            payload = increment.to_bytes(4, "big")  # §6.9: the reserved bit is ignored
         return Frame(kind, flags & ACK if kind in (SETTINGS, PING) else 0, stream, payload)
 
 

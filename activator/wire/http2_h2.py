@@ -17,6 +17,9 @@ from activator.wire.http2_errors import ErrorCode, HTTP2ConnectionError, HTTP2St
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_frames import Frame
 
+TABLE_SIZE = 4096
+"""Bytes of the compression table for what we send: the initial value of RFC 9113 §6.5.2."""
+
 
 class _Decoder(hpack.Decoder):
     """Keeps the decoded fields, and gives the library only what it needs for the state of the stream."""
@@ -38,6 +41,19 @@ class _Decoder(hpack.Decoder):
         return [(b":status", b"100")] if is_interim(self.fields) and not self.done else []
 
 
+class _Encoder(hpack.Encoder):
+    """Uses no more of the table than a peer allows at first: its setting could be four gigabytes."""
+
+    @property
+    def header_table_size(self) -> int:
+        """See hpack."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        super(_Encoder, type(self)).header_table_size.__set__(self, min(value, TABLE_SIZE))  # type: ignore[attr-defined]
+
+
 class H2Codec(CodecBase):
     """See the module."""
 
@@ -52,6 +68,7 @@ class H2Codec(CodecBase):
         )  # fmt: skip
         connection = self._connection = h2.connection.H2Connection(config)
         self._decoder = connection.decoder = _Decoder()
+        connection.encoder = _Encoder()
         settings: dict[Any, int] = {int(setting): value for setting, value in options.settings.items()}
         connection.local_settings = h2.settings.Settings(client=client, initial_values=settings)
         connection.initiate_connection()
@@ -97,6 +114,8 @@ class H2Codec(CodecBase):
             if stream in self._awaiting_response:
                 raise HTTP2StreamError(stream, ErrorCode.PROTOCOL_ERROR, "DATA before HEADERS")
             self.budget.spend(1)
+            if self._connection._stream_is_closed_by_end(stream):
+                raise HTTP2ConnectionError(ErrorCode.STREAM_CLOSED, "DATA on a closed stream")
         for event in self._receive(frame):
             if type(event) is not h2.events.StreamEnded:
                 self._notify(event, frame)

@@ -7,7 +7,7 @@ from typing import cast
 
 import hpack
 
-from activator.wire.http2_frames import ACK, DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, Frame
+from activator.wire.http2_frames import ACK, DATA, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, Frame
 from tests.component.activator.stage import HOST, Connection
 
 GET = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", HOST)]
@@ -43,12 +43,17 @@ class Seen:
 class Wire:
     """The client."""
 
-    def __init__(self, client: Connection, *, settings: bytes = b"") -> None:
+    def __init__(self, client: Connection, *, settings: bytes = b"", preface: bytes | None = None) -> None:
+        """
+        Args:
+            settings: payload of the first SETTINGS.
+            preface: what is sent in place of the preface and SETTINGS.
+        """
         self.client = client
         self.encoder = hpack.Encoder()
-        self._decoder = hpack.Decoder()
+        self.decoder = hpack.Decoder()
         self.seen = Seen()
-        client.send(PREFACE + frame(SETTINGS, settings))
+        client.send(PREFACE + frame(SETTINGS, settings) if preface is None else preface)
 
     def block(self, fields: Fields) -> bytes:
         return bytes(self.encoder.encode(fields, huffman=False))
@@ -80,10 +85,25 @@ class Wire:
             if got is None:
                 seen.closed = True
                 return seen
-            self._take(got)
+            self.take(got)
         return seen
 
-    def _take(self, got: Frame) -> None:
+    async def settle(self) -> Seen:
+        """Read what was sent before a PING is answered."""
+        self.send(frame(PING, b"settled?"))
+        while (got := await self.read()) is not None and not (got.kind == PING and got.flags & ACK):
+            self.take(got)
+        return self.seen
+
+    async def until_bytes(self, count: int) -> Seen:
+        """Read until there are this many bytes of bodies, and whatever was sent with them."""
+        while sum(map(len, self.seen.bodies.values())) < count:
+            got = await self.read()
+            assert got is not None
+            self.take(got)
+        return await self.settle()
+
+    def take(self, got: Frame) -> None:
         seen = self.seen
         if got.kind == RST_STREAM:
             seen.resets[got.stream] = int.from_bytes(got.payload)
@@ -91,7 +111,7 @@ class Wire:
             seen.goaway = int.from_bytes(got.payload[4:8])
         elif got.kind == HEADERS:
             # Without `raw`, names and values are text, whatever the annotation says.
-            fields = cast("Iterable[tuple[str, str]]", self._decoder.decode(got.payload))
+            fields = cast("Iterable[tuple[str, str]]", self.decoder.decode(got.payload))
             seen.heads.setdefault(got.stream, {}).update(fields)
         elif got.kind == DATA:
             seen.bodies[got.stream] = seen.bodies.get(got.stream, b"") + got.payload
