@@ -38,7 +38,7 @@ class FairUse:
             kind, name = ("watches and followed logs", "streams") if stream else ("requests", "requests")
             raise TooManyRequestsError(
                 f'user "{user.name}" has {most} open {kind}, which is the limit '
-                f"(knoll.dev/max-{name}-per-user in the ConfigMap config-security): try again later"
+                f"(max-{name}-per-user in the ConfigMap config-security): try again later"
             )
         self._open[key] += 1
         try:

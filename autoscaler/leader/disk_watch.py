@@ -22,7 +22,7 @@ from knoll.values.errors import KnollError, NotFoundError
 log = structlog.get_logger()
 
 FREE = Gauge("knoll_disk_free_bytes", "Free space on the engine's disk.")
-PRESSURE = Gauge("knoll_disk_pressure", "1 while the free space is below knoll.dev/disk-pressure-free.")
+PRESSURE = Gauge("knoll_disk_pressure", "1 while the free space is below disk-pressure-free in config-security.")
 
 INTERVAL_SECONDS = 10.0
 IDLE_FACTOR = 20

@@ -162,7 +162,7 @@ def disk(_: str) -> Iterator[Finding]:
         ok = free >= MIN_FREE_BYTES
         fix = (
             "free disk space: `docker builder prune` deletes the build cache; below disk-pressure-free "
-            "(config-security) builds and uploads are refused and the instances with the most disk usage evicted"
+            "(config-security) builds and uploads are refused and the instances with the most disk usage are evicted"
         )
         yield Finding("disk", ok, f"{free / 1024**3:.1f} GiB free at {folder}", "" if ok else fix)
 
