@@ -76,6 +76,12 @@ class Yard:
         self.builders.append(process)
         return process
 
+    def check_builders(self) -> None:
+        """Fail at once if no builder runs, instead of when the time for its work is over."""
+        codes = [builder.poll() for builder in self.builders]
+        if codes and None not in codes:
+            raise RuntimeError(f"no builder runs; exit codes: {codes}")
+
     def upload(self, archive: bytes, namespace: str = "default") -> str:
         name = f"sha256-{hashlib.sha256(archive).hexdigest()}"
         (self.uploads / namespace).mkdir(exist_ok=True)
@@ -104,7 +110,11 @@ class Yard:
         return entry[1] if entry else None
 
     async def answered(self, name: str, namespace: str = "default") -> builds.Resolution:
-        resolution = await eventually(lambda: self.answer(name, namespace), 60, f"the answer about {name}")
+        async def answer() -> builds.Resolution | None:
+            self.check_builders()
+            return await self.answer(name, namespace)
+
+        resolution = await eventually(answer, 60, f"the answer about {name}")
         assert resolution
         return resolution
 
@@ -149,6 +159,7 @@ class Yard:
         """How the build ended, once it has."""
 
         async def ended() -> builds.BuildProgress | None:
+            self.check_builders()
             progress = await self.progress(name, namespace)
             return progress if progress and progress.phase in ("Succeeded", "Failed") else None
 

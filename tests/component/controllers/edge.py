@@ -1,9 +1,13 @@
-"""The far edge of the controllers on a real Redis: a builder, an autoscaler and activators that follow a script."""
+"""The far edge of the controllers on a real Redis: a builder, an autoscaler and activators that follow a script.
+
+As those processes do, it repeats what Redis did not answer: on a busy machine even connecting may take too long.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from redis import Redis as Blocking
 from redis.asyncio import Redis
@@ -12,11 +16,12 @@ from rq.serializers import JSONSerializer
 
 from api.controllers.engine.tables import Tables
 from api.controllers.run import tables_on
+from knoll.concurrency.backoff import until_available
 from knoll.messages import builds
 from knoll.messages.builds import BuildPhase, BuildProgress, Resolution, Resolved
 from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.redis import keys
-from knoll.redis.client import connect
+from knoll.redis.client import UNAVAILABLE_ERRORS, connect
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Reset
 from knoll.values import kinds
@@ -24,6 +29,12 @@ from knoll.values.errors import StoreUnavailableError
 from knoll.values.json import Json
 
 SHA = "sha256:" + "b" * 64
+T = TypeVar("T")
+
+
+async def answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call of Redis, again while it is unavailable."""
+    return await until_available(call, errors=(StoreUnavailableError, *UNAVAILABLE_ERRORS))
 
 
 class Edge:
@@ -63,13 +74,13 @@ class Edge:
 
     async def _build(self) -> None:
         while True:
-            popped = await self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1)
+            popped = await answered(lambda: self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1))
             if popped:
                 _, job = popped
                 assert isinstance(job, bytes)
                 namespace, name = await asyncio.to_thread(self._job, job.decode())
                 self.jobs.append(("build", name))
-                await self._image(namespace, name)
+                await answered(partial(self._image, namespace, name))
 
     def _job(self, job_id: str) -> tuple[str, str]:
         with Blocking.from_url(self._url) as client:
@@ -83,8 +94,8 @@ class Edge:
             for uid, request in entries.items():
                 if request:
                     self.jobs.append(("resolve", request.name))
-                    await self._resolve(request.namespace, request.name)
-                    await self.tables.unresolved.remove(uid)
+                    await answered(partial(self._resolve, request.namespace, request.name))
+                    await answered(partial(self.tables.unresolved.remove, uid))
 
     async def _resolve(self, namespace: str, name: str) -> None:
         revision = await self._store.get(kinds.REVISION.id, namespace, name)
@@ -111,12 +122,12 @@ class Edge:
         await self.tables.builds.put(f"{namespace}/{name}", done)
 
     async def _scale(self) -> None:
-        listing = await self._store.list(kinds.REVISION.id)
+        listing = await answered(lambda: self._store.list(kinds.REVISION.id))
         for revision in listing.items:
-            await self._start(revision)
+            await answered(partial(self._start, revision))
         async for event in self._store.watch(listing.version, kinds.REVISION.id):
             if event.type != "DELETED":
-                await self._start(event.body)
+                await answered(partial(self._start, event.body))
 
     async def _start(self, revision: Json) -> None:
         meta = revision["metadata"]
@@ -150,7 +161,7 @@ class Edge:
                     self.served[change.field] = change.value
                 if obeys():
                     acknowledged = change.version
-                    await self.tables.routing.acknowledge(name, acknowledged)
+                    await answered(partial(self.tables.routing.acknowledge, name, acknowledged))
 
 
 def open_edge(url: str) -> "tuple[Redis, RedisStore, Edge]":
