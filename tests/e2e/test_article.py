@@ -98,7 +98,7 @@ def test_the_articles_look_ups_answer(platform: Platform, image: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_samples_script_counts_who_answers(platform: Platform, sample: str) -> None:
+def test_the_samples_script_counts_responses_by_revision(platform: Platform, sample: str) -> None:
     try:
         platform.kubectl("apply", "-f", str(ROOT / "samples/rest-api-go/revision-v1.yaml"))
         ready(platform)

@@ -107,7 +107,7 @@ def test_an_unknown_field_is_named_with_its_path(apply: Any) -> None:
     assert "imagePolicy" in done.stderr
 
 
-def test_traffic_to_an_unknown_revision_says_which_is_missing(apply: Any, api: httpx.Client, sample: str) -> None:
+def test_traffic_to_an_unknown_revision_names_it(apply: Any, api: httpx.Client, sample: str) -> None:
     body = manifest("lost", sample)
     body["spec"]["traffic"] = [{"revisionName": "lost-nowhere", "percent": 100}]
     apply(body)
@@ -192,9 +192,7 @@ def test_an_upload_that_is_too_large_is_refused_with_both_sizes(api: httpx.Clien
     assert str(MAX_UPLOAD_BYTES) in answer.json()["message"]
 
 
-def test_of_two_writers_with_the_same_version_one_is_told_to_read_again(
-    apply: Any, api: httpx.Client, sample: str
-) -> None:
+def test_of_two_writers_with_the_same_version_one_gets_a_conflict(apply: Any, api: httpx.Client, sample: str) -> None:
     apply(manifest("contended", sample))
     read = api.get(f"{SERVICES}/contended").json()
     read.pop("status", None)

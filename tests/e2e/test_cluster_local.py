@@ -70,7 +70,7 @@ def test_namespaces_do_not_mix(inside: Caller) -> None:
 
 
 @pytest.mark.parametrize("form", [*FORMS, "inner.default.localhost", "v1-inner.default.svc.cluster.local"])
-def test_the_public_gateway_knows_no_cluster_local_host(platform: Platform, inside: Caller, form: str) -> None:
+def test_the_public_gateway_does_not_serve_cluster_local_hosts(platform: Platform, inside: Caller, form: str) -> None:
     assert outside(platform, form) == 404
 
 
@@ -137,11 +137,11 @@ def test_a_call_inside_wakes_a_service_that_sleeps(platform: Platform, inside: C
     assert not asleep()
 
 
-def test_the_file_that_says_whom_to_ask_is_as_linux_has_it(inside: Caller) -> None:
+def test_resolv_conf_is_readable_by_all_users(inside: Caller) -> None:
     assert inside.ask("/mode", path="/etc/resolv.conf").text == "-rw-r--r--"
 
 
-def test_a_name_goes_with_its_service(platform: Platform, inside: Caller) -> None:
+def test_a_name_is_removed_with_its_service(platform: Platform, inside: Caller) -> None:
     platform.kubectl("apply", "-f", "-", stdin=service("brief", labels=LOCAL))
     platform.kubectl("wait", "ksvc/brief", "--for=condition=Ready", "--timeout=60s")
     eventually_sync(lambda: inside.get("http://brief.default/")["status"] == 200, within=30)

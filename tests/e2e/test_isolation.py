@@ -174,7 +174,7 @@ class TestEgress:
         assert not Caller(platform, "late.first.localhost").reaches(external.internet, PORT)
         platform.kubectl("delete", "-f", "-", stdin=manifest)
 
-    def test_a_list_that_cannot_be_read_is_refused_with_the_reason(self, platform: Platform) -> None:
+    def test_an_invalid_list_is_refused_with_the_reason(self, platform: Platform) -> None:
         refused = platform.kubectl("annotate", "namespace", "first", "knoll.dev/egress-allow=10.0.0.1/8", check=False)
         assert refused.returncode
         assert "host bits set" in refused.stderr

@@ -119,7 +119,7 @@ def test_a_watch_of_pods_shows_a_service_wake_and_sleep(platform: Platform, serv
     assert pod["status"]["phase"] == "Running"
 
 
-def test_what_stands_behind_a_revision_follows_its_scale(platform: Platform, service: None) -> None:
+def test_the_objects_behind_a_revision_follow_its_scale(platform: Platform, service: None) -> None:
     pod = awake(platform)
 
     def shown() -> bool:

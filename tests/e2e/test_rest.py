@@ -75,9 +75,7 @@ def test_a_paused_instance_survives_a_killed_autoscaler_and_serves_in_its_place(
 
 
 @pytest.mark.timeout(300)
-def test_what_the_machine_has_no_room_for_is_told_and_heals(
-    platform: Platform, sample: str, services: list[str]
-) -> None:
+def test_missing_capacity_is_reported_and_recovers(platform: Platform, sample: str, services: list[str]) -> None:
     services.append("giant")
     apply(platform, "giant", sample, QUICK, resources={"requests": {"cpu": "900"}})
     wait = ("wait", "revision", "-l", "serving.knative.dev/service=giant", "--timeout=60s")

@@ -153,7 +153,7 @@ def test_what_cloud_run_exports_becomes_ready_with_its_program(apply: Any, platf
     assert get(platform, name) == "it works\n"
 
 
-def test_a_program_on_loopback_alone_is_served(apply: Any, platform: Platform) -> None:
+def test_a_program_that_listens_on_loopback_is_served(apply: Any, platform: Platform) -> None:
     name = apply("inward", serve("127.0.0.1"))
     platform.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=30s")
     assert get(platform, name) == "it works\n"

@@ -264,7 +264,7 @@ def test_a_revision_reports_a_missing_object_and_starts_once_it_exists(platform:
 
 
 @pytest.mark.usefixtures("flags")
-def test_what_is_written_to_a_claim_is_there_for_the_next_revision_and_gone_with_the_claim(platform: Platform) -> None:
+def test_files_in_a_claim_outlive_a_revision_and_are_removed_with_the_claim(platform: Platform) -> None:
     apply(platform, CLAIM)
     apply(platform, KEEPER.replace("ROUND", "one"))
     ready(platform, "keeper")

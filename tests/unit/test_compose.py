@@ -26,12 +26,12 @@ def test_no_service_but_the_proxy_has_the_engines_socket(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_root_is_only_who_needs_to_be(name: str) -> None:
+def test_only_processes_that_need_it_run_as_root(name: str) -> None:
     assert SERVICES[name].get("user", "").startswith(("root", "0")) is (name in AS_ROOT)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_process_has_its_own_keys_alone(name: str) -> None:
+def test_each_process_has_only_its_own_keys(name: str) -> None:
     service = SERVICES[name]
     keys = {str(volume).partition(":")[0] for volume in service.get("volumes", ()) if str(volume).startswith("keys-")}
     if name == "keys":

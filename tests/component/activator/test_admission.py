@@ -108,7 +108,7 @@ async def test_a_full_queue_is_refused_at_once(stage: Stage, status: int) -> Non
     assert answer.fields["retry-after"] == "1"
 
 
-async def test_a_client_that_goes_leaves_the_queue(stage: Stage) -> None:
+async def test_a_client_that_disconnects_leaves_the_queue(stage: Stage) -> None:
     stage.route()
     client = (await stage.connect()).get()
     await eventually(lambda: waiting(stage) == 1)
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_leaves_the_queue(stage: Stage) -> None:
     assert stage.gateway.revision(REVISION).stats.active == 0
 
 
-async def test_a_client_that_goes_leaves_the_queue_though_its_body_was_not_read(stage: Stage) -> None:
+async def test_a_client_that_disconnects_leaves_the_queue_even_with_an_unread_body(stage: Stage) -> None:
     stage.route()
     client = (await stage.connect()).get(method="POST", extra="Content-Length: 900000\r\n").send(b"x" * 800_000)
     await eventually(lambda: waiting(stage) == 1)
@@ -281,7 +281,7 @@ async def test_a_draining_instance_ends_what_it_has_and_gets_no_more(stage: Stag
     await eventually(lambda: old.open == 0, condition="its idle connections are closed")
 
 
-async def test_tunnels_are_told_apart_from_requests_in_a_draining_instance(stage: Stage) -> None:
+async def test_tunnels_and_requests_are_counted_separately_in_a_draining_instance(stage: Stage) -> None:
     proceed = asyncio.Event()
 
     async def handler(reader: Reader, writer: Writer) -> None:
@@ -335,7 +335,7 @@ async def test_a_websocket_of_a_draining_instance_that_just_ends_gets_a_close_fr
     assert await client.closed() == heard
 
 
-async def test_a_gateway_that_stops_tells_its_websockets(stage: Stage) -> None:
+async def test_a_gateway_that_stops_sends_close_frames_to_its_websockets(stage: Stage) -> None:
     await stage.serving(answers(SWITCHED))
     client = (await stage.connect()).get(extra=UPGRADE)
     assert (await client.head())[0] == 101
@@ -371,7 +371,7 @@ async def test_weights_hold_within_their_bounds(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("host", [HOST, HOST.upper(), f"{HOST}:8080", f"{HOST}.", f"{HOST}.:1"])
-async def test_a_host_is_known_by_any_spelling(stage: Stage, host: str) -> None:
+async def test_a_host_is_found_in_any_spelling(stage: Stage, host: str) -> None:
     await stage.serving()
     assert (await stage.get(host=host)).status == 200
 

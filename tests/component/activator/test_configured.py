@@ -144,7 +144,7 @@ async def test_plain_http_is_sent_on_to_https(stage: Stage, port: int, target: s
     assert (await connection.get("/").answer()).status == 200, "other hosts go on, on the same connection"
 
 
-async def test_over_https_nobody_is_sent_on(stage: Stage, store: MemoryStore) -> None:
+async def test_https_requests_are_not_redirected(stage: Stage, store: MemoryStore) -> None:
     await stage.serving()
     shares = (Share("default/app-00001", 100),)
     entry = RouteEntry({DOMAIN: shares}, {"default/app-00001": RequestPolicy()}, redirect=443)
@@ -224,7 +224,7 @@ async def test_a_client_moves_when_its_revision_has_no_share_any_more(stage: Sta
     assert (await stage.get(extra=f"Cookie: {cookie}\r\n")).fields["x-app"] == "app-0"
 
 
-async def test_requests_are_logged_when_the_config_map_says_so(
+async def test_requests_are_logged_when_the_config_map_enables_it(
     stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     await stage.serving()
@@ -294,7 +294,7 @@ async def test_a_line_of_the_log_is_as_the_template_says(
     ],
     ids=["requests", "probes", "both"],
 )
-async def test_requests_that_say_they_are_probes_are_logged_when_that_is_asked_for(
+async def test_probe_requests_are_logged_when_that_is_enabled(
     stage: Stage, store: MemoryStore, capfdbinary: pytest.CaptureFixture[bytes], data: dict[str, str], paths: list[str]
 ) -> None:
     await stage.serving()
@@ -339,7 +339,7 @@ async def test_of_many_requests_a_part_is_logged(
     assert [json.loads(line)["path"] for line in seen] == ["/0", "/2", "/4", "/5", "/7", "/9"]
 
 
-async def test_what_clients_may_say_of_themselves_follows_config_network(stage: Stage, store: MemoryStore) -> None:
+async def test_forwarding_headers_of_clients_follow_config_network(stage: Stage, store: MemoryStore) -> None:
     app = await stage.serving()
     client = await stage.connect()
     extra = "X-Forwarded-For: 10.0.0.1\r\napi_key: 1\r\n"

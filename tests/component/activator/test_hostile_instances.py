@@ -154,7 +154,7 @@ OF_HTTP2: dict[str, tuple[bytes, bool]] = {
 
 @OVER_CODECS
 @pytest.mark.parametrize("name", OF_HTTP2)
-async def test_a_hostile_answer_by_http_2_is_a_fault_of_its_request_alone(stage: Stage, name: str) -> None:
+async def test_a_hostile_http_2_response_fails_only_its_request(stage: Stage, name: str) -> None:
     bytes_, before_the_head = OF_HTTP2[name]
     turn = 0
 

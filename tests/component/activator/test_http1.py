@@ -63,7 +63,7 @@ async def test_the_instance_gets_the_forwarding_fields_and_the_host_unchanged(st
     assert "k-original-host" not in fields
 
 
-async def test_the_word_of_a_trusted_proxy_reaches_the_instance(stage: Stage) -> None:
+async def test_forwarding_headers_of_a_trusted_proxy_reach_the_instance(stage: Stage) -> None:
     app = await stage.serving()
     client = await stage.connect()
     for trusted in (False, True, False):
@@ -108,7 +108,7 @@ async def test_empty_lines_before_a_request_are_ignored(stage: Stage, before: st
         b"HTTP/1.1 103 Early\n\nHTTP/1.1 200 OK\nContent-Length: 2\nX-A: b\n\nok",
     ],
 )
-async def test_an_answer_whose_lines_end_with_lf_alone_is_understood(stage: Stage, head: bytes) -> None:
+async def test_a_response_with_bare_lf_line_ends_is_understood(stage: Stage, head: bytes) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         while True:
             request = await read_request(reader)

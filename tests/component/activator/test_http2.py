@@ -121,7 +121,7 @@ async def test_both_sides_stream_in_turns(shouts: Shouts, channel: grpc.aio.Chan
     assert await call.code() == grpc.StatusCode.OK
 
 
-async def test_a_status_that_is_no_success_passes(shouts: Shouts, channel: grpc.aio.Channel) -> None:
+async def test_an_error_status_is_passed_on(shouts: Shouts, channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await channel.unary_unary("/test/Fail")(b"")
     assert (error.value.code(), error.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "not today")
@@ -147,7 +147,7 @@ async def test_a_call_waits_for_an_instance(stage: Stage, channel: grpc.aio.Chan
     assert await call == b"LATE"
 
 
-async def test_http_1_is_translated_for_an_instance_that_speaks_h2c(stage: Stage, shouts: Shouts) -> None:
+async def test_http_1_is_translated_for_an_h2c_instance(stage: Stage, shouts: Shouts) -> None:
     async with httpx.AsyncClient() as client:
         body = b"\0\0\0\0\x02hi"
         answer = await client.post(
@@ -159,7 +159,7 @@ async def test_http_1_is_translated_for_an_instance_that_speaks_h2c(stage: Stage
     assert answer.headers["transfer-encoding"] == "chunked"
 
 
-async def test_http_2_is_translated_for_an_instance_that_speaks_http_1(stage: Stage) -> None:
+async def test_http_2_is_translated_for_an_http_1_instance(stage: Stage) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             request = await read_request(reader)
@@ -218,7 +218,7 @@ async def test_a_flood_of_resets_ends_the_connection(stage: Stage) -> None:
     await eventually(lambda: not stage.gateway.requests)
 
 
-async def test_a_stream_taken_back_at_once_after_a_goaway_disturbs_no_other(stage: Stage) -> None:
+async def test_a_stream_cancelled_right_after_a_goaway_disturbs_no_other_stream(stage: Stage) -> None:
     import h2.config
     import h2.connection
     import h2.errors

@@ -83,7 +83,7 @@ MALFORMED: dict[str, Fields] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_a_malformed_request_ends_its_stream_alone(stage: Stage, name: str) -> None:
+async def test_a_malformed_request_ends_only_its_stream(stage: Stage, name: str) -> None:
     app = await stage.serving()
     wire = Wire(await stage.connect())
     wire.send(wire.open(1, POST, done=False), wire.open(3, MALFORMED[name]), frame(DATA, b"", 1, END_STREAM))
@@ -141,7 +141,7 @@ STREAM_ERRORS: dict[str, tuple[Frames, int, int]] = {
 
 
 @pytest.mark.parametrize("name", STREAM_ERRORS)
-async def test_a_stream_error_ends_its_stream_alone(stage: Stage, name: str) -> None:
+async def test_a_stream_error_ends_only_its_stream(stage: Stage, name: str) -> None:
     whole = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -273,7 +273,7 @@ async def test_streams_beyond_the_limit_are_refused_and_the_others_go_on(stage: 
     assert (len(seen.whole), seen.goaway) == (MAX_STREAMS, None)
 
 
-async def test_cancelling_what_is_answered_at_once_disturbs_no_other_stream(stage: Stage) -> None:
+async def test_cancelling_a_stream_that_is_already_answered_disturbs_no_other_stream(stage: Stage) -> None:
     hold = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -300,7 +300,7 @@ async def test_cancelling_what_is_answered_at_once_disturbs_no_other_stream(stag
     assert (seen.bodies[1], seen.goaway) == (b"ok", None)
 
 
-async def test_a_client_that_says_goaway_still_gets_its_answers(stage: Stage) -> None:
+async def test_a_client_that_sends_goaway_still_gets_its_responses(stage: Stage) -> None:
     hold = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

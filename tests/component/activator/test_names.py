@@ -163,7 +163,7 @@ async def test_cluster_local_names_are_never_forwarded_and_others_are(folder: Pa
     assert await answered(names, "example.com", AAAA) == (NO_ERROR, ["2001:db8::7"])
 
 
-def test_a_server_that_starts_again_knows_the_names_at_once(folder: Path) -> None:
+def test_a_restarted_server_serves_the_names_immediately(folder: Path) -> None:
     (folder / "default.shop").write_text(f"{GATEWAY} shop.default.svc.cluster.local\n")
     port = free_port()
     for _ in range(2):
@@ -180,7 +180,7 @@ async def test_a_restarted_activator_removes_stale_names(redis: "Redis", redis_u
         assert os.listdir(folder) == ["default.shop"]
 
 
-def test_the_server_says_what_it_lacks() -> None:
+def test_the_server_reports_what_it_lacks() -> None:
     command = [sys.executable, "-m", "knoll.process.dns_server"]
     plain = {key: value for key, value in os.environ.items() if key != "KNOLL_NAMES_DIR"}
     done = subprocess.run(command, capture_output=True, text=True, env=plain)
@@ -188,7 +188,7 @@ def test_the_server_says_what_it_lacks() -> None:
     assert "KNOLL_NAMES_DIR is not set" in done.stderr
 
 
-def test_the_server_says_so_when_dnsmasq_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_reports_that_dnsmasq_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("KNOLL_NAMES_DIR", str(tmp_path))
     monkeypatch.setattr(dns_server, "PLACES", "")

@@ -88,7 +88,7 @@ async def test_an_idle_connection_is_closed(stage: Stage) -> None:
     assert await client.closed() == b""
 
 
-async def test_bytes_behind_an_answer_are_not_taken_for_the_next_one(stage: Stage) -> None:
+async def test_bytes_after_a_response_are_not_used_for_the_next_one(stage: Stage) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         poison = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"

@@ -94,7 +94,7 @@ async def test_an_admin_of_a_namespace_binds_its_roles_and_no_more(api: Running,
     assert await code(api, everywhere, robot, body("view")) == 403
 
 
-async def test_creator_is_who_the_token_names(api: Running, kubectl: Kubectl) -> None:
+async def test_creator_is_the_user_of_the_token(api: Running, kubectl: Kubectl) -> None:
     await kubectl("create", "rolebinding", "do", "--clusterrole=edit", "--serviceaccount=default:robot")
     body = {
         "apiVersion": "serving.knative.dev/v1",
@@ -110,7 +110,7 @@ async def test_creator_is_who_the_token_names(api: Running, kubectl: Kubectl) ->
     }
 
 
-async def test_reviews_answer_for_whoever_asks(api: Running, kubectl: Kubectl) -> None:
+async def test_reviews_answer_for_the_requesting_user(api: Running, kubectl: Kubectl) -> None:
     robot = await token_of(kubectl)
     review = await api.client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", headers=robot, json={})
     assert review.json()["status"]["userInfo"]["username"] == ROBOT
@@ -129,7 +129,7 @@ async def test_reviews_answer_for_whoever_asks(api: Running, kubectl: Kubectl) -
     assert "admin" in await kubectl("auth", "whoami")
 
 
-async def test_tokens_that_are_not_valid_are_not_believed(api: Running, kubectl: Kubectl, redis: "Redis") -> None:
+async def test_invalid_tokens_are_rejected(api: Running, kubectl: Kubectl, redis: "Redis") -> None:
     account = await api.store.get(SERVICE_ACCOUNT.id, "default", "robot")
     uid, key = account["metadata"]["uid"], await token_key.shared_key(redis)
     old = tokens.mint(key, namespace="default", name="robot", uid=uid, now=1_000_000_000)

@@ -28,13 +28,13 @@ async def test_applying_creates_then_updates_then_changes_nothing(api: Running, 
     assert (await apply(api, config_map(data={"colour": "blue"}))).json() == changed.json()
 
 
-async def test_a_field_that_is_no_longer_applied_goes(api: Running, config_map: Make) -> None:
+async def test_a_field_that_is_no_longer_applied_is_removed(api: Running, config_map: Make) -> None:
     await apply(api, config_map(data={"a": "1", "b": "2"}))
     await apply(api, config_map(data={"c": "3"}), "two")
     assert (await apply(api, config_map(data={"a": "1"}))).json()["data"] == {"a": "1", "c": "3"}
 
 
-async def test_a_field_that_two_apply_alike_stays_until_both_let_go(api: Running, config_map: Make) -> None:
+async def test_a_field_of_two_appliers_stays_until_both_drop_it(api: Running, config_map: Make) -> None:
     await apply(api, config_map(data={"a": "1", "b": "2"}))
     assert (await apply(api, config_map(data={"a": "1"}), "two")).status_code == 200
     assert (await apply(api, config_map(data={"b": "2"}))).json()["data"] == {"a": "1", "b": "2"}
@@ -88,7 +88,7 @@ async def test_ownership_can_be_dropped_and_never_sent_in_an_apply(api: Running,
     assert "managedFields" not in (await api.client.put(PATH, json=made)).json()["metadata"]
 
 
-async def test_what_an_apply_needs_is_said(api: Running, config_map: Make) -> None:
+async def test_an_incomplete_apply_is_refused_with_what_is_missing(api: Running, config_map: Make) -> None:
     without_manager = await apply(api, config_map(), "")
     assert without_manager.status_code == 400
     assert "fieldManager" in without_manager.json()["message"]

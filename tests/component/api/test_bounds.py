@@ -55,7 +55,7 @@ def bounded(**keys: int) -> Callable[..., Any]:
         pytest.param(b"GET /" + b"a" * (2 * HEAD), id="a target without an end"),
     ],
 )
-async def test_a_head_over_the_bound_is_refused_while_it_comes(api: Running, head: bytes) -> None:
+async def test_a_head_over_the_bound_is_refused_while_it_arrives(api: Running, head: bytes) -> None:
     async with connected(api.url) as raw:
         sending = asyncio.create_task(raw.send(head))
         answer = await raw.answer()
@@ -161,7 +161,7 @@ async def test_a_client_that_does_not_read_is_disconnected_and_a_slow_one_is_not
         assert len(await silent.ended()) < received
 
 
-async def test_an_upload_may_take_longer_as_long_as_it_goes_on(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_that_makes_progress_may_take_longer(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 1.0)
     async with connected(api.url) as raw:
         await raw.send(b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n")
@@ -212,7 +212,7 @@ async def test_health_is_answered_to_an_address_that_may_have_no_more_connection
 
 
 @bounded(max_connections_per_address=16)
-async def test_half_heads_make_room_for_whole_ones(api: Running) -> None:
+async def test_connections_with_incomplete_heads_are_closed_for_complete_ones(api: Running) -> None:
     async with AsyncExitStack() as stack:
         halves: list[Raw] = []
         for _ in range(100):
@@ -227,9 +227,7 @@ async def test_half_heads_make_room_for_whole_ones(api: Running) -> None:
 
 
 @bounded(max_connections_per_address=16)
-async def test_connections_over_the_bound_are_closed_again_themselves(
-    api: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_connections_over_the_bound_are_closed(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "OVER_BOUND_SECONDS", 0.1)
     async with AsyncExitStack() as stack:
         for _ in range(16):

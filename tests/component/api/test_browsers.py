@@ -89,7 +89,7 @@ async def test_a_page_of_another_origin_changes_nothing(api: Running, fields: li
         "wpad",
     ],
 )
-async def test_a_page_whose_own_name_leads_here_gets_nothing(api: Running, host: str) -> None:
+async def test_a_page_whose_host_name_resolves_to_the_api_gets_nothing(api: Running, host: str) -> None:
     """DNS rebinding: for the browser the request is of the page's own origin."""
     fields = [f"Host: {host}", f"Origin: http://{host}", "Sec-Fetch-Site: same-origin"]
     assert await post(api, *fields) == 403

@@ -78,7 +78,7 @@ async def test_categories_are_given_once_for_each_kind(api: Running) -> None:
     assert next(entry for entry in new if entry["name"] == "services")["categories"] == ["all", "knative", "serving"]
 
 
-async def test_the_version_is_like_a_known_kubernetes(api: Running) -> None:
+async def test_the_version_is_that_of_a_kubernetes_release(api: Running) -> None:
     version = (await api.client.get("/version", params={"timeout": "32s"})).json()
     assert (version["major"], version["minor"]) == ("1", "32")
     assert version["gitVersion"].startswith("v1.32.")

@@ -129,7 +129,7 @@ async def test_a_secret_of_the_kind_of_tokens_is_filled_with_none(api: Running) 
         ("admin", "", "cluster-admin", 403),
     ],
 )
-async def test_a_role_is_bound_only_by_those_who_hold_as_much(
+async def test_a_role_is_bound_only_by_users_with_its_rights(
     api: Running, held: str, where: str, role: str, code: int
 ) -> None:
     user = await account(api, "user", held, where=where)
@@ -139,7 +139,7 @@ async def test_a_role_is_bound_only_by_those_who_hold_as_much(
 
 
 @pytest.mark.parametrize("way", ["put", "merge", "apply", "json"])
-async def test_a_binding_to_more_rights_takes_no_new_subjects_from_those_who_hold_less(api: Running, way: str) -> None:
+async def test_users_with_fewer_rights_cannot_add_subjects_to_a_binding(api: Running, way: str) -> None:
     user = await account(api, "user", "admin")
     await account(api, "boss", "cluster-admin")
     path, before = f"{BINDINGS}/boss-cluster-admin", binding("cluster-admin", "boss")
@@ -163,7 +163,7 @@ async def test_a_binding_to_more_rights_takes_no_new_subjects_from_those_who_hol
     assert [subject["name"] for subject in stored["subjects"]] == ["boss"]
 
 
-async def test_labels_of_a_binding_can_be_changed_by_those_who_hold_less(api: Running) -> None:
+async def test_users_with_fewer_rights_can_change_labels_of_a_binding(api: Running) -> None:
     user = await account(api, "user", "admin")
     await account(api, "boss", "cluster-admin")
     labels = {"metadata": {"labels": {"a": "b"}}}

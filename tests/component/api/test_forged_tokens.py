@@ -163,7 +163,7 @@ FORGED: dict[str, Forge] = {
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=list(FORGED))
-async def test_a_forged_token_is_not_believed(api: Running, redis_url: str, forge: Forge) -> None:
+async def test_a_forged_token_is_rejected(api: Running, redis_url: str, forge: Forge) -> None:
     async with connected(redis_url, "test") as redis:
         key = await token_key.shared_key(redis)
     account = await api.store.get(SERVICE_ACCOUNT.id, *OWNER)
@@ -204,7 +204,7 @@ async def test_a_header_that_names_no_token_does_not_make_an_administrator(
 
 
 @pytest.mark.parametrize("name", ["access_token", "token", "authorization"])
-async def test_a_token_in_the_address_is_none(api: Running, redis_url: str, name: str) -> None:
+async def test_a_token_in_the_url_is_ignored(api: Running, redis_url: str, name: str) -> None:
     async with connected(redis_url, "test") as redis:
         key = await token_key.shared_key(redis)
     account = await api.store.get(SERVICE_ACCOUNT.id, *OWNER)

@@ -101,7 +101,7 @@ def named(bodies: list[tuple[str, bytes]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("body", named(JSON))
-def test_json_that_means_harm(client: httpx.Client, body: bytes) -> None:
+def test_hostile_json(client: httpx.Client, body: bytes) -> None:
     everywhere(client, body, "application/json", "")
     for path in PATCHED:
         for content_type in PATCHES:
@@ -109,14 +109,14 @@ def test_json_that_means_harm(client: httpx.Client, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", named(YAML))
-def test_yaml_that_means_harm(client: httpx.Client, body: bytes) -> None:
+def test_hostile_yaml(client: httpx.Client, body: bytes) -> None:
     everywhere(client, body, "application/yaml")
     for path in PATCHED:
         send(client, "PATCH", f"{path}?fieldManager=me", body, "application/apply-patch+yaml")
 
 
 @pytest.mark.parametrize("body", named(PROTOBUF))
-def test_protobuf_that_means_harm(client: httpx.Client, body: bytes) -> None:
+def test_hostile_protobuf(client: httpx.Client, body: bytes) -> None:
     everywhere(client, body, "application/vnd.kubernetes.protobuf")
 
 
@@ -133,7 +133,7 @@ def test_protobuf_that_means_harm(client: httpx.Client, body: bytes) -> None:
         ";",
     ],
 )
-def test_content_types_that_lie(client: httpx.Client, content_type: str) -> None:
+def test_wrong_content_types(client: httpx.Client, content_type: str) -> None:
     body = orjson.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "two"}})
     for method, path in (*PLACES, *(("PATCH", path) for path in PATCHED)):
         answer = client.request(method, path, content=body, headers=[(b"Content-Type", content_type.encode("latin-1"))])

@@ -330,7 +330,7 @@ async def test_edit_changes_or_leaves_alone(kubectl: Kubectl, manifest: Write, a
     assert await field(kubectl, applied, ".metadata.generation") == "2"
 
 
-async def test_diff_tells_by_its_exit_code(kubectl: Kubectl, manifest: Write, applied: str) -> None:
+async def test_diff_reports_by_its_exit_code(kubectl: Kubectl, manifest: Write, applied: str) -> None:
     before = await versions(kubectl, applied)
     same = await kubectl.run("diff", "-f", manifest(SHORT.replace("NAME", applied)))
     assert (same.code, same.out) == (0, "")

@@ -85,7 +85,7 @@ async def test_a_log_comes_through_with_its_parameters(store: MemoryStore, setti
         assert missing.json()["message"] == 'pods "hello-2" not found'
 
 
-async def test_without_an_autoscaler_the_answer_says_so(store: MemoryStore, settings: ApiSettings) -> None:
+async def test_without_an_autoscaler_the_response_names_the_cause(store: MemoryStore, settings: ApiSettings) -> None:
     wired = replace(settings, autoscaler_url=f"http://127.0.0.1:{free_port()}")
     async with serving(store, wired) as api:
         answer = await api.client.get(LOG)

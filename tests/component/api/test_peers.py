@@ -63,13 +63,13 @@ async def ask(api: Running, uid: int, *before: str) -> str:
     return out.decode()
 
 
-async def test_the_user_who_runs_the_api_needs_no_token(api: Running) -> None:
+async def test_the_user_of_the_api_process_needs_no_token(api: Running) -> None:
     assert "200 OK" in await ask(api, 0)
     assert (await api.client.get(SECRETS)).status_code == 200
 
 
 @as_root
-async def test_the_answer_for_another_user_of_the_machine_says_how_to_get_a_token(api: Running) -> None:
+async def test_the_response_for_another_user_of_the_machine_explains_how_to_get_a_token(api: Running) -> None:
     answer = await ask(api, OTHER_UID)
     assert "401 Unauthorized" in answer
     assert f"the client has uid {OTHER_UID}" in answer
@@ -102,7 +102,7 @@ async def test_a_socket_that_its_owner_closed_already_is_not_root_s(api: Running
 
 
 @as_root
-async def test_what_is_seen_of_a_connection_is_remembered_for_that_connection_alone(api: Running) -> None:
+async def test_the_owner_of_a_connection_is_cached_only_for_that_connection(api: Running) -> None:
     for _ in range(3):
         async with connected(api.url) as raw:
             for _ in range(2):
@@ -111,7 +111,7 @@ async def test_what_is_seen_of_a_connection_is_remembered_for_that_connection_al
         assert "401 Unauthorized" in await ask(api, OTHER_UID)
 
 
-async def test_a_user_who_is_neither_the_platform_s_nor_root_is_refused(settings: ApiSettings) -> None:
+async def test_only_root_and_the_user_of_the_platform_need_no_token(settings: ApiSettings) -> None:
     app = create_app(MemoryStore(), settings)
     async with (
         plain_server(access.TrustedPort(app, Peers(uid=12345))) as url,
@@ -209,7 +209,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-async def test_a_unix_socket_is_its_owner_s_alone(settings: ApiSettings, folder: Path) -> None:
+async def test_a_unix_socket_is_accessible_only_to_its_owner(settings: ApiSettings, folder: Path) -> None:
     path = folder / "api.sock"
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))

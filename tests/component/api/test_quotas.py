@@ -14,7 +14,7 @@ def bounds(name: str = "team", **more: Any) -> Json:
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": more}
 
 
-async def test_creations_at_once_do_not_slip_past_a_quota(api: Running, config_map: Callable[..., Json]) -> None:
+async def test_concurrent_creations_do_not_exceed_a_quota(api: Running, config_map: Callable[..., Json]) -> None:
     assert (await api.client.post(QUOTAS, json=bounds(hard={"configmaps": "5"}))).status_code == 201
     answers = await asyncio.gather(*(api.client.post(CONFIG_MAPS, json=config_map(f"m{at}")) for at in range(20)))
     assert sorted(answer.status_code for answer in answers) == [201] * 5 + [403] * 15

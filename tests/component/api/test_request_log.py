@@ -74,7 +74,7 @@ async def store() -> MemoryStore:
     return store
 
 
-async def test_the_lines_of_all_activators_come_in_order(
+async def test_the_lines_of_all_activators_are_in_order(
     server: RedisProcess, tmp_path: Path, store: MemoryStore, settings: ApiSettings, api_redis: Redis
 ) -> None:
     async with activators(url(server, tmp_path, "activator"), 2) as logs, serving(store, settings, api_redis) as api:
@@ -92,7 +92,7 @@ async def test_the_lines_of_all_activators_come_in_order(
         assert (await api.client.get(LOG.replace("hello-1", "hello-3"), params=PROXY)).status_code == 404
 
 
-async def test_a_followed_log_goes_on_until_the_pod_is_gone(
+async def test_a_followed_log_continues_until_the_pod_is_deleted(
     server: RedisProcess,
     tmp_path: Path,
     store: MemoryStore,

@@ -112,7 +112,7 @@ async def test_a_watch_ends_with_the_right_to_it(
         assert (await client.get(CONFIG_MAPS)).status_code == code
 
 
-async def test_a_watch_goes_on_when_other_rights_change(api: Running, redis: "Redis") -> None:
+async def test_a_watch_continues_when_other_rights_change(api: Running, redis: "Redis") -> None:
     async with robot(api, redis) as client, watching(client, CONFIG_MAPS) as lines:
         other = {**binding("edit"), "metadata": {"name": "other"}}
         assert (await api.client.post(BINDING.removesuffix("/robot"), json=other)).status_code == 201
@@ -173,13 +173,13 @@ async def test_a_user_has_so_many_watches_and_others_have_theirs(api: Running, r
 
 
 @pytest.mark.parametrize("seconds", ["99999999999999", "604801", "-1", "1.5", "x", "1e3", "٣"])
-async def test_a_time_that_is_none_is_refused(api: Running, seconds: str) -> None:
+async def test_an_invalid_timeout_is_refused(api: Running, seconds: str) -> None:
     answer = await api.client.get(CONFIG_MAPS, params={"watch": "true", "timeoutSeconds": seconds})
     assert (answer.status_code, answer.json()["reason"]) == (400, "BadRequest")
     assert "timeoutSeconds" in answer.json()["message"]
 
 
-async def test_a_time_that_is_none_is_refused_for_a_list_too(api: Running) -> None:
+async def test_an_invalid_timeout_is_refused_for_a_list_too(api: Running) -> None:
     assert (await api.client.get(CONFIG_MAPS, params={"timeoutSeconds": "x"})).status_code == 400
     assert (await api.client.get(CONFIG_MAPS, params={"timeoutSeconds": "30"})).status_code == 200
 

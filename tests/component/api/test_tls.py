@@ -119,7 +119,7 @@ async def test_the_official_client_reads_it_too(api: Process) -> None:
     client.close()
 
 
-async def test_whoever_says_nothing_over_tls_sees_health_and_version_alone(api: Process) -> None:
+async def test_unauthenticated_requests_over_tls_see_only_health_and_version(api: Process) -> None:
     # Forged proxy headers give no identity.
     lies = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1", "X-Remote-User": "admin"}
     async with httpx.AsyncClient(base_url=api.tls, verify=api.trusting(), headers=lies) as client:
@@ -138,9 +138,7 @@ async def test_whoever_says_nothing_over_tls_sees_health_and_version_alone(api: 
         assert (await client.get("/version", headers={"Authorization": "Bearer x"})).status_code == 401
 
 
-async def test_nobody_gets_in_without_a_token_where_other_machines_reach_the_plain_port(
-    redis_url: str, tmp_path: Path
-) -> None:
+async def test_a_token_is_required_where_other_machines_reach_the_plain_port(redis_url: str, tmp_path: Path) -> None:
     async with (
         running(redis_url, tmp_path, KNOLL_API_HOST="0.0.0.0") as api,
         httpx.AsyncClient(base_url=api.plain) as client,
@@ -151,7 +149,7 @@ async def test_nobody_gets_in_without_a_token_where_other_machines_reach_the_pla
         assert answer.status_code == 200
 
 
-async def test_the_kubeconfig_goes_on_to_work_after_a_restart_and_is_written_anew_when_it_would_not(
+async def test_the_kubeconfig_works_after_a_restart_and_is_rewritten_when_it_would_not(
     redis_url: str, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -196,7 +194,7 @@ async def test_the_kubeconfig_of_a_service_account_has_the_rights_of_its_binding
     assert "such as 24h" in await api.knoll("kubeconfig", "--duration", "long")
 
 
-async def test_the_owner_asks_as_somebody_else_and_nobody_else_may(api: Process, tmp_path: Path) -> None:
+async def test_only_the_owner_may_impersonate(api: Process, tmp_path: Path) -> None:
     await api.kubectl("create", "serviceaccount", "ci")
     await api.kubectl("create", "rolebinding", "ci", "--clusterrole=view", "--serviceaccount=default:ci")
     robot = "--as=system:serviceaccount:default:ci"
@@ -212,14 +210,14 @@ async def test_the_owner_asks_as_somebody_else_and_nobody_else_may(api: Process,
     assert "cannot impersonate resource" in groups
 
 
-async def test_roles_are_there_to_be_read_and_not_to_be_changed(api: Process) -> None:
+async def test_roles_can_be_read_but_not_changed(api: Process) -> None:
     assert {"view", "edit", "admin", "cluster-admin"} <= set((await api.kubectl("get", "clusterroles")).split())
     assert "serving.knative.dev" in await api.kubectl("describe", "clusterrole", "edit")
     refused = await api.kubectl("create", "clusterrole", "mine", "--verb=get", "--resource=pods")
     assert "MethodNotAllowed" in refused
 
 
-async def test_whoever_may_review_tokens_hears_whose_they_are(api: Process) -> None:
+async def test_a_user_with_the_right_to_review_tokens_gets_their_users(api: Process) -> None:
     token = await api.kubectl("create", "token", "default")
     review = "apiVersion: authentication.k8s.io/v1\nkind: TokenReview\nspec: {token: %s}\n"
     good = yaml.safe_load(await api.kubectl("create", "-o", "yaml", "-f", "-", stdin=review % token))["status"]
@@ -229,7 +227,7 @@ async def test_whoever_may_review_tokens_hears_whose_they_are(api: Process) -> N
     assert bad["authenticated"] is False
 
 
-async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_without_a_token_nothing_does(
+async def test_with_the_plain_port_closed_the_command_works_and_requests_need_a_token(
     redis_url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "api.sock"
@@ -248,7 +246,7 @@ async def test_with_the_plain_port_closed_the_command_goes_on_to_work_and_withou
         assert "no Services" in await _run(*command, "status", "--server", f"unix:{path}", environment=own)
 
 
-async def test_the_doctor_says_when_others_have_rights_while_the_plain_port_is_open(api: Process) -> None:
+async def test_the_doctor_warns_of_users_with_rights_while_the_plain_port_is_open(api: Process) -> None:
     checked = await api.knoll("doctor", "--server", api.plain, "-o", "json")
     assert f"{api.plain} needs no token" in checked
     assert "role bindings for others exist" not in checked

@@ -168,7 +168,7 @@ async def test_before_the_disk_is_full_uploads_and_builds_are_refused(settings: 
         assert (await client.post(maps, json=config_map)).status_code == 201
 
 
-async def test_before_the_disk_of_redis_is_full_objects_are_refused_and_deleting_goes_on(
+async def test_before_the_disk_of_redis_is_full_writes_are_refused_and_deletions_work(
     settings: ApiSettings, small_disk: Path, tmp_path: Path
 ) -> None:
     store = MemoryStore()

@@ -74,7 +74,7 @@ async def test_entering_and_leaving_a_selection_looks_like_coming_and_going(api:
         assert int(left["resourceVersion"]) > int(events[1]["object"]["metadata"]["resourceVersion"])
 
 
-async def test_a_watch_of_one_name_shows_that_object_alone(api: Running, config_map: Make) -> None:
+async def test_a_watch_of_one_name_shows_only_that_object(api: Running, config_map: Make) -> None:
     for parameters in ({"fieldSelector": "metadata.name=a"}, {}):
         path = CONFIG_MAPS if parameters else f"{CONFIG_MAPS}/a"
         since = await version(api)
@@ -159,7 +159,7 @@ async def test_a_table_watch_has_one_row_an_event_and_heads_the_first(api: Runni
         assert second["object"]["columnDefinitions"] == []
 
 
-async def test_an_old_versions_watch_speaks_its_version(api: Running, service: Make) -> None:
+async def test_a_watch_of_an_old_version_uses_that_version(api: Running, service: Make) -> None:
     async with watching(api.client, SERVICES.replace("v1/", "v1alpha1/")) as lines:
         await api.client.post(SERVICES, json=service())
         assert (await lines.next())["object"]["apiVersion"] == "serving.knative.dev/v1alpha1"
@@ -184,7 +184,7 @@ async def test_a_stopping_api_ends_watches_cleanly(api: Running) -> None:
         assert await late.rest() == []
 
 
-async def test_a_client_that_disconnects_leaves_nothing_behind(api: Running) -> None:
+async def test_nothing_is_left_of_a_client_that_disconnected(api: Running) -> None:
     async with watching(api.client, CONFIG_MAPS), watching(api.client, SERVICES):
         await eventually(lambda: len(api.app.state.watches) == 2)
     await eventually(lambda: len(api.app.state.watches) == 0)

@@ -144,7 +144,7 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
     assert lives == 2
 
 
-async def test_a_leader_that_loses_its_lease_acts_no_more_until_it_has_it_again(harness: AutoscalerHarness) -> None:
+async def test_a_leader_without_its_lease_does_nothing_until_it_has_it_again(harness: AutoscalerHarness) -> None:
     runs: list[Leader] = []
 
     async def duty() -> None:
@@ -202,7 +202,7 @@ async def _serves(harness: AutoscalerHarness, key: str, name: str) -> bool:
     return [(endpoint.id, endpoint.state) for endpoint in await harness.published(key)] == [(name, "ready")]
 
 
-async def test_the_progress_deadline_goes_on_where_the_last_autoscaler_left_it(harness: AutoscalerHarness) -> None:
+async def test_the_progress_deadline_continues_with_the_next_autoscaler(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(listens_after=None)
     await harness.start()
     key = await harness.apply(annotations={"serving.knative.dev/progress-deadline": "1h"})

@@ -92,7 +92,7 @@ async def test_initial_scale_zero_starts_nothing_until_it_is_poked(harness: Auto
     await harness.ready(key)
 
 
-async def test_min_scale_holds_up_what_is_reachable_only(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_min_scale_applies_only_to_reachable_revisions(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
     await harness.ready(key, 2)

@@ -38,7 +38,7 @@ async def test_what_does_not_fit_has_the_schedulers_message(harness: AutoscalerH
     await eventually(shown)
 
 
-async def test_it_starts_once_there_is_room(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_an_instance_starts_once_there_is_capacity(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     await harness.ready(await harness.apply("big-00001", spec=asking(cpu="6")))
     key = await harness.apply("other-00001", spec=asking(cpu="4"))
@@ -48,7 +48,7 @@ async def test_it_starts_once_there_is_room(harness: AutoscalerHarness, activato
     await harness.has_status(key, failure=None, active="True")
 
 
-async def test_a_ready_revision_serves_on_with_what_fits(harness: AutoscalerHarness) -> None:
+async def test_a_ready_revision_keeps_serving_with_the_instances_that_fit(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply(spec={**asking(cpu="3"), "containerConcurrency": 10})
     await harness.ready(key)
@@ -58,16 +58,14 @@ async def test_a_ready_revision_serves_on_with_what_fits(harness: AutoscalerHarn
     await harness.ready(key, 2)
 
 
-async def test_the_operators_word_goes_over_the_machines(harness: AutoscalerHarness) -> None:
+async def test_the_configured_capacity_overrides_that_of_the_machine(harness: AutoscalerHarness) -> None:
     harness.machine = Machine(cores=0.5)
     await harness.start()
     key = await harness.apply(spec=asking(cpu="600m"))
     await eventually(lambda: _waits(harness, key), condition="Unschedulable")
 
 
-async def test_what_is_paused_makes_room_for_what_is_asked_for(
-    harness: AutoscalerHarness, activator: Activator
-) -> None:
+async def test_paused_instances_make_room_for_requested_ones(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     rests = {**QUICK, "knoll.dev/paused-retention-period": "1h"}
     first = await harness.apply("one-00001", spec=asking(memory="10Gi"), annotations=rests)
@@ -78,7 +76,7 @@ async def test_what_is_paused_makes_room_for_what_is_asked_for(
     assert old.id not in harness.engine.instances
 
 
-async def test_instances_that_were_adopted_hold_their_room(harness: AutoscalerHarness) -> None:
+async def test_adopted_instances_keep_their_reservations(harness: AutoscalerHarness) -> None:
     await harness.start()
     await harness.ready(await harness.apply("big-00001", spec=asking(cpu="6")))
     await harness.stop()

@@ -114,7 +114,7 @@ async def test_files_come_before_the_first_instance_and_change_with_their_object
     assert list(harness.engine.instances) == [name]
 
 
-async def test_a_volume_keeps_its_content_when_its_object_goes_away(harness: AutoscalerHarness) -> None:
+async def test_a_volume_keeps_its_content_when_its_object_is_deleted(harness: AutoscalerHarness) -> None:
     await put(harness, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
     await put(harness, kinds.CONFIG_MAP, "others", data={"size": "1"})
     await harness.start()
@@ -130,7 +130,7 @@ async def test_a_volume_keeps_its_content_when_its_object_goes_away(harness: Aut
     await holds(harness, "files.uid-hello-00001.v", {"colour": File(b"blue")})
 
 
-async def test_what_changed_while_nobody_led_is_caught_up_with(harness: AutoscalerHarness) -> None:
+async def test_changes_without_a_leader_are_caught_up_with(harness: AutoscalerHarness) -> None:
     await put(harness, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
     await harness.start()
     await harness.ready(await harness.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
@@ -151,7 +151,7 @@ async def test_volumes_of_a_revision_go_with_it(harness: AutoscalerHarness) -> N
     assert not harness.engine.instances
 
 
-async def test_volumes_of_a_revision_that_went_while_nobody_led_are_removed(harness: AutoscalerHarness) -> None:
+async def test_volumes_of_a_revision_that_was_deleted_without_a_leader_are_removed(harness: AutoscalerHarness) -> None:
     await put(harness, kinds.CONFIG_MAP, "settings", data={"colour": "blue"})
     await harness.start()
     await harness.ready(await harness.apply(**asking(SHOWN, volumeMounts=MOUNTED)))
@@ -162,7 +162,7 @@ async def test_volumes_of_a_revision_that_went_while_nobody_led_are_removed(harn
     await eventually(lambda: not harness.engine.volumes, 40, "no volume")
 
 
-async def test_a_claims_volume_outlives_revisions_and_goes_with_the_claim_once_nothing_uses_it(
+async def test_a_claims_volume_outlives_revisions_and_is_removed_with_the_claim_once_unused(
     harness: AutoscalerHarness,
 ) -> None:
     await harness.start()
@@ -190,7 +190,7 @@ async def test_a_claims_volume_outlives_revisions_and_goes_with_the_claim_once_n
     await eventually(lambda: not harness.engine.volumes, 40, "no volume")
 
 
-async def test_a_claims_volume_goes_with_the_claim_also_when_no_revision_is_left(harness: AutoscalerHarness) -> None:
+async def test_a_claims_volume_is_removed_with_the_claim_also_without_a_revision(harness: AutoscalerHarness) -> None:
     await harness.start()
     await put(harness, kinds.VOLUME_CLAIM, "disk", spec={})
     await harness.ready(await harness.apply(**asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}])))

@@ -70,7 +70,7 @@ async def test_the_default_limit_is_the_config_maps(harness: AutoscalerHarness, 
     assert '"100Mi"' in event.message
 
 
-async def test_on_a_nearly_full_disk_the_largest_user_goes_and_others_stay(
+async def test_on_a_nearly_full_disk_only_the_largest_user_is_evicted(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()

@@ -55,7 +55,7 @@ async def test_a_drain_ends_with_the_grace(harness: AutoscalerHarness, activator
     await harness.ready(key, 0)
 
 
-async def test_websockets_are_left_alone_for_a_quiet_time_and_then_the_app_is_told_to_end(
+async def test_websockets_get_a_quiet_time_before_the_app_gets_sigterm(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     harness.quiet_seconds = 0.3
@@ -112,9 +112,7 @@ async def test_a_request_is_waited_for_beyond_the_quiet_time(harness: Autoscaler
     await eventually(lambda: endpoint.id not in harness.engine.instances, condition="it is stopped")
 
 
-async def test_a_drain_that_was_begun_is_gone_on_with_by_the_next_autoscaler(
-    harness: AutoscalerHarness, activator: Activator
-) -> None:
+async def test_the_next_autoscaler_continues_a_drain(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=QUICK)
     (endpoint,) = await harness.ready(key)
@@ -139,7 +137,7 @@ async def test_without_any_activator_nothing_is_waited_for(harness: AutoscalerHa
     await harness.gone()
 
 
-async def test_the_instance_that_holds_fewer_requests_is_let_go(harness: AutoscalerHarness) -> None:
+async def test_the_instance_with_fewer_requests_is_released(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply(annotations={**QUICK, "autoscaling.knative.dev/min-scale": "2"})
     both = await harness.ready(key, 2)

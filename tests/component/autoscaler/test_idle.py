@@ -159,7 +159,7 @@ async def test_a_paused_instance_that_dies_is_removed(harness: AutoscalerHarness
     assert (await harness.ready(key))[0].id != first.id
 
 
-async def test_an_idle_instance_goes_with_its_revision(harness: AutoscalerHarness, activator: Activator) -> None:
+async def test_an_idle_instance_is_removed_with_its_revision(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
     key = await harness.apply(annotations=LONG)
     await harness.ready(key)

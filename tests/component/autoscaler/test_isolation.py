@@ -51,7 +51,7 @@ async def failure(harness: AutoscalerHarness, key: str) -> str:
     return f"{status.failure.reason}: {status.failure.message}" if status and status.failure else ""
 
 
-async def test_the_network_of_instances_is_told_before_the_first_of_them(
+async def test_the_instance_network_is_published_before_the_first_instance(
     harness: AutoscalerHarness, rules: Rules
 ) -> None:
     rules.free.clear()

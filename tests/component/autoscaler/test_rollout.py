@@ -15,7 +15,7 @@ async def annotated(harness: AutoscalerHarness, annotations: dict[str, Any]) -> 
     await harness.store.update(kinds.REVISION.id, stored)
 
 
-async def test_what_the_next_share_wants_is_started_and_let_go_when_the_load_does_not_come(
+async def test_instances_for_the_next_share_are_started_and_removed_if_the_load_does_not_come(
     harness: AutoscalerHarness, activator: Activator
 ) -> None:
     await harness.start()

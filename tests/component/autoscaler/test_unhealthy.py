@@ -101,7 +101,7 @@ async def test_a_failed_readiness_probe_is_reported_at_once_and_may_still_pass(h
     await harness.has_status(key, failure=None)
 
 
-async def test_the_progress_deadline_says_which_probe_failed(harness: AutoscalerHarness) -> None:
+async def test_the_progress_deadline_reports_the_failed_probe(harness: AutoscalerHarness) -> None:
     harness.engine.behave = App(503)
     await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "2s"}
@@ -116,7 +116,7 @@ async def test_the_progress_deadline_says_which_probe_failed(harness: Autoscaler
     await harness.gone()
 
 
-async def test_a_container_that_is_told_to_end_runs_until_it_does(harness: AutoscalerHarness) -> None:
+async def test_a_container_that_got_sigterm_runs_until_it_ends(harness: AutoscalerHarness) -> None:
     """Its liveness probe fails: `Killing`, and no word of a crash loop while its grace runs."""
     app = harness.engine.behave = App(ignores_term=True)
     await harness.start()
@@ -211,7 +211,7 @@ async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: Auto
     await harness.has_status(key, initial_reached=True, failure=None, active="True")
 
 
-async def test_a_program_on_loopback_alone_is_served_and_the_next_one_sooner(harness: AutoscalerHarness) -> None:
+async def test_a_program_that_listens_on_loopback_is_served_and_the_next_one_sooner(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda _: FakeProgram(loopback=True)
     await harness.start()
     key = await harness.apply()
@@ -261,7 +261,7 @@ async def test_a_program_on_another_port_is_reported_with_a_hint(harness: Autosc
     await shown(harness, key, lambda row, _: hint in [event.message for event in row.events], "an Event")
 
 
-async def test_a_command_that_says_ready_does_not_hide_that_the_port_is_not_reached(harness: AutoscalerHarness) -> None:
+async def test_a_successful_exec_probe_does_not_hide_an_unreachable_port(harness: AutoscalerHarness) -> None:
     harness.engine.behave = lambda spec: FakeProgram(
         loopback=True, exits_after=0.0 if spec.args == ("check",) else None
     )
@@ -310,7 +310,7 @@ async def test_what_keeps_a_container_from_starting_is_an_event(harness: Autosca
     assert message in status.failure.message
 
 
-async def test_probes_are_logged_when_the_configuration_says_so(
+async def test_probes_are_logged_when_the_configuration_enables_it(
     harness: AutoscalerHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await harness.start()

@@ -97,7 +97,7 @@ async def test_a_decision_is_explained(harness: AutoscalerHarness) -> None:
     assert "desired 3" in shown["changes"][-1]["decision"]
 
 
-async def test_metrics_tell_each_revisions_scale(harness: AutoscalerHarness) -> None:
+async def test_metrics_have_the_scale_of_each_revision(harness: AutoscalerHarness) -> None:
     await harness.start()
     key = await harness.apply()
     await harness.ready(key)
@@ -145,7 +145,7 @@ async def test_metrics_tell_each_revisions_scale(harness: AutoscalerHarness) -> 
         "another account",
     ],
 )
-async def test_what_tells_of_tenants_is_for_the_api_alone(harness: AutoscalerHarness, header: str) -> None:
+async def test_views_of_tenants_are_only_for_the_api(harness: AutoscalerHarness, header: str) -> None:
     await harness.start()
     (endpoint,) = await harness.ready(await harness.apply())
     async with client(harness) as http:

@@ -210,7 +210,7 @@ async def test_a_worker_killed_twice_in_a_build_fails_it_with_the_reason(yard: Y
     eventually_sync(lambda: not clients(builder), 30, "no build process left")
 
 
-async def test_a_builder_that_starts_after_another_died_takes_over_its_build_at_once(yard: Yard) -> None:
+async def test_a_builder_takes_over_the_build_of_a_dead_one_immediately(yard: Yard) -> None:
     first = yard.start()
     await yard.submit("taken-up", fresh(ENDLESS))
     await yard.until_logged("taken-up", "begun here")

@@ -188,7 +188,7 @@ async def test_deleting_a_service_ends_its_routing_entry(platform: Platform) -> 
     await eventually(nothing_is_left)
 
 
-async def test_a_service_made_again_at_once_never_fails(platform: Platform) -> None:
+async def test_a_service_that_is_recreated_immediately_never_fails(platform: Platform) -> None:
     """Objects of the first Service still exist for a moment; that must not be reported as a failure."""
     platform.edge.start()
     await platform.apply()
@@ -275,7 +275,7 @@ async def test_a_build_is_handed_over_and_its_end_is_in_its_status(platform: Pla
     assert platform.edge.jobs == [("build", "b")]
 
 
-async def test_events_tell_what_happened_to_a_service(platform: Platform) -> None:
+async def test_events_report_what_happened_to_a_service(platform: Platform) -> None:
     platform.edge.start()
     uid = (await platform.apply())["metadata"]["uid"]
     await eventually(platform.is_ready)
@@ -311,7 +311,7 @@ async def test_a_change_of_the_domain_moves_every_route(platform: Platform) -> N
         await eventually(partial(platform.is_ready, name))
 
 
-async def test_configuration_that_cannot_be_changes_nothing(platform: Platform) -> None:
+async def test_invalid_configuration_changes_nothing(platform: Platform) -> None:
     platform.edge.start()
     await _configure(platform, "config-network", {"tag-template": "{{.Nonsense}}"})
     await platform.apply(traffic=[{"latestRevision": True, "percent": 100, "tag": "t"}])

@@ -174,7 +174,7 @@ async def test_what_happens_to_an_instance_is_an_event_of_its_pod_and_a_warning_
     await eventually(lambda: events_seen(4), condition="what came after the change of leaders")
 
 
-async def test_a_pod_comes_with_its_instance_and_goes_with_it(harness: PodSyncHarness) -> None:
+async def test_a_pod_is_created_and_deleted_with_its_instance(harness: PodSyncHarness) -> None:
     await apply(harness)
     await harness.tell("ready")
     made = await harness.appears()
@@ -206,7 +206,7 @@ async def test_a_pod_that_a_user_deletes_stays_until_its_instance_is_gone(harnes
     await harness.gone()
 
 
-async def test_a_lost_instance_takes_its_pod_with_it_at_once(harness: PodSyncHarness) -> None:
+async def test_the_pod_of_a_lost_instance_is_deleted_immediately(harness: PodSyncHarness) -> None:
     await apply(harness)
     await harness.tell("ready")
     await harness.appears()
@@ -235,7 +235,7 @@ async def deployment(harness: PodSyncHarness) -> Any:
     return await harness.store.get(kinds.DEPLOYMENT.id, "default", "hello-00001-deployment")
 
 
-async def test_what_stands_behind_a_revision_is_made_follows_and_is_made_again(harness: PodSyncHarness) -> None:
+async def test_the_objects_behind_a_revision_are_created_updated_and_recreated(harness: PodSyncHarness) -> None:
     await apply(harness)
     await harness.tell("ready")
     await harness.scale.put(KEY, ScaleStatus("rev-uid", 1, 1, initial_reached=True, active="True"))

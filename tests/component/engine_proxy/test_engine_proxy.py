@@ -156,7 +156,7 @@ async def test_only_what_was_checked_reaches_the_engine(engine: RecordingEngine,
     assert b"Privileged" not in sent
 
 
-async def test_what_is_forbidden_is_refused_with_its_field_and_reaches_nobody(
+async def test_a_forbidden_call_is_refused_with_its_field_and_does_not_reach_the_engine(
     engine: RecordingEngine, client: Engine
 ) -> None:
     body = {**SANDBOX, "HostConfig": {**SANDBOX["HostConfig"], "Binds": ["/:/host"]}}
@@ -193,7 +193,7 @@ async def test_a_new_container_joins_none_of_others(engine: RecordingEngine, cli
     assert await client.create({**SANDBOX, "HostConfig": {**host, "NetworkMode": f"container:{OURS}"}}) == FRESH
 
 
-async def test_what_a_container_writes_is_taken_for_no_answer_of_the_engine(
+async def test_output_of_a_container_is_not_mistaken_for_a_response_of_the_engine(
     engine: RecordingEngine, tmp_path: Path
 ) -> None:
     """Its log looks like the answer to a creation; the two requests come in one piece."""

@@ -30,12 +30,12 @@ def test_every_policy_is_taken(machine: Machine, policy: FirewallPolicy, resolve
     assert done.returncode == 0, done.stderr
 
 
-def test_this_machine_says_that_it_can_filter(machine: Machine) -> None:
+def test_this_machine_can_filter(machine: Machine) -> None:
     assert nft.obstacle() == ""
     assert "knoll-trial" not in machine["machine"].nft("list", "tables")
 
 
-def test_without_the_right_it_says_what_is_missing() -> None:
+def test_a_missing_capability_is_named() -> None:
     code = "from knoll.firewall import nft; print(nft.obstacle())"
     command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

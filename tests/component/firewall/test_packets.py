@@ -163,7 +163,7 @@ class TestLists:
         assert machine["first"].reaches(REDIS, 5432)
         assert not machine["build"].reaches(NEIGHBOUR, 8000)
 
-    def test_builds_have_a_list_of_their_own(self, machine: Machine, firewall: Firewall) -> None:
+    def test_builds_have_their_own_list(self, machine: Machine, firewall: Firewall) -> None:
         firewall.put(msgspec.structs.replace(POLICY, build_allow=parse_egress(f"192.168.7.0/24, {LAN_MACHINE}")))
         assert machine["build"].reaches(NEIGHBOUR, 8000)
         assert machine["build"].reaches(LAN_MACHINE, 8000)
@@ -258,11 +258,11 @@ class TestRepair:
         assert f"knoll-{PLATFORM}" not in machine["machine"].nft("list", "tables")
         firewall.start()
 
-    def test_a_policy_that_cannot_be_read_changes_nothing(self, machine: Machine, firewall: Firewall) -> None:
+    def test_an_invalid_policy_changes_nothing(self, machine: Machine, firewall: Firewall) -> None:
         answer = firewall.put_raw(b'{"isolated": "no"}')
         assert (answer.status_code, "isolated" in answer.text) == (400, True)
         assert not machine["first"].reaches(SECOND, 8000)
 
 
-def test_the_socket_is_for_its_user_and_group_alone(firewall: Firewall) -> None:
+def test_only_its_user_and_group_can_use_the_socket(firewall: Firewall) -> None:
     assert firewall.socket.stat().st_mode & 0o777 == 0o660

@@ -57,7 +57,7 @@ async def left(store: MemoryStore) -> set[tuple[str, str]]:
     }
 
 
-async def test_what_an_object_owns_goes_after_it(store: MemoryStore) -> None:
+async def test_dependents_are_deleted_after_their_owner(store: MemoryStore) -> None:
     await service(store)
     await create(store, SERVICE, "other")
     await store.delete(SERVICE.id, "a", "s")
@@ -68,7 +68,7 @@ async def test_what_an_object_owns_goes_after_it(store: MemoryStore) -> None:
     await eventually(gone)
 
 
-async def test_in_the_foreground_what_it_owns_goes_before_it(store: MemoryStore) -> None:
+async def test_in_the_foreground_dependents_are_deleted_before_their_owner(store: MemoryStore) -> None:
     since = await store.version()
     await service(store, finalizers=[FOREGROUND])
     await store.delete(SERVICE.id, "a", "s")

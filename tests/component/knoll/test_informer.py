@@ -49,7 +49,7 @@ async def test_an_informer_has_what_was_there_and_what_came_later(store: MemoryS
         assert informer.get("a", "x") is None
 
 
-async def test_subscribers_are_told_old_and_new_beginning_with_what_is_there(store: MemoryStore) -> None:
+async def test_subscribers_get_old_and_new_bodies_beginning_with_existing_objects(store: MemoryStore) -> None:
     informer, changes = Informer(store, CM), asyncio.Queue[ObjectChange]()
     first = await store.create(CM, body("x"))
     async with running(informer):

@@ -16,7 +16,7 @@ async def taken(redis: "Redis") -> str:
     return job_id.decode().rpartition("_")[2]
 
 
-async def test_a_namespace_with_many_builds_does_not_hold_up_another(redis_url: str) -> None:
+async def test_a_namespace_with_many_builds_does_not_delay_another(redis_url: str) -> None:
     queue = JobQueue(redis_url)
     async with connected(redis_url) as redis:
         for number in range(4):
@@ -32,7 +32,7 @@ async def test_a_namespace_with_many_builds_does_not_hold_up_another(redis_url: 
     await queue.close()
 
 
-async def test_nothing_is_lost_while_builds_are_added_and_taken_at_once(redis_url: str) -> None:
+async def test_nothing_is_lost_while_builds_are_added_and_taken_concurrently(redis_url: str) -> None:
     queues = [JobQueue(redis_url) for _ in range(3)]
     names = [(f"ns{number % 5}", f"uid{number}") for number in range(60)]
     async with connected(redis_url) as redis:

@@ -38,7 +38,7 @@ async def client(own_redis: RedisProcess) -> AsyncIterator["Redis"]:
     await redis.aclose()
 
 
-async def test_one_of_many_leads_and_the_next_takes_over_at_once(redis: "Redis") -> None:
+async def test_one_of_many_leads_and_the_next_takes_over_immediately(redis: "Redis") -> None:
     duty = Duty()
     leases = {name: Lease(redis, "d", name, ttl=60) for name in "abcd"}
     tasks = {
@@ -85,7 +85,7 @@ async def test_the_duty_ends_when_another_has_the_lease(redis: "Redis") -> None:
     leading.cancel()
 
 
-async def test_the_duty_ends_in_time_when_redis_stands_still_and_begins_again_after(
+async def test_the_duty_ends_in_time_while_redis_hangs_and_begins_again_after(
     own_redis: RedisProcess, client: "Redis"
 ) -> None:
     duty = Duty()

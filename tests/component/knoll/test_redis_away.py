@@ -136,7 +136,7 @@ async def test_calls_report_that_redis_is_unavailable(
             await call
 
 
-async def test_a_redis_that_stood_still_is_gone_on_with(own_redis: RedisProcess, store: RedisStore) -> None:
+async def test_watches_continue_after_redis_has_hung(own_redis: RedisProcess, store: RedisStore) -> None:
     watch = store.watch(await store.version())
     await store.create(CM, body("x"))
     await anext(watch)
@@ -171,7 +171,7 @@ async def test_watches_expire_when_redis_comes_back_empty_and_versions_only_grow
         await take(store.watch(newest), 1)
 
 
-async def test_watches_expire_in_silence_when_somebody_else_reads_an_emptied_redis_first(
+async def test_watches_expire_when_another_client_reads_an_emptied_redis_first(
     store: RedisStore, client: "Redis"
 ) -> None:
     await store.create(CM, body("x"))
@@ -230,7 +230,7 @@ async def test_an_informer_yields_the_differences_after_a_loss(own_redis: RedisP
         running.cancel()
 
 
-async def test_a_follower_goes_on_without_a_reset_when_redis_was_only_killed(
+async def test_a_follower_continues_without_a_reset_when_redis_was_only_killed(
     own_redis: RedisProcess, client: "Redis"
 ) -> None:
     table = RedisTable(client, "t", Entry)

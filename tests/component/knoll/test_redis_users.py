@@ -124,7 +124,7 @@ async def test_a_table_is_written_and_followed_by_those_it_is_for(guarded: Guard
         await written.remove("field")
 
 
-async def test_nobody_but_its_writers_changes_a_table(guarded: Guarded) -> None:
+async def test_only_its_writers_change_a_table(guarded: Guarded) -> None:
     async with connected(guarded.settings("activator").redis_url) as redis:
         with pytest.raises(StoreForbiddenError, match=r"NOPERM|permission"):
             await RedisTable(redis, ROUTING, RouteEntry).put("default/app", RouteEntry({}, {}))

@@ -81,7 +81,7 @@ async def test_nothing_that_redis_writes_holds_a_secret(own_redis: RedisProcess,
     assert all(is_sealed(event) for event in of_secrets), "packed, they would hide the value and not protect it"
 
 
-async def test_an_envelope_put_in_another_place_is_not_believed(client: "Redis", file: Path) -> None:
+async def test_an_envelope_moved_to_another_place_is_rejected(client: "Redis", file: Path) -> None:
     store = RedisStore(client, keyring=Keyring(file))
     await store.create(SECRETS, secret("crown"))
     await store.create(SECRETS, secret("mine", "bWluZQ=="))
@@ -94,7 +94,7 @@ async def test_an_envelope_put_in_another_place_is_not_believed(client: "Redis",
     assert [item.key for item in (await store.list_packed(SECRETS)).items] == ["bank/crown"], "others are still read"
 
 
-async def test_without_the_key_an_object_is_an_error_and_a_watch_begins_anew(client: "Redis", file: Path) -> None:
+async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(client: "Redis", file: Path) -> None:
     store, blind = RedisStore(client, keyring=Keyring(file)), RedisStore(client)
     since = await store.version()
     made = await store.create(SECRETS, secret("crown"))

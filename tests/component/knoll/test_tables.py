@@ -69,7 +69,7 @@ async def test_a_follower_gets_the_table_and_then_every_change(table: AnyTable) 
     assert await take(following, 2) == [FieldChange(first + 1, "g", Entry("i")), FieldChange(first + 2, "f", None)]
 
 
-async def test_a_follower_far_behind_is_given_the_whole_table(make_table: MakeTable) -> None:
+async def test_a_follower_far_behind_gets_the_whole_table(make_table: MakeTable) -> None:
     table = make_table(history=3)
     following = table.follow()
     await anext(following)

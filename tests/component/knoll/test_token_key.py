@@ -11,7 +11,7 @@ from knoll.redis.client import connected
 
 
 @pytest.mark.redis
-async def test_whoever_is_first_makes_the_key_that_all_sign_with(redis_url: str) -> None:
+async def test_the_first_process_creates_the_key_that_all_sign_with(redis_url: str) -> None:
     async with connected(redis_url, "test") as redis:
         keys_read = await asyncio.gather(*(token_key.shared_key(redis) for _ in range(10)))
     assert len({key.pem for key in keys_read}) == 1
@@ -20,7 +20,7 @@ async def test_whoever_is_first_makes_the_key_that_all_sign_with(redis_url: str)
 
 
 @pytest.mark.redis
-async def test_what_is_no_key_is_said_and_not_replaced(redis_url: str) -> None:
+async def test_an_invalid_key_is_reported_and_not_replaced(redis_url: str) -> None:
     async with connected(redis_url, "test") as redis:
         await _spoil(redis)
         with pytest.raises(ValueError, match="token key"):

@@ -137,7 +137,7 @@ async def test_an_answer_that_is_too_late_is_a_failure() -> None:
     ],
     ids=["http", "tcp", "grpc"],
 )
-async def test_nobody_listening_is_a_failure_in_kubelets_words(check: Callable[[int], Check], message: str) -> None:
+async def test_a_refused_connection_is_a_failure_in_kubelets_words(check: Callable[[int], Check], message: str) -> None:
     port = free_port()
     assert await ask(check(port)) == Result(False, message.format(f"{HOST}:{port}"), refused=True)
 
@@ -195,7 +195,7 @@ async def grpc(status: bytes, grpc_status: str = "0") -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize(("status", "ok"), [(b"\x08\x01", True), (b"\x08\x02", False), (b"", False)])
-async def test_grpc_health_must_say_serving(status: bytes, ok: bool) -> None:
+async def test_grpc_health_must_answer_serving(status: bytes, ok: bool) -> None:
     async with grpc(status) as port:
         assert (await ask(GrpcCheck(port, "my.Service"))).ok == ok
 

@@ -207,7 +207,7 @@ async def test_a_refused_connection_is_reported_as_such(stage: Stage) -> None:
     assert change.message == f"Readiness probe failed: dial tcp {instance.address}:{PORT}: connect: connection refused"
 
 
-async def test_what_has_answered_a_probe_since_it_was_started_is_known(stage: Stage) -> None:
+async def test_the_prober_remembers_a_success_since_the_start(stage: Stage) -> None:
     instance = await stage.start(APP, "sidecar")
     readiness = ProbeSpec(HttpCheck(PORT), **FAST)
     probes = {"user_container": Probes(readiness=readiness), "sidecar": Probes(liveness=EAGER)}

@@ -66,7 +66,7 @@ async def test_a_started_instance_is_listed_as_start_returned_it(runtime: Runtim
     assert await only(runtime) == started
 
 
-async def test_the_address_is_told_before_the_app_is_up(runtime: Runtime) -> None:
+async def test_the_address_is_reported_before_the_app_is_up(runtime: Runtime) -> None:
     scheduled: list[Instance] = []
     instance = await runtime.start(spec(), scheduled=scheduled.append)
     assert [(each.state, each.address, each.name) for each in scheduled] == [("starting", instance.address, "hello-1")]
@@ -128,7 +128,7 @@ async def test_stop_kills_what_does_not_end_within_its_grace(runtime: Runtime) -
     assert await runtime.instances() == []
 
 
-async def test_stop_without_grace_asks_nobody(runtime: Runtime) -> None:
+async def test_stop_without_grace_sends_no_sigterm(runtime: Runtime) -> None:
     await runtime.start(spec("hello-1", container("stubborn"), grace_seconds=300))
     async with asyncio.timeout(30):
         await runtime.remove("hello-1", grace_seconds=0)
@@ -237,7 +237,7 @@ async def test_a_process_that_is_out_of_memory_is_reported_as_such(runtime: Runt
     assert [each.oom_killed for each in instance.containers] == [True]
 
 
-async def test_what_we_end_ourselves_is_not_told(runtime: Runtime, harness: Harness) -> None:
+async def test_containers_that_we_end_are_not_reported(runtime: Runtime, harness: Harness) -> None:
     async with aclosing(runtime.events()) as events:
         assert isinstance(await anext(events), Resync)
         await runtime.start(spec("hello-1"))
@@ -292,7 +292,7 @@ async def test_a_container_that_is_ended_stays_until_it_is_started_again(runtime
         await runtime.stop_container("hello-1", "nothing")
 
 
-async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
+async def test_listeners_of_an_instance_are_listed(runtime: Runtime) -> None:
     sidecar = container("serve", name="sidecar", env={"PORT": "9090", "HOST": "127.0.0.1"})
     instance = await runtime.start(spec("hello-1", container("serve", env={"PORT": "3000"}), sidecar))
     await fetch(instance.address, port=3000)
@@ -307,9 +307,7 @@ async def test_what_listens_in_an_instance_is_known(runtime: Runtime) -> None:
         await runtime.listening("unknown")
 
 
-async def test_what_listens_on_loopback_alone_is_reached_through_a_forwarder(
-    runtime: Runtime, harness: Harness
-) -> None:
+async def test_a_loopback_listener_is_reached_through_a_forwarder(runtime: Runtime, harness: Harness) -> None:
     instance = await runtime.start(spec("hello-1", container("serve", env={"HOST": "127.0.0.1"})))
 
     async def listens() -> bool:

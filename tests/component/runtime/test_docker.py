@@ -48,7 +48,7 @@ async def test_an_app_has_few_capabilities_and_gets_no_more(docker_runtime: Dock
     assert answer["Seccomp"] == "2"
 
 
-async def test_a_sandbox_runs_our_program_whatever_the_name_stands_for(
+async def test_a_sandbox_runs_our_program_whatever_image_has_its_name(
     docker_harness: DockerHarness, test_image: None
 ) -> None:
     reference = pause_image.REFERENCE
@@ -283,7 +283,7 @@ async def test_a_pool_that_has_learned_of_a_burst_is_as_large_after_a_kill(docke
         assert len(set(after) & set(before)) == 3
 
 
-async def test_who_may_be_woken_finds_a_sandbox_the_first_time(docker_harness: DockerHarness) -> None:
+async def test_a_revision_that_may_be_woken_gets_a_warm_sandbox_the_first_time(docker_harness: DockerHarness) -> None:
     docker_harness.warm_sandboxes = 5
     async with docker_harness.runtime() as runtime:
         runtime.set_warm_demand(4)
@@ -430,9 +430,7 @@ async def engine_saying(path: Path, status: str, body: bytes) -> AsyncIterator[N
         pytest.param("503 Busy", b"<html>", "failed: <html>", id="not even JSON"),
     ],
 )
-async def test_an_engine_that_cannot_be_worked_with_is_a_clear_error(
-    tmp_path: Path, status: str, body: bytes, message: str
-) -> None:
+async def test_an_unusable_engine_is_a_clear_error(tmp_path: Path, status: str, body: bytes, message: str) -> None:
     path = tmp_path / "engine.sock"
     async with engine_saying(path, status, body):
         with pytest.raises(RuntimeUnavailableError, match=message):

@@ -149,7 +149,7 @@ def test_a_watch_ends_with_the_right_to_it(site: Site) -> None:
     assert '"ERROR"' in lines[-1]
 
 
-def test_the_port_without_tokens_believes_no_token_less(site: Site) -> None:
+def test_the_plain_port_rejects_invalid_tokens(site: Site) -> None:
     """A's token sent there counts as A, not as the administrator."""
     headers = {"Authorization": f"Bearer {site.attacker.token}"}
     answer = httpx.get(f"{site.plain}{CORE}/namespaces/{VICTIM}/secrets/crown", headers=headers)
@@ -172,7 +172,7 @@ class TestHosts:
         [f"shop.{VICTIM}.localhost", f"shop.{VICTIM}", f"shop.{VICTIM}.svc", f"shop.{VICTIM}.svc.cluster.local",
          f"v1-shop.{VICTIM}.localhost", "kubernetes.default.svc", "127.0.0.1"],
     )  # fmt: skip
-    def test_it_takes_no_host_that_is_not_its_own(self, site: Site, shop: str, spy: Spy, host: str) -> None:
+    def test_it_cannot_take_a_host_of_another_namespace(self, site: Site, shop: str, spy: Spy, host: str) -> None:
         path = f"/apis/serving.knative.dev/v1beta1/namespaces/{ATTACKER}/domainmappings"
         made = site.attacker.api("POST", path, self.mapping(host))
         try:

@@ -150,7 +150,7 @@ def test_blue_and_green_share_a_route_and_each_has_its_own(here: Namespace) -> N
     here.delete("bluegreen")
 
 
-def test_traffic_is_split_as_it_is_written_and_the_status_says_so(here: Namespace) -> None:
+def test_traffic_is_split_as_specified_and_the_status_shows_it(here: Namespace) -> None:
     """TestServiceWithTrafficSplit"""
     name, host = "split", here.host("split")
 

@@ -133,7 +133,7 @@ def test_the_close_frame_of_an_app_that_gets_sigterm_passes(here: Namespace) -> 
 
 
 @pytest.mark.parametrize("name", ["leaves", "rude"], ids=["by the app", "by the activator where the app does not"])
-def test_websockets_of_an_instance_that_goes_are_closed_with_1001(here: Namespace, name: str) -> None:
+def test_websockets_of_a_removed_instance_are_closed_with_1001(here: Namespace, name: str) -> None:
     pod = here.pod(name)["metadata"]["name"]
     with websocket(here, name) as connection, log_of(here, pod) as log:
         connection.send("hello")

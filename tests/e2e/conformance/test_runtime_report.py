@@ -117,7 +117,7 @@ MUST_BE = [f"/dev/{name}" for name in
            ("fd", "full", "null", "ptmx", "random", "stdin", "stdout", "stderr", "tty", "urandom", "zero")]  # fmt: skip
 
 
-def test_the_standard_files_are_there_and_tmp_is_writable_also_on_an_empty_image(here: Namespace, plain: Any) -> None:
+def test_the_standard_files_exist_and_tmp_is_writable_also_on_an_empty_image(here: Namespace, plain: Any) -> None:
     """TestMustHaveFiles."""
     files = plain["files"]
     for path in [*MUST_BE, "/proc/self/fd", *(f"/proc/self/fd/{number}" for number in range(3)), "/tmp"]:
@@ -162,7 +162,7 @@ def test_an_app_starts_in_its_working_dir(here: Namespace) -> None:
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("h2", "HTTP/2.0"), ("h1", "HTTP/1.1"), ("plain", "HTTP/1.1")])
-def test_the_ports_name_says_the_protocol(here: Namespace, name: str, protocol: str) -> None:
+def test_the_name_of_the_port_selects_the_protocol(here: Namespace, name: str, protocol: str) -> None:
     """TestProtocols."""
     assert here.report(name)["request"]["proto"] == protocol
 
@@ -198,7 +198,7 @@ def test_headers_of_the_caller_and_where_it_came_from_arrive(here: Namespace, na
     assert str(caller) != "10.1.2.3"
 
 
-def test_what_a_caller_says_of_itself_is_overwritten(here: Namespace) -> None:
+def test_forwarding_headers_of_a_caller_are_overwritten(here: Namespace) -> None:
     lies = {"Forwarded": "for=192.0.2.60;proto=https", "X-Real-IP": "192.0.2.60", "X-Forwarded-Proto": "https"}
     seen = here.report("plain", **lies)["request"]["headers"]
     assert "192.0.2.60" not in str(seen)
@@ -227,13 +227,13 @@ def test_the_contracts_variables_cannot_be_overridden(here: Namespace, variable:
     assert variable in answer.text
 
 
-def test_readiness_probes_say_that_they_are_kube_probes(plain: Any) -> None:
+def test_readiness_probes_have_the_user_agent_of_kube_probes(plain: Any) -> None:
     (probe,) = plain["probes"]
     (agent,) = probe["headers"]["User-Agent"]
     assert re.fullmatch(r"kube-probe/\d+\.\d+", agent)
 
 
-def test_hosts_and_hostname_are_there(here: Namespace, plain: Any) -> None:
+def test_hosts_and_hostname_exist(here: Namespace, plain: Any) -> None:
     assert not plain["files"]["/etc/hosts"]["error"]
     assert plain["hostname"]
     assert plain["env"]["HOSTNAME"] == here.pod("plain")["metadata"]["name"]
@@ -350,12 +350,12 @@ def memory(cgroups: Any) -> str:
     return seen.get(V1) or seen["/sys/fs/cgroup/memory.max"]
 
 
-def test_a_user_that_the_image_does_not_know_has_group_0(here: Namespace) -> None:
+def test_a_user_without_an_entry_in_the_image_has_group_0(here: Namespace) -> None:
     assert here.report("another-user")["gid"] == 0
 
 
 @pytest.mark.parametrize("name", ["plain", "h2"])
-def test_the_gateway_speaks_http_2_without_tls(here: Namespace, name: str) -> None:
+def test_the_gateway_supports_http_2_without_tls(here: Namespace, name: str) -> None:
     with httpx.Client(http1=False, http2=True, base_url=here.platform.gateway, timeout=60) as client:
         answer = client.get("/", headers={"Host": here.host(name)})
     assert answer.http_version == "HTTP/2"

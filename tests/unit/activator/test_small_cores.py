@@ -62,7 +62,7 @@ def test_silence_is_reported_once() -> None:
      (b"[::1]", "[::1]"),
      (b"a:", "a")],
 )  # fmt: skip
-def test_a_host_is_known_without_port_case_and_dot(authority: bytes, host: str) -> None:
+def test_a_host_is_found_without_port_case_and_dot(authority: bytes, host: str) -> None:
     assert normal(authority) == host
 
 
@@ -104,7 +104,7 @@ entries = st.builds(
 
 
 @given(st.lists(st.tuples(st.sampled_from(PATHS), st.one_of(st.none(), entries)), max_size=25))
-def test_hosts_have_the_same_owners_whatever_came_and_went_before(
+def test_the_owners_of_hosts_do_not_depend_on_earlier_changes(
     steps: list[tuple[str, tuple[set[str], float] | None]],
 ) -> None:
     changed: RoutingTable[str] = RoutingTable(lambda name: name, random.random)

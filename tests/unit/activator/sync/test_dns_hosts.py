@@ -26,7 +26,7 @@ def written(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
-def test_each_name_leads_to_the_gateway_in_the_forms_that_no_other_server_is_asked_for() -> None:
+def test_each_name_resolves_to_the_gateway_in_every_cluster_local_form() -> None:
     assert hosts_lines(entry("shop", "v1-shop"), GATEWAY).splitlines() == [
         f"{GATEWAY} shop.default.svc",
         f"{GATEWAY} shop.default.svc.cluster.local",
@@ -42,7 +42,7 @@ def test_public_hosts_are_not_ours_to_answer_for() -> None:
     assert hosts_lines(mapping, GATEWAY) == ""
 
 
-def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
+def test_the_file_of_a_deleted_route_is_removed(tmp_path: Path) -> None:
     files = HostsFiles(tmp_path, GATEWAY)
     files.change("default/shop", entry("shop"))
     assert written(tmp_path) == {"default.shop": hosts_lines(entry("shop"), GATEWAY)}
@@ -51,7 +51,7 @@ def test_a_route_that_goes_takes_its_file_with_it(tmp_path: Path) -> None:
     assert written(tmp_path) == {}
 
 
-def test_what_an_earlier_process_left_stays_until_the_table_is_known(tmp_path: Path) -> None:
+def test_files_of_an_earlier_process_stay_until_the_table_is_read(tmp_path: Path) -> None:
     HostsFiles(tmp_path, GATEWAY).replace({"default/old": entry("old"), "default/shop": entry("shop")})
     (tmp_path / ".default.shop.77").write_text("half a fi")
     files = HostsFiles(tmp_path, GATEWAY)
@@ -69,12 +69,12 @@ def test_other_weights_write_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "default.shop").stat().st_ino == before
 
 
-def test_anybody_may_read_them(tmp_path: Path) -> None:
+def test_the_files_are_readable_by_all_users(tmp_path: Path) -> None:
     HostsFiles(tmp_path, GATEWAY).change("default/shop", entry("shop"))
     assert (tmp_path / "default.shop").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_keeps_nobody_from_routing(
+def test_an_unwritable_folder_is_reported_and_does_not_stop_routing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "names"

@@ -46,7 +46,7 @@ def test_what_is_kept_is_bounded_and_the_newest(added: list[tuple[str, str]]) ->
 
 
 @pytest.mark.parametrize("follow", [True, False])
-def test_those_who_follow_get_new_lines_until_they_no_longer_ask(follow: bool) -> None:
+def test_followers_get_new_lines_until_they_stop_asking(follow: bool) -> None:
     readers, question = Readers(), Question("1", "a/x", follow)
     assert readers.asked(question, 0)
     assert readers.asked(question, 1) is not follow

@@ -24,7 +24,7 @@ def trusting(*networks: str) -> Proxies:
 
 
 @pytest.mark.parametrize("proxies", [Proxies(), trusting("10.2.0.0/16", "::/0")], ids=["none", "others"])
-def test_what_a_client_says_of_itself_does_not_count(proxies: Proxies) -> None:
+def test_forwarding_headers_of_a_client_are_ignored(proxies: Proxies) -> None:
     assert (
         fields_for(LIES, proxies)
         == fields_for(b"", proxies)
@@ -49,7 +49,7 @@ def test_what_a_client_says_of_itself_does_not_count(proxies: Proxies) -> None:
         (b"Forwarded: for=7.7.7.7\r\n", b"10.1.1.1", b"for=7.7.7.7"),
     ],
 )  # fmt: skip
-def test_what_a_trusted_proxy_says_is_kept(lines: bytes, for_: bytes, forwarded: bytes) -> None:
+def test_forwarding_headers_of_a_trusted_proxy_are_kept(lines: bytes, for_: bytes, forwarded: bytes) -> None:
     fields = fields_for(lines, trusting("10.0.0.0/8"))
     assert (fields[b"X-Forwarded-For"], fields[b"Forwarded"]) == (for_, forwarded)
 
@@ -68,7 +68,7 @@ def test_networks_hold_addresses_of_both_kinds(address: bytes, trusted: bool) ->
     assert [proxies.trusts(address) for _ in range(2)] == [trusted, trusted]
 
 
-def test_the_scheme_is_the_proxys_word_only_if_it_is_trusted() -> None:
+def test_the_scheme_of_a_proxy_counts_only_if_it_is_trusted() -> None:
     head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: HTTPS, http\r\n\r\n")
     assert Proxies().scheme(PEER, head) == b"http"
     assert trusting("10.1.1.1").scheme(PEER, head) == b"https"

@@ -226,7 +226,7 @@ def test_broken_responses_are_none(wire: bytes) -> None:
         b"A_B: 1\r\nC_D: 2",
     ],
 )
-def test_fields_that_are_not_the_clients_to_say_do_not_pass(lines: bytes) -> None:
+def test_fields_that_clients_must_not_set_are_removed(lines: bytes) -> None:
     wire = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\n" + lines + b"\r\nX-B: 1\r\n\r\n"
     outgoing = upstream_head(read_request(wire), b"")
     assert outgoing == b"GET / HTTP/1.1\r\nHost: a\r\nX-A: some_thing\r\nX-B: 1\r\n\r\n"
@@ -273,7 +273,7 @@ def test_names_with_underscores_pass_or_are_refused_where_it_is_configured() -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\n",
     ],
 )
-def test_lines_of_a_response_may_end_with_lf_alone(wire: bytes) -> None:
+def test_lines_of_a_response_may_end_with_bare_lf(wire: bytes) -> None:
     assert response_end(wire + b"ab\r\n\r\n") == len(wire)
     head = read_response(wire)
     assert head is not None

@@ -52,14 +52,14 @@ def test_a_role_bound_everywhere_gives_the_same_in_each_namespace(asked: Attribu
 
 
 @given(requested)
-def test_nobody_who_is_bound_nowhere_may_touch_an_object_and_masters_may_everything(asked: Attributes) -> None:
+def test_users_without_a_binding_may_nothing_and_masters_everything(asked: Attributes) -> None:
     assert authorization.allowed(ROBOT, asked, []) is None
     assert authorization.allowed(ROBOT, asked, [Binding("admin", "b", "", frozenset({"other"}))]) is None
     assert authorization.allowed(LOCAL, asked, []) == ""
 
 
 @given(requested, st.sampled_from(list(ROLES)), namespaces)
-def test_the_list_of_rules_says_what_is_allowed(asked: Attributes, role: str, namespace: str) -> None:
+def test_the_list_of_rules_is_what_is_allowed(asked: Attributes, role: str, namespace: str) -> None:
     bindings = bound(role, namespace)
     listed = any(rule.allows(asked) for rule in authorization.rules(ROBOT, asked.namespace, bindings))
     assert listed == (authorization.allowed(ROBOT, asked, bindings) is not None)
@@ -111,7 +111,7 @@ def with_role(role: str, namespace: str = "team", user: User = ROBOT) -> User:
 
 
 @given(st.sampled_from(list(ROLES)), st.sampled_from(list(ROLES)), namespaces, namespaces)
-def test_a_role_can_be_given_away_by_those_who_hold_as_much_where_it_is_given(
+def test_a_role_can_be_granted_by_users_with_its_rights_in_that_namespace(
     held: str, given_away: str, here: str, there: str
 ) -> None:
     order = list(ROLES)
@@ -163,7 +163,7 @@ def test_uploads_are_about_a_namespace(path: str, namespace: str) -> None:
     assert upload_namespace(path) == namespace
 
 
-def test_nobody_known_sees_health_and_version_alone() -> None:
+def test_unauthenticated_users_see_only_health_and_version() -> None:
     for path in ("/healthz", "/readyz", "/version"):
         assert authorization.allowed(ANONYMOUS, Attributes("get", path=path), []) == ""
     for path in ("/api", "/openapi/v3", "/uploads", "/metrics", "/"):
@@ -172,7 +172,7 @@ def test_nobody_known_sees_health_and_version_alone() -> None:
     assert authorization.allowed(ANONYMOUS, asked, []) is None
 
 
-def test_everybody_known_may_look_around_and_ask_about_himself() -> None:
+def test_authenticated_users_may_discover_and_review_their_own_rights() -> None:
     for path in ("/api", "/apis/serving.knative.dev", "/version", "/readyz", "/openapi/v3"):
         assert authorization.allowed(ROBOT, Attributes("get", path=path), []) is not None
     assert authorization.allowed(ROBOT, Attributes("get", path="/metrics"), []) is None
@@ -180,7 +180,7 @@ def test_everybody_known_may_look_around_and_ask_about_himself() -> None:
     assert authorization.allowed(ROBOT, asked, []) is not None
 
 
-def test_a_refusal_has_the_words_of_kubernetes() -> None:
+def test_a_refusal_is_worded_as_in_kubernetes() -> None:
     name = ROBOT.name
     assert str(authorization.forbidden(ROBOT, Attributes("list", "apps", "deployments", "", "team"))) == (
         f'deployments.apps is forbidden: User "{name}" cannot list resource "deployments" in API group "apps" '
@@ -219,7 +219,7 @@ def test_a_stored_binding_names_users_groups_and_service_accounts() -> None:
 
 @pytest.mark.parametrize("role", list(ROLES))
 @pytest.mark.parametrize("verb", ["create", "update", "delete"])
-def test_hosts_are_given_away_by_those_alone_who_have_rights_everywhere(role: str, verb: str) -> None:
+def test_only_users_with_rights_everywhere_grant_hosts(role: str, verb: str) -> None:
     asked = Attributes(verb, "networking.internal.knative.dev", "clusterdomainclaims", name="www.example.com")
     assert authorization.allowed(ROBOT, asked, bound(role)) is None
     assert (authorization.allowed(ROBOT, asked, bound(role, "")) is not None) == (role != "view")

@@ -51,7 +51,7 @@ def test_a_new_revision_asks_for_its_digests_once() -> None:
     ("template", "log_url"),
     [("", None), ("http://logs.example.com/?uid=${REVISION_UID}", "http://logs.example.com/?uid=")],
 )
-def test_a_revision_says_where_its_log_is_shown_when_the_platform_does(template: str, log_url: str | None) -> None:
+def test_a_revision_has_a_log_url_when_the_platform_configures_one(template: str, log_url: str | None) -> None:
     simulation = Simulation()
     simulation.state.config = PlatformConfig(observability=ObservabilityConfig(revision_url_template=template))
     simulation.service()
@@ -87,12 +87,12 @@ def test_a_failed_or_lost_look_up_is_tried_again(
     assert revision.reconcile(observed, NOW + now).requeue_after
 
 
-def test_an_answer_about_an_earlier_revision_of_that_name_is_none(body: Json) -> None:
+def test_an_answer_about_an_earlier_revision_of_the_same_name_is_ignored(body: Json) -> None:
     stale = Resolution("another uid", error="no such image")
     assert asked(revision.RevisionInputs(body, resolution=stale), NOW)
 
 
-def test_a_later_answer_mends_a_failed_look_up() -> None:
+def test_a_later_answer_replaces_a_failed_look_up() -> None:
     simulation = Simulation()
     simulation.service()
     simulation.settle()
@@ -151,7 +151,7 @@ def a_build() -> Json:
         (BuildProgress("other", BuildPhase.FAILED), "Queued", "Unknown", "Queued"),
     ],
 )
-def test_a_builds_status_says_how_far_it_is(
+def test_the_status_of_a_build_shows_its_progress(
     progress: BuildProgress | None, phase: str, ready: str, reason: str
 ) -> None:
     outcome = build.reconcile(build.BuildInputs(a_build(), progress, asked=NOW), NOW)
@@ -163,7 +163,7 @@ def test_a_builds_status_says_how_far_it_is(
     assert again.actions == []
 
 
-def test_a_build_that_waits_tells_its_place_in_the_queue() -> None:
+def test_the_status_of_a_queued_build_has_its_position() -> None:
     outcome = build.reconcile(build.BuildInputs(a_build(), asked=NOW, position=3), NOW)
     (after,) = [action.body for action in outcome.actions if isinstance(action, UpdateStatus)]
     assert after["status"]["queuePosition"] == 3

@@ -97,7 +97,7 @@ def test_every_generation_makes_a_revision_even_for_a_template_label() -> None:
     assert simulation.names(REVISION) == ["hello-00001", "hello-00002"]
 
 
-def test_a_configuration_that_stands_alone_is_given_nothing() -> None:
+def test_a_standalone_configuration_gets_no_labels_or_annotations() -> None:
     simulation = Simulation()
     spec = {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}
     simulation.apply(CONFIGURATION, "alone", spec, labels={"a": "b"}, annotations={"c": "d"})
@@ -112,7 +112,7 @@ def test_a_configuration_that_stands_alone_is_given_nothing() -> None:
     assert simulation.names(REVISION) == ["alone-00001"]
 
 
-def test_a_route_that_stands_alone_marks_its_revisions_and_frees_them_when_it_goes() -> None:
+def test_a_standalone_route_labels_its_revisions_until_it_is_deleted() -> None:
     simulation = Simulation()
     simulation.apply(CONFIGURATION, "app", {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}})
     simulation.ready("app-00001")
@@ -232,7 +232,7 @@ def test_long_names_are_shortened_as_knative_does() -> None:
         ({"containers": [{"name": "c", "ports": [{"name": "http1"}]}]}, (0, 0.0, 0.0, 0.0, False)),
     ],
 )
-def test_what_an_activator_must_know_of_a_revision(spec: Json, plane: tuple[float | bool, ...]) -> None:
+def test_the_request_policy_of_a_revision(spec: Json, plane: tuple[float | bool, ...]) -> None:
     settings = request_policy({"spec": {"containers": [{"name": "c"}], **spec}})
     actual = (
         settings.concurrency,

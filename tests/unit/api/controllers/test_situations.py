@@ -188,7 +188,7 @@ SITUATIONS: dict[str, tuple[Callable[[Simulation], None], dict[str, Row], Row, R
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_every_kind_says_what_the_situation_is(situation: str) -> None:
+def test_every_kind_reports_the_situation(situation: str) -> None:
     prepare, revision, configuration, assigned, service = SITUATIONS[situation]
     simulation = Simulation()
     prepare(simulation)
@@ -247,7 +247,7 @@ TRAFFIC: dict[str, tuple[list[dict[str, Any]], Row]] = {
 
 
 @pytest.mark.parametrize("situation", TRAFFIC)
-def test_traffic_that_cannot_be_sent_stays_where_it_is(situation: str) -> None:
+def test_traffic_without_a_ready_target_stays_where_it_is(situation: str) -> None:
     traffic, expected = TRAFFIC[situation]
     simulation = Simulation()
     simulation.service(name="other")
@@ -269,7 +269,7 @@ def test_traffic_that_cannot_be_sent_stays_where_it_is(situation: str) -> None:
     assert simulation.traffic() == [{"revisionName": REV, "latestRevision": True, "percent": 100}]
 
 
-def test_a_deleted_revision_is_said_to_be_missing_until_traffic_can_go_elsewhere() -> None:
+def test_a_deleted_revision_is_reported_missing_until_traffic_can_move() -> None:
     simulation = Simulation()
     serving(simulation)
     simulation.service(
@@ -315,7 +315,7 @@ def test_children_that_have_not_seen_the_newest_spec_are_out_of_date(simulation:
     assert objects.observed(simulation.get(SERVICE))
 
 
-def test_the_ingress_is_not_ready_before_every_activator_knows_it(simulation: Simulation) -> None:
+def test_the_ingress_is_not_ready_before_every_activator_acknowledged_it(simulation: Simulation) -> None:
     starting(simulation)
     simulation.settle()
     simulation.scaled(REV)
@@ -325,7 +325,7 @@ def test_the_ingress_is_not_ready_before_every_activator_knows_it(simulation: Si
     assert simulation.conditions(SERVICE)["RoutesReady"] == ("Unknown", "IngressNotConfigured")
 
 
-def test_a_route_whose_status_lags_behind_is_told_by_its_service(simulation: Simulation) -> None:
+def test_a_service_reports_a_route_whose_status_is_outdated(simulation: Simulation) -> None:
     serving(simulation)
     route = simulation.get(ROUTE)
     status = {**route["status"], "traffic": [{"revisionName": "hello-00000", "latestRevision": True, "percent": 100}]}
@@ -388,7 +388,7 @@ def test_a_core_service_of_the_name_that_is_not_owned_keeps_the_route_from_being
     assert simulation.conditions(SERVICE)["Ready"] == TRUE
 
 
-def test_a_generation_that_could_not_be_acted_upon_is_said(simulation: Simulation) -> None:
+def test_a_generation_that_could_not_be_reconciled_is_reported(simulation: Simulation) -> None:
     serving(simulation)
     assert failure.unobserved(SERVICE, simulation.get(SERVICE), NOW) is None
     changed = simulation.service(image="v2")

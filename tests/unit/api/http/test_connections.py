@@ -17,7 +17,7 @@ class Held:
         self.aborted = True
 
 
-def test_half_heads_make_room_the_oldest_first() -> None:
+def test_connections_with_incomplete_heads_are_closed_oldest_first() -> None:
     connections = Connections(100, lambda: 3)
     held = [Held() for _ in range(5)]
     assert all(connections.add(connection, "192.0.2.1") for connection in held)

@@ -34,14 +34,14 @@ def shaken(files: Files, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_client_with_the_authority_believes_each_name(tmp_path: Path, name: str) -> None:
+def test_a_client_with_the_authority_trusts_each_name(tmp_path: Path, name: str) -> None:
     files, fresh = load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     assert fresh
     shaken(files, name)
 
 
 @pytest.mark.parametrize("name", ["example.com", "127.0.0.2", "other.example.com"])
-def test_other_names_are_not_believed(tmp_path: Path, name: str) -> None:
+def test_other_names_are_not_trusted(tmp_path: Path, name: str) -> None:
     files, _ = load_or_issue(tmp_path, NAMES, datetime.now(UTC))
     with pytest.raises(ssl.SSLCertVerificationError):
         shaken(files, name)
@@ -55,7 +55,7 @@ def test_what_is_good_is_kept(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_certificate_is_issued_anew_before_it_ends_by_the_same_authority(tmp_path: Path) -> None:
+def test_a_certificate_is_renewed_before_it_expires_by_the_same_authority(tmp_path: Path) -> None:
     files, _ = load_or_issue(tmp_path, NAMES, NOW)
     authority, certificate = files.authority.read_bytes(), files.certificate.read_bytes()
     _, fresh = load_or_issue(tmp_path, NAMES, NOW + own_certificate.LIFE - own_certificate.RENEWED_BEFORE)
@@ -83,7 +83,7 @@ def test_lost_and_broken_files_are_made_again(tmp_path: Path, broken: str, conte
     shaken(files, "localhost")
 
 
-def test_keys_are_for_nobody_elses_eyes(tmp_path: Path) -> None:
+def test_keys_are_readable_only_by_their_owner(tmp_path: Path) -> None:
     load_or_issue(tmp_path / "state", NAMES, NOW)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()} == {0o600}
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

@@ -86,7 +86,7 @@ def test_lists_are_owned_whole() -> None:
     assert server_side_apply.paths(body) == {("spec", "containers"), ("spec", "n")}
 
 
-def test_what_the_server_sets_is_nobodys() -> None:
+def test_fields_that_the_server_sets_have_no_owner() -> None:
     body = config({"a": "x"}, uid="u", resourceVersion="1", generation=2, labels={"l": "m"})
     assert server_side_apply.paths(body) == {("data", "a"), ("metadata", "labels", "l")}
 
@@ -120,6 +120,6 @@ def test_a_conflict_reads_as_kubernetes_writes_it() -> None:
 @pytest.mark.parametrize(
     "entries", [[{}], [{"manager": 7}], ["x"], [{"manager": "m", "fieldsV1": []}], [{"manager": "m"}]]
 )
-def test_entries_that_cannot_be_read_do_no_harm(entries: Any) -> None:
+def test_invalid_entries_are_ignored(entries: Any) -> None:
     body = config({"a": "x"}, managedFields=entries)
     assert all(not entry.paths for entry in server_side_apply.read(body).values())

@@ -32,7 +32,7 @@ def test_yaml_of_any_object_comes_back_as_it_was(value: dict[str, Any], flow: bo
 
 
 @given(objects)
-def test_curls_default_type_is_looked_at_not_believed(value: dict[str, Any]) -> None:
+def test_the_format_is_detected_under_curls_default_type(value: dict[str, Any]) -> None:
     assert bodies.parse(orjson.dumps(value), "application/x-www-form-urlencoded").value == value
 
 
@@ -94,7 +94,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         pytest.param("a: &b {c: d}\n<<: [1]", "can only merge mappings", id="a merge of numbers"),
     ],
 )
-def test_hostile_yaml_is_refused_and_says_why(written: str, message: str | None) -> None:
+def test_hostile_yaml_is_refused_with_the_reason(written: str, message: str | None) -> None:
     if message is None:
         # Tags of collections are ignored: nothing is ever made of them but lists and objects.
         assert bodies.parse_yaml(written.encode()).value == {"a": ["x"]}

@@ -37,7 +37,7 @@ def test_label_selectors_select_as_kubernetes_does(text: str, matches: bool) -> 
     ["app in web", "app in (web", "=web", "app=web,", ",", "app web", "app=a b", "!", "-a=b", "app=(a)", "a>b",
     "a in ((", "/a=b", "a==b=c"],
 )  # fmt: skip
-def test_label_selectors_that_are_none_are_refused_with_their_text(text: str) -> None:
+def test_invalid_label_selectors_are_refused_with_their_text(text: str) -> None:
     with pytest.raises(BadRequestError, match="unable to parse requirement"):
         selectors.parse(text, "", "services")
 

@@ -118,7 +118,7 @@ def test_ages_read_as_kubectl_writes_them(seconds: int, text: str) -> None:
     assert tables.age("2026-01-01T00:00:00Z", 1767225600 + seconds) == text
 
 
-def test_an_age_that_is_not_known_says_so() -> None:
+def test_an_unknown_age_is_shown_as_such() -> None:
     assert tables.age(None, 0) == tables.age("soon", 0) == "<unknown>"
 
 
@@ -205,7 +205,7 @@ def made(**more: Any) -> Json:
         {"finalizers": ["a b"]}, {"ownerReferences": [{}]}, {"ownerReferences": {}}, {"ownerReferences": ["x"]},
     ],
 )  # fmt: skip
-def test_metadata_that_cannot_be_is_refused(more: Json) -> None:
+def test_invalid_metadata_is_refused(more: Json) -> None:
     with pytest.raises(InvalidResourceError):
         made(**more)
 
@@ -310,7 +310,7 @@ def test_protobuf_of_other_kinds_and_broken_protobuf_are_refused() -> None:
         ("0x7f.1", False),
     ],
 )
-def test_names_that_nobody_can_point_here(host: str, own: bool) -> None:
+def test_only_host_names_of_this_machine_are_its_own(host: str, own: bool) -> None:
     assert csrf_guard.is_own_name(host, "MyBox") is own
 
 

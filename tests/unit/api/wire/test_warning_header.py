@@ -36,7 +36,7 @@ def test_there_is_a_most() -> None:
 
 
 @given(st.lists(st.text(max_size=30) | st.just('"' * MAX_LENGTH + "\\" * MAX_LENGTH), min_size=1, max_size=5))
-def test_whatever_is_said_the_header_can_be_sent_and_read(warnings: list[str]) -> None:
+def test_any_warning_gives_a_header_that_can_be_sent_and_read(warnings: list[str]) -> None:
     line = headers(warnings)["Warning"]
     assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line)
     assert len(texts(line)) == len(warnings)

@@ -75,7 +75,7 @@ def test_within_every_limit_nothing_is_ever_evicted(app: int, side: int, limit: 
     assert within or message
 
 
-def test_under_pressure_who_is_furthest_above_its_request_goes_first() -> None:
+def test_under_pressure_the_instance_furthest_above_its_request_is_evicted_first() -> None:
     used = {
         "small": (spec(container()), DiskUsage({"app": 50 * MI})),
         "large": (spec(container(request=2 * GI)), DiskUsage({"app": 2 * GI})),

@@ -71,7 +71,7 @@ def test_what_stays_paused_is_within_its_time_and_the_bound(idle: list[IdleInsta
 
 
 @given(idle=idle_instances(), bound=st.integers(0, 500), now=st.floats(0, 3000))
-def test_for_memory_no_instance_goes_before_one_that_was_paused_for_longer(
+def test_for_memory_the_instance_paused_for_longest_is_stopped_first(
     idle: list[IdleInstance], bound: int, now: float
 ) -> None:
     by_name = {instance.name: instance for instance in idle}

@@ -106,7 +106,7 @@ def test_activation_scale_raises_any_number_but_zero() -> None:
     assert desired(spec, RevisionMetrics(3, 45.0, 45.0, 0, BUSY)) == 5
 
 
-def test_activation_scale_does_not_keep_what_only_the_rate_holds_up() -> None:
+def test_activation_scale_does_not_keep_instances_that_only_the_rate_keeps() -> None:
     assert desired(replace(TEN, activation_scale=2), RevisionMetrics(2, 0.0, 0.0, 0, IDLE)) == 1
 
 
@@ -126,7 +126,7 @@ def test_scale_down_delay_keeps_the_most_that_was_desired_lately() -> None:
     assert decide(spec, RevisionMetrics(4, 20.0, 20.0, 0, BUSY), state, 30.0)[0].desired == 2
 
 
-def test_scale_down_delay_does_not_hold_up_what_no_route_leads_to() -> None:
+def test_scale_down_delay_does_not_apply_to_unreachable_revisions() -> None:
     spec = replace(TEN, scale_down_delay_seconds=30.0, reachable=False)
     _, state = decide(spec, RevisionMetrics(4, 40.0, 40.0, 0, BUSY), DecisionState(), 0.0)
     assert decide(spec, RevisionMetrics(4, 20.0, 20.0, 0, BUSY), state, 2.0)[0].desired == 2
@@ -138,7 +138,7 @@ def test_bounds_hold() -> None:
     assert desired(spec, RevisionMetrics(2, 90.0, 90.0, 0, BUSY)) == 4
 
 
-def test_min_scale_does_not_hold_up_what_no_route_leads_to() -> None:
+def test_min_scale_does_not_apply_to_unreachable_revisions() -> None:
     assert desired(replace(TEN, min_scale=2, reachable=False), RevisionMetrics(2, 0.0, 0.0, 0, IDLE)) == 0
 
 
@@ -156,7 +156,7 @@ def test_the_last_instance_is_retained_as_long_as_asked_for() -> None:
     assert decide(spec, RevisionMetrics(1, 0.0, 0.0, 0, 100.0), state, 40.0)[0].desired == 0
 
 
-def test_retention_begins_anew_after_a_request() -> None:
+def test_retention_starts_again_after_a_request() -> None:
     spec = replace(TEN, retention_seconds=40.0)
     _, state = decide(spec, RevisionMetrics(1, 0.0, 0.0, 0, 60.0), DecisionState(), 0.0)
     _, state = decide(spec, RevisionMetrics(1, 1.0, 1.0, 0, 0.0), state, 10.0)

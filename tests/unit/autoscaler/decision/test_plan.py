@@ -16,7 +16,7 @@ def test_what_is_missing_is_started() -> None:
     assert plan(3, [Candidate("a", True, 0, 1.0)]) == Plan(start=2)
 
 
-def test_what_is_not_ready_goes_first_then_the_least_loaded_then_the_youngest() -> None:
+def test_unready_instances_are_removed_first_then_the_least_loaded_then_the_youngest() -> None:
     instances = [
         Candidate("old", True, 0, 1.0),
         Candidate("young", True, 0, 2.0),

@@ -112,6 +112,6 @@ def test_a_policy_is_read(text: str, policy: RollbackPolicy) -> None:
         ("error-rate>5%,requests>=0", "is not one of"),
     ],
 )
-def test_a_policy_that_is_none_is_refused_with_its_reason(text: str, says: str) -> None:
+def test_an_invalid_policy_is_refused_with_its_reason(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_policy(text)

@@ -52,7 +52,7 @@ def test_a_second_without_a_report_counts_as_no_load() -> None:
     assert window.mean(now + 6, 12) == 5
 
 
-def test_a_second_that_nobody_has_reported_yet_does_not_count() -> None:
+def test_a_second_without_a_report_does_not_count() -> None:
     window, now = filled([8.0] * 6)
     assert window.mean(now + 1, 1) == 8
     assert window.mean(now + 2, 1) == 0
@@ -64,7 +64,7 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert window.mean(now + 7200, 60) == 0
 
 
-def test_a_window_begins_anew_after_a_long_silence() -> None:
+def test_a_window_starts_again_after_a_long_silence() -> None:
     window = Window(60)
     window.record(1000.0, 10.0)
     window.record(5000.0, 10.0)

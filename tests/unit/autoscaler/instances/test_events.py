@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_a_repeated_event_is_counted_and_stands_last() -> None:
+def test_a_repeated_event_is_counted_and_listed_last() -> None:
     events = InstanceEvents(Clock())
     events.unhealthy("Readiness probe failed: a")
     events.killing("app", "liveness")

@@ -15,7 +15,7 @@ def test_the_first_start_is_at_once_and_each_further_one_later_up_to_five_minute
     assert pauses == [0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
 
 
-def test_a_container_that_was_steady_begins_anew() -> None:
+def test_the_back_off_of_a_steady_container_starts_again() -> None:
     _, restarts = ended(Restarts(), 1000.0)
     _, restarts = ended(restarts, 1001.0)
     pause, after = ended(restarts, restarts.last + RESET_SECONDS)

@@ -68,7 +68,7 @@ def test_every_state_leads_to_removal_and_is_reached_from_the_start() -> None:
         assert next_state(state, Command.DRAIN) in ENDING
 
 
-def test_nothing_leads_back_from_the_end() -> None:
+def test_ending_states_are_never_left() -> None:
     for (before, _), after in TRANSITIONS.items():
         assert before not in ENDING or after in ENDING
 
@@ -80,7 +80,7 @@ def test_observations_never_raise(state: LifecycleState, events: tuple[Observati
         state = next_state(state, event)
 
 
-def test_published_stages_and_labels_tell_idle_states_apart_from_the_others() -> None:
+def test_idle_states_have_their_own_stages_and_labels() -> None:
     assert {stage_of(state) for state in IDLE} == {"paused", "stopped"}
     assert {stage_of(state) for state in ENDING} == {"draining"}
     assert {label_of(state) for state in LifecycleState if state is not LifecycleState.REMOVED} == {

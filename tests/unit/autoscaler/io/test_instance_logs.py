@@ -28,6 +28,6 @@ def test_the_only_container_need_not_be_named() -> None:
     ],
     ids=str,
 )
-def test_a_container_that_cannot_be_told_is_refused(containers: tuple[str, ...], named: str, message: str) -> None:
+def test_an_ambiguous_container_is_refused(containers: tuple[str, ...], named: str, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         container_of(instance(*containers), named)

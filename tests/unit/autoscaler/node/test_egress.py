@@ -37,13 +37,13 @@ def annotated(egress: str = "", allow: str = "") -> dict[str, str]:
          "a list in a closed platform", "open in a closed platform", "an unknown word closes",
          "a bad list opens nothing"],
 )  # fmt: skip
-def test_a_namespace_says_what_its_instances_reach(
+def test_annotations_of_a_namespace_limit_what_its_instances_reach(
     annotations: dict[str, str], config: SecurityConfig, egress: NamespaceEgress | None
 ) -> None:
     assert egress_of(annotations, config) == egress
 
 
-def test_addresses_of_other_namespaces_are_not_told() -> None:
+def test_addresses_of_other_namespaces_are_left_out() -> None:
     closed = NamespaceEgress(egress="deny")
     instances = {"a-1": ("a", "10.201.128.1"), "b-1": ("b", "10.201.128.2"), "a-2": ("a", "10.201.128.3")}
     policy = policy_of(SecurityConfig(), {"a": closed, "empty": closed}, instances, NETWORK)
@@ -51,7 +51,7 @@ def test_addresses_of_other_namespaces_are_not_told() -> None:
     assert policy == FirewallPolicy(bridge="br-1", subnets=("10.201.0.0/16",), namespaces={"a": expected})
 
 
-def test_an_address_that_was_given_away_belongs_to_who_has_it_now() -> None:
+def test_a_reused_address_belongs_to_its_present_instance() -> None:
     closed = NamespaceEgress(egress="deny")
     instances = {"a-1": ("a", "10.201.128.1"), "b-1": ("b", "10.201.128.1")}
     assert policy_of(SecurityConfig(), {"a": closed}, instances, NETWORK).namespaces == {}

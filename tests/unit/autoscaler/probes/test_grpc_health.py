@@ -33,6 +33,6 @@ def test_serving_is_fine() -> None:
         (b"<html>", {":status": "404"}, "HTTP 404"),
     ],
 )
-def test_everything_else_says_what_it_is(body: bytes, headers: dict[str, str], message: str) -> None:
+def test_every_other_status_is_named(body: bytes, headers: dict[str, str], message: str) -> None:
     with pytest.raises(GrpcHealthError, match=message):
         evaluate(body, headers)

@@ -87,7 +87,7 @@ def test_eager_probing_becomes_kubernetes_defaults() -> None:
 # --- startup
 
 
-def test_startup_comes_first_and_alone() -> None:
+def test_only_the_startup_probe_runs_first() -> None:
     probes = Probes(startup=PROBE, readiness=PROBE, liveness=PROBE)
     health, effects = begin(probes)
     assert (active(probes, health), health.ready, effects) == (["startup"], False, [])
@@ -95,7 +95,7 @@ def test_startup_comes_first_and_alone() -> None:
     assert (active(probes, health), effects) == (["readiness", "liveness"], [])
 
 
-def test_startup_alone_makes_ready() -> None:
+def test_a_startup_probe_without_readiness_probe_makes_ready() -> None:
     health, effects = run(Probes(startup=PROBE), "startup", [False, True])
     assert (health.ready, effects, active(Probes(startup=PROBE), health)) == (True, ["ready"], [])
 

@@ -67,7 +67,7 @@ def test_a_clock_that_is_set_back_is_followed() -> None:
     assert subject._warm(clock.now) == 0
 
 
-def test_what_no_route_leads_to_is_not_kept_warm() -> None:
+def test_unreachable_revisions_are_not_kept_warm() -> None:
     clock = Clock()
     meta = {"annotations": {"knoll.dev/warm-schedule": "* * * * * 2m min-scale=2"}}
     unreachable = revision("hello-00001", labels={"serving.knative.dev/routingState": "reserve"}, **meta)

@@ -63,12 +63,14 @@ def test_other_text_has_no_sockets_and_no_errors(text: str) -> None:
         (("::",), None),
     ],
 )
-def test_a_port_is_forwarded_only_when_it_is_on_loopback_alone(addresses: tuple[str, ...], family: str | None) -> None:
+def test_a_port_is_forwarded_only_when_it_listens_only_on_loopback(
+    addresses: tuple[str, ...], family: str | None
+) -> None:
     listeners = [*(Listener(listener, 8080) for listener in addresses), Listener("127.0.0.1", 9000)]
     assert loopback_family(8080, listeners) == family
 
 
-def test_the_hint_says_where_the_container_listens_and_what_to_do() -> None:
+def test_the_hint_names_where_the_container_listens_and_what_to_do() -> None:
     listeners = [Listener("::", 3000), Listener("0.0.0.0", 3000), Listener("127.0.0.1", 9000)]
     assert hint(8080, listeners) == (
         "nothing listens on 8080; the container listens on 3000 and 127.0.0.1:9000; "

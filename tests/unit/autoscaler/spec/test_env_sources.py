@@ -123,7 +123,7 @@ def test_the_platforms_own_variables_cannot_be_overridden() -> None:
     assert (env["PORT"], env["K_REVISION"], env["A"]) == ("8080", "hello-00001", "x")
 
 
-def test_bytes_that_are_no_text_cannot_be_a_variable() -> None:
+def test_binary_data_cannot_be_a_variable() -> None:
     for value in (b"\xff\xfe", b"a\0b"):
         with pytest.raises(MissingSourceError, match="use a volume"):
             environment(among(secret(word=value)), [key_ref("secret", "password", "word")])
@@ -142,7 +142,7 @@ def test_bytes_that_are_no_text_cannot_be_a_variable() -> None:
         ("status.podIP", ADDRESS),
     ],
 )
-def test_an_instance_knows_itself(path: str, value: str) -> None:
+def test_variables_from_the_metadata_of_an_instance(path: str, value: str) -> None:
     env = [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
     own = {"name": "user-container", "image": "app", "env": env, "args": ["$(A)"]}
     made = revision(spec={"containers": [own], "serviceAccountName": "robot"}, annotations={"note": "x"})
@@ -167,14 +167,14 @@ def test_a_field_that_there_is_not_is_named() -> None:
         ("requests.memory", None, str(16 * 1024**2)),
     ],
 )
-def test_an_instance_knows_its_resources_rounded_up(resource: str, divisor: str | None, value: str) -> None:
+def test_variables_from_resources_are_rounded_up(resource: str, divisor: str | None, value: str) -> None:
     selector = {"resource": resource, **({"divisor": divisor} if divisor else {})}
     limits = {"limits": {"cpu": "1500m", "memory": "100Mi"}, "requests": {"memory": "16Mi"}}
     env = [{"name": "A", "valueFrom": {"resourceFieldRef": selector}}]
     assert started(among(), env=env, resources=limits).env["A"] == value
 
 
-def test_without_a_limit_it_is_told_what_the_machine_has() -> None:
+def test_without_a_limit_a_variable_has_the_capacity_of_the_machine() -> None:
     env = [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
     assert started(among(), env=env).env["A"] == "8"
 
@@ -244,7 +244,7 @@ def test_sources_are_projected_into_one_volume_and_the_later_wins() -> None:
     }  # fmt: skip
 
 
-def test_a_projected_volume_tells_resources_of_a_container_by_name() -> None:
+def test_a_projected_volume_has_resources_of_a_named_container() -> None:
     spec = parse(pod.PodSpec, {"containers": [{"name": "app", "resources": {"limits": {"cpu": "250m"}}}]})[0]
     item = {"path": "cpu", "resourceFieldRef": {"containerName": "app", "resource": "limits.cpu", "divisor": "1m"}}
     volume = {"projected": {"sources": [{"downwardAPI": {"items": [item]}}]}}
@@ -317,7 +317,7 @@ def test_an_empty_dir_is_memory_of_one_container_or_a_volume_of_all_that_share_i
     assert folders(made.spec, "f") == ["x/y"]
 
 
-def test_volumes_that_hold_an_instances_own_name_are_its_alone() -> None:
+def test_volumes_with_the_name_of_an_instance_are_not_shared() -> None:
     item = {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}
     mine = {"name": "mine", "projected": {"sources": [{"downwardAPI": {"items": [item]}}]}}
     made = revision(spec={"containers": [{"name": "app", "image": "app"}], "volumes": [mine]})
@@ -341,7 +341,7 @@ def test_a_revision_without_sources_needs_no_delivery_and_any_other_does() -> No
     assert needs([{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}])
 
 
-def test_every_object_that_a_revision_refers_to_is_known() -> None:
+def test_every_object_that_a_revision_refers_to_is_listed() -> None:
     sources = [{"configMap": {"name": "c3"}}, {"secret": {"name": "s3"}}, {"serviceAccountToken": {"path": "t"}}]
     volumes = [
         {"name": "a", "configMap": {"name": "c2", "optional": True}},

@@ -27,7 +27,7 @@ def test_the_pinned_image_is_run() -> None:
     )
 
 
-def test_only_the_serving_container_is_told_the_port_and_all_who_they_are() -> None:
+def test_only_the_serving_container_gets_the_port_and_all_get_their_identity() -> None:
     both = [container(ports=[{"containerPort": 9000}]), {"name": "sidecar", "image": "side"}]
     serving, sidecar = instance_spec(revision(spec={"containers": both}), NAME).containers
     identity = {"K_SERVICE": "hello", "K_CONFIGURATION": "hello", "K_REVISION": "hello-00001"}
@@ -35,7 +35,7 @@ def test_only_the_serving_container_is_told_the_port_and_all_who_they_are() -> N
     assert sidecar.env == identity
 
 
-def test_nobody_overrides_what_the_platform_says() -> None:
+def test_variables_of_the_platform_cannot_be_overridden() -> None:
     env = [{"name": "K_SERVICE", "value": "other"}, {"name": "PORT", "value": "1"}, {"name": "MINE", "value": "2"}]
     spec = instance_spec(revision(spec={"containers": [container(env=env)]}), NAME)
     assert (spec.containers[0].env["K_SERVICE"], spec.containers[0].env["PORT"]) == ("hello", "8080")
@@ -78,7 +78,7 @@ def test_the_security_context_is_taken_over() -> None:
     assert (tuple(made.add_capabilities), tuple(made.drop_capabilities)) == (("NET_BIND_SERVICE",), ("ALL",))
 
 
-def test_what_is_said_for_all_containers_holds_where_one_says_nothing() -> None:
+def test_the_security_context_of_the_pod_is_the_default_of_its_containers() -> None:
     together = {"runAsUser": 7, "runAsGroup": 8, "runAsNonRoot": True, "supplementalGroups": [9]}
     own = {"runAsUser": 1, "runAsNonRoot": False}
     both = [container(ports=[{"containerPort": 8080}]), {"name": "other", "image": "b", "securityContext": own}]

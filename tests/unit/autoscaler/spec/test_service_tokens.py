@@ -74,7 +74,7 @@ def test_another_key_and_an_end_of_the_revision_make_new_ones(given: ServiceToke
     assert len({first, second, given.of(revision(), account)(HOUR)}) == 3
 
 
-def test_what_cannot_be_given_out_is_said(given: ServiceTokens, clock: Clock) -> None:
+def test_a_token_that_cannot_be_issued_is_reported(given: ServiceTokens, clock: Clock) -> None:
     with pytest.raises(MissingSourceError, match='serviceaccount "default" not found'):
         given.of(revision(), lambda *_: None)(HOUR)
     with pytest.raises(MissingSourceError, match=r"expirationSeconds .* 60$"):

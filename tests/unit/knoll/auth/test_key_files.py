@@ -14,7 +14,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_missing_is_made_and_what_is_there_is_kept(tmp_path: Path) -> None:
+def test_missing_keys_are_created_and_existing_ones_kept(tmp_path: Path) -> None:
     passwords = key_files.prepare(tmp_path)
     made = files(tmp_path)
     assert key_files.prepare(tmp_path) == passwords
@@ -22,7 +22,7 @@ def test_what_is_missing_is_made_and_what_is_there_is_kept(tmp_path: Path) -> No
     assert len(set(passwords.values())) == len(redis_acl.PROCESSES) + 1
 
 
-def test_each_process_has_its_own_and_no_more(tmp_path: Path) -> None:
+def test_each_process_has_only_its_own_keys(tmp_path: Path) -> None:
     key_files.prepare(tmp_path)
     holding = {
         name: {path.parent.name for path in tmp_path.rglob(name)} for name in (key_files.SECRETS, key_files.GATEWAY)
@@ -31,7 +31,7 @@ def test_each_process_has_its_own_and_no_more(tmp_path: Path) -> None:
     assert key_files.keyring(tmp_path, key_files.SECRETS) != key_files.keyring(tmp_path, key_files.GATEWAY)
 
 
-def test_keys_and_passwords_are_their_owners_alone(tmp_path: Path) -> None:
+def test_keys_and_passwords_are_readable_only_by_their_owner(tmp_path: Path) -> None:
     key_files.prepare(tmp_path)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {"redis-password": 0o600, "secrets.keys": 0o600, "gateway.keys": 0o600, "users.acl": 0o644}
@@ -70,6 +70,6 @@ def test_a_url_that_is_complete_stays_as_it_is(url: str, tmp_path: Path) -> None
     assert ApiSettings.read({"KNOLL_REDIS_URL": url, "KNOLL_KEYS_DIR": str(tmp_path)}).redis_url == url
 
 
-def test_a_missing_password_is_said_with_its_file(tmp_path: Path) -> None:
+def test_a_missing_password_is_reported_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"KNOLL_KEYS_DIR=.*redis-password: No such file"):
         ActivatorSettings.read({"KNOLL_REDIS_URL": "redis://activator@host:1/0", "KNOLL_KEYS_DIR": str(tmp_path)})

@@ -80,7 +80,7 @@ def test_a_secret_that_holds_no_credentials_is_named_with_the_reason(body: dict[
     assert "team/pull" in str(caught.value)
 
 
-def test_the_engine_is_told_a_token_where_there_is_one() -> None:
+def test_the_engine_gets_a_token_where_there_is_one() -> None:
     header = json.loads(base64.urlsafe_b64decode(Credential("r.io", "u", "p", "token").header()))
     assert header == {"identitytoken": "token", "serveraddress": "r.io"}
 

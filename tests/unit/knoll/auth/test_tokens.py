@@ -26,7 +26,7 @@ def minted(**changed: object) -> str:
     names, names, st.uuids().map(str), st.integers(tokens.LEAST_SECONDS, tokens.MOST_SECONDS),
     st.lists(st.text(min_size=1), max_size=3),
 )  # fmt: skip
-def test_a_minted_token_says_who_it_is_until_it_expires(
+def test_a_minted_token_names_its_user_until_it_expires(
     namespace: str, name: str, uid: str, seconds: int, audiences: list[str]
 ) -> None:
     token = minted(namespace=namespace, name=name, uid=uid, seconds=seconds, audiences=audiences)

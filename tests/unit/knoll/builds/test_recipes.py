@@ -73,7 +73,7 @@ def test_a_source_gets_the_recipe_it_asks_for(files: Mapping[str, str], kind: st
         ({"package.json": "{}"}, "no start command was detected"),
     ],
 )
-def test_a_source_that_cannot_be_built_is_told_why(files: Mapping[str, str], reason: str) -> None:
+def test_an_unsupported_source_is_refused_with_the_reason(files: Mapping[str, str], reason: str) -> None:
     with pytest.raises(SourceError, match=re.escape(reason)):
         recipe(files)
 

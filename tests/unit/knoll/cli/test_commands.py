@@ -33,7 +33,7 @@ def test_the_dockerfile_that_would_be_used_is_printed_and_can_be_kept(tmp_path: 
     assert again.stdout == f"# kept\n{done.stdout}"
 
 
-def test_a_folder_that_nothing_is_known_about_is_told_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_unknown_folder_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     done = CliRunner().invoke(main, ["build", str(tmp_path), "--print"])
     assert done.exit_code == 1
@@ -49,7 +49,7 @@ def test_a_build_without_a_name_is_a_wrong_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["traffic", "x"], ["rollback", "x"], ["logs", "x"], ["export"]])
-def test_a_platform_that_does_not_answer_is_told_with_what_to_do(arguments: list[str]) -> None:
+def test_an_unreachable_platform_is_reported_with_what_to_do(arguments: list[str]) -> None:
     server = f"http://127.0.0.1:{free_port()}"
     done = CliRunner().invoke(main, [*arguments, "--server", server])
     assert done.exit_code == 3
@@ -123,7 +123,7 @@ def doctor(server: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     return done.exit_code, findings
 
 
-def test_the_doctor_tells_scripts_which_port_is_taken_and_how_to_take_another(
+def test_the_doctor_reports_to_scripts_which_port_is_taken_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KNOLL_DOCKER_SOCKET", str(tmp_path / "engine.sock"))
@@ -181,7 +181,7 @@ def engine(path: Path, version: tuple[int, bytes]) -> Iterator[None]:
     ],
     ids=["runs", "fails", "answers with a list", "answers with HTML", "does not run"],
 )
-def test_the_doctor_says_whether_the_engine_answers(
+def test_the_doctor_reports_whether_the_engine_answers(
     version: tuple[int, bytes] | None, good: bool, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "engine.sock"

@@ -54,7 +54,7 @@ def test_a_service_without_status_is_described() -> None:
         ("", ""),
     ],
 )
-def test_an_age_is_told_in_one_unit(timestamp: str, text: str) -> None:
+def test_an_age_is_shown_in_one_unit(timestamp: str, text: str) -> None:
     assert age(timestamp, NOW) == text
 
 

@@ -40,7 +40,7 @@ def test_it_reads_as_sentences_with_times(capsys: Any) -> None:
     assert "No scaling decision yet" in lines[4]
 
 
-def test_what_keeps_a_revision_from_being_ready_is_said(capsys: Any) -> None:
+def test_the_reason_why_a_revision_is_not_ready_is_shown(capsys: Any) -> None:
     unready = revision("a-00001", 0)
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
     unready["status"]["conditions"] = [
@@ -51,7 +51,7 @@ def test_what_keeps_a_revision_from_being_ready_is_said(capsys: Any) -> None:
     assert f"  not ready: Unhealthy: {message}" in capsys.readouterr().out.splitlines()
 
 
-def test_a_revision_at_zero_is_not_said_to_be_broken(capsys: Any) -> None:
+def test_a_revision_at_zero_is_not_shown_as_broken(capsys: Any) -> None:
     idle = revision("a-00001", 0)
     message = "The target is not receiving traffic."
     idle["status"]["conditions"] = [

@@ -78,7 +78,7 @@ def test_the_manifests_applied_in_their_order_make_the_same_service_elsewhere(tr
     ]
 
 
-def test_a_revision_that_is_gone_is_named() -> None:
+def test_a_deleted_revision_is_named() -> None:
     service = platform(SPLITS["two pinned"]).get(kinds.SERVICE)
     with pytest.raises(ExportError, match="hello sends traffic to revision hello-00001, which no longer exists"):
         replay(service, {})

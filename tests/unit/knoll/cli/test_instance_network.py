@@ -62,7 +62,7 @@ async def test_dnsmasq_is_found_where_only_root_looks(tmp_path: Path, monkeypatc
     assert dns_server.command(tmp_path, "127.0.0.9")[0] == str(tmp_path / "dnsmasq")
 
 
-async def test_a_port_that_somebody_has_is_named(
+async def test_a_port_that_is_taken_is_named(
     address: str, listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, "dnsmasq", "exit 0")
@@ -77,7 +77,7 @@ async def test_a_port_that_somebody_has_is_named(
     assert "KNOLL_INSTANCE_DNS" not in network.environment
 
 
-async def test_who_listens_everywhere_listens_there_too(
+async def test_a_wildcard_listener_takes_the_port_too(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -86,7 +86,7 @@ async def test_who_listens_everywhere_listens_there_too(
     assert not (await instance_network.inspect(ENVIRONMENT, tmp_path)).environment
 
 
-async def test_with_all_that_is_needed_every_process_is_told(
+async def test_with_all_requirements_every_process_gets_the_network(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, "dnsmasq", "exit 0")

@@ -31,11 +31,11 @@ def wait(*states: tuple[str, str, str]) -> list[str]:
     return obstacles
 
 
-def test_what_keeps_it_from_being_ready_is_told_once() -> None:
+def test_what_keeps_a_service_from_being_ready_is_printed_once() -> None:
     assert wait(COMING, ("Unknown", "", ""), STUCK, STUCK, ("True", "", "")) == [HINT]
 
 
-def test_nothing_is_told_of_one_that_comes_up() -> None:
+def test_nothing_is_printed_about_a_service_that_becomes_ready() -> None:
     assert wait(COMING, ("Unknown", "", ""), ("True", "", "")) == []
 
 

@@ -32,7 +32,7 @@ def test_shares_that_make_no_sense_are_refused(assignments: list[str], problem: 
         parse(assignments)
 
 
-def test_a_percent_sign_may_be_said() -> None:
+def test_a_percent_sign_is_accepted() -> None:
     assert parse(["v1=90%", "v2=10"]) == {"v1": 90, "v2": 10}
 
 
@@ -47,7 +47,7 @@ def test_a_revision_may_be_named_whole_or_by_its_end_by_its_tag_or_as_the_latest
     ]
 
 
-def test_an_unknown_revision_is_told_the_known_ones() -> None:
+def test_an_unknown_revision_is_refused_with_the_existing_ones() -> None:
     with pytest.raises(BadRequestError, match="its revisions: shop-v1, shop-v2, shop-00003"):
         split("shop", {"v9": 100}, REVISIONS, [])
 
@@ -66,7 +66,7 @@ def test_the_shares_add_up_and_no_host_of_a_tag_is_lost(tagged: list[str], perce
     ]
 
 
-def test_the_way_back_leads_past_broken_revisions() -> None:
+def test_a_rollback_skips_broken_revisions() -> None:
     revisions = [revision(10), revision(2), revision(9, "False"), revision(11)]
     assert previous_revision(revisions, "shop-10") == "shop-2"
     assert previous_revision(revisions, "shop-11") == "shop-10"
@@ -75,10 +75,10 @@ def test_the_way_back_leads_past_broken_revisions() -> None:
 @pytest.mark.parametrize(
     ("serving", "problem"), [("shop-2", "no ready revision before"), ("shop-7", "no longer exists")]
 )
-def test_where_no_way_leads_back_is_said(serving: str, problem: str) -> None:
+def test_a_rollback_without_a_target_is_refused(serving: str, problem: str) -> None:
     with pytest.raises(BadRequestError, match=problem):
         previous_revision([revision(1, "False"), revision(2)], serving)
 
 
-def test_most_of_nothing_is_nobody() -> None:
+def test_without_traffic_there_is_no_largest_share() -> None:
     assert largest_share([]) == ""

@@ -68,7 +68,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_every_value_is_used_by_somebody(name: str) -> None:
+def test_every_value_is_used(name: str) -> None:
     """Every key that is parsed and explained has an effect."""
     assert re.search(rf"\b{name.partition('.')[2]}\b", EVERYTHING_ELSE)
 
@@ -436,7 +436,7 @@ BAD: list[tuple[str, dict[str, str], list[str] | None]] = [
 
 
 @pytest.mark.parametrize(("name", "data", "problems"), BAD, ids=[f"{row[0]} {row[1]}" for row in BAD])
-def test_values_that_cannot_be_are_refused_with_key_and_reason(
+def test_invalid_values_are_refused_with_key_and_reason(
     name: str, data: dict[str, str], problems: list[str] | None
 ) -> None:
     with pytest.raises(InvalidConfigError) as caught:
@@ -466,7 +466,7 @@ def test_a_template_of_any_length_is_read_in_one_go(name: str, key: str, text: s
         check_config_map(name, {key: text})
 
 
-def test_other_config_maps_may_say_anything() -> None:
+def test_other_config_maps_are_not_checked() -> None:
     check_config_map("game.properties", {"stable-window": "x"})
 
 

@@ -59,7 +59,7 @@ def test_what_a_template_says(template: str, line: str) -> None:
         ('{{index .Response.Header "a"}}', "is not supported"),
     ],
 )
-def test_what_is_not_known_is_named_with_what_is(template: str, problem: str) -> None:
+def test_an_unknown_field_is_named_with_the_known_ones(template: str, problem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(problem)):
         parse(template)
 

@@ -61,7 +61,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def test_a_container_is_made_again_of_what_the_engine_tells_of_it() -> None:
+def test_a_container_is_recreated_from_its_inspection() -> None:
     config = {**APP, "Domainname": "", "AttachStdout": False, "Volumes": None, "NetworkDisabled": False}
     config.pop("HostConfig")
     description = {"Config": config, "Image": "sha256:1", "HostConfig": {**APP["HostConfig"], **DEFAULTS}}
@@ -138,7 +138,7 @@ def test_what_no_setting_can_unmask_stays_masked() -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, {"knoll.dev/platform": "other"}, None, [], "x"])
-def test_every_container_says_whose_it_is(labels: Any) -> None:
+def test_every_container_has_the_label_of_its_platform(labels: Any) -> None:
     with pytest.raises(RefusedError, match=r"container\.Labels"):
         create({**APP, "Labels": labels})
 
@@ -237,7 +237,7 @@ FIELDS = ["Privileged", "PidMode", "Binds", "Mounts", "CapAdd", "SecurityOpt", "
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
-def test_whatever_a_body_holds_what_passes_is_harmless(more: dict[str, Any]) -> None:
+def test_any_body_is_refused_or_reduced_to_harmless_fields(more: dict[str, Any]) -> None:
     body = copy.deepcopy(APP)
     body["HostConfig"] |= more
     try:

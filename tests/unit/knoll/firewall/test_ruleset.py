@@ -37,7 +37,7 @@ def chains(text: str) -> dict[str, list[str]]:
 
 
 @given(policies(), resolutions())
-def test_every_chain_that_is_gone_to_is_there(policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]) -> None:
+def test_every_jump_leads_to_an_existing_chain(policy: FirewallPolicy, resolved: dict[str, tuple[str, ...]]) -> None:
     text = ruleset(WIRING, policy, resolved)
     for part in text.split("table bridge knoll-knoll {"):
         targets = set(re.findall(r"(?:goto|jump) (\w+)", part))
@@ -98,7 +98,7 @@ def test_disabled_takes_the_tables_away() -> None:
     assert ruleset(WIRING, policy, {}) == removal(WIRING)
 
 
-def test_platforms_have_tables_of_their_own() -> None:
+def test_each_platform_has_its_own_tables() -> None:
     namespace = NamespaceEgress(egress="deny", addresses=("10.201.128.1",))
     policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), namespaces={"a": namespace})
     names = set(re.findall(r"table \w+ (\S+)", ruleset(Wiring("other"), policy, {})))

@@ -59,7 +59,7 @@ def test_values_are_read_as_what_they_are() -> None:
         (NamesSettings, "KNOLL_NAMES_HOST", "", "KNOLL_NAMES_HOST: '' does not appear to be an IPv4"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_variable(
+def test_an_invalid_setting_is_reported_with_its_variable(
     kind: type[CommonSettings], variable: str, value: str, problem: str
 ) -> None:
     with pytest.raises(SettingsError) as raised:

@@ -17,7 +17,7 @@ def test_a_child_that_dies_young_waits_longer_each_time_within_bounds(pause: flo
     assert following >= min(pause, LONGEST_PAUSE)
 
 
-def test_a_child_that_ran_for_long_starts_again_at_once() -> None:
+def test_a_child_that_ran_for_long_is_restarted_immediately() -> None:
     assert next_pause(LONGEST_PAUSE, STEADY_SECONDS) == FIRST_PAUSE
 
 

@@ -94,7 +94,7 @@ def test_a_configuration_has_one_condition_that_is_marked_itself() -> None:
     assert _shown(conditions.mark_true("Ready")) == {"Ready": "True"}
 
 
-def test_a_new_generation_that_was_not_reconciled_says_so() -> None:
+def test_a_new_generation_that_was_not_reconciled_is_reported() -> None:
     conditions = REVISION.initial(0).mark_true("ContainerHealthy").mark_true("ResourcesAvailable")
     assert _shown(_at(conditions, 1).new_generation()) == {
         "ContainerHealthy": "True", "Ready": "Unknown NewObservedGenFailure", "ResourcesAvailable": "True",

@@ -90,7 +90,7 @@ EXAMPLES = {"Service": HELLO, "Configuration": CONFIGURATION, "Revision": REVISI
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.__name__)
-def test_an_object_of_a_steady_state_comes_out_as_it_went_in(model: type[Resource]) -> None:
+def test_a_stored_object_is_parsed_and_written_unchanged(model: type[Resource]) -> None:
     body = yaml.safe_load(EXAMPLES[model.KIND.kind])
     parsed, unknown = parse(model, body)
     assert parsed.to_json() == body
@@ -109,7 +109,7 @@ def test_noise_of_go_clients_is_dropped() -> None:
     assert parse(Service, body)[0].to_json() == expected
 
 
-def test_a_zero_that_was_said_is_kept_where_knative_keeps_it() -> None:
+def test_an_explicit_zero_is_kept_where_knative_keeps_it() -> None:
     body = yaml.safe_load(HELLO)
     spec = body["spec"]["template"]["spec"]
     spec |= {"timeoutSeconds": 0, "idleTimeoutSeconds": 0, "automountServiceAccountToken": False}
@@ -138,7 +138,7 @@ def test_resources_are_shown_in_canonical_form() -> None:
 
 
 @pytest.mark.parametrize("model", [Service, Configuration, Revision, Route, DomainMapping])
-def test_an_empty_object_says_its_kind(model: type[Resource]) -> None:
+def test_an_empty_object_has_its_kind(model: type[Resource]) -> None:
     assert model().to_json() == {"apiVersion": model.KIND.api_version, "kind": model.KIND.kind}
 
 

@@ -27,7 +27,7 @@ def test_what_fits_is_not_refused() -> None:
     assert quota.refusal([bounds(requests_cpu="1", pods="2")], asked, asked, {}) == ""
 
 
-def test_what_is_over_is_told_with_all_three_amounts() -> None:
+def test_an_exceeded_quota_is_refused_with_all_three_amounts() -> None:
     asked = quota.of_pod(pod({"requests": {"cpu": "500m", "memory": "64Mi"}}))
     now = {"requests.cpu": Fraction(3, 4), "requests.memory": Fraction(128 * 2**20), "pods": Fraction(3)}
     refusal = quota.refusal([bounds(requests_cpu="1", requests_memory="1Gi", pods="3")], now, asked, {})

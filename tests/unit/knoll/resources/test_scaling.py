@@ -120,7 +120,7 @@ def test_the_progress_deadline_comes_from_config_deployment() -> None:
 @pytest.mark.parametrize(
     ("state", "reachable"), [("active", True), ("pending", True), ("reserve", False), (None, True)]
 )
-def test_a_revision_that_no_route_leads_to_is_not_reachable(state: str | None, reachable: bool) -> None:
+def test_a_revision_without_a_route_is_not_reachable(state: str | None, reachable: bool) -> None:
     labels = {"serving.knative.dev/routingState": state} if state else {}
     assert scaling_spec(Revision(metadata=ObjectMeta(labels=labels)), PlatformConfig()).reachable is reachable
 
@@ -136,7 +136,7 @@ def test_what_validation_lets_in_makes_sense(annotations: dict[str, str]) -> Non
     assert scaling.initial_scale >= scaling.min_scale
 
 
-def test_instances_rest_as_long_as_annotations_say_or_the_configuration() -> None:
+def test_idle_periods_come_from_annotations_or_the_configuration() -> None:
     assert (_spec({}).paused_seconds, _spec({}).stopped_seconds) == (0, 0)
     assert _spec({}, paused_retention_seconds=60, stopped_retention_seconds=90).paused_seconds == 60
     annotations = {"knoll.dev/paused-retention-period": "5m", "knoll.dev/stopped-retention-period": "1h"}

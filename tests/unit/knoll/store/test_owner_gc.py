@@ -37,15 +37,15 @@ GOING_LATER = thing("o", finalizers=("other",), deleted=True)
         pytest.param(thing("x", "o", finalizers=("f",), deleted=True), [], id="it is being deleted already"),
     ],
 )
-def test_an_object_is_left_alone(body: Json, owners: list[Json]) -> None:
+def test_an_object_without_a_reason_to_delete_it_stays(body: Json, owners: list[Json]) -> None:
     assert decide(body, by_uid(*owners), []) == []
 
 
-def test_an_object_whose_every_owner_is_gone_is_deleted() -> None:
+def test_an_object_whose_owners_are_all_deleted_is_deleted() -> None:
     assert decide(thing("x", "o", "p"), {}, [thing("y", "x")]) == [DeleteObject(thing("x", "o", "p"))]
 
 
-def test_an_object_with_one_owner_left_only_forgets_the_others() -> None:
+def test_an_object_with_one_owner_left_drops_the_others() -> None:
     assert decide(thing("x", "o", "p"), by_uid(ALIVE), []) == [UpdateObject(thing("x", "o"))]
     assert decide(thing("x", "p", "o"), by_uid(GOING, thing("p")), []) == [UpdateObject(thing("x", "p"))]
 
@@ -65,7 +65,7 @@ def test_owners_in_a_circle_do_not_wait_for_each_other() -> None:
     assert decide(open_end, by_uid(other), [other]) == [DeleteObject(open_end, foreground=True)]
 
 
-def test_an_owner_goes_once_nothing_blocks_it() -> None:
+def test_an_owner_is_deleted_once_nothing_blocks_it() -> None:
     assert decide(GOING, {}, [thing("x", "o")]) == []
     done = thing("o", deleted=True)
     assert decide(GOING, {}, [thing("x", "o", blocks=False)]) == [UpdateObject(done)]

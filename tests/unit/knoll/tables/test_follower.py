@@ -18,7 +18,7 @@ def test_a_reset_replaces_the_copy_and_affects_what_differs(before: dict[str, in
 
 
 @given(ENTRIES, st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 2)))
-def test_a_change_affects_its_field_alone(before: dict[str, int], field: str, value: int | None) -> None:
+def test_a_change_affects_only_its_field(before: dict[str, int], field: str, value: int | None) -> None:
     entries = dict(before)
     assert apply(FieldChange(8, field, value), entries) == {field}
     assert entries.get(field) == value

@@ -52,7 +52,7 @@ def test_of_config_maps_only_the_platforms_own_are_published() -> None:
     ]
 
 
-def test_of_a_mapping_only_what_chooses_its_certificate_is_told() -> None:
+def test_of_a_mapping_only_what_selects_its_certificate_is_published() -> None:
     conditions = [{"type": "DomainClaimed", "status": "True", "message": "x"}, {"type": "Ready", "status": "False"}]
     (published,) = published_objects([], [mapping("cert", status={"conditions": conditions})], {}).values()
     assert published == {
@@ -62,7 +62,7 @@ def test_of_a_mapping_only_what_chooses_its_certificate_is_told() -> None:
     }
 
 
-def test_a_secret_is_sealed_and_opens_in_its_place_alone(keyring: Keyring) -> None:
+def test_a_sealed_secret_opens_only_in_its_place(keyring: Keyring) -> None:
     entry = pack(SECRET.id, "bank/cert", SECRETS["bank/cert"], keyring)
     assert "Yg==" not in entry.body
     assert b'"tls.key":"Yg=="' in unpack(SECRET.id, "bank/cert", entry, keyring)

@@ -38,6 +38,6 @@ def test_parameters_are_read(asked: dict[str, str], options: LogOptions) -> None
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused(asked: dict[str, str], problem: str) -> None:
+def test_ambiguous_options_are_refused(asked: dict[str, str], problem: str) -> None:
     with pytest.raises(BadRequestError, match=problem):
         parse(asked, NOW)

@@ -92,7 +92,7 @@ def test_a_template_is_filled_in(template: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["{{.Nope}}", "{{if .Name}}x{{end}}", "{{", "{{.Name}", "a}}"])
-def test_a_template_that_says_something_else_is_refused(template: str) -> None:
+def test_a_template_with_other_actions_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"not supported|braces"):
         render(template, HELLO)
 

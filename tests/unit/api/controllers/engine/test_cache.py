@@ -45,13 +45,13 @@ def test_an_old_removal_does_not_take_a_newer_object() -> None:
     assert cache.get(ROUTE, "default", "a") is not None
 
 
-def test_what_was_read_just_now_is_believed_though_it_be_older() -> None:
+def test_a_forced_read_replaces_a_newer_version() -> None:
     cache = Cache()
     cache.put(ROUTE, body("a", 9))
     assert cache.put(ROUTE, body("a", 3), force=True) is not None
 
 
-def test_what_was_read_just_now_is_believed_though_it_was_thought_gone() -> None:
+def test_a_forced_read_restores_a_deleted_object() -> None:
     cache = Cache()
     cache.put(ROUTE, body("a", 5))
     cache.remove(ROUTE, "default", "a", 5)
@@ -60,7 +60,7 @@ def test_what_was_read_just_now_is_believed_though_it_was_thought_gone() -> None
     assert cache.get(ROUTE, "default", "a") is not None
 
 
-def test_a_listing_replaces_everything_and_says_what_differs() -> None:
+def test_a_listing_replaces_everything_and_returns_the_differences() -> None:
     cache = Cache()
     for name in "abc":
         cache.put(ROUTE, body(name, 1))
@@ -109,7 +109,7 @@ def test_any_order_of_arrival_ends_at_the_newest(order: list[int], removed_at: i
         assert cached["metadata"]["resourceVersion"] == "8"
 
 
-def test_what_another_namespace_says_belongs_to_an_object_does_not() -> None:
+def test_owner_references_across_namespaces_are_ignored() -> None:
     cache = Cache()
     owner = body("a", 1, meta={"uid": "u"})
     reference = {"kind": "Configuration", "apiVersion": "serving.knative.dev/v1", "name": "a", "uid": "u"}

@@ -71,7 +71,7 @@ def a_configuration(name: str = "app") -> Json:
     return objects.with_identity(body, NOW)
 
 
-async def test_what_fails_says_so_and_is_tried_until_it_works() -> None:
+async def test_a_failing_reconciliation_is_reported_and_repeated_until_it_works() -> None:
     store, builder = MemoryStore(), Builder()
     builder.away = True
     async with running(store, builder):

@@ -103,7 +103,7 @@ def test_a_pod_shows_its_instance(given: InstanceRow, phase: str, ready: str, st
     assert list(queue_proxy["state"]) == ["running" if phase == "Running" else "waiting"]
 
 
-def test_a_pod_carries_what_selects_it_and_whom_it_belongs_to() -> None:
+def test_a_pod_has_the_labels_and_the_owner_of_its_revision() -> None:
     made = pods.pod(revision(), row(), None, NOW)
     assert made["metadata"]["labels"] == {
         "app": "hello-00001",
@@ -144,13 +144,13 @@ def test_the_default_container_is_the_one_with_the_port() -> None:
 
 
 @pytest.mark.parametrize(("stage", "reason"), [("paused", "Paused"), ("stopped", "Stopped")])
-def test_an_instance_that_rests_says_so_by_its_reason(stage: Stage, reason: str) -> None:
+def test_an_idle_instance_has_its_idle_state_as_reason(stage: Stage, reason: str) -> None:
     made = pods.pod(revision(), row(stage), None, NOW)
     reasons = {condition["type"]: condition.get("reason") for condition in made["status"]["conditions"]}
     assert reasons["Ready"] == reasons["ContainersReady"] == reason
 
 
-def test_a_paused_instance_says_what_it_keeps() -> None:
+def test_the_message_of_a_paused_instance_names_what_it_keeps() -> None:
     paused = msgspec.structs.replace(row("paused"), memory_bytes=4096)
     assert pods.pod(revision(), paused, None, NOW)["metadata"]["annotations"][well_known.KEPT_MEMORY] == "4096"
 
@@ -194,7 +194,7 @@ def stood(*rows: InstanceRow, status: ScaleStatus | None) -> dict[str, Any]:
     ],
     ids=["new", "zero", "one", "starts", "unready", "drains", "one of two"],
 )
-def test_what_stands_behind_a_revision_follows_its_instances(
+def test_the_objects_behind_a_revision_follow_its_instances(
     rows: tuple[InstanceRow, ...], status: ScaleStatus | None, replicas: int, counts: Any, addresses: Any, active: str
 ) -> None:
     made = stood(*rows, status=status)
@@ -243,7 +243,7 @@ def test_other_revisions_have_none() -> None:
     assert not [name for name in stood(row(), status=scale(1, 1)) if name.startswith("Horizontal")]
 
 
-def test_the_gateway_stands_before_the_instances() -> None:
+def test_the_gateway_is_in_front_of_the_instances() -> None:
     made = stood(row(), status=scale(1, 1))
     public = made["EndpointSlice/hello-00001"]
     assert (public["addressType"], public["endpoints"][0]["addresses"], public["ports"][0]["port"]) == (

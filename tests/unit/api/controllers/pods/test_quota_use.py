@@ -21,5 +21,5 @@ def test_a_pod_counts_with_what_it_requests() -> None:
         {"containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "FailedCreate"}}}]},
     ],
 )
-def test_what_rests_or_waits_for_a_quota_counts_for_nothing(status: dict[str, Any]) -> None:
+def test_idle_and_waiting_instances_do_not_count_towards_a_quota(status: dict[str, Any]) -> None:
     assert of_pod({"spec": SPEC, "status": status}) == {}

@@ -14,7 +14,7 @@ def status(*wants: int, uid: str = "u") -> ScaleStatus:
     return ScaleStatus(uid, wants[-1] if wants else 0, 0, True, "True", changes=changes)
 
 
-def test_the_initial_scale_is_no_news_and_each_change_after_it_is_told_once() -> None:
+def test_each_change_after_the_initial_scale_is_reported_once() -> None:
     events = ScaleEvents()
     assert events.next_message(KEY, status(1), 0.0) is None
     assert events.next_message(KEY, status(1, 4), 1.0) == "Scaled from 1 to 4 instances: 4 wanted"
@@ -22,14 +22,14 @@ def test_the_initial_scale_is_no_news_and_each_change_after_it_is_told_once() ->
     assert events.next_message(KEY, status(1, 4, 0), 3.0) == "Scaled from 4 to 0 instances: 0 wanted"
 
 
-def test_what_was_there_before_is_not_told_again() -> None:
+def test_an_earlier_scale_is_not_reported_again() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(1, 4), 0.0)
     assert events.next_message(KEY, status(1, 4), 0.0) is None
     assert events.next_message(KEY, status(1, 4, 2), 0.0) == "Scaled from 4 to 2 instances: 2 wanted"
 
 
-def test_another_revision_of_that_name_begins_anew() -> None:
+def test_another_revision_of_the_same_name_starts_over() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(1, 4), 0.0)
     assert events.next_message(KEY, status(1, uid="other"), 1.0) is None
@@ -37,7 +37,7 @@ def test_another_revision_of_that_name_begins_anew() -> None:
     assert events.next_message(KEY, status(1), 1.0) is None
 
 
-def test_changes_that_are_not_told_are_counted_in_the_next_event() -> None:
+def test_unreported_changes_are_counted_in_the_next_event() -> None:
     events = ScaleEvents()
     events.mark_reported(KEY, status(0), 0.0)
     messages = [events.next_message(KEY, status(*range(count + 2)), 0.0) for count in range(BURST + 3)]

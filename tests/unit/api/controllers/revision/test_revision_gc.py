@@ -61,7 +61,7 @@ def test_kept(kept: str, body: Json) -> None:
     assert names([body], config()) == []
 
 
-def test_an_old_one_that_nobody_uses_goes() -> None:
+def test_an_old_unused_revision_is_deleted() -> None:
     assert names([revision("a", created=49, left=16)], config()) == ["a"]
 
 
@@ -84,7 +84,7 @@ def test_one_disabled_age_leaves_the_other() -> None:
     assert names([revision("a", created=1, left=16)], config(retain_since_create_seconds=None)) == ["a"]
 
 
-def test_it_says_when_the_next_one_is_due() -> None:
+def test_the_time_of_the_next_deletion_is_returned() -> None:
     gone, wait = superfluous(CONFIGURATION, [revision("a", created=47.5)], config(), NOW)
     assert gone == []
     assert wait == pytest.approx(0.5 * HOUR)

@@ -95,7 +95,7 @@ def test_a_host_that_was_claimed_stays_with_its_owner_though_a_rival_be_as_old(s
     assert objects.condition_status(simulation.get(DM, HOST, "a"), "DomainClaimed") == "False"
 
 
-def test_hosts_are_not_given_away_when_the_platform_says_so(simulation: Simulation) -> None:
+def test_hosts_are_not_claimed_automatically_when_the_platform_disables_it(simulation: Simulation) -> None:
     simulation.state.naming = replace(
         simulation.state.naming, network=NetworkConfig(autocreate_cluster_domain_claims=False)
     )
@@ -117,7 +117,7 @@ def test_the_address_shows_the_port_that_users_reach_https_on(simulation: Simula
     assert simulation.get(DM, HOST)["status"]["url"] == f"https://{HOST}:8443"
 
 
-def test_plain_http_is_sent_on_to_https_where_there_is_a_certificate_and_the_platform_says_so(
+def test_plain_http_is_redirected_where_there_is_a_certificate_and_the_platform_enables_it(
     simulation: Simulation,
 ) -> None:
     network = NetworkConfig(http_redirected=True)
@@ -132,7 +132,7 @@ def test_plain_http_is_sent_on_to_https_where_there_is_a_certificate_and_the_pla
     ("platforms", "own", "port"),
     [(False, "Redirected", 443), (False, "enabled", 0), (True, "Enabled", 0), (True, "redirected", 443)],
 )
-def test_a_mapping_may_say_itself_what_becomes_of_plain_http(
+def test_a_mapping_may_override_the_redirect_of_plain_http(
     simulation: Simulation, platforms: bool, own: str, port: int
 ) -> None:
     simulation.state.naming = replace(simulation.state.naming, network=NetworkConfig(http_redirected=platforms))
@@ -220,7 +220,7 @@ def test_a_claim_made_for_a_single_user_stays_when_tenants_come(simulation: Simu
     assert claimed(simulation, "a") == ("False", "DomainAlreadyClaimed")
 
 
-def test_config_network_says_it_for_tenants_too(simulation: Simulation) -> None:
+def test_config_network_applies_to_tenants_too(simulation: Simulation) -> None:
     binding(simulation)
     simulation.state.naming = replace(
         simulation.state.naming, network=NetworkConfig(autocreate_cluster_domain_claims=True)

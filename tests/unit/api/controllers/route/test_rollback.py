@@ -87,7 +87,7 @@ def test_a_revision_that_got_everything_at_once_can_still_go_back_for_a_window()
     assert simulation.shares(HOST) == {FIRST: 100}
 
 
-def test_after_the_trial_nothing_goes_back() -> None:
+def test_nothing_is_rolled_back_after_the_trial() -> None:
     simulation = Simulation()
     deploy(simulation, FIRST, seconds="0s")
     deploy(simulation, SECOND, seconds="0s")
@@ -109,7 +109,7 @@ def test_the_trial_ends_by_itself() -> None:
     assert (trial.revision, trial.good, trial.until) == (SECOND, FIRST, simulation.now + 60)
 
 
-def test_a_revision_on_trial_is_not_what_the_next_one_goes_back_to() -> None:
+def test_a_rollback_never_goes_to_a_revision_on_trial() -> None:
     simulation = Simulation()
     deploy(simulation, FIRST)
     deploy(simulation, SECOND)
@@ -131,7 +131,7 @@ def test_without_the_annotation_nothing_is_watched() -> None:
     assert not trials_of(simulation.get(kinds.ROUTE))
 
 
-def test_a_good_revision_that_is_deleted_is_not_gone_back_to() -> None:
+def test_a_rollback_never_goes_to_a_deleted_revision() -> None:
     simulation = Simulation()
     deploy(simulation, FIRST, seconds="0s")
     deploy(simulation, SECOND, seconds="0s")
@@ -188,6 +188,6 @@ def test_a_revision_that_fell_gets_no_traffic_while_it_is_the_latest(
         )
 
 
-def test_a_policy_that_cannot_be_read_is_none() -> None:
+def test_an_invalid_policy_disables_rollbacks() -> None:
     assert policy_of(revision("a", "nonsense")) is None
     assert policy_of(None) is None

@@ -234,7 +234,7 @@ def test_a_program_that_is_not_built_is_compiled_when_it_is_needed(
     assert build.program(build.ARM, NATIVE) == compiled
 
 
-def test_without_a_compiler_the_message_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_message_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "BIN", tmp_path)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(build.ProgramError, match=r"arm\.c is not compiled for amd64, and there is no C compiler"):

@@ -32,7 +32,7 @@ async def settle() -> None:
 
 
 @given(limit=st.integers(1, 5), count=st.integers(0, 12))
-async def test_everyone_has_a_turn_in_order_and_never_too_many_at_once(limit: int, count: int) -> None:
+async def test_calls_get_their_turns_in_order_and_never_too_many_at_once(limit: int, count: int) -> None:
     crowd = Crowd(Limiter(limit))
     tasks = [crowd.enter(number) for number in range(count)]
     await settle()
@@ -58,7 +58,7 @@ async def test_a_larger_limit_lets_more_in_at_once() -> None:
 
 
 @pytest.mark.parametrize("ended_first", [True, False])
-async def test_who_gives_up_while_waiting_takes_nobodys_turn(ended_first: bool) -> None:
+async def test_a_cancelled_waiter_takes_no_turn(ended_first: bool) -> None:
     crowd = Crowd(Limiter(1))
     tasks = [crowd.enter(number) for number in range(3)]
     await settle()

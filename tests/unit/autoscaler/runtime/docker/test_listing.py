@@ -101,7 +101,7 @@ def test_the_newest_of_a_container_counts_when_a_restart_was_cut_short() -> None
         pytest.param(sandbox("s", "knoll.hello-9"), False, id="used before"),
     ],
 )
-def test_a_sandbox_of_nobody_is_spare_or_left_over(sandbox: ListedContainer, spare: bool) -> None:
+def test_a_sandbox_without_an_instance_is_spare_or_left_over(sandbox: ListedContainer, spare: bool) -> None:
     classified = classify("knoll", "net", [sandbox], dns="10.0.0.3")
     assert (classified.spare, classified.leftovers) == (([sandbox], []) if spare else ([], [sandbox]))
 

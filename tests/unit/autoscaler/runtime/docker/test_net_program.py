@@ -131,7 +131,7 @@ async def test_many_connections_at_once_and_some_that_break_off(net: list[str]) 
         assert process.poll() is None
 
 
-async def test_more_connections_than_there_is_room_for_wait_for_their_turn(net: list[str]) -> None:
+async def test_connections_over_the_limit_wait_for_their_turn(net: list[str]) -> None:
     with echoing() as port, forwarding(net, port):
         (await connected(port)).close()
         held = [connect(port) for _ in range(512)]

@@ -84,7 +84,7 @@ def test_no_resources_ask_for_nothing() -> None:
         ((Mount("/tmp", "tmpfs", size_bytes=5),), False, {"/tmp"}),
     ],
 )
-def test_tmp_is_there_once(mounts: tuple[Mount, ...], has_tmp: bool, tmpfs: set[str]) -> None:
+def test_tmp_is_mounted_once(mounts: tuple[Mount, ...], has_tmp: bool, tmpfs: set[str]) -> None:
     assert set(made(replace(ONE, mounts=mounts), image_has_tmp=has_tmp)["HostConfig"]["Tmpfs"]) == tmpfs
 
 
@@ -109,11 +109,11 @@ def test_labels_of_the_spec_cannot_replace_ours() -> None:
     assert (container_labels[labels.PLATFORM], container_labels["a/b"]) == ("knoll", "c")
 
 
-def test_the_platforms_own_words_can_be_overridden_by_the_spec_alone() -> None:
+def test_only_the_spec_overrides_the_defaults_of_the_platform() -> None:
     assert made(replace(ONE, env={"HOSTNAME": "mine"}))["Env"] == ["HOSTNAME=mine"]
 
 
-def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
+def test_a_recreated_container_leaves_out_what_it_inherited() -> None:
     inspected = {
         "Image": "sha256:1",
         "Config": {**made(), "Hostname": "x", "Domainname": "", "ExposedPorts": {"80/tcp": {}}, "Image": "hello:1"},
@@ -127,7 +127,7 @@ def test_a_container_made_again_leaves_out_what_it_inherited() -> None:
     assert body["HostConfig"] == inspected["HostConfig"]
 
 
-def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_short_ones() -> None:
+def test_a_sandbox_uses_the_dns_server_of_the_platform_and_its_search_domains() -> None:
     body = payloads.sandbox("knoll", "net", "pause", "host", "g", "10.201.0.3")
     config = body["HostConfig"]
     assert (config["Dns"], config["DnsSearch"]) == (["10.201.0.3"], ["svc.cluster.local"])
@@ -135,7 +135,7 @@ def test_a_sandbox_asks_the_server_that_knows_cluster_local_names_and_completes_
     assert body["Labels"][labels.DNS] == "10.201.0.3"
 
 
-def test_without_such_a_server_names_are_the_engines_affair() -> None:
+def test_without_a_dns_server_the_sandbox_uses_that_of_the_engine() -> None:
     body = payloads.sandbox("knoll", "net", "pause", "host", "g")
     assert not {"Dns", "DnsSearch", "DnsOptions"} & set(body["HostConfig"])
 

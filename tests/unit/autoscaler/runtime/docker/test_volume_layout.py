@@ -49,7 +49,7 @@ def packed(root: Path) -> bytes:
 
 @on_linux
 @given(first=volumes(), second=volumes())
-def test_after_a_change_exactly_the_new_files_are_there(
+def test_after_a_change_exactly_the_new_files_exist(
     tmp_path_factory: object, first: dict[str, File], second: dict[str, File]
 ) -> None:
     base = tmp_path_factory.mktemp("volume")  # type: ignore[attr-defined]
@@ -72,19 +72,19 @@ def test_after_a_change_exactly_the_new_files_are_there(
 
 
 @given(files=volumes(), path=PATHS, other=CONTENTS)
-def test_the_folder_says_what_is_in_it(files: dict[str, File], path: str, other: File) -> None:
+def test_the_name_of_a_folder_depends_on_its_content(files: dict[str, File], path: str, other: File) -> None:
     changed = {**files, path: other}
     assert (layout.folder(changed) == layout.folder(files)) == (changed == files)
     assert layout.folder(dict(reversed(files.items()))) == layout.folder(files)
 
 
-def test_folders_for_writers_are_open_to_everybody_and_come_after_what_they_lie_in() -> None:
+def test_writable_folders_are_open_to_all_users_and_come_after_their_parents() -> None:
     with tarfile.open(fileobj=io.BytesIO(layout.emptied(["a/b", "c"], root=True))) as archive:
         members = [(member.name, member.mode, member.isdir()) for member in archive]
     assert [name for name, _, _ in members] == ["volume", "volume/a", "volume/a/b", "volume/c"]
     assert {(mode, folder) for _, mode, folder in members} == {(0o777, True)}
 
 
-def test_a_folder_that_is_there_is_left_out() -> None:
+def test_an_existing_folder_is_left_out() -> None:
     with tarfile.open(fileobj=io.BytesIO(layout.emptied(["c"], root=False))) as archive:
         assert archive.getnames() == ["volume/c"]

@@ -163,7 +163,7 @@ def test_a_revision_cannot_be_named_before_its_service_is() -> None:
     assert refused(create, body) == ["must not set the field(s): spec.template.metadata.name"]
 
 
-def test_what_the_server_owns_cannot_be_written() -> None:
+def test_fields_of_the_server_cannot_be_written() -> None:
     body = service()
     body["metadata"] |= {
         "uid": "mine", "generation": 77, "creationTimestamp": "1999-01-01T00:00:00Z", "resourceVersion": "5",
@@ -185,20 +185,20 @@ def test_what_the_server_owns_cannot_be_written() -> None:
     assert after["metadata"] == {**stored["metadata"], "resourceVersion": "5"}
 
 
-def test_an_update_without_a_resource_version_goes_on_from_the_stored_one() -> None:
+def test_an_update_without_a_resource_version_uses_the_stored_one() -> None:
     stored = create(service())
     stored["metadata"]["resourceVersion"] = "9"
     assert update(stored, service(labels={"a": "b"}))["metadata"]["resourceVersion"] == "9"
 
 
-def test_who_made_an_object_cannot_be_changed() -> None:
+def test_the_creator_of_an_object_cannot_be_changed() -> None:
     stored = create(service())
     new = copy.deepcopy(stored)
     new["metadata"]["annotations"][CREATOR] = "mallory"
     assert refused(update, stored, new) == [f"annotation value is immutable: metadata.annotations.{CREATOR}"]
 
 
-def test_who_changed_an_object_last_cannot_be_written_without_a_change() -> None:
+def test_the_last_modifier_cannot_be_written_without_a_change() -> None:
     stored = create(service())
     new = copy.deepcopy(stored)
     new["metadata"]["annotations"][MODIFIER] = "mallory"
@@ -279,7 +279,7 @@ def test_traffic_can_be_moved_by_an_old_manifest_after_the_defaults_changed() ->
 
 
 @pytest.mark.parametrize("change", ["patched", "applied", "not by kubectl"])
-def test_a_changed_template_is_not_taken_for_an_old_one(change: str) -> None:
+def test_a_changed_template_is_not_mistaken_for_an_old_one(change: str) -> None:
     stored = create(_applied("v3"))
     new = _applied("v3")
     container = new["spec"]["template"]["spec"]["containers"][0]

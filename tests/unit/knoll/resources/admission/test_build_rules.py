@@ -102,7 +102,7 @@ BUILDS: list[tuple[str, Json, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "start"), [row[1:] for row in BUILDS], ids=[row[0] for row in BUILDS])
-def test_builds_that_cannot_be(spec: Json, start: str) -> None:
+def test_invalid_builds_are_refused(spec: Json, start: str) -> None:
     (problem,) = refused(create, object_of(kinds.BUILD_KIND, {**BUILD, **spec}), kinds.BUILD_KIND)
     assert problem.startswith(start)
 

@@ -68,7 +68,7 @@ def test_a_revisions_annotations_are_checked_when_they_change() -> None:
 REF = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "hello"}
 
 
-def test_a_domain_mapping_leads_to_its_own_namespace() -> None:
+def test_a_domain_mapping_refers_to_its_own_namespace() -> None:
     body = object_of(kinds.DOMAIN_MAPPING, {"ref": REF}, name="www.example.com")
     stored = create(body, kinds.DOMAIN_MAPPING)
     assert stored["spec"]["ref"] == {**REF, "namespace": "default"}
@@ -129,7 +129,7 @@ MAPPINGS: list[tuple[str, Json, Json, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "meta", "start"), [row[1:] for row in MAPPINGS], ids=[row[0] for row in MAPPINGS])
-def test_domain_mappings_that_cannot_be(spec: Json, meta: Json, start: str) -> None:
+def test_invalid_domain_mappings_are_refused(spec: Json, meta: Json, start: str) -> None:
     (problem,) = refused(create, object_of(kinds.DOMAIN_MAPPING, spec, **meta), kinds.DOMAIN_MAPPING)
     assert problem.startswith(start)
 

@@ -151,7 +151,7 @@ def test_an_unknown_field_is_found_wherever_it_is(body: Json, data: st.DataObjec
 
 @pytest.mark.parametrize("model", [Service, Revision, Build])
 @given(body=st.dictionaries(st.sampled_from(["spec", "metadata", "status", "kind", "x"]), json_values()))
-def test_nothing_that_json_can_say_breaks_the_parser(model: type[Resource], body: Json) -> None:
+def test_no_json_breaks_the_parser(model: type[Resource], body: Json) -> None:
     parsed, _, problems = read(model, body)
     assert (parsed is None) == bool(problems)
     for problem in problems:

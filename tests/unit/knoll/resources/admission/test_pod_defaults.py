@@ -27,7 +27,7 @@ def _container(container: Json, config: PlatformConfig | None = None) -> Json:
     return dict(defaulted)
 
 
-def test_a_spec_that_says_nothing_gets_everything() -> None:
+def test_an_empty_spec_gets_every_default() -> None:
     assert _defaulted({"containers": [{"image": "a"}]}) == {
         "containers": [{"name": "user-container", "image": "a", "resources": {}, "readinessProbe": READY}],
         "containerConcurrency": 0,
@@ -162,7 +162,7 @@ def test_mounts_are_read_only_unless_their_volume_can_be_written() -> None:
     assert read_only == [True, False, False, True]
 
 
-def test_resources_come_from_the_configuration_where_nothing_is_said() -> None:
+def test_unset_resources_come_from_the_configuration() -> None:
     config = PlatformConfig(
         defaults=DefaultsConfig(
             requests={"cpu": "100m", "memory": "1Mi"}, limits={"cpu": "1", "ephemeral-storage": "1G"}
@@ -184,7 +184,7 @@ def test_secure_defaults_are_strict() -> None:
     }
 
 
-def test_secure_defaults_leave_alone_what_is_said() -> None:
+def test_secure_defaults_keep_what_is_set() -> None:
     config = PlatformConfig(features=FeaturesConfig(secure_pod_defaults="AllowRootBounded"))
     given = {"allowPrivilegeEscalation": True, "seccompProfile": {"type": "Unconfined"}, "capabilities": {}}
     assert _container({"image": "a", "securityContext": given}, config)["securityContext"] == given

@@ -84,7 +84,7 @@ def test_a_begin_that_the_change_back_repeats_counts_once() -> None:
 
 
 @given(SCHEDULES, TIMES)
-def test_nothing_changes_before_it_is_said_to(text: str, moment: datetime) -> None:
+def test_nothing_changes_before_the_returned_time(text: str, moment: datetime) -> None:
     windows, now = parse_windows(text), moment.timestamp()
     now_warm = warmth(windows, now)
     assert now < now_warm.until <= now + FAR
@@ -94,7 +94,7 @@ def test_nothing_changes_before_it_is_said_to(text: str, moment: datetime) -> No
 
 
 @given(SCHEDULES, TIMES)
-def test_a_number_is_wanted_only_by_a_window_that_began_within_its_duration(text: str, moment: datetime) -> None:
+def test_only_open_windows_have_a_min_scale(text: str, moment: datetime) -> None:
     windows, now = parse_windows(text), moment.timestamp()
     opened = {0} | {moment.min_scale for moment in windows if now - (moment.last_begin(now) or 0.0) < moment.seconds}
     assert warmth(windows, now).min_scale == max(opened)
@@ -132,7 +132,7 @@ def test_every_day_has_exactly_one_begin_of_a_daily_window(hour: int, minute: in
         (f"{WORKDAYS};;{WORKDAYS}", "does not have the form"),
     ],
 )
-def test_what_is_no_window_is_told_with_its_reason(text: str, says: str) -> None:
+def test_an_invalid_window_is_refused_with_its_reason(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_windows(text)
     (problem,) = autoscaling_problems({"knoll.dev/warm-schedule": text}, AutoscalerConfig(), "metadata.annotations")

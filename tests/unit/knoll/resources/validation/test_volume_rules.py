@@ -114,7 +114,7 @@ def _claim(mount: Json | None = None, **claim: object) -> Json:
     return {**container(volumeMounts=[{"name": "v", "mountPath": "/v", **(mount or {})}]), "volumes": [source]}
 
 
-def test_claims_are_off_by_default_and_say_how_to_turn_them_on() -> None:
+def test_claims_are_off_by_default_and_the_refusal_names_the_feature() -> None:
     problems = problems_of(_claim())
     assert [text.splitlines()[0] for text in problems] == [
         f"Persistent volume claim support is disabled, but found persistent volume claim data: {V}",
