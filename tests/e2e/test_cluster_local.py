@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from knoll.process import dns_server
-from tests.component.activator.test_configured import certificate
+from tests.component.activator.test_config_watch import certificate
 from tests.conftest import need
 from tests.e2e.calling import LOCAL, Caller, image, service  # noqa: F401 - a fixture
 from tests.e2e.platform import Platform, http

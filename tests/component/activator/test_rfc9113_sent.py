@@ -17,7 +17,7 @@ from activator.wire.http2_protocol import STREAM_WINDOW
 from tests.component.activator.conftest import OVER_CODECS
 from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, POST, Wire, frame, with_field
 from tests.component.activator.stage import HOST, Connection, Stage, read_request
-from tests.component.activator.test_configured import certificate, secret
+from tests.component.activator.test_config_watch import certificate, secret
 from tests.waiting import eventually
 
 pytestmark = OVER_CODECS

@@ -1,4 +1,4 @@
-"""Look-ups of digests: many at once, none lost, and what config-deployment says of them."""
+"""Look-ups of digests: many at once, none lost, and as config-deployment configures them."""
 
 import os
 import signal

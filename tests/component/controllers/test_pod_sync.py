@@ -1,4 +1,4 @@
-"""Pods and what stands behind a Revision, on a real Redis, while a script plays the autoscaler."""
+"""Pods and the objects behind a Revision, on a real Redis; a script takes the part of the autoscaler."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""No spelling of a path, a host or a header gets a tenant at what is another's."""
+"""No spelling of a path, a host or a header gives a tenant access to another's objects."""
 
 from collections.abc import AsyncIterator
 

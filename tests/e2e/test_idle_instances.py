@@ -1,4 +1,4 @@
-"""Instances that rest, that find no room, and what a request from zero says of its wait; on the real engine."""
+"""Idle instances, instances without capacity, and the Server-Timing of a cold start; on the real engine."""
 
 import json
 import re

@@ -18,7 +18,7 @@ from knoll.cli.keys import rotate
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.encryption import is_sealed, key_id
-from tests.component.activator.test_configured import DOMAIN, certificate, mapping, secret
+from tests.component.activator.test_config_watch import DOMAIN, certificate, mapping, secret
 from tests.component.activator.test_process import running
 from tests.component.api.processes import ApiProcess
 from tests.component.knoll.conftest import RedisProcess

@@ -1,4 +1,4 @@
-"""What containers take from other objects: waited for, provided, kept up to date, and removed."""
+"""Variables and files from other objects: waited for, provided, kept up to date, and removed."""
 
 import base64
 import time
