@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import orjson
 import structlog
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -39,6 +38,7 @@ from api.wire import paths, status
 from knoll.auth import token_key
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
+from knoll.redis.client import RedisClient
 from knoll.redis.encryption import Keyring
 from knoll.store.protocol import Store
 from knoll.values.errors import (
@@ -64,7 +64,7 @@ def create_app(
     settings: ApiSettings,
     *,
     config: Callable[[], PlatformConfig] = PlatformConfig,
-    redis: "Redis | None" = None,
+    redis: RedisClient | None = None,
     authority: str = "",
     metrics: ApiMetrics | None = None,
 ) -> Starlette:
@@ -336,7 +336,7 @@ def _token_review(authenticator: Authenticator) -> Handler:
     return review
 
 
-def _token(store: Store, redis: "Redis | None", keyring: Keyring, config: Callable[[], PlatformConfig]) -> Handler:
+def _token(store: Store, redis: RedisClient | None, keyring: Keyring, config: Callable[[], PlatformConfig]) -> Handler:
     async def create(request: Request) -> Response:
         _only_post(request)
         if redis is None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 import yaml
-from redis.asyncio import Redis
 
 from api.http.own_certificate import write_private
 from api.resource import bootstrap
 from knoll.auth import kubeconfig, token_key, tokens
 from knoll.process.settings import ApiSettings
+from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 from knoll.values.errors import UnauthorizedError
 from knoll.values.kinds import CONFIG_MAP, SERVICE_ACCOUNT
@@ -26,7 +26,7 @@ LIFE = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
 
 
-async def write(store: Store, redis: "Redis", settings: ApiSettings, authority: str) -> None:
+async def write(store: Store, redis: RedisClient, settings: ApiSettings, authority: str) -> None:
     """Write the kubeconfig unless a valid one exists, and publish the API's address in the ConfigMap `cluster-info`.
 
     Args:

@@ -19,7 +19,6 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import msgspec
-from redis.exceptions import RedisError
 
 from autoscaler.decision.capacity import Machine
 from autoscaler.io import metrics, views
@@ -70,9 +69,9 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
 
         async def ready() -> str:
             try:
-                await redis.ping()
+                await redis.execute("PING")
                 await runtime.capacity()
-            except (RedisError, KnollError) as error:
+            except KnollError as error:
                 return str(error)
             return duty.problem
 

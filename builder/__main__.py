@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from builder.build import buildkit
 from builder.images.digest_resolver import DigestResolver
@@ -19,7 +17,7 @@ from builder.maintenance import pressure, pruning
 from builder.process import jobs, prefork, worker
 from knoll.process import admin, logs
 from knoll.process.settings import BuilderSettings
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import RuntimeUnavailableError, StoreUnavailableError
 
@@ -43,9 +41,9 @@ async def serve(settings: BuilderSettings) -> None:
 
     async def ready() -> str:
         try:
-            await redis.ping()
-        except RedisError as error:
-            return f"redis does not answer: {error}"
+            await redis.execute("PING")
+        except StoreUnavailableError as error:
+            return str(error)
         return ""
 
     try:
@@ -60,7 +58,7 @@ async def serve(settings: BuilderSettings) -> None:
         await redis.aclose()
 
 
-async def _prune(settings: BuilderSettings, redis: "Redis", resolver: DigestResolver) -> None:
+async def _prune(settings: BuilderSettings, redis: RedisClient, resolver: DigestResolver) -> None:
     """Clean up at intervals."""
     store, under_pressure = RedisStore(redis, keyring=settings.keyring), False
     while True:

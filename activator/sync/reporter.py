@@ -5,12 +5,12 @@ import time
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from activator.routing.proxy_state import ProxyState
 from knoll.messages.reports import Poke
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS
+from knoll.redis.client import RedisClient
+from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ LATE_SECONDS = 0.005
 class Reporter:
     """Publishes a report each period, and pokes at once."""
 
-    def __init__(self, proxy: ProxyState, redis: "Redis", period: float) -> None:
+    def __init__(self, proxy: ProxyState, redis: RedisClient, period: float) -> None:
         """Args: period: seconds between two reports."""
         self._proxy = proxy
         self._redis = redis
@@ -57,8 +57,8 @@ class Reporter:
 
     async def _publish(self, channel: str, message: bytes) -> None:
         try:
-            await self._redis.publish(channel, message)
-        except UNAVAILABLE_ERRORS as error:
+            await self._redis.execute("PUBLISH", channel, message)
+        except StoreUnavailableError as error:
             log.debug("report not sent", channel=channel, error=str(error))
 
 

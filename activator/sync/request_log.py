@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.messages.request_log import FOLLOW_SECONDS, Answer, LogLine, Question
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS
+from knoll.redis.client import RedisClient
+from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class Readers:
 class RequestLog:
     """Keeps lines, and answers questions about them."""
 
-    def __init__(self, redis: "Redis", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, redis: RedisClient, clock: Callable[[], float] = time.time) -> None:
         """Args: clock: epoch seconds."""
         self._redis, self._clock = redis, clock
         self._recent, self._readers = RecentLines(), Readers()
@@ -99,14 +99,13 @@ class RequestLog:
         backoff = Backoff()
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.REQUEST_LOG_QUESTIONS)
+                async with self._redis.subscribe(keys.REQUEST_LOG_QUESTIONS) as channel:
                     backoff.reset()
                     while True:
-                        message = await channel.get_message(timeout=60)
+                        message = await channel.next()
                         if message is not None:
-                            await self._take(message["data"])
-            except UNAVAILABLE_ERRORS:
+                            await self._take(message[1])
+            except StoreUnavailableError:
                 await backoff.wait()
 
     async def _take(self, data: bytes) -> None:
@@ -129,6 +128,6 @@ class RequestLog:
 
     async def _send(self, question: str, answer: Answer) -> None:
         try:
-            await self._redis.publish(keys.request_log_answers(question), msgspec.json.encode(answer))
-        except UNAVAILABLE_ERRORS as error:
+            await self._redis.execute("PUBLISH", keys.request_log_answers(question), msgspec.json.encode(answer))
+        except StoreUnavailableError as error:
             log.debug("request log not sent", error=str(error))

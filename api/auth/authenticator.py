@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from redis.asyncio import Redis
-
 from api.auth.identity import User, service_account
 from knoll.auth import token_key, tokens
+from knoll.redis.client import RedisClient
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.protocol import Store
 from knoll.values.errors import NotFoundError, UnauthorizedError
@@ -23,7 +22,7 @@ class Authenticator:
     def __init__(
         self,
         store: Store,
-        redis: "Redis | None",
+        redis: RedisClient | None,
         now: Callable[[], float] = time.time,
         *,
         keyring: Keyring = PLAIN,

@@ -5,7 +5,6 @@ import os
 import socket
 
 import structlog
-from redis.asyncio import Redis
 
 from api.controllers.engine.loop import Controllers
 from api.controllers.engine.metrics import ControllerMetrics
@@ -20,7 +19,7 @@ from knoll.messages import builds, routing, scale
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.process.settings import ApiSettings
-from knoll.redis.client import unsafe_settings
+from knoll.redis.client import RedisClient, unsafe_settings
 from knoll.redis.lease import Lease
 from knoll.store.informer import Informer, Informers
 from knoll.store.owner_gc import OwnerGarbageCollector
@@ -35,7 +34,7 @@ OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.
 """Kinds that the garbage collector follows: all but Events, which are many and have no owners."""
 
 
-def tables_on(redis: "Redis") -> Tables:
+def tables_on(redis: RedisClient) -> Tables:
     """The tables that the controllers write or follow."""
     return Tables(
         routing=RedisTable(redis, routing.ROUTING, routing.RouteEntry),
@@ -53,7 +52,11 @@ def own_hosts(settings: ApiSettings) -> frozenset[str]:
 
 
 async def run(
-    store: Store, redis: "Redis", settings: ApiSettings, stop: asyncio.Event, metrics: ControllerMetrics | None = None
+    store: Store,
+    redis: RedisClient,
+    settings: ApiSettings,
+    stop: asyncio.Event,
+    metrics: ControllerMetrics | None = None,
 ) -> None:
     """Reconcile until `stop` is set.
 

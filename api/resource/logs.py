@@ -8,7 +8,6 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -17,6 +16,7 @@ from api.resource.build_pods import pod_or_build
 from api.wire.paths import ResourcePath
 from knoll.auth import process_tokens, token_key
 from knoll.builds import build_log
+from knoll.redis.client import RedisClient
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.protocol import Store
 from knoll.values import log_options
@@ -36,7 +36,7 @@ TEXT = "text/plain; charset=utf-8"
 class Logs:
     """The subresource `log`."""
 
-    def __init__(self, store: Store, redis: "Redis | None", autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
+    def __init__(self, store: Store, redis: RedisClient | None, autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
         self._store = store
         self._redis = redis
         self._autoscaler_url = autoscaler_url

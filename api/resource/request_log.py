@@ -5,14 +5,14 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from knoll.messages.request_log import FOLLOW_SECONDS, Answer, LogLine, Question
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS
+from knoll.redis.client import RedisClient
+from knoll.redis.subscriptions import Subscription
+from knoll.values.errors import StoreUnavailableError
 from knoll.values.log_options import LogOptions
 
 ANSWER_SECONDS = 2.0
@@ -21,7 +21,7 @@ ASK_SECONDS = FOLLOW_SECONDS / 3
 
 
 async def read(
-    redis: "Redis", instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
+    redis: RedisClient, instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the lines of an instance that activators still have; with `follow`, those that come later too.
 
@@ -41,13 +41,11 @@ async def read(
 
 
 async def _texts(
-    redis: "Redis", instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
+    redis: RedisClient, instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[bytes, None]:
     question = Question(uuid.uuid4().hex, instance, options.follow)
     try:
-        async with redis.pubsub() as channel:
-            await channel.subscribe(keys.request_log_answers(question.id))
-            await channel.get_message(timeout=ANSWER_SECONDS)  # it is subscribed: no answer is missed
+        async with redis.subscribe(keys.request_log_answers(question.id)) as channel:
             for line in chosen(await _first_answers(redis, channel, question), options):
                 yield printed(line, options)
             asked = time.monotonic()
@@ -60,11 +58,11 @@ async def _texts(
                         return
                     await _ask(redis, question)
                     asked = time.monotonic()
-    except UNAVAILABLE_ERRORS as error:
+    except StoreUnavailableError as error:
         yield f"the log was interrupted: {error or type(error).__name__}\n".encode()
 
 
-async def _first_answers(redis: "Redis", channel: Any, question: Question) -> list[LogLine]:
+async def _first_answers(redis: RedisClient, channel: Subscription, question: Question) -> list[LogLine]:
     """Lines of all activators that are subscribed, as soon as the last of them has answered."""
     missing, lines = await _ask(redis, question), list[LogLine]()
     deadline = time.monotonic() + ANSWER_SECONDS
@@ -76,16 +74,14 @@ async def _first_answers(redis: "Redis", channel: Any, question: Question) -> li
     return lines
 
 
-async def _ask(redis: "Redis", question: Question) -> int:
+async def _ask(redis: RedisClient, question: Question) -> int:
     """Returns how many activators hear the question."""
-    return int(await redis.publish(keys.REQUEST_LOG_QUESTIONS, msgspec.json.encode(question)))
+    return int(await redis.execute("PUBLISH", keys.REQUEST_LOG_QUESTIONS, msgspec.json.encode(question)))
 
 
-async def _next_answer(channel: Any, seconds: float) -> Answer | None:
-    message = await channel.get_message(timeout=seconds)
-    if message is None or message["type"] != "message":
-        return None
-    return msgspec.json.decode(message["data"], type=Answer)
+async def _next_answer(channel: Subscription, seconds: float) -> Answer | None:
+    message = await channel.next(seconds)
+    return None if message is None else msgspec.json.decode(message[1], type=Answer)
 
 
 def chosen(lines: Iterable[LogLine], options: LogOptions) -> list[LogLine]:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.messages.reports import Poke, Report
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS
+from knoll.redis.client import RedisClient
+from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ class ReportSubscriber:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: RedisClient,
         *,
         on_poke: Callable[[Poke], None],
         on_report: Callable[[Report], None],
@@ -36,15 +36,14 @@ class ReportSubscriber:
         backoff = Backoff()
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.REPORTS, keys.POKES)
+                async with self._redis.subscribe(keys.REPORTS, keys.POKES) as channel:
                     self._on_listening(True)
                     backoff.reset()
                     while True:
-                        message = await channel.get_message(timeout=60)
+                        message = await channel.next()
                         if message is not None:
-                            self._receive(message["channel"].decode(), message["data"])
-            except UNAVAILABLE_ERRORS:
+                            self._receive(*message)
+            except StoreUnavailableError:
                 self._on_listening(False)
                 await backoff.wait()
 

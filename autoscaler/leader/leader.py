@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
 from autoscaler.decision.capacity import Machine, Reservations
 from autoscaler.decision.idle_policy import step_down
@@ -38,6 +37,7 @@ from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report
 from knoll.messages.scale import SCALE, ScaleStatus
+from knoll.redis.client import RedisClient
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.config_watcher import ConfigWatcher
 from knoll.store.informer import Informer, Informers, ObjectChange
@@ -66,7 +66,7 @@ class PublishedTables:
     instances: Table[RevisionInstances]
 
     @classmethod
-    def of(cls, redis: "Redis") -> "PublishedTables":
+    def of(cls, redis: RedisClient) -> "PublishedTables":
         """Return the tables of a platform."""
         return cls(
             RedisTable(redis, ENDPOINTS, RevisionEndpoints),
@@ -106,7 +106,7 @@ class Leader:
         runtime: Runtime,
         checker: Checker,
         store: Store,
-        redis: "Redis",
+        redis: RedisClient,
         tables: PublishedTables,
         options: LeaderOptions,
     ) -> None:

@@ -2,13 +2,11 @@
 
 from functools import partial
 
-from redis.asyncio import Redis
-
 from autoscaler.runtime.protocol import Runtime
 from knoll.auth import registry_secrets
 from knoll.auth.registry_secrets import RegistryCredentials
 from knoll.redis import keys
-from knoll.redis.client import translate_errors
+from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError
@@ -17,7 +15,7 @@ from knoll.values.errors import NotFoundError
 class ImagePuller:
     """Provides images on the engine."""
 
-    def __init__(self, runtime: Runtime, store: Store, redis: "Redis") -> None:
+    def __init__(self, runtime: Runtime, store: Store, redis: RedisClient) -> None:
         self._runtime, self._store, self._redis = runtime, store, redis
 
     async def ensure(self, revision: str, image: str) -> None:
@@ -30,9 +28,8 @@ class ImagePuller:
     async def _before_pull(self, revision: str, image: str) -> RegistryCredentials:
         """Called only for missing images, which are the few that cost a cold start more than this."""
         namespace, _, name = revision.partition("/")
-        with translate_errors():
-            # Before the pull: the clean-up never removes an image that was pulled and not recorded.
-            await self._redis.sadd(keys.PULLED_IMAGES, image)
+        # Before the pull: the clean-up never removes an image that was pulled and not recorded.
+        await self._redis.execute("SADD", keys.PULLED_IMAGES, image)
         try:
             body = await self._store.get(kinds.REVISION.id, namespace, name)
         except NotFoundError:

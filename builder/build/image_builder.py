@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 
 from docker.utils import parse_repository_tag
-from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx
 from builder.build.build_inputs import Docker, PreparedBuild, prepare_build
@@ -17,7 +16,7 @@ from builder.images.engine_images import ARCHIVE_SECONDS, EngineImages, LocalIma
 from builder.images.layers import Layers
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
-from knoll.redis.client import translate_errors
+from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 from knoll.values.errors import ImageError
 from knoll.values.json import Json
@@ -46,7 +45,7 @@ class ImageBuilder:
     """Makes the image of one Build. Its fields are settings, connections and the Build itself."""
 
     settings: BuilderSettings
-    redis: "Redis"
+    redis: RedisClient
     store: Store
     access: ImageAccess
     docker: Docker
@@ -124,8 +123,7 @@ class ImageBuilder:
         """Pull an image to the engine, where pruning removes it later; returns the reason of a failure."""
         await asyncio.to_thread(self.access.check_registry, name)
         platform = ["--platform", self.spec["platform"]] if self.spec.get("platform") else []
-        with translate_errors():
-            await self.redis.sadd(keys.PULLED_IMAGES, name)
+        await self.redis.execute("SADD", keys.PULLED_IMAGES, name)
         return await self.docker("pull", *platform, name)
 
     def _saved(self, layers: Layers, image_id: str) -> str:

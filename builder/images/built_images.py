@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from knoll.redis import keys
-from knoll.redis.client import translate_errors
+from knoll.redis.client import RedisClient
 from knoll.resources.validation.reserved_images import BUILT_PREFIX
 from knoll.values.image_reference import DEFAULT_REGISTRY, parse_image
 
@@ -60,23 +58,21 @@ def engine_name(platform: str, namespace: str, image_id: str) -> str:
 class BuiltImages:
     """The records in Redis. An image has a record only while the engine has it."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 
     async def record(self, namespace: str, image: BuiltImage) -> None:
         """Add an image that the engine has under `engine_name`."""
-        with translate_errors():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.sadd(keys.NAMESPACES_WITH_IMAGES, namespace)
-                pipe.hset(keys.built_images(namespace), _field(image), msgspec.json.encode(image))
-                await pipe.execute()
+        await self._redis.transaction(
+            ("SADD", keys.NAMESPACES_WITH_IMAGES, namespace),
+            ("HSET", keys.built_images(namespace), _field(image), msgspec.json.encode(image)),
+        )
 
     async def forget(self, namespace: str, images: Iterable[BuiltImage]) -> None:
         """Remove records of images that the engine no longer has, or keeps for others only."""
         fields = [_field(image) for image in images]
         if fields:
-            with translate_errors():
-                await self._redis.hdel(keys.built_images(namespace), *fields)
+            await self._redis.execute("HDEL", keys.built_images(namespace), *fields)
 
     async def of(self, namespace: str) -> NamespaceImages:
         """Return the images of a namespace."""
@@ -88,13 +84,9 @@ class BuiltImages:
 
     async def all(self) -> Mapping[str, tuple[BuiltImage, ...]]:
         """Return all images by namespace."""
-        with translate_errors():
-            members: Any = await self._redis.smembers(keys.NAMESPACES_WITH_IMAGES)
-            names = sorted(name.decode() for name in members)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.hgetall(keys.built_images(name))
-                values = await pipe.execute()
+        members = await self._redis.execute("SMEMBERS", keys.NAMESPACES_WITH_IMAGES)
+        names = sorted(name.decode() for name in members)
+        values = await self._redis.pipeline(*(("HGETALL", keys.built_images(name)) for name in names))
         decoder = msgspec.json.Decoder(BuiltImage)
         return {
             name: tuple(decoder.decode(value) for value in listed.values())

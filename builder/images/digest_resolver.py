@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
-from redis.asyncio import Redis
 
 from builder.images.access import ImageAccess, access_of
 from builder.images.built_images import BuiltImages
@@ -18,6 +17,7 @@ from knoll.auth.registry_auth import Credential
 from knoll.concurrency.backoff import Backoff
 from knoll.messages import builds
 from knoll.process.settings import BuilderSettings
+from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 from knoll.tables.protocol import Reset, Table
 from knoll.tables.redis_tables import RedisTable
@@ -34,7 +34,7 @@ MAX_LOOK_UPS = 8
 class DigestResolver:
     """Looks up digests, in one event loop."""
 
-    def __init__(self, settings: BuilderSettings, redis: "Redis", store: Store) -> None:
+    def __init__(self, settings: BuilderSettings, redis: RedisClient, store: Store) -> None:
         """Args: redis, store: closed by the caller."""
         self._settings = settings
         self._store = store

@@ -5,12 +5,10 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import docker
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound
-from redis.asyncio import Redis
 from requests.exceptions import RequestException
 
 from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
@@ -20,7 +18,7 @@ from knoll.messages import builds as jobs
 from knoll.messages.builds import BuildPhase
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
-from knoll.redis.client import translate_errors
+from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
 from knoll.values import kinds
@@ -98,7 +96,7 @@ def names_of(builds: Iterable[Json], revisions: Iterable[Json]) -> set[tuple[str
     return canonical_names
 
 
-async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers: Table[jobs.Resolution]) -> None:
+async def prune(settings: BuilderSettings, redis: RedisClient, store: Store, answers: Table[jobs.Resolution]) -> None:
     """Remove what no Build, no Revision and no answer to a look-up needs."""
     revisions = (await store.list(kinds.REVISION.id)).items
     builds = (await store.list(kinds.BUILD_KIND.id)).items
@@ -110,18 +108,12 @@ async def prune(settings: BuilderSettings, redis: "Redis", store: Store, answers
     Layers(settings.layers_dir).prune(settings.build_cache_bytes, settings.build_timeout_seconds, now)
     record = BuiltImages(redis)
     built, named = await record.all(), names_of(builds, revisions)
-    pulled = {member.decode() for member in await _members(redis, keys.PULLED_IMAGES)}
+    pulled = {member.decode() for member in await redis.execute("SMEMBERS", keys.PULLED_IMAGES)}
     gone, unpulled = await asyncio.to_thread(_remove_images, settings, needed, built, named, pulled - needed, now)
     for namespace, image in gone:
         await record.forget(namespace, [image])
     if unpulled:
-        with translate_errors():
-            await redis.srem(keys.PULLED_IMAGES, *unpulled)
-
-
-async def _members(redis: "Redis", key: str) -> Any:
-    with translate_errors():
-        return await redis.smembers(key)
+        await redis.execute("SREM", keys.PULLED_IMAGES, *unpulled)
 
 
 def _remove_images(

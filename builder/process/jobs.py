@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 
 from builder.build import buildkit, buildx, docker_config
 from builder.build.image_builder import BuildFailure, BuiltResult, ImageBuilder
@@ -27,7 +26,7 @@ from knoll.messages import builds
 from knoll.process.settings import BuilderSettings
 from knoll.process.supervise import end_with_parent
 from knoll.redis import keys
-from knoll.redis.client import connect, translate_errors
+from knoll.redis.client import RedisClient, connect
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Table
@@ -44,7 +43,7 @@ class BuildContext:
     """Settings and connections of a job."""
 
     settings: BuilderSettings
-    redis: "Redis"
+    redis: RedisClient
     store: Store
     clock: Callable[[], float] = time.time
 
@@ -93,8 +92,7 @@ async def _build(namespace: str, name: str) -> None:
         await progress.put(field, started)
         if started.phase is not builds.BuildPhase.RUNNING:
             return
-        with translate_errors():
-            await context.redis.hset(keys.BUILD_TURNS, namespace, started.started)
+        await context.redis.execute("HSET", keys.BUILD_TURNS, namespace, started.started)
         ended = await _carry_out(context, body, started)
         if ended is None:
             await progress.remove(field)

@@ -1,129 +1,167 @@
-"""Creates Redis clients, reads streams, and translates Redis' errors into ours."""
+"""The client of Redis of every process, and translation of what Redis replies.
+
+Commands of a process share one connection and do not wait for one another; streams and channels have one each. It is
+written for what the processes do all the time. RQ brings its own client (`knoll.builds.queue`).
+
+No command is ever retried: a write whose reply was lost may have happened, and only the caller knows what that means.
+"""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavailableError
-
-log = structlog.get_logger()
-
-MAX_CONNECTIONS = 256
-"""Connections of one client. A caller waits when all are in use."""
-CONNECT_SECONDS = 2.0
-RESPONSE_SECONDS = 10.0
-"""Timeout of a response; above `BLOCK_MS`, for which blocking reads delay theirs."""
-BLOCK_MS = 4000
-"""Maximum wait of a blocking read; below redis-py's default response timeout of 5 s."""
-
-UNAVAILABLE_ERRORS = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-"""Errors raised while Redis is unavailable, including while it loads its data after a restart."""
+from knoll.redis import address
+from knoll.redis.connection import RESPONSE_SECONDS, Argument, Connection, Reply, open_connection, packed
+from knoll.redis.reply_errors import RedisReplyError, UnknownScriptError, translated
+from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, Streams
+from knoll.redis.subscriptions import Subscription, Subscriptions
+from knoll.values.errors import KnollError
 
 
-def connect(url: str, name: str = "knoll") -> "Redis":
-    """Create a client, which opens connections on demand.
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script. It is sent once to each Redis; after that, by its hash."""
 
-    Commands are never retried: a write whose response was lost may have happened, and only the caller knows what that
-    means.
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+class RedisClient:
+    """One Redis. Connects when it is first used, and again after a connection was lost.
+
+    Calls raise StoreUnavailableError while Redis is away (the command may have been carried out), StoreFullError when
+    it refuses writes, StoreForbiddenError when its user may not do this, and RedisReplyError for bugs.
+    """
+
+    def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
+        """See `connect`."""
+        self._where, self._name = where, name
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[Connection] | None = None
+        self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
+        self.streams = Streams(partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds)
+
+    async def execute(self, *command: Argument) -> Reply:
+        """Carry out a command."""
+        return await self._submit(packed(*command))
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        """Carry out a script."""
+        command = packed("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return await self._submit(command)
+        except UnknownScriptError:
+            connection = await self._connected()
+            loaded, reply = connection.submit(packed("SCRIPT", "LOAD", script.text)), connection.submit(command)
+            return (await _all([loaded, reply]))[1]
+
+    async def pipeline(self, *commands: Sequence[Argument]) -> list[Reply]:
+        """Carry out commands together, in their order; others may come in between. Raises the first error of them."""
+        connection = await self._connected()
+        return await _all([connection.submit(packed(*command)) for command in commands])
+
+    async def transaction(self, *commands: Sequence[Argument]) -> list[Reply]:
+        """Carry out commands by MULTI and EXEC. Raises the first error of them; others may have been carried out."""
+        connection = await self._connected()
+        replies = await _all([connection.submit(packed(*command)) for command in (("MULTI",), *commands, ("EXEC",))])
+        for reply in replies[-1]:
+            if isinstance(reply, Exception):  # an error within a list is not raised
+                raise translated(str(reply))
+        return list(replies[-1])
+
+    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to channels while the block runs; see `Subscriptions.subscribe`."""
+        return self._subscriptions.subscribe(*channels)
+
+    async def aclose(self) -> None:
+        """Close all connections. A later command opens one again."""
+        if self._opening is not None:
+            self._opening.cancel()
+        await self.streams.aclose()
+        await self._subscriptions.aclose()
+        if self._connection is not None:
+            self._connection.end("the client was closed")
+            await self._connection.lost
+
+    async def _submit(self, command: bytes) -> Reply:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            connection = await self._connected()
+        return await connection.submit(command)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open(), name="redis connection")
+            self._opening.add_done_callback(self._opened)
+        try:
+            return await asyncio.shield(self._opening)
+        except KnollError as error:  # the one error of all who waited
+            raise type(error)(*error.args) from error
+
+    def _opened(self, opening: "asyncio.Task[Connection]") -> None:
+        self._opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._connection = opening.result()
+
+    async def _open(
+        self,
+        *,
+        response_seconds: float = RESPONSE_SECONDS,
+        on_push: Callable[[Sequence[Any]], None] | None = None,
+    ) -> Connection:
+        return await open_connection(self._where, self._name, response_seconds=response_seconds, on_push=on_push)
+
+
+async def _all(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:
+    results = await asyncio.gather(*replies, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def connect(url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SECONDS) -> RedisClient:
+    """Create a client, within a running event loop.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         name: shown by `CLIENT LIST`; no spaces.
+        gather_seconds: see `streams`.
+
+    Raises: ValueError: the URL is invalid.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=RESPONSE_SECONDS,
-        client_name=name,
-        socket_timeout=RESPONSE_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-    if sys.version_info < (3, 12):
-        pool.connection_class = type("Connection", (_KeepsCancellations, pool.connection_class), {})
-    return Redis.from_pool(pool)
-
-
-class _KeepsCancellations:
-    """Mixin of connections: writes without `asyncio.wait_for`.
-
-    redis-py wraps each write in it. Before Python 3.12 it swallows a cancellation that arrives just as the write ends,
-    so that the task never ends. (It also costs a task for each command.)
-    """
-
-    socket_timeout: float | None
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        connection: Any = super()
-        if not self.is_connected:  # type: ignore[attr-defined]
-            await self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
-        if check_health:
-            await self.check_health()  # type: ignore[attr-defined]
-        kept, self.socket_timeout = self.socket_timeout, None
-        try:
-            async with asyncio.timeout(kept):
-                await connection.send_packed_command(command, check_health=False)
-        except TimeoutError as error:
-            raise RedisTimeoutError("Timeout writing to socket") from error
-        finally:
-            self.socket_timeout = kept
+    return RedisClient(address.parse(url), name, gather_seconds)
 
 
 @asynccontextmanager
-async def connected(url: str, name: str = "knoll") -> AsyncIterator["Redis"]:
+async def connected(
+    url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SECONDS
+) -> AsyncIterator[RedisClient]:
     """Create a client, and close it at the end."""
-    redis = connect(url, name)
+    redis = connect(url, name, gather_seconds=gather_seconds)
     try:
         yield redis
     finally:
         await redis.aclose()
 
 
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Translate Redis' errors into ours. Raises: StoreUnavailableError, StoreFullError, StoreForbiddenError."""
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise StoreFullError(
-            "Redis refuses writes: it reached its memory limit (maxmemory; KNOLL_REDIS_MEMORY with Compose): delete "
-            "objects, or raise the limit"
-        ) from error
-    except UNAVAILABLE_ERRORS as error:
-        raise StoreUnavailableError(f"Redis is unavailable: {error}") from error
-    except NoPermissionError as error:
-        raise StoreForbiddenError(
-            f"Redis does not permit this to the user of this process: {error}; `knoll up`, Compose "
-            "and `knoll redis-acl` create the users"
-        ) from error
-    except ResponseError as error:
-        if "NOPERM" in str(error):  # raised by a command of a script
-            raise StoreForbiddenError(f"Redis does not permit this to the user of this process: {error}") from error
-        # Writes are refused while the disk is full or broken, or replicas are missing.
-        if "MISCONF" in str(error):
-            raise StoreFullError(f"Redis refuses writes because it cannot write its file: {error}") from error
-        if "NOREPLICAS" in str(error):
-            raise StoreUnavailableError(f"Redis refuses writes: {error}") from error
-        raise
-
-
-async def unsafe_settings(redis: "Redis") -> list[str]:
+async def unsafe_settings(redis: RedisClient) -> list[str]:
     """List the settings with which Redis may lose acknowledged writes; empty if CONFIG is not permitted."""
     try:
-        config: Any = await redis.config_get("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
-    except RedisError:
+        names = ("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
+        replied = await redis.execute("CONFIG", "GET", *names)
+    except (KnollError, RedisReplyError):
         return []
+    config = {name.decode(): value.decode() for name, value in replied.items()}
     problems = []
     if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
         problems.append(f"maxmemory-policy is {config['maxmemory-policy']}: set it to noeviction")
@@ -132,21 +170,3 @@ async def unsafe_settings(redis: "Redis") -> list[str]:
     elif config.get("appendfsync") != "always":
         problems.append(f"appendfsync is {config.get('appendfsync')}: set it to always")
     return problems
-
-
-StreamEntry = tuple[bytes, dict[bytes, bytes]]
-"""One entry of a stream: ID and fields."""
-
-
-async def read_stream(redis: "Redis", key: str, after: str, count: int, block: int = BLOCK_MS) -> list[StreamEntry]:
-    """Read the entries of a stream after an ID; wait up to `block` milliseconds for the first; empty without one."""
-    # redis-py returns lists of pairs with RESP2, and dictionaries of nested lists with RESP3.
-    response: Any = await redis.xread({key: after}, count=count, block=block)
-    if isinstance(response, dict):
-        return [entry for batches in response.values() for batch in batches for entry in batch]
-    return [entry for _, batch in response for entry in batch]
-
-
-def version_of(entry_id: bytes) -> int:
-    """Return the version in an entry's ID `<version>-0`."""
-    return int(entry_id.partition(b"-")[0])

@@ -7,14 +7,12 @@ sent the request, so that it stops before another process can start, whatever de
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS, translate_errors
+from knoll.redis.client import RedisClient, Script
 from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
@@ -27,28 +25,28 @@ _MARGIN = 0.1
 """Fraction of the TTL before expiry at which the duty is cancelled, so that it has ended when the lease expires."""
 
 # KEYS: lease. ARGV: holder, milliseconds. Returns -1 when it is ours now, else the milliseconds the other has left.
-_ACQUIRE = """
+_ACQUIRE = Script("""
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return -1 end
 return math.max(redis.call('PTTL', KEYS[1]), 0)
-"""
+""")
 # KEYS: lease. ARGV: holder, milliseconds. Returns 1 when it is still ours.
-_RENEW = """
+_RENEW = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
+""")
 # KEYS: lease. ARGV: holder, channel on which standbys wait.
-_RELEASE = """
+_RELEASE = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
   redis.call('PUBLISH', ARGV[2], '')
 end
-"""
+""")
 
 
 class Lease:
     """One contender for one lease."""
 
-    def __init__(self, redis: "Redis", name: str, holder: str, *, ttl: float = TTL) -> None:
+    def __init__(self, redis: RedisClient, name: str, holder: str, *, ttl: float = TTL) -> None:
         """
         Args:
             redis: made by `client.connect`; stays the caller's.
@@ -62,15 +60,11 @@ class Lease:
         self._freed = keys.lease_freed(name)
         self._holder = f"{holder} {uuid.uuid4().hex}"
         self._ttl = ttl
-        self._acquire = redis.register_script(_ACQUIRE)
-        self._renew = redis.register_script(_RENEW)
-        self._release = redis.register_script(_RELEASE)
         self.leading = False
 
     async def holder(self) -> str:
         """Return the holder of the lease, "" without one. Raises: StoreUnavailableError."""
-        with translate_errors():
-            holder: Any = await self._redis.get(self._key)
+        holder: bytes | None = await self._redis.execute("GET", self._key)
         return (holder or b"").decode().rpartition(" ")[0]
 
     async def lead(self, duty: Callable[[], Awaitable[None]]) -> None:
@@ -116,9 +110,8 @@ class Lease:
                 return
             try:
                 async with asyncio.timeout_at(until):
-                    with translate_errors():
-                        if not await self._renew(keys=[self._key], args=[self._holder, self._milliseconds]):
-                            return
+                    if not await self._redis.run(_RENEW, [self._key], [self._holder, self._milliseconds]):
+                        return
             except TimeoutError:
                 return
             except StoreUnavailableError as error:
@@ -131,25 +124,22 @@ class Lease:
         backoff = Backoff()
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as freed:
-                    await freed.subscribe(self._freed)
+                async with self._redis.subscribe(self._freed) as freed:
                     while True:
                         asked = asyncio.get_running_loop().time()
-                        with translate_errors():
-                            left = await self._acquire(keys=[self._key], args=[self._holder, self._milliseconds])
+                        left = await self._redis.run(_ACQUIRE, [self._key], [self._holder, self._milliseconds])
                         if left < 0:
                             return asked + self._life
                         backoff.reset()
                         # Returns early when the lease is released.
-                        await freed.get_message(timeout=min(left / 1000 + 0.01, self._ttl))
-            except (*UNAVAILABLE_ERRORS, StoreUnavailableError):
+                        await freed.next(min(left / 1000 + 0.01, self._ttl))
+            except StoreUnavailableError:
                 await backoff.wait()
 
     async def _give_back(self) -> None:
         try:
             async with asyncio.timeout(1.0):
-                with translate_errors():
-                    await self._release(keys=[self._key], args=[self._holder, self._freed])
+                await self._redis.run(_RELEASE, [self._key], [self._holder, self._freed])
         except (StoreUnavailableError, TimeoutError) as error:
             log.warning("lease not released", lease=self._name, error=str(error))
 

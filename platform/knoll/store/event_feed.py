@@ -8,16 +8,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import structlog
-from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, StreamEntry, read_stream, version_of
+from knoll.redis.client import RedisClient
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, event_subject, is_sealed
+from knoll.redis.streams import StreamEntry, entry_of, version_of
 from knoll.store.event_buffer import EventBuffer
 from knoll.store.protocol import WatchEvent
 from knoll.store.rules import EventType, Record
-from knoll.values.errors import ExpiredError
+from knoll.values.errors import ExpiredError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ _TYPES: dict[bytes, EventType] = {b"A": "ADDED", b"M": "MODIFIED", b"D": "DELETE
 class EventFeed:
     """One reader of the event stream for all watches of a process. It reads while there is a watch."""
 
-    def __init__(self, redis: "Redis", size: int, keyring: Keyring) -> None:
+    def __init__(self, redis: RedisClient, size: int, keyring: Keyring) -> None:
         self._redis = redis
         self._keyring = keyring
         self._ring = EventBuffer(size)
@@ -93,15 +93,15 @@ class EventFeed:
         while True:
             try:
                 return await self._past(since)
-            except UNAVAILABLE_ERRORS:
+            except StoreUnavailableError:
                 await backoff.wait()
 
     async def _past(self, since: int) -> list[Record]:
         """The next events after `since` from Redis; empty if there is none yet. Raises: ExpiredError."""
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.RESOURCE_VERSION)
-            both.xrange(keys.EVENTS, f"{since + 1}-0", "+", count=_BATCH)
-            version, entries = await both.execute()
+        version, replied = await self._redis.transaction(
+            ("GET", keys.RESOURCE_VERSION), ("XRANGE", keys.EVENTS, f"{since + 1}-0", "+", "COUNT", _BATCH)
+        )
+        entries = [entry_of(entry) for entry in replied]
         if version is None or int(version) < since:
             raise _expired(since, f"the newest version is {int(version or 0)}")
         if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
@@ -132,35 +132,38 @@ class EventFeed:
     async def _append_for_ever(self) -> None:
         """Append events; returns if some are missing."""
         ring, backoff, doubtful = self._ring, Backoff(), False
-        while True:
-            try:
-                if doubtful and not await self._still_there():
-                    log.warning("redis lost events", version=ring.tip)
-                    ring.stop(lost=True)
+        reader = self._redis.streams.reader(keys.EVENTS, f"{ring.tip}-0")
+        try:
+            while True:
+                try:
+                    if doubtful and not await self._still_there():
+                        log.warning("redis lost events", version=ring.tip)
+                        ring.stop(lost=True)
+                        return
+                    entries = await reader.read()
+                except StoreUnavailableError as error:
+                    if not doubtful:
+                        log.warning("event history interrupted", error=str(error))
+                    doubtful = True
+                    await backoff.wait()
+                    continue
+                backoff.reset()
+                # No event may also mean that Redis was emptied and continues with other versions.
+                doubtful = not entries
+                if entries and not ring.append([self._record(entry) for entry in entries]):
                     return
-                entries = await read_stream(self._redis, keys.EVENTS, f"{ring.tip}-0", _BATCH, BLOCK_MS)
-            except UNAVAILABLE_ERRORS as error:
-                if not doubtful:
-                    log.warning("event history interrupted", error=str(error))
-                doubtful = True
-                await backoff.wait()
-                continue
-            backoff.reset()
-            # No event may also mean that Redis was emptied and continues with other versions.
-            doubtful = not entries
-            if entries and not ring.append([self._record(entry) for entry in entries]):
-                return
+        finally:
+            reader.close()
 
     async def _still_there(self) -> bool:
         """Whether Redis still has its last event: it may have restarted with older data."""
         tip, last = self._ring.tip, self._ring.last()
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(keys.RESOURCE_VERSION)
-            both.xrange(keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
-            version, entries = await both.execute()
+        version, replied = await self._redis.transaction(
+            ("GET", keys.RESOURCE_VERSION), ("XRANGE", keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
+        )
         if version is None or int(version) < tip:
             return False
-        fields_by_version = {version_of(entry[0]): entry[1] for entry in entries}
+        fields_by_version = {version_of(entry_id): fields for entry_id, fields in map(entry_of, replied)}
         if tip in fields_by_version:
             return last is None or bool(fields_by_version[tip][b"e"] == last.packed)
         # Trimming keeps the newest events. A reader of an emptied Redis resets its version to the clock, so a higher

@@ -10,15 +10,13 @@ writes cannot overtake). Watches then end with ExpiredError, as after the histor
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
-from typing import cast
 
 import structlog
-from redis.asyncio import Redis
 
 from knoll.redis import keys
-from knoll.redis.client import translate_errors
+from knoll.redis.client import RedisClient, Script
 from knoll.redis.encryption import PLAIN, SEALED_KINDS, Keyring, SealedError, event_subject, object_subject
 from knoll.store import rules
 from knoll.store.event_feed import EventFeed
@@ -51,9 +49,9 @@ local function newest(key)
 end
 """
 # KEYS: revision. Returns the newest version.
-_NEWEST = _VERSION + "return newest(KEYS[1])"
+_NEWEST = Script(_VERSION + "return newest(KEYS[1])")
 # KEYS: objects, revision. ARGV: prefix of the fields. Returns the newest version, then field and value in turn.
-_LIST = (
+_LIST = Script(
     _VERSION
     + """
 local found, wanted = {newest(KEYS[2])}, {}
@@ -74,7 +72,7 @@ return found
 # KEYS: objects, revision, events, owner sets to leave and to join.
 # ARGV: field, expected version or '' for none, JSON, initial of the event's type, resource, packed event, length of the
 # history, how many owner sets to leave. Returns {1, new version} or {0, version found or ''}.
-_WRITE = (
+_WRITE = Script(
     _VERSION
     + """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
@@ -105,7 +103,7 @@ class RedisStore:
 
     def __init__(
         self,
-        redis: "Redis",
+        redis: RedisClient,
         *,
         history: int = HISTORY,
         ring: int = BUFFERED_EVENTS,
@@ -124,9 +122,6 @@ class RedisStore:
         self._keyring = keyring
         self._history = history
         self._clock = clock
-        self._newest = redis.register_script(_NEWEST)
-        self._list = redis.register_script(_LIST)
-        self._write = redis.register_script(_WRITE)
         self._feed = EventFeed(redis, ring, keyring)
 
     async def close(self) -> None:
@@ -135,8 +130,7 @@ class RedisStore:
 
     async def version(self) -> int:
         """The newest resource version."""
-        with translate_errors():
-            return int(await self._newest(keys=[keys.RESOURCE_VERSION], args=[]))
+        return int(await self._redis.run(_NEWEST, [keys.RESOURCE_VERSION], []))
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:
         version, data = await self._stored(resource, key_of(namespace, name))
@@ -195,8 +189,7 @@ class RedisStore:
         )
 
     async def owned_by(self, uid: str) -> Sequence[tuple[str, str, str]]:
-        with translate_errors():
-            members = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.owned(uid)))
+        members: Sequence[bytes] = await self._redis.execute("SMEMBERS", keys.owned(uid))
         owned = []
         for member in sorted(members):
             resource, _, key = member.decode().partition(" ")
@@ -219,8 +212,7 @@ class RedisStore:
                 return rules.decode(write.data, now_at)
 
     async def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
-        with translate_errors():
-            value = await cast(Awaitable[bytes | None], self._redis.hget(keys.objects(resource), key))
+        value: bytes | None = await self._redis.execute("HGET", keys.objects(resource), key)
         if value is None:
             raise NotFoundError(f"{describe(resource, key)} not found")
         return self._parse(resource, key, value)
@@ -246,38 +238,35 @@ class RedisStore:
         leave, join = write.owners_before - write.owners, write.owners - write.owners_before
         owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
         data, event = self._sealed(write)
-        with translate_errors():
-            done, version = await self._write(
-                keys=[keys.objects(write.resource), keys.RESOURCE_VERSION, keys.EVENTS, *owner_sets],
-                args=[
-                    write.key,
-                    "" if write.at is None else write.at,
-                    data,
-                    write.type[0],
-                    write.resource,
-                    event,
-                    self._history,
-                    len(leave),
-                ],
-            )
+        done, version = await self._redis.run(
+            _WRITE,
+            [keys.objects(write.resource), keys.RESOURCE_VERSION, keys.EVENTS, *owner_sets],
+            [
+                write.key,
+                "" if write.at is None else write.at,
+                data,
+                write.type[0],
+                write.resource,
+                event,
+                self._history,
+                len(leave),
+            ],
+        )
         return bool(done), int(version or 0)
 
     async def _read_all(self, resource: str) -> _Found:
-        with translate_errors():
-            async with self._redis.pipeline(transaction=True) as both:
-                both.get(keys.RESOURCE_VERSION)
-                both.hgetall(keys.objects(resource))
-                version, stored = await both.execute()
-            if version is None:
-                # Initialize the version of an empty Redis, and include concurrent writes in the listing.
-                try:
-                    await self.version()
-                except StoreForbiddenError as error:
-                    raise StoreUnavailableError("Redis is empty, and the API has not written to it yet") from error
-                return await self._read_all(resource)
+        version, stored = await self._redis.transaction(
+            ("GET", keys.RESOURCE_VERSION), ("HGETALL", keys.objects(resource))
+        )
+        if version is None:
+            # Initialize the version of an empty Redis, and include concurrent writes in the listing.
+            try:
+                await self.version()
+            except StoreForbiddenError as error:
+                raise StoreUnavailableError("Redis is empty, and the API has not written to it yet") from error
+            return await self._read_all(resource)
         return int(version), list(stored.items())
 
     async def _read_some(self, resource: str, prefix: str) -> _Found:
-        with translate_errors():
-            version, *flat = await self._list(keys=[keys.objects(resource), keys.RESOURCE_VERSION], args=[prefix])
+        version, *flat = await self._redis.run(_LIST, [keys.objects(resource), keys.RESOURCE_VERSION], [prefix])
         return int(version), list(zip(flat[::2], flat[1::2], strict=True))

@@ -5,28 +5,28 @@ table means nothing until its writer has written to it again.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
-from knoll.redis.client import BLOCK_MS, UNAVAILABLE_ERRORS, StreamEntry, read_stream, translate_errors, version_of
+from knoll.redis.client import RedisClient, Script
+from knoll.redis.streams import StreamEntry, entry_of, version_of
 from knoll.tables.protocol import FOLLOWER_TTL, FieldChange, Reset
+from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 HISTORY = 10_000
 """Number of changes kept; a follower that falls further behind gets the whole table."""
-_BATCH = 512
 _FORGET_SECONDS = 60.0
 
 # KEYS: entries, version, changes. ARGV: field, JSON, length of the history.
 # Returns the version since which the field has this value.
-_PUT = """
+_PUT = Script("""
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
   local cut = string.find(stored, '\\n', 1, true)
@@ -40,30 +40,30 @@ local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
 redis.call('HSET', KEYS[1], ARGV[1], version .. '\\n' .. ARGV[2])
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], version .. '-0', 'f', ARGV[1], 'v', ARGV[2])
 return version
-"""
+""")
 # KEYS: entries, version, changes. ARGV: field, length of the history.
 # Returns a version at which the field is not there.
-_REMOVE = """
+_REMOVE = Script("""
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return redis.call('GET', KEYS[2]) or '0' end
 local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[2], version .. '-0', 'f', ARGV[1])
 return version
-"""
+""")
 # KEYS: followers. ARGV: follower, version, channel. Publishes the version if it has changed.
-_ACKNOWLEDGE = """
+_ACKNOWLEDGE = Script("""
 local now = redis.call('TIME')
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. now[1] .. '.' .. string.format('%06d', now[2]))
 if not before or string.match(before, '^%d+') ~= ARGV[2] then
   redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 end
-"""
+""")
 
 
 class RedisTable(Generic[T]):
     """See `protocol.Table`. While Redis is unavailable, calls raise StoreUnavailableError and iterators wait."""
 
-    def __init__(self, redis: "Redis", name: str, entry: type[T], *, history: int = HISTORY) -> None:
+    def __init__(self, redis: RedisClient, name: str, entry: type[T], *, history: int = HISTORY) -> None:
         """
         Args:
             redis: made by `client.connect`; stays the caller's.
@@ -78,92 +78,83 @@ class RedisTable(Generic[T]):
         self._decode = msgspec.json.Decoder(entry).decode
         self._keys = [keys.table(name), keys.table_version(name), keys.table_changes(name)]
         self._followers = keys.table_followers(name)
-        self._put = redis.register_script(_PUT)
-        self._remove = redis.register_script(_REMOVE)
-        self._acknowledge = redis.register_script(_ACKNOWLEDGE)
 
     async def put(self, field: str, value: T) -> int:
-        with translate_errors():
-            return int(await self._put(keys=self._keys, args=[field, self._encode(value), self._history]))
+        return int(await self._redis.run(_PUT, self._keys, [field, self._encode(value), self._history]))
 
     async def remove(self, field: str) -> int:
-        with translate_errors():
-            return int(await self._remove(keys=self._keys, args=[field, self._history]))
+        return int(await self._redis.run(_REMOVE, self._keys, [field, self._history]))
 
     async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
-        with translate_errors():
-            version, entries = await self._read_all()
+        version, entries = await self._read_all()
         return version or 0, entries
 
     async def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         tip: int | None = None
         last: StreamEntry | None = None
+        reader = self._redis.streams.reader(self._keys[2], "0-0")
         backoff, doubtful = Backoff(), True
-        while True:
-            try:
-                if doubtful and (tip is None or not await self._joins_on(tip, last)):
-                    version, entries = await self._read_all()
-                    if version is None and tip is not None:
-                        # Redis has restarted without the table, and its writer has not written to it yet.
-                        await backoff.wait()
-                        continue
-                    tip, last = version or 0, None
-                    yield Reset(tip, {field: value for field, (_, value) in entries.items()})
-                assert tip is not None
-                stream_entries = await read_stream(self._redis, self._keys[2], f"{tip}-0", _BATCH, BLOCK_MS)
-            except UNAVAILABLE_ERRORS as error:
-                if not doubtful:
-                    log.warning("table interrupted", table=self._name, error=str(error))
-                doubtful = True
-                await backoff.wait()
-                continue
-            backoff.reset()
-            # No change may also mean that Redis was emptied and continues with other versions.
-            doubtful = not stream_entries
-            for entry in stream_entries:
-                version = version_of(entry[0])
-                if version != tip + 1:
-                    tip, doubtful = None, True
-                    break
-                tip, last = version, entry
-                yield self._change(version, entry)
+        try:
+            while True:
+                try:
+                    if doubtful and (tip is None or not await self._joins_on(tip, last)):
+                        version, entries = await self._read_all()
+                        if version is None and tip is not None:
+                            # Redis has restarted without the table, and its writer has not written to it yet.
+                            await backoff.wait()
+                            continue
+                        tip, last = version or 0, None
+                        reader.seek(f"{tip}-0")
+                        yield Reset(tip, {field: value for field, (_, value) in entries.items()})
+                    stream_entries = await reader.read()
+                except StoreUnavailableError as error:
+                    if not doubtful:
+                        log.warning("table interrupted", table=self._name, error=str(error))
+                    doubtful = True
+                    await backoff.wait()
+                    continue
+                backoff.reset()
+                # No change may also mean that Redis was emptied and continues with other versions.
+                doubtful = not stream_entries
+                for entry in stream_entries:
+                    version = version_of(entry[0])
+                    if tip is None or version != tip + 1:
+                        tip, doubtful = None, True
+                        break
+                    tip, last = version, entry
+                    yield self._change(version, entry)
+        finally:
+            reader.close()
 
     async def acknowledge(self, follower: str, version: int) -> None:
-        with translate_errors():
-            await self._acknowledge(keys=[self._followers], args=[follower, version, keys.table_acks(self._name)])
+        await self._redis.run(_ACKNOWLEDGE, [self._followers], [follower, version, keys.table_acks(self._name)])
 
     async def leave(self, follower: str) -> None:
-        with translate_errors():
-            await self._redis.hdel(self._followers, follower)
+        await self._redis.execute("HDEL", self._followers, follower)
 
     async def followers(self) -> dict[str, int]:
-        with translate_errors():
-            return await self._living()
+        return await self._living()
 
     async def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
         """See `Table.acknowledgements`; begins with the last one of each live follower, also after an interruption."""
         backoff = Backoff()
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.table_acks(self._name))
+                async with self._redis.subscribe(keys.table_acks(self._name)) as channel:
                     for follower, version in (await self._living()).items():
                         yield follower, version
                     backoff.reset()
                     while True:
-                        message = await channel.get_message(timeout=_FORGET_SECONDS)
+                        message = await channel.next()
                         if message is not None:
-                            name, _, acknowledged = message["data"].decode().rpartition(" ")
+                            name, _, acknowledged = message[1].decode().rpartition(" ")
                             yield name, int(acknowledged)
-            except UNAVAILABLE_ERRORS:
+            except StoreUnavailableError:
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:
-        async with self._redis.pipeline(transaction=True) as both:
-            both.time()
-            both.hgetall(self._followers)
-            (seconds, micros), signs_of_life = await both.execute()
-        now, living, gone = seconds + micros / 1e6, {}, []
+        (seconds, micros), signs_of_life = await self._redis.transaction(("TIME",), ("HGETALL", self._followers))
+        now, living, gone = int(seconds) + int(micros) / 1e6, {}, []
         for follower, value in signs_of_life.items():
             version, _, seen = value.partition(b" ")
             age = now - float(seen)
@@ -172,15 +163,12 @@ class RedisTable(Generic[T]):
             elif age > _FORGET_SECONDS:
                 gone.append(follower)
         if gone:
-            await self._redis.hdel(self._followers, *gone)
+            await self._redis.execute("HDEL", self._followers, *gone)
         return living
 
     async def _read_all(self) -> tuple[int | None, dict[str, tuple[int, T]]]:
-        """The table's version (None if Redis has none) and its entries."""
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(self._keys[1])
-            both.hgetall(self._keys[0])
-            version, stored = await both.execute()
+        """The table's version, None when Redis has none, and its entries."""
+        version, stored = await self._redis.transaction(("GET", self._keys[1]), ("HGETALL", self._keys[0]))
         entries = {}
         for field, value in stored.items():
             at, _, data = value.partition(b"\n")
@@ -188,15 +176,14 @@ class RedisTable(Generic[T]):
         return None if version is None else int(version), entries
 
     async def _joins_on(self, tip: int, last: StreamEntry | None) -> bool:
-        """Whether Redis continues from `tip`, and still has the change that was read last."""
-        async with self._redis.pipeline(transaction=True) as both:
-            both.get(self._keys[1])
-            both.xrange(self._keys[2], f"{tip}-0", "+", count=2)
-            version, entries = await both.execute()
+        """Whether Redis still counts on from `tip`, and still has what was read last."""
+        version, entries = await self._redis.transaction(
+            ("GET", self._keys[1]), ("XRANGE", self._keys[2], f"{tip}-0", "+", "COUNT", 2)
+        )
         newest = int(version or 0)
         if newest < tip:
             return False
-        first: Any = next(iter(entries), None)
+        first = next(map(entry_of, entries), None)
         if first is not None and version_of(first[0]) == tip:
             return last is None or first == last
         return newest == tip or (first is not None and version_of(first[0]) == tip + 1)

@@ -1,11 +1,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
 
 from activator.wire import http2_codecs
 from activator.wire.http2_codec import CodecFactory
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from tests.component.activator.stage import Stage, staged
 from tests.component.knoll.conftest import own_redis
 
@@ -29,7 +28,7 @@ async def stage(codec: CodecFactory) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
     client = connect(redis_url, "test")
     yield client
     await client.aclose()

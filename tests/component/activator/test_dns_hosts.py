@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.process import dns_server
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.tables.redis_tables import RedisTable
 from knoll.values.names import local_hosts
 from tests.component.activator.test_process import running, until_heard
@@ -99,7 +98,7 @@ def names(folder: Path, public_dns: int) -> Iterator[int]:
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
     client = connect(redis_url, "test")
     yield client
     await client.aclose()
@@ -117,7 +116,7 @@ async def answered(port: int, name: str, kind: int = A) -> tuple[int, list[str]]
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_names_come_change_and_go_with_their_routes(
-    redis: "Redis", redis_url: str, folder: Path, names: int, workers: int
+    redis: RedisClient, redis_url: str, folder: Path, names: int, workers: int
 ) -> None:
     table = RedisTable(redis, ROUTING, RouteEntry)
     with running(redis_url, workers, KNOLL_NAMES_DIR=str(folder), KNOLL_ACTIVATOR_LOCAL_HOST=GATEWAY) as process:
@@ -171,7 +170,7 @@ def test_a_restarted_server_serves_the_names_immediately(folder: Path) -> None:
             assert ask(port, "shop.default.svc.cluster.local") == (NO_ERROR, [GATEWAY])
 
 
-async def test_a_restarted_activator_removes_stale_names(redis: "Redis", redis_url: str, folder: Path) -> None:
+async def test_a_restarted_activator_removes_stale_names(redis: RedisClient, redis_url: str, folder: Path) -> None:
     (folder / "default.gone").write_text(f"{GATEWAY} gone.default.svc.cluster.local\n")
     version = await RedisTable(redis, ROUTING, RouteEntry).put("default/shop", entry("shop"))
     with running(redis_url, KNOLL_NAMES_DIR=str(folder), KNOLL_ACTIVATOR_LOCAL_HOST=GATEWAY) as process:

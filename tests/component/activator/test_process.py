@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.redis import keys
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.tables.redis_tables import RedisTable
 from tests.component.activator.stage import HOST, REVISION, App, Connection, read_request
 from tests.component.knoll.conftest import RedisProcess
@@ -100,13 +99,13 @@ def running(redis_url: str, workers: int = 1, **more: str) -> Iterator[Process]:
         process.end()
 
 
-async def tell(redis: "Redis", endpoints: tuple[Endpoint, ...], policy: RequestPolicy | None = None) -> int:
+async def tell(redis: RedisClient, endpoints: tuple[Endpoint, ...], policy: RequestPolicy | None = None) -> int:
     entry = RouteEntry(hosts={HOST: (Share(REVISION, 100),)}, revisions={REVISION: policy or RequestPolicy()})
     await RedisTable(redis, ENDPOINTS, RevisionEndpoints).put(REVISION, RevisionEndpoints(endpoints))
     return await RedisTable(redis, ROUTING, RouteEntry).put("default/app", entry)
 
 
-async def until_heard(redis: "Redis", name: str, version: int, count: int) -> None:
+async def until_heard(redis: RedisClient, name: str, version: int, count: int) -> None:
     table = RedisTable(redis, name, RouteEntry if name == ROUTING else RevisionEndpoints)
 
     async def heard() -> bool:
@@ -116,7 +115,7 @@ async def until_heard(redis: "Redis", name: str, version: int, count: int) -> No
     await eventually(heard)
 
 
-async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis: "Redis", redis_url: str) -> None:
+async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis: RedisClient, redis_url: str) -> None:
     proceed = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,8 +124,7 @@ async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     app = await App(handler).start()
-    async with redis.pubsub(ignore_subscribe_messages=True) as channel:
-        await channel.subscribe(keys.REPORTS, keys.POKES)
+    async with redis.subscribe(keys.REPORTS, keys.POKES) as channel:
         with running(redis_url, KNOLL_REPORT_SECONDS="0.1") as process:
             await process.ready()
             version = await tell(redis, ())
@@ -134,10 +132,8 @@ async def test_a_process_follows_acknowledges_reports_and_ends_gracefully(redis:
             client = (await process.connect()).get()
 
             async def reported(channel_name: str, check: Callable[[dict[str, object]], bool]) -> bool:
-                message = await channel.get_message(timeout=0.1)
-                return bool(
-                    message and message["channel"].decode() == channel_name and check(json.loads(message["data"]))
-                )
+                message = await channel.next(0.1)
+                return bool(message and message[0] == channel_name and check(json.loads(message[1])))
 
             await eventually(lambda: reported(keys.POKES, lambda poke: poke["revision"] == REVISION))
             await eventually(
@@ -218,7 +214,7 @@ async def load(process: Process, count: int, clients: int) -> list[int]:
     return [status for each in await asyncio.gather(*(statuses_of_client() for _ in range(clients))) for status in each]
 
 
-async def test_no_instance_ever_holds_two_over_all_workers(redis: "Redis", redis_url: str) -> None:
+async def test_no_instance_ever_holds_two_over_all_workers(redis: RedisClient, redis_url: str) -> None:
     counting = Counting()
     apps = [await App(counting.handler(f"i{n}"), f"i{n}").start() for n in range(8)]  # type: ignore[arg-type]
     with running(redis_url, workers=2) as process:
@@ -235,7 +231,7 @@ async def test_no_instance_ever_holds_two_over_all_workers(redis: "Redis", redis
         await app.stop()
 
 
-async def test_a_killed_worker_gives_back_its_slots_and_is_replaced(redis: "Redis", redis_url: str) -> None:
+async def test_a_killed_worker_gives_back_its_slots_and_is_replaced(redis: RedisClient, redis_url: str) -> None:
     hold = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -272,7 +268,7 @@ async def test_a_killed_worker_gives_back_its_slots_and_is_replaced(redis: "Redi
     await app.stop()
 
 
-async def test_new_workers_take_over_without_a_refused_connection(redis: "Redis", redis_url: str) -> None:
+async def test_new_workers_take_over_without_a_refused_connection(redis: RedisClient, redis_url: str) -> None:
     app = await App().start()
     with running(redis_url, workers=2) as process:
         await process.ready()
@@ -296,7 +292,7 @@ async def test_new_workers_take_over_without_a_refused_connection(redis: "Redis"
     await app.stop()
 
 
-async def test_a_process_without_workers_keeps_serving_on_sighup(redis: "Redis", redis_url: str) -> None:
+async def test_a_process_without_workers_keeps_serving_on_sighup(redis: RedisClient, redis_url: str) -> None:
     app = await App().start()
     with running(redis_url, workers=1) as process:
         await process.ready()

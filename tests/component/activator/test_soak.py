@@ -18,12 +18,12 @@ import grpc
 import httpx
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.reports import Report
 from knoll.messages.routing import ROUTING, RequestPolicy, RouteEntry, Share
 from knoll.redis import keys
+from knoll.redis.client import RedisClient
 from knoll.tables.redis_tables import RedisTable
 from tests.component.activator import test_mixed_load as mixed
 from tests.component.activator.stage import HOST, Answer, App, Connection
@@ -127,7 +127,7 @@ async def http2(front: mixed.Front) -> None:
 class Platform:
     """What the autoscaler and the API do to an activator: instances come, drain until nothing is in them, and go."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self._routing = RedisTable(redis, ROUTING, RouteEntry)
@@ -136,10 +136,9 @@ class Platform:
         self._number = 0
 
     async def listen(self) -> None:
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(keys.REPORTS)
-            async for message in channel.listen():
-                report = msgspec.json.decode(message["data"], type=Report)
+        async with self._redis.subscribe(keys.REPORTS) as channel:
+            while (message := await channel.next()) is not None:
+                report = msgspec.json.decode(message[1], type=Report)
                 self._reports[report.activator] = report
 
     async def route(self, first: int) -> None:
@@ -200,7 +199,7 @@ async def renew(process: Process) -> None:
 
 
 @pytest.mark.timeout(SECONDS + 120)
-async def test_nothing_fails_while_everything_changes(redis: "Redis", redis_url: str) -> None:
+async def test_nothing_fails_while_everything_changes(redis: RedisClient, redis_url: str) -> None:
     done: Counter[str] = Counter()
     renewed = 0
     async with grpc_app() as grpc_port:

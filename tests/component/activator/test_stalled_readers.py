@@ -9,9 +9,9 @@ import h2.config
 import h2.connection
 import h2.settings
 import pytest
-from redis.asyncio import Redis
 
 from knoll.messages.routing import ROUTING
+from knoll.redis.client import RedisClient
 from tests.component.activator.stage import HOST, App, read_request
 from tests.component.activator.test_process import Process, running, tell, until_heard
 from tests.waiting import eventually
@@ -90,7 +90,7 @@ def stall(port: int, version: str) -> socket.socket:
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
 async def test_a_stalled_reader_holds_less_than_a_mebibyte(
-    version: str, redis: "Redis", redis_url: str, endless: tuple[Endless, App]
+    version: str, redis: RedisClient, redis_url: str, endless: tuple[Endless, App]
 ) -> None:
     handler, app = endless
     with running(redis_url) as process:
@@ -113,7 +113,7 @@ async def test_a_stalled_reader_holds_less_than_a_mebibyte(
 
 
 async def test_a_first_stalled_reader_holds_less_than_a_mebibyte_too(
-    redis: "Redis", redis_url: str, endless: tuple[Endless, App]
+    redis: RedisClient, redis_url: str, endless: tuple[Endless, App]
 ) -> None:
     handler, app = endless
     with running(redis_url) as process:

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from api.app import create_app
 from api.auth.access import TrustedPort
@@ -21,7 +20,7 @@ from api.http.peers import Peers
 from api.resource import bootstrap
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.values.json import Json
@@ -66,7 +65,7 @@ def settings(tmp_path: Path) -> ApiSettings:
 async def serving(
     store: Store,
     settings: ApiSettings,
-    redis: "Redis | None" = None,
+    redis: RedisClient | None = None,
     config: Callable[[], PlatformConfig] = PlatformConfig,
 ) -> AsyncIterator[Running]:
     """The API on a free port, with the objects that are there from the first start."""

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from knoll.auth import token_key, tokens
 from knoll.process.settings import ApiSettings
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from knoll.store.redis_store import RedisStore
 from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api.conftest import CONFIG_MAPS, Kubectl, Running, serving
@@ -24,13 +23,13 @@ pytestmark = [pytest.mark.kubectl, pytest.mark.redis]
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
     async with connected(redis_url, "test") as redis:
         yield redis
 
 
 @pytest.fixture
-async def api(redis: "Redis", settings: ApiSettings) -> AsyncIterator[Running]:
+async def api(redis: RedisClient, settings: ApiSettings) -> AsyncIterator[Running]:
     store = RedisStore(redis)
     async with serving(store, settings, redis) as running:
         yield running
@@ -129,7 +128,7 @@ async def test_reviews_answer_for_the_requesting_user(api: Running, kubectl: Kub
     assert "admin" in await kubectl("auth", "whoami")
 
 
-async def test_invalid_tokens_are_rejected(api: Running, kubectl: Kubectl, redis: "Redis") -> None:
+async def test_invalid_tokens_are_rejected(api: Running, kubectl: Kubectl, redis: RedisClient) -> None:
     account = await api.store.get(SERVICE_ACCOUNT.id, "default", "robot")
     uid, key = account["metadata"]["uid"], await token_key.shared_key(redis)
     old = tokens.mint(key, namespace="default", name="robot", uid=uid, now=1_000_000_000)

@@ -78,7 +78,7 @@ async def test_what_must_be_there_comes_back_when_redis_has_lost_it(redis_url: s
             return names == sorted(bootstrap.NAMESPACES) and len(gateways) == 1 and len(configs) >= 8
 
         await eventually(complete, condition="the first objects")
-        await redis.flushall()
+        await redis.execute("FLUSHALL")
         await eventually(complete, condition="the first objects, again")
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

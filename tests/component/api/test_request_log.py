@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from activator.sync.request_log import RequestLog
 from knoll.auth import key_files
 from knoll.process.settings import ApiSettings, CommonSettings
 from knoll.redis import keys
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from tests.component.api.conftest import serving
 from tests.component.knoll.conftest import RedisProcess
 from tests.doubles.memory_store import MemoryStore
@@ -49,7 +48,7 @@ async def activators(url: str, count: int) -> AsyncIterator[list[RequestLog]]:
         tasks = [asyncio.create_task(log.run()) for log in logs]
 
         async def all_hear() -> bool:
-            return await clients[0].publish(keys.REQUEST_LOG_QUESTIONS, b"{}") == count
+            return bool(await clients[0].execute("PUBLISH", keys.REQUEST_LOG_QUESTIONS, b"{}") == count)
 
         await eventually(all_hear)
         try:
@@ -61,7 +60,7 @@ async def activators(url: str, count: int) -> AsyncIterator[list[RequestLog]]:
 
 
 @pytest.fixture
-async def api_redis(server: RedisProcess, tmp_path: Path) -> AsyncIterator[Redis]:
+async def api_redis(server: RedisProcess, tmp_path: Path) -> AsyncIterator[RedisClient]:
     async with connected(url(server, tmp_path, "api"), "test") as redis:
         yield redis
 
@@ -75,7 +74,7 @@ async def store() -> MemoryStore:
 
 
 async def test_the_lines_of_all_activators_are_in_order(
-    server: RedisProcess, tmp_path: Path, store: MemoryStore, settings: ApiSettings, api_redis: Redis
+    server: RedisProcess, tmp_path: Path, store: MemoryStore, settings: ApiSettings, api_redis: RedisClient
 ) -> None:
     async with activators(url(server, tmp_path, "activator"), 2) as logs, serving(store, settings, api_redis) as api:
         assert (await api.client.get(LOG, params=PROXY)).text == "", "while the log of requests is off"
@@ -97,7 +96,7 @@ async def test_a_followed_log_continues_until_the_pod_is_deleted(
     tmp_path: Path,
     store: MemoryStore,
     settings: ApiSettings,
-    api_redis: Redis,
+    api_redis: RedisClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("api.resource.request_log.ASK_SECONDS", 0.2)
@@ -114,7 +113,7 @@ async def test_a_followed_log_continues_until_the_pod_is_deleted(
 
 
 async def test_without_an_activator_there_are_no_lines(
-    store: MemoryStore, settings: ApiSettings, api_redis: Redis
+    store: MemoryStore, settings: ApiSettings, api_redis: RedisClient
 ) -> None:
     async with serving(store, settings, api_redis) as api:
         assert (await api.client.get(LOG, params=PROXY)).text == ""

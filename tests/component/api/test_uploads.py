@@ -15,7 +15,6 @@ import httpx
 import pytest
 import uvicorn
 from msgspec.structs import replace
-from redis.asyncio import Redis
 
 from api.app import create_app
 from api.auth.access import TrustedPort
@@ -24,7 +23,7 @@ from knoll.config.platform import PlatformConfig
 from knoll.config.security import SecurityConfig
 from knoll.process.admin import QuietServer
 from knoll.process.settings import ApiSettings
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from knoll.values.kinds import BUILD_KIND
 from tests.component.api.conftest import Kubectl, Running
 from tests.conftest import need
@@ -222,7 +221,7 @@ class Builds:
     """An API with one Build, on a real socket."""
 
     url: str
-    redis: "Redis"
+    redis: RedisClient
     store: MemoryStore
     log: BuildLogWriter
 

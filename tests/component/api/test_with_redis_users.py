@@ -99,7 +99,7 @@ async def test_a_certificate_reaches_the_data_path_that_cannot_read_secrets(plat
         assert answer.json()["data"] == secret(pair)["data"]
         password = (platform.keys / "api" / key_files.PASSWORD).read_text().strip()
         async with connected(f"redis://api:{password}@127.0.0.1:{platform.redis.port}/0") as redis:
-            stored = await redis.get(keys.TOKEN_KEY)
+            stored = await redis.execute("GET", keys.TOKEN_KEY)
         assert isinstance(stored, bytes)
         assert is_sealed(stored)
         assert key_id(stored) == after[0].id

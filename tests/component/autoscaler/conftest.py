@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
 from autoscaler.decision.capacity import Machine
 from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
@@ -19,7 +18,7 @@ from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report, RevisionReport
 from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.redis import keys
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import FieldChange, Reset
 from knoll.tables.redis_tables import RedisTable
@@ -36,7 +35,7 @@ QUICK = {"autoscaling.knative.dev/window": "1s"}
 class AutoscalerHarness:
     """Redis, the engine, and the autoscaler when it runs."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self.redis = redis
         self.engine = FakeEngine()
         self.machine = Machine()
@@ -77,11 +76,10 @@ class AutoscalerHarness:
         await began.wait()
 
         async def listens() -> bool:
-            subscribers: Any = await self.redis.pubsub_numsub(keys.POKES)
             assert self._running is not None
             if self._running.done():
                 self._running.result()
-            return bool(subscribers[0][1])
+            return await self._subscribed()
 
         await eventually(listens, condition="the autoscaler listens")
 
@@ -90,6 +88,15 @@ class AutoscalerHarness:
         if self._running:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+
+            async def left() -> bool:
+                return not await self._subscribed()
+
+            await eventually(left, condition="the autoscaler no longer listens")
+
+    async def _subscribed(self) -> bool:
+        subscribers = await self.redis.execute("PUBSUB", "NUMSUB", keys.POKES)
+        return int(subscribers[1]) > 0
 
     async def apply(self, name: str = "hello-00001", **more: Any) -> str:
         """Create a Revision whose images are resolved; returns `namespace/name`."""
@@ -132,7 +139,7 @@ class AutoscalerHarness:
 
     async def poke(self, key: str, waiting: int = 1) -> None:
         poke = Poke("activator-1", key, time.time(), waiting)
-        await self.redis.publish(keys.POKES, msgspec.json.encode(poke))
+        await self.redis.execute("PUBLISH", keys.POKES, msgspec.json.encode(poke))
 
     async def report(
         self,
@@ -146,7 +153,7 @@ class AutoscalerHarness:
         count = round(concurrency)
         row = RevisionReport(key, concurrency, count, count, 0, held or {})
         report = Report("activator-1", time.time(), 1.0, (row,) if concurrency else (), draining or {}, tunnels or {})
-        await self.redis.publish(keys.REPORTS, msgspec.json.encode(report))
+        await self.redis.execute("PUBLISH", keys.REPORTS, msgspec.json.encode(report))
 
 
 class Activator:

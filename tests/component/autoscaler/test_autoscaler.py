@@ -157,7 +157,7 @@ async def test_instances_beside_an_empty_store_are_left_alone_at_first(harness: 
     key = await harness.apply()
     before = await harness.ready(key)
     await harness.stop()
-    await harness.redis.flushall()
+    await harness.redis.execute("FLUSHALL")
     await harness.start()
     other = await harness.apply("other-00001")
     await harness.ready(other)

@@ -161,7 +161,7 @@ async def test_a_leader_without_its_lease_does_nothing_until_it_has_it_again(har
         key = await harness.apply()
         (before,) = await harness.ready(key)
         await harness.has_status(key, initial_reached=True)
-        await harness.redis.set(keys.lease("autoscaler"), "another", px=1000)
+        await harness.redis.execute("SET", keys.lease("autoscaler"), "another", "PX", 1000)
         await eventually(lambda: not lease.leading, condition="it does not lead")
         tasks = {task.get_name() for task in asyncio.all_tasks()}
         assert f"instance {before.id}" not in tasks
@@ -188,7 +188,7 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
     autoscaler = harness.autoscaler
     await eventually(lambda: autoscaler._revisions._configured_once, condition="a tick")
     kept_body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
-    await harness.redis.flushall()
+    await harness.redis.execute("FLUSHALL")
     del kept_body["metadata"]["resourceVersion"]
     await harness.store.create(kinds.REVISION.id, kept_body)
     await eventually(

@@ -206,7 +206,7 @@ async def test_claims_volumes_stay_when_the_store_comes_back_empty(harness: Auto
     await put(harness, kinds.VOLUME_CLAIM, "disk", spec={})
     await harness.ready(await harness.apply(**asking(DISK, volumeMounts=[{"name": "d", "mountPath": "/d"}])))
     await harness.stop()
-    await harness.redis.flushall()
+    await harness.redis.execute("FLUSHALL")
     await harness.start()
     await put(harness, kinds.VOLUME_CLAIM, "other", spec={})
     harness.engine.volumes["claim.uid-other"] = FakeVolume(

@@ -16,12 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from knoll.builds import build_log
 from knoll.builds.queue import JobQueue
 from knoll.messages import builds
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
@@ -61,7 +60,7 @@ def tar_of(files: Mapping[str, str | bytes]) -> bytes:
 class Yard:
     """The builder's surroundings."""
 
-    redis: "Redis"
+    redis: RedisClient
     store: RedisStore
     queue: JobQueue
     uploads: Path

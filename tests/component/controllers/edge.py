@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis import Redis as Blocking
-from redis.asyncio import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -21,7 +20,7 @@ from knoll.messages import builds
 from knoll.messages.builds import BuildPhase, BuildProgress, Resolution, Resolved
 from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.redis import keys
-from knoll.redis.client import UNAVAILABLE_ERRORS, connect
+from knoll.redis.client import RedisClient, connect, connected
 from knoll.store.redis_store import RedisStore
 from knoll.tables.protocol import Reset
 from knoll.values import kinds
@@ -34,13 +33,13 @@ T = TypeVar("T")
 
 async def answered(call: Callable[[], Awaitable[T]]) -> T:
     """Make a call of Redis, again while it is unavailable."""
-    return await until_available(call, errors=(StoreUnavailableError, *UNAVAILABLE_ERRORS))
+    return await until_available(call, errors=(StoreUnavailableError,))
 
 
 class Edge:
     """Answers what the controllers ask for, through the tables, as the other processes do."""
 
-    def __init__(self, redis: "Redis", store: RedisStore, url: str) -> None:
+    def __init__(self, redis: RedisClient, store: RedisStore, url: str) -> None:
         self._redis = redis
         self._store = store
         self._url = url
@@ -73,14 +72,14 @@ class Edge:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _build(self) -> None:
-        while True:
-            popped = await answered(lambda: self._redis.blpop([f"rq:queue:{keys.BUILD_JOBS}"], timeout=1))
-            if popped:
-                _, job = popped
-                assert isinstance(job, bytes)
-                namespace, name = await asyncio.to_thread(self._job, job.decode())
-                self.jobs.append(("build", name))
-                await answered(partial(self._image, namespace, name))
+        # A client of its own, because the command blocks its connection.
+        async with connected(self._url, "edge-builds") as waiting:
+            while True:
+                popped = await answered(lambda: waiting.execute("BLPOP", f"rq:queue:{keys.BUILD_JOBS}", 1))
+                if popped:
+                    namespace, name = await asyncio.to_thread(self._job, popped[1].decode())
+                    self.jobs.append(("build", name))
+                    await answered(partial(self._image, namespace, name))
 
     def _job(self, job_id: str) -> tuple[str, str]:
         with Blocking.from_url(self._url) as client:
@@ -164,7 +163,7 @@ class Edge:
                     await answered(partial(self.tables.routing.acknowledge, name, acknowledged))
 
 
-def open_edge(url: str) -> "tuple[Redis, RedisStore, Edge]":
+def open_edge(url: str) -> "tuple[RedisClient, RedisStore, Edge]":
     redis = connect(url, "edge")
     store = RedisStore(redis)
     return redis, store, Edge(redis, store, url)

@@ -14,11 +14,11 @@ async def test_every_cancelled_task_ends(redis_url: str) -> None:
 
         async def talk() -> None:
             while True:
-                await redis.set("some", "thing")
+                await redis.execute("SET", "some", "thing")
 
         for _ in range(30):
             tasks = [asyncio.create_task(talk()) for _ in range(16)]
-            await redis.ping()
+            await redis.execute("PING")
             for task in tasks:
                 task.cancel()
             _, alive = await asyncio.wait(tasks, timeout=5)

@@ -12,9 +12,8 @@ import pytest
 from redis import AuthenticationError
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
 
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from tests.conftest import free_port, need
 from tests.waiting import eventually_sync
 
@@ -79,7 +78,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
     client = connect(redis_url, "test")
     yield client
     await client.aclose()

@@ -2,16 +2,14 @@
 
 import asyncio
 
-from redis.asyncio import Redis
-
 from knoll.builds.queue import JobQueue
 from knoll.redis import keys
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 
 
-async def taken(redis: "Redis") -> str:
+async def taken(redis: RedisClient) -> str:
     """The uid of the job that a worker takes next."""
-    job_id = await redis.lpop(f"rq:queue:{keys.BUILD_JOBS}")
+    job_id = await redis.execute("LPOP", f"rq:queue:{keys.BUILD_JOBS}")
     assert isinstance(job_id, bytes)
     return job_id.decode().rpartition("_")[2]
 
@@ -24,7 +22,7 @@ async def test_a_namespace_with_many_builds_does_not_delay_another(redis_url: st
         await queue.build("quiet", "q0", "quiet0")
         assert await queue.order() == ["busy0", "quiet0", "busy1", "busy2", "busy3"]
         assert await taken(redis) == "busy0"
-        await redis.hset(keys.BUILD_TURNS, "busy", 1.0)
+        await redis.execute("HSET", keys.BUILD_TURNS, "busy", 1.0)
         await queue.build("third", "t0", "third0")
         assert await queue.order() == ["quiet0", "third0", "busy1", "busy2", "busy3"]
         await queue.build("third", "t0", "third0")
@@ -42,7 +40,7 @@ async def test_nothing_is_lost_while_builds_are_added_and_taken_concurrently(red
                 await queues[at].build(namespace, uid, uid)
 
         async def take() -> list[str]:
-            return [await taken(redis) for _ in range(20) if await redis.llen(f"rq:queue:{keys.BUILD_JOBS}")]
+            return [await taken(redis) for _ in range(20) if await redis.execute("LLEN", f"rq:queue:{keys.BUILD_JOBS}")]
 
         async with asyncio.TaskGroup() as group:
             for at in range(3):

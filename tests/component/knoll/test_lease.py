@@ -5,9 +5,8 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
 
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.redis.lease import Lease
 from tests.component.knoll.conftest import RedisProcess
 from tests.waiting import eventually
@@ -32,13 +31,13 @@ class Duty:
 
 
 @pytest.fixture
-async def client(own_redis: RedisProcess) -> AsyncIterator["Redis"]:
+async def client(own_redis: RedisProcess) -> AsyncIterator[RedisClient]:
     redis = connect(own_redis.url)
     yield redis
     await redis.aclose()
 
 
-async def test_one_of_many_leads_and_the_next_takes_over_immediately(redis: "Redis") -> None:
+async def test_one_of_many_leads_and_the_next_takes_over_immediately(redis: RedisClient) -> None:
     duty = Duty()
     leases = {name: Lease(redis, "d", name, ttl=60) for name in "abcd"}
     tasks = {
@@ -56,15 +55,15 @@ async def test_one_of_many_leads_and_the_next_takes_over_immediately(redis: "Red
     assert await leases["a"].holder() == ""
 
 
-async def test_a_standby_takes_over_from_one_that_is_gone(redis: "Redis") -> None:
-    await redis.set("knoll:lease:d", "dead 1", px=300)
+async def test_a_standby_takes_over_from_one_that_is_gone(redis: RedisClient) -> None:
+    await redis.execute("SET", "knoll:lease:d", "dead 1", "PX", 300)
     duty = Duty()
     leading = asyncio.create_task(Lease(redis, "d", "b", ttl=60).lead(lambda: duty.do("b")))
     await eventually(lambda: duty.doing == ["b"])
     leading.cancel()
 
 
-async def test_a_lease_is_kept_beyond_its_life(redis: "Redis") -> None:
+async def test_a_lease_is_kept_beyond_its_life(redis: RedisClient) -> None:
     duty = Duty()
     leading = asyncio.create_task(Lease(redis, "d", "a", ttl=0.3).lead(lambda: duty.do("a")))
     await eventually(lambda: duty.doing == ["a"])
@@ -74,11 +73,11 @@ async def test_a_lease_is_kept_beyond_its_life(redis: "Redis") -> None:
     leading.cancel()
 
 
-async def test_the_duty_ends_when_another_has_the_lease(redis: "Redis") -> None:
+async def test_the_duty_ends_when_another_has_the_lease(redis: RedisClient) -> None:
     duty = Duty()
     leading = asyncio.create_task(Lease(redis, "d", "a", ttl=0.5).lead(lambda: duty.do("a")))
     await eventually(lambda: duty.doing == ["a"])
-    await redis.set("knoll:lease:d", "other 1", px=200)
+    await redis.execute("SET", "knoll:lease:d", "other 1", "PX", 200)
     await eventually(lambda: duty.doing == [])
     await eventually(lambda: duty.doing == ["a"], condition="leading again")
     assert duty.times == 2
@@ -86,7 +85,7 @@ async def test_the_duty_ends_when_another_has_the_lease(redis: "Redis") -> None:
 
 
 async def test_the_duty_ends_in_time_while_redis_hangs_and_begins_again_after(
-    own_redis: RedisProcess, client: "Redis"
+    own_redis: RedisProcess, client: RedisClient
 ) -> None:
     duty = Duty()
     leading = asyncio.create_task(Lease(client, "d", "a", ttl=0.6).lead(lambda: duty.do("a")))
@@ -99,7 +98,7 @@ async def test_the_duty_ends_in_time_while_redis_hangs_and_begins_again_after(
     leading.cancel()
 
 
-async def test_a_leader_leads_again_after_a_kill_of_redis(own_redis: RedisProcess, client: "Redis") -> None:
+async def test_a_leader_leads_again_after_a_kill_of_redis(own_redis: RedisProcess, client: RedisClient) -> None:
     duty = Duty()
     leading = asyncio.create_task(Lease(client, "d", "a", ttl=0.5).lead(lambda: duty.do("a")))
     await eventually(lambda: duty.doing == ["a"])
@@ -110,7 +109,7 @@ async def test_a_leader_leads_again_after_a_kill_of_redis(own_redis: RedisProces
     leading.cancel()
 
 
-async def test_a_duty_that_ends_gives_the_lease_back(redis: "Redis") -> None:
+async def test_a_duty_that_ends_gives_the_lease_back(redis: RedisClient) -> None:
     async def nothing() -> None:
         return
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
-from knoll.redis.client import connect, connected, unsafe_settings
+from knoll.redis.client import RedisClient, connect, connected, unsafe_settings
 from knoll.store.informer import Informer
 from knoll.store.protocol import WatchEvent
 from knoll.store.redis_store import RedisStore
@@ -28,14 +27,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 @pytest.fixture
-async def client(own_redis: RedisProcess) -> AsyncIterator["Redis"]:
+async def client(own_redis: RedisProcess) -> AsyncIterator[RedisClient]:
     redis = connect(own_redis.url)
     yield redis
     await redis.aclose()
 
 
 @pytest.fixture
-async def store(client: "Redis") -> AsyncIterator[RedisStore]:
+async def store(client: RedisClient) -> AsyncIterator[RedisStore]:
     store = RedisStore(client)
     yield store
     await store.close()
@@ -103,17 +102,17 @@ async def test_what_was_acknowledged_survives_a_kill_and_watches_go_on(
 
 
 async def test_a_redis_that_refuses_to_write_is_unavailable(
-    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+    own_redis: RedisProcess, store: RedisStore, client: RedisClient
 ) -> None:
     await store.create(CM, body("x"))
-    await client.config_set("min-replicas-to-write", 1)
+    await client.execute("CONFIG", "SET", "min-replicas-to-write", 1)
     with pytest.raises(StoreUnavailableError):
         await store.create(CM, body("y"))
     assert (await store.get(CM, "a", "x"))["data"] == {"k": "1"}
 
 
 async def test_calls_report_that_redis_is_unavailable(
-    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+    own_redis: RedisProcess, store: RedisStore, client: RedisClient
 ) -> None:
     await store.create(CM, body("x"))
     own_redis.kill()
@@ -172,13 +171,13 @@ async def test_watches_expire_when_redis_comes_back_empty_and_versions_only_grow
 
 
 async def test_watches_expire_when_another_client_reads_an_emptied_redis_first(
-    store: RedisStore, client: "Redis"
+    store: RedisStore, client: RedisClient
 ) -> None:
     await store.create(CM, body("x"))
     watch = store.watch(await store.version() - 1)
     await anext(watch)
     following = asyncio.create_task(take(watch, 1))
-    await client.flushall()
+    await client.execute("FLUSHALL")
     # A reading sets the version anew, beyond the old one; nothing is written, so no event tells of the loss.
     other = RedisStore(client)
     await other.list(CM)
@@ -188,10 +187,10 @@ async def test_watches_expire_when_another_client_reads_an_emptied_redis_first(
 
 
 async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_versions_again(
-    own_redis: RedisProcess, store: RedisStore, client: "Redis"
+    own_redis: RedisProcess, store: RedisStore, client: RedisClient
 ) -> None:
     async def reading() -> bool:
-        return any(subscribers["cmd"] == "xread" for subscribers in await client.client_list())
+        return " cmd=xread " in (await client.execute("CLIENT", "LIST")).decode()
 
     watch = store.watch(await store.version())
     await store.create(CM, body("x"))
@@ -201,12 +200,12 @@ async def test_watches_expire_when_redis_forgot_its_last_writes_and_gives_their_
     await store.create(CM, body("y"))
     forgotten = await store.version()
     # As a Redis comes back that was not told to write each command through.
-    async with client.pipeline(transaction=True) as both:
-        both.xdel("knoll:events", f"{forgotten}-0")
-        both.execute_command("XSETID", "knoll:events", f"{forgotten - 1}-0")
-        both.set("knoll:revision", forgotten - 1)
-        both.hdel("knoll:objects:configmaps", "a/y")
-        await both.execute()
+    await client.transaction(
+        ("XDEL", "knoll:events", f"{forgotten}-0"),
+        ("XSETID", "knoll:events", f"{forgotten - 1}-0"),
+        ("SET", "knoll:revision", forgotten - 1),
+        ("HDEL", "knoll:objects:configmaps", "a/y"),
+    )
     await store.create(CM, body("other"))
     own_redis.kill()
     await asyncio.to_thread(own_redis.start)
@@ -231,7 +230,7 @@ async def test_an_informer_yields_the_differences_after_a_loss(own_redis: RedisP
 
 
 async def test_a_follower_continues_without_a_reset_when_redis_was_only_killed(
-    own_redis: RedisProcess, client: "Redis"
+    own_redis: RedisProcess, client: RedisClient
 ) -> None:
     table = RedisTable(client, "t", Entry)
     first = await table.put("f", Entry("h"))
@@ -248,7 +247,7 @@ async def test_a_follower_continues_without_a_reset_when_redis_was_only_killed(
 
 
 async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is_back(
-    own_redis: RedisProcess, client: "Redis"
+    own_redis: RedisProcess, client: RedisClient
 ) -> None:
     table = RedisTable(client, "t", Entry)
     first = await table.put("f", Entry("h"))
@@ -265,7 +264,7 @@ async def test_a_follower_keeps_its_copy_until_the_writer_of_an_emptied_table_is
     assert await change == [Reset(again, {"g": Entry("i")})]
 
 
-async def test_acknowledgements_are_sent_again_after_a_restart(own_redis: RedisProcess, client: "Redis") -> None:
+async def test_acknowledgements_are_sent_again_after_a_restart(own_redis: RedisProcess, client: RedisClient) -> None:
     table = RedisTable(client, "t", Entry)
     changes: list[tuple[str, int]] = []
 
@@ -283,10 +282,10 @@ async def test_acknowledgements_are_sent_again_after_a_restart(own_redis: RedisP
     listening.cancel()
 
 
-async def test_settings_that_lose_objects_are_named(client: "Redis") -> None:
+async def test_settings_that_lose_objects_are_named(client: RedisClient) -> None:
     assert await unsafe_settings(client) == []
     for name, value in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec")):
-        await client.config_set(name, value)
+        await client.execute("CONFIG", "SET", name, value)
     assert await unsafe_settings(client) == [
         "maxmemory-policy is allkeys-lru: set it to noeviction",
         "appendfsync is everysec: set it to always",
@@ -297,7 +296,7 @@ async def test_a_full_redis_refuses_writes_with_the_reason(own_redis: RedisProce
     async with connected(own_redis.url) as client:
         store = RedisStore(client)
         made = await store.create("configmaps", {"metadata": {"namespace": "a", "name": "x"}})
-        await client.config_set("maxmemory", "1mb")
+        await client.execute("CONFIG", "SET", "maxmemory", "1mb")
         with pytest.raises(StoreFullError, match="reached its memory limit") as refused:
             await store.create("configmaps", {"metadata": {"namespace": "a", "name": "y"}})
         assert (refused.value.code, refused.value.reason) == (507, "InsufficientStorage")

@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from redis.asyncio import Redis
 
 from knoll.auth import key_files, reencryption, token_key
 from knoll.redis import keys
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, SealedError, dump, is_sealed, key_id, load
+from knoll.redis.streams import entry_of
 from knoll.store.informer import Informer
 from knoll.store.redis_store import RedisStore
 from knoll.values import kinds
@@ -37,13 +37,13 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def client(own_redis: RedisProcess) -> AsyncIterator["Redis"]:
+async def client(own_redis: RedisProcess) -> AsyncIterator[RedisClient]:
     async with connected(own_redis.url, "test") as redis:
         yield redis
 
 
-async def objects(redis: "Redis") -> dict[bytes, bytes]:
-    return await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.objects(SECRETS)))
+async def objects(redis: RedisClient) -> dict[bytes, bytes]:
+    return cast(dict[bytes, bytes], await redis.execute("HGETALL", keys.objects(SECRETS)))
 
 
 def on_disk(server: RedisProcess) -> bytes:
@@ -63,7 +63,9 @@ def keep(file: Path, *keys: EncryptionKey) -> None:
     file.write_bytes(dump(keys))
 
 
-async def test_nothing_that_redis_writes_holds_a_secret(own_redis: RedisProcess, client: "Redis", file: Path) -> None:
+async def test_nothing_that_redis_writes_holds_a_secret(
+    own_redis: RedisProcess, client: RedisClient, file: Path
+) -> None:
     store = RedisStore(client, keyring=Keyring(file))
     made = await store.create(SECRETS, secret("crown"))
     await store.update(SECRETS, {**made, "data": {"key": VALUE, "other": VALUE}})
@@ -75,18 +77,18 @@ async def test_nothing_that_redis_writes_holds_a_secret(own_redis: RedisProcess,
     assert b"bm90IHNlY3JldA==" in content, "what is no Secret is as readable as ever"
     for plain in (VALUE.encode(), b"crown jewels", b"PRIVATE KEY"):
         assert plain not in content
-    events: Any = await client.xrange(keys.EVENTS)
+    events = [entry_of(entry) for entry in await client.execute("XRANGE", keys.EVENTS, "-", "+")]
     of_secrets = [fields[b"e"].partition(b"\n")[2] for _, fields in events if fields[b"r"] == SECRETS.encode()]
     assert len(of_secrets) == 4
     assert all(is_sealed(event) for event in of_secrets), "packed, they would hide the value and not protect it"
 
 
-async def test_an_envelope_moved_to_another_place_is_rejected(client: "Redis", file: Path) -> None:
+async def test_an_envelope_moved_to_another_place_is_rejected(client: RedisClient, file: Path) -> None:
     store = RedisStore(client, keyring=Keyring(file))
     await store.create(SECRETS, secret("crown"))
     await store.create(SECRETS, secret("mine", "bWluZQ=="))
     stored = await objects(client)
-    await client.hset(keys.objects(SECRETS), "bank/mine", stored[b"bank/crown"])
+    await client.execute("HSET", keys.objects(SECRETS), "bank/mine", stored[b"bank/crown"])
     with pytest.raises(SealedError, match="object secrets bank/mine in Redis was changed or moved"):
         await store.get(SECRETS, "bank", "mine")
     with pytest.raises(SealedError):
@@ -94,7 +96,7 @@ async def test_an_envelope_moved_to_another_place_is_rejected(client: "Redis", f
     assert [item.key for item in (await store.list_packed(SECRETS)).items] == ["bank/crown"], "others are still read"
 
 
-async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(client: "Redis", file: Path) -> None:
+async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(client: RedisClient, file: Path) -> None:
     store, blind = RedisStore(client, keyring=Keyring(file)), RedisStore(client)
     since = await store.version()
     made = await store.create(SECRETS, secret("crown"))
@@ -115,7 +117,7 @@ async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(cl
 
 
 async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
-    own_redis: RedisProcess, client: "Redis", file: Path
+    own_redis: RedisProcess, client: RedisClient, file: Path
 ) -> None:
     plain = RedisStore(client)
     since = await plain.version()
@@ -143,7 +145,7 @@ async def test_what_was_plain_is_encrypted_and_its_history_and_file_are_cut(
     await store.close()
 
 
-async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(client: "Redis", file: Path) -> None:
+async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(client: RedisClient, file: Path) -> None:
     keyring = Keyring(file)
     store = RedisStore(client, keyring=keyring)
     since = await store.version()
@@ -165,7 +167,7 @@ async def test_after_a_rotation_all_is_under_the_new_key_and_watches_go_on(clien
     await store.close()
 
 
-async def test_a_write_meanwhile_is_not_undone(client: "Redis", file: Path) -> None:
+async def test_a_write_meanwhile_is_not_undone(client: RedisClient, file: Path) -> None:
     plain, keyring = RedisStore(client), Keyring(file)
     store = RedisStore(client, keyring=keyring)
     for number in range(50):
@@ -180,14 +182,14 @@ async def test_a_write_meanwhile_is_not_undone(client: "Redis", file: Path) -> N
     assert all(is_sealed(value.partition(b"\n")[2]) for value in (await objects(client)).values())
 
 
-async def test_without_a_keyring_nothing_is_touched(client: "Redis") -> None:
+async def test_without_a_keyring_nothing_is_touched(client: RedisClient) -> None:
     await RedisStore(client).create(SECRETS, secret("crown"))
     assert await reencryption.reseal(client, PLAIN) == 0
     assert b"jewels" not in b"".join((await objects(client)).values())
     assert VALUE.encode() in b"".join((await objects(client)).values())
 
 
-async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: "Redis", file: Path) -> None:
+async def test_what_no_key_opens_can_be_given_up_and_all_else_stays(client: RedisClient, file: Path) -> None:
     keyring = Keyring(file)
     store = RedisStore(client, keyring=keyring)
     await store.create(SECRETS, secret("lost"))

@@ -40,7 +40,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _connect(self) -> Any:
         redis = connect(self.url)
-        await redis.flushall()
+        await redis.execute("FLUSHALL")
         return redis
 
     def run(self, coroutine: Awaitable[T]) -> T:

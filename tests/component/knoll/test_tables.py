@@ -138,7 +138,8 @@ async def test_a_silent_follower_is_not_waited_for_in_memory() -> None:
 async def test_a_silent_follower_is_not_waited_for_on_redis(redis: Any) -> None:
     table = RedisTable(redis, "t", Entry)
     await table.acknowledge("alive", 1)
-    seconds, _ = await redis.time()
-    await redis.hset("knoll:table:t:followers", mapping={"silent": f"1 {seconds - 6}.0", "gone": f"1 {seconds - 99}.0"})
+    seconds = int((await redis.execute("TIME"))[0])
+    silent, gone = f"1 {seconds - 6}.0", f"1 {seconds - 99}.0"
+    await redis.execute("HSET", "knoll:table:t:followers", "silent", silent, "gone", gone)
     assert await table.followers() == {"alive": 1}
-    assert await redis.hkeys("knoll:table:t:followers") == [b"alive", b"silent"]
+    assert await redis.execute("HKEYS", "knoll:table:t:followers") == [b"alive", b"silent"]

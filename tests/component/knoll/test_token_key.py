@@ -3,11 +3,10 @@
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 
 from knoll.auth import token_key, tokens
 from knoll.redis import keys
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
 
 
 @pytest.mark.redis
@@ -25,8 +24,8 @@ async def test_an_invalid_key_is_reported_and_not_replaced(redis_url: str) -> No
         await _spoil(redis)
         with pytest.raises(ValueError, match="token key"):
             await token_key.shared_key(redis)
-        assert await redis.get(keys.TOKEN_KEY) == b"spoilt"
+        assert await redis.execute("GET", keys.TOKEN_KEY) == b"spoilt"
 
 
-async def _spoil(redis: "Redis") -> None:
-    await redis.set(keys.TOKEN_KEY, "spoilt")
+async def _spoil(redis: RedisClient) -> None:
+    await redis.execute("SET", keys.TOKEN_KEY, "spoilt")
