@@ -46,5 +46,5 @@ def named(name: str) -> CodecFactory:
 
 
 def default(handler: FrameHandler, clock: Callable[[], float], options: CodecOptions) -> Codec:
-    """Make the codec of choice."""
-    return h2(handler, clock, options)
+    """Make a codec on ngh2 where it is installed, otherwise on h2."""
+    return named("auto")(handler, clock, options)

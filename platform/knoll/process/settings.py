@@ -190,7 +190,7 @@ class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     """Number of worker processes that share the ports."""
     activator_overload_status: Literal[429, 503] = 503
     """Status of the response to a request when its revision's queue is full."""
-    activator_http2: Literal["auto", "ngh2", "h2"] = "h2"
+    activator_http2: Literal["auto", "ngh2", "h2"] = "auto"
     """Library for HTTP/2: ngh2 (libnghttp2), h2 (pure Python, slower), or auto: ngh2 if it is installed."""
     report_seconds: Seconds = 1.0
     """Interval of reports to the autoscaler, in seconds."""
