@@ -204,7 +204,7 @@ class FakeRuntime:
         self.engine.check("exec")
         target = self._container(name, container)
         if not target.running:
-            raise NotFoundError(f"container {container} of instance {name} does not run")
+            raise NotFoundError(f"container {container} of instance {name} is not running")
         program = self.engine.behave(replace(target.spec, command=(), args=tuple(command[1:])))
         if program.refusal:
             return ExecResult(126, program.refusal.encode())
