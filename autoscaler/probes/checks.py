@@ -18,7 +18,6 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from autoscaler.probes.grpc_health import GrpcHealthError, serving
 from autoscaler.probes.spec import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
 from autoscaler.runtime.model import ExecResult
 from knoll.values.duration import format_duration
@@ -93,6 +92,9 @@ class Checker:
                     case HttpCheck():
                         return await self._get(check, address)
                     case GrpcCheck():
+                        # Imported here: a platform without gRPC probes does without HTTP/2 in this process.
+                        from autoscaler.probes.grpc_health import serving
+
                         await serving(address, check.port, check.service, USER_AGENT)
                         return Result(True)
                     case ExecCheck():
@@ -101,7 +103,7 @@ class Checker:
             return Result(False, _timed_out(check, address, timeout_seconds))
         except ConnectionRefusedError as error:
             return Result(False, _failed(check, address, error), refused=True)
-        except (OSError, aiohttp.ClientError, GrpcHealthError, KnollError, ValueError) as error:
+        except (OSError, aiohttp.ClientError, KnollError, ValueError) as error:
             return Result(False, _failed(check, address, error))
 
     async def _get(self, check: HttpCheck, address: str) -> Result:

@@ -12,12 +12,14 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
+from knoll.values.errors import KnollError
+
 SERVING = 1
 _STATUS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _UNIMPLEMENTED = "12"
 
 
-class GrpcHealthError(Exception):
+class GrpcHealthError(KnollError):
     """The response was not SERVING."""
 
 

@@ -12,7 +12,7 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 
-from knoll.builds.queue import SERIALIZER
+from knoll.builds.rq_queue import SERIALIZER
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from rq import Queue, Worker
 from builder.build import secret_dirs
 from builder.maintenance import recovery
 from builder.process import jobs
-from knoll.builds.queue import SERIALIZER
+from knoll.builds.rq_queue import SERIALIZER
 from knoll.process import logs
 from knoll.redis import keys
 

@@ -10,20 +10,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from typing import TYPE_CHECKING, Any
 
 from knoll.values.errors import UnauthorizedError
+
+# jwt and cryptography are imported where they are used: an autoscaler without tokens does without their 4 MB.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """Issuer of the tokens, and the audience of tokens for the API itself."""
@@ -48,12 +41,19 @@ class SigningKey:
 
     @classmethod
     def fresh(cls) -> "SigningKey":
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
         key = ec.generate_private_key(ec.SECP256R1())
         return cls(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
     @cached_property
-    def private(self) -> ec.EllipticCurvePrivateKey:
+    def private(self) -> "ec.EllipticCurvePrivateKey":
         """Raises: ValueError if the PEM is not such a key."""
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
         try:
             private_key = load_pem_private_key(self.pem, None)
         except (TypeError, ValueError, UnsupportedAlgorithm) as error:
@@ -63,12 +63,14 @@ class SigningKey:
         return private_key
 
     @cached_property
-    def public(self) -> ec.EllipticCurvePublicKey:
+    def public(self) -> "ec.EllipticCurvePublicKey":
         return self.private.public_key()
 
     @cached_property
     def id(self) -> str:
         """`kid` of the tokens it signs."""
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         raw = self.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return hashlib.sha256(raw).hexdigest()[:32]
 
@@ -113,6 +115,8 @@ def mint(
 
     Raises: ValueError when `seconds` is out of range.
     """
+    import jwt
+
     if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
         raise ValueError(
             f"the lifetime of a token must be between {LEAST_SECONDS} and {MOST_SECONDS} seconds, not {seconds}"
@@ -136,6 +140,8 @@ def key_id(token: str) -> str:
 
     Raises: UnauthorizedError when it is not a JWT.
     """
+    import jwt
+
     if len(token) > MAX_LENGTH:
         raise UnauthorizedError("Unauthorized")
     try:
@@ -149,6 +155,8 @@ def verify(key: SigningKey, token: str, now: float, audience: str | Sequence[str
 
     Raises: UnauthorizedError.
     """
+    import jwt
+
     if len(token) > MAX_LENGTH:
         raise UnauthorizedError("Unauthorized")
     try:

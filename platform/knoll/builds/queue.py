@@ -1,118 +1,38 @@
-"""Hands jobs to the builder: the only place that enqueues to RQ.
+"""Hands jobs to the builder, from an event loop.
 
-A job carries a namespace and a name, as JSON; its id contains the object's uid, so that enqueueing is idempotent.
-The queue is RQ's list, which is reordered with `fair_order` whenever a build is added.
+RQ and its client of Redis block, so they run in a thread. They are loaded with the first build: 10 MB that an API
+without builds does without.
 """
 
 import asyncio
-import contextlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.exceptions import WatchError
-from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
-from rq.job import Job, JobStatus
-from rq.serializers import JSONSerializer
-
-from knoll.builds.fair_order import fair_order
-from knoll.messages import builds
-from knoll.redis import keys
-from knoll.values.errors import StoreUnavailableError
-
-SERIALIZER = JSONSerializer
-FAILED_SECONDS = 24 * 3600
-"""How long RQ remembers a failed job."""
-
-_TRIES = 5
-_OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINISHED}
+if TYPE_CHECKING:
+    from knoll.builds.rq_queue import RqQueue
 
 
 class JobQueue:
-    """Enqueues builds; can be used from an event loop (the client blocks, so it runs in a thread)."""
+    """Enqueues builds."""
 
     def __init__(self, redis_url: str, build_timeout_seconds: int = 1800) -> None:
-        self._redis = Redis.from_url(redis_url)
-        self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
-        # The builder stops a build that takes too long and reports why; RQ's own limit is only a fallback.
-        self._build_seconds = build_timeout_seconds + 60
+        self._redis_url, self._build_timeout_seconds = redis_url, build_timeout_seconds
+        self._queue: RqQueue | None = None
 
     async def build(self, namespace: str, name: str, uid: str) -> None:
         """Enqueue a Build. Raises: StoreUnavailableError."""
-        await asyncio.to_thread(self._enqueue, [namespace, name], _job_id(namespace, uid))
+        await asyncio.to_thread(lambda: self._opened().build(namespace, name, uid))
 
     async def order(self) -> list[str]:
         """Uids of the queued Builds, the next one first. Raises: StoreUnavailableError."""
-        try:
-            listed = await asyncio.to_thread(self._waiting)
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
-        return [_parts(job_id)[1] for job_id in listed]
+        return await asyncio.to_thread(lambda: self._opened().order())
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._redis.close)
+        if self._queue is not None:
+            await asyncio.to_thread(self._queue.close)
 
-    def _enqueue(self, arguments: list[str], job_id: str) -> None:
-        try:
-            self._forget_if_over(job_id)
-            self._builds.enqueue_call(
-                builds.BUILD_JOB,
-                args=arguments,
-                job_id=job_id,
-                timeout=self._build_seconds,
-                result_ttl=0,
-                failure_ttl=FAILED_SECONDS,
-                retry=Retry(max=1),
-                unique=True,
-            )
-            self._arrange()
-        except DuplicateJobError:
-            return
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
+    def _opened(self) -> "RqQueue":
+        from knoll.builds.rq_queue import RqQueue
 
-    def _waiting(self) -> list[str]:
-        listed: Any = self._redis.lrange(self._builds.key, 0, -1)
-        return [job_id.decode() for job_id in listed]
-
-    def _arrange(self) -> None:
-        """Reorder the queue; if workers change it meanwhile, it is left until the next build is added."""
-        for _ in range(_TRIES):
-            with self._redis.pipeline() as untyped:
-                pipe: Any = untyped
-                pipe.watch(self._builds.key)
-                listed = self._waiting()
-                stored_turns: Any = self._redis.hgetall(keys.BUILD_TURNS)
-                turns = {namespace.decode(): float(value) for namespace, value in stored_turns.items()}
-                order = fair_order(((_parts(job_id)[0], job_id) for job_id in listed), turns)
-                if order == listed:
-                    return
-                pipe.multi()
-                pipe.delete(self._builds.key)
-                pipe.rpush(self._builds.key, *order)
-                with contextlib.suppress(WatchError):
-                    pipe.execute()
-                    return
-
-    def _forget_if_over(self, job_id: str) -> None:
-        try:
-            job = Job.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
-            over = job.get_status() in _OVER
-        except (NoSuchJobError, InvalidJobOperation):
-            # It was never enqueued, or ended between the two calls.
-            return
-        if over:
-            job.delete()
-
-
-def _job_id(namespace: str, uid: str) -> str:
-    """The RQ job id; neither part contains an underscore."""
-    return f"build_{namespace}_{uid}"
-
-
-def _parts(job_id: str) -> tuple[str, str]:
-    """Namespace and uid; the namespace is empty if the id is not one of ours."""
-    parts = job_id.split("_")
-    return (parts[1], parts[2]) if len(parts) == 3 else ("", job_id)
+        if self._queue is None:
+            self._queue = RqQueue(self._redis_url, self._build_timeout_seconds)
+        return self._queue

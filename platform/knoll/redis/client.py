@@ -1,7 +1,7 @@
 """The client of Redis of every process, and translation of what Redis replies.
 
 Commands of a process share one connection and do not wait for one another; streams and channels have one each. It is
-written for what the processes do all the time. RQ brings its own client (`knoll.builds.queue`).
+written for what the processes do all the time. RQ brings its own client (`knoll.builds.rq_queue`).
 
 No command is ever retried: a write whose reply was lost may have happened, and only the caller knows what that means.
 """

@@ -18,7 +18,8 @@ from autoscaler.io.report_subscriber import ReportSubscriber
 from builder.maintenance import recovery
 from knoll.auth import key_files, reencryption, token_key
 from knoll.builds.build_log import BuildLogWriter, read
-from knoll.builds.queue import SERIALIZER, JobQueue
+from knoll.builds.queue import JobQueue
+from knoll.builds.rq_queue import SERIALIZER
 from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
