@@ -13,7 +13,7 @@ from knoll.values.json import Json
 
 
 class MemoryStore:
-    """See `store.Store`. Lives in one event loop and is gone with it."""
+    """See `knoll.store.protocol.Store`. Lives in one event loop and is gone with it."""
 
     def __init__(self, *, history: int = 20_000, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """
