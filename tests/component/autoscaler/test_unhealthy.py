@@ -331,7 +331,7 @@ async def test_probes_are_logged_when_the_configuration_enables_it(
 async def test_a_crash_loop_is_reported_even_while_the_container_serves(
     harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.instances.restart_backoff.PAUSES", (0.0,) * 7)
+    monkeypatch.setattr("autoscaler.instances.restart_backoff.RESTART_PAUSES", (0.0,) * 7)
     monkeypatch.setattr("autoscaler.instances.instance.RECOVERED_SECONDS", 1.0)
     harness.engine.behave = lambda _: FakeProgram(output=b"no module named app\n")
     await harness.start()

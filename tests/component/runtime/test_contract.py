@@ -462,7 +462,7 @@ async def test_exec_of_a_command_that_takes_too_long_times_out(runtime: Runtime)
 async def test_exec_in_what_does_not_run_is_refused(runtime: Runtime) -> None:
     await runtime.start(spec("hello-1", container("exit", "0")))
     await until_state(runtime, "exited")
-    with pytest.raises(NotFoundError, match="does not run"):
+    with pytest.raises(NotFoundError, match="is not running"):
         await runtime.exec("hello-1", "user-container", ["/program", "exit", "0"], 10)
 
 
