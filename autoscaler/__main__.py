@@ -101,6 +101,7 @@ def leader_options(settings: AutoscalerSettings) -> LeaderOptions:
         keyring=settings.keyring,
         tick_seconds=settings.tick_seconds,
         quiet_seconds=settings.quiet_seconds,
+        armed_instances=settings.armed_instances,
     )
 
 

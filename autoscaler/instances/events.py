@@ -44,6 +44,10 @@ class InstanceEvents:
         """Args: pod: `name_namespace(uid)`, as far as known."""
         self._add("Warning", "BackOff", f"Back-off restarting failed container {container} in pod {pod}")
 
+    def released(self) -> None:
+        """It was armed, and its programs run now."""
+        self._add("Normal", "Started", "Started armed instance: its containers were created before the request")
+
     def evicted(self, message: str) -> None:
         """Args: message: the resource that it used too much of."""
         self._add("Warning", "Evicted", message)

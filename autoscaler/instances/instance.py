@@ -8,6 +8,7 @@ import structlog
 
 from autoscaler.decision.capacity import request_of
 from autoscaler.decision.idle_policy import IdleState
+from autoscaler.instances.armed import ArmedInstance
 from autoscaler.instances.container_status import container_row
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.events import InstanceEvents
@@ -54,6 +55,7 @@ class ManagedInstance:
         prepare: Callable[[], Awaitable[InstanceSpec]] | None = None,
         adopted: Instance | None = None,
         idle: tuple[IdleState, float] | None = None,
+        armed: ArmedInstance | None = None,
     ) -> None:
         """
         Args:
@@ -61,8 +63,9 @@ class ManagedInstance:
             prepare: provides what the instance takes from other objects and returns the final spec; None starts `spec`.
             adopted: the instance, when it exists already.
             idle: its idle state and since when (epoch seconds); None when it is not idle.
+            armed: an armed instance that is released instead of starting a new one.
 
-        One parameter more than the style allows: the last two describe an instance of an earlier leader.
+        Two parameters more than the style allows: the last three tell that something of the instance exists already.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
         self.request = request_of(spec)
@@ -81,7 +84,7 @@ class ManagedInstance:
         )
         self._lifecycle = Lifecycle(initial, self.notify)
         self._start = InstanceStart(
-            deps, spec, self.request, prepare, on_failure=self._start_failed, on_scheduled=self._scheduled
+            deps, spec, self.request, prepare, armed, on_failure=self._start_failed, on_scheduled=self._scheduled
         )
         self._events = InstanceEvents(deps.clock)
         pod = f"{spec.name}_{spec.revision.partition('/')[0]}"
@@ -123,6 +126,11 @@ class ManagedInstance:
     def was_in_service(self) -> bool:
         """Whether it was ready since it was started or woken last."""
         return self._may_hold_requests
+
+    @property
+    def was_armed(self) -> bool:
+        """Whether it was armed before it was needed, and then released."""
+        return self._start.released
 
     def endpoint(self) -> Endpoint | None:
         """Return the endpoint for activators; None while it takes no requests and has none."""
@@ -247,8 +255,8 @@ class ManagedInstance:
             self._deps.on_removed(self.name)
         self._deps.on_change(self.revision)
 
-    def _scheduled(self, instance: Instance) -> None:
-        self._times.scheduled, self.address = self._deps.clock(), instance.address
+    def _scheduled(self, address: str) -> None:
+        self._times.scheduled, self.address = self._deps.clock(), address
 
     def _start_failed(self, failure: StartFailure | None) -> None:
         if failure and failure.reason not in NOT_OF_A_CONTAINER:
@@ -296,6 +304,8 @@ class ManagedInstance:
     def _started(self, instance: Instance) -> None:
         self.exists, self.address = True, instance.address
         self._times.started = self._deps.clock()
+        if self.was_armed:
+            self._events.released()
         self._containers.started(instance.containers)
         self.notify()
 

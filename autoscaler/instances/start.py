@@ -11,8 +11,10 @@ from typing import TypeVar
 import structlog
 
 from autoscaler.decision.capacity import ResourceRequest
+from autoscaler.instances.armed import ArmedEvent, ArmedInstance, ArmedState
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.failures import CREATING, FAILED_CREATE, INITIALIZING, PULLING, UNSCHEDULABLE, start_failure
+from autoscaler.instances.remove import remove
 from autoscaler.runtime.model import Instance, InstanceSpec
 from knoll.concurrency.backoff import Backoff
 from knoll.messages.scale import StartFailure
@@ -37,17 +39,22 @@ class InstanceStart:
         spec: InstanceSpec,
         request: ResourceRequest,
         prepare: Callable[[], Awaitable[InstanceSpec]] | None,
+        armed: ArmedInstance | None = None,
         *,
         on_failure: Callable[[StartFailure | None], None],
-        on_scheduled: Callable[[Instance], None],
+        on_scheduled: Callable[[str], None],
     ) -> None:
         """
         Args:
             prepare: provides what the instance takes from other objects and returns the final spec; None starts `spec`.
+            armed: an armed instance of that name, released instead of a start if that is still possible.
             on_failure: called with what prevents the start, and with None when that is over.
-            on_scheduled: see `Runtime.start`.
+            on_scheduled: called with the address of the instance, once it has one.
         """
         self.spec = spec
+        self.released = False
+        """Whether it was armed, and its programs were executed."""
+        self._armed = armed
         self._deps, self._request, self._prepare = deps, request, prepare
         self._on_failure, self._on_scheduled = on_failure, on_scheduled
         self._retry_requested = asyncio.Event()
@@ -59,14 +66,20 @@ class InstanceStart:
     async def run(self) -> Instance:
         """Start the instance, however long that takes."""
         attempts, backoff = 0, Backoff(START_PAUSES)
-        await self._reserve()
+        try:
+            await self._reserve()
+            if self._armed is not None and (released := await self._release(self._armed)):
+                return released
+        finally:
+            if self._armed is not None:
+                self._armed.apply(ArmedEvent.END)
         while True:
             self._retry_requested.clear()
             try:
                 await self._pull_and_prepare()
                 return await self._reported(
                     self._starting_step(),
-                    self._deps.runtime.start(self.spec, scheduled=self._on_scheduled, admit=self._admit),
+                    self._deps.runtime.start(self.spec, scheduled=self._scheduled, admit=self._admit),
                 )
             except KnollError as error:
                 self._on_failure(start_failure(error, attempts))
@@ -75,6 +88,27 @@ class InstanceStart:
                 async with asyncio.timeout(backoff.next_pause()):
                     await self._retry_requested.wait()
             attempts += 1
+
+    async def _release(self, armed: ArmedInstance) -> Instance | None:
+        """Release an armed instance; returns None when it is gone instead, and a start has to follow."""
+        name = self.spec.name
+        reason = "it is outdated"
+        if armed.state is ArmedState.TAKEN:
+            self._on_scheduled(armed.address)
+            try:
+                await self._admit(armed.address)
+                instance = await self._deps.runtime.release(name)
+            except KnollError as error:
+                reason = str(error)
+            else:
+                self.released = True
+                return instance
+        log.info("armed instance not released, starting another", instance=name, reason=reason)
+        await remove(self._deps.runtime, name, 0)
+        return None
+
+    def _scheduled(self, instance: Instance) -> None:
+        self._on_scheduled(instance.address)
 
     async def _reserve(self) -> None:
         """Wait until the quotas of the namespace and the capacity of the machine allow the instance."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -17,6 +18,22 @@ log = structlog.get_logger()
 SWEEP_SECONDS = 15.0
 
 
+class ArmedWatcher(Protocol):
+    """Receives what happens to armed instances."""
+
+    def knows(self, name: str) -> bool:
+        """Return whether an instance is armed."""
+        ...
+
+    def lost(self, name: str) -> None:
+        """It has ended, as a whole or in part."""
+        ...
+
+    def compare(self, present: Mapping[str, Instance]) -> None:
+        """Events may have been missed. Args: present: what the engine has, by name."""
+        ...
+
+
 class EngineEvents:
     """Passes the engine's events on to the instances that they are about."""
 
@@ -26,6 +43,7 @@ class EngineEvents:
         instances: Callable[[], Iterable[ManagedInstance]],
         instance: Callable[[str], ManagedInstance | None],
         on_unknown: Callable[[Instance], None],
+        armed: ArmedWatcher,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -33,14 +51,17 @@ class EngineEvents:
             instances: returns all instances that have a scaler.
             instance: returns one of them by its name.
             on_unknown: called with an instance that has none.
+            armed: has the armed instances, which have none either.
         """
         self._runtime, self._instances, self._instance = runtime, instances, instance
-        self._on_unknown, self._clock = on_unknown, clock
+        self._on_unknown, self._armed, self._clock = on_unknown, armed, clock
 
     async def follow(self) -> None:
         """Pass events on, forever."""
         async for event in self._runtime.events():
             match event:
+                case ContainerDied(instance=name) | InstanceLost(instance=name) if self._armed.knows(name):
+                    self._armed.lost(name)
                 case ContainerDied(instance=name):
                     instance = self._instance(name)
                     if instance:
@@ -71,6 +92,7 @@ class EngineEvents:
             if instance.exists and instance.state is not LifecycleState.REMOVED
         ]
         present = {instance.name: instance for instance in await until_available(self._runtime.instances)}
+        self._armed.compare(present)
         for managed in expected:
             instance = present.get(managed.name)
             if instance is None or instance.state == "lost":

@@ -18,6 +18,7 @@ from autoscaler.io.endpoint_publisher import EndpointPublisher
 from autoscaler.io.engine_events import EngineEvents
 from autoscaler.io.instance_publisher import InstancePublisher
 from autoscaler.io.report_subscriber import ReportSubscriber
+from autoscaler.leader.armed_pool import ArmedPool, Memory
 from autoscaler.leader.disk_watch import INTERVAL_SECONDS, DiskWatch
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
@@ -37,6 +38,7 @@ from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report
 from knoll.messages.scale import SCALE, ScaleStatus
+from knoll.process.memory import total_and_available
 from knoll.redis.client import RedisClient
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.config_watcher import ConfigWatcher
@@ -91,6 +93,9 @@ class LeaderOptions:
     """Interval at which the disk use of instances is measured."""
     quiet_seconds: float = DRAIN_QUIET_SECONDS
     """See `Draining`."""
+    armed_instances: int = 0
+    """How many instances may be armed."""
+    memory: Memory = total_and_available
     clock: Callable[[], float] = time.time
 
 
@@ -146,6 +151,7 @@ class Leader:
             longest_token=lambda: self._config.current.security.max_token_seconds,
             clock=self._clock,
         )
+        self.armed = ArmedPool(self.registry, options.armed_instances, options.memory, self.isolation.remove)
         self.deps = InstanceDeps(
             runtime,
             checker,
@@ -157,17 +163,23 @@ class Leader:
             pull=ImagePuller(runtime, store, redis).ensure,
             admit=self.isolation.admit,
             prepare=self._volume_sync.prepare,
+            armed=self.armed,
             clock=self._clock,
         )
 
         # What changes scale
-        self._revisions = RevisionWatch(store, self._config, self.registry, self._queue, self.deps, self._spawn)
-        self._takeover = Takeover(runtime, self.registry, self._revisions, self._queue, self.isolation, self._spawn)
+        self.armed.begin(self.deps)
+        self._revisions = RevisionWatch(
+            store, self._config, self.registry, self._queue, self.deps, self._spawn, self.armed.revision_changed
+        )
+        self._takeover = Takeover(
+            runtime, self.registry, self._revisions, self._queue, self.isolation, self.armed, self._spawn
+        )
         self._reports = ReportSubscriber(
             redis, on_poke=self._poked, on_report=self._reported, on_listening=self._listening_changed
         )
         self._engine_events = EngineEvents(
-            runtime, self.registry.instances, self.registry.instance, self._takeover.adopt, self._clock
+            runtime, self.registry.instances, self.registry.instance, self._takeover.adopt, self.armed, self._clock
         )
         self._meter = UsageMeter(runtime, self.registry.by_uid.values, self._queue.mark, options.measure_seconds)
         self._disk_watch = DiskWatch(
@@ -191,6 +203,7 @@ class Leader:
                 for loop in (
                     self._work,
                     self._tick,
+                    self.armed.run,
                     self._reports.run,
                     self._engine_events.follow,
                     self._engine_events.sweep,
@@ -234,12 +247,13 @@ class Leader:
         self._revisions.configuration_changed()
 
     def _sources_changed(self, uid: str) -> None:
+        self.armed.sources_changed(uid)
         self._revisions.sources_changed(uid)
 
     def _needs(self, volume: EngineVolume) -> bool:
         """Return whether the owner of a volume exists."""
         if volume.kind != "claim":
-            return self._revisions.owns(volume)
+            return self._revisions.owns(volume) or self.armed.knows(volume.owner)
         namespace, _, name = volume.about.partition("/")
         # A store without any Revision has probably lost its objects, which may be restored.
         claims = self._sources[kinds.VOLUME_CLAIM.id]
@@ -262,6 +276,8 @@ class Leader:
                 for scaler in self.registry.under(key):
                     try:
                         scaler.act(decide_first=decide_first)
+                        if scaler.may_be_armed():
+                            self.armed.wake()
                     except Exception:
                         # A bug that one Revision triggers must not stop the others.
                         log.exception("revision not scaled", revision=key)
@@ -274,7 +290,7 @@ class Leader:
             self._revisions.note_configuration(exists=exists)
             without_instance, unsettled = 0, []
             for scaler in self.registry.by_uid.values():
-                without_instance += may_wake(scaler)
+                without_instance += scaler.may_wake()
                 if scaler.is_settled():
                     continue
                 unsettled.append(scaler)
@@ -284,7 +300,7 @@ class Leader:
                     self._queue.mark(scaler.key)
                 if not scaler.quiet:
                     self._queue.mark(scaler.key)
-            self._runtime.set_warm_demand(without_instance)
+            self._runtime.set_warm_demand(max(0, without_instance - self.armed.waiting))
             self._step_down(unsettled)
             if self._removed >= REMOVED_COLLECTED:
                 gc.collect()
@@ -369,10 +385,3 @@ class Leader:
             if scaler:
                 scaler.report(report.activator, row, now, report.period, counted)
         self._draining.record(report, now)
-
-
-def may_wake(scaler: RevisionScaler) -> bool:
-    """Return whether a Revision has no instance, and gets one with the next request."""
-    progress = scaler.progress
-    wakes = progress.initial_reached and scaler.spec.reachable and not scaler.deleted and not progress.gave_up
-    return wakes and not scaler.instances

@@ -46,13 +46,17 @@ class RevisionWatch:
         queue: ScalingQueue,
         deps: InstanceDeps,
         spawn: Spawn,
+        on_change: Callable[[RevisionScaler], None],
     ) -> None:
         """
         Args:
             spawn: runs a coroutine while this process leads.
+            on_change: called with a Revision whose metadata changed.
+
+        One parameter more than the style allows.
         """
         self._store, self._config, self._registry, self._queue = store, config, registry, queue
-        self._deps, self._spawn = deps, spawn
+        self._deps, self._spawn, self._on_change = deps, spawn, on_change
         self.revisions = Informer(store, kinds.REVISION.id)
         self._configured_once = False
         self._volume_sync: VolumeSync | None = None
@@ -132,6 +136,7 @@ class RevisionWatch:
             return
         else:
             scaler.change(revision, spec)
+            self._on_change(scaler)
         self._volume_sync.add(revision, scaler.compressed)
         self._queue.mark(scaler.key)
 

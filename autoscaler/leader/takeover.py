@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 
+from autoscaler.leader.armed_pool import ArmedPool
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import RevisionWatch, Spawn
 from autoscaler.leader.scaling_queue import ScalingQueue
@@ -28,10 +29,11 @@ class Takeover:
         revisions: RevisionWatch,
         queue: ScalingQueue,
         isolation: Isolation,
+        armed: ArmedPool,
         spawn: Spawn,
     ) -> None:
         self._runtime, self._registry, self._revisions = runtime, registry, revisions
-        self._queue, self._isolation, self._spawn = queue, isolation, spawn
+        self._queue, self._isolation, self._armed, self._spawn = queue, isolation, armed, spawn
 
     async def adopt_all(self, endpoints: Mapping[str, Endpoint], rows: Mapping[str, InstanceRow]) -> None:
         """Adopt what runs.
@@ -47,8 +49,12 @@ class Takeover:
 
     def adopt(self, instance: Instance, endpoint: Endpoint | None = None, row: InstanceRow | None = None) -> None:
         """Adopt an instance, or remove it when its Revision is gone."""
+        if self._armed.knows(instance.name):
+            return
         self._isolation.add(instance.name, instance.revision.partition("/")[0], instance.address)
         scaler = self._registry.by_uid.get(instance.uid)
+        if instance.state == "armed" and self._armed.adopt(instance):
+            return
         # The start of an instance that is `starting` ended with its process.
         if scaler is not None and instance.state in ("running", "exited", "paused"):
             log.info("instance adopted", instance=instance.name, revision=instance.revision)

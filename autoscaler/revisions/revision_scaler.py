@@ -1,7 +1,7 @@
 """Scales one Revision: takes reports, decides how many instances it runs, and starts, idles and drains them."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 import structlog
@@ -17,9 +17,9 @@ from autoscaler.revisions.demand import Demand
 from autoscaler.revisions.progress import DeploymentProgress
 from autoscaler.revisions.rollout_comparison import RolloutComparison
 from autoscaler.revisions.usage import ResourceScale, cpu_request
-from autoscaler.runtime.model import Instance, Usage
+from autoscaler.runtime.model import Instance, InstanceSpec, Usage
 from autoscaler.spec.compressed_revision import CompressedRevision
-from autoscaler.spec.instance_spec import instance_name, instance_spec, needs_preparation, probes
+from autoscaler.spec.instance_spec import instance_spec, needs_preparation, new_instance_name, probes
 from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.instances import InstanceRow
 from knoll.messages.reports import RevisionReport
@@ -30,7 +30,6 @@ from knoll.resources.scaling import ScalingSpec
 
 log = structlog.get_logger()
 
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 HISTORY = 10
 """Changes of scale that are kept and published."""
 
@@ -53,6 +52,7 @@ class RevisionScaler:
         self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         self.uid = revision.metadata.uid
         self.compressed, self.spec = CompressedRevision(revision), spec
+        self._has_init_containers = bool(revision.spec.init_containers)
         self.instances: dict[str, ManagedInstance] = {}
         self.deleted = False
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
@@ -224,14 +224,22 @@ class RevisionScaler:
         return Candidate(instance.name, instance.state is LifecycleState.READY, in_flight, instance.created)
 
     def _start_instance(self, now: float) -> None:
-        revision = self.revision
-        name = instance_name(revision, "".join(secrets.choice(_ALPHABET) for _ in range(5)))
-        spec = instance_spec(revision, name)
-        prepare = partial(self._deps.prepare, revision, name) if needs_preparation(revision.spec) else None
-        instance = ManagedInstance(self._deps, spec, probes(revision), requested_at=now, prepare=prepare)
-        self.instances[name] = instance
+        armed = self._deps.armed.take(self.uid)
+        prepare: Callable[[], Awaitable[InstanceSpec]] | None
+        if armed is not None:
+            spec, of_containers, prepare = armed.spec, armed.probes, partial(self._prepare, armed.spec.name)
+        else:
+            revision = self.revision
+            spec = instance_spec(revision, new_instance_name(revision, secrets.choice))
+            of_containers = probes(revision)
+            prepare = partial(self._prepare, spec.name) if needs_preparation(revision.spec) else None
+        instance = ManagedInstance(self._deps, spec, of_containers, requested_at=now, prepare=prepare, armed=armed)
+        self.instances[spec.name] = instance
         self.starts += 1
         instance.start()
+
+    async def _prepare(self, name: str) -> InstanceSpec:
+        return await self._deps.prepare(self.revision, name)
 
     def _release(self, instance: ManagedInstance) -> None:
         target = self._retention.first
@@ -246,6 +254,20 @@ class RevisionScaler:
         if not self.spec.reachable or self.progress.gave_up or self.deleted:
             return Retention()
         return Retention(self.spec.paused_seconds, self.spec.stopped_seconds)
+
+    def may_wake(self) -> bool:
+        """Return whether there is no instance, and the next request gets one."""
+        reachable = self.progress.initial_reached and self.spec.reachable
+        return reachable and not self.deleted and not self.progress.gave_up and not self.instances
+
+    def may_be_armed(self) -> bool:
+        """Return whether an instance may be armed for the next request. Init containers have to run at the start."""
+        return not self._has_init_containers and not self.desired and self.may_wake()
+
+    @property
+    def last_used(self) -> float:
+        """When the scale changed last, epoch seconds: while there is no instance, when the last one was let go."""
+        return self.changes[-1].at if self.changes else self._demand.busy_at
 
     def idle_instances(self) -> list[IdleInstance]:
         """Return the idle instances: they do not count towards the scale, and cost memory at most."""

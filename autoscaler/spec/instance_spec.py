@@ -1,7 +1,7 @@
 """The specification of an instance and its probes, from a Revision. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from autoscaler.probes.schedule import LATER_PERIOD
@@ -22,6 +22,7 @@ from knoll.values.quantity import parse_quantity
 
 HASH_LENGTH = 10
 UNKNOWN_MACHINE = Capacity(1.0, 0)
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 PREFIX_LENGTH = 58
 """Length to which Kubernetes cuts a name before it adds five letters, so that the result is a valid host name."""
 
@@ -40,6 +41,11 @@ def instance_name(revision: Revision, suffix: str) -> str:
     name = revision.metadata.name
     digest = hashlib.sha256(revision.metadata.uid.encode()).hexdigest()[:HASH_LENGTH]
     return f"{deployment_name(name)}-{digest}-"[:PREFIX_LENGTH] + suffix
+
+
+def new_instance_name(revision: Revision, choose: Callable[[str], str]) -> str:
+    """Return a new name of an instance. Args: choose: returns a random character of a text."""
+    return instance_name(revision, "".join(choose(_ALPHABET) for _ in range(5)))
 
 
 def serving_port(revision: Revision) -> int:

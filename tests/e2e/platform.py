@@ -15,6 +15,7 @@ import httpx
 
 from tests.buildkit import shared
 from tests.conftest import free_port
+from tests.e2e import armed
 from tests.images import platform_name, references_of, remove_images
 from tests.waiting import eventually_sync
 
@@ -72,13 +73,21 @@ class Platform:
         subprocess.run([sys.executable, "-m", "autoscaler", "--remove-all"], env=environment, check=True, timeout=60)
 
     def containers(self, *filters: str) -> list[str]:
-        """Ids of this platform's running containers."""
+        """Ids of this platform's running containers without armed ones."""
         options = [
             f"--filter=label=knoll.dev/platform={self.name}",
             *(f"--filter={condition}" for condition in filters),
         ]
         completed = subprocess.run(["docker", "ps", "-q", *options], capture_output=True, text=True, check=True)
-        return completed.stdout.split()
+        return armed.running(completed.stdout.split())
+
+    def armed_instances(self, *filters: str) -> list[str]:
+        """Ids of this platform's armed app containers."""
+        options = [
+            f"--filter=label=knoll.dev/platform={self.name}", "--filter=label=knoll.dev/armed",
+            *(f"--filter={condition}" for condition in filters),
+        ]  # fmt: skip
+        return [each for each in armed.docker("ps", "-q", *options).split() if armed.is_armed(each)]
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class InstanceEvent(msgspec.Struct, frozen=True):
 
     type: Literal["Normal", "Warning"]
     reason: str
-    """`Unhealthy`, `Killing`, `BackOff`, `Evicted` or `Failed`, as kubelet's."""
+    """`Unhealthy`, `Killing`, `BackOff`, `Evicted`, `Failed` or `Started`, as kubelet's."""
     message: str
     count: int = 1
     """Number of occurrences."""

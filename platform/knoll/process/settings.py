@@ -219,6 +219,9 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     warm_sandboxes: Annotated[int, Meta(ge=0, le=256)] = 32
     """Maximum size of the warm pool (4 MB for each sandbox): one per Revision at zero, or the number that recently
     started at once; 0 disables it."""
+    armed_instances: Annotated[int, Meta(ge=0, le=256)] = 32
+    """Maximum number of armed instances (6 MB each): one per Revision at zero, those used last; their containers exist
+    and only their programs have not been executed. Fewer while memory is short; 0 turns them off."""
     capacity_cpu: Seconds | None = None
     """Total CPU requests of all instances, in cores; by default all cores of the engine's machine."""
     capacity_memory_bytes: Count | None = None

@@ -46,6 +46,10 @@ class AutoscalerHarness:
         """How often the next autoscaler measures what instances use."""
         self.quiet_seconds = 30.0
         """How long the next autoscaler waits for WebSockets."""
+        self.armed_instances = 0
+        """How many instances the next autoscaler arms."""
+        self.available_bytes = 8 * 1024**3
+        """Of the machine's memory."""
         self.store = RedisStore(redis)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
@@ -66,6 +70,8 @@ class AutoscalerHarness:
                     measure_seconds=self.measure_seconds,
                     quiet_seconds=self.quiet_seconds,
                     disk_seconds=0.1,
+                    armed_instances=self.armed_instances,
+                    memory=lambda: (16 * 1024**3, self.available_bytes),
                 )
                 tables = PublishedTables(self.endpoints, self.scale, self.instances)
                 self.autoscaler = Leader(runtime, checker, self.store, self.redis, tables, options)

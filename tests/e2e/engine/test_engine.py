@@ -10,6 +10,7 @@ import pytest
 
 from tests.component.runtime.harness import IMAGE
 from tests.conftest import free_port
+from tests.e2e import armed
 from tests.e2e.platform import Platform
 from tests.own_engine import OwnEngine
 from tests.waiting import eventually_sync
@@ -35,7 +36,7 @@ def apps(engine: OwnEngine, platform: Platform, name: str) -> set[str]:
     filters = (f"label=knoll.dev/platform={platform.name}", "label=knoll.dev/role=app",
              f"label=serving.knative.dev/service={name}")  # fmt: skip
     output = engine.docker("ps", "-q", *(f"--filter={word}" for word in filters), check=False)
-    return set(output.stdout.split())
+    return set(armed.running(output.stdout.split(), lambda *arguments: engine.docker(*arguments, check=False).stdout))
 
 
 def answers(platform: Platform, name: str) -> bool:

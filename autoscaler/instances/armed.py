@@ -1,0 +1,87 @@
+"""An armed instance of a Revision, from its arming until it is released or removed.
+
+Theory of operation. The engine creates it (ARMING); then it waits for the next request (WAITING), and the scaler takes
+it for a start (TAKEN), which releases it. Whatever changes what it would run, or whether it may exist, makes it STALE:
+it is never released, only removed. A start that has taken a stale one removes it and continues as usual.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Protocol
+
+from autoscaler.probes.spec import Probes
+from autoscaler.runtime.model import InstanceSpec
+
+
+class ArmedState(Enum):
+    """Where an armed instance is."""
+
+    ARMING = "being armed"
+    WAITING = "armed"
+    TAKEN = "about to be released"
+    STALE = "to be removed"
+    GONE = "released or removed"
+
+
+class ArmedEvent(Enum):
+    """What happens to it."""
+
+    ARMED = "its containers wait for the release"
+    TAKE = "a start takes it"
+    INVALIDATE = "it would not run what a start would, it may not exist, or it has ended"
+    END = "it was released, or nothing of it is left"
+
+
+S, E = ArmedState, ArmedEvent
+
+TRANSITIONS: Mapping[tuple[ArmedState, ArmedEvent], ArmedState] = {
+    (S.ARMING, E.ARMED): S.WAITING,
+    (S.WAITING, E.TAKE): S.TAKEN,
+    **{(state, E.INVALIDATE): S.STALE for state in (S.ARMING, S.WAITING, S.TAKEN)},
+    **{(state, E.END): S.GONE for state in ArmedState},
+}
+"""Other events change nothing: they arrive late."""
+
+
+class ArmedInstance:
+    """One armed instance."""
+
+    def __init__(self, spec: InstanceSpec, probes: Mapping[str, Probes]) -> None:
+        """
+        Args:
+            spec: final, as it is armed with.
+            probes: of its containers, by name.
+        """
+        self.spec, self.probes = spec, probes
+        self.state = ArmedState.ARMING
+        self.address = ""
+        """IP address; empty while it is being armed."""
+
+    def apply(self, event: ArmedEvent) -> ArmedState:
+        """Move to the next state, and return it."""
+        self.state = TRANSITIONS.get((self.state, event), self.state)
+        return self.state
+
+
+class ArmedInstances(Protocol):
+    """Where the scaler takes armed instances from."""
+
+    def take(self, uid: str) -> ArmedInstance | None:
+        """Return an armed instance of a Revision, for a start that releases it at once; None when there is none."""
+        ...
+
+    def count(self, uid: str) -> int:
+        """Return how many instances of a Revision are armed."""
+        ...
+
+
+class NothingArmed:
+    """No instance is armed."""
+
+    def take(self, uid: str) -> ArmedInstance | None:
+        """See `ArmedInstances`."""
+        return None
+
+    def count(self, uid: str) -> int:
+        """See `ArmedInstances`."""
+        return 0
