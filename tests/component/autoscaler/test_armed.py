@@ -13,8 +13,11 @@ from knoll.messages.instances import InstanceRow
 from knoll.values import kinds
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
-from tests.doubles.fake_runtime import FakeProgram, FakeRuntime
+from tests.doubles.fake_engine import FakeProgram
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.waiting import eventually
+
+BURSTING = {**QUICK, "autoscaling.knative.dev/target": "1", "autoscaling.knative.dev/max-scale": "3"}
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ async def test_a_request_gets_the_armed_instance_and_later_another_is_armed(
 
 async def test_a_burst_gets_the_armed_instance_and_new_ones(harness: AutoscalerHarness, activator: Activator) -> None:
     await harness.start()
-    key = await at_zero(harness, annotations={**QUICK, "autoscaling.knative.dev/max-scale": "3"})
+    key = await at_zero(harness, annotations=BURSTING)
     (name,) = await until_armed(harness)
     served: set[str] = set()
 
