@@ -25,9 +25,10 @@ class Cost:
     cpu_ms: dict[str, float]
     """By process."""
     writes: float
-    reconciles: float | None
+    reconciles: float
+    """0 for a commit that does not count them."""
     by_kind: dict[str, float]
-    """Writes by kind and event type."""
+    """Writes by kind and event type, and reconciliations by kind."""
 
     @property
     def total_ms(self) -> float:
@@ -47,18 +48,18 @@ async def cost(source: Path, count: int, rate: float) -> Cost:
             await until_zero(client)
             await asyncio.sleep(SETTLE_SECONDS)
             spent, written = platform.cpu(), await platform.writes()
-            again, by_kind = await reconciles(client), await platform.writes_by_kind()
+            again, by_kind = await reconciles(client) - reconciled, await platform.writes_by_kind() - events
     return Cost(
         {name: (spent[name] - cpu[name]) * 1000 / count for name in cpu},
         (written - writes) / count,
-        None if again is None else (again - (reconciled or 0)) / count,
-        {kind: (by_kind[kind] - events[kind]) / count for kind in sorted(by_kind)},
+        again.total() / count,
+        {kind: number / count for kind, number in sorted((by_kind + again).items())},
     )
 
 
 def show(name: str, each: Cost) -> None:
     parts = ", ".join(f"{part} {value:.1f}" for part, value in each.cpu_ms.items())
-    print(f"{name}: {each.total_ms:.1f} ms ({parts}), {each.writes:.1f} writes, {each.reconciles} reconciliations")
+    print(f"{name}: {each.total_ms:.1f} ms ({parts}), {each.writes:.1f} writes, {each.reconciles:.1f} reconciliations")
 
 
 async def measure(count: int, rate: float, rounds: int, commit: str) -> None:
@@ -83,9 +84,7 @@ def report(own: list[Cost], baseline: list[Cost] | None) -> None:
         ratios = [mine.total_ms / theirs.total_ms for mine, theirs in zip(own, baseline, strict=True)]
         print(f"RESULT scale.cpu_vs_baseline {median(ratios):.3f} ratio")
     print(f"RESULT scale.writes_per_service {median(each.writes for each in own):.1f} count")
-    counted = [each.reconciles for each in own if each.reconciles is not None]
-    if counted:
-        print(f"RESULT scale.reconciles_per_service {median(counted):.1f} count")
+    print(f"RESULT scale.reconciles_per_service {median(each.reconciles for each in own):.1f} count")
 
 
 def main() -> None:

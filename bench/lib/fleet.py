@@ -34,7 +34,7 @@ OWN = Path(__file__).resolve().parents[2]
 VERSION_KEY = "knoll:revision"
 """Redis' counter of object versions, which each write increments; the same in all commits that are compared."""
 _MERGE = {"Content-Type": "application/merge-patch+json"}
-_RECONCILES = re.compile(r"^knoll_controller_reconciles_total\{.*\} (\S+)$", re.MULTILINE)
+_RECONCILES = re.compile(r'^knoll_controller_reconciles_total\{kind="(.*)"\} (\S+)$', re.MULTILINE)
 
 
 def checkout(commit: str, folder: Path) -> Path:
@@ -143,11 +143,10 @@ class Processes:
         return Counter(f"{fields[b'r'].decode()} {fields[b't'].decode()}" for _, fields in events)
 
 
-async def reconciles(client: httpx.AsyncClient) -> int | None:
-    """Return how often the controllers reconciled an object; None for a commit that does not count."""
+async def reconciles(client: httpx.AsyncClient) -> Counter[str]:
+    """Return how often the controllers reconciled an object of each kind; empty for a commit that does not count."""
     text = (await client.get("/metrics")).text
-    counts = [float(count) for count in _RECONCILES.findall(text)]
-    return round(sum(counts)) if counts else None
+    return Counter({f"{kind} reconciled": round(float(count)) for kind, count in _RECONCILES.findall(text)})
 
 
 def _below(pid: int, children: dict[int, list[int]]) -> Iterable[int]:

@@ -30,10 +30,17 @@ def decide(key: ObjectKey, state: ClusterState, now: float) -> ReconcileResult:
     Args:
         now: epoch seconds.
     """
-    resource = key[0]
     body = state.cache.get(*key)
-    if body is None:
-        return _removed(key, state)
+    return _removed(key, state) if body is None else decide_on(key[0], body, state, now)
+
+
+def decide_on(resource: str, body: Json, state: ClusterState, now: float) -> ReconcileResult:
+    """Reconcile an object that need not be stored yet.
+
+    Args:
+        body: with its uid.
+        now: epoch seconds.
+    """
     match resource:
         case kinds.SERVICE.id:
             return service.reconcile(_service(body, state), now)

@@ -1,6 +1,7 @@
 """Carries out the actions of reconcilers, and applies their results to the cluster state at once. Decides nothing."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from api.controllers.engine.cache import CacheChange
@@ -14,6 +15,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     Emit,
     Enqueue,
     Forget,
+    ObjectKey,
     PutRoute,
     RemoveRoute,
     ResolveImages,
@@ -35,7 +37,7 @@ class Executor:
         outputs: Outputs,
         state: ClusterState,
         emit: Callable[[Emit], None],
-        seen: Callable[[CacheChange | None], None],
+        seen: Callable[[CacheChange | None, Collection[ObjectKey]], None],
         clock: Callable[[], float],
     ) -> None:
         """Make an executor.
@@ -44,7 +46,7 @@ class Executor:
             outputs: what the actions are written to.
             state: updated with the result of each write.
             emit: receives Events; must not block.
-            seen: called with each change that a write made to the cache.
+            seen: called with each change that a write made to the cache, and the objects whose reconciliation wrote.
             clock: returns epoch seconds.
         """
         tables = outputs.tables
@@ -57,18 +59,38 @@ class Executor:
         self._emit = emit
         self._seen = seen
         self._clock = clock
+        self._writing: dict[ObjectKey, tuple[Collection[ObjectKey], Json]] = {}
 
-    async def carry_out(self, action: Action) -> None:
-        """Carry out one action. Raises: ConflictError, AlreadyExistsError, NotFoundError, StoreUnavailableError."""
+    def writers_of(self, key: ObjectKey, body: Json) -> Collection[ObjectKey]:
+        """The objects whose reconciliation is writing this body now; empty if the write is of another process.
+
+        The event of a write may arrive before its answer.
+        """
+        by, written = self._writing.get(key, ((), None))
+        if written is None or {**body, "metadata": None} != {**written, "metadata": None}:
+            return ()
+        return by if _unversioned(body) == _unversioned(written) else ()
+
+    async def carry_out(self, action: Action, by: Collection[ObjectKey]) -> None:
+        """Carry out one action.
+
+        Args: by: the objects whose reconciliation returned it, or is part of it.
+
+        Raises: ConflictError, AlreadyExistsError, NotFoundError, StoreUnavailableError.
+        """
         match action:
             case Create(resource, body):
-                self._take(resource, await self._store.create(resource, objects.with_identity(body, self._clock())))
+                if not body["metadata"].get("uid"):
+                    body = objects.with_identity(body, self._clock())
+                with self._written(resource, body, by):
+                    self._take(resource, await self._store.create(resource, body), by)
             case Update(resource, before, body):
-                self._take(
-                    resource, await self._store.update(resource, objects.with_generation(before, body), before=before)
-                )
+                body = objects.with_generation(before, body)
+                with self._written(resource, body, by):
+                    self._take(resource, await self._store.update(resource, body, before=before), by)
             case UpdateStatus(resource, before, body):
-                self._take(resource, await self._store.update(resource, body, before=before))
+                with self._written(resource, body, by):
+                    self._take(resource, await self._store.update(resource, body, before=before), by)
             case Delete(resource, namespace, name, uid):
                 await self._delete(resource, namespace, name, uid)
             case PutRoute(path, entry):
@@ -88,15 +110,28 @@ class Executor:
             case Emit():
                 self._emit(action)
 
-    def _take(self, resource: str, body: Json) -> None:
+    @contextlib.contextmanager
+    def _written(self, resource: str, body: Json, by: Collection[ObjectKey]) -> Iterator[None]:
+        key = objects.key_of(resource, body)
+        self._writing[key] = (by, body)
+        try:
+            yield
+        finally:
+            self._writing.pop(key, None)
+
+    def _take(self, resource: str, body: Json, by: Collection[ObjectKey]) -> None:
         if resource == kinds.SERVICE.id:
             note_shown(body, self._state, self._clock())
         # An object that is being deleted may be gone already: the watch reports when.
         if not objects.deleting(body):
-            self._seen(self._state.cache.put(resource, body))
+            self._seen(self._state.cache.put(resource, body), by)
 
     async def _delete(self, resource: str, namespace: str, name: str, uid: str) -> None:
         try:
             await self._store.delete(resource, namespace, name, uid=uid)
         except NotFoundError:
             return
+
+
+def _unversioned(body: Json) -> Json:
+    return {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}

@@ -6,13 +6,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
-from api.controllers.engine import dispatch, watch_mappings
+from api.controllers.engine import dispatch, status_writes, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.cluster_state import ClusterState
@@ -28,6 +29,7 @@ from api.controllers.reconciler.actions import (
     Delete,
     ObjectKey,
     PutRoute,
+    ReconcileResult,
     RemoveRoute,
     Update,
     UpdateStatus,
@@ -54,9 +56,13 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Step = tuple[ObjectKey, ReconcileResult]
+"""An object, and what its reconciliation returned."""
 
 WORKERS = 16
 """Keys that are reconciled concurrently: enough not to wait for each other's round trips to Redis."""
+LATE_SECONDS = 0.2
+"""How long an intermediate status may wait for the next one, in seconds."""
 YIELD_EVERY = 200
 """Objects of a listing that are processed before other tasks get a turn."""
 
@@ -97,6 +103,8 @@ class Controllers:
         self.queue = WorkQueue()
         self._floors: dict[str, int] = {}
         self._conflicted: set[ObjectKey] = set()
+        self._late: dict[ObjectKey, float] = {}
+        """Objects whose status waits to be written, and until when, on the loop's clock."""
         self._recorder = Recorder(store, clock)
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         outputs = Outputs(store, tables, queue)
@@ -176,9 +184,10 @@ class Controllers:
         if event.type == "DELETED":
             self._seen(self.state.cache.remove(event.resource, namespace, name, event.version))
         else:
-            self._seen(self.state.cache.put(event.resource, event.body, packed=event.data))
+            by = self._executor.writers_of((event.resource, namespace, name), event.body)
+            self._seen(self.state.cache.put(event.resource, event.body, packed=event.data), by)
 
-    def _seen(self, seen: CacheChange | None) -> None:
+    def _seen(self, seen: CacheChange | None, by: Collection[ObjectKey] = ()) -> None:
         if seen is None:
             return
         if seen.after is None and seen.before is not None:
@@ -186,7 +195,7 @@ class Controllers:
             self.state.shown.pop(seen.before["metadata"]["uid"], None)
         if seen.key[0] == kinds.CONFIG_MAP.id:
             self._configured(seen)
-        for key in watch_mappings.keys(seen, self.state.cache):
+        for key in watch_mappings.keys(seen, self.state.cache, by):
             self.queue.add(key)
 
     def _configured(self, seen: CacheChange) -> None:
@@ -251,20 +260,49 @@ class Controllers:
                 self.state.build_order = await self._jobs.order()
         self._metrics.reconciled(key[0])
         outcome = dispatch.decide(key, self.state, self._clock())
+        steps, children = deque([(key, outcome)]), set[ObjectKey]()
+        try:
+            while steps:
+                key, outcome = steps.popleft()
+                if not await self._carry_out(key, outcome, steps, children):
+                    for left, _ in steps:
+                        self.queue.add(left)
+                    return
+        finally:
+            for child in children:
+                self.queue.done(child)
+
+    async def _carry_out(
+        self, key: ObjectKey, outcome: ReconcileResult, steps: "deque[Step]", children: set[ObjectKey]
+    ) -> bool:
+        """Carry out the actions of one reconciliation; returns whether all succeeded.
+
+        Args:
+            steps: gets the reconciliations of the objects that were created.
+            children: gets their keys, which the queue holds until all steps are done.
+        """
         path = dispatch.routing_path(key)
         programmed = self.state.routing.get(path) if path is not None else None
         before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
+        waits = self._waits(key, outcome.actions)
         for action in outcome.actions:
+            if waits and isinstance(action, UpdateStatus):
+                continue
             try:
-                await self._executor.carry_out(action)
+                if isinstance(action, Create) and action.resource in status_writes.CREATED_WITH_STATUS:
+                    await self._create(key, action, steps, children)
+                else:
+                    await self._executor.carry_out(action, (key,))
             except (ConflictError, AlreadyExistsError, NotFoundError) as error:
                 await self._read_again(key, action, error)
-                return
+                return False
             except KnollError as error:
-                await self._failed(key, error)
-                return
+                await self._failed(key, error, is_new=key in children)
+                return False
         self._conflicted.discard(key)
         self.queue.succeeded(key)
+        if outcome.again:
+            self.queue.add(key)
         if outcome.requeue_after is not None:
             self.queue.add_after(key, outcome.requeue_after)
         if path is not None:
@@ -276,6 +314,31 @@ class Controllers:
                 f"{key[1]}/{key[2]}", before, self.state.routing, self.state.cache
             ):
                 self.queue.add(contender)
+        return True
+
+    async def _create(self, key: ObjectKey, action: Create, steps: "deque[Step]", children: set[ObjectKey]) -> None:
+        """Create an object together with its first status."""
+        child = objects.key_of(action.resource, action.body)
+        if not self.queue.hold(child):
+            await self._executor.carry_out(action, (key,))
+            return
+        children.add(child)
+        new = objects.with_identity(action.body, self._clock())
+        self._metrics.reconciled(child[0])
+        first = dispatch.decide_on(child[0], new, self.state, self._clock())
+        body, others = status_writes.with_first_status(new, first.actions)
+        await self._executor.carry_out(Create(action.resource, body), (key, child))
+        stored = self.state.cache.get(*child)
+        steps.append((child, replace(first, actions=status_writes.about_stored(others, new, stored or body))))
+
+    def _waits(self, key: ObjectKey, actions: Sequence[Action]) -> bool:
+        """Whether a status is not written now; the key is queued for the time when it must be."""
+        now = asyncio.get_running_loop().time()
+        if not status_writes.can_wait(actions) or now >= self._late.setdefault(key, now + LATE_SECONDS):
+            self._late.pop(key, None)
+            return False
+        self.queue.add_after(key, self._late[key] - now)
+        return True
 
     def _await_acknowledgement(self, path: str, waits: bool) -> None:
         if waits and path in self.state.routing:
@@ -308,14 +371,18 @@ class Controllers:
             if cached:
                 self._seen(self.state.cache.remove(*key, int(cached["metadata"]["resourceVersion"])))
 
-    async def _failed(self, key: ObjectKey, error: KnollError) -> None:
+    async def _failed(self, key: ObjectKey, error: KnollError, *, is_new: bool = False) -> None:
+        """Retry later, and say so in the status.
+
+        Args: is_new: the object was created with a status that expected success.
+        """
         seconds = self.queue.retry(key)
         log.warning("object not reconciled", key="/".join(key), error=str(error), retry_in=round(seconds, 3))
         body = self.state.cache.get(*key)
-        unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock()) if body else None
+        unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock(), is_new=is_new) if body else None
         if body and unobserved:
             try:
-                await self._executor.carry_out(UpdateStatus(key[0], body, unobserved))
+                await self._executor.carry_out(UpdateStatus(key[0], body, unobserved), (key,))
             except KnollError:
                 # The first error is logged above; that the status cannot be written follows from it.
                 return

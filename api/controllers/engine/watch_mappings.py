@@ -1,11 +1,13 @@
 """Which objects to reconcile when an object changed: look-ups in the cache's indexes. No I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-from api.controllers.engine.cache import Cache, CacheChange, named_by
+from api.controllers.engine.cache import Cache, CacheChange, TrafficReference, named_by
 from api.controllers.engine.routing_mirror import RoutingMirror
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import ObjectKey
+from api.controllers.route import route, route_labeler
+from api.controllers.service import configuration
 from knoll.values import kinds
 from knoll.values.json import Json
 
@@ -18,32 +20,37 @@ RECONCILED = (SERVICE, CONFIGURATION, REVISION, ROUTE, MAPPING, CLAIM, kinds.BUI
 """Kinds that have a reconciler."""
 
 
-def keys(seen: CacheChange, cache: Cache) -> set[ObjectKey]:
-    """The keys that a change affects; includes its own if its kind has a reconciler."""
+def keys(seen: CacheChange, cache: Cache, by: Collection[ObjectKey] = ()) -> set[ObjectKey]:
+    """The keys that a change affects: of objects whose reconciliation reads what changed.
+
+    Args:
+        by: the objects whose reconciliation made the change, if one did. They are not affected: they were reconciled
+            with what they wrote in mind.
+    """
     affected = {seen.key} if seen.key[0] in RECONCILED else set()
-    for body in (seen.before, seen.after):
-        if body is None:
-            continue
-        affected.update(_owner(seen.key, body))
-        match seen.key[0]:
-            case kinds.CONFIGURATION.id:
-                affected.update(_of_configuration(seen.key, body, cache))
-            case kinds.REVISION.id:
-                affected.update(_of_revision(seen.key, body, cache))
-            case kinds.ROUTE.id:
-                affected.update(_of_route(seen.key, body, cache))
-            case kinds.SERVICE.id:
-                affected.update(mappings_to(seen.key[1], seen.key[2], cache))
-            case kinds.DOMAIN_MAPPING.id | kinds.CLUSTER_DOMAIN_CLAIM.id:
-                affected.update(_of_host(seen.key[2], cache))
-            case kinds.CORE_SERVICE.id if seen.after is None:
-                affected.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
+    match seen.key[0]:
+        case kinds.CONFIGURATION.id:
+            affected.update(_of_configuration(seen, cache))
+        case kinds.REVISION.id:
+            affected.update(_of_revision(seen, cache))
+        case kinds.ROUTE.id:
+            affected.update(_of_route(seen, cache))
+        case kinds.SERVICE.id:
+            affected.update(mappings_to(seen.key[1], seen.key[2], cache))
+        case kinds.DOMAIN_MAPPING.id | kinds.CLUSTER_DOMAIN_CLAIM.id:
+            affected.update(_of_host(seen.key[2], cache))
+        case kinds.CORE_SERVICE.id if seen.after is None:
+            affected.update((ROUTE, seen.key[1], name) for name in cache.refused_routes(seen.key[1]))
+    if seen.key[0] != REVISION or _differs(seen, configuration.read_of_revision):
+        affected.update(_owners(seen))
     if seen.key[0] in _DECIDE_CLAIMS and (seen.before is None or seen.after is None):
         # Host names contain namespaces, and the first binding ends automatic claims: rare, and affects all mappings.
         affected.update((MAPPING, namespace, host) for namespace, host in cache.names(MAPPING))
-    return affected
+    return affected.difference(key for key in by if key[0] in _SEE_THEIR_WRITES)
 
 
+_SEE_THEIR_WRITES = frozenset({SERVICE, CONFIGURATION, REVISION, ROUTE})
+"""Kinds whose reconciler has nothing more to do after its own writes. Tested by `tests/unit/api/controllers`."""
 _DECIDE_CLAIMS = frozenset({kinds.NAMESPACE.id, kinds.ROLE_BINDING.id, kinds.CLUSTER_ROLE_BINDING.id})
 
 
@@ -80,6 +87,20 @@ def mappings_to(namespace: str, name: str, cache: Cache) -> Iterator[ObjectKey]:
         yield (MAPPING, namespace, host)
 
 
+def _bodies(seen: CacheChange) -> list[Json]:
+    return [body for body in (seen.before, seen.after) if body is not None]
+
+
+def _differs(seen: CacheChange, read: Callable[[Json], object]) -> bool:
+    """Whether an object was created, deleted, or changed in what a reconciler reads of it."""
+    return seen.before is None or seen.after is None or read(seen.before) != read(seen.after)
+
+
+def _owners(seen: CacheChange) -> Iterator[ObjectKey]:
+    for body in _bodies(seen):
+        yield from _owner(seen.key, body)
+
+
 def _owner(key: ObjectKey, body: Json) -> Iterator[ObjectKey]:
     owner = objects.controller_of(body)
     resource = _OWNERS.get((owner["kind"], owner["apiVersion"])) if owner else None
@@ -90,35 +111,69 @@ def _owner(key: ObjectKey, body: Json) -> Iterator[ObjectKey]:
         yield (SERVICE, *key[1:])
 
 
-def _of_configuration(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
-    _, namespace, name = key
-    for route in cache.routes_naming(namespace, "configuration", name):
-        yield (ROUTE, namespace, route)
-    latest = objects.status(body).get("latestCreatedRevisionName")
-    if latest:
-        yield (REVISION, namespace, latest)
+def _of_configuration(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
+    _, namespace, name = seen.key
+    if _differs(seen, route.read_of_configuration):
+        for each in cache.routes_naming(namespace, "configuration", name):
+            yield (ROUTE, namespace, each)
+    if _differs(seen, _latest):
+        yield from _existing(namespace, {_latest(body) for body in _bodies(seen)}, cache)
 
 
-def _of_revision(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
-    _, namespace, name = key
+def _of_revision(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
+    _, namespace, name = seen.key
     # A Route that waits for the instances of a Revision is not in the annotation of the Revision yet.
-    for route in cache.routes_naming(namespace, "revision", name) | objects.routes_named(body):
-        yield (ROUTE, namespace, route)
+    routes = cache.routes_naming(namespace, "revision", name)
+    routes = routes.union(*(objects.routes_named(body) for body in _bodies(seen)))
+    differs, scaled = _differs(seen, route.read_of_revision), _differs(seen, _scale)
+    for each in routes:
+        body = cache.get(ROUTE, namespace, each) if scaled and not differs else None
+        if differs or (body is not None and route.is_moving(body)):
+            yield (ROUTE, namespace, each)
 
 
-def _of_route(key: ObjectKey, body: Json, cache: Cache) -> Iterator[ObjectKey]:
-    _, namespace, name = key
-    for _, kind, target in named_by(body):
-        yield (CONFIGURATION if kind == "configuration" else REVISION, namespace, target)
-        if kind == "revision":
-            yield from _owner((REVISION, namespace, target), cache.get(REVISION, namespace, target) or _NOTHING)
-        else:
-            latest = objects.status(cache.get(CONFIGURATION, namespace, target) or {}).get("latestCreatedRevisionName")
-            if latest:
-                yield (REVISION, namespace, latest)
-    for revision in cache.revisions_of_route(namespace, name):
-        yield (REVISION, namespace, revision)
+def _of_route(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
+    _, namespace, name = seen.key
+    named = {target for body in _bodies(seen) for target in named_by(body)}
+    configurations = _configurations(named, cache)
+    leads = seen.after is not None and not objects.deleting(seen.after)
+    leads_to = _configurations(named_by(seen.after), cache) if seen.after is not None and leads else set()
+    for each in configurations:
+        body = cache.get(CONFIGURATION, namespace, each)
+        if body is not None and (name in objects.routes_named(body)) != (each in leads_to):
+            yield (CONFIGURATION, namespace, each)
+    if _differs(seen, route_labeler.read_of_route):
+        revisions = {target for _, kind, target in named if kind == "revision"}
+        latest = {_latest(cache.get(CONFIGURATION, namespace, each) or _NOTHING) for each in configurations}
+        yield from _existing(namespace, revisions | latest | cache.revisions_of_route(namespace, name), cache)
 
 
-_NOTHING: Json = {"metadata": {}}
+def _configurations(named: Iterable[TrafficReference], cache: Cache) -> set[str]:
+    """Names of the Configurations that a Route names, itself or by a Revision."""
+    names = set()
+    for namespace, kind, target in named:
+        revision = cache.get(REVISION, namespace, target) if kind == "revision" else None
+        owner = objects.controller_of(revision) if revision is not None else None
+        if kind == "configuration":
+            names.add(target)
+        elif owner is not None:
+            names.add(str(owner["name"]))
+    return names
+
+
+def _existing(namespace: str, revisions: Iterable[str], cache: Cache) -> Iterator[ObjectKey]:
+    for name in revisions:
+        if cache.get(REVISION, namespace, name) is not None:
+            yield (REVISION, namespace, name)
+
+
+def _latest(configuration_body: Json) -> str:
+    return str(objects.status(configuration_body).get("latestCreatedRevisionName", ""))
+
+
+def _scale(revision: Json) -> object:
+    return objects.status(revision).get("actualReplicas")
+
+
+_NOTHING: Json = {"metadata": {}, "spec": {}}
 _OWNERS = {(kind.kind, kind.api_version): kind.id for kind in kinds.KINDS if kind.id in RECONCILED}

@@ -87,6 +87,20 @@ class WorkQueue:
         self._working.add(key)
         return key
 
+    def hold(self, key: ObjectKey) -> bool:
+        """Take a key for a caller that reconciles it together with another one; `done` must follow.
+
+        Returns: False if a worker holds it.
+        """
+        if key in self._working:
+            return False
+        if key in self._queued:
+            self._queued.discard(key)
+            self._ready.remove(key)
+        self._cancel_timer(key)
+        self._working.add(key)
+        return True
+
     def done(self, key: ObjectKey) -> None:
         """Release a key after its reconciliation, successful or not."""
         self._working.discard(key)

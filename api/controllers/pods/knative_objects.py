@@ -56,6 +56,11 @@ class RevisionView:
         return [row for row in self.rows if row.stage == "ready"]
 
     @property
+    def has_started(self) -> bool:
+        """Whether the Revision reached its initial scale, and as many instances as it should have are ready."""
+        return self.scale is not None and self.scale.initial_reached and len(self.ready) >= self.scale.desired
+
+    @property
     def protocol(self) -> str:
         """`http1` or `h2c`."""
         ports = pods.serving_container(self.revision).get("ports") or [{}]

@@ -1,4 +1,4 @@
-"""Keeps Pods and the other objects of a Revision up to date with what the autoscaler publishes about it.
+"""Keeps the Pods of a Revision up to date with what the autoscaler publishes about it; `object_sync` its other objects.
 
 A Revision is synchronized when it, its instances or its scale changed; simultaneous changes are handled together.
 """
@@ -14,6 +14,7 @@ import structlog
 from api.controllers.engine.recorder import Recorder
 from api.controllers.pods import knative_objects, pods
 from api.controllers.pods.knative_objects import ActivatorAddress, RevisionView
+from api.controllers.pods.object_sync import ObjectSync
 from api.controllers.pods.pod_events import PodEvents
 from api.controllers.pods.scale_events import ScaleEvents
 from api.controllers.reconciler import objects
@@ -60,7 +61,7 @@ class PodSync:
             informers: run by the caller; Revisions, Pods and `knative_objects.KINDS` must be among them.
             clock: returns epoch seconds.
         """
-        self._store, self._informers, self._gateway, self._clock = store, informers, gateway, clock
+        self._store, self._informers, self._clock = store, informers, clock
         self._tables = (instances, scale)
         self._recorder = Recorder(store, clock)
         self._scale_events = ScaleEvents()
@@ -70,12 +71,14 @@ class PodSync:
         """By Revision, the names of its Pods in the store."""
         self._pod_events = PodEvents()
         self._pending = PendingKeys[str](BATCH_SECONDS)
+        self._objects = ObjectSync(store, informers, gateway, self._view, clock)
 
     async def run(self) -> None:
         await self._informers.synced()
         instances, scale = self._tables
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._recorder.run())
+            tasks.create_task(self._objects.run())
             ready = (asyncio.Event(), asyncio.Event())
             tasks.create_task(follow_table(instances, self._instances, self._pending.mark, ready[0]))
             tasks.create_task(follow_table(scale, self._scale, self._pending.mark, ready[1]))
@@ -142,7 +145,7 @@ class PodSync:
                 self._scale_events.forget(key)
             else:
                 self._emit_scale(key, revision)
-                await self._sync_objects(namespace, revision)
+                await self._objects.changed(key)
         except StoreUnavailableError:
             raise
         except (ConflictError, AlreadyExistsError, NotFoundError):
@@ -157,6 +160,15 @@ class PodSync:
             message = self._scale_events.next_message(key, status, self._clock())
             if message:
                 self._recorder.emit(Emit(revision, "Normal", "Scaled", message))
+
+    def _view(self, key: str) -> RevisionView | None:
+        """A Revision with its instances and scale; None if it does not exist or is being deleted."""
+        revision = self._informers[kinds.REVISION.id].get(*key.split("/"))
+        if revision is None or objects.deleting(revision):
+            return None
+        uid, scale = revision["metadata"]["uid"], self._scale.get(key)
+        same = scale is not None and scale.uid == uid
+        return RevisionView(revision, list(self._rows(key, uid).values()), scale if same else None)
 
     def _rows(self, key: str, uid: str | None) -> dict[str, InstanceRow]:
         entry = self._instances.get(key)
@@ -214,23 +226,3 @@ class PodSync:
             await self._store.update(kinds.POD.id, objects.changed(pod, finalizers=finalizers), before=pod)
         if not objects.deleting(pod):
             await self._store.delete(kinds.POD.id, meta["namespace"], meta["name"], uid=meta["uid"])
-
-    async def _sync_objects(self, namespace: str, revision: Json) -> None:
-        key = objects.path_of(revision)
-        uid = revision["metadata"]["uid"]
-        scale = self._scale.get(key)
-        if scale is not None and scale.uid != uid:
-            scale = None
-        view = RevisionView(revision, list(self._rows(key, uid).values()), scale)
-        before = {}
-        for kind, name in knative_objects.names(view.name):
-            existing = self._informers[kind.id].get(namespace, name)
-            if existing is not None:
-                before[kind.id, name] = existing
-        for kind, desired in knative_objects.desired_objects(view, self._gateway, before, self._clock()):
-            there = before.get((kind.id, desired["metadata"]["name"]))
-            if there is None:
-                await self._store.create(kind.id, objects.with_identity(desired, self._clock()))
-            elif objects.is_controlled_by(there, revision) and there != desired:
-                # An object of an earlier Revision of this name is garbage-collected, and then created again.
-                await self._store.update(kind.id, desired, before=there)

@@ -113,3 +113,5 @@ class ReconcileResult:
     """Seconds after which the object is reconciled again even if nothing changed."""
     waits: bool = False
     """Reconcile again when every activator has acknowledged the routing entry."""
+    again: bool = False
+    """Reconcile again at once: the next step depends on what the actions wrote."""

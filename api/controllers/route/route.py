@@ -143,7 +143,37 @@ def reconcile(inputs: RouteInputs, now: float) -> ReconcileResult:
         finalizers.append(well_known.ROUTE_FINALIZER)
     after = objects.changed(route, new_status=status, finalizers=finalizers)
     actions += objects.write(kinds.ROUTE.id, route, after)
-    return ReconcileResult([*actions, *after_status], requeue_after, waits=waiting)
+    # The next step of a rollout or a trial depends on the shares that the status shows.
+    again = is_moving(after) and after != route
+    return ReconcileResult([*actions, *after_status], requeue_after, waits=waiting, again=again)
+
+
+def read_of_configuration(configuration: Json) -> object:
+    """What the reconciliation of a Route reads of a Configuration; equal if a change does not affect it."""
+    return (
+        objects.deleting(configuration),
+        objects.status(configuration).get("latestReadyRevisionName"),
+        objects.observed(configuration) and objects.condition_status(configuration) == FALSE,
+    )
+
+
+def read_of_revision(revision: Json) -> object:
+    """What the reconciliation of a Route reads of a Revision, or of its scale, which the Revision's status follows."""
+    set_by_controllers = (well_known.ROUTES, well_known.ROUTING_STATE_MODIFIED, *well_known.OF_ROLLOUT)
+    return (
+        revision["metadata"]["uid"],
+        objects.deleting(revision),
+        objects.is_ready(revision),
+        objects.condition_status(revision) == FALSE,
+        objects.labels(revision).get(well_known.SERVICE),
+        {key: value for key, value in objects.annotations(revision).items() if key not in set_by_controllers},
+        objects.status(revision).get("annotations"),
+    )
+
+
+def is_moving(route: Json) -> bool:
+    """Whether the shares of a Route depend on the number of instances: a rollout or a trial is in progress."""
+    return bool(objects.status(route).get("annotations"))
 
 
 def removed(namespace: str, name: str, programmed: RouteEntry | None) -> ReconcileResult:

@@ -47,6 +47,17 @@ def labelled(revision: Json, routes: Mapping[str, Json], configuration: Json | N
     return objects.changed(revision, new_labels=new_labels, new_annotations=new_annotations)
 
 
+def read_of_route(route: Json) -> object:
+    """What `labelled` reads of a Route; equal if a change does not affect its Revisions."""
+    return (
+        objects.deleting(route),
+        route["spec"].get("traffic"),
+        _revisions(objects.status(route)),
+        objects.status(route).get("annotations"),
+        _settled(route),
+    )
+
+
 def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
     """The annotations that tell the autoscaler about the rollout of a Revision."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]

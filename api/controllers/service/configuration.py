@@ -71,6 +71,21 @@ def reconcile(inputs: ConfigurationInputs, now: float) -> ReconcileResult:
     return ReconcileResult(actions, requeue_after)
 
 
+def read_of_revision(revision: Json) -> object:
+    """What the reconciliation of a Configuration reads of its Revisions; equal if a change does not affect it."""
+    condition = objects.condition(revision) or {}
+    coming_up = condition.get("reason") in _COMING_UP and condition.get("status") != FALSE
+    return (
+        objects.labels(revision),
+        objects.annotations(revision),
+        revision["metadata"].get("ownerReferences"),
+        objects.deleting(revision),
+        objects.observed(revision),
+        condition.get("status"),
+        () if coming_up else (condition.get("reason"), condition.get("message")),
+    )
+
+
 def revision_name(configuration: Json) -> str:
     """The name of the newest generation's Revision: the template's, else `<configuration>-<generation>`."""
     own = (configuration["spec"]["template"].get("metadata") or {}).get("name")

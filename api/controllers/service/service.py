@@ -55,6 +55,9 @@ def reconcile(inputs: ServiceInputs, now: float) -> ReconcileResult:
     configurations = _configuration(inputs, status, actions)
     routes = _route(inputs, status, actions, serialized=configurations.reason == "OutOfDate")
     verdicts = {CONFIGURATIONS_READY: configurations, ROUTES_READY: routes}
+    if any(isinstance(action, Create) for action in actions):
+        # Children have a status when they are created: the Service's follows from it.
+        return ReconcileResult(actions, again=True)
     held = _held_seconds(inputs, now) if FALSE in (configurations.status, routes.status) else 0.0
     if held:
         verdicts = {name: _not_final(verdict) for name, verdict in verdicts.items()}

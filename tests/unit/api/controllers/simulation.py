@@ -3,9 +3,12 @@
 The far edge (builder, autoscaler, activators) is scripted by the tests: they fill the tables.
 """
 
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
-from api.controllers.engine import cluster_state, dispatch, watch_mappings
+from api.controllers.engine import cluster_state, dispatch, status_writes, watch_mappings
 from api.controllers.engine.cache import CacheChange
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import (  # fmt: skip
@@ -17,6 +20,7 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     Forget,
     ObjectKey,
     PutRoute,
+    ReconcileResult,
     RemoveRoute,
     ResolveImages,
     Update,
@@ -49,6 +53,14 @@ class Simulation:
         self._version = 0
         self._table_version = 0
         self._dirty: dict[ObjectKey, None] = {}
+        self._held: set[ObjectKey] = set()
+        self._late: set[ObjectKey] = set()
+        """Objects whose status waits to be written."""
+        self._due: set[ObjectKey] = set()
+        """Those of them that have waited."""
+        self.timed: set[ObjectKey] = set()
+        """Objects that will be reconciled again at some time, whatever changes."""
+        self.reconciles = 0
 
     # What a user does
 
@@ -137,22 +149,64 @@ class Simulation:
 
     def settle(self) -> None:
         """Reconcile until nothing is left to do."""
-        held: set[ObjectKey] = set()
         for _ in range(2000):
-            if not self._dirty and held:
+            if not self._dirty and self._late:
+                self._due, self._late = self._late, set()
+                self._dirty.update(dict.fromkeys(self._due))
+            if not self._dirty and self._held:
                 self.now += service.UNKNOWN_SECONDS
-                self._dirty.update(dict.fromkeys(held))
-                held.clear()
+                self._dirty.update(dict.fromkeys(self._held))
+                self._held.clear()
             if not self._dirty:
                 return
             key = next(iter(self._dirty))
             del self._dirty[key]
-            outcome = dispatch.decide(key, self.state, self.now)
-            for action in outcome.actions:
-                self.carry_out(action)
-            if outcome.requeue_after and key[0] == kinds.SERVICE.id:
-                held.add(key)
+            self.reconcile(key)
         raise AssertionError(f"the controllers never come to rest; still waiting: {list(self._dirty)}")
+
+    def reconcile(self, key: ObjectKey, most: int = 1000) -> None:
+        """Reconcile an object, and with it the objects that it creates.
+
+        Args: most: actions after which the process dies; the next one reconciles every object.
+        """
+        self.reconciles += 1
+        steps = deque([(key, dispatch.decide(key, self.state, self.now))])
+        while steps:
+            key, outcome = steps.popleft()
+            waits = self._waits(key, outcome.actions)
+            for action in outcome.actions:
+                if most <= 0:
+                    self._late.clear()
+                    self._dirty.update(dict.fromkeys(self.keys()))
+                    return
+                most -= 1
+                if isinstance(action, Create) and action.resource in status_writes.CREATED_WITH_STATUS:
+                    steps.append(self._create(key, action))
+                elif not (waits and isinstance(action, UpdateStatus)):
+                    self.carry_out(action, (key,))
+            (self.timed.discard if outcome.requeue_after is None else self.timed.add)(key)
+            if outcome.again:
+                self._dirty[key] = None
+            elif outcome.requeue_after and key[0] == kinds.SERVICE.id:
+                self._held.add(key)
+
+    def _create(self, key: ObjectKey, action: Create) -> tuple[ObjectKey, ReconcileResult]:
+        child = objects.key_of(action.resource, action.body)
+        self._dirty.pop(child, None)
+        self.reconciles += 1
+        new = objects.with_identity(action.body, self.now)
+        first = dispatch.decide_on(child[0], new, self.state, self.now)
+        body, others = status_writes.with_first_status(new, first.actions)
+        self.carry_out(Create(action.resource, body), (key, child))
+        return child, replace(first, actions=others)
+
+    def _waits(self, key: ObjectKey, actions: Sequence[Action]) -> bool:
+        if not status_writes.can_wait(actions) or key in self._due:
+            self._due.discard(key)
+            self._late.discard(key)
+            return False
+        self._late.add(key)
+        return True
 
     def everything_again(self) -> list[Action]:
         """What would be done if every object were reconciled now; nothing, once all is settled."""
@@ -165,29 +219,30 @@ class Simulation:
             for name in sorted(self.state.cache.names(resource))
         ]
 
-    def carry_out(self, action: Action) -> None:
+    def carry_out(self, action: Action, by: Collection[ObjectKey] = ()) -> None:
+        """Args: by: the objects whose reconciliation returned the action, or is part of it."""
         match action:
             case Create(resource, body):
                 key = objects.key_of(resource, body)
                 assert self.state.cache.get(*key) is None, f"{key} is there already"
-                self.store(resource, objects.with_identity(body, self.now))
+                self.store(resource, body if body["metadata"].get("uid") else objects.with_identity(body, self.now), by)
             case Update(resource, before, body):
-                self._compare_and_set(resource, before, objects.with_generation(before, body))
+                self._compare_and_set(resource, before, objects.with_generation(before, body), by)
             case UpdateStatus(resource, before, body):
                 assert before["spec"] == body["spec"]
                 assert before["metadata"] == body["metadata"]
-                self._compare_and_set(resource, before, body)
+                self._compare_and_set(resource, before, body, by)
             case Delete(resource, namespace, name, _):
                 self._gone(resource, namespace, name)
             case PutRoute(path, entry):
                 hosts_before = self._hosts_of(path)
                 self._table_version += 1
                 self.state.routing[path] = (self._table_version, entry)
-                self._routed(path, hosts_before)
+                self._routed(path, hosts_before, by)
             case RemoveRoute(path):
                 hosts_before = self._hosts_of(path)
                 del self.state.routing[path]
-                self._routed(path, hosts_before)
+                self._routed(path, hosts_before, by)
             case Forget(table, path):
                 answers: dict[str, Any] = {
                     builds.RESOLUTIONS: self.state.resolutions, builds.BUILDS: self.state.builds
@@ -199,13 +254,13 @@ class Simulation:
             case Emit():
                 self.events.append(action)
 
-    def store(self, resource: str, body: Json) -> Json:
+    def store(self, resource: str, body: Json, by: Collection[ObjectKey] = ()) -> Json:
         self._version += 1
         self.writes += 1
         stored = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
         if resource == kinds.SERVICE.id:
             cluster_state.note_shown(stored, self.state, self.now)
-        self._seen(self.state.cache.put(resource, stored))
+        self._seen(self.state.cache.put(resource, stored), by)
         return stored
 
     # What tests look at
@@ -244,22 +299,23 @@ class Simulation:
         entry = self.state.routing.get(path)
         return frozenset(entry[1].hosts) if entry is not None else frozenset()
 
-    def _routed(self, path: str, before: frozenset[str]) -> None:
+    def _routed(self, path: str, before: frozenset[str], by: Collection[ObjectKey]) -> None:
         resource, namespace, name = key = dispatch.routing_key(path)
-        self._dirty[key] = None
+        if key not in by:
+            self._dirty[key] = None
         if resource == kinds.ROUTE.id:
             self._dirty.update(dict.fromkeys(watch_mappings.mappings_to(namespace, name, self.state.cache)))
             contenders = watch_mappings.contenders(path, before, self.state.routing, self.state.cache)
             self._dirty.update(dict.fromkeys(contenders))
 
-    def _compare_and_set(self, resource: str, before: Json, body: Json) -> None:
+    def _compare_and_set(self, resource: str, before: Json, body: Json, by: Collection[ObjectKey]) -> None:
         stored = self.state.cache.get(*objects.key_of(resource, before))
         assert stored is not None
         assert stored["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "a stale write"
         if objects.deleting(body) and not body["metadata"].get("finalizers"):
             self._gone(*objects.key_of(resource, body))
         else:
-            self.store(resource, body)
+            self.store(resource, body, by)
 
     def _gone(self, resource: str, namespace: str, name: str) -> None:
         self._version += 1
@@ -274,7 +330,7 @@ class Simulation:
         for other, child in owned:
             self.delete(kinds.BY_ID[other], child["metadata"]["name"], namespace)
 
-    def _seen(self, seen: CacheChange | None) -> None:
+    def _seen(self, seen: CacheChange | None, by: Collection[ObjectKey] = ()) -> None:
         if seen is not None:
-            for key in watch_mappings.keys(seen, self.state.cache):
+            for key in watch_mappings.keys(seen, self.state.cache, by):
                 self._dirty[key] = None

@@ -110,13 +110,24 @@ class AnyOrder(RuleBasedStateMachine):
         """The controllers are stopped in the middle: only what is written counts afterwards."""
         for key in list(self.simulation._dirty)[:2]:
             del self.simulation._dirty[key]
-            for action in dispatch.decide(key, self.simulation.state, self.simulation.now).actions:
-                self.simulation.carry_out(action)
+            self.simulation.reconcile(key)
+        self.remember()
+
+    @rule(actions=st.integers(0, 6))
+    def die(self, actions: int) -> None:
+        """The process of the controllers dies between two writes, and another one takes over."""
+        for key in list(self.simulation._dirty)[:1]:
+            del self.simulation._dirty[key]
+            self.simulation.reconcile(key, most=actions)
         self.remember()
 
     @rule()
     def settle(self) -> None:
+        """Whatever a change does not affect needed no reconciliation."""
         self.simulation.settle()
+        simulation = self.simulation
+        for key in set(simulation.keys()) - simulation.timed:
+            assert dispatch.decide(key, simulation.state, simulation.now).actions == []
         self.remember()
 
     @rule(version=st.sampled_from(VERSIONS), error=st.booleans())

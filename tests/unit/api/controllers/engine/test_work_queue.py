@@ -95,3 +95,17 @@ async def test_a_closed_queue_gives_nothing_out() -> None:
     queue.close()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(queue.get(), 60)
+
+
+async def test_a_key_that_is_reconciled_with_another_one_is_not_handed_out() -> None:
+    queue = WorkQueue()
+    queue.add(A)
+    queue.add(B)
+    assert queue.hold(A)
+    assert await queue.get() == B
+    assert not queue.hold(B), "a worker has it"
+    assert not queue.hold(A), "held already"
+    queue.add(A)
+    assert len(queue) == 0
+    queue.done(A)
+    assert await queue.get() == A, "it changed while it was held"
