@@ -58,7 +58,7 @@ class Backend(Protocol):
 
 
 class Proxy(Protocol):
-    """What connections to instances use of the worker's state."""
+    """The part of the worker's state that connections to instances use."""
 
     @property
     def now(self) -> float:

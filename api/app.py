@@ -56,7 +56,7 @@ log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
 
 READY_SECONDS = 2.0
-"""How long the store may take to answer before the API reports that it is not ready, in seconds."""
+"""How long the store may take to respond before the API reports that it is not ready, in seconds."""
 
 
 def create_app(
@@ -71,14 +71,14 @@ def create_app(
     """Make the application.
 
     Args:
-        store: of the objects; the caller closes it.
-        settings: of uploads, the autoscaler's address and more; not of ports.
+        store: holds the objects; the caller closes it.
+        settings: for uploads, the autoscaler's address and more; the ports in them are not used here.
         config: returns the platform's current configuration.
         redis: for build logs and the signing key; None disables both.
         authority: PEM of the authority that HTTPS clients trust.
         metrics: served at `/metrics`; None makes new ones.
 
-    Unauthenticated requests have few rights; behind `access.TrustedPort` they have those of the administrator.
+    Unauthenticated requests have few rights; behind `access.TrustedPort` they have the administrator's rights.
 
     A graceful stop first calls `app.state.watches.close()`, which ends all watches.
     """
@@ -154,7 +154,7 @@ def _report(task: "asyncio.Task[None]") -> None:
 
 
 class _Guarded:
-    """ASGI application of a handler for all methods; turns its errors into Status responses."""
+    """ASGI application that calls a handler for every method and turns its errors into Status responses."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -205,7 +205,7 @@ def _health_routes(store: Store, metrics: ApiMetrics) -> list[Route]:
             async with asyncio.timeout(READY_SECONDS):
                 await store.get(CORE_SERVICE.id, *bootstrap.LAST)
         except TimeoutError:
-            raise StoreUnavailableError(f"Redis did not answer within {READY_SECONDS:g} s") from None
+            raise StoreUnavailableError(f"Redis did not respond within {READY_SECONDS:g} s") from None
         except NotFoundError:
             raise StoreUnavailableError("the initial objects have not been created yet") from None
         return PlainTextResponse("ok")

@@ -1,7 +1,8 @@
 """Admission: which request gets which endpoint now, which is queued, which is rejected. Pure.
 
 Queued requests are admitted in order of arrival. The methods return the admitted ones; the caller sends them. A request
-that finds the queue full gets QueueFullError, which `activator.request.exchange` answers with `overload_status`, 503.
+that arrives when the queue is full gets QueueFullError, for which `activator.request.exchange` responds with
+`overload_status`, 503.
 """
 
 from collections import OrderedDict
@@ -26,7 +27,7 @@ class Breaker(Generic[W, S]):
         Args:
             limit: containerConcurrency; it decides the load-balancing policy.
             depth: maximum length of the queue.
-            draw: gives a number in [0, 1).
+            draw: returns a number in [0, 1).
         """
         self.candidates: Sequence[S] = ()
         """Endpoints that may be picked."""

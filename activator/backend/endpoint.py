@@ -60,7 +60,7 @@ class UpstreamEndpoint:
     def __init__(self, id_: str, host: str, port: int, limit: int, new_http2_pool: PoolFactory) -> None:
         """
         Args:
-            limit: requests at once; 0 is no limit.
+            limit: limit of concurrent requests; 0 is no limit.
             http2_pool: makes the pool of HTTP/2 connections, at the first request to an instance that speaks h2c.
         """
         self.id = id_
@@ -68,7 +68,7 @@ class UpstreamEndpoint:
         self.port = port
         self.limit = limit
         self.h2c = False
-        """Speak HTTP/2 to it, without an upgrade."""
+        """Whether it is sent HTTP/2, without an upgrade."""
         self._new_http2_pool = new_http2_pool
         self.in_flight = 0
         """Requests in the instance, tunnels included."""

@@ -21,7 +21,7 @@ from activator.wire.http1_parser import (
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept, unless the instance announced less (`Keep-Alive: timeout=`)."""
 MAX_INTERIM = 100
-"""1xx responses to one request."""
+"""Limit of 1xx responses to one request."""
 
 _HEAD, _LENGTH, _CHUNKS, _CLOSE, _TUNNEL, _IDLE = range(6)
 

@@ -12,7 +12,7 @@ class EndpointCandidate(Protocol):
 
     in_flight: int
     limit: int
-    """Requests at once; 0 is no limit."""
+    """Limit of concurrent requests; 0 is no limit."""
 
     def take_slot(self) -> bool:
         """Take a slot, if one is free."""
@@ -23,12 +23,12 @@ S = TypeVar("S", bound=EndpointCandidate)
 
 
 def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
-    """For endpoints without a limit: draw two, take the one with fewer requests.
+    """For endpoints without a limit: draw two and take the one with fewer requests.
 
     Args:
         candidates: endpoints that may be picked.
         start: not used.
-        draw: gives a number in [0, 1).
+        draw: returns a number in [0, 1).
     """
     count = len(candidates)
     if count == 0:

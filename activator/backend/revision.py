@@ -15,7 +15,7 @@ FOREVER = float("inf")
 
 
 class RevisionHost(Protocol):
-    """What a revision needs from the worker process."""
+    """What a revision uses of its worker process."""
 
     def time(self) -> float:
         """Seconds on the loop's clock."""
@@ -47,7 +47,7 @@ class RevisionHost(Protocol):
 
 
 class RevisionBackend:
-    """Created when a table first mentions it; dropped when no table does and nothing is in flight.
+    """Created when a table first contains it; dropped when no table does and no request is in flight.
 
     It has more attributes than usual: the queue, the counts and the endpoints are objects of their own already; the
     rest is read for every request.
@@ -62,7 +62,7 @@ class RevisionBackend:
         self.response_timeout = FOREVER
         """Seconds from getting a slot to the earliest time-out without a byte from the instance."""
         self.tracked = False
-        """Whether it is included in sweeps and reports; most revisions are not, and cost nothing."""
+        """Whether it is included in sweeps and reports; most revisions are not, and take no CPU time."""
         self._host = host
         self._waiting_announced = False
         self.awaited_by_others = False
@@ -75,7 +75,7 @@ class RevisionBackend:
 
     @property
     def deleted_reason(self) -> str:
-        """Why no request may wait for it; empty while it exists."""
+        """Why requests are not queued for it; empty while it exists."""
         if self._missing:
             return f"revision {self.name} was deleted"
         return ""
@@ -90,7 +90,7 @@ class RevisionBackend:
             self._missing.discard(route)
 
     def remove_route(self, route: str) -> None:
-        """An entry was removed; after the last one, no queued request could ever be sent."""
+        """An entry was removed; after the last one, queued requests are rejected, as they could never be sent."""
         if route in self.routes:
             self.routes.discard(route)
             self._missing.discard(route)

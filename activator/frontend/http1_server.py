@@ -83,7 +83,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether it was ever ready for requests; if so, it removes itself from the count of its address."""
+        """Whether it was ever ready for requests; if so, it leaves the count of its address by itself."""
         return self._last_activity > 0
 
     @guarded
@@ -209,7 +209,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         self._last_head, self._forwarding_cache = None, (b"\n", b"")
 
     def _read_part(self, data: bytes) -> None:
-        """The head is incomplete; reject it now if it can only be invalid."""
+        """The head is incomplete; reject it now if more bytes cannot make it valid."""
         if len(data) >= MAX_HEAD:
             long_target = b"\r\n" not in data[:MAX_HEAD]
             self._reject(414 if long_target else 431, f"the request headers are longer than {MAX_HEAD} bytes")

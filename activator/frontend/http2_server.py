@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 MAX_STREAMS = 250
 REFUSED = 3
-"""Charges for a stream beyond `MAX_STREAMS`: its header list must be decoded, and clients know the limit."""
+"""Charges for a stream beyond `MAX_STREAMS`: its header list must still be decoded, although clients know the limit."""
 IDLE_SECONDS = 300.0
 GOAWAY_SECONDS = 5.0
 LINGER_SECONDS = 2.0
@@ -53,7 +53,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
         self.rules = 0
         """Changes when the rules for forwarding fields do."""
         self._last_activity = self._last_whole_block = self._last_progress = proxy.time()
-        """When bytes arrived or a stream ended; when no header block was incomplete; when bytes were sent."""
+        """When bytes last arrived or a stream ended; when no header block was incomplete; when bytes were last sent."""
         self._unsent = 0
 
     # --- the connection
@@ -78,7 +78,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
 
     @guarded
     def pause_writing(self) -> None:
-        """The client does not read. Stop reading from it too, or responses would accumulate here."""
+        """The client does not read. Stop reading from it as well, or responses would accumulate here."""
         self.write_paused = True
         self._hold(reading=False)
 

@@ -29,7 +29,7 @@ from activator.wire.memo import Memo
 
 
 class _Parsed(NamedTuple):
-    """What a header list means; valid as long as the rules for forwarding are the same."""
+    """The interpretation of a header list; valid until the rules for forwarding change."""
 
     rules: int
     done: bool

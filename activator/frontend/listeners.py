@@ -67,9 +67,9 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
 class Listeners:
     """Accepts connections and hands each to an `Http1Connection`.
 
-    Plain connections are accepted by the loop's server, not by uvicorn: none of an ASGI server would be used, and its
-    shutdown does not fit tunnels and long responses. TLS connections are accepted here, so that they are counted by
-    address before the handshake.
+    Plain connections are accepted by the loop's server, not by uvicorn: nothing of an ASGI server would be used, and
+    its shutdown does not suit tunnels and long responses. TLS connections are accepted here, so that they are counted
+    by address before the handshake.
     """
 
     def __init__(self, proxy: ProxyState) -> None:

@@ -51,7 +51,7 @@ def total(workers: Iterable[Counts]) -> Counts:
 
 
 def ended(counts: Counts) -> Counts:
-    """Return the counts of an ended worker: nothing is open or in flight there any more."""
+    """Return the counts of an ended worker, in which nothing is open or in flight any more."""
     revisions = {name: {**each, "in_flight": 0, "waiting": 0} for name, each in counts["revisions"].items()}
     return {"connections": 0, "revisions": revisions}
 

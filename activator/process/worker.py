@@ -126,7 +126,7 @@ async def _open(
     configured: ConfigWatch,
     ready: asyncio.Event,
 ) -> None:
-    """Accept requests once the tables were read: an early one waits in the kernel instead of getting a 404."""
+    """Accept requests once the tables have been read: earlier requests wait in the kernel instead of getting a 404."""
     numbers = [each.getsockname()[1] for each in ports.all]
     for follower in followers:
         await follower.synced.wait()

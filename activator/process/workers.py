@@ -2,8 +2,8 @@
 
 Each worker has a listening socket of its own on every port (SO_REUSEPORT, so that the kernel spreads connections
 evenly), but the parent holds them all: a connection that arrives while a worker is being replaced waits for the new one
-instead of being refused. On SIGHUP new workers, from the program as it is installed by then, are started on the same
-sockets; when they are ready, the old ones stop accepting and finish their requests.
+instead of being refused. On SIGHUP new workers, which run the program that is installed at that time, are started on
+the same sockets; when they are ready, the old ones stop accepting and finish their requests.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class WorkerProcess:
 
     number: int
     index: int
-    """Which set of sockets it has."""
+    """The number of its set of sockets."""
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -76,7 +76,7 @@ class WorkerSupervisor:
         self._tables: list[RedisTable[Any]] = []
 
     async def run(self, stop: asyncio.Event, renew: asyncio.Event) -> None:
-        """Run until `stop` is set. Args: renew: set to replace the workers by new ones."""
+        """Run until `stop` is set. Args: renew: set to replace the workers with new ones."""
         async with connected(self._settings.redis_url, "knoll-activators") as redis:
             routing = RedisTable(redis, ROUTING, RouteEntry)
             self._tables = [routing, RedisTable(redis, ENDPOINTS, RevisionEndpoints)]

@@ -22,7 +22,7 @@ from knoll.values.errors import QueueFullError
 log = structlog.get_logger()
 
 RETRY_CONNECT_SECONDS = 10.0
-"""How long a request is retried while instances refuse connections; then it gets a 502."""
+"""How long a request is retried while instances refuse connections, before it gets a 502."""
 MAX_PENDING = 16_384
 """Bytes of a body that are read ahead while a request is queued."""
 MAX_REPLAY = 65_536
@@ -168,7 +168,7 @@ class Exchange(ClientSide):
         self.pending_size = MAX_REPLAY + 1
 
     def revision_deleted(self, reason: str) -> None:
-        """The revision was deleted, so no instance will start."""
+        """The revision was deleted, so no instance will start for this request."""
         self.reject(404, reason)
 
     def client_gone(self) -> None:
@@ -359,7 +359,7 @@ class Exchange(ClientSide):
     # --- internals
 
     def _with_added_fields(self, head: ResponseHead) -> ResponseHead:
-        """Return the head with the fields added here: Set-Cookie, and Server-Timing of a cold start."""
+        """Return the head with the fields that the activator adds: Set-Cookie, and Server-Timing after a cold start."""
         lines, self._set_cookie = self._set_cookie, b""
         if self._cold_start:
             self.revision.stats.cold += 1

@@ -31,7 +31,7 @@ def _date(second: int) -> bytes:
 
 
 def too_many_connections(now: float) -> tuple[ResponseHead, bytes]:
-    """For a connection beyond the limit of its address; the connection is closed after it."""
+    """Response to a connection beyond the limit of its address, which is closed afterwards."""
     extra = b"Connection: close\r\nRetry-After: 1\r\n"
     return reply(
         429, "too many connections from this address: close some, or use them for several requests", now, extra
@@ -39,7 +39,7 @@ def too_many_connections(now: float) -> tuple[ResponseHead, bytes]:
 
 
 def unknown_host(authority: bytes, now: float) -> tuple[ResponseHead, bytes]:
-    """For a host that no Route has."""
+    """Response to a request for a host that no Route has."""
     host = authority.decode("latin-1")
     if not host:
         return reply(404, "the request has no Host header, so it cannot be routed to a service", now)

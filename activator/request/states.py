@@ -2,7 +2,7 @@
 
 Theory of operation: a request is routed and asks the breaker of its revision for a slot. With a slot it is sent to an
 endpoint; without one it waits in the queue of the revision. The response either ends with its head or is streamed, or
-the connection becomes a tunnel (101). Every way out leads back to `IDLE`: the slot is released, the request is counted,
+the connection becomes a tunnel (101). Every request ends in `IDLE`: the slot is released, the request is counted,
 and an HTTP/1.1 connection can take its next request.
 
 `exchange.Exchange` has these transitions unrolled in its methods, because a look-up for each event would slow down
@@ -23,9 +23,9 @@ class RequestState(Enum):
     QUEUED = "queued"
     """Waiting for a slot."""
     SENT = "sent"
-    """It has a slot, and no response was passed on yet; the connection to the instance may still be being made."""
+    """It has a slot, and no response was passed on yet; the instance may not be connected yet."""
     STREAMING = "streaming"
-    """The response's head was passed on, its body was not to the end."""
+    """The response's head was passed on, but not yet the whole body."""
     TUNNEL = "tunnel"
     """The connection was upgraded: bytes pass in both directions."""
 

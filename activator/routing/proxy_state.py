@@ -61,7 +61,8 @@ class OtherWorkers(Protocol):
 class ProxyState:
     """State of one worker; used in one event loop.
 
-    One object with more attributes than usual, because each request uses most of them: a look-up less for each access.
+    One object with more attributes than usual, because each request uses most of them, and a second object would cost a
+    look-up for each access.
     """
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -287,7 +288,7 @@ class ProxyState:
                     endpoint.sweep(now)
 
     def report(self, at: float) -> Report | None:
-        """Return the report to the autoscaler since the last one; None if there is nothing to report.
+        """Return the report to the autoscaler about the time since the last one; None if there is nothing to report.
 
         Args:
             at: epoch seconds, now.

@@ -1,7 +1,7 @@
 """Hosts to revisions: the followed routing table, compiled for look-ups. Pure.
 
 A Host header (`Shop.Default.localhost:8080`) is looked up exactly as received; only the first request with a spelling
-pays for normalising it. The number of routes does not matter to later ones.
+pays for normalising it. The cost of later look-ups does not depend on the number of routes.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from knoll.messages.hosts import Claim, Owners
 from knoll.messages.routing import RouteEntry, Share, pick
 
 SPELLINGS = 20_000
-"""Spellings of hosts that are cached; beyond, the cache is cleared."""
+"""Limit of cached spellings of hosts; the cache is cleared when it is exceeded."""
 
 R = TypeVar("R")
 
@@ -35,10 +35,10 @@ class HostRoute(Generic[R]):
         """
         Args:
             claim: of the host; its path is `namespace/name` of the Route.
-            sticky: a client keeps its revision, by a cookie.
+            sticky: whether a client keeps its revision, by a cookie.
             redirect: port of https that plain http is redirected to; 0 is none.
             revisions: at least those that the shares name.
-            draw: gives a number in [0, 1).
+            draw: returns a number in [0, 1).
         """
         self.claim = claim
         self._draw = draw
@@ -105,7 +105,7 @@ class RoutingTable(Generic[R]):
         """
         Args:
             revision: returns the revision of a name; creates it if it does not exist.
-            draw: gives a number in [0, 1), for the choice by weight.
+            draw: returns a number in [0, 1), for the choice by weight.
         """
         self._draw = draw
         self._revision = revision

@@ -30,7 +30,7 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._dropped = 0
         self.sample_rate = 1.0
-        """Part of the requests that is logged, 0 to 1, chosen at random."""
+        """Share of requests that are logged, 0 to 1, chosen at random."""
         self.template: request_log.Template = ()
         """Template of a line; empty for JSON."""
         self.requests, self.probes = True, False

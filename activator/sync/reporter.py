@@ -15,7 +15,7 @@ from knoll.values.errors import StoreUnavailableError
 log = structlog.get_logger()
 
 LATE_SECONDS = 0.005
-"""Delay after the start of a period, so that a timer that fires a little early is not before it."""
+"""Delay after the start of a period, so that a timer that fires a little early still fires within it."""
 
 
 class Reporter:

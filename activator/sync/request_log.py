@@ -17,9 +17,9 @@ from knoll.values.errors import StoreUnavailableError
 log = structlog.get_logger()
 
 LINES_BYTES = 64 * 1024
-"""Text kept for one instance."""
+"""Limit of the text that is kept for one instance."""
 INSTANCES = 256
-"""Instances whose lines are kept: those with the latest lines."""
+"""Limit of instances whose lines are kept: those with the latest lines."""
 GATHER_SECONDS = 0.25
 """How long new lines are collected before they are sent."""
 

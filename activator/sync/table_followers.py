@@ -48,7 +48,7 @@ class TableFollower:
         """Set once the table was read."""
 
     async def run(self) -> None:
-        """Run until cancelled; then unregister, so that no acknowledgement is awaited."""
+        """Run until cancelled; then unregister, so that no process waits for its acknowledgement."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())

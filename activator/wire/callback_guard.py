@@ -1,4 +1,4 @@
-"""Exceptions in callbacks of protocols: they are logged and end the connection, and never reach the event loop."""
+"""Handles exceptions in callbacks of protocols: they are logged, end the connection, and never reach the event loop."""
 
 import functools
 from collections.abc import Callable

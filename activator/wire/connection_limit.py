@@ -9,7 +9,7 @@ _PART = 4
 
 
 def bounded(most: int) -> int:
-    """Return the limit that this process can keep. Args: most: the configured limit; 0 is none."""
+    """Return the limit that this process can enforce. Args: most: the configured limit; 0 is none."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(most, files // _PART) if most else 0
 

@@ -1,7 +1,7 @@
 """Forwarding fields of requests to instances: Forwarded (RFC 7239) and X-Forwarded-*. Pure.
 
 Fields of a client are used only if it is a trusted proxy of config-network. Otherwise they are replaced by what the
-activator sees, and no similar field reaches an instance.
+activator observes, and no similar field reaches an instance.
 """
 
 import re
@@ -64,7 +64,7 @@ class Proxies:
         """Return the field lines for an instance.
 
         For a trusted proxy, X-Forwarded-For is appended to and the other fields are kept. Without a `Forwarded` field,
-        it is built from them as in Knative: `for=` of the first node with host and proto, then the further nodes.
+        it is built from them as in Knative: `for=` of the first node with host and proto, then the other nodes.
         """
         received: dict[bytes, bytes] = {}
         if head.forwarded is not None and self.trusts(peer.address):

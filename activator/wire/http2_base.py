@@ -1,4 +1,4 @@
-"""What codecs of HTTP/2 have in common: frames are read, validated and charged for before a library sees them.
+"""What HTTP/2 codecs have in common: frames are read, validated and charged for before a library gets them.
 
 Libraries treat many malformed messages as connection errors, where RFC 9113 §5.4.2 has stream errors. So `http2_frames`
 parses frames and `http2_fields` validates header lists; a library gets valid frames only.
@@ -27,7 +27,7 @@ MAX_INT31 = 2**31 - 1
 
 
 class CodecBase(ABC):
-    """See the module, and `http2_codec.Codec` for what it has in public."""
+    """See the module; the public methods are those of `http2_codec.Codec`."""
 
     def __init__(self, handler: FrameHandler, clock: Callable[[], float], options: CodecOptions) -> None:
         """Args: clock: seconds, monotonic."""

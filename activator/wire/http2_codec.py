@@ -1,4 +1,4 @@
-"""The seam of HTTP/2: one end of a connection turns bytes into calls of a handler, and calls into bytes.
+"""The interface to HTTP/2 libraries: one end of a connection turns bytes into calls of a handler, and calls into bytes.
 
 `http2_h2.H2Codec` implements it on the h2 library, on top of `http2_base`. Nothing else of the activator knows which
 library keeps the states of streams, their windows and the compression of headers.

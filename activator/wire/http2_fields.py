@@ -19,9 +19,9 @@ class HeaderList:
         self.fields = fields
         self.size = size
         self.valid_if_done: bool | None = None
-        """It is a valid request: without a body if True, with one if False. None if it was not validated."""
+        """True for a valid request without a body, False for a valid one with a body; None if it was not validated."""
         self.parsed: object = None
-        """For the receiver."""
+        """The receiver's interpretation of the list."""
 
 
 _names = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++(?:\n[!#$%&'*+\-.^_`|~0-9a-z]++)*+").fullmatch

@@ -21,7 +21,7 @@ MAX_FRAME = 16_384
 MAX_BLOCK = 131_072
 """Bytes of a header block before decompression."""
 MAX_MERGED_FRAMES = 8192
-"""DATA frames merged at once at most, so that the loop is not blocked."""
+"""Limit of DATA frames that are merged at once, so that the loop is not blocked."""
 SMALL_PAYLOAD = 64
 """Payload of a padded DATA frame below which it is charged for: padded frames are not merged."""
 
@@ -54,7 +54,7 @@ class Budget:
         self._at = clock()
 
     def spend(self, charges: int) -> None:
-        """Raises: HTTP2ConnectionError: fewer charges are left."""
+        """Raises: HTTP2ConnectionError: not enough charges are left."""
         self.left -= charges
         if self.left < 0:
             now = self._clock()

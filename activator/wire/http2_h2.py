@@ -1,4 +1,4 @@
-"""A codec of HTTP/2 on the h2 library: in Python alone, for platforms without a compiled one."""
+"""An HTTP/2 codec on the h2 library: pure Python, for platforms without a compiled library."""
 
 from collections.abc import Callable
 from typing import Any, cast

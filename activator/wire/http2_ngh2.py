@@ -1,9 +1,9 @@
-"""A codec of HTTP/2 on libnghttp2, by its binding ngh2.
+"""An HTTP/2 codec on libnghttp2, through its Python binding ngh2.
 
 The library gets no frame whose sender may not send it in the stream's state: where RFC 9113 §5.1 has a stream error, it
 would end the connection. It validates header lists itself and resets the stream of a malformed one without an event, so
 whenever a frame has no event its output is fetched at once, and the closed stream is found there. PING, GOAWAY and the
-acknowledgement of SETTINGS never reach it. README.md of the activator has what a review of the binding found.
+acknowledgement of SETTINGS never reach it. README.md of the activator has the results of a review of the binding.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ UNLIMITED = (2**40, 2**40)
 MAX_RESETS, MAX_GAPS = 1024, 64
 """Streams that were reset, and ranges of streams that the peer left out, that are remembered."""
 MALFORMED_BYTES_PER_CHARGE = 256
-"""Bytes of a header block for each charge, if the library does not accept it: its list is not known."""
+"""Bytes of a header block for each charge, if the library does not accept it, as its decoded size is then unknown."""
 MAX_FRAME = 2**24 - 1
 """Bytes of a frame for the library: header blocks and adjacent DATA frames reach it as one frame."""
 

@@ -1,4 +1,4 @@
-"""What both ends of HTTP/2 share: a connection whose codec hands frames on to the connection's streams."""
+"""What both ends of HTTP/2 share: a connection whose codec passes frames to the connection's streams."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What was computed for the last few heads of a connection: clients and instances mostly repeat theirs."""
+"""A cache of results for the last few heads of a connection: clients and instances mostly repeat their heads."""
 
 from collections.abc import Hashable
 from typing import TypeVar
@@ -7,7 +7,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 MAX_HEADS = 8
-"""Heads that are remembered for each purpose; when there are more, all are forgotten."""
+"""Limit of heads in each cache; the cache is cleared when it is exceeded."""
 
 
 class Memo(dict[K, V]):

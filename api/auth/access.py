@@ -27,15 +27,15 @@ USER = "knoll.user"
 _TRUSTED = "knoll.trusted"
 _PEERS = "knoll.peers"
 DEFAULT_NAMESPACE = "default"
-"""Namespace of uploads whose path names none."""
+"""Namespace of uploads whose path contains none."""
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class TrustedPort:
-    """ASGI application for a port on which unauthenticated requests are LOCAL's."""
+    """ASGI application for a port on which unauthenticated requests have LOCAL as their user."""
 
     def __init__(self, app: ASGIApp, peers: Peers | None = None) -> None:
-        """Args: peers: checks which clients are LOCAL; without it, all are that send no token."""
+        """Args: peers: checks which clients are LOCAL; without it, every client without a token is."""
         self._app = app
         self._peers = peers
 
@@ -125,7 +125,7 @@ class Access:
         return LOCAL
 
     async def _authorize(self, request: Request, user: User) -> User:
-        """Return the user, or the impersonated one, if it may make the request. Raises: ForbiddenError."""
+        """Return the user, or the impersonated user, if that user may make the request. Raises: ForbiddenError."""
         if user is LOCAL and not any(name.startswith("impersonate-") for name in request.headers):
             return user
         return _authorized(request, user, await bindings(self._store))
@@ -147,7 +147,7 @@ def _authorized(request: Request, user: User, bound: Sequence[Binding]) -> User:
 
 
 def is_stream(request: Request) -> bool:
-    """Whether the response is a stream without an end: a watch, or a followed log."""
+    """Whether the response is a stream that does not end by itself: a watch, or a followed log."""
     if request.method not in ("GET", "HEAD"):
         return False
     try:
@@ -187,7 +187,7 @@ def impersonated(request: Request) -> list[Attributes]:
 def acted_as(request: Request) -> User | None:
     """Return the impersonated user of a request; None without impersonation.
 
-    Raises: BadRequestError: groups and the like without a user.
+    Raises: BadRequestError: groups or other attributes of a user without the user.
     """
     headers = request.headers
     name, groups, uid = headers.get(_AS_USER, ""), headers.getlist(_AS_GROUP), headers.get(_AS_UID, "")
@@ -224,7 +224,7 @@ async def bindings(store: Store) -> list[Binding]:
 
 
 def upload_namespace(path: str) -> str:
-    """The namespace in a path of uploads, `default` if it names none; empty for other paths."""
+    """The namespace in a path of uploads, `default` if it contains none; empty for other paths."""
     match = _UPLOADS.fullmatch(path)
     return (match[1] or DEFAULT_NAMESPACE) if match else ""
 
@@ -233,7 +233,7 @@ def attributes(request: Request) -> Attributes:
     """Return the attributes of a request for authorization."""
     path, verb = request.scope["path"], _VERBS.get(request.method, request.method.lower())
     if namespace := upload_namespace(path):
-        # Users who may create Builds may upload sources, and check whether they are present.
+        # Users who may create Builds may also upload sources, and check whether a source is already stored.
         return Attributes("create", BUILD_KIND.group, BUILD_KIND.plural, "", namespace)
     for group in (reviews.AUTHORIZATION, reviews.AUTHENTICATION):
         prefix = f"/apis/{group}/v1/"

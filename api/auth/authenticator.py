@@ -13,7 +13,7 @@ from knoll.values.errors import NotFoundError, UnauthorizedError
 from knoll.values.kinds import SERVICE_ACCOUNT
 
 _REMEMBERED = 1024
-"""Verified tokens that are cached, so that their signatures are not checked again."""
+"""Number of verified tokens that are cached, so that their signatures are not checked again."""
 
 
 class Authenticator:

@@ -25,7 +25,7 @@ _WRITE = ("create", "delete", "deletecollection", "patch", "update")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The attributes of a request for authorization: of a resource, or a non-resource `path`."""
+    """The attributes of a request that authorization needs: those of a resource, or a non-resource `path`."""
 
     verb: str
     group: str = ""
@@ -44,7 +44,7 @@ class Rule:
     groups: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
-    """A `*` at the end matches any rest."""
+    """A `*` at the end matches any suffix."""
 
     def allows(self, attributes: Attributes) -> bool:
         if not _has(self.verbs, attributes.verb):
@@ -167,7 +167,7 @@ def binding(body: Json) -> Binding:
 
 
 def allowed(user: User, attributes: Attributes, bindings: Iterable[Binding]) -> str | None:
-    """Return why `user` may do this, possibly an empty reason; None if it is forbidden."""
+    """Return the reason why `user` may do this, which may be empty; None if it is forbidden."""
     if MASTERS in user.groups:
         return ""
     if any(rule.allows(attributes) for rule in _basic(user)):

@@ -1,7 +1,7 @@
 """Limits the concurrent requests and streams of each user, so that one client cannot block the others.
 
 kube-apiserver has API Priority and Fairness for this, which exempts `system:masters`; its `--max-requests-inflight`
-(400) is a limit instead of a share as well.
+(400) is a fixed limit and not a share, as here.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The users that requests are made as: values only. `authenticator` finds out which of them sends a request. Pure."""
+"""The users of requests, as plain values. `authenticator` determines which of them sends a request. Pure."""
 
 from dataclasses import dataclass
 
@@ -27,6 +27,6 @@ ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
 def service_account(namespace: str, name: str, uid: str = "") -> User:
-    """The user that a ServiceAccount is."""
+    """The user of a ServiceAccount."""
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
     return User(tokens.username(namespace, name), groups, uid)

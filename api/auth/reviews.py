@@ -83,7 +83,7 @@ def requested_token(body: Any) -> tuple[str, list[str]]:
 
 
 def token(body: Json, user: User | None, audiences: Sequence[str] = ()) -> Json:
-    """Return the response to a TokenReview. Args: user: whose token it is; None if it is invalid."""
+    """Return the response to a TokenReview. Args: user: the user of the token; None if the token is invalid."""
     status: Json = {"authenticated": user is not None}
     if user is None:
         status["error"] = "the token is invalid: wrong audience, expired, or its ServiceAccount was deleted"

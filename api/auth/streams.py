@@ -30,7 +30,7 @@ log = structlog.get_logger()
 LAST_SECONDS = 5.0
 """How long a client may take to read why its stream ends, in seconds; then its connection is closed."""
 _YIELD_EVERY = 100
-"""Streams that are checked before other tasks get a turn."""
+"""Number of streams that are checked before other tasks get a turn."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Sweep:
 
     bindings: Sequence[Binding] | None = None
     users: dict[str, User | KnollError] = field(default_factory=dict)
-    """By `Authorization` header; the error if the header is not valid (any more)."""
+    """By `Authorization` header: its user, or the error if the header is not, or no longer, valid."""
 
 
 StreamCheck = Callable[[Sweep], Awaitable[None]]
@@ -47,7 +47,7 @@ StreamCheck = Callable[[Sweep], Awaitable[None]]
 
 
 class Stream:
-    """One response without an end."""
+    """One response that does not end by itself."""
 
     def __init__(self, check: StreamCheck) -> None:
         self.check = check

@@ -71,7 +71,7 @@ async def run(
     async def lead() -> None:
         for problem in await unsafe_settings(redis):
             log.warning("redis may lose objects", problem=problem)
-        # Created for each term of leadership: what the last term knew may have changed under another leader.
+        # Created for each term of leadership: the state of the last term may be outdated.
         tables = tables_on(redis)
         naming = Naming(port=settings.public_port, https_port=settings.public_https_port, reserved=own_hosts(settings))
         controllers = Controllers(store, tables, queue, naming, metrics=metrics)

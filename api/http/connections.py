@@ -1,7 +1,7 @@
 """Limits the open connections of each address and of the API. Pure, except that it closes connections.
 
 A connection without a request in progress is closed for a new one, the longest idle first, so that clients that send
-half a request cannot keep others out. Only if all connections are busy, a new one is over the limit; it may then
+half a request cannot keep others out. A new connection is over the limit only if all others are busy; it may then
 request nothing but the health of the API (`HEALTH`).
 """
 
@@ -100,7 +100,7 @@ class Connections:
 
 
 def group_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network of an IPv6 one, all of which a client may own."""
+    """The unit that is limited: an IPv4 address, or the /64 network of an IPv6 address, which one client may own."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
 """Refuses cross-site requests: a browser on this machine has the administrator's rights on the plain HTTP port.
 
-A page anywhere can make a browser POST plain text to a loopback address. Browsers state the origin of such a request;
+Any web page can make a browser POST plain text to a loopback address. Browsers state the origin of such a request;
 kubectl, curl and the like send none. A page can also resolve its own name to a loopback address (DNS rebinding): it
 then has the same origin, but the request is for a host name that is not this machine's.
 """
@@ -15,7 +15,7 @@ from knoll.values.errors import ForbiddenError
 
 
 class SameOriginOnly:
-    """ASGI middleware that refuses requests of a browser for a page of another origin."""
+    """ASGI middleware that refuses requests that a browser sends on behalf of a page of another origin."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,9 +53,9 @@ def _netloc(origin: bytes) -> str | None:
 
 
 def is_own_name(host: str, machine: str = "") -> bool:
-    """Whether a host cannot belong to a stranger: an address, `localhost`, or this machine's name.
+    """Whether an attacker cannot own the name: it is an address, `localhost`, or this machine's name.
 
-    Other names without a dot do not count: the network may complete and resolve them as it likes.
+    Other names without a dot do not count: the network may complete them and resolve them to any address.
 
     Args:
         host: the value of the Host header.

@@ -21,7 +21,7 @@ from knoll.process.admin import QuietServer
 GRACE_SECONDS = 10
 """How long a graceful stop waits for open requests, in seconds."""
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays open, in seconds: longer than in clients, so that no request meets its end."""
+"""How long an idle connection stays open, in seconds: longer than in clients, so that they close it first."""
 HANDSHAKE_SECONDS = 10.0
 """Time limit of a TLS handshake. kube-apiserver: `tlsHandshakeTimeout`, 10 s."""
 SHUTDOWN_SECONDS = 5.0
@@ -44,7 +44,7 @@ class ApiServer(QuietServer):
         return str(self._unix) if self._unix else f"{self.config.host}:{self.config.port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with time limits on TLS and a Unix socket that only its owner may use."""
+        """uvicorn's server, with time limits on TLS and a Unix socket that only its owner may use."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise SystemExit(3)  # as uvicorn's
@@ -97,7 +97,7 @@ def server(
         host,
         port,
         http=protocol.protocol(connections),
-        headers=[],  # `api.http.headers` adds those of every response
+        headers=[],  # `api.http.headers` adds the fields of every response
         lifespan="on" if first else "off",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -1,7 +1,7 @@
 """JSON merge patch (RFC 7396) and JSON patch (RFC 6902). Pure; nothing that is passed in is mutated.
 
 A JSON patch is applied by the library jsonpatch, one operation at a time, because the library has no bounds: here the
-number of operations and the size of what they copy are limited, and too deep nesting is an error of the client.
+number of operations and the size of what they copy are limited, and nesting that is too deep is a client error.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from knoll.values.json import Json
 MAX_OPERATIONS = 10_000
 """Limit of operations in one JSON patch, as in Kubernetes."""
 MAX_COPIED = 3 * 1024 * 1024
-"""Limit of what all `copy` operations of one patch copy together, in characters of Python's notation."""
+"""Limit of the values that all `copy` operations of one patch copy in total, in characters of Python's notation."""
 
 
 def merge(target: Any, patch: Any) -> Any:

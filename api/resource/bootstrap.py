@@ -134,7 +134,7 @@ def _port(name: str, port: int, published: int) -> Json:
 
 
 async def _activator(store: Store, settings: ApiSettings) -> None:
-    """The activator's Service and EndpointSlice, from which clients of Knative tell whether it is in the path."""
+    """The activator's Service and EndpointSlice, from which clients of Knative learn whether it is in the path."""
     namespace, name = ACTIVATOR
     await create_or_update(
         store, CORE_SERVICE, namespace, name, {"spec": {"ports": [_port("http", 80, settings.public_port)]}}

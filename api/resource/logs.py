@@ -55,11 +55,11 @@ class Logs:
         if "_client" in self.__dict__:
             await self._client.aclose()
 
-    # The autoscaler answers GET /namespaces/NS/pods/NAME/log in plain text and knows the API's query parameters:
+    # The autoscaler serves GET /namespaces/NS/pods/NAME/log in plain text and accepts the API's query parameters:
     # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
 
     async def log(self, request: Request, target: ResourcePath) -> StreamingResponse:
-        """Raises: NotFoundError: the object does not exist. RuntimeUnavailableError: the autoscaler does not answer."""
+        """Raises: NotFoundError: no such object. RuntimeUnavailableError: the autoscaler does not respond."""
         place = target.place
         if place.kind.id == POD.id:
             body = await pod_or_build(self._store, place.namespace, place.name)
@@ -124,7 +124,7 @@ class Logs:
             await answer.aclose()
             if answer.status_code < 500:
                 raise BadRequestError(text)
-            raise RuntimeUnavailableError(text or f"the autoscaler answered {answer.status_code}")
+            raise RuntimeUnavailableError(text or f"the autoscaler responded with status {answer.status_code}")
 
         async def lines() -> AsyncIterator[bytes]:
             try:

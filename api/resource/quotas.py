@@ -13,7 +13,7 @@ from knoll.values.kinds import RESOURCE_QUOTA
 
 
 class Quotas:
-    """Counts the objects of a namespace for each creation that a quota limits; others cost one look-up of quotas."""
+    """Counts the objects of a namespace for each creation that a quota limits; other creations cost one look-up."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The request log of an instance, which all activators together have."""
+"""The request log of an instance, collected from all activators."""
 
 import contextlib
 import time
@@ -16,18 +16,18 @@ from knoll.values.errors import StoreUnavailableError
 from knoll.values.log_options import LogOptions
 
 ANSWER_SECONDS = 2.0
-"""Activators that have not answered by then are left out."""
+"""How long to wait for activators; those that have not answered by then are left out."""
 ASK_SECONDS = FOLLOW_SECONDS / 3
 
 
 async def read(
     redis: RedisClient, instance: str, options: LogOptions, is_over: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the lines of an instance that activators still have; with `follow`, those that come later too.
+    """Yield the lines of an instance that activators still have; with `follow`, also later ones.
 
     Args:
         instance: `namespace/name`.
-        is_over: asked now and then while following, whether to end.
+        is_over: called repeatedly while following; returns whether to end.
     """
     texts = _texts(redis, instance, options, is_over)
     left = options.limit_bytes
@@ -75,7 +75,7 @@ async def _first_answers(redis: RedisClient, channel: Subscription, question: Qu
 
 
 async def _ask(redis: RedisClient, question: Question) -> int:
-    """Returns how many activators hear the question."""
+    """Publish a question; returns how many activators received it."""
     return int(await redis.execute("PUBLISH", keys.REQUEST_LOG_QUESTIONS, msgspec.json.encode(question)))
 
 
@@ -85,7 +85,7 @@ async def _next_answer(channel: Subscription, seconds: float) -> Answer | None:
 
 
 def chosen(lines: Iterable[LogLine], options: LogOptions) -> list[LogLine]:
-    """The lines that are asked for, in the order of time. Pure."""
+    """The requested lines, oldest first. Pure."""
     ordered = sorted((line for line in lines if options.since is None or line.at >= options.since), key=lambda x: x.at)
     return ordered if options.tail is None else ordered[max(0, len(ordered) - options.tail) :]
 

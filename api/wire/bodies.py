@@ -1,7 +1,7 @@
 """Parses request bodies: JSON, YAML and protobuf, with limits on bytes, depth and number of values. Pure.
 
-YAML is built from libyaml's event stream and not by a loader: so the parser does not recurse, each alias counts as what
-it repeats (a bomb fails early), and duplicate keys are detected.
+YAML is built from libyaml's event stream and not by a loader, so that the parser does not recurse, each alias counts as
+many values as it repeats (an expansion bomb fails early), and duplicate keys are detected.
 """
 
 import json

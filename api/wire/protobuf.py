@@ -41,7 +41,7 @@ def decode(raw: bytes) -> Json:
                     kind = _text(text)
         elif number == 2:
             content = _bytes(value)
-    # `meta.k8s.io/v1`, or the version of the group it is sent to: DeleteOptions travels under many names.
+    # `meta.k8s.io/v1`, or the version of the group it is sent to: DeleteOptions is sent under many groups.
     fields = _KINDS.get(("*" if kind == "DeleteOptions" else api_version, kind))
     if fields is None:
         raise UnsupportedMediaTypeError(

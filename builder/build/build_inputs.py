@@ -31,7 +31,7 @@ class PreparedBuild:
     images: tuple[str, ...]
     """References of images in the Dockerfile."""
     folder: Path
-    """For files of this build; removed afterwards."""
+    """Folder for files of this build; removed afterwards."""
 
 
 @contextlib.asynccontextmanager

@@ -34,7 +34,7 @@ LABEL = "knoll.dev/buildkit"
 ROOTLESS = ("seccomp=unconfined", "apparmor=unconfined")
 """Required to create user namespaces and mounts in them; the steps get BuildKit's own seccomp profile."""
 WAIT_SECONDS = 60.0
-"""Time within which a daemon that starts must answer."""
+"""Time within which a starting daemon must respond."""
 _STOP_SECONDS = 5
 _PRUNE_SECONDS = 120
 
@@ -78,7 +78,7 @@ def drop_cache(settings: BuilderSettings) -> None:
 async def until_it_answers(settings: BuilderSettings) -> None:
     """Wait for the daemon's socket.
 
-    Raises: BuildKitUnavailableError: the daemon does not answer in time.
+    Raises: BuildKitUnavailableError: the daemon does not respond in time.
     """
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while True:
@@ -87,7 +87,7 @@ async def until_it_answers(settings: BuilderSettings) -> None:
         except OSError as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise BuildKitUnavailableError(
-                    f"the BuildKit daemon does not answer at {settings.buildkit_socket}: {error.strerror or error}; "
+                    f"the BuildKit daemon does not respond at {settings.buildkit_socket}: {error.strerror or error}; "
                     "see the logs of the container buildkit and of the builder"
                 ) from error
             await asyncio.sleep(0.1)
@@ -104,7 +104,7 @@ class Daemon:
         self._name = f"{settings.platform}-buildkit"
 
     async def keep_running(self) -> None:
-        """Start the container, and again whenever it has ended, until cancelled; then remove it."""
+        """Start the container, and restart it whenever it ends, until cancelled; then remove it."""
         backoff, problem = Backoff(), ""
         try:
             while True:

@@ -1,4 +1,4 @@
-"""Configuration of the `docker` command for one build: the usual one, with the credentials of the build added."""
+"""Configuration of the `docker` command for one build: the default one, with the credentials of the build added."""
 
 import contextlib
 import json

@@ -25,7 +25,7 @@ def directives(text: str) -> dict[str, str]:
 def without_syntax(text: str) -> str:
     """Return the Dockerfile without `# syntax=`, for BuildKit's own frontend; every other line keeps its number.
 
-    Directives must be at the top, so the others move up and a comment takes the free line.
+    Directives must be at the top, so the others move up and a comment fills the line that becomes free.
     """
     header = _header(text)
     if all(name != "syntax" for _, name, _ in header):

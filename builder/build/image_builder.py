@@ -1,4 +1,4 @@
-"""Builds or pulls the image of a Build: the engine gets it as an image of the Build's namespace."""
+"""Builds or pulls the image of a Build: the engine then has it as an image of the Build's namespace."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ class ImageBuilder:
     spec: Json
 
     async def make(self) -> BuiltResult | BuildFailure:
-        """Build or pull the image, record it for the namespace, and push it if the Build says so.
+        """Build or pull the image, record it for the namespace, and push it if the Build asks for it.
 
         Raises: SourceError, ImageError, BuildKitUnavailableError, RuntimeUnavailableError, StoreUnavailableError.
         """
@@ -100,7 +100,7 @@ class ImageBuilder:
             try:
                 image_id = await self._engine_image(name)
             except ValueError:
-                continue  # not a reference: BuildKit says what is wrong with it
+                continue  # not a reference: BuildKit reports what is wrong with it
             if image_id:
                 digest = await asyncio.to_thread(self._saved, layers, image_id)
                 sources[name] = f"oci-layout://{layers.folder}@{digest}"

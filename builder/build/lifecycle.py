@@ -1,4 +1,4 @@
-"""What a worker makes of the state of a build: when it takes its job, and when the build ends. Pure.
+"""How a worker changes the state of a build: when it takes the job, and when the build ends. Pure.
 
 The states and their transitions are those of `knoll.messages.builds.BUILD_TRANSITIONS`. Every change of a build's state
 in the builder goes through `start` or `finish`, which raise on a transition that the table lacks.
@@ -9,7 +9,7 @@ import msgspec
 from knoll.messages.builds import BUILD_TRANSITIONS, BuildPhase, BuildProgress
 
 MAX_ATTEMPTS = 2
-"""Workers that may die in one build: a build that kills its worker would go on to do so."""
+"""Number of workers that may die in one build: a build that killed its worker would also kill the next ones."""
 
 
 def start(before: BuildProgress | None, uid: str, now: float) -> BuildProgress | None:

@@ -10,7 +10,7 @@ from knoll.messages.builds import BuildProgress
 from knoll.tables.protocol import Table
 
 REPORT_SECONDS = 1.0
-"""Interval between two reports of the current step: each of them is a write of the Build's status."""
+"""Shortest interval between two reports of the current step: each report is a write of the Build's status."""
 
 
 class ProgressReporter:
@@ -24,7 +24,7 @@ class ProgressReporter:
         self._running = running
         self._steps = Steps()
         self._reported = ("", 0.0)
-        """Step, and the monotonic time of its report."""
+        """The step that was last reported, and the monotonic time of that report."""
 
     async def begin(self) -> None:
         await self._log.begin()

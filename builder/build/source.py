@@ -10,7 +10,7 @@ from knoll.values.errors import SourceError
 MAX_FILES = 200_000
 MAX_DOCKERFILE_BYTES = 1024 * 1024
 MAX_UNPACKED_BYTES = 16 * 1024**3
-"""Keeps a small archive from filling the disk when it is unpacked."""
+"""Limit that keeps a small archive from filling the disk when it is unpacked."""
 
 
 def check(archive: Path, dockerfile: str) -> str:

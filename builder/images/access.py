@@ -101,7 +101,7 @@ def is_internal(reference: str) -> bool:
 
 
 def _with_tag(pattern: str) -> str:
-    """Return the pattern for all tags when it has no tag."""
+    """Return the pattern; one without a tag is made to match all tags."""
     return pattern if pattern == "*" or ":" in pattern.rpartition("/")[2] else f"{pattern}:*"
 
 
@@ -133,7 +133,7 @@ async def _data(store: Store, name: str) -> Json:
 
 
 def _parsed(data: Mapping[str, str], parse: Callable[[Mapping[str, str]], Config], default: Config) -> Config:
-    """Parse, with the defaults for invalid data: admission has checked it when it was written."""
+    """Parse a ConfigMap; defaults replace invalid data, which admission normally rejects."""
     try:
         return parse(data)
     except InvalidConfigError as error:

@@ -1,6 +1,6 @@
 """Resolves the images of every Revision in the table `builds.UNRESOLVED` to digests.
 
-An entry is removed once it is answered, so that the next builder continues where one that died has stopped.
+An entry is removed once its result is stored, so that another builder continues where one that died has stopped.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class DigestResolver:
         self._slots = asyncio.Semaphore(MAX_LOOK_UPS)
 
     async def run(self) -> None:
-        """Answer until cancelled, also after Redis or the engine was unavailable."""
+        """Run until cancelled; continues after Redis or the engine was unavailable."""
         async with asyncio.TaskGroup() as group:
             async for update in self._unresolved.follow():
                 entries = update.entries if isinstance(update, Reset) else {update.field: update.value}
@@ -90,7 +90,7 @@ class DigestResolver:
             answer = await self._resolution(revision)
             await self.answers.put(path, answer)
             log.info("images resolved", revision=path, error=answer.error or None)
-        # Before it is removed from the table: an entry that is added again after that is looked up again.
+        # Discarded before the entry is removed from the table: an entry that is added again later is looked up again.
         self._running.discard(uid)
         await self._unresolved.remove(uid)
 

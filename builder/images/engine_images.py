@@ -94,7 +94,7 @@ def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[do
     try:
         client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=seconds)
     except DockerException as error:
-        raise RuntimeUnavailableError(f"the container engine does not answer at {docker_socket}: {error}") from error
+        raise RuntimeUnavailableError(f"the container engine does not respond at {docker_socket}: {error}") from error
     try:
         yield client
     finally:
@@ -120,7 +120,7 @@ class EngineImages:
 
         Returns: `repo@sha256:<64 hex>`; the unchanged reference when it needs a registry whose tags are not resolved.
 
-        Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not answer.
+        Raises: ImageError naming the image and the reason; RuntimeUnavailableError when the engine does not respond.
         """
         try:
             parse_image(reference)
@@ -151,14 +151,14 @@ class EngineImages:
                         problem = str(error.explanation or error)
                     except ReadTimeout:
                         seconds = self._config.digest_resolution_timeout_seconds
-                        problem = f"the registry did not answer within {seconds:g} s"
+                        problem = f"the registry did not respond within {seconds:g} s"
         except APIError as error:
             if error.is_client_error():
                 problem = str(error.explanation or error)
             else:
                 raise RuntimeUnavailableError(f"the container engine failed: {error}") from error
         except (DockerException, RequestException) as error:
-            raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
+            raise RuntimeUnavailableError(f"the container engine does not respond: {error}") from error
         raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
 
     def _digest_in_registry(self, reference: str, credentials: Sequence[Credential]) -> str:

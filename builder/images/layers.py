@@ -117,7 +117,7 @@ class Layers:
         except (APIError, ImageError):
             if not shared:
                 raise
-            # Some engines need all layers in the archive; or the related image was removed meanwhile.
+            # Some engines need all layers in the archive, or the related image has been removed in the meantime.
             self._send(client, name, config, layers, layers)
         return str(client.images.get(name).id)
 

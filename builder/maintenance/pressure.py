@@ -65,7 +65,7 @@ async def is_pressed(store: Store, measure: Callable[[], int | None]) -> bool:
 
 
 def _free(settings: BuilderSettings) -> int | None:
-    """Return the bytes free on the disk of the engine's files; None when the engine does not answer."""
+    """Return the free bytes on the disk of the engine's files; None when the engine does not respond."""
     try:
         with engine_at(settings.docker_socket) as engine:
             return disk.free_bytes(disk.of_engine(str(engine.info().get("DockerRootDir") or "")))

@@ -28,7 +28,7 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 
 KEEP_UPLOAD_SECONDS = 24 * 3600
-"""Age, since its last upload or use, at which an upload is removed: until then the same source is not sent again."""
+"""Time after its last upload or use at which an upload is removed; until then the same source is not sent again."""
 
 GRACE_SECONDS = 600
 """Age until which the image of a Build is kept: a Revision may be about to name it."""
@@ -62,7 +62,7 @@ def superfluous(
     needed_ids: Collection[str],
     now: float,
 ) -> list[tuple[str, BuiltImage]]:
-    """Return images that Builds made and nothing needs any more, with their namespace.
+    """Return the images that Builds made and that are no longer needed, with their namespaces.
 
     The newest image of a name is kept while a Build or a Revision of its namespace has that name; every image is kept
     for GRACE_SECONDS.
@@ -97,7 +97,7 @@ def names_of(builds: Iterable[Json], revisions: Iterable[Json]) -> set[tuple[str
 
 
 async def prune(settings: BuilderSettings, redis: RedisClient, store: Store, answers: Table[jobs.Resolution]) -> None:
-    """Remove what no Build, no Revision and no answer to a look-up needs."""
+    """Remove everything that no Build, no Revision and no result of a look-up needs."""
     revisions = (await store.list(kinds.REVISION.id)).items
     builds = (await store.list(kinds.BUILD_KIND.id)).items
     _, resolved = await answers.snapshot()
@@ -140,7 +140,7 @@ def _remove_images(
             ]
             return gone, [name for name in sorted(pulled) if engine.untag(name)]
         except (DockerException, RequestException) as error:
-            raise RuntimeUnavailableError(f"the container engine does not answer: {error}") from error
+            raise RuntimeUnavailableError(f"the container engine does not respond: {error}") from error
 
 
 def remove_uploads(folder: Path, needed: set[str], now: float) -> None:

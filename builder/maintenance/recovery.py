@@ -79,7 +79,7 @@ def recover(redis: "Redis", queue_name: str, host: str) -> int:
 
 
 def _between_queues(redis: "Redis", queue: Queue) -> int:
-    """Put back jobs that a worker took and did not start; only while no worker is alive, which could be about to."""
+    """Put back jobs that a worker took and did not start; only while no live worker could be about to start them."""
     between = IntermediateQueue(queue.key, redis)
     job_ids = between.get_job_ids()
     for job_id in job_ids:

@@ -72,7 +72,7 @@ async def build_context() -> AsyncIterator[BuildContext]:
 
 
 def build(namespace: str, name: str) -> None:
-    """Carry out a Build, in a process of its own that ends with its worker: another worker then starts it again."""
+    """Carry out a Build in a process of its own, which ends with its worker; another worker then restarts the Build."""
     end_with_parent()
     asyncio.run(_build(namespace, name))
 
@@ -148,7 +148,7 @@ async def _make(
     credentials: registry_secrets.RegistryCredentials,
     reporter: ProgressReporter,
 ) -> BuiltResult | BuildFailure:
-    """Make the image, for its namespace, and push it to its registry if the Build says so."""
+    """Make the image, for its namespace, and push it to its registry if the Build asks for it."""
     settings = context.settings
     await asyncio.to_thread(buildkit.prepare_client, settings)
     access = await access_of(context.store, BuiltImages(context.redis), namespace)

@@ -43,7 +43,7 @@ def keep_running(runs: Mapping[str, Callable[[], None]]) -> None:
     Args: runs: entry points by short name, which `ps -o comm` shows.
     """
     forks = [_Fork(name, run) for name, run in runs.items()]
-    # Excluded from garbage collection, which would write to every page of the objects and so unshare it.
+    # Excluded from garbage collection, which would write to every page with objects, and the page would not be shared.
     gc.collect()
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)

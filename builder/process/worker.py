@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Work until SIGTERM, after the current job has ended.
+    """Run until SIGTERM; the current job is completed first.
 
     Each build runs in a process of its own, which may be killed.
     """

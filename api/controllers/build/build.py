@@ -59,7 +59,7 @@ def reconcile(inputs: BuildInputs, now: float) -> ReconcileResult:
     actions: list[Action] = []
     requeue_after = None
     if not is_over(after):
-        # A running Build is enqueued again as well: the queue starts it anew if its worker has died.
+        # A running Build is enqueued again as well: the queue restarts it if its worker has died.
         due = inputs.asked + LOST_SECONDS if inputs.asked else 0.0
         requeue_after = LOST_SECONDS if due <= now else due - now
         if due <= now:

@@ -45,7 +45,7 @@ class Acknowledgements:
 
     async def check(self) -> None:
         """Compare the waiting entries with the acknowledged versions."""
-        # Versions that are added while the answer is on its way are not covered by it.
+        # The response does not cover versions that are added while it is on its way.
         asked = dict(self._waiting)
         followers = await self._routing.followers()
         self.living = len(followers)

@@ -89,7 +89,7 @@ class Cache:
         return frozenset(self._revisions_of_route.get((namespace, name), ()))
 
     def refused_routes(self, namespace: str) -> frozenset[str]:
-        """Names of Routes one of whose names or hosts belongs to another object."""
+        """Names of Routes with a name or host that belongs to another object."""
         return frozenset(self._refused_routes.get(namespace, ()))
 
     def all_refused_routes(self) -> list[tuple[str, str]]:

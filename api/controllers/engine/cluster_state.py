@@ -1,4 +1,4 @@
-"""The state of the cluster that reconcilers decide from. No I/O."""
+"""The state of the cluster on which reconcilers base their decisions. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from knoll.values.json import Json
 
 @dataclass(slots=True)
 class ClusterState:
-    """Everything that reconcilers decide from. The loop keeps it up to date."""
+    """Everything that reconcilers base their decisions on. The loop keeps it up to date."""
 
     cache: Cache = field(default_factory=Cache)
     resolutions: dict[str, Resolution] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class ClusterState:
     asked: dict[str, float] = field(default_factory=dict)
     """By uid, epoch seconds of the last request to the builder."""
     shown: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By uid of a Service, the last generation shown as Unknown, and epoch seconds of when."""
+    """By uid of a Service, the last generation shown as Unknown, and when that was, in epoch seconds."""
     config: PlatformConfig = field(default_factory=PlatformConfig)
     naming: hosts.Naming = field(default_factory=hosts.Naming)
-    """How hosts are named, by `config` and the ports of the activator."""
+    """How hosts are named, according to `config` and the ports of the activator."""
 
 
 def note_shown(body: Json, state: ClusterState, now: float) -> None:

@@ -239,7 +239,7 @@ def _claim(body: Json, cache: Cache) -> domain_claim.DomainClaimInputs:
 
 
 def _claims_are_made(state: ClusterState) -> bool:
-    """Whether claims are created for DomainMappings: as config-network says, else while there are no tenants."""
+    """Whether claims are created for DomainMappings: as config-network sets it; by default, if there are no tenants."""
     configured = state.naming.network.autocreate_cluster_domain_claims
     if configured is not None:
         return configured

@@ -60,11 +60,11 @@ Step = tuple[ObjectKey, ReconcileResult]
 """An object, and what its reconciliation returned."""
 
 WORKERS = 16
-"""Keys that are reconciled concurrently: enough not to wait for each other's round trips to Redis."""
+"""Keys that are reconciled concurrently: enough that none waits for the round trips of another to Redis."""
 LATE_SECONDS = 0.2
 """How long an intermediate status may wait for the next one, in seconds."""
 YIELD_EVERY = 200
-"""Objects of a listing that are processed before other tasks get a turn."""
+"""Number of objects of a listing that are processed before other tasks get a turn."""
 
 WATCHED = (
     *watch_mappings.RECONCILED, kinds.CORE_SERVICE.id, kinds.CONFIG_MAP.id,
@@ -179,7 +179,7 @@ class Controllers:
             return
         _, namespace, name = objects.key_of(event.resource, event.body)
         if event.resource == kinds.CONFIG_MAP.id and namespace != SYSTEM_NAMESPACE:
-            # Those of users may be many and large, and the controllers do not need them.
+            # Users' ConfigMaps may be many and large, and the controllers do not need them.
             return
         if event.type == "DELETED":
             self._seen(self.state.cache.remove(event.resource, namespace, name, event.version))
@@ -363,7 +363,7 @@ class Controllers:
     async def _refresh(self, key: ObjectKey | None) -> None:
         if key is None:
             return
-        # Read before the request: until the answer arrives, the cache may receive another object of that name.
+        # Read before the request: until the response arrives, the cache may receive another object of that name.
         cached = self.state.cache.get(*key)
         try:
             self._seen(self.state.cache.put(key[0], await self._store.get(*key), force=True))
@@ -384,7 +384,7 @@ class Controllers:
             try:
                 await self._executor.carry_out(UpdateStatus(key[0], body, unobserved), (key,))
             except KnollError:
-                # The first error is logged above; that the status cannot be written follows from it.
+                # The first error is logged above; the failure to write the status is a consequence of it.
                 return
 
 

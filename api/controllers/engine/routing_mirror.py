@@ -23,7 +23,7 @@ class RoutingMirror(MutableMapping[str, Versioned]):
         self._hosts: Owners[_Claimed] = Owners()
 
     def rival(self, path: str, host: str) -> Claim | None:
-        """The strongest claim of another entry than `path` to a host; None if there is none."""
+        """The strongest claim to a host by an entry other than `path`; None if there is none."""
         others = [claimed.claim for claimed in self._hosts.claims(host) if claimed.claim.path != path]
         return min(others, default=None)
 

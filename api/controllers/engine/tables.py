@@ -25,7 +25,7 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Everything that actions are written to."""
+    """Everything that the actions of reconcilers write to."""
 
     store: Store
     tables: Tables

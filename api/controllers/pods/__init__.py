@@ -1,1 +1,1 @@
-"""Pods and Knative's internal objects, kept like what the autoscaler reports."""
+"""Pods and Knative's internal objects, kept in line with what the autoscaler reports."""

@@ -62,7 +62,7 @@ class RemoveRoute:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove the builder's answer about a deleted object. `table` is `resolutions` or `builds`."""
+    """Remove the builder's result for a deleted object. `table` is `resolutions` or `builds`."""
 
     table: str
     field: str

@@ -54,7 +54,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
 
 
 def _matches(old: Sequence[Json], verdicts: Mapping[str, Verdict]) -> bool:
-    """Whether the conditions, Ready included, already say what the verdicts say."""
+    """Whether the conditions, including Ready, already match the verdicts."""
     by_type = {item["type"]: item for item in old}
     ready = by_type.get("Ready")
     return (

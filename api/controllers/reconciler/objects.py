@@ -88,7 +88,7 @@ def is_controlled_by(body: Json, owner: Json) -> bool:
 
 
 def is_leftover(body: Json, owner: Json) -> bool:
-    """Whether an object belongs to a deleted owner of the same kind and name, and is about to be collected."""
+    """Whether an object belongs to a deleted owner of the same kind and name, and is about to be garbage-collected."""
     reference = controller_of(body)
     meta = owner["metadata"]
     return (

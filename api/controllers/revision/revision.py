@@ -107,7 +107,7 @@ def _digests(containers: Sequence[Json], digests: Mapping[str, str]) -> list[Jso
 def _ask(
     inputs: RevisionInputs, resolution: Resolution | None, resolved: bool, now: float
 ) -> tuple[list[Action], float | None]:
-    """Request the digests if this was not done, was not answered in time, or failed and is due again."""
+    """Request the digests if they were not requested yet, did not arrive in time, or failed and are due again."""
     if resolved:
         return [], None
     meta = inputs.revision["metadata"]

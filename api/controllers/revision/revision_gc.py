@@ -19,7 +19,7 @@ def superfluous(
         now: epoch seconds.
 
     Returns:
-        The Revisions, and the seconds until another one may be due; None if that needs a change.
+        The Revisions, and the seconds until another one may be due; None if only a change can make one due.
 
     Source: Knative Serving, pkg/reconciler/gc, `collect`.
     """

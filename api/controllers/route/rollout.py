@@ -49,7 +49,7 @@ class RolloutClock(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     wants: int = 0
     """Instances that the Revision needs for its next share."""
     waits_since: float = 0.0
-    """Epoch seconds since when that share is held for lack of ready instances; 0 if it is not held."""
+    """Epoch seconds at which that share was first held for lack of ready instances; 0 if it is not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def encode_clocks(clocks: Sequence[RolloutClock]) -> str:
 
 
 def state_of(clock: RolloutClock | None) -> RolloutState:
-    """The state of a rollout, as its clock tells it."""
+    """The state of a rollout, derived from its clock."""
     if clock is None:
         return RolloutState.NONE
     if clock.waits_since:

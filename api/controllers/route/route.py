@@ -36,7 +36,7 @@ from knoll.values.json import Json
 
 ALL_TRAFFIC_ASSIGNED = "AllTrafficAssigned"
 
-# Messages of Knative Serving, pkg/apis/serving/v1/route_lifecycle.go; those after them are of this platform.
+# Messages of Knative Serving, pkg/apis/serving/v1/route_lifecycle.go; those after them are Knoll's own.
 _NO_TLS = Verdict(TRUE, "TLSNotEnabled", "external-domain-tls is not enabled")
 _NOT_ACKNOWLEDGED = Verdict(UNKNOWN, "IngressNotConfigured", "Ingress has not yet been reconciled.")
 _ROLLING_OUT = Verdict(UNKNOWN, "RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress.")
@@ -59,7 +59,7 @@ class RouteInputs:
     """By name: those with a name that the Route needs, and all that it owns."""
     naming: Naming = field(default_factory=Naming)
     rollout_seconds: float = 0.0
-    """How long a gradual rollout takes if the Route does not say; 0 disables it."""
+    """How long a gradual rollout takes if the Route does not set it; 0 disables gradual rollouts."""
     programmed: RouteEntry | None = None
     """The Route's entry in the routing table."""
     rivals: Mapping[str, Claim] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Resolves the traffic targets of a Route to Revisions, and makes the routing entry and status of them. Pure."""
+"""Resolves the traffic targets of a Route to Revisions, and makes the routing entry and the status from them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -68,14 +68,14 @@ def reconcile(inputs: ServiceInputs, now: float) -> ReconcileResult:
 
 
 def _held_seconds(inputs: ServiceInputs, now: float) -> float:
-    """Seconds for which a failure of the newest generation is still shown as Unknown; 0 if it may be shown."""
+    """Seconds for which a failure of the newest generation is still shown as Unknown; 0 if the failure may be shown."""
     service = inputs.service
     ready = objects.condition(service) if objects.observed(service) else None
     if ready is None:
         return UNKNOWN_SECONDS
     if ready["status"] != UNKNOWN:
         return 0.0
-    # If another process showed it, the condition has the time, which is no later.
+    # If another process showed it, the condition's last transition is used, which is not later.
     shown = inputs.shown if inputs.shown is not None else objects.epoch(ready["lastTransitionTime"])
     return max(0.0, shown + UNKNOWN_SECONDS - now)
 

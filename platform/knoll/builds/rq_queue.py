@@ -47,7 +47,7 @@ class RqQueue:
         try:
             return [_parts(job_id)[1] for job_id in self._waiting()]
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
+            raise StoreUnavailableError(f"the job queue does not respond: {error}") from error
 
     def close(self) -> None:
         self._redis.close()
@@ -69,7 +69,7 @@ class RqQueue:
         except DuplicateJobError:
             return
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not answer: {error}") from error
+            raise StoreUnavailableError(f"the job queue does not respond: {error}") from error
 
     def _waiting(self) -> list[str]:
         listed: Any = self._redis.lrange(self._builds.key, 0, -1)

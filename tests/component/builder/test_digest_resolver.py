@@ -53,7 +53,7 @@ async def test_a_silent_registry_delays_no_other_look_up_and_is_reported(yard: Y
         for number in range(3):
             error = (await yard.answered(f"slow{number}")).error
             assert error.startswith(f'Unable to fetch image "{host}/app:v1": failed to resolve image to digest:')
-            assert "the registry did not answer within 3 s" in error
+            assert "the registry did not respond within 3 s" in error
 
 
 async def test_a_failed_look_up_can_be_requested_again(yard: Yard) -> None:

@@ -71,7 +71,7 @@ async def store_with(data: dict[str, str] | None) -> MemoryStore:
         pytest.param({"disk-pressure-free": "10Gi"}, 9 * GI, True, id="less than configured"),
         pytest.param({"disk-pressure-free": "1Gi"}, 1.5 * GI, False, id="more than configured"),
         pytest.param({"disk-pressure-free": "0"}, 0, False, id="switched off"),
-        pytest.param(None, None, False, id="the engine does not answer"),
+        pytest.param(None, None, False, id="the engine does not respond"),
         pytest.param({"disk-pressure-free": "plenty"}, 0, False, id="a configuration that cannot be read"),
     ],
 )

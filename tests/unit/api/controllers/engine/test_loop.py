@@ -36,7 +36,7 @@ class Builder(MemoryTable[Unresolved]):
 
     async def put(self, field: str, value: Unresolved) -> int:
         if self.away:
-            raise StoreUnavailableError("Redis does not answer")
+            raise StoreUnavailableError("Redis does not respond")
         self.asked.append(value.name)
         return await super().put(field, value)
 
