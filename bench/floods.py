@@ -65,6 +65,13 @@ class Requests:
         return b"".join(parts)
 
 
+def trailers(requests: Requests) -> bytes:
+    def unit() -> bytes:
+        return requests.post() + frame(HEADERS, b"\x00\x01x\x01y", requests.next - 2, 0x5)
+
+    return requests.made(unit)
+
+
 Flood = Callable[[Requests], bytes]
 
 
@@ -72,6 +79,11 @@ def interleaved(requests: Requests) -> bytes:
     opened = b"".join(requests.post() for _ in range(200))
     turns = b"".join(frame(DATA, b"x", stream) for stream in range(1, 400, 2))
     return requests.repeated(turns, opened)
+
+
+def on_open_streams(requests: Requests, *frames: bytes) -> bytes:
+    """Frames that concern the windows of 200 streams."""
+    return requests.repeated(b"".join(frames), b"".join(requests.post() for _ in range(200)))
 
 
 def big_fields(requests: Requests) -> bytes:
@@ -110,6 +122,7 @@ FLOODS: dict[str, Flood] = {
     "headers_small_fields": small_fields,
     "headers_malformed": lambda r: r.made(lambda: r.open(more=[("connection", "close")])),
     "headers_huffman": lambda r: r.made(lambda: r.open(more=[NeverIndexedHeaderTuple("x", "~" * 4000)])),
+    "trailers": trailers,
     "trailers_closed_stream": lambda r: r.made(lambda: frame(HEADERS, b"\x82", 1, 0x5), r.open()),
     "priority": lambda r: r.repeated(frame(PRIORITY, b"\0\0\0\0\x10", 1)),
     "rst_of_open_streams": lambda r: r.made(lambda: r.open() + frame(RST, b"\0\0\0\x08", r.next - 2)),
@@ -121,6 +134,10 @@ FLOODS: dict[str, Flood] = {
     "ping": lambda r: r.repeated(frame(PING, b"12345678")),
     "ping_ack": lambda r: r.repeated(frame(PING, b"12345678", 0, 0x1)),
     "goaway": lambda r: r.repeated(frame(GOAWAY, bytes(8))),
+    "settings_while_data_waits": lambda r: on_open_streams(
+        r, frame(SETTINGS, b"\0\x04\0\0\0\0"), frame(SETTINGS, b"\0\x04\x7f\xff\xff\xff")
+    ),
+    "window_update_while_data_waits": lambda r: on_open_streams(r, frame(WINDOW, b"\0\0\0\x01")),
     "window_update": lambda r: r.repeated(frame(WINDOW, b"\0\0\0\x01")),
     "window_update_stream": lambda r: r.repeated(frame(WINDOW, b"\0\0\0\x01", 1), r.post()),
     "continuation": continuations,

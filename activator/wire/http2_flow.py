@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from activator.wire.http1_parser import split_fields
+from activator.wire.http1_parser import MAX_CACHED_HEAD, split_fields
 from activator.wire.http2_codec import DATA_SENT, Codec
+from activator.wire.http2_fields import Fields
+from activator.wire.memo import Memo
 
 HIGH_WATER = 131_072
 """Bytes waiting for the peer's window at which the source is paused."""
@@ -24,6 +26,7 @@ class OutboxConnection(Protocol):
     """The transport's buffer is full."""
     unflushed: int
     """Bytes of bodies handed to the library since the last write."""
+    sent_heads: Memo[bytes, Fields]
 
     def flush(self) -> None: ...
     def flush_soon(self) -> None: ...
@@ -108,7 +111,7 @@ class Outbox:
 
     def _end(self, codec: Codec) -> None:
         if self._trailers:
-            fields = [(name.lower(), value) for name, value in split_fields(self._trailers)]
+            fields = self._connection.sent_heads.get(self._trailers) or self._trailer_list()
             sent = codec.send_trailers(self._stream, fields)
         else:
             sent = codec.send_data(self._stream, b"", True)
@@ -117,6 +120,12 @@ class Outbox:
             return
         self._connection.flush_soon()
         self._finish()
+
+    def _trailer_list(self) -> Fields:
+        fields = [(name.lower(), value) for name, value in split_fields(self._trailers)]
+        if len(self._trailers) <= MAX_CACHED_HEAD:
+            self._connection.sent_heads.keep(self._trailers, fields)
+        return fields
 
     def _finish(self) -> None:
         self.drop()

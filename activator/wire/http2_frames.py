@@ -124,7 +124,7 @@ class FrameReader:
             return self._ready.popleft()
         if self._preface and not self._read_preface():
             return None
-        if self._settled and not self._block:
+        if self._settled and not self._block and self._buffer[self._at + 3 : self._at + 4] == b"\0":  # DATA
             self._merge_data_frames()
         return self._ready.popleft() if self._ready else self._parse()
 

@@ -62,7 +62,7 @@ class Http2Protocol(asyncio.Protocol, Generic[S]):
         self.unflushed = 0
         """Bytes of bodies handed to the library since the last write."""
         self.sent_heads: Memo[bytes, Fields] = Memo()
-        """Heads as in HTTP/1, and their header lists."""
+        """Heads and trailers as in HTTP/1, and their header lists."""
         self._call_soon = call_soon
         self._flushing = False
         self._read_pending = False

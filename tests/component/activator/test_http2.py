@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,15 +11,17 @@ import httpx
 import pytest
 
 from activator.frontend.http2_server import Http2Connection
+from activator.wire.forwarding import Proxies
+from activator.wire.http2_frames import DATA
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.conftest import OVER_CODECS
+from tests.component.activator.h2_wire import END_STREAM, GET, POST, Wire, frame
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
 
 pytestmark = OVER_CODECS
-DATA, HEADERS, RST_STREAM, GOAWAY = 0, 1, 3, 7
-END_STREAM = 1
+HEADERS, RST_STREAM, GOAWAY = 1, 3, 7
 
 Context: TypeAlias = grpc.aio.ServicerContext
 
@@ -258,3 +261,33 @@ async def test_a_stream_cancelled_right_after_a_goaway_disturbs_no_other_stream(
         ended = ended or (kind in (DATA, HEADERS) and stream == 1 and bool(flags & END_STREAM))
     assert said_goodbye
     assert refused == h2.errors.ErrorCodes.REFUSED_STREAM
+
+
+async def test_heads_that_repeat_are_told_apart_from_those_that_almost_do(stage: Stage) -> None:
+    app = await stage.serving()
+    wire = Wire(await stage.connect())
+    accepting = [*GET, ("accept", "a")]
+    heads = [GET, GET, accepting, [*GET, ("accept", "b")], GET, POST, accepting]
+    numbers = range(1, 2 * len(heads), 2)
+    for number, head in zip(numbers, heads, strict=True):
+        await wire.send(wire.open(number, head)).until(number)
+    wire.send(wire.open(99, POST, done=False), frame(DATA, b"body", 99, END_STREAM), wire.open(101, POST))
+    seen = await wire.until(99, 101)
+    assert {seen.heads[number][":status"] for number in (*numbers, 99, 101)} == {"200"}
+    assert [request.fields.get("accept", "") for request in app.requests][:7] == ["", "", "a", "b", "", "", "a"]
+    assert sorted((request.line[:4], request.body) for request in app.requests[7:]) == [
+        ("POST", b""),
+        ("POST", b"body"),
+    ]
+
+
+async def test_a_head_that_repeats_gets_forwarding_fields_of_the_rules_of_its_time(stage: Stage) -> None:
+    app = await stage.serving()
+    wire = Wire(await stage.connect())
+    forwarded = [*GET, ("x-forwarded-for", "192.0.2.1")]
+    await wire.send(wire.open(1, forwarded)).until(1)
+    await wire.send(wire.open(3, forwarded)).until(3)
+    stage.gateway.set_client_rules(Proxies([ip_network("127.0.0.0/8")]), "drop")
+    await wire.send(wire.open(5, forwarded)).until(5)
+    trusted = [request.fields["x-forwarded-for"] for request in app.requests]
+    assert trusted == ["127.0.0.1", "127.0.0.1", "192.0.2.1, 127.0.0.1"]

@@ -133,6 +133,14 @@ async def test_a_client_may_forbid_the_compression_table(stage: Stage) -> None:
     assert not wire.decoder.header_table.dynamic_entries
 
 
+async def test_the_compression_table_does_not_grow_to_what_a_client_allows(wire: Wire) -> None:
+    """Section 4.3.1: the table takes memory here too."""
+    wire.decoder.max_allowed_table_size = 2**32 - 1
+    seen = await wire.send(frame(SETTINGS, b"\0\1\xff\xff\xff\xff"), wire.open(1)).until(1)
+    assert seen.heads[1][":status"] == "200"
+    assert wire.decoder.header_table_size <= 4096
+
+
 async def test_a_response_has_fields_of_http_2_alone(wire: Wire) -> None:
     """Sections 8.2, 8.2.2, 8.3.2."""
     seen = await wire.send(wire.open(1)).until(1)
