@@ -1,12 +1,11 @@
 """Turns the verdicts of reconcilers into the conditions of a status, with `knoll.resources.conditions`. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from api.controllers.reconciler import objects
-from knoll.resources.conditions import FALSE, NEW_GENERATION, SETS, TRUE, UNKNOWN, Conditions
-from knoll.resources.models.meta import Condition
+from knoll.resources.conditions import FALSE, NEW_GENERATION, SETS, TRUE, UNKNOWN, Conditions, ConditionValues
 from knoll.values.json import Json
 from knoll.values.kinds import Kind
 
@@ -76,9 +75,11 @@ def unobserved(kind: Kind, body: Json, now: float) -> list[Json]:
 
 
 def as_json(conditions: Conditions) -> list[Json]:
-    return [
-        item.model_dump(by_alias=True, exclude_defaults=True) | {"status": item.status} for item in conditions.items
-    ]
+    return [{name: value for name, value in zip(_NAMES, item, strict=True) if value} for item in conditions.items]
+
+
+_NAMES = ("type", "status", "severity", "lastTransitionTime", "reason", "message")
+"""Names in JSON of the fields of `ConditionValues`."""
 
 
 def verdict_of(body: Json, type_: str = "Ready") -> Verdict:
@@ -89,8 +90,19 @@ def verdict_of(body: Json, type_: str = "Ready") -> Verdict:
     )
 
 
-def _read(body: Json) -> tuple[Condition, ...]:
-    return tuple(Condition.model_validate(item) for item in objects.status(body).get("conditions") or ())
+def _read(body: Json) -> tuple[ConditionValues, ...]:
+    items: Iterable[Json] = objects.status(body).get("conditions") or ()
+    return tuple(
+        ConditionValues(
+            item["type"],
+            item["status"],
+            item.get("severity", ""),
+            item.get("lastTransitionTime", ""),
+            item.get("reason", ""),
+            item.get("message", ""),
+        )
+        for item in items
+    )
 
 
 __all__ = [

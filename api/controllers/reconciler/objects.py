@@ -1,6 +1,5 @@
 """Functions that read and make JSON objects for the reconcilers. Pure; arguments are never mutated."""
 
-import copy
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -153,7 +152,7 @@ def changed(
         elif value is not None:
             result["metadata"].pop(name, None)
     if spec is not None:
-        result["spec"] = copy.deepcopy(spec)
+        result["spec"] = spec
     if new_status is not None:
         result["status"] = new_status
     return result

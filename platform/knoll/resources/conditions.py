@@ -4,10 +4,10 @@ Source: the condition sets of knative.dev/pkg, apis.ConditionSet.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from knoll.resources.models.meta import Condition, Status
+from knoll.resources.models.meta import Status
 from knoll.values.kinds import BUILD_KIND, CONFIGURATION, DOMAIN_MAPPING, REVISION, ROUTE, SERVICE, Kind
 from knoll.values.timestamps import timestamp
 
@@ -19,6 +19,17 @@ FALSE: Literal["False"] = "False"
 UNKNOWN: Literal["Unknown"] = "Unknown"
 INFO = "Info"
 NEW_GENERATION = "NewObservedGenFailure"
+
+
+class ConditionValues(NamedTuple):
+    """One condition, as `models.meta.Condition`, which costs thirty times as much to make."""
+
+    type: str
+    status: ConditionStatus
+    severity: str = ""
+    last_transition_time: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,11 @@ class ConditionSet:
 
     def over(self, status: Status, now: float) -> "Conditions":
         """The conditions of an existing status."""
-        return Conditions(self, status.conditions, now)
+        values = (
+            ConditionValues(item.type, item.status, item.severity, item.last_transition_time, item.reason, item.message)
+            for item in status.conditions
+        )
+        return Conditions(self, tuple(values), now)
 
 
 _TLS = "CertificateProvisioned"
@@ -62,12 +77,12 @@ class Conditions:
     """The conditions of one status at one time. Every method returns a new instance."""
 
     kinds: ConditionSet
-    items: tuple[Condition, ...]
+    items: tuple[ConditionValues, ...]
     """Sorted by type."""
     now: float
     """Epoch seconds: the transition time of changed conditions."""
 
-    def get(self, type_: str) -> Condition | None:
+    def get(self, type_: str) -> ConditionValues | None:
         return next((item for item in self.items if item.type == type_), None)
 
     def status_of(self, type_: str) -> ConditionStatus:
@@ -82,7 +97,7 @@ class Conditions:
     def initialized(self) -> "Conditions":
         """Add missing aggregated conditions, and the aggregate, as Unknown."""
         missing = [type_ for type_ in (*self.kinds.feeding, self.kinds.happy) if self.get(type_) is None]
-        return self._with(Condition(type=type_, status=UNKNOWN) for type_ in missing)
+        return self._with(ConditionValues(type=type_, status=UNKNOWN) for type_ in missing)
 
     def mark_true(self, type_: str, reason: str = "", message: str = "") -> "Conditions":
         """Set a condition to True; a reason is rarely given."""
@@ -98,12 +113,12 @@ class Conditions:
 
     def new_generation(self, message: str = "unsuccessfully observed a new generation") -> "Conditions":
         """The spec changed and was not reconciled yet: sets the aggregate to Unknown, and keeps the rest."""
-        happy = Condition(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
+        happy = ConditionValues(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
         return self._with([happy])
 
     def _mark(self, type_: str, status: ConditionStatus, reason: str, message: str) -> "Conditions":
         severity = INFO if type_ != self.kinds.happy and type_ not in self.kinds.feeding else ""
-        condition = Condition(type=type_, status=status, severity=severity, reason=reason, message=message)
+        condition = ConditionValues(type=type_, status=status, severity=severity, reason=reason, message=message)
         changed = self._with([condition])
         return changed if severity or not self.kinds.feeding else changed._summed()
 
@@ -115,19 +130,19 @@ class Conditions:
                 # The one that changed last; if several did, prefer one with a reason, then one with a message, then the
                 # first of the set, in which causes precede their effects.
                 worst = max(same, key=lambda item: (item.last_transition_time, bool(item.reason), bool(item.message)))
-                return self._with([worst.changed(type=self.kinds.happy)])
+                return self._with([worst._replace(type=self.kinds.happy)])
         if len(feeding) < len(self.kinds.feeding):
-            return self._with([Condition(type=self.kinds.happy, status=UNKNOWN)])
-        return self._with([Condition(type=self.kinds.happy, status=TRUE)])
+            return self._with([ConditionValues(type=self.kinds.happy, status=UNKNOWN)])
+        return self._with([ConditionValues(type=self.kinds.happy, status=TRUE)])
 
-    def _with(self, conditions: Iterable[Condition]) -> "Conditions":
+    def _with(self, conditions: Iterable[ConditionValues]) -> "Conditions":
         items = {item.type: item for item in self.items}
         for item in conditions:
             items[item.type] = self._timed(item)
-        return replace(self, items=tuple(items[type_] for type_ in sorted(items)))
+        return Conditions(self.kinds, tuple(items[type_] for type_ in sorted(items)), self.now)
 
-    def _timed(self, item: Condition) -> Condition:
+    def _timed(self, item: ConditionValues) -> ConditionValues:
         before = self.get(item.type)
-        if before is not None and before.changed(last_transition_time="") == item.changed(last_transition_time=""):
+        if before is not None and before == item._replace(last_transition_time=before.last_transition_time):
             return before
-        return item.changed(last_transition_time=timestamp(self.now))
+        return item._replace(last_transition_time=timestamp(self.now))

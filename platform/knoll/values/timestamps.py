@@ -1,6 +1,7 @@
 """Timestamps in Kubernetes' format. Pure."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def timestamp(seconds: float) -> str:
@@ -9,4 +10,10 @@ def timestamp(seconds: float) -> str:
     Args:
         seconds: since the epoch.
     """
-    return datetime.fromtimestamp(seconds // 1, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _of_second(int(seconds // 1))
+
+
+@lru_cache(maxsize=64)
+def _of_second(second: int) -> str:
+    """Most times are of the current second, and one write has several."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.resources.conditions import SETS, Conditions, ConditionStatus, conditions_of
+from knoll.resources.conditions import SETS, Conditions, ConditionStatus, ConditionValues, conditions_of
 from knoll.resources.models.meta import Condition
 from knoll.resources.models.revision import RevisionStatus
 from knoll.values import kinds
@@ -112,7 +112,7 @@ def test_conditions_go_on_from_a_status() -> None:
     conditions = conditions_of(kinds.REVISION, status, 7)
     assert conditions.is_happy
     assert conditions.status_of("Active") == "Unknown"
-    assert conditions.initialized().get("Ready") == status.conditions[0]
+    assert conditions.initialized().get("Ready") == ConditionValues("Ready", "True", last_transition_time="x")
 
 
 @pytest.mark.parametrize("kind", sorted(SETS))
