@@ -94,7 +94,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         self._peer = Peer(address, b"https" if tls else b"http")
         self._last_activity = self._last_progress = self.proxy.time()
-        self.proxy.connections.add(self)
+        self.proxy.add_connection(self)
         if not self._counted:
             self._counted = self.proxy.connection_limit.enter(address)
             if not self._counted:

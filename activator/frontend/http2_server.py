@@ -61,7 +61,7 @@ class Http2Connection(Http2Protocol[Http2Stream]):
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.proxy.connections.add(self)
+        self.proxy.add_connection(self)
         self.flush()
 
     @guarded

@@ -113,7 +113,7 @@ class Exchange(ClientSide):
         if not revision.tracked:
             proxy.track(revision)
         revision.stats.enter(now)
-        proxy.requests[self] = None
+        proxy.add_request(self)
         try:
             endpoint = revision.breaker.enter(self)
         except QueueFullError as error:

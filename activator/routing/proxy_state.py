@@ -105,6 +105,8 @@ class ProxyState:
         self._endpoint_table: dict[str, RevisionEndpoints] = {}
         self._poked: dict[str, tuple[float, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._requested, self._connected, self._tracked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        """Set when there is something to check, so that an idle worker has no timers."""
 
     # --- for each request
 
@@ -194,6 +196,11 @@ class ProxyState:
     # --- see revision.RevisionHost
 
     def track(self, revision: RevisionBackend) -> None:
+        if not self.tracked:
+            # Nothing happened before: the next report covers the time from now.
+            self._reported = self.time()
+            self._tracked.set()
+            self._connected.set()
         revision.tracked = True
         self.tracked[revision] = None
 
@@ -261,8 +268,28 @@ class ProxyState:
             await asyncio.sleep(0.05)
         return not self.connections
 
+    def add_request(self, request: ProxiedRequest) -> None:
+        """A request was routed."""
+        if not self.requests:
+            self._requested.set()
+        self.requests[request] = None
+
+    def add_connection(self, connection: ClientConnection) -> None:
+        """A client connected."""
+        self.connections.add(connection)
+        self._connected.set()
+
+    async def until_tracked(self) -> None:
+        """Wait until there is something to report."""
+        if not self.tracked:
+            self._tracked.clear()
+            await self._tracked.wait()
+
     async def _watch_deadlines(self) -> None:
         while True:
+            if not self.requests:
+                self._requested.clear()
+                await self._requested.wait()
             await asyncio.sleep(CHECK_SECONDS)
             now = self.now = self.time()
             for exchange in [each for each in self.requests if each.deadline <= now]:
@@ -276,8 +303,11 @@ class ProxyState:
 
     async def _sweep_idle(self) -> None:
         while True:
+            if not (self.connections or self.tracked):
+                self._connected.clear()
+                await self._connected.wait()
             await asyncio.sleep(SWEEP_SECONDS)
-            now = self.time()
+            now = self.now = self.time()
             for connection in list(self.connections):
                 try:
                     connection.sweep(now)

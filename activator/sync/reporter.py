@@ -42,6 +42,7 @@ class Reporter:
 
     async def _report(self) -> None:
         while True:
+            await self._proxy.until_tracked()
             await asyncio.sleep(until_next(time.time(), self._period))
             report = self._proxy.report(time.time())
             if report is not None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,11 @@ from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 2.0
+"""Below half of `FOLLOWER_TTL`. On the wall clock, so that the followers of a process send theirs together."""
+LATE_SECONDS = 0.005
+"""Delay, so that a timer that fires a little early is not before its time."""
+RETRY_SECONDS = 0.25
 
 
 class TableFollower:
@@ -72,7 +77,8 @@ class TableFollower:
     async def _acknowledge(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS - time.time() % HEARTBEAT_SECONDS + LATE_SECONDS):
+                    await self._changed.wait()
             self._changed.clear()
             if self._version is None:
                 continue
@@ -80,7 +86,7 @@ class TableFollower:
                 await self._table.acknowledge(self._name, self._version)
             except StoreUnavailableError as error:
                 log.debug("acknowledgement not sent", error=str(error))
-                await asyncio.sleep(HEARTBEAT_SECONDS / 4)
+                await asyncio.sleep(RETRY_SECONDS)
                 self._changed.set()
 
 

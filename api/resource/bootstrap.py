@@ -41,7 +41,7 @@ GATEWAY = ("istio-system", "istio-ingressgateway")
 ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
 LAST = GATEWAY
 """The object that is created last; the API is ready when it exists."""
-_CHECK_SECONDS = 2.0
+_CHECK_SECONDS = 5.0
 
 
 async def _nothing() -> None:

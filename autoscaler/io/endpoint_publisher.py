@@ -31,6 +31,8 @@ class EndpointPublisher:
         self._endpoints, self._scale, self._scalers, self._current = endpoints, scale, scalers, current
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._published: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
+        self._versions = (0, 0)
+        """Versions of both tables up to which every change is known to be ours."""
 
     async def publish(self, key: str) -> int:
         """Publish a Revision's endpoints, then its scale; returns the version of its endpoints.
@@ -48,8 +50,9 @@ class EndpointPublisher:
             draining = any(endpoint.state == "draining" for endpoint in endpoints)
             if published is None or published[0] != entry or draining:
                 version = await self._endpoints.put(key, entry)
+                self._written(version, 0)
             if status is not None and (published is None or published[1] != status):
-                await self._scale.put(key, status)
+                self._written(0, await self._scale.put(key, status))
             self._published[key] = (entry, status)
             return version
 
@@ -64,25 +67,31 @@ class EndpointPublisher:
             StoreUnavailableError: Redis is unavailable.
         """
         async with self._locks[key]:
-            await self._endpoints.remove(key)
-            await self._scale.remove(key)
+            self._written(await self._endpoints.remove(key), 0)
+            self._written(0, await self._scale.remove(key))
             self._published.pop(key, None)
         self._locks.pop(key, None)
 
     async def check(self) -> list[str]:
-        """Read the tables; returns the Revisions whose entries differ from what was published.
+        """Read the tables, unless only this process has changed them; returns the Revisions whose entries differ.
 
         Raises:
             StoreUnavailableError: Redis is unavailable.
         """
-        _, endpoints = await self._endpoints.snapshot()
-        _, scales = await self._scale.snapshot()
+        if self._versions == (await self._endpoints.version(), await self._scale.version()):
+            return []
+        endpoints_version, endpoints = await self._endpoints.snapshot()
+        scale_version, scales = await self._scale.snapshot()
         outdated = []
         for key, (entry, status) in self._published.items():
             stored, scale = endpoints.get(key), scales.get(key)
             if stored is None or stored[1] != entry or (status is not None and (scale is None or scale[1] != status)):
                 outdated.append(key)
+        self._versions = (endpoints_version, scale_version)
         return outdated
+
+    def _written(self, endpoints: int, scale: int) -> None:
+        self._versions = (max(self._versions[0], endpoints), max(self._versions[1], scale))
 
     def invalidate(self, key: str) -> None:
         """Write everything of a Revision at the next call of `publish`."""

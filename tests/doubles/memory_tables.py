@@ -55,6 +55,9 @@ class MemoryTable(Generic[T]):
     async def snapshot(self) -> tuple[int, Mapping[str, tuple[int, T]]]:
         return self._version, {field: (at, self._decode(data)) for field, (at, data) in self._entries.items()}
 
+    async def version(self) -> int:
+        return self._version
+
     async def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         tip: int | None = None
         while True:

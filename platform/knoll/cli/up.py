@@ -151,7 +151,7 @@ def redis_command(data: Path, users: Path | None = None) -> list[str]:
     socket = str((data / "redis.sock").resolve())
     return [
         binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "600", "--dir", str(data.resolve()),
-        "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning",
+        "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--hz", "2", "--loglevel", "warning",
         *(["--aclfile", str(users)] if users else []),
     ]  # fmt: skip
 

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from email.utils import formatdate
 from typing import Any
 
 import uvicorn
@@ -13,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
 ReadinessCheck = Callable[[], Awaitable[str]]
 """Returns what a process is waiting for before it is ready; an empty string if it is ready."""
@@ -40,12 +43,36 @@ def app(ready: ReadinessCheck, routes: Sequence[BaseRoute] = (), metrics: Metric
     return Starlette(routes=[*own, *routes])
 
 
+class _DatedHeaders(ServerState):
+    """Makes the `Date` of responses when it is needed; uvicorn does it in a timer."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers, self._second = headers, 0
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._dated = [(b"date", formatdate(second, usegmt=True).encode()), *self._headers]
+        return self._dated
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        pass
+
+
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that does not handle signals, and polls once a second instead of ten times."""
+    """A uvicorn server that does not handle signals, and has no timer: it polls for its end otherwise."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         self._asked = asyncio.Event()
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state = _DatedHeaders(self.config.encoded_headers)
+        await super().startup(sockets)
 
     @property
     def should_exit(self) -> bool:
@@ -60,11 +87,7 @@ class QuietServer(uvicorn.Server):
             self._asked.clear()
 
     async def main_loop(self) -> None:
-        tenths = 0
-        while not await self.on_tick(tenths):
-            tenths += 10
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), 1)
+        await self._asked.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -44,12 +44,16 @@ class Table(Protocol[T]):
         """The table's version, and each field's own version and value."""
         ...
 
+    async def version(self) -> int:
+        """The table's version; 0 without one. Every change of the table increases it."""
+        ...
+
     def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         """A Reset, then every change in order, without end; waits while Redis is unavailable."""
         ...
 
     async def acknowledge(self, follower: str, version: int) -> None:
-        """Acknowledge that `follower` has applied `version`; also its heartbeat, to be repeated each second."""
+        """Acknowledge that `follower` has applied `version`; also its heartbeat, to be repeated every 2 s."""
         ...
 
     async def leave(self, follower: str) -> None:

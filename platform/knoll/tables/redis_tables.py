@@ -50,9 +50,12 @@ redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[2], version .. '-0', 'f', ARGV[1])
 return version
 """)
 # KEYS: followers. ARGV: follower, version, channel. Publishes the version if it has changed.
+# Only that a follower exists is written to Redis' file: all else is said again within two seconds of a restart, and
+# `followers` counts on that.
 _ACKNOWLEDGE = Script("""
 local now = redis.call('TIME')
 local before = redis.call('HGET', KEYS[1], ARGV[1])
+if before then redis.set_repl(redis.REPL_NONE) end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. now[1] .. '.' .. string.format('%06d', now[2]))
 if not before or string.match(before, '^%d+') ~= ARGV[2] then
   redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
@@ -126,6 +129,9 @@ class RedisTable(Generic[T]):
         finally:
             reader.close()
 
+    async def version(self) -> int:
+        return int(await self._redis.execute("GET", self._keys[1]) or 0)
+
     async def acknowledge(self, follower: str, version: int) -> None:
         await self._redis.run(_ACKNOWLEDGE, [self._followers], [follower, version, keys.table_acks(self._name)])
 
@@ -153,12 +159,16 @@ class RedisTable(Generic[T]):
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:
-        (seconds, micros), signs_of_life = await self._redis.transaction(("TIME",), ("HGETALL", self._followers))
+        (seconds, micros), signs_of_life, server = await self._redis.transaction(
+            ("TIME",), ("HGETALL", self._followers), ("INFO", "server")
+        )
+        # A Redis that has just started has times of the past, and its followers are still reconnecting.
+        restarted = uptime(server) <= FOLLOWER_TTL
         now, living, gone = int(seconds) + int(micros) / 1e6, {}, []
         for follower, value in signs_of_life.items():
             version, _, seen = value.partition(b" ")
             age = now - float(seen)
-            if age <= FOLLOWER_TTL:
+            if age <= FOLLOWER_TTL or restarted:
                 living[follower.decode()] = int(version)
             elif age > _FORGET_SECONDS:
                 gone.append(follower)
@@ -192,3 +202,9 @@ class RedisTable(Generic[T]):
         fields = entry[1]
         value = self._decode(fields[b"v"]) if b"v" in fields else None
         return FieldChange(version, fields[b"f"].decode(), value)
+
+
+def uptime(server: bytes) -> int:
+    """Return the seconds since Redis started. Args: server: reply of `INFO server`."""
+    lines = server.decode().splitlines()
+    return int(next(line.partition(":")[2] for line in lines if line.startswith("uptime_in_seconds:")))

@@ -282,6 +282,21 @@ async def test_acknowledgements_are_sent_again_after_a_restart(own_redis: RedisP
     listening.cancel()
 
 
+async def test_followers_of_a_redis_that_has_just_started_are_waited_for(
+    own_redis: RedisProcess, client: RedisClient
+) -> None:
+    table = RedisTable(client, "t", Entry)
+    await table.acknowledge("me", 1)
+    await table.acknowledge("me", 2)  # not in the file
+    seconds = int((await client.execute("TIME"))[0])
+    await client.execute("HSET", "knoll:table:t:followers", "quiet", f"3 {seconds - 30}.0")
+    own_redis.kill()
+    await asyncio.to_thread(own_redis.start)
+    assert await eventually(table.followers) == {"me": 1, "quiet": 3}, "until they have said more, or time is up"
+    await table.acknowledge("me", 2)
+    assert (await table.followers())["me"] == 2
+
+
 async def test_settings_that_lose_objects_are_named(client: RedisClient) -> None:
     assert await unsafe_settings(client) == []
     for name, value in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec")):

@@ -1,17 +1,18 @@
 """What a table promises, asked of both."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import msgspec
 import pytest
 
-from knoll.redis.client import connect
-from knoll.tables.protocol import FieldChange, Reset
-from knoll.tables.redis_tables import RedisTable
+from knoll.redis.client import RedisClient, connect
+from knoll.tables.protocol import FOLLOWER_TTL, FieldChange, Reset
+from knoll.tables.redis_tables import RedisTable, uptime
 from tests.component.knoll.conftest import take
 from tests.doubles.memory_tables import MemoryTable
+from tests.waiting import eventually
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -135,7 +136,12 @@ async def test_a_silent_follower_is_not_waited_for_in_memory() -> None:
     assert await table.followers() == {}
 
 
-async def test_a_silent_follower_is_not_waited_for_on_redis(redis: Any) -> None:
+async def test_a_silent_follower_is_not_waited_for_on_redis(redis: RedisClient) -> None:
+    async def has_run_for_a_while() -> bool:
+        """All followers of a Redis that has just started are waited for."""
+        return uptime(await redis.execute("INFO", "server")) > FOLLOWER_TTL
+
+    await eventually(has_run_for_a_while)
     table = RedisTable(redis, "t", Entry)
     await table.acknowledge("alive", 1)
     seconds = int((await redis.execute("TIME"))[0])
@@ -143,3 +149,28 @@ async def test_a_silent_follower_is_not_waited_for_on_redis(redis: Any) -> None:
     await redis.execute("HSET", "knoll:table:t:followers", "silent", silent, "gone", gone)
     assert await table.followers() == {"alive": 1}
     assert await redis.execute("HKEYS", "knoll:table:t:followers") == [b"alive", b"silent"]
+
+
+async def test_only_that_a_follower_exists_is_written_to_the_file_of_redis(redis: RedisClient) -> None:
+    async def size() -> int:
+        listed = (await redis.execute("INFO", "persistence")).decode()
+        return int(re.findall(r"aof_current_size:(\d+)", listed)[0])
+
+    table = RedisTable(redis, "t", Entry)
+    before = await size()
+    await table.acknowledge("me", 1)
+    known = await size()
+    assert known > before
+    for version in (1, 2, 3, 3):
+        await table.acknowledge("me", version)
+    assert await size() == known
+    assert await table.followers() == {"me": 3}
+    await table.leave("me")
+    assert await size() > known
+
+
+async def test_the_version_of_a_table_is_that_of_its_last_change(table: AnyTable) -> None:
+    assert await table.version() == 0
+    first = await table.put("f", Entry("h"))
+    assert await table.version() == first
+    assert await table.remove("f") == await table.version()
