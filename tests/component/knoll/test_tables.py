@@ -159,14 +159,14 @@ async def test_only_that_a_follower_exists_is_written_to_the_file_of_redis(redis
     table = RedisTable(redis, "t", Entry)
     before = await size()
     await table.acknowledge("me", 1)
-    known = await size()
-    assert known > before
+    joined = await size()
+    assert joined > before
     for version in (1, 2, 3, 3):
         await table.acknowledge("me", version)
-    assert await size() == known
+    assert await size() == joined
     assert await table.followers() == {"me": 3}
     await table.leave("me")
-    assert await size() > known
+    assert await size() > joined
 
 
 async def test_the_version_of_a_table_is_that_of_its_last_change(table: AnyTable) -> None:
