@@ -21,6 +21,7 @@ GROUPS = [
 FIELDS = {
     f"{settings.PREFIX}{field.name.upper()}": field for group in GROUPS for field in msgspec.structs.fields(group)
 }
+VARIABLE = re.compile(r"KNOLL_[A-Z0-9_]*[A-Z0-9]")
 
 
 @pytest.mark.parametrize("path", reference_pages.PAGES)
@@ -64,10 +65,10 @@ def test_each_default_of_the_compose_file_is_the_one_that_it_explains(variable: 
 
 def test_each_variable_in_a_document_exists() -> None:
     scripts = [ROOT / "Makefile", ROOT / ".ci/run", *(ROOT / "scripts").glob("*.sh"), *(ROOT / "tests").rglob("*.py")]
-    in_scripts = {name for script in scripts for name in re.findall(r"KNOLL_[A-Z_]*[A-Z]", script.read_text())}
+    in_scripts = {name for script in scripts for name in VARIABLE.findall(script.read_text())}
     in_cli = {str(option.envvar) for command in all_commands() for option in command.params if option.envvar}
     existing = FIELDS.keys() | reference_pages.compose_variables().keys() | in_scripts | in_cli
-    in_documents = {name for document in DOCUMENTS for name in re.findall(r"KNOLL_[A-Z_]*[A-Z]", document.read_text())}
+    in_documents = {name for document in DOCUMENTS for name in VARIABLE.findall(document.read_text())}
     assert in_documents <= existing
 
 

@@ -33,6 +33,7 @@ enum { TOKEN = 32, CONNECTIONS = 4, PATH_BYTES = 4096, CANNOT_WAIT = 125 };
 struct poll { int fd; short events, returned; };
 struct address { unsigned short family, port; unsigned address; char zero[8]; };
 struct action { void (*handler)(int); word flags; void (*restorer)(void); word mask; };
+#define IGNORED ((void (*)(int))1) /* SIG_IGN */
 /* read: bytes of the token that came; wrong: not 0 when one of them was. */
 struct connection { int fd, read, wrong; };
 
@@ -175,10 +176,12 @@ static void wait(int listener, const char *token, char **program, char **environ
     }
 }
 
-/* As the first process of its namespace it would ignore these signals without a handler. */
+/* As the first process of its namespace it would ignore these signals without a handler. A signal that was ignored
+ * already stays ignored, because the program inherits that. */
 static void end_by(int signal) {
-    struct action action = {ended, SA_RESTORER, 0, 0};
-    call(SIGACTION, signal, (word)&action, 0, sizeof action.mask, 0, 0);
+    struct action action = {ended, SA_RESTORER, 0, 0}, previous;
+    call(SIGACTION, signal, (word)&action, (word)&previous, sizeof action.mask, 0, 0);
+    if (previous.handler == IGNORED) call(SIGACTION, signal, (word)&previous, 0, sizeof action.mask, 0, 0);
 }
 
 void begin(word *stack) {

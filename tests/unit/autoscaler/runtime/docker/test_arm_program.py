@@ -140,7 +140,10 @@ def test_a_connection_that_ends_is_followed_by_another(binary: list[str]) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_a_signal_ends_it_while_it_waits(binary: list[str], number: signal.Signals) -> None:
-    with started(binary, "/bin/true") as waiting:
+    def handled() -> None:  # a shell ignores some for its jobs in the background
+        signal.signal(number, signal.SIG_DFL)
+
+    with started(binary, "/bin/true", preexec_fn=handled) as waiting:
         waiting.authenticated()
         waiting.process.send_signal(number)
         assert waiting.process.wait(10) in (128 + number, -number)
