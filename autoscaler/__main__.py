@@ -1,6 +1,6 @@
 """The autoscaler process: settings, engine, leadership.
 
-Two arguments make it do something else: `--remove-all` removes the platform's containers, `--network` creates the
+Two arguments select another task: `--remove-all` removes the platform's containers, `--network` creates the
 instance network when it is missing and prints this machine's address on it.
 """
 
@@ -41,7 +41,7 @@ REMOVE_ALL, NETWORK = "--remove-all", "--network"
 
 
 def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
-    """Return the engine's driver, as a standby: it may be open beside the leader's."""
+    """Return the engine's driver, as a standby: it may be open while the leader's is open too."""
     return DockerRuntime(
         socket=settings.docker_socket,
         platform=settings.platform,
@@ -81,7 +81,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
         application = admin.app(ready, routes, metrics.exposition(lambda: duty.scalers))
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
         footprint.freeze_gc()
-        gc.set_threshold(10_000, 20, 100)  # rarely in the middle of a start: the leader's loop collects as well
+        gc.set_threshold(10_000, 20, 100)  # so that it rarely runs during a start: the leader's loop collects too
         await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         leading.cancel()

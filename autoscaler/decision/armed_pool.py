@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 RECENT_SECONDS = 24 * 3600.0
-"""A Revision that had no instance for longer is not expected to be woken soon."""
+"""A Revision that had no instance for longer than this is not expected to be woken soon."""
 ARMED_BYTES = 6 * 1024**2
-"""What an armed instance costs: its sandbox, its containers' first process, and the engine's memory for them."""
+"""Memory that an armed instance takes: its sandbox, the first process of its containers, and the engine's part."""
 KEPT_FREE = 0.1
 """Share of the machine's memory that armed instances leave free."""
 
@@ -27,7 +27,7 @@ class Armed:
 
     name: str
     uid: str
-    """Of its Revision."""
+    """uid of its Revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def limit(bound: int, armed: int, total_bytes: int, available_bytes: int | None)
         bound: the setting, >= 0; 0 turns armed instances off.
         armed: how many are armed now; their memory is not available any more.
         total_bytes: memory of the machine.
-        available_bytes: memory that can be had without swapping; None when it is unknown.
+        available_bytes: memory that is available without swapping; None when it is unknown.
     """
     if available_bytes is None:
         return bound
@@ -56,7 +56,7 @@ def limit(bound: int, armed: int, total_bytes: int, available_bytes: int | None)
 
 
 def plan(candidates: Iterable[ArmingCandidate], armed: Sequence[Armed], most: int, now: float) -> ArmingPlan:
-    """Compare the armed instances with those that there should be: at most one for each Revision.
+    """Compare the armed instances with those that are needed: at most one for each Revision.
 
     Args:
         candidates: each Revision at most once.

@@ -11,12 +11,12 @@ from knoll.resources import quota
 from knoll.values.json import Json
 
 EPSILON = 1e-9
-"""In cores: sums of tenths are not exact."""
+"""Tolerance in cores: sums of tenths are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaCharge:
-    """What one instance counts for in the quotas of its namespace."""
+    """What one instance uses of the quotas of its namespace."""
 
     namespace: str
     amounts: quota.Amounts
@@ -49,7 +49,7 @@ def request_of(spec: InstanceSpec) -> ResourceRequest:
 
 
 def quota_charge_of(spec: InstanceSpec) -> QuotaCharge:
-    """Return what an instance counts for in quotas, as its Pod does."""
+    """Return what an instance uses of quotas, like its Pod on Kubernetes."""
     pod: Json = {"containers": _as_pod(spec.containers), "initContainers": _as_pod(spec.init_containers)}
     unset = {
         resource: tuple(container.name for container in spec.containers if resource not in _amounts(container))
@@ -88,7 +88,7 @@ def _sum(containers: Iterable[ContainerSpec]) -> ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The operator's settings for the machine; None where the engine's figure counts."""
+    """The operator's settings for the machine; None where the engine's figure applies."""
 
     cores: float | None = None
     memory_bytes: int | None = None
@@ -96,7 +96,7 @@ class Machine:
     """Share of its memory that paused instances may keep together."""
 
     def override(self, reported: Capacity) -> Capacity:
-        """Return the capacity that the engine reported, with the operator's settings in place of it."""
+        """Return the capacity that the engine reported, overridden by the operator's settings."""
         cores = reported.cores if self.cores is None else self.cores
         memory = reported.memory_bytes if self.memory_bytes is None else self.memory_bytes
         return Capacity(cores, memory)

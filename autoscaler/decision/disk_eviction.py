@@ -11,7 +11,7 @@ from autoscaler.runtime.model import InstanceSpec
 from knoll.process.disk import quantity
 
 LEAST_EVICTED_BYTES = 16 * 1024**2
-"""An instance that uses less of the disk is not evicted under pressure: that would gain nothing."""
+"""An instance that uses less of the disk is not evicted under pressure: that would free too little."""
 SCRATCH = "scratch."
 
 
@@ -30,7 +30,7 @@ class DiskUsage:
 
 
 def overrun(spec: InstanceSpec, usage: DiskUsage, default: int | None) -> str:
-    """Return why an instance has to be evicted for its disk usage; empty when it has not.
+    """Return why an instance has to be evicted for its disk usage; empty when it need not be.
 
     Args:
         default: limit, in bytes, of a container that sets none; None is unlimited.
@@ -52,7 +52,7 @@ def overrun(spec: InstanceSpec, usage: DiskUsage, default: int | None) -> str:
 
 
 def requested(spec: InstanceSpec) -> int:
-    """Return the disk space that an instance requests, in bytes. A limit without a request is one, as on Kubernetes."""
+    """Return the disk space that an instance requests, in bytes. A limit without a request counts as a request."""
     each = [container.resources for container in spec.containers]
     return sum(own.storage_request if own.storage_request is not None else own.storage_limit or 0 for own in each)
 

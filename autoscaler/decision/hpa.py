@@ -30,7 +30,7 @@ class InstanceUsage:
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
-    """What a decision depends on of earlier ones."""
+    """What a decision needs from earlier decisions."""
 
     recent: tuple[tuple[float, int], ...] = ()
     """(time, instances), within the longer of the stabilization windows."""
@@ -108,7 +108,7 @@ def _recommended(spec: ScalingSpec, samples: Sequence[InstanceUsage], current: i
     unready = [sample for sample in samples if not sample.ready] if ratio > 1 else []
     if not missing and not unready:
         return current if abs(1 - ratio) <= TOLERANCE else math.ceil(ratio * len(measured) - _EPSILON)
-    # For instances without a measurement, assume the usage that argues against the change.
+    # For instances without a measurement, assume a usage that speaks against the change.
     used = math.fsum(sample.usage or 0.0 for sample in measured)
     if ratio < 1:
         share = max(1.0, spec.target / 100) if spec.metric == "cpu" else spec.target

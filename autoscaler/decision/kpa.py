@@ -22,7 +22,7 @@ class RevisionMetrics:
     waiting: int = 0
     """Requests that wait for an instance right now."""
     idle_seconds: float = 0.0
-    """Since the last request ended, or since the Revision became active where that was later."""
+    """Seconds since the last request ended, or since the Revision became active, if that was later."""
     starting: int = 0
     """Instances that do not take requests yet, or are still to be started."""
     warm: int = 0
@@ -33,7 +33,7 @@ class RevisionMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DecisionState:
-    """What a decision depends on of earlier ones."""
+    """What a decision needs from earlier decisions."""
 
     panic_since: float | None = None
     """When the load was last above the panic threshold; None outside panic."""
@@ -42,7 +42,7 @@ class DecisionState:
     recent: tuple[tuple[float, int], ...] = ()
     """(time, desired instances) within the scale-down delay."""
     zero_since: float | None = None
-    """Since when no instance is desired."""
+    """Time since which no instance is desired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def decide(
 
     def bounded(count: int) -> int:
         rated = min(max(count, least_down), most_up)
-        # Raises load only: where nothing but the rate keeps instances, they go on to zero.
+        # It raises only what the load requires: instances that the rate alone keeps continue to scale to zero.
         return max(rated, spec.activation_scale) if count and spec.activation_scale > 1 else rated
 
     state, panicking = _panic(spec, metrics, desired_panic, state, now)
@@ -138,7 +138,7 @@ def explain(decision: Decision) -> str:
 def _panic(
     spec: ScalingSpec, metrics: RevisionMetrics, desired_panic: int, state: DecisionState, now: float
 ) -> tuple[DecisionState, bool]:
-    """Panic begins above the threshold, is extended while above, ends a stable window after the last time."""
+    """Panic begins when the load exceeds the threshold, and ends a stable window after it last did."""
     above = desired_panic / max(1, metrics.ready) >= spec.panic_threshold_fraction
     if above:
         return replace(state, panic_since=now), True

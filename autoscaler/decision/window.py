@@ -31,7 +31,7 @@ class Window:
         self._first: float | None = None
 
     def record(self, at: float, value: float) -> None:
-        """Add to the bucket of a moment; several reporters of one second add up. Values may arrive a little late."""
+        """Add to the bucket of a moment; values of one second are added up. They may arrive a little late."""
         if self._first is None or self._is_empty(at):
             self._first = at
         second, kept = math.floor(at / BUCKET_SECONDS), math.ceil(self.seconds) + 1
@@ -99,7 +99,7 @@ class Load:
         """Args: seconds: as `Window`."""
         self.window = Window(seconds)
         self._recent: dict[int, dict[str, tuple[float, float]]] = {}
-        """Second to activator to the area and the time that it reported of that second, for the last seconds."""
+        """By second and activator, the area and the time that it reported of that second; for the last seconds."""
         self._newest = 0
 
     def report(self, activator: str, at: float, period: float, mean: float) -> None:

@@ -1,8 +1,8 @@
 """An armed instance of a Revision, from its arming until it is released or removed.
 
 Theory of operation. The engine creates it (ARMING); then it waits for the next request (WAITING), and the scaler takes
-it for a start (TAKEN), which releases it. Whatever changes what it would run, or whether it may exist, makes it STALE:
-it is never released, only removed. A start that has taken a stale one removes it and continues as usual.
+it for a start (TAKEN), which releases it. A change of what it would run, or of whether it may exist, makes it STALE: it
+is never released, only removed. A start that has taken a stale instance removes it and continues as usual.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ class ArmedState(Enum):
 
 
 class ArmedEvent(Enum):
-    """What happens to it."""
+    """An event in its life."""
 
     ARMED = "its containers wait for the release"
     TAKE = "a start takes it"
-    INVALIDATE = "it would not run what a start would, it may not exist, or it has ended"
+    INVALIDATE = "it would not run what a new instance would run, it must not exist, or it has ended"
     END = "it was released, or nothing of it is left"
 
 
@@ -49,7 +49,7 @@ class ArmedInstance:
     def __init__(self, spec: InstanceSpec, probes: Mapping[str, Probes]) -> None:
         """
         Args:
-            spec: final, as it is armed with.
+            spec: the final spec, with which it is armed.
             probes: of its containers, by name.
         """
         self.spec, self.probes = spec, probes
@@ -64,7 +64,7 @@ class ArmedInstance:
 
 
 class ArmedInstances(Protocol):
-    """Where the scaler takes armed instances from."""
+    """Where the scaler gets armed instances."""
 
     def take(self, uid: str) -> ArmedInstance | None:
         """Return an armed instance of a Revision, for a start that releases it at once; None when there is none."""

@@ -27,7 +27,7 @@ class InstanceDeps:
     """Waits for the requests in an instance (name, Revision, grace in seconds); see `Draining.wait_until_drained`."""
     reservations: Reservations
     on_capacity_short: Callable[[], None]
-    """Called while an instance does not fit on the machine: an idle one may have to go."""
+    """Called while an instance does not fit on the machine: an idle instance may have to be removed."""
     pull: Callable[[str, str], Awaitable[None]]
     """Pulls an image of a Revision, `namespace/name`, when it is missing; see `ImagePuller.ensure`."""
     admit: Callable[[str, str, str], Awaitable[None]]

@@ -16,7 +16,7 @@ log = structlog.get_logger()
 ACK_SECONDS = 30.0
 """How long a live activator may take to acknowledge that an instance drains."""
 SILENT_SECONDS = 5.0
-"""After five reports that do not mention a draining instance, the activator never sent it a request."""
+"""An activator that did not mention a draining instance in five reports never sent it a request."""
 POLL_SECONDS = 0.05
 DRAIN_QUIET_SECONDS = 30.0
 """As long as Knative's queue-proxy delays SIGTERM after the last new request. WebSockets that are about to close do so
@@ -56,7 +56,7 @@ class Draining:
         self._in_flight: dict[str, dict[str, InFlight]] = {}
         """Draining instance to activator to its requests there."""
         self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
-        """When `_live_activators` last asked, and the answer or the pending question."""
+        """When `_live_activators` last queried Redis, and the result or the pending query."""
         self.listening_since = float("inf")
         """Epoch seconds since which no report was missed; inf while reports may be missed."""
 
@@ -105,7 +105,7 @@ class Draining:
     async def _count(self, instance: str, acknowledged_at: float) -> tuple[int, int]:
         """Count requests and upgraded connections; an activator that has not reported yet counts as a request.
 
-        An activator repeats its count while it knows the instance. One that does not mention it for a while never did.
+        An activator repeats its count while it knows the instance; one that does not mention the instance for a while never knew it.
         """
         activators = await self._live_activators()
         if activators is None:
@@ -119,7 +119,7 @@ class Draining:
     async def _live_activators(self) -> dict[str, int] | None:
         """Return which activators follow the endpoints, up to which version; None while Redis is unavailable.
 
-        However many instances drain, Redis is asked at most once in `POLL_SECONDS`.
+        However many instances drain, Redis is queried at most once in `POLL_SECONDS`.
         """
         asked_at, pending = self._followers
         if pending is None or self._clock() - asked_at >= POLL_SECONDS:

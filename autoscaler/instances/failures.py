@@ -19,7 +19,7 @@ EXIT_PREFIX = "Container failed with: "
 BEFORE_A_CONTAINER = (
     "ErrImagePull", "ImagePullBackOff", FAILED_CREATE, UNSCHEDULABLE, MISSING_SOURCE, PULLING, CREATING, INITIALIZING,
 )  # fmt: skip
-"""Reasons of failures before the engine is asked for a container."""
+"""Reasons of failures before the first container is requested from the engine."""
 NOT_OF_A_CONTAINER = (FAILED_CREATE, UNSCHEDULABLE, PULLING, CREATING, INITIALIZING)
 """Reasons for which kubelet writes no Event `Failed`."""
 

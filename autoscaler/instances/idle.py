@@ -30,7 +30,7 @@ class StartTimes:
     scheduled: float = 0.0
     started: float = 0.0
     timing: StartTiming | None = None
-    """Complete, once the instance is ready."""
+    """Complete once the instance is ready."""
 
     def ready(self, now: float) -> None:
         """Complete the timing, the first time that the instance is ready."""
@@ -62,7 +62,7 @@ class IdleCycle:
 
     @property
     def reserved(self) -> ResourceRequest:
-        """What the instance has reserved in its state: a paused one needs no CPU, a stopped one nothing."""
+        """What the instance reserves in its current state: a paused one needs no CPU, a stopped one nothing."""
         match self._lifecycle.state:
             case LifecycleState.PAUSED | LifecycleState.STOPPING:
                 return ResourceRequest(0.0, self._request.memory_bytes)

@@ -33,13 +33,13 @@ CONFIRM_SECONDS = 10.0
 RECOVERED_SECONDS = 30.0
 """How long a crash-looping container must serve before its failure is no longer reported."""
 EVICTED_SHOWN_SECONDS = 1.0
-"""An evicted instance is still shown this long, so that its Event reaches the API before its Pod goes."""
+"""An evicted instance is still shown for this time, so that its Event reaches the API before its Pod is deleted."""
 BUG_PAUSE_SECONDS = 5.0
 """Pause before an instance that failed because of a bug of ours is replaced."""
 
 
 class ManagedInstance:
-    """One instance. Its task does everything that happens to it.
+    """One instance. Its task carries out everything that happens to it.
 
     It has more attributes than the style allows: it is where the parts of an instance meet (start, upkeep, idle cycle,
     removal), and each of these parts has a class of its own.
@@ -65,7 +65,7 @@ class ManagedInstance:
             idle: its idle state and since when (epoch seconds); None when it is not idle.
             armed: an armed instance that is released instead of starting a new one.
 
-        Two parameters more than the style allows: the last three tell that something of the instance exists already.
+        Two parameters more than the style allows: the last three describe what already exists of the instance.
         """
         self.name, self.revision, self.uid = spec.name, spec.revision, spec.uid
         self.request = request_of(spec)
@@ -95,12 +95,12 @@ class ManagedInstance:
         if idle is not None:
             self._idle.target, self._idle.since = idle
         self._may_hold_requests = adopted is not None and idle is None
-        """It was in service since it was started or woken last."""
+        """Whether it was in service since it was last started or woken."""
         self._was_ready = adopted is not None
-        """It was in service at some time, so it handles SIGTERM."""
+        """Whether it was ever in service; if so, it handles SIGTERM."""
         self._evicted = False
         self._drain_began = 0.0
-        """When waiting for its requests began, epoch seconds, once that is over; 0 before."""
+        """When the wait for its requests began, in epoch seconds; 0 until that wait is over."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -114,7 +114,7 @@ class ManagedInstance:
 
     @property
     def idle_since(self) -> float:
-        """Epoch seconds since when it is idle; 0 while it is not."""
+        """Epoch seconds at which it became idle; 0 while it is not."""
         return self._idle.since
 
     @property
@@ -124,7 +124,7 @@ class ManagedInstance:
 
     @property
     def was_in_service(self) -> bool:
-        """Whether it was ready since it was started or woken last."""
+        """Whether it was ready since it was last started or woken."""
         return self._may_hold_requests
 
     @property
@@ -264,7 +264,7 @@ class ManagedInstance:
         self.set_failure(failure)
 
     def _steady(self, failure: StartFailure) -> None:
-        """It has served for a while: the failure of its crash loop is over, unless there was another."""
+        """It has served for a while: the failure of its crash loop no longer counts, unless there was another one."""
         if self.failure is failure and self.state is LifecycleState.READY:
             self.set_failure(None)
 

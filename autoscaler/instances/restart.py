@@ -20,7 +20,7 @@ from knoll.values.errors import KnollError, NotFoundError
 log = structlog.get_logger()
 
 CRASH_LOOP = 3
-"""Restarts since a container was last steady, from which on it counts as crash-looping."""
+"""A container counts as crash-looping after this many restarts since it was last steady."""
 
 
 class InstanceContainers:
@@ -53,7 +53,7 @@ class InstanceContainers:
         self.down: set[str] = set()
         """Containers that are being restarted or wait for it."""
         self._starting: dict[str, ContainerDied | None] = {}
-        """Container that the engine is starting right now to its end meanwhile, if any."""
+        """Containers that the engine is starting right now, to how they ended in the meantime, if they did."""
         self._engine_turn = asyncio.Lock()
 
     def started(self, states: Iterable[ContainerState]) -> None:

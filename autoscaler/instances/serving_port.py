@@ -1,6 +1,6 @@
-"""Watches the serving port of an instance: is it reached, and if not, why?
+"""Watches whether the serving port of an instance is reached, and finds the reason if it is not.
 
-On Knative the queue-proxy shares the network of the Pod, so a program that listens on 127.0.0.1 only is served. Here
+On Knative the queue-proxy shares the network of the Pod, so it reaches a program that listens on 127.0.0.1 only. Here
 that takes a forwarder, which is started when it is needed. A program on another port is a common mistake that nothing
 else reports.
 """
@@ -19,8 +19,8 @@ from knoll.values.errors import KnollError, NotFoundError
 log = structlog.get_logger()
 
 FIRST_SECONDS, FIRST_LOOPBACK_SECONDS = 1.0, 0.05
-"""Time for a program to begin listening before the first check; the second where another instance of its Revision
-needed a forwarder. A check takes the engine some ten milliseconds."""
+"""Time for a program to begin listening before the first check; the second value applies if another instance of its
+Revision needed a forwarder. A check takes the engine some ten milliseconds."""
 SHARE, LONGEST_SECONDS = 0.25, 15.0
 """Later checks wait this share of the elapsed time, and at most this long."""
 CONNECT_SECONDS = 1.0

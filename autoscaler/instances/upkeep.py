@@ -24,7 +24,7 @@ on the first process of a container."""
 
 
 class Observer(Protocol):
-    """Receives what happens to the instance."""
+    """Receives the events of the instance."""
 
     def became_ready(self) -> None: ...
     def became_unready(self) -> None: ...

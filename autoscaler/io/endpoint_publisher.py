@@ -13,7 +13,7 @@ from knoll.tables.protocol import Table
 
 
 class EndpointPublisher:
-    """What was published of all Revisions; only changes are written."""
+    """Publishes the endpoints and the scale of all Revisions; writes only changes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Follows the engine: containers that end, sandboxes that are lost, and instances that no scaler knows."""
+"""Follows the engine: containers that end, sandboxes that are lost, and instances without a scaler."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ class EngineEvents:
             instances: returns all instances that have a scaler.
             instance: returns one of them by its name.
             on_unknown: called with an instance that has none.
-            armed: has the armed instances, which have none either.
+            armed: the armed instances, which have no scaler either.
         """
         self._runtime, self._instances, self._instance = runtime, instances, instance
         self._on_unknown, self._armed, self._clock = on_unknown, armed, clock
@@ -72,13 +72,13 @@ class EngineEvents:
                     await self._resync()
 
     async def sweep(self) -> None:
-        """Look for instances without a scaler, forever: an earlier leader's last ones cause no event."""
+        """Look for instances without a scaler, forever: those that an earlier leader started last cause no event."""
         unknown_before: set[str] = set()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             instances = await until_available(self._runtime.instances)
             unknown = [instance for instance in instances if self._instance(instance.name) is None]
-            # Twice in a row: an instance that is being removed is gone by the next time.
+            # Only those that are found twice in a row: an instance that is being removed is gone by the next time.
             for instance in unknown:
                 if instance.name in unknown_before:
                     self._on_unknown(instance)

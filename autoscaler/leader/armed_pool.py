@@ -22,14 +22,14 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 TICK_SECONDS = 2.0
-"""Interval at which memory and the candidates are looked at without any event."""
+"""Interval at which memory and the candidates are checked even if there is no event."""
 RETRY_SECONDS = (10.0, 60.0, 600.0)
 """Pauses after failures of one Revision."""
 UNAVAILABLE_SECONDS = 600.0
 """Pause after an engine has turned out not to arm instances."""
 
 Memory = Callable[[], tuple[int, int | None]]
-"""Returns the machine's memory, and what of it is available, in bytes; None when that is unknown."""
+"""Returns the machine's memory, and how much of it is available, in bytes; None when that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ArmedPool:
         self._wake = asyncio.Event()
         self._deps: InstanceDeps | None = None
         self.problem = ""
-        """Why no instance is armed although the setting asks for it."""
+        """Why no instance is armed although the setting allows it."""
 
     @property
     def waiting(self) -> int:
@@ -93,11 +93,11 @@ class ArmedPool:
         return instance is not None and instance.state is not ArmedState.GONE
 
     def wake(self) -> None:
-        """Decide again: a Revision has come to zero, or is in use again."""
+        """Decide again: a Revision has scaled to zero, or is in use again."""
         self._wake.set()
 
     def sources_changed(self, uid: str) -> None:
-        """An object changed that the containers of a Revision refer to: they have read it at their creation."""
+        """An object changed that the containers of a Revision refer to: they read it when they were created."""
         for instance in self._of(uid):
             self._invalidate(instance, "an object that it refers to changed")
         self._failures.pop(uid, None)
@@ -160,7 +160,7 @@ class ArmedPool:
         self._forget_gone()
         for instance in self._instances.values():
             if instance.state is ArmedState.TAKEN and self._registry.instance(instance.spec.name) is None:
-                self._invalidate(instance, "the start that took it was given up")
+                self._invalidate(instance, "the start that took it was abandoned")
         usable = [each for each in self._instances.values() if each.state in (ArmedState.ARMING, ArmedState.WAITING)]
         armed = [Armed(instance.spec.name, instance.spec.uid) for instance in usable]
         most = limit(self._bound, len(armed), *self._memory()) if self._bound else 0
@@ -208,7 +208,7 @@ class ArmedPool:
     def _failed(self, uid: str, key: str, error: KnollError, now: float) -> None:
         if isinstance(error, ArmingUnavailableError):
             if self.problem != str(error):
-                log.warning("armed instances are off, cold starts take the engine's time", reason=str(error))
+                log.warning("armed instances are off, cold starts take longer", reason=str(error))
             self.problem, self._off_until = str(error), now + UNAVAILABLE_SECONDS
             return
         before = self._failures.get(uid, _Failure(0, 0.0))
@@ -217,7 +217,7 @@ class ArmedPool:
         log.warning("instance not armed", revision=key, error=str(error), retry_seconds=pause)
 
     async def _remove(self, instance: ArmedInstance) -> None:
-        """Remove a stale instance, unless a start that has taken it does."""
+        """Remove a stale instance, unless a start has taken it, which then removes it."""
         assert self._deps is not None
         name = instance.spec.name
         if self._registry.instance(name) is not None:

@@ -1,6 +1,6 @@
 """Measures the disk use of instances, and evicts those that use too much.
 
-The engine measures a container by walking through the files that it has written, so it is asked seldom: for each
+The engine measures a container by walking through the files that it has written, so it is asked rarely: for each
 running instance about every `INTERVAL_SECONDS`, as kubelet does, and never for more than a small part of the time.
 """
 
@@ -26,7 +26,7 @@ PRESSURE = Gauge("knoll_disk_pressure", "1 while the free space is below disk-pr
 
 INTERVAL_SECONDS = 10.0
 IDLE_FACTOR = 20
-"""For each second of measuring, the engine is idle for this many."""
+"""Seconds without a measurement for each second of measuring."""
 
 
 class DiskWatch:

@@ -56,7 +56,7 @@ SKEW_SECONDS = 2.0
 REPUBLISH_SECONDS = 30.0
 """Interval at which the tables are compared with what was published: Redis may have lost them."""
 REMOVED_COLLECTED = 100
-"""Removed instances that leave 2 MB to the garbage collector, which takes some ten milliseconds for them."""
+"""Garbage is collected after this many removed instances, which leave 2 MB; that takes some ten milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +307,7 @@ class Leader:
                 self._removed = 0
 
     def _step_down(self, scalers: Iterable[RevisionScaler]) -> None:
-        """Apply the idle policy: instances that were idle for long enough, or keep too much memory, step down."""
+        """Apply the idle policy: instances that were idle for long enough, or that keep too much memory, step down."""
         idle = {instance.name: (scaler, instance) for scaler in scalers for instance in scaler.idle_instances()}
         capacity = self.reservations.capacity
         bound = int(capacity.memory_bytes * self._options.machine.paused_memory_fraction) if capacity else 0

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 CONFIGURATION = (SYSTEM_NAMESPACE, "config-autoscaler")
-"""Namespace and name of a ConfigMap that exists from a platform's first start on."""
+"""Namespace and name of a ConfigMap that every platform has since its first start."""
 EMPTY_SECONDS = 30.0
 """How long instances are kept when the store has lost its objects: they may be restored."""
 

@@ -1,4 +1,4 @@
-"""Taking over instances: all of them when this process begins to lead, and later those that it does not know."""
+"""Taking over instances: all of them when this process begins to lead, and later those without a scaler."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -36,11 +36,11 @@ class Takeover:
         self._queue, self._isolation, self._armed, self._spawn = queue, isolation, armed, spawn
 
     async def adopt_all(self, endpoints: Mapping[str, Endpoint], rows: Mapping[str, InstanceRow]) -> None:
-        """Adopt what runs.
+        """Adopt the running instances.
 
         Args:
-            endpoints: what activators were last told, by instance.
-            rows: what users were last shown, by instance.
+            endpoints: the endpoints that were last published, by instance.
+            rows: the status rows that were last published, by instance.
         """
         for instance in await until_available(self._runtime.instances):
             self.adopt(instance, endpoints.get(instance.name), rows.get(instance.name))

@@ -42,7 +42,7 @@ def policy_of(
 
     Args:
         namespaces: by name, those with their own policy; see `egress_of`.
-        instances: name to namespace and address. Of two with the same address, the later one has it.
+        instances: name to namespace and address. Of two with the same address, the later one counts.
         network: of all instances.
     """
     if config.network_isolation == "disabled":
@@ -66,7 +66,7 @@ def policy_of(
 
 
 def restricts(config: SecurityConfig, egress: NamespaceEgress | None) -> bool:
-    """Return whether the operator denies the instances of a namespace egress, which takes a firewall to enforce."""
+    """Return whether the operator denies the instances of a namespace egress, which only a firewall can enforce."""
     return (egress.egress if egress else config.egress) == "deny"
 
 

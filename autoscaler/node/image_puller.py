@@ -26,7 +26,7 @@ class ImagePuller:
         await self._runtime.ensure_image(image, credentials=partial(self._before_pull, revision, image))
 
     async def _before_pull(self, revision: str, image: str) -> RegistryCredentials:
-        """Called only for missing images, which are the few that cost a cold start more than this."""
+        """Called only for missing images: these reads are short compared with a pull."""
         namespace, _, name = revision.partition("/")
         # Before the pull: the clean-up never removes an image that was pulled and not recorded.
         await self._redis.execute("SADD", keys.PULLED_IMAGES, image)

@@ -53,7 +53,7 @@ class FirewallSocket:
                 body = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise IsolationError(
-                f"the firewall at {self._path} does not answer ({error or type(error).__name__}): is it running?"
+                f"the firewall at {self._path} does not respond ({error or type(error).__name__}): is it running?"
             ) from error
         if answer.status != 200:
             raise IsolationError(f"the firewall cannot isolate instances: {body.decode(errors='replace')[:1000]}")

@@ -92,7 +92,7 @@ class Checker:
                     case HttpCheck():
                         return await self._get(check, address)
                     case GrpcCheck():
-                        # Imported here: a platform without gRPC probes does without HTTP/2 in this process.
+                        # Imported here: a platform without gRPC probes does not load HTTP/2 into this process.
                         from autoscaler.probes.grpc_health import serving
 
                         await serving(address, check.port, check.service, USER_AGENT)

@@ -34,7 +34,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Unready:
-    """A container that was ready is not any more: the instance gets no new requests."""
+    """A container is no longer ready: the instance gets no new requests."""
 
     container: str
     message: str

@@ -1,7 +1,7 @@
 """When the next probe is due, and what its result means. Pure.
 
 A container that has just started is probed every few milliseconds, beginning at `initialDelaySeconds`, so that a cold
-start takes no longer than the program does. Failures of such early tries do not count. Failures count at the times at
+start takes no longer than the program needs. Failures of such early tries do not count. Failures count at the times at
 which Kubernetes probes, one period apart, and the first of them is one period after the initial delay: a container
 whose startup probe has `periodSeconds: 240, failureThreshold: 1`, as Cloud Run exports it, has 240 s to start.
 

@@ -4,7 +4,7 @@ from autoscaler.decision.window import Load
 from knoll.messages.reports import RevisionReport
 
 POKE_SECONDS = 1.5
-"""How long the waiting requests of a poke count; then reports have them."""
+"""How long the waiting requests of a poke count; after that, reports include them."""
 REPORT_SECONDS = 3.0
 """A report older than this says nothing about the present."""
 
@@ -28,7 +28,7 @@ class Demand:
         """Activator to when it reported, and its requests in each instance."""
 
     def busy(self, at: float) -> None:
-        """Requests were known of at a moment, epoch seconds."""
+        """There were requests at a moment, epoch seconds."""
         self.busy_at = max(self.busy_at, at)
 
     def poke(self, activator: str, waiting: int, at: float) -> None:

@@ -1,4 +1,4 @@
-"""The deployment of one Revision: has its initial scale been ready, or is the progress deadline over?"""
+"""The deployment of one Revision: whether its initial scale was reached, or the progress deadline has passed."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from knoll.messages.scale import ScaleStatus, StartFailure
 from knoll.resources.scaling import ScalingSpec
 
 TIMED_OUT = "TimedOut"
-"""Active's reason when the progress deadline is over; the next leader then does not try again."""
+"""Active's reason when the progress deadline has passed; the next leader then does not try again."""
 
 
 class DeploymentProgress:
-    """Counts from the first decision, and anew from each instance that becomes ready."""
+    """The deadline counts from the first decision, and again from each instance that becomes ready."""
 
     def __init__(self, before: ScaleStatus | None, now: float) -> None:
         """

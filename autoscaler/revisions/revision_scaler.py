@@ -58,7 +58,7 @@ class RevisionScaler:
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
         """The last changes of the desired scale."""
         self.decision: Decision | None = None
-        """The newest."""
+        """The newest decision."""
         self.starts = 0
         self.desired = before.desired if before else 0
         self.progress = DeploymentProgress(before, now)
@@ -84,8 +84,8 @@ class RevisionScaler:
         """Take over an instance that exists.
 
         Args:
-            endpoint: what activators were last told of it; None when nothing.
-            row: what users were last shown of it; None when nothing.
+            endpoint: its endpoint as it was last published; None when there was none.
+            row: its status as it was last published; None when there was none.
         """
         revision = self.revision
         spec = instance_spec(revision, instance.name)
@@ -195,7 +195,7 @@ class RevisionScaler:
             self._demand.busy_at = now
         desired = self.desired
         if self.progress.gave_up:
-            # As a Deployment: what is ready stays, and the others are still tried beside it.
+            # As with a Deployment, ready instances stay, and it still tries to start the others.
             desired = self.spec.initial_scale if any(instance.was_in_service for instance in self._counted()) else 0
             if self.desired != desired:
                 failure = self.progress.failure
@@ -266,11 +266,11 @@ class RevisionScaler:
 
     @property
     def last_used(self) -> float:
-        """When the scale changed last, epoch seconds: while there is no instance, when the last one was let go."""
+        """When the scale changed last, epoch seconds: while there is no instance, when the last one was released."""
         return self.changes[-1].at if self.changes else self._demand.busy_at
 
     def idle_instances(self) -> list[IdleInstance]:
-        """Return the idle instances: they do not count towards the scale, and cost memory at most."""
+        """Return the idle instances: they do not count towards the scale, and use no more than memory."""
         return list(self._idle_instances())
 
     def _idle_instances(self) -> Iterator[IdleInstance]:
@@ -393,7 +393,7 @@ def _idle_state(
 ) -> tuple[IdleState, float] | None:
     """Return the idle state of an instance that is taken over, and since when; None when it is not idle.
 
-    Pausing comes after the activators' acknowledgement: one that they still know as ready was frozen by someone else.
+    Pausing comes after the activators' acknowledgement: an instance that they know as ready was frozen from outside.
     """
     since = row.since if row and row.since else now
     if instance.state == "paused" and not (endpoint and endpoint.state == "ready"):

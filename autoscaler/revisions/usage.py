@@ -15,7 +15,7 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 SYNC_SECONDS = 15.0
-"""Between two measurements: the default of kube-controller-manager's --horizontal-pod-autoscaler-sync-period."""
+"""Interval of measurements: the default of kube-controller-manager's --horizontal-pod-autoscaler-sync-period."""
 LEAST_SECONDS = 1.0
 """A rate over a shorter time is not meaningful."""
 
@@ -38,7 +38,7 @@ class ResourceScale:
         """Instance to when it was last measured, and the measurement."""
         self._state = hpa.Recommendations()
         self.decision: hpa.UsageDecision | None = None
-        """The newest."""
+        """The newest decision."""
 
     def decide(
         self,

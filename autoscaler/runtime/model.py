@@ -1,7 +1,7 @@
 """Instances, containers and volumes as plain values, for any container engine. Pure.
 
 An instance is a *sandbox* (owns network namespace, address and host name) and the containers that join it, as in a Pod.
-Everything that a runtime knows can be rebuilt from the labels of what runs, so its process may die at any moment.
+Everything that a runtime knows can be rebuilt from the labels of the containers, so its process may die at any moment.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ LogStream = Literal["stdout", "stderr"]
 
 
 Family = Literal["4", "6"]
-"""Of IP addresses."""
+"""Version of an IP address."""
 
 
 class InstanceStartError(KnollError):
@@ -195,7 +195,7 @@ class ContainerState:
     started_at: float = 0.0
     """Epoch seconds of the last start; 0 when it was never started."""
     message: str = ""
-    """The engine's message why it does not run; empty for a plain exit."""
+    """The engine's message about why it does not run; empty for a plain exit."""
     image: str = ""
 
 
@@ -221,7 +221,7 @@ class Instance:
     containers: tuple[ContainerState, ...]
     """In the order of the spec, without init containers."""
     labels: Mapping[str, str]
-    """Those of the spec."""
+    """The labels of the spec."""
     created: float
     """Epoch seconds."""
     grace_seconds: float

@@ -26,7 +26,7 @@ class Runtime(Protocol):
     """A container engine. All methods but `close` raise RuntimeUnavailableError when it does not respond in time.
 
     Use it as `async with runtime:`; entering connects, creates what is missing (network, pause image, sandboxes) and
-    adopts what exists. Methods may run concurrently; the caller puts those of one instance in order.
+    adopts what exists. Methods may run concurrently; the caller orders the calls for one instance.
     """
 
     async def __aenter__(self) -> "Runtime": ...
@@ -86,7 +86,7 @@ class Runtime(Protocol):
         ...
 
     async def release(self, name: str) -> Instance:
-        """Let an armed instance execute its programs; returns as soon as they were told to.
+        """Let an armed instance execute its programs; returns as soon as its containers have received the command.
 
         Times count from now on.
 

@@ -10,7 +10,7 @@ _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace references by values."""
+    """Replace references with values."""
 
     def value(reference: re.Match[str]) -> str:
         if reference[0] == "$$":

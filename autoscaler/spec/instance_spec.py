@@ -233,7 +233,7 @@ def _with_period(probe: ProbeSpec | None) -> ProbeSpec | None:
 
 
 def check(spec: Probe, port: int) -> Check:
-    """Return what a probe checks. It ignores `host`: the prober reaches more than a tenant may."""
+    """Return what a probe checks. It ignores `host`: the prober can reach more than a tenant may."""
     if spec.http_get:
         get = spec.http_get
         headers = tuple((header.name, header.value) for header in get.http_headers)

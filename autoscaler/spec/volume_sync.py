@@ -57,7 +57,7 @@ class VolumeSync:
         Args:
             informers: of ConfigMaps, Secrets and PersistentVolumeClaims, by resource id.
             is_needed: returns whether a volume's owner exists.
-            on_change: called with the uid of each Revision one of whose sources changed.
+            on_change: called with the uid of each Revision with a changed source.
             key: returns the key that signs tokens.
             longest_token: returns the longest lifetime of a token, in seconds.
             clock: epoch seconds.

@@ -206,12 +206,12 @@ class FakeEngine:
         self.tell(InstanceLost(name, instance.spec.revision, time.time()))
 
     def go_away(self) -> None:
-        """The engine does not answer any more; what runs goes on."""
+        """The engine no longer responds; running containers keep running."""
         self.away = True
 
     def come_back(self) -> None:
         self.away = False
-        self.tell(Resync("the container engine is back"))
+        self.tell(Resync("the container engine is available again"))
 
     # --- for FakeRuntime
 

@@ -43,7 +43,7 @@ class Executor:
         """Make an executor.
 
         Args:
-            outputs: where the actions are written.
+            outputs: what the actions write to.
             state: updated with the result of each write.
             emit: receives Events; must not block.
             seen: called with each change that a write made to the cache, and the objects whose reconciliation wrote.

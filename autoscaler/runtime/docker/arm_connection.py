@@ -12,7 +12,7 @@ from autoscaler.runtime.model import NotArmedError
 WAITING, GOING, NOT_EXECUTABLE = b"w", b"g", b"n"
 _RELEASE = b"r"
 ANSWER_SECONDS = 1.0
-"""An answer takes some ten microseconds; a lost packet is sent again by the kernel after 0.2 s."""
+"""A response takes some ten microseconds; a lost packet is sent again by the kernel after 0.2 s."""
 
 LISTEN_SECONDS = 10.0
 """How long a container that was started may take to listen; a few milliseconds on an engine where it works."""
@@ -32,7 +32,7 @@ class ArmConnection(asyncio.Protocol):
 
         Raises:
             ConnectionRefusedError: nothing listens there: it was released, or does not listen yet.
-            NotArmedError: it does not answer in time, or not as it should.
+            NotArmedError: it does not respond in time, or not as expected.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -41,7 +41,7 @@ class ArmConnection(asyncio.Protocol):
         except ConnectionRefusedError:
             raise
         except (OSError, TimeoutError) as error:
-            raise NotArmedError(f"{address}:{port} cannot be reached: {error or 'it does not answer'}") from error
+            raise NotArmedError(f"{address}:{port} cannot be reached: {error or 'it does not respond'}") from error
         try:
             if await connection._ask(token.encode(), seconds) == WAITING:
                 return connection
@@ -59,7 +59,7 @@ class ArmConnection(asyncio.Protocol):
         """Let it execute its program.
 
         Raises:
-            NotArmedError: the program cannot be executed, or the container does not answer.
+            NotArmedError: the program cannot be executed, or the container does not respond.
         """
         answer = await self._ask(_RELEASE, seconds)
         self.close()

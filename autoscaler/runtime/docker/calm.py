@@ -1,4 +1,4 @@
-"""Keeps work that can wait out of the way of starts."""
+"""Delays work that is not urgent while instances are being started."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ QUIET_SECONDS = 0.3
 
 
 class Calm:
-    """Knows whether an instance is being started, or was just now."""
+    """Tracks whether an instance is being started, or was started a moment ago."""
 
     def __init__(self, quiet_seconds: float = QUIET_SECONDS) -> None:
         self._quiet_seconds = quiet_seconds

@@ -25,7 +25,7 @@ class Image:
     """One image, as containers are created from it."""
 
     id: str
-    """The engine's."""
+    """The engine's id."""
     has_tmp: bool
     """Its file system has a /tmp."""
     user: str

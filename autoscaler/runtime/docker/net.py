@@ -1,7 +1,7 @@
 """The network namespace of a sandbox: its listening sockets, and forwarding to its loopback address.
 
 A program of the sandbox's own image does the work (`pause_image.NET`), run in the sandbox by the engine. It needs
-nothing from the user's image, nor the host's processes and network, which an autoscaler in its own container cannot
+neither the user's image nor the processes and the network of the host, which an autoscaler in its own container cannot
 see.
 """
 

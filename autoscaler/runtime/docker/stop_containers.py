@@ -12,7 +12,7 @@ from knoll.values.errors import KnollError, RuntimeUnavailableError
 log = structlog.get_logger()
 
 KILL_SECONDS = 60.0
-"""Beyond the grace period, for the engine to send SIGKILL and to answer."""
+"""Time beyond the grace period for the engine to send SIGKILL and to respond."""
 
 
 class ContainerStopper:

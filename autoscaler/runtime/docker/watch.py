@@ -81,7 +81,7 @@ class EventWatch:
                     self._once.clear()
                     if not first:
                         await self._on_resync()
-                        self._emit(Resync("the container engine is back"))
+                        self._emit(Resync("the container engine is available again"))
                     pause, first = FIRST_PAUSE, False
                     async for line in self._engine.lines(answer):
                         await self._handle(json.loads(line))

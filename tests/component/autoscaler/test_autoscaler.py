@@ -280,6 +280,6 @@ async def test_an_instance_whose_sandbox_is_lost_is_replaced(harness: Autoscaler
 
 
 async def test_an_instance_that_could_not_be_started_is_tried_again(harness: AutoscalerHarness) -> None:
-    harness.engine.fail("start", RuntimeUnavailableError("the engine does not answer"), times=2)
+    harness.engine.fail("start", RuntimeUnavailableError("the engine does not respond"), times=2)
     await harness.start()
     await harness.ready(await harness.apply())

@@ -391,7 +391,7 @@ async def test_the_platform_recovers_by_itself_when_the_engine_is_back(
             await runtime.instances()
         await relay.open()
         async with asyncio.timeout(30):
-            assert await anext(events) == Resync("the container engine is back")
+            assert await anext(events) == Resync("the container engine is available again")
         assert [instance.name for instance in await runtime.instances()] == ["hello-1"]
         await runtime.start(spec("hello-2"))
         await docker_harness.kill("hello-2")
