@@ -105,7 +105,7 @@ class Draining:
     async def _count(self, instance: str, acknowledged_at: float) -> tuple[int, int]:
         """Count requests and upgraded connections; an activator that has not reported yet counts as a request.
 
-        An activator repeats its count while it knows the instance. One that does not mention it for a while never knew it.
+        An activator repeats its count while it knows the instance. One that does not mention it for a while never did.
         """
         activators = await self._live_activators()
         if activators is None:
